@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -45,7 +46,7 @@ from gateway.takeover.post import Post
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.1  # real seconds between two steps
+TICK_S, RESTS_S = 0.1, 1.0  # real seconds between two steps; most while nothing is in doubt
 LOOK_S = 1.0  # real seconds between two looks at what the utility has set
 TELL_AGAIN_S = (5.0, 60.0, 3_600.0)  # real seconds after which unchanged states are told again: any may be lost
 _BOOT = "boot"  # name of the setting that counts the starts
@@ -103,6 +104,7 @@ class Clique:
         self._hearing = {name: Hearing(_warm(meters[name])) for name in self.members}
         self._group_of = {name: at for at, group in enumerate(self._groups) for name in group.members}
         self._socket = CliqueSocket(self._own, file.rank, parties(file), self._beat, self._message, self._now)
+        self._wake = asyncio.Event()
         self._hooks: Hooks | None = None
         self._was_connected = False
         self._managed: set[MicrogridId] = set()
@@ -160,7 +162,16 @@ class Clique:
         while True:
             if await self._keeps_all(hooks):
                 self._step(hooks)
-            await asyncio.sleep(TICK_S)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait until a step may be needed."""
+        now = self._now()
+        until = min(min(group.rests_until(now) for group in self._groups), now + RESTS_S)
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(until - now, TICK_S)):
+                await self._wake.wait()
 
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
@@ -261,6 +272,7 @@ class Clique:
 
     def _message(self, group: int, sender: ControllerId, message: CliqueMessage) -> None:
         self._perform(group, self._groups[group].handle(sender, message, self._now()))
+        self._wake.set()
 
     # Effects
 
@@ -268,10 +280,13 @@ class Clique:
         """Do what the rules want done, in order; what follows an epoch to keep waits until it is durable."""
         if self._hooks is None:
             return
-        self._todo.append((group, deque(effects)))
-        for effect in self._todo[-1][1]:
+        todo = deque(effects)
+        for effect in todo:
             if isinstance(effect, Keep):
                 self.members[effect.microgrid].unkept = True
+            if not isinstance(effect, SendBeat):
+                self._wake.set()
+        self._todo.append((group, todo))
         if self._keeping is None:
             self._go_on(self._hooks)
 

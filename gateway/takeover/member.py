@@ -87,6 +87,15 @@ class Member:
         holder = self.post.names.get(self.kept.highest[1]) if self.kept.highest[0] else self.post.order[0]
         return None if holder == self.post.own else holder
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether only another one's loss, or a message, changes what it is: it is at home, or stands by."""
+        if self._voter.waiting:
+            return False
+        if self.commands:
+            return bool(self.means) and not self.post.before
+        return self.state is State.STANDS_BY and not self._is_in_doubt()
+
     def epoch_for(self, meter: MeterId) -> Epoch:
         """Return the epoch under which it commands a meter."""
         return self._reports.within_step(meter, self.kept.held)
