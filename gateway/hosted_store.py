@@ -65,8 +65,9 @@ class HostedStore:
             self.quarantined = str(recovery.quarantined)
 
     async def commit(self, changes: list[Change]) -> None:
-        """Commit changes, on another thread; nobody else may use the store meanwhile."""
-        await THREADS.run(self.store.commit, changes)
+        """Commit changes; the sync is on another thread, and nobody else may use the store meanwhile."""
+        self.store.write(changes)
+        await THREADS.run(self.store.sync)
         self.figures.commits += 1
         self.figures.committed = time.monotonic()
 

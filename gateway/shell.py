@@ -33,7 +33,7 @@ from gateway.lte_line import INTERFACE
 from gateway.lte_watch import LineWatch
 from gateway.registries import Registries
 from gateway.shown import Shown
-from gateway.successor import carried
+from gateway.successor import carried, settings_of
 from gateway.threads import THREADS
 from gateway.work import Work
 
@@ -60,6 +60,7 @@ class Shell:
         self._inbox = Inbox(clock.real_s(settings.commit_s) if settings.commit_s else 0)
         self._ticker = Ticker(phase)
         self._ticking: dict[str, int] = {}
+        self._told: dict[MicrogridId, tuple[object, dict[str, object]]] = {}
         self._registries = registries
         self._disk = disk
         self._line = LineWatch(settings.lte_interface)
@@ -221,7 +222,11 @@ class Shell:
 
     def _states(self, microgrid: MicrogridId) -> States:
         core = self._controller.hosted[microgrid]
-        return States(microgrid=microgrid, now=int(core.tell(int(self._clock.now()))), states=carried(core))
+        now, said = int(core.tell(int(self._clock.now()))), settings_of(core)
+        before = self._told.get(microgrid)
+        if before is None or before[0] != said:
+            before = self._told[microgrid] = said, carried(core)
+        return States.model_construct(microgrid=microgrid, now=now, states=before[1])
 
     def _commits(self, microgrid: MicrogridId) -> bool:
         store = self._work.stores.get(microgrid)

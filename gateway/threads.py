@@ -1,4 +1,4 @@
-"""Threads for what a disk does: opening stores, and their commits.
+"""Threads for what a disk does: opening stores, and the syncs of their commits.
 
 A call that takes long does not keep its place: other stores' calls go on beside it, though its disk never answers. The
 threads are daemons, so that a call that never returns does not keep the process from ending.
@@ -12,7 +12,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
-AT_ONCE = 4  # most calls at a time that do not take long
+AT_ONCE = 16  # most calls at a time that do not take long
 LONG_S = 1.0  # real seconds after which a call takes long, and another one may run beside it
 
 _P = ParamSpec("_P")

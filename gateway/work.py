@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -133,24 +133,33 @@ class Work:
             of_meters = [event for event in group if isinstance(event, FromMeter)]
             lost = [event for event in of_meters if self.controller.receivers(event)[0] in step.failed]
             self._ask(after, lost, now)
-        if group:
-            self._ask(after, [Committed()], now)
+        for microgrid in self._touched(group):
+            self._ask_one(after, microgrid, Committed(), now)
         return after
+
+    def _touched(self, group: Sequence[Event]) -> Iterable[MicrogridId]:
+        """Return the microgrids that a group of events may have given work; a meter's message is of one alone."""
+        if all(isinstance(event, FromMeter) for event in group):
+            return dict.fromkeys(self.controller.receivers(event)[0] for event in group)
+        return self.controller.hosted
 
     def _ask(self, step: Step, group: Sequence[Event], now: int) -> None:
         """Add the effects of events to a step; log and count an exception, so that other events continue."""
         for event in group:
             for microgrid in self.controller.receivers(event):
-                asked = self._refusable(event) if self.stores[microgrid].opening else event
-                if asked is None or microgrid in step.failed:
-                    continue
-                try:
-                    step.add(microgrid, self.controller.handle(microgrid, asked, now))
-                except SqliteError as error:
-                    step.failed[microgrid] = error
-                except Exception:
-                    self.failures += 1
-                    log.exception("the core failed on %.200r", event)
+                self._ask_one(step, microgrid, event, now)
+
+    def _ask_one(self, step: Step, microgrid: MicrogridId, event: Event, now: int) -> None:
+        asked = self._refusable(event) if self.stores[microgrid].opening else event
+        if asked is None or microgrid in step.failed:
+            return
+        try:
+            step.add(microgrid, self.controller.handle(microgrid, asked, now))
+        except SqliteError as error:
+            step.failed[microgrid] = error
+        except Exception:
+            self.failures += 1
+            log.exception("the core failed on %.200r", event)
 
     @staticmethod
     def _refusable(event: Event) -> Event | None:

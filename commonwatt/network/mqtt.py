@@ -299,7 +299,7 @@ class MqttLink:
     def _add_writer(self, loop: asyncio.AbstractEventLoop, client: paho.Client, sock: "SocketLike") -> None:
         # It may have been closed between the request and this turn of the loop.
         if isinstance(sock, socket.socket) and sock.fileno() >= 0:
-            loop.add_writer(sock, self._io, client.loop_write)
+            loop.add_writer(sock, self._io, partial(_write, client, sock))
 
     def _io(self, work: Callable[[], object]) -> None:
         """Let paho read or write; after an exception the state of its buffer is unknown: reconnect."""
@@ -408,6 +408,16 @@ async def _connect(
             error = await done
     if error is not None:
         raise OSError(str(error)) from error
+
+
+def _write(client: paho.Client, sock: socket.socket) -> None:
+    """Let paho send what waits; messages of one moment share their segments."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    try:
+        client.loop_write()
+    finally:
+        if sock.fileno() >= 0:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
 def _remove_writer(loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:

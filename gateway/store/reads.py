@@ -56,6 +56,7 @@ class StoreReads:
         # Damaged rows found and not deleted yet, by table and row number.
         self.damaged: dict[tuple[str, int], DamagedRow] = {}
         self._db = connection
+        self._forgetting: dict[str, int] | None = None  # as ``forgetting`` returns it; ``None``: not read yet
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -117,8 +118,9 @@ class StoreReads:
 
         It is 0 if no store was lost, or when all such rows are marked as not acknowledged.
         """
-        kept: dict[str, int] = json.loads(self.setting(FORGETTING) or "{}")
-        return dict.fromkeys(FORGOTTEN, 0) | kept
+        if self._forgetting is None:
+            self._forgetting = dict.fromkeys(FORGOTTEN, 0) | json.loads(self.setting(FORGETTING) or "{}")
+        return dict(self._forgetting)
 
     def meters(self) -> list[MeterInfo]:
         """Return the settings that each meter reported."""

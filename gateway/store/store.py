@@ -165,6 +165,15 @@ class Store(StoreReads):
         Raises:
             sqlite3.Error: Nothing was changed; close the store and open it again.
         """
+        self.write(changes)
+        self.sync()
+
+    def write(self, changes: Sequence[Change]) -> None:
+        """Make all changes in a transaction, or none of them; they are durable after ``sync``.
+
+        Raises:
+            sqlite3.Error: As ``commit``.
+        """
         self._file.check()
         apply = self._apply  # A look-up for each of thousands of changes would cost more than most changes.
         self._db.execute("BEGIN IMMEDIATE")
@@ -174,11 +183,26 @@ class Store(StoreReads):
                     apply(change)
             for records in _portions(changes):
                 self._append(from_records(records))
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def sync(self) -> None:
+        """Make the changes of ``write`` durable; another thread may call this, and nobody uses the store meanwhile.
+
+        Raises:
+            sqlite3.Error: As ``commit``.
+        """
+        try:
             self._db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self._roll_back()
             raise
+
+    def _roll_back(self) -> None:
+        self._forgetting = None
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     @singledispatchmethod
     def _apply(self, change: object) -> None:
@@ -341,6 +365,7 @@ class Store(StoreReads):
 
     def _forget_up_to(self, rows: dict[str, int]) -> None:
         self._apply(Setting(FORGETTING, json.dumps(rows)))
+        self._forgetting = None
 
     @_apply.register
     def _(self, change: PeriodDone) -> None:
