@@ -101,8 +101,9 @@ class Run:
         """Start the processes, wait until every part answers, then let time begin."""
         deadline = time.monotonic() + self.layout.start_up_s - 5
         for kinds in STAGES if self.layout.large else ((),):
-            self.supervisor.start(*kinds)
-            self._wait_until_ready(deadline)
+            if not self._stop.is_set():
+                self.supervisor.start(*kinds)
+                self._wait_until_ready(deadline)
         if not self._stop.is_set():
             self.layout = let_time_begin(self.layout)
 

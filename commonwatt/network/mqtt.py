@@ -233,6 +233,9 @@ class MqttLink:
         )
         client.username_pw_set(self._identity, self._token)
         client.connect_timeout = CONNECT_TIMEOUT_S
+        # Paho binds each socket to a port of its own, and all connections of a machine share 28,000.
+        opened = partial(socket.create_connection, self._address, timeout=CONNECT_TIMEOUT_S)
+        client._create_socket_connection = opened  # type: ignore[method-assign]  # noqa: SLF001
         client.max_inflight_messages_set(200)
         client.max_queued_messages_set(MAX_QUEUED)
         client.on_connect = self._connected
