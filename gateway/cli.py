@@ -82,7 +82,7 @@ def host(config: Annotated[Path, typer.Option("--config", "-c", help="See: commo
 
 @app.command()
 def dump(
-    config: Config,
+    config: Annotated[list[Path], typer.Option("--config", "-c", help="A gateway's TOML file; may be given again.")],
     unacknowledged: Annotated[
         bool, typer.Option("--unacknowledged", help="Only data that the utility has not, or only as averages.")
     ] = False,
@@ -92,12 +92,13 @@ def dump(
     Works while the gateway runs.
     """
     with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        try:
-            for path in (settings.store, *hosted_stores(settings)):
-                _dump(path, unsent_only=unacknowledged)
-        except SqliteError as error:
-            raise StoreError(f"{settings.store}: can't be read: {error}") from error
+        for one in config:
+            settings = load_settings(one, "gateway", GatewaySettings)
+            try:
+                for path in (settings.store, *hosted_stores(settings)):
+                    _dump(path, unsent_only=unacknowledged)
+            except SqliteError as error:
+                raise StoreError(f"{settings.store}: can't be read: {error}") from error
 
 
 @app.command()

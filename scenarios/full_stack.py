@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from commonwatt.audit import audit_folder
+from commonwatt.audit.folder import audit_folder
 from commonwatt.demo.layout import BUILT_IN_TOWN, CLOCK_FILE, Layout, prepare
 from commonwatt.demo.running import CONTROLLER, Run
 from commonwatt.device.store import reading_store

@@ -160,7 +160,7 @@ def _add_demo(app: typer.Typer) -> None:
 
 
 def _add_audit(app: typer.Typer) -> None:
-    from commonwatt.audit import audit_command
+    from commonwatt.audit.command import audit_command
 
     app.command("audit")(audit_command)
 

@@ -76,14 +76,17 @@ class Supervisor:
             self.running[name].restart_at = time.monotonic()
         self._held = set(names)
 
-    def stop(self, kinds: tuple[str, ...] = ("meters", "gateway", "utility", "broker")) -> list[str]:
+    def stop(
+        self, kinds: tuple[str, ...] = ("meters", "gateway", "host", "utility", "broker", "database")
+    ) -> list[str]:
         """End the parts of each kind in turn; return the names of those that had to be killed."""
         killed = []
         for kind in kinds:
             members = [running for running in self.running.values() if running.part.kind == kind]
             for running in members:
                 if running.process.poll() is None:
-                    running.process.send_signal(signal.SIGTERM)
+                    # PostgreSQL waits for its clients after SIGTERM.
+                    running.process.send_signal(signal.SIGINT if kind == "database" else signal.SIGTERM)
             deadline = time.monotonic() + STOP_WITHIN_S
             for running in members:
                 try:
@@ -110,6 +113,9 @@ def _start(part: Part) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            user=part.user,
+            group=part.user,
+            extra_groups=None if part.user is None else [],
             preexec_fn=_die_with_parent,
         )
 

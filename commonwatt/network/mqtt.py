@@ -48,6 +48,7 @@ _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 10.0
 _LIVED_S = 5.0
 _LOOK_EVERY_S = 10
+_SOONEST_S = 0.05
 _REASONS_KEPT = 8
 
 
@@ -202,20 +203,25 @@ class MqttLink:
         return False
 
     async def _watch(self, client: paho.Client, shown: Stamp) -> None:
-        """Call paho's periodic function until the connection is lost or a certificate file was replaced."""
-        looked_at = 0
+        """Call paho's function for pings when one is due, until the connection is lost or a certificate is replaced."""
         while not self._lost.is_set():
-            if client.loop_misc() != paho.MQTT_ERR_SUCCESS:
-                return
-            looked_at += 1
-            if looked_at % _LOOK_EVERY_S == 0 and self._renewed(shown):
+            if client.loop_misc() != paho.MQTT_ERR_SUCCESS or self._renewed(shown):
                 return
             try:
                 # Not wait_for: in Python 3.11 it loses a cancellation if the connection is lost at the same moment.
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(self._quiet_s(client)):
                     await self._lost.wait()
             except TimeoutError:
                 continue
+
+    def _quiet_s(self, client: paho.Client) -> float:
+        """Return the real seconds until a ping or its answer is due, or files are looked at again.
+
+        A fleet has thousands of connections, most of them silent: none is looked at without need.
+        """
+        last = min(client._last_bytes_received, client._last_msg_out)  # noqa: SLF001
+        ping_s = max(_SOONEST_S, last + (self._keepalive_s or KEEPALIVE_S) - time.monotonic())
+        return ping_s if self._tls is None else min(ping_s, _LOOK_EVERY_S)
 
     def _new_client(self) -> paho.Client:
         client = paho.Client(
