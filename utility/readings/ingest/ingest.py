@@ -181,7 +181,8 @@ class Ingest:
     @property
     def queue_s(self) -> float:
         """Clock seconds since the queue was last empty; no message has waited longer."""
-        return 0.0 if self._busy_since is None else self._clock.now() - self._busy_since
+        since = self._busy_since  # another thread may empty the queue meanwhile
+        return 0.0 if since is None else self._clock.now() - since
 
     def _owner(self, sender: str, topic: str, payload: bytes) -> str:
         """Return in whose turn a message is served: the owner's whom it names, or the sender's own."""
