@@ -71,6 +71,7 @@ class Archive:
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with only_one(self._folder / "archive", "another run of the archive"):
+            self._look()
             said, failed = [*self._drop_old(), *self._set_aside()], []
             with self._database.reads.begin() as connection:
                 due = of.months_to_file(connection, before)
@@ -80,7 +81,6 @@ class Archive:
                     said += [self._bring(first)]
                 except ArchiveError as error:
                     failed.append(error)
-            self._look()
         for each in failed[:1]:
             raise each
         return said

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -215,6 +216,7 @@ class PartReader:
         self,
         connection: Connection,
         statement: CompoundSelect[Any],
+        values: Mapping[str, object] | None = None,
         *,
         quarters: Collection[Quarter] = EVERY,
         meters: Collection[int] | None = None,
@@ -224,8 +226,7 @@ class PartReader:
         ``quarters`` and ``meters`` are all that it selects, or more. Read the chunks before the next statement.
         """
         options = {**_BINARY, "yield_per": 1_000}
-        ordered = statement.order_by(*KEY_NAMES)
-        rows = execute(connection, ordered, quarters=quarters, meters=meters, options=options)
+        rows = execute(connection, _ordered(statement), values, quarters=quarters, meters=meters, options=options)
         for chunk in _by_key(rows):
             checked = check(chunk)
             self._found += checked.damaged
@@ -236,6 +237,11 @@ class PartReader:
         found, self._found = self._found, []
         if found:
             self.damaged += quarantine(self._database, found)
+
+
+@lru_cache(64)
+def _ordered(statement: CompoundSelect[Any]) -> CompoundSelect[Any]:
+    return statement.order_by(*KEY_NAMES)
 
 
 def _by_key(rows: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:

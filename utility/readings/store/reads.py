@@ -32,6 +32,7 @@ _READINGS = select_parts(
         & (c.record_type == bindparam("type"))
     )
 )
+_WITHIN = select_parts(lambda c: c.quarter.between(bindparam("first"), bindparam("last")))
 
 
 def town(connection: Connection) -> dict[str, object]:
@@ -261,8 +262,7 @@ def all_blocks(database: Database, first: Quarter, last: Quarter) -> Iterator[Bl
     reader = PartReader(database)
     with database.reads.begin() as connection:
         for some in months_apart(connection, first, last):
-            which = select_parts(lambda c, some=some: c.quarter.between(some[0], some[-1]))  # type: ignore[misc]
-            yield from reader.stream(connection, which, quarters=some)
+            yield from reader.stream(connection, _WITHIN, {"first": some[0], "last": some[-1]}, quarters=some)
     reader.finish()
 
 
