@@ -8,8 +8,8 @@ their counts need no file.
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Archive:
     """The files of one database's months.
 
     Args:
-        folder: Where they are; it is made.
+        folder: Where they are.
         now: The time, epoch seconds.
         reached: Called with the name of each step before the next one.
     """
@@ -69,8 +69,7 @@ class Archive:
             ConfigError: Another process is doing this.
             StoreError: The disk is full, or there is another reason.
         """
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with only_one(self._folder / "archive", "another run of the archive"):
+        with self._alone():
             self._look()
             said, failed = [*self._drop_old(), *self._set_aside()], []
             with self._database.reads.begin() as connection:
@@ -90,8 +89,7 @@ class Archive:
 
         Raises: as ``run``
         """
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with only_one(self._folder / "archive", "another run of the archive"):
+        with self._alone():
             with self._database.writes.begin() as connection:
                 found = of.month_at(connection, first)
                 if found is not None and found.state == RESTORED:
@@ -109,10 +107,10 @@ class Archive:
         """Bring a month back into the database, and delete its file; return how many blocks came back.
 
         Raises:
-            ArchiveError: The file is missing or damaged; sound row groups came back.
+            ArchiveError: The file is missing or damaged; what was read before came back.
             ConfigError: The month has no file.
         """
-        with only_one(self._folder / "archive", "another run of the archive"):
+        with self._alone():
             with self._database.reads.begin() as connection:
                 month = of.month_at(connection, first)
             if month is None or month.state not in (LEAVING, ARCHIVED):
@@ -127,6 +125,14 @@ class Archive:
             self._reached("recorded")
             month.file.unlink(missing_ok=True)
         return made
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        # It is not made: its disk may not be mounted.
+        if not self._folder.is_dir():
+            raise StoreError(f"{self._folder}: is no folder; see archive in the settings")
+        with only_one(self._folder / "archive", "another run of the archive"):
+            yield
 
     def _bring_back(self, file: File, group: int) -> int:
         names = tuple(column.name for column in compacted.c)

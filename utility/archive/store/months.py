@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, func, select, text
 
-from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.database.base import read
 from utility.database.database import upsert
 from utility.database.locks import Lock, take
@@ -104,3 +104,16 @@ def has_older_readers(connection: Connection, xid: str) -> bool:
 def troubles(connection: Connection) -> Sequence[str]:
     """Return the files that can't be read whole, each with the reason."""
     return [f"{month.path}: {month.trouble}" for month in months(connection) if month.trouble]
+
+
+def bytes_filed(connection: Connection) -> int:
+    """Return the bytes of all files."""
+    c = archived_month.c
+    return int(connection.execute(select(func.sum(c.size)).where(c.state.in_(IN_USE))).scalar() or 0)
+
+
+def filed_until(connection: Connection) -> EpochSeconds:
+    """Return the end of the newest month in a file; 0: there is none."""
+    c = archived_month.c
+    newest = select(func.max(c.until_quarter)).where(c.state.in_(IN_USE))
+    return int(connection.execute(newest).scalar() or 0) * QUARTER_S

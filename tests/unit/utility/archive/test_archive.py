@@ -83,6 +83,7 @@ def everything(database: Database) -> dict[str, Any]:
 
 
 def archive(database: Database, folder: Path, **how: Any) -> Archive:
+    (folder / "archive").mkdir(exist_ok=True)
     return Archive(database, folder / "archive", NOW, **how)
 
 
