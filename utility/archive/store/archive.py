@@ -209,7 +209,8 @@ class Archive:
         file = File.open(month.file)
         for group in range(file.groups):
             table = file.read(group, (*KEY, "payload"))
-            rows = list(zip(*(table[name].to_pylist() for name in (*KEY, "payload")), strict=True))
+            # In the order of the database's key, so that a step deletes on few pages.
+            rows = sorted(zip(*(table[name].to_pylist() for name in (*KEY, "payload")), strict=True))
             for at in range(0, len(rows), MAX_BLOCKS):
                 some = [
                     {f"of_{name}": value for name, value in zip((*KEY, "payload"), row, strict=True)}
