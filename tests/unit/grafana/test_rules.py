@@ -339,6 +339,7 @@ CASES = [
     ),
     *standing("UtilityClockUntrusted", {utility("clock_trusted"): "1x9 0x89 1x30"}, 15),
     *counting("ClockContradicted", gateway("time_contradictions_total"), 60),
+    *standing("ArchiveDamaged", {utility("archive_damaged_files"): "0x9 1x89 0x30"}, 0),
     *standing("StoreDamaged", {utility("alarm", alarm="store_damaged"): "0x9 1x89 0x30"}, 0),
     Case(
         "BoundaryUnknown",
