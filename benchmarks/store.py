@@ -104,7 +104,7 @@ def _blocks_of(rng: np.random.Generator, grid: Microgrid, turn: int, *, minute: 
     return make_blocks(keys, values, quality)
 
 
-async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> float:
+async def take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> float:
     """Return the seconds until every message is acknowledged, by the service's own ingest."""
     places = asyncio.Semaphore(2 * MAX_GROUP)
     clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
@@ -155,13 +155,13 @@ def rates(url: str, town: Town, size: Size) -> Rates:
     minutes, few = messages(town, size.batches, minute=True, seed=2)
     for _ in range(size.repeats):
         with _database(url, town) as database:
-            took = asyncio.run(_take_in(database, whole))
+            took = asyncio.run(take_in(database, whole))
             found.whole.append(readings / took)
-            found.again.append(readings / asyncio.run(_take_in(database, whole)))
+            found.again.append(readings / asyncio.run(take_in(database, whole)))
             _forget(database)
-            took = asyncio.run(_take_in(database, whole))
+            took = asyncio.run(take_in(database, whole))
             found.compacted.append(readings / (took + compact(database)))
-            found.minutes.append(few / asyncio.run(_take_in(database, minutes)))
+            found.minutes.append(few / asyncio.run(take_in(database, minutes)))
     return found
 
 

@@ -172,7 +172,9 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
     with ExitStack() as stack:
         for store in [*(one.store for one in files.values()), *([settings.plant.store] if settings.plant else [])]:
             stack.enter_context(only_one(store, "another fleet"))
-        fleet = Fleet(
+        # Not on the loop: hundreds of stores take long on a busy disk.
+        fleet = await asyncio.to_thread(
+            Fleet,
             town=town,
             microgrids=tuple(files),
             open_meters=open_meters,

@@ -78,7 +78,6 @@ def play(layout: Layout, conditions: Conditions, stop: threading.Event, tell: Ca
 
     course = watcher.course
     try:
-        run.supervisor.start()
         run.begin()
         course.drained = run.watch(time.monotonic() + (end - begin) / layout.clock.speed, looked)
     finally:

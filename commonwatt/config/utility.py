@@ -295,6 +295,24 @@ class UtilitySettings(Settings):
         description="Whole months (UTC) of readings to keep before the present month; older readings are deleted "
         "and not requested again, once their days are settled.",
     )
+    archive: Path | None = Field(
+        None,
+        description="The folder of files with old months of readings; the service and its commands must be able to "
+        "read it. Needs the extra `export`.",
+    )
+    archive_after_months: int | None = Field(
+        None,
+        ge=1,
+        le=1199,
+        description="Whole months (UTC) of readings in the database before the present month; older ones go to files "
+        "in `archive`, and everything reads both. Without it none go.",
+    )
+    archive_keep_months: int | None = Field(
+        None,
+        ge=2,
+        le=1200,
+        description="Whole months of readings to keep in both together; without it, `keep_months`.",
+    )
     keep_years: int = Field(
         7,
         ge=2,
@@ -324,6 +342,21 @@ class UtilitySettings(Settings):
     )
     backup: BackupSettings = Field(BackupSettings(), description="The nightly backup.")
     research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")
+
+    @property
+    def all_months(self) -> int:
+        """Whole months of readings that are kept before the present one, in the database and in files."""
+        is_archived = self.archive_after_months is not None and self.archive_keep_months is not None
+        return (self.archive_keep_months if is_archived else None) or self.keep_months
+
+    @model_validator(mode="after")
+    def _archives(self) -> Self:
+        if self.archive_after_months is not None:
+            if self.archive is None:
+                raise ValueError("archive_after_months needs a folder: archive")
+            if self.archive_after_months >= self.all_months:
+                raise ValueError("archive_after_months is less than archive_keep_months, or without it keep_months")
+        return self
 
     @model_validator(mode="after")
     def _waits(self) -> Self:

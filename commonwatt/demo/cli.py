@@ -152,7 +152,6 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
         town = Run(layout, stop)
         players = Players(layout, console)
         try:
-            town.supervisor.start()
             with console.status(f"starting {len(layout.processes)} processes ..."), invited(layout) as links:
                 town.begin()
             console.print(f"logs in {layout.data / 'logs'}; Ctrl-C stops; {welcome(layout, links)}", soft_wrap=True)

@@ -11,6 +11,7 @@ from commonwatt.model.units import EpochSeconds
 
 Status = Mapping[str, Any]
 
+QUIET_S = 60  # town seconds after the last slot from which a heartbeat tells that a gateway's backlog is empty
 NAMES = 3  # most controllers or microgrids that are named in a cell
 _COLUMNS = ("process", "microgrids", "connected", "made", "passed on", "waiting", "lag", "slowest")
 
@@ -21,10 +22,16 @@ def arrived(utility: Status, fleets: Collection[Status]) -> int:
     return int(slots + sum(one["acknowledged"] for one in fleets))
 
 
-def is_drained(utility: Status, fleets: Collection[Status], since: EpochSeconds) -> bool:
-    """Whether the backlog of every meter is empty, and that of every gateway by its heartbeat after ``since``."""
+def is_drained(utility: Status, fleets: Collection[Status], last: EpochSeconds) -> bool:
+    """Whether the backlogs of all meters are empty, and by their heartbeats those of all gateways.
+
+    Args:
+        utility: The last status of the utility.
+        fleets: The last status of each fleet of meters.
+        last: End of the last slot, town time.
+    """
     heartbeats = [one["heartbeat"] for one in utility.get("microgrids", {}).values()]
-    fresh = bool(heartbeats) and all(one is not None and one["time"] > since for one in heartbeats)
+    fresh = bool(heartbeats) and all(one is not None and one["time"] > last + QUIET_S for one in heartbeats)
     at_meters = any(one["held"] or one["events_held"] for one in fleets)
     return fresh and not at_meters and not any(_waiting(one) for one in heartbeats)
 

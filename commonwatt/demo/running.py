@@ -21,6 +21,8 @@ DRAIN_WITHIN_S = 60.0
 DRAIN_PERIODS_S = 180  # minimum time for the drain in town seconds: three periods of every part
 LOOK_EVERY_S = 1.0  # real seconds between two status requests to the parts
 LOOK_AT_LARGE_EVERY_S = 5.0  # the same in a large town, whose statuses are sums over thousands of meters
+# Kinds of parts of a large town that start together: thousands of connections are made before there is other work.
+STAGES = (("database", "broker"), ("meters",), ("utility",), ("host",))
 CONTROLLER = ("broker", "gateway")  # the processes on a microgrid's controller
 
 
@@ -96,13 +98,21 @@ class Run:
         self._look_every_s = LOOK_AT_LARGE_EVERY_S if layout.large else LOOK_EVERY_S
 
     def begin(self) -> None:
-        """Wait until every part answers, then let time begin."""
+        """Start the processes, wait until every part answers, then let time begin."""
         deadline = time.monotonic() + self.layout.start_up_s - 5
+        for kinds in STAGES if self.layout.large else ((),):
+            self.supervisor.start(*kinds)
+            self._wait_until_ready(deadline)
+        if not self._stop.is_set():
+            self.layout = let_time_begin(self.layout)
+
+    def _wait_until_ready(self, deadline: float) -> None:
         while not self._stop.wait(1.0 if self.layout.large else 0.1):
             self.supervisor.watch()
             self.observer.look()
-            if self.observer.ready() or time.monotonic() >= deadline:
-                self.layout = let_time_begin(self.layout)
+            started = {name: running.part for name, running in self.supervisor.running.items()}
+            started |= {part.name: part for part in self.layout.parts if part.hosted}
+            if self.observer.ready(started.keys()) or time.monotonic() >= deadline:
                 return
 
     def watch(self, ends: float | None, looked: Callable[[], None]) -> bool:

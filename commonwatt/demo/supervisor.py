@@ -13,6 +13,7 @@ from commonwatt.demo.parts import Part
 from commonwatt.runtime.files import write_private
 
 STOP_WITHIN_S = 5.0  # real seconds within which a part must end after SIGTERM; after that it is killed, with a message
+STOP_LARGE_WITHIN_S = 60.0  # the same in a large town, whose parts have thousands of connections
 
 FIRST_RESTART_S = 0.2
 LAST_RESTART_S = 5.0
@@ -41,10 +42,11 @@ class Supervisor:
         self._layout = layout
         self._held: set[str] = set()
 
-    def start(self) -> None:
-        """Start every process."""
+    def start(self, *kinds: str) -> None:
+        """Start every process, or those of some kinds."""
         for part in self._layout.processes:
-            self.running[part.name] = Running(part, _start(part), time.monotonic())
+            if part.kind in kinds or not kinds:
+                self.running[part.name] = Running(part, _start(part), time.monotonic())
         self._write_down()
 
     def watch(self) -> None:
@@ -87,7 +89,7 @@ class Supervisor:
                 if running.process.poll() is None:
                     # PostgreSQL waits for its clients after SIGTERM.
                     running.process.send_signal(signal.SIGINT if kind == "database" else signal.SIGTERM)
-            deadline = time.monotonic() + STOP_WITHIN_S
+            deadline = time.monotonic() + (STOP_LARGE_WITHIN_S if self._layout.large else STOP_WITHIN_S)
             for running in members:
                 try:
                     running.process.wait(max(0.1, deadline - time.monotonic()))

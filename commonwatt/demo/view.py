@@ -3,7 +3,7 @@
 import json
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
@@ -32,7 +32,6 @@ ASK_WITHIN_S = 2.0
 STORED_EVERY_S = 4.0  # real seconds between two counts of stored slots: a count reads all blocks of the run
 STORED_IN_LARGE_EVERY_S = 60.0  # the same in a large town
 WEEK_S = 7 * 86_400  # the longest time range of one count
-QUIET_S = 60  # town seconds after the last slot from which a heartbeat tells that a gateway's backlog is empty
 NARROW = 110  # terminal width below which the table shows less of each microgrid
 _QUIET = ("initialize", "put", "get")  # commands of the machinery, which no visitor looks for
 NAMES = 3  # most batteries that are named in a cell
@@ -130,9 +129,11 @@ class Observer:
         """Stop the requests."""
         self._pool.shutdown(cancel_futures=True)
 
-    def ready(self) -> bool:
-        """Whether all parts answer; in a large town also whether all meters are connected."""
-        return not self.silent and all(one["connected"] == one["meters"] for one in self.fleets.values())
+    def ready(self, started: Collection[str]) -> bool:
+        """Whether these parts answer; in a large town also whether all meters are connected, all gateways open."""
+        controllers = [one for host in self.hosts.values() for one in host["controllers"].values()]
+        connected = all(one["connected"] == one["meters"] for one in self.fleets.values())
+        return self.silent.isdisjoint(started) and connected and all(one["state"] != "stopped" for one in controllers)
 
     @property
     def hosts(self) -> dict[str, Status]:
@@ -166,9 +167,8 @@ class Observer:
     def drained(self) -> bool:
         """Whether every meter and every gateway has an empty backlog in its last status."""
         if self._layout.large:
-            since = (self._layout.clock.meters_stop_at or 0) + QUIET_S
-            utility = self.seen.get("utility", {})
-            return not self.silent and is_drained(utility, self.fleets.values(), since)
+            utility, last = self.seen.get("utility", {}), self._layout.clock.meters_stop_at or 0
+            return not self.silent and is_drained(utility, self.fleets.values(), last)
         names = list(self._layout.town.microgrids)
         if any(
             f"{name} {kind}" in self.silent or f"{name} {kind}" not in self.seen

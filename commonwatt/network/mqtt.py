@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -43,6 +44,9 @@ Each ping costs about 130 bytes each way on an LTE line, so it is not below the 
 """
 
 MAX_QUEUED = 2000  # most queued messages of a connection that are not sent to the broker; more are dropped and counted
+
+MAX_CONNECTING = 100  # most connections of a loop that are made at the same time; further ones wait
+_CONNECTING: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 10.0
@@ -397,9 +401,11 @@ async def _connect(
         else:
             report(None)
 
-    threading.Thread(target=connect, daemon=True).start()
-    async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
-        error = await done
+    # Thousands of threads at once, as when a broker comes back, would let nothing else run.
+    async with _CONNECTING.setdefault(loop, asyncio.Semaphore(MAX_CONNECTING)):
+        threading.Thread(target=connect, daemon=True).start()
+        async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
+            error = await done
     if error is not None:
         raise OSError(str(error)) from error
 

@@ -33,6 +33,7 @@ from gateway.store.tables import (
 from gateway.stored import DamagedRow
 
 MAX_NOTED = 1000  # most damaged rows listed at a time; the others are found again after these are deleted
+FORGET_FROM = "forget_from"  # setting that keeps the lowest number of a part that is to be sent again
 FORGETTING = "forgetting"  # setting that keeps ``StoreReads.forgetting``
 
 _JOINED = f"part INDEXED BY part_block WHERE {JOINED}"

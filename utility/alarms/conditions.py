@@ -50,6 +50,8 @@ class Counted:
     broken: tuple[str, ...] = ()
     # Microgrids whose members and boundary differ by more than the bound, the worst first.
     residuals: tuple[str, ...] = ()
+    # Files of the archive that are missing or have a damaged block, each with the reason.
+    archive: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +203,10 @@ def _data(facts: Facts) -> Iterator[Condition]:
             summary = f"The daily checks found readings that a person must look at: {check}."
             text = f"Open findings: {number}."
             yield _condition("FindingsOpen", _WARNING, _HOUR_S, summary, text, check=check)
+    if facts.counted.archive:
+        summary = "Files with old months of readings are missing or damaged."
+        text = f"{'; '.join(facts.counted.archive[:3])}. What is asked of these months fails, or lacks readings."
+        yield _condition("ArchiveDamaged", _CRITICAL, 0, summary, text)
     if facts.counted.residuals:
         number = len(facts.counted.residuals)
         summary = f"Members and boundary of {number} microgrids differ by more than their meters' rounding."

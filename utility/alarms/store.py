@@ -18,6 +18,7 @@ from utility.alarms.conditions import Counted
 from utility.alarms.lifecycle import Life, Stage
 from utility.alarms.silences import Silence, Way
 from utility.alarms.tables import alarm, alarm_acknowledgement, alarm_silence
+from utility.archive.store.months import troubles
 from utility.corrections.store.checking import count_open
 from utility.database.database import upsert
 from utility.readings.store.quarantine import count_quarantined
@@ -39,6 +40,7 @@ def counted(connection: Connection, now: EpochSeconds) -> Counted:
         refused=tuple(unseen(connection, REFUSED).values()),
         broken=tuple(unseen(connection, BROKEN).values()),
         residuals=tuple(beyond),
+        archive=tuple(troubles(connection)),
     )
 
 

@@ -26,6 +26,7 @@ from commonwatt.town.cliques import BEATS_PORT, write_clique_files
 from commonwatt.town.loading import load_town
 from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Microgrid, Town
+from utility.archive import cli as cli_archive
 from utility.assembly import break_glass
 from utility.assembly import upkeep as cli_upkeep
 from utility.collection import cli as cli_collection
@@ -50,6 +51,7 @@ for module in (gateway_commands, cli_views, cli_collection, cli_supply, cli_shar
     app.add_typer(module.app)
 app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_people.app, name="people")
+app.add_typer(cli_archive.app, name="archive")
 
 
 @app.command()

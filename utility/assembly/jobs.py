@@ -11,6 +11,7 @@ from commonwatt.model.now import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
+from utility.archive.jobs import ArchiveJob
 from utility.assembly.metrics import UtilityMetrics
 from utility.billing.jobs import BillsJob, RatesJob
 from utility.collection.jobs import BalanceJob
@@ -41,7 +42,7 @@ from utility.statistics.jobs.statistics import StatisticsJob
 from utility.supply.jobs import SupplyJob
 
 URGENT = ("supply",)  # jobs that run by themselves: a purchase must not wait for a backlog that is compacted
-FILES = ("exports", "backup")  # jobs that write files, for minutes, in processes of their own
+FILES = ("exports", "backup", "archive")  # jobs that write files, for minutes, in processes of their own
 # Most searches for gaps in a turn: after days without the utility there are thousands, and other jobs come between.
 MAX_SEARCHES = 20
 ASKS_WITHIN_S = 60  # seconds that a message may wait for the database, beyond which no missing slot is requested
@@ -124,6 +125,7 @@ class Jobs:
             "retention": self._retain,
             "exports": ExportsJob(self._settings, self._database).run,
             "backup": BackupJob(self._settings).run,
+            "archive": ArchiveJob(self._settings, self._database).run,
         }
 
     async def tick_supply(self) -> None:
@@ -179,7 +181,7 @@ class Jobs:
         # With an unsynchronized clock, new data may seem old.
         if self._ingest.trust is Trust.NONE:
             return
-        retention = Retention(self._database, self._settings.keep_months)
+        retention = Retention(self._database, self._settings.all_months)
         first = await self._in_thread(retention.plan, turn.now)
         while first is not None and await self._threads.write(retention.apply, first):
             pass

@@ -6,6 +6,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from utility.access import metrics as access
+from utility.archive import metrics as archive
 from utility.billing import metrics as billing
 from utility.corrections import metrics as corrections
 from utility.database.base import Connection
@@ -29,7 +30,7 @@ class UtilityMetrics(Metrics):
         self.supply = SupplyMetrics(self)
         self.settlement = SettlementMetrics(self)
         self.corrections = Counted(self, corrections.COUNTS)
-        rest = (*access.COUNTS, *billing.COUNTS, *readings.COUNTS, *tariffs.COUNTS)
+        rest = (*access.COUNTS, *archive.COUNTS, *billing.COUNTS, *readings.COUNTS, *tariffs.COUNTS)
         self._counted = (self.corrections, Counted(self, rest))
         self.http_cut = self.counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
         self.connected = self.gauge("head_end_connected", "1 while connected to the head-end broker.")

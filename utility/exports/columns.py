@@ -22,6 +22,8 @@ class Kind(StrEnum):
     DAY = "date"
     BOOLEAN = "boolean"
     MONEY = "decimal, 2 places"
+    KEY = "64-bit integer, with its bounds in each row group"
+    BYTES = "bytes"  # stored as they are: a flipped bit damages one value
 
 
 @dataclass(frozen=True, kw_only=True)

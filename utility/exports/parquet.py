@@ -24,6 +24,8 @@ _TYPES = {
     Kind.DAY: pa.date32(),
     Kind.BOOLEAN: pa.bool_(),
     Kind.MONEY: pa.decimal128(18, 2),
+    Kind.KEY: pa.int64(),
+    Kind.BYTES: pa.binary(),
 }
 _WIDTHS: dict[tuple[int, bool], type[np.generic]] = {
     (32, False): np.int32,
@@ -32,7 +34,7 @@ _WIDTHS: dict[tuple[int, bool], type[np.generic]] = {
 }
 """The numbers of a type's bits, and whether they are unsigned."""
 
-_DELTA = (Kind.TIME, Kind.INTEGER)
+_DELTA = (Kind.TIME, Kind.INTEGER, Kind.KEY)
 """Kinds stored as differences from row to row, in as few bits as a group of them needs."""
 
 
@@ -45,22 +47,28 @@ def schema_of(table: Table) -> pa.Schema:
     return pa.schema(fields, {"commonwatt.table": table.name, "commonwatt.about": table.about})
 
 
+_BOUNDED = (Kind.ID, Kind.TIME, Kind.KEY)
+"""Kinds whose bounds each row group has."""
+
+
 class ParquetFile:
     """Writes one Parquet file, a row group for each ``write`` of at most ``ROW_GROUP`` rows."""
 
     def __init__(self, file: BinaryIO, table: Table) -> None:
         self._columns = table.columns
         self._schema = schema_of(table)
-        packed = [column.name for column in table.columns if column.kind in _DELTA]
+        packed = {column.name: "DELTA_BINARY_PACKED" for column in table.columns if column.kind in _DELTA}
+        plain = {column.name: "DELTA_LENGTH_BYTE_ARRAY" for column in table.columns if column.kind is Kind.BYTES}
         self._writer = pq.ParquetWriter(
             file,
             self._schema,
-            compression="zstd",
-            compression_level=1,
-            column_encoding=dict.fromkeys(packed, "DELTA_BINARY_PACKED"),
-            use_dictionary=[column.name for column in table.columns if column.name not in packed],
+            compression={column.name: "none" if column.name in plain else "zstd" for column in table.columns},
+            compression_level={column.name: 1 for column in table.columns if column.name not in plain},
+            column_encoding=packed | plain,
+            use_dictionary=[column.name for column in table.columns if column.name not in packed | plain],
+            write_page_checksum=bool(plain),
             # Readers skip row groups by these; the others would only cost time.
-            write_statistics=[column.name for column in table.columns if column.kind in (Kind.ID, Kind.TIME)],
+            write_statistics=[column.name for column in table.columns if column.kind in _BOUNDED],
         )
 
     def write(self, rows: Rows) -> None:

@@ -115,6 +115,27 @@ conflict_sender = Table(
     Column("sender_no", SmallInteger, primary_key=True, autoincrement=False),
 )
 
+# Months of `compacted` in files: rows, sum of `total` (modulo 2^64), SHA-256 and bytes of the file. `state`: `writing`;
+# `written`, and checked; `leaving`, blocks that are in the file are being deleted here; `archived`, here are only
+# blocks with conflicts and those that changed since; `restored`. `changes`: how often blocks of the month were changed
+# since its writing began; `trouble`: why the file, or a block of it, can't be read.
+archived_month = Table(
+    "archived_month",
+    metadata,
+    Column("first_quarter", Integer, primary_key=True, autoincrement=False),
+    Column("until_quarter", Integer, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("changes", Integer, nullable=False),
+    Column("made", BigInteger, nullable=False),
+    Column("trouble", Text, nullable=False, server_default=""),
+    info=SMALL,
+)
+
 event = Table(
     "event",
     metadata,

@@ -12,6 +12,7 @@ from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter
 from utility.database.database import Database, insert_or
+from utility.readings.store.archived import execute, months_apart
 from utility.readings.store.parts import MAX_IN, PartReader, chunks, select_parts
 from utility.readings.tables import compacted, part
 from utility.registry.tables import meter
@@ -184,7 +185,8 @@ def _add_quarters(connection: Connection, assembly: Assembly, of: Any, begin: Qu
     statement = select(c.meter_no, c.record_type, c.quarter, reading, slots).where(
         c.quarter.between(begin, end - 1), c.record_type.in_(_KINDS)
     )
-    for rows in connection.execute(statement, execution_options={"yield_per": 50_000}).partitions():
+    within = range(begin, end)
+    for rows in execute(connection, statement, quarters=within, options={"yield_per": 50_000}).partitions():
         # An array made of the rows themselves takes ten times as long.
         number, kind, quarter, value, count = (np.array(column, np.int64) for column in zip(*rows, strict=True))
         assembly.add(of[number], kind, quarter, value[:, None], count[:, None] == SLOTS)
@@ -199,16 +201,17 @@ def load_slots(
     with database.reads.begin() as connection:
         for some in chunks([signed64(one.id) for one in meters], MAX_IN):
             numbers = connection.execute(select(meter.c.no).where(meter.c.id.in_(some))).scalars().all()
-            wanted = select_parts(
-                lambda c, numbers=numbers: (
-                    c.quarter.between(first - 1, until - 1)  # type: ignore[misc]
-                    & c.meter_no.in_(numbers)
-                    & c.record_type.in_(_KINDS)
+            for days in months_apart(connection, first - 1, until - 1):
+                wanted = select_parts(
+                    lambda c, numbers=numbers, days=days: (
+                        c.quarter.between(days[0], days[-1])  # type: ignore[misc]
+                        & c.meter_no.in_(numbers)
+                        & c.record_type.in_(_KINDS)
+                    )
                 )
-            )
-            for blocks in reader.stream(connection, wanted):
-                kinds, quarters = blocks.record_type.astype(np.int64), blocks.quarter.astype(np.int64)
-                assembly.add(blocks.meter, kinds, quarters, blocks.values, blocks.quality > 0)
+                for blocks in reader.stream(connection, wanted, quarters=days, meters=numbers):
+                    kinds, quarters = blocks.record_type.astype(np.int64), blocks.quarter.astype(np.int64)
+                    assembly.add(blocks.meter, kinds, quarters, blocks.values, blocks.quality > 0)
     reader.finish()
     return assembly.homes()
 

@@ -339,6 +339,7 @@ CASES = [
     ),
     *standing("UtilityClockUntrusted", {utility("clock_trusted"): "1x9 0x89 1x30"}, 15),
     *counting("ClockContradicted", gateway("time_contradictions_total"), 60),
+    *standing("ArchiveDamaged", {utility("archive_damaged_files"): "0x9 1x89 0x30"}, 0),
     *standing("StoreDamaged", {utility("alarm", alarm="store_damaged"): "0x9 1x89 0x30"}, 0),
     Case(
         "BoundaryUnknown",
@@ -376,6 +377,7 @@ CASES = [
         {gateway("disk_free_bytes"): "0x60", gateway("disk_size_bytes"): "0x60"},
         silent=(30,),
     ),
+    *counting("DatabaseWentBack", utility("database_went_back_total"), 60),
     *counting("StoreErrors", gateway("store_failures_total"), 15),
     *counting("StoreErrors", utility("store_errors_total"), 15),
     Case(

@@ -20,6 +20,7 @@ from utility.corrections.tables import checked_day, finding
 from utility.database.base import read
 from utility.database.database import Database, insert_or, read_setting, save_setting
 from utility.readings.gaps import MAX_AGE_QUARTERS, off_times
+from utility.readings.store.archived import execute
 from utility.readings.store.parts import chunks
 from utility.readings.store.retention import kept_from
 from utility.readings.tables import compacted, gap, series
@@ -189,7 +190,12 @@ def _quarters(connection: Connection, numbers: Sequence[int], first: Quarter) ->
     rows = [
         tuple(row)
         for some in chunks(numbers)
-        for row in connection.execute(select(*columns).where(c.quarter.in_(quarters), c.meter_no.in_(some)))
+        for row in execute(
+            connection,
+            select(*columns).where(c.quarter.in_(quarters), c.meter_no.in_(some)),
+            quarters=quarters,
+            meters=some,
+        )
     ]
     return np.array(rows, np.int64).reshape(-1, len(columns))
 

@@ -24,6 +24,7 @@ from utility.corrections.outages import Events, days_in, outages_of
 from utility.corrections.store.corrections import Corrections, covered
 from utility.database.database import Database
 from utility.readings.gaps import ALL_SLOTS, Interval
+from utility.readings.store.archived import execute
 from utility.readings.store.events import event_of, events_around, sound_events
 from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.tables import compacted, gap
@@ -191,7 +192,8 @@ class Estimator:
         )
         sources = [number for number, kind in layout.series if kind not in _ALWAYS]
         with self._database.reads.begin() as connection:
-            blocks = reader.read(connection, wanted, {"quarters": quarters, "numbers": numbers, "sources": sources})
+            values = {"quarters": quarters, "numbers": numbers, "sources": sources}
+            blocks = reader.read(connection, wanted, values, quarters=quarters, meters=numbers)
             outages = self._outages(connection, members, span)
             means = self._typical(connection, span, gappy, outages)
             loss = loss_permille(connection)
@@ -258,6 +260,6 @@ def _totals(
             statement = select(*columns).where(
                 c.quarter.in_(some), c.meter_no.in_(numbers), c.exact + c.averaged == SLOTS
             )
-            for quarter, number, kind, total, last in connection.execute(statement):
+            for quarter, number, kind, total, last in execute(connection, statement, quarters=some, meters=numbers):
                 found[number, kind][quarter] = last if kind == RecordType.STORED else total
     return found

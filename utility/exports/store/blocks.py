@@ -18,6 +18,7 @@ from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import EpochSeconds, Quarter
 from utility.database.database import Database
 from utility.exports.selection import ExportedMeter
+from utility.readings.store.archived import execute
 from utility.readings.store.events import sound_events
 from utility.readings.store.parts import CHUNK_ROWS, MAX_IN, PartReader, chunks, select_parts
 from utility.readings.tables import compacted, event, part
@@ -68,19 +69,26 @@ class BlockSource:
     def read(self, first: Quarter, end: Quarter) -> Blocks:
         """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""
         with self._database.reads.begin() as connection:
-            rows = [row for some in self._selections(first, end) for row in connection.execute(*some).cursor.fetchall()]
+            within = range(first, end)
+            rows = [
+                row
+                for statement, values, meters in self._selections(first, end)
+                for row in execute(connection, statement, values, quarters=within, meters=meters).cursor.fetchall()
+            ]
         found = [self._unpacked(some) for some in chunks(rows, CHUNK_ROWS)]
         sound = [blocks for blocks in found if blocks is not None]
         return join(sound) if len(sound) == len(found) else self._repaired(first, end)
 
-    def _selections(self, first: Quarter, end: Quarter) -> Iterator[tuple[Any, Mapping[str, object]]]:
+    def _selections(
+        self, first: Quarter, end: Quarter
+    ) -> Iterator[tuple[Any, Mapping[str, object], Sequence[int] | None]]:
         if self._scans:
-            yield _ALL, {"first": first, "last": end - 1}
+            yield _ALL, {"first": first, "last": end - 1}, None
             return
         quarters = list(range(first, end))
         for numbers in chunks(self._numbers):
             for some in chunks(quarters):
-                yield _FEW, {"quarters": some, "numbers": numbers}
+                yield _FEW, {"quarters": some, "numbers": numbers}, numbers
 
     def _unpacked(self, rows: Sequence[tuple[Any, ...]]) -> Blocks | None:
         """Return the blocks of rows; ``None`` if one is damaged."""
@@ -105,7 +113,7 @@ class BlockSource:
         wanted = self._ids[self._numbers]
         with self._database.reads.begin() as connection:
             statement = select_parts(lambda c: c.quarter.between(first, end - 1))
-            found = list(reader.stream(connection, statement))
+            found = list(reader.stream(connection, statement, quarters=range(first, end)))
         reader.finish()
         self.damaged += reader.damaged
         blocks = join(found)

@@ -14,6 +14,7 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.database.database import Database, read_setting, save_setting
 from utility.jobs.store.due import mark
 from utility.jobs.tables import complete_day
+from utility.readings.store.archived import execute
 from utility.readings.store.completeness import Completeness, by_microgrid, completeness
 from utility.readings.store.parts import chunks
 from utility.readings.store.retention import kept_from
@@ -111,7 +112,7 @@ class DayCount:
         """Add the blocks of some quarters of the day."""
         with self._database.reads.begin() as connection:
             for quarter in quarters:
-                for row in connection.execute(_BY_OWNER, {"quarter": quarter}):
+                for row in execute(connection, _BY_OWNER, {"quarter": quarter}, quarters=[quarter]):
                     blocks, exact, averaged = self._sums.get(row.owner_no, (0, 0, 0))
                     self._sums[row.owner_no] = blocks + row.blocks, exact + row.exact, averaged + row.averaged
 
@@ -148,7 +149,8 @@ def _expected(connection: Connection, quarters: range) -> dict[int, int]:
         found[number] = found.get(number, 0) + max(0, end - max(first, quarters.start))
     # Blocks of a meter after its removal must not stand for missing ones of another meter.
     for some in chunks([number for number, end in removed.items() if end < quarters.stop]):
-        for row in connection.execute(_OF_METERS, {"meters": some, "quarters": list(quarters)}):
+        values = {"meters": some, "quarters": list(quarters)}
+        for row in execute(connection, _OF_METERS, values, quarters=quarters, meters=some):
             if row.quarter >= removed[row.meter_no]:
                 found[row.owner_no] = found.get(row.owner_no, 0) + 1
     return found

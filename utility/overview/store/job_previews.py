@@ -6,6 +6,8 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.settlement.settled import QUARTERS_A_DAY
+from utility.archive.blocks import month_text as name_of_month
+from utility.archive.jobs import months_due
 from utility.billing.jobs import rates_to_tell
 from utility.billing.store.bills_due import bills_wait_for, is_to_bill
 from utility.collection.jobs import ALIVE_S, planned_moves
@@ -133,7 +135,7 @@ def _validation(database: Database, _: UtilitySettings, now: EpochSeconds) -> li
 
 
 def _retention(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
-    first = Retention(database, settings.keep_months).plan(now)
+    first = Retention(database, settings.all_months).plan(now)
     with database.reads.begin() as connection:
         keep = kept(connection, now, settings.keep_years)
         runs, oldest = old_runs(connection, keep), oldest_day(connection)
@@ -165,6 +167,11 @@ def _backup(database: Database, settings: UtilitySettings, now: EpochSeconds) ->
     return [made, *(f"would delete {old}" for old in backup.old)]
 
 
+def _archive(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
+    due = [name_of_month(first) for first in months_due(database, settings, now)]
+    return [f"would bring {name} to a file" for name in due] or ["every month that is old enough is in a file"]
+
+
 PREVIEWS: Mapping[str, _Preview] = {
     "supply": _supply,
     "rates": _rates,
@@ -182,6 +189,7 @@ PREVIEWS: Mapping[str, _Preview] = {
     "retention": _retention,
     "exports": _exports,
     "backup": _backup,
+    "archive": _archive,
 }
 
 

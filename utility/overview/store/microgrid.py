@@ -16,6 +16,7 @@ from commonwatt.town.town import Direction, Function
 from utility.database.database import Database
 from utility.outbox.tables import command
 from utility.overview.timeline import Change
+from utility.readings.store.archived import execute
 from utility.readings.store.events import events_around, sound_events
 from utility.readings.store.gap_finder import GAP_PREFIX
 from utility.readings.store.parts import PartReader, chunks, select_parts
@@ -81,7 +82,7 @@ def levels_of(database: Database, numbers: Sequence[int], now: Quarter) -> dict[
     reader = PartReader(database)
     values = {"numbers": list(numbers), "quarters": list(range(now - LEVEL_QUARTERS, now + 1))}
     with database.reads.begin() as connection:
-        blocks = reader.read(connection, _LEVELS, values)
+        blocks = reader.read(connection, _LEVELS, values, quarters=values["quarters"], meters=numbers)
         ids = {unsigned64(row["id"]): row["no"] for row in connection.execute(_ids(numbers)).mappings()}
     reader.finish()
     found: dict[int, Level] = {}
@@ -139,7 +140,7 @@ def day_of_microgrid(
     of = {each["no"]: each for each in meters}
     for some in chunks(range(first, until), 100):
         values = {"quarters": list(some), "numbers": [each["no"] for each in meters]}
-        for row in connection.execute(_DAY, values):
+        for row in execute(connection, _DAY, values, quarters=some, meters=[each["no"] for each in meters]):
             kind = RecordType(row.record_type)
             if kind not in sums or (kind is RecordType.THROUGH and row.meter_no not in signs):
                 continue

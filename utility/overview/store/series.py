@@ -13,6 +13,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
 from utility.database.database import Database
+from utility.readings.store.archived import execute
 from utility.readings.store.parts import chunks
 from utility.readings.store.reads import readings
 from utility.readings.tables import compacted
@@ -119,7 +120,7 @@ def _extremes(database: Database, number: int, record_type: int, first: Quarter,
     def read(part: range) -> None:
         values = {"quarters": list(part), "number": number, "type": record_type}
         with database.reads.begin() as connection:
-            rows = connection.execute(_EXTREMES, values).all()
+            rows = execute(connection, _EXTREMES, values, quarters=part, meters=[number]).all()
         if rows:
             quarter, least, most, as_measured, averaged = (np.array(column) for column in zip(*rows, strict=True))
             at = quarter - first

@@ -16,6 +16,7 @@ from commonwatt.town.town import Direction, Function
 from utility.database.keys import is_one_of, listed
 from utility.overview.microgrids import Facts
 from utility.overview.today import QuarterEnergy
+from utility.readings.store.archived import execute
 from utility.readings.store.events import sound_events
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
 from utility.registry.tables import controller, installed, meter
@@ -206,7 +207,7 @@ def town_energy(connection: Connection, quarter: Quarter) -> QuarterEnergy:
     ``net`` is what the boundaries' meters counted; of a microgrid without them, the sum over its places.
     """
     net = sun = change = blocks = 0
-    for row in connection.execute(_QUARTER, {"quarter": quarter}):
+    for row in execute(connection, _QUARTER, {"quarter": quarter}, quarters=[quarter]):
         blocks += row.blocks
         if row.record_type == RecordType.THROUGH and bool(row.is_boundary) == bool(row.has_boundary):
             net += int(row.total or 0) * (1 if row.direction == Direction.INCOMING else -1)

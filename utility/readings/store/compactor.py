@@ -23,6 +23,7 @@ from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
 from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
+from utility.readings.store.archived import changing, execute
 from utility.readings.store.conflicts import note_senders, senders_of
 from utility.readings.store.due import mark_joined
 from utility.readings.store.parts import (
@@ -90,6 +91,7 @@ class Compactor:
             with self._database.writes.begin() as connection:
                 make_partitions(connection, {month_of(quarter) for quarter in replacement.quarters})
         with self._database.writes.connect() as connection, connection.begin() as transaction:
+            changing(connection, replacement.quarters)
             if not _take_out(connection, replacement):
                 transaction.rollback()
                 return 0
@@ -168,11 +170,14 @@ def _old_of(connection: Connection, fresh: Sequence[Row[Any]]) -> list[Row[Any]]
     within = {"first": fresh[0].quarter, "last": fresh[-1].quarter}
     if within["last"] - within["first"] < AT_ONCE:
         _allow(connection, "hashjoin")
-        return [row for row in connection.execute(_OLD, within) if _key(row) in keys]
+        meters = {row.meter_no for row in fresh if isinstance(row.meter_no, int)}
+        quarters = range(within["first"], within["last"] + 1)
+        return [row for row in execute(connection, _OLD, within, quarters=quarters, meters=meters) if _key(row) in keys]
     _allow(connection, "nestloop")
     # A damaged part in SQLite may have any values as its key.
     sound = [key for key in keys if {*map(type, key)} == {int}]
-    return list(connection.execute(_OLD_OF, listed(sound)))
+    named = [{key[at] for key in sound} for at in (0, 1)]
+    return list(execute(connection, _OLD_OF, listed(sound), quarters=named[0], meters=named[1]))
 
 
 def _key(row: Row[Any]) -> tuple[int, int, int]:
@@ -207,7 +212,7 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
     old = [
         {f"of_{name}": getattr(row, name) for name in (*KEY_NAMES, "payload")}
         for row in checked.rows
-        if row.is_compacted
+        if row.is_compacted == 1
     ]
     ids = [row.id for row in checked.rows if not row.is_compacted]
     new = {name: column.take(ordered) for name, column in new.items()}

@@ -14,6 +14,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from utility.database.database import Database
 from utility.database.keys import is_one_of, listed
 from utility.readings.gaps import ALL_SLOTS, settled_before
+from utility.readings.store.archived import execute
 from utility.readings.store.events import Off
 from utility.readings.store.parts import (
     KEY_NAMES,
@@ -102,10 +103,11 @@ def stored_slots(database: Database, first: Quarter, end: Quarter) -> dict[Micro
     whole = whole.join_from(compacted, meter, meter.c.no == compacted.c.meter_no)
     whole = whole.where(within(compacted.c), ~has_parts).group_by(meter.c.microgrid)
     rest = union_all(select_compacted(lambda c: within(c) & has_parts), select_fresh(within))
+    within_time = range(first, end)
     with database.reads.begin() as connection:
-        counts.update(connection.execute(whole).all())
+        counts.update(execute(connection, whole, quarters=within_time).all())
         microgrids = {unsigned64(row.id): row.microgrid for row in connection.execute(select(meter))}
-        for blocks in reader.stream(connection, rest):
+        for blocks in reader.stream(connection, rest, quarters=within_time):
             for each, slots in zip(blocks.meter.tolist(), (blocks.quality > 0).sum(axis=1).tolist(), strict=True):
                 counts[microgrids[each]] += slots
     reader.finish()
@@ -179,7 +181,7 @@ def _blocks(
     """Yield the blocks of some meters; the query lists each quarter, since the key begins with it."""
     for quarters in chunks(range(first, end), QUARTERS_AT_A_TIME):
         named = partial(_is_one_of, quarters=quarters, numbers=numbers)
-        yield from reader.stream(connection, select_parts(named))
+        yield from reader.stream(connection, select_parts(named), quarters=quarters, meters=numbers)
 
 
 def _is_one_of(columns: Any, *, quarters: Sequence[int], numbers: Sequence[int]) -> ColumnElement[bool]:

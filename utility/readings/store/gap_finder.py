@@ -48,6 +48,7 @@ from utility.readings.store.absence import (
     left_to_ask,
     said_of,
 )
+from utility.readings.store.archived import execute
 from utility.readings.store.events import Off
 from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.store.quarantine import masks_of
@@ -186,7 +187,8 @@ class GapFinder:
             for row in _ids(connection, some)
         }
         for some in chunks(keys):
-            blocks = self._reader.read(connection, _PARTS_OF, listed(some))
+            quarters, meters = ({key[at] for key in some} for at in (2, 0))
+            blocks = self._reader.read(connection, _PARTS_OF, listed(some), quarters=quarters, meters=meters)
             for (meter_id, record_type, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True):
                 present[numbers[meter_id], record_type, quarter] = mask
         quarantined = masks_of(connection, keys)
@@ -345,7 +347,11 @@ def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[i
 
 def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
     """Return the blocks that are compacted and complete."""
-    return {_key(row) for some in chunks(keys) for row in connection.execute(_FULL, listed(some))}
+    found: set[Key] = set()
+    for some in chunks(keys):
+        quarters, meters = ({key[at] for key in some} for at in (2, 0))
+        found |= {_key(row) for row in execute(connection, _FULL, listed(some), quarters=quarters, meters=meters)}
+    return found
 
 
 def _key(row: Any) -> Key:

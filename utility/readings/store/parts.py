@@ -1,13 +1,14 @@
 """Reads parts and blocks: selects, checks, unpacks and joins them, and quarantines damaged ones."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     CompoundSelect,
     Connection,
@@ -23,22 +24,24 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.visitors import InternalTraversal
 
 from commonwatt.codec.packing import is_intact, unpack_sound
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.ids import MeterId, unsigned64
 from commonwatt.model.records import RecordType
+from commonwatt.model.units import Quarter
 from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource, LocalReason
 from utility.database.database import Database, insert_or
 from utility.database.engines import BINARY
 from utility.database.locks import Lock, take
 from utility.readings.gaps import ALL_SLOTS
+from utility.readings.store.archived import EVERY, IN_DATABASE, IN_FILE, Number, changing, execute
 from utility.readings.store.dead_letters import dead_letter_row
-from utility.readings.tables import compacted, dead_letter, gap, part
+from utility.readings.tables import archived_month, compacted, dead_letter, gap, part
 from utility.registry.tables import controller, meter
+
+log = logging.getLogger(__name__)
 
 CHUNK_ROWS = 5_000  # parts unpacked at once
 MAX_IN = 500  # most values in one ``IN`` list; every database supports this many
@@ -51,28 +54,11 @@ KEY_NAMES = ("quarter", "meter_no", "record_type")  # the key of a block in the 
 
 ORIGIN_NAMES = ("sender_no", "owner_no", "received_minute")
 
+_IS_PART = literal_column("0", Integer)
+
 _PlaceKey: TypeAlias = tuple[int, int, int]  # a meter's number, a record type and a quarter
 # Returns the condition on the columns of ``part``, or of ``compacted``, that selects the rows.
 Which: TypeAlias = "Callable[[Any], ColumnElement[bool]]"
-
-
-class _Number(ColumnElement[int]):
-    """The rowid of ``compacted`` on SQLite; NULL elsewhere."""
-
-    inherit_cache = True
-    # Without it, statements with this element have no key, and are compiled at each execution.
-    _traverse_internals = [("type", InternalTraversal.dp_type)]  # noqa: RUF012
-    type = BigInteger()
-
-
-@compiles(_Number)
-def _no_number(*_: object, **__: object) -> str:
-    return "CAST(NULL AS BIGINT)"
-
-
-@compiles(_Number, "sqlite")
-def _rowid(*_: object, **__: object) -> str:
-    return "compacted.rowid"
 
 
 def _all(_: Any) -> ColumnElement[bool]:
@@ -91,12 +77,12 @@ def select_fresh(which: Which) -> Select[Any]:
 
 def select_compacted(which: Which) -> Select[Any]:
     """Return the select of compacted blocks."""
-    return _select_from(compacted, _Number(), which)
+    return _select_from(compacted, Number(), which)
 
 
 def _select_from(table: Table, number: ColumnElement[int], which: Which) -> Select[Any]:
     columns = [table.c[name] for name in (*KEY_NAMES, *ORIGIN_NAMES, "payload")]
-    place = literal_column("1" if table is compacted else "0", Integer).label("is_compacted")
+    place = (IN_DATABASE if table is compacted else _IS_PART).label("is_compacted")
     statement = select(number.label("id"), place, meter.c.id.label("meter_id"), *columns)
     return statement.join_from(table, meter, meter.c.no == table.c.meter_no).where(which(table.c))
 
@@ -160,24 +146,29 @@ def ids_by_number(numbers: Mapping[MeterId, int]) -> npt.NDArray[np.uint64]:
 
 
 def read_compacted(
-    connection: Connection, statement: Select[Any], values: Mapping[str, object], ids: npt.NDArray[np.uint64]
+    connection: Connection,
+    statement: Select[Any],
+    values: Mapping[str, object],
+    ids: npt.NDArray[np.uint64],
+    quarters: Collection[Quarter],
 ) -> Blocks | None:
     """Return the compacted blocks of ``select_payloads`` of the meters that have an id; ``None`` if one is damaged."""
-    rows = connection.execute(statement, values, execution_options=_BINARY).all()
+    ours = np.flatnonzero(ids).tolist()
+    rows = execute(connection, statement, values, quarters=quarters, meters=ours, options=_BINARY).all()
     if not rows:
         return empty()
     *keys, payloads = zip(*rows, strict=True)
     if any({*map(type, each)} != {int} for each in keys) or {*map(type, payloads)} != {bytes}:
         return None
-    numbers, types, quarters = (np.array(each, np.int64) for each in keys)
-    if min(numbers.min(), types.min(), quarters.min()) < 0 or types.max() >= 2**8 or quarters.max() >= 2**32:
+    numbers, types, starts = (np.array(each, np.int64) for each in keys)
+    if min(numbers.min(), types.min(), starts.min()) < 0 or types.max() >= 2**8 or starts.max() >= 2**32:
         return None
     meters = ids[np.where(numbers < len(ids), numbers, 0)]
-    ours = np.flatnonzero(meters)
-    if len(ours) < len(rows):
-        meters, types, quarters = meters[ours], types[ours], quarters[ours]
-        payloads = tuple(payloads[row] for row in ours.tolist())
-    blocks, damaged = unpack_sound(Keys(meters, types.astype(np.uint8), quarters.astype(np.uint32)), payloads)
+    known = np.flatnonzero(meters)
+    if len(known) < len(rows):
+        meters, types, starts = meters[known], types[known], starts[known]
+        payloads = tuple(payloads[row] for row in known.tolist())
+    blocks, damaged = unpack_sound(Keys(meters, types.astype(np.uint8), starts.astype(np.uint32)), payloads)
     return None if damaged else join([blocks])
 
 
@@ -204,16 +195,38 @@ class PartReader:
         self._found: list[Row[Any]] = []
 
     def read(
-        self, connection: Connection, statement: CompoundSelect[Any], values: Mapping[str, object] | None = None
+        self,
+        connection: Connection,
+        statement: CompoundSelect[Any],
+        values: Mapping[str, object] | None = None,
+        *,
+        quarters: Collection[Quarter] = EVERY,
+        meters: Collection[int] | None = None,
     ) -> Blocks:
-        """Return the joined parts of ``statement``, from ``select_parts``, with its parameters ``values``."""
-        checked = check(connection.execute(statement, values, execution_options=_BINARY).all())
+        """Return the joined parts of ``statement``, from ``select_parts``, with its parameters ``values``.
+
+        ``quarters`` and ``meters`` are all that it selects, or more.
+        """
+        rows = execute(connection, statement, values, quarters=quarters, meters=meters, options=_BINARY)
+        checked = check(rows.all())
         self._found += checked.damaged
         return join([checked.blocks])
 
-    def stream(self, connection: Connection, statement: CompoundSelect[Any]) -> Iterator[Blocks]:
-        """Yield the joined parts of ``statement`` in chunks, in the order of quarter, meter number and type."""
-        rows = connection.execute(statement.order_by(*KEY_NAMES), execution_options={**_BINARY, "yield_per": 1_000})
+    def stream(
+        self,
+        connection: Connection,
+        statement: CompoundSelect[Any],
+        values: Mapping[str, object] | None = None,
+        *,
+        quarters: Collection[Quarter] = EVERY,
+        meters: Collection[int] | None = None,
+    ) -> Iterator[Blocks]:
+        """Yield the joined parts of ``statement`` in chunks, in the order of quarter, meter number and type.
+
+        ``quarters`` and ``meters`` are all that it selects, or more. Read the chunks before the next statement.
+        """
+        options = {**_BINARY, "yield_per": 1_000}
+        rows = execute(connection, _ordered(statement), values, quarters=quarters, meters=meters, options=options)
         for chunk in _by_key(rows):
             checked = check(chunk)
             self._found += checked.damaged
@@ -224,6 +237,11 @@ class PartReader:
         found, self._found = self._found, []
         if found:
             self.damaged += quarantine(self._database, found)
+
+
+@lru_cache(64)
+def _ordered(statement: CompoundSelect[Any]) -> CompoundSelect[Any]:
+    return statement.order_by(*KEY_NAMES)
 
 
 def _by_key(rows: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
@@ -252,10 +270,10 @@ def _quarantine(database: Database, found: Sequence[tuple[Row[Any], set[_PlaceKe
     moved = 0
     keys: set[_PlaceKey] = set()
     with database.writes.begin() as connection:
+        changing(connection, {row.quarter for row, _ in found if row.is_compacted and _is_likely(row)})
         for row, possible in found:
             if not _take_out(connection, row):
                 continue  # Another reader found it too.
-            moved += 1
             kept = DeadLetter(
                 meter=unsigned64(row.meter_id),
                 log=DeadLetterSource.UNKNOWN,
@@ -267,9 +285,14 @@ def _quarantine(database: Database, found: Sequence[tuple[Row[Any], set[_PlaceKe
             )
             named = select(controller.c.id).where(controller.c.number == row.sender_no)
             sender = connection.execute(named).scalar() or "unknown"
-            connection.execute(
+            added = connection.execute(
                 insert_or(connection, dead_letter).on_conflict_do_nothing(), [dead_letter_row(sender, kept)]
-            )
+            ).rowcount
+            if row.is_compacted == IN_FILE:
+                if not added:
+                    continue  # It was found before, and stays in its file.
+                _note_in_file(connection, row)
+            moved += 1
             keys |= possible
         if keys:
             take(connection, Lock.GAPS)
@@ -292,8 +315,20 @@ def _possible_keys(database: Database, rows: Sequence[Row[Any]]) -> list[set[_Pl
     return found
 
 
+def _note_in_file(connection: Connection, row: Row[Any]) -> None:
+    """Record that a block in an archive's file is damaged."""
+    c = archived_month.c
+    ours = (c.first_quarter <= row.quarter) & (c.until_quarter > row.quarter)
+    words = f"the block of meter {unsigned64(row.meter_id)}, type {row.record_type}, quarter {row.quarter} is damaged"
+    for month in connection.execute(select(archived_month).where(ours)).all():
+        log.error("%s: %s; its gateway is asked for the readings", month.path, words)
+    connection.execute(archived_month.update().where(ours).values(trouble=words))
+
+
 def _take_out(connection: Connection, row: Row[Any]) -> bool:
-    """Delete a row if it is unchanged since it was read; return whether it was."""
+    """Delete a row if it is unchanged since it was read; return whether it was. A block in a file stays there."""
+    if row.is_compacted == IN_FILE:
+        return True
     if not row.is_compacted:
         return bool(connection.execute(delete(part).where(part.c.id == row.id)).rowcount)
     if connection.dialect.name == "sqlite":

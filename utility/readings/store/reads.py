@@ -17,6 +17,7 @@ from utility.database.database import Database, read_setting
 from utility.database.town_zone import TOWN
 from utility.outbox.tables import command
 from utility.readings.store.absence import reasons_of
+from utility.readings.store.archived import months_apart
 from utility.readings.store.events import event_of, sound_events
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
@@ -31,6 +32,7 @@ _READINGS = select_parts(
         & (c.record_type == bindparam("type"))
     )
 )
+_WITHIN = select_parts(lambda c: c.quarter.between(bindparam("first"), bindparam("last")))
 
 
 def town(connection: Connection) -> dict[str, object]:
@@ -84,7 +86,13 @@ def readings(database: Database, number: int, record_type: int, first: Quarter, 
     reader = PartReader(database)
     with database.reads.begin() as connection:
         found = [
-            reader.read(connection, _READINGS, {"number": number, "type": record_type, "quarters": some})
+            reader.read(
+                connection,
+                _READINGS,
+                {"number": number, "type": record_type, "quarters": some},
+                quarters=some,
+                meters=[number],
+            )
             for some in chunks(range(first, last + 1), QUARTERS_AT_A_TIME)
         ]
     reader.finish()
@@ -253,7 +261,8 @@ def all_blocks(database: Database, first: Quarter, last: Quarter) -> Iterator[Bl
     """Yield all joined blocks of quarters ``first`` to ``last``, in chunks."""
     reader = PartReader(database)
     with database.reads.begin() as connection:
-        yield from reader.stream(connection, select_parts(lambda c: c.quarter.between(first, last)))
+        for some in months_apart(connection, first, last):
+            yield from reader.stream(connection, _WITHIN, {"first": some[0], "last": some[-1]}, quarters=some)
     reader.finish()
 
 

@@ -6,6 +6,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, signed64
 from commonwatt.model.units import Quarter
 from utility.database.checks import row_crc
+from utility.readings.store.archived import execute
 from utility.readings.store.parts import QUARTERS_AT_A_TIME, chunks
 from utility.readings.store.retention import kept_from, newest_quarter
 from utility.readings.tables import compacted, part, series
@@ -44,7 +45,7 @@ def blocks_before(connection: Connection, which: MeterId, quarter: Quarter) -> i
 
 
 def _blocks(connection: Connection, which: MeterId, since: Quarter, until: Quarter | None) -> int:
-    number = connection.execute(select(meter.c.no).where(meter.c.id == signed64(which))).scalar()
+    number = connection.execute(select(meter.c.no).where(meter.c.id == signed64(which))).scalar() or 0
     first = connection.execute(_FIRST, {"number": number}).scalar()
     if first is None:
         return 0
@@ -52,7 +53,8 @@ def _blocks(connection: Connection, which: MeterId, since: Quarter, until: Quart
     end = 0 if newest is None else newest + 1 if until is None else min(newest + 1, until)
     found: set[Quarter] = set()
     for some in chunks(range(max(since, first, kept_from(connection)), end), QUARTERS_AT_A_TIME):
-        found |= set(connection.execute(_COMPACTED, {"number": number, "quarters": some}).scalars())
+        rows = execute(connection, _COMPACTED, {"number": number, "quarters": some}, quarters=some, meters=[number])
+        found |= set(rows.scalars())
     fresh = connection.execute(_FRESH, {"number": number}).scalars()
     return len(found | {quarter for quarter in fresh if since <= quarter and (until is None or quarter < until)})
 

@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 # Most blocks (on SQLite), and most dead letters, deleted in one transaction: arriving batches wait only briefly.
 MAX_BLOCKS = 5_000
-_LOCK_TIMEOUT = "2s"  # longest wait of a month's drop for readers; new readers wait for it as long
+LOCK_TIMEOUT = "2s"  # longest wait of a month's drop for readers; new readers wait for it as long
 
-_LOCK_NOT_AVAILABLE = "55P03"
+LOCK_NOT_AVAILABLE = "55P03"
 
 KEPT_FROM = "kept_from"  # setting with the first quarter that is kept
 
@@ -89,7 +89,7 @@ class Retention:
                     more = deleted == MAX_BLOCKS
                 return more or letters == MAX_BLOCKS
         except OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                 raise
             # An immediate retry would delay new readers again.
             log.warning("readings older than keep_months are being read; they will be dropped at the job's next run")
@@ -115,6 +115,6 @@ def kept_from(connection: Connection) -> Quarter:
 def _drop_month(connection: Connection, first: Quarter) -> bool:
     old = [month for month in partitions(connection) if month < month_of(first)]
     if old:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         drop_partition(connection, old[0])
     return len(old) > 1

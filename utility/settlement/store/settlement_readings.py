@@ -87,10 +87,11 @@ class ReadingsOfQuarters:
         with self._database.reads.begin() as connection:
             if connection.execute(_PARTS, values).first() is None:
                 # Few columns take less time; the others are needed to join parts and to quarantine damage.
-                found = read_compacted(connection, _COMPACTED[self._are_many], values, self._ids)
+                found = read_compacted(connection, _COMPACTED[self._are_many], values, self._ids, quarters)
                 if found is not None:
                     return found
-            found = self._reader.read(connection, _WHOLE[self._are_many], values)
+            meters = np.flatnonzero(self._ids).tolist()
+            found = self._reader.read(connection, _WHOLE[self._are_many], values, quarters=quarters, meters=meters)
         self._reader.finish()
         return found
 

@@ -90,7 +90,7 @@ def readings_of(database: Database, numbers: Sequence[int], quarter: Quarter) ->
         lambda c: c.quarter.in_([quarter - 1, quarter]) & c.meter_no.in_(numbers) & c.record_type.in_(_KINDS)
     )
     with database.reads.begin() as connection:
-        blocks = reader.read(connection, wanted)
+        blocks = reader.read(connection, wanted, quarters=range(quarter - 1, quarter + 1), meters=numbers)
     reader.finish()
     return blocks
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.records import RecordType, State
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
+from utility.readings.store.archived import execute
 from utility.readings.store.events import sound_events
 from utility.readings.store.parts import chunks
 from utility.readings.tables import compacted, event
@@ -68,9 +69,9 @@ def class_batteries(
     statement = statement.where(c.quarter.between(first, first + QUARTERS_A_DAY - 1))
     statement = statement.where(c.record_type.in_([_GENERATION, _STORED]))
     found = {number: np.zeros((2, 2, QUARTERS_A_DAY), np.int64) for number in set(class_of.values())}
-    for quarter, kind, record_type, total, last, count in connection.execute(
-        statement.group_by(c.quarter, controller.c.kind, c.record_type)
-    ):
+    grouped = statement.group_by(c.quarter, controller.c.kind, c.record_type)
+    quarters = range(first, first + QUARTERS_A_DAY)
+    for quarter, kind, record_type, total, last, count in execute(connection, grouped, quarters=quarters):
         if kind not in class_of_kind:
             continue
         row = 0 if record_type == _GENERATION else 1
@@ -87,14 +88,16 @@ def generated(connection: Connection, first: Quarter, until: Quarter) -> dict[in
     c = compacted.c
     statement = select(c.meter_no, func.sum(c.total), func.sum(c.exact + c.averaged)).group_by(c.meter_no)
     statement = statement.where(c.quarter.between(first, until - 1), c.record_type == _GENERATION)
-    return {number: (int(total or 0), int(slots)) for number, total, slots in connection.execute(statement)}
+    rows = execute(connection, statement, quarters=range(first, until))
+    return {number: (int(total or 0), int(slots)) for number, total, slots in rows}
 
 
 def levels(connection: Connection, quarter: Quarter) -> dict[int, int]:
     """Return the level at the end of a quarter, by number of the meter."""
     c = compacted.c
     statement = select(c.meter_no, c.last_reading).where(c.quarter == quarter, c.record_type == _STORED)
-    return {number: level for number, level in connection.execute(statement) if level is not None}
+    rows = execute(connection, statement, quarters=[quarter])
+    return {number: level for number, level in rows if level is not None}
 
 
 def seconds_in_state(

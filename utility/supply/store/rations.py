@@ -17,6 +17,7 @@ from utility.database.town_zone import TOWN
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
+from utility.readings.store.archived import execute
 from utility.readings.tables import compacted
 from utility.registry.tables import controller, installed, meter
 from utility.supply.announcing import RATION_S, Told
@@ -103,7 +104,7 @@ def _imports(connection: Connection, quarters: range, least_slots: int) -> Mappi
         )
     )
     found: dict[MicrogridId, dict[Quarter, int]] = {}
-    for row in connection.execute(statement):
+    for row in execute(connection, statement, quarters=quarters):
         found.setdefault(row.microgrid, {})[row.quarter] = row.total * SLOTS // row.slots
     return found
 

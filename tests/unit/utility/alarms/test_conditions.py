@@ -62,6 +62,7 @@ BAD = Facts(
         refused=("eve: run 1", "eve: tariff town"),
         broken=("root@this-machine: bills run 2026-10",),
         residuals=("r001", "r002", "r003", "r004"),
+        archive=("/archive/blocks-2026-11.parquet: is missing",),
     ),
 )
 

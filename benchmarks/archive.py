@@ -1,0 +1,268 @@
+"""Months of a tenth of the town: through the ingest, to files, read there, and back."""
+
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from sqlalchemy import text
+
+from benchmarks.report import Goal, Section, Table, number
+from benchmarks.store import NOW, take_in
+from benchmarks.town import readings
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import make_blocks
+from commonwatt.model.units import SLOTS
+from commonwatt.protocol.batches import Batch
+from commonwatt.protocol.topics import BATCHES, gateway_up
+from commonwatt.runtime.clock import Clock
+from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.town.loading import load_town
+from commonwatt.town.town import Microgrid
+from harness.network.application import Client
+from harness.real.jobs import compact
+from harness.real.postgres import Postgres
+from utility.archive.store.archive import Archive
+from utility.archive.store.months import month_at, months
+from utility.assembly.application import make_app
+from utility.assembly.metrics import UtilityMetrics
+from utility.database.database import Database, open_database
+from utility.database.health import Health
+from utility.database.postgres.partitions import first_quarter, month_of, months_later
+from utility.exports.resolutions import Resolution
+from utility.exports.store.exports import Asked, readings_export
+from utility.exports.store.files import write_files
+from utility.exports.writers import Format
+from utility.registry.store.registration import fill_registry
+from utility.webkit.services import Api
+
+TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'
+BLOCKS_A_BATCH = 1_500
+NEWEST = first_quarter((2027, 1))  # of which the newest reading is: months before it go to files
+DAYS = "BENCH_DAYS"
+"""The variable with the number of days of each month (at most 28) and the number of months, such as ``28x6``."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The extent of the measurement."""
+
+    microgrids: int  # microgrids of the town
+    days: int  # days of each month, from its first
+    months: int  # months before 2027
+    requests: int  # requests of the API
+
+
+SMOKE = Size(microgrids=2, days=1, months=1, requests=5)
+
+
+@dataclass
+class Figures:
+    """What was measured, on one database."""
+
+    ingest_s: float = 0
+    archive_s: float = 0
+    check_s: float = 0
+    restore_s: float = 0
+    before_bytes: int = 0  # of the database with all months
+    after_bytes: int = 0  # of the database without them
+    file_bytes: int = 0
+    blocks: int = 0
+    database_ms: tuple[float, ...] = ()  # of each request, before
+    file_ms: tuple[float, ...] = ()  # of each request, from files
+    rows_s: float = 0  # of an export of a day's rows
+    rows: int = 0
+    rows_bytes: int = 0
+
+
+def _batches(grids: Sequence[Microgrid], quarters: range, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
+    """Yield batches with whole quarters, of each microgrid in turn, as after an outage."""
+    for grid in grids:
+        series = [(meter.id, int(kind)) for meter in grid.meters for kind in meter.record_types]
+        step = max(1, BLOCKS_A_BATCH // len(series))
+        for at in range(quarters.start, quarters.stop, step):
+            some = range(at, min(quarters.stop, at + step))
+            keys = [(*one, quarter) for quarter in some for one in series]
+            values = readings(np.array([key[1] for key in keys], np.uint8), rng)
+            blocks = make_blocks(keys, values, np.full(values.shape, 2))
+            batch = Batch(
+                owner=grid.id,
+                store=7,
+                sequence=at,
+                time=NOW,
+                keys=blocks.keys(),
+                payloads=pack(blocks),
+                events=[],
+                dead_letters=[],
+            )
+            yield gateway_up(grid.id, BATCHES), batch.pack()
+
+
+def _bytes_of(database: Database, url: str) -> int:
+    if database.has_one_writer:
+        path = Path(url.removeprefix("sqlite:///"))
+        return path.stat().st_size - database.free_bytes()
+    with database.reads.begin() as connection:
+        return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
+def _ask(client: Client, numbers: Sequence[int], days: Sequence[int], requests: int) -> tuple[float, ...]:
+    """Return the milliseconds of requests for one meter's day each."""
+    rng = np.random.default_rng(8)
+    took = []
+    for _ in range(requests):
+        day = int(rng.choice(days))
+        query: dict[str, Any] = {"meter": str(rng.choice(numbers)), "start": day * 86_400, "end": (day + 1) * 86_400}
+        began = time.perf_counter()
+        answer = client.get("/readings", query)
+        took.append((time.perf_counter() - began) * 1000)
+        assert len(answer.json()["readings"]) == QUARTERS_A_DAY * SLOTS
+    return tuple(took)
+
+
+def measure_one(url: str, folder: Path, size: Size) -> Figures:
+    """Fill a database, bring its months to files, read them, and bring one back."""
+    found = Figures()
+    (folder / "town.toml").write_text(TOWN.format(size.microgrids))
+    town = load_town(folder / "town.toml")
+    files = folder / "archive"
+    files.mkdir()
+    firsts = [first_quarter(months_later(month_of(NEWEST), -back)) for back in range(size.months, 0, -1)]
+    days = [first // QUARTERS_A_DAY + day for first in firsts for day in range(size.days)]
+    with closing(open_database(url, create=True)) as database:
+        with database.writes.begin() as connection:
+            fill_registry(connection, town)
+        rng, grids = np.random.default_rng(4), list(town.microgrids.values())
+        for quarters in (*(range(day * 96, day * 96 + 96) for day in days), range(NEWEST, NEWEST + 1)):
+            sent = list(_batches(grids, quarters, rng))
+            began = time.perf_counter()
+            asyncio.run(take_in(database, sent))
+            compact(database, NOW)
+            found.ingest_s += time.perf_counter() - began
+        clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
+        client = Client(make_app(Api(database, clock, UtilityMetrics(), lambda: False, lambda: "", {}, Health(None))))
+        ids = [meter.id for meter in town.meters]
+        found.database_ms = _ask(client, ids, days, size.requests)
+        found.before_bytes = _bytes_of(database, url)
+        archive = Archive(database, files, NOW)
+        began = time.perf_counter()
+        archive.run(NEWEST)
+        found.archive_s = time.perf_counter() - began
+        found.after_bytes = _bytes_of(database, url)
+        with database.reads.begin() as connection:
+            filed = months(connection)
+        assert [month.state for month in filed] == ["archived"] * size.months
+        found.file_bytes, found.blocks = sum(m.size for m in filed), sum(m.rows for m in filed)
+        found.file_ms = _ask(client, ids, days, size.requests)
+        began = time.perf_counter()
+        assert not any(archive.check(month) for month in filed)
+        found.check_s = time.perf_counter() - began
+        _export(database, days[0], folder / "rows", found)
+        began = time.perf_counter()
+        archive.restore(firsts[0])
+        found.restore_s = time.perf_counter() - began
+        with database.reads.begin() as connection:
+            assert (month := month_at(connection, firsts[0])) is not None
+            assert month.state == "restored"
+    return found
+
+
+def _export(database: Database, day: int, out: Path, found: Figures) -> None:
+    began = time.perf_counter()
+    asked = Asked(start=day * 86_400, end=(day + 1) * 86_400, resolution=Resolution.SLOT)
+    found.rows = write_files(readings_export(database, asked), Format.PARQUET, out, NOW).rows
+    found.rows_s = time.perf_counter() - began
+    found.rows_bytes = sum(path.stat().st_size for path in out.glob("*.parquet"))
+    read = duckdb.connect().execute("SELECT count(*) FROM read_parquet(?)", [f"{out}/*.parquet"]).fetchall()
+    assert read == [(found.rows,)]
+
+
+def _size() -> Size:
+    days, _, count = os.environ.get(DAYS, "3x1").partition("x")
+    return Size(microgrids=80, days=int(days), months=int(count or 1), requests=200)
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Measure on SQLite and on PostgreSQL."""
+    size = SMOKE if smoke else _size()
+    found: dict[str, Figures] = {}
+    with tempfile.TemporaryDirectory() as place:
+        for name in ("SQLite", "PostgreSQL"):
+            folder = Path(place) / name
+            folder.mkdir()
+            if name == "SQLite":
+                found[name] = measure_one(f"sqlite:///{folder}/utility.db", folder, size)
+            elif not smoke:
+                with Postgres(folder) as server:
+                    found[name] = measure_one(server.url, folder, size)
+            print(f"  {name}", flush=True)
+    rows = tuple((name, *_cells(one)) for name, one in found.items())
+    worst = {name: statistics.quantiles(one.file_ms, n=20)[-1] for name, one in found.items()}
+    every = next(iter(found.values()))
+    return Section(
+        title="Old months in files",
+        about=(
+            f"{size.microgrids} microgrids with their boundaries send {size.days} days of {size.months} months at "
+            "1 mWh, as after an outage, through the service's ingest and the compactor. The months go to files: "
+            "written, read back and compared, then gone from the database. "
+            f"{size.requests} requests each ask the API for a day of one meter, from any of these days. *Rows*: the "
+            "export of one archived day at 15 s, which DuckDB reads."
+        ),
+        tables=(
+            Table(
+                title=f"{number(every.blocks)} blocks, {number(every.blocks * SLOTS)} readings",
+                columns=(
+                    *("database", "ingest", "to files", "checked again", "a month back", "database, before and after"),
+                    *("file, bytes a reading", "API p50, p95: database", "API p50, p95: file", "rows, bytes a reading"),
+                    "rows a second",
+                ),
+                rows=rows,
+            ),
+        ),
+        goals=(
+            Goal(
+                what="a file",
+                value=every.file_bytes / (every.blocks * SLOTS),
+                unit="bytes a reading",
+                at_most=1.6,
+                limited_by="The payload has 1.3 of them.",
+            ),
+            *(
+                Goal(
+                    what=f"{name}, a meter's archived day by the API, 95 %",
+                    value=p95,
+                    unit="ms",
+                    at_most=200,
+                    limited_by="A row group is read whole.",
+                )
+                for name, p95 in worst.items()
+            ),
+        ),
+    )
+
+
+def _cells(one: Figures) -> tuple[str, ...]:
+    readings_of = one.blocks * SLOTS
+    spans = [
+        f"{statistics.median(ms):.0f}, {statistics.quantiles(ms, n=20)[-1]:.0f} ms"
+        for ms in (one.database_ms, one.file_ms)
+    ]
+    return (
+        f"{one.ingest_s:,.0f} s",
+        f"{one.archive_s:,.1f} s",
+        f"{one.check_s:,.1f} s",
+        f"{one.restore_s:,.1f} s",
+        f"{one.before_bytes / 1e6:,.0f} MB, {one.after_bytes / 1e6:,.0f} MB",
+        f"{one.file_bytes / readings_of:.2f}",
+        *spans,
+        f"{one.rows_bytes / one.rows:.2f}",
+        number(one.rows / one.rows_s),
+    )

@@ -1,0 +1,59 @@
+"""The columns of an archive's file: those of ``compacted``, sorted so that a meter's day is in few row groups."""
+
+from datetime import date
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import QUARTER_S, Quarter
+from commonwatt.model.words import moment
+from utility.exports.columns import Column, Kind, Table
+
+WINDOW = 24  # quarters that are sorted together: of each, a row group has the blocks of many meters
+ROW_GROUP = 1 << 16  # most rows of a row group
+
+_READING = ", milliwatt-hours; none: there is no reading, or for `total` it is a level"
+
+BLOCKS = Table(
+    name="blocks",
+    about="A row for each meter, record type and quarter-hour of a month; numbers are those of the database's tables.",
+    columns=(
+        Column(name="quarter", kind=Kind.KEY, meaning="The quarter-hour, epoch seconds // 900."),
+        Column(name="meter_no", kind=Kind.KEY, meaning="The meter's number."),
+        Column(name="record_type", kind=Kind.COUNT, meaning="The record type's number."),
+        Column(name="received_minute", kind=Kind.INTEGER, meaning="When its last part came, epoch seconds // 60."),
+        Column(name="sender_no", kind=Kind.COUNT, meaning="The number of the controller that sent it; 0: several."),
+        Column(name="owner_no", kind=Kind.COUNT, meaning="The number of the microgrid's controller."),
+        Column(name="exact", kind=Kind.COUNT, meaning="Slots with an exact reading."),
+        Column(name="averaged", kind=Kind.COUNT, meaning="Slots with an averaged reading."),
+        Column(name="conflicts", kind=Kind.COUNT, meaning="Slots with more than one reading."),
+        *(
+            Column(name=name, kind=Kind.INTEGER, meaning=f"{words}{_READING}.", nullable=True)
+            for name, words in (
+                ("total", "Sum of the readings"),
+                ("first_reading", "First reading"),
+                ("last_reading", "Last reading"),
+                ("min_reading", "Least reading"),
+                ("max_reading", "Greatest reading"),
+            )
+        ),
+        Column(name="payload", kind=Kind.BYTES, meaning="The readings, packed, with their checksum."),
+    ),
+    order=("meter_no", "record_type", "quarter"),
+)
+
+
+def month_text(first: Quarter) -> str:
+    """Return a month's name, such as ``2026-11``, from its first quarter."""
+    return moment(first * QUARTER_S)[:7]
+
+
+def month_named(text: str) -> tuple[int, int]:
+    """Return the year and the month of a name such as ``2026-11``.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        found = date.fromisoformat(f"{text}-01")
+    except ValueError as error:
+        raise ConfigError(f"{text}: is no month such as 2026-11") from error
+    return found.year, found.month

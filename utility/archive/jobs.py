@@ -1,0 +1,49 @@
+"""The job of the archive: it works in a process of its own, since a month of a town takes minutes."""
+
+import logging
+
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.runtime.child import in_child
+from utility.archive.store.months import months_to_file
+from utility.database.database import Database
+from utility.jobs.store.job_leases import Turn
+from utility.readings.store.retention import Retention
+
+_PROGRAM = "utility.archive.store.archive"
+
+log = logging.getLogger(__name__)
+
+
+class ArchiveJob:
+    """Brings months older than ``archive_after_months`` to files, and deletes files of months no longer kept."""
+
+    def __init__(self, settings: UtilitySettings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+
+    async def run(self, turn: Turn) -> None:
+        """Go on with what is begun, and bring what is due.
+
+        Raises:
+            StoreError: A month can't be written; it stays in the database.
+        """
+        before = files_before(self._database, self._settings, turn.now)
+        task = {"url": self._settings.database, "folder": str(self._settings.archive), "now": turn.now}
+        if said := await in_child(_PROGRAM, task | {"before": before or 0}):
+            log.info("archive: %s", said)
+
+
+def files_before(database: Database, settings: UtilitySettings, now: EpochSeconds) -> Quarter | None:
+    """Return the quarter before which whole settled months go to files; ``None``: there are no readings."""
+    assert settings.archive_after_months is not None, "without it there is no such job"
+    return Retention(database, settings.archive_after_months).plan(now)
+
+
+def months_due(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[Quarter]:
+    """Return the first quarters of the months that would go to files now."""
+    before = files_before(database, settings, now)
+    if before is None:
+        return []
+    with database.reads.begin() as connection:
+        return months_to_file(connection, before)

@@ -1,0 +1,1 @@
+"""The archive's SQL and files."""
