@@ -1,5 +1,6 @@
 """The host's examination for ``commonwatt doctor``, and what its status shows for ``commonwatt status``."""
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,13 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.doctor.doctors import Doctor
 from commonwatt.doctor.findings import Check, Finding, Level, bad, good, run_check, warning, with_file
 from commonwatt.doctor.machine import clock_findings
-from commonwatt.doctor.running import Running, port_findings
+from commonwatt.doctor.running import Running, ask_service, port_findings
+from commonwatt.model.units import ControllerId
 from commonwatt.model.words import counted
+from commonwatt.network.addresses import Address
 from gateway import doctor
 from gateway.host.files import file_of, hosted
+from gateway.host.shown import STATUS
 
 
 def checks(settings: HostSettings, running: Running) -> Sequence[Check]:
@@ -24,7 +28,7 @@ def checks(settings: HostSettings, running: Running) -> Sequence[Check]:
         Check("port", partial(port_findings, settings, running)),
         Check("controllers", partial(_running, running.answer)),
         *(
-            Check(name, partial(_controller, one, running, file_of(running.config, settings, name)))
+            Check(name, partial(_controller, one, settings.http, running, file_of(running.config, settings, name)))
             for name, one in files.items()
         ),
     )
@@ -46,10 +50,12 @@ def _running(answer: dict[str, Any] | None) -> Iterator[Finding]:
     return iter(()) if answer is None else judge(answer)
 
 
-def _controller(settings: GatewaySettings, running: Running, path: Path) -> Iterator[Finding]:
+def _controller(settings: GatewaySettings, address: Address | None, running: Running, path: Path) -> Iterator[Finding]:
     """Yield what is not good of a controller; one line if all is."""
     name = settings.controller
-    answer = None if running.answer is None else running.answer["controllers"].get(name, {}).get("status")
+    if "http" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"http": None})  # A host serves no page at the default address.
+    answer = _status(address, name) if address is not None and running.answer is not None else None
     own = Running(part="gateway", config=path, answer=answer, failure="", runs=running.runs)
     found = [finding for check in doctor.checks(settings, own) for finding in run_check(check)]
     wrong = [with_file(finding, path) for finding in found if finding.level is not Level.GOOD]
@@ -59,6 +65,13 @@ def _controller(settings: GatewaySettings, running: Running, path: Path) -> Iter
         )
     if not wrong:
         yield good(name, f"{counted(len(found), 'finding')}, all good")
+
+
+def _status(address: Address, name: ControllerId) -> dict[str, Any] | None:
+    """Return what a controller of a running host reports; ``None``: it is stopped."""
+    code, body = ask_service(address, None, {}, "GET", f"{STATUS}/{name}")
+    answer: dict[str, Any] | None = json.loads(body) if code == 200 else None
+    return answer
 
 
 DOCTOR = Doctor(checks=checks, judge=judge)

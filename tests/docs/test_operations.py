@@ -34,8 +34,8 @@ def test_every_file_that_settings_name_was_made_at_the_office(site: Path) -> Non
 @pytest.mark.parametrize("unit", UNITS)
 def test_every_file_that_a_unit_reads_was_made_at_the_office(unit: str, site: Path) -> None:
     named = [word for words in commands(unit, [], Path(STATE)) for word in words if word.startswith(f"{STATE}/")]
-    # The integrator writes an adapter's file on its machine (docs/guides/integrator.md).
-    made = (f"{STATE}/head-end/mosquitto", f"{STATE}/backups", f"{STATE}/r001/adapter.toml")
+    # The integrator writes an adapter's file on its machine, a cooperative that of its host (docs/controllers.md).
+    made = (f"{STATE}/head-end/mosquitto", f"{STATE}/backups", f"{STATE}/r001/adapter.toml", f"{STATE}/r001/host.toml")
     for name in named:
         assert name.startswith(made) or (site / name.removeprefix(f"{STATE}/")).is_file(), name
 
@@ -43,6 +43,7 @@ def test_every_file_that_a_unit_reads_was_made_at_the_office(unit: str, site: Pa
 def test_every_unit_is_started_at_a_place() -> None:
     started = [s for place in ("utility", "r001") for own in (True, False) for s in services_of(place, mosquitto=own)]
     started.append("commonwatt-adapter@r001.service")  # by the integrator
+    started.append("commonwatt-host@cooperative.service")  # by a cooperative (docs/controllers.md)
     assert {unit.partition("@")[0].partition(".")[0] for unit in UNITS} == {
         name.partition("@")[0].partition(".")[0] for name in started
     }
