@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from commonwatt.model.units import EpochSeconds
-from commonwatt.sqlite.damage import SqliteError, is_damage, quarantined_before
+from commonwatt.sqlite.damage import SqliteError, is_damage, is_locked, quarantined_before
 from gateway.changes import Change
 from gateway.core import HostedMicrogrid
 from gateway.metrics import StoreFigures
@@ -66,8 +66,14 @@ class HostedStore:
 
     async def commit(self, changes: list[Change]) -> None:
         """Commit changes; the sync is on another thread, and nobody else may use the store meanwhile."""
-        self.store.write(changes)
-        await THREADS.run(self.store.sync)
+        try:
+            self.store.write(changes)
+        except SqliteError as error:
+            if not is_locked(error):
+                raise
+            await THREADS.run(self.store.commit, changes)  # It waits for the other program.
+        else:
+            await THREADS.run(self.store.sync)
         self.figures.commits += 1
         self.figures.committed = time.monotonic()
 

@@ -58,6 +58,11 @@ def is_damage(error: BaseException) -> bool:
     return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def is_locked(error: sqlite3.Error) -> bool:
+    """Return whether an SQLite error means that another program has the file locked."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def is_full(error: BaseException | None) -> bool:
     """Return whether an error or its cause means that the disk is full."""
     if error is None:

@@ -66,6 +66,7 @@ from gateway.store.tables import (
 
 # Most ranges of ids kept of a meter's log, the last extended; correct meters have one for each generation.
 MAX_RANGES = 1000
+LOCKED_MS = 5000  # real milliseconds for which an opening or a commit waits for another program's lock
 NO_PART = 2**63 - 1  # above every number of a part
 PORTION_SLOTS = 100_000  # slots of records made into parts at a time
 
@@ -102,7 +103,7 @@ class Store(StoreReads):
                 f"{path.absolute().as_uri()}?mode=ro" if read_only else path,
                 uri=read_only,
                 isolation_level=None,
-                timeout=5.0,
+                timeout=LOCKED_MS / 1000,
                 check_same_thread=False,  # Opened and used on different threads, one at a time.
             )
         except sqlite3.Error as error:
@@ -128,6 +129,8 @@ class Store(StoreReads):
         if not read_only:
             self._prepare(None if tables else new_version)
         self.store_id = int(self.setting("store_id") or "0")
+        if not read_only:
+            self._db.execute("PRAGMA busy_timeout=0")
 
     def _prepare(self, new_version: int | None) -> None:
         """Set the connection up; make the tables of a version if there are none."""
@@ -162,16 +165,20 @@ class Store(StoreReads):
     # Writing
 
     def commit(self, changes: Sequence[Change]) -> None:
-        """Make all changes durable in one transaction, or none of them.
+        """Make all changes durable in one transaction, or none of them; wait if another program writes.
 
         Raises:
             sqlite3.Error: Nothing was changed; close the store and open it again.
         """
-        self.write(changes)
-        self.sync()
+        self._db.execute(f"PRAGMA busy_timeout={LOCKED_MS}")
+        try:
+            self.write(changes)
+            self.sync()
+        finally:
+            self._db.execute("PRAGMA busy_timeout=0")
 
     def write(self, changes: Sequence[Change]) -> None:
-        """Make all changes in a transaction, or none of them; they are durable after ``sync``.
+        """Make all changes in a transaction, or none of them; they are durable after ``sync``. It waits for nobody.
 
         Raises:
             sqlite3.Error: As ``commit``.

@@ -65,3 +65,26 @@ def test_a_call_that_fails_is_logged_and_counted(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.ERROR):
         assert asyncio.run(_tick(_fails)) == 1
     assert "no good" in caplog.text
+
+
+def test_tickers_of_different_phases_tick_apart_also_after_a_jump_of_the_clock() -> None:
+    async def nothing() -> None:
+        """Do nothing."""
+
+    def apart_s(tickers: list[Ticker]) -> float:
+        first, second = (ticker._scheduler.get_job("job").next_run_time for ticker in tickers)
+        return float((second - first).total_seconds() % 60)
+
+    async def play() -> None:
+        tickers = [Ticker(), Ticker(0.5)]
+        for ticker in tickers:
+            ticker.start()
+            ticker.every("job", 60, nothing)
+        assert apart_s(tickers) == pytest.approx(30, abs=10)
+        for ticker in tickers:
+            ticker.clock_jumped(3600)
+        assert apart_s(tickers) == pytest.approx(30, abs=10)
+        for ticker in tickers:
+            ticker.stop()
+
+    asyncio.run(play())

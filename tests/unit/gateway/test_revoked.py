@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,27 @@ def ignore(*_: object) -> None:
     """Do nothing."""
 
 
+def hooks_of(**some: Any) -> Hooks:
+    """Return hooks that do nothing but what ``some`` say."""
+
+    async def kept(_: object) -> None:
+        return None
+
+    store = SimpleNamespace(opening=False, store=object())
+    others: dict[str, Any] = {
+        "store": lambda: store,
+        "keep": kept,
+        "begin": ignore,
+        "resume": ignore,
+        "is_connected": lambda: True,
+        "states": lambda name: States(microgrid=name, now=0, states={}),
+        "take_states": ignore,
+        "commits": lambda _: True,
+        "put_s": lambda _: 60,
+    }
+    return Hooks(**{"publish": ignore, **others, **some})
+
+
 def answer(microgrid: str, meter: int) -> FromMeter:
     outcome = Outcome(id="x", cmd="revoked", result="refused", time=0, bits=1, push=True)
     return FromMeter(f"cw1/{microgrid}/{meter}/u/out", outcome.pack())
@@ -107,23 +129,7 @@ def answer(microgrid: str, meter: int) -> FromMeter:
 def test_it_is_sent_also_where_another_one_manages_and_an_answer_of_any_kind_ends_it(tmp_path: Path) -> None:
     (tmp_path / REVOKED_FILE).write_text(SIGNED.model_dump_json())
     clique, sent = clique_of(tmp_path), list[Publish]()
-    store = SimpleNamespace(opening=False, store=SimpleNamespace(commit=lambda _: None))
-
-    async def kept(_: object) -> None:
-        return None
-
-    hooks = Hooks(
-        store=lambda: store,  # type: ignore[arg-type, return-value]
-        keep=kept,
-        publish=sent.append,
-        begin=ignore,
-        resume=ignore,
-        is_connected=lambda: True,
-        states=lambda name: States(microgrid=name, now=0, states={}),
-        take_states=ignore,
-        commits=lambda _: True,
-        put_s=lambda _: 60,
-    )
+    hooks = hooks_of(publish=sent.append)
 
     async def play() -> None:
         running = asyncio.create_task(clique.run(hooks))
