@@ -26,6 +26,7 @@ PARTS = {
     "unshare": ("util-linux", ()),
     "nsenter": ("util-linux", ()),
     "chromium": ("chromium", ()),
+    "pgbackrest": ("pgbackrest", ()),
     "initdb": (
         "postgresql",
         ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin"),

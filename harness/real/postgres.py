@@ -24,9 +24,11 @@ class Postgres:
         """Choose port and folders; a server that is not ``durable`` is faster, and must not be crashed."""
         self.port = free_port()  # its port on 127.0.0.1
         self._bin = real_part("initdb").resolve().parent
-        # The server's user must reach its data; other users can't read pytest's folders.
-        self._data = Path("/tmp") / f"commonwatt-postgres-{os.getpid()}-{self.port}"
+        # Its data; the server's user must reach it, and other users can't read pytest's folders.
+        self.data = Path("/tmp") / f"commonwatt-postgres-{os.getpid()}-{self.port}"
         self._log = folder / "postgres.log"
+        self.sockets = ""  # the folder of its socket; empty: it has none
+        self.environment: dict[str, str] = {}  # more variables of its environment
         self._options = "" if durable else " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
 
     @property
@@ -40,16 +42,18 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, and wait until it answers; after a crash it recovers first."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._options}"
-        self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", str(self._data / "log"), "-o", options)
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.sockets}{self._options}"
+        )
+        self._run("pg_ctl", "start", "-w", "-D", str(self.data), "-l", str(self.data / "log"), "-o", options)
 
     def crash(self) -> None:
         """Stop it like a power cut: without closing connections or writing anything."""
-        self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self._data))
+        self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self.data))
 
     def stop(self) -> None:
         """Stop it cleanly."""
-        self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self._data))
+        self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
 
     def execute(self, *statements: str) -> None:
         """Run statements, each in its own transaction."""
@@ -66,29 +70,30 @@ class Postgres:
     @property
     def pid(self) -> int:
         """The server's first process; the others are its children."""
-        return int((self._data / "postmaster.pid").read_text().split()[0])
+        return int((self.data / "postmaster.pid").read_text().split()[0])
 
     def __enter__(self) -> Self:
-        self._run("initdb", "-D", str(self._data), "-U", USER, "--auth=trust", "--no-sync", "--no-instructions")
+        self._run("initdb", "-D", str(self.data), "-U", USER, "--auth=trust", "--no-sync", "--no-instructions")
         self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if (self._data / "postmaster.pid").exists():
+        if (self.data / "postmaster.pid").exists():
             self.crash()
-        shutil.copyfile(self._data / "log", self._log)
-        shutil.rmtree(self._data)
+        shutil.copyfile(self.data / "log", self._log)
+        shutil.rmtree(self.data)
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._bin / program), *arguments]
         if os.geteuid() == 0:
             command = ["runuser", "-u", USER, "--", *command]
         # Its output is discarded: the server would keep an inherited pipe open as long as it runs.
-        done = subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        nothing, environment = subprocess.DEVNULL, os.environ | self.environment
+        done = subprocess.run(command, cwd="/", env=environment, stdout=nothing, stderr=nothing, check=False)
         assert done.returncode == 0, f"{program} failed: {self._said()}"
 
     def _said(self) -> str:
-        log = self._data / "log"
+        log = self.data / "log"
         return log.read_text() if log.exists() else "no log"

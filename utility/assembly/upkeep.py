@@ -96,7 +96,8 @@ def backup_command(
     that name can be restored. Damaged parts are copied as they are, and reported: the exit code is then 1.
     On PostgreSQL it is an archive in pg_dump's custom format, made by the server's client programs, with the tables
     of the utility. Other programs' tables, roles and grants are not in it. Tokens and settings are
-    separate files: back them up too.
+    separate files: back them up too. For a PostgreSQL database of many gigabytes use pgBackRest, which can restore it
+    to any minute: see docs/guides/backups.md.
     """
     settings, _ = load(config)
     with stop_told(f"stopped; there is no {file}, and the database is unchanged"), _progress("backup") as tell:
