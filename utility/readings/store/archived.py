@@ -48,7 +48,13 @@ _GROUPS_KEPT = 64  # row groups that stay in memory: a day of a town is read qua
 
 _Statement = TypeVar("_Statement", bound=Executable)
 
-archived = Table("archived", MetaData(), *(Column(c.name, c.type) for c in compacted.c), prefixes=["TEMPORARY"])
+archived = Table(
+    "archived",
+    MetaData(),
+    *(Column(c.name, c.type) for c in compacted.c),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DELETE ROWS",
+)
 """The blocks from files that the present query of a connection reads."""
 
 
