@@ -8,7 +8,7 @@ from commonwatt.model.words import moment
 from utility.exports.columns import Column, Kind, Table
 
 WINDOW = 24  # quarters that are sorted together: of each, a row group has the blocks of many meters
-ROW_GROUP = 1 << 16  # most rows of a row group
+ROW_GROUP = 1 << 14  # most rows of a row group
 
 _READING = ", milliwatt-hours; none: there is no reading, or for `total` it is a level"
 

@@ -14,6 +14,7 @@ from utility.assembly.console import failed_page, refused_page, unknown_page, wr
 from utility.billing.proof.altered import AlteredBillError
 from utility.database.base import DataError, SQLAlchemyError
 from utility.database.checks import is_unknown
+from utility.readings.store.archived import ArchiveError
 from utility.webkit.headers import SECURITY_HEADERS
 from utility.webkit.rights import RefusedRequestError
 from utility.webkit.services import Api
@@ -49,6 +50,11 @@ def add_refusals(app: FastAPI, api: Api) -> None:
     def altered(request: Request, error: AlteredBillError) -> Response:
         log.error("%s", error)
         return _told(request, str(error), 409)
+
+    @app.exception_handler(ArchiveError)
+    def unarchived(request: Request, error: ArchiveError) -> Response:
+        log.error("%s", error)
+        return _told(request, "readings of that month are in a file that can't be read; the log names it", 503)
 
     @app.exception_handler(BusyError)
     def busy(request: Request, error: BusyError) -> Response:

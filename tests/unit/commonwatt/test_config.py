@@ -116,7 +116,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
         "keep_months": [(0, "1"), (1201, "1200"), ("all", "whole number")],
         "archive": PATHS,
-        "archive_after_months": [(0, "1"), (1200, "1199"), (3, "archive")],
+        "archive_after_months": [(0, "1"), (1200, "1199")],
         "archive_keep_months": [(1, "2"), (1201, "1200")],
         "keep_years": [(1, "2"), (101, "100")],
         "clock_is_right": [("perhaps", "true or false"), (2, "")],

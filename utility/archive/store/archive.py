@@ -17,15 +17,16 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, text
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.ids import signed64
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.model.words import counted
 from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.child import work_of_child
 from commonwatt.runtime.service import only_one
-from utility.archive.blocks import month_text
+from utility.archive.blocks import month_named, month_text
 from utility.archive.store import months as of
 from utility.archive.store.months import RESTORED, WRITING, WRITTEN, FiledMonth
-from utility.archive.store.writing import compare, examine, insert_rows, trouble_of, write
+from utility.archive.store.writing import Sums, compare, digest_of, examine, insert_rows, trouble_of, write
 from utility.database.database import Database, open_database
 from utility.database.locks import Lock, take
 from utility.database.postgres.partitions import drop_partition, first_quarter, make_partitions, month_of, months_later
@@ -274,7 +275,10 @@ class Archive:
         return said
 
     def _set_aside(self) -> list[str]:
-        """Check and rename the files that are not recorded: after a restore the database has these months itself."""
+        """Check the files that are not recorded: those of months that the database has itself are renamed.
+
+        So it is after a restore of the database. The file of a month that it lacks is recorded again.
+        """
         said = []
         with self._database.reads.begin() as connection:
             known = {month.file for month in of.months(connection) if month.state in of.IN_USE}
@@ -283,11 +287,31 @@ class Archive:
                 continue
             try:
                 found = examine(self._database, path)
-                words = "; ".join(found.trouble[:3]) or f"{counted(found.rows, 'block')}, all sound"
             except ArchiveError as error:
-                words = str(error)
-            path.rename(path.with_name(f"{path.name}.aside-{self._now}"))
-            said.append(f"{path.name} is not recorded, and was set aside: {words}")
+                found = Sums(trouble=[str(error)])
+            first = first_quarter(month_named(path.name[7:14]))
+            until = first_quarter(months_later(month_of(first), 1))
+            with self._database.reads.begin() as connection:
+                is_lacking = of.count_blocks(connection, first, until) < found.rows
+            words = "; ".join(found.trouble[:3]) or f"{counted(found.rows, 'block')}, all sound"
+            if is_lacking and not found.trouble:
+                month = FiledMonth(
+                    first_quarter=first,
+                    until_quarter=until,
+                    path=str(path),
+                    rows=found.rows,
+                    total=signed64(found.total),
+                    sha256=digest_of(path),
+                    size=path.stat().st_size,
+                    state=ARCHIVED,
+                    made=self._now,
+                )
+                with self._database.writes.begin() as connection:
+                    of.save(connection, month)
+                said.append(f"{path.name} was not recorded, and the database lacks its month: it is now: {words}")
+            else:
+                path.rename(path.with_name(f"{path.name}.aside-{self._now}"))
+                said.append(f"{path.name} is not recorded, and was set aside: {words}")
             log.warning("%s", said[-1])
         return said
 

@@ -86,10 +86,10 @@ def months_to_file(connection: Connection, before: Quarter) -> list[Quarter]:
             found.append(first_quarter(month))
 
 
-def is_in_database(connection: Connection, first: Quarter, until: Quarter) -> bool:
-    """Return whether there is a block of some quarters in the database."""
+def count_blocks(connection: Connection, first: Quarter, until: Quarter) -> int:
+    """Return how many blocks of some quarters are in the database."""
     within = compacted.c.quarter.between(first, until - 1)
-    return connection.execute(select(compacted.c.quarter).where(within).limit(1)).first() is not None
+    return int(connection.execute(select(func.count()).select_from(compacted).where(within)).scalar_one())
 
 
 def has_older_readers(connection: Connection, xid: str) -> bool:

@@ -96,14 +96,19 @@ def examine(database: Database, path: Path) -> Sums:
     return sums
 
 
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def trouble_of(database: Database, month: FiledMonth) -> str:
     """Return what is wrong with a recorded file; empty: nothing."""
     try:
-        with month.file.open("rb") as file:
-            digest = hashlib.sha256()
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-        if digest.hexdigest() == month.sha256:
+        if digest_of(month.file) == month.sha256:
             return ""
         found = examine(database, month.file)
     except OSError as error:

@@ -44,11 +44,17 @@ EVERY = range(2**31)  # all quarters
 LEAVING, ARCHIVED = "leaving", "archived"  # states of a month whose file is read
 KEY = ("quarter", "meter_no", "record_type")
 MOST_NAMED = 500  # most quarters, and meters, that a condition names one by one
-_GROUPS_KEPT = 16  # row groups that stay in memory: a day of a town is read quarter by quarter
+_GROUPS_KEPT = 64  # row groups that stay in memory: a day of a town is read quarter by quarter
 
 _Statement = TypeVar("_Statement", bound=Executable)
 
-archived = Table("archived", MetaData(), *(Column(c.name, c.type) for c in compacted.c), prefixes=["TEMPORARY"])
+archived = Table(
+    "archived",
+    MetaData(),
+    *(Column(c.name, c.type) for c in compacted.c),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DELETE ROWS",
+)
 """The blocks from files that the present query of a connection reads."""
 
 

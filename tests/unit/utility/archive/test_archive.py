@@ -12,6 +12,8 @@ from sqlalchemy import func, select
 
 from commonwatt.model.blocks import Blocks, concatenate, join, make_blocks
 from commonwatt.model.units import QUARTER_S
+from commonwatt.runtime.clock import Clock
+from harness.network.application import Client
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.worlds.sent import append, blocks
@@ -19,7 +21,10 @@ from utility.archive.store import archive as archiving
 from utility.archive.store import months as of
 from utility.archive.store.archive import Archive
 from utility.archive.store.months import month_at, months
+from utility.assembly.application import make_app
+from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
+from utility.database.health import Health
 from utility.database.postgres.partitions import first_quarter, partitions
 from utility.jobs.tables import settlement_due
 from utility.readings.store import archived, completeness, reads
@@ -29,6 +34,7 @@ from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.retention import Retention
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, gap, part
+from utility.webkit.services import Api
 
 kind = databases.both_kinds
 
@@ -305,6 +311,20 @@ def test_after_a_restore_of_the_database_the_file_is_checked_and_set_aside(datab
     assert everything(database) == before
 
 
+def test_a_file_whose_row_was_lost_is_recorded_again(database: Database, tmp_path: Path) -> None:
+    stored(database)
+    before = everything(database)
+    one = archive(database, tmp_path)
+    one.run(NEXT)
+    with database.writes.begin() as connection:
+        of.forget(connection, OLD)
+    assert "the database lacks its month" in one.run(NEXT)[0]
+    assert everything(database) == before
+    with database.reads.begin() as connection:
+        (month,) = months(connection)
+    assert one.check(month) == ""
+
+
 def test_a_missing_file_is_named_and_one_in_a_moved_folder_is_found(database: Database, tmp_path: Path) -> None:
     stored(database)
     before = everything(database)
@@ -318,6 +338,10 @@ def test_a_missing_file_is_named_and_one_in_a_moved_folder_is_found(database: Da
     with pytest.raises(ArchiveError, match="No such file"):
         everything(database)
     assert len(reads.readings(database, 1, 3, NEXT, NEXT)) == 1
+    clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
+    client = Client(make_app(Api(database, clock, UtilityMetrics(), lambda: False, lambda: "", {}, Health(None))))
+    answer = client.get("/readings", {"meter": "10001", "start": OLD * QUARTER_S, "end": (OLD + 1) * QUARTER_S})
+    assert (answer.status_code, "in a file" in answer.text, "2026-11" in answer.text) == (503, True, False)
     archive(database, tmp_path / "elsewhere").run(NEXT)
     with database.reads.begin() as connection:
         assert (of.troubles(connection), [month.path for month in months(connection)]) == ([], [str(moved)])

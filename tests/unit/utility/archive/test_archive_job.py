@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.blocks import concatenate, join
@@ -90,6 +91,19 @@ def test_a_person_writes_lists_checks_and_restores_a_month(
     assert command("archive", "restore", "2026-10") == "2026-10: 2 blocks back in the database"
     assert "is in no file" in command("archive", "restore", "2026-10", code=2)
     assert readings(filed) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"archive_after_months": 2}, "needs a folder"),
+        ({"archive_after_months": 6, "archive": "a"}, "less than"),
+        ({"archive_after_months": 3, "archive": "a", "archive_keep_months": 3}, "less than"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(given: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        UtilitySettings.model_validate(given)
 
 
 def test_a_name_of_a_month_is_checked() -> None:
