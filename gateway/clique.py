@@ -221,12 +221,14 @@ class Clique:
             for hearing in self._hearing.values():
                 hearing.lost()
         self._was_connected = is_connected
+        commits = hooks.commits(self._own)
         for name, member in self.members.items():
             hearing, manages = self._hearing[name], member.commands
             hearing.put_s = hooks.put_s(name)
-            member.means.able = is_connected and hearing.is_able(now, manages=manages)
-            member.means.connected = hearing.reached(now, manages=manages)
-            member.means.commits = hooks.commits(name) and hooks.commits(self._own)
+            reached = hearing.reached(now, manages=manages)
+            member.means.able = is_connected and hearing.is_enough(reached)
+            member.means.connected = reached
+            member.means.commits = commits and hooks.commits(name)
             if is_connected:
                 self._ask(hooks, name, hearing.due(now, manages=manages), None)
         for offer in self._revoked.due(self.meters, now) if is_connected else ():

@@ -267,8 +267,10 @@ class HostedMicrogrid:
         """Do the work that reads committed data: relay and compact, decide about sharing, delete damaged rows."""
         now = self.tell(raw)
         shifted, self._shifted = self._shifted, []
-        self.level_watch.look(now)
-        share = self.manager.share_if_changed(now) if self.manager.epochs.commands else []
+        share: list[Effect[Change]] = []
+        if self.manager.epochs.commands:
+            self.level_watch.look(now)
+            share = self.manager.share_if_changed(now)
         return shifted + self.relay.work(now) + share + self.upkeep.clear(now)
 
     def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:

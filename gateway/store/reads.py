@@ -224,19 +224,17 @@ class StoreReads:
     def block_parts(self, keys: Iterable[tuple[int, int, int]]) -> list[Part]:
         """Return all parts of the blocks named by (meter, type, quarter).
 
-        The parts of a quarter that are not joined yet are read once for all of its blocks.
+        Those of a quarter are read at once.
         """
         in_quarter: dict[int, list[tuple[int, int]]] = {}
         for meter, record_type, quarter in keys:
             in_quarter.setdefault(quarter, []).append((signed64(meter), record_type))
-        joined = f"WHERE {JOINED} AND quarter = ? AND meter = ? AND type = ?"
         blocks = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
-        others = f"WHERE {NOT_JOINED} AND quarter = ? AND (meter, type) IN ({blocks})"
+        which = [f"WHERE {some} AND quarter = ? AND (meter, type) IN ({blocks})" for some in (JOINED, NOT_JOINED)]
         found: list[Part] = []
         for quarter, wanted in in_quarter.items():
-            for block in wanted:
-                found += self._parts(joined, (quarter, *block))
-            found += self._parts(others, (quarter, json.dumps(wanted)))
+            for some in which:
+                found += self._parts(some, (quarter, json.dumps(wanted)))
         return found
 
     def all_parts(self, *, unsent_only: bool) -> Iterator[Part]:

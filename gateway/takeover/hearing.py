@@ -48,9 +48,9 @@ class Hearing:
         silent_s = self._silent_s(manages=manages)
         return sum(now - self._heard.get(meter, -HOSTED_S) < silent_s for meter in self.meters)
 
-    def is_able(self, now: float, *, manages: bool) -> bool:
+    def is_enough(self, reached: int) -> bool:
         """Return whether two thirds of them are reached."""
-        return self.reached(now, manages=manages) * 3 >= len(self.meters) * 2
+        return reached * 3 >= len(self.meters) * 2
 
     def due(self, now: float, *, manages: bool) -> list[MeterId]:
         """Return the meters to ask now, and note it."""

@@ -334,11 +334,11 @@ def test_a_controller_that_commands_notices_within_minutes_that_two_thirds_of_it
     hearing = Hearing(range(6))
     for meter in range(6):
         hearing.heard(meter, 0)
-    assert hearing.is_able(MANAGED_S - 1, manages=True)
+    assert hearing.is_enough(hearing.reached(MANAGED_S - 1, manages=True))
     hearing.heard(0, 100)
-    assert not hearing.is_able(MANAGED_S + 1, manages=True)
-    assert hearing.is_able(MANAGED_S + 1, manages=False), "elsewhere they are silent for long"
-    assert not hearing.is_able(HOSTED_S + 101, manages=False)
+    assert not hearing.is_enough(hearing.reached(MANAGED_S + 1, manages=True))
+    assert hearing.is_enough(hearing.reached(MANAGED_S + 1, manages=False)), "elsewhere they are silent for long"
+    assert not hearing.is_enough(hearing.reached(HOSTED_S + 101, manages=False))
 
 
 def test_meters_with_a_long_period_of_puts_are_not_asked_in_vain() -> None:
@@ -349,8 +349,8 @@ def test_meters_with_a_long_period_of_puts_are_not_asked_in_vain() -> None:
             hearing.heard(meter, 0)
         assert not hearing.due(put_s + 15, manages=True), "its put may be a moment late"
         assert hearing.due(put_s + 30, manages=True)
-        assert hearing.is_able(2 * put_s + 59, manages=True)
-        assert not hearing.is_able(2 * put_s + 61, manages=True)
+        assert hearing.is_enough(hearing.reached(2 * put_s + 59, manages=True))
+        assert not hearing.is_enough(hearing.reached(2 * put_s + 61, manages=True))
 
 
 def test_silent_meters_are_asked_in_turn_and_not_too_often() -> None:
