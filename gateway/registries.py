@@ -1,5 +1,6 @@
 """The registry files of the microgrids that a gateway hosts: its own, and beside it those that it may take over."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from commonwatt.config.settings import GatewaySettings
@@ -8,6 +9,14 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.clique_file import beside
 from commonwatt.town.registry import RegisteredMeter, load_registry
+
+MOST_SHARED = 20_000  # most meters that the gateways of one process share
+
+
+@lru_cache(MOST_SHARED)
+def _shared(meter: RegisteredMeter) -> RegisteredMeter:
+    """Return the one that an equal meter was before: the gateways of a clique each have the files of all."""
+    return meter
 
 
 class Registries:
@@ -32,7 +41,7 @@ class Registries:
         registry = load_registry(path)
         if registry.microgrid != microgrid:
             raise ConfigError(f"{path}: is for microgrid {registry.microgrid}, but this gateway needs {microgrid}'s")
-        return {meter.id: meter for meter in registry.meters}
+        return {meter.id: _shared(meter) for meter in registry.meters}
 
     def changed(self, microgrid: MicrogridId) -> dict[MeterId, RegisteredMeter] | None:
         """Return the meters of a microgrid if its file changed since it was loaded; ``None``: it did not.
