@@ -14,7 +14,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.files import check_file, check_named_files, load_settings
-from commonwatt.config.parts import settings_of
+from commonwatt.config.parts import command_of, settings_of
 from commonwatt.doctor.doctors import doctor_of
 from commonwatt.doctor.findings import Finding, Level, bad, good, run_check, with_file, worst
 from commonwatt.doctor.machine import version_findings
@@ -70,7 +70,7 @@ def examine(config: Path) -> Iterator[Finding]:
     except ConfigError as error:
         yield from _faults("settings", error)
         return
-    yield good("settings", f"every key is right, for: commonwatt {part}")
+    yield good("settings", f"every key is right, for: {command_of(part).removesuffix(' run')}")
     try:
         check_named_files(config, part)
     except ConfigError as error:

@@ -87,6 +87,14 @@ def test_a_hanging_a_full_and_a_damaged_disk_each_stop_one_controller_and_not_th
         host.start()
         try:
             go_on(*NAMES)
+            examined = subprocess.run(
+                [sys.executable, "-m", "commonwatt", "doctor", "--config", str(host.config)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert examined.returncode == 0, examined.stdout
+            assert all(f"good     {name}: " in examined.stdout for name in ("controllers", *NAMES)), examined.stdout
             hangs = site.folder / "r001" / HANGS
             hangs.touch()
             eventually(lambda: host.lines()["r001"]["state"] == "slow")
