@@ -130,10 +130,10 @@ class Observer:
         self._pool.shutdown(cancel_futures=True)
 
     def ready(self, started: Collection[str]) -> bool:
-        """Whether these parts answer; in a large town also whether all meters are connected, all gateways open."""
+        """Whether these parts answer; in a large town also whether all meters are connected, and no gateway is late."""
         controllers = [one for host in self.hosts.values() for one in host["controllers"].values()]
         connected = all(one["connected"] == one["meters"] for one in self.fleets.values())
-        return self.silent.isdisjoint(started) and connected and all(one["state"] != "stopped" for one in controllers)
+        return self.silent.isdisjoint(started) and connected and all(one["state"] == "running" for one in controllers)
 
     @property
     def hosts(self) -> dict[str, Status]:

@@ -12,19 +12,20 @@ import pytest
 
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device import shell as shell_module
-from commonwatt.device.changes import Change
+from commonwatt.device.changes import Change, Delete
 from commonwatt.device.delivery import Tally
 from commonwatt.device.store import DeviceStore, open_store, reading_store
+from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.records import EventRecord, State, unpack_history
+from commonwatt.model.records import EventRecord, Log, State, unpack_history
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Kind
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock
-from meter_sim.meters import MicrogridMeters
-from meter_sim.truth import TRUTH, true_energy, true_events, true_records
+from meter_sim.meters import MicrogridMeters, _can_wait
+from meter_sim.truth import TRUTH, Slot, true_energy, true_events, true_records
 from meter_sim.world import MAX_CATCH_UP_S
 
 T = 1_790_000_100
@@ -352,3 +353,11 @@ def test_a_fleet_that_is_wrong_by_less_than_a_minute_has_shorter_or_longer_slots
     assert [round(b - a, 1) for a, b in pairwise(ends)] == [slot_s] * (len(ends) - 1)
     assert len(ends) >= 3
     assert bench.slots() == [T + 15 * (n + 1) for n in range(len(ends) + 1)]
+
+
+def test_only_the_end_of_a_delivery_waits_for_the_next_commit() -> None:
+    deleted = Write(Delete(meter=10001, log=Log.HISTORY, last_id=7))
+    assert _can_wait([])
+    assert _can_wait([deleted]), "the gateway has it, and a put that is sent again changes nothing"
+    assert not _can_wait([deleted, Publish("cw1/r001/10001/u/rec", b"")]), "a message says what is durable"
+    assert not _can_wait([deleted, Write(Slot(T, {}))])
