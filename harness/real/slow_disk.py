@@ -21,5 +21,5 @@ def main() -> None:
             time.sleep(LOOK_EVERY_S)
         sync(store)
 
-    Store.sync = wait_and_sync  # type: ignore[method-assign]
+    Store.sync = wait_and_sync  # type: ignore[method-assign, assignment]
     commonwatt()
