@@ -63,6 +63,8 @@ def town(tmp_path: Path) -> Iterator[Town]:
         # What is missing is not asked for as a gap: it comes by the gateways' own comparison.
         text = re.sub(r"gap_age_s = \d+", "gap_age_s = 86400", config.read_text())
         config.write_text(text.replace("sqlite:///utility.db", server.url))
+        site.add_setting("utility", 'backup = { stanza = "commonwatt" }')
+        site.environments["utility"] = server.environment
         yield Town(site, server, backups)
 
 
@@ -81,6 +83,10 @@ def back_to_a_minute(town: Town) -> None:
     backups.run("--delta --type=time", target=minute)
     town.server.start()
     eventually(lambda: town.ask("SELECT pg_is_in_recovery()") == "False")
+    town.site.stop("utility")  # Its last look at the backups was before there were any.
+    town.site.start("utility")
+    finished = "commonwatt_utility_backup_finished_timestamp_seconds"
+    eventually(lambda: all(town.site.metric("utility", f'{finished}{{repository="{n}"}}') > 0 for n in (1, 2)))
 
 
 def back_to_a_snapshot(town: Town) -> None:
