@@ -78,15 +78,13 @@ def back_to_a_minute(town: Town) -> None:
     minute = town.ask("SELECT now()")
     town.grows()
     assert "incr backup" in backups.run("info")
+    finished = "commonwatt_utility_backup_finished_timestamp_seconds"
+    eventually(lambda: all(town.site.metric("utility", f'{finished}{{repository="{n}"}}') > 0 for n in (1, 2)))
     town.ask("SELECT pg_switch_wal()")
     town.server.stop()
     backups.run("--delta --type=time", target=minute)
     town.server.start()
     eventually(lambda: town.ask("SELECT pg_is_in_recovery()") == "False")
-    town.site.stop("utility")  # Its last look at the backups was before there were any.
-    town.site.start("utility")
-    finished = "commonwatt_utility_backup_finished_timestamp_seconds"
-    eventually(lambda: all(town.site.metric("utility", f'{finished}{{repository="{n}"}}') > 0 for n in (1, 2)))
 
 
 def back_to_a_snapshot(town: Town) -> None:
@@ -112,7 +110,7 @@ def test_a_database_that_goes_back_gets_all_that_it_acknowledged(town: Town, bac
     assert audit.good, audit
     assert audit.total("stored_exact") > 100
     assert town.site.metric("utility", "commonwatt_utility_database_went_back_total") == 1
-    assert "the database went back" in town.site.log("utility")
+    assert "went back" in town.site.log("utility")
 
 
 def test_without_the_comparison_the_same_loses_data(town: Town) -> None:
