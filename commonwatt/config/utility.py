@@ -81,6 +81,12 @@ class BackupSettings(Settings):
         None, description="The folder of the nightly backups, on another disk; without it the service makes none."
     )
     keep: int = Field(7, ge=1, le=1000, description="How many backups are kept; older ones are deleted.")
+    stanza: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
+        description="The PostgreSQL server's name in pgBackRest's settings (docs/guides/backups.md): its backups have "
+        "metrics and alerts.",
+    )
 
 
 class SupplySettings(Settings):

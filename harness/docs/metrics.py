@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric
+from sqlalchemy import create_engine
 
 from adapters.metrics import AdapterMetrics
 from adapters.metrics import Figures as AdapterFigures
@@ -24,6 +25,7 @@ from gateway.store.store import Store
 from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import FleetMetrics, PlantFigures, Power, TownFigures, TownMetrics
 from utility.assembly.metrics import UtilityMetrics
+from utility.database.postgres.backups import Backups
 from utility.overview.metrics import TownMetrics as UtilityTownMetrics
 from utility.readings.metrics import GatewayMetrics
 from utility.supply.metrics import PlantMetrics
@@ -101,6 +103,7 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics.registry.register(PlantMetrics(lambda: None, lambda: 0.0))
     metrics.registry.register(UtilityTownMetrics(lambda: None))
     metrics.registry.register(TakeoverMetrics(Groups([], {}, 0), lambda: 0.0))
+    Backups("", create_engine("sqlite://"), metrics)
     metrics.watch_link(lambda: 0)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)

@@ -37,6 +37,8 @@ from utility.control.decisions import send_due
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database, sqlite_path
 from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
+from utility.database.postgres.backups import LOOK_S as BACKUPS_LOOK_S
+from utility.database.postgres.backups import Backups
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.metrics import GatewayMetrics
 from utility.readings.timekeeper import Timekeeper
@@ -133,6 +135,7 @@ class Service:
             self._api.parts[GrantsJob] = self._takeover
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
+        self._backups = self._load_backups()
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop``. Messages without a commit by then are unacknowledged, and their gateways send them again.
@@ -182,6 +185,15 @@ class Service:
         job.failed = self._grants_failed
         return job
 
+    def _load_backups(self) -> Backups | None:
+        """Return what looks at pgBackRest's backups; ``None``: it is not used."""
+        stanza = self._settings.backup.stanza
+        return None if stanza is None else Backups(stanza, self._database.reads, self._metrics)
+
+    async def _look_at_backups(self) -> None:
+        if self._backups is not None:
+            await asyncio.to_thread(self._backups.look)
+
     def _grants_failed(self, error: Exception) -> None:
         self._metrics.store_errors.inc()
         self._health.failed(error, "the storing of who manages a microgrid")
@@ -222,6 +234,8 @@ class Service:
             ("alarms", self._see_to_alarms, TICK_S, _SHORTEST_TICK_S),
         ):
             self._ticker.every(name, max(at_least_s, self._clock.real_s(period_s)), work)
+        if self._backups is not None:
+            self._ticker.every("backups", BACKUPS_LOOK_S, self._look_at_backups)
         if self._takeover is not None:
             self._ticker.every("grants", GRANTS_TICK_S, self._takeover.tick)
         self._ticker.start()

@@ -378,6 +378,21 @@ CASES = [
         silent=(30,),
     ),
     *counting("DatabaseWentBack", utility("database_went_back_total"), 60),
+    Case(
+        "BackupOld",
+        "the newest is of 40 hours ago, and another is made at 60",
+        {utility("backup_finished_timestamp_seconds", repository="2"): f"{-40 * 3600}x59 0x60"},
+        fires=(16, 59),
+        silent=(5, 61),
+    ),
+    Case(
+        "BackupOld",
+        "of last night",
+        {utility("backup_finished_timestamp_seconds", repository="1"): "-9000x60"},
+        (),
+        (30,),
+    ),
+    *standing("ArchiveFails", {utility("archive_fails"): "0x9 1x89 0x30"}, 15),
     *counting("StoreErrors", gateway("store_failures_total"), 15),
     *counting("StoreErrors", utility("store_errors_total"), 15),
     Case(
