@@ -34,6 +34,7 @@ BENCHMARKS: dict[str, float] = {
     "half_dead": 0.8,
     "backlog": 3,
     "town_load": 11,
+    "sizing": 6,
     "fleet_memory": 6,
     "growth": 2,
     "flood": 3.6,

@@ -22,10 +22,9 @@ from benchmarks.report import Section
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.runtime.clock import Clock, load_clock, save_clock
 from commonwatt.runtime.service import run_service
-from commonwatt.town.loading import load_town
+from commonwatt.town.loading import WHOLE_TOWN, load_town
 from harness.network.waiting import free_ports
 from harness.settlement.emulated import small_town
-from scenarios.cli import TOWN
 from utility.access.roles import Role
 from utility.access.store import access
 from utility.assembly.service import KEEP_S, Service
@@ -44,7 +43,7 @@ _QUIET_CORE = 0.05  # the core that it uses at most once its jobs at the start a
 
 def bench(*, smoke: bool = False) -> Section:
     """Measure the console on SQLite, and the size of readings on PostgreSQL."""
-    size, town = (SMOKE, small_town()) if smoke else (FULL, load_town(TOWN))
+    size, town = (SMOKE, small_town()) if smoke else (FULL, load_town(WHOLE_TOWN))
     with tempfile.TemporaryDirectory() as folder:
         made = filled(Path(folder), town, size)
         cookie = _cookie(made.path, "vera")

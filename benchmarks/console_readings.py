@@ -15,13 +15,12 @@ from commonwatt.model.blocks import Quality, make_blocks
 from commonwatt.model.units import SLOTS
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.file import TownFile
-from commonwatt.town.loading import town_of
+from commonwatt.town.loading import WHOLE_TOWN, town_of
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
 from harness.real.postgres import Postgres
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
 from harness.settlement.truth import DAY
-from scenarios.cli import TOWN
 from utility.database.bulk import insert_columns
 from utility.database.database import Database, open_database
 from utility.database.numbers import Column
@@ -49,11 +48,11 @@ class StoredReadings:
 
 def part_of_town() -> Town:
     """Return a tenth of the town's residential microgrids and apartments, and the public microgrid, which is one."""
-    file = read_toml(TOWN)
+    file = read_toml(WHOLE_TOWN)
     for table in file["microgrid"]:
         for counted in {"residential": ["count"], "apartment": ["apartments"]}.get(table["kind"], []):
             table[counted] //= PART
-    return town_of(check_model(TOWN, TownFile, file), TOWN)
+    return town_of(check_model(WHOLE_TOWN, TownFile, file), WHOLE_TOWN)
 
 
 def stored_readings(town: Town, quarters: int = DAYS * QUARTERS_A_DAY) -> StoredReadings:

@@ -8,11 +8,10 @@ from functools import partial
 from statistics import median
 
 from benchmarks.report import Goal, Section, Table, number
-from commonwatt.town.loading import load_town
+from commonwatt.town.loading import WHOLE_TOWN, load_town
 from harness.billing.worlds import tariff
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle
-from scenarios.cli import TOWN
 from utility.billing.store.bill_documents import documents_of
 from utility.billing.store.billing import check_run, issue_run
 from utility.billing.store.issued_bills import bill_in
@@ -36,7 +35,7 @@ def bench(*, smoke: bool = False) -> Section:
     with tempfile.TemporaryDirectory() as folder:
         database = open_database(f"sqlite:///{folder}/utility.db", create=True)
         with database.writes.begin() as connection:
-            fill_registry(connection, small_town() if smoke else load_town(TOWN))
+            fill_registry(connection, small_town() if smoke else load_town(WHOLE_TOWN))
             members = list(owners(connection).values())
             proposed = tariffs.propose(connection, tariff(), "", "anna", 1)
             tariffs.publish(connection, proposed.name, proposed.version, "ben", 1)

@@ -16,13 +16,12 @@ from commonwatt.codec.packing import pack
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.blocks import Blocks, Quality, make_blocks
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from commonwatt.town.loading import load_town
+from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.town import Town
 from harness.real.postgres import Postgres
 from harness.settlement.emulated import EmulatedTown, small_town
 from harness.settlement.truth import DAY
 from harness.worlds.sent import append
-from scenarios.cli import TOWN
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.bulk import insert_columns
 from utility.database.database import Database, open_database
@@ -49,7 +48,7 @@ SOON = (DAY + 1) * 86_400 + 4 * 3600
 
 def bench(*, smoke: bool = False) -> Section:
     """Settle a day of the town on SQLite and on PostgreSQL."""
-    town = small_town(50) if smoke else load_town(TOWN)
+    town = small_town(50) if smoke else load_town(WHOLE_TOWN)
     blocks = _day(town, 2 if smoke else QUARTERS_A_DAY)
     rows = []
     found: dict[str, float] = {}

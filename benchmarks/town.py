@@ -108,6 +108,7 @@ class Uplinks:
 
     latencies_s: list[float] = field(default_factory=list)  # latency of each acknowledged batch, seconds
     refused: int = 0  # batches that the utility refused
+    sent_bytes: int = 0  # bytes of all batches sent
     _clients: dict[str, AsyncClient] = field(default_factory=dict)
     _waiting: dict[tuple[str, int], float] = field(default_factory=dict)
     _of: Counter[str] = field(default_factory=Counter)
@@ -124,6 +125,7 @@ class Uplinks:
         """Send a batch of a gateway, its last one unless ``sequence`` says which."""
         self._waiting[controller.id, sequence or controller.sequence] = time.monotonic()
         self._of[controller.id] += 1
+        self.sent_bytes += len(batch)
         self._clients[controller.id].publish(gateway_up(controller.id, BATCHES), batch)
 
     def say(self, controller: Controller, leaf: str, payload: bytes) -> None:

@@ -12,10 +12,9 @@ from sqlalchemy import func, select, text
 from benchmarks.report import Goal, Section, Table, number
 from commonwatt.model.records import RecordType
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from commonwatt.town.loading import load_town
+from commonwatt.town.loading import WHOLE_TOWN, load_town
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle
-from scenarios.cli import TOWN
 from utility.database.bulk import insert_columns
 from utility.database.database import Database, open_database
 from utility.database.numbers import Column
@@ -38,7 +37,7 @@ MOST_MONTH_S, MOST_MB = 60, 300
 
 def bench(*, smoke: bool = False) -> Section:
     """Take in a month of the town on SQLite."""
-    town = small_town() if smoke else load_town(TOWN)
+    town = small_town() if smoke else load_town(WHOLE_TOWN)
     days = 3 if smoke else DAYS
     with tempfile.TemporaryDirectory() as folder:
         database = open_database(f"sqlite:///{folder}/utility.db", create=True)

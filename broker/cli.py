@@ -14,10 +14,9 @@ import typer
 from broker.admission.tls import Files
 from broker.embedded.broker import EmbeddedBroker
 from broker.metrics import BrokerMetrics
-from broker.mosquitto import rendered
+from broker.mosquitto import merged, rendered
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import BrokerSettings
-from commonwatt.identity.devices import load_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.files import write_private
@@ -83,6 +82,10 @@ def render(
     other: Annotated[Other, typer.Argument(help="Which broker: Eclipse Mosquitto, 2.0 or later.")],
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", help="Folder for its files; made when missing.")],
+    devices: Annotated[
+        list[Path] | None,
+        typer.Option("--devices", help="Devices files of several microgrids for one broker, in place of the config's."),
+    ] = None,
 ) -> None:
     """Write the files with which another broker runs in place of this one, with the same devices and access rules.
 
@@ -92,16 +95,19 @@ def render(
     Run it again whenever devices.json has changed (a device was registered, revoked or readmitted), as the user that
     Mosquitto runs as. Then restart Mosquitto, or send it SIGHUP: it reads devices, rules and certificates again.
     docs/security.md has all the steps, and the differences from this broker.
+
+    One broker can serve several microgrids: give --devices once for the devices.json of each. Controllers that take
+    over for each other need different brokers, since a client can be at one broker only once.
     """
     with errors_reported():
         settings = load_settings(config, "broker", BrokerSettings)
-        devices = load_devices(settings.devices)
-        files = rendered(settings, devices, out.resolve())
+        known = merged(devices or [settings.devices])
+        files = rendered(settings, known, out.resolve())
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_folder_of_others(out)
         for name, text in files.items():
             write_private(out / name, text)
-    admitted = sum(not device.revoked for device in devices.values())
+    admitted = sum(not device.revoked for device in known.values())
     typer.echo(f"{', '.join(files)} for {other} in {out}: {admitted} devices, at {settings.listen}")
 
 

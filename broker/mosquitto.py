@@ -13,7 +13,7 @@ from broker.admission.pending_connections import MAX_WAITING
 from broker.embedded.packets import MAX_MESSAGE_BYTES
 from broker.embedded.subscriber_queue import MAX_BYTES, MAX_MESSAGES, MAX_SENDING
 from commonwatt.config.settings import BrokerSettings
-from commonwatt.identity.devices import Device, Role
+from commonwatt.identity.devices import Device, Role, load_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.protocol.topics import MICROGRID_PATTERN, ROOT
@@ -86,6 +86,26 @@ def rendered(settings: BrokerSettings, devices: Mapping[str, Device], folder: Pa
     if settings.clients_ca is None:
         files[PASSWORDS_FILE] = _passwords(settings.devices, admitted)
     return files
+
+
+def merged(paths: Iterable[Path]) -> dict[str, Device]:
+    """Return the devices of the devices files of one broker.
+
+    Raises:
+        ConfigError: A file can't be read, or two have one device: its microgrid's controllers take over for each other.
+    """
+    found: dict[str, Device] = {}
+    of: dict[str, Path] = {}
+    for path in paths:
+        devices = load_devices(path)
+        if twice := devices.keys() & found.keys():
+            raise ConfigError(
+                f"{path}: {min(twice)} is in {of[min(twice)]} too, and can be at one broker only once: controllers "
+                "that take over for each other need different brokers"
+            )
+        found |= devices
+        of |= dict.fromkeys(devices, path)
+    return found
 
 
 def _settings(settings: BrokerSettings, devices: int, folder: Path) -> str:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, HistoryRecord, Log
 from commonwatt.model.units import EpochSeconds, MilliwattHours, Quarter
+from commonwatt.protocol.batches import Mark
 from commonwatt.protocol.commands import Epoch, Kind
 from commonwatt.protocol.dead_letters import DeadLetter
 
@@ -155,15 +156,20 @@ class Relayed:
     events: tuple[tuple[int, int, int], ...]  # (meter, generation, id)
     dead_letters: tuple[int, ...]  # numbers of dead letters
     slots: int  # number of slots with values in the batch
+    mark: Mark | None = None  # the mark of the utility's store in the acknowledgement; ``None``: an older utility
+    period: int = 0  # the hour of the acknowledgement
 
 
 @dataclass(frozen=True)
 class ForgetRelayed:
-    """Record that the utility has a new, empty store: all present rows are sent again, blocks exact and whole.
+    """Record that the utility has lost data: present rows are sent again, blocks exact and whole.
 
     This only records the last row numbers; ``ForgetMore`` marks the rows, the newest first, until
     ``StoreReads.forgetting`` is 0.
     """
+
+    part: int = 0  # the lowest number of a part that is sent again; events and dead letters are all sent again
+    kept: int = 0  # stretches of acknowledgements (``gateway.marks``) that still count
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from commonwatt.cli.dead_letter_options import (
 from commonwatt.cli.tables import show
 from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.config.files import load_settings
+from commonwatt.config.host import HostSettings
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.passwords import save_password, weakness
 from commonwatt.model.exceptions import ConfigError, StoreError
@@ -33,6 +34,8 @@ from commonwatt.runtime.starts import wait_if_often
 from commonwatt.sqlite.damage import SqliteError
 from gateway import downgrade as way_back
 from gateway.clique import hosted_stores
+from gateway.host.files import hosted
+from gateway.host.host import run_host
 from gateway.lte_line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
 from gateway.shell import run_gateway
@@ -59,8 +62,27 @@ def run(config: Config) -> None:
 
 
 @app.command()
+@flowing
+def host(config: Annotated[Path, typer.Option("--config", "-c", help="See: commonwatt config example host")]) -> None:
+    """Run the gateways of several controllers in one process until SIGTERM: a cooperative's, a demonstration's.
+
+    Each controller keeps its own settings file, store, identity, broker and connection to the utility. The file that
+    `commonwatt gateway run` takes serves here too, and both refuse to run on one store. A controller whose disk is
+    full, whose store is damaged, or whose writes hang is stopped alone, and tried again; the others go on. GET /status
+    at the host's `http` has a line for each: its state, its lag, its last commit and why it is stopped.
+
+    Up to 200 controllers share a process; each needs 3 open files and one for each microgrid that it hosts.
+    """
+    wait_if_often(config)
+    settings = load_settings(config, "host", HostSettings)
+    files = hosted(config, settings)
+    with only_one(config, "another host"):
+        run_service(lambda stop, watchdog: run_host(settings, files, stop, watchdog))
+
+
+@app.command()
 def dump(
-    config: Config,
+    config: Annotated[list[Path], typer.Option("--config", "-c", help="A gateway's TOML file; may be given again.")],
     unacknowledged: Annotated[
         bool, typer.Option("--unacknowledged", help="Only data that the utility has not, or only as averages.")
     ] = False,
@@ -70,12 +92,13 @@ def dump(
     Works while the gateway runs.
     """
     with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        try:
-            for path in (settings.store, *hosted_stores(settings)):
-                _dump(path, unsent_only=unacknowledged)
-        except SqliteError as error:
-            raise StoreError(f"{settings.store}: can't be read: {error}") from error
+        for one in config:
+            settings = load_settings(one, "gateway", GatewaySettings)
+            try:
+                for path in (settings.store, *hosted_stores(settings)):
+                    _dump(path, unsent_only=unacknowledged)
+            except SqliteError as error:
+                raise StoreError(f"{settings.store}: can't be read: {error}") from error
 
 
 @app.command()

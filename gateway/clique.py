@@ -7,7 +7,9 @@ microgrid before anything that follows is done.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +32,7 @@ from commonwatt.town.clique_file import CliqueFile, Group, beside, load_cliques,
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.revoked_file import REVOKED_FILE, SignedList, load_signed_list
 from commonwatt.town.town import Function
-from gateway.changes import Setting
+from gateway.changes import Change, Setting
 from gateway.events import FromMeter
 from gateway.hosted_store import HostedStore
 from gateway.registries import Registries
@@ -44,7 +46,7 @@ from gateway.takeover.post import Post
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.1  # real seconds between two steps
+TICK_S, RESTS_S = 0.1, 1.0  # real seconds between two steps; most while nothing is in doubt
 LOOK_S = 1.0  # real seconds between two looks at what the utility has set
 TELL_AGAIN_S = (5.0, 60.0, 3_600.0)  # real seconds after which unchanged states are told again: any may be lost
 _BOOT = "boot"  # name of the setting that counts the starts
@@ -55,6 +57,7 @@ class Hooks:
     """What the clique needs of the shell."""
 
     store: Callable[[], HostedStore]  # the own microgrid's store
+    keep: Callable[[list[Change]], Awaitable[SqliteError | None]]  # commits to it; returns why it did not
     publish: Callable[[Publish], object]  # sends a message to a meter
     begin: Callable[[MicrogridId], object]  # lets the core begin to manage a microgrid
     resume: Callable[[], object]  # lets the cores send at once what is due, since an epoch was confirmed
@@ -90,6 +93,9 @@ class Clique:
         self._boot = int(store.setting(_BOOT) or 0) + 1
         self._durable = {name: _kept(store, name, file.rank, is_own=name == self._own) for name in file.microgrids}
         self._kept_in: object = None  # the store that has them; it changes when it was opened again
+        # What the rules want done, by group: it waits while something is kept.
+        self._todo: deque[tuple[int, deque[Effect]]] = deque()
+        self._keeping: asyncio.Task[None] | None = None
         now = self._now()
         self._groups = [self._takeover(group, now) for group in file.groups]
         self.members: dict[MicrogridId, Member] = {
@@ -98,6 +104,7 @@ class Clique:
         self._hearing = {name: Hearing(_warm(meters[name])) for name in self.members}
         self._group_of = {name: at for at, group in enumerate(self._groups) for name in group.members}
         self._socket = CliqueSocket(self._own, file.rank, parties(file), self._beat, self._message, self._now)
+        self._wake = asyncio.Event()
         self._hooks: Hooks | None = None
         self._was_connected = False
         self._managed: set[MicrogridId] = set()
@@ -153,9 +160,18 @@ class Clique:
         assert self._listen is not None
         await self._socket.open(self._listen)
         while True:
-            if self._keeps_all(hooks):
+            if await self._keeps_all(hooks):
                 self._step(hooks)
-            await asyncio.sleep(TICK_S)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait until a step may be needed."""
+        now = self._now()
+        until = min(min(group.rests_until(now) for group in self._groups), now + RESTS_S)
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(until - now, TICK_S)):
+                await self._wake.wait()
 
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
@@ -169,33 +185,35 @@ class Clique:
             for beat in group.leave():
                 self._socket.send(at, beat)
         self._socket.close()
+        if self._keeping is not None:
+            self._keeping.cancel()
 
-    def _keeps_all(self, hooks: Hooks) -> bool:
+    async def _keeps_all(self, hooks: Hooks) -> bool:
         """Return whether the present store has the number of this start and all epochs; another one gets them."""
         store = hooks.store()
-        if store.opening or store.store is self._kept_in:
+        if store.opening or (opened := store.store) is self._kept_in:
             return self._kept_in is not None
-        try:
-            kept = [Setting(_key(name), each.text()) for name, each in self._durable.items()]
-            store.store.commit([Setting(_BOOT, str(self._boot)), *kept])
-        except SqliteError as error:
+        kept = [Setting(_key(name), each.text()) for name, each in self._durable.items()]
+        if error := await hooks.keep([Setting(_BOOT, str(self._boot)), *kept]):
             log.error("the epochs can't be kept (%s): nothing is commanded", error)
             return False
-        self._kept_in = store.store
+        self._kept_in = opened
         return True
 
-    def _keep(self, store: HostedStore, microgrid: MicrogridId, kept: Kept) -> bool:
-        """Make an epoch durable; return whether it is. Otherwise go on from the one before."""
-        try:
-            if store.opening:
-                raise SqliteError("the store is not open")
-            store.store.commit([Setting(_key(microgrid), kept.text())])
-        except SqliteError as error:
+    async def _keep(self, hooks: Hooks, microgrid: MicrogridId, kept: Kept) -> None:
+        """Make an epoch durable, and go on; otherwise drop what waited for it, and go on from the epochs before."""
+        error = await hooks.keep([Setting(_key(microgrid), kept.text())])
+        self._keeping = None
+        if error is None:
+            self._durable[microgrid] = kept
+            self.members[microgrid].unkept = False
+        else:
             log.error("%s: its epoch can't be kept (%s): it is not commanded", microgrid, error)
-            self.members[microgrid].restore(self._durable[microgrid])
-            return False
-        self._durable[microgrid] = kept
-        return True
+            waiting = {each.microgrid for _, some in self._todo for each in some if isinstance(each, Keep | Begin)}
+            for name in {microgrid, *waiting}:
+                self.members[name].restore(self._durable[name])
+            self._todo.clear()
+        self._go_on(hooks)
 
     def _step(self, hooks: Hooks) -> None:
         now, is_connected = self._now(), hooks.is_connected()
@@ -254,32 +272,51 @@ class Clique:
 
     def _message(self, group: int, sender: ControllerId, message: CliqueMessage) -> None:
         self._perform(group, self._groups[group].handle(sender, message, self._now()))
+        self._wake.set()
 
     # Effects
 
     def _perform(self, group: int, effects: Iterable[Effect]) -> None:
-        """Do what the rules want done, in order; if the store fails, nothing that follows."""
-        hooks = self._hooks
-        if hooks is None:
+        """Do what the rules want done, in order; what follows an epoch to keep waits until it is durable."""
+        if self._hooks is None:
             return
-        for effect in effects:
-            match effect:
-                case Keep(microgrid, kept):
-                    if not self._keep(hooks.store(), microgrid, kept):
-                        return
-                case Begin(microgrid, epoch, why):
-                    self.why[microgrid] = why
-                    log.warning("manages %s under epoch %s: %s", microgrid, list(epoch), why)
-                    hooks.begin(microgrid)
-                case AskMeters(microgrid, about, count):
-                    asked = self._hearing[microgrid].nearest(self.meters[microgrid], count)
-                    self._ask(hooks, microgrid, asked, about)
-                case TakeStates(states):
-                    hooks.take_states(states)
-                case Tell() | SendBeat():
-                    if isinstance(effect, Tell) and isinstance(effect.message, Yield):
-                        self._tell_states(hooks, effect.message.microgrid, (effect.to,))
-                    self._socket.send(group, effect)
+        todo = deque(effects)
+        for effect in todo:
+            if isinstance(effect, Keep):
+                self.members[effect.microgrid].unkept = True
+            if not isinstance(effect, SendBeat):
+                self._wake.set()
+        self._todo.append((group, todo))
+        if self._keeping is None:
+            self._go_on(self._hooks)
+
+    def _go_on(self, hooks: Hooks) -> None:
+        while self._todo:
+            group, effects = self._todo[0]
+            while effects:
+                effect = effects.popleft()
+                if isinstance(effect, Keep):
+                    self.members[effect.microgrid].unkept = True
+                    self._keeping = asyncio.create_task(self._keep(hooks, effect.microgrid, effect.kept))
+                    return
+                self._do(hooks, group, effect)
+            self._todo.popleft()
+
+    def _do(self, hooks: Hooks, group: int, effect: Effect) -> None:
+        match effect:
+            case Begin(microgrid, epoch, why):
+                self.why[microgrid] = why
+                log.warning("manages %s under epoch %s: %s", microgrid, list(epoch), why)
+                hooks.begin(microgrid)
+            case AskMeters(microgrid, about, count):
+                asked = self._hearing[microgrid].nearest(self.meters[microgrid], count)
+                self._ask(hooks, microgrid, asked, about)
+            case TakeStates(states):
+                hooks.take_states(states)
+            case Tell() | SendBeat():
+                if isinstance(effect, Tell) and isinstance(effect.message, Yield):
+                    self._tell_states(hooks, effect.message.microgrid, (effect.to,))
+                self._socket.send(group, effect)
 
     def _tell_changes(self, hooks: Hooks, now: float) -> None:
         """Tell the others what the utility has set for what is managed here: when it changed, and now and then."""

@@ -313,7 +313,7 @@ class HostedMicrogrid:
             return self.manager.share(now) + self.requests.levels(now, self.utility_commands.periods[job])
         every_s = self.utility_commands.periods[job]
         period = now // every_s
-        if period in (self._done.get(job), self.store.period(job)):
+        if period == self._done.get(job) or period == self.store.period(job):
             return []
         self._done[job] = period
         done: list[Effect[Change]] = [Write(PeriodDone(job, period))] if every_s >= STORED_PERIOD_S else []

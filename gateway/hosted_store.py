@@ -1,5 +1,6 @@
 """One microgrid's store in the shell: its file, its opening again after a failure, and what is shown of it."""
 
+import time
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +12,7 @@ from gateway.metrics import StoreFigures
 from gateway.store.handover import open_in_use
 from gateway.store.recovery import Recovery, replace
 from gateway.store.store import Store
+from gateway.threads import THREADS
 
 
 class HostedStore:
@@ -22,6 +24,7 @@ class HostedStore:
         figures: The shell's counts of it.
         quarantined: The damaged file that it replaced, since the start; ``None``: none.
         opening: Whether it failed, and another thread may open it again.
+        failure: Why it failed last; empty: it never did.
         view: The microgrid's state for the status page, as JSON, as it was last read.
         state: The store's, likewise.
     """
@@ -30,7 +33,7 @@ class HostedStore:
         self.path = path
         self.figures = StoreFigures()
         self.quarantined: str | None = None
-        self.opening = False
+        self.opening, self.failure = False, ""
         self.view: dict[str, object] = {}
         self.state: dict[str, object] = {}
         self._use(opened)
@@ -62,9 +65,11 @@ class HostedStore:
             self.quarantined = str(recovery.quarantined)
 
     async def commit(self, changes: list[Change]) -> None:
-        """Commit the changes of a step."""
-        self.store.commit(changes)
+        """Commit changes; the sync is on another thread, and nobody else may use the store meanwhile."""
+        self.store.write(changes)
+        await THREADS.run(self.store.sync)
         self.figures.commits += 1
+        self.figures.committed = time.monotonic()
 
     def look(self, core: HostedMicrogrid, view: dict[str, object]) -> None:
         """Read the figures and what the status page shows, with the view of the core."""

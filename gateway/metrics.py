@@ -48,6 +48,7 @@ class StoreFigures:
     """The shell's counts of one microgrid's store."""
 
     commits: int = 0  # transactions committed
+    committed: float | None = None  # when the last one was, ``time.monotonic``; ``None``: none was
     failures: int = 0  # times the store failed and was opened again
     quarantined: int = 0  # times the store was found damaged, quarantined and replaced
     kept_quarantined: int = 0  # damaged stores kept beside the one in use

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from pathlib import Path
 from typing import Self
 
@@ -12,13 +11,11 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MicrogridId
-from commonwatt.network.http_server import HttpServer
 from commonwatt.protocol.clique_messages import States
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.clique_file import beside
 from commonwatt.town.registry import RegisteredMeter
@@ -34,12 +31,13 @@ from gateway.inbox import Inbox
 from gateway.links import METERS, Links
 from gateway.lte_line import INTERFACE
 from gateway.lte_watch import LineWatch
-from gateway.metrics import Figures, make_registry
-from gateway.page.site import Site
-from gateway.recent import ALARM_WINDOWS_S, Recent
 from gateway.registries import Registries
-from gateway.successor import carried
+from gateway.shown import Shown
+from gateway.successor import carried, settings_of
+from gateway.threads import THREADS
 from gateway.work import Work
+
+CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +53,14 @@ class Shell:
         store: HostedStore,
         registries: Registries,
         clique: Clique | None = None,
+        phase: float = 0.0,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._inbox = Inbox(clock.real_s(settings.commit_s) if settings.commit_s else 0)
-        self._figures = Figures()
-        self._recent = Recent(time.monotonic())
-        self._watchdog: Watchdog | None = None
-        self._ticker = Ticker()
+        self._ticker = Ticker(phase)
         self._ticking: dict[str, int] = {}
-        self._view: dict[str, object] = {}
+        self._told: dict[MicrogridId, tuple[object, dict[str, object]]] = {}
         self._registries = registries
         self._disk = disk
         self._line = LineWatch(settings.lte_interface)
@@ -75,10 +71,25 @@ class Shell:
         self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
+        self.shown = Shown(  # what it shows
+            settings,
+            clock,
+            self._work,
+            self._inbox,
+            self._links,
+            disk,
+            self._line,
+            self._ticker,
+            clique,
+            self._household,
+        )
 
     @classmethod
-    def open(cls, settings: GatewaySettings, clock: Clock) -> Self:
+    def open(cls, settings: GatewaySettings, clock: Clock, phase: float = 0.0) -> Self:
         """Open the store, or replace it if it is damaged, read the registry, and make the shell.
+
+        Args:
+            phase: By which share of each period its periodic work is later than another gateway's, 0 to 1.
 
         Raises:
             ConfigError: A file it needs is missing or wrong.
@@ -89,7 +100,7 @@ class Shell:
         store = HostedStore.open(settings.store, int(clock.now()))
         registries = Registries(settings)
         clique = Clique.load(settings, store.store, registries)
-        return cls(settings, clock, disk, store, registries, clique)
+        return cls(settings, clock, disk, store, registries, clique, phase)
 
     async def host(self, microgrid: MicrogridId, path: Path, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host another microgrid, with a store of its own.
@@ -100,13 +111,18 @@ class Shell:
         await self._work.host(microgrid, path, meters)
         self._links.host(microgrid)
 
-    async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
-        """Run until ``stop`` is set; then store the last byte count of the line and close."""
-        self._watchdog = watchdog
+    async def run(self, stop: asyncio.Event, watchdog: Watchdog, *, alone: bool = True) -> None:
+        """Run until ``stop`` is set; then store the last byte count of the line and close.
+
+        Args:
+            alone: Whether it is the only gateway of this process.
+        """
         self._read_machine()
         self._look_at_line()
-        self._look()
-        http = self._start_http(watchdog)
+        self._look_at_disk()
+        await self.shown.start(watchdog)
+        # In a host the default address would be that of each.
+        http = self.shown.serve(watchdog) if alone or "http" in self._settings.model_fields_set else None
         tasks = [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
         await self._collect()
         if self._household is not None:
@@ -114,31 +130,52 @@ class Shell:
         if self._clique is not None:
             tasks.append(asyncio.create_task(self._join(self._clique), name="the clique"))
         self._schedule()
-        watchdog.watch("scheduler", self._ticker.steps.mark)
-        watchdog.on_jump += [self._ticker.clock_jumped, self._clock_jumped]
+        jumps = [self._ticker.clock_jumped, self._clock_jumped]
+        watchdog.on_jump += jumps
         self._ticker.start()
+        if alone:
+            watchdog.watch("scheduler", self._ticker.steps.mark)
+            # Of several gateways, a store that hangs stops no other: it shows as a lag.
+            watchdog.watch("stores", lambda: self._work.since)
         log.info(
             "gateway of %s: %d meters registered, store %s",
             self._settings.controller,
             len(self._controller.own.meters),
             self._settings.store,
         )
-        watchdog.ready(f"gateway of {self._settings.controller}, {len(self._controller.own.meters)} meters registered")
+        if alone:
+            text = f"gateway of {self._settings.controller}, {len(self._controller.own.meters)} meters registered"
+            watchdog.ready(text)
         try:
             await until_stopped(stop, tasks)
         finally:
             self._ticker.stop()
+            for jump in jumps:
+                watchdog.on_jump.remove(jump)
             if self._clique is not None:
                 self._clique.leave()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             if http is not None:
                 http.stop()
-            await self._last_look()
-            # Another thread opens the other stores, and the process's end closes them.
-            for store in self._work.opened.values():
-                store.store.close()
+            try:
+                async with asyncio.timeout(CLOSES_WITHIN_S), self._work.alone():
+                    await self._end(tasks)
+                    await self._last_look()
+                    # Another thread opens the other stores, and the process's end closes them.
+                    for store in self._work.opened.values():
+                        await THREADS.run(store.store.close)
+            except TimeoutError:
+                log.error("store %s does not answer: it is left as after a power cut", self._settings.store)
+                await self._end(tasks)
+
+    @staticmethod
+    async def _end(tasks: "list[asyncio.Task[None]]") -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def settled(self) -> None:
+        """Wait until no thread uses the stores any more, after the end of ``run``."""
+        await self._work.settled()
 
     def _put(self, event: Event) -> None:
         """Queue an event for the core; the clique hears the meters first."""
@@ -171,6 +208,7 @@ class Shell:
         await clique.run(
             Hooks(
                 store=lambda: self._work.own,
+                keep=self._work.keep,
                 publish=self._links.publish,
                 begin=lambda microgrid: self._inbox.put(Granted(microgrid)),
                 states=self._states,
@@ -184,25 +222,16 @@ class Shell:
 
     def _states(self, microgrid: MicrogridId) -> States:
         core = self._controller.hosted[microgrid]
-        return States(microgrid=microgrid, now=int(core.tell(int(self._clock.now()))), states=carried(core))
+        now, said = int(core.tell(int(self._clock.now()))), settings_of(core)
+        before = self._told.get(microgrid)
+        if before is None or before[0] != said:
+            before = self._told[microgrid] = said, carried(core)
+        return States.model_construct(microgrid=microgrid, now=now, states=before[1])
 
     def _commits(self, microgrid: MicrogridId) -> bool:
         store = self._work.stores.get(microgrid)
-        return store is not None and not store.opening and not self._controller.hosted[microgrid].upkeep.short
-
-    def _start_http(self, watchdog: Watchdog) -> HttpServer | None:
-        """Serve the metrics, the status and the page; ``None``: the settings have no address for them."""
-        address = self._settings.http
-        if address is None:
-            return None
-        registry = make_registry(self._controller, self._counted)
-        register_process(registry, "gateway", watchdog)
-        site = Site(self._settings, lambda: self._view, time.monotonic)
-        certificate = self._settings.http_certificate
-        hosts = self._settings.http_hosts
-        http = HttpServer(address, registry, lambda: self._view, hosts, pages=site.answer, certificate=certificate)
-        watchdog.thread("http", http.start())
-        return http
+        takes = store is not None and not store.opening and not self._work.hangs
+        return takes and not self._controller.hosted[microgrid].upkeep.short
 
     async def _last_look(self) -> None:
         """Store the line's byte count since the last heartbeat, with the end of the connections."""
@@ -230,15 +259,21 @@ class Shell:
     async def _tick(self, job: str) -> None:
         if job == HEARTBEAT:
             self._look_at_line()
+            self.shown.judge()
         self._inbox.put(Tick(job))
         if job == RETRY:
             self._read_machine()
-            hosted = self._controller.hosted
-            self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
-            self._controller.disk_free_bytes = self._disk.free_bytes
-            self._look()
-            self._show_household()
-            self._reload_registries()
+            async with self._work.alone():
+                self._look_at_disk()
+                self._show_household()
+                self._reload_registries()
+
+    def _look_at_disk(self) -> None:
+        hosted = self._controller.hosted
+        self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
+        self._controller.disk_free_bytes = self._disk.free_bytes
+        for core in hosted.values():
+            self._warn(core)
 
     def _look_at_line(self) -> None:
         """Queue the line's byte count for the core."""
@@ -258,31 +293,6 @@ class Shell:
             self._inbox.put(ClockJumped())
             self._read_machine()
 
-    def _look(self) -> None:
-        """Replace the values that /metrics and /status show; their threads only read values that are replaced whole."""
-        self._figures.certificate_expires = self._links.expiry.look()
-        self._work.look()
-        for core in self._controller.hosted.values():
-            self._warn(core)
-        self._line.judge(self._controller.line.month(int(self._clock.now())))
-        if self._work.own.view:
-            self._view = self._viewed()
-
-    def _viewed(self) -> dict[str, object]:
-        """Return what /status shows, as JSON: of the controller and its own microgrid, with others that it hosts."""
-        links, own = self._links.each.items(), self._work.own
-        connections = {
-            "queue_s": self._inbox.busy_s * self._clock.speed,
-            "connected": {name: link.connected for name, link in links},
-            "connection_failures": {name: link.complaint for name, link in links if link.complaint},
-        }
-        disk = {"disk_free_bytes": self._disk.free_bytes, "disk_bytes": self._disk.size_bytes}
-        household = {} if self._household is None else {"household": self._household.status()}
-        view = own.view | connections | {"store": own.state | disk} | household | self._alarm_view()
-        others = {n: s.view | {"store": s.state} for n, s in self._work.stores.items() if s is not own and s.view}
-        clique = {} if self._clique is None else {"takeover": self._clique.view()}
-        return view | clique | ({"hosted": others} if others else {})
-
     def _warn(self, core: HostedMicrogrid) -> None:
         """Log which meters send too much."""
         for meter in core.collector.take_overfull():
@@ -298,25 +308,6 @@ class Shell:
                 meter,
                 SLOTS_A_MINUTE,
             )
-
-    def _alarm_view(self) -> dict[str, object]:
-        """Return what the page's alarms need besides the core's view, as JSON."""
-        figures, controller, watchdog = self._counted(), self._controller, self._watchdog
-        counts = {
-            "records": controller.own.collector.counts.records.total(),
-            "dropped_messages": figures.overflowed,
-            "store_failures": sum(store.figures.failures for store in self._work.stores.values()),
-            "time_contradictions": controller.time.counts.contradictions,
-            "faults": figures.callback_failures + figures.failures + (0 if watchdog is None else watchdog.failures),
-            "stuck": 0 if watchdog is None else watchdog.stuck.total(),
-        }
-        self._recent.look(counts, time.monotonic())
-        expires = figures.certificate_expires
-        return {
-            "certificate_left_s": None if expires is None else int(expires - read_machine(self._clock).wall),
-            "watched_s": self._recent.watched_s,
-            "recent": {name: self._recent.increase(name, window_s) for name, window_s in ALARM_WINDOWS_S.items()},
-        }
 
     def _show_household(self) -> None:
         """Publish what has changed of the household's place."""
@@ -344,23 +335,6 @@ class Shell:
                     self._clique.register(microgrid, meters)
                 log.info("registry of %s read again: %d meters", microgrid, len(meters))
 
-    def _counted(self) -> Figures:
-        links = self._links.each
-        self._figures.stores = {name: store.figures for name, store in list(self._work.stores.items())}
-        self._figures.connected = sum(link.connected for link in links.values())
-        self._figures.dropped = sum(link.dropped for link in links.values())
-        self._figures.retained = sum(link.retained for link in links.values())
-        self._figures.callback_failures = sum(link.failures for link in links.values()) + self._ticker.failures
-        self._figures.link_restarts = {
-            (name, reason): times for name, link in links.items() for reason, times in list(link.restarts.items())
-        }
-        self._figures.failures = self._work.failures
-        self._figures.overflowed = self._inbox.overflowed
-        self._figures.disk_free_bytes = self._disk.free_bytes
-        self._figures.disk_bytes = self._disk.size_bytes
-        self._figures.month = self._line.month
-        return self._figures
-
 
 async def run_gateway(settings: GatewaySettings, stop: asyncio.Event, watchdog: Watchdog) -> None:
     """Run a gateway until ``stop`` is set.
@@ -370,5 +344,5 @@ async def run_gateway(settings: GatewaySettings, stop: asyncio.Event, watchdog: 
         StoreError: Its store can't be opened.
     """
     # The recovery of a damaged store may take many minutes: on another thread, so that the watchdog sees the loop run.
-    shell = await asyncio.to_thread(Shell.open, settings, load_clock(settings.clock))
+    shell = await THREADS.run(Shell.open, settings, load_clock(settings.clock))
     await shell.run(stop, watchdog)

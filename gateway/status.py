@@ -16,6 +16,7 @@ from gateway.control.sharing import BatteryState
 from gateway.control.sharing_reasons import sharing_codes
 from gateway.core import HostedMicrogrid
 from gateway.lte_line import Line
+from gateway.marks import MARK, mark_of
 
 
 def heartbeat(
@@ -61,6 +62,7 @@ def heartbeat(
             "hosted": {name: _energy(each, now) for name, each in (managed or {}).items() if each is not core},
             "fenced": len(core.manager.epochs.fenced) if core.manager.epochs.commands else 0,
             "lte": line.month(now),
+            "mark": mark_of(core.store.setting(MARK)),
             "refilling": {n: said for n, each in hosted.items() if (said := each.relay.refill.said(now)) is not None},
         }
     )

@@ -33,6 +33,12 @@ def carried(core: HostedMicrogrid) -> dict[str, Any]:
     return told if len(json.dumps(told)) <= MOST_STATES_BYTES else _told(core, replace(states, weighting=()))
 
 
+def settings_of(core: HostedMicrogrid) -> object:
+    """Return a value that is equal as long as ``carried`` returns the same."""
+    states, periods = core.modes.states, core.utility_commands.tuned
+    return states, states.sharing_at(core.now) is None, dict(periods), core.modes.meters_mode.commanded
+
+
 def _told(core: HostedMicrogrid, states: MicrogridStates) -> dict[str, Any]:
     return {
         "states": _STATES.dump_python(states, mode="json"),

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from commonwatt.model.effects import Publish
@@ -12,6 +14,7 @@ from commonwatt.model.units import MicrogridId
 from commonwatt.runtime.clock import Clock
 from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.registry import RegisteredMeter
+from gateway.changes import Change
 from gateway.controller import JOBS, Controller
 from gateway.disk import Disk
 from gateway.events import Committed, Event, FromMeter, NotStored, Tick
@@ -19,9 +22,11 @@ from gateway.hosted_store import HostedStore
 from gateway.inbox import Inbox
 from gateway.step import Step
 from gateway.store.opened_file import GoneError
+from gateway.threads import THREADS
 
 log = logging.getLogger(__name__)
 
+HANGS_AFTER_S = 10.0  # real seconds of one use of the stores after which their disk does not answer
 REOPEN_AFTER_S = 1.0  # real seconds between a failure of the store and opening it again
 
 
@@ -50,6 +55,9 @@ class Work:
         self.own = store
         self.stores: dict[MicrogridId, HostedStore] = {controller.home: store}  # those of all hosted microgrids
         self.failures = 0  # events on which a core failed
+        self.since: float | None = None  # since when the stores are in use, ``time.monotonic``; ``None``: they are not
+        self._lock = asyncio.Lock()
+        self._calls: set[asyncio.Task[None]] = set()
         self._inbox = inbox
         self._clock = clock
         self._disk = disk
@@ -60,6 +68,26 @@ class Work:
         """The stores that this thread may use: another one may open the others again."""
         return {microgrid: store for microgrid, store in self.stores.items() if not store.opening}
 
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Use the stores while nobody else does: also not a commit, which is on another thread."""
+        async with self._lock:
+            self.since = time.monotonic()
+            try:
+                yield
+            finally:
+                self.since = None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a store has been in use for so long that its disk does not answer."""
+        return self.since is not None and time.monotonic() - self.since > HANGS_AFTER_S
+
+    async def settled(self) -> None:
+        """Wait until no thread opens one of the stores any more, after the end of ``run``."""
+        if self._calls:
+            await asyncio.wait(self._calls)
+
     async def host(self, microgrid: MicrogridId, path: Path, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host another microgrid, with a store of its own.
 
@@ -67,9 +95,10 @@ class Work:
             StoreError: Its store can't be opened.
         """
         assert microgrid not in self.stores
-        store = await asyncio.to_thread(HostedStore.open, path, self._now())
-        self.controller.host(microgrid, store.store, meters)
-        self.stores[microgrid] = store
+        store = await THREADS.run(HostedStore.open, path, self._now())
+        async with self.alone():
+            self.controller.host(microgrid, store.store, meters)
+            self.stores[microgrid] = store
 
     async def run(self, schedule: Callable[[], None]) -> None:
         """Take events from the inbox, call the cores, commit and publish; after each group call ``schedule``."""
@@ -79,7 +108,8 @@ class Work:
                 await self._inbox.filled()
                 # The effects of a commit join the next group, so that each group is one commit.
                 while (group := self._inbox.take()) or step:
-                    done, step = step, await self._turn(step, group)
+                    async with self.alone():
+                        done, step = step, await self._turn(step, group)
                     for microgrid, error in done.failed.items():
                         reopening.create_task(self.reopen(microgrid, error))
                     schedule()
@@ -103,24 +133,33 @@ class Work:
             of_meters = [event for event in group if isinstance(event, FromMeter)]
             lost = [event for event in of_meters if self.controller.receivers(event)[0] in step.failed]
             self._ask(after, lost, now)
-        if group:
-            self._ask(after, [Committed()], now)
+        for microgrid in self._touched(group):
+            self._ask_one(after, microgrid, Committed(), now)
         return after
+
+    def _touched(self, group: Sequence[Event]) -> Iterable[MicrogridId]:
+        """Return the microgrids that a group of events may have given work; a meter's message is of one alone."""
+        if all(isinstance(event, FromMeter) for event in group):
+            return dict.fromkeys(self.controller.receivers(event)[0] for event in group)
+        return self.controller.hosted
 
     def _ask(self, step: Step, group: Sequence[Event], now: int) -> None:
         """Add the effects of events to a step; log and count an exception, so that other events continue."""
         for event in group:
             for microgrid in self.controller.receivers(event):
-                asked = self._refusable(event) if self.stores[microgrid].opening else event
-                if asked is None or microgrid in step.failed:
-                    continue
-                try:
-                    step.add(microgrid, self.controller.handle(microgrid, asked, now))
-                except SqliteError as error:
-                    step.failed[microgrid] = error
-                except Exception:
-                    self.failures += 1
-                    log.exception("the core failed on %.200r", event)
+                self._ask_one(step, microgrid, event, now)
+
+    def _ask_one(self, step: Step, microgrid: MicrogridId, event: Event, now: int) -> None:
+        asked = self._refusable(event) if self.stores[microgrid].opening else event
+        if asked is None or microgrid in step.failed:
+            return
+        try:
+            step.add(microgrid, self.controller.handle(microgrid, asked, now))
+        except SqliteError as error:
+            step.failed[microgrid] = error
+        except Exception:
+            self.failures += 1
+            log.exception("the core failed on %.200r", event)
 
     @staticmethod
     def _refusable(event: Event) -> Event | None:
@@ -135,6 +174,17 @@ class Work:
         await step.perform(self.stores, self._publish)
         return step.failed
 
+    async def keep(self, changes: list[Change]) -> SqliteError | None:
+        """Commit changes to the own microgrid's store beside the cores' steps; return why they are not durable."""
+        async with self.alone():
+            if self.own.opening:
+                return SqliteError("the store is not open")
+            try:
+                await self.own.commit(changes)
+            except SqliteError as error:
+                return error
+            return None
+
     async def reopen(self, microgrid: MicrogridId, error: SqliteError) -> None:
         """Open a store again and make a new core from it; nothing of the failed step was acknowledged."""
         store = self.stores[microgrid]
@@ -142,15 +192,23 @@ class Work:
         self._disk.failed(error)
         while True:
             store.figures.failures += 1
+            store.failure = str(failure)
             log.error("store %s failed (%s): nothing was acknowledged; opening it again", store.path, failure)
             await asyncio.sleep(REOPEN_AFTER_S)
             try:
-                await asyncio.to_thread(store.open_again, failure, self._now(), gone=isinstance(error, GoneError))
-                self._opened(microgrid, store, error)
+                await self._open_again(store, failure, is_gone=isinstance(error, GoneError))
+                async with self.alone():
+                    self._opened(microgrid, store, error)
             except (SqliteError, StoreError, OSError) as again:
                 failure = again
             else:
                 return
+
+    async def _open_again(self, store: HostedStore, failure: Exception, *, is_gone: bool) -> None:
+        call = asyncio.create_task(THREADS.run(store.open_again, failure, self._now(), gone=is_gone))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        await asyncio.shield(call)
 
     def _opened(self, microgrid: MicrogridId, store: HostedStore, error: SqliteError) -> None:
         """Make a microgrid's core anew, from its store that is open again."""

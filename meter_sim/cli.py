@@ -37,7 +37,7 @@ from meter_sim.outside import OutsideWorld
 from meter_sim.plant import EmulatedPlant
 from meter_sim.plant_store import PLANT_TABLES
 from meter_sim.truth import TRUTH, true_events, true_records
-from meter_sim.world_cli import COMMANDS, ConfigOption
+from meter_sim.world_cli import COMMANDS, ConfigOption, ConfigsOption
 
 RECORD = np.dtype(
     [
@@ -109,7 +109,7 @@ def run(config: ConfigOption) -> None:
 @app.command()
 @flowing
 def dump(
-    config: ConfigOption,
+    config: ConfigsOption,
     truth: Annotated[
         bool, typer.Option("--truth", help="The truth log: all records and events ever made, acknowledged or not.")
     ] = False,
@@ -117,15 +117,18 @@ def dump(
     """Print the blocks and events that the gateway has not acknowledged yet, as JSON lines.
 
     It prints the state of one moment, also while the meters run. A block is one meter, one record type and one
-    quarter-hour; its values are in milliwatt-hours, one for each 15 s.
+    quarter-hour; its values are in milliwatt-hours, one for each 15 s. Several files are dumped one after the other.
     """
     with errors_reported():
-        settings = of_one(config)
-        if not settings.store.exists():
-            raise ConfigError(f"{settings.store}: does not exist; start the meters: commonwatt meters run -c {config}")
-        with reading_store(settings.store) as store:
-            for line in true_lines(store) if truth else held_lines(store):
-                typer.echo(line)
+        for path in config:
+            settings = of_one(path)
+            if not settings.store.exists():
+                raise ConfigError(
+                    f"{settings.store}: does not exist; start the meters: commonwatt meters run -c {path}"
+                )
+            with reading_store(settings.store) as store:
+                for line in true_lines(store) if truth else held_lines(store):
+                    typer.echo(line)
 
 
 for _command in COMMANDS:
@@ -169,7 +172,9 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
     with ExitStack() as stack:
         for store in [*(one.store for one in files.values()), *([settings.plant.store] if settings.plant else [])]:
             stack.enter_context(only_one(store, "another fleet"))
-        fleet = Fleet(
+        # Not on the loop: hundreds of stores take long on a busy disk.
+        fleet = await asyncio.to_thread(
+            Fleet,
             town=town,
             microgrids=tuple(files),
             open_meters=open_meters,

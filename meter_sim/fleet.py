@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from statistics import median
 
@@ -30,6 +31,7 @@ from meter_sim.world import Happened, World, levels_after, power_of
 
 LOOK_EVERY_S = 1.0  # most real seconds until the world's clock is looked at again
 MAX_AHEAD = 4  # slots that the world is ahead of a microgrid's meters before it waits for them
+OPENED_AT_ONCE = 8  # stores that are opened at the same time
 REOPEN_AFTER_S = 5.0  # real seconds until a store that failed is opened again
 
 _STEPS_AT_ONCE = 50
@@ -76,9 +78,12 @@ class Fleet:
         # The town's plant; ``None``: the town gives and takes whatever the boundaries let pass.
         self.plant = None if open_plant is None else open_plant(self.clock, self._outside)
         self._physics = MeteredTown(town, self._microgrids, plant=None if self.plant is None else self.plant.physical)
-        for name in microgrids:
+        # A new store waits for its disk several times.
+        with ThreadPoolExecutor(OPENED_AT_ONCE, "open") as pool:
+            opening = {name: pool.submit(open_meters, name, self.clock, self.tallies[name]) for name in microgrids}
+        for name, opened in opening.items():
             try:
-                self.members[name] = open_meters(name, self.clock, self.tallies[name])
+                self.members[name] = opened.result()
             except StoreError as error:
                 if len(microgrids) == 1 or (name == microgrids[-1] and not self.members):
                     raise

@@ -17,6 +17,9 @@ from meter_sim.faults import path_of
 from meter_sim.fleet import Fleet
 from meter_sim.metrics import FleetMetrics, TownMetrics
 
+BEHIND_S = 60  # seconds of lag from which a microgrid's meters are behind
+WORST = 5  # most microgrids that the status of several names as behind
+
 
 def hosted(config: Path, settings: MetersSettings) -> dict[MicrogridId, MetersSettings]:
     """Return the settings of each microgrid of a fleet: its own file, or for several the files that it names.
@@ -107,11 +110,19 @@ def _status_of(fleet: Fleet, name: MicrogridId) -> Callable[[], dict[str, object
 def _town_status_of(fleet: Fleet) -> Callable[[], dict[str, object]]:
     def status() -> dict[str, object]:
         now = fleet.town_figures()
-        figures = [fleet.figures(name) for name in fleet.tallies]
+        by_name = {name: fleet.figures(name) for name in fleet.tallies}
+        figures = by_name.values()
+        behind = {name: round(one.lag_s) for name, one in by_name.items() if one.lag_s > BEHIND_S}
+        worst = sorted(behind, key=behind.__getitem__, reverse=True)[:WORST]
         return {
             "time": now.time,
             "lag_s": now.lag_s,
+            "made": sum(one.made for one in figures),
+            "acknowledged": sum(one.acknowledged for one in figures),
             "held": sum(one.held for one in figures),
+            "events_held": sum(one.events_held for one in figures),
+            "behind": len(behind),
+            "worst": {name: behind[name] for name in worst},
             "meters": sum(one.meters for one in figures),
             "connected": sum(one.connected for one in figures),
             "microgrids": list(fleet.tallies),

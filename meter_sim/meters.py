@@ -204,13 +204,18 @@ class MicrogridMeters:
             async with self._shell.running(stop):
                 self._busy_since = _real_time()
                 await self.boot()
+                effects: Effects = []
                 while not stop.is_set():
                     self._busy_since = _real_time()
                     with self._store.reading():
-                        effects = self.turn(self._clock.machine())
-                    await self._shell.perform(effects)
+                        effects += self.turn(self._clock.machine())
+                    # A meter that is down is built again from the store.
+                    if self._down or not _can_wait(effects):
+                        await self._shell.perform(effects)
+                        effects = []
                     self._busy_since = None
                     await self._shell.rest(self._wait_s())
+                await self._shell.perform(effects)
         finally:
             self._shell.close()
 
@@ -429,6 +434,11 @@ def _commanded(core: Meter, at: EpochSeconds, *, is_up: bool) -> Commanded:
     """Return a place's desired states: without its meter a battery shares nothing; an open switch stays open."""
     commanded = core.commanded(at)
     return commanded if is_up else replace(commanded, sharing=False)
+
+
+def _can_wait(effects: Effects) -> bool:
+    """Whether all changes may wait for the next commit: nobody is told of them, and no slot is among them."""
+    return all(isinstance(effect, Write) and not isinstance(effect.change, Slot) for effect in effects)
 
 
 def _real_time() -> float:

@@ -28,6 +28,9 @@ ConfigOption = Annotated[
     Path,
     typer.Option("--config", "-c", help="The fleet's settings file (TOML), with one table: meters.", dir_okay=False),
 ]
+ConfigsOption = Annotated[
+    list[Path], typer.Option("--config", "-c", help="The settings file of one fleet's meters; may be given again.")
+]
 ForOption = Annotated[int, typer.Option("--for", min=15, help="For so many seconds of the town's time.")]
 
 HALF_A_DAY_S = 43_200

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from commonwatt.audit import table_of
+from commonwatt.audit.command import table_of
 from commonwatt.cli.tables import show
 from commonwatt.demo.running import stopped_by_signals
 from commonwatt.model.exceptions import ConfigError
@@ -18,8 +18,8 @@ from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing, only_one
 from commonwatt.town.conditions import Conditions
-from commonwatt.town.loading import load_town
-from commonwatt.town.scenario import FOLDER, load, names
+from commonwatt.town.loading import WHOLE_TOWN, load_town
+from commonwatt.town.scenario import load, names
 from scenarios.against import rows as rows_against
 from scenarios.course import as_json as as_json_of_course
 from scenarios.course import tables
@@ -30,7 +30,6 @@ from scenarios.simulation import run as simulate
 
 app = typer.Typer(no_args_is_help=True, help="Run a town through days of weather, faults and prices.")
 
-TOWN = FOLDER / "town" / "centertown.toml"  # the whole town: 802 microgrids
 
 _REFERENCES = ("none", "no-sharing")
 
@@ -85,7 +84,7 @@ def run(
             raise ConfigError(f"{option} {unknown[0]}: there are {', '.join(POLICIES)}")
         if QUARTER_S % step_s or step_s % SLOT_S:
             raise ConfigError(f"--step {step_s}: a multiple of {SLOT_S} that {QUARTER_S} is a multiple of")
-        scenario, it = load(name), load_town(town or TOWN)
+        scenario, it = load(name), load_town(town or WHOLE_TOWN)
         zone = ZoneInfo(it.table.timezone)
         conditions = Conditions(scenario=scenario, zone=zone, seed=it.table.seed)
         runs = {}

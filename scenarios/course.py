@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
-from commonwatt.audit import Audit
+from commonwatt.audit.comparison import Audit
 from commonwatt.demo.view import Status
 from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.conditions import Conditions

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from commonwatt.audit import audit_folder
+from commonwatt.audit.folder import audit_folder
 from commonwatt.demo.layout import BUILT_IN_TOWN, CLOCK_FILE, Layout, prepare
 from commonwatt.demo.running import CONTROLLER, Run
 from commonwatt.device.store import reading_store
@@ -78,7 +78,6 @@ def play(layout: Layout, conditions: Conditions, stop: threading.Event, tell: Ca
 
     course = watcher.course
     try:
-        run.supervisor.start()
         run.begin()
         course.drained = run.watch(time.monotonic() + (end - begin) / layout.clock.speed, looked)
     finally:

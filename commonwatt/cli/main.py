@@ -14,7 +14,7 @@ import typer
 
 from commonwatt.cli.outline import add_outline, group_in_outline
 from commonwatt.config.files import check_file, check_named_files, example, load_settings, notes_on, place_of
-from commonwatt.config.parts import PARTS, settings_of
+from commonwatt.config.parts import PARTS, command_of, settings_of
 from commonwatt.config.settings import Settings
 from commonwatt.model.exceptions import ConfigError, SettingError
 from commonwatt.network.tls import server_context
@@ -76,7 +76,7 @@ def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one p
         _check_by_part(file, part)
         for note in notes_on(file, part):
             print(f"note: {note}")
-        print(f"{file}: good, for: commonwatt {part} run --config {file}")
+        print(f"{file}: good, for: {command_of(part)} --config {file}")
 
 
 def _check_by_part(file: Path, part: str) -> None:
@@ -160,7 +160,7 @@ def _add_demo(app: typer.Typer) -> None:
 
 
 def _add_audit(app: typer.Typer) -> None:
-    from commonwatt.audit import audit_command
+    from commonwatt.audit.command import audit_command
 
     app.command("audit")(audit_command)
 

@@ -9,8 +9,8 @@ from commonwatt.config.files import check_model, read_toml, toml_table
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import errors_reported, flowing
-from commonwatt.town.file import MicrogridTable, TownFile
-from commonwatt.town.loading import town_of
+from commonwatt.town.file import TownFile
+from commonwatt.town.loading import WHOLE_TOWN, town_of
 from commonwatt.town.places import places_text
 from commonwatt.town.stated import places_of_town
 from commonwatt.town.town import Function
@@ -49,8 +49,9 @@ def generate(
             raise ConfigError(f"{out}: is the name of the table of places; call the town file {other}")
         if taken := next((path for path in (out, table) if path.exists()), None):
             raise ConfigError(f"{taken}: is there already; choose another --out, or move it away")
-        file = _whole_town() if source is None else check_model(source, TownFile, read_toml(source))
-        made = town_of(file, source or out)
+        source = source or WHOLE_TOWN
+        file = check_model(source, TownFile, read_toml(source))
+        made = town_of(file, source)
         for path, text in ((table, "".join(places_text(places_of_town(made)))), (out, _text(file, table.name))):
             path.write_text(text, encoding="utf-8", newline="")
         meters = sum(meter.function is not Function.BOUNDARY for meter in made.meters)
@@ -58,17 +59,6 @@ def generate(
             f"{out} and {table}: {counted(len(made.microgrids), 'controller')}, {counted(meters, 'meter')} beside "
             f"those of the boundaries, {counted(made.accounts, 'account')}"
         )
-
-
-def _whole_town() -> TownFile:
-    """Return the whole town of the specification (T1 to T4)."""
-    return TownFile(
-        microgrid=[
-            MicrogridTable(id="r", kind="residential", count=800),
-            MicrogridTable(id="apt", kind="apartment", buildings=3, apartments=100),
-            MicrogridTable(id="pub", kind="public"),
-        ]
-    )
 
 
 def _text(file: TownFile, places: str) -> str:

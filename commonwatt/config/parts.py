@@ -1,14 +1,16 @@
 """The parts that run from a settings file."""
 
+from commonwatt.config.host import HostSettings
 from commonwatt.config.meters import MetersSettings
 from commonwatt.config.settings import BrokerSettings, GatewaySettings, Settings
 from commonwatt.config.utility import UtilitySettings
 
-PARTS = ("adapter", "broker", "gateway", "meters", "utility")  # the parts; each is the name of its table
+PARTS = ("adapter", "broker", "gateway", "host", "meters", "utility")  # the parts; each is the name of its table
 
 _MODELS: dict[str, type[Settings]] = {
     "broker": BrokerSettings,
     "gateway": GatewaySettings,
+    "host": HostSettings,
     "meters": MetersSettings,
     "utility": UtilitySettings,
 }
@@ -22,3 +24,8 @@ def settings_of(part: str) -> type[Settings]:
 
         return AdapterSettings
     return _MODELS[part]
+
+
+def command_of(part: str) -> str:
+    """Return the command that runs a part, without its options."""
+    return "commonwatt gateway host" if part == "host" else f"commonwatt {part} run"

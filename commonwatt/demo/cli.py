@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress
 
-from commonwatt.audit import PAST, Audit, audit_folder, left_out, table_of
+from commonwatt.audit.command import left_out, table_of
+from commonwatt.audit.comparison import Audit
+from commonwatt.audit.folder import PAST, audit_folder
 from commonwatt.demo.layout import Layout, prepare
 from commonwatt.demo.people import console_of, invited, welcome
 from commonwatt.demo.players import Players
@@ -22,6 +24,7 @@ from commonwatt.demo.tour import told
 from commonwatt.demo.view import draw
 from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, only_one
+from commonwatt.town.loading import WHOLE_TOWN
 
 KEYS: dict[str, str] = {
     "town": "Name of the town.",
@@ -48,6 +51,7 @@ KEYS: dict[str, str] = {
 }
 """The meaning of each key of the report."""
 
+WHOLE = "whole"  # in place of a town file: the whole town
 _UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 
 
@@ -96,7 +100,12 @@ def demo(
         str | None,
         typer.Option("--for", help="Stop after this real time, such as 30s or 5m; longer on a busy machine."),
     ] = None,
-    town: Annotated[Path | None, typer.Option(help="A town file; without it, a small town of four microgrids.")] = None,
+    town: Annotated[
+        str | None,
+        typer.Option(
+            help=f"A town file, or {WHOLE}: the 802 microgrids of the specification; without it, a small town of four."
+        ),
+    ] = None,
     data: Annotated[Path, typer.Option(help="Folder for all data; another run continues from it.")] = Path("data"),
     report: Annotated[
         Path | None, typer.Option(help="Write a JSON report here at the end (docs/scenarios.md).")
@@ -118,7 +127,7 @@ def demo(
     with errors_reported(), only_one(data, "another demonstration"):
         console = Console()
         with console.status("preparing the town ..."):
-            layout = prepare(data, town, speed, for_s)
+            layout = prepare(data, _town_file(town), speed, for_s)
         if (data / PAST).exists():
             console.print("the town has lived for thirteen months; they are emulated, see docs/scenarios.md")
         audit, ended_at, lapses = _run(layout, console, for_s, show=not no_view)
@@ -127,6 +136,10 @@ def demo(
             console.print(f"report written to {report}")
     if not audit.good:
         raise SystemExit(EXIT_FAILED)
+
+
+def _town_file(town: str | None) -> Path | None:
+    return WHOLE_TOWN if town == WHOLE else None if town is None else Path(town)
 
 
 def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> tuple[Audit, int, int]:
@@ -139,7 +152,6 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
         town = Run(layout, stop)
         players = Players(layout, console)
         try:
-            town.supervisor.start()
             with console.status(f"starting {len(layout.processes)} processes ..."), invited(layout) as links:
                 town.begin()
             console.print(f"logs in {layout.data / 'logs'}; Ctrl-C stops; {welcome(layout, links)}", soft_wrap=True)

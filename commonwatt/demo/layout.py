@@ -8,18 +8,23 @@ addresses of their metrics.
 import json
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from commonwatt.audit.folder import DATABASE
 from commonwatt.config.database_url import sqlite_url
-from commonwatt.demo.parts import Part, write_parts, write_targets
+from commonwatt.demo.parts import Part, free_ports, write_parts, write_targets
 from commonwatt.demo.past import unpack
+from commonwatt.demo.placing import ALONE
+from commonwatt.demo.servers import require_servers
 from commonwatt.identity.authority import FOLDER, Authority, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.clock import Clock, save_clock, wall_clock
+from commonwatt.runtime.postgres import PrivatePostgres
 from commonwatt.runtime.service import only_one
 from commonwatt.site.office import register
 from commonwatt.town.loading import load_town
@@ -30,6 +35,7 @@ BUILT_IN_TOWN = Path(__file__).with_name("town.toml")
 STARTS_AT = 1_781_964_000  # 20 June 2026, 10:00 in Centertown: a summer morning with solar energy to share
 # Most real seconds for which the clock stands still while the processes start, so that no slot is missed.
 START_UP_S = 60.0
+LARGE_START_UP_S = 600.0  # the same in a town whose microgrids share processes
 CEILING_S = 5.0  # real seconds for which the clock runs on after the demonstration stops; it then stands still
 
 CLOCK_FILE = "clock.json"
@@ -47,11 +53,17 @@ class Layout:
     clock: Clock  # the clock of all parts
     parts: tuple[Part, ...]  # the processes, in the order they are started, and the parts that one of them runs
     began: EpochSeconds = 0  # town time at which the folder's first run began
+    start_up_s: float = START_UP_S  # most real seconds for which the clock waits for the processes
 
     @property
     def begun(self) -> bool:
         """Whether the clock has started."""
         return self.clock.ceiling is None
+
+    @property
+    def large(self) -> bool:
+        """Whether microgrids share brokers and hosts of gateways."""
+        return len(self.town.microgrids) > ALONE
 
     @property
     def processes(self) -> tuple[Part, ...]:
@@ -89,26 +101,33 @@ def prepare(
     town_path = data / "town.toml"
     _place_town(town_path, town_file)
     town = load_town(town_path)
+    large = len(town.microgrids) > ALONE
+    if large:
+        require_servers()
     origin = _resume_at(data, speed, starts_at)
     if origin == STARTS_AT and not (data / CLOCK_FILE).exists() and _contents(town_path) == _contents(BUILT_IN_TOWN):
         unpack(data)
-    register(town_path, data, sqlite_url((data / "utility" / "utility.db").resolve()))
-    if not plain_text:
-        with only_one(data / FOLDER, "another enrolment"):
-            _enroll(data, town)
-    parts = write_parts(data, town, speed, plain_text=plain_text)
+    database = PrivatePostgres((data / DATABASE).resolve()) if large else None
+    with nullcontext() if database is None else database.answering_at(free_ports(1)[0]):
+        url = database.url if database is not None else sqlite_url((data / "utility" / "utility.db").resolve())
+        register(town_path, data, url)
+        if not plain_text:
+            with only_one(data / FOLDER, "another enrolment"):
+                _enroll(data, town)
+        parts = write_parts(data, town, speed, plain_text=plain_text, database=database)
     write_targets(data, parts)
+    start_up_s = LARGE_START_UP_S if large else START_UP_S
     began = _began(data / BEGAN_FILE, int(origin))
     stop_at = None if for_s is None else int(origin + for_s * speed) // SLOT_S * SLOT_S
     clock = Clock(
         origin=origin,
-        monotonic_origin=time.monotonic() + START_UP_S,
+        monotonic_origin=time.monotonic() + start_up_s,
         speed=speed,
         ceiling=origin,
         meters_stop_at=stop_at,
     )
     save_clock(data / CLOCK_FILE, clock)
-    return Layout(data=data, town=town, clock=clock, parts=parts, began=began)
+    return Layout(data=data, town=town, clock=clock, parts=parts, began=began, start_up_s=start_up_s)
 
 
 def let_time_begin(layout: Layout) -> Layout:

@@ -6,13 +6,18 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commonwatt.config.files import toml_table
+from commonwatt.config.parts import command_of
 from commonwatt.demo.past import LEVELS
+from commonwatt.demo.placing import Places, placed
+from commonwatt.demo.servers import mosquitto
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
+from commonwatt.runtime.postgres import PrivatePostgres
 from commonwatt.town.clique_file import CLIQUE_FILE
 from commonwatt.town.cliques import orders_of, write_clique_files
 from commonwatt.town.town import Town
@@ -49,25 +54,35 @@ class Part:
     """One process of the demonstration."""
 
     name: str  # such as ``r001 gateway``
-    kind: str  # the command that runs it: broker, gateway, meters or utility
+    kind: str  # what it is: broker, gateway, host, meters, utility or database
     config: Path  # its TOML file
     http: str | None  # the address of its /metrics and /status; ``None``: no address
     log: Path  # the file of its output
-    hosted: bool = False  # whether the part ``meters`` runs it: the demonstration then starts no process for it
+    hosted: bool = False  # whether another part runs it: the demonstration then starts no process for it
+    program: tuple[str, ...] = ()  # the command of another maker's program; empty: the part is ours
+    user: str | None = None  # the user that runs it; ``None``: the present one
 
     @property
     def command(self) -> list[str]:
         """The command line that starts the process."""
-        return [sys.executable, "-m", "commonwatt", self.kind, "run", "--config", str(self.config)]
+        ours = [sys.executable, "-m", *command_of(self.kind).split(), "--config", str(self.config)]
+        return [*self.program] or ours
 
 
-def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tuple[Part, ...]:
+def write_parts(
+    data: Path, town: Town, speed: float, *, plain_text: bool, database: PrivatePostgres | None = None
+) -> tuple[Part, ...]:
     """Write every part's configuration file, with ports that are free now; return the parts in starting order.
 
     One process, ``meters``, runs the meters of all microgrids and the plant. Each microgrid's meters can also run
-    alone, by their own file.
+    alone, by their own file. In a large town microgrids share brokers and hosts, and there are several fleets.
+
+    Args:
+        database: The server of a large town's database; ``None``: the town is small.
     """
-    ports = iter(free_ports(5 + 5 * len(town.microgrids)))
+    orders = {name: order for name, order in orders_of(town, data).items() if len(order) > 1}
+    places = None if database is None else placed(town, orders)
+    ports = iter(free_ports(5 + (5 if places is None else 2) * len(town.microgrids)))
 
     def address() -> str:
         return f"127.0.0.1:{next(ports)}"
@@ -79,12 +94,15 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
     tls = {"certificate": "broker.pem", "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
     clock = {"clock": "../clock.json"}
     head_end = address()
-    utility = {"database": "sqlite:///utility.db", "head_end": head_end, "gaps_s": 60, "gap_age_s": 900}
+    url = "sqlite:///utility.db" if database is None else database.url
+    utility = {"database": url, "head_end": head_end, "gaps_s": 60, "gap_age_s": 900}
     # A visitor who tries two people has no authenticator app at hand, and no days to wait.
     utility |= {"second_factor": "optional", "second_person_wait_days": 0}
     # The controllers take over for each other; in a town of one microgrid there is no other one.
-    orders = {name: order for name, order in orders_of(town, data).items() if len(order) > 1}
-    brokers = {name: address() for name in town.microgrids}
+    if places is None:
+        brokers = {name: address() for name in town.microgrids}
+    else:
+        brokers = {name: at for some in places.brokers for at in [address()] for name in some}
     beats = {name: address() for name in (*town.microgrids, UTILITY)} if orders else {}
     write_clique_files(town, data, beats)
     utility |= {"cliques": CLIQUE_FILE, "beats": beats[UTILITY]} if orders else {}
@@ -92,6 +110,8 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
         _write(data, "head-end", "broker", address(), {"listen": head_end, **({} if plain_text else tls)}),
         _write(data, "utility", "utility", address(), {**utility, **clock, **client_tls("utility")}),
     ]
+    if database is not None and places is not None:
+        parts = [_of_database(data, database), parts[0], *_shared_brokers(data, places, brokers), parts[1]]
     for name in town.microgrids:
         broker, order = brokers[name], orders.get(name, ())
         ours = {"microgrid": name, "broker": broker, **clock}
@@ -105,31 +125,55 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
         takes_over = {"clique": list(order), "broker_rank": ranks[name]} if order else {}
         takes_over |= {} if plain_text or not order else {"authority": "ca.pem"}
         takes_over |= {"clique": [name]} if collectors and not order else {}
-        parts += [
+        if places is None:
             # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
-            _write(data, name, "broker", address(), {"listen": broker, "packets_per_s": max(100, speed)}),
-            _write(data, name, "gateway", address(), gateway),
-            _write(
-                data,
-                name,
-                "meters",
-                address(),
-                {**ours, "town": "../town.toml", **takes_over},
-                hosted=True,
-                lists={"brokers": further},
-            ),
+            limits = {"listen": broker, "packets_per_s": max(100, speed)}
+            parts.append(_write(data, name, "broker", address(), limits))
+        # A process of several microgrids answers for all.
+        own = address if places is None else lambda: None
+        meters = {**ours, "town": "../town.toml", **takes_over}
+        parts += [
+            _write(data, name, "gateway", own(), gateway, hosted=places is not None),
+            _write(data, name, "meters", own(), meters, hosted=True, lists={"brokers": further}),
         ]
-    everything = {"microgrids": list(town.microgrids), "town": "../town.toml", **clock}
-    if (data / LEVELS).exists():
-        everything["levels"] = f"../{LEVELS}"
-    plant = {"head_end": head_end, "tokens": "plant-tokens.json", **client_tls("plant")}
-    return (*parts, _write(data, PLANT, "meters", address(), {**everything, "plant": plant}, name="meters"))
+    for number, names in enumerate([] if places is None else places.hosts, 1):
+        parts.append(_write(data, f"host_{number}", "host", address(), {"controllers": list(names), **clock}))
+    fleets: Sequence[Sequence[MicrogridId]] = [list(town.microgrids)] if places is None else places.fleets
+    for number, names in enumerate(fleets, 1):
+        everything: dict[str, object] = {"microgrids": list(names), "town": "../town.toml", **clock}
+        if (data / LEVELS).exists():
+            everything["levels"] = f"../{LEVELS}"
+        plant = {"head_end": head_end, "tokens": "plant-tokens.json", **client_tls("plant")}
+        everything |= {"plant": plant} if number == 1 else {}
+        folder, title = PLANT if number == 1 else f"fleet_{number}", "meters" if places is None else f"fleet {number}"
+        parts.append(_write(data, folder, "meters", address(), everything, name=title))
+    return tuple(parts)
+
+
+def _of_database(data: Path, database: PrivatePostgres) -> Part:
+    log, command = data / "logs" / "database.log", tuple(database.command)
+    config = database.folder / "postgresql.conf"
+    return Part(
+        name="database", kind="database", config=config, http=None, log=log, program=command, user=database.user
+    )
+
+
+def _shared_brokers(data: Path, places: Places, addresses: Mapping[ControllerId, str]) -> list[Part]:
+    """Write the files of each Mosquitto of several microgrids; a folder with _ is no microgrid's."""
+    made = []
+    for number, names in enumerate(places.brokers, 1):
+        part = _write(data, f"broker_{number}", "broker", None, {"listen": addresses[names[0]]})
+        command = mosquitto(part.config, [data / name / "devices.json" for name in names])
+        made.append(replace(part, program=tuple(command)))
+    return made
 
 
 def write_targets(data: Path, parts: tuple[Part, ...]) -> None:
     """Write the addresses of the parts' metrics for Prometheus (``file_sd_configs``); see grafana/README.md."""
     targets = [
-        {"targets": [part.http], "labels": {"part": part.kind, "place": part.config.parent.name}} for part in parts
+        {"targets": [part.http], "labels": {"part": part.kind, "place": part.config.parent.name}}
+        for part in parts
+        if part.http is not None
     ]
     (data / "prometheus-targets.json").write_text(json.dumps(targets, indent=1) + "\n")
 
@@ -138,7 +182,7 @@ def _write(
     data: Path,
     folder: str,
     kind: str,
-    http: str,
+    http: str | None,
     keys: dict[str, object],
     *,
     name: str | None = None,
@@ -149,8 +193,15 @@ def _write(
     first = f"# Written anew by each `commonwatt demo`; see: commonwatt config example {kind}\n"
     path.parent.mkdir(exist_ok=True)
     tables = [toml_table(f"[[{name}]]", each) for name, every in (lists or {}).items() for each in every]
-    path.write_text("\n".join([first + toml_table(f"[{kind}]", {**keys, "http": http}), *tables]))
+    keys = keys if http is None else {**keys, "http": http}
+    path.write_text("\n".join([first + toml_table(f"[{kind}]", keys), *tables]))
     (data / "logs").mkdir(exist_ok=True)
-    name = name or (folder if folder == kind or folder == "head-end" else f"{folder} {kind}")
+    name = name or _name_of(folder, kind)
     log = data / "logs" / f"{name.replace(' ', '-')}.log"
     return Part(name=name, kind=kind, config=path, http=http, log=log, hosted=hosted)
+
+
+def _name_of(folder: str, kind: str) -> str:
+    if folder == kind or folder == "head-end":
+        return folder
+    return folder.replace("_", " ") if "_" in folder else f"{folder} {kind}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
 
-from commonwatt.demo.layout import CEILING_S, START_UP_S, Layout, end_time, let_time_begin, set_ceiling
+from commonwatt.demo.layout import CEILING_S, Layout, end_time, let_time_begin, set_ceiling
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, Status
 from commonwatt.model.units import EpochSeconds
@@ -20,6 +20,9 @@ SLOWER, FASTER = 0.5, 1.25  # factors of the speed at each look at the parts
 DRAIN_WITHIN_S = 60.0
 DRAIN_PERIODS_S = 180  # minimum time for the drain in town seconds: three periods of every part
 LOOK_EVERY_S = 1.0  # real seconds between two status requests to the parts
+LOOK_AT_LARGE_EVERY_S = 5.0  # the same in a large town, whose statuses are sums over thousands of meters
+# Kinds of parts of a large town that start together: thousands of connections are made before there is other work.
+STAGES = (("database", "broker"), ("meters",), ("utility",), ("host",))
 CONTROLLER = ("broker", "gateway")  # the processes on a microgrid's controller
 
 
@@ -45,7 +48,7 @@ def behind_s(seen: Mapping[str, Mapping[str, Any]], silent: Set[str], now: float
     """
     told = [0.0]
     for name, status in seen.items():
-        if name == "utility" or name.endswith((" meters", " gateway")):
+        if name == "utility" or name.endswith((" meters", " gateway")) or name.startswith("fleet "):
             own = next((status[key] for key in ("lag_s", "queue_s") if key in status and name not in silent), 0.0)
             # A gateway's status is made by the loop that works: a busy one's is old.
             is_old = name in silent or name.endswith(" gateway")
@@ -92,15 +95,24 @@ class Run:
         self.speed = layout.clock.speed
         self._ceiling = 0.0
         self._stop = stop
+        self._look_every_s = LOOK_AT_LARGE_EVERY_S if layout.large else LOOK_EVERY_S
 
     def begin(self) -> None:
-        """Wait until every part answers, then let time begin."""
-        deadline = time.monotonic() + START_UP_S - 5
-        while not self._stop.wait(0.1):
+        """Start the processes, wait until every part answers, then let time begin."""
+        deadline = time.monotonic() + self.layout.start_up_s - 5
+        for kinds in STAGES if self.layout.large else ((),):
+            self.supervisor.start(*kinds)
+            self._wait_until_ready(deadline)
+        if not self._stop.is_set():
+            self.layout = let_time_begin(self.layout)
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        while not self._stop.wait(1.0 if self.layout.large else 0.1):
             self.supervisor.watch()
             self.observer.look()
-            if not self.observer.silent or time.monotonic() >= deadline:
-                self.layout = let_time_begin(self.layout)
+            started = {name: running.part for name, running in self.supervisor.running.items()}
+            started |= {part.name: part for part in self.layout.parts if part.hosted}
+            if self.observer.ready(started.keys()) or time.monotonic() >= deadline:
                 return
 
     def watch(self, ends: float | None, looked: Callable[[], None]) -> bool:
@@ -120,7 +132,7 @@ class Run:
         while not self._stop.wait(0.1):
             now = time.monotonic()
             self.supervisor.watch()
-            if now - last_look < LOOK_EVERY_S:
+            if now - last_look < self._look_every_s:
                 continue
             last_look = now
             asked = self.layout.clock.now()
@@ -148,7 +160,8 @@ class Run:
         dead = self.dead | without_power(self.observer.seen)
         seen = {name: status for name, status in self.observer.seen.items() if name not in dead}
         self.speed = paced(self.speed, clock.speed, behind_s(seen, self.observer.silent, min(asked, clock.now())))
-        ahead_s = CEILING_S * clock.speed if self.speed == clock.speed else LOOK_EVERY_S * self.speed
+        full_s = max(CEILING_S, 3 * self._look_every_s) * clock.speed
+        ahead_s = full_s if self.speed == clock.speed else self._look_every_s * self.speed
         self._ceiling = max(self._ceiling, clock.now() + ahead_s)
         set_ceiling(self.layout, self._ceiling)
 

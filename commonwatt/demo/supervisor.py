@@ -13,6 +13,7 @@ from commonwatt.demo.parts import Part
 from commonwatt.runtime.files import write_private
 
 STOP_WITHIN_S = 5.0  # real seconds within which a part must end after SIGTERM; after that it is killed, with a message
+STOP_LARGE_WITHIN_S = 60.0  # the same in a large town, whose parts have thousands of connections
 
 FIRST_RESTART_S = 0.2
 LAST_RESTART_S = 5.0
@@ -41,10 +42,11 @@ class Supervisor:
         self._layout = layout
         self._held: set[str] = set()
 
-    def start(self) -> None:
-        """Start every process."""
+    def start(self, *kinds: str) -> None:
+        """Start every process, or those of some kinds."""
         for part in self._layout.processes:
-            self.running[part.name] = Running(part, _start(part), time.monotonic())
+            if part.kind in kinds or not kinds:
+                self.running[part.name] = Running(part, _start(part), time.monotonic())
         self._write_down()
 
     def watch(self) -> None:
@@ -76,15 +78,18 @@ class Supervisor:
             self.running[name].restart_at = time.monotonic()
         self._held = set(names)
 
-    def stop(self, kinds: tuple[str, ...] = ("meters", "gateway", "utility", "broker")) -> list[str]:
+    def stop(
+        self, kinds: tuple[str, ...] = ("meters", "gateway", "host", "utility", "broker", "database")
+    ) -> list[str]:
         """End the parts of each kind in turn; return the names of those that had to be killed."""
         killed = []
         for kind in kinds:
             members = [running for running in self.running.values() if running.part.kind == kind]
             for running in members:
                 if running.process.poll() is None:
-                    running.process.send_signal(signal.SIGTERM)
-            deadline = time.monotonic() + STOP_WITHIN_S
+                    # PostgreSQL waits for its clients after SIGTERM.
+                    running.process.send_signal(signal.SIGINT if kind == "database" else signal.SIGTERM)
+            deadline = time.monotonic() + (STOP_LARGE_WITHIN_S if self._layout.large else STOP_WITHIN_S)
             for running in members:
                 try:
                     running.process.wait(max(0.1, deadline - time.monotonic()))
@@ -110,6 +115,9 @@ def _start(part: Part) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            user=part.user,
+            group=part.user,
+            extra_groups=None if part.user is None else [],
             preexec_fn=_die_with_parent,
         )
 

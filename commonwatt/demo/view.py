@@ -3,7 +3,7 @@
 import json
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,6 +18,7 @@ from rich.text import Text
 
 from commonwatt.config.files import load_settings
 from commonwatt.config.parts import settings_of
+from commonwatt.demo.large_view import arrived, is_drained, large_legend, large_table
 from commonwatt.demo.layout import Layout
 from commonwatt.demo.parts import Part
 from commonwatt.demo.stage import Seen
@@ -29,6 +30,7 @@ from commonwatt.model.units import QUARTER_S, MicrogridId
 # Real seconds within which a part must answer on a busy machine; a part that is restarting shows as a dash.
 ASK_WITHIN_S = 2.0
 STORED_EVERY_S = 4.0  # real seconds between two counts of stored slots: a count reads all blocks of the run
+STORED_IN_LARGE_EVERY_S = 60.0  # the same in a large town
 WEEK_S = 7 * 86_400  # the longest time range of one count
 NARROW = 110  # terminal width below which the table shows less of each microgrid
 _QUIET = ("initialize", "put", "get")  # commands of the machinery, which no visitor looks for
@@ -77,7 +79,8 @@ class Observer:
 
         Without an answer the last count stays. Beside statuses that were requested later, it is at most what was made.
         """
-        if time.monotonic() < self._counted + STORED_EVERY_S:
+        every_s = STORED_IN_LARGE_EVERY_S if self._layout.large else STORED_EVERY_S
+        if time.monotonic() < self._counted + every_s:
             return
         utility, now = self._layout.part("utility"), int(self._layout.clock.now())
         weeks = range(self._layout.began // QUARTER_S * QUARTER_S, now + QUARTER_S, WEEK_S)
@@ -126,8 +129,26 @@ class Observer:
         """Stop the requests."""
         self._pool.shutdown(cancel_futures=True)
 
+    def ready(self, started: Collection[str]) -> bool:
+        """Whether these parts answer; in a large town also whether all meters are connected, all gateways open."""
+        controllers = [one for host in self.hosts.values() for one in host["controllers"].values()]
+        connected = all(one["connected"] == one["meters"] for one in self.fleets.values())
+        return self.silent.isdisjoint(started) and connected and all(one["state"] != "stopped" for one in controllers)
+
+    @property
+    def hosts(self) -> dict[str, Status]:
+        """The last statuses of the hosts of a large town."""
+        return {name: status for name, status in self.seen.items() if name.startswith("host ")}
+
+    @property
+    def fleets(self) -> dict[str, Status]:
+        """The last statuses of the fleets of meters of a large town."""
+        return {name: status for name, status in self.seen.items() if name.startswith("fleet ")}
+
     def arrived(self) -> int:
         """Return how much has arrived: records at the gateways, and slots at the utility, by the last answers."""
+        if self._layout.large:
+            return arrived(self.seen.get("utility", {}), self.fleets.values())
         seen, names = self.seen, list(self._layout.town.microgrids)
         taken: list[int] = [seen.get(f"{name} meters", {}).get("acknowledged", 0) for name in names]
         gateways = [seen.get(f"{name} gateway", {}) for name in names]
@@ -145,6 +166,9 @@ class Observer:
 
     def drained(self) -> bool:
         """Whether every meter and every gateway has an empty backlog in its last status."""
+        if self._layout.large:
+            utility, last = self.seen.get("utility", {}), self._layout.clock.meters_stop_at or 0
+            return not self.silent and is_drained(utility, self.fleets.values(), last)
         names = list(self._layout.town.microgrids)
         if any(
             f"{name} {kind}" in self.silent or f"{name} {kind}" not in self.seen
@@ -179,6 +203,13 @@ def draw(
         width: Columns of the terminal; ``None``: unlimited.
     """
     narrow = width is not None and width < NARROW
+    if layout.large:
+        stored = sum(observer.stored.values())
+        utility = observer.seen.get("utility", {})
+        table = large_table(_title(layout), utility, observer.hosts, observer.fleets, stored)
+        return Group(
+            _processes(supervisor, observer), table, *_town(observer.fleets.get("fleet 1", {})), large_legend()
+        )
     lines: list[RenderableType] = [_processes(supervisor, observer), _table(layout, observer, narrow=narrow)]
     if speed is not None and speed < layout.clock.speed:
         words = f"this machine can't keep up with {layout.clock.speed:g}x: the town's clock runs at {speed:.0f}x"
@@ -188,11 +219,14 @@ def draw(
     return Group(*lines, *commands, _legend(narrow=narrow), *_dead_letters(layout, observer))
 
 
+def _title(layout: Layout) -> str:
+    local = datetime.fromtimestamp(layout.clock.now(), UTC).astimezone(ZoneInfo(layout.town.table.timezone))
+    return f"{layout.town.table.name} · {local:%a %d %b %Y %H:%M:%S} · {layout.clock.speed:g}x"
+
+
 def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
-    now = layout.clock.now()
-    local = datetime.fromtimestamp(now, UTC).astimezone(ZoneInfo(layout.town.table.timezone))
     table = Table(
-        title=f"{layout.town.table.name} · {local:%a %d %b %Y %H:%M:%S} · {layout.clock.speed:g}x",
+        title=_title(layout),
         box=box.SIMPLE_HEAD if narrow else box.HEAVY_HEAD,
         padding=0 if narrow else (0, 1),
         show_edge=not narrow,

@@ -11,6 +11,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+from commonwatt.config.parts import command_of
 from commonwatt.config.settings import Settings
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.findings import Finding, bad, good, warning
@@ -27,7 +28,14 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024  # most bytes of a status page; a longer pag
 _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not a listener
 """Loopback host for each wildcard address, to reach a part on its own machine."""
 
-_SIGNS = {"adapter": "source", "broker": "listening", "gateway": "backlog", "meters": "held", "utility": "microgrids"}
+_SIGNS = {
+    "adapter": "source",
+    "broker": "listening",
+    "gateway": "backlog",
+    "host": "controllers",
+    "meters": "held",
+    "utility": "microgrids",
+}
 """By part, a key of its /status that the other parts do not have."""
 
 _STATE = Path("/var/lib/commonwatt")
@@ -51,7 +59,7 @@ class Running:
         if self.config.parent.parent == _STATE:
             place = "" if self.part == "utility" else f"@{self.config.parent.name}"
             return f"sudo systemctl start commonwatt-{self.part}{place}"
-        return f"commonwatt {self.part} run --config {self.config}"
+        return f"{command_of(self.part)} --config {self.config}"
 
 
 def look(config: Path, part: str, settings: Settings) -> Running:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
+from weakref import WeakKeyDictionary
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -44,10 +45,14 @@ Each ping costs about 130 bytes each way on an LTE line, so it is not below the 
 
 MAX_QUEUED = 2000  # most queued messages of a connection that are not sent to the broker; more are dropped and counted
 
+MAX_CONNECTING = 100  # most connections of a loop that are made at the same time; further ones wait
+_CONNECTING: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
 _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 10.0
 _LIVED_S = 5.0
 _LOOK_EVERY_S = 10
+_SOONEST_S = 0.05
 _REASONS_KEPT = 8
 
 
@@ -202,20 +207,25 @@ class MqttLink:
         return False
 
     async def _watch(self, client: paho.Client, shown: Stamp) -> None:
-        """Call paho's periodic function until the connection is lost or a certificate file was replaced."""
-        looked_at = 0
+        """Call paho's function for pings when one is due, until the connection is lost or a certificate is replaced."""
         while not self._lost.is_set():
-            if client.loop_misc() != paho.MQTT_ERR_SUCCESS:
-                return
-            looked_at += 1
-            if looked_at % _LOOK_EVERY_S == 0 and self._renewed(shown):
+            if client.loop_misc() != paho.MQTT_ERR_SUCCESS or self._renewed(shown):
                 return
             try:
                 # Not wait_for: in Python 3.11 it loses a cancellation if the connection is lost at the same moment.
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(self._quiet_s(client)):
                     await self._lost.wait()
             except TimeoutError:
                 continue
+
+    def _quiet_s(self, client: paho.Client) -> float:
+        """Return the real seconds until a ping or its answer is due, or files are looked at again.
+
+        A fleet has thousands of connections, most of them silent: none is looked at without need.
+        """
+        last = min(client._last_bytes_received, client._last_msg_out)  # noqa: SLF001
+        ping_s = max(_SOONEST_S, last + (self._keepalive_s or KEEPALIVE_S) - time.monotonic())
+        return ping_s if self._tls is None else min(ping_s, _LOOK_EVERY_S)
 
     def _new_client(self) -> paho.Client:
         client = paho.Client(
@@ -289,7 +299,7 @@ class MqttLink:
     def _add_writer(self, loop: asyncio.AbstractEventLoop, client: paho.Client, sock: "SocketLike") -> None:
         # It may have been closed between the request and this turn of the loop.
         if isinstance(sock, socket.socket) and sock.fileno() >= 0:
-            loop.add_writer(sock, self._io, client.loop_write)
+            loop.add_writer(sock, self._io, partial(_write, client, sock))
 
     def _io(self, work: Callable[[], object]) -> None:
         """Let paho read or write; after an exception the state of its buffer is unknown: reconnect."""
@@ -391,11 +401,23 @@ async def _connect(
         else:
             report(None)
 
-    threading.Thread(target=connect, daemon=True).start()
-    async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
-        error = await done
+    # Thousands of threads at once, as when a broker comes back, would let nothing else run.
+    async with _CONNECTING.setdefault(loop, asyncio.Semaphore(MAX_CONNECTING)):
+        threading.Thread(target=connect, daemon=True).start()
+        async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
+            error = await done
     if error is not None:
         raise OSError(str(error)) from error
+
+
+def _write(client: paho.Client, sock: socket.socket) -> None:
+    """Let paho send what waits; messages of one moment share their segments."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    try:
+        client.loop_write()
+    finally:
+        if sock.fileno() >= 0:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
 def _remove_writer(loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:

@@ -7,6 +7,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import TypeAlias
 
 import numpy as np
 import zstandard
@@ -24,6 +25,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024  # most bytes of an expanded body
 MAX_BATCH_BLOCKS = 2000  # most blocks in a batch
 MAX_BATCH_EVENTS = 2000  # most events in a batch
 MAX_BATCH_DEAD_LETTERS = 200  # most dead letters in a batch
+MAX_MARKS = 65  # most marks in an acknowledgement
 SLOW_S = 1_800  # most seconds for which an acknowledgement slows a gateway down
 
 _MAGIC = b"CWB1"
@@ -35,6 +37,12 @@ _ACK = struct.Struct(">4sBBHIQQQIII")
 _EVENT_GENERATION = struct.Struct(">I")
 _DEAD_LETTER = struct.Struct(">QBBIQIH")
 _CRC = struct.Struct(">I")
+_MARK = struct.Struct(">II")
+
+Mark: TypeAlias = tuple[int, int]
+"""A place in the history of the utility's store: a run, and the number of its commit.
+
+A run is a random number; a service makes a new one when it opens the store, and when the store went back."""
 
 
 class BatchRefusal(IntEnum):
@@ -54,6 +62,8 @@ class BatchFlag(IntFlag):
     COMPRESSED = 0x01  # the body is a zstandard frame
     ANSWER = 0x02  # sent because the utility asked (``get``)
     URGENT = 0x04  # sent outside the schedule
+    MARK = 0x08  # the gateway understands marks in the acknowledgement
+    HISTORY = 0x10  # it asks for the last mark of every run that the utility's store has
 
 
 NO_FLAGS = BatchFlag(0)
@@ -255,6 +265,9 @@ class BatchAck:
     # Seconds for which the gateway is to relay whole quarter-hours only, as the utility lags; 0: what was said before
     # holds to its end. Earlier gateways ignore it.
     slow_s: int = 0
+    # If the batch has ``BatchFlag.MARK``: the mark of the commit, or of the next one if nothing was committed. With
+    # ``BatchFlag.HISTORY`` the last mark of every run follows, of the present run too. Earlier gateways ask for none.
+    marks: tuple[Mark, ...] = ()
 
     def pack(self) -> bytes:
         """Return the message."""
@@ -271,6 +284,7 @@ class BatchAck:
             self.events,
             self.dead_letters,
         )
+        message += b"".join(_MARK.pack(*mark) for mark in self.marks)
         return message + _CRC.pack(zlib.crc32(message))
 
 
@@ -280,7 +294,8 @@ def unpack_batch_ack(data: bytes) -> BatchAck:
     Raises:
         ProtocolError: It is malformed or damaged.
     """
-    if len(data) != _ACK.size + _CRC.size or not data.startswith(_ACK_MAGIC):
+    count, rest = divmod(len(data) - _ACK.size - _CRC.size, _MARK.size)
+    if rest or not 0 <= count <= MAX_MARKS or not data.startswith(_ACK_MAGIC):
         raise ProtocolError(BatchRefusal.MALFORMED, f"batch acknowledgement of {len(data)} bytes")
     if _CRC.pack(zlib.crc32(data[: -_CRC.size])) != data[-_CRC.size :]:
         raise ProtocolError(BatchRefusal.CHECKSUM, "batch acknowledgement: checksum does not match")
@@ -298,6 +313,7 @@ def unpack_batch_ack(data: bytes) -> BatchAck:
             events=events,
             dead_letters=dead_letters,
             slow_s=slow_s,
+            marks=tuple(_MARK.iter_unpack(data[_ACK.size : -_CRC.size])),
         )
     except ValueError as error:
         raise ProtocolError(BatchRefusal.MALFORMED, f"batch acknowledgement: {error}") from error

@@ -119,6 +119,9 @@ class Heartbeat(Message, Energy):
     lte: Month | None = None  # use of its controller's LTE line; ``None``: not counted yet
     # By microgrid of which it has a store, a refill that lasts or ended within a day; an older gateway says none.
     refilling: dict[Annotated[str, Field(max_length=16)], Refilling] = Field(default_factory=dict)
+    # The mark of the last acknowledged data of its own microgrid: a run of the utility's store, and a commit's number;
+    # ``None``: none yet, or an older gateway.
+    mark: tuple[Natural, Natural] | None = None
 
     @property
     def commanded_aggregation(self) -> Literal["none", "lossless", "lossy"]:

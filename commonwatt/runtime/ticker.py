@@ -6,7 +6,7 @@ APScheduler computes its next wake-up from the machine's clock: set back an hour
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_SUBMITTED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -29,9 +29,14 @@ logging.getLogger("apscheduler.executors.default").addFilter(_is_no_cancellation
 
 
 class Ticker:
-    """Runs periodic calls; the same call never runs twice at a time."""
+    """Runs periodic calls; the same call never runs twice at a time.
 
-    def __init__(self) -> None:
+    Args:
+        phase: By which share of its period each call is later than another ticker's, 0 to 1.
+    """
+
+    def __init__(self, phase: float = 0.0) -> None:
+        self._phase = phase
         self.steps = Steps()  # a step for each tick, for the watchdog
         self.failures = 0  # calls that failed; each is logged, and the period continues
         self._scheduler = AsyncIOScheduler(
@@ -50,7 +55,9 @@ class Ticker:
 
     def every(self, name: str, real_s: float, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Call ``work`` every so many real seconds; replace an earlier call of the same name."""
-        trigger = IntervalTrigger(seconds=max(_SHORTEST_REAL_S, real_s), timezone=UTC)
+        every_s = max(_SHORTEST_REAL_S, real_s)
+        first = datetime.now(UTC) + timedelta(seconds=every_s * (self._phase or 1))  # noqa: TID251 - its clock
+        trigger = IntervalTrigger(seconds=every_s, start_date=first, timezone=UTC)
         self._scheduler.add_job(self._call, trigger, (work, *arguments), id=name, replace_existing=True)
 
     def clock_jumped(self, by_s: float) -> None:
@@ -58,7 +65,7 @@ class Ticker:
         del by_s
         now = datetime.now(UTC)  # noqa: TID251 - the scheduler's clock
         for job in self._scheduler.get_jobs():
-            job.modify(next_run_time=now)
+            job.modify(next_run_time=now + job.trigger.interval * self._phase)
 
     async def _call(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
         await work(*arguments)

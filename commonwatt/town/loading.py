@@ -28,6 +28,8 @@ from commonwatt.town.town import (
     foreign_addresses,
 )
 
+WHOLE_TOWN = Path(__file__).with_name("centertown.toml")  # the town of the specification: 802 microgrids (T1 to T4)
+
 
 def load_town(path: Path) -> Town:
     """Read a town file.

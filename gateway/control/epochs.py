@@ -113,7 +113,7 @@ class GrantedEpochs:
     @property
     def commands(self) -> bool:
         """Whether it manages the microgrid; otherwise no meter is commanded."""
-        return self._member.commands
+        return self._member.commands and not self._member.unkept
 
     @property
     def deposed_by(self) -> Epoch | None:

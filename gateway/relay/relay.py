@@ -27,6 +27,7 @@ from gateway.changes import (
     ReplaceParts,
     Setting,
 )
+from gateway.marks import RUN, STRETCH_S, Lost, lost, stretches
 from gateway.relay.outbox import ANY_QUARTER, Flying, Key, Mode, Selection, Span, load, select
 from gateway.relay.refill import REFILL_PARTS, Pace, Refill
 from gateway.relay.sent import Counts, InFlight
@@ -80,7 +81,8 @@ class Relay:
         self._store = store
         self._turns = turns
         self._ack_within_s = ACK_WITHIN_S
-        self._utility_store = store.setting("utility_store")
+        self._utility_store, self._run = store.setting("utility_store"), store.setting(RUN)
+        self._asks = self._uncommitted = False
         name, until, since = (store.setting("aggregation") or f"none,,{ANY_QUARTER}").split(",")
         self.commanded = Mode(name=name, until=int(until) if until else None, since=int(since))
         self.own = Mode()
@@ -136,6 +138,7 @@ class Relay:
 
     def work(self, now: Now) -> list[Effect[Change]]:
         """Send and compact what is due, after a commit."""
+        self._uncommitted = False
         effects = self._expire(now) + self._begin_averages(now)
         if is_forgetting := any(self._store.forgetting().values()):
             # Compaction waits: a joined part is a new one, and would not be marked.
@@ -262,6 +265,7 @@ class Relay:
         # Written until the store has it, since the changes of a failed step are lost.
         if self._store.setting("starts") != str(self._starts):
             first.append(Write(Setting("starts", str(self._starts))))
+        flags |= BatchFlag.MARK | (BatchFlag.HISTORY if self._asks else NO_FLAGS)
         self._sequence += 1
         self.in_flight[self._sequence] = InFlight(now, selection, wanted)
         batch = Batch(
@@ -303,9 +307,10 @@ class Relay:
             self.counts.batches["wrong_ack"] += 1
             return []
         self.counts.batches["acknowledged"] += 1
-        compared = self._compare_store(str(ack.utility_store), now)
+        compared = self._compare_store(ack, now)
         if not (sent.done or sent.averaged or sent.events or sent.dead_letters):
             return compared  # It was empty, to test the connection.
+        self._uncommitted = True
         return [
             *compared,
             Write(
@@ -315,6 +320,8 @@ class Relay:
                     events=tuple((e.meter_id, generation, e.record_id) for generation, e in sent.events),
                     dead_letters=tuple(number for number, _ in sent.dead_letters),
                     slots=int((sent.blocks.quality > 0).sum()),
+                    mark=ack.marks[0] if ack.marks else None,
+                    period=now // STRETCH_S,
                 )
             ),
         ]
@@ -333,15 +340,28 @@ class Relay:
         else:
             self.wanted.update(dict.fromkeys(batch.wanted))
 
-    def _compare_store(self, utility_store: str, now: Now) -> list[Effect[Change]]:
-        """Send everything again to a utility that lost its store (docs/architecture.md)."""
-        if self._utility_store == utility_store:
+    def _compare_store(self, ack: BatchAck, now: Now) -> list[Effect[Change]]:
+        """Send again what the utility's store does not have any more: in a new store all, else by its history."""
+        store, run = str(ack.utility_store), str(ack.marks[0][0]) if ack.marks else self._run
+        if (store, run) == (self._utility_store, self._run):
             return []
-        known, self._utility_store = self._utility_store, utility_store
-        note: list[Effect[Change]] = [Write(Setting("utility_store", utility_store))]
+        known, compared = self._utility_store, self._run
+        # An acknowledgement of this same step is not in the store's stretches yet.
+        if known is not None and ack.marks and (len(ack.marks) == 1 or self._uncommitted):
+            self._asks = self.greet = True
+            return []
+        self._utility_store, self._run, self._asks = store, run, False
+        note: list[Effect[Change]] = [Write(Setting("utility_store", store))]
+        note += [] if run is None else [Write(Setting(RUN, run))]
         if known is None:
             return note
-        return [*note, *self.refill.begin(now), Write(ForgetRelayed()), Write(ForgetMore(FORGET_ROWS))]
+        found = stretches(self._store)
+        # Without stretches it is unknown what was acknowledged when; a gateway that never had any has the same store.
+        unknown = not found and (compared is not None or store != known)
+        missing = Lost(0, 0) if unknown or not ack.marks else lost(found, dict(ack.marks[1:]))
+        if missing is None:
+            return note
+        return [*note, *self.refill.begin(now), Write(ForgetRelayed(*missing)), Write(ForgetMore(FORGET_ROWS))]
 
     # Housekeeping
 

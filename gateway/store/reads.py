@@ -33,6 +33,7 @@ from gateway.store.tables import (
 from gateway.stored import DamagedRow
 
 MAX_NOTED = 1000  # most damaged rows listed at a time; the others are found again after these are deleted
+FORGET_FROM = "forget_from"  # setting that keeps the lowest number of a part that is to be sent again
 FORGETTING = "forgetting"  # setting that keeps ``StoreReads.forgetting``
 
 _JOINED = f"part INDEXED BY part_block WHERE {JOINED}"
@@ -56,6 +57,7 @@ class StoreReads:
         # Damaged rows found and not deleted yet, by table and row number.
         self.damaged: dict[tuple[str, int], DamagedRow] = {}
         self._db = connection
+        self._forgetting: dict[str, int] | None = None  # as ``forgetting`` returns it; ``None``: not read yet
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -117,8 +119,9 @@ class StoreReads:
 
         It is 0 if no store was lost, or when all such rows are marked as not acknowledged.
         """
-        kept: dict[str, int] = json.loads(self.setting(FORGETTING) or "{}")
-        return dict.fromkeys(FORGOTTEN, 0) | kept
+        if self._forgetting is None:
+            self._forgetting = dict.fromkeys(FORGOTTEN, 0) | json.loads(self.setting(FORGETTING) or "{}")
+        return dict(self._forgetting)
 
     def meters(self) -> list[MeterInfo]:
         """Return the settings that each meter reported."""

@@ -49,8 +49,9 @@ from gateway.changes import (
     ReplaceParts,
     Setting,
 )
+from gateway.marks import ACKNOWLEDGED, MARK, Stretch, grown, stretches
 from gateway.store.opened_file import OpenedFile
-from gateway.store.reads import FORGETTING, StoreReads
+from gateway.store.reads import FORGET_FROM, FORGETTING, StoreReads
 from gateway.store.tables import (
     CHECKPOINT_BYTES,
     COLUMNS,
@@ -65,6 +66,7 @@ from gateway.store.tables import (
 
 # Most ranges of ids kept of a meter's log, the last extended; correct meters have one for each generation.
 MAX_RANGES = 1000
+NO_PART = 2**63 - 1  # above every number of a part
 PORTION_SLOTS = 100_000  # slots of records made into parts at a time
 
 
@@ -165,6 +167,15 @@ class Store(StoreReads):
         Raises:
             sqlite3.Error: Nothing was changed; close the store and open it again.
         """
+        self.write(changes)
+        self.sync()
+
+    def write(self, changes: Sequence[Change]) -> None:
+        """Make all changes in a transaction, or none of them; they are durable after ``sync``.
+
+        Raises:
+            sqlite3.Error: As ``commit``.
+        """
         self._file.check()
         apply = self._apply  # A look-up for each of thousands of changes would cost more than most changes.
         self._db.execute("BEGIN IMMEDIATE")
@@ -174,11 +185,26 @@ class Store(StoreReads):
                     apply(change)
             for records in _portions(changes):
                 self._append(from_records(records))
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def sync(self) -> None:
+        """Make the changes of ``write`` durable; another thread may call this, and nobody uses the store meanwhile.
+
+        Raises:
+            sqlite3.Error: As ``commit``.
+        """
+        try:
             self._db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self._roll_back()
             raise
+
+    def _roll_back(self) -> None:
+        self._forgetting = None
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     @singledispatchmethod
     def _apply(self, change: object) -> None:
@@ -320,20 +346,35 @@ class Store(StoreReads):
         )
         self._each(f"UPDATE letter SET relayed = {DONE} WHERE number = ?", ((i,) for i in change.dead_letters))
         self._apply(Setting(RELAYED_SLOTS, str(int(self.setting(RELAYED_SLOTS) or "0") + change.slots)))
+        if change.mark is not None:
+            before = stretches(self)
+            now = grown(before, change.mark, change.period, min((*change.done, *change.averaged), default=NO_PART))
+            # Its last mark is kept apart: the list is long, and written seldom.
+            if not before or now[-1]._replace(last=0) != before[-1]._replace(last=0):
+                self._keep_stretches(now)
+            self._apply(Setting(MARK, f"{change.mark[0]},{now[-1].last}"))
+
+    def _keep_stretches(self, kept: Sequence[Stretch]) -> None:
+        self._apply(Setting(ACKNOWLEDGED, json.dumps(kept, separators=(",", ":"))))
 
     @_apply.register
     def _(self, change: ForgetRelayed) -> None:
-        del change
+        going_on = int(self.setting(FORGET_FROM) or "0") if any(self.forgetting().values()) else change.part
+        self._apply(Setting(FORGET_FROM, str(min(going_on, change.part))))
+        kept = stretches(self)[: change.kept]
+        self._keep_stretches(kept)
+        self._apply(Setting(MARK, f"{kept[-1].run},{kept[-1].last}" if kept else "0,0"))
         newest = {table: f"SELECT coalesce(max(rowid), 0) FROM {table}" for table in FORGOTTEN}
         self._forget_up_to({table: self._db.execute(sql).fetchone()[0] for table, sql in newest.items()})
 
     @_apply.register
     def _(self, change: ForgetMore) -> None:
-        up_to = self.forgetting()
+        up_to, from_part = self.forgetting(), int(self.setting(FORGET_FROM) or "0")
         for table, last in up_to.items():
-            rows = f"SELECT rowid FROM {table} WHERE rowid <= ? ORDER BY rowid DESC LIMIT ?"
+            lowest = from_part if table == "part" else 0
+            rows = f"SELECT rowid FROM {table} WHERE rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?"
             step = f"SELECT coalesce(min(rowid), 0), count(*) FROM ({rows})"
-            first, count = self._db.execute(step, (last, change.rows)).fetchone()
+            first, count = self._db.execute(step, (lowest, last, change.rows)).fetchone()
             mark = f"UPDATE {table} SET relayed = {FORGOTTEN[table]} WHERE rowid BETWEEN ? AND ?"
             self._db.execute(f"{mark} AND relayed IS NOT {UNSENT}", (first, last))
             up_to[table] = first - 1 if count == change.rows else 0
@@ -341,6 +382,7 @@ class Store(StoreReads):
 
     def _forget_up_to(self, rows: dict[str, int]) -> None:
         self._apply(Setting(FORGETTING, json.dumps(rows)))
+        self._forgetting = None
 
     @_apply.register
     def _(self, change: PeriodDone) -> None:

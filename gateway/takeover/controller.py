@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from commonwatt.cliques.signs import NUMBERS, RESTART, Beat, Bits, Signs
+from commonwatt.cliques.signs import BEAT_S, LATE_S, NUMBERS, RESTART, Beat, Bits, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Who
 from commonwatt.protocol.topics import UTILITY
@@ -46,6 +46,14 @@ class Takeover:
         """Do what is due."""
         self.signs.wake(now)
         return [*self._beats(now), *(effect for member in self.members.values() for effect in member.tick(now))]
+
+    def rests_until(self, now: float) -> float:
+        """Return until when no step is needed if nothing comes: ``now`` while anything is in doubt, claimed or late."""
+        if not self.signs.lines[UTILITY].alive(now) or not all(member.is_calm for member in self.members.values()):
+            return now
+        watched = {name for member in self.members.values() if (name := member.watched) is not None}
+        beat = self.signs.lines[UTILITY].beat + BEAT_S
+        return min(beat, *(self.signs.lines[name].heard + BEAT_S + LATE_S for name in {UTILITY, *watched}))
 
     def _beats(self, now: float) -> list[Effect]:
         alone = not self.signs.lines[UTILITY].alive(now)

@@ -50,6 +50,7 @@ class Member:
         self._boot = boot
         self.means = Means()  # what it can do
         self.sure = False  # whether its epoch was confirmed since its start or the last pause
+        self.unkept = False  # whether its store does not have its epoch yet: until then no meter is commanded
         self.claim: Claim | None = None  # the claim that goes on
         self._voter = Voter(post.microgrid)
         self._nonce = 0
@@ -86,6 +87,15 @@ class Member:
         holder = self.post.names.get(self.kept.highest[1]) if self.kept.highest[0] else self.post.order[0]
         return None if holder == self.post.own else holder
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether only another one's loss, or a message, changes what it is: it is at home, or stands by."""
+        if self._voter.waiting:
+            return False
+        if self.commands:
+            return bool(self.means) and not self.post.before
+        return self.state is State.STANDS_BY and not self._is_in_doubt()
+
     def epoch_for(self, meter: MeterId) -> Epoch:
         """Return the epoch under which it commands a meter."""
         return self._reports.within_step(meter, self.kept.held)
@@ -103,12 +113,13 @@ class Member:
     def restore(self, kept: Kept) -> None:
         """Go on from what the store has, since it did not take what was to be kept."""
         self.kept = kept
+        self.unkept = False
         self._doubt()
 
     def may_command(self, now: float) -> bool:
         """Return whether it manages the microgrid now; after a pause it does not know."""
         self._wake(now)
-        return self.commands
+        return self.commands and not self.unkept
 
     @property
     def _is_steady(self) -> bool:

@@ -17,6 +17,7 @@ from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
 from gateway.controller import Controller
+from gateway.host.shown import HostMetrics
 from gateway.metrics import Figures as GatewayFigures
 from gateway.metrics import make_registry
 from gateway.store.store import Store
@@ -46,6 +47,7 @@ def all_metrics() -> dict[str, list[MetricInfo]]:
         "adapter": _of(AdapterMetrics(_no_adapter_figures, Counter()).registry),
         "broker": _of(BrokerMetrics().registry),
         "gateway": _gateway_metrics(),
+        "host": _host_metrics(),
         "meters": _of(FleetMetrics(_no_figures, Counter()).registry) + _of(TownMetrics(_no_town, Counter()).registry),
         "utility": _utility_metrics(),
     }
@@ -85,6 +87,12 @@ def _gateway_metrics() -> list[MetricInfo]:
         found = _of(make_registry(Controller(GatewaySettings(microgrid="r001"), store, {}), GatewayFigures))
         store.close()
     return found
+
+
+def _host_metrics() -> list[MetricInfo]:
+    registry = CollectorRegistry()
+    registry.register(HostMetrics({}))
+    return _of(registry)
 
 
 def _utility_metrics() -> list[MetricInfo]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import zstandard
 
-from commonwatt.audit import PAST
+from commonwatt.audit.folder import PAST
 from commonwatt.demo.past import LEVELS, WINDOW_BYTES
 from harness.past.making import DATABASE, Asked
 

@@ -11,13 +11,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from commonwatt.town.conditions import Conditions
-from commonwatt.town.loading import load_town
+from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import Outage, Shortage, load
 from harness.perfect.homes_program import Rules
 from harness.perfect.least import between, least_unserved
 from harness.perfect.program import Answer
 from scenarios.against import MWH
-from scenarios.cli import TOWN
 from scenarios.figures import KINDS, Figures
 from scenarios.policies import POLICIES
 from scenarios.recorded import World, record
@@ -48,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m harness.perfect", description=__doc__)
     parser.add_argument("names", nargs="+", metavar="SCENARIO")
     parser.add_argument("--policy", default="spec", choices=sorted(POLICIES))
-    parser.add_argument("--town", type=Path, default=TOWN)
+    parser.add_argument("--town", type=Path, default=WHOLE_TOWN)
     parser.add_argument("--days", type=int)
     given = parser.parse_args()
     town = load_town(given.town)

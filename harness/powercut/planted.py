@@ -4,12 +4,13 @@
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from commonwatt.cli.main import main
 from gateway.changes import Change
+from gateway.hosted_store import HostedStore
 from gateway.store import store
 from gateway.store.store import Store
 from utility.database import engines
@@ -37,15 +38,15 @@ def normal() -> None:
 
 def behind() -> None:
     """Acknowledge first: the gateway's store commits a few steps later."""
-    commit = Store.commit
-    held: list[Sequence[Change]] = []
+    commit = HostedStore.commit
+    held: list[list[Change]] = []
 
-    def commit_later(store: Store, changes: Sequence[Change]) -> None:
+    async def commit_later(store: HostedStore, changes: list[Change]) -> None:
         held.append(changes)
         if len(held) > STEPS_BEHIND:
-            commit(store, held.pop(0))
+            await commit(store, held.pop(0))
 
-    Store.commit = commit_later  # type: ignore[assignment, method-assign]
+    HostedStore.commit = commit_later  # type: ignore[assignment, method-assign]
 
 
 def trusting() -> None:

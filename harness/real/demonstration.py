@@ -3,7 +3,7 @@
 import sys
 from unittest.mock import patch
 
-from commonwatt import audit
+from commonwatt.audit import folder
 from commonwatt.cli.main import main as commonwatt
 from commonwatt.demo import supervisor
 from harness.real import forks
@@ -36,5 +36,5 @@ def main() -> None:
     forks.enable()
     parts = patch.object(supervisor, "_start", lambda part: forks.start(part.command, part.log))
     registration = patch("commonwatt.site.office.subprocess.run", forks.run)
-    with parts, registration, patch.object(audit, "_start", forks.start):
+    with parts, registration, patch.object(folder, "_start", forks.start):
         commonwatt()

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 from unittest.mock import patch
 
-from commonwatt.audit import Audit, audit_folder
+from commonwatt.audit.comparison import Audit
+from commonwatt.audit.folder import audit_folder
 from commonwatt.config.files import load_settings
 from commonwatt.config.parts import settings_of
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
@@ -43,7 +44,7 @@ def prepared(folder: Path, town_file: Path, speed: float = 60, *, plain_text: bo
 
 def audited(folder: Path) -> Audit:
     """Audit a folder as the demonstration does; its dump commands are forked."""
-    with patch("commonwatt.audit._start", forks.start):
+    with patch("commonwatt.audit.folder._start", forks.start):
         return audit_folder(folder)
 
 

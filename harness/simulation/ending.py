@@ -37,7 +37,7 @@ def check(world: "World") -> None:
     _check_gone(world)
     for gateway in world.gateways.values():
         world.ledger.check_gateway(gateway.name, gateway.holdings())
-    world.ledger.check_utility(world.utility.database.store_id, world.utility.holdings())
+    world.ledger.check_utility(world.utility.branch, world.utility.holdings())
 
 
 def _check_gone(world: "World") -> None:

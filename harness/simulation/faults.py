@@ -31,6 +31,7 @@ class Faults:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._rng = random.Random(f"{world.seed}/faults")
+        self._rng_back = random.Random(f"{world.seed}/back")
         self._until = 0.0
         self._numbers = 0
 
@@ -64,7 +65,24 @@ class Faults:
             (self._meter_jump, rng.choice((None, None, 1500))),
             (self._rival, rng.choice((None, None, 400))),
             (self._forge, 1800),
+            (self._snapshot, self._rng_back.choice((None, None, 900, 1800))),
         )
+
+    def _snapshot(self) -> None:
+        """Copy the utility's store, and put it back later, under the running service or while it is down."""
+        utility, rng = self._world.utility, self._rng_back
+        copied = utility.branch, utility.image(), self._world.ledger.snapshot()
+        crashes = rng.random() < 0.5
+
+        def strike() -> None:
+            branch, image, snapshot = copied
+            if utility.branch != branch or self._world.time >= self._until:
+                return
+            if crashes and utility.up:
+                utility.crash(5)
+            utility.go_back(image, snapshot)
+
+        self._world.after(rng.uniform(30, 2400), strike)
 
     def _again(self, kind: Callable[[], None], mean_s: float) -> None:
         delay = self._rng.expovariate(1 / mean_s)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from harness.simulation.gateway import GatewayNode
     from harness.simulation.world import World
 
+# What a store of the utility has, what gateways rely on, its events, its dead letters.
+Snapshot = tuple[Holdings, Holdings, "set[EventKey]", set[DeadLetter]]
 Pair = tuple[tuple[int, int], int]
 EventKey = tuple[MeterId, int, int]
 
@@ -55,7 +57,7 @@ class Ledger:
         # The holdings of each gateway's store by its commits, and what meters deleted relying on them.
         self._at_gateway: dict[str, Holdings] = {}
         self._deleted: dict[str, Holdings] = {}
-        # The same for each store of the utility.
+        # The same for each store of the utility, and each past that it went back to.
         self._at_utility: dict[int, Holdings] = {}
         self._utility_events: dict[int, set[EventKey]] = {}
         self._relayed: dict[int, Holdings] = {}
@@ -67,6 +69,7 @@ class Ledger:
         # Dead letters by owner: gateways by name, the utility by its store's id.
         self._dead_letters: dict[str | int, set[DeadLetter]] = {}
         self._store_id = 0
+        self._store_of_run: dict[int, int] = {}
         # Holdings of gateways' lost stores, whose acknowledgements may still be in transit.
         self._lost: dict[str, Holdings] = {}
         self._lost_events: dict[str, set[EventKey]] = {}
@@ -80,6 +83,22 @@ class Ledger:
         self._relayed[store_id] = masks.nothing()
         self._dead_letters[store_id] = set()
         self._store_id = store_id
+        self._excuse()
+
+    def began(self, run: int) -> None:
+        """Record a run of the utility's present store."""
+        self._store_of_run[run] = self._store_id
+
+    def snapshot(self) -> Snapshot:
+        """Return what the utility's store has and what gateways rely on."""
+        of = self._store_id
+        held, relayed = (masks.nothing() | one for one in (self._at_utility[of], self._relayed[of]))
+        return held, relayed, set(self._utility_events[of]), set(self._dead_letters[of])
+
+    def went_back(self, store: int, snapshot: Snapshot) -> None:
+        """Record that the utility's store went back; what it acknowledged since counts for its lost runs alone."""
+        self._at_utility[store], self._relayed[store], self._utility_events[store], self._dead_letters[store] = snapshot
+        self._store_id = store
         self._excuse()
 
     def lost_gateway(self, name: str, events: set[EventKey]) -> None:
@@ -305,7 +324,8 @@ class Ledger:
             elif isinstance(change, at_gateway.Relayed):
                 if known is None:
                     self._world.fail(f"I3: {node.name} marks data as relayed before the utility's first message")
-                self._check_relayed(node, change, int(known))
+                run = change.mark[0] if change.mark is not None else 0
+                self._check_relayed(node, change, self._store_of_run[run] if run else int(known))
             elif isinstance(change, at_gateway.AddDeadLetters):
                 self._check_dead_letters(node, change)
             elif isinstance(change, at_gateway.ReplaceParts) and change.by is not None:

@@ -200,9 +200,9 @@ def _any_batch_acknowledgement() -> Iterator[None]:
         yield
 
 
-def _keep_known(self: Relay, utility_store: str) -> list[Effect[Change]]:
-    del self
-    return [Write(Setting("utility_store", utility_store))]
+def _keep_known(self: Relay, ack: BatchAck, now: Now) -> list[Effect[Change]]:
+    del self, now
+    return [Write(Setting("utility_store", str(ack.utility_store)))]
 
 
 @contextmanager
@@ -263,6 +263,7 @@ BUGS: dict[str, Bug] = {
     "any acknowledgement of a batch believed": Bug(_any_batch_acknowledgement),
     "batches never given up": Bug(lambda: patch.multiple(relay, ACK_WITHIN_S=10**9, LONGEST_ACK_S=10**9)),
     "a new utility gets no backup": Bug(lambda: patch.object(Relay, "_compare_store", _keep_known)),
+    "a database that went back is not noticed": Bug(lambda: patch.object(relay, "lost", return_value=None)),
     "commands judged by a clock that lags behind": Bug(_expiry_by_a_clock_that_lags),
     "adopt epoch": Bug(lambda: patch.object(Epochs, "reported", _adopt_epoch)),
     "pairs not kept": Bug(lambda: patch.object(DeviceStore, "_write_desired_states", return_value=None)),

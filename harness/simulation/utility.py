@@ -1,5 +1,6 @@
 """The utility in a simulated world: its ingest and its jobs, without sockets, threads and scheduler."""
 
+import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,10 @@ from commonwatt.protocol.dead_letters import LocalReason, quarantined_blocks
 from commonwatt.town.town import Town
 from harness.real.images import put_back
 from harness.simulation import masks
+from harness.simulation.ledger import Snapshot
 from harness.simulation.network import Broker, Link, device
 from harness.simulation.node import Node
-from utility.database.database import Database, open_database, save_setting
+from utility.database.database import Database, open_database, read_setting, save_setting
 from utility.database.engines import make_engine
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import Plan
@@ -34,6 +36,7 @@ from utility.readings.store.compactor import Compactor
 from utility.readings.store.confirmed import release_confirmed
 from utility.readings.store.dead_letters import dead_letter_of, is_in
 from utility.readings.store.gap_finder import GapFinder
+from utility.readings.store.marks import MovedError
 from utility.readings.store.newest import newest_of_two
 from utility.readings.store.parts import select_parts
 from utility.readings.store.quarantine import QUARANTINED
@@ -67,6 +70,7 @@ class UtilityNode(Node[Change]):
         self._town = town
         self._gaps_s = self.rng.choice((300, 900))
         self._engine = make_engine(make_url("sqlite://"))
+        self._marks_rng = random.Random(f"{world.seed}/marks")
         self.lose_store()
 
     def lose_store(self) -> None:
@@ -74,15 +78,27 @@ class UtilityNode(Node[Change]):
         self.full = False
         store_id = self.rng.getrandbits(62)
         self.restore(_registered(self._town))
+        self.branch = store_id  # the store's past, in the ledger
         self.database = Database(self._engine, store_id)
         with self.database.writes.begin() as connection:
             save_setting(connection, "store_id", str(store_id))
         self.world.ledger.new_utility(store_id)
         self.world.tell(self.name, f"a NEW STORE, {store_id}")
 
+    def go_back(self, image: bytes, snapshot: Snapshot) -> None:
+        """Put the store's earlier content back, without a word to the service, which may run."""
+        self.full = False
+        self.restore(image)
+        self.branch = self._marks_rng.getrandbits(62)
+        self.world.ledger.went_back(self.branch, snapshot)
+        self.world.tell(self.name, "its database WENT BACK")
+        self.world.story.count("went back")
+
     def build(self) -> None:
         """Make the core again; compare the store with the ledger."""
-        self._writer = Writer(self.database)
+        with self.database.reads.begin() as connection:
+            self.database.store_id = int(read_setting(connection, "store_id") or "0")
+        self._writer = Writer(self.database, self._marks_rng.getrandbits)
         self._compactor = Compactor(self.database)
         self._finder = GapFinder(self.database)
         with self.database.reads.begin() as connection:
@@ -90,7 +106,7 @@ class UtilityNode(Node[Change]):
             self.core = Core(self.database.store_id, load_snapshot(connection), GAP_AGE_S, newest)
         self._released_to: int | None = 0
         # Trusted also with a wrong clock: its time source may be wrong.
-        self.world.ledger.check_utility(self.database.store_id, self.holdings())
+        self.world.ledger.check_utility(self.branch, self.holdings())
 
     def holdings(self) -> masks.Holdings:
         """Return the holdings read from the store, with what waits for a confirmed clock."""
@@ -132,7 +148,7 @@ class UtilityNode(Node[Change]):
             latest = self.core.latest(now)
             self._released_to = release_confirmed(self.database, self.commit, self._released_to, latest=latest, now=now)
             self._point()
-            self.world.ledger.check_utility(self.database.store_id, self.holdings())
+            self.world.ledger.check_utility(self.branch, self.holdings())
 
     def open_commands(self, connection: Connection) -> list[OpenCommand]:
         """Return the commands without an outcome yet."""
@@ -142,8 +158,8 @@ class UtilityNode(Node[Change]):
         """Do work that is repeated if the store fails."""
         try:
             work()
-        except OperationalError as error:
-            self.world.tell(self.name, f"can't store: {error.orig}")
+        except (OperationalError, MovedError) as error:
+            self.world.tell(self.name, f"can't store: {error}")
             self.world.story.count("failed commits")
 
     def _jobs(self) -> None:
@@ -192,22 +208,40 @@ class UtilityNode(Node[Change]):
         return settled_before(now, GAP_AGE_S)
 
     def work(self) -> None:
-        """Handle all waiting messages in one transaction."""
-        now = self.clock()
+        """Handle all waiting messages in one transaction; again, if it finds that the database is another."""
         group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
-        steps = [self.core.handle(FromGateway(topic, payload), Now(now, Trust.NETWORK)) for _, topic, payload in group]
+        try:
+            self.take_in(group)
+        except MovedError:
+            self.trying(lambda: self.take_in(group))
+        except OperationalError as error:
+            self.world.tell(self.name, f"can't store: {error.orig}")
+            self.world.story.count("failed commits")
+
+    def take_in(self, group: Sequence[tuple[str, str, bytes]]) -> None:
+        """Decide on messages, commit, and publish the answers."""
+        if self._writer.prepare():
+            self.core.marks, self.core.store_id = self._writer.marks, self.database.store_id
+            self.world.ledger.began(self._writer.marks.run)
+        now = Now(self.clock(), Trust.NETWORK)
+        steps = [self.core.handle(FromGateway(topic, payload), now) for _, topic, payload in group]
         for step in steps:
             self.world.story.count(f"utility {step.result}")
             if step.refused is not None:
                 self.world.fail(f"the utility refused a batch: {step.refused.text}")
-        self.trying(lambda: self.perform([effect for step in steps for effect in step.effects]))
+        self.perform([effect for step in steps for effect in step.effects])
+        for step in steps:
+            if step.lost is not None:
+                self._writer.notice(step.lost)
+                self.core.store_id = self.database.store_id
+                self.world.story.count("noticed")
 
     def commit(self, changes: Sequence[Change]) -> None:
         self._writer.commit(changes)
         for change in changes:
             if isinstance(change, Append):
                 self.core.committed(change)
-        self.world.ledger.after_utility(self.database.store_id, changes)
+        self.world.ledger.after_utility(self.branch, changes)
 
     def transmit(self, message: Publish) -> None:
         controller = message.topic.split("/")[1]

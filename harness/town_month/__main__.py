@@ -17,10 +17,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from commonwatt.settlement.settled import Quantity
-from commonwatt.town.loading import load_town
+from commonwatt.town.loading import WHOLE_TOWN, load_town
 from harness.settlement.emulated import small_town
 from harness.town_month.month import Asked, Made, make
-from scenarios.cli import TOWN
 
 
 def main() -> None:
@@ -32,7 +31,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    town = small_town(50) if given.small else load_town(TOWN)
+    town = small_town(50) if given.small else load_town(WHOLE_TOWN)
     with tempfile.TemporaryDirectory() as folder:
         asked = Asked(town=town, scenario=given.scenario, month=given.month, days=given.days, folder=Path(folder))
         with Progress(console=Console(stderr=True), transient=True) as progress:

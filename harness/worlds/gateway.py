@@ -11,7 +11,7 @@ from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, State
 from commonwatt.model.units import SLOT_S
-from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
+from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, Mark, unpack_batch
 from commonwatt.protocol.commands import Command, Kind, LogIds, Outcome
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.json_messages import unpack_json
@@ -181,7 +181,12 @@ class World:
         return self.handle(FromUtility(f"cw1/r001/d/{leaf}", payload))
 
     def acknowledge(
-        self, batch: Batch, store: int = 7, status: BatchRefusal = BatchRefusal.NONE, slow_s: int = 0
+        self,
+        batch: Batch,
+        store: int = 7,
+        status: BatchRefusal = BatchRefusal.NONE,
+        slow_s: int = 0,
+        marks: tuple[Mark, ...] = (),
     ) -> list[Publish]:
         ack = BatchAck(
             time=self.now,
@@ -193,6 +198,7 @@ class World:
             events=len(batch.events),
             dead_letters=len(batch.dead_letters),
             slow_s=slow_s,
+            marks=marks,
         )
         return self.utility_says("ack", ack.pack())
 

@@ -359,8 +359,8 @@ def test_numbers_within_sentences_are_those_of_the_code() -> None:
     assert f"| record_type | {types} |" in PAGE
     assert "0 not at all, 1 median of the meters, 2 hardware clock, 3 utility or NTP" in PAGE
     assert [trust.value for trust in Trust] == [0, 1, 2, 3]
-    assert "1: the body is a zstandard frame; 2: an answer to `get`; 4: urgent" in PAGE
-    assert [flag.value for flag in BatchFlag] == [1, 2, 4]
+    assert "1: the body is a zstandard frame; 2: an answer to `get`; 4: urgent; 8: the gateway" in PAGE
+    assert [flag.value for flag in BatchFlag] == [1, 2, 4, 8, 16]
     assert f"under {dead_letters.MESSAGE_REASON} plus the\nstatus" in PAGE
     words = {
         BatchRefusal.NONE: "Status 0 is committed",

@@ -14,7 +14,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from commonwatt.audit import audit_files
+from commonwatt.audit.comparison import audit_files
 from commonwatt.demo.layout import CLOCK_FILE
 from commonwatt.model.records import HistoryRecord, Log
 from commonwatt.protocol.meter_messages import Put

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.audit import Audit
+from commonwatt.audit.comparison import Audit
 from harness.network.waiting import eventually
 from harness.real import forks
 from harness.real.site import Site, audited, prepared

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.audit import audit_folder
+from commonwatt.audit.folder import audit_folder
 from commonwatt.cli.status import ask
 from commonwatt.identity.authority import Authority
 from commonwatt.site.bundle import pack, write_bundle

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commonwatt.audit import PAST
+from commonwatt.audit.folder import PAST
 from commonwatt.codec.packing import pack
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Quality, make_blocks

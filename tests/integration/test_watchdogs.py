@@ -205,7 +205,10 @@ def test_row_08_a_half_open_link_is_noticed_within_two_heartbeats(site: Site, mo
         asyncio.run(play(proxy))
 
 
-def test_row_27_an_exception_in_a_callback_is_counted_and_the_link_goes_on(site: Site) -> None:
+def test_row_27_an_exception_in_a_callback_is_counted_and_the_link_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "KEEPALIVE_S", 1)
     site.start("head-end")
 
     async def play() -> None:

@@ -13,6 +13,7 @@ from utility.access.passwords import BusyError
 from utility.assembly.console import failed_page, refused_page, unknown_page, wrong_form
 from utility.billing.proof.altered import AlteredBillError
 from utility.database.base import DataError, SQLAlchemyError
+from utility.database.checks import is_unknown
 from utility.readings.store.archived import ArchiveError
 from utility.webkit.headers import SECURITY_HEADERS
 from utility.webkit.rights import RefusedRequestError
@@ -68,6 +69,9 @@ def add_refusals(app: FastAPI, api: Api) -> None:
     def unreadable(request: Request, error: SQLAlchemyError) -> Response:
         api.health.failed(error, "an API request")
         api.metrics.store_errors.inc()
+        if is_unknown(error):
+            unknown = "whether that was stored is unknown: the database did not answer; look before you do it again"
+            return _told(request, unknown, 503)
         return _told(request, "the database can't be read; see /status", 503)
 
     @app.exception_handler(Exception)

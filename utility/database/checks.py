@@ -89,6 +89,11 @@ def is_away(error: BaseException) -> bool:
     return state.startswith(_AWAY_STATES)
 
 
+def is_unknown(error: BaseException) -> bool:
+    """Return whether an error means that a transaction may have been committed nevertheless."""
+    return type(_cause(error)).__name__ == "UnknownCommitError"
+
+
 def _cause(error: BaseException) -> BaseException:
     """Return the driver's own error."""
     return getattr(error, "orig", None) or error

@@ -221,6 +221,7 @@ def _upsert(dialect: str, table: Table, changed: tuple[str, ...]) -> sqlite.Inse
     )
 
 
+RUNS = "runs"  # setting: the earlier runs of services, with the last commit of each (``readings.store.marks``)
 _PLACE = "place"
 """Setting that names the server and table of the last opening; a restore copies it unchanged, and so shows itself."""
 
@@ -294,10 +295,10 @@ def _store_id(connection: Connection, *, torn: bool) -> int:
             "the last transaction in the database's log is incomplete, as after a power cut: in case it was "
             "acknowledged, the store has a new id, and the gateways send their backups"
         )
-        new_store_id(connection)
+        new_store_id(connection, forget=False)
     elif connection.dialect.name == "postgresql" and _was_put_back(connection):
         log.warning("the database was restored from a backup: the store has a new id, and gateways send their backups")
-        new_store_id(connection)
+        new_store_id(connection, forget=False)
     statement = insert_or(connection, setting).values(key="store_id", value=str(secrets.randbits(63)))
     connection.execute(statement.on_conflict_do_nothing())
     return int(read_setting(connection, "store_id") or 0)
@@ -320,8 +321,17 @@ def _was_put_back(connection: Connection) -> bool:
     return before is not None and before != place
 
 
-def new_store_id(connection: Connection) -> int:
-    """Give the store a new id, so that every gateway sends its backup again; return the id."""
-    new = secrets.randbits(63)
+def new_store_id(connection: Connection, new: int | None = None, *, forget: bool = True) -> int:
+    """Give the store a new id, so that every gateway sends again what the store may lack; return the id.
+
+    Args:
+        connection: A transaction that writes.
+        new: The id; ``None``: a random one.
+        forget: Whether to forget the store's history too, so that a gateway sends its whole backup; otherwise only what
+            was acknowledged after the store's last commit, which an older gateway does not know.
+    """
+    new = secrets.randbits(63) if new is None else new
     save_setting(connection, "store_id", str(new))
+    if forget:
+        connection.execute(setting.delete().where(setting.c.key == RUNS))
     return new

@@ -75,9 +75,11 @@ def _server_engine(url: URL) -> Engine:
         hide_parameters=True,
     )
     # Loaded here: an installation with SQLite needs no driver of a server.
+    from utility.database.postgres.commits import look_at_commits
     from utility.database.postgres.cursors import allow_binary_results
 
     allow_binary_results(engine, BINARY)
+    look_at_commits(engine)
     return engine
 
 

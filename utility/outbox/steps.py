@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from commonwatt.model.effects import Effect
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
-from commonwatt.protocol.batches import BatchRefusal
+from commonwatt.protocol.batches import BatchRefusal, Mark
 from commonwatt.protocol.commands import Epoch
 from utility.outbox.changes import Change
 
@@ -40,3 +40,5 @@ class Step:
     refused: Refused | None = None  # the refusal of a registered controller's batch; else ``None``
     deposed: Deposed | None = None  # what an outcome says of who manages; else ``None``
     unknown_states: int = 0  # number of events with state bits unknown to this version
+    # A mark that a heartbeat names and the database lacks: it went back (``readings.marks``); else ``None``.
+    lost: Mark | None = None

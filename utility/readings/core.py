@@ -23,7 +23,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now
 from commonwatt.model.records import EVENT_BYTES, KNOWN_STATES, RecordType, Rejection
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId, Quarter
-from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
+from commonwatt.protocol.batches import Batch, BatchAck, BatchFlag, BatchRefusal, Mark, unpack_batch
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
 from commonwatt.protocol.heartbeats import Heartbeat
@@ -43,6 +43,7 @@ from utility.readings.ingest.quarantine import (
     sort_out_events,
     told_accounts,
 )
+from utility.readings.marks import Marks
 from utility.readings.sending import Sending
 from utility.registry.snapshot import RegistrySnapshot, Rows
 
@@ -87,8 +88,10 @@ class Core:
         # The newest committed quarter of each sender that has sent; at a start, of the two newest senders.
         self.newest = dict(newest or {})
         self.sending = Sending()  # the open commands
+        # Where the database is in its history; the shell replaces it. ``None``: acknowledgements have no marks.
+        self.marks: Marks | None = None
         self.slow_s = 0  # seconds for which acknowledgements slow gateways down; 0: they say nothing
-        self._store_id = store_id
+        self.store_id = store_id  # the id of the store; the shell replaces it when the database went back
         self._gap_age_s = gap_age_s
         # Senders of which no more dead letters are kept today, each with the reason of its refused batches.
         self.over_quota: dict[ControllerId, str] = {}
@@ -277,15 +280,21 @@ class Core:
             status=status,
             trust=now.trust,
             time=now,
-            utility_store=self._store_id,
+            utility_store=self.store_id,
             store=batch.store,
             sequence=batch.sequence,
             blocks=len(batch.keys) if kept else 0,
             events=len(batch.events) if kept else 0,
             dead_letters=len(batch.dead_letters) if kept else 0,
             slow_s=self.slow_s,
+            marks=self._marks(batch.flags) if kept else (),
         )
         return Publish(gateway_down(sender, ACKS), ack.pack())
+
+    def _marks(self, flags: BatchFlag) -> tuple[Mark, ...]:
+        if self.marks is None or not flags & BatchFlag.MARK:
+            return ()
+        return (self.marks.next, *(self.marks.history if flags & BatchFlag.HISTORY else ()))
 
     def _refuse(self, sender: ControllerId, payload: bytes, now: Now, error: ProtocolError) -> Step:
         """Store the start of an unreadable batch, and refuse the batch if its header is readable."""
@@ -318,7 +327,10 @@ class Core:
             if self._may_hold(controller, meter)
         )
         seen = SawGateway(controller=controller, time=now, heartbeat=heartbeat, minima=minima)
-        return Step("seen", (Write(seen),))
+        lost = (
+            heartbeat.mark if self.marks is not None and heartbeat.mark and self.marks.lacks(heartbeat.mark) else None
+        )
+        return Step("seen", (Write(seen),), lost=lost)
 
     def _may_hold(self, controller: ControllerId, meter_id: MeterId) -> bool:
         """Return whether a meter is assigned to a controller."""
@@ -335,7 +347,7 @@ class Core:
             status=status,
             trust=now.trust,
             time=now,
-            utility_store=self._store_id,
+            utility_store=self.store_id,
             store=store,
             sequence=sequence,
         )

@@ -76,6 +76,7 @@ class ReadingsMetrics:
         self.damaged = metrics.counter("damaged_parts", "Stored parts that failed their check and were quarantined.")
         self.asked = metrics.counter("gap_blocks_asked", "Blocks requested again from gateways.")
         self.queue = metrics.gauge("queue_messages", "Messages waiting to be committed.")
+        self.went_back = metrics.counter("database_went_back", "How often the database lacked what it had committed.")
         self.lags = metrics.gauge("lags", "1 while gateways are told to relay whole quarter-hours only.")
         self.commit_seconds = Histogram(
             f"{PREFIX}_commit_seconds",

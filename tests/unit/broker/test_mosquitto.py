@@ -211,3 +211,33 @@ def test_a_gateway_has_each_topic_of_the_microgrids_that_it_serves_once() -> Non
     assert len(set(topics)) == len(topics)
     assert {"topic read cw1/r001/+/u/rec", "topic read cw1/r002/+/u/rec", "topic write cw1/r002/+/d/cmd"} <= set(topics)
     assert not [line for line in topics if "cw1/r002/u/" in line or "cw1/r002/d/" in line]
+
+
+def test_one_broker_serves_the_devices_of_several_microgrids(tmp_path: Path) -> None:
+    config, out = tmp_path / "broker.toml", tmp_path / "mosquitto"
+    config.write_text("[broker]\n")
+    files = [tmp_path / "r001.json", tmp_path / "r004.json"]
+    save_devices(files[0], [device("10001"), device("r001", Role.GATEWAY)])
+    save_devices(files[1], [device("40001", microgrid="r004"), device("r004", Role.GATEWAY, "r004")])
+    words = ["render", "mosquitto", "--config", str(config), "--out", str(out)]
+    words += [word for path in files for word in ("--devices", str(path))]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "4 devices" in done.output
+    access = Access((out / "access").read_text())
+    gateway = device("r001", Role.GATEWAY)
+    assert access.grants(gateway, Action.RECEIVE, "cw1/r001/10001/u/rec")
+    assert not access.grants(gateway, Action.RECEIVE, "cw1/r004/40001/u/rec"), "a neighbour at the same broker"
+
+
+def test_a_client_that_would_be_at_a_broker_twice_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text("[broker]\n")
+    files = [tmp_path / "r001.json", tmp_path / "r002.json"]
+    for path in files:
+        save_devices(path, [device("10001")])
+    words = ["render", "mosquitto", "--config", str(config), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*words, "--devices", str(files[0]), "--devices", str(files[1])])
+    assert done.exit_code == 2
+    assert f"{files[1]}: 10001 is in {files[0]} too" in done.stderr
+    assert "need different brokers" in done.stderr

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from commonwatt.audit import Audit, Events, Export, audit_command, audit_files, compare, table_of
+from commonwatt.audit.command import audit_command, table_of
+from commonwatt.audit.comparison import Audit, Events, Export, audit_files, compare
 from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.model.blocks import Blocks, average, concatenate, empty, make_blocks
 from commonwatt.model.records import EventRecord, State

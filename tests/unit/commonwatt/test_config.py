@@ -11,7 +11,7 @@ from commonwatt.cli.main import check_certificates, config_app
 from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
 from commonwatt.config.meters import MetersSettings
-from commonwatt.config.parts import PARTS, settings_of
+from commonwatt.config.parts import PARTS, command_of, settings_of
 from commonwatt.config.settings import BrokerSettings, GatewaySettings
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.certificates import Kind
@@ -79,6 +79,14 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "lte_allowance_bytes": [(0, "1"), (2**54, "9007199254740992")],
         "lte_interface": [("../../etc", "pattern"), ("a-name-that-is-too-long", "pattern")],
     },
+    "host": {
+        "controllers": [("r001", "list"), (["R1"], "[a-z]")],
+        "files": [("gateway.toml", "controller"), (5, "text")],
+        "clock": PATHS,
+        "http": ADDRESSES,
+        "http_plain_text": FLAG,
+        "http_hosts": HOSTS,
+    },
     "meters": {
         "microgrid": NAMES,
         "microgrids": [("r001", "list"), (["R1"], "[a-z]")],
@@ -131,6 +139,8 @@ def toml(value: object) -> str:
 
 
 def required(part: str) -> str:
+    if part == "host":
+        return 'controllers = ["r001", "r002"]\n'
     return 'microgrid = "r001"\n' if part in ("adapter", "gateway", "meters") else ""
 
 
@@ -158,7 +168,7 @@ def test_every_key_of_every_part_is_tried_below() -> None:
 def test_wrong_value_is_told_with_file_line_key_and_what_is_allowed(
     tmp_path: Path, part: str, key: str, value: object, allowed: str
 ) -> None:
-    head = "" if key == "microgrid" else required(part)
+    head = "" if key in ("microgrid", "controllers") else required(part)
     path = write(tmp_path, f"# mine\n[{part}]\n{head}\n{key} = {toml(value)} # oh\n")
     line = 5 if head else 4
     message = error_of(path)
@@ -255,8 +265,8 @@ def test_weights_may_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "its table must be one of [adapter], [broker], [gateway], [meters], [utility]"),
-        ("[toaster]\n", "its table must be one of [adapter], [broker], [gateway], [meters], [utility]"),
+        ("", "its table must be one of [adapter], [broker], [gateway], [host], [meters], [utility]"),
+        ("[toaster]\n", "its table must be one of [adapter], [broker], [gateway], [host], [meters], [utility]"),
         ("[broker]\n[utility]\n", "exactly one table, [broker], but has: [broker], [utility]"),
         ("broker = 5\n", "line 1: broker: "),
         ("[[broker]]\n", "line 1: broker: "),
@@ -308,6 +318,7 @@ BEYOND = [
     ("gateway", "broker", "broker_ca", "broker_plain_text"),
     ("gateway", "head_end", "head_end_ca", "head_end_plain_text"),
     ("gateway", "http", "http_certificate", "http_plain_text"),
+    ("host", "http", None, "http_plain_text"),
     ("meters", "broker", "broker_ca", "broker_plain_text"),
     ("meters", "http", None, "http_plain_text"),
     ("utility", "head_end", "head_end_ca", "head_end_plain_text"),
@@ -453,7 +464,7 @@ def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, par
     files = [key for key, field in MODELS[part].model_fields.items() if "path" in str(field.annotation).lower()]
     files = [key for key in files if key != "http_password"]  # A person makes it later; it is noted.
     named = [key for key in files if key != "store"]
-    assert "tokens" in named or part == "broker"
+    assert "tokens" in named or part in ("broker", "host")
     given = {key: f"data/{key}" for key in files}
     lines = "".join(f'{key} = "{name}"\n' for key, name in given.items())
     lines += 'beats = "127.0.0.1:8885"\n' if {"clique", "cliques"} & set(files) else ""
@@ -477,7 +488,7 @@ def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, par
     contents |= dict.fromkeys(("certificate", "http_certificate"), pem)
     for key in named:
         (tmp_path / "data" / key).write_text(contents.get(key, ""))
-    assert check() == (0, [f"{path}: good, for: commonwatt {part} run --config {path}"])
+    assert check() == (0, [f"{path}: good, for: {command_of(part)} --config {path}"])
     if "certificate" in named:
         (tmp_path / "data/certificate").write_text(pem.partition("-----END PRIVATE KEY-----\n")[2])
         assert "certificate: no certificate with its key" in check()[1][0]

@@ -17,7 +17,6 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Put, Refusal, unpack_put_ack
 from commonwatt.runtime.clock import Clock
 from gateway import work as module
-from gateway.changes import Change
 from gateway.controller import Controller
 from gateway.core import RETRY
 from gateway.disk import Disk
@@ -132,13 +131,13 @@ def test_nothing_is_published_before_the_commits_of_both(
     controlled: Controlled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    commit = Store.commit
+    sync = Store.sync
 
-    def noted(store: Store, changes: list[Change]) -> None:
-        commit(store, changes)
+    def noted(store: Store) -> None:
+        sync(store)
         done.append("commit")
 
-    monkeypatch.setattr(Store, "commit", noted)
+    monkeypatch.setattr(Store, "sync", noted)
     published = controlled.sent.append
 
     def publish(message: Publish) -> None:
@@ -156,19 +155,19 @@ def test_a_store_that_fails_refuses_the_puts_of_its_own_microgrid_until_it_is_op
 ) -> None:
     monkeypatch.setattr(module, "REOPEN_AFTER_S", 0.0)
     failing = controlled.work.stores[failed].store
-    broken, commit, opens = [True], Store.commit, HostedStore.open_again
+    broken, sync, opens = [True], Store.sync, HostedStore.open_again
 
-    def commit_or_fail(store: Store, changes: list[Change]) -> None:
+    def sync_or_fail(store: Store) -> None:
         if store is failing:
             raise sqlite3.OperationalError("disk I/O error")
-        commit(store, changes)
+        sync(store)
 
     def open_again(store: HostedStore, failure: Exception, now: int, *, gone: bool) -> None:
         if broken:
             raise OSError("still broken")
         opens(store, failure, now, gone=gone)
 
-    monkeypatch.setattr(Store, "commit", commit_or_fail)
+    monkeypatch.setattr(Store, "sync", sync_or_fail)
     monkeypatch.setattr(HostedStore, "open_again", open_again)
     acks = {name: f"cw1/{name}/{meter}/d/ack" for name, meter in METERS.items()}
     refused = {acks[name]: Refusal.BUSY if name == failed else Refusal.NONE for name in acks}

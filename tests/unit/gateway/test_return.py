@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from commonwatt.model.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from commonwatt.model.supply import SupplyState
 from commonwatt.town.conditions import Conditions
-from commonwatt.town.loading import load_town
+from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
 from gateway.control.islanding import Boundary, Sensor, wish
@@ -28,9 +27,8 @@ QUARTER_S, DAY = 900, 1_782_014_400
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Town:
-    file = Path("scenarios/files/town/centertown.toml")
-    return load_town(file)
+def town() -> Town:
+    return load_town(WHOLE_TOWN)
 
 
 @pytest.fixture(scope="module")

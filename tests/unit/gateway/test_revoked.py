@@ -108,8 +108,13 @@ def test_it_is_sent_also_where_another_one_manages_and_an_answer_of_any_kind_end
     (tmp_path / REVOKED_FILE).write_text(SIGNED.model_dump_json())
     clique, sent = clique_of(tmp_path), list[Publish]()
     store = SimpleNamespace(opening=False, store=SimpleNamespace(commit=lambda _: None))
+
+    async def kept(_: object) -> None:
+        return None
+
     hooks = Hooks(
         store=lambda: store,  # type: ignore[arg-type, return-value]
+        keep=kept,
         publish=sent.append,
         begin=ignore,
         resume=ignore,

@@ -37,7 +37,7 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REOPEN_AFTER_S", 0.0)
-    commit = Store.commit
+    write = Store.write
     failed: list[int] = []
 
     def fail_once(store: Store, changes: list[Change]) -> None:
@@ -45,7 +45,7 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
         if not failed and any(isinstance(change, Setting) and change.key == "starts" for change in changes):
             failed.append(shell._controller.own._done["relay_s"])
             raise sqlite3.OperationalError("disk I/O error")
-        commit(store, changes)
+        write(store, changes)
 
     async def play() -> None:
         work, core = asyncio.create_task(shell._work.run(shell._schedule)), shell._controller.own
@@ -57,7 +57,7 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
-    monkeypatch.setattr(Store, "commit", fail_once)
+    monkeypatch.setattr(Store, "write", fail_once)
     asyncio.run(play())
     assert failed[0]
     assert shell._work.own.store.setting("starts") == "1"
@@ -88,10 +88,10 @@ def test_puts_that_waited_are_acknowledged_after_their_one_commit(
     shell._controller.own.register({meter: registered(meter) for meter in meters})
     monkeypatch.setattr(shell._inbox, "_wait_s", 0.01)
     done: list[str] = []
-    commit = Store.commit
+    sync = Store.sync
 
-    def noted(store: Store, changes: list[Change]) -> None:
-        commit(store, changes)
+    def noted(store: Store) -> None:
+        sync(store)
         done.append("commit")
 
     async def play() -> None:
@@ -104,7 +104,7 @@ def test_puts_that_waited_are_acknowledged_after_their_one_commit(
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
-    monkeypatch.setattr(Store, "commit", noted)
+    monkeypatch.setattr(Store, "sync", noted)
     monkeypatch.setattr(shell._work, "_publish", lambda message: done.append(message.topic))
     asyncio.run(play())
     assert done[: 1 + len(meters)] == ["commit", *(f"cw1/r001/{meter}/d/ack" for meter in meters)]

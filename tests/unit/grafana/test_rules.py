@@ -377,6 +377,7 @@ CASES = [
         {gateway("disk_free_bytes"): "0x60", gateway("disk_size_bytes"): "0x60"},
         silent=(30,),
     ),
+    *counting("DatabaseWentBack", utility("database_went_back_total"), 60),
     *counting("StoreErrors", gateway("store_failures_total"), 15),
     *counting("StoreErrors", utility("store_errors_total"), 15),
     Case(

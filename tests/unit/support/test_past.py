@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Connection
 
-from commonwatt.audit import PAST
+from commonwatt.audit.folder import PAST
 from commonwatt.demo.layout import STARTS_AT
 from commonwatt.demo.past import SHIPPED, unpack
 from commonwatt.model.local_calendar import month_quarters

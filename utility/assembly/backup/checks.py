@@ -81,7 +81,7 @@ def begin_anew(connection: Connection) -> None:
     Everybody logs in again: a session that was open when the backup was made may have been ended since.
     """
     end_logins(connection)
-    new_store_id(connection)
+    new_store_id(connection, forget=False)
     registry_changed(connection)
 
 

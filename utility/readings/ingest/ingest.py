@@ -18,14 +18,14 @@ from typing import Self, TypeVar
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId, quarter_of
-from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts, batch_owner
+from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, Mark, batch_counts, batch_owner
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantReport
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
-from utility.database.base import OperationalError
+from utility.database.base import OperationalError, SQLAlchemyError
 from utility.database.checks import is_away, is_damage, is_full
 from utility.database.database import Database
 from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
@@ -40,6 +40,7 @@ from utility.readings.ingest.plant import is_confirmed
 from utility.readings.metrics import ReadingsMetrics
 from utility.readings.store.confirmed import release_confirmed
 from utility.readings.store.heartbeats import last_heartbeats
+from utility.readings.store.marks import MovedError
 from utility.readings.store.newest import newest_of_two
 from utility.readings.store.writer import Writer
 from utility.registry.store.registry import load_snapshot, registry_revision
@@ -181,7 +182,8 @@ class Ingest:
     @property
     def queue_s(self) -> float:
         """Clock seconds since the queue was last empty; no message has waited longer."""
-        return 0.0 if self._busy_since is None else self._clock.now() - self._busy_since
+        since = self._busy_since  # another thread may empty the queue meanwhile
+        return 0.0 if since is None else self._clock.now() - since
 
     def _owner(self, sender: str, topic: str, payload: bytes) -> str:
         """Return in whose turn a message is served: the owner's whom it names, or the sender's own."""
@@ -294,9 +296,20 @@ class Ingest:
     async def take_in(self, messages: Sequence[Message]) -> None:
         """Decide on messages and commit the changes, in one call on the writing thread; then publish the answers."""
         steps, outcome = await self.in_thread(self._judge_and_commit, messages)
-        await self._finish(steps, outcome)
+        await self._finish(messages, steps, outcome)
 
     def _judge_and_commit(self, messages: Sequence[Message]) -> tuple[list[Step], "_Done | Exception"]:
+        steps, outcome = self._try(messages)
+        # Judged again: acknowledgements have the mark of their commit, and the database may be another.
+        return self._try(messages) if isinstance(outcome, MovedError) else (steps, outcome)
+
+    def _try(self, messages: Sequence[Message]) -> tuple[list[Step], "_Done | Exception"]:
+        try:
+            if self._writer.prepare():
+                self._core.marks = self._writer.marks
+                self._take_store_id()
+        except SQLAlchemyError as error:
+            return [Step("failed") for _ in messages], error
         steps = self._judge(messages)
         return steps, self._commit(steps)
 
@@ -330,14 +343,14 @@ class Ingest:
             return error
         return done
 
-    async def _finish(self, steps: Sequence[Step], outcome: "_Done | Exception") -> None:
+    async def _finish(self, messages: Sequence[Message], steps: Sequence[Step], outcome: "_Done | Exception") -> None:
         """Publish the answers to committed steps; after an error that only one may cause, commit them one by one."""
         if isinstance(outcome, Exception):
             # One step that the database refuses must not delay the others.
-            is_general = isinstance(outcome, OperationalError) or is_away(outcome) or is_damage(outcome)
+            is_general = isinstance(outcome, (OperationalError, MovedError)) or is_away(outcome) or is_damage(outcome)
             if len(steps) > 1 and not is_general:
-                for step in steps:
-                    await self._finish([step], await self.in_thread(self._commit, [step]))
+                for each in messages:
+                    await self.take_in([each])
             else:
                 self._store_failed(outcome, len(steps))
             return
@@ -350,9 +363,22 @@ class Ingest:
             self._metrics.unknown_states.inc(step.unknown_states)
             if step.deposed is not None and self.takeover is not None:
                 self.takeover.deposed(step.deposed.controller, step.deposed.microgrid, step.deposed.epoch)
+            if step.lost is not None:
+                await self.in_thread(self._notice, step.lost)
             if step.refused is not None:
                 self._metrics.refusals.labels(step.refused.reason).inc()
                 self.refused[step.refused.controller] = step.refused
+
+    def _notice(self, lost: Mark) -> None:
+        try:
+            self._writer.notice(lost)
+        except SQLAlchemyError as error:
+            self.health.failed(error, "the noting of a database that went back", 1)
+        self._take_store_id()
+
+    def _take_store_id(self) -> None:
+        self._metrics.went_back.inc(self._core.store_id != self._database.store_id)
+        self._core.store_id = self._database.store_id
 
     def _store_failed(self, error: Exception, messages: int) -> None:
         self._metrics.store_errors.inc()

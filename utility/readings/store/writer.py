@@ -5,8 +5,9 @@ after a commit. To write parts, it reads nothing from the database.
 """
 
 import json
+import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from sqlalchemy import (
 from commonwatt.model.ids import signed64
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.protocol.batches import Mark
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from utility.database.bulk import insert_columns
@@ -41,9 +43,11 @@ from utility.database.numbers import Column
 from utility.outbox.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.outbox.store.plant import write_plant
 from utility.outbox.tables import command
+from utility.readings.marks import Marks
 from utility.readings.store.absence import note_absent
 from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.store.due import mark_events
+from utility.readings.store.marks import MovedError, advance, begin, notice
 from utility.readings.store.parts import chunks
 from utility.readings.store.quarantine import QUARANTINED, note_slots
 from utility.readings.store.relayed import RelayedCounts
@@ -61,25 +65,60 @@ _EventKey = tuple[int, int, int]
 class Writer:
     """The one writer of a service."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, draw: Callable[[int], int] = secrets.randbits) -> None:
+        self.marks = Marks()  # where the database is in its history; without a run, commits are not counted
+        self._database, self._draw = database, draw
+        self._moved = True
         self._writes = database.writes
         self._registry = RegistrySnapshot()
         self._first: dict[tuple[int, int], int] | None = None
         self._relayed = RelayedCounts()
 
+    def prepare(self) -> bool:
+        """Begin a run, if there is none or the last commit found another database; return whether there was a need.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: The database can't be written.
+        """
+        if not self._moved:
+            return False
+        with self._writes.begin() as connection:
+            marks, store_id = begin(connection, self.marks, self._draw)
+        self.marks, self._moved = marks, False
+        self._database.store_id = store_id or self._database.store_id
+        self._registry, self._first, self._relayed = RegistrySnapshot(), None, RelayedCounts()
+        return True
+
+    def notice(self, mark: Mark) -> None:
+        """Note that the database lacks a commit that a gateway saw."""
+        if self.marks.lacks(mark):
+            with self._writes.begin() as connection:
+                self._database.store_id = notice(connection, self.marks, mark, self._draw)
+
     def commit(self, changes: Sequence[Change]) -> Committed:
         """Commit all changes, or none.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: Nothing was stored.
+            MovedError: Nothing was stored: the database went back, or another service wrote; call ``prepare``.
+            sqlalchemy.exc.SQLAlchemyError: Nothing was stored, or the answer to the commit was lost.
         """
+        try:
+            return self._commit(changes)
+        except MovedError:
+            self._moved = True
+            raise
+
+    def _commit(self, changes: Sequence[Change]) -> Committed:
         appends = _of(Append, changes)
         until = self._relayed.due(appends)
         with self._writes.begin() as connection:
+            if self.marks.run:
+                advance(connection, self.marks)
             transaction = _Transaction(connection, self._current(connection, changes), self._firsts(connection))
             committed = transaction.do(changes)
             if until is not None:
                 self._relayed.write(connection, self._registry.controllers, until)
+        self.marks.counter += bool(self.marks.run)
         # Only after the commit, since a rollback would make the cache wrong.
         self._firsts_changed(transaction.new_firsts)
         if until is not None:

@@ -1,35 +1,17 @@
-"""The audit: compare generated with stored records, slot by slot, from the exports of the parts' dump commands."""
+"""The comparison of generated with stored records, slot by slot, from the exports of the parts' dump commands."""
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from commonwatt.codec.dumps import read_dump
 from commonwatt.model.blocks import Blocks, Quality, empty, join
-from commonwatt.model.exceptions import CommonwattError
-from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours
-from commonwatt.model.words import moment
-from commonwatt.runtime.files import read_object
-from commonwatt.runtime.service import EXIT_FAILED, errors_reported
 
-PAST = "past.json"  # the file of a demonstration's data folder that names the end of its emulated past
 LATE_EVENT_S = 60  # seconds by which an event may arrive late: a meter logs a power loss only when its power is back
 Events = dict[tuple[int, int, int], EventRecord]  # events by (meter, log generation, id)
 Export = tuple[Blocks, Events]  # the exported blocks and events of one kind of part
@@ -81,9 +63,18 @@ class Audit:
         """Whether nothing acknowledged is lost and nothing counted twice."""
         return all(line.good for line in self.lines) and not self.events_missing and not self.events_different
 
+    def add(self, other: "Audit") -> None:
+        """Add the result of other meters."""
+        self.lines += other.lines
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def total(self, name: str) -> int:
         """Return the sum of an attribute over all lines."""
         return sum(getattr(line, name) for line in self.lines)
+
+
+_COUNTS = [one.name for one in fields(Audit) if one.name not in ("lines", "since")]
 
 
 def compare(truths: Sequence[Export], meters: Export, gateways: Export, utility: Export) -> Audit:
@@ -211,181 +202,3 @@ def _read(paths: list[Path]) -> Export:
         blocks.append(more)
         events |= more_events
     return join(blocks), events
-
-
-def audit_folder(data: Path, progress: Progress | None = None) -> Audit:
-    """Audit a demonstration's data folder with the ``dump`` command of each part.
-
-    Raises:
-        CommonwattError: The ``dump`` command of a part failed.
-    """
-    microgrids = sorted(path.parent.name for path in data.glob("*/gateway.toml"))
-    if not microgrids:
-        raise CommonwattError(f"{data}: holds no demonstration; make one with: commonwatt demo --data {data}")
-    task = progress.add_task("audit", total=3 * len(microgrids) + 1) if progress else None
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, dumps = Path(temporary), _Dumps()
-
-        def done() -> None:
-            if progress and task is not None:
-                progress.advance(task)
-
-        def ask(name: str) -> None:
-            # Downstream last: data that moves during the export then appears in at least one dump.
-            meters, gateway = data / name / "meters.toml", data / name / "gateway.toml"
-            for kind, part, config, options in (
-                ("truth", "meters", meters, ["--truth"]),
-                ("meters", "meters", meters, []),
-                ("gateways", "gateway", gateway, ["--unacknowledged"]),
-            ):
-                dumps.make(part, config, options, folder / f"{kind}-{name}")
-                done()
-
-        with ThreadPoolExecutor(os.cpu_count(), "dump") as pool:
-            try:
-                list(pool.map(ask, microgrids))
-            except BaseException:
-                dumps.stop()
-                pool.shutdown(cancel_futures=True)
-                raise
-        since = _past_end(data)
-        options = [] if since is None else ["--start", str(since)]
-        dumps.make("utility", data / "utility" / "utility.toml", options, folder / "utility")
-        done()
-        files = {kind: [folder / f"{kind}-{name}" for name in microgrids] for kind in ("truth", "meters", "gateways")}
-        audit = audit_files(files["truth"], files["meters"], files["gateways"], [folder / "utility"])
-        audit.since = since
-        return audit
-
-
-def _past_end(data: Path) -> EpochSeconds | None:
-    """Return when the emulated past of a demonstration ends; ``None``: it has none."""
-    path = data / PAST
-    return int(str(read_object(path, "a past", "the demonstration makes it")["until"])) if path.exists() else None
-
-
-class _Dumps:
-    """The processes of ``dump`` commands, any number at once."""
-
-    def __init__(self) -> None:
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._stopped = threading.Event()
-
-    def make(self, part: str, config: Path, options: list[str], path: Path) -> None:
-        """Write the dump of a part to a file.
-
-        Raises:
-            CommonwattError: The command failed, or ``stop`` was called.
-        """
-        command = [sys.executable, "-m", "commonwatt", part, "dump", "--config", str(config), *options]
-        errors = path.with_name(f"{path.name}.errors")
-        process = _start(command, path, errors)
-        self._running.add(process)
-        if self._stopped.is_set():
-            process.terminate()
-        code = process.wait()
-        self._running.discard(process)
-        if code:
-            raise CommonwattError(f"{part} dump failed: {errors.read_text(errors='replace').strip()}")
-
-    def stop(self) -> None:
-        """End the processes: Ctrl-C in a terminal reaches them too, but a signal to the audit alone does not."""
-        self._stopped.set()
-        for process in list(self._running):
-            process.terminate()
-
-
-def _start(command: list[str], out: Path, err: Path) -> subprocess.Popen[bytes]:
-    with out.open("wb") as out_file, err.open("wb") as err_file:
-        return subprocess.Popen(command, stdout=out_file, stderr=err_file)
-
-
-MEASURES = {
-    "made": "made",
-    "stored_exact": "stored exactly",
-    "stored_averaged": "stored as averages",
-    "held": "on the way",
-    "missing": "missing",
-    "conflicting": "conflicting",
-    "unmade": "stored, never made",
-    "difference": "off by, mWh",
-    "beyond_bound": "averages beyond bound",
-}
-"""The table headings of an audit line's fields."""
-
-
-def table_of(audit: Audit, *, by_meter: bool) -> Table:
-    """Draw the audit table: a column for each record type, or with ``by_meter`` a line for each meter and type."""
-    table = Table(title="What was made, and what of it is stored", box=SIMPLE_HEAD)
-    lines: dict[tuple[int, ...], list[int]] = {}
-    for line in audit.lines:
-        key = (line.meter, line.record_type) if by_meter else (line.record_type,)
-        sums = lines.get(key, [0] * len(MEASURES))
-        lines[key] = [total + getattr(line, name) for total, name in zip(sums, MEASURES, strict=True)]
-    table.add_column("meter" if by_meter else "")
-    for heading in ["type", *MEASURES.values()] if by_meter else [_type_name(key[0]) for key in sorted(lines)]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    if by_meter:
-        for (meter, record_type), sums in sorted(lines.items()):
-            table.add_row(str(meter), _type_name(record_type), *(f"{number:,}" for number in sums))
-    else:
-        for row, measure in enumerate(MEASURES.values()):
-            table.add_row(measure, *(f"{sums[row]:,}" for _, sums in sorted(lines.items())))
-    table.caption = (
-        f"events: {audit.events_made:,} made, {audit.events_stored:,} stored, {audit.events_held:,} on the way, "
-        f"{audit.events_missing:,} missing, {audit.events_different:,} different"
-        + (f"; of other makers' meters: {audit.foreign_slots:,} slots, not compared" if audit.foreign_slots else "")
-    )
-    return table
-
-
-def left_out(audit: Audit) -> str:
-    """Return what an audit does not compare, in a sentence; empty: it compares everything."""
-    if audit.since is None:
-        return ""
-    return f"left out: the town's emulated past, which is everything before {moment(audit.since)}"
-
-
-def _type_name(record_type: int) -> str:
-    return (
-        RecordType(record_type).name.lower()
-        if record_type in RecordType.__members__.values()
-        else f"type {record_type}"
-    )
-
-
-def audit_command(
-    data: Annotated[
-        Path | None, typer.Option(help="A demonstration's data folder; its parts are asked by their commands.")
-    ] = None,
-    truth: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt meters dump --truth")] = None,
-    meters: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt meters dump")] = None,
-    gateways: Annotated[
-        list[Path] | None, typer.Option(help="Output of: commonwatt gateway dump --unacknowledged")
-    ] = None,
-    utility: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt utility dump")] = None,
-    by_meter: Annotated[bool, typer.Option("--by-meter", help="One line for each meter and type.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """Compare every generated slot with the utility's database; exit 1 if a slot is lost or counted twice."""
-    with errors_reported():
-        if data is not None:
-            with Progress(console=Console(stderr=True), transient=True) as progress:
-                audit = audit_folder(data, progress)
-        elif truth and utility:
-            audit = audit_files(truth, meters or [], gateways or [], utility)
-        else:
-            raise typer.BadParameter("give --data, or --truth and --utility (and --meters and --gateways)")
-        if as_json:
-            print(json.dumps({**asdict(audit), "good": audit.good}))
-        else:
-            Console(width=None if sys.stdout.isatty() else 150).print(table_of(audit, by_meter=by_meter))
-            if audit.since is not None:
-                print(left_out(audit))
-            print(
-                "nothing lost, nothing counted twice"
-                if audit.good
-                else "NOT GOOD: see missing, conflicting, unmade, difference"
-            )
-        if not audit.good:
-            raise SystemExit(EXIT_FAILED)

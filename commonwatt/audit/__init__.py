@@ -1,0 +1,1 @@
+"""The audit: what was made, compared with what is stored, slot by slot."""

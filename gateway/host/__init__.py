@@ -1,0 +1,1 @@
+"""One process with the gateways of several controllers."""

@@ -1,0 +1,90 @@
+"""What a host shows: a line and a few metrics for each of its controllers, and a controller's own status."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from commonwatt.config.host import HostSettings
+from commonwatt.model.units import ControllerId
+from commonwatt.network.addresses import is_loopback
+from commonwatt.network.http_pages import Request, Response
+from commonwatt.network.http_server import HttpServer
+from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog_metrics import register_process
+from gateway.host.controller import HostedController
+
+STATUS = "/status"
+
+Controllers = Mapping[ControllerId, HostedController]
+
+
+def status(controllers: Controllers) -> dict[str, object]:
+    """Return the host's status as JSON: a line for each controller."""
+    return {"controllers": {name: each.line() for name, each in controllers.items()}}
+
+
+def serve(settings: HostSettings, controllers: Controllers, watchdog: Watchdog) -> HttpServer | None:
+    """Serve the metrics and the status of a host; ``None``: its settings have no address for them.
+
+    Raises:
+        OSError: The address is in use.
+    """
+    if settings.http is None:
+        return None
+    registry = CollectorRegistry()
+    registry.register(HostMetrics(controllers))
+    register_process(registry, "host", watchdog)
+
+    def pages(request: Request) -> Response | None:
+        """Answer for one controller; nothing of ``/status`` leaves this machine, since no password protects it."""
+        if request.method != "GET":
+            return Response(status=405, body="nothing can be sent here\n")
+        if not request.path.startswith(STATUS):
+            return None
+        if not is_loopback(f"{request.address}:0" if "." in request.address else f"[{request.address}]:0"):
+            return Response(status=403, body="ask on the host itself: commonwatt status --config FILE\n")
+        if request.path == STATUS:
+            return None
+        one = controllers.get(request.path.removeprefix(f"{STATUS}/"))
+        shell = None if one is None else one.shell
+        if shell is None:
+            return Response(status=404, body="no such controller runs here; see /status\n")
+        return Response(body=json.dumps(shell.shown.status()), content_type="application/json")
+
+    http = HttpServer(settings.http, registry, lambda: status(controllers), settings.http_hosts, pages=pages)
+    watchdog.thread("http", http.start())
+    return http
+
+
+class HostMetrics(Collector):
+    """The metrics of a host."""
+
+    def __init__(self, controllers: Controllers) -> None:
+        self._controllers = controllers
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric, with a sample for each controller."""
+        each = list(self._controllers.items())
+
+        def filled(family: Metric, value: Callable[[HostedController], float]) -> Metric:
+            for name, one in each:
+                family.add_metric([name], value(one))  # type: ignore[attr-defined]
+            return family
+
+        up = GaugeMetricFamily("commonwatt_host_up", "1 while the controller's gateway runs.", labels=["controller"])
+        yield filled(up, lambda one: one.state != "stopped")
+        lag = GaugeMetricFamily(
+            "commonwatt_host_lag_seconds", "Real seconds by which a controller's work is late.", labels=["controller"]
+        )
+        yield filled(lag, lambda one: one.lag_s)
+        stops = CounterMetricFamily(
+            "commonwatt_host_stops", "Times a controller's gateway stopped by a failure.", labels=["controller"]
+        )
+        yield filled(stops, lambda one: one.stops)
+        failures = CounterMetricFamily(
+            "commonwatt_host_store_failures", "Times a store of a controller failed.", labels=["controller"]
+        )
+        yield filled(failures, lambda one: 0 if one.shell is None else one.shell.shown.store_failures)
