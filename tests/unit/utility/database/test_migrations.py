@@ -212,9 +212,11 @@ def test_database_of_the_first_schema_is_migrated_with_nothing_lost(old_url: str
 
 
 def test_database_of_0_1_is_brought_up_to_date_and_keeps_its_readings(old_url: str) -> None:
-    with closing(open_database(old_url, create=True, revision="0002")) as database:
-        with database.writes.begin() as connection:
-            connection.execute(text("INSERT INTO period (job, last_done) VALUES ('months', 497222)"))
+    with (
+        closing(open_database(old_url, create=True, revision="0002")) as database,
+        database.writes.begin() as connection,
+    ):
+        connection.execute(text("INSERT INTO period (job, last_done) VALUES ('months', 497222)"))
     with pytest.raises(ConfigError, match=rf"schema 0002, this one needs {revisions()[0]}"):
         open_database(old_url, create=False)
     with closing(open_database(old_url, create=True, check=True)) as database:
