@@ -31,6 +31,7 @@ from utility.readings.store import archived, completeness, reads
 from utility.readings.store.archived import ArchiveError
 from utility.readings.store.conflicts import conflicts
 from utility.readings.store.dead_letters import dead_letters
+from utility.readings.store.parts import PartReader, select_parts
 from utility.readings.store.retention import Retention
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, gap, part
@@ -363,3 +364,23 @@ def test_files_go_when_their_months_are_no_longer_kept(database: Database, tmp_p
 def test_a_month_that_is_not_settled_stays(database: Database) -> None:
     stored(database)
     assert Retention(database, 1).plan(NOW) == OLD
+
+
+def test_a_reader_of_an_earlier_state_finds_the_month_and_a_server_waits_for_it(
+    database: Database, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiving, "_SNAPSHOT_WAITS", 1)
+    stored(database)
+    before, count = kept(database), rows(database)
+    reader = PartReader(database)
+    with database.reads.begin() as connection:
+        connection.execute(select(func.count()).select_from(gap)).all()  # From here on it reads this state.
+        said = archive(database, tmp_path).run(NEXT)
+        assert ("is being read" in said[0]) == (kind == "postgresql")
+        found = reader.read(connection, select_parts(), quarters=range(OLD, NEXT))
+        assert len(found) == count
+    if kind == "postgresql":
+        assert rows(database) == count
+        archive(database, tmp_path).run(NEXT)
+    assert rows(database) < count
+    assert kept(database) == before
