@@ -66,6 +66,9 @@ def test_bytes_are_shared_by_weight_within_two_batches_as_long_as_all_have_a_bac
 ) -> None:
     line = Line(backlog)
     line.ask()
+    # What the first one sent before the others had asked is no debt.
+    for name, _, size in line.flying:
+        line.acknowledged[name] -= size / WEIGHTS[name]
     while line.flying:
         assert sum(size for _, _, size in line.flying) < WINDOW_BYTES + MOST
         line.carry()
