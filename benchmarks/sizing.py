@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -22,13 +22,16 @@ from commonwatt.town.town import Function
 from harness.network.waiting import eventually
 from harness.real.postgres import Postgres
 from harness.real.site import Site
+from utility.archive.store.months import FiledMonth
+from utility.archive.store.writing import write
+from utility.database.database import open_database
 
 MINUTES = 3.0
-COMPACT_S, SMOKE_COMPACT_S = 60, 5  # period of compaction, seconds: the preloaded quarter-hour is compacted in the run
+COMPACT_S, SMOKE_COMPACT_S = 60, 15  # period of compaction, seconds: the preloaded quarter-hour is compacted in the run
 COMPACTED_WITHIN_S = 300.0
 
 TOWNS = (1, 100, 1_000)
-DAYS = 182  # of six months
+DAYS, FILED_DAYS = 182, 151  # of six months; of five, which may be in files of the archive
 GB, TB = 1e9, 1e12
 
 _LOG_BYTES = "SELECT pg_current_wal_lsn() - '0/0'"
@@ -57,6 +60,7 @@ class Constants:
     memory_bytes: float  # their memory
     reading_bytes: float  # of a compacted reading in the database, indexes included
     log_bytes: float  # of a reading in the database's log
+    file_bytes: float  # of a reading in the archive
     line_bytes: float  # of a reading in a batch, as the head-end receives it
 
     @property
@@ -105,6 +109,7 @@ def _measured(site: Site, server: Postgres, minutes: float, compact_s: int) -> C
         memory_bytes=sum(memory.values()),
         reading_bytes=_asked(database, _COMPACTED_BYTES) / (series * SLOTS),
         log_bytes=(_asked(database, _LOG_BYTES) - log_before) / readings,
+        file_bytes=_file_bytes(database, site.folder / "month.parquet") / (series * SLOTS),
         line_bytes=uplinks.sent_bytes / readings,
     )
 
@@ -112,6 +117,14 @@ def _measured(site: Site, server: Postgres, minutes: float, compact_s: int) -> C
 def _asked(database: str, query: str) -> float:
     with create_engine(database, poolclass=NullPool).connect() as connection:
         return float(connection.execute(text(query)).scalar() or 0)
+
+
+def _file_bytes(database: str, file: Path) -> int:
+    """Return the bytes of a file with all compacted blocks, as the archive writes it."""
+    with closing(open_database(database, create=False)) as opened:
+        first = int(_asked(database, "SELECT min(quarter) FROM compacted"))
+        until = int(_asked(database, "SELECT max(quarter) FROM compacted")) + 1
+        return write(opened, FiledMonth(first_quarter=first, until_quarter=until, path=str(file), made=0)).size
 
 
 def _section(found: Constants) -> Section:
@@ -141,6 +154,7 @@ def _constants(found: Constants) -> Table:
             ("their memory", f"{found.memory_bytes / GB:.2f} GB"),
             ("bytes of a compacted reading, indexes included", f"{found.reading_bytes:.2f}"),
             ("bytes of a reading in the database's log", f"{found.log_bytes:.2f}"),
+            ("bytes of a reading in a file of the archive", f"{found.file_bytes:.2f}"),
             ("bytes of a reading on the head-end's line", f"{found.line_bytes:.2f}"),
         ),
     )
@@ -156,6 +170,7 @@ def _towns(found: Constants) -> Table:
             "disk a day",
             "log a day",
             "disk in six months",
+            "with five of them in files",
             "head-end's line",
             "machines",
             "they are for",
@@ -171,6 +186,7 @@ def _row(found: Constants, towns: int) -> tuple[str, ...]:
     machines = ceil(max(needs.values()) / USED)
     lines = towns * (found.controllers + found.meters)
     disk_a_day = towns * found.readings_a_day * found.reading_bytes
+    filed = towns * found.readings_a_day * found.file_bytes * FILED_DAYS
     return (
         f"{towns:,}",
         number(needs["cores"] * CORES),
@@ -178,6 +194,7 @@ def _row(found: Constants, towns: int) -> tuple[str, ...]:
         f"{number(disk_a_day / GB)} GB",
         f"{number(towns * found.readings_a_day * found.log_bytes / GB)} GB",
         f"{number(disk_a_day * DAYS / TB)} TB",
+        f"{number((disk_a_day * (DAYS - FILED_DAYS) + filed) / TB)} TB",
         f"{number(needs['line'] * LINE_BITS_S / 1e6)} Mbit/s",
         f"{machines:,}",
         max(needs, key=lambda name: needs[name]),

@@ -32,6 +32,7 @@ from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
 from harness.docs.settings import reference
+from harness.docs.sizing import sizing_page
 from harness.routes import routes_page
 
 _MADE = "Made from the code by `make docs`; a test compares the two.\n"
@@ -54,6 +55,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/settings.md": reference,
         "reliability.md": reliability_page,
         "scenarios.md": scenarios_page,
+        "sizing.md": sizing_page,
     }
 
 

@@ -108,6 +108,8 @@ def test_rules_are_evaluated_and_silent_in_a_town_that_is_well(town: tuple[Site,
     assert [alert["labels"] for alert in prometheus.get("alerts")["alerts"] if alert["state"] == "firing"] == []
 
 
+# Of a PostgreSQL server; tests/unit/utility/database/test_backups.py reads them.
+OF_BACKUPS = {"commonwatt_utility_archive_fails", "commonwatt_utility_backup_finished_timestamp_seconds"}
 TAKEOVER = {
     "false_takeovers_total",
     "handovers_total",
@@ -120,14 +122,16 @@ TAKEOVER = {
 
 def test_what_is_documented_is_shown_and_what_is_shown_is_documented(town: tuple[Site, Prometheus]) -> None:
     _, prometheus = town
-    # The town has no adapter; tests/integration/test_adapter.py compares its metrics.
-    documented = {info.name: info for part, of in all_metrics().items() if part != "adapter" for info in of}
+    # The town has no adapter and no host; test_adapter.py and tests/unit/gateway/test_host.py read their metrics.
+    documented = {
+        info.name: info for part, of in all_metrics().items() if part not in ("adapter", "host") for info in of
+    }
     shown = prometheus.get("metadata")
     ours = {name for name in shown if name.startswith(("commonwatt_", "process_"))}
     # Nor controllers that take over for each other; tests/unit/utility/takeover/test_assignments.py reads theirs.
     of_takeover = {name for name in documented if name.removeprefix("commonwatt_utility_") in TAKEOVER}
     assert len(of_takeover) == len(TAKEOVER)
-    assert ours == documented.keys() - of_takeover == shown.keys()
+    assert ours == documented.keys() - of_takeover - OF_BACKUPS == shown.keys()
     for name, (told, *others) in shown.items():
         said = documented[name]
         assert (told["type"], told["help"].removesuffix(".")) == (said.kind, said.text.removesuffix(".")), name

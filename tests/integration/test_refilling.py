@@ -98,7 +98,8 @@ def test_a_database_lost_at_a_months_end_is_refilled_and_the_progress_is_near_th
     site.start("utility")
     assert listed(site)[FULL].state == "not heard"
     site.start(f"{FULL} gateway")
-    eventually(lambda: (listed(site)[FULL].per_hour or 0) > 0)
+    # Heard again, it asks for the new database's history before it begins.
+    eventually(lambda: FULL in (found := listed(site)) and (found[FULL].per_hour or 0) > 0)
     looks: list[Look] = []
 
     def is_refilled() -> bool:

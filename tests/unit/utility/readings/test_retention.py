@@ -194,7 +194,7 @@ def test_partitions_are_made_ahead_and_by_two_at_once(kind: str, database: Datab
 def test_whoever_reads_for_long_holds_up_the_drop_and_nothing_else(
     kind: str, filled: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "_LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(retention, "LOCK_TIMEOUT", "50ms")
     with filled.reads.begin() as connection:
         connection.execute(select(func.count()).select_from(compacted))
         retaining = Retention(filled, 1)
