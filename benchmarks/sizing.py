@@ -27,7 +27,8 @@ from utility.archive.store.writing import write
 from utility.database.database import open_database
 
 MINUTES = 3.0
-COMPACT_S, SMOKE_COMPACT_S = 60, 15  # period of compaction, seconds: the preloaded quarter-hour is compacted in the run
+QUARTERS = 4  # whole quarter-hours that are sent at once, before the minutes
+COMPACT_S, SMOKE_COMPACT_S = 60, 15  # period of compaction, seconds: the quarter-hours are compacted in the run
 COMPACTED_WITHIN_S = 300.0
 
 TOWNS = (1, 100, 1_000)
@@ -98,18 +99,23 @@ def _measured(site: Site, server: Postgres, minutes: float, compact_s: int) -> C
     gateways = controllers(site)
     series = sum(len(one.meter) for one in gateways)
     log_before = _asked(database, _LOG_BYTES)
-    found, uplinks, memory = asyncio.run(load(site, pids, minutes, QUARTER_MIN))
-    readings = series * MINUTE_SLOTS * (QUARTER_MIN + sum(minute.offered for minute in found) / len(gateways))
-    eventually(lambda: _asked(database, _BLOCKS) >= series, COMPACTED_WITHIN_S)
+    found, uplinks, memory = asyncio.run(load(site, pids, minutes, QUARTERS * QUARTER_MIN))
+    busy = [sum(minute.cores[name] for name in pids) for minute in found]
+    # What is above the least is compaction: of these quarter-hours' minutes, all in a few.
+    least = min(busy)
+    readings = (
+        series * MINUTE_SLOTS * (QUARTERS * QUARTER_MIN + sum(minute.offered for minute in found) / len(gateways))
+    )
+    eventually(lambda: _asked(database, _BLOCKS) >= QUARTERS * series, COMPACTED_WITHIN_S)
     return Constants(
         controllers=len(gateways),
         meters=sum(meter.function is not Function.BOUNDARY for meter in site.layout.town.installed),
         series=series,
-        cores=sum(sum(each.cores[name] for each in found) / len(found) for name in pids),
+        cores=least + sum(each - least for each in busy) / (QUARTERS * QUARTER_MIN),
         memory_bytes=sum(memory.values()),
-        reading_bytes=_asked(database, _COMPACTED_BYTES) / (series * SLOTS),
+        reading_bytes=_asked(database, _COMPACTED_BYTES) / (QUARTERS * series * SLOTS),
         log_bytes=(_asked(database, _LOG_BYTES) - log_before) / readings,
-        file_bytes=_file_bytes(database, site.folder / "month.parquet") / (series * SLOTS),
+        file_bytes=_file_bytes(database, site.folder / "month.parquet") / (QUARTERS * series * SLOTS),
         line_bytes=uplinks.sent_bytes / readings,
     )
 
@@ -132,7 +138,7 @@ def _section(found: Constants) -> Section:
         title="What towns need",
         about=(
             f"One town of {found.controllers:,} controllers and {found.meters:,} meters with {found.series:,} series: "
-            "simulated gateways relay a quarter-hour at once and then some minutes at their times, through a real "
+            "simulated gateways relay an hour at once and then some minutes at their times, through a real "
             "head-end (Mosquitto) to a real utility on PostgreSQL, as in the benchmark of the whole town's load. More "
             "towns are reckoned: each has a database, a head-end and a utility of its own, so that all figures but "
             f"machines are multiples. Machines are those of the requirements (T9): {CORES} cores, "
@@ -140,7 +146,13 @@ def _section(found: Constants) -> Section:
             f"{LINE_DOLLARS} dollars a month, of which {100 * USED:.0f} % are planned with."
         ),
         tables=(_constants(found), _towns(found)),
-        notes=("The disk has readings only; a database's log is kept until it is archived.",),
+        notes=(
+            "The disk has readings only; a database's log is kept until it is archived.",
+            (
+                "Each minute's readings are made anew at random, and pack worse than a household's: bytes are above "
+                "those of the stores' benchmark."
+            ),
+        ),
     )
 
 

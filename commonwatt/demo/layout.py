@@ -53,17 +53,13 @@ class Layout:
     clock: Clock  # the clock of all parts
     parts: tuple[Part, ...]  # the processes, in the order they are started, and the parts that one of them runs
     began: EpochSeconds = 0  # town time at which the folder's first run began
+    large: bool = False  # whether microgrids share brokers and hosts of gateways
     start_up_s: float = START_UP_S  # most real seconds for which the clock waits for the processes
 
     @property
     def begun(self) -> bool:
         """Whether the clock has started."""
         return self.clock.ceiling is None
-
-    @property
-    def large(self) -> bool:
-        """Whether microgrids share brokers and hosts of gateways."""
-        return len(self.town.microgrids) > ALONE
 
     @property
     def processes(self) -> tuple[Part, ...]:
@@ -83,6 +79,7 @@ def prepare(
     *,
     plain_text: bool = False,
     starts_at: EpochSeconds | None = None,
+    apart: bool = False,
 ) -> Layout:
     """Prepare the folder ``data``; a later run continues where the earlier one stopped.
 
@@ -93,6 +90,7 @@ def prepare(
         for_s: Real seconds after which the meters make no more records; ``None``: no end.
         plain_text: No TLS at the head-end, for tests that read its traffic.
         starts_at: Town time at which a new folder begins; ``None``: the default.
+        apart: Whether each microgrid of a large town has a broker and a gateway of its own, too.
 
     Raises:
         ConfigError: The folder holds another town, or the town can't be registered.
@@ -101,7 +99,7 @@ def prepare(
     town_path = data / "town.toml"
     _place_town(town_path, town_file)
     town = load_town(town_path)
-    large = len(town.microgrids) > ALONE
+    large = not apart and len(town.microgrids) > ALONE
     if large:
         require_servers()
     origin = _resume_at(data, speed, starts_at)
@@ -127,7 +125,7 @@ def prepare(
         meters_stop_at=stop_at,
     )
     save_clock(data / CLOCK_FILE, clock)
-    return Layout(data=data, town=town, clock=clock, parts=parts, began=began, start_up_s=start_up_s)
+    return Layout(data=data, town=town, clock=clock, parts=parts, began=began, start_up_s=start_up_s, large=large)
 
 
 def let_time_begin(layout: Layout) -> Layout:

@@ -39,7 +39,7 @@ ANSWER_S = 30.0  # seconds for an answer of a part on a busy machine; a part tha
 def prepared(folder: Path, town_file: Path, speed: float = 60, *, plain_text: bool = True) -> Layout:
     """Prepare a folder as the demonstration does; the command that registers the town is forked."""
     with patch("commonwatt.site.office.subprocess.run", forks.run):
-        return prepare(folder, town_file, speed, None, plain_text=plain_text)
+        return prepare(folder, town_file, speed, None, plain_text=plain_text, apart=True)
 
 
 def audited(folder: Path) -> Audit:
