@@ -65,7 +65,7 @@ class HostedStore:
             self.quarantined = str(recovery.quarantined)
 
     async def commit(self, changes: list[Change]) -> None:
-        """Commit changes; the sync is on another thread, and nobody else may use the store meanwhile."""
+        """Commit changes; until the sync on another thread ends, no other caller may use the store."""
         try:
             self.store.write(changes)
         except SqliteError as error:

@@ -121,7 +121,7 @@ class Shell:
         self._look_at_line()
         self._look_at_disk()
         await self.shown.start(watchdog)
-        # In a host the default address would be that of each.
+        # The gateways of a host can't all listen at the default address.
         http = self.shown.serve(watchdog) if alone or "http" in self._settings.model_fields_set else None
         tasks = [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
         await self._collect()

@@ -1,4 +1,4 @@
-"""What a gateway shows: its metrics, its status and its page, read when somebody asks."""
+"""What a gateway shows: its metrics, its status and its page, read at each request."""
 
 import asyncio
 import time

@@ -178,7 +178,7 @@ class Store(StoreReads):
             self._db.execute("PRAGMA busy_timeout=0")
 
     def write(self, changes: Sequence[Change]) -> None:
-        """Make all changes in a transaction, or none of them; they are durable after ``sync``. It waits for nobody.
+        """Make all changes in a transaction, or none of them; they are durable after ``sync``. It waits for no lock.
 
         Raises:
             sqlite3.Error: As ``commit``.
