@@ -114,7 +114,6 @@ class Proxy:
     def close(self) -> None:
         """End everything."""
         self.refuse()
-        self.cut()
         self._call(self._finish())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -181,7 +180,10 @@ class Proxy:
             task.cancel()
 
     async def _finish(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Again and again: a connection accepted just before may not have begun.
+        while len(asyncio.all_tasks()) > 1:
+            await self._cut()
+            await asyncio.sleep(0)
 
     async def _half_close(self, way: Way) -> None:
         for link in self._links:
@@ -207,8 +209,8 @@ class Proxy:
         self.connections += 1
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._server)
-        except OSError:
-            _reset(writer)
+        except (OSError, asyncio.CancelledError):
+            pass  # The client is reset below.
         else:
             ways = {Way.UP: _Direction(reader, server_writer), Way.DOWN: _Direction(server_reader, writer)}
             link = _Link(ways)
@@ -216,9 +218,9 @@ class Proxy:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(*(self._carry(link, way) for way in Way))
             self._links.remove(link)
-            for direction in ways.values():
-                _reset(direction.writer)
+            _reset(server_writer)
         finally:
+            _reset(writer)
             self._tasks.discard(task)
 
     async def _carry(self, link: _Link, way: Way) -> None:

@@ -119,6 +119,16 @@ def test_a_cut_is_a_reset_at_both_ends(proxy: Proxy, echo: Echo) -> None:
         assert say(client, b"again") == b"again"
 
 
+def test_a_client_is_reset_when_the_proxy_ends_before_the_server_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, socket.create_connection(silent.getsockname()):
+        # The queue of the server, which accepts nothing, is full: another connection to it waits.
+        with Proxy(silent.getsockname()) as proxy:
+            client = connect(proxy)
+            eventually(lambda: proxy.connections == 1)
+        with client, pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
 def test_a_half_closed_connection_goes_on_the_other_way(proxy: Proxy, echo: Echo) -> None:
     with connect(proxy) as client:
         assert say(client, b"hello") == b"hello"
