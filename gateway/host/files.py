@@ -28,7 +28,7 @@ def hosted(config: Path, settings: HostSettings) -> dict[ControllerId, GatewaySe
         if one.controller != name:
             raise ConfigError(f"{path}: is of {one.controller}, but {config} names it for {name}")
         if (one.clock and one.clock.resolve()) != (settings.clock and settings.clock.resolve()):
-            raise ConfigError(f"{path}: clock differs from that of {config}; name the same clock in both")
+            raise ConfigError(f"{path}: its clock is another file than the clock of {config}; give both the same path")
         other = stores.setdefault(one.store.resolve(), name)
         if other != name:
             raise ConfigError(f"{path}: {one.store} is the store of {other} too; give each controller its own")

@@ -57,7 +57,7 @@ def test_each_controller_has_its_own_file_as_it_would_run_alone(tmp_path: Path) 
     ("line", "told"),
     [
         ('store = "../r001/gateway.db"', "is the store of r001 too"),
-        ('clock = "clock.json"', "clock differs from that of"),
+        ('clock = "clock.json"', "its clock is another file than the clock of"),
     ],
 )
 def test_controllers_that_can_not_share_a_process_are_refused(tmp_path: Path, line: str, told: str) -> None:
