@@ -129,6 +129,8 @@ class Controller:
                 return (self._named(payload),)
             case Granted(microgrid) | ToldStates(microgrid):
                 return (microgrid,)
+            case Tick("levels_s"):
+                return tuple(name for name, each in self.hosted.items() if each.manager.epochs.commands)
             case Tick(job) if job != HEARTBEAT:
                 return tuple(self.hosted)
             case Connected() | Committed() | Quiet("meters"):

@@ -27,18 +27,21 @@ class Disk:
 
     def make_disk_space_to_open(self) -> None:
         """Make the ballast, or delete it if the store needs the space to be opened."""
-        if self._ballast.free_bytes() < DISK_SPACE_TO_OPEN_BYTES:
+        if self._ballast.space()[0] < DISK_SPACE_TO_OPEN_BYTES:
             self._ballast.give_up()
 
     def look(self, cores: Mapping[Path, HostedMicrogrid]) -> None:
         """Report the free disk space to the cores, by their stores' files; log when one begins or ceases to refuse."""
+        try:
+            self.free_bytes, self.size_bytes = self._ballast.space()
+        except OSError as error:
+            log.error("the disk's free space can't be read (%s)", error)
+            return
         for store, core in cores.items():
             try:
-                self.free_bytes = self._ballast.free_bytes()
-                self.size_bytes = self._ballast.disk_bytes()
                 changed = core.disk_space(self.free_bytes)
-            except (OSError, SqliteError) as error:
-                log.error("the disk space for store %s can't be read (%s)", store, error)
+            except SqliteError as error:
+                log.error("the free pages of store %s can't be read (%s)", store, error)
             else:
                 if changed:
                     self._log(store, refuses=core.upkeep.short)
@@ -71,17 +74,13 @@ class Ballast:
     def __init__(self, store: Path) -> None:
         self._path = store.with_name(store.name + ".ballast")
 
-    def free_bytes(self) -> int:
-        """Return the free bytes on the disk; create the ballast if space allows."""
-        free = shutil.disk_usage(self._path.parent).free
+    def space(self) -> tuple[int, int]:
+        """Return the free bytes on the disk, and its size in bytes; create the ballast if space allows."""
+        size, _, free = shutil.disk_usage(self._path.parent)
         if free >= ENOUGH_BYTES + BALLAST_BYTES and not self._path.exists():
             self._make()
             free -= BALLAST_BYTES
-        return free
-
-    def disk_bytes(self) -> int:
-        """Return the size of the disk in bytes."""
-        return shutil.disk_usage(self._path.parent).total
+        return free, size
 
     def _make(self) -> None:
         try:

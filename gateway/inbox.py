@@ -89,6 +89,8 @@ class Inbox:
 
     def take(self) -> list[Event]:
         """Remove and return the events of the next transaction; empty if none is to be taken now."""
+        if not self._queue:
+            return []
         only = None if self._is_due else _is_urgent
         taken = self._queue.take(items=MAX_GROUP, work=MAX_GROUP_SLOTS, size=MAX_GROUP_BYTES, only=only)
         self._settle()
@@ -96,6 +98,8 @@ class Inbox:
 
     def join(self, taken: int) -> list[Event]:
         """Remove and return waiting puts for a transaction that already has ``taken`` events, and is needed anyway."""
+        if not self._queue:
+            return []
         room = MAX_GROUP - taken
         joined = self._queue.take(items=room, work=MAX_GROUP_SLOTS, size=MAX_GROUP_BYTES, only=_waits)
         self._settle()

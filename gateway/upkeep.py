@@ -27,17 +27,21 @@ class Upkeep:
         self._store = store
         self._backup_bytes = backup_bytes
         self._examined = self._turns = 0
+        self._is_too_large = False
         self._day = 0
         self._dead_letters = 0
 
     def turn(self) -> list[Effect[Change]]:
         """Check the next parts; delete the oldest acknowledged data if the backup is too large or the disk full."""
-        if self._turns % EXAMINE_EVERY == 0:
+        is_examined = self._turns % EXAMINE_EVERY == 0
+        if is_examined:
             self._examined = self._store.examine(self._examined, EXAMINED_PARTS)
         self._turns += 1
         if self.short:
             return self._drop(SHORT_SLICE_PARTS)
-        return self._drop() if self._store.used_bytes() > self._backup_bytes else []
+        if is_examined or self._is_too_large:
+            self._is_too_large = self._store.used_bytes() > self._backup_bytes
+        return self._drop() if self._is_too_large else []
 
     def disk_space(self, free_bytes: int) -> bool:
         """Set the free bytes on the disk; return whether ``short`` changed.
@@ -45,7 +49,8 @@ class Upkeep:
         Free pages within the file count too: SQLite uses them before the file grows.
         """
         before = self.short
-        self.short = free_bytes + self._store.free_bytes() < (ENOUGH_BYTES if before else LOW_BYTES)
+        needed = ENOUGH_BYTES if before else LOW_BYTES
+        self.short = free_bytes < needed and free_bytes + self._store.free_bytes() < needed
         return self.short != before
 
     def _drop(self, step: int = SLICE_PARTS) -> list[Effect[Change]]:

@@ -138,10 +138,8 @@ class Work:
         return after
 
     def _touched(self, group: Sequence[Event]) -> Iterable[MicrogridId]:
-        """Return the microgrids that a group of events may have given work; a meter's message is of one alone."""
-        if all(isinstance(event, FromMeter) for event in group):
-            return dict.fromkeys(self.controller.receivers(event)[0] for event in group)
-        return self.controller.hosted
+        """Return the microgrids that handled a group of events."""
+        return dict.fromkeys(microgrid for event in group for microgrid in self.controller.receivers(event))
 
     def _ask(self, step: Step, group: Sequence[Event], now: int) -> None:
         """Add the effects of events to a step; log and count an exception, so that other events continue."""

@@ -315,10 +315,12 @@ class Manager:
 
     def batteries(self, now: Now) -> dict[MeterId, BatteryState]:
         """Return the batteries whose minimum and level are known."""
-        states = {}
+        states: dict[MeterId, BatteryState] = {}
+        if not self.epochs.commands:
+            return states
         for meter, view in self.meters.items():
             info = view.info
-            if self.epochs.is_fenced(meter):
+            if meter in self.epochs.fenced:
                 continue
             if info is None or info.minimum_percent is None or info.capacity is None or view.level is None:
                 continue

@@ -234,6 +234,7 @@ class Modes:
         manager = self.manager
         if not (self._is_island(now) or self.is_public):
             self.last_hour = LastHour()
+            return
         levels = {meter: each.level for meter, each in manager.batteries(now).items() if each.doubt is None}
         recent = {m: level for m, level in levels.items() if not manager.level_is_old(manager.meters[m], now)}
         self.last_hour.take(recent, now)

@@ -74,7 +74,7 @@ def test_row_06_what_was_deleted_within_the_file_counts_as_room(world: World) ->
 
 def test_the_ballast_is_made_when_there_is_plenty_and_given_up_once(tmp_path: Path) -> None:
     ballast = Ballast(tmp_path / "gateway.db")
-    ballast.free_bytes()
+    ballast.space()
     file = tmp_path / "gateway.db.ballast"
     assert file.stat().st_blocks * 512 >= BALLAST_BYTES, "of real blocks"
     ballast.give_up()
@@ -86,7 +86,7 @@ def test_row_06_the_log_says_once_that_there_is_no_room_and_once_that_there_is_a
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk_space = iter([0, LOW_BYTES - 1, PLENTY, PLENTY])
-    monkeypatch.setattr(Ballast, "free_bytes", lambda _: next(disk_space))
+    monkeypatch.setattr(Ballast, "space", lambda _: (next(disk_space), PLENTY))
     disk = Disk(tmp_path / "gateway.db")
     said = []
     for free in (0, LOW_BYTES - 1, PLENTY, PLENTY):
