@@ -24,8 +24,9 @@ from commonwatt.device.timers import Timers
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import MAX_RECORD_S, RecordType, State
-from commonwatt.model.units import SLOT_S, MicrogridId, MilliwattHours
+from commonwatt.model.units import SLOT_S, MicrogridId
 from commonwatt.protocol.commands import Kind
+from commonwatt.town.town import Battery
 
 # Seconds until the command of a state in force is published again: a device that restarts has forgotten it.
 REPEAT_S = 300
@@ -36,14 +37,6 @@ Effects: TypeAlias = list[Effect[Change]]
 
 Tally: TypeAlias = Counter[tuple[str, str]]
 """Event counts: (``value``, outcome or reason), (``message``, why it is not used), and the meters' own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Battery:
-    """The battery behind a foreign meter."""
-
-    capacity: MilliwattHours
-    minimum_percent: int
 
 
 @dataclass(frozen=True, kw_only=True)

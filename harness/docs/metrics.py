@@ -104,10 +104,9 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics.registry.register(UtilityTownMetrics(lambda: None))
     metrics.registry.register(TakeoverMetrics(Groups([], {}, 0), lambda: 0.0))
     Backups("", create_engine("sqlite://"), metrics)
-    metrics.watch_link(lambda: 0)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)
-    metrics.watch_connection({}, lambda: 0)
+    metrics.watch_connection({}, lambda: 0, lambda: 0)
     return _of(metrics.registry)
 
 
