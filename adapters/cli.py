@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 
 from adapters.arrived import Arrived
-from adapters.learn import Learner
-from adapters.learned import listing, toml_of
+from adapters.learning.learn import Learner
+from adapters.learning.toml import listing, toml_of
 from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics
 from adapters.recordings import Recorded, line_of, messages_in

@@ -1,4 +1,4 @@
-"""``commonwatt utility people``: what can't wait for a browser, such as the first invitation or a lost second factor."""
+"""``commonwatt utility people``: what can't wait for a browser, as the first invitation or a lost second factor."""
 
 import json
 from collections.abc import Iterator
