@@ -12,7 +12,7 @@ import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
-from commonwatt.identity.local_key import local_key
+from commonwatt.identity.devices import local_key
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
 from commonwatt.network.addresses import split_address

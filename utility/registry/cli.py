@@ -20,7 +20,7 @@ from utility.registry.changes import Difference, account_facts, differences, met
 from utility.registry.columns import Differing
 from utility.registry.importing import apply_facts
 from utility.registry.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
-from utility.registry.table import COLUMNS, read_table, write_table
+from utility.registry.table import read_table, write_table
 from utility.webkit.cli.listing import print_rows, rows_from
 from utility.webkit.cli.options import ConfigOption, check_named, from_file, local_actor, reading
 
@@ -31,15 +31,6 @@ MAX_BYTES = 32_000_000  # the largest table that is read
 FileArgument = Annotated[Path, typer.Argument(help="The table (CSV); `commonwatt accounts export` writes one.")]
 
 MicrogridOption = Annotated[str | None, typer.Option("--microgrid", help="Only of this microgrid.")]
-
-_EXAMPLE = (
-    "# On 1 November account 7 moves out of a house and the new account 8304 moves in.",
-    "# account,,,,,8304,,,",
-    "# holder,r001,house 7,,,7,,2026-11-01,",
-    "# holder,r001,house 7,,,8304,2026-11-01,,",
-    "# tariff,,,,,8304,2026-11-01,,household",
-    "# minimum,,,,,8304,2026-11-01T00:00,,50",
-)
 
 
 @app.command("import")
@@ -91,14 +82,6 @@ def export(
 
     everything = microgrid is None and account is None
     sys.stdout.writelines(write_table(registry, zone, None if everything else wants))
-
-
-@app.command()
-@flowing
-def template() -> None:
-    """Write the head of a table, with examples that an import passes over."""
-    sys.stdout.write(",".join(COLUMNS) + "\n")
-    sys.stdout.writelines(line + "\n" for line in _EXAMPLE)
 
 
 @app.command("list")
