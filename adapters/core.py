@@ -19,7 +19,7 @@ from adapters.mapping.readers import Reader, Readers, Reading
 from adapters.mapping.times import instant
 from commonwatt.config.adapter import AdapterMeter
 from commonwatt.device.meter import Meter
-from commonwatt.device.recording import Reading as Record
+from commonwatt.device.records.recording import Reading as Record
 from commonwatt.device.timers import Timers
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId

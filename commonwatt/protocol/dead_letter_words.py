@@ -7,7 +7,7 @@ from commonwatt.codec.packing import unpack
 from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.ids import parse_id
 from commonwatt.model.records import EVENT_BYTES, HISTORY_BYTES, Rejection, State, unpack_event, unpack_history
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import moment, near
 from commonwatt.protocol.batches import unpack_batch, unpack_batch_ack

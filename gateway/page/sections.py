@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.saving import saving_words
+from commonwatt.model.control.saving import saving_words
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, duration
 from gateway.page.alarms import LINKS

@@ -13,7 +13,7 @@ from adapters.metrics import AdapterMetrics
 from adapters.metrics import Figures as AdapterFigures
 from broker.metrics import BrokerMetrics
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import WatchdogMetrics

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work

@@ -14,7 +14,7 @@ from anyio.to_thread import current_default_thread_limiter
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.devices import local_key
 from commonwatt.model.effects import Publish
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.liveness import Liveness
 from commonwatt.network.mqtt import MqttLink

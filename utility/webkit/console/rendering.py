@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from pydantic import BaseModel
 
-from commonwatt.model.saving import saving_words
+from commonwatt.model.control.saving import saving_words
 from commonwatt.model.words import duration
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
 from utility.access.actions import action_words
