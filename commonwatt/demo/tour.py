@@ -27,12 +27,3 @@ def told(data: str, console: str) -> Iterator[str]:
         yield f"{number}. {step.title}"
         for line in (*step.do, f"→ {step.look}"):
             yield "   " + line.replace("DATA", data).replace("CONSOLE", console)
-
-
-def as_markdown() -> str:
-    """Return the tour as a part of a page."""
-    lines = []
-    for number, step in enumerate(STEPS, start=1):
-        lines.append(f"{number}. **{step.title}.** {step.look.replace('CONSOLE', '')}")
-        lines += [f"   - `{line.replace('DATA', 'data').replace('CONSOLE', '')}`" for line in step.do]
-    return "\n".join(lines) + "\n"
