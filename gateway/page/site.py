@@ -27,7 +27,7 @@ from gateway.page.words import View
 # Real seconds after which a session ends: without a request (an open page sends them by itself), and in any case.
 IDLE_S, ABSOLUTE_S = 1800.0, 12 * 3600.0
 MAX_SESSIONS = 32  # most sessions; a further login ends the session that was used longest ago
-USER = "page"  # the one user of sessions and guesses: the page has one password
+USER = "page"  # the one user of guesses: the page has one password
 
 NOT_SERVED = (
     "The page and /status need a password beyond this machine. On the controller, add http_password = "
@@ -119,7 +119,7 @@ class Site:
         if password is not None and scheme == "Bearer":
             return hmac.compare_digest(key.encode(), password.local_key().encode())
         token = request.cookie(self._cookie)
-        return token is not None and self._sessions.use(token, self._now()) is not None
+        return token is not None and self._sessions.use(token, self._now())
 
     def _post(self, request: Request) -> Response:
         if request.path not in ("/login", "/logout"):
@@ -145,7 +145,7 @@ class Site:
             return self._form(401, "The password is wrong.")
         self._guesses.right(USER, request.address, self._now())
         log.info("page: login from %s", request.address)
-        token = self._sessions.open(USER, self._now())
+        token = self._sessions.open(self._now())
         return _redirect(("Set-Cookie", f"{self._cookie}={token}{self._attributes}"))
 
     def _log_out(self, request: Request) -> Response:
