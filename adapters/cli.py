@@ -50,6 +50,9 @@ ConfigOption = Annotated[
     Path,
     typer.Option("--config", "-c", help="The adapter's settings file (TOML): adapter, meters, rules.", dir_okay=False),
 ]
+FileArgument = Annotated[
+    Path | None, typer.Argument(help="Recorded messages: of adapter record, or of mosquitto_sub -v.", dir_okay=False)
+]
 
 
 def listen(settings: AdapterSettings, filters: Iterable[str]) -> Iterator[Arrived]:
@@ -117,10 +120,7 @@ def run(config: ConfigOption) -> None:
 @flowing
 def dry_run(
     config: ConfigOption,
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="Recorded messages: of adapter record, or of mosquitto_sub -v.", dir_okay=False),
-    ] = None,
+    file: FileArgument = None,
     live: Annotated[bool, typer.Option("--live", help="The messages that arrive now, until Ctrl-C.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the summary, and values that are wrong.")] = False,
 ) -> None:
@@ -169,10 +169,7 @@ def record(
 @app.command()
 @flowing
 def learn(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="Recorded messages: of adapter record, or of mosquitto_sub -v.", dir_okay=False),
-    ] = None,
+    file: FileArgument = None,
     live: Annotated[
         bool, typer.Option("--live", help="The messages that arrive until Ctrl-C; needs --config.")
     ] = False,

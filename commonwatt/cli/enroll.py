@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show
 from commonwatt.identity.authority import (
     BROKER_DAYS,
@@ -197,7 +198,8 @@ def readmit(
 @app.command("list")
 @flowing
 def list_issued(
-    out: OutOption, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+    out: OutOption,
+    as_json: JsonOption = False,
 ) -> None:
     """List every certificate: holder, expiry and revocation."""
     with errors_reported():

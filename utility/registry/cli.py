@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from commonwatt.cli.dead_letter_options import LimitOption
+from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import parse_id
 from commonwatt.model.units import Quarter, quarter_of
@@ -89,7 +89,7 @@ def export(
 def list_accounts(
     config: ConfigOption,
     microgrid: MicrogridOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the accounts with the meters that they have now, and their present terms."""
     with reading(config) as (connection, now):
@@ -122,7 +122,7 @@ def show_one(
 def show_differences(
     config: ConfigOption,
     limit: LimitOption = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the accounts that meters report and that the registry does not have; the registry's account is billed."""
     rows = rows_from(config, "/account-differences", Differing, limit=limit)
