@@ -23,7 +23,7 @@ from commonwatt.device.records.recording import Reading as Record
 from commonwatt.device.timers import Timers
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import MAX_RECORD_S, RecordType, State
+from commonwatt.model.records import MAX_RECORD_S, RecordType
 from commonwatt.model.units import SLOT_S, MicrogridId
 from commonwatt.protocol.commands import Kind
 from commonwatt.town.town import Battery
@@ -263,11 +263,6 @@ def foreign_meter(microgrid: MicrogridId, settings: AdapterMeter, readers: Reade
         else Battery(capacity=capacity * 1000, minimum_percent=settings.minimum_percent),
         commandable=frozenset(kinds),
     )
-
-
-def state_words(bits: int) -> list[str]:
-    """Return the names of a meter's state bits."""
-    return [str(state.name).lower() for state in State if bits & state]
 
 
 def _rule_of(reader: Reader) -> ChannelRule:
