@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 
 from adapters.arrived import Arrived
-from adapters.learn import Learner
-from adapters.learned import listing, toml_of
+from adapters.learning.learn import Learner
+from adapters.learning.toml import listing, toml_of
 from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics
 from adapters.recordings import Recorded, line_of, messages_in
@@ -49,6 +49,9 @@ app = typer.Typer(help=_HELP)
 ConfigOption = Annotated[
     Path,
     typer.Option("--config", "-c", help="The adapter's settings file (TOML): adapter, meters, rules.", dir_okay=False),
+]
+FileArgument = Annotated[
+    Path | None, typer.Argument(help="Recorded messages: of adapter record, or of mosquitto_sub -v.", dir_okay=False)
 ]
 
 
@@ -117,10 +120,7 @@ def run(config: ConfigOption) -> None:
 @flowing
 def dry_run(
     config: ConfigOption,
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="Recorded messages: of adapter record, or of mosquitto_sub -v.", dir_okay=False),
-    ] = None,
+    file: FileArgument = None,
     live: Annotated[bool, typer.Option("--live", help="The messages that arrive now, until Ctrl-C.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the summary, and values that are wrong.")] = False,
 ) -> None:
@@ -169,10 +169,7 @@ def record(
 @app.command()
 @flowing
 def learn(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="Recorded messages: of adapter record, or of mosquitto_sub -v.", dir_okay=False),
-    ] = None,
+    file: FileArgument = None,
     live: Annotated[
         bool, typer.Option("--live", help="The messages that arrive until Ctrl-C; needs --config.")
     ] = False,

@@ -19,13 +19,14 @@ from adapters.mapping.readers import Reader, Readers, Reading
 from adapters.mapping.times import instant
 from commonwatt.config.adapter import AdapterMeter
 from commonwatt.device.meter import Meter
-from commonwatt.device.recording import Reading as Record
+from commonwatt.device.records.recording import Reading as Record
 from commonwatt.device.timers import Timers
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import MAX_RECORD_S, RecordType, State
-from commonwatt.model.units import SLOT_S, MicrogridId, MilliwattHours
+from commonwatt.model.records import MAX_RECORD_S, RecordType
+from commonwatt.model.units import SLOT_S, MicrogridId
 from commonwatt.protocol.commands import Kind
+from commonwatt.town.town import Battery
 
 # Seconds until the command of a state in force is published again: a device that restarts has forgotten it.
 REPEAT_S = 300
@@ -36,14 +37,6 @@ Effects: TypeAlias = list[Effect[Change]]
 
 Tally: TypeAlias = Counter[tuple[str, str]]
 """Event counts: (``value``, outcome or reason), (``message``, why it is not used), and the meters' own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Battery:
-    """The battery behind a foreign meter."""
-
-    capacity: MilliwattHours
-    minimum_percent: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,11 +263,6 @@ def foreign_meter(microgrid: MicrogridId, settings: AdapterMeter, readers: Reade
         else Battery(capacity=capacity * 1000, minimum_percent=settings.minimum_percent),
         commandable=frozenset(kinds),
     )
-
-
-def state_words(bits: int) -> list[str]:
-    """Return the names of a meter's state bits."""
-    return [str(state.name).lower() for state in State if bits & state]
 
 
 def _rule_of(reader: Reader) -> ChannelRule:

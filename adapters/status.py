@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
-from adapters.core import state_words
 from adapters.service import Service
 from commonwatt.config.adapter import AdapterSettings
+from commonwatt.model.records import state_names
 from commonwatt.network.addresses import split_address
 from commonwatt.network.http_pages import Request, Response
 from commonwatt.town.town import WITHOUT
@@ -23,7 +23,7 @@ def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
         meters[str(meter.id)] = {
             "source": meter.source,
             "preset": meter.preset,
-            "state": state_words(core.state.bits),
+            "state": state_names(core.state.bits),
             "not_acknowledged": core.state.made - core.state.acknowledged,
             "commandable": sorted(kind.value for kind in core.description.commandable),
             "without": list(WITHOUT),

@@ -11,8 +11,8 @@ from benchmarks.report import Goal, Section, Table, number, spread
 from benchmarks.series import household, levels
 from commonwatt.codec.packing import pack, unpack
 from commonwatt.model.blocks import Blocks, Quality, average, make_blocks
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import RecordType
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch

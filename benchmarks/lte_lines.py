@@ -14,7 +14,7 @@ from typing import Any
 from commonwatt.identity.authority import Authority, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.model.byte_count import ByteCount
-from commonwatt.model.relaying import PUT_S
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Function, Meter

@@ -10,12 +10,12 @@ from typing import Any
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
+from commonwatt.model.control.saving import Measure
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.machine import Machine
-from commonwatt.model.now import Now
-from commonwatt.model.saving import Measure
+from commonwatt.model.time.machine import Machine
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
 from commonwatt.protocol.controller_commands import Assigned, ControllerCommand

@@ -9,8 +9,8 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import Log, Rejection
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import BatchAck, unpack_batch_ack

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from commonwatt.model.byte_count import ByteCount
-from commonwatt.model.machine import Machine
+from commonwatt.model.time.machine import Machine
 from commonwatt.model.units import EpochSeconds, MicrogridId
 
 

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from commonwatt.model.now import Trust
+from commonwatt.model.control.saving import REASONS
 from commonwatt.model.records import RecordType, Rejection
-from commonwatt.model.saving import REASONS
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import Month

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import MicrogridId, MilliwattHours
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.topics import STATUS, gateway_up

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.now import Now
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.clique_messages import MOST_STATES_BYTES
 from commonwatt.protocol.controller_commands import Action, ControllerCommand

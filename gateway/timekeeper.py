@@ -12,8 +12,8 @@ from statistics import median
 from pydantic import BaseModel, ValidationError
 
 from commonwatt.model.ids import MeterId
-from commonwatt.model.machine import Machine
-from commonwatt.model.now import Now, Trust
+from commonwatt.model.time.machine import Machine
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import MADE, SLOT_S, EpochSeconds
 from commonwatt.model.validation import FUTURE_S
 

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.ids import MeterId
-from commonwatt.model.local_calendar import month_quarters
 from commonwatt.model.records import RecordType
+from commonwatt.model.time.local_calendar import month_quarters
 from commonwatt.model.units import EpochSeconds
 from commonwatt.settlement.packed import MeterDays, contents, packed
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity

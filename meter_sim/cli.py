@@ -13,7 +13,7 @@ import typer
 from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.config.files import load_settings
 from commonwatt.config.meters import MetersSettings
-from commonwatt.device.delivery import Tally
+from commonwatt.device.records.delivery import Tally
 from commonwatt.device.store import DeviceStore, open_checked, reading_store
 from commonwatt.identity.devices import load_tokens
 from commonwatt.identity.enrolment import METER_SECRETS

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import DecimalId, Settings
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.runtime.files import read_object, write_private
 from commonwatt.town.scenario import Scenario

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from statistics import median
 
-from commonwatt.device.delivery import Tally
+from commonwatt.device.records.delivery import Tally
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId, MilliwattHours

@@ -17,20 +17,20 @@ from commonwatt.cliques.warm import warm_meters
 from commonwatt.config.meters import InstalledBroker, MetersSettings
 from commonwatt.device.brokers import Brokers, Installed
 from commonwatt.device.changes import new_meter, under_token
-from commonwatt.device.delivery import Tally
+from commonwatt.device.commands.desired_states import Commanded
 from commonwatt.device.description import Description
-from commonwatt.device.desired_states import Commanded
 from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.records.delivery import Tally
 from commonwatt.device.sessions import Sessions
 from commonwatt.device.shell import DeviceShell, Other
 from commonwatt.device.store import DeviceStore
 from commonwatt.device.timers import Timers
 from commonwatt.identity.devices import broker_token, digest
+from commonwatt.model.control.return_delay import return_delay_s
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
-from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.protocol.commands import Kind

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from prometheus_client.core import Metric
 
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.ids import MeterId
-from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.runtime.metric_families import TallyCollector, counters, gauges, tally_counters
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.town.conditions import Conditions, Drop
 from commonwatt.town.scenario import Group, Scenario

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from commonwatt.config.meters import PlantSettings
-from commonwatt.device.delivery import Tally
+from commonwatt.device.records.delivery import Tally
 from commonwatt.device.shell import DeviceShell
 from commonwatt.device.store import DeviceStore
 from commonwatt.identity.devices import load_tokens

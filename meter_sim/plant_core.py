@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours, Quarter
 from commonwatt.protocol.commands import Result
 from commonwatt.protocol.json_messages import unpack_json

@@ -10,9 +10,9 @@ import typer
 
 from commonwatt.config.files import load_settings
 from commonwatt.config.meters import MetersSettings
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.clock import load_clock

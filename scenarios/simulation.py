@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.return_delay import return_delay_s
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.return_delay import return_delay_s
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from commonwatt.town.conditions import Conditions, Drop
 from commonwatt.town.scenario import Group

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.town import Town

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from commonwatt.cli.tables import is_wide, show
-from commonwatt.model.times import FORMS
+from commonwatt.model.time.times import FORMS
 from commonwatt.protocol.dead_letter_words import counts_of, row_of
 from commonwatt.protocol.dead_letters import Kept
 

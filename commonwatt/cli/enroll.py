@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.tables import show
 from commonwatt.identity.authority import (
     BROKER_DAYS,
     BROKER_FILE,
@@ -199,7 +198,8 @@ def readmit(
 @app.command("list")
 @flowing
 def list_issued(
-    out: OutOption, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+    out: OutOption,
+    as_json: JsonOption = False,
 ) -> None:
     """List every certificate: holder, expiry and revocation."""
     with errors_reported():
@@ -208,14 +208,8 @@ def list_issued(
         if as_json:
             typer.echo(json.dumps(rows, indent=1))
             return
-        title = f"the authority is valid until {_day(authority.expires)}"
-        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-        for column in ("name", "kind", "expires", "state", "number", "file"):
-            table.add_column(column, overflow="fold", no_wrap=column in ("name", "expires"))
-        for row in rows:
-            state = str(row["state"]) + (f": {row['reason']}" if row["reason"] else "")
-            table.add_row(row["name"], row["kind"], row["expires"][:10], state, row["number"][:8], row["file"])
-        Console().print(table)
+        typer.echo(f"the authority is valid until {_day(authority.expires)}")
+        show("certificates", rows, ("name", "kind", "expires", "state", "reason", "number", "file"))
 
 
 def _check_place(out: Path, place: str) -> None:
@@ -237,7 +231,7 @@ def _told(issued: Sequence[Issued]) -> None:
     typer.echo(f"{len(issued)} certificates made")
 
 
-def _row(entry: Issued, now: int) -> dict[str, str]:
+def _row(entry: Issued, now: int) -> dict[str, object]:
     state = "revoked" if entry.revoked is not None else "expired" if entry.expires <= now else "valid"
     return {
         "name": entry.name,

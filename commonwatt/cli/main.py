@@ -4,7 +4,6 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
-from functools import partial
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,12 +17,23 @@ from commonwatt.config.parts import PARTS, command_of, settings_of
 from commonwatt.config.settings import Settings
 from commonwatt.model.exceptions import ConfigError, SettingError
 from commonwatt.network.tls import server_context
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import errors_reported
 
 _BROKER_CAS = ("ca", "broker_ca", "head_end_ca")
 """Settings with the authority of a broker, to which a part shows its own certificate."""
 
-_DEAD_LETTERS_OF = ("gateway", "utility")
+# The commands about all parts, and where each stands.
+_OF_ALL_PARTS = {
+    "demo": "commonwatt.demo.cli:demo",
+    "audit": "commonwatt.audit.command:audit_command",
+    "config": "commonwatt.cli.main:config_app",
+    "doctor": "commonwatt.cli.doctor:doctor",
+    "enroll": "commonwatt.cli.enroll:app",
+    "site": "commonwatt.cli.site:app",
+    "status": "commonwatt.cli.status:status",
+    "swap": "commonwatt.cli.swap:app",
+    "town": "commonwatt.cli.town:app",
+}
 PARTS_GROUP = "commonwatt.commands"  # entry points of the parts' commands, so that this package imports no service
 SWAPS_GROUP = "commonwatt.swaps"  # entry points of the parts' commands of ``commonwatt swap``
 # The first package that each part's code loads and that only its extra brings.
@@ -119,30 +129,16 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         help="Commonwatt: metering and sharing for community microgrids. Start with: commonwatt demo",
     )
-    loaders = {
-        "demo": _add_demo,
-        "audit": _add_audit,
-        "config": _add_config,
-        "dead-letters": _add_dead_letters,
-        "doctor": _add_doctor,
-        "enroll": _add_enroll,
-        "site": _add_site,
-        "status": _add_status,
-        "swap": _add_swap,
-        "town": _add_town,
-    }
-    loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
-    for name, load in loaders.items():
-        if wanted is not None and wanted not in loaders:
+    entries = {name: EntryPoint(name, place, PARTS_GROUP) for name, place in _OF_ALL_PARTS.items()}
+    entries |= {entry.name: entry for entry in entry_points(group=PARTS_GROUP)}
+    for name, entry in entries.items():
+        if wanted is not None and wanted not in entries:
             if missing := _missing_of(name):
                 _add_missing(app, name, missing)
             else:
                 add_outline(app, (), name)
         elif wanted in (None, name):
-            try:
-                load(app)
-            except ModuleNotFoundError as error:
-                _add_missing(app, name, str(error.name))
+            _add(app, entry)
 
     @app.callback(invoke_without_command=True)
     def top(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -153,94 +149,22 @@ def make_app(wanted: str | None = None) -> typer.Typer:
     return app
 
 
-def _add_demo(app: typer.Typer) -> None:
-    from commonwatt.demo.cli import demo
-
-    app.command()(demo)
-
-
-def _add_audit(app: typer.Typer) -> None:
-    from commonwatt.audit.command import audit_command
-
-    app.command("audit")(audit_command)
-
-
-def _add_config(app: typer.Typer) -> None:
-    app.add_typer(config_app, name="config")
-
-
-def _add_dead_letters(app: typer.Typer) -> None:
-    @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-    @flowing
-    def dead_letters(
-        context: typer.Context,
-        config: Annotated[Path, typer.Option("--config", "-c", help="The file (TOML) of a gateway or the utility.")],
-    ) -> None:
-        """List the dead letters of a gateway or the utility: content, sender and reason.
-
-        The table in the file selects the part. The options are those of `commonwatt gateway dead-letters` or
-        `commonwatt utility dead-letters`, such as --since 24h --counts.
-        """
-        with errors_reported():
-            part = check_file(config)
-            if part not in _DEAD_LETTERS_OF:
-                raise ConfigError(
-                    f"{config}: is of {part}, which keeps no dead letters; give a gateway's or the utility's file"
-                )
-        entry = next(entry for entry in entry_points(group=PARTS_GROUP) if entry.name == part)
-        of_part = typer.Typer()
-        try:
-            _add_part(of_part, entry)
-        except ModuleNotFoundError as error:
-            _add_missing(of_part, part, str(error.name))
-        of_part([part, "dead-letters", "--config", str(config), *context.args])
-
-
-def _add_doctor(app: typer.Typer) -> None:
-    from commonwatt.cli.doctor import doctor
-
-    app.command()(doctor)
-
-
-def _add_enroll(app: typer.Typer) -> None:
-    from commonwatt.cli.enroll import app as enroll_app
-
-    app.add_typer(enroll_app, name="enroll")
-
-
-def _add_site(app: typer.Typer) -> None:
-    from commonwatt.cli.site import app as site_app
-
-    app.add_typer(site_app, name="site")
-
-
-def _add_swap(app: typer.Typer) -> None:
-    from commonwatt.cli.swap import app as swap_app
-
-    known = {command.name for command in swap_app.registered_commands}
-    for entry in entry_points(group=SWAPS_GROUP):
-        if entry.name not in known:
-            try:
-                swap_app.command(entry.name)(entry.load())
-            except ModuleNotFoundError as error:
-                _add_missing(swap_app, entry.name, str(error.name))
-    app.add_typer(swap_app, name="swap")
-
-
-def _add_town(app: typer.Typer) -> None:
-    from commonwatt.cli.town import app as town_app
-
-    app.add_typer(town_app, name="town")
-
-
-def _add_status(app: typer.Typer) -> None:
-    from commonwatt.cli.status import status
-
-    app.command()(status)
-
-
-def _add_part(app: typer.Typer, entry: EntryPoint) -> None:
-    app.add_typer(entry.load(), name=entry.name)
+def _add(app: typer.Typer, entry: EntryPoint) -> None:
+    """Add a command or a group of commands, or what tells that its packages are missing."""
+    try:
+        loaded = entry.load()
+    except ModuleNotFoundError as error:
+        _add_missing(app, entry.name, str(error.name))
+        return
+    if not isinstance(loaded, typer.Typer):
+        app.command(entry.name)(loaded)
+        return
+    if entry.name == "swap":
+        known = {command.name for command in loaded.registered_commands}
+        for each in entry_points(group=SWAPS_GROUP):
+            if each.name not in known:
+                _add(loaded, each)
+    app.add_typer(loaded, name=entry.name)
 
 
 def _missing_of(name: str) -> str | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.config.files import check_model, read_toml, toml_table
+from commonwatt.config.files import check_model, read_toml
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import errors_reported, flowing
@@ -62,6 +62,5 @@ def generate(
 
 
 def _text(file: TownFile, places: str) -> str:
-    own = file.town.model_dump(exclude_unset=True, exclude={"places"})
-    meters = [toml_table("[[meter]]", table.model_dump(exclude_unset=True)) for table in file.meter]
-    return "\n".join([_HEAD.format(places=places), toml_table("[town]", {**own, "places": places}), *meters])
+    own = file.model_copy(update={"town": file.town.model_copy(update={"places": places}), "microgrid": []})
+    return f"{_HEAD.format(places=places)}\n{own.text()}"

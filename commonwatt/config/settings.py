@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.ids import ID_PATTERN
-from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import Address, is_loopback
 from commonwatt.protocol.commands import PutPeriod

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from commonwatt.config.files import toml_table
 from commonwatt.config.parts import command_of
+from commonwatt.demo.large.placing import Places, placed
+from commonwatt.demo.large.servers import mosquitto
 from commonwatt.demo.past import LEVELS
-from commonwatt.demo.placing import Places, placed
-from commonwatt.demo.servers import mosquitto
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY

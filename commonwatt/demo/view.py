@@ -18,7 +18,7 @@ from rich.text import Text
 
 from commonwatt.config.files import load_settings
 from commonwatt.config.parts import settings_of
-from commonwatt.demo.large_view import arrived, is_drained, large_legend, large_table
+from commonwatt.demo.large.view import arrived, is_drained, large_legend, large_table
 from commonwatt.demo.layout import Layout
 from commonwatt.demo.parts import Part
 from commonwatt.demo.stage import Seen

@@ -9,21 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-from commonwatt.device import answers
-from commonwatt.device.aggregation import average, consolidate
 from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
-from commonwatt.device.delivery import PUT_QOS, Delivery, Tally, next_put, open_group
+from commonwatt.device.commands import answers
+from commonwatt.device.commands.desired_states import DONE, Commanded, HeldStates, Verdict, possible
+from commonwatt.device.commands.questions import Question, Questions, puts_of
 from commonwatt.device.description import Description
-from commonwatt.device.desired_states import DONE, Commanded, HeldStates, Verdict, possible
-from commonwatt.device.log import Aggregation, stored_log
-from commonwatt.device.questions import Question, Questions, puts_of
-from commonwatt.device.recording import Reading, event, packed, quantised
+from commonwatt.device.records.aggregation import average, consolidate
+from commonwatt.device.records.delivery import PUT_QOS, Delivery, Tally, next_put, open_group
+from commonwatt.device.records.log import Aggregation, stored_log
+from commonwatt.device.records.recording import Reading, event, packed, quantised
 from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime, without_far_future
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.now import Trust
 from commonwatt.model.records import Log, RecordType, State, sensed
-from commonwatt.model.relaying import PUT_S
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind

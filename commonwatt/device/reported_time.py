@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from commonwatt.device.changes import MeterState
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.validation import EARLY_S
 

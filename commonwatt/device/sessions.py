@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from commonwatt.device.brokers import Brokers
 from commonwatt.device.changes import BrokerOrder, KeptRevoked
-from commonwatt.device.desired_states import DONE, Verdict
+from commonwatt.device.commands.desired_states import DONE, Verdict
+from commonwatt.device.commands.questions import ANSWER_S
 from commonwatt.device.meter import Effects, Meter
-from commonwatt.device.questions import ANSWER_S
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple
 
-from commonwatt.device.delivery import Tally
+from commonwatt.device.records.delivery import Tally
 from commonwatt.device.sessions import CONNECTED, LOST, Arrived
 from commonwatt.device.store import DeviceStore
 from commonwatt.model.effects import Effect, Publish, perform

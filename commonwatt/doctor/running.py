@@ -15,8 +15,7 @@ from commonwatt.config.parts import command_of
 from commonwatt.config.settings import Settings
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.findings import Finding, bad, good, warning
-from commonwatt.identity.devices import load_tokens
-from commonwatt.identity.local_key import local_key
+from commonwatt.identity.devices import load_tokens, local_key
 from commonwatt.identity.passwords import load_password
 from commonwatt.network.addresses import split_address
 from commonwatt.protocol.topics import UTILITY

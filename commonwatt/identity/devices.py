@@ -77,6 +77,14 @@ def digest(token: bytes) -> str:
     return hashlib.sha256(token).hexdigest()
 
 
+def local_key(token: str) -> str:
+    """Return the key with which a program that can read a service's token file proves it to the service's API.
+
+    It has 64 hexadecimal digits; the token can't be derived from it.
+    """
+    return hmac.digest(token.encode(), b"commonwatt local key", "sha256").hex()
+
+
 def mosquitto_digest(token: bytes) -> str:
     """Return the digest of ``token`` in Mosquitto's (2.0) format: PBKDF2-SHA-512 with a salt.
 

@@ -5,15 +5,7 @@ Only a digest of each token is kept. Times are seconds of any clock that only go
 
 import hashlib
 import secrets
-from dataclasses import dataclass
 from threading import Lock
-
-
-@dataclass
-class _Session:
-    user: str
-    opened: float
-    used: float
 
 
 class Sessions:
@@ -30,33 +22,32 @@ class Sessions:
         self._absolute_s = absolute_s
         self._most = most
         self._lock = Lock()
-        self._open: dict[bytes, _Session] = {}  # the one used longest ago first
+        # When each was opened and used last; the one used longest ago first.
+        self._open: dict[bytes, tuple[float, float]] = {}
 
     def __len__(self) -> int:
         """Return how many sessions are kept."""
         return len(self._open)
 
-    def open(self, user: str, now: float) -> str:
+    def open(self, now: float) -> str:
         """Open a session; return its token, 256 random bits."""
         token = secrets.token_urlsafe(32)
         with self._lock:
             self._forget(now)
             while len(self._open) >= self._most:
                 del self._open[next(iter(self._open))]
-            self._open[_digest(token)] = _Session(user, now, now)
+            self._open[_digest(token)] = now, now
         return token
 
-    def use(self, token: str, now: float) -> str | None:
-        """Return the user of a session, which then counts as used; ``None``: there is no such session."""
+    def use(self, token: str, now: float) -> bool:
+        """Return whether there is such a session, which then counts as used."""
         with self._lock:
             self._forget(now)
             key = _digest(token)
             session = self._open.pop(key, None)
-            if session is None:
-                return None
-            session.used = now
-            self._open[key] = session
-            return session.user
+            if session is not None:
+                self._open[key] = session[0], now
+            return session is not None
 
     def close(self, token: str) -> None:
         """End a session, if there is one."""
@@ -71,8 +62,8 @@ class Sessions:
     def _forget(self, now: float) -> None:
         ended = [
             key
-            for key, session in self._open.items()
-            if now - session.used >= self._idle_s or now - session.opened >= self._absolute_s
+            for key, (opened, used) in self._open.items()
+            if now - used >= self._idle_s or now - opened >= self._absolute_s
         ]
         for key in ended:
             del self._open[key]

@@ -61,6 +61,12 @@ def sensed(bits: int) -> State:
 KNOWN_STATES = sum(State)  # all bits of ``State``
 
 
+def state_names(bits: int) -> list[str]:
+    """Return the names of a meter's state bits; unknown ones together as a hexadecimal number."""
+    unknown = bits & ~KNOWN_STATES
+    return [str(state.name).lower() for state in State if bits & state] + ([f"{unknown:#06x}"] if unknown else [])
+
+
 class Rejection(IntEnum):
     """The reason for rejecting a record; its number is in acknowledgements and dead letters (docs/protocol.md)."""
 

@@ -32,8 +32,3 @@ VOLTS = 240  # service voltage, to compute a service's energy from its amperes
 def quarter_of(time: EpochSeconds) -> Quarter:
     """Return the quarter-hour in which a slot starting at ``time`` lies."""
     return time // QUARTER_S
-
-
-def slot_of(time: EpochSeconds) -> int:
-    """Return the index, 0 to 59, of the slot that starts at ``time`` within its quarter."""
-    return time % QUARTER_S // SLOT_S

@@ -15,8 +15,8 @@ import zstandard
 from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.now import Trust
 from commonwatt.model.records import EVENT_BYTES, EventRecord, unpack_event
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter
 

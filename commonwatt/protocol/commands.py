@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from commonwatt.model.relaying import PUT_S
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 

@@ -12,8 +12,8 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from commonwatt.model.relaying import PUT_S
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.relaying import PUT_S
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import MAX_PUT_S, Epoch, Result, Weight
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural

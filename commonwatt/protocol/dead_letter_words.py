@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from commonwatt.codec.packing import unpack
 from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.ids import parse_id
-from commonwatt.model.records import EVENT_BYTES, HISTORY_BYTES, Rejection, State, unpack_event, unpack_history
-from commonwatt.model.times import parse_time
+from commonwatt.model.records import EVENT_BYTES, HISTORY_BYTES, Rejection, state_names, unpack_event, unpack_history
+from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import moment, near
 from commonwatt.protocol.batches import unpack_batch, unpack_batch_ack
@@ -112,9 +112,7 @@ def _begin(dead_letter: DeadLetter) -> str:
 
 
 def _bits(state: int) -> str:
-    names = [bit.name.lower() for bit in State if bit & state and bit.name]
-    unknown = state & ~sum(State)
-    return ", ".join([*names, *([f"{unknown:#06x}"] if unknown else [])]) or "none"
+    return ", ".join(state_names(state)) or "none"
 
 
 def row_of(kept: Kept) -> dict[str, object]:

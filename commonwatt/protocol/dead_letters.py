@@ -1,6 +1,6 @@
 """Dead letters: their sources and reasons (docs/bad-input.md); see ``dead_letter_words``.
 
-Gateway and utility store them; ``commonwatt dead-letters`` shows the dead letters of either.
+Gateway and utility store them; a command of each shows them.
 """
 
 import struct

@@ -12,7 +12,6 @@ from enum import IntEnum
 from functools import cached_property
 
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.now import Trust
 from commonwatt.model.records import (
     EVENT_BYTES,
     HISTORY_BYTES,
@@ -25,6 +24,7 @@ from commonwatt.model.records import (
     unpack_event,
     unpack_history,
 )
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import MAX_ABS_READING, SLOT_S, EpochSeconds, MilliwattHours
 
 VERSION = 1  # first byte of every binary message between meter and gateway

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from commonwatt.config.files import check_model, read_toml, toml_table
+from commonwatt.config.files import check_model, read_toml
 from commonwatt.config.settings import Settings
 from commonwatt.network.addresses import host_fault
 from commonwatt.town.file import CollectorsTable, MeterTable, MicrogridTable, TownFile, TownTable
@@ -80,14 +80,7 @@ class SiteFile(Settings):
 
     def town_text(self) -> str:
         """Return the town file's text."""
-        file = self.town_file()
-        tables = [("[town]", file.town), *(("[[microgrid]]", table) for table in file.microgrid)]
-        tables += [("[[meter]]", table) for table in file.meter]
-        tables += [("[[collectors]]", table) for table in file.collectors]
-        texts = [
-            toml_table(header, table.model_dump(exclude_unset=True, exclude_none=True)) for header, table in tables
-        ]
-        return "\n".join([f"# Written by `commonwatt site init` from {FILE}; make changes there.\n", *texts])
+        return f"# Written by `commonwatt site init` from {FILE}; make changes there.\n\n{self.town_file().text()}"
 
 
 def load_site(path: Path) -> tuple[SiteFile, Town]:

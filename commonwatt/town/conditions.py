@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.town.file import hours_from
 from commonwatt.town.scenario import Group, Outage, Scenario

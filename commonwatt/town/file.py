@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from commonwatt.config.files import toml_table
 from commonwatt.config.settings import MicrogridName, Settings, Zone
 
 
@@ -149,3 +150,12 @@ class TownFile(Settings):
         if self.microgrid and self.town.places is not None:
             raise ValueError("there are [[microgrid]] tables and `places` in [town]: give one of them")
         return self
+
+    def text(self) -> str:
+        """Return the file's text, with the keys that are stated."""
+        tables: list[tuple[str, Settings]] = [("[town]", self.town)]
+        tables += [("[[microgrid]]", table) for table in self.microgrid]
+        tables += [("[[meter]]", table) for table in self.meter]
+        tables += [("[[collectors]]", table) for table in self.collectors]
+        own = ((header, table.model_dump(exclude_unset=True, exclude_none=True)) for header, table in tables)
+        return "\n".join(toml_table(header, keys) for header, keys in own)

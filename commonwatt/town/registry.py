@@ -41,26 +41,19 @@ class RegisteredMeter(Settings):
     replaced: bool = False  # whether another meter has come in its place; its late records are still accepted
 
 
+class Controller(Settings):
+    """The controller of a microgrid."""
+
+    number: Annotated[int, Field(ge=1)]  # its number, from 1
+    address: str  # its static address
+
+
 class Registry(Settings):
     """A microgrid, its controller and its meters."""
 
     microgrid: MicrogridName  # its name
-    number: Annotated[int, Field(ge=1)]  # its controller's number, from 1
-    address: str  # its controller's static address
+    controller: Controller  # its controller
     meters: tuple[RegisteredMeter, ...]  # its meters, those of the boundary and of other makers included
-
-
-class _Controller(Settings):
-    number: Annotated[int, Field(ge=1)]
-    address: str
-
-
-class _File(Settings):
-    """The file's form: the controller is a table of its own."""
-
-    microgrid: MicrogridName
-    controller: _Controller
-    meters: tuple[RegisteredMeter, ...]
 
 
 def registry_of(microgrid: Microgrid) -> Registry:
@@ -68,8 +61,7 @@ def registry_of(microgrid: Microgrid) -> Registry:
     replaced = {meter.replaces for meter in microgrid.meters}
     return Registry(
         microgrid=microgrid.id,
-        number=microgrid.number,
-        address=microgrid.address,
+        controller=Controller(number=microgrid.number, address=microgrid.address),
         meters=tuple(
             RegisteredMeter(
                 id=meter.id,
@@ -91,13 +83,8 @@ def registry_of(microgrid: Microgrid) -> Registry:
 
 def save_registry(path: Path, registry: Registry) -> None:
     """Write ``registry.json``, replacing it whole."""
-    file = _File(
-        microgrid=registry.microgrid,
-        controller=_Controller(number=registry.number, address=registry.address),
-        meters=registry.meters,
-    )
     # Without defaults: a gateway of an earlier release refuses a key that it does not know.
-    write_private(path, file.model_dump_json(indent=1, exclude_defaults=True) + "\n")
+    write_private(path, registry.model_dump_json(indent=1, exclude_defaults=True) + "\n")
 
 
 def load_registry(path: Path) -> Registry:
@@ -107,9 +94,7 @@ def load_registry(path: Path) -> Registry:
         ConfigError: It is missing or not what ``save_registry`` writes; names the key.
     """
     content = read_object(path, "a registry", "make one with: commonwatt utility register")
-    file = check_model(path, _File, content)
-    if len({meter.id for meter in file.meters}) != len(file.meters):
+    registry = check_model(path, Registry, content)
+    if len({meter.id for meter in registry.meters}) != len(registry.meters):
         raise ConfigError(f"{path}: a meter is there twice; make it anew with: commonwatt utility register")
-    return Registry(
-        microgrid=file.microgrid, number=file.controller.number, address=file.controller.address, meters=file.meters
-    )
+    return registry

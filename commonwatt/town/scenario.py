@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from commonwatt.config.files import check_model, read_toml
 from commonwatt.config.settings import Settings
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.supply import SupplyState
 
 # The scenarios that come with the program; the two packages are always beside each other.
 FOLDER = Path(__file__).parents[2] / "scenarios" / "files"

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import (
     EventRecord,
     HistoryRecord,
@@ -16,6 +15,7 @@ from commonwatt.model.records import (
     RecordType,
     Rejection,
 )
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
 from commonwatt.protocol.commands import LogIds

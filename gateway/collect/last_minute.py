@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterable
 
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import HistoryRecord, RecordType
-from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol.heartbeats import Power
 from commonwatt.town.registry import RegisteredMeter

@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Mapping
 
+from commonwatt.model.control.lasting import lasts_until
 from commonwatt.model.ids import MeterId
-from commonwatt.model.lasting import lasts_until
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 
 

@@ -6,7 +6,7 @@ A state that is kept is renewed while its manager lives, and ends by itself at t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from commonwatt.model.relaying import PUT_S
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import NO_LIMIT, Kind
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import KNOWN_STATES, State
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import SLOT_S, ControllerId, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import KINDS, Command, Held, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import Strategy

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now
 from commonwatt.model.records import State
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.sharing_words import reason_of

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import State
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MilliwattHours
 from commonwatt.model.validation import FUTURE_S
 from gateway.changes import MeterInfo

@@ -1,8 +1,8 @@
 """How all meters aggregate their records, and how often they put them (A5, M7, C9): standing wishes of the schedule."""
 
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.now import Now
-from commonwatt.model.relaying import PUT_S
+from commonwatt.model.time.now import Now
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import MetersMode
 from gateway.changes import Change, Setting

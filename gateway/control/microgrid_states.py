@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Weight
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, Strategy

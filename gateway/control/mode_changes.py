@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.now import Now
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import EpochSeconds
 from gateway.changes import Change, Setting
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.control.return_delay import return_delay_s
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import State
-from commonwatt.model.return_delay import return_delay_s
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.model.words import moment
 from commonwatt.protocol.commands import Kind

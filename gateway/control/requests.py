@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from commonwatt.model.effects import Effect
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now
+from commonwatt.model.time.now import Now
 from gateway.changes import Change
 from gateway.control.manager import Manager
 from gateway.control.sharing import near_minimum

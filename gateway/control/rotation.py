@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.commands import Kind
 from commonwatt.town.registry import RegisteredMeter

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now
 from commonwatt.model.records import State
+from commonwatt.model.time.now import Now
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.sharing_words import UNCONFIRMED, Why
 from commonwatt.town.registry import RegisteredMeter

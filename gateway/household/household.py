@@ -6,8 +6,8 @@ It reads committed data and the meters' reports to the manager; it decides nothi
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now
 from commonwatt.model.records import State
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change

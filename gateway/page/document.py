@@ -5,8 +5,7 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.words import counted, duration
 from commonwatt.protocol.sharing_words import BatteryWords, Role
 from gateway.page.alarms import Alarm, alarms
-from gateway.page.bars import bar
-from gateway.page.html import Child, Html, el
+from gateway.page.html import Child, Html, bar, el
 from gateway.page.sections import (
     backlog,
     clock,

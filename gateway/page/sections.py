@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.saving import saving_words
+from commonwatt.model.control.saving import saving_words
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, duration
 from gateway.page.alarms import LINKS
-from gateway.page.bars import bar
-from gateway.page.html import Child, Html, el
+from gateway.page.html import Child, Html, bar, el
 from gateway.page.words import (
     View,
     ago,

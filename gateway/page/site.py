@@ -13,9 +13,9 @@ from threading import Lock
 from zoneinfo import ZoneInfo
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.guesses import Guesses
 from commonwatt.identity.passwords import NO_PASSWORD, PasswordHash, load_password
 from commonwatt.identity.sessions import Sessions
-from commonwatt.identity.throttle import Throttle
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import duration
 from commonwatt.network.http_pages import Request, Response
@@ -27,7 +27,7 @@ from gateway.page.words import View
 # Real seconds after which a session ends: without a request (an open page sends them by itself), and in any case.
 IDLE_S, ABSOLUTE_S = 1800.0, 12 * 3600.0
 MAX_SESSIONS = 32  # most sessions; a further login ends the session that was used longest ago
-USER = "page"  # the one user of these sessions: the page has one password
+USER = "page"  # the one user of guesses: the page has one password
 
 NOT_SERVED = (
     "The page and /status need a password beyond this machine. On the controller, add http_password = "
@@ -75,7 +75,7 @@ class Site:
         self._cookie = f"{'__Host-' if secure else ''}commonwatt-{port}"
         self._attributes = f"; Path=/; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
         self._sessions = Sessions(idle_s=IDLE_S, absolute_s=ABSOLUTE_S, most=MAX_SESSIONS)
-        self._throttle = Throttle(now())
+        self._guesses = Guesses()
         self._hashing, self._loading = Lock(), Lock()
         if not self._is_served:
             log.warning(
@@ -119,7 +119,7 @@ class Site:
         if password is not None and scheme == "Bearer":
             return hmac.compare_digest(key.encode(), password.local_key().encode())
         token = request.cookie(self._cookie)
-        return token is not None and self._sessions.use(token, self._now()) is not None
+        return token is not None and self._sessions.use(token, self._now())
 
     def _post(self, request: Request) -> Response:
         if request.path not in ("/login", "/logout"):
@@ -132,7 +132,7 @@ class Site:
         if self._file is None:
             return _redirect()
         password = self._current()
-        wait_s = self._throttle.guess(request.address, self._now())
+        wait_s = self._guesses.guess(USER, request.address, self._now())
         if wait_s > 0:
             seconds = ceil(wait_s)
             text = f"Too many wrong passwords. Try again in {duration(seconds)}."
@@ -143,9 +143,9 @@ class Site:
         if not right or password is not self._current():
             log.warning("page: a wrong password from %s", request.address)
             return self._form(401, "The password is wrong.")
-        self._throttle.right(request.address, self._now())
+        self._guesses.right(USER, request.address, self._now())
         log.info("page: login from %s", request.address)
-        token = self._sessions.open(USER, self._now())
+        token = self._sessions.open(self._now())
         return _redirect(("Set-Cookie", f"{self._cookie}={token}{self._attributes}"))
 
     def _log_out(self, request: Request) -> Response:

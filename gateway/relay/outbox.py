@@ -12,9 +12,9 @@ import numpy as np
 
 from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks, average, concatenate, join
+from commonwatt.model.control.relaying import SETTLED_S
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord
-from commonwatt.model.relaying import SETTLED_S
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import UNSENT, Part

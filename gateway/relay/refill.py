@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, replace
 
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.now import Now
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.protocol.heartbeats import Month, Refilling
 from gateway.changes import Change, Setting

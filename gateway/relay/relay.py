@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import empty
+from commonwatt.model.control.relaying import SETTLED_S
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now, Trust
-from commonwatt.model.relaying import SETTLED_S
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import NO_FLAGS, SLOW_S, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.protocol.topics import BATCHES, gateway_up

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from commonwatt.model.blocks import Blocks
+from commonwatt.model.control.relaying import ENOUGH_S, Relayed
 from commonwatt.model.ids import MeterId
-from commonwatt.model.relaying import ENOUGH_S, Relayed
 from commonwatt.model.units import EpochSeconds
 from gateway.relay.outbox import Key, Selection
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from itertools import product
 
-from commonwatt.model.now import Now
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import MOST_LISTED, Action, Assigned, ControllerOutcome, Outstanding

@@ -9,7 +9,7 @@ import numpy as np
 
 from commonwatt.model.blocks import flags_of, mask_of
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.now import Now, Trust
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import SLOTS, ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch, Kind
 from commonwatt.protocol.controller_commands import (

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from commonwatt.model.relaying import LineRate
-from commonwatt.model.saving import WORDS, Measure
+from commonwatt.model.control.relaying import LineRate
+from commonwatt.model.control.saving import WORDS, Measure
 from gateway.lte_line import gigabytes
 from gateway.saving.outlook import Outlook
 

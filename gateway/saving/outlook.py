@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from commonwatt.model.relaying import MONTH_S, LineRate
+from commonwatt.model.control.relaying import MONTH_S, LineRate
 from gateway.lte_line import METERS, RATE_DAYS, UTILITY, LineDay
 
 ENOUGH_S = 72_000

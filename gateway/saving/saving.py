@@ -8,10 +8,10 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 
+from commonwatt.model.control.relaying import AVERAGED, SETTLED_S, Aggregation, LineRate, Relayed, Relaying, line_of
+from commonwatt.model.control.saving import BACKLOG, DISK, LINE, REASONS, UTILITY, Measure
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.now import Now, Trust
-from commonwatt.model.relaying import AVERAGED, SETTLED_S, Aggregation, LineRate, Relayed, Relaying, line_of
-from commonwatt.model.saving import BACKLOG, DISK, LINE, REASONS, UTILITY, Measure
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds
 from commonwatt.protocol.batches import SLOW_S
 from gateway.changes import Change, Setting

@@ -7,8 +7,8 @@ a meter without a session costs nothing on the line: the broker has nobody to se
 from collections import Counter
 from collections.abc import Collection
 
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.ids import MeterId
-from commonwatt.model.relaying import PUT_S
 
 # Seconds without a message after which a meter counts as not reached, where it is commanded; with longer periods of
 # puts later, since half of it must be longer than a period.

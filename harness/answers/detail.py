@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.device.aggregation import average, consolidate
+from commonwatt.device.records.aggregation import average, consolidate
 from commonwatt.model.records import HistoryRecord, RecordType
 from commonwatt.model.units import SLOT_S
 from commonwatt.town.file import TownFile

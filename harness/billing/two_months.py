@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from commonwatt.model.local_calendar import month_before
+from commonwatt.model.time.local_calendar import month_before
 from commonwatt.settlement.settled import Quantity
 from harness.billing.worlds import ZONE, World, random_world, tariff
 from utility.billing.inputs import RunInputs

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.model.local_calendar import month_quarters
+from commonwatt.model.time.local_calendar import month_quarters
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Energies, Quantity, SettledQuarters
 from commonwatt.town.town import Direction, Function

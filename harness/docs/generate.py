@@ -21,9 +21,8 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.report import kept, made_page
 from commonwatt.cli.main import make_app
 from commonwatt.cli.outline import outline_of
-from commonwatt.demo.cli import KEYS
-from commonwatt.demo.tour import as_markdown
 from harness.docs.controllers import controllers_page
+from harness.docs.demonstration import KEYS, tour
 from harness.docs.exports import exports_page
 from harness.docs.look import console_page, look_page
 from harness.docs.lte import lte_page
@@ -233,7 +232,7 @@ def metrics_page() -> str:
 def scenarios_page() -> str:
     """Return ``docs/scenarios.md`` as it is, with the keys of the demonstration's report and the tour made anew."""
     lines = ["| key | meaning |", "|---|---|"] + [f"| `{key}` | {_cell(text)} |" for key, text in KEYS.items()]
-    return refilled(filled("scenarios.md", "keys", "\n".join(lines) + "\n"), "tour", as_markdown())
+    return refilled(filled("scenarios.md", "keys", "\n".join(lines) + "\n"), "tour", tour())
 
 
 # Benchmarks

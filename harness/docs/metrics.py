@@ -13,7 +13,7 @@ from adapters.metrics import AdapterMetrics
 from adapters.metrics import Figures as AdapterFigures
 from broker.metrics import BrokerMetrics
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
@@ -104,10 +104,9 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics.registry.register(UtilityTownMetrics(lambda: None))
     metrics.registry.register(TakeoverMetrics(Groups([], {}, 0), lambda: 0.0))
     Backups("", create_engine("sqlite://"), metrics)
-    metrics.watch_link(lambda: 0)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)
-    metrics.watch_connection({}, lambda: 0)
+    metrics.watch_connection({}, lambda: 0, lambda: 0)
     return _of(metrics.registry)
 
 

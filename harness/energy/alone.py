@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from commonwatt.device.desired_states import Commanded
+from commonwatt.device.commands.desired_states import Commanded
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.town.town import Microgrid, Town

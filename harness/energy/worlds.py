@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.random import Generator
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.settlement.splits import Array, Flags
 from meter_sim.physics.boundary import NO_LIMIT_W, Boundary
 from meter_sim.physics.places import Places, Source

@@ -25,8 +25,8 @@ from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
-from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, State
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import MAX_EPOCH
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch, BatchAck, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.commands import Outcome

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 from commonwatt.protocol import topics
 from commonwatt.protocol.meter_messages import PutAck, unpack_put
 from harness.network.mqtt_raw import CONNACK, PINGRESP, PUBLISH, SUBACK, packet, puback_packet, publish_packet

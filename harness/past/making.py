@@ -19,9 +19,9 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.demo.past import LEVELS
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.ids import MeterId
-from commonwatt.model.local_calendar import month_after, month_of, month_quarters
-from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, RecordType
+from commonwatt.model.time.local_calendar import month_after, month_of, month_quarters
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.settlement.settled import QUARTERS_A_DAY

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from commonwatt.codec.packing import pack
 from commonwatt.device import changes as at_meter
-from commonwatt.device.desired_states import DEFAULT
+from commonwatt.device.commands.desired_states import DEFAULT
 from commonwatt.device.meter import Meter
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, Log, Rejection, unpack_event, unpack_history

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from commonwatt.model.records import HistoryRecord
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, quarter_of, slot_of
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, quarter_of
 
 ALL = (1 << SLOTS) - 1
 
@@ -63,7 +63,7 @@ def of_record(record: HistoryRecord) -> dict[Key, Mask]:
     held: dict[Key, Mask] = {}
     for at in range(record.start, record.end, SLOT_S):
         key = record.meter_id, record.record_type, quarter_of(at)
-        bit = 1 << slot_of(at)
+        bit = 1 << at % QUARTER_S // SLOT_S
         held[key] = held.get(key, Mask()).join(Mask(0, bit) if record.lossy else Mask(bit, 0))
     return held
 

@@ -12,16 +12,16 @@ from sqlalchemy.exc import OperationalError
 
 from broker import access_rules
 from commonwatt.device.changes import Delete
-from commonwatt.device.delivery import Delivery
-from commonwatt.device.desired_states import DONE, HeldStates, Verdict
+from commonwatt.device.commands.desired_states import DONE, HeldStates, Verdict
 from commonwatt.device.meter import Effects, Meter
+from commonwatt.device.records.delivery import Delivery
 from commonwatt.device.store import DeviceStore
 from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import HistoryRecord, Log, Rejection
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import BatchAck, BatchFlag
 from commonwatt.protocol.commands import Command, Epoch

@@ -8,7 +8,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now, Trust
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.commands import Epoch, Kind
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Setting

@@ -11,8 +11,8 @@ from commonwatt.codec.packing import pack
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import Log, RecordType
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.dead_letters import LocalReason, quarantined_blocks
 from commonwatt.town.town import Town
 from harness.real.images import put_back

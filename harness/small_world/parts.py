@@ -21,8 +21,8 @@ from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import HistoryRecord, unpack_history
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Meter as Description
 from gateway import changes as gateway_changes

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.device.meter import Effects, Meter
 from commonwatt.model.effects import Effect, Publish
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import RecordType
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.batches import unpack_batch_ack
 from commonwatt.protocol.commands import Kind

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.local_time import to_local
+from commonwatt.model.time.local_time import to_local
 from commonwatt.model.units import QUARTER_S
 from harness.supply.town import _SERVICE, _WEEKDAY, _WEEKEND, TABLE, ZONE, _walk
 from meter_sim.sun import DAY_S, Sun

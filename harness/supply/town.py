@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.local_time import DAY_QUARTERS, to_local
+from commonwatt.model.time.local_time import DAY_QUARTERS, to_local
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds
 from commonwatt.town.file import TownTable
 from meter_sim.sun import DAY_S, Sun

@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.local_time import DAY_QUARTERS, local_hour
+from commonwatt.model.time.local_time import DAY_QUARTERS, local_hour
 from commonwatt.model.units import QUARTER_S
 from harness.supply.town import BEGIN, MEAN_W, TABLE, WARM_UP_DAYS, ZONE, Kind, net_load
 from harness.supply.year import World

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.local_time import DAY_QUARTERS
+from commonwatt.model.time.local_time import DAY_QUARTERS
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from harness.supply.plant import step
 from harness.supply.town import BEGIN, MEAN_W, TABLE, WARM_UP_DAYS, ZONE

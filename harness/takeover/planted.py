@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import patch
 
 from commonwatt.cliques.signs import Line
-from commonwatt.device.epoch_guard import EpochGuard
+from commonwatt.device.commands.epoch_guard import EpochGuard
 from commonwatt.protocol.commands import Epoch
 from gateway.takeover import member
 from gateway.takeover.effects import AskMeters, Effect, Keep, Kept

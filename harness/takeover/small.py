@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from unittest.mock import patch
 
 from commonwatt.cliques.signs import RESTART
-from commonwatt.device.epoch_guard import EpochGuard
+from commonwatt.device.commands.epoch_guard import EpochGuard
 from commonwatt.model.units import ControllerId
 from commonwatt.protocol.clique_messages import SendBeat, Tell
 from commonwatt.protocol.commands import Epoch

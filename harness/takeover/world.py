@@ -13,7 +13,7 @@ from functools import partial
 
 from commonwatt.cliques.formation import orders
 from commonwatt.cliques.signs import PAUSE_S, RESTART, Beat, Line
-from commonwatt.device.epoch_guard import EpochGuard
+from commonwatt.device.commands.epoch_guard import EpochGuard
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Known, SendBeat, Tell
 from commonwatt.protocol.commands import Epoch

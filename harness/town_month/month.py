@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.blocks import empty
-from commonwatt.model.local_calendar import month_quarters
+from commonwatt.model.time.local_calendar import month_quarters
 from commonwatt.model.units import QUARTER_S, MicrogridId, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.scenario import load

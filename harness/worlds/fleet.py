@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from commonwatt.config.meters import MetersSettings, PlantSettings
-from commonwatt.device.delivery import Tally
+from commonwatt.device.records.delivery import Tally
 from commonwatt.device.store import open_store, reading_store
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import HISTORY_BYTES, unpack_history

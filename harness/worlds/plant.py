@@ -3,8 +3,8 @@
 import sqlite3
 from collections.abc import Sequence
 
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from meter_sim.physics.plant import Need, Plant, run_plant
 from meter_sim.plant_core import PlantCore, PlantState

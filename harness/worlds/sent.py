@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from commonwatt.codec.packing import pack
 from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import Blocks, make_blocks
-from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord
+from commonwatt.model.time.now import Trust
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import DeadLetter
 from utility.outbox.changes import Append

@@ -6,7 +6,7 @@ Meters of other makers are outside the model: they are not measured, and take an
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from commonwatt.device.desired_states import Commanded
+from commonwatt.device.commands.desired_states import Commanded
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.town.town import Town
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import MilliwattHours
 from commonwatt.settlement.splits import Array, fill, pro_rata
 from meter_sim.physics.boundary import Boundary, Exchange, exchange

@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, expect
 from commonwatt.config.files import load_settings
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.effects import Write
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import HistoryRecord, RecordType, Rejection
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Month

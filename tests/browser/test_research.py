@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import expect
 
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from harness.browser import Visit, press
 from tests.browser.conftest import NOW
 from utility.access.roles import Role

@@ -13,11 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from commonwatt.codec import dumps, packing, packing_arrays, payloads
 from commonwatt.demo.layout import BUILT_IN_TOWN
-from commonwatt.device.aggregation import average, consolidate
+from commonwatt.device.records.aggregation import average, consolidate
 from commonwatt.model import records, validation
 from commonwatt.model.blocks import join, make_blocks
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.now import Trust
 from commonwatt.model.records import (
     EventRecord,
     HistoryRecord,
@@ -27,6 +26,7 @@ from commonwatt.model.records import (
     unpack_event,
     unpack_history,
 )
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
 from commonwatt.model.validation import Expected, judge_event, judge_history
 from commonwatt.protocol import batches, commands, dead_letters, json_messages, meter_messages, topics

@@ -78,11 +78,10 @@ def command(site: Site, *words: str) -> str:
 
 
 def dead_letters(site: Site, part: str, *words: str) -> list[dict[str, Any]]:
-    """Return the list of ``commonwatt dead-letters`` for a part."""
-    config = str(site.layout.part(part).config)
-    listed: list[dict[str, Any]] = json.loads(
-        command(site, "dead-letters", "--config", config, "--json", "--limit", "1000", *words)
-    )
+    """Return the list of the command ``dead-letters`` of a part."""
+    found = site.layout.part(part)
+    options = ("--config", str(found.config), "--json", "--limit", "1000", *words)
+    listed: list[dict[str, Any]] = json.loads(command(site, found.kind, "dead-letters", *options))
     return listed
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.blocks import Quality
 from commonwatt.model.effects import Publish
-from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, State
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.commands import Command, Epoch, LogIds, Outcome
@@ -27,7 +27,7 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 HOUR = 3600
 RIGHT_S = 5  # a reported time is right when it differs by no more
 SOON = """
-import commonwatt.device.delivery as m
+import commonwatt.device.records.delivery as m
 m.PUT_S, is_due = 5, m.Delivery.is_due
 m.Delivery.is_due = lambda delivery, meter, now, _: is_due(delivery, meter, now, m.PUT_S)
 """  # a meter puts every 5 s

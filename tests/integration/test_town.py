@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from commonwatt.demo.cli import KEYS
+from harness.docs.demonstration import KEYS
 from harness.real import forks
 from harness.real.demonstration import FORKING, TOWN
 from harness.real.site import audited

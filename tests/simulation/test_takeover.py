@@ -8,7 +8,7 @@ from itertools import combinations, permutations
 import pytest
 
 from commonwatt.cliques.formation import manager
-from commonwatt.device.epoch_guard import RAISES
+from commonwatt.device.commands.epoch_guard import RAISES
 from commonwatt.protocol.clique_messages import Ask, Grant
 from commonwatt.protocol.commands import ALONE
 from commonwatt.protocol.topics import UTILITY

@@ -8,6 +8,9 @@ from commonwatt.model.units import EpochSeconds
 
 STEP_S, DIGITS = 30, 6  # seconds of a step, each of which has a code, and the digits of a code
 WINDOW = 1  # steps before and after the present one whose codes are right, too: clocks of phones differ
+# Wrong codes of a person that are allowed at once, and seconds after which one more is: those who guess know the
+# password, and a year of guesses finds a code with 10 %.
+WRONG_AT_ONCE, WRONG_EACH_S = 10, 900
 # Digits that base32 does not have, and the letters that a person who copies a recovery code by hand means by them.
 MISREAD = str.maketrans("018", "OIB")
 
@@ -75,3 +78,15 @@ def uri_of(name: str, seed: str) -> str:
     """Return the address with which an app takes a secret, as a QR code or a link."""
     settings = f"algorithm=SHA1&digits={DIGITS}&period={STEP_S}"
     return f"otpauth://totp/Commonwatt:{quote(name)}?secret={seed}&issuer=Commonwatt&{settings}"
+
+
+def after_wrong_code(until: EpochSeconds, now: EpochSeconds) -> tuple[int, EpochSeconds]:
+    """Return the seconds to wait before a code is checked (0: none), and ``until`` after a wrong one.
+
+    Args:
+        until: When all wrong codes so far will be forgotten; one number keeps the allowance of wrong codes.
+        now: The machine's epoch seconds.
+    """
+    each_s, longest_s = WRONG_EACH_S, WRONG_EACH_S * WRONG_AT_ONCE
+    after = min(max(until, now), now + longest_s) + each_s  # A clock that was ahead must not lock anybody out.
+    return max(0, after - now - longest_s), after

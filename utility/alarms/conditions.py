@@ -7,8 +7,8 @@ figure, or another part's metrics, are Prometheus's alone.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from commonwatt.model.now import Trust
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.time.now import Trust
 from commonwatt.model.words import duration
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantReport

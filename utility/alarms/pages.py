@@ -9,7 +9,7 @@ from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from utility.access.actor import Actor
 from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm, places, title
 from utility.alarms.api import runbook_of

@@ -16,7 +16,7 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.identity.enrolment import alone
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.times import LOCAL_FORMS
+from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S, AccountNumber
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
@@ -74,26 +74,8 @@ class Jobs:
         write = self._ingest.in_thread if database.has_one_writer else self._in_thread
         self._threads = threads = Threads(read=self._in_thread, write=write)
 
-        def is_trusted() -> bool:
-            return ingest.trust is not Trust.NONE
-
-        self._supply = SupplyJob(settings.supply, database, metrics.supply, threads, is_trusted=is_trusted)
-        self._weights = WeightsJob(database, threads)
-        self.balance = BalanceJob(database, threads, ingest.silent_since, is_trusted=is_trusted)
-        self._sharing = SharingJob(database, threads)
-        self._settlement = SettlementJob(
-            settings.settlement, database, metrics.settlement, threads, is_trusted=is_trusted
-        )
-        self._completeness = CompletenessJob(database, threads, is_trusted=is_trusted)
-        self._statistics = StatisticsJob(database, threads)
-        billing = settings.billing
-        self._bills = BillsJob(billing, database, threads)
-        self._rates = RatesJob(billing, database, threads)
-        self._projection = ProjectionJob(billing, database, threads, is_trusted=is_trusted)
-        self._validation = ValidationJob(
-            settings.validation, database, metrics.corrections, threads, is_trusted=is_trusted
-        )
-        runs = self._runs()
+        self.balance = BalanceJob(database, threads, ingest.silent_since, is_trusted=self._is_trusted)
+        runs = self._runs(threads)
         self._table = tuple(Job(plan=plan, run=runs[plan.name]) for plan in catalogue(settings))
         self._urgent, self._schedule, self._files = (
             Schedule(table=table, database=database, clock=clock, in_thread=ingest.in_thread, failed=self._failed)
@@ -106,49 +88,49 @@ class Jobs:
         self._is_counted = False
         metrics.jobs.expect([job.name for job in self._table])
 
-    def _runs(self) -> Mapping[str, Callable[[Turn], Awaitable[None]]]:
+    def _runs(self, threads: Threads) -> Mapping[str, Callable[[Turn], Awaitable[None]]]:
         """Return the work of each job."""
+        settings, database, metrics, is_trusted = self._settings, self._database, self._metrics, self._is_trusted
+        supply = SupplyJob(settings.supply, database, metrics.supply, threads, is_trusted=is_trusted)
+        settlement = SettlementJob(settings.settlement, database, metrics.settlement, threads, is_trusted=is_trusted)
+        validation = ValidationJob(settings.validation, database, metrics.corrections, threads, is_trusted=is_trusted)
         return {
-            "supply": self._supply.run,
-            "rates": self._rates.run,
-            "weights": self._weights.run,
+            "supply": supply.run,
+            "rates": RatesJob(settings.billing, database, threads).run,
+            "weights": WeightsJob(database, threads).run,
             "balance": self.balance.run,
-            "sharing": self._sharing.run,
+            "sharing": SharingJob(database, threads).run,
             "compact": self._compact,
-            "settlement": self._settlement.run,
+            "settlement": settlement.run,
             "gaps": self._find_gaps,
-            "bills": self._bills.run,
-            "completeness": self._completeness.run,
-            "statistics": self._statistics.run,
-            "projection": self._projection.run,
-            "validation": self._validation.run,
+            "bills": BillsJob(settings.billing, database, threads).run,
+            "completeness": CompletenessJob(database, threads, is_trusted=is_trusted).run,
+            "statistics": StatisticsJob(database, threads).run,
+            "projection": ProjectionJob(settings.billing, database, threads, is_trusted=is_trusted).run,
+            "validation": validation.run,
             "retention": self._retain,
-            "exports": ExportsJob(self._settings, self._database).run,
-            "backup": BackupJob(self._settings).run,
-            "archive": ArchiveJob(self._settings, self._database).run,
+            "exports": ExportsJob(settings, database).run,
+            "backup": BackupJob(settings).run,
+            "archive": ArchiveJob(settings, database).run,
         }
 
+    def _is_trusted(self) -> bool:
+        return self._ingest.trust is not Trust.NONE
+
     async def tick_supply(self) -> None:
-        """Run the job of the town's supply if it is due; not with a damaged database or a full disk."""
-        health = self._ingest.health
-        if not health.damaged:
-            is_trusted = self._ingest.trust is not Trust.NONE
-            await self._urgent.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
+        """Run the job of the town's supply if it is due."""
+        await self._run_due(self._urgent)
 
     async def tick_files(self) -> None:
-        """Run the jobs that write files if they are due; not with a damaged database or a full disk."""
-        health = self._ingest.health
-        if not health.damaged:
-            is_trusted = self._ingest.trust is not Trust.NONE
-            await self._files.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
+        """Run the jobs that write files if they are due."""
+        await self._run_due(self._files)
 
     async def tick(self) -> None:
-        """Run the due housekeeping; none with a damaged database, and on a full disk only jobs that free space."""
+        """Run the due housekeeping, and count."""
+        await self._run_due(self._schedule)
         health = self._ingest.health
         if health.damaged:
             return
-        is_trusted = self._ingest.trust is not Trust.NONE
-        await self._schedule.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
         try:
             if not self._is_counted:
                 # The present periods' jobs ran before this start, so this process has no counts yet.
@@ -156,6 +138,12 @@ class Jobs:
             await self._in_thread(self._count_periods)
         except SQLAlchemyError as error:
             health.failed(error, "the count of the database")
+
+    async def _run_due(self, schedule: Schedule) -> None:
+        """Run what is due: nothing with a damaged database, and on a full disk only jobs that free space."""
+        health = self._ingest.health
+        if not health.damaged:
+            await schedule.tick(is_trusted=self._is_trusted(), is_full=bool(health.alarms()))
 
     def _failed(self, job: Job, error: Exception) -> None:
         if isinstance(error, SQLAlchemyError) or is_away(error):
@@ -179,7 +167,7 @@ class Jobs:
         """Make the coming months' partitions, and drop what is older than ``keep_months`` and ``keep_years``."""
         await self._threads.write(make_ahead, self._database, turn.now)
         # With an unsynchronized clock, new data may seem old.
-        if self._ingest.trust is Trust.NONE:
+        if not self._is_trusted():
             return
         retention = Retention(self._database, self._settings.all_months)
         first = await self._in_thread(retention.plan, turn.now)

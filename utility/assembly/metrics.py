@@ -1,10 +1,11 @@
 """The utility's Prometheus metrics (K4). Labels name controllers (802 in a town), never meters or customers."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from commonwatt.runtime.metric_families import counters
 from utility.access import metrics as access
 from utility.archive import metrics as archive
 from utility.billing import metrics as billing
@@ -46,9 +47,30 @@ class UtilityMetrics(Metrics):
         for each in self._counted:
             each.count(connection)
 
-    def watch_connection(self, restarts: Mapping[str, int], failures: Callable[[], int]) -> None:
-        """Show the reconnections to the head-end, by reason, and the failures of callbacks (messages and ticks)."""
-        self.registry.register(_Watched(restarts, failures))
+    def watch_connection(
+        self, restarts: Mapping[str, int], failures: Callable[[], int], retained: Callable[[], int]
+    ) -> None:
+        """Show what the connection to the head-end counts.
+
+        Args:
+            restarts: Reconnections by reason.
+            failures: Returns the failures of callbacks (messages and ticks).
+            retained: Returns the number of retained messages that were ignored.
+        """
+
+        def read() -> Iterator[Metric]:
+            text = "Times an open connection to the head-end was closed to reconnect, by reason."
+            family = CounterMetricFamily(f"{PREFIX}_link_restarts", text, labels=["reason"])
+            for reason, times in list(restarts.items()):
+                family.add_metric([reason], times)
+            yield family
+            rows = (
+                ("callback_failures", "Exceptions while handling messages and ticks.", failures()),
+                ("retained_messages", "Retained messages, ignored.", retained()),
+            )
+            yield from counters(PREFIX, rows)
+
+        self.registry.register(_AtEachScrape(read))
 
     def certificate_expires(self, use: str, at: float | None) -> None:
         """Show when a certificate expires; ``None``: there is none."""
@@ -72,60 +94,24 @@ class UtilityMetrics(Metrics):
             gauge.labels(name).set_function(lambda name=name: float(name in alarms()))  # type: ignore[misc]
 
     def watch_disk(self, disk: Callable[[], Disk | None]) -> None:
-        """Show the disk space of an SQLite database; a server's disk is not visible here."""
-        self.registry.register(_DiskSpace(disk))
+        """Show the disk space of an SQLite database at its last check; a server's disk is not visible here."""
 
-    def watch_link(self, retained: Callable[[], int]) -> None:
-        """Show the count of retained messages that the connection to the head-end ignored."""
-        self.registry.register(_Retained(retained))
+        def read() -> Iterator[Metric]:
+            found = disk()
+            free, size = (None, None) if found is None else (found.free_bytes, found.size_bytes)
+            text = "Free space on the disk of an SQLite database."
+            yield GaugeMetricFamily(f"{PREFIX}_disk_free_bytes", text, value=free)
+            yield GaugeMetricFamily(f"{PREFIX}_disk_size_bytes", "Size of the disk of an SQLite database.", value=size)
 
-
-class _Retained(Collector):
-    """Collector that reads the count of ignored retained messages at each scrape."""
-
-    def __init__(self, retained: Callable[[], int]) -> None:
-        self._retained = retained
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the counter."""
-        yield CounterMetricFamily(f"{PREFIX}_retained_messages", "Retained messages, ignored.", value=self._retained())
+        self.registry.register(_AtEachScrape(read))
 
 
-class _DiskSpace(Collector):
-    """Collector of a disk's space at its last check; without a check, a metric has no value."""
+class _AtEachScrape(Collector):
+    """Collector of metrics that a function makes at each scrape."""
 
-    def __init__(self, disk: Callable[[], Disk | None]) -> None:
-        self._disk = disk
+    def __init__(self, read: Callable[[], Iterator[Metric]]) -> None:
+        self._read = read
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the disk's free space and size."""
-        disk = self._disk()
-        for name, text, value in (
-            ("disk_free_bytes", "Free space on the disk of an SQLite database.", disk.free_bytes if disk else None),
-            ("disk_size_bytes", "Size of the disk of an SQLite database.", disk.size_bytes if disk else None),
-        ):
-            yield GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)
-
-
-class _Watched(Collector):
-    """Collector of the counts of the connection and the ticker."""
-
-    def __init__(self, restarts: Mapping[str, int], failures: Callable[[], int]) -> None:
-        self._restarts = restarts
-        self._failures = failures
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the counters."""
-        family = CounterMetricFamily(
-            f"{PREFIX}_link_restarts",
-            "Times an open connection to the head-end was closed to reconnect, by reason.",
-            labels=["reason"],
-        )
-        for reason, times in list(self._restarts.items()):
-            family.add_metric([reason], times)
-        yield family
-        yield CounterMetricFamily(
-            f"{PREFIX}_callback_failures",
-            "Exceptions while handling messages and ticks.",
-            value=self._failures(),
-        )
+        """Yield the metrics."""
+        return self._read()

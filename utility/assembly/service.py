@@ -12,9 +12,9 @@ import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
-from commonwatt.identity.local_key import local_key
+from commonwatt.identity.devices import local_key
 from commonwatt.model.effects import Publish
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.liveness import Liveness
 from commonwatt.network.mqtt import MqttLink
@@ -109,7 +109,11 @@ class Service:
         )
         self._liveness = Liveness(SILENT_S, LONGEST_SILENCE_S)
         self._ticker = Ticker()
-        self._metrics.watch_connection(self._link.restarts, lambda: self._link.failures + self._ticker.failures)
+        self._metrics.watch_connection(
+            self._link.restarts,
+            failures=lambda: self._link.failures + self._ticker.failures,
+            retained=lambda: self._link.retained,
+        )
         mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
         http = () if settings.http_certificate is None else (settings.http_certificate,)
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
@@ -117,7 +121,6 @@ class Service:
         self._metrics.watch_gateways(gateways, self._ingest.registered)
         self._metrics.registry.register(PlantMetrics(lambda: self._ingest.plant, clock.now))
         self._metrics.connected.set_function(lambda: float(self._link.connected))
-        self._metrics.watch_link(lambda: self._link.retained)
         self._api = Api(
             database=database,
             clock=clock,

@@ -5,7 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import month_before, month_of, parse_month
+from commonwatt.model.time.local_calendar import month_before, month_of, parse_month
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person

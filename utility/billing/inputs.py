@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.local_calendar import local_text, month_quarters
+from commonwatt.model.time.local_calendar import local_text, month_quarters
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.settlement.settled import SettledQuarters
 from utility.registry.accounts import Account, DatedRegistry

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 from commonwatt.config.utility import BillingSettings
-from commonwatt.model.local_calendar import month_of
+from commonwatt.model.time.local_calendar import month_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from utility.billing.store import billing_sources
 from utility.billing.store.billing import SERVICE

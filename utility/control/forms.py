@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from commonwatt.protocol.controller_commands import PERIODS, Action
 from utility.control.changes import Asked, Chosen
 from utility.control.fields import FieldsError, parsed_weights

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from commonwatt.model.relaying import ENOUGH_S, MONTH_S, PUT_S, SETTLED_S, Relayed, Relaying, line_of
+from commonwatt.model.control.relaying import ENOUGH_S, MONTH_S, PUT_S, SETTLED_S, Relayed, Relaying, line_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat

@@ -8,7 +8,7 @@ from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show as show_table
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
-from commonwatt.model.times import LOCAL_FORMS
+from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import flowing

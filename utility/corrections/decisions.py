@@ -11,7 +11,7 @@ from commonwatt.model.blocks import Quality, make_blocks
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import parse_id
 from commonwatt.model.records import RecordType
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from commonwatt.settlement.estimates.methods import Method
 from utility.access.actor import Actor

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.times import LOCAL_FORMS
+from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted
 from commonwatt.runtime.allocator import keep_freed_memory

@@ -9,7 +9,7 @@ import numpy as np
 
 from commonwatt.model.csv_text import cell_of, line_of
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import iso
+from commonwatt.model.time.times import iso
 from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Coded, Column, Kind, Rows, Table, Values
 

@@ -7,7 +7,7 @@ from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import midnight
+from commonwatt.model.time.local_calendar import midnight
 from commonwatt.model.units import QUARTER_S, EpochSeconds, quarter_of
 from utility.access.store.acting import By
 from utility.control.store.weights import set_weight

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from commonwatt.model.now import Trust
 from commonwatt.model.records import State
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.alarms.conditions import LATE_S, UNMANAGED_S

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.model.local_calendar import midnight
+from commonwatt.model.time.local_calendar import midnight
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
 from utility.supply.forecast import like_day
 from utility.tariffs.tariff import Tariff, in_force

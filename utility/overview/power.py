@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.palette import PowerFlow
-from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from utility.overview.microgrids import Facts
 

@@ -3,19 +3,18 @@
 Nothing here invites, makes links, gives roles or removes second factors: the console does, and asks for the code again.
 """
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from commonwatt.model.units import EpochSeconds
 from utility.access.roles import Role
 from utility.access.rules import MAX_TOKEN_DAYS, NAME_PATTERN
 from utility.access.store import api_tokens
 from utility.people import store as people
 from utility.people.store import Listed
 from utility.webkit.acting import changing
+from utility.webkit.columns import Time
 from utility.webkit.rights import Admins, Anybody, gate_of
 from utility.webkit.services import Api
 
@@ -39,9 +38,9 @@ class PersonAnswer(_Model):
     roles: list[Role] = Field(description="The roles.")
     account: int | None = Field(description="A resident's account.")
     sessions: int = Field(description="How many sessions are open.")
-    used: datetime | None = Field(description="When a session was used last.")
-    link_until: datetime | None = Field(description="When a link ends that was not used yet.")
-    second_factor: datetime | None = Field(description="Since when a login needs a second factor.")
+    used: Time | None = Field(description="When a session was used last.")
+    link_until: Time | None = Field(description="When a link ends that was not used yet.")
+    second_factor: Time | None = Field(description="Since when a login needs a second factor.")
 
 
 class Me(_Model):
@@ -65,10 +64,10 @@ class TokenAnswer(_Model):
     person: str = Field(description="The person who made it.")
     label: str = Field(description="What it is for.")
     roles: list[Role] = Field(description="Its scope.")
-    made: datetime = Field(description="When it was made.")
-    until: datetime = Field(description="When it ends.")
-    used: datetime | None = Field(description="When it was used last, to five minutes.")
-    revoked: datetime | None = Field(description="When it was revoked.")
+    made: Time = Field(description="When it was made.")
+    until: Time = Field(description="When it ends.")
+    used: Time | None = Field(description="When it was used last, to five minutes.")
+    revoked: Time | None = Field(description="When it was revoked.")
 
 
 class TokensAnswer(_Model):
@@ -169,23 +168,10 @@ def _one(api: Api, request: Request, name: str) -> PersonAnswer:
 
 
 def _person(one: Listed) -> PersonAnswer:
-    return PersonAnswer(
-        name=one.person.name,
-        display=one.person.display,
-        state=one.person.state,
-        roles=sorted(one.person.roles),
-        account=one.person.account,
-        sessions=one.sessions,
-        used=_time(one.used),
-        link_until=_time(one.link_until),
-        second_factor=_time(one.second_factor),
-    )
+    own = {name: getattr(one.person, name) for name in ("name", "display", "state", "account")}
+    times = {name: getattr(one, name) for name in ("used", "link_until", "second_factor")}
+    return PersonAnswer(roles=sorted(one.person.roles), sessions=one.sessions, **own, **times)
 
 
 def _token(one: api_tokens.Token) -> TokenAnswer:
-    times = {name: _time(getattr(one, name)) for name in ("made", "until", "used", "revoked")}
-    return TokenAnswer.model_validate(vars(one) | {"roles": list(one.roles)} | times)
-
-
-def _time(time: EpochSeconds | None) -> datetime | None:
-    return None if time is None else datetime.fromtimestamp(time, UTC)
+    return TokenAnswer.model_validate(vars(one))

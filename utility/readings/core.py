@@ -20,8 +20,8 @@ from commonwatt.model.blocks import Blocks, concatenate, from_records, make_bloc
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now
 from commonwatt.model.records import EVENT_BYTES, KNOWN_STATES, RecordType, Rejection
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.batches import Batch, BatchAck, BatchFlag, BatchRefusal, Mark, unpack_batch
 from commonwatt.protocol.controller_commands import ControllerOutcome

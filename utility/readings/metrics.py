@@ -9,7 +9,7 @@ from prometheus_client import Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.database.health import DISK_FULL, STORE_DAMAGED
 from utility.database.metrics import PREFIX, Count, Metrics

@@ -2,8 +2,8 @@
 
 import logging
 
-from commonwatt.model.machine import Machine
-from commonwatt.model.now import Trust
+from commonwatt.model.time.machine import Machine
+from commonwatt.model.time.now import Trust
 from commonwatt.runtime.clock import Clock
 
 TOLERANCE_S = 1  # largest difference between the machine's clock and the service's that is not corrected, seconds

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from commonwatt.cli.dead_letter_options import LimitOption
+from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import parse_id
 from commonwatt.model.units import Quarter, quarter_of
@@ -20,7 +20,7 @@ from utility.registry.changes import Difference, account_facts, differences, met
 from utility.registry.columns import Differing
 from utility.registry.importing import apply_facts
 from utility.registry.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
-from utility.registry.table import COLUMNS, read_table, write_table
+from utility.registry.table import read_table, write_table
 from utility.webkit.cli.listing import print_rows, rows_from
 from utility.webkit.cli.options import ConfigOption, check_named, from_file, local_actor, reading
 
@@ -31,15 +31,6 @@ MAX_BYTES = 32_000_000  # the largest table that is read
 FileArgument = Annotated[Path, typer.Argument(help="The table (CSV); `commonwatt accounts export` writes one.")]
 
 MicrogridOption = Annotated[str | None, typer.Option("--microgrid", help="Only of this microgrid.")]
-
-_EXAMPLE = (
-    "# On 1 November account 7 moves out of a house and the new account 8304 moves in.",
-    "# account,,,,,8304,,,",
-    "# holder,r001,house 7,,,7,,2026-11-01,",
-    "# holder,r001,house 7,,,8304,2026-11-01,,",
-    "# tariff,,,,,8304,2026-11-01,,household",
-    "# minimum,,,,,8304,2026-11-01T00:00,,50",
-)
 
 
 @app.command("import")
@@ -93,20 +84,12 @@ def export(
     sys.stdout.writelines(write_table(registry, zone, None if everything else wants))
 
 
-@app.command()
-@flowing
-def template() -> None:
-    """Write the head of a table, with examples that an import passes over."""
-    sys.stdout.write(",".join(COLUMNS) + "\n")
-    sys.stdout.writelines(line + "\n" for line in _EXAMPLE)
-
-
 @app.command("list")
 @flowing
 def list_accounts(
     config: ConfigOption,
     microgrid: MicrogridOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the accounts with the meters that they have now, and their present terms."""
     with reading(config) as (connection, now):
@@ -139,7 +122,7 @@ def show_one(
 def show_differences(
     config: ConfigOption,
     limit: LimitOption = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the accounts that meters report and that the registry does not have; the registry's account is billed."""
     rows = rows_from(config, "/account-differences", Differing, limit=limit)

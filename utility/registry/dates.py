@@ -4,7 +4,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import QUARTER_S, Quarter
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import FastAPI, Path
 from pydantic import BaseModel, Field
 
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from utility.research import decisions as releases
 from utility.webkit.rights import Approvers, Clerks
 from utility.webkit.services import Api

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import iso
+from commonwatt.model.time.times import iso
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from commonwatt.model.times import iso
+from commonwatt.model.time.times import iso
 from utility.research.attacks.success import Success
 from utility.research.figures import Errors
 from utility.research.groups import MAX_SHARE_PERCENT, MEASURES, UNIT

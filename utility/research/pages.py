@@ -11,8 +11,8 @@ from fastapi import Depends, FastAPI, Form, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
-from commonwatt.model.local_calendar import local_text
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.local_calendar import local_text
+from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import QUARTER_S
 from utility.access.actor import Actor
 from utility.access.decisions import shown as shown_second

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import pi, sin
 from typing import Any
 
-from commonwatt.model.times import iso, parse_time
+from commonwatt.model.time.times import iso, parse_time
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.model.words import counted
 from utility.research.coarsening import Coarsening

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.local_calendar import month_of, month_quarters, parse_month
-from commonwatt.model.local_time import to_local
+from commonwatt.model.time.local_calendar import month_of, month_quarters, parse_month
+from commonwatt.model.time.local_time import to_local
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.lasting import lasts_until
-from commonwatt.model.local_time import DAY_QUARTERS
+from commonwatt.model.control.lasting import lasts_until
+from commonwatt.model.time.local_time import DAY_QUARTERS
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, MilliwattHours, Quarter
 from commonwatt.model.words import moment
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.local_time import DAY_QUARTERS, to_local, to_utc
+from commonwatt.model.time.local_time import DAY_QUARTERS, to_local, to_utc
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 
 ERROR_DAYS = 28  # days whose errors of the forecast make the quantile

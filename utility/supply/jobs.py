@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from secrets import token_hex
 
 from commonwatt.config.utility import SupplySettings
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
 from utility.database.database import Database, read_setting, save_setting

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.plant_messages import PlantReport
 from utility.database.metrics import PREFIX, Metrics

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.file import TownTable
 from commonwatt.town.town import Direction, Function, Microgrid, average_w

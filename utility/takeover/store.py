@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from utility.database.database import upsert
 from utility.outbox.store.commands import repeat_commands
-from utility.registry.store.registry import registry_changed
+from utility.registry.store.registry import keep_places, registry_changed
 from utility.registry.tables import controller, may_manage
 from utility.takeover.columns import Assignment, Explained, Held
 from utility.takeover.grants import Granted
@@ -57,12 +57,7 @@ def registered(connection: Connection) -> set[ControllerId]:
 
 def keep_orders(connection: Connection, orders: Mapping[MicrogridId, Sequence[ControllerId]]) -> None:
     """Store which controllers may manage each microgrid; one that may no longer may still relay what it has."""
-    wanted = {(microgrid, name): place for microgrid, order in orders.items() for place, name in enumerate(order)}
-    there = {(row.microgrid, row.controller): row.place for row in connection.execute(select(may_manage))}
-    changed = {key: wanted.get(key) for key in there | wanted if there.get(key, -1) != wanted.get(key)}
-    if changed:
-        rows = [{"microgrid": m, "controller": c, "place": place} for (m, c), place in changed.items()]
-        connection.execute(upsert(connection, may_manage, "place"), rows)
+    if keep_places(connection, may_manage, orders):
         registry_changed(connection)
 
 

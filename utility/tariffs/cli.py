@@ -9,7 +9,7 @@ import typer
 from commonwatt.cli.tables import show
 from commonwatt.config.files import read_text
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import local_text
+from commonwatt.model.time.local_calendar import local_text
 from commonwatt.model.words import moment
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.tariffs.columns import Version

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import local_text
+from commonwatt.model.time.local_calendar import local_text
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
 
 from commonwatt.config.settings import Zone
-from commonwatt.model.local_calendar import midnight, quarter_at
+from commonwatt.model.time.local_calendar import midnight, quarter_at
 from commonwatt.model.units import Quarter
 from utility.tariffs.policy_settings import PolicySettings
 

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.model.local_calendar import month_after, month_quarters
+from commonwatt.model.time.local_calendar import month_after, month_quarters
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.controller_commands import MAX_CHANGES
 from utility.registry.accounts import DatedRegistry

@@ -14,7 +14,7 @@ import numpy as np
 
 from commonwatt.config.files import check_table, parse_toml, place_in, read_text
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_time import Quarters, to_local
+from commonwatt.model.time.local_time import Quarters, to_local
 from commonwatt.model.units import QUARTER_S, Quarter
 from utility.tariffs.file import DAYS, Period, TariffFile
 from utility.tariffs.policy_settings import PolicySettings

@@ -6,7 +6,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.local_calendar import END_YEAR
+from commonwatt.model.time.local_calendar import END_YEAR
 from utility.tariffs.file import DAYS, Hours, Season, TariffFile
 from utility.tariffs.policy_settings import AcesSettings, RangersSettings
 

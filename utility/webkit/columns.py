@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer
 
 from commonwatt.model.records import RecordType
-from commonwatt.model.times import iso, parse_time
+from commonwatt.model.time.times import iso, parse_time
 from commonwatt.model.words import moment
 
 

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import LOCAL_FORMS, parse_time
+from commonwatt.model.time.times import LOCAL_FORMS, parse_time
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 
 _ZONE: ContextVar[ZoneInfo] = ContextVar("zone")

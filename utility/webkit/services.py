@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.local_calendar import month_before, month_of
+from commonwatt.model.time.local_calendar import month_before, month_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.runtime.clock import Clock, machine_s
 from utility.access.actor import Actor

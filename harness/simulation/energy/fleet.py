@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from commonwatt.device.desired_states import Commanded
+from commonwatt.device.commands.desired_states import Commanded
 from commonwatt.device.meter import Effects
+from commonwatt.model.control.return_delay import return_delay_s
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol.commands import Held, Kind
 from commonwatt.town.town import Function, Microgrid, Town

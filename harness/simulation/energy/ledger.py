@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from commonwatt.device.desired_states import Commanded
+from commonwatt.device.commands.desired_states import Commanded
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from commonwatt.identity.devices import Role
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Publish
-from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.topics import PLANT
 from harness.real.images import put_back

@@ -8,10 +8,10 @@ from unittest.mock import patch
 import numpy as np
 from sqlalchemy import Connection
 
-from commonwatt.device.desired_states import HeldStates
+from commonwatt.device.commands.desired_states import HeldStates
 from commonwatt.model.effects import Effect
 from commonwatt.model.ids import MeterId
-from commonwatt.model.now import Now
+from commonwatt.model.time.now import Now
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.protocol.commands import Held, Result
 from commonwatt.protocol.plant_messages import PlantCommand, PlantQuarter

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from adapters.cli import app
-from adapters.guess import words_of
-from adapters.learn import Learner
-from adapters.learned import listing, toml_of
+from adapters.learning.guess import words_of
+from adapters.learning.learn import Learner
+from adapters.learning.toml import listing, toml_of
 from adapters.mapping.presets import known_presets
 from adapters.mapping.readers import readers_of
 from adapters.recordings import Recorded, messages_of

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord
+from commonwatt.model.time.now import Trust
 from commonwatt.protocol.batches import (
     MAX_BATCH_BLOCKS,
     MAX_BATCH_BYTES,

@@ -117,18 +117,12 @@ def gateway(tmp_path: Path) -> Path:
     return config
 
 
-def test_one_command_shows_the_letters_of_whichever_part_a_file_is_of(gateway: Path) -> None:
+def test_command_of_the_gateway_shows_its_letters(gateway: Path) -> None:
     run = CliRunner(env={"COLUMNS": "120"})
-    shown = run.invoke(make_app("dead-letters"), ["dead-letters", "--config", str(gateway)])
+    words = ["gateway", "dead-letters"]
+    shown = run.invoke(make_app("gateway"), [*words, "--config", str(gateway)])
     assert (shown.exit_code, "Outcome: Input should be an object" in shown.output) == (0, True), shown.output
-    some = run.invoke(make_app("dead-letters"), ["dead-letters", "-c", str(gateway), "--reason", "empty", "--json"])
+    some = run.invoke(make_app("gateway"), [*words, "-c", str(gateway), "--reason", "empty", "--json"])
     assert (some.output.count('"no"'), '"reason_text": "empty"' in some.output) == (1, True)
-    counted = run.invoke(make_app("dead-letters"), ["dead-letters", "-c", str(gateway), "--counts", "--meter", "7"])
+    counted = run.invoke(make_app("gateway"), [*words, "-c", str(gateway), "--counts", "--meter", "7"])
     assert "message malformed" in counted.output
-
-
-def test_a_part_without_letters_says_who_keeps_some(tmp_path: Path) -> None:
-    config = tmp_path / "broker.toml"
-    config.write_text("[broker]\n")
-    done = CliRunner().invoke(make_app("dead-letters"), ["dead-letters", "--config", str(config)])
-    assert (done.exit_code, "broker, which keeps no dead letters" in done.output) == (2, True)

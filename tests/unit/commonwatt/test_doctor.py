@@ -18,7 +18,7 @@ from commonwatt.doctor import machine
 from commonwatt.doctor.certificates import certificate_findings, revocation_findings
 from commonwatt.doctor.findings import Finding, Level, bad, good, warning, worst
 from commonwatt.identity.certificates import Kind
-from commonwatt.model.machine import Machine
+from commonwatt.model.time.machine import Machine
 from commonwatt.runtime.clock import Clock, read_machine, wall_clock
 from harness.real.enrolled import DAY_S, authority, certificate, now
 from harness.real.parts import need_root

@@ -1,100 +1,97 @@
-"""Guesses of a password are few, from one address and from all; the owner is not locked out by others."""
+"""Guessing of passwords is slow, from one address and from many, and locks nobody out who logs in from home."""
 
-from commonwatt.identity.throttle import (
-    ALL_AT_ONCE,
-    FIRST_WAIT_S,
-    FORGIVEN_AFTER_S,
-    FREE_GUESSES,
-    KNOWN_FOR_S,
-    LONGEST_WAIT_S,
-    MAX_ADDRESSES,
-    Throttle,
-)
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-OWNER, GUESSER = "10.0.0.7", "10.0.0.66"
+from commonwatt.identity.guesses import AT_PERSON, BY_ADDRESS, BY_OWN_ADDRESS, Guesses
+
+DAY_S = 86_400.0
+HOME = "192.0.2.7"
 
 
-def guess_wrongly(throttle: Throttle, address: str, times: int, now: float = 0.0) -> list[float]:
-    return [throttle.guess(address, now) for _ in range(times)]
+def addresses(count: int) -> list[str]:
+    return [f"198.51.{n // 250}.{n % 250}" for n in range(count)]
 
 
-def test_after_some_wrong_guesses_an_address_waits_longer_each_time() -> None:
-    throttle = Throttle(0.0)
-    assert guess_wrongly(throttle, GUESSER, FREE_GUESSES) == [0.0] * FREE_GUESSES
-    now, waits = 0.0, []
-    for _ in range(8):
-        wait_s = throttle.guess(GUESSER, now)
-        waits.append(wait_s)
-        assert throttle.guess(GUESSER, now + wait_s - 1) > 0
-        now += wait_s
-        assert throttle.guess(GUESSER, now) == 0
-    assert waits[:3] == [FIRST_WAIT_S, 2 * FIRST_WAIT_S, 4 * FIRST_WAIT_S]
-    assert waits[-1] == LONGEST_WAIT_S
+def allowed(guesses: Guesses, name: str, address: str, now: float) -> bool:
+    return guesses.guess(name, address, now) == 0
 
 
-def test_another_address_does_not_wait_for_it() -> None:
-    throttle = Throttle(0.0)
-    guess_wrongly(throttle, GUESSER, 10)
-    assert throttle.guess(OWNER, 0) == 0
+def test_an_address_that_guesses_at_many_people_is_slowed_down() -> None:
+    guesses = Guesses()
+    counted = sum(allowed(guesses, f"p{n}", HOME, float(n)) for n in range(3600))
+    assert counted <= BY_ADDRESS.at_once + 3600 / BY_ADDRESS.each_s + 1
 
 
-def test_the_right_password_forgives_and_so_does_time() -> None:
-    throttle = Throttle(0.0)
-    guess_wrongly(throttle, OWNER, FREE_GUESSES)
-    throttle.right(OWNER, 0)
-    assert throttle.guess(OWNER, 1) == 0
-    guess_wrongly(throttle, GUESSER, FREE_GUESSES + 1, 1000)
-    assert throttle.guess(GUESSER, 1000 + FORGIVEN_AFTER_S) == 0
-    assert throttle.guess(GUESSER, 1000 + FORGIVEN_AFTER_S) == 0
+def test_many_addresses_together_get_few_guesses_at_a_person_in_a_day() -> None:
+    guesses = Guesses()
+    counted = sum(
+        allowed(guesses, "admin", address, now) for now in range(0, 86_400, 600) for address in addresses(500)
+    )
+    assert counted <= AT_PERSON.at_once + DAY_S / AT_PERSON.each_s + 1 == 117
 
 
-def test_many_addresses_have_ten_guesses_a_minute_together() -> None:
-    throttle, taken = Throttle(0.0), 0
-    for second in range(3600):
-        taken += sum(throttle.guess(f"10.1.{second % 250}.{n}", second) == 0 for n in range(5))
-    assert taken <= ALL_AT_ONCE + 3600 / 6 + 2
-    assert taken >= 3600 / 6
+def test_the_owner_logs_in_from_home_while_others_guess() -> None:
+    guesses = Guesses()
+    assert allowed(guesses, "ann", HOME, 0.0)
+    guesses.right("ann", HOME, 0.0)
+    for address in addresses(500):
+        guesses.guess("ann", address, 10.0)
+    for _ in range(50):  # somebody at the same address guesses at another person
+        guesses.guess("ben", HOME, 10.0)
+    assert not allowed(guesses, "ann", "203.0.113.9", 10.0)
+    assert allowed(guesses, "ann", HOME, 10.0)
 
 
-def test_the_owner_gets_in_while_many_others_guess() -> None:
-    throttle = Throttle(0.0)
-    assert throttle.guess(OWNER, 0) == 0
-    throttle.right(OWNER, 0)
-    for second in range(1, 600):
-        for n in range(3):
-            throttle.guess(f"10.1.{second % 250}.{n}", second)
-        if second % 60 == 0:
-            assert throttle.guess("10.2.0.1", second) > 0, "a stranger waits"
-            assert throttle.guess(OWNER, second) == 0
-            throttle.right(OWNER, second)
+def test_a_flood_of_refused_guesses_frees_no_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commonwatt.identity.guesses.MAX_KEPT", 200)
+    guesses = Guesses()
+    assert sum(allowed(guesses, "admin", address, 0.0) for address in addresses(30)) == AT_PERSON.at_once
+    for n in range(1000):
+        guesses.guess(f"p{n}", HOME, 0.0)
+    assert not allowed(guesses, "admin", "203.0.113.9", 0.0)
 
 
-def test_an_owner_of_long_ago_is_a_stranger() -> None:
-    throttle = Throttle(0.0)
-    throttle.right(OWNER, 0)
-    later = KNOWN_FOR_S + 1
-    for n in range(int(ALL_AT_ONCE) + 1):
-        throttle.guess(f"10.1.0.{n}", later)
-    assert throttle.guess(OWNER, later) > 0
+def test_guesses_at_many_people_from_many_addresses_free_nobody_who_was_guessed_at_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("commonwatt.identity.guesses.MAX_KEPT", 200)
+    guesses = Guesses()
+    for address in addresses(30):
+        guesses.guess("admin", address, 0.0)
+    assert all(allowed(guesses, f"p{n}", address, 0.0) for n, address in enumerate(addresses(1000)))
+    assert not allowed(guesses, "admin", "203.0.113.9", 0.0)
 
 
-def test_a_network_of_ipv6_is_one_address_and_mapped_ipv4_is_ipv4() -> None:
-    throttle = Throttle(0.0)
-    for n in range(FREE_GUESSES):
-        assert throttle.guess(f"fd00:1:2:3::{n:x}", 0) == 0
-    assert throttle.guess("fd00:1:2:3:ffff::1%eth0", 0) > 0
-    assert throttle.guess("fd00:1:2:4::1", 0) == 0
-    assert guess_wrongly(throttle, "10.0.0.9", FREE_GUESSES) == [0.0] * FREE_GUESSES
-    assert throttle.guess("::ffff:10.0.0.9", 0) > 0
+def test_home_may_be_wrong_a_few_times_only() -> None:
+    guesses = Guesses()
+    guesses.right("ann", HOME, 0.0)
+    counted = sum(allowed(guesses, "ann", HOME, 1.0) for _ in range(100))
+    assert counted == BY_OWN_ADDRESS.at_once
 
 
-def test_no_more_addresses_are_remembered_than_stated() -> None:
-    throttle = Throttle(0.0)
-    for n in range(MAX_ADDRESSES + 50):
-        throttle.guess(f"10.{n // 65536}.{n // 256 % 256}.{n % 256}", n * 60)
-    assert len(throttle) == MAX_ADDRESSES
+def test_logging_in_oneself_gives_no_guesses_at_others() -> None:
+    guesses, counted = Guesses(), 0
+    for _ in range(200):
+        if allowed(guesses, "mallory", HOME, 0.0):
+            guesses.right("mallory", HOME, 0.0)
+        counted += allowed(guesses, "admin", HOME, 0.0)
+    assert counted == BY_ADDRESS.at_once
 
 
-def test_a_client_without_an_address_is_throttled_too() -> None:
-    throttle = Throttle(0.0)
-    assert guess_wrongly(throttle, "", FREE_GUESSES + 1)[-1] > 0
+def test_a_thousand_people_behind_one_address_log_in_at_once() -> None:
+    guesses = Guesses()
+    for n in range(1000):
+        assert allowed(guesses, f"p{n}", HOME, 0.0)
+        guesses.right(f"p{n}", HOME, 0.0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.floats(0, 500)), max_size=60))
+def test_a_refusal_says_when_a_guess_is_allowed(asked: list[tuple[str, str, float]]) -> None:
+    guesses, now = Guesses(), 0.0
+    for name, address, later in asked:
+        now += later
+        if wait_s := guesses.guess(name, address, now):
+            now += wait_s + 0.001
+            assert allowed(guesses, name, address, now)

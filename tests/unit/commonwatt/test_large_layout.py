@@ -14,9 +14,9 @@ from commonwatt.config.files import load_settings
 from commonwatt.config.host import HostSettings
 from commonwatt.config.meters import MetersSettings
 from commonwatt.demo import parts as module
-from commonwatt.demo import servers
+from commonwatt.demo.large import servers
+from commonwatt.demo.large.servers import require_servers
 from commonwatt.demo.parts import Part, write_parts, write_targets
-from commonwatt.demo.servers import require_servers
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town

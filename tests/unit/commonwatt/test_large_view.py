@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from commonwatt.demo.large_view import QUIET_S, arrived, is_drained, large_table
+from commonwatt.demo.large.view import QUIET_S, arrived, is_drained, large_table
 
 LAST = 1_000
 

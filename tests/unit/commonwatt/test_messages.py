@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
+from commonwatt.model.time.now import Trust
 from commonwatt.protocol.meter_messages import (
     MAX_ID,
     MAX_PUT_RANGE,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt.cliques.formation import Clique, formed, orders
-from commonwatt.demo.placing import FLEET_SOCKETS, TOGETHER, _sockets, placed, spread
+from commonwatt.demo.large.placing import FLEET_SOCKETS, TOGETHER, _sockets, placed, spread
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.town import Town

@@ -17,7 +17,6 @@ FORBIDDEN = [
 ]
 
 NOT_YET = {
-    "access.guesses",
     "access.passwords",
     "jobs.runner",
     "readings.ingest.ingest",

@@ -142,7 +142,7 @@ def test_a_further_microgrid_changes_nothing_of_the_others(office: Path) -> None
     others |= {"site.toml", "town.toml", "head-end/devices.json", "authority/issued.json", "utility/clique.json"}
     assert changed == others
     assert "2 new certificates" in said
-    assert load_registry(office / "site/r003/registry.json").number == 3
+    assert load_registry(office / "site/r003/registry.json").controller.number == 3
     new = after.keys() - before.keys() - {"r001/registry-r003.json", "r002/registry-r003.json"}
     assert {name.partition("/")[0] for name in new} == {"r003"}
     # And once more: nothing.

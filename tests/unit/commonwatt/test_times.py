@@ -3,7 +3,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import iso, parse_time
+from commonwatt.model.time.times import iso, parse_time
 
 TOWN = ZoneInfo("America/New_York")
 NOVEMBER = 1_793_505_600  # 2026-11-01T00:00:00-04:00

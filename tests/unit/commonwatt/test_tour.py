@@ -5,7 +5,7 @@ from pathlib import Path
 
 from commonwatt.demo.layout import STARTS_AT
 from commonwatt.demo.tour import told
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from harness.past.__main__ import of_demonstration
 
 DAY_S = 86_400

@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.device.aggregation import average, consolidate
+from commonwatt.device.records.aggregation import average, consolidate
 from commonwatt.model.blocks import Quality, from_records
 from commonwatt.model.blocks import average as average_blocks
 from commonwatt.model.records import HistoryRecord, RecordType

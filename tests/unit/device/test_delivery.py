@@ -1,7 +1,7 @@
 """When a meter sends its puts, and which group waits."""
 
-from commonwatt.device.delivery import next_put, open_group
-from commonwatt.model.relaying import PUT_S
+from commonwatt.device.records.delivery import next_put, open_group
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.units import GROUP_S
 
 NOW = 1_782_000_000.0

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.device.epoch_guard import FIRST_BELOW, RAISES, RAISES_WITHIN_S, EpochGuard
+from commonwatt.device.commands.epoch_guard import FIRST_BELOW, RAISES, RAISES_WITHIN_S, EpochGuard
 from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
 EPOCHS = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.device.aggregation import average, consolidate
 from commonwatt.device.changes import LogRow
-from commonwatt.device.log import Aggregation, MeterLog
+from commonwatt.device.records.aggregation import average, consolidate
+from commonwatt.device.records.log import Aggregation, MeterLog
 from commonwatt.model.records import HistoryRecord, Log, unpack_history
 
 T = 1_790_000_100

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from commonwatt.device.changes import DesiredStates, LogRow, Made, MeterState, Stored
-from commonwatt.device.delivery import Tally
-from commonwatt.device.desired_states import Commanded
+from commonwatt.device.commands.desired_states import Commanded
 from commonwatt.device.meter import Effects, Limits, Meter
+from commonwatt.device.records.delivery import Tally
 from commonwatt.model.effects import Publish, Write
-from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
+from commonwatt.model.time.now import Trust
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Held, Kind, Outcome
 from commonwatt.protocol.meter_messages import Put, Refusal, unpack_level, unpack_put

@@ -3,9 +3,9 @@
 import pytest
 
 from commonwatt.device.changes import DesiredStates, under_token
-from commonwatt.device.epoch_guard import RAISES, RAISES_WITHIN_S
+from commonwatt.device.commands.epoch_guard import RAISES, RAISES_WITHIN_S
+from commonwatt.device.commands.own_clock import SAVE_S
 from commonwatt.device.meter import Meter
-from commonwatt.device.own_clock import SAVE_S
 from commonwatt.model.effects import Write
 from commonwatt.model.records import State
 from commonwatt.protocol import topics

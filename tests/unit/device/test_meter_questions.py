@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from commonwatt.device.questions import MAX_OPEN
+from commonwatt.device.commands.questions import MAX_OPEN
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import Log
 from commonwatt.protocol import topics

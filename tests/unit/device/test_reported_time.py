@@ -3,7 +3,7 @@
 import pytest
 
 from commonwatt.device.reported_time import AHEAD_TOLERANCE_S, GOOD_FOR_S, TOLERANCE_S, Reported, ReportedTime
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 
 NOW = 1_782_000_000.0
 

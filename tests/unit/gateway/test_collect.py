@@ -5,8 +5,8 @@ import pytest
 from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import join
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, unpack_event
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Level, Put, PutAck, Refusal, unpack_put_ack
 from gateway.changes import AppendRecords, Setting

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from commonwatt.model.now import Now, Trust
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.sharing_words import Why

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from commonwatt.device.brokers import Brokers, Installed
-from commonwatt.device.epoch_guard import EpochGuard
+from commonwatt.device.commands.epoch_guard import EpochGuard
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.protocol.commands import Kind

@@ -14,7 +14,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.town.registry import Registry, save_registry
+from commonwatt.town.registry import Controller, Registry, save_registry
 from gateway.shell import Shell, run_gateway
 from gateway.store.opened_file import GoneError
 from gateway.store.recovery import Recovery, open_checked, replace
@@ -24,7 +24,7 @@ from harness.worlds.gateway import START, World, readings, registered
 
 @pytest.fixture
 def settings(tmp_path: Path) -> GatewaySettings:
-    registry = Registry(microgrid="r001", number=1, address="10.0.0.1", meters=(registered(1),))
+    registry = Registry(microgrid="r001", controller=Controller(number=1, address="10.0.0.1"), meters=(registered(1),))
     save_registry(tmp_path / "registry.json", registry)
     (tmp_path / "tokens.json").write_text('{"r001": "a token"}')
     return GatewaySettings(

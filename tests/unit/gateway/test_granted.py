@@ -2,7 +2,7 @@
 
 from commonwatt.cliques.signs import Signs
 from commonwatt.model.effects import Publish
-from commonwatt.model.now import Now, Trust
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.topics import UTILITY
 from gateway.control.manager import Manager
 from gateway.core import RETRY

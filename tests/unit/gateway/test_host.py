@@ -17,7 +17,7 @@ from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.service import only_one
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.town.registry import Registry, save_registry
+from commonwatt.town.registry import Controller, Registry, save_registry
 from gateway.host.controller import HostedController
 from gateway.host.doctor import judge
 from gateway.host.files import hosted
@@ -33,7 +33,10 @@ def make(folder: Path, *names: str, **more: str) -> Path:
         own.mkdir()
         save_tokens(own / "gateway-tokens.json", {name: "a token"})
         meters = (registered(number),)
-        save_registry(own / "registry.json", Registry(microgrid=name, number=number, address="10.0.0.1", meters=meters))
+        save_registry(
+            own / "registry.json",
+            Registry(microgrid=name, controller=Controller(number=number, address="10.0.0.1"), meters=meters),
+        )
         nowhere = f'broker = "127.0.0.1:{free_port()}"\nhead_end = "127.0.0.1:{free_port()}"\n'
         (own / "gateway.toml").write_text(f'[gateway]\nmicrogrid = "{name}"\n{nowhere}{more.get(name, "")}\n')
     (folder / "host").mkdir()

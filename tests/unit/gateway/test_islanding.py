@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.model.return_delay import BLOCK_S, BLOCKS, return_delay_s
+from commonwatt.model.control.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from gateway.control.islanding import (
     REPORT_GOOD_FOR_S,
     Boundary,

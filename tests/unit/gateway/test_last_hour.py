@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from commonwatt.model.lasting import lasts_until
+from commonwatt.model.control.lasting import lasts_until
 from commonwatt.model.records import State
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.device.desired_states import DEFAULT, DONE, HeldStates
+from commonwatt.device.commands.desired_states import DEFAULT, DONE, HeldStates
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command, Kind
 from commonwatt.protocol.json_messages import unpack_json

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import Log, State
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.batches import BatchAck
 from commonwatt.protocol.commands import Kind, LogIds, Outcome
 from commonwatt.protocol.heartbeats import Heartbeat

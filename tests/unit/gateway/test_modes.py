@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commonwatt.model.control.return_delay import return_delay_s
 from commonwatt.model.effects import Write
 from commonwatt.model.records import EventRecord, State
-from commonwatt.model.return_delay import return_delay_s
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.controller_commands import ACTIONS, MOST_LISTED, ControllerCommand, Strategy
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES

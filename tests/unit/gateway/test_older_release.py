@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from commonwatt.model.effects import Publish, Write
-from commonwatt.model.now import Now
+from commonwatt.model.time.now import Now
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, ControllerOutcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, gateway_down

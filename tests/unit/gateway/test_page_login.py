@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.guesses import BY_ADDRESS
 from commonwatt.identity.passwords import Cost, PasswordHash
-from commonwatt.identity.throttle import FREE_GUESSES
 from commonwatt.network.http_pages import Request, Response
 from gateway.page.site import ABSOLUTE_S, IDLE_S, Site
 from harness.worlds.page import add_meter, empty
@@ -116,16 +116,16 @@ def test_every_answer_forbids_scripts_frames_and_copies(visitor: Visitor) -> Non
 
 
 def test_a_wrong_password_is_told_and_so_is_the_wait(visitor: Visitor) -> None:
-    for _ in range(FREE_GUESSES):
+    for _ in range(BY_ADDRESS.at_once):
         answer = visitor.log_in(WRONG)
         assert (answer.status, "The password is wrong." in answer.body) == (401, True)
     answer = visitor.log_in(RIGHT)
-    assert (answer.status, "Try again in 30 s." in answer.body) == (429, True)
-    assert dict(answer.headers)["Retry-After"] == "30"
+    assert (answer.status, "Try again in 60 s." in answer.body) == (429, True)
+    assert dict(answer.headers)["Retry-After"] == "60"
     assert not visitor.sees()
     assert visitor.log_in(RIGHT, address="10.1.0.8").status == 303, "another address does not wait"
     visitor.cookie = ""
-    visitor.now += 31
+    visitor.now += 61
     assert visitor.log_in(RIGHT).status == 303
 
 

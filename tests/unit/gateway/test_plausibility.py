@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commonwatt.device.desired_states import Commanded
+from commonwatt.device.commands.desired_states import Commanded
 from commonwatt.model.records import RecordType
 from commonwatt.protocol.sharing_words import Why, reason_of
 from commonwatt.town.loading import load_town

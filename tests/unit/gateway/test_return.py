@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from commonwatt.model.return_delay import BLOCK_S, BLOCKS, return_delay_s
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.return_delay import BLOCK_S, BLOCKS, return_delay_s
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import load

@@ -15,7 +15,7 @@ from commonwatt.protocol.clique_messages import States
 from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.clique_file import CliqueFile, Group, Other, save_cliques
-from commonwatt.town.registry import Registry, save_registry
+from commonwatt.town.registry import Controller, Registry, save_registry
 from commonwatt.town.revoked_file import REVOKED_FILE, SignedList
 from gateway.clique import Clique, Hooks
 from gateway.events import FromMeter
@@ -83,7 +83,12 @@ def clique_of(folder: Path) -> Clique:
     for name, meters in METERS.items():
         path = folder / ("registry.json" if name == "r001" else f"registry-{name}.json")
         save_registry(
-            path, Registry(microgrid=name, number=1, address="10.0.0.1", meters=tuple(map(registered, meters)))
+            path,
+            Registry(
+                microgrid=name,
+                controller=Controller(number=1, address="10.0.0.1"),
+                meters=tuple(map(registered, meters)),
+            ),
         )
     settings = GatewaySettings(
         microgrid="r001",

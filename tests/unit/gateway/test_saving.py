@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from commonwatt.model.byte_count import ByteCount
+from commonwatt.model.control.relaying import Relayed
 from commonwatt.model.disk_space import LOW_BYTES
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.now import Now, Trust
-from commonwatt.model.relaying import Relayed
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.batches import SLOW_S
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json

@@ -11,7 +11,7 @@ from commonwatt.identity.devices import new_token, save_tokens
 from commonwatt.model.records import Log
 from commonwatt.protocol.meter_messages import Put
 from commonwatt.runtime.clock import load_clock
-from commonwatt.town.registry import Registry, save_registry
+from commonwatt.town.registry import Controller, Registry, save_registry
 from gateway import work as module
 from gateway.changes import Change, Setting
 from gateway.controller import JOBS
@@ -28,7 +28,9 @@ def shell(tmp_path: Path) -> Shell:
     names = {"store": "gateway.db", "tokens": "tokens.json", "registry": "registry.json"}
     paths = {name: tmp_path / file for name, file in names.items()}
     save_tokens(paths["tokens"], {"r001": new_token()})
-    save_registry(paths["registry"], Registry(microgrid="r001", number=1, address="10.0.0.1", meters=()))
+    save_registry(
+        paths["registry"], Registry(microgrid="r001", controller=Controller(number=1, address="10.0.0.1"), meters=())
+    )
     settings = GatewaySettings.model_validate({"microgrid": "r001", "http": None, **paths})
     return Shell.open(settings, load_clock(None))
 

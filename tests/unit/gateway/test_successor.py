@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import State
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.commands import Command, Held, Kind, Name, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.changes import Change, Desired, MeterInfo, Setting

@@ -9,9 +9,9 @@ import pytest
 
 from commonwatt.cliques.signs import Signs
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.device.delivery import RETRY_S
+from commonwatt.device.records.delivery import RETRY_S
 from commonwatt.model.effects import Publish
-from commonwatt.model.now import Now, Trust
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.clique_messages import MOST_STATES_BYTES, Grant, States
 from commonwatt.protocol.commands import Outcome

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from commonwatt.model.control.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import State
-from commonwatt.model.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from commonwatt.protocol.commands import Command, Kind
 from commonwatt.town.town import Direction, Function
 from gateway.changes import Setting

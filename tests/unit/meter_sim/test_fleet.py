@@ -13,7 +13,7 @@ import pytest
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device import shell as shell_module
 from commonwatt.device.changes import Change, Delete
-from commonwatt.device.delivery import Tally
+from commonwatt.device.records.delivery import Tally
 from commonwatt.device.store import DeviceStore, open_store, reading_store
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ConfigError, StoreError

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.device.store import reading_store
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.records import RecordType, State
-from commonwatt.model.supply import SupplyState
 from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.town.scenario import Demand
 from commonwatt.town.scenario import load as load_scenario

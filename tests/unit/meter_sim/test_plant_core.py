@@ -1,6 +1,6 @@
 """The emulated plant's core: purchases once, counted over restarts; reports."""
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter, PlantReport

@@ -6,8 +6,8 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commonwatt.model.control.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from commonwatt.model.records import State
-from commonwatt.model.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from commonwatt.protocol.commands import Held
 from meter_sim.switch import STABLE_S, UNMANAGED_S, BoundarySwitch, Kept
 

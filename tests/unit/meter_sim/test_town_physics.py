@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.scenario import Outage, Shortage
 from meter_sim.physics.boundary import Cause

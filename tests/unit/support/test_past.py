@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from commonwatt.audit.folder import PAST
 from commonwatt.demo.layout import STARTS_AT
 from commonwatt.demo.past import SHIPPED, unpack
-from commonwatt.model.local_calendar import month_quarters
+from commonwatt.model.time.local_calendar import month_quarters
 from commonwatt.settlement.settled import Quantity
 from harness.past.archive import write_archive
 from harness.past.energy import Fault, Span

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.planner import bound_of, policies
-from commonwatt.model.local_time import local_hour
+from commonwatt.model.time.local_time import local_hour
 from commonwatt.model.units import QUARTER_S
 from commonwatt.town.file import TownTable
 from harness.supply.bound import strict_bound

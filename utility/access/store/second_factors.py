@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from commonwatt.model.units import EpochSeconds
-from utility.access.guesses import after_wrong_code
-from utility.access.one_time import MISREAD, is_code, is_pair, read, step_of, step_of_pair
+from utility.access.one_time import MISREAD, after_wrong_code, is_code, is_pair, read, step_of, step_of_pair
 from utility.access.rules import AccessFaultError
 from utility.access.secrets import digest, new_recovery_code, new_seed
 from utility.access.store import access

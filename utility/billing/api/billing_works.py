@@ -1,6 +1,6 @@
 """Long works of billing, which pages and API start: a run, a check of one."""
 
-from commonwatt.model.local_calendar import parse_month
+from commonwatt.model.time.local_calendar import parse_month
 from utility.access.actor import Actor
 from utility.billing import decisions as runs
 from utility.billing.run import Progress

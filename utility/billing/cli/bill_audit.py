@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.local_calendar import parse_month
+from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.words import counted
 from commonwatt.runtime.files import replacing
 from commonwatt.runtime.service import flowing

@@ -12,7 +12,7 @@ from rich.progress import track
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.cli.tables import show
-from commonwatt.model.local_calendar import parse_month
+from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.words import counted
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.service import flowing

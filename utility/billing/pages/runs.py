@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from commonwatt.model.local_calendar import month_before
+from commonwatt.model.time.local_calendar import month_before
 from utility.access.decisions import shown as shown_second
 from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft

@@ -2,7 +2,7 @@
 
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.local_calendar import month_quarters
+from commonwatt.model.time.local_calendar import month_quarters
 from commonwatt.model.units import QUARTER_S
 from utility.billing.store.billing import is_billed, unissued_before
 from utility.database.database import Database

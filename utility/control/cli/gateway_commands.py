@@ -6,7 +6,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import LOCAL_FORMS
+from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action

@@ -8,7 +8,7 @@ import typer
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import LOCAL_FORMS
+from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import flowing

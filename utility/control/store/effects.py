@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import func, select
 
-from commonwatt.model.local_calendar import month_of, month_quarters
-from commonwatt.model.relaying import Relayed
+from commonwatt.model.control.relaying import Relayed
+from commonwatt.model.time.local_calendar import month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.town.town import Function

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.model.times import iso
+from commonwatt.model.time.times import iso
 from commonwatt.model.units import QUARTER_S
 from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
 from utility.exports.resolutions import Resolution, intervals

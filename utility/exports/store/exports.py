@@ -11,7 +11,7 @@ import numpy as np
 from commonwatt.model.blocks import join
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, unsigned64
-from commonwatt.model.records import KNOWN_STATES, State
+from commonwatt.model.records import state_names
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.model.words import moment
 from commonwatt.settlement.settled import SettledQuarters
@@ -304,6 +304,4 @@ def event_rows(
 
 def state_text(bits: int) -> str:
     """Return the names of a state's bits; unknown ones as a hexadecimal number."""
-    names = [bit.name.lower() for bit in State if bit & bits and bit.name]
-    unknown = bits & ~KNOWN_STATES
-    return " ".join([*names, *([f"{unknown:#06x}"] if unknown else [])])
+    return " ".join(state_names(bits))

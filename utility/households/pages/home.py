@@ -8,8 +8,8 @@ import numpy as np
 from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import midnight, month_after, month_before, month_of, month_quarters
 from commonwatt.model.palette import PowerFlow
+from commonwatt.model.time.local_calendar import midnight, month_after, month_before, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.access.actor import Actor
 from utility.billing.store.issued_bills import issued_bills

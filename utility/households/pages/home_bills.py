@@ -10,7 +10,7 @@ from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import midnight, month_before
+from commonwatt.model.time.local_calendar import midnight, month_before
 from commonwatt.model.units import QUARTER_S, AccountNumber
 from utility.access.actor import Actor
 from utility.billing.bill import Bill

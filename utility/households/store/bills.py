@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from threading import Lock
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.local_calendar import month_of
+from commonwatt.model.time.local_calendar import month_of
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter, quarter_of
 from utility.billing.bill import Bill
 from utility.billing.inputs import RunInputs

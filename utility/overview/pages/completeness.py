@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 
-from commonwatt.model.local_calendar import month_after, month_before, month_quarters
+from commonwatt.model.time.local_calendar import month_after, month_before, month_quarters
 from utility.overview.pages.town import permille_of
 from utility.overview.pages.town_view import month_days
 from utility.overview.store.days import counted_days

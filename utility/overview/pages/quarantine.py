@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import Field
 
 from commonwatt.model.ids import parse_id
-from commonwatt.model.local_calendar import month_of
+from commonwatt.model.time.local_calendar import month_of
 from commonwatt.model.units import QUARTER_S, SLOT_S, quarter_of
 from commonwatt.model.validation import limits_of
 from commonwatt.model.words import counted

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.local_calendar import midnight, month_of, month_quarters
+from commonwatt.model.time.local_calendar import midnight, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.alarms.decisions import alarms_of
 from utility.database.base import Connection

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, func, select
 
-from commonwatt.model.local_calendar import month_before, month_of, month_quarters
+from commonwatt.model.time.local_calendar import month_before, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.billing.store.billing import CORRECTED_MONTHS

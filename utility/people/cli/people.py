@@ -1,4 +1,4 @@
-"""``commonwatt utility people``: invite people without a browser, such as on a machine without a screen."""
+"""``commonwatt utility people``: what can't wait for a browser, as the first invitation or a lost second factor."""
 
 import json
 from collections.abc import Iterator
@@ -8,25 +8,20 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import moment
 from commonwatt.network.addresses import is_loopback
 from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.service import flowing
-from utility.access.bulk import links_table, read_residents
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
 from utility.access.store import second_factors
 from utility.access.store.acting import By, Link
 from utility.people import store as people
-from utility.webkit.cli.listing import print_rows
-from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, reading
+from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor
 
-app = typer.Typer(no_args_is_help=True, help="People who log in to the console: invite, list, disable.")
-
-MAX_BYTES = 200_000  # the largest list of residents that is read
+app = typer.Typer(no_args_is_help=True, help="People who log in to the console: invite, new link, disable.")
 
 NameArgument = Annotated[str, typer.Argument(help="The person's name at login.")]
 
@@ -59,36 +54,13 @@ def link(name: NameArgument, config: ConfigOption) -> None:
         _told(settings, people.new_link(by, name))
 
 
-@app.command("invite-residents")
-@flowing
-def invite_residents(
-    file: Annotated[Path, typer.Argument(help="The list (CSV): account, and perhaps name and display.")],
-    config: ConfigOption,
-) -> None:
-    """Invite the residents of a list, all or none, and print the list of their links (CSV)."""
-    with file.open("rb") as source, _changing(config) as (by, settings):
-        new = read_residents(source.read(MAX_BYTES).decode(errors="replace"))
-        links = people.invite_people(by, new)
-        rows = zip(new, (_address(settings, one) for one in links), strict=True)
-        typer.echo("".join(links_table(rows)), nl=False)
-
-
 @app.command()
 @flowing
 def disable(name: NameArgument, config: ConfigOption) -> None:
-    """Disable a person: no login works until `enable`; sessions, tokens and links end."""
+    """Disable a person: no login works until the console enables it; sessions, tokens and links end."""
     with _changing(config) as (by, _):
         people.disable(by, name)
         typer.echo(f"{name} is disabled")
-
-
-@app.command()
-@flowing
-def enable(name: NameArgument, config: ConfigOption) -> None:
-    """Enable a disabled person."""
-    with _changing(config) as (by, _):
-        people.enable(by, name)
-        typer.echo(f"{name} is enabled")
 
 
 @app.command("remove-second-factor")
@@ -98,31 +70,6 @@ def remove_second_factor(name: NameArgument, config: ConfigOption) -> None:
     with _changing(config) as (by, _):
         second_factors.remove_of_another(by, name)
         typer.echo(f"{name} has no second factor any more")
-
-
-@app.command("list")
-@flowing
-def list_people(
-    config: ConfigOption,
-    role: Annotated[Role | None, typer.Option("--role", help="Only people with this role.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")] = 100,
-    as_json: JsonOption = False,
-) -> None:
-    """List people with state, roles and last use."""
-    with reading(config) as (connection, _):
-        rows = [
-            {
-                "name": one.person.name,
-                "display": one.person.display,
-                "state": one.person.state,
-                "roles": ", ".join(sorted(one.person.roles)),
-                "account": one.person.account,
-                "second_factor": None if one.second_factor is None else moment(one.second_factor),
-                "used": None if one.used is None else moment(one.used),
-            }
-            for one in people.list_people(connection, "", role, "", limit, machine_s())
-        ]
-    print_rows("people", rows, as_json=as_json)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from fastapi import Depends, FastAPI, Form, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from commonwatt.model.local_calendar import midnight
+from commonwatt.model.time.local_calendar import midnight
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.actions import ACTIONS
 from utility.access.store import audit_log

@@ -9,11 +9,11 @@ from fastapi import FastAPI, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
+from commonwatt.identity.guesses import Guesses
 from commonwatt.identity.passwords import MAX_LENGTH
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor, Via
 from utility.access.choosing import password_fault
-from utility.access.guesses import Guesses
 from utility.access.passwords import BusyError, hash_password, is_password
 from utility.access.store import access, audit_log, second_factors, started_logins
 from utility.access.store.acting import By

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Self, TypeVar
 
 from commonwatt.model.effects import Effect, Publish, perform
-from commonwatt.model.now import Now, Trust
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId, quarter_of
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, Mark, batch_counts, batch_owner
 from commonwatt.protocol.heartbeats import Heartbeat

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from commonwatt.model.effects import Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.now import Now, Trust
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import MADE, QUARTER_S, EpochSeconds
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantOutcome, PlantQuarter, PlantReport

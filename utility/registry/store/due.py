@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from commonwatt.model.units import MicrogridId, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
@@ -12,12 +12,12 @@ from utility.jobs.store.due import mark_from
 from utility.jobs.tables import complete_day, settled_day, settlement_due, usage_due
 from utility.registry.accounts import DatedRegistry, Holding, Installed
 from utility.registry.layout import Day
-from utility.registry.tables import controller
+from utility.registry.store.registry import controller_numbers
 
 
 def mark_changed(connection: Connection, before: DatedRegistry, after: DatedRegistry) -> None:
     """Mark the days in which a meter is at another place, came or went at another time, or has another account."""
-    numbers = {row.id: row.number for row in connection.execute(select(controller.c.id, controller.c.number))}
+    numbers = controller_numbers(connection)
     places, holdings = changed_places(numbers, before, after), _changed_holdings(numbers, before, after)
     mark_from(connection, settlement_due, settled_day, places, Why.REGISTRY)
     mark_from(connection, complete_day, complete_day, places)

@@ -67,7 +67,9 @@ def refuse_moved(town: Town, out: Path, *, accounts_are_dated: bool = False) -> 
                 if not accounts_are_dated and not entry.stated:
                     refuse_change(what, "account", known.account, entry.account)
         if (microgrid := town.microgrids.get(registered.microgrid)) is not None:
-            refuse_change(f"{path}: controller {microgrid.id}", "number", registered.number, microgrid.number)
+            refuse_change(
+                f"{path}: controller {microgrid.id}", "number", registered.controller.number, microgrid.number
+            )
 
 
 def refuse_lost(town: Town, out: Path) -> None:

@@ -16,11 +16,11 @@ from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from commonwatt.town.town import Function, Meter, Town, average_w
 from utility.database.checks import row_crc
-from utility.database.database import read_setting, save_setting, upsert
+from utility.database.database import read_setting, save_setting
 from utility.database.locks import Lock, take
 from utility.database.town_zone import TOWN
 from utility.registry.store.accounts import add_town
-from utility.registry.store.registry import registry_changed
+from utility.registry.store.registry import keep_places, registry_changed
 from utility.registry.tables import collector, controller, holding, meter
 
 
@@ -56,7 +56,7 @@ def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> 
     new_meters, changed_meters = _fill(connection, meter, meters, "label", fixed)
     add_town(connection, town, now, registered)
     figures = json.dumps(_figures(town))
-    changed += _fill_collectors(connection, town)
+    changed += keep_places(connection, collector, town.collectors)
     if new_controllers or new_meters or changed or changed_meters or read_setting(connection, TOWN) != figures:
         save_setting(connection, TOWN, figures)
         registry_changed(connection)
@@ -79,17 +79,6 @@ def _fill(
         statement = table.update().where(table.c[key] == bindparam("which"))
         connection.execute(statement, [row | {"which": row[key]} for row in changed])
     return len(new), len(changed)
-
-
-def _fill_collectors(connection: Connection, town: Town) -> int:
-    """Store the collectors of each microgrid; return how many rows changed. One that is none any more has no place."""
-    wanted = {(name, one): place for name, some in town.collectors.items() for place, one in enumerate(some)}
-    there = {(row.microgrid, row.controller): row.place for row in connection.execute(select(collector))}
-    changed = {key: wanted.get(key) for key in there | wanted if there.get(key, -1) != wanted.get(key)}
-    if changed:
-        rows = [{"microgrid": m, "controller": c, "place": place} for (m, c), place in changed.items()]
-        connection.execute(upsert(connection, collector, "place"), rows)
-    return len(changed)
 
 
 def _accounts_of_meters(connection: Connection) -> dict[MeterId, AccountNumber]:

@@ -1,12 +1,14 @@
 """Reads and changes of the registry: its revision, its snapshot, and the numbers of controllers."""
 
-from sqlalchemy import ColumnElement, Connection, bindparam, select, union
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, select, union
 
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.model.validation import limits_of
 from utility.database.checks import sound_rows
-from utility.database.database import read_setting, save_setting
+from utility.database.database import read_setting, save_setting, upsert
 from utility.registry.accounts import Holding
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 from utility.registry.store.removed_meters import closed_microgrids
@@ -92,3 +94,21 @@ def load_holdings(connection: Connection, which: ColumnElement[bool] | None = No
 def controller_numbers(connection: Connection) -> dict[str, int]:
     """Return the number of each controller, by its id."""
     return {row.id: row.number for row in connection.execute(select(controller.c.id, controller.c.number))}
+
+
+def keep_places(connection: Connection, table: Table, orders: Mapping[MicrogridId, Sequence[ControllerId]]) -> int:
+    """Store the places of controllers in the order of each microgrid; return how many rows changed.
+
+    A controller that is in no order any more has no place, and may still relay what it has.
+
+    Args:
+        table: ``may_manage`` or ``collector``.
+        orders: The controllers of each microgrid, the first one first.
+    """
+    wanted = {(microgrid, name): place for microgrid, order in orders.items() for place, name in enumerate(order)}
+    there = {(row.microgrid, row.controller): row.place for row in connection.execute(select(table))}
+    changed = {key: wanted.get(key) for key in there | wanted if there.get(key, -1) != wanted.get(key)}
+    if changed:
+        rows = [{"microgrid": m, "controller": c, "place": place} for (m, c), place in changed.items()]
+        connection.execute(upsert(connection, table, "place"), rows)
+    return len(changed)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.local_time import local_hour, to_local
+from commonwatt.model.time.local_time import local_hour, to_local
 from commonwatt.model.units import QUARTER_S
 from utility.research.attacks.success import Success, of_hits
 from utility.research.coarsening import Coarsening

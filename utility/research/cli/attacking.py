@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from utility.research.attacks.aggregates import attacks_on
 from utility.research.attacks.success import Success
 from utility.research.cli.source import Source, homes_in

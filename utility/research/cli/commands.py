@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import FORMS, iso, parse_time
+from commonwatt.model.time.times import FORMS, iso, parse_time
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import EXIT_FAILED, flowing

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.csv_text import cell_of, line_of
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import iso
+from commonwatt.model.time.times import iso
 from commonwatt.runtime.files import sync_folder
 from utility.research.documents import Column, Facts, FileFacts, licence, manifest, readme
 

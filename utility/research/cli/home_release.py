@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import iso
+from commonwatt.model.time.times import iso
 from commonwatt.model.units import EpochSeconds
 from utility.research import store as store
 from utility.research.cli.files import Block, DataFile, new_folder, write_release

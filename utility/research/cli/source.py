@@ -11,7 +11,7 @@ import numpy as np
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import iso
+from commonwatt.model.time.times import iso
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.files import write_private

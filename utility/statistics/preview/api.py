@@ -8,7 +8,7 @@ from fastapi import FastAPI, HTTPException, Query
 from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import parse_month
+from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.billing import preview

@@ -9,7 +9,7 @@ import typer
 
 from commonwatt.cli.tables import show
 from commonwatt.model.csv_text import line_of
-from commonwatt.model.local_calendar import month_before, month_of
+from commonwatt.model.time.local_calendar import month_before, month_of
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import flowing

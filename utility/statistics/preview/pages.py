@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
-from commonwatt.model.local_calendar import local_text
+from commonwatt.model.time.local_calendar import local_text
 from utility.access.actor import Actor
 from utility.access.decisions import shown as shown_second
 from utility.billing.preview import sentences

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.local_time import DAY_QUARTERS, local_hour
+from commonwatt.model.time.local_time import DAY_QUARTERS, local_hour
 from commonwatt.model.units import QUARTER_S, MilliwattHours
 from utility.supply.buying.situation import Purchase, Situation, within_limits
 

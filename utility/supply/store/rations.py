@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, delete, func, select
 
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.records import RecordType
-from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.town.file import TownTable

@@ -7,7 +7,7 @@ from fastapi import FastAPI, File, Form, Path, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import local_text, month_after, month_of
+from commonwatt.model.time.local_calendar import local_text, month_after, month_of
 from commonwatt.model.units import Quarter, quarter_of
 from utility.access.actor import Actor
 from utility.tariffs import decisions as tariffs

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from commonwatt.model.local_calendar import local_text
+from commonwatt.model.time.local_calendar import local_text
 from utility.access.decisions import shown as shown_second
 from utility.tariffs import decisions as tariffs
 from utility.tariffs.pages.drafts import Begin, MonthText, OtherVersion, VersionNumber, started, stored_version

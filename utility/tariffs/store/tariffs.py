@@ -6,7 +6,7 @@ from datetime import date
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import local_text
+from commonwatt.model.time.local_calendar import local_text
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of

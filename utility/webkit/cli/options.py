@@ -11,7 +11,7 @@ import typer
 from commonwatt.config.files import load_settings, place_of
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock, load_clock
 from commonwatt.runtime.service import errors_reported

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from commonwatt.identity.guesses import Guesses
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
-from utility.access.guesses import Guesses
 from utility.access.roles import STAFF
 from utility.database.database import Database
 from utility.webkit.console.navigation import entries_for, groups_of

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import HTTPException
 
-from commonwatt.model.local_calendar import midnight
+from commonwatt.model.time.local_calendar import midnight
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 
 KILOWATTS = 3600 / QUARTER_S / 1e6  # mean kilowatts of a milliwatt-hour in a quarter-hour

@@ -13,16 +13,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from pydantic import BaseModel
 
-from commonwatt.model.saving import saving_words
+from commonwatt.model.control.saving import saving_words
 from commonwatt.model.words import duration
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
 from utility.access.actions import action_words
 from utility.access.roles import ROLE_WORDS, Role
 from utility.webkit.columns import ListColumn, cells, type_name
-from utility.webkit.console.squares import squares_of
 from utility.webkit.console.static_files import load_static
 
 _MOMENT = re.compile(r"<(textarea|pre|code)\b.*?</\1>|(\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ)", re.DOTALL)
+QUIET = 4  # squares of quiet zone on each side of a QR code, by ISO/IEC 18004
 MISSING = "\u2013"  # what stands for a missing value: a dash
 _TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))  # each room's; a name is there once
 
@@ -152,3 +152,14 @@ def plain_bytes(count: float | None) -> str:
         if count >= size:
             return f"{count / size:,.1f} {unit}"
     return f"{count:,.0f} bytes"
+
+
+def squares_of(text: str) -> tuple[int, str]:
+    """Return the QR code of a text: the squares of a side, with the quiet zone, and the path of the dark ones (SVG)."""
+    import segno  # Loaded for the first code that is drawn.
+
+    matrix = segno.make(text, micro=False, error="m").matrix
+    path = [
+        f"M{x + QUIET} {y + QUIET}h1v1h-1z" for y, row in enumerate(matrix) for x, is_dark in enumerate(row) if is_dark
+    ]
+    return len(matrix) + 2 * QUIET, "".join(path)

@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utility.access.guesses import CODES, after_wrong_code
-from utility.access.one_time import STEP_S, code_of, grouped, is_code, read, step_of, uri_of
+from utility.access.one_time import (
+    STEP_S,
+    WRONG_AT_ONCE,
+    WRONG_EACH_S,
+    after_wrong_code,
+    code_of,
+    grouped,
+    is_code,
+    read,
+    step_of,
+    uri_of,
+)
 from utility.access.secrets import new_recovery_code, new_seed
 
 RFC_SEED = b32encode(b"12345678901234567890").decode()  # the secret of RFC 6238, appendix B
@@ -78,9 +88,9 @@ def test_a_day_of_guesses_gets_few_codes_checked() -> None:
         wait_s, after = after_wrong_code(until, now)
         if wait_s == 0:
             until, checked = after, checked + 1
-    assert checked == CODES.at_once + 86_400 // CODES.each_s - 1
+    assert checked == WRONG_AT_ONCE + 86_400 // WRONG_EACH_S - 1
 
 
 @given(ahead_s=st.integers(0, 10**9))
 def test_a_clock_that_was_ahead_locks_nobody_out(ahead_s: int) -> None:
-    assert after_wrong_code(NOW + ahead_s, NOW)[0] <= CODES.each_s
+    assert after_wrong_code(NOW + ahead_s, NOW)[0] <= WRONG_EACH_S

@@ -9,8 +9,7 @@ import pytest
 from harness.authenticator import shown, wrong
 from harness.real import databases
 from utility.access.actor import Actor, Via
-from utility.access.guesses import CODES
-from utility.access.one_time import STEP_S
+from utility.access.one_time import STEP_S, WRONG_AT_ONCE
 from utility.access.roles import Role
 from utility.access.rules import AccessFaultError
 from utility.access.store import access, audit_log, second_factors, started_logins
@@ -80,7 +79,7 @@ def test_code_and_recovery_code_are_used_once_by_parallel_requests(
 def test_parallel_guesses_are_counted(do: Callable[..., object]) -> None:
     seed, _ = set_up(do)
     guess = wrong(seed, NOW)
-    proofs = together(CODES.at_once + 4, lambda _: do(second_factors.prove, "ann", guess))
+    proofs = together(WRONG_AT_ONCE + 4, lambda _: do(second_factors.prove, "ann", guess))
     assert [proof.wait_s > 0 for proof in proofs].count(True) == 4  # type: ignore[attr-defined]
 
 
@@ -119,7 +118,7 @@ def test_second_factor_is_listed_and_removed(do: Callable[..., object], database
 def test_owner_logs_in_with_two_codes_in_a_row_while_others_guess(do: Callable[..., object]) -> None:
     """A person who knows the password alone uses up the guesses; the owner of the app gets in all the same."""
     seed, _ = set_up(do)
-    for _ in range(CODES.at_once):
+    for _ in range(WRONG_AT_ONCE):
         do(second_factors.prove, "ann", wrong(seed, NOW))
     later = NOW + 2 * STEP_S
     first, second = shown(seed, later - STEP_S), shown(seed, later)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from commonwatt.model.now import Trust
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.time.now import Trust
 from commonwatt.protocol.plant_messages import PlantReport
 from harness.docs.marked import DOCS
 from harness.worlds.utility import a_heartbeat

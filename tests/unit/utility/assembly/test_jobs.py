@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.disk_space import LOW_BYTES
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from commonwatt.identity.devices import load_devices
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.times import iso
+from commonwatt.model.time.times import iso
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town

@@ -8,7 +8,7 @@ import pytest
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
-from commonwatt.model.relaying import (
+from commonwatt.model.control.relaying import (
     HEAD_BYTES,
     MESSAGE_BYTES,
     MONTH_S,

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from commonwatt.device.desired_states import Commanded
+from commonwatt.device.commands.desired_states import Commanded
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from commonwatt.model.blocks import Blocks, join, make_blocks
 from commonwatt.model.records import EventRecord, State
-from commonwatt.model.times import iso, parse_time
+from commonwatt.model.time.times import iso, parse_time
 from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.town.town import Town
 from harness.real import forks

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction

@@ -13,7 +13,7 @@ from greenbutton_objects import enums
 from greenbutton_objects.parse import parse_feed
 
 from commonwatt.model.blocks import Blocks, join, make_blocks
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction, Function
 from harness.green_button import faults

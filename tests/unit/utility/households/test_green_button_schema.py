@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from harness.green_button import ATOM, ATOM_SHAPES, CODES, ESPI, RANGES, SHAPES, Part, faults
 from utility.exports.customer.green_button import green_button
 from utility.exports.customer.quarters import AccountQuarters, Flow, Quality

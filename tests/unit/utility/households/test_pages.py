@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import pytest
 from sqlalchemy import select
 
-from commonwatt.model.local_calendar import month_quarters
+from commonwatt.model.time.local_calendar import month_quarters
 from commonwatt.model.units import QUARTER_S, quarter_of
 from commonwatt.town.loading import load_town
 from harness.console import Browser, text_of

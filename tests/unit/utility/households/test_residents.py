@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import RecordType
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction
 from utility.exports.holdings import Held

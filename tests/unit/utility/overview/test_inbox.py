@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 from harness.worlds.utility import a_heartbeat
 from utility.access.roles import Role
 from utility.alarms.alarm import Alarm, Severity

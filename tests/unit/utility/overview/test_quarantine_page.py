@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from commonwatt.model.effects import Write
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import HistoryRecord, Rejection
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.dead_letters import DeadLetter
 from harness.console import Browser, text_of
 from harness.worlds.sent import batch, blocks

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from commonwatt.identity.guesses import BY_OWN_ADDRESS
 from harness.console import PASSWORD, Browser, text_of
-from utility.access.guesses import BY_OWN_ADDRESS
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
 from utility.access.store import access, audit_log

@@ -13,7 +13,7 @@ from harness.authenticator import shown, wrong
 from harness.console import PASSWORD, Browser, text_of
 from harness.routes import ruled
 from tests.unit.utility.conftest import NOW
-from utility.access.guesses import CODES
+from utility.access.one_time import WRONG_AT_ONCE, WRONG_EACH_S
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
 from utility.access.store import access, audit_log, second_factors, started_logins
@@ -205,8 +205,8 @@ def test_wrong_codes_are_limited_also_after_a_restart(
     seed: str, eve: Browser, app: FastAPI, browser: Browsers, machine: Machine, database: Database
 ) -> None:
     guessing = with_password(browser())
-    assert [step(guessing, wrong(seed, machine.now)) for _ in range(CODES.at_once // 2)] == [401] * 5
-    for _ in range(CODES.at_once // 2):  # From another address, and with a session that was left open.
+    assert [step(guessing, wrong(seed, machine.now)) for _ in range(WRONG_AT_ONCE // 2)] == [401] * 5
+    for _ in range(WRONG_AT_ONCE // 2):  # From another address, and with a session that was left open.
         fields = {"current": PASSWORD, "code": wrong(seed, machine.now)}
         assert eve.post(f"{SET_UP}/remove", fields).status_code == 422
     console = app.state.console
@@ -214,10 +214,10 @@ def test_wrong_codes_are_limited_also_after_a_restart(
     machine.drives(restarted)
     visitor = with_password(Browser(restarted))
     answer = visitor.send("POST", CODE_PAGE, data={"code": shown(seed, machine.now)})
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, str(CODES.each_s))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, str(WRONG_EACH_S))
     with database.reads.begin() as connection:
         assert second_factors.in_force(connection, "eve") is not None
-    machine.now += int(CODES.each_s)
+    machine.now += WRONG_EACH_S
     assert step(with_password(Browser(restarted)), wrong(seed, machine.now)) == 401
     assert step(with_password(Browser(restarted)), shown(seed, machine.now)) == 429
 
@@ -226,7 +226,7 @@ def test_recovery_code_logs_in_once_also_while_others_guess(eve: Browser, browse
     seed = offered(eve)
     codes = confirmed(eve, seed, machine.now)
     for guessing in (with_password(browser()), with_password(browser())):
-        assert [step(guessing, wrong(seed, machine.now)) for _ in range(CODES.at_once // 2)] == [401] * 5
+        assert [step(guessing, wrong(seed, machine.now)) for _ in range(WRONG_AT_ONCE // 2)] == [401] * 5
     assert step(with_password(browser()), shown(seed, machine.now)) == 429
     assert step(with_password(browser()), recovery=codes[0].lower().replace("-", " ").replace("o", "0")) == 303
     assert step(with_password(browser()), recovery=codes[0]) == 401

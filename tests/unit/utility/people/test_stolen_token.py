@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.times import iso
+from commonwatt.model.time.times import iso
 from harness.authenticator import shown, wrong
 from harness.console import Browser, standing_api, text_of
 from harness.furnished import token_of

@@ -10,8 +10,8 @@ import utility.readings.core
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish, Write
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, Rejection, State
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import MAX_EPOCH
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack

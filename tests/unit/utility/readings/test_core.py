@@ -3,8 +3,8 @@ import json
 import pytest
 
 from commonwatt.model.effects import Publish, Write
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import EventRecord, RecordType
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.batches import BatchAck, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import LocalReason

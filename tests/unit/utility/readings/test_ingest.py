@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
-from commonwatt.model.now import Trust
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import quarter_of
 from commonwatt.protocol.batches import SLOW_S, unpack_batch_ack
 from commonwatt.protocol.controller_commands import Action

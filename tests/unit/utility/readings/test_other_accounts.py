@@ -9,8 +9,8 @@ import pytest
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import from_records
 from commonwatt.model.effects import Write
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import HistoryRecord, Log, RecordType, Rejection
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason

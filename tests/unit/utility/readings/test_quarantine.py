@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from commonwatt.model.blocks import concatenate, join, make_blocks
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import HistoryRecord, Rejection
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource
 from harness.commands import logged_in

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from adapters.store import CHANNELS
 from commonwatt.device.store import open_store
 from commonwatt.model.effects import Write
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import RecordType
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import SLOT_S, SLOTS
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import LocalReason

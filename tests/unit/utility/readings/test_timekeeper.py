@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from commonwatt.model.machine import Machine
-from commonwatt.model.now import Trust
+from commonwatt.model.time.machine import Machine
+from commonwatt.model.time.now import Trust
 from commonwatt.runtime.clock import Clock
 from utility.readings.timekeeper import Timekeeper
 

@@ -7,8 +7,8 @@ import pytest
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
+from commonwatt.model.time.now import Trust
 from commonwatt.model.units import MADE, MAX_EPOCH
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason

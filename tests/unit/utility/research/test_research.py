@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.model.times import iso, parse_time
+from commonwatt.model.time.times import iso, parse_time
 from commonwatt.model.units import QUARTER_S
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town

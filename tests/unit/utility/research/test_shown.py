@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.model.times import parse_time
+from commonwatt.model.time.times import parse_time
 from harness.console import Browser, text_of
 from tests.unit.utility.research.test_pages import release
 from utility.access.roles import Role

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from commonwatt.codec.packing import pack
-from commonwatt.device.desired_states import Commanded
+from commonwatt.device.commands.desired_states import Commanded
 from commonwatt.model.blocks import make_blocks
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS

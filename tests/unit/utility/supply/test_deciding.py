@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
 from utility.supply.deciding import AHEAD_S, Facts, history_of, plant_lasts_until, plant_of, prices_from, unknown

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from commonwatt.model.local_time import local_hour, to_local, to_utc
+from commonwatt.model.time.local_time import local_hour, to_local, to_utc
 from utility.supply.forecast import days_before, like_day, like_hours, planned_need
 
 ZONE = ZoneInfo("America/New_York")

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt import demo
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.town.loading import load_town
 from utility.supply.plant import Plant
 from utility.supply.rationing import RATIONING, Member, Priority, member_of, ration_aces, ration_rangers

@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import Connection, select
 
 from commonwatt.config.utility import SupplySettings, UtilitySettings
+from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Write
-from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import RecordType
-from commonwatt.model.supply import SupplyState
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter, PlantReport

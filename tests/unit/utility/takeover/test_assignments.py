@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from commonwatt.model.times import iso
+from commonwatt.model.time.times import iso
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 from harness.commands import run_as

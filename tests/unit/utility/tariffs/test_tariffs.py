@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.local_calendar import month_before, month_quarters, quarter_at
+from commonwatt.model.time.local_calendar import month_before, month_quarters, quarter_at
 from harness.billing.plain import Plain
 from harness.billing.worlds import random_world
 from utility.tariffs.tariff import Tariff, read_tariff, tariff_of

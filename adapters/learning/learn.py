@@ -14,7 +14,7 @@ from functools import cache
 from math import log
 from typing import NamedTuple
 
-from adapters.guess import Guess, Series, guess, names_a_quantity, times_near, without_tariff, words_of
+from adapters.learning.guess import Guess, Series, guess, names_a_quantity, times_near, without_tariff, words_of
 from adapters.mapping.payloads import FORMATS, MAX_BYTES, JsonPayload, Payload
 from adapters.mapping.presets import Preset, known_presets
 from adapters.mapping.values import PER_UNIT, UnreadableError

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from commonwatt.device.delivery import Delivery
+from commonwatt.device.records.delivery import Delivery
 from commonwatt.model.records import Log
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.meter_messages import Put, PutAck, Refusal

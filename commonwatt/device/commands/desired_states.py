@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from commonwatt.device.changes import DesiredStates, MeterState
+from commonwatt.device.commands.epoch_guard import RAISES_WITHIN_S, EpochGuard
+from commonwatt.device.commands.own_clock import OwnClock
 from commonwatt.device.description import Description
-from commonwatt.device.epoch_guard import RAISES_WITHIN_S, EpochGuard
-from commonwatt.device.own_clock import OwnClock
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
-from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import MAX_SEQUENCE, NO_LIMIT, Command, Epoch, Held, Kind, Result
 

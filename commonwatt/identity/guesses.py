@@ -1,4 +1,4 @@
-"""Limits the guesses of passwords, by network address and by person, and of one-time codes. Pure: times are given.
+"""Limits the guesses of passwords, by network address and by person. Pure: times are given.
 
 Wrong guesses count, right ones do not. A household, an office or a carrier may share an address, and many
 addresses may guess at one person. Guesses elsewhere must not lock out the owner: an address from which a person
@@ -8,10 +8,9 @@ gives an address nothing for another person.
 
 from dataclasses import dataclass, replace
 from heapq import nsmallest
+from ipaddress import IPv6Address, ip_address
 from threading import Lock
 
-from commonwatt.identity.throttle import network_of
-from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.bucket import Bucket
 
 KNOWN_FOR_S = 30 * 86_400.0  # seconds for which an address counts as a person's after a login
@@ -33,8 +32,6 @@ BY_ADDRESS = Allowance(at_once=10, each_s=60.0)  # of an address at all persons 
 # At a person, of all addresses together from which the person did not log in lately.
 AT_PERSON = Allowance(at_once=20, each_s=900.0)
 BY_OWN_ADDRESS = Allowance(at_once=5, each_s=60.0)  # at a person, of one address from which the person logged in lately
-# At a person's one-time codes, by those who know the password; a year of guesses finds one with 10 %.
-CODES = Allowance(at_once=10, each_s=900)
 
 
 class _Buckets:
@@ -131,13 +128,12 @@ class Guesses:
         return [(self._by_address, (network,)), (self._at_person, (name,))]
 
 
-def after_wrong_code(until: EpochSeconds, now: EpochSeconds) -> tuple[int, EpochSeconds]:
-    """Return the seconds to wait before a code is checked (0: none), and ``until`` after a wrong one.
-
-    Args:
-        until: When all wrong codes so far will be forgotten; one number keeps the allowance ``CODES``.
-        now: The machine's epoch seconds.
-    """
-    each_s, longest_s = int(CODES.each_s), int(CODES.each_s) * CODES.at_once
-    after = min(max(until, now), now + longest_s) + each_s  # A clock that was ahead must not lock anybody out.
-    return max(0, after - now - longest_s), after
+def network_of(address: str) -> str:
+    """Return an IPv4 address, or the /64 network of an IPv6 address: one household has a whole such network."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, IPv6Address):
+        return str(ip.ipv4_mapped) if ip.ipv4_mapped is not None else str(IPv6Address(int(ip) >> 64 << 64))
+    return str(ip)

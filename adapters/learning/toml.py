@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
-from adapters.learn import MAX_SERIES, Learner, Proposal
+from adapters.learning.learn import MAX_SERIES, Learner, Proposal
 
 
 def toml_of(proposals: Iterable[Proposal]) -> str:

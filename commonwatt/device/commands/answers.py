@@ -4,9 +4,9 @@ import json
 from typing import TYPE_CHECKING, TypedDict, Unpack, get_args
 
 from commonwatt.device.changes import MeterState
-from commonwatt.device.delivery import Delivery
-from commonwatt.device.desired_states import DONE, Verdict
-from commonwatt.device.log import MeterLog
+from commonwatt.device.commands.desired_states import DONE, Verdict
+from commonwatt.device.records.delivery import Delivery
+from commonwatt.device.records.log import MeterLog
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Kind, LogIds, Name, Outcome
 from commonwatt.protocol.meter_messages import Level

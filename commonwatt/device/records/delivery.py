@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from commonwatt.device.changes import Delete, Replace
-from commonwatt.device.log import Aggregation, MeterLog
+from commonwatt.device.records.log import Aggregation, MeterLog
+from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import Log
-from commonwatt.model.relaying import PUT_S
 from commonwatt.model.units import GROUP_S, EpochSeconds
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, PutAck, Refusal
 

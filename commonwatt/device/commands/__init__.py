@@ -1,0 +1,1 @@
+"""Commands to a meter: which it obeys, what it holds, what it answers."""

@@ -1,0 +1,1 @@
+"""Records of a meter: made, aggregated, kept in a log, delivered."""
