@@ -1,4 +1,4 @@
-"""The documents of the whole town's bills: the month's tree, PDF and HTML on one core, receipts."""
+"""The documents of the whole town's bills: the month's tree, PDF on one core, receipts."""
 
 import json
 import time
@@ -13,7 +13,6 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuarters
 from harness.billing.worlds import ZONE, tariff, whole_town
-from utility.billing.documents.html import as_html
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
 from utility.billing.documents.statement import Statement
@@ -36,7 +35,6 @@ def bench(*, smoke: bool = False) -> Section:
     some = sorted(bills.billed)[:: 50 if smoke else 20]
     statements = [_statement(bills, account, tree.head) for account in some]
     pdf, pdf_bytes = _each(as_pdf, statements)
-    html, html_bytes = _each(lambda one: as_html(one).encode(), statements)
     start = time.process_time()
     receipt = receipt_of(run, tree, bills.billed[some[0]].bill, statements[0].meters)
     receipted = time.process_time() - start
@@ -54,7 +52,6 @@ def bench(*, smoke: bool = False) -> Section:
                     ("all bills, with the leaves' digests", number(billed), ""),
                     ("the tree over them", number(rooted), ""),
                     ("all as PDF", number(pdf * ACCOUNTS), number(pdf_bytes)),
-                    ("all as HTML", number(html * ACCOUNTS), number(html_bytes)),
                     ("one receipt", number(receipted), number(len(json.dumps(receipt)))),
                 ),
             ),

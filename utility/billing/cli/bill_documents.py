@@ -2,7 +2,6 @@
 
 import json
 from datetime import date
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,6 @@ from commonwatt.runtime.service import flowing
 from utility.billing.canonical import bill_bytes
 from utility.billing.cli.bill_view import show_bill
 from utility.billing.documents.explained import Explained, rows_of
-from utility.billing.documents.html import as_html
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.proof.head import check_code
 from utility.billing.store.bill_documents import documents_of
@@ -76,13 +74,6 @@ def explain(
     typer.echo("dollars: import less credit for own export, before rounding; base and parts of pools are lines")
 
 
-class PaperFormat(StrEnum):
-    """The form of a printed bill."""
-
-    PDF = "pdf"
-    HTML = "html"
-
-
 @app.command("print")
 @flowing
 def print_bills(
@@ -90,9 +81,8 @@ def print_bills(
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", help="The folder for the files; it is made if it is not there.")],
     account: Annotated[int | None, typer.Option(min=1, help="The bill of this account; else all of the month.")] = None,
-    form: Annotated[PaperFormat, typer.Option("--format", help="The files' format.")] = PaperFormat.PDF,
 ) -> None:
-    """Write printable bills with a plot by hour and the month's check code: a file for each account.
+    """Write bills as PDF, with a plot by hour and the month's check code: a file for each account.
 
     A file is complete or not there; the command again writes the same files.
     """
@@ -104,8 +94,7 @@ def print_bills(
         statements = documents.statements(accounts)
         progress = track(statements, "printing", len(accounts), console=Console(stderr=True), transient=True)
         for statement in progress:
-            content = as_pdf(statement) if form is PaperFormat.PDF else as_html(statement).encode()
-            replace_file(out / f"{month}-{statement.bill.account}.{form.value}", content)
+            replace_file(out / f"{month}-{statement.bill.account}.pdf", as_pdf(statement))
     typer.echo(f"{out}: {counted(len(accounts), 'bill')} of {month}, run {documents.number}, {documents.state}")
 
 

@@ -1,4 +1,4 @@
-"""A bill as a PDF of one page, with the words and the plot of the HTML page; the same input gives the same bytes."""
+"""A bill as a PDF of one page, with a plot by hour; the same input gives the same bytes."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The plot of a bill by hour, in its own units: HTML and PDF draw the same."""
+"""The plot of a bill by hour, in its own units."""
 
 from datetime import datetime
 from functools import lru_cache

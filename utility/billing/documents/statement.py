@@ -1,4 +1,4 @@
-"""A bill with everything that its documents show, and their texts: HTML and PDF print the same words."""
+"""A bill with everything that its documents show, and their texts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from commonwatt.model.units import quarter_of
 from utility.billing.bill import Bill
 from utility.billing.documents.explained import Explained, rows_of
-from utility.billing.documents.html import as_html
 from utility.billing.documents.plot import hours_plot
 from utility.billing.documents.statement import hours, spaced, texts
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
@@ -105,12 +104,6 @@ def _add_files(app: FastAPI, kept: KeptDocuments[int]) -> None:
 
         (statement,) = _documents(kept, account, run).statements([account])
         return download(as_pdf(statement), f"{statement.bill.month}-{account}.pdf", "application/pdf")
-
-    @app.get(f"{_START}/{{account}}/{{run}}/bill.html", include_in_schema=False)
-    def as_html_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
-        """Return the printed bill as a page of its own."""
-        (statement,) = _documents(kept, account, run).statements([account])
-        return download(as_html(statement).encode(), f"{statement.bill.month}-{account}.html", "text/html")
 
     @app.get(f"{_START}/{{account}}/{{run}}/receipt.json", include_in_schema=False)
     def receipt(_: ClerksOrApprovers, account: Number, run: Number) -> Response:

@@ -22,7 +22,7 @@ from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
 from harness.commands import logged_in
 from utility.billing.cli import bills as cli_bills
-from utility.billing.documents.html import as_html
+from utility.billing.documents.pdf import as_pdf
 from utility.billing.proof.head import check_code
 from utility.billing.store import billing_sources
 from utility.billing.store.bill_documents import documents_of, issued_documents
@@ -178,9 +178,9 @@ def test_run_is_made_checked_and_issued_by_two_people(
     assert "the lines sum to" in said
     assert "the printed check code is another one" in said
     folder = tmp_path / "paper"
-    said = people("bills", "print", "2026-10", "--out", str(folder), "--account", str(account), "--format", "html")
+    said = people("bills", "print", "2026-10", "--out", str(folder), "--account", str(account))
     assert said.endswith("1 bill of 2026-10, run 1, issued")
-    assert " ".join(code[at : at + 8] for at in range(0, 64, 8)) in (folder / f"2026-10-{account}.html").read_text()
+    assert (folder / f"2026-10-{account}.pdf").read_bytes().startswith(b"%PDF")
     people("bills", "print", "2026-10", "--out", str(folder))
     assert len(list(folder.glob("*.pdf"))) == len(_bills(database, 1))
     assert "no bill of account 9999" in people("bills", "receipt", "9999", "2026-10", code=2)
@@ -393,7 +393,7 @@ def test_documents_of_one_account_are_those_of_the_whole_run(people: Command, da
     whole, own = documents_of(database, "2026-10"), issued_documents(database, "2026-10", account)
     assert own.receipt(account) == whole.receipt(account)
     (ours,), (its,) = own.statements([account]), whole.statements([account])
-    assert as_html(ours) == as_html(its)
+    assert as_pdf(ours) == as_pdf(its)
     assert {*own.bills, *own.run.registry.accounts, *own.run.bases} == {account}, "nothing of others"
     assert all(account in {h.account for h in m.holdings} for m in own.run.registry.meters.values())
     assert own.run.earlier == ()

@@ -101,7 +101,7 @@ def test_bill_is_found_explained_to_its_quarter_hours_and_printed(browser: Brows
     assert "2026-10-31 01:00 -0400" in text_of(clerk.get(f"{place}?day=2026-10-31"))
     assert "2026-10-31 17:45 -0400" in text_of(clerk.get(f"{place}?day=2026-10-31&hour=17"))
     assert clerk.get(f"{place}/bill.pdf").content.startswith(b"%PDF")
-    assert "attachment" in clerk.get(f"{place}/bill.html").headers["content-disposition"]
+    assert "attachment" in clerk.get(f"{place}/bill.pdf").headers["content-disposition"]
     assert clerk.get(f"{place}/receipt.json").json()["leaf"]["account"] == account
     assert clerk.get(f"{place}/plot.json").json()["series"][0]["unit"] == "kWh"
     assert clerk.get("/console/bills/9999/1").status_code == 404
