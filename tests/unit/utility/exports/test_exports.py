@@ -28,7 +28,9 @@ from harness.real import forks
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
 from harness.worlds.utility import register_in
+from utility.archive.store.archive import Archive
 from utility.database.database import Database
+from utility.database.postgres.partitions import first_quarter
 from utility.exports import readings
 from utility.exports.cli import app
 from utility.jobs.calendar_periods import NEW_YORK
@@ -195,11 +197,21 @@ def test_slots_are_those_that_were_stored(export: Callable[..., str], parts: lis
     assert conflicts == len(np.unique(join(parts).extras[["row", "slot"]]))
 
 
+@pytest.mark.parametrize("is_archived", [False, True])
 @pytest.mark.parametrize("resolution", ["15s", "15min"])
 def test_pandas_duckdb_and_polars_read_the_same(
-    export: Callable[..., str], parts: list[Blocks], tmp_path: Path, resolution: str
+    export: Callable[..., str],
+    database: Database,
+    parts: list[Blocks],
+    tmp_path: Path,
+    resolution: str,
+    is_archived: bool,
 ) -> None:
     out = tmp_path / "out"
+    if is_archived:
+        (tmp_path / "archive").mkdir()
+        said = Archive(database, tmp_path / "archive", END * 900).run(first_quarter((2026, 12)))
+        assert [words[:7] for words in said] == ["2026-10", "2026-11"]
     export("readings", "--from", FROM, "--to", TO, "--out", str(out), "--resolution", resolution)
     files = sorted(out.glob("*.parquet"))
     days = ["2026-10-31", "2026-11-01", "2026-11-02"] if resolution == "15s" else ["2026-10", "2026-11"]
