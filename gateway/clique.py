@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from commonwatt.cliques.signs import NUMBERS, RESTART, Beat
+from commonwatt.cliques.signs import BEAT_S, NUMBERS, RESTART, Beat
 from commonwatt.cliques.warm import warm_meters
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
@@ -46,8 +46,9 @@ from gateway.takeover.post import Post
 
 log = logging.getLogger(__name__)
 
-TICK_S, RESTS_S = 0.1, 1.0  # real seconds between two steps; most while nothing is in doubt
+TICK_S = 0.1  # least real seconds between two steps
 LOOK_S = 1.0  # real seconds between two looks at what the utility has set
+WATCHES_S = 3.0  # real seconds after a message or a question for which it steps every ``LOOK_S``, not at beats alone
 TELL_AGAIN_S = (5.0, 60.0, 3_600.0)  # real seconds after which unchanged states are told again: any may be lost
 _BOOT = "boot"  # name of the setting that counts the starts
 
@@ -105,6 +106,7 @@ class Clique:
         self._group_of = {name: at for at, group in enumerate(self._groups) for name in group.members}
         self._socket = CliqueSocket(self._own, file.rank, parties(file), self._beat, self._message, self._now)
         self._wake = asyncio.Event()
+        self._watches_until = 0.0
         self._hooks: Hooks | None = None
         self._was_connected = False
         self._managed: set[MicrogridId] = set()
@@ -167,11 +169,17 @@ class Clique:
     async def _rest(self) -> None:
         """Wait until a step may be needed."""
         now = self._now()
-        until = min(min(group.rests_until(now) for group in self._groups), now + RESTS_S)
+        most_s = LOOK_S if now < self._watches_until else BEAT_S
+        until = min(now + most_s, *(group.rests_until(now) for group in self._groups))
         self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(until - now, TICK_S)):
                 await self._wake.wait()
+
+    def watch(self) -> None:
+        """Look soon at what changes: a connection, or what the utility has set."""
+        self._watches_until = self._now() + WATCHES_S
+        self._wake.set()
 
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
@@ -229,10 +237,12 @@ class Clique:
             member.means.able = is_connected and hearing.is_enough(reached)
             member.means.connected = reached
             member.means.commits = commits and hooks.commits(name)
-            if is_connected:
-                self._ask(hooks, name, hearing.due(now, manages=manages), None)
+            if is_connected and (silent := hearing.due(now, manages=manages)):
+                self._ask(hooks, name, silent, None)
+                self._watches_until = now + WATCHES_S
         for offer in self._revoked.due(self.meters, now) if is_connected else ():
             hooks.publish(offer)
+            self._watches_until = now + WATCHES_S
         for at, group in enumerate(self._groups):
             self._perform(at, group.tick(now))
         self._tell_changes(hooks, now)

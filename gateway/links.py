@@ -37,18 +37,26 @@ class Links:
     Args:
         settings: Their addresses and identities.
         put: Queues events for the core.
+        changed: Called when the connection to the meters' broker was made or lost.
         tally: Counts the bytes of the head-end's connections.
 
     Raises:
         ConfigError: A file they need is missing or wrong.
     """
 
-    def __init__(self, settings: GatewaySettings, put: Callable[[Event], None], tally: Tally) -> None:
+    def __init__(
+        self, settings: GatewaySettings, put: Callable[[Event], None], changed: Callable[[], None], tally: Tally
+    ) -> None:
         self._put = put
         self._broker_topic = broker_up(settings.controller)
         self._head_end_prefix = gateway_up(settings.controller, "")
         token = own_token(settings)
         rng = random.Random()  # noqa: S311 - spreads reconnections, keeps no secret
+
+        def connected() -> None:
+            changed()
+            put(Tick(RETRY))
+
         meters = MqttLink(
             address=settings.broker,
             identity=settings.controller,
@@ -56,7 +64,8 @@ class Links:
             rng=rng,
             subscribe=all_meters_up(settings.microgrid),
             on_message=lambda topic, payload: self._heard(METERS, FromMeter(topic, payload)),
-            on_connect=lambda: put(Tick(RETRY)),
+            on_connect=connected,
+            on_lost=changed,
             tls=client_tls(settings.broker_ca, settings.certificate, settings.broker_revoked),
         )
         head_end = MqttLink(

@@ -12,6 +12,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.clique_messages import States
+from commonwatt.protocol.topics import COMMANDS
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
@@ -24,7 +25,7 @@ from gateway.collect.slot_allowance import SLOTS_A_MINUTE
 from gateway.controller import HEARTBEAT, JOBS, Controller
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.disk import Disk
-from gateway.events import ClockJumped, Counted, Event, FromMeter, Granted, MachineRead, Tick, ToldStates
+from gateway.events import ClockJumped, Counted, Event, FromMeter, FromUtility, Granted, MachineRead, Tick, ToldStates
 from gateway.hosted_store import HostedStore
 from gateway.household.link import HouseholdLink
 from gateway.inbox import Inbox
@@ -65,7 +66,8 @@ class Shell:
         self._disk = disk
         self._line = LineWatch(settings.lte_interface)
         self._clique = clique
-        self._links = Links(settings, self._put, self._line.tally)
+        watch = (lambda: None) if clique is None else clique.watch
+        self._links = Links(settings, self._put, watch, self._line.tally)
         meters = registries.load(settings.microgrid) if clique is None else clique.meters[settings.microgrid]
         self._controller = Controller(settings, store.store, meters, None if clique is None else clique.members)
         self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)
@@ -179,8 +181,12 @@ class Shell:
 
     def _put(self, event: Event) -> None:
         """Queue an event for the core; the clique hears the meters first."""
-        if self._clique is not None and isinstance(event, FromMeter):
-            self._clique.heard(event)
+        if self._clique is not None:
+            match event:
+                case FromMeter():
+                    self._clique.heard(event)
+                case FromUtility(topic) if topic.endswith(f"/{COMMANDS}"):
+                    self._clique.watch()
         self._inbox.put(event)
 
     def _publish(self, message: Publish) -> None:

@@ -8,6 +8,7 @@ that loses a beat now and then, or is not known yet, the deadline is ``PATIENT_S
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 from commonwatt.model.units import ControllerId, MicrogridId
 
@@ -87,6 +88,29 @@ class Line:
     def lost(self, now: float) -> bool:
         """Return whether it gave no sign for too long."""
         return now - self.heard > self.deadline_s(now) and now > self.back_by
+
+    def changes_at(self, now: float, *, is_probed: bool) -> float:
+        """Return when it is late, probed or lost next, if no sign comes."""
+        late = self.heard + BEAT_S + LATE_S
+        if now <= late:
+            return late
+        if self.lost(now):
+            return inf
+        lost = max(self.heard + self.deadline_s(now), self.back_by)
+        return min(lost, self.probed + self._probe_every_s if self.probes else now) if is_probed else lost
+
+    @property
+    def _probe_every_s(self) -> float:
+        return PROBE_S / PROBES if self.probes < PROBES else PROBE_S
+
+    def probe_is_due(self, now: float) -> bool:
+        """Return whether a probe is due, since the sign is late, and note it; what is lost gets beats alone."""
+        is_wanted = (self.suspect(now) and not self.lost(now)) or now < self.wanted_until
+        is_due = is_wanted and (self.probes == 0 or now - self.probed >= self._probe_every_s)
+        if is_due:
+            self.probes += 1
+            self.probed = now
+        return is_due
 
     def alive(self, now: float) -> bool:
         """Return whether it gave signs, and is not lost."""
@@ -176,17 +200,6 @@ class Signs:
         line = self.lines[name]
         is_due = now - line.beat >= BEAT_S
         line.beat = now if is_due else line.beat
-        return is_due
-
-    def probe_is_due(self, name: ControllerId, now: float) -> bool:
-        """Return whether a probe is due, since the sign is late, and note it; what is lost gets beats alone."""
-        line = self.lines[name]
-        every_s = PROBE_S / PROBES if line.probes < PROBES else PROBE_S
-        is_wanted = (line.suspect(now) and not line.lost(now)) or now < line.wanted_until
-        is_due = is_wanted and (line.probes == 0 or now - line.probed >= every_s)
-        if is_due:
-            line.probes += 1
-            line.probed = now
         return is_due
 
     def next(self, name: ControllerId) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from commonwatt.cliques.signs import BEAT_S, LATE_S, NUMBERS, RESTART, Beat, Bits, Signs
+from commonwatt.cliques.signs import BEAT_S, NUMBERS, RESTART, Beat, Bits, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Who
 from commonwatt.protocol.topics import UTILITY
@@ -48,17 +48,22 @@ class Takeover:
         return [*self._beats(now), *(effect for member in self.members.values() for effect in member.tick(now))]
 
     def rests_until(self, now: float) -> float:
-        """Return until when no step is needed if nothing comes: ``now`` while anything is in doubt, claimed or late."""
-        if not self.signs.lines[UTILITY].alive(now) or not all(member.is_calm for member in self.members.values()):
-            return now
-        watched = {name for member in self.members.values() if (name := member.watched) is not None}
-        beat = self.signs.lines[UTILITY].beat + BEAT_S
-        return min(beat, *(self.signs.lines[name].heard + BEAT_S + LATE_S for name in {UTILITY, *watched}))
+        """Return until when no step is needed if nothing comes: the next beat, probe, loss, or step of a member."""
+        lines = self.signs.lines
+        beaten, watched = self._beaten(now), {member.watched for member in self.members.values()} - {None}
+        beats = (lines[name].beat + BEAT_S for name in beaten)
+        changes = (lines[n].changes_at(now, is_probed=n in beaten) for n in lines if n in watched or n in beaten)
+        return min(*beats, *changes, *(member.rests_until(now) for member in self.members.values()))
+
+    def _beaten(self, now: float) -> list[ControllerId]:
+        """Return who gets beats and probes: the utility, and without it all others."""
+        lines = self.signs.lines
+        alone = not lines[UTILITY].alive(now)
+        return [UTILITY, *(name for name in self._peers if alone or now < lines[name].wanted_until)]
 
     def _beats(self, now: float) -> list[Effect]:
-        alone = not self.signs.lines[UTILITY].alive(now)
-        wanted = [name for name in self._peers if alone or now < self.signs.lines[name].wanted_until]
-        due = [n for n in (UTILITY, *wanted) if self.signs.beat_is_due(n, now) or self.signs.probe_is_due(n, now)]
+        signs = self.signs
+        due = [n for n in self._beaten(now) if signs.beat_is_due(n, now) or signs.lines[n].probe_is_due(now)]
         return [self._beat(name) for name in due]
 
     def _beat(self, to: ControllerId, *, is_answer: bool = False) -> SendBeat:

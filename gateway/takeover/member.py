@@ -4,8 +4,9 @@ The rules and their reasons are in docs/controllers.md. A pure function of messa
 """
 
 from dataclasses import dataclass
+from math import inf
 
-from commonwatt.cliques.signs import BEAT_S, PAUSE_S, Signs
+from commonwatt.cliques.signs import BEAT_S, PAUSE_S, PROBE_S, PROBES, Signs
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId
 from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, States, Tell, Vote, Who, Yield
@@ -25,6 +26,7 @@ FIRST_STEPS = 64  # by up to so much further the first claim of a store goes
 STRANGER_S = 600.0  # seconds between two questions about a manager that never gave a sign; each costs bytes
 SEEN_S = 30.0  # seconds until the next claim against one whose answers its meters have
 FRESH_S = 1.0  # seconds for which an answer before a return counts
+STEP_S = PROBE_S / PROBES  # seconds between two steps in doubt, away from home, or while one says that it can't command
 
 
 @dataclass
@@ -87,14 +89,13 @@ class Member:
         holder = self.post.names.get(self.kept.highest[1]) if self.kept.highest[0] else self.post.order[0]
         return None if holder == self.post.own else holder
 
-    @property
-    def is_calm(self) -> bool:
-        """Whether only another one's loss, or a message, changes what it is: it is at home, or stands by."""
-        if self._voter.waiting:
-            return False
-        if self.commands:
-            return bool(self.means) and not self.post.before
-        return self.state is State.STANDS_BY and not self._is_in_doubt()
+    def rests_until(self, now: float) -> float:
+        """Return until when no step is needed, if no message comes and no line changes."""
+        if self._voter.waiting or self.claim is not None or self._yielding is not None:
+            return now
+        is_unable = any(self.post.microgrid in line.unable for line in self.signs.lines.values())
+        is_calm = not self.post.before if self.commands else self.state is State.STANDS_BY and not self._is_in_doubt()
+        return inf if is_calm and not is_unable else now + STEP_S
 
     def epoch_for(self, meter: MeterId) -> Epoch:
         """Return the epoch under which it commands a meter."""

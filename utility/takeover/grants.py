@@ -112,7 +112,7 @@ class Grants:
 
     def tick(self, now: float) -> list[Done]:
         """Do what is due."""
-        due = [name for name in self.signs.lines if self.signs.probe_is_due(name, now)]
+        due = [name for name, line in self.signs.lines.items() if line.probe_is_due(now)]
         done: list[Done] = [SendBeat(name, Beat(number=self.signs.next(name))) for name in due]
         for microgrid in self.orders:
             done += self._look(microgrid, now)

@@ -53,11 +53,11 @@ def test_a_controller_is_lost_after_a_beat_and_its_probes() -> None:
     line = signs.lines["r001"]
     assert not line.lost(now + SOON_S)
     assert line.lost(now + SOON_S + 0.01)
-    assert [signs.probe_is_due("r001", now + BEAT_S + late) for late in (0.1, 0.3, 0.5, 0.7, 0.95, 1.01)] == [
+    assert [signs.lines["r001"].probe_is_due(now + BEAT_S + late) for late in (0.1, 0.3, 0.5, 0.7, 0.95, 1.01)] == [
         False, True, False, True, False, False,
     ]  # fmt: skip
     line.wanted_until = now + BEAT_S + 3
-    assert [signs.probe_is_due("r001", now + BEAT_S + late) for late in (1.1, 1.5, 2.1)] == [True, False, True]
+    assert [signs.lines["r001"].probe_is_due(now + BEAT_S + late) for late in (1.1, 1.5, 2.1)] == [True, False, True]
 
 
 def test_a_line_that_is_new_or_loses_beats_or_was_taken_for_lost_has_longer() -> None:
