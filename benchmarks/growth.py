@@ -43,16 +43,16 @@ class Run:
     memory: dict[str, int]  # memory at the end, bytes, by process
 
 
-def minutes(gateway: Controller, rng: np.random.Generator) -> Iterator[Made]:
+def minutes(gateway: Controller) -> Iterator[Made]:
     """Yield batches of a minute each, back from now."""
     now = int(time.time()) // 60
     for back in range(1, 1 << 20):
-        yield gateway.sequence + 1, gateway.minute(now - back, rng)
+        yield gateway.sequence + 1, gateway.minute(now - back)
 
 
-def backlog(gateway: Controller, rng: np.random.Generator) -> Iterator[Made]:
+def backlog(gateway: Controller) -> Iterator[Made]:
     """Yield batches of whole quarters, back from now, as large as a gateway's backlog makes them."""
-    end = int(time.time()) // QUARTER_S
+    end, rng = int(time.time()) // QUARTER_S, np.random.default_rng(int(gateway.meter[0]))
     for batch in gateway.backlog(range(end - 96 * 365, end), AS_GATEWAYS_SEND, rng):
         yield gateway.sequence, batch
 
@@ -85,13 +85,13 @@ def grow(folder: Path, server: Postgres | None, microgrids: int, batches: int) -
         if server is not None:
             site.put_mosquitto("head-end")
         site.start("head-end", "utility")
-        gateways, rng = controllers(site), np.random.default_rng(4)
+        gateways = controllers(site)
         pids = {name: process.pid for name, process in site.processes.items()}
         pids |= {} if server is None else {"PostgreSQL": server.pid}
         found = {}
         for kind, make, slots in ((MINUTES, minutes, MINUTE_SLOTS), (BACKLOG, backlog, SLOTS)):
             blocks = len(gateways[0].meter) if kind == MINUTES else AS_GATEWAYS_SEND
-            made = {one.id: list(islice(make(one, rng), batches // microgrids)) for one in gateways}
+            made = {one.id: list(islice(make(one), batches // microgrids)) for one in gateways}
             costs = Costs(pids)
             seconds = asyncio.run(pour(site.address("head-end")[1], gateways, made))
             found[kind] = Run(

@@ -28,7 +28,8 @@ from utility.database.database import open_database
 
 MINUTES = 3.0
 QUARTERS = 4  # whole quarter-hours that are sent at once, before the minutes
-COMPACT_S, SMOKE_COMPACT_S = 60, 15  # period of compaction, seconds: the quarter-hours are compacted in the run
+# Period of compaction, seconds: the quarter-hours are compacted in the run, and not before all of them are there.
+COMPACT_S, SMOKE_COMPACT_S = 240, 15
 COMPACTED_WITHIN_S = 300.0
 
 TOWNS = (1, 100, 1_000)
@@ -146,13 +147,7 @@ def _section(found: Constants) -> Section:
             f"{LINE_DOLLARS} dollars a month, of which {100 * USED:.0f} % are planned with."
         ),
         tables=(_constants(found), _towns(found)),
-        notes=(
-            "The disk has readings only; a database's log is kept until it is archived.",
-            (
-                "Each minute's readings are made anew at random, and pack worse than a household's: bytes are above "
-                "those of the stores' benchmark."
-            ),
-        ),
+        notes=("The disk has readings only; a database's log is kept until it is archived.",),
     )
 
 

@@ -64,11 +64,13 @@ class Controller:
         nothing = np.zeros((0, SLOTS), np.int64)
         return self.batch(Keys.of([]), nothing, nothing > 0)
 
-    def minute(self, minute: int, rng: np.random.Generator) -> bytes:
-        """Return the batch of all series of a minute, epoch seconds // 60."""
-        keys = Keys(self.meter, self.record_type, np.full(len(self.meter), minute * 60 // QUARTER_S, np.uint32))
+    def minute(self, minute: int) -> bytes:
+        """Return the batch of all series of a minute, epoch seconds // 60: its part of the quarter's readings."""
+        quarter = minute * 60 // QUARTER_S
+        keys = Keys(self.meter, self.record_type, np.full(len(self.meter), quarter, np.uint32))
+        values = readings(self.record_type, np.random.default_rng([quarter, int(self.meter[0])]))
         there = np.arange(SLOTS) // MINUTE_SLOTS == minute % (QUARTER_S // 60)
-        return self.batch(keys, readings(self.record_type, rng), np.broadcast_to(there, (len(keys), SLOTS)))
+        return self.batch(keys, values, np.broadcast_to(there, (len(keys), SLOTS)))
 
     def backlog(self, quarters: range, blocks: int, rng: np.random.Generator) -> Iterator[bytes]:
         """Yield batches of at most ``blocks`` blocks with all of some quarters, the newest first."""

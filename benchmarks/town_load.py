@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.processes import MIB, Costs
 from benchmarks.report import Goal, Section, Table, measure, number, percentile
 from benchmarks.town import RESIDENTIAL, WHOLE_TOWN, Controller, Uplinks, controllers, use_server
@@ -51,7 +49,6 @@ class Load:
     def __init__(self, gateways: Sequence[Controller], uplinks: Uplinks, costs: Costs) -> None:
         self._uplinks = uplinks
         self._costs = costs
-        self._rng = np.random.default_rng(1)
         phases = [(gateway, n * PERIOD_S / len(gateways)) for n, gateway in enumerate(gateways)]
         offsets = {0.0: "batch", HEARTBEAT_AT_S: "heartbeat", **dict.fromkeys(HELLO_AT_S, "hello")}
         self._turn = sorted(
@@ -64,7 +61,7 @@ class Load:
         """Send the batches of some minutes at once, as input of the compaction."""
         for minute in minutes:
             for gateway in gateways:
-                self._uplinks.send(gateway, gateway.minute(minute, self._rng))
+                self._uplinks.send(gateway, gateway.minute(minute))
                 await self._uplinks.at_most(IN_FLIGHT)
         await self._uplinks.at_most(0)
         self._uplinks.latencies_s.clear()
@@ -100,7 +97,7 @@ class Load:
         elif kind == "hello":
             self._uplinks.send(gateway, gateway.empty())
         else:
-            self._uplinks.send(gateway, gateway.minute(now // 60 - 1, self._rng))
+            self._uplinks.send(gateway, gateway.minute(now // 60 - 1))
 
 
 async def load(

@@ -55,6 +55,15 @@ class Postgres:
         """Stop it cleanly."""
         self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data))
 
+    def standby(self, port: int) -> "Postgres":
+        """Make and start an asynchronous standby, which asks for this server's log at another port."""
+        made = Postgres(self._log.parent)
+        made.environment, made.sockets = self.environment, self.sockets
+        primary = f"host=127.0.0.1 port={port} user={USER} sslmode=disable gssencmode=disable"
+        made._run("pg_basebackup", "-R", "-D", str(made.data), "-d", primary)
+        made.start()
+        return made
+
     def execute(self, *statements: str) -> None:
         """Run statements, each in its own transaction."""
         engine = create_engine(self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")

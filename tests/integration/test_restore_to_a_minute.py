@@ -1,9 +1,9 @@
-"""A PostgreSQL server goes back, to a minute or to a snapshot, while gateways and utility run: nothing is lost."""
+"""A PostgreSQL server goes back while gateways and utility run: nothing is lost, and nothing is done twice."""
 
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -11,20 +11,39 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from commonwatt.audit.comparison import Audit
+from commonwatt.protocol.controller_commands import Action
+from harness.billing.two_months import world_of
+from harness.billing.worlds import tariff
+from harness.network.proxy import Proxy
 from harness.network.waiting import eventually
 from harness.real.pgbackrest import PgBackRest
 from harness.real.postgres import Postgres
 from harness.real.site import Site, audited
+from utility.access.actor import on_machine
+from utility.billing.decisions import draft
+from utility.billing.store import billing_sources
+from utility.billing.store.billing import check_run, issue_run
+from utility.control.changes import Asked, Chosen
+from utility.control.decisions import make_change
+from utility.database.database import open_database
+from utility.tariffs.store import tariffs
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
-UNCHECKED = """
+NOW = 1_800_000_000  # after the months that are billed
+ANNA = on_machine("anna")
+RUN_WITHOUT = """
 import sys
-from gateway.relay import relay
-relay.lost = lambda *_: None
+from {module} import {name} as module
+module.{check} = lambda *_: None
 from commonwatt.cli.main import main
 main()
 """
+UNCHECKED = {
+    "r001 gateway": RUN_WITHOUT.format(module="gateway.relay", name="relay", check="lost"),
+    "utility": RUN_WITHOUT.format(module="utility.readings.store", name="writer", check="advance"),
+}
+"""By part: its program without the comparison of marks."""
 
 
 class Town:
@@ -32,6 +51,10 @@ class Town:
 
     def __init__(self, site: Site, server: Postgres, backups: PgBackRest) -> None:
         self.site, self.server, self.backups = site, server, backups
+        self.last: Callable[[], object] = (
+            self.grows
+        )  # what happens just before the moment to which the server goes back
+        self.since: Callable[[], object] = self.grows  # what happens after the moment to which the server goes back
 
     def ask(self, statement: str) -> str:
         engine = create_engine(self.server.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
@@ -42,6 +65,33 @@ class Town:
         batches = "SELECT coalesce(sum(batches), 0) FROM tally"
         before = int(self.ask(batches))
         eventually(lambda: int(self.ask(batches)) >= before + by)
+
+    def change(self, seconds: int) -> None:
+        """Have people change a period of the gateway."""
+        asked = Asked(action=Action.SCHEDULE, fields={"periods": {"levels_s": seconds}}, chosen=Chosen(everyone=True))
+        with closing(open_database(self.server.url, create=False)) as database:
+            make_change(database, ANNA, asked, NOW)
+
+    def outcomes(self) -> list[str]:
+        """Return what became of all changes, the oldest first, once each gateway has answered."""
+        eventually(lambda: self.ask("SELECT count(*) FROM command WHERE state = 'open'") == "0")
+        found = self.ask(
+            "SELECT coalesce(string_agg(outcome, ';' ORDER BY created, id), '') FROM command WHERE id LIKE 'op-%'"
+        )
+        return found.split(";")
+
+    def bill(self, month: str) -> str:
+        """Have two people issue a month's bills; return what their bytes add up to."""
+        with closing(open_database(self.server.url, create=False)) as database:
+            number, bills = draft(database, month, "town", ANNA, NOW)
+            with database.writes.begin() as connection:
+                check_run(connection, number, "ben", NOW)
+                issue_run(connection, number, "eve", NOW)
+        return bills.digest
+
+    def bills(self) -> str:
+        """Return the issued runs with the digests of their bills."""
+        return self.ask("SELECT string_agg(month || state || digest, ',' ORDER BY no) FROM bill_run")
 
     def settle(self) -> Audit:
         """Stop the meters, wait until the gateway has nothing left, and audit."""
@@ -74,9 +124,9 @@ def back_to_a_minute(town: Town) -> None:
         backups.run(command)
     town.grows()
     backups.run("--type=incr")
-    town.grows()
+    town.last()
     minute = town.ask("SELECT now()")
-    town.grows()
+    town.since()
     assert "incr backup" in backups.run("info")
     finished = "commonwatt_utility_backup_finished_timestamp_seconds"
     eventually(lambda: all(town.site.metric("utility", f'{finished}{{repository="{n}"}}') > 0 for n in (1, 2)))
@@ -88,22 +138,42 @@ def back_to_a_minute(town: Town) -> None:
 
 
 def back_to_a_snapshot(town: Town) -> None:
-    town.grows()
+    town.last()
     data, kept = town.server.data, Path(f"{town.server.data}-snapshot")
     town.server.crash()
     subprocess.run(["cp", "-a", str(data), str(kept)], check=True)
     town.server.start()
-    town.grows()
+    town.since()
     town.server.crash()
     subprocess.run(["rm", "-r", str(data)], check=True)
     kept.rename(data)
     town.server.start()
 
 
-@pytest.mark.parametrize("back", [back_to_a_minute, back_to_a_snapshot])
-def test_a_database_that_goes_back_gets_all_that_it_acknowledged(town: Town, back: object) -> None:
+def to_a_standby(town: Town) -> None:
+    """Promote, in the lost primary's place, an asynchronous standby to which its last commits did not come."""
+    town.grows()
+    with Proxy(("127.0.0.1", town.server.port)) as line:
+        standby = town.server.standby(int(line.address.rpartition(":")[2]))
+        try:
+            follows = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+            eventually(lambda: town.ask(follows) == "1")
+            town.grows()
+            line.darken()
+            town.since()
+            town.server.crash()
+        finally:
+            standby.crash()
+    subprocess.run(["rm", "-r", str(town.server.data)], check=True)
+    standby.data.rename(town.server.data)
+    town.server.start()
+    assert town.ask("SELECT pg_is_in_recovery()") == "True"
+    assert town.ask("SELECT pg_promote()") == "True"
+
+
+@pytest.mark.parametrize("back", [back_to_a_minute, back_to_a_snapshot, to_a_standby])
+def test_a_database_that_goes_back_gets_all_that_it_acknowledged(town: Town, back: Callable[[Town], None]) -> None:
     town.site.start(*PARTS)
-    assert callable(back)
     back(town)
     town.grows()
     audit = town.settle()
@@ -113,10 +183,59 @@ def test_a_database_that_goes_back_gets_all_that_it_acknowledged(town: Town, bac
     assert "went back" in town.site.log("utility")
 
 
-def test_without_the_comparison_the_same_loses_data(town: Town) -> None:
-    part = town.site.layout.part("r001 gateway")
-    at = part.command.index("gateway")
-    town.site.commands["r001 gateway"] = [part.command[0], "-c", UNCHECKED, *part.command[at:]]
+@pytest.fixture
+def billed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let bills be of a town with two settled months."""
+    world = world_of()
+    monkeypatch.setattr(billing_sources, "load_registry", lambda _: world.inputs.registry)
+    monkeypatch.setattr(billing_sources, "newest_settled", lambda _: 1)
+    monkeypatch.setattr(billing_sources, "settled_as_of", lambda *_: world.load)
+
+
+@pytest.mark.usefixtures("billed")
+@pytest.mark.parametrize("back", [back_to_a_minute, back_to_a_snapshot])
+def test_bills_and_decisions_are_there_once_after_it(town: Town, back: Callable[[Town], None]) -> None:
+    """A command that was open at that moment is sent again, and not done again; what people did since, they repeat."""
+    before: list[object] = []
+
+    def since() -> None:
+        town.site.start("r001 gateway")
+        before.extend([town.outcomes(), town.bill("2026-11"), town.bills()])
+        town.change(180)
+        before.append(town.outcomes())
+        town.grows()
+
+    town.since = since
+    with closing(open_database(town.server.url, create=False)) as database, database.writes.begin() as connection:
+        stored = tariffs.propose(connection, tariff(), "", "anna", 0)
+        tariffs.publish(connection, stored.name, stored.version, "ben", 0)
+    october = town.bill("2026-10")
+    town.site.start(*PARTS)
+    grows = town.grows
+
+    def quiet() -> None:
+        grows()
+        town.site.stop("r001 gateway")
+        town.change(120)
+
+    town.last = quiet
+    back(town)
+    assert town.outcomes() == before[0], "the first answer, with its time"
+    assert town.bills() == f"2026-10issued{october}"
+    assert town.bill("2026-11") == before[1], "byte for byte as those that were delivered"
+    assert town.bills() == before[2]
+    town.change(180)
+    assert len(town.outcomes()) == 2
+    town.grows()
+    audit = town.settle()
+    assert audit.good, audit
+
+
+@pytest.mark.parametrize("part", list(UNCHECKED))
+def test_without_the_comparison_the_same_loses_data(town: Town, part: str) -> None:
+    command = town.site.layout.part(part).command
+    at = command.index(part.rpartition(" ")[2])
+    town.site.commands[part] = [command[0], "-c", UNCHECKED[part], *command[at:]]
     town.site.start(*PARTS)
     back_to_a_snapshot(town)
     town.grows()

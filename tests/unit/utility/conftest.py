@@ -16,6 +16,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 from harness.console import Browser, standing_api
+from harness.real.lost_answers import Line, lossy_line
 from harness.real.postgres import Postgres
 from utility.access.roles import Role
 from utility.assembly import cli
@@ -104,6 +105,13 @@ def database(url: str, kind: str, town: Town) -> Iterator[Database]:
         fill_registry(connection, town)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def line(database: Database, url: str, server: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """Return a line to ``database``, of the kind postgresql, on which answers to commits are lost."""
+    with lossy_line(url, server.port, monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture

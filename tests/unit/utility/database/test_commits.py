@@ -1,21 +1,14 @@
 """A commit without an answer is looked up: nothing is lost, nothing done twice, and what is unknown is called so."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
-
-import psycopg
 import pytest
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from harness.network.fates import Way
-from harness.network.proxy import Proxy
+from harness.real.lost_answers import Line
 from harness.real.postgres import Postgres
 from utility.database.checks import is_away, is_unknown
-from utility.database.database import Database, open_database
 from utility.database.postgres import commits
-from utility.database.postgres.commits import CommittingConnection
 from utility.database.tables import setting
 
 pytestmark = pytest.mark.real
@@ -24,58 +17,6 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def kind() -> str:
     return "postgresql"
-
-
-@dataclass
-class Line:
-    """The line to the server, whose next answer to a COMMIT is lost."""
-
-    proxy: Proxy
-    database: Database
-    fault: Callable[[], object] | None = None  # done just before the next COMMIT is sent
-    cuts: int = 0
-    restored: list[Callable[[], object]] = field(default_factory=list)  # done when the line was cut
-
-    def commit(self, key: str) -> None:
-        with self.database.writes.begin() as connection:
-            connection.execute(setting.insert().values(key=key, value="x"))
-
-    def count(self, key: str) -> int:
-        with self.database.reads.begin() as connection:
-            return connection.execute(select(func.count()).where(setting.c.key == key)).scalar_one()
-
-
-@pytest.fixture
-def line(url: str, server: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    monkeypatch.setattr(commits, "COMMIT_S", 0.3)
-    monkeypatch.setattr(commits, "LOOK_S", 1.0)
-    with Proxy(("127.0.0.1", server.port)) as proxy:
-        through = url.replace(str(server.port), proxy.address.rpartition(":")[2])
-        # The proxy passes on nothing of one byte, as the answer to an offer of TLS.
-        database = open_database(f"{through}?sslmode=disable&gssencmode=disable", create=True)
-        made = Line(proxy, database)
-
-        commit = psycopg.Connection.commit
-
-        def strike(self: psycopg.Connection[Any]) -> None:
-            fault, made.fault = made.fault, None
-            if fault is not None:
-                fault()
-            commit(self)
-
-        monkeypatch.setattr(psycopg.Connection, "commit", strike)
-        real = CommittingConnection._cut
-
-        def cut(self: CommittingConnection) -> None:
-            real(self)
-            made.cuts += 1
-            for each in made.restored:
-                each()
-
-        monkeypatch.setattr(CommittingConnection, "_cut", cut)
-        yield made
-        proxy.heal()
-        database.close()
 
 
 def test_a_commit_whose_answer_is_swallowed_is_found_and_is_no_error(line: Line) -> None:
