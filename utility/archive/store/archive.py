@@ -66,7 +66,7 @@ class Archive:
         """Bring the whole months before a quarter to files, and go on with what was begun; return what was done.
 
         Raises:
-            ArchiveError: A month can't be written; it stays in the database.
+            ArchiveError: A month can't be written, or no file is there; the months stay in the database.
             ConfigError: Another process is doing this.
             StoreError: The disk is full, or there is another reason.
         """
@@ -316,7 +316,12 @@ class Archive:
         return said
 
     def _look(self) -> None:
-        """See that the recorded files are there, at their length; a moved folder is followed."""
+        """See that the recorded files are there, at their length; a moved folder is followed.
+
+        Raises:
+            ArchiveError: None of them is there: the folder may be where another one is to be mounted.
+        """
+        found = 0
         with self._database.reads.begin() as connection:
             recorded = [month for month in of.months(connection) if month.state in of.IN_USE]
         for month in recorded:
@@ -326,10 +331,13 @@ class Archive:
                     of.save(connection, replace(month, path=str(here)))
                 month = replace(month, path=str(here))
             size = month.file.stat().st_size if month.file.exists() else None
+            found += size is not None
             gone = "is missing" if size is None else "has another length" if size != month.size else ""
             if gone or month.trouble in ("is missing", "has another length"):
                 with self._database.writes.begin() as connection:
                     of.note(connection, month.first_quarter, gone)
+        if recorded and not found:
+            raise ArchiveError(self._folder, f"has none of its {len(recorded)} files, so no month goes there: mount it")
 
 
 def _drop(connection: Connection, month: FiledMonth, name: tuple[int, int]) -> None:

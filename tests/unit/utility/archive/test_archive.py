@@ -333,7 +333,8 @@ def test_a_missing_file_is_named_and_one_in_a_moved_folder_is_found(database: Da
     file = tmp_path / "archive" / "blocks-2026-11.parquet"
     (tmp_path / "elsewhere" / "archive").mkdir(parents=True)
     moved = file.rename(tmp_path / "elsewhere" / "archive" / file.name)
-    archive(database, tmp_path).run(NEXT)
+    with pytest.raises(ArchiveError, match="has none of its 1 files"):
+        archive(database, tmp_path).run(NEXT)
     with database.reads.begin() as connection:
         assert of.troubles(connection) == [f"{file}: is missing"]
     with pytest.raises(ArchiveError, match="No such file"):

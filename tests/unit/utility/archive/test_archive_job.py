@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.blocks import concatenate, join
-from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import QUARTER_S
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
@@ -68,7 +68,8 @@ def test_the_job_brings_old_months_to_files_in_a_process_of_its_own(filed: Datab
     }
     assert readings(filed) == before
     month.file.unlink()
-    asyncio.run(ArchiveJob(settings, filed).run(turn))
+    with pytest.raises(StoreError, match="mount it"):
+        asyncio.run(ArchiveJob(settings, filed).run(turn))
     with filed.reads.begin() as connection:
         (alarm,) = conditions(Facts(counted=counted(connection, NOW)))
     assert alarm.alarm.name == "CommonwattArchiveDamaged"
