@@ -93,6 +93,8 @@ def finish_tree(package: Package, root: Path, epoch: int) -> None:
     _install(DEPLOY / "sysusers" / "commonwatt.conf", root / "usr/lib/sysusers.d/commonwatt.conf")
     if package is CONTROLLER:
         _install(DEPLOY / "sysctl" / SYSCTL, root / "usr/lib/sysctl.d" / SYSCTL)
+    else:
+        shutil.copytree(DEPLOY / "pgbackrest", root / "usr/share/commonwatt/deploy/pgbackrest")
     _install(PROJECT / "LICENSE", root / "usr/share/doc" / package.name / "copyright")
     complete(root, epoch)
 

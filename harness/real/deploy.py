@@ -19,7 +19,7 @@ from harness.real import forks
 from harness.real.mosquitto import command as mosquitto
 
 DEPLOY = DOCS.parent / "deploy"
-SYSTEMD = DEPLOY / "systemd"
+SYSTEMD, PGBACKREST = DEPLOY / "systemd", DEPLOY / "pgbackrest"
 PAGE = DOCS / "operations.md"
 
 PROGRAM = "/opt/commonwatt/current/bin/commonwatt"
@@ -100,8 +100,9 @@ def root(folder: Path) -> Path:
     """Make a root folder with our units, systemd's units, and the programs of our units, for systemd's tools."""
     units = folder / "etc" / "systemd" / "system"
     shutil.copytree(SYSTEMD, units)
+    shutil.copytree(PGBACKREST, units, dirs_exist_ok=True)
     shutil.copytree("/lib/systemd/system", folder / "usr" / "lib" / "systemd" / "system", symlinks=True)
-    for program in (PROGRAM, MOSQUITTO, SHELL, FIND):
+    for program in (PROGRAM, MOSQUITTO, SHELL, FIND, "/usr/bin/pgbackrest"):
         path = folder / program.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")

@@ -21,10 +21,11 @@ from commonwatt.site.bundle import pack, write_bundle
 from deploy.debian.environment import SITE_PACKAGES
 from deploy.debian.package import CONTROLLER, UTILITY, finish_tree, version
 from deploy.debian.wheels import PROJECT, copy_own
+from harness.docs.marked import DOCS
 from harness.network.waiting import eventually, free_port
 from harness.real import forks
 from harness.real.debian import EPOCH, Root, make_package, make_tree, need_debian
-from harness.real.deploy import SYSTEMD, office, started
+from harness.real.deploy import SYSTEMD, office, started, steps
 from harness.real.kept import METERS, TOWN, parts_of
 from harness.real.releases import RELEASE_0_2, old_release
 from harness.real.site import Site
@@ -279,3 +280,11 @@ def test_only_a_controllers_package_turns_tcp_timestamps_off(tmp_path: Path) -> 
         make_tree(package, tmp_path / package.name)
         setting = tmp_path / package.name / "usr/lib/sysctl.d/60-commonwatt.conf"
         assert setting.exists() is has_it
+
+
+def test_the_utilitys_package_has_the_files_that_the_guide_to_backups_installs(tmp_path: Path) -> None:
+    make_tree(UTILITY, tmp_path / "root")
+    lines = steps("Set up", DOCS / "guides" / "backups.md")
+    named = [word for line in lines for word in line.split() if word.startswith("deploy/")]
+    assert len(named) == 4
+    assert all(list((tmp_path / "root/usr/share/commonwatt").glob(word)) for word in named)

@@ -16,6 +16,7 @@ from harness.real.deploy import (
     DEPLOY,
     FIND,
     MOSQUITTO,
+    PGBACKREST,
     PROGRAM,
     SERVICES,
     SYSTEMD,
@@ -36,7 +37,8 @@ EXPOSURE = 1.7
 @pytest.mark.real
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     verify = [str(real_part("systemd-analyze")), "verify", f"--root={root(tmp_path)}", "--man=no"]
-    timers = [path.name for path in SYSTEMD.glob("*.timer")]
+    timers = [path.name for folder in (SYSTEMD, PGBACKREST) for path in folder.glob("*.timer")]
+    timers += ["pgbackrest-commonwatt@full.service"]
     done = subprocess.run(
         [*verify, *map(instance_of, UNITS), *timers], capture_output=True, text=True, timeout=60, check=False
     )
