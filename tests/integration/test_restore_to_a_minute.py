@@ -1,6 +1,7 @@
 """A PostgreSQL server goes back while gateways and utility run: nothing is lost, and nothing is done twice."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -131,6 +132,10 @@ def back_to_a_minute(town: Town) -> None:
     finished = "commonwatt_utility_backup_finished_timestamp_seconds"
     eventually(lambda: all(town.site.metric("utility", f'{finished}{{repository="{n}"}}') > 0 for n in (1, 2)))
     town.ask("SELECT pg_switch_wal()")
+    trial = town.server.data.with_name("trial")
+    backups.run("--repo=2", **{"pg1-path": str(trial)})
+    assert (trial / "PG_VERSION").read_text() == (town.server.data / "PG_VERSION").read_text()
+    shutil.rmtree(trial)
     town.server.stop()
     backups.run("--delta --type=time", target=minute)
     town.server.start()
