@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import inspect
 import logging
 import os
@@ -66,6 +67,10 @@ def errors_reported(*, prints: bool = True) -> Iterator[None]:
         raise SystemExit(EXIT_FAILED) from error
 
 
+NEW_OBJECTS = (50_000, 20, 20)
+"""Python's thresholds of new objects for a search for cycles: by its own (700, 10, 10), a service with thousands of
+meters searches all its objects every few seconds, and does nothing else meanwhile."""
+
 Main = Callable[[asyncio.Event, Watchdog], Awaitable[None]]
 """Runs a part until the event is set, and registers the part's threads with the watchdog."""
 
@@ -74,6 +79,7 @@ def run_service(main: Main) -> None:
     """Run a part until SIGTERM or SIGINT; the part must then end within 5 s."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     keep_freed_memory()
+    gc.set_threshold(*NEW_OBJECTS)
     with errors_reported(prints=False):
         asyncio.run(serve(main))
 
