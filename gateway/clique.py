@@ -172,9 +172,14 @@ class Clique:
         most_s = LOOK_S if now < self._watches_until else BEAT_S
         until = min(now + most_s, *(group.rests_until(now) for group in self._groups))
         self._wake.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(until - now, TICK_S)):
-                await self._wake.wait()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(min(until - now, LOOK_S), TICK_S)):
+                    await self._wake.wait()
+            now = self._now()
+            # Between two steps the time is noted: a gap above ``PAUSE_S`` means that this process was stopped.
+            if any([group.note(now) for group in self._groups]) or self._wake.is_set() or now >= until:
+                return
 
     def watch(self) -> None:
         """Look soon at what changes: a connection, or what the utility has set."""

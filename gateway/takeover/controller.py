@@ -42,6 +42,12 @@ class Takeover:
             leaves=leaves,
         )
 
+    def note(self, now: float) -> bool:
+        """Note the time; return whether this place was stopped since it was noted last: a step is due."""
+        for member in self.members.values():
+            member.may_command(now)
+        return self.signs.wake(now)
+
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
         self.signs.wake(now)

@@ -28,7 +28,7 @@ class Fate(Enum):
     """What becomes of a commit whose answer is lost."""
 
     FOUND = "it was committed, and the server says so over a new connection"
-    UNKNOWN = "it was committed, and nobody can say so"
+    UNKNOWN = "it was committed, and no lookup can tell"
     REFUSED = "it never arrived, and the server says so"
 
 

@@ -1,4 +1,4 @@
-"""Guessing of passwords is slow, from one address and from many, and locks nobody out who logs in from home."""
+"""Guessing of passwords is slow, from one address and from many, and a person can still log in from home."""
 
 import pytest
 from hypothesis import given
@@ -38,7 +38,7 @@ def test_the_owner_logs_in_from_home_while_others_guess() -> None:
     guesses.right("ann", HOME, 0.0)
     for address in addresses(500):
         guesses.guess("ann", address, 10.0)
-    for _ in range(50):  # somebody at the same address guesses at another person
+    for _ in range(50):  # guesses from the same address at another person
         guesses.guess("ben", HOME, 10.0)
     assert not allowed(guesses, "ann", "203.0.113.9", 10.0)
     assert allowed(guesses, "ann", HOME, 10.0)

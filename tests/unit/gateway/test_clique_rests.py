@@ -1,6 +1,6 @@
 """A clique's steps rest while nothing is in doubt, and no beat, probe or loss is later for it."""
 
-from commonwatt.cliques.signs import BEAT_S, LATE_S, PATIENT_S, Beat, Bits
+from commonwatt.cliques.signs import BEAT_S, LATE_S, PATIENT_S, PAUSE_S, Beat, Bits
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import Kept
@@ -69,3 +69,12 @@ def test_a_late_sign_of_another_one_is_no_later_for_the_rest_when_the_utility_is
         elif takeover.members["r002"].claim is not None:
             break
     assert now <= heard + BEAT_S + LATE_S + 0.1
+
+
+def test_a_long_rest_is_no_pause_if_the_time_is_noted_and_a_stop_is_one() -> None:
+    takeover = calm_at(100.0)
+    assert not any(takeover.note(100.0 + second) for second in range(1, 5))
+    assert not takeover.note(104.0 + PAUSE_S - 0.1)
+    assert takeover.members["r001"].commands
+    assert takeover.note(110.0 + PAUSE_S)
+    assert not takeover.members["r001"].commands

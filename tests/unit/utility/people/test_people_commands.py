@@ -65,7 +65,7 @@ def test_a_demonstrations_people_are_invited_once_and_only_in_a_demonstration(
 ) -> None:
     assert "is no demonstration" in command("people", "demonstration", code=2)
     with database.reads.begin() as connection:
-        assert access.people(connection) == [], "the refused command made nobody"
+        assert access.people(connection) == [], "the refused command made no person"
     with (tmp_path / "utility.toml").open("a") as config:
         config.write('clock = "clock.json"\n')
     save_clock(tmp_path / "clock.json", Clock(origin=0, monotonic_origin=0))
