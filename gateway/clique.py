@@ -178,7 +178,8 @@ class Clique:
                     await self._wake.wait()
             now = self._now()
             # Between two steps the time is noted: a gap above ``PAUSE_S`` means that this process was stopped.
-            if any([group.note(now) for group in self._groups]) or self._wake.is_set() or now >= until:
+            paused = [group.note(now) for group in self._groups]
+            if any(paused) or self._wake.is_set() or now >= until:
                 return
 
     def watch(self) -> None:
