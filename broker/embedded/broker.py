@@ -235,6 +235,8 @@ class EmbeddedBroker:
     def _cut_unproved(self) -> None:
         """Cut the connections whose certificate is no longer valid."""
         for connection in self._connections.values():
+            if connection.stream.is_closing():
+                continue  # asyncio no longer tells its certificate
             try:
                 self._proved(connection.stream)
             except AdmissionError as refused:

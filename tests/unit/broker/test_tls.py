@@ -42,6 +42,9 @@ class Shown:
     def get_extra_info(self, name: str) -> object:
         return self._known[name]
 
+    def is_closing(self) -> bool:
+        return False
+
 
 class Listener:
     """A broker's TLS, with handshakes in memory."""
@@ -149,6 +152,18 @@ def test_those_connected_are_judged_even_if_the_look_at_the_files_fails(
     monkeypatch.setattr(BrokerTls, "refresh", Mock(side_effect=ValueError("a fault of ours")))
     with pytest.raises(ValueError, match="a fault of ours"):
         broker._check()
+    writer.cut.assert_called_once_with(Cut.EXPIRED, "no certificate")
+
+
+def test_a_connection_that_closes_does_not_keep_the_others_from_being_judged(tmp_path: Path) -> None:
+    listener = Listener(authority(tmp_path / "out"))
+    broker = EmbeddedBroker("127.0.0.1:0", tmp_path / "devices.json", listener.metrics, tls=listener.files)
+    # As asyncio answers for a TLS connection that is closed twice.
+    gone = Mock(is_closing=lambda: True, get_extra_info=Mock(side_effect=AttributeError))
+    writer = Mock()
+    broker._connections["r001"] = Mock(stream=gone)
+    broker._connections["r002"] = Mock(stream=Shown(None, listener.tls._context), writer=writer)
+    broker._cut_unproved()
     writer.cut.assert_called_once_with(Cut.EXPIRED, "no certificate")
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -93,6 +94,21 @@ def test_time_begins_in_every_part_when_the_demonstration_says_so(machine: Machi
     path.unlink()
     machine.monotonic = 704
     assert part.now() == 1_120
+
+
+def test_a_clock_that_stands_still_does_not_read_its_file_at_each_question(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clock.json"
+    save_clock(path, Clock(origin=1_000.0, monotonic_origin=1e9))
+    part, look = load_clock(path), Mock(side_effect=load_clock)
+    monkeypatch.setattr(module, "load_clock", look)
+    for _ in range(1_000):
+        assert part.now() == 1_000
+    assert look.call_count == 1
+    machine.monotonic += 2 * module.LOOK_EVERY_S
+    assert part.now() == 1_000
+    assert look.call_count == 2
 
 
 def test_without_a_clock_file_it_is_the_machines_time(machine: Machine) -> None:
