@@ -87,6 +87,11 @@ class Inbox:
         await self._filled.wait()
         self._filled.clear()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether an event waits that is to be taken now."""
+        return self._is_due or self._busy_since is not None
+
     def take(self) -> list[Event]:
         """Remove and return the events of the next transaction; empty if none is to be taken now."""
         if not self._queue:

@@ -27,6 +27,7 @@ QUIET_S = 15.0  # real seconds without a message from any meter after which some
 SILENT_S = 30.0
 
 LONGEST_SILENCE_S = 3600.0
+LATE_S = 2.0  # real seconds by which the gateway's own work is late, from which it blames no connection for a silence
 
 METERS, HEAD_END = "meters", "head_end"
 
@@ -39,15 +40,22 @@ class Links:
         put: Queues events for the core.
         changed: Called when the connection to the meters' broker was made or lost.
         tally: Counts the bytes of the head-end's connections.
+        late_s: Returns the real seconds by which the gateway's work is late.
 
     Raises:
         ConfigError: A file they need is missing or wrong.
     """
 
     def __init__(
-        self, settings: GatewaySettings, put: Callable[[Event], None], changed: Callable[[], None], tally: Tally
+        self,
+        settings: GatewaySettings,
+        put: Callable[[Event], None],
+        changed: Callable[[], None],
+        tally: Tally,
+        late_s: Callable[[], float],
     ) -> None:
         self._put = put
+        self._late_s = late_s
         self._broker_topic = broker_up(settings.controller)
         self._head_end_prefix = gateway_up(settings.controller, "")
         token = own_token(settings)
@@ -111,13 +119,18 @@ class Links:
 
     async def _watch(self) -> None:
         """Reconnect when a request stays unanswered on an open connection."""
+        loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + WATCH_EVERY_S
             await asyncio.sleep(WATCH_EVERY_S)
-            now = asyncio.get_running_loop().time()
+            now = loop.time()
+            late = max(now - due, self._late_s()) >= LATE_S
             for name, link in self.each.items():
                 liveness = self._liveness[name]
                 if not link.connected:
                     liveness.gone()
+                elif late:
+                    liveness.put_off(now)
                 elif liveness.too_long(now):
                     link.restart("silent")
                 elif liveness.quiet_s(now) >= QUIET_S:

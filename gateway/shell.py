@@ -67,7 +67,7 @@ class Shell:
         self._line = LineWatch(settings.lte_interface)
         self._clique = clique
         watch = (lambda: None) if clique is None else clique.watch
-        self._links = Links(settings, self._put, watch, self._line.tally)
+        self._links = Links(settings, self._put, watch, self._line.tally, lambda: self.shown.lag_s)
         meters = registries.load(settings.microgrid) if clique is None else clique.meters[settings.microgrid]
         self._controller = Controller(settings, store.store, meters, None if clique is None else clique.members)
         self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)

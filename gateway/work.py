@@ -27,6 +27,12 @@ from gateway.threads import THREADS
 log = logging.getLogger(__name__)
 
 HANGS_AFTER_S = 10.0  # real seconds of one use of the stores after which their disk does not answer
+BEGIN_AT_ONCE = 4
+"""Most controllers of a host whose groups of events begin in one turn of its loop: beats and answers of all the others
+are looked at between two turns, also when each controller has work."""
+
+_BEGIN = asyncio.Semaphore(BEGIN_AT_ONCE)
+
 REOPEN_AFTER_S = 1.0  # real seconds between a failure of the store and opening it again
 
 
@@ -107,13 +113,14 @@ class Work:
             while True:
                 await self._inbox.filled()
                 # The effects of a commit join the next group, so that each group is one commit.
-                while (group := self._inbox.take()) or step:
+                while step or self._inbox.is_due:
+                    async with _BEGIN:
+                        await asyncio.sleep(0)
                     async with self.alone():
-                        done, step = step, await self._turn(step, group)
+                        done, step = step, await self._turn(step, self._inbox.take())
                     for microgrid, error in done.failed.items():
                         reopening.create_task(self.reopen(microgrid, error))
                     schedule()
-                    await asyncio.sleep(0)
 
     async def _turn(self, step: Step, group: list[Event]) -> Step:
         """Perform a step with the effects of a group of events; return the effects that its commits allow."""

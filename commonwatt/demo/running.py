@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from commonwatt.demo.layout import CEILING_S, Layout, end_time, let_time_begin, set_ceiling
+from commonwatt.demo.parts import Part
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, Status
 from commonwatt.model.units import EpochSeconds
@@ -21,9 +22,20 @@ DRAIN_WITHIN_S = 60.0
 DRAIN_PERIODS_S = 180  # minimum time for the drain in town seconds: three periods of every part
 LOOK_EVERY_S = 1.0  # real seconds between two status requests to the parts
 LOOK_AT_LARGE_EVERY_S = 5.0  # the same in a large town, whose statuses are sums over thousands of meters
-# Kinds of parts of a large town that start together: thousands of connections are made before there is other work.
-STAGES = (("database", "broker"), ("meters",), ("utility",), ("host",))
 CONTROLLER = ("broker", "gateway")  # the processes on a microgrid's controller
+
+
+def stages(layout: Layout) -> Iterator[list[Part]]:
+    """Yield the parts that start together, each stage when the one before is ready.
+
+    In a large town thousands of connections are made before there is other work, and the hosts start one after another.
+    """
+    if not layout.large:
+        yield list(layout.processes)
+        return
+    for kinds in (("database", "broker"), ("meters",), ("utility",)):
+        yield [part for part in layout.processes if part.kind in kinds]
+    yield from ([part] for part in layout.processes if part.kind == "host")
 
 
 def paced(speed: float, highest: float, behind_s: float) -> float:
@@ -100,9 +112,9 @@ class Run:
     def begin(self) -> None:
         """Start the processes, wait until every part answers, then let time begin."""
         deadline = time.monotonic() + self.layout.start_up_s - 5
-        for kinds in STAGES if self.layout.large else ((),):
+        for parts in stages(self.layout):
             if not self._stop.is_set():
-                self.supervisor.start(*kinds)
+                self.supervisor.start(parts)
                 self._wait_until_ready(deadline)
         if not self._stop.is_set():
             self.layout = let_time_begin(self.layout)

@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from commonwatt.demo.layout import Layout
@@ -42,11 +42,10 @@ class Supervisor:
         self._layout = layout
         self._held: set[str] = set()
 
-    def start(self, *kinds: str) -> None:
-        """Start every process, or those of some kinds."""
-        for part in self._layout.processes:
-            if part.kind in kinds or not kinds:
-                self.running[part.name] = Running(part, _start(part), time.monotonic())
+    def start(self, parts: Iterable[Part]) -> None:
+        """Start the processes of some parts."""
+        for part in parts:
+            self.running[part.name] = Running(part, _start(part), time.monotonic())
         self._write_down()
 
     def watch(self) -> None:

@@ -36,6 +36,9 @@ from commonwatt.protocol.topics import UTILITY
 log = logging.getLogger(__name__)
 
 _KINDS: tuple[type[CliqueMessage], ...] = (Who, Known, Ask, Vote, Yield, Grant, States)  # the first byte of a content
+MOST_AT_ONCE = 500  # datagrams taken in one turn of the loop
+
+_LARGEST = 65_535
 _IPV4_BYTES, _IPV6_BYTES, _UDP_BYTES = 20, 40, 8
 
 
@@ -92,8 +95,15 @@ class CliqueSocket(asyncio.DatagramProtocol):
         """
         loop = asyncio.get_running_loop()
         own = split_address(listen)
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=own)
-        family = self._transport.get_extra_info("socket").family
+        (family, kind, protocol, _, address), *_ = await loop.getaddrinfo(*own, type=socket.SOCK_DGRAM)
+        self._socket = socket.socket(family, kind, protocol)
+        self._socket.setblocking(False)
+        try:
+            self._socket.bind(address)
+        except OSError:
+            self._socket.close()
+            raise
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=self._socket)
         for key, party in self._parties.items():
             host, port = split_address(party.address)
             try:
@@ -138,8 +148,23 @@ class CliqueSocket(asyncio.DatagramProtocol):
     # asyncio.DatagramProtocol
 
     def datagram_received(self, data: bytes, addr: object) -> None:
-        """Handle a datagram; what is of none of the others is counted and dropped."""
+        """Handle a datagram and those that wait behind it; what is of none of the others is counted and dropped."""
         del addr
+        self._take(data)
+        # asyncio reads one in a turn of its loop. A busy loop's turn is long, and the others would be late, or dropped.
+        for _ in range(MOST_AT_ONCE):
+            if self._transport is None or self._transport.is_closing():
+                return
+            try:
+                more = self._socket.recv(_LARGEST)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self.error_received(error)
+                return
+            self._take(more)
+
+    def _take(self, data: bytes) -> None:
         self.byte_count += ByteCount(0, len(data) + self._head_bytes)
         for party in self._by_rank.get(rank_of(data), ()):
             if self._is_taken(party, data):

@@ -34,6 +34,11 @@ class Liveness:
         """Record that there is no connection, so that no answer is expected."""
         self._waiting_since = None
 
+    def put_off(self, now: float) -> None:
+        """Begin the wait for an answer anew: it may have come, and nobody has looked yet."""
+        if self._waiting_since is not None:
+            self._waiting_since = now
+
     def too_long(self, now: float) -> bool:
         """Return whether an answer is overdue and to reconnect; if so, restart the wait."""
         patience_s = min(self.patience_s * 2**self._in_vain, self.most_s)

@@ -14,7 +14,8 @@ from commonwatt.model.ids import MeterId
 # puts later, since half of it must be longer than a period.
 MANAGED_S = 180.0
 HOSTED_S = 7_200.0  # the same elsewhere: each question costs bytes
-ASK_AGAIN_S = 15.0  # most seconds between two questions to a silent meter; the first ones follow sooner: 2, 4, 8
+ASK_AGAIN_S = 15.0  # seconds between two questions to a silent meter; the first ones follow sooner: 1, 2, 4, 8
+PATIENCE = 2.0  # times the longest recent wait for an answer: before that no meter is asked again
 MOST_AT_ONCE = 20  # questions in one step
 
 
@@ -30,17 +31,24 @@ class Hearing:
         self.put_s = PUT_S  # seconds between the meters' puts
         self._heard: dict[MeterId, float] = {}
         self._asked: dict[MeterId, float] = {}
+        self._first_asked: dict[MeterId, float] = {}  # since when each meter was asked in vain
+        self._answer_s = 0.0  # seconds until an answer, the longest recent ones
         self._tries: Counter[MeterId] = Counter()
 
     def heard(self, meter: MeterId, now: float) -> None:
         """Note a message of a meter."""
         self._heard[meter] = now
-        del self._tries[meter]
+        if meter in self._tries:
+            del self._tries[meter]
+            # A longer silence is not that of an answer on its way.
+            waited_s = min(now - self._first_asked.pop(meter), ASK_AGAIN_S)
+            self._answer_s = max(self._answer_s / 2, waited_s)
 
     def lost(self) -> None:
         """Forget all: the own broker, with its sessions, is gone."""
         self._heard.clear()
         self._asked.clear()
+        self._first_asked.clear()
         self._tries.clear()
 
     def reached(self, now: float, *, manages: bool) -> int:
@@ -59,6 +67,8 @@ class Hearing:
         due = [meter for meter in silent if now - self._asked.get(meter, -ASK_AGAIN_S) >= self._wait_s(meter)]
         due = due[:MOST_AT_ONCE]
         self._asked.update(dict.fromkeys(due, now))
+        for meter in due:
+            self._first_asked.setdefault(meter, now)
         self._tries.update(due)
         return due
 
@@ -66,8 +76,11 @@ class Hearing:
         return MANAGED_S + 2 * (self.put_s - PUT_S) if manages else HOSTED_S
 
     def _wait_s(self, meter: MeterId) -> float:
-        """Return the seconds between two questions: after a start of the broker its meters connect within some."""
-        return min(2.0 ** self._tries[meter], ASK_AGAIN_S)
+        """Return the seconds between two questions: after a start of the broker its meters connect within some.
+
+        Where answers take long, more questions would make them take longer.
+        """
+        return max(min(2.0 ** self._tries[meter], ASK_AGAIN_S), PATIENCE * self._answer_s)
 
     def nearest(self, meters: Collection[MeterId], count: int) -> list[MeterId]:
         """Return the meters that were heard last, as many as asked for; all are known by their last messages."""

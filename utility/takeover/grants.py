@@ -9,6 +9,9 @@ from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, Sen
 from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
 QUIET_S = 30.0  # seconds after the start, or a loss of the head-end, in which nothing is granted
+# Seconds after the start in which a microgrid that nobody managed yet is granted to the first in its order alone: where
+# a whole town starts, its own controller may need minutes to hear its meters.
+FIRST_ALONE_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Grants:
         self.signs = Signs(sorted({name for order in orders.values() for name in order}), now)
         self.held_back: set[MicrogridId] = set()  # managed by a release that knows no grants: never granted
         self._quiet_until = now + QUIET_S
+        self._first_alone_until = now + FIRST_ALONE_S
         self._asked: dict[ControllerId, float] = {}
         self._reported: set[tuple[ControllerId, MicrogridId]] = set()
 
@@ -136,6 +140,8 @@ class Grants:
         holder = self.holder(microgrid)
         if holder is not None and not self.signs.lines[holder].fails(microgrid, now):
             return done
+        if holder is None and now < self._first_alone_until:
+            heard = [name for name in heard if name == order[0]]
         able = [name for name in heard if microgrid not in self.signs.lines[name].unable]
         # A holder that was deposed while the utility was away does not manage, but could.
         able = able or [name for name in heard if self._says_able(name, microgrid)]

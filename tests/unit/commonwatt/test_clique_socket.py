@@ -87,3 +87,17 @@ def test_a_message_that_the_other_side_would_drop_is_counted_and_not_sent() -> N
         other.socket.close()
 
     asyncio.run(play())
+
+
+def test_beats_that_wait_are_all_taken_in_one_turn_of_a_busy_loop() -> None:
+    async def play() -> None:
+        one, other = ends((b"k" * 32, b"k" * 32))
+        await opened(one, other)
+        for number in range(100):
+            one.socket.send(0, SendBeat("r002", Beat(number=number)))
+        await become(lambda: other.beats)
+        assert len(other.beats) == 100
+        one.socket.close()
+        other.socket.close()
+
+    asyncio.run(play())

@@ -114,3 +114,13 @@ def test_a_gateway_of_many_meters_of_which_one_answers_does_not_connect_again(tm
     world.new_core()
     world.introduce(answering)
     assert reconnections(world, answering, 540) == 0
+
+
+def test_who_is_late_itself_waits_anew() -> None:
+    liveness = Liveness(30, 3600)
+    liveness.put_off(0)
+    assert not liveness.too_long(100), "it expected nothing"
+    liveness.expected(100)
+    liveness.put_off(125)
+    assert not liveness.too_long(154)
+    assert liveness.too_long(155)

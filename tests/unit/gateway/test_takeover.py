@@ -364,3 +364,15 @@ def test_silent_meters_are_asked_in_turn_and_not_too_often() -> None:
     assert asked == [2, 6, 14, 29, 44, 59], "soon at first: after a start of the broker its meters connect"
     hearing.lost()
     assert len(hearing.due(ASK_AGAIN_S, manages=True)) == MOST_AT_ONCE
+
+
+def test_where_answers_take_long_silent_meters_are_asked_less_often() -> None:
+    hearing = Hearing(range(6))
+    hearing.due(0, manages=True)
+    for meter in range(5):
+        hearing.heard(meter, 5)
+    asked = [second for second in range(5, 60) if hearing.due(second, manages=True)]
+    assert asked == [10, 20, 30, 45], "not before twice the time that the last answers took"
+    hearing.heard(5, 60)
+    hearing.heard(5, 200)
+    assert hearing.due(60 + MANAGED_S, manages=True), "a meter that was away makes nobody wait for long"
