@@ -1,5 +1,6 @@
 """A town's processes while they run: started, supervised, observed, drained and stopped."""
 
+import math
 import signal
 import threading
 import time
@@ -22,6 +23,7 @@ DRAIN_WITHIN_S = 60.0
 DRAIN_PERIODS_S = 180  # minimum time for the drain in town seconds: three periods of every part
 LOOK_EVERY_S = 1.0  # real seconds between two status requests to the parts
 LOOK_AT_LARGE_EVERY_S = 5.0  # the same in a large town, whose statuses are sums over thousands of meters
+SETTLED_S = 20.0  # real seconds for which all parts of a large town must be ready before its time begins
 CONTROLLER = ("broker", "gateway")  # the processes on a microgrid's controller
 
 
@@ -116,16 +118,22 @@ class Run:
             if not self._stop.is_set():
                 self.supervisor.start(parts)
                 self._wait_until_ready(deadline)
+        if self.layout.large:
+            self._wait_until_ready(deadline, SETTLED_S)
         if not self._stop.is_set():
             self.layout = let_time_begin(self.layout)
 
-    def _wait_until_ready(self, deadline: float) -> None:
+    def _wait_until_ready(self, deadline: float, lasts_s: float = 0) -> None:
+        """Wait until every part is ready and stays so for ``lasts_s``, at most until the deadline."""
+        since = math.inf
         while not self._stop.wait(1.0 if self.layout.large else 0.1):
             self.supervisor.watch()
             self.observer.look()
             started = {name: running.part for name, running in self.supervisor.running.items()}
             started |= {part.name: part for part in self.layout.parts if part.hosted}
-            if self.observer.ready(started.keys()) or time.monotonic() >= deadline:
+            now = time.monotonic()
+            since = min(since, now) if self.observer.ready(started.keys()) else math.inf
+            if now - since >= lasts_s or now >= deadline:
                 return
 
     def watch(self, ends: float | None, looked: Callable[[], None]) -> bool:

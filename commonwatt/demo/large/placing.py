@@ -11,7 +11,9 @@ from commonwatt.town.town import Function, Microgrid, Town
 ALONE = 20  # most microgrids of a town in which each has a broker and a gateway of its own
 TOGETHER = 200  # controllers of a host, at most; microgrids of a broker, about
 LEAST = 3  # hosts, and brokers: as many as a clique has members
-FLEET_SOCKETS = 17_000  # most connections of a fleet of meters: a process of it may have 20,000 files open
+# Most connections of a fleet of meters, though a process of it may have 20,000 files open: on a busy machine each process
+# gets an equal share, and a fleet that gets too little looks to the gateways like meters that are gone.
+FLEET_SOCKETS = 8_500
 
 
 @dataclass(frozen=True, kw_only=True)
