@@ -18,14 +18,7 @@ from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.runtime.service import only_one
 from commonwatt.sqlite.damage import REPLACED, made_beside, make_ready, open_read_only, put_in_place
 from utility.access.store.access import end_logins
-from utility.assembly.backup.backup import (
-    NoBackupError,
-    Tell,
-    check_copy,
-    command_line,
-    copy,
-    damage_told,
-)
+from utility.assembly.backup.backup import NoBackupError, Tell, check_copy, command_line, copy, damage_told
 from utility.database.database import DamagedDatabaseError, new_store_id, open_database
 from utility.readings.tables import compacted, dead_letter, event, part
 from utility.registry.tables import meter
