@@ -33,6 +33,7 @@ def _network(text: str) -> str:
 
 
 ProxyNetwork = Annotated[str, AfterValidator(_network)]  # an IP address or a network of them
+PGBACKREST = "a PostgreSQL database is backed up by pgBackRest, see docs/guides/backups.md"  # for errors
 FIRST_LOGIN = "first-login"  # name of the file, beside the utility's tokens, with the link of the first administrator
 
 
@@ -75,10 +76,12 @@ class ExportSettings(Settings):
 
 
 class BackupSettings(Settings):
-    """The nightly backup (docs/operations.md)."""
+    """The database's backups (docs/operations.md)."""
 
     folder: Path | None = Field(
-        None, description="The folder of the nightly backups, on another disk; without it the service makes none."
+        None,
+        description="The folder of the nightly backups of an SQLite database, on another disk; without it the service "
+        "makes none.",
     )
     keep: int = Field(7, ge=1, le=1000, description="How many backups are kept; older ones are deleted.")
     stanza: str | None = Field(
@@ -346,7 +349,7 @@ class UtilitySettings(Settings):
     exports: ExportSettings = Field(
         ExportSettings(), description="Files that the service exports by itself each month."
     )
-    backup: BackupSettings = Field(BackupSettings(), description="The nightly backup.")
+    backup: BackupSettings = Field(BackupSettings(), description="The database's backups.")
     research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")
 
     @property
@@ -354,6 +357,12 @@ class UtilitySettings(Settings):
         """Whole months of readings that are kept before the present one, in the database and in files."""
         is_archived = self.archive_after_months is not None and self.archive_keep_months is not None
         return (self.archive_keep_months if is_archived else None) or self.keep_months
+
+    @model_validator(mode="after")
+    def _backs_up(self) -> Self:
+        if self.backup.folder is not None and not self.database.startswith("sqlite"):
+            raise ValueError(f"remove backup.folder, which is for an SQLite file; {PGBACKREST}")
+        return self
 
     @model_validator(mode="after")
     def _archives(self) -> Self:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from commonwatt.cliques.formation import exchanges, formed, orders
 from commonwatt.config.files import check_model, toml_table
@@ -24,6 +25,8 @@ HEAD_END = "head-end"  # folder of the head-end broker
 
 HEADER = f"# Written by `commonwatt site init` from {FILE}; make changes there.\n"
 """First line of each settings file, so that no file of a person is replaced."""
+
+BACKUP_TIMER = "commonwatt-backup.timer"  # makes backups of a utility's SQLite database each night
 
 _OWN_HOST = "127.0.0.1"
 _DAY_S = 86_400
@@ -69,8 +72,13 @@ def services_of(place: str, *, mosquitto: bool) -> list[str]:
     """Return the systemd units of a place's machine, in the order in which they are started."""
     broker = f"commonwatt-{'mosquitto' if mosquitto else 'broker'}@{folders_of(place)[0]}.service"
     if place == UTILITY:
-        return [broker, "commonwatt-utility.service", "commonwatt-backup.timer"]
+        return [broker, "commonwatt-utility.service"]
     return [broker, f"commonwatt-gateway@{place}.service"]
+
+
+def is_on_sqlite(file: Mapping[str, Any]) -> bool:
+    """Return whether the utility's settings file names an SQLite database, the default."""
+    return str(file[UTILITY].get("database", "sqlite")).startswith("sqlite")
 
 
 def runs_mosquitto(site: SiteFile, place: str) -> bool:

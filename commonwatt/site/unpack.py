@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from commonwatt.config.files import check_file, check_model, check_named_files
+from commonwatt.config.files import check_file, check_model, check_named_files, parse_toml
 from commonwatt.config.settings import Settings
 from commonwatt.identity.authority import CA_FILE
 from commonwatt.identity.devices import digest
@@ -27,12 +27,12 @@ from commonwatt.site.bundle import Bundle, Manifest
 from commonwatt.site.exchange import handover_name
 from commonwatt.site.file import TOWN_FILE
 from commonwatt.site.machine import PROGRAM, STATE, USER, Machine, missing_program
-from commonwatt.site.places import folders_of, services_of
+from commonwatt.site.places import BACKUP_TIMER, folders_of, is_on_sqlite, services_of
 
 INSTALLED = "installed.json"  # what was unpacked last, in the folder of the services' data
 _AHEAD_S = 86_400  # most seconds by which a bundle may be ahead of this machine's clock
 
-_WANTS = "/etc/systemd/system/multi-user.target.wants"
+_WANTS = ("/etc/systemd/system/multi-user.target.wants", "/etc/systemd/system/timers.target.wants")
 
 
 class Installed(Settings):
@@ -112,10 +112,15 @@ class Unpacking:
     def _commands(self, changed: list[str], *, units_changed: bool) -> Iterator[list[str]]:
         mosquitto = self.bundle.manifest.mosquitto
         units = services_of(self.place, mosquitto=mosquitto)
-        (other,) = set(services_of(self.place, mosquitto=not mosquitto)) - set(units)
+        others = [unit for unit in services_of(self.place, mosquitto=not mosquitto) if unit not in units]
+        if self.place == UTILITY:
+            settings = f"{UTILITY}/utility.toml"
+            on_sqlite = is_on_sqlite(parse_toml(settings, self.bundle.files[settings].decode()))
+            (units if on_sqlite else others).append(BACKUP_TIMER)
         yield ["systemctl", "daemon-reload"]
-        if self.machine.path(f"{_WANTS}/{other}").is_symlink():
-            yield ["systemctl", "disable", "--now", other]
+        for other in others:
+            if any(self.machine.path(f"{folder}/{other}").is_symlink() for folder in _WANTS):
+                yield ["systemctl", "disable", "--now", other]
         if self.place == UTILITY:
             files = (f"{STATE}/{UTILITY}/{TOWN_FILE}", f"{STATE}/{UTILITY}/utility.toml")
             register = ["utility", "register", "--town", files[0], "--config", files[1]]

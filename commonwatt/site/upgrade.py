@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from commonwatt.config.files import read_toml
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.site.machine import PROGRAM, STATE, USER, Machine
+from commonwatt.site.places import is_on_sqlite
 from commonwatt.site.unpack import installed_on
 
 UNPACKED_TIMES = 6  # how many times a package's size its files take, with those of the version that they replace
@@ -29,6 +31,7 @@ class Upgrade:
     before: str  # the version that unpacked the machine's bundle
     version: str  # the package's version
     package: Path  # its file
+    backup: str | None  # the unit that makes a backup of the utility's database; ``None``: it is a controller
 
     @property
     def config(self) -> str:
@@ -37,8 +40,8 @@ class Upgrade:
 
     def commands(self) -> Iterator[list[str]]:
         """Yield the commands; the package restarts what runs."""
-        if self.place == UTILITY:
-            yield ["systemctl", "start", "commonwatt-backup.service"]
+        if self.backup is not None:
+            yield ["systemctl", "start", self.backup]
         yield ["apt-get", "install", "--yes", str(self.package.absolute())]
 
 
@@ -46,7 +49,8 @@ def prepare(machine: Machine, package: Path) -> Upgrade:
     """Check that a package may be installed on a machine; nothing is changed.
 
     Raises:
-        ConfigError: Nothing was unpacked there, the file is no package for this machine, or the disk is too full.
+        ConfigError: Nothing was unpacked there, the file is no package for this machine, the disk is too full, or no
+            backup can be made.
     """
     installed = installed_on(machine)
     if installed is None:
@@ -59,7 +63,24 @@ def prepare(machine: Machine, package: Path) -> Upgrade:
     free, needed = shutil.disk_usage(machine.state).free, UNPACKED_TIMES * package.stat().st_size
     if free < needed:
         raise ConfigError(f"{machine.state}: {free:,} bytes are free, {needed:,} are needed; nothing was changed")
-    return Upgrade(place=place, before=installed.program, version=version, package=package)
+    backup = _backup(machine) if place == UTILITY else None
+    return Upgrade(place=place, before=installed.program, version=version, package=package, backup=backup)
+
+
+def _backup(machine: Machine) -> str:
+    """Return the unit that makes a backup of the utility's database.
+
+    Raises:
+        ConfigError: There is none, or its settings can't be read.
+    """
+    if is_on_sqlite(read_toml(machine.state / UTILITY / "utility.toml")):
+        return "commonwatt-backup.service"
+    if not machine.path("/etc/systemd/system/pgbackrest-commonwatt@.service").exists():
+        raise ConfigError(
+            "no backup of the database can be made: set up pgBackRest first, see docs/guides/backups.md; nothing was "
+            "changed"
+        )
+    return "pgbackrest-commonwatt@incr.service"
 
 
 def _fields(package: Path) -> tuple[str, str]:

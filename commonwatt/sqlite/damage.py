@@ -4,6 +4,7 @@ import errno
 import logging
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -114,6 +115,18 @@ def quarantine(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path:
     _delete_oldest(path, state)
     sync_folder(path.parent)
     return quarantined
+
+
+@contextmanager
+def made_beside(path: Path) -> Iterator[Path]:
+    """Yield the path for a new file that is to replace ``path``; delete what is left there at the end."""
+    fresh = path.with_name(path.name + ".new")
+    delete_database(fresh)
+    try:
+        yield fresh
+    finally:
+        delete_database(fresh)
+        fresh.with_name(fresh.name + ".lock").unlink(missing_ok=True)
 
 
 def ready_of(path: Path) -> Path:

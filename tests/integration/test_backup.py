@@ -1,17 +1,13 @@
-"""A running town whose utility loses its database and restores a backup: no acknowledged data is lost."""
+"""A running town whose utility loses its SQLite database and restores a backup: no acknowledged data is lost."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from harness.network.waiting import eventually
-from harness.real import databases, forks
-from harness.real.postgres import Postgres
+from harness.real import forks
 from harness.real.site import Site, audited
-
-kind = databases.both_kinds
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
@@ -19,14 +15,8 @@ BATCHES = "commonwatt_utility_batches_total"
 
 
 @pytest.fixture
-def site(tmp_path: Path, kind: str) -> Iterator[Site]:
-    with ExitStack() as stack:
-        site = stack.enter_context(Site(tmp_path / "site", TOWN, speed=120))
-        if kind == "postgresql":
-            server = stack.enter_context(Postgres(tmp_path, durable=False))
-            site.register(server.url)
-            config = site.layout.part("utility").config
-            config.write_text(config.read_text().replace("sqlite:///utility.db", server.url))
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path / "site", TOWN, speed=120) as site:
         yield site
 
 

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.cli.tables import show
+from commonwatt.config.utility import PGBACKREST, UtilitySettings
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.runtime.interrupts import stop_told
 from commonwatt.runtime.service import flowing
-from utility.assembly.backup.backup import backup, restore
-from utility.assembly.backup.checks import command_line
-from utility.assembly.backup.sqlite import Tell
+from utility.assembly.backup.backup import Tell, backup, command_line
+from utility.assembly.backup.restore import restore
 from utility.assembly.recovery.recovery import recover
 from utility.database.database import new_store_id, sqlite_path
 from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database
@@ -35,9 +35,8 @@ def migrate(
 ) -> None:
     """Make the database, or bring it up to date, and say from which schema to which; `run` does the same at its start.
 
-    After restoring a copy of an SQLite file, or a server's own physical backup, by hand, use --new-store and start
-    the service again: the gateways then send again what the copy lacks. `commonwatt utility restore` does
-    that by itself.
+    Gateways notice by themselves that a database was restored, and send again what it lacks. To have each send its
+    whole backup, stop the service, use --new-store, and start the service again.
     """
     settings, _ = load(config)
     with opened(settings.database, create=True, named=place_of_database(config)) as database:
@@ -66,12 +65,7 @@ def recovery_command(config: ConfigOption) -> None:
     missing, register the town again. People whose second factor is lost are named; they need a new link.
     """
     settings, clock = load(config)
-    path = sqlite_path(settings.database)
-    if path is None:
-        raise ConfigError(
-            "database: only an SQLite file can be recovered; restore a backup with: "
-            f"{command_line(config, 'restore', 'BACKUP', '--replace')}"
-        )
+    path = _file(settings)
     with stop_told(_UNCHANGED):
         done = recover(path, int(clock.now()))
     show("recovered rows", done.table(), ("table", "taken over", "damaged"))
@@ -90,18 +84,17 @@ def recovery_command(config: ConfigOption) -> None:
 def backup_command(
     file: Annotated[Path, typer.Argument(help="The file to write; must not exist yet.")], config: ConfigOption
 ) -> None:
-    """Write a backup of the whole database; the service may keep running.
+    """Write a backup of an SQLite database; the service may keep running.
 
     The backup is a snapshot. Before it gets its name it is checked completely, as `restore` does: a file with
     that name can be restored. Damaged parts are copied as they are, and reported: the exit code is then 1.
-    On PostgreSQL it is an archive in pg_dump's custom format, made by the server's client programs, with the tables
-    of the utility. Other programs' tables, roles and grants are not in it. Tokens and settings are
-    separate files: back them up too. For a PostgreSQL database of many gigabytes use pgBackRest, which can restore it
-    to any minute: see docs/guides/backups.md.
+    Tokens and settings are separate files: back them up too. A PostgreSQL database is backed up by pgBackRest: see
+    docs/guides/backups.md.
     """
     settings, _ = load(config)
+    path = _file(settings)
     with stop_told(f"stopped; there is no {file}, and the database is unchanged"), _progress("backup") as tell:
-        damaged = backup(settings.database, file, config, tell)
+        damaged = backup(path, file, config, tell)
     size = file.stat().st_size
     again = command_line(config, "restore", file)
     typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; restore with: {again}")
@@ -120,24 +113,34 @@ def restore_command(
     config: ConfigOption,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a database that is not empty.")] = False,
 ) -> None:
-    """Replace the database by a backup; stop the service first.
+    """Replace an SQLite database by a backup; stop the service first.
 
     The backup is checked completely first; if it is invalid, or the command is interrupted, the database is unchanged.
     The restored database has a new store id, so that the gateways send again what was acknowledged since the backup
     was made, as far back as they keep it.
 
-    A replaced SQLite file is kept beside it, as FILE.replaced-DATE; the newest three of those are kept.
-    On PostgreSQL only the utility's own tables are replaced, in one transaction. Grants on those tables
-    and on the view `block` are kept, except grants on single columns; objects added to those tables are lost,
-    such as indexes and triggers. If other views or tables depend on them, nothing is replaced, and those are
-    named: drop them first, and create them again afterwards.
+    A replaced file is kept beside it, as FILE.replaced-DATE; the newest three of those are kept. A PostgreSQL database
+    is restored by pgBackRest: see docs/guides/backups.md.
     """
     settings, clock = load(config)
+    path = _file(settings)
     with stop_told(_UNCHANGED), _progress("restore") as tell:
-        quarantined = restore(settings.database, file, int(clock.now()), config, replace=replace, tell=tell)
+        quarantined = restore(path, file, int(clock.now()), config, replace=replace, tell=tell)
     if quarantined is not None:
         typer.echo(f"what was there is kept as {quarantined}")
     typer.echo("restored, under a new store id; start the service again: the gateways send newer data")
+
+
+def _file(settings: UtilitySettings) -> Path:
+    """Return the file of the database.
+
+    Raises:
+        ConfigError: The database is on a PostgreSQL server.
+    """
+    path = sqlite_path(settings.database)
+    if path is None:
+        raise ConfigError(f"database: this command is for an SQLite file; {PGBACKREST}")
+    return path
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""The database: opened, migrated, backed up, restored, checked for damage."""
+"""The database: opened, migrated, checked for damage."""

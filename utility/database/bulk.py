@@ -53,7 +53,7 @@ def insert_columns(
 
 def _copy(connection: Connection, table: Table, numbers: Mapping[str, Column], payloads: Sequence[bytes]) -> None:
     statement = f"COPY {table.name} ({', '.join([*numbers, _PAYLOAD])}) FROM STDIN (FORMAT BINARY)"
-    with translated(connection, statement):
+    with _translated(connection, statement):
         cursor = connection.connection.cursor()
         with cursor.copy(statement) as copy:
             for data in chain((_COPY_BEGIN,), _copy_rows(table, numbers, payloads), (_COPY_END,)):
@@ -62,7 +62,7 @@ def _copy(connection: Connection, table: Table, numbers: Mapping[str, Column], p
 
 
 @contextmanager
-def translated(connection: Connection, statement: str) -> Iterator[None]:
+def _translated(connection: Connection, statement: str) -> Iterator[None]:
     """Translate errors of the driver, which is used directly here, into SQLAlchemy's."""
     kind = connection.dialect.loaded_dbapi.Error
     try:

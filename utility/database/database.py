@@ -191,9 +191,8 @@ def _told(name: str, error: Exception, kind: str) -> StoreError:
             "again"
         )
     return DamagedDatabaseError(
-        f"{name}: the utility's database is damaged ({why}); restore a backup: commonwatt utility restore "
-        "BACKUP --replace --config FILE; or restore the server's own, then: commonwatt utility migrate --new-store "
-        "--config FILE. After a new store id the gateways send missing data again"
+        f"{name}: the utility's database is damaged ({why}); restore its server by pgBackRest to a minute before the "
+        "damage, see docs/guides/backups.md; the gateways then send missing data again"
     )
 
 

@@ -14,7 +14,7 @@ from commonwatt.sqlite.resync import write_log_again
 BUSY_TIMEOUT_MS = 5_000  # longest wait of a transaction for another process's
 # Most connections besides the five that stay open: requests, streams and jobs use up to about 22 at once.
 MAX_OVERFLOW = 20
-APPLICATION = "commonwatt utility"  # name that the connections of the service and its commands have at a server
+_APPLICATION = "commonwatt utility"  # name that the connections of the service and its commands have at a server
 # Execution option of statements whose results a server returns in its binary format; SQLite ignores it.
 BINARY = "commonwatt_binary"
 
@@ -31,11 +31,6 @@ SERVER_TIMEOUTS: dict[str, str | int] = {
 In libpq's names: seconds to connect; milliseconds until sent data must be acknowledged; seconds without data until a
 keepalive probe, seconds between probes, and their number; a statement's longest wait for another's lock.
 """
-
-
-def timeouts_of(url: URL) -> dict[str, str | int]:
-    """Return the timeouts of a server's connections, without those that its URL sets."""
-    return {word: value for word, value in SERVER_TIMEOUTS.items() if word not in url.query}
 
 
 def make_engine(url: URL) -> Engine:
@@ -65,12 +60,12 @@ def _file_engine(url: URL) -> Engine:
 
 
 def _server_engine(url: URL) -> Engine:
-    timeouts = timeouts_of(url) | {"application_name": APPLICATION}
+    arguments = {word: value for word, value in SERVER_TIMEOUTS.items() if word not in url.query}
     engine = create_engine(
         url,
         # Each transaction reads one state of the database, as on SQLite.
         isolation_level="REPEATABLE READ",
-        connect_args=timeouts,
+        connect_args=arguments | {"application_name": _APPLICATION},
         max_overflow=MAX_OVERFLOW,
         hide_parameters=True,
     )

@@ -10,7 +10,7 @@ class Lock(IntEnum):
 
     PARTITIONS = 0x43570001  # making partitions: the second of two processes finds the first one's
     GAPS = 0x43570002  # changes of several gaps: threads change them in different orders, and could deadlock
-    SCHEMA = 0x43570003  # making, changing or replacing the tables
+    SCHEMA = 0x43570003  # making or changing the tables
     REGISTRY = 0x43570004  # changes of the registry's dates
     ARCHIVE = 0x43570005  # changes of blocks, shared; steps of a month to its file, alone
     SETTLED = 0x43570008  # appending settled versions: their numbers grow in the order of their commits

@@ -26,7 +26,7 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
         revision: The schema to migrate to, if not the newest.
 
     Raises:
-        ConfigError: Another process is migrating or restoring it.
+        ConfigError: Another process is migrating it.
         DamagedError: It holds something else.
         StoreError: It was made by a later version.
     """
@@ -69,13 +69,13 @@ def require_newest(connection: Connection, name: str) -> str:
 
 
 def lock_schema(connection: Connection, name: str) -> None:
-    """Lock a server's tables against making, changing or replacing by other processes until this transaction ends.
+    """Lock a server's tables against making or changing by other processes until this transaction ends.
 
     Raises:
         ConfigError: Another process has the lock.
     """
     if not try_to_take(connection, Lock.SCHEMA):
-        raise ConfigError(f"{name}: another migrate or restore is at work on this database; wait until it has ended")
+        raise ConfigError(f"{name}: another migrate is at work on this database; wait until it has ended")
 
 
 def _schema_of(connection: Connection, name: str) -> str | None:

@@ -78,7 +78,7 @@ def export_folders(settings: UtilitySettings, month: str) -> dict[str, Path]:
 
 
 class BackupJob:
-    """Makes a backup of each day, and keeps the newest."""
+    """Makes a backup of an SQLite database each day, and keeps the newest."""
 
     def __init__(self, settings: UtilitySettings) -> None:
         self._settings = settings
@@ -92,8 +92,10 @@ class BackupJob:
         plan = backup_plan(self._settings, turn.period.name)
         if plan.target.exists():
             return
-        _require_space(self._settings.database, plan.target)
-        damaged = await in_child(_BACKUP, {"url": self._settings.database, "target": str(plan.target)})
+        path = sqlite_path(self._settings.database)
+        assert path is not None, "the settings refuse a folder for a server's database"
+        _require_space(path, plan.target)
+        damaged = await in_child(_BACKUP, {"path": str(path), "target": str(plan.target)})
         if damaged != "0":
             log.error("%s: %s of its parts are damaged; no older backup is deleted", plan.target, damaged)
             return
@@ -113,26 +115,24 @@ def backup_plan(settings: UtilitySettings, day: str) -> BackupPlan:
     """Return the file of a day's backup, and the files that are deleted after it."""
     folder = settings.backup.folder
     assert folder is not None, "without a folder there is no such job"
-    suffix = "dump" if sqlite_path(settings.database) is None else "db"
-    target = folder / f"utility-{day}.{suffix}"
-    names = "utility-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
-    others = {*folder.glob(f"{names}.{suffix}")} - {target}
+    target = folder / f"utility-{day}.db"
+    names = "utility-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].db"
+    others = {*folder.glob(names)} - {target}
     # A later date is of a clock that was ahead: it goes before the oldest.
     by_age = sorted(others, key=lambda path: (path.name < target.name, path.name))
     excess = by_age[: max(0, len(by_age) + 1 - settings.backup.keep)]
-    return BackupPlan(target=target, old=[*excess, *folder.glob(f"{names}.{suffix}.part*")])
+    return BackupPlan(target=target, old=[*excess, *folder.glob(f"{names}.part*")])
 
 
-def _require_space(url: str, target: Path) -> None:
-    """Refuse a backup that would fill the disk; a server's size is not known here.
+def _require_space(path: Path, target: Path) -> None:
+    """Refuse a backup that would fill the disk.
 
     Raises:
         StoreError: The disk has too little space, or there is no folder.
     """
-    path = sqlite_path(url)
     try:
         free = shutil.disk_usage(target.parent).free
-        needed = SPARE_BYTES + (path.stat().st_size if path is not None else 0)
+        needed = SPARE_BYTES + path.stat().st_size
     except OSError as error:
         raise StoreError(f"{target}: no backup: {error.strerror}; see backup.folder in the settings") from error
     if free < needed:

@@ -470,6 +470,25 @@ def test_on_a_machine_that_systemd_runs(office: Path, root: Path, monkeypatch: p
     assert ["systemctl", "enable", "commonwatt-mosquitto@r001.service", units[1]] in lines
 
 
+def test_the_utilitys_nightly_backup_is_of_an_sqlite_file_only(office: Path, root: Path) -> None:
+    timer = "commonwatt-backup.timer"
+    wants = root / "etc/systemd/system/timers.target.wants"
+    wants.mkdir(parents=True)
+    (wants / timer).symlink_to(f"../{timer}")
+    fingerprint = digest((office / "site/authority/ca.pem").read_bytes())
+    words = ("unpack", "utility.bundle", "--root", str(root), "--authority", fingerprint)
+    said = good(office, *words)
+    assert f"  systemctl disable --now {timer}\n" in said
+    assert "systemctl enable commonwatt-mosquitto@head-end.service commonwatt-utility.service\n" in said
+    with (office / "site/site.toml").open("a") as file:
+        file.write('[utility]\ndatabase = "sqlite:///utility.db"\n')
+    good(office, "init")
+    good(office, "pack", "utility")
+    said = good(office, *words)
+    assert "disable" not in said
+    assert f"systemctl enable commonwatt-mosquitto@head-end.service commonwatt-utility.service {timer}\n" in said
+
+
 def test_units_of_a_package_of_the_system_are_not_hidden_by_copies(office: Path, root: Path) -> None:
     packaged = root / "usr/lib/systemd/system/commonwatt-gateway@.service"
     packaged.parent.mkdir(parents=True)

@@ -56,10 +56,20 @@ def test_a_controllers_package_is_installed_and_then_its_bundle(root: Path) -> N
     ]
 
 
-def test_the_utilitys_database_is_copied_before(root: Path) -> None:
+def test_the_utilitys_database_is_backed_up_before(root: Path) -> None:
     unpacked(root, "utility")
     (root.parent / "new.deb").write_text("commonwatt-utility 0.4.0")
+    settings = root / "var/lib/commonwatt/utility/utility.toml"
+    settings.parent.mkdir()
+    settings.write_text('[utility]\ndatabase = "sqlite:///utility.db"\n')
     assert "  systemctl start commonwatt-backup.service\n  apt-get install" in upgraded(root).stdout
+    settings.write_text('[utility]\ndatabase = "postgresql+psycopg:///town"\n')
+    done = upgraded(root)
+    assert (done.exit_code, "set up pgBackRest first, see docs/guides/backups.md" in done.stderr) == (2, True)
+    unit = root / "etc/systemd/system/pgbackrest-commonwatt@.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    assert "  systemctl start pgbackrest-commonwatt@incr.service\n  apt-get install" in upgraded(root).stdout
 
 
 @pytest.mark.parametrize(

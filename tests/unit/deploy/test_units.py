@@ -134,7 +134,7 @@ def test_the_container_gets_all_that_the_package_is_made_of() -> None:
 def test_what_killed_and_old_backups_leave_is_deleted_but_not_what_is_being_made(tmp_path: Path) -> None:
     folder = tmp_path / "backups"
     folder.mkdir()
-    days = {"old.dump": 16, "new.dump": 2, "killed.dump.part": 2, "killed.dump.part-journal": 2, "made.dump.part": 0}
+    days = {"old.db": 16, "new.db": 2, "killed.db.part": 2, "killed.db.part-journal": 2, "made.db.part": 0}
     for name, age in days.items():
         (folder / name).touch()
         moment = (folder / name).stat().st_mtime - age * 86_400
@@ -142,4 +142,4 @@ def test_what_killed_and_old_backups_leave_is_deleted_but_not_what_is_being_made
     for words in commands("commonwatt-backup.service", [PROGRAM], tmp_path):
         if words[0] == FIND:
             subprocess.run(words, check=True, timeout=60)
-    assert sorted(path.name for path in folder.iterdir()) == ["made.dump.part", "new.dump"]
+    assert sorted(path.name for path in folder.iterdir()) == ["made.db.part", "new.db"]

@@ -1,1 +1,1 @@
-"""Backup and restore of the whole database."""
+"""Backup and restore of an SQLite database."""

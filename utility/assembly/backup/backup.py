@@ -1,107 +1,155 @@
-"""Backup and restore of the whole database: by SQLite's online backup, or by PostgreSQL's own programs.
-
-A restored database lacks data acknowledged since the backup. It gets a new store id, by which every gateway notices the
-restore and sends its backup again.
-"""
+"""Backup of an SQLite database: a consistent copy of it, checked as a restore checks it."""
 
 import os
+import shlex
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import make_url
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
+from commonwatt.codec.packing import unpack_sound
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.ids import unsigned64
 from commonwatt.runtime.files import sync_folder
 from commonwatt.runtime.interrupts import uninterrupted
-from commonwatt.sqlite.damage import delete_database
-from utility.assembly.backup.checks import DamagedBackupError, NoBackupError, command_line
-from utility.assembly.backup.postgres import dump, restore_server
-from utility.assembly.backup.sqlite import Tell, copy_running, restore_file
-from utility.database.database import sqlite_path
+from commonwatt.sqlite.damage import check_pages, delete_database, fails_check, open_read_only
+from utility.assembly import tables  # noqa: F401 - the check is of all rooms' tables
+from utility.database.checks import check_rows, check_schema
+from utility.database.database import share
+from utility.database.migrate import empty_database, revisions
+from utility.readings.tables import compacted, part
+
+Tell = Callable[[int, int], None]  # called with (amount done, total)
+
+_VERSION_TABLE = "alembic_version"  # table with the schema's revision
+_PAGES_AT_A_TIME = 4_096
+_ROWS_AT_A_TIME = 20_000
 
 
-def backup(url: str, target: Path, config: Path, tell: Tell) -> int:
+class NoBackupError(Exception):
+    """A file that can't be restored, or would be unusable after a restore; the text is the reason."""
+
+
+class DamagedBackupError(NoBackupError):
+    """A damaged backup or database."""
+
+
+def backup(path: Path, target: Path, config: Path, tell: Tell) -> int:
     """Write a backup of a database, whether or not the service runs; return how many damaged parts the backup has.
 
     A damaged part does not stop the backup: the first reader, here or after a restore, quarantines it
     and has its slots requested again.
 
     Args:
-        url: The database.
+        path: The database's file.
         target: The file to write; it appears only when it is complete and has passed the check for a restore.
         config: The utility's settings file, for the commands in errors.
-        tell: Called with the progress, on SQLite.
+        tell: Called with the progress.
 
     Raises:
-        ConfigError: The target exists already, there is no database, or a program is missing.
+        ConfigError: The target exists already, or there is no database.
         StoreError: The backup can't be made, or could not be restored.
     """
     if target.exists():
         raise ConfigError(f"{target}: exists already; name another file, or move that one away")
-    path = sqlite_path(url)
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no database")
     try:
         with _unfinished(target) as made:
-            if path is None:
-                damaged = 0
-                dump(make_url(url), made)
-            else:
-                damaged = copy_running(path, made, tell)
+            with share(path), closing(open_read_only(path)) as source, damage_told():
+                # A transaction: the copy is consistent, whatever is written meanwhile.
+                source.execute("BEGIN")
+                source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                copy(source, made, tell)
+            damaged = check_copy(made)
             _sync(made)
             with uninterrupted():
                 made.rename(target)
                 sync_folder(target.absolute().parent)
     except NoBackupError as error:
-        name = path or make_url(url).database
-        raise StoreError(
-            f"{name}: no backup was made, since it could not be restored: {error}. {_advice(error, path, config)}"
-        ) from error
+        advice = f"Is it the right one? It is named by the key database in {config}"
+        if isinstance(error, DamagedBackupError):
+            advice = f"Stop the service and recover the sound rows: {command_line(config, 'recover')}"
+        raise StoreError(f"{path}: no backup was made, since it could not be restored: {error}. {advice}") from error
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{target}: the backup can't be made: {error}") from error
     return damaged
 
 
-def restore(url: str, source: Path, now: EpochSeconds, config: Path, *, replace: bool, tell: Tell) -> Path | None:
-    """Restore a backup under a new store id; return the new path of the replaced SQLite file, if there was one.
+def copy(source: sqlite3.Connection, made: Path, tell: Tell) -> None:
+    """Copy a database to a single file, without a log beside it."""
+    with closing(sqlite3.connect(made, isolation_level=None)) as target:
+        source.backup(target, pages=_PAGES_AT_A_TIME, progress=lambda _, left, total: tell(total - left, total))
+        target.execute("PRAGMA journal_mode = DELETE")
 
-    The whole backup is checked before the database is changed.
 
-    Args:
-        url: The database to restore.
-        source: The backup.
-        config: The utility's settings file, for the commands in errors.
-        replace: Whether to replace a database that has data.
-        tell: Called with the progress, on SQLite.
+def check_copy(made: Path) -> int:
+    """Check a whole copy; return how many of its parts are damaged.
 
     Raises:
-        ConfigError: The file is no backup, the database is in use, or it has data and ``replace`` is not set.
-        StoreError: The backup can't be restored; the database is unchanged.
+        NoBackupError: The copy is incomplete, or no utility's database with a schema that this version supports.
     """
-    if not source.is_file():
-        raise ConfigError(f"{source}: there is no such file")
-    path = sqlite_path(url)
+    with closing(open_read_only(made)) as connection, damage_told():
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+        revision = _revision_of(connection, names)
+        check_schema(connection, empty_database(revision))
+        check_pages(connection, 0, ())
+        if revision == revisions()[0]:  # Rows of an earlier schema are checked after their migration.
+            with create_engine("sqlite://", creator=lambda: open_read_only(made), poolclass=NullPool).connect() as rows:
+                check_rows(rows)
+        return sum(_damaged(connection, table.name) for table in (part, compacted) if table.name in names)
+
+
+@contextmanager
+def damage_told() -> Iterator[None]:
+    """Raise ``DamagedBackupError`` for a damaged file or one that is no database; pass on other errors."""
     try:
-        if path is not None:
-            return restore_file(path, source, now, config, replace=replace, tell=tell)
-        restore_server(make_url(url), source, config, replace=replace)
-    except NoBackupError as error:
-        kind = "PostgreSQL" if path is None else "SQLite"
-        raise ConfigError(
-            f"{source}: is no backup of a utility's database on {kind} that can be restored: {error}. "
-            f"{path or make_url(url).database} is unchanged"
-        ) from error
-    return None
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if isinstance(error, sqlite3.Error) and not fails_check(error):
+            raise
+        raise DamagedBackupError(f"it is damaged ({error})") from error
 
 
-def _advice(error: NoBackupError, path: Path | None, config: Path) -> str:
-    """Return what to do if no backup of a database can be made."""
-    if not isinstance(error, DamagedBackupError):
-        return f"Is it the right one? It is named by the key database in {config}"
-    if path is None:
-        return f"Stop the service and restore an older backup: {command_line(config, 'restore', 'BACKUP', '--replace')}"
-    return f"Stop the service and recover the sound rows: {command_line(config, 'recover')}"
+def command_line(config: Path, *words: str | Path) -> str:
+    """Return a command of the utility, quoted for a shell."""
+    return shlex.join(["commonwatt", "utility", *map(str, words), "--config", str(config)])
+
+
+def _revision_of(connection: sqlite3.Connection, names: set[str]) -> str:
+    """Return the schema of a copy.
+
+    Args:
+        names: The names of its tables.
+
+    Raises:
+        NoBackupError: It names no schema, or another version's or program's.
+    """
+    if _VERSION_TABLE not in names:
+        raise NoBackupError("it has no tables of Commonwatt")
+    known = revisions()
+    found = {str(version) for (version,) in connection.execute(f"SELECT version_num FROM {_VERSION_TABLE}")}  # noqa: S608 - ours
+    if len(found) == 1 and found <= set(known):
+        return found.pop()
+    if not found:
+        raise NoBackupError("it has no schema of Commonwatt")
+    raise NoBackupError(
+        f"a later version of Commonwatt made it, or another program (schema {', '.join(sorted(found))}; this version "
+        f"knows {known[-1]} to {known[0]})"
+    )
+
+
+def _damaged(connection: sqlite3.Connection, table: str) -> int:
+    sql = f"SELECT m.id, p.record_type, p.quarter, p.payload FROM {table} AS p JOIN meter AS m ON m.no = p.meter_no"  # noqa: S608 - a name of ours
+    rows = connection.execute(sql)
+    damaged = 0
+    while some := rows.fetchmany(_ROWS_AT_A_TIME):
+        keys = [(unsigned64(row[0]), row[1], row[2]) for row in some]
+        damaged += len(unpack_sound(keys, [row[3] for row in some])[1])
+    return damaged
 
 
 @contextmanager

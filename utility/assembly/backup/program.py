@@ -10,8 +10,8 @@ _CONFIG = Path("utility.toml")  # what errors call the utility's settings file
 
 
 def make(task: Mapping[str, object]) -> str:
-    """Make the backup of ``url`` at ``target``; return how many damaged parts it has."""
-    return str(backup(str(task["url"]), Path(str(task["target"])), _CONFIG, lambda *_: None))
+    """Make the backup of the file ``path`` at ``target``; return how many damaged parts it has."""
+    return str(backup(Path(str(task["path"])), Path(str(task["target"])), _CONFIG, lambda *_: None))
 
 
 if __name__ == "__main__":

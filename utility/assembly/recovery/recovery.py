@@ -31,10 +31,9 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.runtime.service import only_one
 from commonwatt.settlement.packed import content_of
-from commonwatt.sqlite.damage import make_ready, open_read_only, put_in_place, readable_rows, ready_of
+from commonwatt.sqlite.damage import made_beside, make_ready, open_read_only, put_in_place, readable_rows, ready_of
 from commonwatt.sqlite.wal import readable
 from utility.access.tables import invitation, session, started_login
-from utility.assembly.backup.checks import made_beside
 from utility.assembly.recovery.recovered import Lost, close_logins, compute_again
 from utility.assembly.tables import metadata
 from utility.corrections.tables import correction

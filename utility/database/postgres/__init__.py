@@ -1,1 +1,1 @@
-"""PostgreSQL only: partitions, and backups by its own programs."""
+"""PostgreSQL only: partitions, commits without an answer, the state of pgBackRest's backups."""

@@ -165,9 +165,8 @@ ALONE = {
     "archive/store/archive.py",
     "archive/store/months.py",
     "archive/store/writing.py",
-    "assembly/backup/checks.py",
-    "assembly/backup/postgres.py",
-    "assembly/backup/sqlite.py",
+    "assembly/backup/backup.py",
+    "assembly/backup/restore.py",
     "assembly/recovery/recovery.py",
     "readings/store/newest.py",  # The newest readings are in the database.
     "readings/store/retention.py",

@@ -1,4 +1,4 @@
-"""Backups of a database in use, restored: nothing that was acknowledged is lost, and nothing is overwritten unasked."""
+"""Backups of an SQLite database in use, restored: nothing acknowledged is lost, nothing is overwritten unasked."""
 
 import os
 import sqlite3
@@ -8,21 +8,20 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from typer.testing import CliRunner
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import join
-from commonwatt.model.exceptions import ConfigError, StoreError
-from harness.real import databases
+from commonwatt.model.exceptions import StoreError
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
-from utility.assembly.backup.backup import backup, restore
+from utility.assembly.backup.backup import backup
+from utility.assembly.backup.restore import restore
+from utility.assembly.cli import app
 from utility.database.database import Database, open_database
 from utility.database.migrate import revisions
 from utility.readings.store import reads
 from utility.readings.store.writer import Writer
-
-kind = databases.both_kinds
 
 CONFIG = Path("utility.toml")
 QUARTER = 2_000_000
@@ -67,19 +66,14 @@ def test_what_came_after_the_backup_comes_again_and_nothing_is_lost(
 
 
 def test_a_backup_is_put_back_where_nothing_is(
-    command: Callable[..., str], database: Database, url: str, kind: str, tmp_path: Path
+    command: Callable[..., str], database: Database, url: str, tmp_path: Path
 ) -> None:
     Writer(database).commit([append(blocks({0: 5}))])
     compact(database, MUCH_LATER)
     saved = everything(database)
     command("backup", str(tmp_path / "kept"))
     database.close()
-    if kind == "sqlite":
-        (tmp_path / "utility.db").unlink()
-    else:
-        with closing(open_database(url, create=False)) as emptied, emptied.writes.begin() as connection:
-            for table in ("compacted", "meter", "controller"):
-                connection.execute(text(f"TRUNCATE {table} CASCADE"))
+    (tmp_path / "utility.db").unlink()
     assert "restored" in command("restore", str(tmp_path / "kept"))
     with closing(open_database(url, create=False, check=True)) as again:
         assert everything(again) == saved
@@ -136,12 +130,8 @@ def test_migrate_says_from_which_schema_to_which(command: Callable[..., str], da
     assert command("migrate", "--new-store").split()[-1] != before
 
 
-# Of one kind of database alone
-
-
-@pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_damaged_part_is_told_and_all_else_is_in_the_backup(
-    kind: str, command: Callable[..., str], database: Database, url: str, tmp_path: Path
+    command: Callable[..., str], database: Database, url: str, tmp_path: Path
 ) -> None:
     sound = append(blocks({0: 5}, quarter=QUARTER + 1))
     Writer(database).commit([append(blocks({0: 5})), sound])
@@ -154,53 +144,33 @@ def test_a_damaged_part_is_told_and_all_else_is_in_the_backup(
         assert [key for key, _ in everything(again)] == sound.blocks.keys()
 
 
-@pytest.mark.parametrize("kind", ["sqlite"])
-def test_a_torn_page_is_told_and_leaves_no_backup(kind: str, database: Database, url: str, tmp_path: Path) -> None:
+def test_a_torn_page_is_told_and_leaves_no_backup(database: Database, tmp_path: Path) -> None:
     database.close()
     with (tmp_path / "utility.db").open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(4096))
     with pytest.raises(StoreError, match=r"no backup was made.*damaged.*recover --config utility.toml"):
-        backup(url, tmp_path / "kept", CONFIG, lambda *_: None)
+        backup(tmp_path / "utility.db", tmp_path / "kept", CONFIG, lambda *_: None)
     assert not list(tmp_path.glob("kept*"))
 
 
-@pytest.mark.parametrize("kind", ["sqlite"])
-def test_a_restore_keeps_what_was_there_beside(kind: str, database: Database, url: str, tmp_path: Path) -> None:
+def test_a_restore_keeps_what_was_there_beside(database: Database, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    backup(url, tmp_path / "kept", CONFIG, lambda *done: told.append(done))
+    backup(tmp_path / "utility.db", tmp_path / "kept", CONFIG, lambda *done: told.append(done))
     database.close()
-    quarantined = restore(url, tmp_path / "kept", NOW, CONFIG, replace=True, tell=lambda *_: None)
+    quarantined = restore(tmp_path / "utility.db", tmp_path / "kept", NOW, CONFIG, replace=True, tell=lambda *_: None)
     assert told[-1][0] == told[-1][1] > 10
     assert quarantined is not None
     with closing(open_database(f"sqlite:///{quarantined}", create=False)) as old:
         assert old.store_id == database.store_id
 
 
-@pytest.mark.parametrize("kind", ["postgresql"])
-def test_a_secret_that_everybody_could_see_is_refused(kind: str, database: Database, url: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="could see sslpassword") as caught:
-        backup(f"{url}?sslpassword=verysecret", tmp_path / "kept", CONFIG, lambda *_: None)
-    assert "verysecret" not in str(caught.value)
-    assert not list(tmp_path.glob("kept*"))
-
-
-@pytest.mark.parametrize("kind", ["postgresql"])
-def test_without_the_servers_programs_it_is_said_what_to_install(
-    kind: str, database: Database, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="apt-get install postgresql-client"):
-        backup(url, tmp_path / "kept", CONFIG, lambda *_: None)
-    for program, said in (
-        ("pg_dump", "pg_dump: error: aborting because of server version mismatch"),
-        ("pg_dump", "pg_dump: error: no such secret1 known"),
-    ):
-        (tmp_path / program).write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
-        (tmp_path / program).chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-        with pytest.raises((ConfigError, StoreError)) as caught:
-            backup(url.replace("@", ":secret1@"), tmp_path / "kept", CONFIG, lambda *_: None)
-        assert "secret1" not in str(caught.value)
-        assert ("install a newer client" in str(caught.value)) == ("mismatch" in said)
-    assert not list(tmp_path.glob("kept*"))
+@pytest.mark.parametrize("words", ["backup {}", "restore {} --replace", "recover"])
+def test_a_servers_database_is_left_to_pgbackrest(tmp_path: Path, words: str) -> None:
+    config, file = tmp_path / "utility.toml", tmp_path / "kept"
+    config.write_text('[utility]\ndatabase = "postgresql+psycopg:///town"\n')
+    done = CliRunner().invoke(app, [*words.format(file).split(), "--config", str(config)])
+    assert done.exit_code == 2
+    said = " ".join(done.output.split())
+    assert "a PostgreSQL database is backed up by pgBackRest, see docs/guides/backups.md" in said
+    assert not file.exists()

@@ -55,6 +55,21 @@ def test_store_id_stays_with_the_database(url: str) -> None:
     assert 0 <= ids[0] < 2**63
 
 
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_tables_that_pg_restore_made_get_a_new_store_id_once(kind: str, database: Database, url: str) -> None:
+    del kind
+    database.close()
+    open_database(url, create=False).close()
+    with database.writes.begin() as connection:  # As in another table: its number is not the one that it names.
+        connection.execute(text("UPDATE setting SET value = '1/2' WHERE key = 'place'"))
+    ids = []
+    for _ in range(2):
+        again = open_database(url, create=False)
+        ids.append(again.store_id)
+        again.close()
+    assert ids[0] == ids[1] != database.store_id
+
+
 def test_command_that_reads_does_not_wait_while_another_process_writes(
     database: Database, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from commonwatt.config.files import check_named_files
 from commonwatt.config.utility import BackupSettings, ExportSettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.docs.marked import DOCS
-from utility.assembly.backup.backup import restore
+from utility.assembly.backup.restore import restore
 from utility.database.database import Database, open_database
 from utility.exports.jobs import BackupJob, ExportsJob, backup_plan
 from utility.jobs.calendar_periods import LocalDay, LocalMonth, Period
@@ -66,6 +66,10 @@ def test_jobs_of_files_are_there_only_with_a_folder(url: str, tmp_path: Path) ->
             '[utility.backup]\nfolder = "nowhere"',
             "line 3: utility.backup.folder: .*nowhere: No such file or directory; The folder",
         ),
+        (
+            'database = "postgresql+psycopg:///town"\n[utility.backup]\nfolder = "."',
+            "remove backup.folder, which is for an SQLite file; a PostgreSQL database is backed up by pgBackRest, see ",
+        ),
     ],
 )
 def test_wrong_setting_is_told_with_its_line(tmp_path: Path, text: str, why: str) -> None:
@@ -91,9 +95,9 @@ def test_the_newest_backups_are_kept_and_can_be_restored(url: str, database: Dat
     asyncio.run(BackupJob(made).run(night))
     assert target.stat().st_mtime_ns == was, "after a kill between the backup and its mark it is not made again"
     assert "is there" in preview(database, made, "backup", NOW)[0]
-    other = f"sqlite:///{tmp_path}/other.db"
+    other = tmp_path / "other.db"
     restore(other, target, NOW, Path("utility.toml"), replace=False, tell=lambda *_: None)
-    with closing(open_database(other, create=False)) as restored, restored.reads.begin() as connection:
+    with closing(open_database(f"sqlite:///{other}", create=False)) as restored, restored.reads.begin() as connection:
         assert len(reads.meters(connection, None, 0, 100, 0)) > 0
 
 
