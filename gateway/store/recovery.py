@@ -31,9 +31,16 @@ from commonwatt.sqlite.damage import (
 )
 from commonwatt.sqlite.wal import image_of, read_log, readable
 from gateway.changes import DONE, AddDeadLetters, ForgetRelayed, Setting
-from gateway.store.reads import check_schema, empty_database
 from gateway.store.store import Store
-from gateway.store.tables import COLUMNS, PART_COLUMNS, is_sound, part_is_sound, state_of
+from gateway.store.tables import (
+    COLUMNS,
+    PART_COLUMNS,
+    check_schema,
+    empty_database,
+    is_sound,
+    part_is_sound,
+    state_of,
+)
 from gateway.stored import DamagedRow
 from gateway.upkeep import dead_letter_about
 
