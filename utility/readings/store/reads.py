@@ -227,7 +227,8 @@ def _said(connection: Connection) -> Iterator[tuple[MicrogridId, EpochSeconds | 
     """Yield the time and the content of each gateway's last heartbeat; ``None`` without any."""
     seen = last_heartbeats(connection)
     for name in connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars():
-        yield name, *seen.get(name, (None, None))
+        time, heartbeat = seen.get(name, (None, None))
+        yield name, time, heartbeat
 
 
 def _schedule(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
