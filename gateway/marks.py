@@ -62,6 +62,15 @@ def grown(found: Sequence[Stretch], mark: Mark, period: int, part: int) -> list[
     return [*found[:-1], newest._replace(first=first, last=last, part=min(newest.part, part))]
 
 
+def missing(store: KeptSettings, marks: Sequence[Mark], *, is_new: bool) -> Lost | None:
+    """Return what a store of the utility lacks, by the marks of its acknowledgement; ``None``: nothing.
+
+    Without stretches it is unknown what was acknowledged when; a gateway that never had any has the same store.
+    """
+    found = stretches(store)
+    return Lost(0, 0) if not marks or (is_new and not found) else lost(found, dict(marks[1:]))
+
+
 def lost(found: Sequence[Stretch], history: Mapping[int, int]) -> Lost | None:
     """Return what a store of the utility lacks; ``None``: nothing.
 

@@ -1,7 +1,6 @@
-"""Read-only views of the gateway's store: a small protocol for each part of the core.
+"""Read-only views of the gateway's store, which ``gateway.store.store.Store`` implements on its SQLite file.
 
-``gateway.store.store.Store`` implements all of them on its SQLite file; tests implement single ones in memory. The
-core changes nothing through them: it returns each change as a ``Write`` (``gateway.changes``).
+The core changes nothing through them: it returns each change as a ``Write`` (``gateway.changes``).
 """
 
 from collections.abc import Collection, Iterable
@@ -33,12 +32,16 @@ class KeptSettings(Protocol):
         """Return a value kept by ``Setting``."""
 
 
-class AcceptedPuts(Protocol):
-    """The meters' events, and the ids of their logs, for ``collect``."""
+class Stored(KeptSettings, Protocol):
+    """All that the core reads."""
+
+    damaged: dict[tuple[str, int], DamagedRow]  # damaged rows found and not deleted yet, by table and row number
 
     @property
     def store_id(self) -> int:
         """The random id of the store."""
+
+    # What meters sent and reported
 
     def event(self, meter: MeterId, generation: int, record_id: int) -> EventRecord | None:
         """Return one event."""
@@ -46,19 +49,16 @@ class AcceptedPuts(Protocol):
     def coverage(self, meter: MeterId, log: Log, generation: int) -> list[tuple[int, int]]:
         """Return the ranges (first, last) of ids of a log that are in the store, ascending."""
 
-
-class KeptMeters(KeptSettings, Protocol):
-    """The meters' reported settings and desired states, for ``control``."""
-
     def meters(self) -> list[MeterInfo]:
         """Return the settings that each meter reported."""
 
     def desired(self) -> list[Desired]:
         """Return the desired states."""
 
+    def period(self, job: str) -> int | None:
+        """Return the last period of ``job`` that is done."""
 
-class KeptParts(Protocol):
-    """Blocks, stored in parts."""
+    # Blocks, stored in parts
 
     def block_parts(self, keys: Iterable[Key]) -> list[Part]:
         """Return all parts of the blocks ``keys``."""
@@ -69,19 +69,16 @@ class KeptParts(Protocol):
     def coarse_keys(self, keys: Iterable[Key]) -> set[Key]:
         """Return the ``keys`` of blocks of which the utility may have averages."""
 
-
-class Counted(KeptParts, KeptSettings, Protocol):
-    """The parts that ``household`` counts, in the order of their numbers."""
-
     def newest_part(self) -> int:
         """Return the highest number of a part; 0: there is none."""
 
     def new_keys(self, after: int, up_to: int, meters: Collection[MeterId]) -> list[Key]:
         """Return the keys of the parts of ``meters`` numbered above ``after``, at most ``up_to``, without joins."""
 
+    def keys_to_compact(self, before: Quarter, limit: int) -> list[Key]:
+        """Return blocks of quarters before ``before`` that the utility has and that are not joined."""
 
-class Unsent(KeptParts, Protocol):
-    """Data that the utility has not acknowledged, for ``relay.outbox``."""
+    # Data that the utility has not acknowledged
 
     def unsent_parts(
         self, first: Quarter, before: Quarter, limit: int, flying: Collection[int], without: Collection[MeterId]
@@ -94,28 +91,19 @@ class Unsent(KeptParts, Protocol):
     def unsent_dead_letters(self, limit: int) -> list[tuple[int, DeadLetter]]:
         """Return (number, dead letter)s, the oldest first."""
 
-
-class KeptBacklog(Unsent, KeptSettings, Protocol):
-    """The data that ``relay`` sends, and its settings."""
-
-    @property
-    def store_id(self) -> int:
-        """The random id of the store."""
-
     def forgetting(self) -> dict[str, int]:
         """Return, by table, the last row with an acknowledgement from a store that the utility lost; 0: none."""
 
     def unsent_before(self, quarter: Quarter) -> int:
         """Return how many parts of quarters before ``quarter`` the utility has not acknowledged."""
 
-    def keys_to_compact(self, before: Quarter, limit: int) -> list[Key]:
-        """Return blocks of quarters before ``before`` that the utility has and that are not joined."""
+    def backlog(self) -> tuple[int, int, int]:
+        """Return how many parts, events and dead letters the utility has not acknowledged."""
 
+    def backlog_since(self, first: Quarter = 0) -> int | None:
+        """Return the oldest quarter from ``first`` on with parts that the utility has not acknowledged, or ``None``."""
 
-class Backup(Protocol):
-    """The acknowledged data, and the size of the file, for ``upkeep``."""
-
-    damaged: dict[tuple[str, int], DamagedRow]
+    # The acknowledged data, and the size of the file
 
     def examine(self, after: int, limit: int) -> int:
         """Check the parts numbered above ``after`` for damage; return the last number, 0 at the end."""
@@ -131,16 +119,3 @@ class Backup(Protocol):
 
     def oldest_acknowledged(self, table: str, limit: int) -> tuple[int, ...]:
         """Return the row numbers of the oldest acknowledged events or dead letters, in order of arrival."""
-
-
-class Stored(AcceptedPuts, KeptMeters, KeptBacklog, Counted, Backup, Protocol):
-    """All of these protocols, for the core."""
-
-    def period(self, job: str) -> int | None:
-        """Return the last period of ``job`` that is done."""
-
-    def backlog(self) -> tuple[int, int, int]:
-        """Return how many parts, events and dead letters the utility has not acknowledged."""
-
-    def backlog_since(self, first: Quarter = 0) -> int | None:
-        """Return the oldest quarter from ``first`` on with parts that the utility has not acknowledged, or ``None``."""

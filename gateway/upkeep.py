@@ -8,7 +8,7 @@ from commonwatt.model.ids import unsigned64
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
 from gateway.changes import AddDeadLetters, Change, DropBackup, DropDamaged
-from gateway.stored import Backup, DamagedRow
+from gateway.stored import DamagedRow, Stored
 
 MAX_DEAD_LETTERS_A_DAY = 1000  # damaged rows kept as dead letters in a day; further ones are only counted
 EXAMINED_PARTS = 100  # parts checked at a time, in under a millisecond
@@ -20,7 +20,7 @@ SLICE_PARTS = 500  # parts deleted in one turn, few enough not to delay other wo
 class Upkeep:
     """Checks the store and limits its size, a slice at a time."""
 
-    def __init__(self, store: Backup, backup_bytes: int) -> None:
+    def __init__(self, store: Stored, backup_bytes: int) -> None:
         self.damaged: Counter[str] = Counter()  # damaged rows found, by table
         self.dropped = 0  # acknowledged parts deleted to free space
         self.short = False  # whether disk space is too low for more records; other changes are still written

@@ -1,5 +1,6 @@
 """``commonwatt scenario``: what a policy is worth to a town, in a week or a storm, with figures and plots."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing, on
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import load, names
+from commonwatt.town.town import Town
 from scenarios.against import rows as rows_against
 from scenarios.course import as_json as as_json_of_course
 from scenarios.course import tables
@@ -84,40 +86,46 @@ def run(
             raise ConfigError(f"{option} {unknown[0]}: there are {', '.join(POLICIES)}")
         if QUARTER_S % step_s or step_s % SLOT_S:
             raise ConfigError(f"--step {step_s}: a multiple of {SLOT_S} that {QUARTER_S} is a multiple of")
-        scenario, it = load(name), load_town(town or WHOLE_TOWN)
-        zone = ZoneInfo(it.table.timezone)
-        conditions = Conditions(scenario=scenario, zone=zone, seed=it.table.seed)
-        runs = {}
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            for each in chosen:
-                task = progress.add_task(each, total=1.0)
-                runs[each] = simulate(
-                    it,
-                    conditions,
-                    POLICIES[each],
-                    days=days,
-                    step_s=step_s,
-                    tell=lambda part, task=task: progress.update(task, completed=part),  # type: ignore[misc]
-                )
-        facts = {
-            "town": it.table.name,
-            "microgrids": len(it.microgrids),
-            "start": str(scenario.start),
-            "days": days or scenario.days,
-            "step_s": step_s,
-            "version": version("commonwatt"),
-        }
-        stem = Path(name).stem
-        out.mkdir(parents=True, exist_ok=True)
-        replace_file(out / f"{stem}.json", as_json(scenario.title, runs, facts, against).encode(), mode=0o644)
-        replace_file(out / f"{stem}.html", as_html(scenario.title, runs, facts, zone, against).encode(), mode=0o644)
-        rows = table(runs)
-        show(scenario.title, rows, tuple(rows[0]))
-        typer.echo("".join(f"{sentence}\n" for sentence in equal(runs)), nl=False)
-        if against and (rows := rows_against(runs, against)):
-            show(f"against {against}", rows, tuple(rows[0]))
-        typer.echo("cost: MWh at the price outside peak hours, less what the town's battery has gained")
-        typer.echo(f"energy balance and plots: {out / f'{stem}.html'}")
+        _run_policies(name, days, load_town(town or WHOLE_TOWN), chosen, step_s, out, against)
+
+
+def _run_policies(
+    name: str, days: int | None, town: Town, policies: Sequence[str], step_s: int, out: Path, against: str | None
+) -> None:
+    """Run a scenario under policies; write their figures to files, and show them."""
+    scenario, zone = load(name), ZoneInfo(town.table.timezone)
+    conditions = Conditions(scenario=scenario, zone=zone, seed=town.table.seed)
+    runs = {}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for each in policies:
+            task = progress.add_task(each, total=1.0)
+            runs[each] = simulate(
+                town,
+                conditions,
+                POLICIES[each],
+                days=days,
+                step_s=step_s,
+                tell=lambda part, task=task: progress.update(task, completed=part),  # type: ignore[misc]
+            )
+    facts = {
+        "town": town.table.name,
+        "microgrids": len(town.microgrids),
+        "start": str(scenario.start),
+        "days": days or scenario.days,
+        "step_s": step_s,
+        "version": version("commonwatt"),
+    }
+    stem = Path(name).stem
+    out.mkdir(parents=True, exist_ok=True)
+    replace_file(out / f"{stem}.json", as_json(scenario.title, runs, facts, against).encode(), mode=0o644)
+    replace_file(out / f"{stem}.html", as_html(scenario.title, runs, facts, zone, against).encode(), mode=0o644)
+    rows = table(runs)
+    show(scenario.title, rows, tuple(rows[0]))
+    typer.echo("".join(f"{sentence}\n" for sentence in equal(runs)), nl=False)
+    if against and (rows := rows_against(runs, against)):
+        show(f"against {against}", rows, tuple(rows[0]))
+    typer.echo("cost: MWh at the price outside peak hours, less what the town's battery has gained")
+    typer.echo(f"energy balance and plots: {out / f'{stem}.html'}")
 
 
 def _run_full_stack(name: str, days: int | None, town: Path | None, out: Path, speed: float, data: Path) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from broker.admission.tls import BrokerTls, Files
 from broker.embedded.amqtt_broker import LISTENER, QuietBroker
 from broker.embedded.packets import Cut
 from broker.embedded.plugins import Admitted
-from broker.embedded.rate import Allowance
 from broker.embedded.streams import ClientReader, ClientWriter
 from broker.metrics import BrokerMetrics
 from commonwatt.identity.devices import Device, Role
@@ -32,6 +32,7 @@ from commonwatt.network.addresses import split_address
 from commonwatt.network.lte import Tally
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.topics import broker_up
+from commonwatt.runtime.bucket import Bucket
 
 PACKETS_PER_S = 100.0  # MQTT packets a meter may send in a real second, in the long run
 SILENCE_FACTOR = 1.5  # a client silent for this many of its keepalives is treated as gone (MQTT 3.1.1, 3.1.2.10)
@@ -41,26 +42,40 @@ STOP_TIMEOUT_S = 0.8  # real seconds each of the two steps of stopping may take
 # Packets of an identity's allowance that one connection costs, as it causes that much work and log.
 CONNECT_PACKETS = 20
 TELL_EVERY_S = 15.0  # real seconds between two reports to the gateway of the byte count of the meters' connections
+# Bytes allowed for each packet allowed: a put of a thousand records, the largest, is 36 kB and rare.
+PACKET_BYTES = 4096
+BURST_S = 10.0  # seconds' worth of its rate that a client may send at once after it was quiet
 CHECK_EVERY_S = 2.0  # real seconds between two checks of connected devices: a revoked one is disconnected within them
 
 _log = logging.getLogger(__name__)
 
 
+class Allowance:
+    """The rate limit of one identity, in packets and in bytes, across its connections.
+
+    A client that exceeds it is not disconnected but read later: its packets wait in its own send buffer, by TCP's flow
+    control.
+    """
+
+    def __init__(self, packets_per_s: float, now: float) -> None:
+        bytes_per_s = packets_per_s * PACKET_BYTES
+        self._packets = Bucket(packets_per_s, packets_per_s * BURST_S, packets_per_s * BURST_S, now)
+        self._bytes = Bucket(bytes_per_s, bytes_per_s * BURST_S, bytes_per_s * BURST_S, now)
+
+    def take(self, packets: int, size: int, now: float) -> float:
+        """Take ``packets`` of ``size`` bytes in all; return the seconds to wait before the next are read."""
+        return max(self._packets.take(packets, now), self._bytes.take(size, now))
+
+
+@dataclass(eq=False)
 class _Connection:
     """One admitted connection."""
 
-    def __init__(
-        self,
-        admission: Admission,
-        stream: asyncio.StreamWriter,
-        writer: ClientWriter,
-        task: asyncio.Task[None] | None,
-    ) -> None:
-        self.device = admission.device
-        self.stream = stream
-        self.writer = writer
-        self.task = task
-        self.finished = asyncio.Event()
+    device: Device
+    stream: asyncio.StreamWriter
+    writer: ClientWriter
+    task: asyncio.Task[None] | None
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class EmbeddedBroker:
@@ -292,7 +307,7 @@ class EmbeddedBroker:
         silence_s = SILENCE_FACTOR * admission.keepalive_s or None
         hold_back_s = partial(self._hold_back_s, admission.device)
         client_reader = ClientReader(admission.packet, reader, client_writer, silence_s, hold_back_s)
-        connection = _Connection(admission, writer, client_writer, asyncio.current_task())
+        connection = _Connection(admission.device, writer, client_writer, asyncio.current_task())
         previous = self._connections.get(identity)
         self._connections[identity] = connection
         self.metrics.connects.inc()

@@ -3,8 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +16,9 @@ from commonwatt.audit.command import left_out, table_of
 from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import PAST, audit_folder
 from commonwatt.demo.layout import Layout, prepare
-from commonwatt.demo.people import console_of, invited, welcome
+from commonwatt.demo.people import console_of, invited, told, welcome
 from commonwatt.demo.players import Players
 from commonwatt.demo.running import DRAIN_WITHIN_S, Run, stopped_by_signals
-from commonwatt.demo.tour import told
 from commonwatt.demo.view import draw
 from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, only_one
@@ -134,7 +132,7 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
                 town.begin()
             console.print(f"logs in {layout.data / 'logs'}; Ctrl-C stops; {welcome(layout, links)}", soft_wrap=True)
             ends = None if for_s is None else time.monotonic() + for_s
-            with Live(console=console, auto_refresh=False) if show else _nothing() as live:
+            with Live(console=console, auto_refresh=False) if show else nullcontext() as live:
 
                 def looked() -> None:
                     players.look(town.observer.on_stage(), int(town.layout.clock.now()))
@@ -168,8 +166,3 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
         console.print(left_out(audit), soft_wrap=True)
     console.print("nothing lost, nothing counted twice" if audit.good else "[red]NOT GOOD: see the table[/red]")
     return audit, ended_at, town.observer.lapses
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield None

@@ -37,18 +37,13 @@ class Play:
     folder: str  # the folder of the data that has the settings file
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """Something that happens to the town."""
-
-    say: Say  # what is printed
-    play: Play  # the command that makes it happen
+Scene = tuple[Say, Play]  # something that happens to the town: what is printed, and the command that makes it happen
 
 
 def _clouds(what: str, hours: int) -> Scene:
     does = "Homes use their batteries. A battery below its owner's minimum is helped by its neighbours'."
     say = Say(what=f"{what}: a tenth of the sun for {hours} hours.", does=does, page=TOWN_PAGE)
-    return Scene(say=say, play=Play(words=f"weather 10 --for {hours * 3600}", folder=ALL))
+    return say, Play(words=f"weather 10 --for {hours * 3600}", folder=ALL)
 
 
 def _guests(name: MicrogridId) -> Scene:
@@ -57,7 +52,7 @@ def _guests(name: MicrogridId) -> Scene:
         does="Their batteries fall. The gateway lets batteries with enough energy share with those that need help.",
         page=page_of(name),
     )
-    return Scene(say=say, play=Play(words="demand 300 --for 9000", folder=name))
+    return say, Play(words="demand 300 --for 9000", folder=name)
 
 
 def _feeder(name: MicrogridId) -> Scene:
@@ -66,7 +61,7 @@ def _feeder(name: MicrogridId) -> Scene:
         does="It opens its boundary switch and goes on as an island. When the voltage is back and stable, it returns.",
         page=page_of(name),
     )
-    return Scene(say=say, play=Play(words="feeder dead --for 3600", folder=name))
+    return say, Play(words="feeder dead --for 3600", folder=name)
 
 
 def _low() -> Scene:
@@ -75,7 +70,7 @@ def _low() -> Scene:
         does="The plant may take half as much from the regional grid, and all places reduce their use by a fifth.",
         page=TOWN_PAGE,
     )
-    return Scene(say=say, play=Play(words="supply LOW --for 5400", folder=ALL))
+    return say, Play(words="supply LOW --for 5400", folder=ALL)
 
 
 PROGRAMME: Sequence[tuple[str, Scene]] = (
@@ -141,7 +136,7 @@ class Stage:
             for at, scene in self._programme:
                 hour, minute = map(int, at.split(":"))
                 if last < day.replace(hour=hour, minute=minute).timestamp() <= now:
-                    due += [scene.say, scene.play]
+                    due += scene
         return due
 
 
@@ -160,12 +155,13 @@ def _sharing(name: MicrogridId, seen: Seen) -> Say:
     """Return the words for a microgrid in which batteries share."""
     giving = seen.donors[0] if len(seen.donors) == 1 else f"{len(seen.donors)} batteries"
     return Say(
-        what=f"{name} shares: {_few(seen.receivers)} below the owner's minimum.",
-        does=f"With more than their minima, {giving} give to {_few(seen.receivers)}.",
+        what=f"{name} shares: {few(seen.receivers)} below the owner's minimum.",
+        does=f"With more than their minima, {giving} give to {few(seen.receivers)}.",
         page=page_of(name),
     )
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """Return a list of names, of many only the first three and how many more."""
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -21,7 +21,7 @@ from commonwatt.config.parts import settings_of
 from commonwatt.demo.large.view import arrived, is_drained, large_legend, large_table
 from commonwatt.demo.layout import Layout
 from commonwatt.demo.parts import Part
-from commonwatt.demo.stage import Seen
+from commonwatt.demo.stage import Seen, few
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.doctor.running import local_headers
 from commonwatt.model.palette import LOOKS, PowerFlow
@@ -34,7 +34,6 @@ STORED_IN_LARGE_EVERY_S = 60.0  # the same in a large town
 WEEK_S = 7 * 86_400  # the longest time range of one count
 NARROW = 110  # terminal width below which the table shows less of each microgrid
 _QUIET = ("initialize", "put", "get")  # commands of the machinery, which no visitor looks for
-NAMES = 3  # most batteries that are named in a cell
 
 _COLUMNS = ("microgrid", "power", "made", "stored", "again", "waiting", "lag", "line", "batteries", "sharing")
 
@@ -49,8 +48,8 @@ class Observer:
         self.silent: set[str] = set()  # parts that did not answer the last request
         # Slots stored of each microgrid, each once.
         self.stored: dict[str, int] = {}
+        self.lapses = 0  # states of meters that ended before their gateways renewed them, as the answers counted them
         self._counted = 0.0
-        self._lapses = 0
         self._layout = layout
         self._headers: dict[str, dict[str, str]] = {}
         self._pool = ThreadPoolExecutor(max_workers=8)
@@ -66,13 +65,8 @@ class Observer:
             else:
                 last = self.seen.get(part.name, {}).get("lapses", 0)
                 # A gateway that was started again counts from 0.
-                self._lapses += (count := answer.get("lapses", 0)) - (last if count >= last else 0)
+                self.lapses += (count := answer.get("lapses", 0)) - (last if count >= last else 0)
                 self.seen[part.name] = answer
-
-    @property
-    def lapses(self) -> int:
-        """States of meters that ended before their gateways renewed them, as the answers counted them."""
-        return self._lapses
 
     def count(self) -> None:
         """Count the stored slots of all weeks since the folder's first run, but not more often than is cheap.
@@ -261,7 +255,7 @@ def _cells(name: MicrogridId, observer: Observer, *, narrow: bool) -> dict[str, 
         "lag": f"{meters.get('lag_s', 0):.0f} s",
         "line": _line(gateway),
         "batteries": _batteries(gateway, observer),
-        "sharing": _sharing_counts(gateway) if narrow else _sharing(gateway, observer),
+        "sharing": _sharing(gateway, observer, narrow=narrow),
     }
 
 
@@ -336,20 +330,16 @@ def _level(battery: dict[str, float]) -> tuple[float, float, str]:
     return level, minimum, "red" if level < minimum else "yellow" if level < minimum + 5 else "green"
 
 
-def _sharing_counts(gateway: Status) -> str:
-    return f"{len(gateway.get('donors', []))} > {len(gateway.get('receivers', []))}"
-
-
-def _sharing(gateway: Status, observer: Observer) -> Text:
-    donors = observer.called(gateway.get("donors", []))
-    receivers = observer.called(gateway.get("receivers", []))
-    few = ", ".join(receivers[:NAMES]) + (f" and {len(receivers) - NAMES} more" if len(receivers) > NAMES else "")
+def _sharing(gateway: Status, observer: Observer, *, narrow: bool) -> Text:
+    donors, receivers = (observer.called(gateway.get(key, [])) for key in ("donors", "receivers"))
+    if narrow:
+        return Text(f"{len(donors)} > {len(receivers)}")
     if not receivers:
         return Text("none")
     if not donors:
-        return Text(f"nobody can give to {few}")
+        return Text(f"nobody can give to {few(receivers)}")
     giving = donors[0] if len(donors) == 1 else f"{len(donors)} batteries"
-    return _flow(PowerFlow.NEIGHBOURS, f"{giving} to {few}")
+    return _flow(PowerFlow.NEIGHBOURS, f"{giving} to {few(receivers)}")
 
 
 def _commands(layout: Layout, observer: Observer, most: int) -> list[Text]:
@@ -391,9 +381,6 @@ def _legend(*, narrow: bool) -> Text:
     text += " · waiting: at meters + parts at the gateway · batteries: level/minimum in % of the one lowest beside it"
     if narrow:
         return Text(f"{text} · sharing: giving > receiving · Ctrl-C stops", style="dim")
-    return Text(f"{text} · kW: {_signs()} · Ctrl-C stops", style="dim")
-
-
-def _signs() -> str:
     signs = {PowerFlow.USE: "use", PowerFlow.SUN: "sun", PowerFlow.PLANT: "taken from the town or given to it"}
-    return ", ".join(f"{LOOKS[flow].sign} {words}" for flow, words in signs.items())
+    words = ", ".join(f"{LOOKS[flow].sign} {words}" for flow, words in signs.items())
+    return Text(f"{text} · kW: {words} · Ctrl-C stops", style="dim")

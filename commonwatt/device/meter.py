@@ -263,7 +263,8 @@ class Meter:
         effects = self._obey(command, now)
         if command.cmd == "get" and command.what == "levels":
             self._tally["command", "done"] += 1
-            return [*effects, self._level()]
+            level = answers.level(self.state, self._level_at)
+            return [*effects, self._publish(topics.LEVELS, level, qos=0)]
         if command.cmd == "get" and command.what in ("records", "events"):
             return [*effects, *self._collect(command, now)]
         return [*effects, self._outcome(command, DONE, now)]
@@ -327,17 +328,13 @@ class Meter:
         delivery = self._deliveries[log]
         newest = delivery.log.next_id - 1
         last = newest if command.to_id is None else min(command.to_id, newest)
-        if delivery.log.batch() is None and (command.from_id or 0) > last:
-            return self._collected(command, None, now)
-        delivery.wanted = last if last >= (command.from_id or 0) else 0
-        effects = self._send(log, now, command.to_id)
-        return [*effects, *self._collected(command, delivery, now)]
-
-    def _collected(self, command: Command, delivery: Delivery | None, now: float) -> Effects:
-        """Answer a ``get`` of records, unless the put is answer enough; ``None``: there was nothing to put."""
+        effects: Effects = []
+        if delivery.log.batch() is not None or (command.from_id or 0) <= last:
+            delivery.wanted = last if last >= (command.from_id or 0) else 0
+            effects = self._send(log, now, command.to_id)
         verdict, sent = answers.collected(delivery)
         outcome = self._outcome(command, verdict, now, sent=sent)
-        return [] if command.quiet else [outcome]
+        return effects if command.quiet else [*effects, outcome]  # The put may be answer enough.
 
     # Records, state and messages.
 
@@ -389,9 +386,6 @@ class Meter:
 
     def _publish(self, leaf: str, payload: bytes, qos: int = 1) -> Publish:
         return Publish(topics.meter_up(self.description.microgrid, self.description.id, leaf), payload, qos)
-
-    def _level(self) -> Publish:
-        return self._publish(topics.LEVELS, answers.level(self.state, self._level_at), qos=0)
 
     def _outcome(self, command: Command, verdict: Verdict, now: float, **found: Unpack[answers.Found]) -> Publish:
         self._tally["command", verdict.result] += 1

@@ -68,20 +68,15 @@ class DeviceStore:
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, extension: Extension | None) -> None:
-        self._connection = connection
+        self.connection = connection  # the open file, for an extension to read; a new connection after a failure
         self._path = path
         self._extension = extension
         self._failed = False
         self._insert = "INSERT"
 
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """The open file, for an extension to read; a new connection after a failure."""
-        return self._connection
-
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self.connection.close()
 
     def commit(self, changes: Sequence[object]) -> None:
         """Make all changes durable, in their order, or none.
@@ -93,16 +88,16 @@ class DeviceStore:
             sqlite3.OperationalError: The changes may or may not be in the file: commit the same changes again.
         """
         if self._failed:
-            self._connection.close()
-            self._connection = _connect(self._path)
+            self.connection.close()
+            self.connection = _connect(self._path)
         # The rows of a failed commit may be in the file after it is opened again; the same rows are then replaced.
         self._insert = "INSERT OR REPLACE" if self._failed else "INSERT"
         try:
-            with self._connection:
-                self._connection.execute("BEGIN IMMEDIATE")
+            with self.connection:
+                self.connection.execute("BEGIN IMMEDIATE")
                 self._write(changes)
                 if self._extension is not None:
-                    self._extension.write(self._connection, changes, self._insert)
+                    self._extension.write(self.connection, changes, self._insert)
             self._failed = False
         except sqlite3.OperationalError as error:
             self._failed = self._failed or error.sqlite_errorcode & 0xFF not in _GOES_ON
@@ -148,11 +143,11 @@ class DeviceStore:
             self._order(meter)
             self._revoked(meter)
         if self._extension is not None:
-            self._extension.read(self, _tables(self._connection))
+            self._extension.read(self, _tables(self.connection))
 
     def _state(self, meter: MeterId) -> MeterState | None:
         select = f"SELECT {', '.join(_METER_COLUMNS)} FROM meter WHERE meter = ?"  # noqa: S608
-        row = self._connection.execute(select, (signed64(meter),))
+        row = self.connection.execute(select, (signed64(meter),))
         found = row.fetchone()
         if found is None:
             return None
@@ -169,25 +164,25 @@ class DeviceStore:
 
     def held_events(self) -> Iterator[tuple[int, EventRecord]]:
         """Yield (generation, event) of the unacknowledged events."""
-        for generation, data in self._connection.execute(
+        for generation, data in self.connection.execute(
             "SELECT generation, data FROM record JOIN meter USING (meter) WHERE log = ? ORDER BY meter, first_id",
             (Log.EVENT,),
         ):
             yield generation, unpack_event(data)
 
     def _meters(self) -> list[MeterId]:
-        rows = self._connection.execute("SELECT meter FROM meter ORDER BY meter")
+        rows = self.connection.execute("SELECT meter FROM meter ORDER BY meter")
         return [unsigned64(meter) for (meter,) in rows]
 
     def _rows(self, meter: MeterId, log: Log) -> list[LogRow]:
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             "SELECT first_id, last_id, data FROM record WHERE meter = ? AND log = ? ORDER BY first_id",
             (signed64(meter), log),
         )
         return [LogRow(*row) for row in rows]
 
     def _desired_states(self, meter: MeterId) -> DesiredStates:
-        rows = self._connection.execute("SELECT counter, rank, held FROM orders WHERE meter = ?", (signed64(meter),))
+        rows = self.connection.execute("SELECT counter, rank, held FROM orders WHERE meter = ?", (signed64(meter),))
         found = rows.fetchone()
         if found is None:
             return DesiredStates(meter, (0, 0), {})
@@ -205,10 +200,10 @@ class DeviceStore:
 
     def _added(self, table: str, meter: MeterId) -> tuple[Any, ...] | None:
         """Return a meter's row of a table that files of earlier releases do not have."""
-        if table not in _tables(self._connection):
+        if table not in _tables(self.connection):
             return None
         select = f"SELECT * FROM {table} WHERE meter = ?"  # noqa: S608
-        return cast("tuple[Any, ...] | None", self._connection.execute(select, (signed64(meter),)).fetchone())
+        return cast("tuple[Any, ...] | None", self.connection.execute(select, (signed64(meter),)).fetchone())
 
     def _write(self, changes: Sequence[object]) -> None:
         # Records are added in bulk. A delete may affect rows added before it, so the added rows are written first.
@@ -229,22 +224,22 @@ class DeviceStore:
                 self._add(added)
                 added = self._remove(change)
         self._add(added)
-        self._connection.executemany(_SAVE_METER, (_row_of(state) for state in states.values()))
+        self.connection.executemany(_SAVE_METER, (_row_of(state) for state in states.values()))
 
     def _add(self, rows: Iterable[tuple[int, int, int, int, bytes]]) -> None:
-        self._connection.executemany(
+        self.connection.executemany(
             f"{self._insert} INTO record (meter, log, first_id, last_id, data) VALUES (?, ?, ?, ?, ?)", rows
         )
 
     def _remove(self, change: Replace | Delete) -> list[tuple[int, int, int, int, bytes]]:
         """Delete a range of a log; return the rows that replace it."""
         if isinstance(change, Delete):
-            self._connection.execute(
+            self.connection.execute(
                 "DELETE FROM record WHERE meter = ? AND log = ? AND first_id <= ?",
                 (signed64(change.meter), change.log, change.last_id),
             )
             return []
-        self._connection.execute(
+        self.connection.execute(
             "DELETE FROM record WHERE meter = ? AND log = ? AND first_id BETWEEN ? AND ?",
             (signed64(change.meter), Log.HISTORY, change.first_id, change.last_id),
         )
@@ -258,7 +253,7 @@ class DeviceStore:
     def _replace(self, table: str, meter: MeterId, *values: object) -> None:
         """Replace a meter's row in a table with one row for each meter."""
         insert = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * (len(values) + 1))})"  # noqa: S608
-        self._connection.execute(insert, (signed64(meter), *values))
+        self.connection.execute(insert, (signed64(meter), *values))
 
 
 def _row_of(state: MeterState) -> tuple[object, ...]:

@@ -14,12 +14,7 @@ from commonwatt.codec.packing import pack, unpack
 from commonwatt.model.blocks import Blocks, from_records
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import (
-    HISTORY_BYTES,
-    RecordType,
-    Rejection,
-    unpack_history,
-)
+from commonwatt.model.records import HISTORY_BYTES, EventRecord, Log, RecordType, Rejection, unpack_history
 from commonwatt.model.units import MAX_ABS_READING, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds
 from commonwatt.model.validation import Expected, judge_history, suspects
 from commonwatt.protocol.meter_messages import Refusal
@@ -96,6 +91,19 @@ def source_text(log: int) -> str:
         DeadLetterSource(log).name.lower().replace("_", " ")
         if log in DeadLetterSource.__members__.values()
         else f"log {log}"
+    )
+
+
+def event_dead_letter(generation: int, event: EventRecord, reason: int, time: EpochSeconds) -> DeadLetter:
+    """Return the dead letter of an event."""
+    return DeadLetter(
+        meter=event.meter_id,
+        log=Log.EVENT,
+        reason=reason,
+        generation=generation,
+        record_id=event.record_id,
+        time=time,
+        content=event.pack(),
     )
 
 

@@ -6,6 +6,7 @@ Its programs are Debian's, or those on the path. PostgreSQL refuses to run as ro
 import os
 import pwd
 import secrets
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,12 +16,17 @@ from urllib.parse import quote
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import write_private
-from commonwatt.runtime.programs import found
 
 ROLE = "commonwatt"  # its only role
 _USER = "postgres"  # the user that runs it when we are root
 _PORT = "postgresql.auto.conf"  # the file of its own settings, the port as the last one
 _SETTINGS = "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nport = {}\n"
+
+
+def found(name: str) -> Path | None:
+    """Return the path of a program, also of one that only root has on its path; ``None``: it is not installed."""
+    path = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
+    return None if path is None else Path(path)
 
 
 def programs() -> Path | None:

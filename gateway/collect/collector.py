@@ -26,7 +26,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import AddDeadLetters, AppendEvents, AppendRecords, Change, Cover
 from gateway.collect.last_minute import LastMinute
 from gateway.collect.slot_allowance import SlotAllowance
-from gateway.stored import AcceptedPuts
+from gateway.stored import Stored
 
 ACK_QOS = 0  # without an acknowledgement a meter sends its batch again after 15 s
 FIRST_ID = 1  # id of a log's first record
@@ -74,7 +74,7 @@ class Taken:
 class Collector:
     """Validates puts; returns the changes to store and the acknowledgement."""
 
-    def __init__(self, microgrid: MicrogridId, store: AcceptedPuts) -> None:
+    def __init__(self, microgrid: MicrogridId, store: Stored) -> None:
         self.counts = Counts()
         self.refusing = False  # whether puts are refused as BUSY since the disk is full; meters keep and resend them
         # By meter and log, the number of ids that the meter no longer has and that are not in this store: acknowledged

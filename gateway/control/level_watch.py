@@ -14,7 +14,7 @@ from commonwatt.town.town import Direction, Function
 from gateway.control.manager import Manager
 from gateway.control.plausibility import WINDOW_SLOTS, History, recorded_of
 from gateway.relay.outbox import load
-from gateway.stored import KeptParts
+from gateway.stored import Stored
 
 LOOK_S = 60  # seconds between two looks: meters send their records once a minute
 
@@ -32,7 +32,7 @@ class LevelWatch:
         registry: The microgrid's meters.
     """
 
-    def __init__(self, store: KeptParts, manager: Manager, registry: Mapping[MeterId, RegisteredMeter]) -> None:
+    def __init__(self, store: Stored, manager: Manager, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         self._store = store
         self._manager = manager
         self._looked: int | None = None

@@ -27,7 +27,7 @@ from gateway.control.meter_view import INITIALIZE_AGAIN_S, CommandNote, Counts, 
 from gateway.control.plausibility import Recorded
 from gateway.control.sharing import RENEWED_S, REWEIGH, BatteryState, Decision, decide, reasons
 from gateway.control.strategies import COMPARING
-from gateway.stored import KeptMeters
+from gateway.stored import Stored
 from gateway.takeover.member import Member
 
 # Seconds until share_power_on ends unless renewed, and the seconds left at which it is renewed.
@@ -64,7 +64,7 @@ class Manager:
         self,
         settings: GatewaySettings,
         microgrid: MicrogridId,
-        store: KeptMeters,
+        store: Stored,
         registry: dict[MeterId, RegisteredMeter],
         member: Member | None = None,
     ) -> None:

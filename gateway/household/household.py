@@ -15,7 +15,7 @@ from gateway.control.manager import Manager
 from gateway.control.meter_view import LEVEL_GOOD_FOR_S, MeterView
 from gateway.household.discovery import BatteryLevel, discovery, state, topics_of
 from gateway.household.totals import Keeper, quantities_of
-from gateway.stored import Counted
+from gateway.stored import Stored
 
 
 class Household:
@@ -30,7 +30,7 @@ class Household:
         self,
         settings: GatewaySettings,
         microgrid: MicrogridId,
-        store: Counted,
+        store: Stored,
         registry: dict[MeterId, RegisteredMeter],
         manager: Manager,
     ) -> None:

@@ -18,7 +18,7 @@ from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction
 from gateway.changes import Part, Setting
 from gateway.relay.outbox import load
-from gateway.stored import Counted
+from gateway.stored import Stored
 
 PARTS_AT_A_TIME = 10_000
 """Parts of all meters searched by one query; and uncounted parts after which the totals are saved."""
@@ -50,7 +50,7 @@ class Totals:
     # The highest each sum has been, which is what is published: a total that falls would be a reset.
     highest: Counter[str] = field(default_factory=Counter)
 
-    def count(self, store: Counted, quantities: Quantities) -> None:
+    def count(self, store: Stored, quantities: Quantities) -> None:
         """Count all parts that were committed since."""
         newest = store.newest_part()
         meters = {meter for meter, _ in quantities}
@@ -78,7 +78,7 @@ def _sums(parts: Collection[Part], quantities: Quantities) -> Counter[str]:
 class Keeper:
     """Counts the totals of a place, and decides when they are saved."""
 
-    def __init__(self, store: Counted, place: str) -> None:
+    def __init__(self, store: Stored, place: str) -> None:
         self._store = store
         self._key = f"household {place}"
         kept = json.loads(store.setting(self._key) or "{}")

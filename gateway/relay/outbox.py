@@ -7,6 +7,7 @@ was sent before; the store records that before they are sent; later the block is
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import UNSENT, Part
-from gateway.stored import Unsent
+from gateway.stored import Key, Stored
 
 BATCH_PARTS = 2000  # most parts in one batch
 # Most bytes of parts in one batch: with the events and dead letters it stays below ``MAX_BATCH_BYTES``.
@@ -26,8 +27,6 @@ BATCH_PART_BYTES = 180_000
 BATCH_EVENTS = 1000  # most events in one batch
 BATCH_DEAD_LETTERS = 40  # most dead letters in one batch, each of a kilobyte at most
 ANY_QUARTER: Quarter = 2**32  # a number above every quarter
-
-Key = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +57,6 @@ WHOLE = Span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flying:
-    """The content of the batches in flight."""
-
-    parts: frozenset[int] = frozenset()
-    events: frozenset[tuple[int, int, int]] = frozenset()
-    dead_letters: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Selection:
     """The content of one batch, and the parts that its acknowledgement covers."""
 
@@ -77,6 +67,29 @@ class Selection:
     dead_letters: tuple[tuple[int, DeadLetter], ...] = ()  # (number, dead letter)
     more: bool = False  # whether unsent data is left for another batch
 
+    @property
+    def event_keys(self) -> tuple[tuple[int, int, int], ...]:
+        """Meter, log generation and id of each event."""
+        return tuple((event.meter_id, generation, event.record_id) for generation, event in self.events)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flying:
+    """The content of the batches in flight."""
+
+    parts: frozenset[int] = frozenset()
+    events: frozenset[tuple[int, int, int]] = frozenset()
+    dead_letters: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, sent: Collection[Selection]) -> Self:
+        """Return the content of batches together."""
+        return cls(
+            parts=frozenset(part for one in sent for part in (*one.done, *one.averaged)),
+            events=frozenset(key for one in sent for key in one.event_keys),
+            dead_letters=frozenset(number for one in sent for number, _ in one.dead_letters),
+        )
+
 
 def load(parts: Collection[Part]) -> Blocks:
     """Join parts into blocks; the store has checked the parts."""
@@ -84,7 +97,7 @@ def load(parts: Collection[Part]) -> Blocks:
 
 
 def select(
-    store: Unsent,
+    store: Stored,
     now: EpochSeconds,
     mode: Mode,
     flying: Flying,
@@ -157,7 +170,7 @@ def _fitting_blocks(exact: list[Part], coarse: list[Part]) -> tuple[list[Part], 
     return [part for part in exact if part.key in kept], [part for part in coarse if part.key in kept]
 
 
-def _split(store: Unsent, parts: list[Part], mode: Mode) -> tuple[list[Part], list[Part]]:
+def _split(store: Stored, parts: list[Part], mode: Mode) -> tuple[list[Part], list[Part]]:
     """Divide parts into those to send exactly and those to send as averages, completing blocks where needed."""
     keys = list(dict.fromkeys(part.key for part in parts))
     whole = store.coarse_keys(keys)

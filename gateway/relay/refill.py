@@ -12,7 +12,7 @@ from commonwatt.model.time.now import Now
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.protocol.heartbeats import Month, Refilling
 from gateway.changes import Change, Setting
-from gateway.stored import KeptBacklog
+from gateway.stored import Stored
 
 SHARE = 8  # a refill takes one part in so many of the line
 LINE_BYTES_S = 125_000  # bytes that the line carries in a second: 1 Mbit/s
@@ -68,7 +68,7 @@ class Refill:
         batch: The number of its last batch; only one is in flight.
     """
 
-    def __init__(self, store: KeptBacklog, pace: Pace) -> None:
+    def __init__(self, store: Stored, pace: Pace) -> None:
         self.is_public = False
         self.pace = pace
         self.batch = 0

@@ -27,12 +27,12 @@ from gateway.changes import (
     ReplaceParts,
     Setting,
 )
-from gateway.marks import RUN, STRETCH_S, Lost, lost, stretches
+from gateway.marks import RUN, STRETCH_S, missing
 from gateway.relay.outbox import ANY_QUARTER, Flying, Key, Mode, Selection, Span, load, select
 from gateway.relay.refill import REFILL_PARTS, Pace, Refill
 from gateway.relay.sent import Counts, InFlight
 from gateway.relay.turns import WINDOW, Turns
-from gateway.stored import KeptBacklog
+from gateway.stored import Stored
 
 ANSWER_BLOCKS = 80  # blocks in one answer to a get: as many of the longest payloads as fit
 ACK_WITHIN_S = 120  # seconds after which the data of an unacknowledged batch is sent again, at the least
@@ -68,7 +68,7 @@ class Relay:
     """
 
     def __init__(
-        self, controller: ControllerId, microgrid: MicrogridId, store: KeptBacklog, turns: Turns, pace: Pace
+        self, controller: ControllerId, microgrid: MicrogridId, store: Stored, turns: Turns, pace: Pace
     ) -> None:
         self.counts = Counts()
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
@@ -173,7 +173,7 @@ class Relay:
         # A due relay begins with the newest data; answers and the backlog follow, when it is this microgrid's turn.
         self._fresh = self._fresh or self.sending
         if self._fresh and len(self.in_flight) <= WINDOW and now >= self._hold_until:
-            effects += self._next(now, flags) or []
+            effects += self._next(now, flags)
             self._fresh = False
         effects += self._send_backlog(now, flags)
         if self.greet:
@@ -187,7 +187,7 @@ class Relay:
         while (self._more or self.wanted) and now >= self._hold_until:
             if len(self.in_flight) >= WINDOW or not self._turns.may_send(self._microgrid, now):
                 return effects
-            effects += self._answer(now) or self._next(now, flags) or []
+            effects += self._answer(now) or self._next(now, flags)
         self._turns.rest(self._microgrid)
         return effects
 
@@ -216,15 +216,15 @@ class Relay:
         self._turns.ended(self._microgrid, sequence, lost=lost)
         self.wanted.update(dict.fromkeys(self.in_flight.pop(sequence).wanted))
 
-    def _next(self, now: Now, flags: BatchFlag) -> list[Effect[Change]] | None:
-        """Build a batch of unsent data that is in no batch in flight; ``None``: there is none."""
+    def _next(self, now: Now, flags: BatchFlag) -> list[Effect[Change]]:
+        """Build a batch of unsent data that is in no batch in flight, if there is any."""
         if not self._more:
-            return None
+            return []
         selection = self._select(now, Span(first=self.refill.before))
         self._more = selection is not None and selection.more
         self._one_by_one = self._one_by_one and self._more
         if selection is None:
-            return None
+            return []
         effects: list[Effect[Change]] = []
         if self.mode.name == "lossy":
             # While averages may be sent, parts are marked before they are sent: averages and exact slots must not mix.
@@ -235,28 +235,20 @@ class Relay:
         self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
         # Without a trusted clock it is unknown which quarters are over: all parts are relayed as they come.
         mode = self.mode if now.trust >= Trust.HARDWARE else Mode()
-        flying = self._flying()
+        flying = Flying.of([batch.selection for batch in self.in_flight.values()])
         return select(self._store, now, mode, flying, self._unknown, one_meter=self._one_by_one, span=span)
 
-    def _answer(self, now: Now) -> list[Effect[Change]] | None:
-        """Build a batch of blocks that the utility requested, exact and whole."""
+    def _answer(self, now: Now) -> list[Effect[Change]]:
+        """Build a batch of blocks that the utility requested, exact and whole, if there are any."""
         keys = tuple(list(self.wanted)[:ANSWER_BLOCKS])
         if not keys:
-            return None
+            return []
         for key in keys:
             del self.wanted[key]
         parts = self._store.block_parts(keys)
         ids = tuple(part.id for part in parts)
         selection = Selection(blocks=load(parts), done=ids)
         return [Write(Offered(ids)), *self._batch(selection, now, BatchFlag.ANSWER, keys)]
-
-    def _flying(self) -> Flying:
-        sent = [batch.selection for batch in self.in_flight.values()]
-        return Flying(
-            parts=frozenset(part for s in sent for part in (*s.done, *s.averaged)),
-            events=frozenset((e.meter_id, generation, e.record_id) for s in sent for generation, e in s.events),
-            dead_letters=frozenset(number for s in sent for number, _ in s.dead_letters),
-        )
 
     def _batch(
         self, selection: Selection, now: Now, flags: BatchFlag, wanted: tuple[Key, ...] = ()
@@ -317,7 +309,7 @@ class Relay:
                 Relayed(
                     done=sent.done,
                     averaged=sent.averaged,
-                    events=tuple((e.meter_id, generation, e.record_id) for generation, e in sent.events),
+                    events=sent.event_keys,
                     dead_letters=tuple(number for number, _ in sent.dead_letters),
                     slots=int((sent.blocks.quality > 0).sum()),
                     mark=ack.marks[0] if ack.marks else None,
@@ -355,13 +347,10 @@ class Relay:
         note += [] if run is None else [Write(Setting(RUN, run))]
         if known is None:
             return note
-        found = stretches(self._store)
-        # Without stretches it is unknown what was acknowledged when; a gateway that never had any has the same store.
-        unknown = not found and (compared is not None or store != known)
-        missing = Lost(0, 0) if unknown or not ack.marks else lost(found, dict(ack.marks[1:]))
-        if missing is None:
+        lacks = missing(self._store, ack.marks, is_new=compared is not None or store != known)
+        if lacks is None:
             return note
-        return [*note, *self.refill.begin(now), Write(ForgetRelayed(*missing)), Write(ForgetMore(FORGET_ROWS))]
+        return [*note, *self.refill.begin(now), Write(ForgetRelayed(*lacks)), Write(ForgetMore(FORGET_ROWS))]
 
     # Housekeeping
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from commonwatt.model.blocks import flags_of, mask_of
 from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.ids import MeterId
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import SLOTS, ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch, Kind
@@ -23,18 +24,39 @@ from commonwatt.protocol.controller_commands import (
 )
 from commonwatt.protocol.topics import OUTCOMES, gateway_up
 from gateway.changes import Change, Setting
+from gateway.control.manager import Manager
 from gateway.control.modes import Modes
 from gateway.control.rates import KeptRates
-from gateway.control.stopped import StoppedMeters
 from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.relay.system_info import outstanding
-from gateway.stored import Stored
+from gateway.stored import KeptSettings, Stored
 
 KEPT_OUTCOMES = 100  # outcomes stored, also across restarts, so that a repeated command is not carried out again
 
 
+_STOPPED = "stopped_meters"  # setting that keeps them
 _WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES)  # commands that concern no meter's state
+
+
+class StoppedMeters:
+    """Keeps which meters a person has stopped (M5), also over a restart.
+
+    Their manager sends each ``stop``, in place of ``initialize``, until it answers.
+    """
+
+    def __init__(self, store: KeptSettings, manager: Manager) -> None:
+        manager.stopped = frozenset(json.loads(store.setting(_STOPPED) or "[]"))
+        self._manager = manager
+
+    def set(self, meter: MeterId, *, stopped: bool) -> list[Effect[Change]]:
+        """Stop a meter, or start it again; one of another microgrid is left alone."""
+        if (view := self._manager.meters.get(meter)) is None:
+            return []
+        others = self._manager.stopped - {meter}
+        self._manager.stopped = others | {meter} if stopped else others
+        view.answered, view.asked = False, None
+        return [Write(Setting(_STOPPED, json.dumps(sorted(self._manager.stopped))))]
 
 
 class UtilityCommands:

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -29,7 +28,7 @@ from commonwatt.model.words import moment
 from commonwatt.runtime.files import replacing
 from commonwatt.sqlite.damage import DamagedError, delete_database, make_ready, put_in_place
 from gateway.changes import DONE, OFFERED, UNSENT, AddDeadLetters, AppendEvents, AppendParts, Change, Cover, Setting
-from gateway.store.recovery import ROWS_A_COMMIT, Recovery, open_checked
+from gateway.store.recovery import Recovery, in_commits, open_checked
 from gateway.store.store import Store
 
 if TYPE_CHECKING:
@@ -292,7 +291,7 @@ def _add(store: Store, source: Store, handover: Handover) -> int:
     same = source.setting("utility_store") == store.setting("utility_store")
     acknowledged = same and not any(source.forgetting().values())
     added = 0
-    for group in _groups(_content(source, acknowledged=acknowledged)):
+    for group in in_commits(_content(source, acknowledged=acknowledged)):
         store.commit(group)
         added += sum(not isinstance(change, Cover) for change in group)
     store.commit([Setting(TAKEN_OVER, handover.id)])
@@ -309,8 +308,3 @@ def _content(source: Store, *, acknowledged: bool) -> Iterator[Change]:
         yield AddDeadLetters((dead_letter,))
     # Last: an id is covered when its record is there.
     yield from source.all_coverage()
-
-
-def _groups(changes: Iterator[Change]) -> Iterator[list[Change]]:
-    while group := list(islice(changes, ROWS_A_COMMIT)):
-        yield group

@@ -19,16 +19,14 @@ from gateway.store.tables import (
     MAY_BE_COARSE,
     NOT_ACKNOWLEDGED,
     NOT_JOINED,
-    PAGE_BYTES,
     PART_COLUMNS,
-    SCHEMA_VERSION,
     UNSENT_ROW,
+    check_schema,
     dead_letter_of,
     event_of,
     is_sound,
     part_is_sound,
     part_of,
-    schema,
 )
 from gateway.stored import DamagedRow
 
@@ -347,34 +345,6 @@ class StoreReads:
 
     def _pragma(self, name: str) -> int:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def empty_database(page_bytes: int) -> bytes:
-    """Return a database with the tables of a store and nothing in them, of the version with these pages."""
-    version = next((version for version, size in PAGE_BYTES.items() if size == page_bytes), SCHEMA_VERSION)
-    made = sqlite3.connect(":memory:")
-    made.execute(f"PRAGMA page_size = {PAGE_BYTES[version]}")
-    made.executescript(f"BEGIN; {schema(version)} COMMIT;")
-    content = made.serialize()
-    made.close()
-    return content
-
-
-def check_schema(connection: sqlite3.Connection) -> None:
-    """Compare the schema and its version with this release's: SQLite does not detect a damaged word in it.
-
-    Raises:
-        DamagedError: The schemas differ.
-    """
-    made = sqlite3.connect(":memory:")
-    made.deserialize(empty_database(connection.execute("PRAGMA page_size").fetchone()[0]))
-    sql = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY name"
-    right, found = (
-        (each.execute("PRAGMA user_version").fetchone(), each.execute(sql).fetchall()) for each in (made, connection)
-    )
-    made.close()
-    if found != right:
-        raise DamagedError("its schema is not what was written")
 
 
 def _key(row: tuple[Any, ...]) -> tuple[int, int, int] | None:

@@ -10,10 +10,11 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import EpochSeconds
@@ -30,9 +31,16 @@ from commonwatt.sqlite.damage import (
 )
 from commonwatt.sqlite.wal import image_of, read_log, readable
 from gateway.changes import DONE, AddDeadLetters, ForgetRelayed, Setting
-from gateway.store.reads import check_schema, empty_database
 from gateway.store.store import Store
-from gateway.store.tables import COLUMNS, PART_COLUMNS, is_sound, part_is_sound, state_of
+from gateway.store.tables import (
+    COLUMNS,
+    PART_COLUMNS,
+    check_schema,
+    empty_database,
+    is_sound,
+    part_is_sound,
+    state_of,
+)
 from gateway.stored import DamagedRow
 from gateway.upkeep import dead_letter_about
 
@@ -42,6 +50,8 @@ MAX_DEAD_LETTERS = 1000  # most damaged rows of one store kept as dead letters; 
 ROWS_A_COMMIT = 1000
 
 log = logging.getLogger(__name__)
+
+_Row = TypeVar("_Row")
 
 
 @dataclass
@@ -80,9 +90,10 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]
     try:
         store.check(path.stat().st_size)
     except sqlite3.Error as error:
-        if fails_check(error) and _has_more_tables(store.connection):
-            return _moved(path, now, str(error), store)
-        store.close()
+        with closing(store):
+            if fails_check(error) and _has_more_tables(store.connection):
+                # It is read through its own schema, which is intact.
+                return replace(path, now, str(error), store)
         if not fails_check(error):
             raise
         return replace(path, now, str(error), None)
@@ -110,14 +121,6 @@ def _has_more_tables(connection: sqlite3.Connection) -> bool:
     except (sqlite3.Error, UnicodeDecodeError):
         return False
     return found > {"part", *COLUMNS, "sqlite_sequence"}
-
-
-def _moved(path: Path, now: EpochSeconds, why: str, store: Store) -> tuple[Store, Recovery]:
-    """Replace a store that has more tables; it is read through its own schema, which is intact."""
-    try:
-        return replace(path, now, why, store)
-    finally:
-        store.close()
 
 
 def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple[Store, Recovery]:
@@ -275,15 +278,9 @@ class _Take:
         self._add(table, (*COLUMNS[table], "crc", *notes), sound())
 
     def _add(self, table: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-        group: list[tuple[Any, ...]] = []
-        for row in rows:
-            group.append(row)
-            if len(group) == ROWS_A_COMMIT:
-                self._store.add_recovered(table, columns, group)
-                self._recovery.taken[table] += len(group)
-                group = []
-        self._store.add_recovered(table, columns, group)
-        self._recovery.taken[table] += len(group)
+        for group in in_commits(rows):
+            self._store.add_recovered(table, columns, group)
+            self._recovery.taken[table] += len(group)
 
     def _damaged(self, table: str, number: int, columns: Sequence[Any]) -> None:
         self._recovery.damaged[table] += 1
@@ -292,6 +289,13 @@ class _Take:
         if self._recovery.damaged.total() <= MAX_DEAD_LETTERS and table != "letter":
             row = DamagedRow(table, number, tuple(columns))
             self._store.commit([AddDeadLetters((dead_letter_about(row, self._now),))])
+
+
+def in_commits(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    """Yield rows in groups of ``ROWS_A_COMMIT``."""
+    left = iter(rows)
+    while group := list(islice(left, ROWS_A_COMMIT)):
+        yield group
 
 
 def _tell(path: Path, recovery: Recovery) -> None:

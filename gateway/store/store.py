@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Self
 
 from commonwatt.codec.packing import pack
-from commonwatt.model.blocks import Blocks, from_records
+from commonwatt.model.blocks import from_records
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.ids import signed64
-from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
+from commonwatt.model.records import HistoryRecord, Rejection
 from commonwatt.model.units import SLOT_S
-from commonwatt.protocol.dead_letters import DeadLetter
+from commonwatt.protocol.dead_letters import event_dead_letter
 from commonwatt.sqlite.damage import LOG_BYTES, DamagedError, fails_check, lenient_text
 from commonwatt.sqlite.resync import write_log_again
 from gateway.changes import (
@@ -191,7 +191,9 @@ class Store(StoreReads):
                 if not isinstance(change, AppendRecords):
                     apply(change)
             for records in _portions(changes):
-                self._append(from_records(records))
+                blocks = from_records(records)
+                parts = zip(blocks.keys(), pack(blocks), strict=True)
+                apply(AppendParts(tuple(Part(0, key, payload) for key, payload in parts)))
         except BaseException:
             self._roll_back()
             raise
@@ -222,7 +224,7 @@ class Store(StoreReads):
         marks = ", ".join("?" * len(columns))
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._each(f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+            self._db.executemany(f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
     def complete(self) -> None:
         """Write the log into the file and delete the log, so that the file can be renamed.
@@ -240,13 +242,9 @@ class Store(StoreReads):
             [(signed64(p.key[0]), p.key[1], p.key[2], p.payload, p.relayed, p.joined) for p in change.parts],
         )
 
-    def _append(self, blocks: Blocks) -> None:
-        parts = zip(blocks.keys(), pack(blocks), strict=True)
-        self._apply(AppendParts(tuple(Part(0, key, payload) for key, payload in parts)))
-
     @_apply.register
     def _(self, change: ReplaceParts) -> None:
-        self._each("DELETE FROM part WHERE id = ?", ((i,) for i in change.ids))
+        self._db.executemany("DELETE FROM part WHERE id = ?", ((i,) for i in change.ids))
         if change.by is not None:
             self._apply(AppendParts((change.by,)))
 
@@ -255,7 +253,7 @@ class Store(StoreReads):
         up_to = self.forgetting()
         for table, rows in (("part", change.parts), ("event", change.events), ("letter", change.dead_letters)):
             which = f"rowid = ? AND relayed = {DONE} AND rowid > {up_to[table]}"
-            self._each(f"DELETE FROM {table} WHERE {which}", ((row,) for row in rows))
+            self._db.executemany(f"DELETE FROM {table} WHERE {which}", ((row,) for row in rows))
 
     @_apply.register
     def _(self, change: DropDamaged) -> None:
@@ -276,7 +274,8 @@ class Store(StoreReads):
                 self._insert("REPLACE", "event", row)  # The row that is there is damaged.
             elif known != e:
                 # Another event with this id is in the transaction: as it was accepted, it is kept as a dead letter.
-                self._apply(AddDeadLetters((_contradicting(generation, e),)))
+                apart = event_dead_letter(generation, e, Rejection.CONTRADICTS, e.time)
+                self._apply(AddDeadLetters((apart,)))
 
     @_apply.register
     def _(self, change: AddDeadLetters) -> None:
@@ -295,7 +294,8 @@ class Store(StoreReads):
         if any(a <= first and last <= b for _, (a, b) in touching):
             return
         row, grown = touching[0] if len(touching) == 1 else (0, (first + 1, 0))
-        if grown[0] <= first and row == self._newest_range(*who[:2]):
+        newest = "SELECT max(rowid) FROM coverage WHERE meter = ? AND log = ?"
+        if grown[0] <= first and row == (self._db.execute(newest, who[:2]).fetchone()[0] or 0):
             # The usual case changes one page: neither the row's number nor its key.
             crc = row_sum("coverage", (*who, grown[0], last))
             self._db.execute("UPDATE coverage SET last = ?, crc = ? WHERE rowid = ?", (last, crc, row))
@@ -308,11 +308,6 @@ class Store(StoreReads):
             # Merged ranges are new rows: the range of an active log is never the oldest.
             of_log = "SELECT rowid FROM coverage WHERE meter = ? AND log = ? ORDER BY rowid DESC LIMIT -1 OFFSET ?"
             self._db.execute(f"DELETE FROM coverage WHERE rowid IN ({of_log})", (*who[:2], MAX_RANGES))
-
-    def _newest_range(self, meter: int, log: int) -> int:
-        """Return the row number of the newest range of a meter's log."""
-        sql = "SELECT max(rowid) FROM coverage WHERE meter = ? AND log = ?"
-        return int(self._db.execute(sql, (meter, log)).fetchone()[0] or 0)
 
     @_apply.register
     def _(self, change: MeterInfo) -> None:
@@ -332,7 +327,7 @@ class Store(StoreReads):
 
     @_apply.register
     def _(self, change: Offered) -> None:
-        self._each(
+        self._db.executemany(
             f"UPDATE part SET relayed = {OFFERED} WHERE id = ? AND relayed = {UNSENT}", ((i,) for i in change.parts)
         )
 
@@ -343,15 +338,17 @@ class Store(StoreReads):
 
     @_apply.register
     def _(self, change: Relayed) -> None:
-        self._each(f"UPDATE part SET relayed = {DONE} WHERE id = ?", ((i,) for i in change.done))
-        self._each(
+        self._db.executemany(f"UPDATE part SET relayed = {DONE} WHERE id = ?", ((i,) for i in change.done))
+        self._db.executemany(
             f"UPDATE part SET relayed = {AVERAGED} WHERE id = ? AND {NOT_ACKNOWLEDGED}", ((i,) for i in change.averaged)
         )
-        self._each(
+        self._db.executemany(
             f"UPDATE event SET relayed = {DONE} WHERE meter = ? AND generation = ? AND id = ?",
             ((signed64(m), g, signed64(i)) for m, g, i in change.events),
         )
-        self._each(f"UPDATE letter SET relayed = {DONE} WHERE number = ?", ((i,) for i in change.dead_letters))
+        self._db.executemany(
+            f"UPDATE letter SET relayed = {DONE} WHERE number = ?", ((i,) for i in change.dead_letters)
+        )
         self._apply(Setting(RELAYED_SLOTS, str(int(self.setting(RELAYED_SLOTS) or "0") + change.slots)))
         if change.mark is not None:
             before = stretches(self)
@@ -414,9 +411,6 @@ class Store(StoreReads):
             sql = f"INSERT OR {clash} {into}"
         return bool(self._db.execute(sql, values).rowcount)
 
-    def _each(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        self._db.executemany(sql, rows)
-
 
 def _portions(changes: Sequence[Change]) -> Iterator[list[HistoryRecord]]:
     """Yield the records of a transaction in portions that cover about ``PORTION_SLOTS`` slots."""
@@ -431,15 +425,3 @@ def _portions(changes: Sequence[Change]) -> Iterator[list[HistoryRecord]]:
             portion, slots = [], 0
     if portion:
         yield portion
-
-
-def _contradicting(generation: int, event: EventRecord) -> DeadLetter:
-    return DeadLetter(
-        meter=event.meter_id,
-        log=Log.EVENT,
-        reason=Rejection.CONTRADICTS,
-        generation=generation,
-        record_id=event.record_id,
-        time=event.time,
-        content=event.pack(),
-    )

@@ -5,6 +5,7 @@ Every row has a checksum over its columns in ``crc``; a part has it in its paylo
 All tables have row numbers, so that the undamaged rows of a damaged table can be read.
 """
 
+import sqlite3
 import struct
 import zlib
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from commonwatt.codec.packing import is_intact
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import EventRecord
 from commonwatt.protocol.dead_letters import DeadLetter
+from commonwatt.sqlite.damage import DamagedError
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 
 SCHEMA_VERSION = 3
@@ -78,19 +80,37 @@ def schema(version: int) -> str:
     return f"{_SCHEMA.replace('@BLOCK', _BLOCK_INDEX[version])}PRAGMA user_version = {version};"
 
 
+def empty_database(page_bytes: int) -> bytes:
+    """Return a database with the tables of a store and nothing in them, of the version with these pages."""
+    version = next((version for version, size in PAGE_BYTES.items() if size == page_bytes), SCHEMA_VERSION)
+    made = sqlite3.connect(":memory:")
+    made.execute(f"PRAGMA page_size = {PAGE_BYTES[version]}")
+    made.executescript(f"BEGIN; {schema(version)} COMMIT;")
+    content = made.serialize()
+    made.close()
+    return content
+
+
+def check_schema(connection: sqlite3.Connection) -> None:
+    """Compare the schema and its version with this release's: SQLite does not detect a damaged word in it.
+
+    Raises:
+        DamagedError: The schemas differ.
+    """
+    made = sqlite3.connect(":memory:")
+    made.deserialize(empty_database(connection.execute("PRAGMA page_size").fetchone()[0]))
+    sql = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY name"
+    right, found = (
+        (each.execute("PRAGMA user_version").fetchone(), each.execute(sql).fetchall()) for each in (made, connection)
+    )
+    made.close()
+    if found != right:
+        raise DamagedError("its schema is not what was written")
+
+
 COLUMNS: dict[str, tuple[str, ...]] = {
     "setting": ("key", "value"),
-    "desired": (
-        "meter",
-        "kind",
-        "value",
-        "epoch_counter",
-        "epoch_rank",
-        "seq",
-        "until",
-        "weight",
-        "confirmed",
-    ),
+    "desired": ("meter", "kind", "value", "epoch_counter", "epoch_rank", "seq", "until", "weight", "confirmed"),
     "meter": ("meter", "push", "minimum_percent", "capacity", "time"),
     "period": ("job", "period"),
     "event": ("meter", "generation", "id", "previous", "new", "time"),

@@ -1,6 +1,6 @@
 """What docs/scenarios.md says of the demonstration: the keys of its report, and its tour."""
 
-from commonwatt.demo.tour import STEPS
+from commonwatt.demo.people import STEPS
 
 KEYS: dict[str, str] = {
     "town": "Name of the town.",

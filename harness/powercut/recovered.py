@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import select, true
 
 from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks, join
@@ -58,7 +58,7 @@ def open_utility(folder: Path) -> Recovered:
     with closing(open_database(f"sqlite:///{path}", create=True)) as database:
         reader = PartReader(database)
         with database.reads.begin() as connection:
-            blocks = reader.read(connection, select_parts())
+            blocks = reader.read(connection, select_parts(lambda _: true()))
             rows = connection.execute(select(event, meter.c.id).join(meter, meter.c.no == event.c.meter_no)).all()
         assert reader.damaged == 0
     events = [

@@ -107,13 +107,13 @@ class Fleet(Node[Change]):
         return int(min(self.world.clock(), self.measures_until))
 
     def image(self) -> bytes:
-        return bytes(self.store._connection.serialize())
+        return bytes(self.store.connection.serialize())
 
     def restore(self, image: bytes) -> None:
-        put_back(self.store._connection, image)
+        put_back(self.store.connection, image)
 
     def limit(self, pages: int) -> None:
-        self.store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        self.store.connection.execute(f"PRAGMA max_page_count = {pages}")
 
     # Faults of one meter.
 
@@ -151,7 +151,7 @@ class Fleet(Node[Change]):
         if not self.up or self._stuck or self.full or meter in self.off:
             return
         self.world.tell(self.name, f"meter {meter} LOSES ITS MEMORY")
-        with self.store._connection as db:
+        with self.store.connection as db:
             for table in ("meter", "orders", "record"):
                 db.execute(f"DELETE FROM {table} WHERE meter = ?", (meter,))
         self.world.ledger.lost_memory(meter)

@@ -226,7 +226,7 @@ class Ledger:
     def _check_delete(self, fleet: "Fleet", change: at_meter.Delete) -> None:
         """Check that the gateway's store has every record the meter's store is about to lose."""
         gateway = self._world.gateways[fleet.microgrid]
-        rows = fleet.store._connection.execute(
+        rows = fleet.store.connection.execute(
             "SELECT data FROM record WHERE meter = ? AND log = ? AND first_id <= ?",
             (change.meter, change.log, change.last_id),
         ).fetchall()

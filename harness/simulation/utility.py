@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, make_url, select
+from sqlalchemy import Connection, make_url, select, true
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.codec.packing import pack
@@ -37,9 +37,9 @@ from utility.readings.store.confirmed import release_confirmed
 from utility.readings.store.dead_letters import dead_letter_of, is_in
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.marks import MovedError
-from utility.readings.store.newest import newest_of_two
 from utility.readings.store.parts import select_parts
 from utility.readings.store.quarantine import QUARANTINED
+from utility.readings.store.quarters import newest_of_two
 from utility.readings.store.writer import Writer
 from utility.readings.tables import dead_letter
 from utility.registry.store.registration import fill_registry
@@ -111,7 +111,7 @@ class UtilityNode(Node[Change]):
     def holdings(self) -> masks.Holdings:
         """Return the holdings read from the store, with what waits for a confirmed clock."""
         with self.database.reads.begin() as connection:
-            rows = connection.execute(select_parts()).all()
+            rows = connection.execute(select_parts(lambda _: true())).all()
             waiting = is_in(QUARANTINED) & (dead_letter.c.reason == LocalReason.AHEAD)
             kept = [dead_letter_of(row).dead_letter for row in connection.execute(select(dead_letter).where(waiting))]
         parts = [((unsigned64(row.meter_id), row.record_type, row.quarter), row.payload) for row in rows]

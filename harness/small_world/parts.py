@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from sqlalchemy import true
+
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.device import changes as meter_changes
 from commonwatt.device.meter import Limits, Meter
@@ -205,7 +207,7 @@ class MeterPart(Part[Meter, meter_changes.Change]):
 
     @property
     def connection(self) -> sqlite3.Connection:
-        return self._store._connection
+        return self._store.connection
 
     def build(self) -> Meter:
         id_ = self._description.id
@@ -324,4 +326,4 @@ class UtilityPart(Part[Core, utility_changes.Change]):
         """Return the utility's blocks, as its own reader joins them."""
         self.restore(state)
         with self._database.reads.begin() as connection:
-            return PartReader(self._database).read(connection, select_parts())
+            return PartReader(self._database).read(connection, select_parts(lambda _: true()))

@@ -32,6 +32,7 @@ from utility.alarms.decisions import alarms_of
 from utility.assembly.application import make_app
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
+from utility.assembly.timekeeper import Timekeeper
 from utility.collection.jobs import BalanceJob
 from utility.control.decisions import send_due
 from utility.database.base import SQLAlchemyError, SqliteError
@@ -41,7 +42,6 @@ from utility.database.postgres.backups import LOOK_S as BACKUPS_LOOK_S
 from utility.database.postgres.backups import Backups
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.metrics import GatewayMetrics
-from utility.readings.timekeeper import Timekeeper
 from utility.supply.metrics import PlantMetrics
 from utility.takeover.jobs import TICK_S as GRANTS_TICK_S
 from utility.takeover.jobs import GrantsJob

@@ -15,7 +15,8 @@ BUSY_TIMEOUT_MS = 5_000  # longest wait of a transaction for another process's
 # Most connections besides the five that stay open: requests, streams and jobs use up to about 22 at once.
 MAX_OVERFLOW = 20
 _APPLICATION = "commonwatt utility"  # name that the connections of the service and its commands have at a server
-# Execution option of statements whose results a server returns in its binary format; SQLite ignores it.
+# Execution option of statements whose results a server returns in its binary format: as text a payload is twice as
+# long. SQLite ignores it.
 BINARY = "commonwatt_binary"
 
 SERVER_TIMEOUTS: dict[str, str | int] = {
@@ -70,10 +71,15 @@ def _server_engine(url: URL) -> Engine:
         hide_parameters=True,
     )
     # Loaded here: an installation with SQLite needs no driver of a server.
-    from utility.database.postgres.commits import look_at_commits
-    from utility.database.postgres.cursors import allow_binary_results
+    from psycopg.pq import Format
 
-    allow_binary_results(engine, BINARY)
+    from utility.database.postgres.commits import look_at_commits
+
+    def choose_format(_c: Connection, cursor: Any, _s: str, _v: object, context: Any, _m: bool) -> None:
+        if context is not None and context.execution_options.get(BINARY):
+            cursor.format = Format.BINARY
+
+    event.listen(engine, "before_cursor_execute", choose_format)
     look_at_commits(engine)
     return engine
 
@@ -113,7 +119,7 @@ def _set_pragmas(connection: Any, _: object) -> None:
     # The driver must not begin transactions by itself: _Transactions chooses their kind.
     connection.isolation_level = None
     # One damaged character must not make its row unreadable; important values have a checksum.
-    connection.text_factory = _text
+    connection.text_factory = lambda data: data.decode(errors="replace")
     cursor = connection.cursor()
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
@@ -123,7 +129,3 @@ def _set_pragmas(connection: Any, _: object) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace")

@@ -51,25 +51,15 @@ class Health:
         self._said: float = 0
         self._failures = self._messages = 0
         self._path = path
-        self._damaged = False
-        self._short = False
+        self.damaged = False  # whether the database is damaged: nothing is accepted
+        self.short = False  # whether too little space is free, in the file and on its disk: no batch is accepted
         self._failed_full = False
-
-    @property
-    def damaged(self) -> bool:
-        """Whether the database is damaged: nothing is accepted."""
-        return self._damaged
-
-    @property
-    def short(self) -> bool:
-        """Whether too little space is free, in the file and on its disk: no batch is accepted."""
-        return self._short
 
     def alarms(self) -> list[str]:
         """Return the alarms that need an operator."""
         standing = {
-            STORE_DAMAGED: self._damaged,
-            DISK_FULL: self._short or self._failed_full,
+            STORE_DAMAGED: self.damaged,
+            DISK_FULL: self.short or self._failed_full,
             DATABASE_AWAY: self.away_since is not None,
         }
         return [name for name in ALARMS if standing[name]]
@@ -87,8 +77,8 @@ class Health:
         log.error("%s failed: %s", work, error)
         if is_full(error):
             self._failed_full = True
-        if is_damage(error) and not self._damaged:
-            self._damaged = True
+        if is_damage(error) and not self.damaged:
+            self.damaged = True
             log.error(
                 "the database is damaged (%s): nothing is acknowledged any more; stop the service, then %s",
                 error,
@@ -139,9 +129,9 @@ class Health:
         usage = shutil.disk_usage(self._path.absolute().parent)
         self.disk = Disk(usage.free, usage.total)
         free = usage.free + within_bytes
-        if free < LOW_BYTES and not self._short:
+        if free < LOW_BYTES and not self.short:
             log.error("only %d MiB are free in %s and on its disk: no data is accepted", free // 2**20, self._path)
-            self._short = True
-        elif free >= ENOUGH_BYTES and self._short:
+            self.short = True
+        elif free >= ENOUGH_BYTES and self.short:
             log.warning("space is free again in %s or on its disk: data is accepted", self._path)
-            self._short = False
+            self.short = False

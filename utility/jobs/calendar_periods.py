@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import EpochSeconds
@@ -26,13 +26,6 @@ class Period:
     start: EpochSeconds  # its first second
     end: EpochSeconds  # the second after its last
     name: str  # for people, at most 32 characters: ``2026-10``, ``2026-10-31``, or the start's time
-
-
-class Cadence(Protocol):
-    """Divides time into periods."""
-
-    def period_at(self, time: EpochSeconds) -> Period:
-        """Return the period that ``time`` is in."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +65,9 @@ class LocalMonth:
         today = _local_date(time, self.zone)
         months = (divmod(today.year * 12 + today.month - 1 + n, 12) for n in (-1, 0, 1, 2))
         return _between(time, (date(year, month + 1, 1) for year, month in months), self.zone, "%Y-%m")
+
+
+Cadence: TypeAlias = Seconds | LocalDay | LocalMonth  # divides time into periods
 
 
 def following(cadence: Cadence, end: EpochSeconds) -> Period:

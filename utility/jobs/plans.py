@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from utility.jobs.calendar_periods import LocalDay, LocalMonth, Seconds
+from utility.jobs.calendar_periods import Cadence, LocalDay, Seconds
 
 SHORTEST_S = 15  # shortest interval of a job, clock seconds: the jobs are looked at so often
 LONGEST_S = 86_400  # longest interval of a job that has no shorter bound, clock seconds
@@ -35,7 +35,7 @@ class Plan:
 
     name: str  # its name in the tables, at most 32 characters
     does: str  # what it does, for people
-    cadence: Seconds | LocalDay | LocalMonth  # defines the periods; the job runs once for each
+    cadence: Cadence  # defines the periods; the job runs once for each
     # Whether missed periods are made up for, in order, each after its end. Such a job waits for a trusted clock. Else
     # only the present period is run, at its beginning.
     catch_up: bool = False

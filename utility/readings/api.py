@@ -11,7 +11,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S
 from utility.database.database import Database
 from utility.readings.columns import Refilling
 from utility.readings.store import completeness, reads
-from utility.readings.store.refilling import refills
+from utility.readings.store.heartbeats import refills
 from utility.webkit.columns import type_name
 from utility.webkit.parameters import Limit, MeterText, MicrogridName, Moment
 from utility.webkit.services import Api

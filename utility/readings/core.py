@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from heapq import nlargest
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from commonwatt.codec.packing import pack, unpack
 from commonwatt.codec.payloads import Payloads
-from commonwatt.model.blocks import Blocks, concatenate, from_records, make_blocks
+from commonwatt.model.blocks import concatenate, from_records, make_blocks
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
@@ -25,7 +25,13 @@ from commonwatt.model.time.now import Now
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.batches import Batch, BatchAck, BatchFlag, BatchRefusal, Mark, unpack_batch
 from commonwatt.protocol.controller_commands import ControllerOutcome
-from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
+from commonwatt.protocol.dead_letters import (
+    MAX_DEAD_LETTER_BYTES,
+    DeadLetter,
+    DeadLetterSource,
+    LocalReason,
+    event_dead_letter,
+)
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import ACKS, BATCHES, OUTCOMES, PLANT, gateway_down, parse_gateway_up
@@ -36,7 +42,6 @@ from utility.readings.gaps import settled_before
 from utility.readings.ingest.plant import from_plant, is_confirmed
 from utility.readings.ingest.quarantine import (
     count_of_others,
-    event_dead_letters,
     quarantined_dead_letters,
     records_of_other_accounts,
     sort_out,
@@ -135,7 +140,10 @@ class Core:
             return from_plant(parsed.leaf, payload, now, self.latest(now))
         if parsed is None or parsed.controller not in self.registry.controllers:
             # Unknown senders are dropped (P8); the head-end admits none, so a registry update is pending.
-            return self._not_registered(topic, payload, now)
+            if parsed is None or parsed.leaf != BATCHES:
+                return Step("unknown_sender")
+            answer = self._head_ack(parsed.controller, payload, now, BatchRefusal.NOT_REGISTERED)
+            return Step("unknown_sender", answer)
         if parsed.leaf == BATCHES:
             return self._batch(parsed.controller, payload, now)
         source = DeadLetterSource.GATEWAY_OUTCOME if parsed.leaf == OUTCOMES else DeadLetterSource.STATUS
@@ -168,7 +176,7 @@ class Core:
         until = judged_at if is_confirmed(now) else MAX_EPOCH
         dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters, until)
         more = from_records(records)
-        apart = (*found.dead_letters, *event_dead_letters(events_apart, now))
+        apart = (*found.dead_letters, *(event_dead_letter(*event, why, now) for event, why in events_apart))
         ahead = tuple((one, make_blocks([], [], [])) for one in apart if one.reason == LocalReason.AHEAD)
         of_others = count_of_others(batch.dead_letters, sender, batch.owner, meters)
         apart_count = len(apart) + len(found.quarantined) + of_others
@@ -192,14 +200,25 @@ class Core:
         if not assigned.all() or any(dead_letter.reason == LocalReason.NOT_ASSIGNED for dead_letter in kept):
             result = "not_assigned"
         unknown = sum(bool((e.previous_state | e.new_state) & ~KNOWN_STATES) for _, e in events)
-        effects = (Write(append), self._ack(sender, batch, now, blocks=blocks))
-        return Step(result, effects, unknown_states=unknown)
+        ack = self._ack(
+            sender,
+            now,
+            store=batch.store,
+            sequence=batch.sequence,
+            blocks=len(batch.keys),
+            events=len(batch.events),
+            dead_letters=len(batch.dead_letters),
+            slow_s=self.slow_s,
+            marks=self._marks(batch.flags),
+        )
+        return Step(result, (Write(append), ack), unknown_states=unknown)
 
     def _send_back(self, sender: ControllerId, batch: Batch, now: Now, fault: _Fault) -> Step:
         """Refuse a whole batch: its gateway keeps it, and /status shows the reason."""
         status, reason, text = fault
         refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
-        return Step(status.name.lower(), (self._ack(sender, batch, now, status),), refused)
+        ack = self._ack(sender, now, status=status, store=batch.store, sequence=batch.sequence, slow_s=self.slow_s)
+        return Step(status.name.lower(), (ack,), refused)
 
     def _must_wait(
         self, sender: ControllerId, batch: Batch, apart: int, kept_apart: Iterable[DeadLetter]
@@ -267,28 +286,9 @@ class Core:
             return "other_type", f"meter {meter} of {owner} is not registered with records of type {kind}"
         return None
 
-    def _ack(
-        self,
-        sender: ControllerId,
-        batch: Batch,
-        now: Now,
-        status: BatchRefusal = BatchRefusal.NONE,
-        blocks: Blocks | None = None,
-    ) -> Publish:
-        kept = blocks is not None
-        ack = BatchAck(
-            status=status,
-            trust=now.trust,
-            time=now,
-            utility_store=self.store_id,
-            store=batch.store,
-            sequence=batch.sequence,
-            blocks=len(batch.keys) if kept else 0,
-            events=len(batch.events) if kept else 0,
-            dead_letters=len(batch.dead_letters) if kept else 0,
-            slow_s=self.slow_s,
-            marks=self._marks(batch.flags) if kept else (),
-        )
+    def _ack(self, sender: ControllerId, now: Now, **found: Any) -> Publish:
+        """Return an acknowledgement, with the other fields of ``BatchAck``."""
+        ack = BatchAck(trust=now.trust, time=now, utility_store=self.store_id, **found)
         return Publish(gateway_down(sender, ACKS), ack.pack())
 
     def _marks(self, flags: BatchFlag) -> tuple[Mark, ...]:
@@ -327,10 +327,9 @@ class Core:
             if self._may_hold(controller, meter)
         )
         seen = SawGateway(controller=controller, time=now, heartbeat=heartbeat, minima=minima)
-        lost = (
-            heartbeat.mark if self.marks is not None and heartbeat.mark and self.marks.lacks(heartbeat.mark) else None
-        )
-        return Step("seen", (Write(seen),), lost=lost)
+        mark = heartbeat.mark
+        is_lost = self.marks is not None and mark is not None and self.marks.lacks(mark)
+        return Step("seen", (Write(seen),), lost=mark if is_lost else None)
 
     def _may_hold(self, controller: ControllerId, meter_id: MeterId) -> bool:
         """Return whether a meter is assigned to a controller."""
@@ -343,22 +342,7 @@ class Core:
         if len(payload) < _HEAD.size or not payload.startswith(b"CWB1"):
             return ()
         _, _, store, sequence = _HEAD.unpack_from(payload)
-        ack = BatchAck(
-            status=status,
-            trust=now.trust,
-            time=now,
-            utility_store=self.store_id,
-            store=store,
-            sequence=sequence,
-        )
-        return (Publish(gateway_down(sender, ACKS), ack.pack()),)
-
-    def _not_registered(self, topic: str, payload: bytes, now: Now) -> Step:
-        parsed = parse_gateway_up(topic)
-        if parsed is None or parsed.leaf != BATCHES:
-            return Step("unknown_sender")
-        answer = self._head_ack(parsed.controller, payload, now, BatchRefusal.NOT_REGISTERED)
-        return Step("unknown_sender", answer)
+        return (self._ack(sender, now, status=status, store=store, sequence=sequence),)
 
     def _junk_dead_letter(
         self, sender: ControllerId, source: DeadLetterSource, content: bytes, now: Now

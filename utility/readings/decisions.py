@@ -21,6 +21,7 @@ Longs = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 MAX_AT_ONCE = 1_000  # most dead letters that one step decides on
+MARGIN = 8  # quarter-hours that are shown before and after quarantined readings
 
 
 def decide_letters(
@@ -65,20 +66,15 @@ class Neighbourhood:
     waits: Flags  # which slots have one
 
 
-def around(database: Database, kept: Kept, margin: int = 8) -> Neighbourhood | None:
-    """Return the readings around those of a dead letter; ``None``: it has no readings of a registered meter.
-
-    Args:
-        kept: The dead letter.
-        margin: Quarter-hours before and after.
-    """
+def around(database: Database, kept: Kept) -> Neighbourhood | None:
+    """Return the readings around those of a dead letter; ``None``: it has no readings of a registered meter."""
     blocks = quarantined_blocks(kept.dead_letter, RecordType)
     with database.reads.begin() as connection:
         number = reads.meter_number(connection, kept.dead_letter.meter)
     if blocks is None or number is None:
         return None
     kind = int(blocks.record_type[0])
-    first, last = int(blocks.quarter.min()) - margin, int(blocks.quarter.max()) + margin
+    first, last = int(blocks.quarter.min()) - MARGIN, int(blocks.quarter.max()) + MARGIN
     values, there = _slots(reads.readings(database, number, kind, first, last), first, last)
     waiting, waits = _slots(blocks, first, last)
     return Neighbourhood(

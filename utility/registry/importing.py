@@ -4,7 +4,7 @@ What a table says of a meter's place, of a meter's holders, or of one of an acco
 registry had of it; what a table does not name stays. Without a fault the new registry is returned, else none.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import combinations
@@ -196,7 +196,9 @@ class _Import:
             known = self.registry.accounts.get(number) or Account(number=number, function=function)
             accounts[number] = replace(known, function=function)
         for (number, what), dated in terms.items():
-            accounts[number] = _TERMS[what](accounts[number], dated)
+            field, read = _TERMS[what]
+            values = tuple(Dated(start=start, value=read(value)) for start, value in dated.items())
+            accounts[number] = replace(accounts[number], **{field: values})  # type: ignore[arg-type]
         return replace(self.registry, meters=self.meters, accounts=accounts)
 
     def _meter(self, fact: Fact) -> Installed | None:
@@ -214,20 +216,12 @@ class _Import:
         self.faults.append(Fault(row=fact.row, column=column, text=text))
 
 
-def _with_tariffs(account: Account, dated: Mapping[Quarter, str]) -> Account:
-    return replace(account, tariffs=tuple(Dated(start=start, value=value) for start, value in dated.items()))
-
-
-def _with_minimums(account: Account, dated: Mapping[Quarter, str]) -> Account:
-    return replace(account, minimums=tuple(Dated(start=start, value=int(value)) for start, value in dated.items()))
-
-
-def _with_weights(account: Account, dated: Mapping[Quarter, str]) -> Account:
-    return replace(account, weights=tuple(Dated(start=start, value=Decimal(value)) for start, value in dated.items()))
-
-
-_TERMS = {"tariff": _with_tariffs, "minimum": _with_minimums, "weight": _with_weights}
-"""Sets each kind of term of an account."""
+_TERMS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "tariff": ("tariffs", str),
+    "minimum": ("minimums", int),
+    "weight": ("weights", Decimal),
+}
+"""The field of an account with each kind of term, and what reads a value."""
 
 
 def _outside(fact: Fact, meter: Installed) -> bool:

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.runtime.postgres import programs
-from commonwatt.runtime.programs import found
+from commonwatt.runtime.postgres import found, programs
 
 FILES = 20_000  # open files of a process: the connections of a fleet of meters, and its stores
 

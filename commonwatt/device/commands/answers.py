@@ -44,10 +44,10 @@ def outcome(meter: "Meter", name: str, cmd: str, verdict: Verdict, now: float, *
     ).pack()
 
 
-def collected(delivery: Delivery | None) -> tuple[Verdict, dict[str, int]]:
-    """Return the verdict on a ``get`` of records, and the records that were put by type; ``None``: none are there."""
-    put = None if delivery is None else delivery.log.batch()
-    if put is None or delivery is None:
+def collected(delivery: Delivery) -> tuple[Verdict, dict[str, int]]:
+    """Return the verdict on a ``get`` of records, and the records that were put by type."""
+    put = delivery.log.batch()
+    if put is None:
         return DONE, {}
     verdict = Verdict("partial", "more follows") if put.last_id < delivery.wanted else DONE
     return verdict, {str(int(kind)): count for kind, count in put.counts().items()}

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 from commonwatt.device.changes import DesiredStates, MeterState
 from commonwatt.device.commands.epoch_guard import RAISES_WITHIN_S, EpochGuard
-from commonwatt.device.commands.own_clock import OwnClock
 from commonwatt.device.description import Description
 from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import MAX_SEQUENCE, NO_LIMIT, Command, Epoch, Held, Kind, Result
+
+SAVE_S = 900.0  # most seconds of its own clock that a restart of the meter forgets
 
 DEFAULT: dict[Kind, str] = {
     Kind.SHARING: "off",
@@ -54,6 +55,37 @@ class Commanded:
     isolated: bool = False
     # At a boundary meter: most watts that the microgrid takes from the town; ``None``: no limit.
     import_limit_w: int | None = None
+
+
+class OwnClock:
+    """Counts the seconds that a meter is on, kept over restarts.
+
+    It never goes back and stands still while the meter is off: no restart and no wrong time makes a day shorter.
+
+    Args:
+        own_s: Its value at the last write.
+    """
+
+    def __init__(self, own_s: float) -> None:
+        self.own_s = own_s  # its present value
+        self._saved_s = own_s
+        self._counted_to: float | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is to be saved."""
+        return self.own_s - self._saved_s >= SAVE_S
+
+    def pass_time(self, now: float) -> None:
+        """Count the time since the last call; the first call after a start counts none."""
+        if self._counted_to is not None:
+            self.own_s += max(0.0, now - self._counted_to)
+        self._counted_to = now
+
+    def save(self) -> float:
+        """Return its value, to be written."""
+        self._saved_s = self.own_s
+        return self.own_s
 
 
 class HeldStates:

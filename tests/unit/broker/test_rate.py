@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.embedded.rate import BURST_S, PACKET_BYTES, Allowance
+from broker.embedded.broker import BURST_S, PACKET_BYTES, Allowance
 from commonwatt.runtime.bucket import Bucket
 
 STEPS = st.lists(

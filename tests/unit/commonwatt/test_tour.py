@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from commonwatt.demo.layout import STARTS_AT
-from commonwatt.demo.tour import told
+from commonwatt.demo.people import told
 from commonwatt.model.time.times import parse_time
 from harness.past.__main__ import of_demonstration
 

@@ -3,8 +3,8 @@
 import pytest
 
 from commonwatt.device.changes import DesiredStates, under_token
+from commonwatt.device.commands.desired_states import SAVE_S
 from commonwatt.device.commands.epoch_guard import RAISES, RAISES_WITHIN_S
-from commonwatt.device.commands.own_clock import SAVE_S
 from commonwatt.device.meter import Meter
 from commonwatt.model.effects import Write
 from commonwatt.model.records import State

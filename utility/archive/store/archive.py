@@ -172,12 +172,9 @@ class Archive:
         return f"{name}: {counted(month.rows, 'block')} in {month.file.name}, {month.size / 1e6:,.1f} MB"
 
     def _write(self, first: Quarter) -> FiledMonth:
-        name = month_text(first)
-        for left in self._folder.glob(f"blocks-{name}.parquet.*.new"):
+        month = self._new(first)
+        for left in self._folder.glob(f"{month.file.name}.*.new"):
             left.unlink()
-        until = first_quarter(months_later(month_of(first), 1))
-        path = self._folder / f"blocks-{name}.parquet"
-        month = FiledMonth(first_quarter=first, until_quarter=until, path=str(path), made=self._now)
         with self._database.writes.begin() as connection:
             # From here on each change of a block of the month is counted.
             of.save(connection, month)
@@ -187,6 +184,12 @@ class Archive:
         compare(self._database, made)
         self._reached("compared")
         return self._to(made, WRITTEN)
+
+    def _new(self, first: Quarter) -> FiledMonth:
+        """Return a month as it is before its file is written."""
+        until = first_quarter(months_later(month_of(first), 1))
+        path = self._folder / f"blocks-{month_text(first)}.parquet"
+        return FiledMonth(first_quarter=first, until_quarter=until, path=str(path), made=self._now)
 
     def _to(self, month: FiledMonth, state: str) -> FiledMonth:
         """Record a month's next state, if no block changed since its writing began.
@@ -289,25 +292,14 @@ class Archive:
                 found = examine(self._database, path)
             except ArchiveError as error:
                 found = Sums(trouble=[str(error)])
-            first = first_quarter(month_named(path.name[7:14]))
-            until = first_quarter(months_later(month_of(first), 1))
+            month = self._new(first_quarter(month_named(path.name[7:14])))
             with self._database.reads.begin() as connection:
-                is_lacking = of.count_blocks(connection, first, until) < found.rows
+                is_lacking = of.count_blocks(connection, month) < found.rows
             words = "; ".join(found.trouble[:3]) or f"{counted(found.rows, 'block')}, all sound"
             if is_lacking and not found.trouble:
-                month = FiledMonth(
-                    first_quarter=first,
-                    until_quarter=until,
-                    path=str(path),
-                    rows=found.rows,
-                    total=signed64(found.total),
-                    sha256=digest_of(path),
-                    size=path.stat().st_size,
-                    state=ARCHIVED,
-                    made=self._now,
-                )
+                month = replace(month, rows=found.rows, total=signed64(found.total), size=path.stat().st_size)
                 with self._database.writes.begin() as connection:
-                    of.save(connection, month)
+                    of.save(connection, replace(month, sha256=digest_of(path), state=ARCHIVED))
                 said.append(f"{path.name} was not recorded, and the database lacks its month: it is now: {words}")
             else:
                 path.rename(path.with_name(f"{path.name}.aside-{self._now}"))

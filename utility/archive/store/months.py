@@ -86,9 +86,9 @@ def months_to_file(connection: Connection, before: Quarter) -> list[Quarter]:
             found.append(first_quarter(month))
 
 
-def count_blocks(connection: Connection, first: Quarter, until: Quarter) -> int:
-    """Return how many blocks of some quarters are in the database."""
-    within = compacted.c.quarter.between(first, until - 1)
+def count_blocks(connection: Connection, month: FiledMonth) -> int:
+    """Return how many blocks of a month are in the database."""
+    within = compacted.c.quarter.between(month.first_quarter, month.until_quarter - 1)
     return int(connection.execute(select(func.count()).select_from(compacted).where(within)).scalar_one())
 
 

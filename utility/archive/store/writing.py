@@ -22,14 +22,13 @@ from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Kind, Rows
 from utility.exports.store.folder import Hashed
 from utility.exports.writers import Format, make_writer
-from utility.readings.store.archived import ArchiveError, File
+from utility.readings.store.archived import ArchiveError, File, numbers_of
 from utility.readings.store.parts import PartReader, ids_by_number, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import meter
 
 _NAMES = [column.name for column in BLOCKS.columns]
 _KINDS = {column.name: column for column in BLOCKS.columns}
-_PIECE = 1 << 20  # bytes that are hashed at a time
 
 
 @dataclass
@@ -89,7 +88,7 @@ def examine(database: Database, path: Path) -> Sums:
         except ArchiveError as error:
             sums.trouble.append(str(error))
             continue
-        found = {name: _array(table[name]) for name in _NAMES if name != "payload"}
+        found: dict[str, Any] = {name: numbers_of(table[name]) for name in _NAMES if name != "payload"}
         found["payload"] = table["payload"].to_pylist()
         _add(sums, found)
         sums.trouble += _damaged(found, ids)
@@ -98,11 +97,8 @@ def examine(database: Database, path: Path) -> Sums:
 
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def trouble_of(database: Database, month: FiledMonth) -> str:
@@ -148,11 +144,6 @@ def _columns(rows: list[Row[Any]]) -> dict[str, Any] | None:
                 found[name] = np.array(values, np.int64)
         return found
     return None
-
-
-def _array(column: Any) -> Any:
-    whole = column.fill_null(0).to_numpy().astype(np.int64)
-    return Nullable(whole, column.is_valid().to_numpy()) if column.null_count else whole
 
 
 def _is_same(table: Any, found: Rows) -> bool:
@@ -209,6 +200,5 @@ def _quarantine(database: Database, within: range) -> None:
 
 def insert_rows(connection: Connection, table: Any, missing: Any) -> int:
     """Insert rows of a file, an Arrow table, into ``compacted``; return how many."""
-    columns = {name: _array(table[name].take(missing)) for name in _NAMES if name != "payload"}
-    numbers = {name: each if isinstance(each, Nullable) else Nullable(each) for name, each in columns.items()}
+    numbers = {name: numbers_of(table[name].take(missing)) for name in _NAMES if name != "payload"}
     return insert_columns(connection, compacted, numbers, table["payload"].take(missing).to_pylist())

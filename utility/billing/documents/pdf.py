@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
+import numpy as np
 from fpdf import FPDF
 
+from commonwatt.model.palette import LOOKS, STATES
 from commonwatt.model.units import QUARTER_S
-from utility.billing.documents.plot import DRAWN, ESTIMATE, GRID, HEIGHT, LEFT, WIDTH, Plot, Steps
+from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity, SettledQuality
+from utility.billing.documents.plot import DRAWN
 from utility.billing.documents.statement import (
     CODE_WORDS,
     LINES_HEAD,
@@ -20,6 +25,7 @@ from utility.billing.documents.statement import (
     spaced,
     texts,
 )
+from utility.billing.proof.leaf import Course
 
 _EDGE, _RIGHT, _FOOT = 50.0, 562.0, 752.0
 _LEADING = 14.0
@@ -29,6 +35,10 @@ _LINES_AT = (_EDGE, 380.0, 465.0, _RIGHT)
 _TOTALS_AT = (_EDGE, 300.0, 380.0, 471.0, _RIGHT)
 """Where the columns of tables are: the first begins there, the others end there."""
 _BETWEEN = 6.0  # least space after the text of a table's first column
+
+WIDTH, HEIGHT, LEFT, BOTTOM = 860, 240, 52, 20  # of the plot, in its own units
+_GRID = 2  # heights of steps in a unit: whole numbers make small files
+_DATED = (1, 6, 11, 16, 21, 26)  # days of the month whose place is named
 
 
 def as_pdf(statement: Statement) -> bytes:
@@ -49,15 +59,16 @@ def as_pdf(statement: Statement) -> bytes:
     return page.made()
 
 
-class _Canvas(FPDF):
+class Canvas(FPDF):
     """A document that draws an area of hundreds of steps in one piece: a method call for each would take too long."""
 
-    def area(self, left: float, top: float, scale: float, plot: Plot, steps: Steps) -> None:
-        """Fill the area between steps and the axis, with the plot's edge at a place of the page."""
-        axis = round(GRID * plot.zero)
-        places = f"{scale * plot.step:.5f} 0 0 {-scale / GRID:.5f} {left + LEFT * scale:.2f} {self.h - top:.2f}"
-        ends = [0, *(end for _, end in steps)]
-        line = "\n".join([f"{at} {y} l {end} {y} l" for at, (y, end) in zip(ends, steps, strict=False)])
+    def area(self, heights: Course, axis: int, left: float, top: float, size: tuple[float, float]) -> None:
+        """Fill the area between the axis and a step for each hour, whose size is given; equal ones make one step."""
+        last = np.append(np.flatnonzero(np.diff(heights)), len(heights) - 1)
+        ends = [0, *(last + 1).tolist()]
+        steps = zip(ends, heights[last].tolist(), ends[1:], strict=False)
+        line = "\n".join([f"{at} {y} l {end} {y} l" for at, y, end in steps])
+        places = f"{size[0]:.5f} 0 0 {-size[1]:.5f} {left:.2f} {self.h - top:.2f}"
         self._out(f"q {places} cm 0 {axis} m\n{line}\n{ends[-1]} {axis} l f Q")
 
 
@@ -65,7 +76,7 @@ class _Page:
     """The pages of a document, written from the top to the bottom."""
 
     def __init__(self, title: str, made: datetime) -> None:
-        self._pdf = _Canvas(unit="pt", format=_PAGE)
+        self._pdf = Canvas(unit="pt", format=_PAGE)
         self._pdf.set_creation_date(made)
         self._pdf.set_title(_latin(title))
         self._pdf.set_auto_page_break(False)
@@ -131,32 +142,16 @@ class _Page:
         self.text("Kilowatt-hours in each hour: into your place above the line, out of it below.")
         at = _EDGE
         self._pdf.set_font(_FONT, size=8)
-        for quantity, words, color, _ in DRAWN:
+        for quantity, flow, _ in DRAWN:
             if found.energies[quantity].any():
-                self._pdf.set_fill_color(color)
+                self._pdf.set_fill_color(LOOKS[flow].light)
                 self._pdf.rect(at, self._y + 3, 7, 7, style="F")
-                text = f"{words} {kwh(int(found.energies[quantity].sum()))} kWh"
+                text = f"{QUANTITY_WORDS[quantity]} {kwh(int(found.energies[quantity].sum()))} kWh"
                 self._pdf.text(at + 10, self._y + 10, text)
                 at += 22 + self._pdf.get_string_width(text)
         self._y += _LEADING
-        self._draw(Plot(found), scale, zone)
+        draw(self._pdf, found, zone, self._y, scale)
         self._y += HEIGHT * scale + 4
-
-    def _draw(self, plot: Plot, scale: float, zone: ZoneInfo) -> None:
-        pdf, top = self._pdf, self._y
-        for color, steps in plot.areas():
-            pdf.set_fill_color(color)
-            pdf.area(_EDGE, top, scale, plot, steps)
-        pdf.set_fill_color(ESTIMATE)
-        for x, width in plot.marks():
-            pdf.rect(_EDGE + x * scale, top + plot.low * scale, width * scale, 3, style="F")
-        pdf.set_line_width(0.5)
-        pdf.line(_EDGE + LEFT * scale, top + plot.zero * scale, _RIGHT, top + plot.zero * scale)
-        pdf.set_font(_FONT, size=7)
-        for y, text in plot.ends():
-            pdf.text(_EDGE, top + y * scale, text)
-        for x, text in plot.days(zone):
-            pdf.text(_EDGE + x * scale, top + (HEIGHT - 4) * scale, text)
 
     def _write(self, text: str, size: int, height: float, *, style: str = "") -> None:
         self._room(height)
@@ -187,6 +182,45 @@ class _Page:
         if self._y + height > _FOOT:
             self._pdf.add_page()
             self._y = _EDGE
+
+
+def draw(pdf: Canvas, found: Hours, zone: ZoneInfo, top: float, scale: float) -> None:
+    """Draw the areas of a plot, marks at hours with estimates or without data, the axis, and words at its edges."""
+    of, left = found.energies, _EDGE + LEFT * scale
+    above = int((of[Quantity.IMPORTED] + of[Quantity.SHARED_IN]).max(initial=0))
+    below = int((of[Quantity.EXPORTED] + of[Quantity.SHARED_OUT]).max(initial=0))
+    low = float(HEIGHT - BOTTOM - 4)  # the lowest place of areas, where marks begin
+    unit = (low - 12) / max(above + below, 1)
+    zero, step = 12 + above * unit, (WIDTH - LEFT) / max(len(found.starts), 1)
+    # From the axis: a later area covers a part of the one before it.
+    for number, (quantity, flow, side) in reversed(list(enumerate(DRAWN))):
+        if of[quantity].any():
+            values = np.sum([of[each] for each, _, its_side in DRAWN[: number + 1] if its_side == side], axis=0)
+            heights = np.rint(_GRID * (zero - side * values * unit)).astype(np.int64)
+            pdf.set_fill_color(LOOKS[flow].light)
+            pdf.area(heights, round(_GRID * zero), left, top, (scale * step, scale / _GRID))
+    pdf.set_fill_color(STATES["bad"].light)
+    at = 0
+    for bad, group in groupby(found.worst <= SettledQuality.ESTIMATED):
+        count = sum(1 for _ in group)
+        if bad:
+            place = _EDGE + (LEFT + at * step) * scale
+            pdf.rect(place, top + low * scale, count * step * scale, 3, style="F")
+        at += count
+    pdf.set_line_width(0.5)
+    pdf.line(left, top + zero * scale, _RIGHT, top + zero * scale)
+    pdf.set_font(_FONT, size=7)
+    for y, text in ((12.0, kwh(above)), (low, f"-{kwh(below)}"))[: 2 if below else 1]:
+        pdf.text(_EDGE, top + y * scale, text)
+    for number, text in _dated(found.starts, zone):
+        pdf.text(_EDGE + (LEFT + number * step) * scale, top + (HEIGHT - 4) * scale, text)
+
+
+@lru_cache(maxsize=4)
+def _dated(starts: tuple[int, ...], zone: ZoneInfo) -> list[tuple[int, str]]:
+    """Return the number of the hour that begins every fifth local day, and the day's words; most bills share them."""
+    local = [datetime.fromtimestamp(start, zone) for start in starts]
+    return [(n, f"{time:%b} {time.day}") for n, time in enumerate(local) if time.hour == 0 and time.day in _DATED]
 
 
 def _latin(text: str) -> str:

@@ -58,13 +58,8 @@ def take(connection: Connection, plan: Plan, now: EpochSeconds) -> Turn | None:
     for_job = period.c.job == plan.name
     row = connection.execute(select(period).where(for_job).order_by(period.c.start.desc()).limit(1)).first()
     known = [] if row is None else [Period(start=row.start, end=row.until, name=row.name)]
-    new = lacking(
-        plan.cadence,
-        known[0] if known else None,
-        now,
-        catch_up=plan.catch_up,
-        from_previous=plan.from_previous,
-    )
+    newest = known[0] if known else None
+    new = lacking(plan.cadence, newest, now, catch_up=plan.catch_up, from_previous=plan.from_previous)
     if not plan.catch_up:
         is_another = period.c.start != (new or known)[0].start
         # A period that is still running is deleted after its end.
@@ -150,22 +145,14 @@ def counts(connection: Connection, now: EpochSeconds) -> Mapping[str, tuple[int,
     return {job: (due, tried) for job, due, tried in connection.execute(statement)}
 
 
-def newest_periods(connection: Connection, limit: int, now: EpochSeconds) -> list[dict[str, object]]:
-    """Return the newest periods, for people; unfinished ones first."""
-    return _for_people(connection, limit, now)
-
-
-def periods_of(connection: Connection, job: str, limit: int, now: EpochSeconds) -> list[dict[str, object]]:
-    """Return the newest periods of a job, for people; unfinished ones first."""
-    return _for_people(connection, limit, now, period.c.job == job)
-
-
-def _for_people(
-    connection: Connection, limit: int, now: EpochSeconds, *which: ColumnElement[bool]
+def newest_periods(
+    connection: Connection, limit: int, now: EpochSeconds, job: str | None = None
 ) -> list[dict[str, object]]:
+    """Return the newest periods of a job, or of all, for people; unfinished ones first."""
     is_done = period.c.done.is_not(None)
-    statement = select(period, _is_idle(now).label("idle")).where(*which)
-    statement = statement.order_by(is_done, period.c.start.desc(), period.c.job)
+    statement = select(period, _is_idle(now).label("idle")).order_by(is_done, period.c.start.desc(), period.c.job)
+    if job is not None:
+        statement = statement.where(period.c.job == job)
     return [
         {
             "job": row.job,
@@ -222,11 +209,7 @@ def _is_idle(now: EpochSeconds) -> ColumnElement[bool]:
 
 
 def _of(turn: Turn) -> tuple[ColumnElement[bool], ...]:
-    return (
-        period.c.job == turn.job,
-        period.c.start == turn.period.start,
-        period.c.attempts == turn.attempt,
-    )
+    return period.c.job == turn.job, period.c.start == turn.period.start, period.c.attempts == turn.attempt
 
 
 def _require(connection: Connection, turn: Turn, **values: object) -> None:

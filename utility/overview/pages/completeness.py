@@ -10,7 +10,7 @@ from utility.overview.pages.town import permille_of
 from utility.overview.pages.town_view import month_days
 from utility.overview.store.days import counted_days
 from utility.readings.columns import Refilling
-from utility.readings.store.refilling import refills
+from utility.readings.store.heartbeats import refills
 from utility.webkit.columns import columns_of
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff

@@ -12,7 +12,7 @@ from utility.jobs.calendar_periods import Seconds
 from utility.jobs.catalogue import catalogue
 from utility.jobs.plans import SHORTEST_S, Plan, minute_of
 from utility.jobs.store import listing
-from utility.jobs.store.job_leases import periods_of
+from utility.jobs.store.job_leases import newest_periods
 from utility.overview.api.jobs import JobName, job_of
 from utility.overview.store.job_previews import preview
 from utility.readings.store.requests import unanswered
@@ -112,7 +112,7 @@ def jobs_now(console: Console) -> dict[str, Any]:
 def _page(console: Console, request: Request, actor: Actor, plan: Plan, words: list[str] | None) -> HTMLResponse:
     (row,) = listing.listed(console.database, [plan], console.now())
     with console.database.reads.begin() as connection:
-        periods = periods_of(connection, plan.name, PERIODS, console.now())
+        periods = newest_periods(connection, PERIODS, console.now(), plan.name)
     content = {
         "row": row,
         "badges": BADGES,

@@ -1,7 +1,6 @@
 """``commonwatt swap meter``: the guided exchange of a meter, in the registry of the utility."""
 
 from decimal import Decimal, InvalidOperation, Overflow
-from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -14,7 +13,6 @@ from commonwatt.model.words import counted
 from commonwatt.runtime.service import flowing
 from utility.database.town_zone import zone_of
 from utility.readings.store.replaced_meters import blocks_before, blocks_since, register_replacement
-from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.changes import differences
 from utility.registry.dates import parse_quarter
 from utility.registry.exchange import exchanged
@@ -83,7 +81,8 @@ def swap_meter(
             quarter = _time(at, zone)
             before = load_dated_registry(connection)
             after = exchanged(before, *ids, quarter, *registers)
-            _tell_changes(before, after, zone)
+            for change in differences(before, after, zone):
+                typer.echo("\n  ".join([change.subject, *change.lines]))
             _tell_strays(blocks_since(connection, ids[0], quarter), blocks_before(connection, ids[1], quarter))
         # Outside of a transaction: a person may take long.
         if not yes:
@@ -93,16 +92,7 @@ def swap_meter(
                 raise ConfigError("the registry has changed meanwhile: type the command again")
             register_replacement(connection, *ids)
             save_dated_registry(connection, before, after, acting, int(clock.now()), zone)
-    typer.echo(_steps(after.meters[ids[0]], ids[1], config))
-
-
-def _tell_changes(before: DatedRegistry, after: DatedRegistry, zone: ZoneInfo) -> None:
-    for change in differences(before, after, zone):
-        typer.echo("\n  ".join([change.subject, *change.lines]))
-
-
-def _steps(old: Installed, new: MeterId, config: Path) -> str:
-    return _STEPS.format(microgrid=old.microgrid, old=old.id, new=new, config=config)
+    typer.echo(_STEPS.format(microgrid=after.meters[ids[0]].microgrid, old=ids[0], new=ids[1], config=config))
 
 
 def _tell_strays(of_old: int, of_new: int) -> None:

@@ -26,7 +26,7 @@ from utility.readings.store import reads
 from utility.readings.store.conflicts import conflicts as conflicting_slots
 from utility.readings.store.dead_letters import dead_letter_counts
 from utility.readings.store.dead_letters import dead_letters as kept_dead_letters
-from utility.readings.store.refilling import refills
+from utility.readings.store.heartbeats import refills
 from utility.webkit.cli.listing import print_rows
 from utility.webkit.cli.options import ConfigOption, from_file, reading
 from utility.webkit.cli.service import ask

@@ -41,7 +41,7 @@ from utility.readings.metrics import ReadingsMetrics
 from utility.readings.store.confirmed import release_confirmed
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.marks import MovedError
-from utility.readings.store.newest import newest_of_two
+from utility.readings.store.quarters import newest_of_two
 from utility.readings.store.writer import Writer
 from utility.registry.store.registry import load_snapshot, registry_revision
 from utility.takeover.jobs import GrantsJob

@@ -200,20 +200,6 @@ def count_of_others(
     return sum(meter is not None and not is_assigned(meter, sender, owner) for meter in found)
 
 
-def event_dead_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -> Iterator[DeadLetter]:
-    """Yield a dead letter for each rejected event."""
-    for (generation, record), reason in apart:
-        yield DeadLetter(
-            meter=record.meter_id,
-            log=Log.EVENT,
-            reason=reason,
-            generation=generation,
-            record_id=record.record_id,
-            time=now,
-            content=record.pack(),
-        )
-
-
 def records_of_other_accounts(
     dead_letters: Sequence[DeadLetter],
     sender: ControllerId,

@@ -78,11 +78,13 @@ def reasons_of(connection: Connection, keys: Sequence[Key]) -> dict[Key, dict[Co
 
 def conclude(connection: Connection, absent: Mapping[Key, int]) -> None:
     """Request these slots of gaps no more."""
-    rows = [
-        {"of_no": key[0], "of_type": key[1], "of_quarter": key[2], "more": mask} for key, mask in absent.items() if mask
-    ]
-    if rows:
+    if rows := [of_gap(key) | {"more": mask} for key, mask in absent.items() if mask]:
         connection.execute(_CONCLUDE, rows)
+
+
+def of_gap(key: Key) -> dict[str, int]:
+    """Return the parameters of ``IS_GAP``."""
+    return dict(zip(("of_no", "of_type", "of_quarter"), key, strict=True))
 
 
 def excused(connection: Connection, now: EpochSeconds) -> dict[ControllerId, Why]:
@@ -115,16 +117,13 @@ _KEY = ("meter_no", "record_type", "quarter")
 _KEY_COLUMNS = tuple(absent_at.c[name] for name in _KEY)
 _SAID = select(absent_at).where(is_one_of(_KEY_COLUMNS))
 _FORGET = delete(absent_at).where(is_one_of(_KEY_COLUMNS))
-_MORE = gap.c.absent.bitwise_or(bindparam("more"))
-_CONCLUDE = (
-    gap.update()
-    .where(
-        gap.c.meter_no == bindparam("of_no"),
-        gap.c.record_type == bindparam("of_type"),
-        gap.c.quarter == bindparam("of_quarter"),
-    )
-    .values(absent=_MORE, is_open=gap.c.mask.bitwise_and(_MORE.bitwise_not()) != 0)
+IS_GAP = (
+    (gap.c.meter_no == bindparam("of_no"))
+    & (gap.c.record_type == bindparam("of_type"))
+    & (gap.c.quarter == bindparam("of_quarter"))
 )
+_MORE = gap.c.absent.bitwise_or(bindparam("more"))
+_CONCLUDE = gap.update().where(IS_GAP).values(absent=_MORE, is_open=gap.c.mask.bitwise_and(_MORE.bitwise_not()) != 0)
 
 
 def _stores_of(connection: Connection, which: MeterId) -> tuple[int, frozenset[ControllerId]] | None:

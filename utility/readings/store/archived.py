@@ -6,7 +6,7 @@ file, since the compactor joins late readings with the file's block; so the file
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -194,7 +194,7 @@ def load(
             new = np.flatnonzero(~np.isin(_packed(keys, wanted.start), _packed(there, wanted.start)))
             taken = rows.take(new)
             found = {name: Numbers(values[new]) for name, values in zip(KEY, keys, strict=True)}
-            found |= {name: _numbers(taken[name]) for name in columns if name not in (*KEY, "payload")}
+            found |= {name: numbers_of(taken[name]) for name in columns if name not in (*KEY, "payload")}
             payloads = taken["payload"].to_pylist() if "payload" in columns else [b""] * len(new)
             insert_columns(connection, archived, found, payloads)
     return True
@@ -237,7 +237,7 @@ def _keys_there(
     return list(np.array([tuple(row) for row in rows], np.int64).reshape(-1, 3).T)
 
 
-def _numbers(column: Any) -> Numbers:
+def numbers_of(column: Any) -> Numbers:
     """Return an Arrow column of whole numbers."""
     whole = column.fill_null(0).to_numpy()
     known = column.is_valid().to_numpy() if column.null_count else None
@@ -323,30 +323,25 @@ def _bounds(column: Any) -> tuple[int, int]:
     return column.statistics.min, column.statistics.max
 
 
-@cache
-def _parquet() -> Any:
-    import pyarrow.parquet  # large, and only an archive needs it
-
-    return pyarrow.parquet
-
-
 @lru_cache(4)
 def _opened(path: Path, *_: int) -> File:
+    import pyarrow.parquet  # large, and only an archive needs it
+
     try:
-        return File(path, _parquet().read_metadata(path))
+        return File(path, pyarrow.parquet.read_metadata(path))
     except (OSError, ValueError, AttributeError) as error:
         raise ArchiveError(path, f"is damaged: {error}") from error
 
 
 @lru_cache(_GROUPS_KEPT)
 def _read(file: File, group: int, columns: tuple[str, ...]) -> Any:
+    from pyarrow.parquet import ParquetFile
+
     # Each payload has a checksum of its own, so that of a damaged page only the damaged blocks are lost; other columns
     # have the page's alone.
     for is_checked in (True, False):
         try:
-            with _parquet().ParquetFile(
-                file.path, metadata=file.footer, page_checksum_verification=is_checked
-            ) as opened:
+            with ParquetFile(file.path, metadata=file.footer, page_checksum_verification=is_checked) as opened:
                 return opened.read_row_group(group, columns=list(columns), use_threads=False)
         except (OSError, ValueError) as error:
             if not is_checked or "payload" not in columns:

@@ -31,6 +31,7 @@ from utility.readings.store.parts import (
     ORIGIN_NAMES,
     Checked,
     check,
+    key_of,
     quarantine,
     select_compacted,
     select_fresh,
@@ -166,22 +167,20 @@ def _rows(connection: Connection, first: Quarter, before: Quarter) -> list[Row[A
 
 def _old_of(connection: Connection, fresh: Sequence[Row[Any]]) -> list[Row[Any]]:
     """Return the existing blocks of some parts, which are in the order of their quarters."""
-    keys = {_key(row) for row in fresh}
+    keys = {key_of(row) for row in fresh}
     within = {"first": fresh[0].quarter, "last": fresh[-1].quarter}
     if within["last"] - within["first"] < AT_ONCE:
         _allow(connection, "hashjoin")
         meters = {row.meter_no for row in fresh if isinstance(row.meter_no, int)}
         quarters = range(within["first"], within["last"] + 1)
-        return [row for row in execute(connection, _OLD, within, quarters=quarters, meters=meters) if _key(row) in keys]
+        return [
+            row for row in execute(connection, _OLD, within, quarters=quarters, meters=meters) if key_of(row) in keys
+        ]
     _allow(connection, "nestloop")
     # A damaged part in SQLite may have any values as its key.
     sound = [key for key in keys if {*map(type, key)} == {int}]
     named = [{key[at] for key in sound} for at in (0, 1)]
     return list(execute(connection, _OLD_OF, listed(sound), quarters=named[0], meters=named[1]))
-
-
-def _key(row: Row[Any]) -> tuple[int, int, int]:
-    return row.quarter, row.meter_no, row.record_type
 
 
 def _replacement(checked: Checked, damaged: int) -> Replacement:
@@ -255,7 +254,7 @@ def _mark_gaps(connection: Connection, replacement: Replacement) -> None:
     if quarters := replacement.quarters:
         keys = set(zip(*(replacement.new[name] for name in KEY_NAMES), strict=True))
         within = {"first": min(quarters), "last": max(quarters)}
-        watched = [_key(row) for row in connection.execute(_GAPS_WITHIN, within)]
+        watched = [key_of(row) for row in connection.execute(_GAPS_WITHIN, within)]
         touched = [
             {f"of_{name}": value for name, value in zip(KEY_NAMES, key, strict=True)} for key in watched if key in keys
         ]

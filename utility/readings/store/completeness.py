@@ -3,10 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func, select, union_all
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import unsigned64
@@ -33,6 +32,12 @@ from utility.registry.store.removed_meters import removed_meters
 from utility.registry.tables import meter
 
 _METERS_AT_A_TIME = 50
+
+_PARTS_OF = select_parts(
+    lambda c: (
+        c.quarter.in_(bindparam("quarters", expanding=True)) & c.meter_no.in_(bindparam("numbers", expanding=True))
+    )
+)
 
 
 @dataclass(kw_only=True)
@@ -180,12 +185,8 @@ def _blocks(
 ) -> Iterator[Blocks]:
     """Yield the blocks of some meters; the query lists each quarter, since the key begins with it."""
     for quarters in chunks(range(first, end), QUARTERS_AT_A_TIME):
-        named = partial(_is_one_of, quarters=quarters, numbers=numbers)
-        yield from reader.stream(connection, select_parts(named), quarters=quarters, meters=numbers)
-
-
-def _is_one_of(columns: Any, *, quarters: Sequence[int], numbers: Sequence[int]) -> ColumnElement[bool]:
-    return and_(columns.quarter.in_(quarters), columns.meter_no.in_(numbers))
+        named = {"quarters": quarters, "numbers": numbers}
+        yield from reader.stream(connection, _PARTS_OF, named, quarters=quarters, meters=numbers)
 
 
 def _tell(counts: Completeness, lacks: int, reasons: Mapping[str, int]) -> None:

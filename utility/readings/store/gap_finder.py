@@ -6,20 +6,10 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    Connection,
-    Insert,
-    Row,
-    and_,
-    bindparam,
-    delete,
-    func,
-    select,
-)
+from sqlalchemy import BindParameter, Connection, Insert, Row, and_, bindparam, delete, func, select
 
-from commonwatt.model.ids import unsigned64
-from commonwatt.model.units import QUARTER_S, SLOTS, ControllerId, EpochSeconds, Quarter
+from commonwatt.model.ids import MeterId, unsigned64
+from commonwatt.model.units import QUARTER_S, SLOTS, ControllerId, EpochSeconds, MicrogridId, Quarter
 from utility.database.database import Database, insert_in, read_setting, save_setting
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
@@ -40,12 +30,14 @@ from utility.readings.gaps import (
     settled_before,
 )
 from utility.readings.store.absence import (
+    IS_GAP,
     Key,
     add_absent,
     conclude,
     excused,
     forget,
     left_to_ask,
+    of_gap,
     said_of,
 )
 from utility.readings.store.archived import execute
@@ -125,17 +117,15 @@ class GapFinder:
             add_absent(connection, run.excused)
             conclude(connection, run.absent)
             if run.wanted:
-                connection.execute(
-                    _ASKED,
-                    [
-                        _of_key(key) | {"asked": asked + 1, "next_time": now + backoff_s(asked + 1)}
-                        for key, asked, _ in run.wanted
-                    ],
-                )
+                asked = [
+                    of_gap(key) | {"asked": times + 1, "next_time": now + backoff_s(times + 1)}
+                    for key, times, _ in run.wanted
+                ]
+                connection.execute(_ASKED, asked)
             _give_out(connection, [wanted for _, _, wanted in run.wanted], now, self._database.store_id)
             save_setting(connection, _WATERMARK, str(run.watermark))
             if run.touched:
-                connection.execute(_LOOKED_AT, [_of_key(key) | {"seen": times} for key, times in run.touched.items()])
+                connection.execute(_LOOKED_AT, [of_gap(key) | {"seen": times} for key, times in run.touched.items()])
             for outside in (_OUTSIDE, _ABSENT_OUTSIDE):
                 connection.execute(outside, {"oldest": run.oldest, "horizon": run.horizon})
             connection.execute(_OLD_COMMANDS, {"before": now - KEEP_COMMANDS_S})
@@ -181,11 +171,7 @@ class GapFinder:
         """Record the missing slots of the blocks, without off times and quarantined readings."""
         off = Off.read(connection, _ranges(keys))
         present = dict.fromkeys(keys, 0)
-        numbers = {
-            unsigned64(row.id): row.no
-            for some in chunks(sorted({k[0] for k in keys}))
-            for row in _ids(connection, some)
-        }
+        numbers = {meter_id: number for number, (meter_id, _) in _places(connection, {k[0] for k in keys}).items()}
         for some in chunks(keys):
             quarters, meters = ({key[at] for key in some} for at in (2, 0))
             blocks = self._reader.read(connection, _PARTS_OF, listed(some), quarters=quarters, meters=meters)
@@ -274,22 +260,9 @@ _SCANNED = series.update().where(
     series.c.record_type == bindparam("type"),
     series.c.scanned_until.is_not_distinct_from(bindparam("was")),
 )
-_ASKED = gap.update().where(
-    gap.c.meter_no == bindparam("of_no"),
-    gap.c.record_type == bindparam("of_type"),
-    gap.c.quarter == bindparam("of_quarter"),
-)
+_ASKED = gap.update().where(IS_GAP)
 # A block compacted after its check keeps its count, and is checked again.
-_LOOKED_AT = (
-    gap.update()
-    .where(
-        gap.c.meter_no == bindparam("of_no"),
-        gap.c.record_type == bindparam("of_type"),
-        gap.c.quarter == bindparam("of_quarter"),
-        gap.c.touched == bindparam("seen"),
-    )
-    .values(touched=0)
-)
+_LOOKED_AT = gap.update().where(IS_GAP, gap.c.touched == bindparam("seen")).values(touched=0)
 _FOUND = delete(gap).where(is_one_of(_KEY_OF_GAP))
 # Those too young were found by a clock that was ahead; they are looked through when it is their time.
 _OUTSIDE = delete(gap).where((gap.c.quarter < bindparam("oldest")) | (gap.c.quarter >= bindparam("horizon")))
@@ -333,15 +306,12 @@ def _watermark(connection: Connection) -> int:
     return int(read_setting(connection, _WATERMARK) or 0)
 
 
-def _ids(connection: Connection, numbers: Sequence[int]) -> Sequence[Any]:
-    return connection.execute(_IDS, {"numbers": numbers}).all()
-
-
-def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[int, str]]:
+def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[MeterId, MicrogridId]]:
+    """Return id and microgrid of meters, by their numbers."""
     return {
         row.no: (unsigned64(row.id), row.microgrid)
         for some in chunks(sorted(numbers))
-        for row in _ids(connection, some)
+        for row in connection.execute(_IDS, {"numbers": some})
     }
 
 
@@ -356,10 +326,6 @@ def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
 
 def _key(row: Any) -> Key:
     return row.meter_no, row.record_type, row.quarter
-
-
-def _of_key(key: Key) -> dict[str, int]:
-    return dict(zip(("of_no", "of_type", "of_quarter"), key, strict=True))
 
 
 def _watched_of(connection: Connection, keys: Sequence[Key]) -> set[Key]:
@@ -377,17 +343,14 @@ def _save_scanned(connection: Connection, run: GapRun) -> None:
 
 def _save_masks(connection: Connection, run: GapRun, now: EpochSeconds) -> None:
     """Watch incomplete blocks, and stop watching complete ones."""
-    missing = [_gap_row(key, mask, now) for key, mask in run.masks.items() if mask]
+    new = {"absent": 0, "asked": 0, "next_time": now, "is_open": True}
+    names = ("meter_no", "record_type", "quarter")
+    missing = [dict(zip(names, key, strict=True)) | {"mask": mask} | new for key, mask in run.masks.items() if mask]
     if missing:
         connection.execute(_watch(connection.dialect.name), missing)
     for some in chunks([key for key, mask in run.masks.items() if not mask]):
         connection.execute(_FOUND, listed(some))
         forget(connection, some)
-
-
-def _gap_row(key: Key, mask: int, now: EpochSeconds) -> dict[str, int]:
-    place = dict(zip(("meter_no", "record_type", "quarter"), key, strict=True))
-    return place | {"mask": mask, "absent": 0, "asked": 0, "next_time": now, "is_open": True}
 
 
 def _give_out(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds, store_id: int) -> None:

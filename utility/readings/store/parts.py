@@ -21,7 +21,6 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
-    true,
     union_all,
 )
 
@@ -61,11 +60,7 @@ _PlaceKey: TypeAlias = tuple[int, int, int]  # a meter's number, a record type a
 Which: TypeAlias = "Callable[[Any], ColumnElement[bool]]"
 
 
-def _all(_: Any) -> ColumnElement[bool]:
-    return true()
-
-
-def select_parts(which: Which = _all) -> CompoundSelect[Any]:
+def select_parts(which: Which) -> CompoundSelect[Any]:
     """Return the select of parts and blocks; its rows have the columns that ``check`` and the compactor need."""
     return union_all(select_compacted(which), select_fresh(which))
 
@@ -248,7 +243,7 @@ def _by_key(rows: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
     """Yield chunks of ordered rows, with all rows of a block in one chunk."""
     chunk: list[Row[Any]] = []
     for row in rows:
-        if len(chunk) >= CHUNK_ROWS and _key(row) != _key(chunk[-1]):
+        if len(chunk) >= CHUNK_ROWS and key_of(row) != key_of(chunk[-1]):
             yield chunk
             chunk = []
         chunk.append(row)
@@ -256,7 +251,8 @@ def _by_key(rows: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
         yield chunk
 
 
-def _key(row: Row[Any]) -> tuple[int, int, int]:
+def key_of(row: Row[Any]) -> tuple[int, int, int]:
+    """Return a row's key, in the order of ``KEY_NAMES``."""
     return row.quarter, row.meter_no, row.record_type
 
 

@@ -15,12 +15,12 @@ from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.dead_letter_words import text_of
 from commonwatt.protocol.dead_letters import quarantined_blocks
 from utility.database.checks import is_sound
-from utility.database.database import insert_or
 from utility.database.keys import is_one_of, listed
 from utility.readings.store.dead_letters import dead_letter_of, is_in
 from utility.readings.store.parts import chunks
+from utility.readings.store.quarters import keep_first
 from utility.readings.summaries import masks
-from utility.readings.tables import dead_letter, part, quarantined, series
+from utility.readings.tables import dead_letter, part, quarantined
 from utility.registry.store.registry import NOBODY, controller_numbers
 from utility.registry.tables import meter
 
@@ -118,15 +118,7 @@ def _append(connection: Connection, blocks: Blocks, owner: Row[Any], sender: Con
         for (_, kind, quarter), payload in zip(blocks.keys(), pack(blocks), strict=True)
     ]
     connection.execute(part.insert(), rows)
-    first = {"meter_no": owner.no, "record_type": rows[0]["record_type"], "first_quarter": int(blocks.quarter.min())}
-    statement = insert_or(connection, series).values(first)
-    earlier = statement.excluded.first_quarter
-    statement = statement.on_conflict_do_update(
-        index_elements=["meter_no", "record_type"],
-        set_={"first_quarter": earlier},
-        where=series.c.first_quarter > earlier,
-    )
-    connection.execute(statement)
+    keep_first(connection, {(owner.no, rows[0]["record_type"]): int(blocks.quarter.min())})
 
 
 def masks_of(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[int, int]]:

@@ -220,9 +220,15 @@ def _json_of(kept: str) -> object:
 
 def schedules(connection: Connection) -> list[dict[str, object]]:
     """Return each gateway's periods in force, as its last heartbeat reports them; ``None`` without a heartbeat."""
+    return [_schedule(*said) for said in _said(connection)]
+
+
+def _said(connection: Connection) -> Iterator[tuple[MicrogridId, EpochSeconds | None, Heartbeat | None]]:
+    """Yield the time and the content of each gateway's last heartbeat; ``None`` without any."""
     seen = last_heartbeats(connection)
-    ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
-    return [_schedule(microgrid, *seen.get(microgrid, (None, None))) for microgrid in ids]
+    for name in connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars():
+        time, heartbeat = seen.get(name, (None, None))
+        yield name, time, heartbeat
 
 
 def _schedule(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
@@ -237,9 +243,7 @@ def _schedule(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Hear
 
 def lines(connection: Connection) -> list[dict[str, object]]:
     """Return the month's figures of each controller's LTE line, as its gateway last reported; ``None`` without any."""
-    seen = last_heartbeats(connection)
-    ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
-    return [_line(microgrid, *seen.get(microgrid, (None, None))) for microgrid in ids]
+    return [_line(*said) for said in _said(connection)]
 
 
 def _line(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:

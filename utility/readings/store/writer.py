@@ -13,27 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
-    Connection,
-    Insert,
-    Integer,
-    bindparam,
-    case,
-    delete,
-    func,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Insert, Integer, bindparam, case, delete, func, select, tuple_, update
 
 from commonwatt.model.ids import signed64
-from commonwatt.model.records import EventRecord, Log
+from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.batches import Mark
 from commonwatt.protocol.controller_commands import ControllerCommand
-from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
+from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, event_dead_letter
 from utility.database.bulk import insert_columns
 from utility.database.checks import is_sound, row_crc
 from utility.database.database import Database, insert_in, insert_or, upsert
@@ -50,6 +37,7 @@ from utility.readings.store.due import mark_events
 from utility.readings.store.marks import MovedError, advance, begin, notice
 from utility.readings.store.parts import chunks
 from utility.readings.store.quarantine import QUARANTINED, note_slots
+from utility.readings.store.quarters import keep_first
 from utility.readings.store.relayed import RelayedCounts
 from utility.readings.tables import dead_letter, event, gateway_seen, part, series, tally
 from utility.registry.snapshot import RegistrySnapshot
@@ -114,21 +102,22 @@ class Writer:
         with self._writes.begin() as connection:
             if self.marks.run:
                 advance(connection, self.marks)
-            transaction = _Transaction(connection, self._current(connection, changes), self._firsts(connection))
+            firsts = self._firsts(connection)
+            transaction = _Transaction(connection, self._current(connection, appends), firsts)
             committed = transaction.do(changes)
             if until is not None:
                 self._relayed.write(connection, self._registry.controllers, until)
         self.marks.counter += bool(self.marks.run)
         # Only after the commit, since a rollback would make the cache wrong.
-        self._firsts_changed(transaction.new_firsts)
+        firsts.update(transaction.new_firsts)
         if until is not None:
             self._relayed.written(until)
         self._relayed.note(appends)
         return committed
 
-    def _current(self, connection: Connection, changes: Sequence[Change]) -> RegistrySnapshot:
+    def _current(self, connection: Connection, appends: Sequence[Append]) -> RegistrySnapshot:
         """Return the registry, read again if it lacks a name in the batches."""
-        if not _has_all(self._registry, _of(Append, changes)):
+        if not _has_all(self._registry, appends):
             self._registry = load_snapshot(connection)
         return self._registry
 
@@ -137,10 +126,6 @@ class Writer:
             rows = connection.execute(select(series.c.meter_no, series.c.record_type, series.c.first_quarter))
             self._first = {(row.meter_no, row.record_type): row.first_quarter for row in rows}
         return self._first
-
-    def _firsts_changed(self, new: dict[tuple[int, int], int]) -> None:
-        if self._first is not None:
-            self._first.update(new)
 
 
 def _has_all(registry: RegistrySnapshot, appends: Sequence[Append]) -> bool:
@@ -198,7 +183,7 @@ class _Transaction:
             counts = self._tallies[append.owner]
             counts.blocks += len(append.blocks)
             counts.slots += int(np.count_nonzero(append.blocks.quality))
-        self._save_firsts()
+        keep_first(self._connection, self.new_firsts)
 
     def _columns(self, append: Append) -> dict[str, npt.NDArray[np.int64]]:
         """Return the columns of a batch's parts without the payload."""
@@ -224,18 +209,6 @@ class _Transaction:
             if quarter < self._first.get(place, quarter + 1):
                 self.new_firsts[place] = quarter
 
-    def _save_firsts(self) -> None:
-        rows = [(number, record_type, quarter) for (number, record_type), quarter in self.new_firsts.items()]
-        if not rows:
-            return
-        dialect = self._connection.dialect.name
-        if dialect == "postgresql":
-            # One statement: a backlog arrives newest first, with an earlier first quarter for every series.
-            values: Any = dict(zip(_SERIES, map(list, zip(*rows, strict=True)), strict=True))
-        else:
-            values = [dict(zip(_SERIES, row, strict=True)) for row in rows]
-        self._connection.execute(_keep_first(dialect), values)
-
     def _append_events(self, appends: Sequence[Append]) -> list[tuple[str, DeadLetter]]:
         """Store new events; return a dead letter for each event that contradicts a stored one."""
         keys = {self._event_key(g, e) for append in appends for g, e in append.events}
@@ -251,7 +224,8 @@ class _Transaction:
                     new.append(_event_row(key, content, append))
                     self._tallies[append.owner].events += 1
                 elif known[key] != content:
-                    contradictions.append((append.sender, _contradiction(generation, record, append)))
+                    apart = event_dead_letter(generation, record, LocalReason.EVENT_CONFLICT, append.received)
+                    contradictions.append((append.sender, apart))
         if new:
             self._connection.execute(insert_or(self._connection, event).on_conflict_do_nothing(), new)
             self._look_again(new)
@@ -373,24 +347,6 @@ _LOOK_AGAIN = (
 )
 
 
-_SERIES = ["meter_no", "record_type", "first_quarter"]
-
-
-@cache
-def _keep_first(dialect: str) -> Insert:
-    """Return an insert of series that keeps the earlier first quarter; on PostgreSQL it takes lists of values."""
-    statement = insert_in(dialect, series)
-    if dialect == "postgresql":
-        lists = (func.unnest(bindparam(name, type_=ARRAY(Integer))) for name in _SERIES)
-        statement = statement.from_select(_SERIES, select(*lists))
-    earlier = statement.excluded.first_quarter
-    return statement.on_conflict_do_update(
-        index_elements=list(series.primary_key),
-        set_={"first_quarter": earlier},
-        where=series.c.first_quarter > earlier,
-    )
-
-
 @cache
 def _add_tallies(dialect: str) -> Insert:
     """Return an insert that adds to the running counts; without a batch, the last batch's time stays."""
@@ -416,15 +372,3 @@ def _event_row(key: _EventKey, content: tuple[int, int, int], append: Append) ->
     names = ("meter_no", "generation", "record_id", "previous_state", "new_state", "time", "sender", "owner")
     row = dict(zip(names, (*key, *content, append.sender, append.owner), strict=True))
     return row | {"crc": row_crc(event, row)}
-
-
-def _contradiction(generation: int, record: EventRecord, append: Append) -> DeadLetter:
-    return DeadLetter(
-        meter=record.meter_id,
-        log=Log.EVENT,
-        reason=LocalReason.EVENT_CONFLICT,
-        generation=generation,
-        record_id=record.record_id,
-        time=append.received,
-        content=record.pack(),
-    )

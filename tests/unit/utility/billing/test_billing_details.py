@@ -5,6 +5,7 @@ import zlib
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from unittest.mock import Mock
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,8 +17,7 @@ from commonwatt.town.town import Direction, Function
 from harness.billing.worlds import tariff
 from tests.unit.utility.billing.test_documents import explained, made
 from utility.billing.documents.explained import rows_of
-from utility.billing.documents.pdf import as_pdf
-from utility.billing.documents.plot import BOTTOM, HEIGHT, LEFT, WIDTH, Plot
+from utility.billing.documents.pdf import BOTTOM, HEIGHT, LEFT, WIDTH, Canvas, as_pdf, draw
 from utility.billing.documents.receipt import quarters_of_accounts
 from utility.billing.documents.statement import Hours, Statement, hours, kwh, texts
 from utility.billing.places import Place
@@ -142,8 +142,8 @@ def test_the_plot_has_its_greatest_hours_at_its_edges_and_marks_estimates() -> N
     worst = np.array(
         [SettledQuality.MEASURED, SettledQuality.ESTIMATED, SettledQuality.ESTIMATED, SettledQuality.MEASURED]
     )
-    plot = Plot(Hours(starts=(0, 3600, 7200, 10_800), energies=energies, worst=worst))
-    hour = (WIDTH - LEFT) / 4
-    assert plot.low == HEIGHT - BOTTOM - 4
-    assert plot.zero == pytest.approx(12 + (plot.low - 12) * 3 / 4)
-    assert plot.marks() == [(LEFT + hour, 2 * hour)]
+    canvas, edge, top = Mock(spec=Canvas), 50, 100
+    draw(canvas, Hours(starts=(0, 3600, 7200, 10_800), energies=energies, worst=worst), ZoneInfo("UTC"), top, 1)
+    hour, low = (WIDTH - LEFT) / 4, HEIGHT - BOTTOM - 4
+    canvas.rect.assert_called_once_with(edge + LEFT + hour, top + low, 2 * hour, 3, style="F")
+    assert canvas.line.call_args.args[1] == pytest.approx(top + 12 + (low - 12) * 3 / 4)

@@ -8,7 +8,7 @@ from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.database.database import Database
 from utility.outbox.changes import SawGateway
-from utility.readings.store.refilling import refills
+from utility.readings.store.heartbeats import refills
 from utility.readings.store.writer import Writer
 
 HALF = {"since": NOW - 4_000, "begins": NOW - 3_600, "parts": 1_000, "left": 500, "per_hour": 500}

@@ -24,7 +24,7 @@ from utility.readings.ingest.ingest import Ingest
 from utility.readings.store import confirmed, reads
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.dead_letters import dead_letters
-from utility.readings.store.newest import newest_of_two
+from utility.readings.store.quarters import newest_of_two
 from utility.readings.store.retention import Retention
 
 kind = databases.both_kinds

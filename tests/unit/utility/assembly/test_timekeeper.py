@@ -7,7 +7,7 @@ import pytest
 from commonwatt.model.time.machine import Machine
 from commonwatt.model.time.now import Trust
 from commonwatt.runtime.clock import Clock
-from utility.readings.timekeeper import Timekeeper
+from utility.assembly.timekeeper import Timekeeper
 
 NOW = 1_790_000_000
 HOUR = 3600
