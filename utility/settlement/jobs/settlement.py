@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.settlement.overlay import applied
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.splits import Flags
 from utility.corrections.store.corrections import overlay, take_changed
@@ -26,9 +27,8 @@ from utility.registry.layout import Day, Layout, ids_of, layout_of
 from utility.settlement.day import Rules, SettledDay, Settling
 from utility.settlement.deadline import deadline
 from utility.settlement.metrics import SettlementMetrics
-from utility.settlement.readings import readings_for_settlement
-from utility.settlement.sharing import sharing_of_day
-from utility.settlement.store.settled import Saved, conventions, finish_day, provisional_days, save
+from utility.settlement.shared_quarter import sharing_slots
+from utility.settlement.store.settled import conventions, finish_day, provisional_days, save
 from utility.settlement.store.settlement_due import (
     DueDay,
     due_days,
@@ -107,8 +107,7 @@ class SettlementJob:
                 await self._threads.read(work.step, quarter)
                 self._tell(day, (number + done / (QUARTERS_A_DAY + 1)) / len(parts))
             found = await self._threads.read(work.finished)
-            saved: Saved = await self._threads.write(self._save, found, work, now)
-            self._metrics.settled_versions.inc(saved.versions)
+            self._metrics.settled_versions.inc(await self._threads.write(self._save, found, work, now))
 
     def _due(self, now: EpochSeconds) -> list[Day]:
         with self._database.reads.begin() as connection:
@@ -158,7 +157,7 @@ class SettlementJob:
         with self._database.writes.begin() as connection:
             unmark(connection, forgotten)
 
-    def _save(self, found: SettledDay, work: "_Work", now: EpochSeconds) -> Saved:
+    def _save(self, found: SettledDay, work: "_Work", now: EpochSeconds) -> int:
         is_over = now >= self._deadline(found.day)
         convention = work.part.rules.convention
         with self._database.writes.begin() as connection:
@@ -211,7 +210,7 @@ class _Work:
 
     def step(self, quarter: Quarter) -> None:
         """Settle the next quarter."""
-        self._settling.add(readings_for_settlement(next(self._readings), self._corrections.of(quarter)))
+        self._settling.add(applied(next(self._readings), self._corrections.of(quarter)))
 
     def finished(self) -> SettledDay:
         """Return the settled day."""
@@ -231,4 +230,5 @@ def _sharing(
     with database.reads.begin() as connection:
         events = events_of_day(connection, batteries, day)
     ids = {number: meter_id for meter_id, number in numbers.items()}
-    return {ids[number]: sharing_of_day(found, day) for number, found in events.items()}
+    first = day * QUARTERS_A_DAY
+    return {ids[number]: sharing_slots(found, first, QUARTERS_A_DAY) for number, found in events.items()}
