@@ -44,13 +44,14 @@ from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
 from utility.outbox.changes import Append
 from utility.readings.ingest.ingest import Ingest
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import KEPT_FROM
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, relayed_day, tally
 from utility.registry.layout import Day, layout_of
 from utility.settlement.day import Rules
 from utility.settlement.store.settled import save
-from utility.settlement.store.settlement_due import DueDay, numbers_of
+from utility.settlement.store.settlement_due import DueDay
 from utility.settlement.store.settlement_members import owners
 from utility.statistics.jobs.statistics import StatisticsJob
 

@@ -22,6 +22,7 @@ from utility.jobs.store.job_leases import Turn
 from utility.jobs.tables import settlement_due
 from utility.jobs.threads import Threads
 from utility.readings.store.parts import chunks
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import kept_from
 from utility.registry.layout import Day, Layout, ids_of, layout_of
 from utility.settlement.day import Rules, SettledDay, Settling
@@ -35,7 +36,6 @@ from utility.settlement.store.settlement_due import (
     due_on,
     events_of_day,
     mark_first,
-    numbers_of,
     silent_days,
     unmark,
 )

@@ -9,8 +9,9 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.database.database import Database
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
+from utility.readings.store.events import events_by_meter
 from utility.settlement.shared_quarter import NOTHING, MeterEntry, SharedQuarter, batteries_of, shared_in, sharing_slots
-from utility.settlement.store.sharing import Due, due, events_of, forget_dropped, meters_by_owner, readings_of, save
+from utility.settlement.store.sharing import Due, due, forget_dropped, meters_by_owner, readings_of, save
 from utility.supply.store.rations import loss_permille
 
 SETTLED_S = QUARTER_S  # seconds after a quarter-hour's end before it is computed: its readings are still on their way
@@ -67,7 +68,7 @@ class SharingJob:
         batteries = batteries_of(meters)
         numbers = [battery.meter.no for battery in batteries]
         with self._database.reads.begin() as connection:
-            events = events_of(connection, numbers, one.quarter)
+            events = events_by_meter(connection, numbers, one.quarter * QUARTER_S, (one.quarter + 1) * QUARTER_S)
         flags = {number: sharing_slots(of, one.quarter) for number, of in events.items()}
         if not any(each.any() for each in flags.values()):
             return NOTHING

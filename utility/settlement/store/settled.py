@@ -21,10 +21,11 @@ from utility.jobs.reasons import Why
 from utility.jobs.store.due import mark
 from utility.jobs.tables import settled_day, settlement_due, usage_due
 from utility.readings.store.parts import chunks
+from utility.readings.store.reads import numbers_of
 from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
 from utility.settlement.day import SettledDay
-from utility.settlement.store.settlement_due import DueDay, numbers_of, unmark
+from utility.settlement.store.settlement_due import DueDay, unmark
 from utility.settlement.store.settlement_members import Owner
 from utility.settlement.tables import settled
 

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, State
 from utility.jobs.reasons import Why
 from utility.jobs.store.due import mark
 from utility.jobs.tables import settled_day, settlement_due
-from utility.readings.store.events import event_of, events_around, sound_events
-from utility.readings.store.parts import chunks
+from utility.readings.store.events import events_by_meter
 from utility.registry.layout import Day
-from utility.registry.tables import controller, meter
+from utility.registry.tables import controller
 
 MOST_SILENT_DAYS = 62  # days back from the last settled one that are looked at for a day without any reading
 
@@ -76,22 +74,10 @@ def unmark(connection: Connection, done: Iterable[DueDay]) -> None:
         connection.execute(settlement_due.delete().where(mark))
 
 
-def numbers_of(connection: Connection, ids: Sequence[MeterId]) -> dict[MeterId, int]:
-    """Return the numbers of meters in the database, by their ids."""
-    found: dict[MeterId, int] = {}
-    for some in chunks(ids):
-        statement = select(meter.c.id, meter.c.no).where(meter.c.id.in_([signed64(i) for i in some]))
-        found |= {unsigned64(row.id): row.no for row in connection.execute(statement)}
-    return found
-
-
 def events_of_day(connection: Connection, numbers: Sequence[int], day: Day) -> dict[int, list[tuple[int, EventRecord]]]:
     """Return by meter number the (log generation, event) that tell when it shared; only meters that did."""
-    found: dict[int, list[tuple[int, EventRecord]]] = {}
-    for row in sound_events(events_around(connection, numbers, day * 86_400, (day + 1) * 86_400)):
-        found.setdefault(row.meter_no, []).append((row.generation, event_of(row, 0)))
     return {
         number: events
-        for number, events in found.items()
+        for number, events in events_by_meter(connection, numbers, day * 86_400, (day + 1) * 86_400).items()
         if any((event.previous_state | event.new_state) & State.SHARING for _, event in events)
     }

@@ -18,11 +18,12 @@ from commonwatt.settlement.conventions import CONVENTIONS
 from commonwatt.settlement.overlay import applied, no_overlay
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from utility.database.database import Database
+from utility.readings.store.reads import numbers_of
 from utility.registry.layout import Day, Layout, ids_of, layout_of
 from utility.registry.tables import meter
 from utility.settlement.day import Rules, Settling
 from utility.settlement.shared_quarter import sharing_slots
-from utility.settlement.store.settlement_due import events_of_day, numbers_of
+from utility.settlement.store.settlement_due import events_of_day
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_readings import ReadingsOfQuarters
 from utility.supply.store.rations import loss_permille

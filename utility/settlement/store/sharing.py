@@ -13,12 +13,11 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.records import EventRecord, RecordType
+from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.town.town import Direction, Function
 from utility.database.database import Database
 from utility.jobs.tables import sharing_due
-from utility.readings.store.events import event_of, events_around, sound_events
 from utility.readings.store.parts import PartReader, select_parts
 from utility.readings.store.retention import kept_from
 from utility.registry.tables import controller, installed, meter
@@ -70,16 +69,6 @@ def meters_by_owner(connection: Connection) -> dict[int, list[MeterEntry]]:
             end=row.until,
         )
         found[row.number].append(entry)
-    return dict(found)
-
-
-def events_of(
-    connection: Connection, numbers: Sequence[int], quarter: Quarter
-) -> dict[int, list[tuple[int, EventRecord]]]:
-    """Return by meter number the (log generation, event) of a quarter, with the last before and the first after it."""
-    found: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
-    for row in sound_events(events_around(connection, numbers, quarter * QUARTER_S, (quarter + 1) * QUARTER_S)):
-        found[row.meter_no].append((row.generation, event_of(row, 0)))
     return dict(found)
 
 

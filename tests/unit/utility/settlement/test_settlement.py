@@ -42,6 +42,7 @@ from utility.jobs.store.job_leases import Turn
 from utility.jobs.tables import settled_day, settlement_due
 from utility.jobs.threads import HERE
 from utility.outbox.changes import Append
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import Retention
 from utility.readings.store.writer import Writer
 from utility.registry.store.accounts import load_for_change, save_dated_registry
@@ -52,7 +53,7 @@ from utility.settlement.cli.settlement import app
 from utility.settlement.deadline import deadline
 from utility.settlement.jobs.settlement import FINISHED_S, SILENT_DAYS, SettlementJob
 from utility.settlement.store.settled import load_settled, newest
-from utility.settlement.store.settlement_due import due_days, numbers_of
+from utility.settlement.store.settlement_due import due_days
 from utility.settlement.store.settlement_view import residuals, versions_of
 from utility.settlement.tables import settled
 from utility.tariffs.store import tariffs
