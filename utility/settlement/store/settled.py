@@ -18,14 +18,14 @@ from utility.database.database import upsert
 from utility.database.locks import Lock, take
 from utility.database.numbers import Column
 from utility.jobs.reasons import Why
-from utility.jobs.store.due import mark
+from utility.jobs.store.due import mark, unmark
 from utility.jobs.tables import settled_day, settlement_due, usage_due
 from utility.readings.store.parts import chunks
 from utility.readings.store.reads import numbers_of
 from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
 from utility.settlement.day import SettledDay
-from utility.settlement.store.settlement_due import DueDay, unmark
+from utility.settlement.store.settlement_due import DueDay
 from utility.settlement.store.settlement_members import Owner
 from utility.settlement.tables import settled
 
@@ -141,7 +141,7 @@ def save(
     changed = ("convention", "computed", "missing", "final", "residual")
     if rows:
         connection.execute(upsert(connection, settled_day, *changed), rows)
-    unmark(connection, due)
+    unmark(connection, settlement_due, due)
     mark(connection, usage_due, [(found.day, owner.number) for owner in owners])
     return new
 

@@ -3,16 +3,18 @@
 The compactor marks a day when readings of it are joined, so that late readings mark exactly the days they touch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.records import EventRecord, State
+from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.jobs.reasons import Why
-from utility.jobs.store.due import mark
+from utility.jobs.store.due import MarkedDay, mark
 from utility.jobs.tables import settled_day, settlement_due
 from utility.readings.store.events import events_by_meter
+from utility.readings.store.retention import kept_from
 from utility.registry.layout import Day
 from utility.registry.tables import controller
 
@@ -20,12 +22,9 @@ MOST_SILENT_DAYS = 62  # days back from the last settled one that are looked at 
 
 
 @dataclass(frozen=True, kw_only=True)
-class DueDay:
+class DueDay(MarkedDay):
     """A microgrid's day to settle."""
 
-    day: Day  # the day
-    owner_no: int  # the number of the microgrid's controller
-    marks: int  # how often it was marked
     why: Why  # the reason of the marks
 
 
@@ -36,12 +35,12 @@ def mark_first(connection: Connection, day: Day) -> None:
         mark(connection, settlement_due, [(day, number) for number in numbers], Why.FIRST)
 
 
-def silent_days(connection: Connection, first: Day, before: Day) -> list[Day]:
-    """Return the days of ``[first, before)`` without any reading of the town, between settled ones.
+def silent_days(connection: Connection, before: Day) -> list[Day]:
+    """Return the days before ``before`` without any reading of the town, between settled ones.
 
-    Nothing else marks them: a mark comes with a reading.
+    Nothing else marks them: a mark comes with a reading. Days whose readings are no longer kept are left out.
     """
-    c = settled_day.c
+    c, first = settled_day.c, -(-kept_from(connection) // QUARTERS_A_DAY)
     last = connection.execute(select(func.max(c.day)).where(c.day < before)).scalar()
     if last is None:
         return []
@@ -64,14 +63,6 @@ def due_on(connection: Connection, day: Day) -> list[DueDay]:
     return [
         DueDay(day=r.day, owner_no=r.owner_no, marks=r.marks, why=Why(r.why)) for r in connection.execute(statement)
     ]
-
-
-def unmark(connection: Connection, done: Iterable[DueDay]) -> None:
-    """Delete marks, unless they were marked again since they were read."""
-    c = settlement_due.c
-    for one in done:
-        mark = (c.day == one.day) & (c.owner_no == one.owner_no) & (c.marks == one.marks)
-        connection.execute(settlement_due.delete().where(mark))
 
 
 def events_of_day(connection: Connection, numbers: Sequence[int], day: Day) -> dict[int, list[tuple[int, EventRecord]]]:

@@ -17,6 +17,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.town.town import Direction, Function
 from utility.database.database import Database
+from utility.jobs.store.due import unmark
 from utility.jobs.tables import sharing_due
 from utility.readings.store.parts import PartReader, select_parts
 from utility.readings.store.retention import kept_from
@@ -89,9 +90,7 @@ def save(connection: Connection, found: Sequence[tuple[Due, SharedQuarter]], now
     new = 0
     for one, result in found:
         new += _save(connection, one, result, now)
-        c = sharing_due.c
-        mark = (c.quarter == one.quarter) & (c.owner_no == one.owner_no) & (c.marks == one.marks)
-        connection.execute(sharing_due.delete().where(mark))
+    unmark(connection, sharing_due, [one for one, _ in found])
     return new
 
 
