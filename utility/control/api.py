@@ -202,42 +202,21 @@ def change_in_full(database: Database, number: int) -> ChangeInFull:
     Raises:
         HTTPException: There is none of that number.
     """
-    with database.reads.begin() as connection:
+    with _refusing(), database.reads.begin() as connection:
         change = find_change(connection, number)
-        if change is None:
-            raise HTTPException(404, f"there is no change {number}")
         targets = targets_of(connection, number, MAX_MICROGRIDS)
         newest = newest_change(connection)
     return ChangeInFull(change=_changed(change), microgrids=[_microgrid(target) for target in targets], newest=newest)
 
 
 def _changed(change: values.Change) -> Changed:
-    return Changed(
-        no=change.no,
-        made=change.made,
-        person=change.person,
-        what=title(change),
-        due=change.due,
-        state=change.state,
-        undoes=change.undoes,
-        ended=change.ended,
-        ended_by=change.ended_by,
-        microgrids=change.microgrids,
-        counts={str(state): count for state, count in change.counts.items()},
-        waits=change.waits,
-    )
+    return Changed.model_validate(vars(change) | {"what": title(change), "waits": change.waits})
 
 
 def _microgrid(target: values.Target) -> ChangedMicrogrid:
-    return ChangedMicrogrid(
-        microgrid=target.microgrid,
-        state=target.state,
-        what=words_of(target.fields, defaults=False),
-        before=before_words(target.before),
-        command=target.command,
-        answer=answered(target.outcome),
-        answered=None if target.outcome is None else target.outcome.get("time"),
-    )
+    words = {"what": words_of(target.fields, defaults=False), "before": before_words(target.before)}
+    answer = {"answer": answered(target.outcome), "answered": (target.outcome or {}).get("time")}
+    return ChangedMicrogrid.model_validate(vars(target) | words | answer)
 
 
 def _previewed(preview: Preview, newest: int) -> Previewed:

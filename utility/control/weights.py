@@ -88,8 +88,3 @@ def to_tell(told: Sequence[Weighting], wanted: Sequence[Weighting], now: Quarter
     if coming is None or (waiting is not None and waiting.since < coming.since):
         return Weighting(since=now, weights=present.weights)
     return coming
-
-
-def after(told: Sequence[Weighting], new: Weighting) -> list[Weighting]:
-    """Return what a controller was sent, with one more sent to it."""
-    return [*(one for one in told if one.since < new.since), new]

@@ -209,7 +209,6 @@ def _chosen(text: str) -> Chosen:
 def _tell(database: Database, number: int) -> None:
     with database.reads.begin() as connection:
         change = find_change(connection, number)
-    assert change is not None
     row = _change_row(change)
     typer.echo(f"change {number}: {row['what']}, {row['microgrids']}; see: commonwatt utility changes")
 
