@@ -17,6 +17,7 @@ from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import EpochSeconds, Quarter
 from utility.database.database import Database
+from utility.exports.holdings import Held, is_held
 from utility.exports.selection import ExportedMeter
 from utility.readings.store.archived import execute
 from utility.readings.store.events import sound_events
@@ -50,14 +51,22 @@ def exported_meters(connection: Connection, ids: Collection[MeterId] | None = No
 class BlockSource:
     """The joined blocks of some meters."""
 
-    def __init__(self, database: Database, meters: Sequence[ExportedMeter], registered: int | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        meters: Sequence[ExportedMeter],
+        registered: int | None = None,
+        held: Sequence[Held] | None = None,
+    ) -> None:
         """Prepare the reading of some meters' blocks.
 
         Args:
             registered: How many meters are registered; ``None``: many more, so each block is looked up.
+            held: The periods whose blocks are wanted; ``None``: all.
         """
         self.damaged = 0  # parts that were found damaged and quarantined
         self._database = database
+        self._held = held
         self._numbers = sorted(one.number for one in meters)
         self._scans = registered is not None and len(self._numbers) * SCANNED_FROM > registered
         # By number; number 0 is no meter's.
@@ -77,7 +86,11 @@ class BlockSource:
             ]
         found = [self._unpacked(some) for some in chunks(rows, CHUNK_ROWS)]
         sound = [blocks for blocks in found if blocks is not None]
-        return join(sound) if len(sound) == len(found) else self._repaired(first, end)
+        blocks = join(sound) if len(sound) == len(found) else self._repaired(first, end)
+        if self._held is None:
+            return blocks
+        mine = is_held(blocks.meter, blocks.quarter.astype(np.int64), self._held)
+        return blocks if mine.all() else blocks.take(np.flatnonzero(mine))
 
     def _selections(
         self, first: Quarter, end: Quarter

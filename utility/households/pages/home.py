@@ -116,17 +116,14 @@ def _add_spans(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/month", include_in_schema=False)
     def month(request: Request, actor: Residents, month: _Month) -> Response:
         """Return a local month by day."""
-        return console.page(
-            request, actor, "home_month.html", _month(console, own_home(console.database, actor), month)
-        )
+        content = _month(console, own_home(console.database, actor), month)
+        return console.page(request, actor, "home_month.html", content)
 
     @app.get("/console/home/month/sums", include_in_schema=False)
     def month_sums(request: Request, actor: Residents) -> Response:
         """Return the sums of the present month, a part of the page that is loaded after it."""
-        month = month_of(quarter_of(console.now()), console.zone())
-        return console.fragment(
-            request, actor, "home_sums.html", _month(console, own_home(console.database, actor), month)
-        )
+        home, month = own_home(console.database, actor), month_of(quarter_of(console.now()), console.zone())
+        return console.fragment(request, actor, "home_sums.html", _month(console, home, month))
 
 
 def _add_weight(app: FastAPI, console: Console) -> None:

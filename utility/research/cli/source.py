@@ -1,7 +1,7 @@
 """What releases are made from, what comes of one, and what is kept of it."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,8 +25,6 @@ from utility.research.homes import HomeMeter, Homes, homes_of, quarters_of
 from utility.research.release import Asked, as_json
 
 _SECRET_BYTES = 32
-
-Tell = Callable[[float], None]  # takes the part of the reading that is done, 0 to 1
 
 
 def load_secret(path: Path, *, make: bool) -> bytes:
@@ -102,7 +100,7 @@ class Result:
     out: Path  # their folder
 
 
-def homes_in(source: Source, asked: Asked, tell: Tell) -> tuple[Homes, list[HomeMeter]]:
+def homes_in(source: Source, asked: Asked, tell: store.Tell) -> tuple[Homes, list[HomeMeter]]:
     """Return the homes of a period by quarter-hour, and their meters.
 
     Raises:
@@ -170,10 +168,3 @@ def keep(
         store.save_release(connection, kept)
         detail = f"{facts.asked.tier} {iso(facts.asked.start)} to {iso(facts.asked.end)} {facts.asked.agreement}"
         store.log_access(connection, source.now, source.person, state, facts.id, detail.rstrip())
-
-
-def state_of(source: Source, release: str) -> str:
-    """Return the state of a release; empty: it was never asked for."""
-    with source.database.reads.begin() as connection:
-        kept = store.find_release(connection, release)
-    return "" if kept is None else kept.state
