@@ -38,8 +38,7 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
         ChangeError: It can't be made; nothing was changed.
         FieldsError: A field is wrong.
     """
-    with database.writes.begin() as connection:
-        return add_change(connection, actor, asked, now)
+    return database.write(add_change, actor, asked, now)
 
 
 def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSeconds) -> int:

@@ -114,8 +114,7 @@ def _add_changes(app: FastAPI, console: Console) -> None:
         request: Request, actor: Staff, before: Annotated[int | None, Query(ge=0, lt=2**63)] = None
     ) -> Response:
         """List all changes, newest first."""
-        with console.database.reads.begin() as connection:
-            rows = newest_changes(connection, ROWS, before)
+        rows = console.database.read(newest_changes, ROWS, before)
         later = f"{PATH}/changes?before={rows[-1].no}" if len(rows) == ROWS else ""
         content = {"changes": rows, "title_of": title, "later": later}
         return console.page(request, actor, "schedule_changes.html", content)

@@ -207,8 +207,7 @@ def _chosen(text: str) -> Chosen:
 
 
 def _tell(database: Database, number: int) -> None:
-    with database.reads.begin() as connection:
-        change = find_change(connection, number)
+    change = database.read(find_change, number)
     row = _change_row(change)
     typer.echo(f"change {number}: {row['what']}, {row['microgrids']}; see: commonwatt utility changes")
 

@@ -126,8 +126,7 @@ class Estimator:
 
     def owners(self, now: EpochSeconds) -> list[int]:
         """Return the numbers of the controllers of microgrids with final gaps."""
-        with self._database.reads.begin() as connection:
-            return owners_with_gaps(connection, now, self._rules)
+        return self._database.read(owners_with_gaps, now, self._rules)
 
     def made_for(self, owner: int, now: EpochSeconds) -> Corrections | None:
         """Return estimates for the final gaps of a microgrid; ``None``: there is nothing to propose."""

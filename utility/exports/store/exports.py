@@ -198,8 +198,7 @@ def settled_export(database: Database, asked: Asked) -> Export:
 
 
 def _settled(database: Database, meters: Collection[MeterId], first: Quarter, end: Quarter) -> SettledQuarters:
-    with database.reads.begin() as connection:
-        return load_settled(connection, meters, first, end)
+    return database.read(load_settled, meters, first, end)
 
 
 def bills_export(database: Database, asked: Asked) -> Export:

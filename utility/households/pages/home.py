@@ -235,8 +235,7 @@ def _saved(console: Console, home: Home, rows: list[tuple[date, SettledSums, Fig
 
 def _tariff(console: Console, home: Home) -> Tariff | None:
     """Return the version of the account's tariff that is in force now; ``None``: none is."""
-    with console.database.reads.begin() as connection:
-        versions = published(connection)
+    versions = console.database.read(published)
     now = quarter_of(console.now())
     name = value_at(home.account.tariffs, now) or console.api.settings.billing.tariff
     return in_force([each for each in versions if each.name == name], now)

@@ -103,8 +103,7 @@ def add_jobs_api(app: FastAPI, api: Api) -> None:
     @app.get("/jobs/periods")
     def periods(_: Staff, limit: Limit = 100) -> Periods:
         """Return the newest periods of the jobs."""
-        with api.database.reads.begin() as connection:
-            rows = newest_periods(connection, limit, int(api.clock.now()))
+        rows = api.database.read(newest_periods, limit, int(api.clock.now()))
         return Periods(periods=[PeriodAnswer.model_validate(row) for row in rows])
 
     @app.get("/jobs/{name}/dry-run")

@@ -47,8 +47,7 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
     @app.get("/console/microgrids", include_in_schema=False)
     def table(request: Request, actor: Staff, after: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Response:
         """Return a page of the table."""
-        with console.database.reads.begin() as connection:
-            found = microgrids(connection, console.now(), unmanaged=unmanaged_of(console.api))
+        found = console.database.read(microgrids, console.now(), unmanaged=unmanaged_of(console.api))
         facts = [each for each in found if each.number > after]
         rows = [(each, cell(each, console.now())) for each in facts[:PAGE]]
         later = f"/console/microgrids?after={rows[-1][0].number}" if len(facts) > PAGE else None
@@ -96,8 +95,7 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
 
 def _facts(console: Console, name: str) -> Facts:
     refused = {one: (each.time, each.text) for one, each in console.api.refused.items()}
-    with console.database.reads.begin() as connection:
-        found = microgrids(connection, console.now(), refused, name, unmanaged_of(console.api))
+    found = console.database.read(microgrids, console.now(), refused, name, unmanaged_of(console.api))
     if not found:
         raise HTTPException(404, f"there is no microgrid {name}; search for it above")
     return found[0]

@@ -61,8 +61,7 @@ def _add_readings(app: FastAPI, console: Console) -> None:
     ) -> HTMLResponse:
         """List quarantined readings, the newest first."""
         wanted = Wanted(meter=parse_id(meter) if meter else None, state=QUARANTINED)
-        with console.database.reads.begin() as connection:
-            rows = dead_letters(connection, ROWS + 1, wanted, before or None)
+        rows = console.database.read(dead_letters, ROWS + 1, wanted, before or None)
         later = address(_START, meter=meter, before=rows[ROWS - 1].no) if len(rows) > ROWS else ""
         content = {"rows": [row_of(kept) for kept in rows[:ROWS]], "meter": meter, "later": later}
         return console.page(request, actor, "quarantine.html", content | tabs(console, "readings"))
@@ -137,8 +136,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
     @app.get(f"{_START}/accounts", include_in_schema=False)
     def accounts(request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
         """List accounts that meters report and that the registry does not have."""
-        with console.database.reads.begin() as connection:
-            rows = account_differences(connection, ROWS + 1, skip)
+        rows = console.database.read(account_differences, ROWS + 1, skip)
         content = {"rows": rows[:ROWS]} | other_pages(f"{_START}/accounts", skip, is_more=len(rows) > ROWS)
         return console.page(request, actor, "account_differences.html", content | tabs(console, "accounts"))
 
@@ -162,8 +160,7 @@ def _judging(console: Console, kept: Kept) -> dict[str, Any]:
 
 
 def _kept(console: Console, no: int) -> Kept:
-    with console.database.reads.begin() as connection:
-        kept = find_dead_letter(connection, no)
+    kept = console.database.read(find_dead_letter, no)
     if kept is None or not kept.state:
         raise HTTPException(404, f"there are no quarantined readings with the number {no}")
     return kept

@@ -109,8 +109,7 @@ class DayCount:
 
     def whole(self) -> dict[int, Completeness]:
         """Return the counts of the due microgrids that lack nothing."""
-        with self._database.reads.begin() as connection:
-            expected = _expected(connection, self.quarters)
+        expected = self._database.read(_expected, self.quarters)
         found = {}
         for one in self._due:
             blocks, exact, averaged = self._sums.get(one.owner_no, (0, 0, 0))

@@ -70,8 +70,7 @@ def settled_series(database: Database, meter_id: MeterId, first: Quarter, until:
     """
 
     def read(part: range) -> SettledQuarters:
-        with database.reads.begin() as connection:
-            return load_settled(connection, [meter_id], part.start, part.stop)
+        return database.read(load_settled, [meter_id], part.start, part.stop)
 
     parts = _in_parts(read, range(first, until), MOST_AT_A_TIME * QUARTERS_A_DAY)
     quality, version, provisional = (

@@ -46,8 +46,7 @@ def earlier_sums(source: Source, asked: Asked) -> list[dict[str, str]]:
         ConfigError: An earlier release has other sums of a part of the period.
     """
     first, until = quarters_of(asked.start, asked.end)
-    with source.database.reads.begin() as connection:
-        found = store.released_over(connection, Tier.OPEN, first, until)
+    found = source.database.read(store.released_over, Tier.OPEN, first, until)
     for one in found:
         if (one.since, one.until, one.options) != (first, until, asked.options):
             raise ConfigError(

@@ -61,8 +61,7 @@ class Source:
     @property
     def figures(self) -> dict[str, object]:
         """The town's figures."""
-        with self.database.reads.begin() as connection:
-            return reads.town(connection)
+        return self.database.read(reads.town)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -71,8 +70,7 @@ class Source:
 
     def log(self, action: str, subject: str, detail: str = "") -> None:
         """Add a line to the log."""
-        with self.database.writes.begin() as connection:
-            store.log_access(connection, self.now, self.person, action, subject, detail)
+        self.database.write(store.log_access, self.now, self.person, action, subject, detail)
 
 
 def source_of(database: Database, settings: UtilitySettings, clock: Clock, person: str, *, make: bool) -> Source:

@@ -197,8 +197,7 @@ def _sharing(
 ) -> Mapping[MeterId, Flags]:
     if rules.convention != "sharing_first":
         return {}
-    with database.reads.begin() as connection:
-        events = events_of_day(connection, batteries, day)
+    events = database.read(events_of_day, batteries, day)
     ids = {number: meter_id for meter_id, number in numbers.items()}
     first = day * QUARTERS_A_DAY
     return {ids[number]: sharing_slots(found, first, QUARTERS_A_DAY) for number, found in events.items()}

@@ -56,8 +56,7 @@ class SharingJob:
     def _compute(self, one: Due, meters: Sequence[MeterEntry], loss: int) -> SharedQuarter:
         batteries = batteries_of(meters)
         numbers = [battery.meter.no for battery in batteries]
-        with self._database.reads.begin() as connection:
-            events = events_by_meter(connection, numbers, one.quarter * QUARTER_S, (one.quarter + 1) * QUARTER_S)
+        events = self._database.read(events_by_meter, numbers, one.quarter * QUARTER_S, (one.quarter + 1) * QUARTER_S)
         flags = {number: sharing_slots(of, one.quarter) for number, of in events.items()}
         if not any(each.any() for each in flags.values()):
             return NOTHING

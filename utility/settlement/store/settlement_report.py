@@ -65,8 +65,7 @@ def report_of(database: Database, days: range, truth: Sequence[Path], tell: Call
         layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in members.values()]
         batteries = [numbers[one.senders[place.sender].id] for one in layouts for place in one.batteries]
         ours = {i: numbers[i] for one in layouts for i in ids_of(one.meters)}
-        with database.reads.begin() as connection:
-            events = events_of_day(connection, batteries, day)
+        events = database.read(events_of_day, batteries, day)
         ids = {number: meter_id for meter_id, number in numbers.items()}
         stored = {ids[number]: some for number, some in events.items()}
         for name, energy in found.items():

@@ -72,22 +72,19 @@ class ProjectionJob:
             return month_at(now // QUARTER_S, zone_of(connection))
 
     def _energy(self, quantity: Projectable, present: Month) -> Made:
-        with self._database.reads.begin() as connection:
-            panels = energy_panel(connection, quantity, present)
+        panels = self._database.read(energy_panel, quantity, present)
         made = [projected(panel, subjects, quantity, present + 1) for panel, subjects in panels]
         tested = sum(one.tested for one in made)
         held = sum(one.tested * one.held for one in made) / max(tested, 1)
         return Made(rows=[row for one in made for row in one.rows], tested=tested, held=held)
 
     def _money(self, quantity: Projectable, present: Month, months: dict[Month, Floats]) -> Made:
-        with self._database.reads.begin() as connection:
-            panel, subjects = money_panel(connection, present, months)
+        panel, subjects = self._database.read(money_panel, present, months)
         return projected(panel, subjects, quantity, present + 1)
 
     def _rates(self, month: Month) -> RatesInForce | None:
         try:
-            with self._database.reads.begin() as connection:
-                return rates_in_force(connection, month, self._settings.tariff)
+            return self._database.read(rates_in_force, month, self._settings.tariff)
         except ConfigError as error:
             log.info("no projection of revenue: %s", error)
             return None

@@ -40,8 +40,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         request: Request, actor: Staff, tariff: Annotated[str, Query(max_length=32)] = "", skip: Skip = 0
     ) -> HTMLResponse:
         """List what each controller was sent, and whether it has acknowledged it."""
-        with console.database.reads.begin() as connection:
-            rows = acknowledged(connection, tariff, ROWS + 1, skip)
+        rows = console.database.read(acknowledged, tariff, ROWS + 1, skip)
         others = other_pages(f"{_START}/told", skip, is_more=len(rows) > ROWS, tariff=tariff)
         return console.page(request, actor, "rates_told.html", {"rows": rows[:ROWS]} | others)
 
