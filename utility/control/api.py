@@ -122,8 +122,7 @@ def add_commands(app: FastAPI, api: Api) -> None:
         """Return what a change would do; nothing is changed."""
         with _refusing():
             found = preview_change(api.database, asked_of(asked), int(api.clock.now()))
-        with api.database.reads.begin() as connection:
-            return _previewed(found, newest_change(connection))
+        return _previewed(found, api.database.read(newest_change))
 
     @app.post("/commands", dependencies=[LOCAL_TIMES])
     def make(actor: Operators, asked: NewChange) -> ChangeInFull:

@@ -128,8 +128,7 @@ def _add_release(app: FastAPI, console: Console) -> None:
             "sample": _as_text(_first_rows(console, kept, 1 + _SHOWN_ROWS)),
         }
         if _is_staff(actor):
-            with console.database.reads.begin() as connection:
-                content |= shown_second(connection, console.api.second(actor), {kept.asked_by: "asked for it"})
+            content |= console.database.read(shown_second, console.api.second(actor), {kept.asked_by: "asked for it"})
         content |= {"files": _files(console, release, manifest), "may_download": may and actor.has(Role.RESEARCHER)}
         return console.page(request, actor, "research_release.html", content)
 

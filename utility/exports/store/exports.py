@@ -219,8 +219,7 @@ def bills_export(database: Database, asked: Asked) -> Export:
     def rows(piece: Piece) -> Iterator[Rows]:
         if not accounts:
             refuse_altered(database, runs[piece])
-            with database.reads.begin() as connection:
-                return bill_rows(bills_of_run(connection, runs[piece]))
+            return bill_rows(database.read(bills_of_run, runs[piece]))
         found = [issued_bill(database, runs[piece], account) for account in sorted(set(accounts))]
         return bill_rows([bill for bill in found if bill is not None])
 

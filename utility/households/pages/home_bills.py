@@ -73,8 +73,7 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         return hours_plot(hours(statement))
 
     def _due(number: int) -> date:
-        with console.database.reads.begin() as connection:
-            issued = run_of(connection, number)["issued"]
+        issued = console.database.read(run_of, number)["issued"]
         days = console.api.settings.billing.payment_days
         return datetime.fromtimestamp(issued, console.zone()).date() + timedelta(days)
 

@@ -136,8 +136,7 @@ def add_meters(app: FastAPI, console: Console) -> None:
 
 
 def _facts(console: Console, meter: str) -> MeterFacts:
-    with console.database.reads.begin() as connection:
-        facts = meter_facts(connection, MeterId(int(meter))) if int(meter) < 2**64 else None
+    facts = console.database.read(meter_facts, MeterId(int(meter))) if int(meter) < 2**64 else None
     if facts is None:
         raise HTTPException(404, f"there is no meter {meter}; search for it above")
     return facts

@@ -157,8 +157,7 @@ def _exports(database: Database, settings: UtilitySettings, now: EpochSeconds) -
 
 
 def _backup(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
-    with database.reads.begin() as connection:
-        plan = plan_of(settings, "backup").in_force(UNCHANGED, zone_of(connection))
+    plan = plan_of(settings, "backup").in_force(UNCHANGED, database.read(zone_of))
     backup = backup_plan(settings, plan.cadence.period_at(now).name)
     made = f"{backup.target} is there" if backup.target.exists() else f"would write {backup.target}"
     return [made, *(f"would delete {old}" for old in backup.old)]

@@ -107,8 +107,7 @@ def homes_in(source: Source, asked: Asked, tell: store.Tell) -> tuple[Homes, lis
     if asked.end > source.now:
         raise ConfigError(f"--to {iso(asked.end)}: is not over; it is {iso(source.now)}")
     first, until = quarters_of(asked.start, asked.end)
-    with source.database.reads.begin() as connection:
-        homes, meters = homes_of(load_dated_registry(connection), first, until)
+    homes, meters = homes_of(source.database.read(load_dated_registry), first, until)
     if not homes:
         raise ConfigError(
             "no house or apartment had one account and its meters for the whole period; see: commonwatt accounts list"

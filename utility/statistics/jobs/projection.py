@@ -68,8 +68,7 @@ class ProjectionJob:
         await self._threads.write(self._save, made, present, turn.now, told)
 
     def _present(self, now: EpochSeconds) -> Month:
-        with self._database.reads.begin() as connection:
-            return month_at(now // QUARTER_S, zone_of(connection))
+        return month_at(now // QUARTER_S, self._database.read(zone_of))
 
     def _energy(self, quantity: Projectable, present: Month) -> Made:
         panels = self._database.read(energy_panel, quantity, present)
