@@ -16,8 +16,7 @@ from utility.control.in_force import before_words
 from utility.control.preview import Effect
 from utility.control.store.control_changes import find_change, newest_change, newest_changes, targets_of
 from utility.control.store.effects import Preview
-from utility.control.words import answered
-from utility.control.words import asked as words_of
+from utility.control.words import answered, words_of
 from utility.database.database import Database
 from utility.webkit.columns import Time
 from utility.webkit.parameters import LOCAL_TIMES
@@ -213,7 +212,7 @@ def _changed(change: values.Change) -> Changed:
 
 
 def _microgrid(target: values.Target) -> ChangedMicrogrid:
-    words = {"what": words_of(target.fields, defaults=False), "before": before_words(target.before)}
+    words = {"what": words_of(target.fields), "before": before_words(target.before)}
     answer = {"answer": answered(target.outcome), "answered": (target.outcome or {}).get("time")}
     return ChangedMicrogrid.model_validate(vars(target) | words | answer)
 

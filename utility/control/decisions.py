@@ -16,8 +16,7 @@ from utility.control.in_force import inverse
 from utility.control.store import control_changes as store
 from utility.control.store import weights_told as store_weights
 from utility.control.store.effects import Preview, preview_of
-from utility.control.words import asked as words_of
-from utility.control.words import called
+from utility.control.words import called, words_of
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.locks import Lock, take
@@ -227,7 +226,7 @@ def some(names: Iterable[str]) -> str:
 
 def title(change: Change) -> str:
     """Return what a change asks, in words."""
-    words = "" if change.fields is None else words_of(change.fields, defaults=False)
+    words = "" if change.fields is None else words_of(change.fields)
     back = "" if change.undoes is None else f"put back change {change.undoes}"
     return ": ".join(filter(None, (back, words)))
 

@@ -17,8 +17,7 @@ from utility.control.forms import LABELS, TITLES, asked_by, local_input
 from utility.control.in_force import before_words, in_force
 from utility.control.store.control_changes import find_change, kinds_of, newest_change, newest_changes, targets_of
 from utility.control.store.schedules_view import schedules_page
-from utility.control.words import answered, called
-from utility.control.words import asked as words_of
+from utility.control.words import answered, called, words_of
 from utility.outbox.settings import WEIGHTS, settings_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.webkit.console.answers import ROWS, Faults, Skip, faults_of, found, other_pages, refusing
@@ -204,7 +203,7 @@ def _row(target: Target, time: EpochSeconds | None, said: Heartbeat | None) -> d
     return {
         "target": target,
         "before": before_words(target.before),
-        "asked": words_of(target.fields, defaults=False),
+        "asked": words_of(target.fields),
         "answer": answered(target.outcome),
         "time": None if target.outcome is None else target.outcome.get("time"),
         "now": before_words(now),

@@ -78,8 +78,8 @@ class Checker:
         connection.execute(delete(checked_day).where(checked_day.c.day < day - 2 * self._limits.reference_days))
 
 
-def save(connection: Connection, found: Judged, day: int, now: EpochSeconds) -> int:
-    """Store what was found in a microgrid's day; return how many findings are new. A repeated check changes nothing."""
+def save(connection: Connection, found: Judged, day: int, now: EpochSeconds) -> None:
+    """Store what was found in a microgrid's day. A repeated check changes nothing."""
     numbers = numbers_of(connection, sorted({one.meter for one in found.findings}))
     rows = [
         {
@@ -94,21 +94,18 @@ def save(connection: Connection, found: Judged, day: int, now: EpochSeconds) -> 
         }
         for one in found.findings
     ]
-    new = 0
-    for row in rows:
-        statement = insert_or(connection, finding).values(row).on_conflict_do_nothing()
-        new += connection.execute(statement).rowcount
+    if rows:
+        connection.execute(insert_or(connection, finding).on_conflict_do_nothing(), rows)
     past = [
         {"day": day, "meter_no": number, "record_type": kind, "energy": energy}
         for (number, kind), energy in found.ordinary.items()
     ]
     if past:
         connection.execute(insert_or(connection, checked_day).on_conflict_do_nothing(), past)
-    return new
 
 
-def close_filled(connection: Connection, now: EpochSeconds) -> int:
-    """Close the findings of gaps whose readings came after all; return how many.
+def close_filled(connection: Connection, now: EpochSeconds) -> None:
+    """Close the findings of gaps whose readings came after all.
 
     Only where the gap finder has looked, and still does: elsewhere a gap that it does not list may be one.
     """
@@ -127,7 +124,7 @@ def close_filled(connection: Connection, now: EpochSeconds) -> int:
     )
     filled = finding.update().where(c.closed.is_(None), c.check_name == Check.GAP.value, c.first_quarter >= oldest)
     filled = filled.where(looked.exists(), ~still.exists())
-    return connection.execute(filled.values(closed=now, closed_by="", why="the readings came")).rowcount
+    connection.execute(filled.values(closed=now, closed_by="", why="the readings came"))
 
 
 def close(connection: Connection, numbers: Sequence[int], person: str, why: str, now: EpochSeconds) -> list[int]:

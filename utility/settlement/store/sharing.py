@@ -85,19 +85,17 @@ def readings_of(database: Database, numbers: Sequence[int], quarter: Quarter) ->
     return blocks
 
 
-def save(connection: Connection, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> int:
-    """Store what was computed as a new version where it differs from the last one; return how many are new."""
-    new = 0
+def save(connection: Connection, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> None:
+    """Store what was computed as a new version where it differs from the last one."""
     for one, result in found:
-        new += _save(connection, one, result, now)
+        _save(connection, one, result, now)
     unmark(connection, sharing_due, [one for one, _ in found])
-    return new
 
 
-def _save(connection: Connection, one: Due, result: SharedQuarter, now: EpochSeconds) -> bool:
+def _save(connection: Connection, one: Due, result: SharedQuarter, now: EpochSeconds) -> None:
     version, last = _last(connection, one.quarter, one.owner_no)
     if (version == 0 and not result.given) or last == result:
-        return False
+        return
     key = {"quarter": one.quarter, "owner_no": one.owner_no, "version": version + 1}
     total = sum(result.given.values())
     row = key | {"computed": now, "complete": result.complete, "shared": total}
@@ -108,7 +106,6 @@ def _save(connection: Connection, one: Due, result: SharedQuarter, now: EpochSec
     ]
     if rows:
         connection.execute(sharing.insert(), rows)
-    return True
 
 
 def _last(connection: Connection, quarter: Quarter, owner_no: int) -> tuple[int, SharedQuarter | None]:
