@@ -21,7 +21,7 @@ from utility.exports.holdings import Held, is_held
 from utility.exports.selection import ExportedMeter
 from utility.readings.store.archived import execute
 from utility.readings.store.events import sound_events
-from utility.readings.store.parts import CHUNK_ROWS, MAX_IN, PartReader, chunks, select_parts
+from utility.readings.store.parts import CHUNK_ROWS, MAX_IN, PartReader, chunks, ids_by_number, select_parts
 from utility.readings.tables import compacted, event, part
 from utility.registry.tables import meter
 
@@ -69,9 +69,7 @@ class BlockSource:
         self._held = held
         self._numbers = sorted(one.number for one in meters)
         self._scans = registered is not None and len(self._numbers) * SCANNED_FROM > registered
-        # By number; number 0 is no meter's.
-        self._ids = np.zeros(max(self._numbers, default=0) + 1, np.uint64)
-        self._ids[[one.number for one in meters]] = np.array([one.id for one in meters], np.uint64)
+        self._ids = ids_by_number({one.id: one.number for one in meters})  # number 0 is no meter's
         self._is_wanted = np.zeros(len(self._ids), np.bool_)
         self._is_wanted[self._numbers] = True
 

@@ -64,7 +64,10 @@ def subject_of(connection: Connection, scope: Scope, name: str) -> int:
     Raises:
         ConfigError: There is none of that name.
     """
-    found = _subject(connection, scope, name)
+    if scope is Scope.ACCOUNT:
+        found = int(name) if name.isdecimal() and len(name) < 10 else None
+    else:
+        found = {known: number for number, known in names_of(connection, scope).items()}.get(name)
     if found is None:
         raise ConfigError(f"{name}: no such {scope.name.lower()} in the statistics")
     return found
@@ -256,9 +259,3 @@ def names_of(connection: Connection, scope: Scope) -> dict[int, str]:
     if scope is Scope.CLASS:
         return dict(enumerate(CLASSES, 1))
     return {0: "town"} if scope is Scope.TOWN else {}
-
-
-def _subject(connection: Connection, scope: Scope, name: str) -> int | None:
-    if scope is Scope.ACCOUNT:
-        return int(name) if name.isdecimal() and len(name) < 10 else None
-    return {known: number for number, known in names_of(connection, scope).items()}.get(name)
