@@ -16,7 +16,7 @@ from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.households.course import Figure
 from utility.households.store.home import Home, home_of
-from utility.households.store.today import day_of, local_day, stored_now
+from utility.households.store.today import day_around, day_of, stored_now
 from utility.registry.accounts import Account
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.webkit.acting import changing
@@ -98,7 +98,7 @@ def add_own_home(app: FastAPI, api: Api) -> None:
         """Return the present day of the own account."""
         its, now, zone = own_home(api.database, actor), int(api.clock.now()), api.zone.read()
         stored = stored_now(api.database, its, now, zone, shared=False)
-        today = day_of(api.database, its, *local_day(now, zone)) if stored is None else stored.today
+        today = day_of(api.database, its, *day_around(now, zone)) if stored is None else stored.today
         level = None if stored is None else stored.level
         return HomeAnswer(
             account=its.account.number,

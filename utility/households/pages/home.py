@@ -1,15 +1,15 @@
 """A resident's page: the own account's day, month, battery, sharing and bill so far; never an id of an account (U2)."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
+from fastapi import FastAPI, Form, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.palette import PowerFlow
-from commonwatt.model.time.local_calendar import midnight, month_after, month_before, month_of, month_quarters
+from commonwatt.model.time.local_calendar import month_after, month_before, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.billing.store.issued_bills import issued_bills
 from utility.exports.customer.files import Source
@@ -21,7 +21,7 @@ from utility.households.shared import SettledSums, together
 from utility.households.store.bills import BillSoFar, BillsSoFar
 from utility.households.store.home import Home
 from utility.households.store.reading import read_course, read_helping, read_settled
-from utility.households.store.today import day_of, figures_by_day, local_day, stored_now
+from utility.households.store.today import day_around, day_of, figures_by_day, stored_now
 from utility.registry.accounts import value_at
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.statistics.months import Span, columns_of, month_number
@@ -31,6 +31,7 @@ from utility.tariffs.store.tariffs import published
 from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
+from utility.webkit.console.days import local_day, quarters_of
 from utility.webkit.rights import Residents
 
 SHOWN_BILLS = 60  # issued bills that are listed: five years
@@ -78,13 +79,13 @@ def _add_spans(app: FastAPI, console: Console) -> None:
     def course(request: Request, actor: Residents, of: _Span, at: _Day) -> Response:
         """Return the plot of a day, month or year, a part of the page."""
         own_home(console.database, actor)
-        content = _course_of(of, at, _date_of(console.now(), console.zone()))
+        content = _course_of(of, at, local_day(console.now(), console.zone()))
         return console.fragment(request, actor, "home_course.html", content)
 
     @app.get("/console/home/day", include_in_schema=False)
     def day(request: Request, actor: Residents, day: _Day) -> Response:
         """Return a local day."""
-        home, (first, end) = own_home(console.database, actor), _quarters_of(day, console.zone())
+        home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
         content = {"day": day, "found": day_of(console.database, home, first, end)}
         content |= {"earlier": day - timedelta(days=1), "later": day + timedelta(days=1)}
         return console.page(request, actor, "home_day.html", content)
@@ -92,7 +93,7 @@ def _add_spans(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/day.json", include_in_schema=False)
     def day_plot(actor: Residents, day: _Day) -> dict[str, Any]:
         """Return the series of a local day for its plot, kilowatts by quarter-hour."""
-        home, (first, end) = own_home(console.database, actor), _quarters_of(day, console.zone())
+        home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
         return {"series": day_series(day_of(console.database, home, first, end).course), "stack": True}
 
     @app.get("/console/home/month.json", include_in_schema=False)
@@ -109,7 +110,7 @@ def _add_spans(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/year", include_in_schema=False)
     def year(request: Request, actor: Residents, year: _Year) -> Response:
         """Return a year by month."""
-        content = {"year": year, "is_last": year >= _date_of(console.now(), console.zone()).year}
+        content = {"year": year, "is_last": year >= local_day(console.now(), console.zone()).year}
         own_home(console.database, actor)
         return console.page(request, actor, "home_year.html", content)
 
@@ -151,14 +152,14 @@ def _add_weight(app: FastAPI, console: Console) -> None:
 
 def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     own = stored_now(console.database, home, now, zone, shared=False)
-    today = day_of(console.database, home, *local_day(now, zone)) if own is None else own.today
+    today = day_of(console.database, home, *day_around(now, zone)) if own is None else own.today
     return {
         "account": home.account.number,
         "places": home.places(quarter_of(now)),
         "today": today,
         "picture": home_now(today.course),
         "looks": HOME_LOOKS,
-        "date": _date_of(now, zone),
+        "date": local_day(now, zone),
         "own": own,
         "building": stored_now(console.database, home, now, zone, shared=True),
     }
@@ -172,7 +173,7 @@ def _sharing(home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
         "later_weights": [dated for dated in home.account.weights if dated.start > quarter],
         "least": LEAST,
         "most": MOST,
-        "tomorrow": _date_of(now, zone) + timedelta(days=1),
+        "tomorrow": local_day(now, zone) + timedelta(days=1),
     }
 
 
@@ -185,13 +186,13 @@ def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds, z
     found["issued"] = issued_bills(console.database, home.account.number, 1)
     month = month_of(quarter_of(now), zone)
     return (
-        found | {"month": month} | _file(found["so_far"], date.fromisoformat(f"{month}-01"), _date_of(now, zone), zone)
+        found | {"month": month} | _file(found["so_far"], date.fromisoformat(f"{month}-01"), local_day(now, zone), zone)
     )
 
 
 def _file(so_far: BillSoFar | None, first: date, today: date, zone: ZoneInfo) -> dict[str, Any]:
     """Return what the form of files is filled with, so that the file has data: the month as far as it is settled."""
-    settled = first if so_far is None else _date_of(so_far.until * QUARTER_S, zone)
+    settled = first if so_far is None else local_day(so_far.until * QUARTER_S, zone)
     if settled > first:
         return {"file_from": first, "file_to": settled, "file_of": Source.SETTLED}
     return {"file_from": today, "file_to": today + timedelta(days=1), "file_of": Source.READINGS}
@@ -201,11 +202,11 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
     zone = console.zone()
     first, end = month_quarters(month, zone)
     # Days that have not begun have no row.
-    end = max(first, min(end, local_day(console.now(), zone)[1]))
+    end = max(first, min(end, day_around(console.now(), zone)[1]))
     settled, until = read_settled(console.database, home, first, end, zone) if first < end else ([], None)
     days = figures_by_day(console.database, home, first, end, zone) if first < end else []
     rows = [
-        (_date_of(one.start, zone), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected
+        (local_day(one.start, zone), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected
     ]
     whole = together([one for _, one, _ in rows], first * QUARTER_S)
     return {
@@ -251,17 +252,6 @@ def _added(days: list[Figures]) -> list[tuple[str, int]]:
     return list(found.items())
 
 
-def _quarters_of(day: date, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
-    try:
-        return local_day(midnight(day, zone) * QUARTER_S, zone)
-    except (ValueError, OverflowError) as error:
-        raise HTTPException(422, f"day: {day} can't be shown") from error
-
-
-def _date_of(time: EpochSeconds, zone: ZoneInfo) -> date:
-    return datetime.fromtimestamp(time, zone).date()
-
-
 def _title(month: str) -> str:
     return date.fromisoformat(f"{month}-01").strftime("%B %Y")
 
@@ -292,7 +282,7 @@ def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> 
     Of a month whose readings are no longer kept: what was taken, as settled.
     """
     zone = console.zone()
-    end = max(first, min(end, local_day(console.now(), zone)[1]))
+    end = max(first, min(end, day_around(console.now(), zone)[1]))
     if first >= end:
         return []
     course = read_course(console.database, home, first, end)
