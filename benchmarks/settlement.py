@@ -84,7 +84,7 @@ def _day(town: Town, quarters: int) -> list[Blocks]:
     found = []
     for one in islice(EmulatedTown(town, "normal").quarters(DAY * QUARTERS_A_DAY - 1), quarters + 1):
         read = one.readings
-        keys = list(zip(read.meter.tolist(), read.record_type.tolist(), [one.quarter] * len(read.meter), strict=True))
+        keys = [(meter, kind, one.quarter) for meter, kind, _ in read.keys]
         found.append(make_blocks(keys, read.values, np.full(read.values.shape, Quality.EXACT)))
     return found
 

@@ -26,7 +26,8 @@ from utility.database.tables import setting
 
 _OTHERS_DEPEND = "2BP01"  # PostgreSQL's error code for a table or view that another object depends on
 
-_P, _T = ParamSpec("_P"), TypeVar("_T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
