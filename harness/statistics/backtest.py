@@ -15,23 +15,23 @@ from utility.statistics.projection import (
     Middle,
     Panel,
     Projected,
-    _scale,
-    _year_before,
     coverage,
     project,
+    scale_of,
     usual,
+    year_before,
 )
 
 FIRST = MIN_MONTHS + YEAR  # the first projected month: before it are two years to project from, and a year of errors
+SCOPES = ("account", "microgrid", "class", "town")
 
 
 def last_year(panel: Panel, month: int, ahead: int) -> tuple[Floats, Floats]:
     """Return the same month of the year before, and what its error is relative to: the seasonal-naive projection."""
     center = panel.values[:, month - YEAR]
-    return center, _scale(center, _year_before(panel.values, month, ahead))
+    return center, scale_of(center, year_before(panel.values, month, ahead))
 
 
-SCOPES = ("account", "microgrid", "class", "town")
 METHODS: dict[str, Middle] = {"usual": usual, "last year": last_year}
 
 

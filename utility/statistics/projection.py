@@ -115,21 +115,21 @@ def _base(panel: Panel, month: int, ahead: int) -> tuple[Floats, Floats]:
     years = min(_MOST_YEARS, (month - ahead + 1) // YEAR - 1)
     backs = range(YEAR, years * YEAR + 1, YEAR)
     came = np.array([panel.values[:, month - back] for back in backs])
-    sums = np.array([_year_before(panel.values, month - back, ahead) for back in backs])
+    sums = np.array([year_before(panel.values, month - back, ahead) for back in backs])
     known = np.isfinite(came) & np.isfinite(sums)
     total_came, total = np.where(known, came, 0).sum(axis=0), np.where(known, sums, 0).sum(axis=0)
     of_group = _of_groups(panel.groups, total_came, total)
-    year = _year_before(panel.values, month, ahead)
+    year = year_before(panel.values, month, ahead)
     center = year * (_ratio(total_came, total, of_group) + of_group) / 2
-    return center, _scale(center, year)
+    return center, scale_of(center, year)
 
 
-def _scale(center: Floats, year: Floats) -> Floats:
+def scale_of(center: Floats, year: Floats) -> Floats:
     """Return what errors are relative to; NaN without anything in the year before."""
     return np.where(year > 0, center + _FLOOR * year / YEAR, np.nan)
 
 
-def _year_before(values: Floats, month: int, ahead: int) -> Floats:
+def year_before(values: Floats, month: int, ahead: int) -> Floats:
     """Return the sum of the last twelve months that are known ``ahead`` months before a month."""
     end = month - ahead + 1
     return np.asarray(values[:, max(0, end - YEAR) : max(0, end)].sum(axis=1), np.float64)
