@@ -74,7 +74,7 @@ def stored_readings(town: Town, quarters: int = DAYS * QUARTERS_A_DAY) -> Stored
 def _append(database: Database, one: EmulatedQuarter) -> int:
     """Store the blocks of a quarter as compacted ones."""
     read = one.readings
-    keys = list(zip(read.meter.tolist(), read.record_type.tolist(), [one.quarter] * len(read.meter), strict=True))
+    keys = [(meter, kind, one.quarter) for meter, kind, _ in read.keys]
     blocks = make_blocks(keys, read.values, np.full(read.values.shape, Quality.EXACT))
     same = np.ones(len(blocks), np.int64)
     columns = {"quarter": blocks.quarter.astype(np.int64), "record_type": blocks.record_type.astype(np.int64)}

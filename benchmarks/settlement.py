@@ -35,13 +35,13 @@ from utility.jobs.tables import settlement_due
 from utility.jobs.threads import HERE
 from utility.outbox.changes import Append
 from utility.readings.store.compactor import Compactor
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
 from utility.readings.summaries import summaries
 from utility.readings.tables import compacted
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller, meter
 from utility.settlement.jobs.settlement import SettlementJob
-from utility.settlement.store.settlement_due import numbers_of
 
 SOON = (DAY + 1) * 86_400 + 4 * 3600
 
@@ -84,7 +84,7 @@ def _day(town: Town, quarters: int) -> list[Blocks]:
     found = []
     for one in islice(EmulatedTown(town, "normal").quarters(DAY * QUARTERS_A_DAY - 1), quarters + 1):
         read = one.readings
-        keys = list(zip(read.meter.tolist(), read.record_type.tolist(), [one.quarter] * len(read.meter), strict=True))
+        keys = [(meter, kind, one.quarter) for meter, kind, _ in read.keys]
         found.append(make_blocks(keys, read.values, np.full(read.values.shape, Quality.EXACT)))
     return found
 

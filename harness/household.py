@@ -25,11 +25,11 @@ from utility.database.bulk import insert_columns
 from utility.database.database import Database
 from utility.database.numbers import Column
 from utility.jobs.tables import settled_day
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.tables import controller, declared_minimum
-from utility.settlement.store.settlement_due import numbers_of
 from utility.settlement.tables import settled
 from utility.tariffs.store import tariffs
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.town.town import Function
 from meter_sim.sun import DAY_S, DAY_SLOTS
 from meter_sim.weather import chance, seed_of
@@ -135,16 +135,6 @@ class Loads:
         for columns, group in self._groups:
             loads[:, columns] = group.span(start, self._span_s, self._step_s // SLOT_S)
         return loads
-
-
-def load_mwh(consumer: Consumer, time: EpochSeconds, temperature: float) -> MilliwattHours:
-    """Return one place's load in the slot that starts at ``time``; ``Loads`` is faster for many slots or places."""
-    return int(Loads((consumer,)).at(time, temperature)[0])
-
-
-def day_mwh(consumer: Consumer, day: int) -> Energies:
-    """Return a place's load without heating and cooling in each slot of a UTC day, milliwatt-hours."""
-    return np.asarray(_Group([consumer]).span(day * DAY_S, DAY_S, 1)[:, 0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,12 @@ from commonwatt.model.blocks import Blocks, Quality, make_blocks
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId
+from commonwatt.settlement.overlay import Corrected
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.scenario import Announcement, Outage, Scenario
 from commonwatt.town.town import Function, Town
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
 from utility.registry.layout import Day
-from utility.settlement.readings import Readings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +71,11 @@ class Energy:
         told = scenario(span, ZoneInfo(town.table.timezone))
         self._coarse = EmulatedTown(town, told, step_s=QUARTER_S)
         self._fine = EmulatedTown(town, told)
-        self._last: Readings | None = None
+        self._last: Corrected | None = None
         self._events = _Events(town)
         self.faults: list[EventRecord] = []  # what boundaries reported during ``days``
 
-    def days(self) -> Iterator[tuple[Day, list[Readings]]]:
+    def days(self) -> Iterator[tuple[Day, list[Corrected]]]:
         """Yield each day before the fine ones: the quarter-hour before it, then its own."""
         first = self._span.first * QUARTERS_A_DAY
         hour = (first * QUARTER_S - self._coarse.begin) // 3600 - 1
@@ -112,8 +112,8 @@ class Energy:
         return dict(sorted(found.items()))
 
 
-def _blocks(readings: Readings, quarter: int) -> Blocks:
-    keys = [(m, k, quarter) for m, k in zip(readings.meter.tolist(), readings.record_type.tolist(), strict=True)]
+def _blocks(readings: Corrected, quarter: int) -> Blocks:
+    keys = [(meter, kind, quarter) for meter, kind, _ in readings.keys]
     return make_blocks(keys, readings.values, np.full(readings.values.shape, int(Quality.EXACT)))
 
 

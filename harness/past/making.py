@@ -5,7 +5,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from commonwatt.model.time.local_calendar import month_after, month_of, month_qu
 from commonwatt.model.time.now import Trust
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds
 from commonwatt.runtime.clock import Clock
+from commonwatt.settlement.overlay import Corrected
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Town
 from harness.past.energy import Energy, Span
 from harness.past.office import NEXT_TARIFF, TARIFF, Office
+from harness.settlement.whole_day import settle_day
 from harness.town_month.month import register
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
@@ -42,14 +44,14 @@ from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
 from utility.outbox.changes import Append
 from utility.readings.ingest.ingest import Ingest
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import KEPT_FROM
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, relayed_day, tally
 from utility.registry.layout import Day, layout_of
-from utility.settlement.day import Rules, settle_day
-from utility.settlement.readings import Readings
+from utility.settlement.day import Rules
 from utility.settlement.store.settled import save
-from utility.settlement.store.settlement_due import DueDay, numbers_of
+from utility.settlement.store.settlement_due import DueDay
 from utility.settlement.store.settlement_members import owners
 from utility.statistics.jobs.statistics import StatisticsJob
 
@@ -119,7 +121,7 @@ class _Making:
         # The day begins in the evening before.
         self._first_month = month_of(self._span.first * QUARTERS_A_DAY + QUARTERS_A_DAY // 2, self._zone)
         self._waiting: list[Happening] = []  # what still happens beside the days, in order
-        self._kept: list[Readings] = []  # the readings of the late day, as they came in the end
+        self._kept: list[Corrected] = []  # the readings of the late day, as they came in the end
 
     def make(self) -> None:
         """Make everything, in the order in which it happened."""
@@ -165,7 +167,7 @@ class _Making:
         proposed = self._span.end - PROPOSED_BEFORE_S
         yield proposed, partial(office.propose, NEXT_TARIFF.read_text(), proposed)
 
-    def _settle(self, day: Day, readings: list[Readings]) -> None:
+    def _settle(self, day: Day, readings: list[Corrected]) -> None:
         late = self._asked.late
         if late is not None and day == late.day:
             self._kept = readings
@@ -177,7 +179,7 @@ class _Making:
         assert late is not None
         self._store(late.day, self._kept, (late.day + 1) * 86_400 + LATE_S, Why.LATE)
 
-    def _store(self, day: Day, readings: list[Readings], now: EpochSeconds, why: Why) -> None:
+    def _store(self, day: Day, readings: list[Corrected], now: EpochSeconds, why: Why) -> None:
         layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in self._owners]
         first = day * QUARTERS_A_DAY - 1
         found = settle_day(day, layouts, lambda quarter: readings[quarter - first], self._rules)
@@ -185,21 +187,21 @@ class _Making:
         with self._database.writes.begin() as connection:
             save(connection, found, self._owners, due, self._rules.convention, now, is_over=True)
 
-    def _store_batteries(self, day: Day, readings: list[Readings]) -> None:
+    def _store_batteries(self, day: Day, readings: list[Corrected]) -> None:
         """Store what statistics need of batteries and panels; the readings of a day that is long over were dropped."""
         with self._database.writes.begin() as connection:
             for n, one in enumerate(readings[1:]):
-                rows = np.flatnonzero(one.record_type != RecordType.THROUGH)
+                rows = np.flatnonzero(one.keys.record_type != RecordType.THROUGH)
                 last = one.values[rows, -1]
-                of = [self._numbers[meter] for meter in one.meter[rows].tolist()]
+                of = [self._numbers[meter] for meter in one.keys.meter[rows].tolist()]
                 meter_no, owner_no = np.array(of, np.int64).T
-                is_flow = one.record_type[rows] == RecordType.GENERATION
+                is_flow = one.keys.record_type[rows] == RecordType.GENERATION
                 columns = {
                     "total": Column(one.values[rows].sum(axis=1), is_flow),
                     "last_reading": Column(last),
                     "quarter": Column(np.full(len(rows), day * QUARTERS_A_DAY + n)),
                     "meter_no": Column(meter_no),
-                    "record_type": Column(one.record_type[rows].astype(np.int64)),
+                    "record_type": Column(one.keys.record_type[rows].astype(np.int64)),
                     "owner_no": Column(owner_no),
                     "exact": Column(np.full(len(rows), SLOTS)),
                 }
@@ -296,12 +298,6 @@ async def _jobs(settings: UtilitySettings, database: Database, now: EpochSeconds
         ingest.close()
 
 
-def _without(readings: Readings, meter: MeterId) -> Readings:
-    others = np.flatnonzero(readings.meter != meter)
-    return replace(
-        readings,
-        meter=readings.meter[others],
-        record_type=readings.record_type[others],
-        values=readings.values[others],
-        quality=readings.quality[others],
-    )
+def _without(readings: Corrected, meter: MeterId) -> Corrected:
+    others = np.flatnonzero(readings.keys.meter != meter)
+    return Corrected(keys=readings.keys.take(others), values=readings.values[others], quality=readings.quality[others])

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from commonwatt.settlement.overlay import applied, no_overlay
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from harness.settlement.plain import settle_plainly
 from harness.settlement.random_days import DAY, MICROGRID, RandomDay, random_day
+from harness.settlement.whole_day import settle_day
 from utility.registry.layout import layout_of
-from utility.settlement.day import Rules, SettledDay, settle_day
-from utility.settlement.readings import readings_for_settlement
+from utility.settlement.day import Rules, SettledDay
 
 
 def settled(day: RandomDay, convention: str) -> SettledDay:
@@ -15,7 +16,7 @@ def settled(day: RandomDay, convention: str) -> SettledDay:
     return settle_day(
         DAY,
         [layout_of(MICROGRID, day.meters, DAY)],
-        lambda quarter: readings_for_settlement(day.blocks(quarter)),
+        lambda quarter: applied(day.blocks(quarter), no_overlay()),
         Rules(convention=convention, battery_loss_permille=day.loss_permille),
         day.sharing,
     )

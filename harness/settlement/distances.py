@@ -16,8 +16,9 @@ from commonwatt.settlement.splits import Array
 from commonwatt.town.town import Function
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown, Stream, installed_of
 from harness.settlement.truth import DAY
+from harness.settlement.whole_day import settle_day
 from meter_sim.physics.places import places_of
-from utility.settlement.day import Rules, settle_day
+from utility.settlement.day import Rules
 
 Energy = Counter[tuple[int, Quantity]]  # milliwatt-hours by meter and quantity
 

@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.block_keys import Keys
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Quarter
+from commonwatt.settlement.overlay import Corrected
 from commonwatt.settlement.settled import SettledQuality
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
@@ -27,7 +29,6 @@ from scenarios.policies import POLICIES
 from scenarios.simulation import Simulation
 from utility.registry.accounts import Installed
 from utility.registry.layout import Layout, layout_of
-from utility.settlement.readings import Readings
 
 Array = NDArray[np.int64]
 THROUGH, GENERATION, STORED = RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED
@@ -80,7 +81,7 @@ class EmulatedQuarter:
     """A quarter-hour: readings, the truth by microgrid, and by meter in which slots it had the command to share."""
 
     quarter: Quarter
-    readings: Readings
+    readings: Corrected
     truth: Mapping[MicrogridId, Flowed]
     sharing: Mapping[MeterId, NDArray[np.bool_]]
     steps: list[list[Flows]]
@@ -169,7 +170,7 @@ class EmulatedTown:
         found = np.where(is_level[:, :, None], whole[:, :, 1:], np.diff(whole, axis=2))
         return np.asarray(found.reshape(len(values), SLOTS))
 
-    def _rounded(self, meter: NDArray[np.uint64], kind: NDArray[np.uint8], values: Array) -> Readings:
+    def _rounded(self, meter: NDArray[np.uint64], kind: NDArray[np.uint8], values: Array) -> Corrected:
         """Round as the meters do: flows with a carry, levels without."""
         flow = kind != STORED
         for id_, part in self._tampered.items():
@@ -186,7 +187,9 @@ class EmulatedTown:
             values // self._resolution * self._resolution,
         )
         quality = np.full(found.shape, SettledQuality.MEASURED, np.uint8)
-        return Readings(meter=meter, record_type=kind, values=found, quality=quality)
+        # Settlement asks for no quarter: it gets one after the other.
+        keys = Keys(meter, kind, np.zeros(len(meter), np.uint32))
+        return Corrected(keys=keys, values=found, quality=quality)
 
 
 class _Meters:
@@ -259,7 +262,7 @@ class Stream:
         self._quarters = quarters
         self.kept: deque[EmulatedQuarter] = deque(maxlen=97)
 
-    def __call__(self, quarter: Quarter) -> Readings:
+    def __call__(self, quarter: Quarter) -> Corrected:
         for one in self.kept:
             if one.quarter == quarter:
                 return one.readings

@@ -9,11 +9,13 @@ from commonwatt.model.blocks import empty
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MicrogridId
 from commonwatt.settlement.microgrids import settle
+from commonwatt.settlement.overlay import applied, no_overlay
 from commonwatt.settlement.residual import DayResidual
 from harness.settlement.emulated import EmulatedTown, Stream
+from harness.settlement.whole_day import settle_day
 from utility.registry.layout import alike, ids_of
-from utility.settlement.day import Rules, _Group, settle_day
-from utility.settlement.readings import Table, readings_for_settlement
+from utility.settlement.day import Rules, _Group
+from utility.settlement.readings import Table
 
 DAY = 20_700  # the name of the first settled day
 
@@ -56,7 +58,7 @@ def hours(town: EmulatedTown, rules: Rules, count: int, start_hour: int) -> dict
     """Return the residuals of some hours; nothing is read in the rest of the day."""
     quarters = list(islice(town.quarters(DAY * 96 - 1, start_hour), 4 * count + 1))
     readings = {one.quarter: one.readings for one in quarters}
-    none = readings_for_settlement(empty())
+    none = applied(empty(), no_overlay())
     return dict(settle_day(DAY, town.layouts(DAY), lambda q: readings.get(q, none), rules).residuals)
 
 

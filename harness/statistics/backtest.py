@@ -6,12 +6,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.statistics.town import CLASS, Years
-from utility.statistics.projection import MIN_MONTHS, NEXT_MONTH, YEAR, Panel, Projected, coverage, pinball, project
+from utility.statistics.projection import (
+    LEVELS,
+    MIN_MONTHS,
+    NEXT_MONTH,
+    YEAR,
+    Floats,
+    Middle,
+    Panel,
+    Projected,
+    coverage,
+    project,
+    scale_of,
+    usual,
+    year_before,
+)
 
 FIRST = MIN_MONTHS + YEAR  # the first projected month: before it are two years to project from, and a year of errors
-
 SCOPES = ("account", "microgrid", "class", "town")
-METHODS = ("usual", "last year")
+
+
+def last_year(panel: Panel, month: int, ahead: int) -> tuple[Floats, Floats]:
+    """Return the same month of the year before, and what its error is relative to: the seasonal-naive projection."""
+    center = panel.values[:, month - YEAR]
+    return center, scale_of(center, year_before(panel.values, month, ahead))
+
+
+METHODS: dict[str, Middle] = {"usual": usual, "last year": last_year}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +56,7 @@ def scores(towns: Sequence[Years], quantity: str, ahead: int = NEXT_MONTH) -> li
         alike = np.where(town.scopes >= CLASS, -1, town.groups)
         panel = Panel(values=town.energies[quantity], groups=town.groups, errors=alike)
         for method, found in made.items():
-            found.append((town, project(panel, FIRST, ahead, method)))
+            found.append((town, project(panel, FIRST, ahead, METHODS[method])))
     wanted = [(name, (number,)) for number, name in enumerate(SCOPES)]
     result = []
     for name, scopes in [*wanted, ("all but the town", (0, 1, 2))]:
@@ -64,3 +85,17 @@ def _only(town: Years, projected: Sequence[Projected], scopes: tuple[int, ...]) 
 
 def _loss(towns: Sequence[Sequence[Projected]]) -> float:
     return float(np.mean([pinball(projected) for projected in towns]))
+
+
+def pinball(projected: Sequence[Projected]) -> float:
+    """Return the mean pinball loss over the quantiles, each relative to the mean of its subject: lower is better."""
+    quantiles = np.stack([each.quantiles for each in projected])
+    actual = np.stack([each.actual for each in projected])
+    known = np.isfinite(quantiles).all(axis=2) & np.isfinite(actual)
+    count = known.sum(axis=0)
+    mean = np.where(known, actual, 0).sum(axis=0) / np.maximum(count, 1)
+    over = actual[:, :, None] - quantiles
+    levels = np.array(LEVELS)
+    loss = np.maximum(levels * over, (levels - 1) * over).mean(axis=2)
+    known &= mean > 0
+    return float((loss / np.where(mean > 0, mean, 1.0))[known].mean()) if known.any() else 0.0

@@ -14,18 +14,19 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.blocks import empty
 from commonwatt.model.time.local_calendar import month_quarters
 from commonwatt.model.units import QUARTER_S, MicrogridId, Quarter
+from commonwatt.settlement.overlay import Corrected, applied, no_overlay
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
 from harness.commands import run_as
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
+from harness.settlement.whole_day import settle_day
 from utility.database.database import Database, open_database
 from utility.registry.accounts import Holding, Installed
 from utility.registry.layout import Day, layout_of
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.store.registration import fill_registry
-from utility.settlement.day import Rules, SettledDay, settle_day
-from utility.settlement.readings import Readings, readings_for_settlement
+from utility.settlement.day import Rules, SettledDay
 from utility.settlement.store.settled import save
 from utility.settlement.store.settlement_members import owners
 
@@ -137,13 +138,13 @@ class _Emulated:
         hours = (begin * QUARTER_S - town.begin) // 3600 - 1
         self._stream = town.quarters(town.begin // QUARTER_S + hours * 4, hours)
         self._made, self._begin, self._until = made, begin, until
-        self._last: tuple[Quarter, Readings] | None = None
+        self._last: tuple[Quarter, Corrected] | None = None
 
-    def __call__(self, quarter: Quarter) -> Readings:
+    def __call__(self, quarter: Quarter) -> Corrected:
         if self._last is not None and self._last[0] == quarter:
             return self._last[1]
         if not self._begin - 1 <= quarter < self._until:
-            return readings_for_settlement(empty())
+            return applied(empty(), no_overlay())
         with self._made.timed("emulate"):
             one = next(one for one in self._stream if one.quarter == quarter)
         if quarter >= self._begin:

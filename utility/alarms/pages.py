@@ -17,7 +17,7 @@ from utility.alarms.board import groups
 from utility.alarms.decisions import alarms_of
 from utility.alarms.jobs.client import AlertmanagerError
 from utility.control.forms import local_input
-from utility.webkit.console.answers import ROWS, Faults, Number, Skip, address, faults_of, found
+from utility.webkit.console.answers import ROWS, Faults, Number, Skip, address, faults_of, found, other_pages
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Operators, Staff
 
@@ -179,7 +179,6 @@ def _add_maintenance(app: FastAPI, console: Console) -> None:
 def _listed(console: Console, skip: int) -> dict[str, Any]:
     board = alarms_of(console.api).board()
     found = groups(board.rows)
-    more = skip + ROWS < len(found)
     return {
         "board": board,
         "groups": found[skip : skip + ROWS],
@@ -189,8 +188,7 @@ def _listed(console: Console, skip: int) -> dict[str, Any]:
         "mark": f"{board.mark}-{board.time // AGES_S}",
         "one": _one,
         "silences_shown": ROWS,
-        "earlier": address(_START, skip=max(0, skip - ROWS)) if skip else "",
-        "later": address(_START, skip=skip + ROWS) if more else "",
+        **other_pages(_START, skip, is_more=skip + ROWS < len(found)),
     }
 
 

@@ -11,7 +11,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.time.local_calendar import local_text, month_quarters
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.settlement.settled import SettledQuarters
-from utility.registry.accounts import Account, DatedRegistry
+from utility.registry.accounts import Account, DatedRegistry, value_at
 from utility.tariffs.tariff import Tariff, in_force
 
 # The version of the rules that new runs are computed by (docs/billing.md). A run is computed again by its own one.
@@ -86,8 +86,7 @@ class RunInputs:
         """Return the names of an account's tariffs in the month, each from a quarter on."""
         if account is None or not account.tariffs:
             return ((self.first, self.default),)
-        begun = [dated for dated in account.tariffs if dated.start <= self.first]
-        names = [(self.first, begun[-1].value if begun else self.default)]
+        names = [(self.first, value_at(account.tariffs, self.first) or self.default)]
         return (*names, *((d.start, d.value) for d in account.tariffs if self.first < d.start < self.until))
 
     @cached_property

@@ -16,8 +16,7 @@ from utility.control.in_force import before_words
 from utility.control.preview import Effect
 from utility.control.store.control_changes import find_change, newest_change, newest_changes, targets_of
 from utility.control.store.effects import Preview
-from utility.control.words import answered
-from utility.control.words import asked as words_of
+from utility.control.words import answered, words_of
 from utility.database.database import Database
 from utility.webkit.columns import Time
 from utility.webkit.parameters import LOCAL_TIMES
@@ -122,8 +121,7 @@ def add_commands(app: FastAPI, api: Api) -> None:
         """Return what a change would do; nothing is changed."""
         with _refusing():
             found = preview_change(api.database, asked_of(asked), int(api.clock.now()))
-        with api.database.reads.begin() as connection:
-            return _previewed(found, newest_change(connection))
+        return _previewed(found, api.database.read(newest_change))
 
     @app.post("/commands", dependencies=[LOCAL_TIMES])
     def make(actor: Operators, asked: NewChange) -> ChangeInFull:
@@ -202,42 +200,21 @@ def change_in_full(database: Database, number: int) -> ChangeInFull:
     Raises:
         HTTPException: There is none of that number.
     """
-    with database.reads.begin() as connection:
+    with _refusing(), database.reads.begin() as connection:
         change = find_change(connection, number)
-        if change is None:
-            raise HTTPException(404, f"there is no change {number}")
         targets = targets_of(connection, number, MAX_MICROGRIDS)
         newest = newest_change(connection)
     return ChangeInFull(change=_changed(change), microgrids=[_microgrid(target) for target in targets], newest=newest)
 
 
 def _changed(change: values.Change) -> Changed:
-    return Changed(
-        no=change.no,
-        made=change.made,
-        person=change.person,
-        what=title(change),
-        due=change.due,
-        state=change.state,
-        undoes=change.undoes,
-        ended=change.ended,
-        ended_by=change.ended_by,
-        microgrids=change.microgrids,
-        counts={str(state): count for state, count in change.counts.items()},
-        waits=change.waits,
-    )
+    return Changed.model_validate(vars(change) | {"what": title(change), "waits": change.waits})
 
 
 def _microgrid(target: values.Target) -> ChangedMicrogrid:
-    return ChangedMicrogrid(
-        microgrid=target.microgrid,
-        state=target.state,
-        what=words_of(target.fields, defaults=False),
-        before=before_words(target.before),
-        command=target.command,
-        answer=answered(target.outcome),
-        answered=None if target.outcome is None else target.outcome.get("time"),
-    )
+    words = {"what": words_of(target.fields), "before": before_words(target.before)}
+    answer = {"answer": answered(target.outcome), "answered": (target.outcome or {}).get("time")}
+    return ChangedMicrogrid.model_validate(vars(target) | words | answer)
 
 
 def _previewed(preview: Preview, newest: int) -> Previewed:

@@ -10,14 +10,13 @@ from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import Action
 from utility.access.actor import Actor
 from utility.access.store.audit_log import record
-from utility.control.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, NoSuchChangeError, Target
+from utility.control.changes import AllowanceError, Asked, Change, ChangeError, Chosen, NewerChangeError, Target
 from utility.control.fields import FieldsError, checked_command
 from utility.control.in_force import inverse
 from utility.control.store import control_changes as store
 from utility.control.store import weights_told as store_weights
-from utility.control.store.effects import Preview, preview_of, refuse_if_it_breaks
-from utility.control.words import asked as words_of
-from utility.control.words import called
+from utility.control.store.effects import Preview, preview_of
+from utility.control.words import called, words_of
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.locks import Lock, take
@@ -38,8 +37,7 @@ def make_change(database: Database, actor: Actor, asked: Asked, now: EpochSecond
         ChangeError: It can't be made; nothing was changed.
         FieldsError: A field is wrong.
     """
-    with database.writes.begin() as connection:
-        return add_change(connection, actor, asked, now)
+    return database.write(add_change, actor, asked, now)
 
 
 def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSeconds) -> int:
@@ -52,7 +50,8 @@ def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSec
         _refuse_newer(store.newer_change(connection, microgrids, settings_of(fields), asked.seen))
     if WEIGHTS in fields:
         _refuse_dated(store_weights.microgrids_with_weights(connection), microgrids)
-    refuse_if_it_breaks(preview_of(connection, fields, microgrids, now))
+    if refused := preview_of(connection, fields, microgrids, now).refused:
+        raise AllowanceError(refused)
     new = store.NewChange(
         person=actor.name,
         action=asked.action,
@@ -130,7 +129,7 @@ def put_back(database: Database, actor: Actor, number: int, now: EpochSeconds) -
     """
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
-        change = _found(store.find_change(connection, number), number)
+        change = store.find_change(connection, number)
         if change.state != "sent":
             raise ChangeError(f"change {number} was not sent ({change.state}): there is nothing to put back")
         targets = store.targets_of(connection, number, change.microgrids)
@@ -162,7 +161,7 @@ def cancel_change(database: Database, actor: Actor, number: int, now: EpochSecon
     """
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
-        change = _found(store.find_change(connection, number), number)
+        change = store.find_change(connection, number)
         if not store.end_change(connection, number, "cancelled", now, actor.name):
             raise ChangeError(f"change {number} is not planned any more: it is {change.state}")
         record(connection, actor, now, "command.cancel", f"change {number}", "planned", "cancelled")
@@ -207,7 +206,7 @@ def announce_storm(database: Database, actor: Actor, storm: Storm | None, now: E
 
 def _record(connection: Connection, actor: Actor, now: EpochSeconds, action: str, number: int) -> None:
     """Add the new change to the audit log; what was in force before stands with its targets."""
-    change = _found(store.find_change(connection, number), number)
+    change = store.find_change(connection, number)
     microgrids = [target.microgrid for target in store.targets_of(connection, number, NAMED)]
     more = {"microgrids": change.microgrids, "first": microgrids, "due": moment(change.due)}
     record(connection, actor, now, action, f"change {number}", None, {"what": title(change), **more})
@@ -227,15 +226,9 @@ def some(names: Iterable[str]) -> str:
 
 def title(change: Change) -> str:
     """Return what a change asks, in words."""
-    words = "" if change.fields is None else words_of(change.fields, defaults=False)
+    words = "" if change.fields is None else words_of(change.fields)
     back = "" if change.undoes is None else f"put back change {change.undoes}"
     return ": ".join(filter(None, (back, words)))
-
-
-def _found(change: Change | None, number: int) -> Change:
-    if change is None:
-        raise NoSuchChangeError(f"there is no change {number}")
-    return change
 
 
 def _refuse_strange(connection: Connection, fields: Mapping[str, Any], microgrids: Collection[MicrogridId]) -> None:

@@ -1,6 +1,5 @@
 """The job that tells controllers the sharing weights of their batteries, as the registry dates them."""
 
-from collections.abc import Mapping
 from secrets import token_hex
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
@@ -24,11 +23,8 @@ class WeightsJob:
         """Tell what controllers do not know yet."""
         new = await self._threads.read(weights_to_tell, self._database, turn.now)
         if new:
-            await self._threads.write(self._tell, new, turn.now)
-
-    def _tell(self, new: Mapping[MicrogridId, Weighting], now: EpochSeconds) -> None:
-        with self._database.writes.begin() as connection:
-            tell_weights(connection, new, now, lambda: f"weights-{token_hex(8)}")
+            write = self._database.write
+            await self._threads.write(write, tell_weights, new, turn.now, lambda: f"weights-{token_hex(8)}")
 
 
 def weights_to_tell(database: Database, now: EpochSeconds) -> dict[MicrogridId, Weighting]:

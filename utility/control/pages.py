@@ -10,18 +10,17 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.controller_commands import PERIODS, STRATEGY_WORDS, Action, Strategy
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.access.actor import Actor
-from utility.control.changes import Target
+from utility.control.changes import Change, Target
 from utility.control.decisions import cancel_change, make_change, preview_change, put_back, title
 from utility.control.fields import FieldsError
 from utility.control.forms import LABELS, TITLES, asked_by, local_input
 from utility.control.in_force import before_words, in_force
 from utility.control.store.control_changes import find_change, kinds_of, newest_change, newest_changes, targets_of
-from utility.control.store.schedules_view import Wanted, schedules_page
-from utility.control.words import answered, called
-from utility.control.words import asked as words_of
+from utility.control.store.schedules_view import schedules_page
+from utility.control.words import answered, called, words_of
 from utility.outbox.settings import WEIGHTS, settings_of
 from utility.readings.store.heartbeats import last_heartbeats
-from utility.webkit.console.answers import ROWS, Faults, Skip, address, faults_of, refusing
+from utility.webkit.console.answers import ROWS, Faults, Skip, faults_of, found, other_pages, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Operators, Staff
 
@@ -60,7 +59,7 @@ def _add_table(app: FastAPI, console: Console) -> None:
     ) -> Response:
         """List what is in force at each microgrid, and the newest changes."""
         with console.database.reads.begin() as connection:
-            rows = schedules_page(connection, Wanted(name=name, kind=kind, tuned=tuned), ROWS + 1, skip)
+            rows = schedules_page(connection, ROWS + 1, skip, name=name, kind=kind, tuned=tuned)
             changes = newest_changes(connection, NEWEST)
             kinds = sorted(set(kinds_of(connection).values()))
         words = {"name": name, "kind": kind, "tuned": "true" if tuned else ""}
@@ -71,8 +70,7 @@ def _add_table(app: FastAPI, console: Console) -> None:
             "actions": TITLES,
             "changes": changes,
             "title_of": title,
-            "earlier": address(PATH, **words, skip=max(0, skip - ROWS)) if skip else "",
-            "later": address(PATH, **words, skip=skip + ROWS) if len(rows) > ROWS else "",
+            **other_pages(PATH, skip, is_more=len(rows) > ROWS, **words),
         }
         return console.page(request, actor, "schedules.html", content)
 
@@ -115,10 +113,9 @@ def _add_changes(app: FastAPI, console: Console) -> None:
         request: Request, actor: Staff, before: Annotated[int | None, Query(ge=0, lt=2**63)] = None
     ) -> Response:
         """List all changes, newest first."""
-        with console.database.reads.begin() as connection:
-            found = newest_changes(connection, ROWS, before)
-        later = f"{PATH}/changes?before={found[-1].no}" if len(found) == ROWS else ""
-        content = {"changes": found, "title_of": title, "later": later}
+        rows = console.database.read(newest_changes, ROWS, before)
+        later = f"{PATH}/changes?before={rows[-1].no}" if len(rows) == ROWS else ""
+        content = {"changes": rows, "title_of": title, "later": later}
         return console.page(request, actor, "schedule_changes.html", content)
 
     @app.get(f"{PATH}/changes/{{no}}", include_in_schema=False)
@@ -187,19 +184,15 @@ def _faults(error: Exception) -> Faults:
 
 def _shown(console: Console, no: int, skip: int) -> dict[str, Any]:
     with console.database.reads.begin() as connection:
-        change = find_change(connection, no)
-        if change is None:
-            raise HTTPException(404, f"there is no change {no}")
+        change: Change = found(lambda: find_change(connection, no))
         targets = targets_of(connection, no, ROWS, skip)
         said = last_heartbeats(connection, [target.microgrid for target in targets])
-    path = f"{PATH}/changes/{no}"
     return {
         "change": change,
         "what": title(change),
         "rows": [_row(target, *said.get(target.microgrid, (None, None))) for target in targets],
         "skip": skip,
-        "earlier": address(path, skip=max(0, skip - ROWS)) if skip else "",
-        "later": address(path, skip=skip + ROWS) if change.microgrids > skip + ROWS else "",
+        **other_pages(f"{PATH}/changes/{no}", skip, is_more=change.microgrids > skip + ROWS),
     }
 
 
@@ -210,7 +203,7 @@ def _row(target: Target, time: EpochSeconds | None, said: Heartbeat | None) -> d
     return {
         "target": target,
         "before": before_words(target.before),
-        "asked": words_of(target.fields, defaults=False),
+        "asked": words_of(target.fields),
         "answer": answered(target.outcome),
         "time": None if target.outcome is None else target.outcome.get("time"),
         "now": before_words(now),

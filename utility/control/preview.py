@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from commonwatt.model.control.relaying import ENOUGH_S, MONTH_S, PUT_S, SETTLED_S, Relayed, Relaying, line_of
-from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId
+from commonwatt.model.units import QUARTER_S, SLOT_S, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat
 
@@ -110,11 +110,6 @@ def longest_delay_s(relaying: Relaying, collect_s: int) -> int:
     """Return the seconds from a reading's begin until the utility has it, at most, on a line that works."""
     waits = SLOT_S if relaying.aggregation == "none" else QUARTER_S + SETTLED_S
     return waits + max(collect_s, relaying.put_s) + relaying.relay_s
-
-
-def month_left_s(time: EpochSeconds, month_end: EpochSeconds) -> int:
-    """Return the seconds left of a month."""
-    return max(0, month_end - time)
 
 
 def _month(rate: list[float]) -> tuple[int, int]:

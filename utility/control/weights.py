@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.town.town import Direction
-from utility.registry.accounts import Account, Installed
+from utility.registry.accounts import Account, Installed, value_at
 
 AHEAD = 2 * 96
 """Quarters before their begin from which weights are sent: a controller that is offline for a day has them in time."""
@@ -62,9 +62,9 @@ def _weights_at(
     for meter in batteries:
         is_there = (meter.start or 0) <= quarter and (meter.end is None or quarter < meter.end)
         account = accounts.get(meter.account_at(quarter) or 0) if is_there else None
-        values = [] if account is None else [dated.value for dated in account.weights if dated.start <= quarter]
-        if values:
-            weights[meter.id] = int(values[-1])
+        weight = None if account is None else value_at(account.weights, quarter)
+        if weight is not None:
+            weights[meter.id] = int(weight)
     return weights
 
 
@@ -88,8 +88,3 @@ def to_tell(told: Sequence[Weighting], wanted: Sequence[Weighting], now: Quarter
     if coming is None or (waiting is not None and waiting.since < coming.since):
         return Weighting(since=now, weights=present.weights)
     return coming
-
-
-def after(told: Sequence[Weighting], new: Weighting) -> list[Weighting]:
-    """Return what a controller was sent, with one more sent to it."""
-    return [*(one for one in told if one.since < new.since), new]

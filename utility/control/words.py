@@ -31,19 +31,18 @@ def duration(seconds: int) -> str:
     return next(f"{seconds // length} {unit}" for unit, length in _UNITS if seconds % length == 0)
 
 
-def asked(message: Mapping[str, Any], *, defaults: bool = True) -> str:
-    """Return a command's content as text for people.
+def words_of(message: Mapping[str, Any]) -> str:
+    """Return a command's content, without what equals the defaults, as text for people.
 
     Args:
         message: A ``ControllerCommand``'s keys and values.
-        defaults: Also show values that equal the defaults.
     """
     cmd = message["cmd"]
     details = []
-    if cmd in (Action.AGGREGATE, Action.DEAGGREGATE) and (defaults or message.get("at") == "meters"):
-        details.append(f"at {message.get('at', 'gateway')}")
-    if cmd == Action.AGGREGATE and (defaults or message.get("mode") == "lossy"):
-        details.append(message.get("mode", "lossless"))
+    if cmd in (Action.AGGREGATE, Action.DEAGGREGATE) and message.get("at") == "meters":
+        details.append("at meters")
+    if cmd == Action.AGGREGATE and message.get("mode") == "lossy":
+        details.append("lossy")
     if message.get("for_s"):
         details.append(f"for {duration(message['for_s'])}")
     if blocks := message.get("blocks"):

@@ -136,8 +136,7 @@ def _add_corrections(app: FastAPI, api: Api) -> None:
                 keys = [key_of(key) for key in asked.keys]
                 rows = decide_lines(api.database, keys, asked.action, actor, asked.why, now)
             else:
-                with api.database.reads.begin() as connection:
-                    chosen = decisions.chosen_of(connection, of.meters, of.start, of.until, of.method)
+                chosen = api.database.read(decisions.chosen_of, of.meters, of.start, of.until, of.method)
                 rows = decisions.decide_chosen(api.database, chosen, asked.action, actor, asked.why, now)
         energy, meters = sum(row.energy for row in rows), len({row.meter_no for row in rows})
         return Decided(changed=len(rows), energy_mwh=energy, meters=meters, person=actor.name)

@@ -3,14 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
-from utility.webkit.console.plots import Series, plotted, thinned
-
-Line = tuple[NDArray[np.int64], NDArray[np.bool_]]  # the value of each step, milliwatt-hours, and where there is one
+from utility.corrections.plot import Line
+from utility.webkit.console.plots import plotted, single, thinned
 
 
 def figure(lines: Mapping[str, Line], start: EpochSeconds, step_s: int, record_type: int) -> dict[str, Any]:
@@ -26,19 +22,7 @@ def figure(lines: Mapping[str, Line], start: EpochSeconds, step_s: int, record_t
     unit, scale = ("kW", 3.6e-3 / step_s) if is_flow else ("kWh", 1e-6)
     return {
         "series": [
-            {"label": name, "unit": unit, **plotted(thinned(_series(line, start, step_s)), scale, {})}
+            {"label": name, "unit": unit, **plotted(thinned(single(start, step_s, *line)), scale, {})}
             for name, line in lines.items()
         ]
     }
-
-
-def _series(line: Line, start: EpochSeconds, step_s: int) -> Series:
-    values, there = line
-    return Series(
-        start=start,
-        step_s=step_s,
-        low=values,
-        high=values,
-        quality=there.astype(np.uint8),
-        lacking=np.zeros(len(values), np.bool_),
-    )

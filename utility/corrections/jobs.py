@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.units import EpochSeconds
-from utility.corrections.checked_days import Judged
 from utility.corrections.store.checking import Checker, close_filled, days_to_check, owners, save
-from utility.corrections.store.corrections import Corrections, propose
+from utility.corrections.store.corrections import propose
 from utility.corrections.store.estimating import Estimator, Rules
+from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.metrics import Counted
 from utility.database.town_zone import zone_of
@@ -51,55 +51,29 @@ class ValidationJob:
         """
         if not self._is_trusted():
             return
-        days: range = await self._threads.read(self._days, turn.now)
+        days: range = await self._threads.read(self._database.read, days_to_check, (turn.now - LATE_S) // _DAY_S)
         for day in days:
-            for owner in await self._threads.read(self._owners):
+            for owner in await self._threads.read(self._database.read, owners):
                 found = await self._threads.read(self._checker.judged, owner, day)
-                await self._threads.write(self._save, found, day, turn.now)
+                await self._threads.write(self._database.write, save, found, day, turn.now)
             if day == days[-1]:
                 # Before the day is done, so that a process that dies here comes back to it.
                 await self._propose(turn.now)
-            await self._threads.write(self._done, day, turn.now)
-        await self._threads.read(self._count)
+            await self._threads.write(self._database.write, self._done, day, turn.now)
+        await self._threads.read(self._database.read, self._counted.count)
 
     async def _propose(self, now: EpochSeconds) -> None:
-        estimator: Estimator = await self._threads.read(self._estimator)
+        zone: ZoneInfo = await self._threads.read(self._database.read, zone_of)
+        estimator = Estimator(self._database, rules_of(self._settings, zone))
         for owner in await self._threads.read(estimator.owners, now):
             made = await self._threads.read(estimator.made_for, owner, now)
             # In short transactions: commands and other jobs wait for each.
             for some in made.by_quarters(BLOCKS_AT_A_TIME) if made is not None else ():
-                await self._threads.write(self._store, some, now)
+                await self._threads.write(self._database.write, propose, some, now)
 
-    def _count(self) -> None:
-        """Count the open findings and the proposals."""
-        with self._database.reads.begin() as connection:
-            self._counted.count(connection)
-
-    def _estimator(self) -> Estimator:
-        with self._database.reads.begin() as connection:
-            zone = zone_of(connection)
-        return Estimator(self._database, rules_of(self._settings, zone))
-
-    def _days(self, now: EpochSeconds) -> range:
-        with self._database.reads.begin() as connection:
-            return days_to_check(connection, (now - LATE_S) // _DAY_S)
-
-    def _owners(self) -> list[int]:
-        with self._database.reads.begin() as connection:
-            return owners(connection)
-
-    def _save(self, found: Judged, day: int, now: EpochSeconds) -> None:
-        with self._database.writes.begin() as connection:
-            save(connection, found, day, now)
-
-    def _done(self, day: int, now: EpochSeconds) -> None:
-        with self._database.writes.begin() as connection:
-            self._checker.forget(connection, day)
-            close_filled(connection, now)
-
-    def _store(self, made: Corrections, now: EpochSeconds) -> None:
-        with self._database.writes.begin() as connection:
-            propose(connection, made, now)
+    def _done(self, connection: Connection, day: int, now: EpochSeconds) -> None:
+        self._checker.forget(connection, day)
+        close_filled(connection, now)
 
 
 def rules_of(settings: ValidationSettings, zone: ZoneInfo) -> Rules:

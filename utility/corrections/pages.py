@@ -80,8 +80,7 @@ def _add_one(app: FastAPI, console: Console, tabs: Tabs) -> None:
     def correction(request: Request, actor: Staff, key: str) -> HTMLResponse:
         """Show some corrections in a row: the plot around them, and every step."""
         rows = _rows(console, found(lambda: key_of(key)))
-        with console.database.reads.begin() as connection:
-            steps = steps_of(connection, [row.no for row in rows])
+        steps = console.database.read(steps_of, [row.no for row in rows])
         lines = summaries(rows)
         content = {"rows": lines, "line": lines[0], "steps": step_lines(steps), "key": key}
         content |= {"actions": _actions(State(lines[0].state), "this line"), "columns": columns_of(CorrectionLine)}

@@ -10,7 +10,7 @@ MAX_COLUMNS = 96  # most columns; of a longer time each column is several quarte
 _BARS = "▁▂▃▄▅▆▇█"
 _MISSING = "·"
 
-Line = tuple[NDArray[np.int64], NDArray[np.bool_]]  # energy of each quarter, and where it is known
+Line = tuple[NDArray[np.int64], NDArray[np.bool_]]  # the value of each step, milliwatt-hours, and where there is one
 
 
 def plot(lines: Mapping[str, Line]) -> list[str]:

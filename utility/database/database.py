@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Concatenate, ParamSpec, TextIO, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, bindparam, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,6 +25,9 @@ from utility.database.migrate import empty_database, migrate, require_newest
 from utility.database.tables import setting
 
 _OTHERS_DEPEND = "2BP01"  # PostgreSQL's error code for a table or view that another object depends on
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,16 @@ class Database:
                 connection.exec_driver_sql(f"PRAGMA {of}").scalar() for of in ("freelist_count", "page_size")
             )
         return int(pages or 0) * int(size or 0)
+
+    def read(self, work: Callable[Concatenate[Connection, _P], _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+        """Return what a function returns within a transaction that only reads."""
+        with self.reads.begin() as connection:
+            return work(connection, *arguments, **named)
+
+    def write(self, work: Callable[Concatenate[Connection, _P], _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+        """Return what a function returns within a transaction that writes."""
+        with self.writes.begin() as connection:
+            return work(connection, *arguments, **named)
 
     def disconnect(self) -> None:
         """Close every connection; the next use opens new ones."""

@@ -8,6 +8,8 @@ from commonwatt.model.units import QUARTER_S
 from utility.billing.bill import Bill, Line
 from utility.exports.columns import Rows
 
+AT_ONCE = 10_000  # bills whose rows are in memory at once
+
 _Cell = Callable[[Bill, int, Line], object]
 
 _CELLS: dict[str, _Cell] = {
@@ -34,9 +36,9 @@ _CELLS: dict[str, _Cell] = {
 _TIMES = ("start_utc", "end_utc")
 
 
-def bill_rows(bills: Sequence[Bill], at_once: int = 10_000) -> Iterator[Rows]:
-    """Yield the rows of ``BILLS_TABLE`` of some bills, so many bills at a time."""
-    for begin in range(0, len(bills), at_once):
-        lines = [(bill, n, line) for bill in bills[begin : begin + at_once] for n, line in enumerate(bill.lines, 1)]
+def bill_rows(bills: Sequence[Bill]) -> Iterator[Rows]:
+    """Yield the rows of ``BILLS_TABLE`` of some bills, ``AT_ONCE`` bills at a time."""
+    for begin in range(0, len(bills), AT_ONCE):
+        lines = [(bill, n, line) for bill in bills[begin : begin + AT_ONCE] for n, line in enumerate(bill.lines, 1)]
         rows: dict[str, list[object]] = {name: [cell(*one) for one in lines] for name, cell in _CELLS.items()}
         yield rows | {name: np.array(rows[name], np.int64) for name in _TIMES}

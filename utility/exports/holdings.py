@@ -2,12 +2,10 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S, AccountNumber, Quarter
 from commonwatt.town.town import Direction
@@ -40,28 +38,6 @@ def held_by(registry: DatedRegistry, accounts: Collection[AccountNumber], first:
         if held.account in accounts
     ]
     return [one for one in found if one.first < one.end]
-
-
-class Source(Protocol):
-    """Gives blocks; ``utility.exports.store.blocks.BlockSource``."""
-
-    def read(self, first: Quarter, end: Quarter) -> Blocks:
-        """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""
-        ...
-
-
-@dataclass(frozen=True)
-class HeldBlocks:
-    """Gives only the blocks of the quarters in which the accounts had their meters."""
-
-    source: Source  # gives the blocks of these meters
-    held: Sequence[Held]  # the periods
-
-    def read(self, first: Quarter, end: Quarter) -> Blocks:
-        """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""
-        blocks = self.source.read(first, end)
-        mine = is_held(blocks.meter, blocks.quarter.astype(np.int64), self.held)
-        return blocks if mine.all() else blocks.take(np.flatnonzero(mine))
 
 
 def is_held(

@@ -54,8 +54,7 @@ class ExportsJob:
 
 def has_begun(database: Database, month: Period) -> bool:
     """Return whether a day was settled before a month's end; else there is nothing to export."""
-    with database.reads.begin() as connection:
-        begun = first_settled_day(connection)
+    begun = database.read(first_settled_day)
     return begun is not None and begun < days_between(month.start, month.end).stop
 
 

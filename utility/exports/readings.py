@@ -1,7 +1,8 @@
 """Readings as rows: from packed blocks to columns, without an object for each reading or block."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -12,7 +13,6 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Quarter
 from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Coded, Rows
-from utility.exports.holdings import Source
 from utility.exports.resolutions import Resolution, cut, intervals
 from utility.exports.sums import Sums, merge, sums_of
 
@@ -24,6 +24,10 @@ _TYPES = {int(kind): kind.name.lower() for kind in RecordType}
 _QUALITIES = {int(Quality.AVERAGED): "averaged", int(Quality.EXACT): "exact"}
 _FLOWS = np.array([int(kind) for kind in RecordType if kind.is_flow], np.uint8)
 _SLOT_STARTS = np.arange(SLOTS, dtype=np.int64) * SLOT_S
+
+
+# Returns the joined blocks of the quarters from the first to before the last, in the order of meter and type.
+Read: TypeAlias = Callable[[Quarter, Quarter], Blocks]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +56,10 @@ def quarters_at_a_time(series: int) -> int:
     return max(1, BLOCKS_AT_A_TIME // max(1, series))
 
 
-def slot_rows(source: Source, grids: Grids, first: Quarter, end: Quarter, length: int) -> Iterator[Rows]:
+def slot_rows(read: Read, grids: Grids, first: Quarter, end: Quarter, length: int) -> Iterator[Rows]:
     """Yield the rows of ``SLOTS_TABLE`` of some quarters, ``length`` quarters at a time."""
     for begin, stop in cut(first, end, length):
-        blocks = source.read(begin, stop)
+        blocks = read(begin, stop)
         for low, high in cut(0, len(blocks), BLOCKS_AT_A_TIME):
             yield rows_of_slots(blocks.take(np.arange(low, high)), grids)
 
@@ -83,7 +87,7 @@ def rows_of_slots(blocks: Blocks, grids: Grids) -> Rows:
 
 
 def sum_rows(
-    source: Source,
+    read: Read,
     grids: Grids,
     first: Quarter,
     end: Quarter,
@@ -95,7 +99,7 @@ def sum_rows(
     by = intervals(resolution, first, end, zone)
     waiting: list[Sums] = []
     for begin, stop in cut(first, end, length):
-        blocks = source.read(begin, stop)
+        blocks = read(begin, stop)
         if len(blocks):
             waiting.append(sums_of(blocks, by))
         if sum(map(len, waiting)) >= ROWS_AT_A_TIME:

@@ -8,18 +8,22 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import midnight
-from commonwatt.model.units import QUARTER_S, EpochSeconds, quarter_of
+from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, quarter_of
+from utility.access.actor import Actor
 from utility.access.store.acting import By
 from utility.control.store.weights import set_weight
+from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.households.course import Figure
 from utility.households.store.home import Home, home_of
-from utility.households.store.today import day_of, local_day, stored_now
+from utility.households.store.today import day_around, day_of, stored_now
 from utility.registry.accounts import Account
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.webkit.acting import changing
 from utility.webkit.rights import Residents
 from utility.webkit.services import Api
+
+_NOT_LINKED = "your name is not linked with an account yet; ask the utility's administrator"
 
 
 class _Model(BaseModel):
@@ -63,21 +67,38 @@ class HomeAnswer(_Model):
     weight: int = Field(description="The sharing weight in force.")
 
 
+def own_account(actor: Actor) -> AccountNumber:
+    """Return the number of a resident's own account.
+
+    Raises:
+        HTTPException: The resident has none.
+    """
+    if actor.account is None:
+        raise HTTPException(404, _NOT_LINKED)
+    return actor.account
+
+
+def own_home(database: Database, actor: Actor) -> Home:
+    """Return the home of a resident's own account.
+
+    Raises:
+        HTTPException: The resident has no account, or it is not registered.
+    """
+    home = home_of(database, own_account(actor))
+    if home is None:
+        raise HTTPException(404, _NOT_LINKED)
+    return home
+
+
 def add_own_home(app: FastAPI, api: Api) -> None:
     """Add the endpoints."""
-
-    def own(actor: Residents) -> Home:
-        home = None if actor.account is None else home_of(api.database, actor.account)
-        if home is None:
-            raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
-        return home
 
     @app.get("/home")
     def home(actor: Residents) -> HomeAnswer:
         """Return the present day of the own account."""
-        its, now, zone = own(actor), int(api.clock.now()), api.zone.read()
+        its, now, zone = own_home(api.database, actor), int(api.clock.now()), api.zone.read()
         stored = stored_now(api.database, its, now, zone, shared=False)
-        today = day_of(api.database, its, *local_day(now, zone)) if stored is None else stored.today
+        today = day_of(api.database, its, *day_around(now, zone)) if stored is None else stored.today
         level = None if stored is None else stored.level
         return HomeAnswer(
             account=its.account.number,
@@ -95,13 +116,13 @@ def add_own_home(app: FastAPI, api: Api) -> None:
     @app.get("/home/weights")
     def weights(actor: Residents) -> WeightsAnswer:
         """Return the sharing weights of the own account."""
-        return _weights(own(actor).account, int(api.clock.now()))
+        return _weights(own_home(api.database, actor).account, int(api.clock.now()))
 
     @app.post("/home/weight")
     def weight(request: Request, actor: Residents, asked: WeightAsked) -> WeightsAnswer:
         """Set the sharing weight of the own account from a local day on; later ones that were set are dropped."""
         with changing(api, request, actor) as by:
-            after = change_weight(by, own(actor), asked.weight, asked.start)
+            after = change_weight(by, own_home(api.database, actor), asked.weight, asked.start)
             return _weights(after, by.now)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 from commonwatt.model.units import EpochSeconds
 from utility.database.database import Database
+from utility.jobs.store.due import MarkedDay
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
-from utility.overview.store.days import DayCount, MarkedDay, mark_finished, marked_days, save_counts
+from utility.overview.store.days import DayCount, mark_finished, marked_days, save_counts
 from utility.readings.store.completeness import Completeness
 from utility.readings.store.parts import chunks
 from utility.registry.layout import Day
@@ -29,8 +30,8 @@ class CompletenessJob:
         if not self._is_trusted():
             return
         until = (turn.now - FINISHED_S) // 86_400
-        await self._threads.write(self._mark_finished, until)
-        due: dict[Day, list[MarkedDay]] = await self._threads.read(self._due, until)
+        await self._threads.write(self._database.write, mark_finished, until)
+        due: dict[Day, list[MarkedDay]] = await self._threads.read(self._database.read, marked_days, until)
         for day, marked in due.items():
             await self._count(day, marked, turn.now)
 
@@ -43,16 +44,5 @@ class CompletenessJob:
             for one in group:
                 if one.owner_no not in found:
                     found[one.owner_no] = await self._threads.read(counting.slot_by_slot, one.owner_no)
-            await self._threads.write(self._save, [(one, found[one.owner_no]) for one in group], now)
-
-    def _mark_finished(self, until: Day) -> None:
-        with self._database.writes.begin() as connection:
-            mark_finished(connection, until)
-
-    def _due(self, until: Day) -> dict[Day, list[MarkedDay]]:
-        with self._database.reads.begin() as connection:
-            return marked_days(connection, until)
-
-    def _save(self, found: list[tuple[MarkedDay, Completeness]], now: EpochSeconds) -> None:
-        with self._database.writes.begin() as connection:
-            save_counts(connection, found, now)
+            counts = [(one, found[one.owner_no]) for one in group]
+            await self._threads.write(self._database.write, save_counts, counts, now)

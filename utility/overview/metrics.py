@@ -36,16 +36,15 @@ class TownMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield the figures."""
-        figures = self._read()
+        figures = self._read() or TownFigures(states={}, watts=None, expected={}, missing={})
         text = "Microgrids by state, the gravest that applies: alarm, islanded, late or fresh."
-        yield _family("microgrids", text, "state", {} if figures is None else figures.states)
+        yield _family("microgrids", text, "state", figures.states)
         text = "Mean power of the town in its newest quarter-hour, by kind: used, generated, taken from the grid."
-        watts = None if figures is None else figures.watts
-        yield _family("town_watts", text, "kind", watts or {})
+        yield _family("town_watts", text, "kind", figures.watts or {})
         text = "Slots that meters should have, without those that were off, of yesterday (UTC) and the month's days."
-        yield _family("expected_slots", text, "period", {} if figures is None else figures.expected)
+        yield _family("expected_slots", text, "period", figures.expected)
         text = "Those of the expected slots that are not there."
-        yield _family("missing_slots", text, "period", {} if figures is None else figures.missing)
+        yield _family("missing_slots", text, "period", figures.missing)
 
     def _read(self) -> TownFigures | None:
         try:

@@ -10,6 +10,7 @@ PART_OF_USUAL = 0.95
 """The part of the quarter before that the newest quarter's blocks must have to be shown as the present."""
 
 SPAN = 96  # quarters of the plot: 24 hours
+AGAIN_S = 60  # seconds until the newest quarters are read again
 _MOSTLY = 92  # quarters of the last 24 hours that must be known to say how much sun they had
 
 _WATTS = 3600 / QUARTER_S / 1000
@@ -83,14 +84,9 @@ class Today:
 
 
 class DayEnergy:
-    """What was read of the quarters of a local day and of the last 24 hours, and what is to be read next.
+    """What was read of the quarters of a local day and of the last 24 hours, and what is to be read next."""
 
-    Args:
-        again_s: Seconds until the newest quarters are read again.
-    """
-
-    def __init__(self, again_s: int = 60) -> None:
-        self._again_s = again_s
+    def __init__(self) -> None:
         self._known: dict[Quarter, QuarterEnergy] = {}
         self._read: dict[Quarter, EpochSeconds] = {}
         self._begin: Quarter = 0
@@ -109,7 +105,7 @@ class DayEnergy:
         for old in [quarter for quarter in self._read if quarter < first]:
             del self._known[old], self._read[old]
         day = range(first, newest + 1)
-        latest = [q for q in reversed(day[-2:]) if now - self._read.get(q, -(2**40)) >= self._again_s]
+        latest = [q for q in reversed(day[-2:]) if now - self._read.get(q, -(2**40)) >= AGAIN_S]
         missing = [quarter for quarter in reversed(day) if quarter not in self._read and quarter not in latest]
         oldest = sorted((q for q in day[:-2] if q in self._read), key=lambda q: self._read[q])[:1] if latest else []
         return [*latest, *oldest, *missing]

@@ -64,6 +64,11 @@ class Dated(Generic[Value]):
     value: Value
 
 
+def value_at(values: Sequence[Dated[Value]], quarter: Quarter) -> Value | None:
+    """Return the value that holds in a quarter; ``None``: none has begun."""
+    return next((dated.value for dated in reversed(values) if dated.start <= quarter), None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Account:
     """An account: one household, apartment or public service."""

@@ -15,7 +15,7 @@ from commonwatt.model.units import Quarter, quarter_of
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import flowing
 from utility.database.town_zone import zone_of
-from utility.registry.accounts import Account, Dated, DatedRegistry, Installed
+from utility.registry.accounts import Account, Dated, DatedRegistry, Installed, value_at
 from utility.registry.changes import Difference, account_facts, differences, meter_facts
 from utility.registry.columns import Differing
 from utility.registry.importing import apply_facts
@@ -192,7 +192,7 @@ def _terms(account: Account, now: Quarter) -> dict[str, str]:
 
 
 def _present(values: Sequence[Dated[Any]], now: Quarter) -> str:
-    return next((str(dated.value) for dated in reversed(values) if dated.start <= now), "")
+    return "" if (value := value_at(values, now)) is None else str(value)
 
 
 def _facts(registry: DatedRegistry, which: str, zone: ZoneInfo) -> dict[str, str]:

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds, Quarter, quarter_of
-from utility.registry.accounts import Account, Dated
+from utility.registry.accounts import Account, Dated, value_at
 
 LEAST, MOST = 1, 1000  # the bounds of a weight, as in the registry's table
 DEFAULT = Decimal(1)  # the weight of an account without one
@@ -14,7 +14,7 @@ FURTHEST_S = 366 * 86_400  # how far ahead a weight may begin, seconds
 
 def weight_at(account: Account, quarter: Quarter) -> Decimal:
     """Return the weight of an account in a quarter."""
-    return next((dated.value for dated in reversed(account.weights) if dated.start <= quarter), DEFAULT)
+    return value_at(account.weights, quarter) or DEFAULT
 
 
 def check_weight(weight: int, start: Quarter, now: EpochSeconds) -> None:

@@ -24,7 +24,7 @@ from utility.research.documents import AGREEMENT_LICENCE
 from utility.research.release import Tier
 from utility.research.shown import KINDS, attack_words, files_of_tier, made_rows, options_words, plot_of, reading_lines
 from utility.webkit.columns import Shown, Written, columns_of
-from utility.webkit.console.answers import ROWS, Skip, Why, address, refusing
+from utility.webkit.console.answers import ROWS, Skip, Why, other_pages, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.console.rendering import MISSING, plain_bytes
 from utility.webkit.rights import Allowed, Approvers, Clerks, Researchers
@@ -106,8 +106,7 @@ def _add_releases(app: FastAPI, console: Console) -> None:
             "kinds": KINDS,
             "agreements": agreements,
             "readers": readers,
-            "earlier": address(_START, skip=max(0, skip - ROWS)) if skip else "",
-            "later": address(_START, skip=skip + ROWS) if len(rows) > ROWS else "",
+            **other_pages(_START, skip, is_more=len(rows) > ROWS),
         }
         return console.page(request, actor, "research.html", content)
 
@@ -129,8 +128,7 @@ def _add_release(app: FastAPI, console: Console) -> None:
             "sample": _as_text(_first_rows(console, kept, 1 + _SHOWN_ROWS)),
         }
         if _is_staff(actor):
-            with console.database.reads.begin() as connection:
-                content |= shown_second(connection, console.api.second(actor), {kept.asked_by: "asked for it"})
+            content |= console.database.read(shown_second, console.api.second(actor), {kept.asked_by: "asked for it"})
         content |= {"files": _files(console, release, manifest), "may_download": may and actor.has(Role.RESEARCHER)}
         return console.page(request, actor, "research_release.html", content)
 

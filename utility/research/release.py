@@ -74,7 +74,6 @@ class OpenRelease:
     digests: Mapping[str, str]  # of each published group
     attacks: Sequence[Success]  # the success of each attack
     errors: Errors | None  # how wrong usual figures get
-    left_out: int  # homes that lack too many readings
 
 
 def open_release(
@@ -109,7 +108,6 @@ def open_release(
         digests={name: digests[name] for name in names},
         attacks=_attacks(whole, published, zone, secret, release),
         errors=errors_of_open(whole, published) if names else None,
-        left_out=len(homes.homes) - len(whole.homes),
     )
 
 

@@ -13,7 +13,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter
 from utility.database.database import Database, insert_or
 from utility.readings.store.archived import execute, months_apart
-from utility.readings.store.parts import MAX_IN, PartReader, chunks, select_parts
+from utility.readings.store.parts import MAX_IN, PartReader, chunks, ids_by_number, select_parts
 from utility.readings.tables import compacted, part
 from utility.registry.tables import meter
 from utility.research.assembling import Assembly
@@ -168,10 +168,7 @@ def load_quarters(
     """Return the energies of homes by quarter-hour, from the sums of compacted blocks, in one state of the database."""
     assembly = Assembly(homes, meters, first, until, QUARTER_S)
     with database.reads.begin() as connection:
-        ids = {no: unsigned64(of) for no, of in connection.execute(select(meter.c.no, meter.c.id))}
-        most = max(ids, default=0) + 1
-        of = np.zeros(most, dtype=np.uint64)
-        of[list(ids)] = np.array(list(ids.values()), dtype=np.uint64)
+        of = ids_by_number({unsigned64(row.id): row.no for row in connection.execute(select(meter.c.no, meter.c.id))})
         for begin in range(first - 1, until, DAY_QUARTERS):
             _add_quarters(connection, assembly, of, begin, min(until, begin + DAY_QUARTERS))
             tell((begin - first + 1) / (until - first))

@@ -25,5 +25,4 @@ def add_sharing(app: APIRouter, api: Api) -> None:
         if microgrid is not None:
             check_microgrid(api.database, microgrid)
         first, last = -(-start // QUARTER_S), (end - 1) // QUARTER_S
-        with api.database.reads.begin() as connection:
-            return {"sharing": recorded(connection, first, last, microgrid, limit)}
+        return {"sharing": api.database.read(recorded, first, last, microgrid, limit)}

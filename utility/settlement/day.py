@@ -1,6 +1,6 @@
 """A day of the town, settled quarter by quarter: from readings to settled quarters and the residuals (C4, U2)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOTS, MicrogridId, MilliwattHours, Quarter
+from commonwatt.model.units import SLOTS, MicrogridId, MilliwattHours
 from commonwatt.settlement.microgrids import Batteries, Flow, Qualities, QuarterReadings, Slots, settle
+from commonwatt.settlement.overlay import Corrected
 from commonwatt.settlement.residual import (
     Balance,
     DayResidual,
@@ -22,7 +23,7 @@ from commonwatt.settlement.residual import (
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Energies, Quantity, SettledQuality
 from commonwatt.settlement.splits import Flags
 from utility.registry.layout import BatteryPlace, Day, Layout, alike, exchanges, ids_of, installed_in
-from utility.settlement.readings import Readings, Table
+from utility.settlement.readings import Table
 
 _BATTERY_TYPES = (RecordType.GENERATION, RecordType.STORED)
 
@@ -50,29 +51,14 @@ class SettledDay:
     missing: Mapping[MicrogridId, int]  # by microgrid, in how many quarters a meter lacks a reading
 
 
-def settle_day(
-    day: Day,
-    layouts: Sequence[Layout],
-    readings: Callable[[Quarter], Readings],
-    rules: Rules,
-    sharing: Mapping[MeterId, Flags] | None = None,
-) -> SettledDay:
-    """Settle a day of some microgrids.
+class Settling:
+    """A day of some microgrids that is settled quarter by quarter.
 
     Args:
         layouts: The microgrids.
-        readings: Returns the readings of a quarter; called for the last one of the day before, then in order.
         rules: How.
         sharing: By meter, in which slots of the day it had the command to share, (96 * 60); for ``sharing_first``.
     """
-    settling = Settling(day, layouts, rules, sharing or {})
-    for quarter in settling.quarters:
-        settling.add(readings(quarter))
-    return settling.finished()
-
-
-class Settling:
-    """A day that is settled quarter by quarter."""
 
     def __init__(self, day: Day, layouts: Sequence[Layout], rules: Rules, sharing: Mapping[MeterId, Flags]) -> None:
         first = day * QUARTERS_A_DAY
@@ -85,7 +71,7 @@ class Settling:
         self._before: Table | None = None
         self._number = 0
 
-    def add(self, readings: Readings) -> None:
+    def add(self, readings: Corrected) -> None:
         """Settle the next quarter."""
         table = Table(self._meters, readings, RecordType.THROUGH, *_BATTERY_TYPES)
         if self._before is not None:

@@ -89,22 +89,25 @@ def batteries_of(meters: Sequence[MeterEntry]) -> list[Battery]:
     return found
 
 
-def sharing_slots(events: Iterable[tuple[int, EventRecord]], quarter: Quarter) -> _Flags:
-    """Return in which slots of a quarter a meter had the command to share, at the slot's begin or end.
+def sharing_slots(events: Iterable[tuple[int, EventRecord]], first: Quarter, quarters: int = 1) -> _Flags:
+    """Return in which slots of some quarters a meter had the command to share, at the slot's begin or end.
 
     Args:
-        events: (log generation, event) of the meter: those of the quarter, the last one before and the first one after.
+        events: (log generation, event) of the meter: those of the time, the last one before and the first one after.
+        first: The first quarter.
+        quarters: How many there are.
     """
     ordered = sorted(events, key=lambda item: (item[1].time, item[0], item[1].record_id))
-    edges = quarter * QUARTER_S + SLOT_S * np.arange(SLOTS + 1)
-    at = np.zeros(SLOTS + 1, np.bool_)
+    slots, begin = quarters * SLOTS, first * QUARTER_S
+    edges = begin + SLOT_S * np.arange(slots + 1)
+    at = np.zeros(slots + 1, np.bool_)
     for _, event in ordered:
         at[edges >= event.time] = bool(event.new_state & State.SHARING)
     changed = [event.time for _, event in ordered if event.new_state & State.SHARING]
-    within = np.zeros(SLOTS, np.bool_)
+    within = np.zeros(slots, np.bool_)
     for time in changed:
-        slot = (time - quarter * QUARTER_S) // SLOT_S
-        if 0 <= slot < SLOTS:
+        slot = (time - begin) // SLOT_S
+        if 0 <= slot < slots:
             within[slot] = True
     return at[:-1] | at[1:] | within
 

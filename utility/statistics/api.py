@@ -20,7 +20,6 @@ from utility.statistics.store.usage_view import (
     usage_history,
     usage_page,
 )
-from utility.statistics.totals import Totals
 from utility.webkit.columns import Time
 from utility.webkit.rights import Residents, Staff
 from utility.webkit.services import Api
@@ -174,31 +173,10 @@ def _usages(api: Api, scope: Scope, by: Span, month: str, name: str, after: int,
 
 
 def _usage(row: UsageRow, by: Span, start: int, end: int) -> Usage:
-    it: Totals = row.totals
-    same = (
-        "imported",
-        "exported",
-        "shared_in",
-        "shared_out",
-        "generated",
-        "used",
-        "self_sufficiency",
-        "use_known",
-        "peak",
-        "quarters",
-    )
-    more = ("settled", "missing", "estimated", "generation_known", "reduced_s", "islanded_s")
-    return Usage(
-        scope=row.scope.name.lower(),
-        number=row.subject,
-        name=row.name,
-        period=span_text(row.months, by),
-        start=start,
-        end=end,
-        peak_start=it.peak_at * QUARTER_S,
-        provisional=row.is_provisional,
-        **{key: getattr(it, key) for key in (*same, *more)},
-    )
+    subject = {"scope": row.scope.name.lower(), "number": row.subject, "name": row.name}
+    time = {"period": span_text(row.months, by), "start": start, "end": end}
+    more = {"peak_start": row.totals.peak_at * QUARTER_S, "provisional": row.is_provisional}
+    return Usage.model_validate(vars(row.totals) | subject | time | more)
 
 
 def _projection(api: Api, scope: Scope, name: str) -> Projection:

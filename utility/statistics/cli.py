@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -17,19 +16,26 @@ from commonwatt.model.csv_text import line_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import flowing
-from utility.database.town_zone import zone_of
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
 from utility.statistics.jobs.statistics import StatisticsJob
-from utility.statistics.months import Month, Span, month_number, month_text, span_around, span_text
+from utility.statistics.months import Month, Span, month_number, month_text, span_around
 from utility.statistics.store.usage import Scope
 from utility.statistics.store.usage_due import mark_settled
 from utility.statistics.store.usage_projection import Projectable, projection_view
-from utility.statistics.store.usage_view import last_month, names_of, scope_of, subject_of, usage_history, usage_of_all
-from utility.statistics.words import COLUMNS, cells_of, dollars_words, energy_words, tested_words
+from utility.statistics.store.usage_view import (
+    as_cells,
+    last_month,
+    names_of,
+    scope_of,
+    subject_of,
+    usage_history,
+    usage_of_all,
+)
+from utility.statistics.words import COLUMNS, dollars_words, energy_words, tested_words
 from utility.webkit.cli.listing import print_rows
-from utility.webkit.cli.options import ConfigOption, from_file, reading
+from utility.webkit.cli.options import ConfigOption, day_option, from_file, reading
 
 app = typer.Typer(help="Usage by month, quarter, year and five years, and what may come.", no_args_is_help=True)
 
@@ -45,7 +51,6 @@ _SHOWN = (
     "complete_percent",
 )
 _SCENARIO = ("scenario", "year", "used_kwh", "generated_kwh", "imported_kwh", "exported_kwh")
-_EPOCH = date(1970, 1, 1)
 
 
 class Format(StrEnum):
@@ -121,7 +126,8 @@ def run(
         now = int(clock.now())
         if first is not None:
             with database.writes.begin() as connection:
-                mark_settled(connection, _day(first), _day(last) if last is not None else now // 86_400)
+                until = now // 86_400 if last is None else day_option("--to", last)
+                mark_settled(connection, day_option("--from", first), until)
         elif last is not None:
             raise ConfigError("--to: give --from too")
         job = StatisticsJob(database, HERE, tell=lambda month, _: months.add(month))
@@ -172,18 +178,12 @@ def _cells(config: Path, scope: Scope, by: Span, month: str | None, name: str | 
         last = last_month(connection) if month is None else month_number(month)
         if last is None:
             return []
-        zone = zone_of(connection)
         if name is not None:
             count = 1 if month is not None else 60 // by.months
             rows = usage_history(connection, scope, subject_of(connection, scope, name), last, by, count)
         else:
             rows = usage_of_all(connection, scope, span_around(last, by))
-    return [
-        cells_of(
-            scope.name.lower(), row.name, span_text(row.months, by), row.totals, zone, is_provisional=row.is_provisional
-        )
-        for row in rows
-    ]
+        return as_cells(connection, rows, by)
 
 
 def _write(file: TextIO, found: Sequence[Mapping[str, str]], form: Format) -> int:
@@ -193,10 +193,3 @@ def _write(file: TextIO, found: Sequence[Mapping[str, str]], form: Format) -> in
     else:
         file.writelines([line_of(COLUMNS), *(line_of(row[name] for name in COLUMNS) for row in found)])
     return len(found)
-
-
-def _day(text: str) -> int:
-    try:
-        return (date.fromisoformat(text) - _EPOCH).days
-    except ValueError as error:
-        raise ConfigError(f"{text}: is no date; write it as 2026-10-01") from error

@@ -59,8 +59,7 @@ def outlook(database: Database, tariff: Tariff, default: str, now: EpochSeconds)
         rates = rates_in_force(connection, present + 1, default, replace(tariff, effective=0))
     paid = {}
     for month in months:
-        with database.reads.begin() as connection:
-            paid[month] = revenue(connection, month, rates)
+        paid[month] = database.read(revenue, month, rates)
     with database.reads.begin() as connection:
         panel, subjects = money_panel(connection, present, paid)
         view = projection_view(connection, Scope.TOWN)

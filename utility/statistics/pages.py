@@ -30,6 +30,7 @@ from utility.statistics.store.usage_view import (
     usage_page,
 )
 from utility.statistics.words import dollars_words, energy_words, tested_words
+from utility.webkit.console.answers import found
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff
 
@@ -183,10 +184,7 @@ def _series(label: str, unit: str, x: list[int], step_s: int, high: list[float |
 
 
 def _number(connection: Connection, scope: Scope, name: str) -> int:
-    try:
-        return subject_of(connection, scope, name)
-    except ConfigError as error:
-        raise HTTPException(404, str(error)) from error
+    return int(found(lambda: subject_of(connection, scope, name)))
 
 
 def _month(text: str) -> Month:

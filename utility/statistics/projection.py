@@ -6,8 +6,9 @@ band: the 10 % and 90 % quantiles of the relative errors that projections of the
 projected from the months before it alone. So a band is as wide as the past was wrong (conformal prediction).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,13 @@ class Projected:
     actual: Floats  # what came; NaN: not known yet, (subjects)
 
 
-def project(panel: Panel, first: int | None = None, ahead: int = NEXT_MONTH, method: str = "usual") -> list[Projected]:
+# Returns the middle of the projection of a month some months ahead, and what its error is relative to, by subject.
+Middle: TypeAlias = Callable[[Panel, int, int], tuple[Floats, Floats]]
+
+
+def project(
+    panel: Panel, first: int | None = None, ahead: int = NEXT_MONTH, middle: Middle | None = None
+) -> list[Projected]:
     """Return the projections of each month from ``first`` to the one ``ahead`` months after the last.
 
     Each is made of the months until ``ahead`` before it alone, its band too.
@@ -57,18 +64,17 @@ def project(panel: Panel, first: int | None = None, ahead: int = NEXT_MONTH, met
         panel: The months.
         first: The first month to project; ``None``: only the last one.
         ahead: How many months ahead is projected.
-        method: ``usual``, or ``last year``: the same month of the year before, with a band made in the same way.
+        middle: Gives the middles that the bands are around; ``None``: ``usual``.
     """
     count, months = panel.values.shape
     alike = panel.groups if panel.errors is None else panel.errors
-    middle = usual if method == "usual" else last_year
     begin, last = MIN_MONTHS + ahead - 1, months + ahead - 1
     if last < begin:
         return [Projected(quantiles=np.full((count, len(LEVELS)), np.nan), actual=np.full(count, np.nan))]
     errors: list[Floats] = []
     found = []
     for month in range(begin, last + 1):
-        center, scale = middle(panel, month, ahead)
+        center, scale = (middle or usual)(panel, month, ahead)
         if month >= (last if first is None else first):
             actual = panel.values[:, month] if month < months else np.full(count, np.nan)
             # The errors of the months just before are not known yet when the projection is made.
@@ -93,26 +99,6 @@ def usual(panel: Panel, month: int, ahead: int) -> tuple[Floats, Floats]:
     return center, center + (scale - base)
 
 
-def last_year(panel: Panel, month: int, ahead: int) -> tuple[Floats, Floats]:
-    """Return the same month of the year before, and what its error is relative to: the seasonal-naive projection."""
-    center = panel.values[:, month - YEAR]
-    return center, _scale(center, _year_before(panel.values, month, ahead))
-
-
-def pinball(projected: Sequence[Projected]) -> float:
-    """Return the mean pinball loss over the quantiles, each relative to the mean of its subject: lower is better."""
-    quantiles = np.stack([each.quantiles for each in projected])
-    actual = np.stack([each.actual for each in projected])
-    known = np.isfinite(quantiles).all(axis=2) & np.isfinite(actual)
-    count = known.sum(axis=0)
-    mean = np.where(known, actual, 0).sum(axis=0) / np.maximum(count, 1)
-    over = actual[:, :, None] - quantiles
-    levels = np.array(LEVELS)
-    loss = np.maximum(levels * over, (levels - 1) * over).mean(axis=2)
-    known &= mean > 0
-    return float((loss / np.where(mean > 0, mean, 1.0))[known].mean()) if known.any() else 0.0
-
-
 def coverage(projected: Sequence[Projected]) -> tuple[int, float]:
     """Return how many projections had a band and an outcome, and the part of them whose band held it."""
     inside, count = 0, 0
@@ -129,21 +115,21 @@ def _base(panel: Panel, month: int, ahead: int) -> tuple[Floats, Floats]:
     years = min(_MOST_YEARS, (month - ahead + 1) // YEAR - 1)
     backs = range(YEAR, years * YEAR + 1, YEAR)
     came = np.array([panel.values[:, month - back] for back in backs])
-    sums = np.array([_year_before(panel.values, month - back, ahead) for back in backs])
+    sums = np.array([year_before(panel.values, month - back, ahead) for back in backs])
     known = np.isfinite(came) & np.isfinite(sums)
     total_came, total = np.where(known, came, 0).sum(axis=0), np.where(known, sums, 0).sum(axis=0)
     of_group = _of_groups(panel.groups, total_came, total)
-    year = _year_before(panel.values, month, ahead)
+    year = year_before(panel.values, month, ahead)
     center = year * (_ratio(total_came, total, of_group) + of_group) / 2
-    return center, _scale(center, year)
+    return center, scale_of(center, year)
 
 
-def _scale(center: Floats, year: Floats) -> Floats:
+def scale_of(center: Floats, year: Floats) -> Floats:
     """Return what errors are relative to; NaN without anything in the year before."""
     return np.where(year > 0, center + _FLOOR * year / YEAR, np.nan)
 
 
-def _year_before(values: Floats, month: int, ahead: int) -> Floats:
+def year_before(values: Floats, month: int, ahead: int) -> Floats:
     """Return the sum of the last twelve months that are known ``ahead`` months before a month."""
     end = month - ahead + 1
     return np.asarray(values[:, max(0, end - YEAR) : max(0, end)].sum(axis=1), np.float64)

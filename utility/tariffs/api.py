@@ -34,8 +34,7 @@ def add_tariffs(app: FastAPI, api: Api) -> None:
     @app.get("/tariffs")
     def listed(_: Staff) -> Versions:
         """Return all versions of all tariffs."""
-        with api.database.reads.begin() as connection:
-            return Versions(tariffs=versions(connection))
+        return Versions(tariffs=api.database.read(versions))
 
     @app.post("/tariffs", status_code=201)
     def propose(actor: Clerks, asked: Text) -> Version:

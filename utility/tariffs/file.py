@@ -3,7 +3,7 @@
 import re
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
@@ -45,11 +45,12 @@ def _clock(value: object) -> object:
     return minutes // 15
 
 
-def _clock_text(quarter: int) -> str:
+def clock(quarter: int) -> str:
+    """Return a time of the day, in quarter-hours since midnight, as text."""
     return f"{quarter // 4:02d}:{quarter % 4 * 15:02d}"
 
 
-Clock = Annotated[int, BeforeValidator(_clock), PlainSerializer(_clock_text)]
+Clock = Annotated[int, BeforeValidator(_clock), PlainSerializer(clock)]
 """A time of the day, in quarter-hours since midnight; in the file as text."""
 
 
@@ -171,7 +172,3 @@ class TariffFile(_Table):
         if len(text) == 10:
             return midnight(date.fromisoformat(text), zone)
         return quarter_at(datetime.fromisoformat(text), zone)
-
-
-State = Literal["proposed", "published", "replaced"]
-"""The state of a tariff's version: proposed by one person, published by another, or replaced by another proposal."""

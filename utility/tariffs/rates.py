@@ -9,7 +9,7 @@ import numpy as np
 from commonwatt.model.time.local_calendar import month_after, month_quarters
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.controller_commands import MAX_CHANGES
-from utility.registry.accounts import DatedRegistry
+from utility.registry.accounts import DatedRegistry, value_at
 from utility.tariffs.tariff import Tariff, in_force
 
 
@@ -85,8 +85,7 @@ def next_change(registry: DatedRegistry, quarter: Quarter) -> Quarter | None:
 
 def _name(registry: DatedRegistry, number: AccountNumber, default: str, quarter: Quarter) -> str:
     account = registry.accounts.get(number)
-    begun = [dated.value for dated in account.tariffs if dated.start <= quarter] if account is not None else []
-    return begun[-1] if begun else default
+    return (None if account is None else value_at(account.tariffs, quarter)) or default
 
 
 def _changes(tariff: Tariff, begin: Quarter, end: Quarter) -> list[tuple[Quarter, int]]:

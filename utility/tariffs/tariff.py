@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,9 +15,9 @@ from commonwatt.config.files import check_table, parse_toml, place_in, read_text
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_time import Quarters, to_local
 from commonwatt.model.units import QUARTER_S, Quarter
-from utility.tariffs.file import DAYS, Period, TariffFile
+from utility.tariffs.file import DAYS, Period, TariffFile, clock
 from utility.tariffs.policy_settings import PolicySettings
-from utility.tariffs.week import DAY_QUARTERS, clock, faults, season_days, table_of, year_place
+from utility.tariffs.week import DAY_QUARTERS, faults, season_days, table_of, year_place
 
 _HOLIDAY = DAYS.index("holiday")
 _EPOCH = date(1970, 1, 1)
@@ -123,30 +122,29 @@ def _exists(day: date, place: int, zone: ZoneInfo) -> bool:
     return time.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == time.replace(tzinfo=None)
 
 
-def tariff_of(content: dict[str, Any] | str) -> Tariff:
+def tariff_of(content: str) -> Tariff:
     """Return the tariff that ``canonical`` wrote."""
-    table = json.loads(content) if isinstance(content, str) else dict(content)
+    table = json.loads(content)
     version = table.pop("version", 0)
     file = TariffFile.model_validate(table)
     return Tariff(file=file, version=version, effective=file.effective)
 
 
-def read_tariff(path: Path, version: int = 0) -> Tariff:
+def read_tariff(path: Path) -> Tariff:
     """Read and check a tariff's file.
 
     Raises:
         ConfigError: A line for each fault, with file, line and key.
     """
-    return parse_tariff(read_text(path), str(path), version)
+    return parse_tariff(read_text(path), str(path))
 
 
-def parse_tariff(text: str, name: str = "", version: int = 0) -> Tariff:
+def parse_tariff(text: str, name: str = "") -> Tariff:
     """Check a tariff's TOML.
 
     Args:
         text: The TOML.
         name: Its file's name, for errors; empty: it has none.
-        version: Its version.
 
     Raises:
         ConfigError: A line for each fault, with name, line and key.
@@ -155,7 +153,7 @@ def parse_tariff(text: str, name: str = "", version: int = 0) -> Tariff:
     file = check_table(place, TariffFile, parse_toml(name, text))
     if found := faults(file):
         raise ConfigError("\n".join(f"{place(*keys)}: {fault}" for keys, fault in found))
-    return Tariff(file=file, version=version, effective=file.effective)
+    return Tariff(file=file, version=0, effective=file.effective)
 
 
 def in_force(versions: Sequence[Tariff], quarter: Quarter) -> Tariff | None:

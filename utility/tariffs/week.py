@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.time.local_calendar import END_YEAR
-from utility.tariffs.file import DAYS, Hours, Season, TariffFile
+from utility.tariffs.file import DAYS, Hours, Season, TariffFile, clock
 from utility.tariffs.policy_settings import AcesSettings, RangersSettings
 
 DAY_QUARTERS = 96
@@ -50,11 +50,6 @@ def table_of(file: TariffFile) -> Table:
         for season, day in _kinds(file, each):
             table[season, day, each.from_ : each.until] = numbers[each.period]
     return table
-
-
-def clock(quarter: int) -> str:
-    """Return a time of the day as text."""
-    return f"{quarter // 4:02d}:{quarter % 4 * 15:02d}"
 
 
 def _begin(file: TariffFile) -> Iterator[Fault]:

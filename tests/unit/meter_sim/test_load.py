@@ -3,10 +3,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from commonwatt.town.file import TownTable
 from commonwatt.town.town import Function
-from meter_sim.load import COMFORT_C, MEAN_STRESS_C, Consumer, Loads, day_mwh, load_mwh
+from meter_sim.load import COMFORT_C, MEAN_STRESS_C, Consumer, Loads, _Group
 from meter_sim.sun import DAY_S, DAY_SLOTS
 from meter_sim.weather import Weather
 
@@ -18,6 +19,16 @@ def consumer(
     place: str = "r001/house 1", function: Function = Function.HOUSE, average_w: int = 1200, seed: int = 1
 ) -> Consumer:
     return Consumer(seed=seed, place=place, function=function, average_w=average_w, timezone=TOWN.timezone)
+
+
+def load_mwh(one: Consumer, time: int, temperature: float) -> int:
+    """The load in the slot that starts at a time."""
+    return int(Loads((one,)).at(time, temperature)[0])
+
+
+def day_mwh(one: Consumer, day: int) -> NDArray[np.int64]:
+    """The load without heating and cooling in each slot of a UTC day."""
+    return np.asarray(_Group([one]).span(day * DAY_S, DAY_S, 1)[:, 0])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from utility.billing.store.bill_documents import refuse_altered
 from utility.billing.store.bills_due import bills_wait_for, local_month
 from utility.billing.store.run_views import Order
 from utility.tariffs.policy_settings import POLICY_WORDS
-from utility.webkit.console.answers import ROWS, Number, Skip, address, found, refusing
+from utility.webkit.console.answers import ROWS, Number, Skip, address, found, other_pages, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
 
@@ -139,8 +139,7 @@ def _add_bills(app: FastAPI, console: Console) -> None:
             "rows": rows[:ROWS],
             "order": order,
             "orders": list(Order),
-            "earlier": address(path, other=other, order=order, skip=max(0, skip - ROWS)) if skip else "",
-            "later": address(path, other=other, order=order, skip=skip + ROWS) if len(rows) > ROWS else "",
+            **other_pages(path, skip, is_more=len(rows) > ROWS, other=other, order=order),
         }
         return console.page(request, actor, "run_bills.html", content)
 

@@ -53,31 +53,9 @@ def root(leaves: Sequence[bytes]) -> bytes:
     return _levels(leaves)[-1][0]
 
 
-def proofs(leaves: Sequence[bytes]) -> list[Proof]:
-    """Return the proof of each leaf, in their order."""
-    levels = _levels(leaves)
-    return [Proof(index=n, size=len(leaves), path=tuple(_path(levels, n))) for n in range(len(leaves))]
-
-
 def proof_at(leaves: Sequence[bytes], index: int) -> Proof:
     """Return the proof of one leaf."""
     return Proof(index=index, size=len(leaves), path=tuple(_path(_levels(leaves), index)))
-
-
-def verified(leaf: bytes, proof: Proof, expected: bytes) -> bool:
-    """Return whether a proof leads from the hash of a leaf to the root."""
-    if not 0 <= proof.index < proof.size:
-        return False
-    at, last, found = proof.index, proof.size - 1, leaf
-    rest = iter(proof.path)
-    while last:
-        if at % 2 or at < last:
-            neighbour = next(rest, None)
-            if neighbour is None:
-                return False
-            found = _node(neighbour, found) if at % 2 else _node(found, neighbour)
-        at, last = at // 2, last // 2
-    return next(rest, None) is None and hmac.compare_digest(found, expected)
 
 
 def _levels(leaves: Sequence[bytes]) -> list[Sequence[bytes]]:

@@ -16,8 +16,7 @@ from utility.control.cli.waiting import change_and_wait
 from utility.control.decisions import cancel_change, make_change, put_back, title
 from utility.control.fields import FieldsError, checked_command, parsed_weights
 from utility.control.store.control_changes import find_change, newest_changes
-from utility.control.words import answered
-from utility.control.words import asked as words_of
+from utility.control.words import answered, words_of
 from utility.database.database import Database
 from utility.readings.store import reads
 from utility.webkit.cli.listing import print_rows
@@ -207,9 +206,7 @@ def _chosen(text: str) -> Chosen:
 
 
 def _tell(database: Database, number: int) -> None:
-    with database.reads.begin() as connection:
-        change = find_change(connection, number)
-    assert change is not None
+    change = database.read(find_change, number)
     row = _change_row(change)
     typer.echo(f"change {number}: {row['what']}, {row['microgrids']}; see: commonwatt utility changes")
 
@@ -230,7 +227,7 @@ def _command_row(row: dict[str, Any]) -> dict[str, object]:
     return {
         "id": row["id"],
         "to": row["controller"],
-        "what": words_of(row["message"], defaults=False),
+        "what": words_of(row["message"]),
         "state": row["state"],
         "result": answered(row["outcome"]),
     }

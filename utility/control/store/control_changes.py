@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
-from utility.control.changes import Change, State, Target, state_of
+from utility.control.changes import Change, NoSuchChangeError, State, Target, state_of
 from utility.control.fields import Fields
 from utility.control.in_force import in_force
 from utility.control.tables import control_change, control_target, control_version, weights_told
@@ -166,9 +166,15 @@ def due_changes(connection: Connection, now: EpochSeconds) -> list[Row[Any]]:
     return list(connection.execute(found))
 
 
-def find_change(connection: Connection, number: int) -> Change | None:
-    """Return a change; ``None``: there is none of that number."""
-    return next(iter(_changes(connection, control_change.c.no == number)), None)
+def find_change(connection: Connection, number: int) -> Change:
+    """Return a change.
+
+    Raises:
+        NoSuchChangeError: There is none of that number.
+    """
+    for change in _changes(connection, control_change.c.no == number):
+        return change
+    raise NoSuchChangeError(f"there is no change {number}")
 
 
 def newest_changes(connection: Connection, limit: int, before: int | None = None) -> list[Change]:

@@ -2,24 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from commonwatt.model.control.relaying import Relayed
 from commonwatt.model.time.local_calendar import month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.town.town import Function
-from utility.control.changes import AllowanceError
 from utility.control.fields import Fields
-from utility.control.preview import Effect, effect_on, in_words, month_left_s
+from utility.control.preview import Effect, effect_on, in_words
 from utility.database.town_zone import zone_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.relayed import relayed_by
 from utility.registry.tables import meter
-
-Connection: TypeAlias = Any  # a transaction of the store, which this room only hands on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +43,6 @@ def preview_of(connection: Connection, fields: Fields, microgrids: Sequence[Micr
     return Preview(microgrids=microgrids, words=in_words(fields), effects=effects, refused=_refusal(effects))
 
 
-def refuse_if_it_breaks(preview: Preview) -> None:
-    """Refuse a change that would break an allowance.
-
-    Raises:
-        AllowanceError: With the figure.
-    """
-    if preview.refused:
-        raise AllowanceError(preview.refused)
-
-
 def _effects(
     connection: Connection, fields: Fields, microgrids: Sequence[MicrogridId], now: EpochSeconds
 ) -> list[Effect]:
@@ -67,7 +53,7 @@ def _effects(
     for microgrid in microgrids:
         _, said = heartbeats.get(microgrid, (0, None))
         file_relay_s = None if said is None or "relay_s" in said.tuned else said.periods.get("relay_s")
-        left_s = 0 if said is None else month_left_s(said.time, month_end)
+        left_s = 0 if said is None else max(0, month_end - said.time)
         counted = Relayed(**relayed[microgrid], meters=putting.get(microgrid, 0)) if microgrid in relayed else None
         found.append(effect_on(microgrid, fields, said, counted, left_s, file_relay_s))
     return found

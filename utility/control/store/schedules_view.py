@@ -13,15 +13,6 @@ from utility.registry.tables import controller
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """Which microgrids to list."""
-
-    name: str = ""  # the start of their names; empty: any
-    kind: str = ""  # their kind; empty: any
-    tuned: bool = False  # only those with a setting that the utility has set
-
-
-@dataclass(frozen=True, kw_only=True)
 class InForce:
     """What is in force at one gateway."""
 
@@ -31,15 +22,23 @@ class InForce:
     heartbeat: Heartbeat | None  # what it said
 
 
-def schedules_page(connection: Connection, wanted: Wanted, limit: int, skip: int) -> Sequence[InForce]:
-    """Return the microgrids of a page, in the order of their numbers."""
+def schedules_page(
+    connection: Connection, limit: int, skip: int, *, name: str, kind: str, tuned: bool
+) -> Sequence[InForce]:
+    """Return the microgrids of a page, in the order of their numbers.
+
+    Args:
+        name: The start of their names; empty: any.
+        kind: Their kind; empty: any.
+        tuned: Only those with a setting that the utility has set.
+    """
     c = controller.c
     statement = select(c.id, c.kind).order_by(c.number).limit(limit).offset(skip)
-    if wanted.name:
-        statement = statement.where(c.id.startswith(wanted.name, autoescape=True))
-    if wanted.kind:
-        statement = statement.where(c.kind == wanted.kind)
-    if wanted.tuned:
+    if name:
+        statement = statement.where(c.id.startswith(name, autoescape=True))
+    if kind:
+        statement = statement.where(c.kind == kind)
+    if tuned:
         statement = statement.join(gateway_seen, gateway_seen.c.controller == c.id)
         statement = statement.where(gateway_seen.c.tuned)
     rows = connection.execute(statement).all()

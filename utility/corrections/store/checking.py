@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from sqlalchemy import BigInteger, ColumnElement, Connection, cast, delete, func, select
 
-from commonwatt.model.ids import signed64
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.validation.day import Check, Limits
@@ -15,13 +14,15 @@ from utility.corrections.checked_days import DayOf, Judged, judged, measured_of
 from utility.corrections.columns import Finding
 from utility.corrections.members import Series, layout_of, members_in
 from utility.corrections.outages import outages_of
-from utility.corrections.store.estimating import ends_of, events_between, members_of
+from utility.corrections.store.estimating import ends_of, members_of
 from utility.corrections.tables import checked_day, finding
 from utility.database.base import read
 from utility.database.database import Database, insert_or, read_setting, save_setting
 from utility.readings.gaps import MAX_AGE_QUARTERS, off_times
 from utility.readings.store.archived import execute
+from utility.readings.store.events import events_by_meter
 from utility.readings.store.parts import chunks
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import kept_from
 from utility.readings.tables import compacted, gap, series
 from utility.registry.tables import controller, meter
@@ -59,7 +60,7 @@ class Checker:
             members = members_in(members_of(connection, owner), first, first + QUARTERS_A_DAY)
             numbers = [m.no for m in members]
             begin, end = first * QUARTER_S, (first + QUARTERS_A_DAY) * QUARTER_S
-            events = events_between(connection, numbers, begin, end)
+            events = events_by_meter(connection, numbers, begin, end)
             of = DayOf(
                 first=first,
                 measured=measured_of(_quarters(connection, numbers, first), first),
@@ -77,9 +78,9 @@ class Checker:
         connection.execute(delete(checked_day).where(checked_day.c.day < day - 2 * self._limits.reference_days))
 
 
-def save(connection: Connection, found: Judged, day: int, now: EpochSeconds) -> int:
-    """Store what was found in a microgrid's day; return how many findings are new. A repeated check changes nothing."""
-    numbers = _numbers(connection, [one.meter for one in found.findings])
+def save(connection: Connection, found: Judged, day: int, now: EpochSeconds) -> None:
+    """Store what was found in a microgrid's day. A repeated check changes nothing."""
+    numbers = numbers_of(connection, sorted({one.meter for one in found.findings}))
     rows = [
         {
             "meter_no": numbers[one.meter],
@@ -93,21 +94,18 @@ def save(connection: Connection, found: Judged, day: int, now: EpochSeconds) -> 
         }
         for one in found.findings
     ]
-    new = 0
-    for row in rows:
-        statement = insert_or(connection, finding).values(row).on_conflict_do_nothing()
-        new += connection.execute(statement).rowcount
+    if rows:
+        connection.execute(insert_or(connection, finding).on_conflict_do_nothing(), rows)
     past = [
         {"day": day, "meter_no": number, "record_type": kind, "energy": energy}
         for (number, kind), energy in found.ordinary.items()
     ]
     if past:
         connection.execute(insert_or(connection, checked_day).on_conflict_do_nothing(), past)
-    return new
 
 
-def close_filled(connection: Connection, now: EpochSeconds) -> int:
-    """Close the findings of gaps whose readings came after all; return how many.
+def close_filled(connection: Connection, now: EpochSeconds) -> None:
+    """Close the findings of gaps whose readings came after all.
 
     Only where the gap finder has looked, and still does: elsewhere a gap that it does not list may be one.
     """
@@ -126,7 +124,7 @@ def close_filled(connection: Connection, now: EpochSeconds) -> int:
     )
     filled = finding.update().where(c.closed.is_(None), c.check_name == Check.GAP.value, c.first_quarter >= oldest)
     filled = filled.where(looked.exists(), ~still.exists())
-    return connection.execute(filled.values(closed=now, closed_by="", why="the readings came")).rowcount
+    connection.execute(filled.values(closed=now, closed_by="", why="the readings came"))
 
 
 def close(connection: Connection, numbers: Sequence[int], person: str, why: str, now: EpochSeconds) -> list[int]:
@@ -217,13 +215,3 @@ def _before(connection: Connection, numbers: Sequence[int], day: int, days: int)
         for row in connection.execute(past):
             found[row.meter_no, row.record_type].append(row.energy)
     return found
-
-
-def _numbers(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
-    return {
-        row.id % 2**64: row.no
-        for some in chunks(sorted(set(ids)))
-        for row in connection.execute(
-            select(meter.c.id, meter.c.no).where(meter.c.id.in_([signed64(each) for each in some]))
-        )
-    }

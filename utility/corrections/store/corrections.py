@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, literal, sele
 from commonwatt.codec.packing import pack, unpack_sound
 from commonwatt.model.blocks import Blocks, Quality, flags_of, make_blocks
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.ids import MeterId, signed64, unsigned64
+from commonwatt.model.ids import MeterId, unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS, EpochSeconds, Quarter
 from commonwatt.model.words import moment
@@ -28,6 +28,7 @@ from utility.database.database import read_setting, save_setting
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
 from utility.readings.store.parts import MAX_IN, chunks
+from utility.readings.store.reads import numbers_of
 from utility.readings.summaries import masks
 from utility.registry.tables import meter
 
@@ -250,8 +251,7 @@ def overlay(connection: Connection, meters: Collection[MeterId] | None, first: Q
     """
     numbers = None
     if meters is not None and len(meters) <= MAX_IN:
-        ids = [signed64(each) for each in meters]
-        numbers = connection.execute(select(meter.c.no).where(meter.c.id.in_(ids))).scalars().all()
+        numbers = numbers_of(connection, list(meters)).values()
     rows = found(connection, Chosen(meters=numbers, first=first, until=until), sorted(IN_FORCE), None)
     if meters is not None and numbers is None:
         wanted = set(meters)

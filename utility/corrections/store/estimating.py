@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, bindparam, or_, select
 
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.records import EventRecord, RecordType
+from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter
 from commonwatt.model.validation import limits_of
 from commonwatt.settlement.estimates.like_days import FARTHEST_DAYS, like_quarters, nearest, typical
@@ -20,12 +20,12 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Direction, Function
 from utility.corrections.evidence import Gap, Known, as_blocks, proposals, spans, window_of
 from utility.corrections.members import Layout, Member, Series, layout_of, members_in
-from utility.corrections.outages import Events, days_in, outages_of
+from utility.corrections.outages import days_in, outages_of
 from utility.corrections.store.corrections import Corrections, covered
 from utility.database.database import Database
 from utility.readings.gaps import ALL_SLOTS, Interval
 from utility.readings.store.archived import execute
-from utility.readings.store.events import event_of, events_around, sound_events
+from utility.readings.store.events import events_by_meter
 from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.tables import compacted, gap
 from utility.registry.tables import controller, installed, meter
@@ -126,8 +126,7 @@ class Estimator:
 
     def owners(self, now: EpochSeconds) -> list[int]:
         """Return the numbers of the controllers of microgrids with final gaps."""
-        with self._database.reads.begin() as connection:
-            return owners_with_gaps(connection, now, self._rules)
+        return self._database.read(owners_with_gaps, now, self._rules)
 
     def made_for(self, owner: int, now: EpochSeconds) -> Corrections | None:
         """Return estimates for the final gaps of a microgrid; ``None``: there is nothing to propose."""
@@ -205,7 +204,7 @@ class Estimator:
     ) -> dict[int, list[Interval]]:
         margin = FARTHEST_DAYS + 1
         first, last = (span[0] - margin * QUARTERS_A_DAY) * QUARTER_S, (span[1] + margin * QUARTERS_A_DAY) * QUARTER_S
-        return outages_of(events_between(connection, [m.no for m in members], first, last), ends_of(members))
+        return outages_of(events_by_meter(connection, [m.no for m in members], first, last), ends_of(members))
 
     def _typical(
         self,
@@ -233,14 +232,6 @@ class Estimator:
                         energies[place, column], usable[place, column] = of[quarter], True
             found[series] = typical(energies, usable, days)
         return found
-
-
-def events_between(connection: Connection, numbers: Sequence[int], start: EpochSeconds, end: EpochSeconds) -> Events:
-    """Return the events of some meters that tell their states between two times."""
-    found: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
-    for row in sound_events(events_around(connection, numbers, start, end)):
-        found[row.meter_no].append((row.generation, event_of(row, 0)))
-    return found
 
 
 def ends_of(members: Sequence[Member]) -> list[int]:

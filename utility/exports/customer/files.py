@@ -10,9 +10,9 @@ from commonwatt.model.csv_text import line_of
 from commonwatt.model.units import QUARTER_S
 from utility.exports.customer.green_button import green_button
 from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
+from utility.statistics.words import kilowatt_hours
 
 _NAMES = {Flow.DELIVERED: "Delivered to you (kWh)", Flow.RECEIVED: "Received from you (kWh)"}
-_MILLIWATT_HOURS = 1_000_000  # in a kilowatt-hour
 
 PIECE = 2_000  # lines of text in a piece of a file: some hundred kilobytes
 
@@ -34,15 +34,10 @@ def spreadsheet(quarters: AccountQuarters, zone: ZoneInfo) -> Iterator[str]:
         for flow in flows:
             quality = Quality(int(quarters.quality[flow][column]))
             cells += [
-                "" if quality is Quality.MISSING else _kwh(int(quarters.energy[flow][column])),
+                "" if quality is Quality.MISSING else kilowatt_hours(int(quarters.energy[flow][column])),
                 quality.name.lower(),
             ]
         yield line_of(cells)
-
-
-def _kwh(energy: int) -> str:
-    whole, rest = divmod(energy, _MILLIWATT_HOURS)
-    return f"{whole}.{rest:06d}"
 
 
 class Source(StrEnum):

@@ -17,10 +17,11 @@ from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import EpochSeconds, Quarter
 from utility.database.database import Database
+from utility.exports.holdings import Held, is_held
 from utility.exports.selection import ExportedMeter
 from utility.readings.store.archived import execute
 from utility.readings.store.events import sound_events
-from utility.readings.store.parts import CHUNK_ROWS, MAX_IN, PartReader, chunks, select_parts
+from utility.readings.store.parts import CHUNK_ROWS, MAX_IN, PartReader, chunks, ids_by_number, select_parts
 from utility.readings.tables import compacted, event, part
 from utility.registry.tables import meter
 
@@ -50,19 +51,25 @@ def exported_meters(connection: Connection, ids: Collection[MeterId] | None = No
 class BlockSource:
     """The joined blocks of some meters."""
 
-    def __init__(self, database: Database, meters: Sequence[ExportedMeter], registered: int | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        meters: Sequence[ExportedMeter],
+        registered: int | None = None,
+        held: Sequence[Held] | None = None,
+    ) -> None:
         """Prepare the reading of some meters' blocks.
 
         Args:
             registered: How many meters are registered; ``None``: many more, so each block is looked up.
+            held: The periods whose blocks are wanted; ``None``: all.
         """
         self.damaged = 0  # parts that were found damaged and quarantined
         self._database = database
+        self._held = held
         self._numbers = sorted(one.number for one in meters)
         self._scans = registered is not None and len(self._numbers) * SCANNED_FROM > registered
-        # By number; number 0 is no meter's.
-        self._ids = np.zeros(max(self._numbers, default=0) + 1, np.uint64)
-        self._ids[[one.number for one in meters]] = np.array([one.id for one in meters], np.uint64)
+        self._ids = ids_by_number({one.id: one.number for one in meters})  # number 0 is no meter's
         self._is_wanted = np.zeros(len(self._ids), np.bool_)
         self._is_wanted[self._numbers] = True
 
@@ -77,7 +84,11 @@ class BlockSource:
             ]
         found = [self._unpacked(some) for some in chunks(rows, CHUNK_ROWS)]
         sound = [blocks for blocks in found if blocks is not None]
-        return join(sound) if len(sound) == len(found) else self._repaired(first, end)
+        blocks = join(sound) if len(sound) == len(found) else self._repaired(first, end)
+        if self._held is None:
+            return blocks
+        mine = is_held(blocks.meter, blocks.quarter.astype(np.int64), self._held)
+        return blocks if mine.all() else blocks.take(np.flatnonzero(mine))
 
     def _selections(
         self, first: Quarter, end: Quarter

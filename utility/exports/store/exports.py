@@ -23,7 +23,7 @@ from utility.database.town_zone import town_zone
 from utility.exports.bills import bill_rows
 from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
 from utility.exports.customer.quarters import AccountQuarters, from_readings, from_settled
-from utility.exports.holdings import Held, HeldBlocks, Source, held_by, is_held
+from utility.exports.holdings import Held, held_by, is_held
 from utility.exports.readings import Grids, quarters_at_a_time, slot_rows, sum_rows
 from utility.exports.resolutions import Piece, Resolution, cut, pieces
 from utility.exports.selection import ExportedMeter, Selection, check_registered, quarters
@@ -106,15 +106,10 @@ class Picked:
     registered: int  # how many are registered
     held: list[Held] | None  # when the selected accounts had their meters; ``None``: no account was selected
 
-    def source(self, database: Database) -> tuple[BlockSource, Source]:
-        """Return what reads the meters' blocks, and what gives those of the selected accounts' time."""
-        source = BlockSource(database, self.meters, self.registered)
-        return source, source if self.held is None else HeldBlocks(source, self.held)
-
-
-def grids_of(meters: list[ExportedMeter]) -> Grids:
-    """Return the microgrids of some meters."""
-    return Grids.of({one.id: one.microgrid for one in meters})
+    @property
+    def grids(self) -> Grids:
+        """Their microgrids."""
+        return Grids.of({one.id: one.microgrid for one in self.meters})
 
 
 def readings_export(database: Database, asked: Asked) -> Export:
@@ -126,8 +121,8 @@ def readings_export(database: Database, asked: Asked) -> Export:
     zone = town_zone(database)
     first, end = quarters(asked.start, asked.end, asked.resolution, asked.names[:2], zone)
     picked = asked.picked(database)
-    meters, grids = picked.meters, grids_of(picked.meters)
-    blocks, source = picked.source(database)
+    meters, grids = picked.meters, picked.grids
+    blocks = BlockSource(database, meters, picked.registered, picked.held)
     series = sum(one.series for one in meters)
     length = quarters_at_a_time(series)
     slots = asked.resolution is Resolution.SLOT
@@ -136,8 +131,8 @@ def readings_export(database: Database, asked: Asked) -> Export:
     def rows(piece: Piece) -> Iterator[Rows]:
         begin, stop = piece.start // QUARTER_S, piece.end // QUARTER_S
         if slots:
-            return slot_rows(source, grids, begin, stop, length)
-        return sum_rows(source, grids, begin, stop, length, asked.resolution, zone)
+            return slot_rows(blocks.read, grids, begin, stop, length)
+        return sum_rows(blocks.read, grids, begin, stop, length, asked.resolution, zone)
 
     return Export(
         table=SLOTS_TABLE if slots else SUMS_TABLE,
@@ -183,7 +178,7 @@ def settled_export(database: Database, asked: Asked) -> Export:
     zone = town_zone(database)
     first, end = quarters(asked.start, asked.end, asked.resolution, asked.names[:2], zone)
     picked = asked.picked(database)
-    ids, grids = [one.id for one in picked.meters], grids_of(picked.meters)
+    ids, grids = [one.id for one in picked.meters], picked.grids
     per_quarter = {"15min": 1, "1h": 1 / 4, "1d": 1 / 92}[asked.resolution]
 
     def rows(piece: Piece) -> Iterator[Rows]:
@@ -203,8 +198,7 @@ def settled_export(database: Database, asked: Asked) -> Export:
 
 
 def _settled(database: Database, meters: Collection[MeterId], first: Quarter, end: Quarter) -> SettledQuarters:
-    with database.reads.begin() as connection:
-        return load_settled(connection, meters, first, end)
+    return database.read(load_settled, meters, first, end)
 
 
 def bills_export(database: Database, asked: Asked) -> Export:
@@ -225,8 +219,7 @@ def bills_export(database: Database, asked: Asked) -> Export:
     def rows(piece: Piece) -> Iterator[Rows]:
         if not accounts:
             refuse_altered(database, runs[piece])
-            with database.reads.begin() as connection:
-                return bill_rows(bills_of_run(connection, runs[piece]))
+            return bill_rows(database.read(bills_of_run, runs[piece]))
         found = [issued_bill(database, runs[piece], account) for account in sorted(set(accounts))]
         return bill_rows([bill for bill in found if bill is not None])
 
@@ -264,7 +257,7 @@ def account_quarters(database: Database, asked: Asked, *, settled: bool) -> Acco
             nothing = f"nothing of account {number} is settled in that time; its readings may be there"
             raise ConfigError(nothing, "give --of readings for them")
         return from_settled(number, found_settled, held)
-    source = HeldBlocks(BlockSource(database, meters), held)
+    source = BlockSource(database, meters, held=held)
     length = quarters_at_a_time(sum(one.series for one in meters))
     found = [source.read(begin, stop) for begin, stop in cut(first, end, length)]
     return from_readings(number, join(found), held, first, end)
@@ -297,11 +290,6 @@ def event_rows(
                 "event_id": np.array([unsigned64(row.record_id) for row in some], np.uint64),
                 "previous_state_bits": np.array([row.previous_state for row in some], np.int32),
                 "new_state_bits": np.array([row.new_state for row in some], np.int32),
-                "new_state": [state_text(row.new_state) for row in some],
+                "new_state": [" ".join(state_names(row.new_state)) for row in some],
                 "sender": [row.sender for row in some],
             }
-
-
-def state_text(bits: int) -> str:
-    """Return the names of a state's bits; unknown ones as a hexadecimal number."""
-    return " ".join(state_names(bits))

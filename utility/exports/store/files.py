@@ -15,16 +15,15 @@ from commonwatt.runtime.child import work_of_child
 from commonwatt.runtime.files import replace_file
 from commonwatt.sqlite.damage import is_full
 from utility.database.database import Database, open_database
-from utility.database.town_zone import zone_of
 from utility.exports.columns import Rows, count_of
 from utility.exports.resolutions import Piece
 from utility.exports.store.exports import Asked, Export, events_export, readings_export, settled_export
 from utility.exports.store.folder import ExportFolder
 from utility.exports.writers import Format, require
-from utility.statistics.months import Span, month_number, span_around, span_text
+from utility.statistics.months import Span, month_number, span_around
 from utility.statistics.store.usage import Scope
-from utility.statistics.store.usage_view import usage_of_all
-from utility.statistics.words import COLUMNS, cells_of
+from utility.statistics.store.usage_view import as_cells, usage_of_all
+from utility.statistics.words import COLUMNS
 
 KINDS: Mapping[str, Callable[[Database, Asked], Export]] = {
     "settled": settled_export,
@@ -55,13 +54,8 @@ def write_usage(database: Database, month: str, out: Path) -> int:
 
 def _rows(database: Database, scope: Scope, span: Span, month: str) -> list[Mapping[str, str]]:
     with database.reads.begin() as connection:
-        zone = zone_of(connection)
-        found = usage_of_all(connection, scope, span_around(month_number(month), span))
-    name = scope.name.lower()
-    return [
-        cells_of(name, row.name, span_text(row.months, span), row.totals, zone, is_provisional=row.is_provisional)
-        for row in found
-    ]
+        rows = usage_of_all(connection, scope, span_around(month_number(month), span))
+        return as_cells(connection, rows, span)
 
 
 @dataclass(frozen=True, kw_only=True)

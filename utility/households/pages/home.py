@@ -1,28 +1,28 @@
 """A resident's page: the own account's day, month, battery, sharing and bill so far; never an id of an account (U2)."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
+from fastapi import FastAPI, Form, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.palette import PowerFlow
-from commonwatt.model.time.local_calendar import midnight, month_after, month_before, month_of, month_quarters
+from commonwatt.model.time.local_calendar import month_after, month_before, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
-from utility.access.actor import Actor
 from utility.billing.store.issued_bills import issued_bills
 from utility.exports.customer.files import Source
 from utility.exports.resolutions import Resolution, intervals
-from utility.households.api import change_weight
+from utility.households.api import change_weight, own_home
 from utility.households.course import Figures
 from utility.households.picture import HOME_LOOKS, by_source, cost_of, day_series, home_now, saved, stacked
 from utility.households.shared import SettledSums, together
 from utility.households.store.bills import BillSoFar, BillsSoFar
-from utility.households.store.home import Home, home_of
+from utility.households.store.home import Home
 from utility.households.store.reading import read_course, read_helping, read_settled
-from utility.households.store.today import day_of, figures_by_day, local_day, stored_now
+from utility.households.store.today import day_around, day_of, figures_by_day, stored_now
+from utility.registry.accounts import value_at
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.statistics.months import Span, columns_of, month_number
 from utility.statistics.store.usage import Scope
@@ -31,6 +31,7 @@ from utility.tariffs.store.tariffs import published
 from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
+from utility.webkit.console.days import local_day, quarters_of
 from utility.webkit.rights import Residents
 
 SHOWN_BILLS = 60  # issued bills that are listed: five years
@@ -41,18 +42,6 @@ _Span = Annotated[Literal["day", "month", "year"], Query(description="What the p
 _Month = Annotated[str, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
 
 
-def own_home(console: Console, actor: Actor) -> Home:
-    """Return the home of a resident's own account.
-
-    Raises:
-        HTTPException: The resident has no account, or it is not registered.
-    """
-    home = None if actor.account is None else home_of(console.database, actor.account)
-    if home is None:
-        raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
-    return home
-
-
 def add_home(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     bills = BillsSoFar(console.database, console.api.settings.billing.tariff)
@@ -60,7 +49,7 @@ def add_home(app: FastAPI, console: Console) -> None:
     @app.get("/console/home", include_in_schema=False)
     def page(request: Request, actor: Residents) -> Response:
         """Return the page."""
-        home, now, zone = own_home(console, actor), console.now(), console.zone()
+        home, now, zone = own_home(console.database, actor), console.now(), console.zone()
         content = _today(console, home, now, zone) | _sharing(home, now, zone)
         content |= _bills(console, bills, home, now, zone) | _course_of("day", content["date"], content["date"])
         tariff = _tariff(console, home)
@@ -70,13 +59,13 @@ def add_home(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/live", include_in_schema=False)
     def live(request: Request, actor: Residents) -> Response:
         """Return the part of the page that changes by itself: today and the battery."""
-        content = _today(console, own_home(console, actor), console.now(), console.zone())
+        content = _today(console, own_home(console.database, actor), console.now(), console.zone())
         return console.fragment(request, actor, "home_live.html", content)
 
     @app.get("/console/home/bills", include_in_schema=False)
     def issued(request: Request, actor: Residents) -> Response:
         """Return the issued bills, a part of the page that is loaded after it: each is proved."""
-        found = issued_bills(console.database, own_home(console, actor).account.number, SHOWN_BILLS)
+        found = issued_bills(console.database, own_home(console.database, actor).account.number, SHOWN_BILLS)
         return console.fragment(request, actor, "home_bills.html", {"issued": found})
 
     _add_spans(app, console)
@@ -89,51 +78,53 @@ def _add_spans(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/course", include_in_schema=False)
     def course(request: Request, actor: Residents, of: _Span, at: _Day) -> Response:
         """Return the plot of a day, month or year, a part of the page."""
-        own_home(console, actor)
-        content = _course_of(of, at, _date_of(console.now(), console.zone()))
+        own_home(console.database, actor)
+        content = _course_of(of, at, local_day(console.now(), console.zone()))
         return console.fragment(request, actor, "home_course.html", content)
 
     @app.get("/console/home/day", include_in_schema=False)
     def day(request: Request, actor: Residents, day: _Day) -> Response:
         """Return a local day."""
-        home, (first, end) = own_home(console, actor), _quarters_of(day, console.zone())
-        content = {"day": day, "found": day_of(console.database, home, first, end), **_neighbours_of(day)}
+        home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
+        content = {"day": day, "found": day_of(console.database, home, first, end)}
+        content |= {"earlier": day - timedelta(days=1), "later": day + timedelta(days=1)}
         return console.page(request, actor, "home_day.html", content)
 
     @app.get("/console/home/day.json", include_in_schema=False)
     def day_plot(actor: Residents, day: _Day) -> dict[str, Any]:
         """Return the series of a local day for its plot, kilowatts by quarter-hour."""
-        home, (first, end) = own_home(console, actor), _quarters_of(day, console.zone())
+        home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
         return {"series": day_series(day_of(console.database, home, first, end).course), "stack": True}
 
     @app.get("/console/home/month.json", include_in_schema=False)
     def month_plot(actor: Residents, month: _Month) -> dict[str, Any]:
         """Return the series of a local month for its plot, kWh by day."""
-        home, (first, end) = own_home(console, actor), month_quarters(month, console.zone())
+        home, (first, end) = own_home(console.database, actor), month_quarters(month, console.zone())
         return {"series": _days_series(console, home, first, end), "stack": True}
 
     @app.get("/console/home/year.json", include_in_schema=False)
     def year_plot(actor: Residents, year: _Year) -> dict[str, Any]:
         """Return the series of a year for its plot, kWh by month."""
-        return {"series": _months_series(console, own_home(console, actor), year), "stack": True}
+        return {"series": _months_series(console, own_home(console.database, actor), year), "stack": True}
 
     @app.get("/console/home/year", include_in_schema=False)
     def year(request: Request, actor: Residents, year: _Year) -> Response:
         """Return a year by month."""
-        content = {"year": year, "is_last": year >= _date_of(console.now(), console.zone()).year}
-        own_home(console, actor)
+        content = {"year": year, "is_last": year >= local_day(console.now(), console.zone()).year}
+        own_home(console.database, actor)
         return console.page(request, actor, "home_year.html", content)
 
     @app.get("/console/home/month", include_in_schema=False)
     def month(request: Request, actor: Residents, month: _Month) -> Response:
         """Return a local month by day."""
-        return console.page(request, actor, "home_month.html", _month(console, own_home(console, actor), month))
+        content = _month(console, own_home(console.database, actor), month)
+        return console.page(request, actor, "home_month.html", content)
 
     @app.get("/console/home/month/sums", include_in_schema=False)
     def month_sums(request: Request, actor: Residents) -> Response:
         """Return the sums of the present month, a part of the page that is loaded after it."""
-        month = month_of(quarter_of(console.now()), console.zone())
-        return console.fragment(request, actor, "home_sums.html", _month(console, own_home(console, actor), month))
+        home, month = own_home(console.database, actor), month_of(quarter_of(console.now()), console.zone())
+        return console.fragment(request, actor, "home_sums.html", _month(console, home, month))
 
 
 def _add_weight(app: FastAPI, console: Console) -> None:
@@ -142,7 +133,7 @@ def _add_weight(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/weight/past", include_in_schema=False)
     def past(request: Request, actor: Residents) -> Response:
         """Return what the weight did last month, a part of the page that is loaded after it."""
-        home, zone = own_home(console, actor), console.zone()
+        home, zone = own_home(console.database, actor), console.zone()
         month = month_before(month_of(quarter_of(console.now()), zone))
         first, end = month_quarters(month, zone)
         last, weight = read_helping(console.database, home, first, end), weight_at(home.account, end - 1)
@@ -155,20 +146,20 @@ def _add_weight(app: FastAPI, console: Console) -> None:
     ) -> Response:
         """Set the account's sharing weight from a local day on."""
         with changing(console.api, request, actor) as by:
-            change_weight(by, own_home(console, actor), weight, start)
+            change_weight(by, own_home(console.database, actor), weight, start)
         return console.see_other(actor, "/console/home", f"Your sharing weight is {weight} from {start:%d %B %Y} on.")
 
 
 def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     own = stored_now(console.database, home, now, zone, shared=False)
-    today = day_of(console.database, home, *local_day(now, zone)) if own is None else own.today
+    today = day_of(console.database, home, *day_around(now, zone)) if own is None else own.today
     return {
         "account": home.account.number,
         "places": home.places(quarter_of(now)),
         "today": today,
         "picture": home_now(today.course),
         "looks": HOME_LOOKS,
-        "date": _date_of(now, zone),
+        "date": local_day(now, zone),
         "own": own,
         "building": stored_now(console.database, home, now, zone, shared=True),
     }
@@ -182,7 +173,7 @@ def _sharing(home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
         "later_weights": [dated for dated in home.account.weights if dated.start > quarter],
         "least": LEAST,
         "most": MOST,
-        "tomorrow": _date_of(now, zone) + timedelta(days=1),
+        "tomorrow": local_day(now, zone) + timedelta(days=1),
     }
 
 
@@ -195,13 +186,13 @@ def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds, z
     found["issued"] = issued_bills(console.database, home.account.number, 1)
     month = month_of(quarter_of(now), zone)
     return (
-        found | {"month": month} | _file(found["so_far"], date.fromisoformat(f"{month}-01"), _date_of(now, zone), zone)
+        found | {"month": month} | _file(found["so_far"], date.fromisoformat(f"{month}-01"), local_day(now, zone), zone)
     )
 
 
 def _file(so_far: BillSoFar | None, first: date, today: date, zone: ZoneInfo) -> dict[str, Any]:
     """Return what the form of files is filled with, so that the file has data: the month as far as it is settled."""
-    settled = first if so_far is None else _date_of(so_far.until * QUARTER_S, zone)
+    settled = first if so_far is None else local_day(so_far.until * QUARTER_S, zone)
     if settled > first:
         return {"file_from": first, "file_to": settled, "file_of": Source.SETTLED}
     return {"file_from": today, "file_to": today + timedelta(days=1), "file_of": Source.READINGS}
@@ -211,11 +202,11 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
     zone = console.zone()
     first, end = month_quarters(month, zone)
     # Days that have not begun have no row.
-    end = max(first, min(end, local_day(console.now(), zone)[1]))
+    end = max(first, min(end, day_around(console.now(), zone)[1]))
     settled, until = read_settled(console.database, home, first, end, zone) if first < end else ([], None)
     days = figures_by_day(console.database, home, first, end, zone) if first < end else []
     rows = [
-        (_date_of(one.start, zone), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected
+        (local_day(one.start, zone), one, figures) for one, figures in zip(settled, days, strict=True) if one.expected
     ]
     whole = together([one for _, one, _ in rows], first * QUARTER_S)
     return {
@@ -245,11 +236,9 @@ def _saved(console: Console, home: Home, rows: list[tuple[date, SettledSums, Fig
 
 def _tariff(console: Console, home: Home) -> Tariff | None:
     """Return the version of the account's tariff that is in force now; ``None``: none is."""
-    with console.database.reads.begin() as connection:
-        versions = published(connection)
+    versions = console.database.read(published)
     now = quarter_of(console.now())
-    names = [dated.value for dated in home.account.tariffs if dated.start <= now]
-    name = names[-1] if names else console.api.settings.billing.tariff
+    name = value_at(home.account.tariffs, now) or console.api.settings.billing.tariff
     return in_force([each for each in versions if each.name == name], now)
 
 
@@ -261,17 +250,6 @@ def _added(days: list[Figures]) -> list[tuple[str, int]]:
             if figure.energy is not None:
                 found[name] = found.get(name, 0) + figure.energy
     return list(found.items())
-
-
-def _quarters_of(day: date, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
-    try:
-        return local_day(midnight(day, zone) * QUARTER_S, zone)
-    except (ValueError, OverflowError) as error:
-        raise HTTPException(422, f"day: {day} can't be shown") from error
-
-
-def _date_of(time: EpochSeconds, zone: ZoneInfo) -> date:
-    return datetime.fromtimestamp(time, zone).date()
 
 
 def _title(month: str) -> str:
@@ -298,17 +276,13 @@ def _course_of(of: str, at: date, today: date) -> dict[str, Any]:
     }
 
 
-def _neighbours_of(day: date) -> dict[str, date]:
-    return {"earlier": day - timedelta(days=1), "later": day + timedelta(days=1)}
-
-
 def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> list[dict[str, Any]]:
     """Return the use of each day by source, as its whole quarter-hours have it.
 
     Of a month whose readings are no longer kept: what was taken, as settled.
     """
     zone = console.zone()
-    end = max(first, min(end, local_day(console.now(), zone)[1]))
+    end = max(first, min(end, day_around(console.now(), zone)[1]))
     if first >= end:
         return []
     course = read_course(console.database, home, first, end)

@@ -25,6 +25,7 @@ from utility.billing.store.kept_documents import KeptDocuments
 from utility.exports.customer.files import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
 from utility.exports.selection import Selection
 from utility.exports.store.exports import Asked, account_quarters
+from utility.households.api import own_account
 from utility.webkit.console.answers import plain
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Residents
@@ -39,10 +40,9 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
     kept = KeptDocuments(partial(issued_documents, console.database))
 
     def documents(actor: Actor, month: str) -> tuple[AccountNumber, RunDocuments]:
-        if actor.account is None:
-            raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
+        account = own_account(actor)
         try:
-            return actor.account, kept.of(actor.account, month)
+            return account, kept.of(account, month)
         except ConfigError as error:
             raise HTTPException(404, f"no bill of yours can be shown: {error}") from error
 
@@ -73,8 +73,7 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         return hours_plot(hours(statement))
 
     def _due(number: int) -> date:
-        with console.database.reads.begin() as connection:
-            issued = run_of(connection, number)["issued"]
+        issued = console.database.read(run_of, number)["issued"]
         days = console.api.settings.billing.payment_days
         return datetime.fromtimestamp(issued, console.zone()).date() + timedelta(days)
 
@@ -118,17 +117,15 @@ def _add_energy(app: FastAPI, console: Console) -> None:
         of: _Source = Source.SETTLED,
     ) -> Response:
         """Return the account's quarter-hours of some local days as a file."""
-        if actor.account is None:
-            raise HTTPException(404, "your name is not linked with an account yet; ask the utility's administrator")
-        zone = console.zone()
+        account, zone = own_account(actor), console.zone()
         try:
             first, until = (midnight(day, zone) * QUARTER_S for day in (start, end))
-            selection = Selection(accounts=(actor.account,))
+            selection = Selection(accounts=(account,))
             asked = Asked(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
             quarters = account_quarters(console.database, asked, settled=of is Source.SETTLED)
         except (ConfigError, ValueError, OverflowError) as error:
             raise HTTPException(422, plain(error)) from error
-        name = f"energy-{actor.account}-{start}-{end}.{SUFFIXES[form]}"
+        name = f"energy-{account}-{start}-{end}.{SUFFIXES[form]}"
         pieces = pieces_of(quarters, form, f"{console.database.store_id:x}", zone)
         return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=_attached(name))
 

@@ -1,17 +1,32 @@
 """One account as its resident sees it: its places and meters with their dates, and the building's that it shares."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from commonwatt.model.ids import MeterId
+from sqlalchemy import Connection, select
+
+from commonwatt.model.ids import MeterId, signed64, unsigned64
+from commonwatt.model.records import RecordType
 from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, MilliwattHours, Quarter
 from commonwatt.town.town import Function
 from utility.database.database import Database
 from utility.exports.holdings import Held, held_by
 from utility.households.course import Recording
-from utility.households.store.account import Registered, registered
 from utility.registry.accounts import Account, DatedRegistry, Installed
 from utility.registry.store.accounts import load_registry_around
+from utility.registry.tables import meter, present_minimum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """What is registered of a meter, and what it reported."""
+
+    id: MeterId  # its id
+    kinds: frozenset[RecordType]  # its record types
+    capacity: MilliwattHours | None  # capacity of the battery behind it; ``None``: no battery
+    minimum: int | None  # the minimum in the registry, percent; ``None``: none
+    declared: int | None  # the minimum that the meter reported (T6), percent; ``None``: it did not report one yet
+    declared_at: EpochSeconds | None  # when it reported it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +58,10 @@ class Home:
         found = []
         for one in self.held(first, end):
             apartment = self.registry.meters[one.meter]
-            for meter in _building_of(self.registry, apartment):
-                start, stop = (
-                    max(one.first, meter.start or 0),
-                    one.end if meter.end is None else min(one.end, meter.end),
-                )
+            for its in _building_of(self.registry, apartment):
+                start, stop = max(one.first, its.start or 0), one.end if its.end is None else min(one.end, its.end)
                 if start < stop:
-                    found.append(Held(meter=meter.id, direction=meter.direction, first=start, end=stop))
+                    found.append(Held(meter=its.id, direction=its.direction, first=start, end=stop))
         return found
 
     def recordings(self, held: list[Held]) -> list[Recording]:
@@ -95,8 +107,27 @@ def home_of(database: Database, account: AccountNumber) -> Home | None:
             return None
         own = [m for m in registry.meters.values() if any(held.account == account for held in m.holdings)]
         theirs = [building for meter in own for building in _building_of(registry, meter)]
-        meters = registered(connection, {one.id for one in (*own, *theirs)})
+        meters = _registered(connection, {one.id for one in (*own, *theirs)})
     return Home(account=registry.accounts[account], registry=registry, meters=meters)
+
+
+def _registered(connection: Connection, ids: Collection[MeterId]) -> dict[MeterId, Registered]:
+    """Return what is registered of some meters of one account, by id."""
+    columns = (meter.c.id, meter.c.record_types, meter.c.battery_capacity, meter.c.minimum_percent)
+    statement = select(*columns, present_minimum.c.percent, present_minimum.c.said).outerjoin(present_minimum)
+    rows = connection.execute(statement.where(meter.c.id.in_([signed64(one) for one in ids])))
+    found = [
+        Registered(
+            id=unsigned64(row.id),
+            kinds=frozenset(RecordType(int(kind)) for kind in row.record_types.split(",")),
+            capacity=row.battery_capacity,
+            minimum=row.minimum_percent,
+            declared=row.percent,
+            declared_at=row.said,
+        )
+        for row in rows
+    ]
+    return {one.id: one for one in found}
 
 
 def _building_of(registry: DatedRegistry, meter: Installed) -> list[Installed]:

@@ -23,8 +23,7 @@ def read_course(database: Database, home: Home, first: Quarter, end: Quarter, *,
     # The level at the end of the quarter before says what the battery gained in the first one.
     before = first - 1
     held = home.shared(before, end) if shared else home.held(before, end)
-    with database.reads.begin() as connection:
-        meters = exported_meters(connection, {one.meter for one in held})
+    meters = database.read(exported_meters, {one.meter for one in held})
     blocks = BlockSource(database, meters).read(before, end)
     return course_of(blocks, home.recordings(held), first, end)
 
@@ -35,8 +34,7 @@ def read_helping(database: Database, home: Home, first: Quarter, end: Quarter) -
     if not held:
         return None
     meters = home.registry.meters
-    with database.reads.begin() as connection:
-        rows = shared_by_meter(connection, {meters[one.meter].microgrid for one in held}, range(first, end))
+    rows = database.read(shared_by_meter, {meters[one.meter].microgrid for one in held}, range(first, end))
     return helping(rows, held)
 
 
@@ -45,6 +43,5 @@ def read_settled(
 ) -> tuple[list[SettledSums], Quarter | None]:
     """Return the settled sums of each local day of ``[first, end)``, and the quarter after the last settled one."""
     held = home.held(first, end)
-    with database.reads.begin() as connection:
-        settled = load_settled(connection, {one.meter for one in held}, first, end)
+    settled = database.read(load_settled, {one.meter for one in held}, first, end)
     return by_day(settled, held, zone), settled_until(settled, held)

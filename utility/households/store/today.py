@@ -42,7 +42,7 @@ def day_of(database: Database, home: Home, first: Quarter, end: Quarter, *, shar
     )
 
 
-def local_day(time: EpochSeconds, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
+def day_around(time: EpochSeconds, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
     """Return the first quarter of the local day of a time, and the one after its last."""
     period = LocalDay(zone).period_at(time)
     return period.start // QUARTER_S, period.end // QUARTER_S
@@ -70,12 +70,12 @@ def stored_now(database: Database, home: Home, now: EpochSeconds, zone: ZoneInfo
     batteries = [one for one in home.batteries(quarter_of(now)) if one.is_shared is shared]
     if not batteries:
         return None
-    first, end = local_day(now, zone)
+    first, end = day_around(now, zone)
     # Until now: a battery that the account has no more later today is still its own.
     today = day_of(database, home, first, min(end, quarter_of(now) + 1), shared=shared)
     level = today.level
     if level is None:
-        level = day_of(database, home, *local_day(first * QUARTER_S - 1, zone), shared=shared).level
+        level = day_of(database, home, *day_around(first * QUARTER_S - 1, zone), shared=shared).level
     capacity = sum(one.capacity for one in batteries)
     permille = None if level is None else max(0, min(1000, level.energy * 1000 // capacity))
     return Stored(batteries=batteries, level=level, permille=permille, today=today)

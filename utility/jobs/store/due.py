@@ -1,15 +1,25 @@
 """Marks of what is due: microgrids' days and quarters of which a job has to compute something again."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, case, func, select
+from sqlalchemy import Connection, Table, and_, bindparam, case, func, select
 
 from utility.database.database import insert_or
 from utility.jobs.reasons import Why
 from utility.jobs.tables import settlement_due
 
 Day = int  # days of UTC since 1970
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkedDay:
+    """A microgrid's day that is due."""
+
+    day: Day  # the day
+    owner_no: int  # the number of the microgrid's controller
+    marks: int  # how often it was marked
 
 
 def mark(connection: Connection, table: Table, keys: Iterable[tuple[int, int]], why: Why | None = None) -> None:
@@ -25,6 +35,18 @@ def mark(connection: Connection, table: Table, keys: Iterable[tuple[int, int]], 
     # In one order, so that two transactions never wait for each other.
     if rows := [dict(zip(names, key, strict=True)) | row for key in sorted(set(keys))]:
         connection.execute(again, rows)
+
+
+def unmark(connection: Connection, table: Table, done: Iterable[object]) -> None:
+    """Delete marks of a table, unless they were marked again since they were read.
+
+    Args:
+        done: What was read of each: the table's key and ``marks``.
+    """
+    names = [*(column.name for column in table.primary_key), "marks"]
+    same = and_(*(table.c[name] == bindparam(f"read_{name}") for name in names))
+    if rows := [{f"read_{name}": getattr(one, name) for name in names} for one in done]:
+        connection.execute(table.delete().where(same), rows)
 
 
 def mark_from(

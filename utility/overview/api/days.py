@@ -52,8 +52,7 @@ def add_days(app: APIRouter, api: Api) -> None:
         if not 0 <= (last - first).days < MOST_DAYS:
             raise HTTPException(422, f"last must not be before first, and at most {MOST_DAYS} days are counted at once")
         begin = (first - _EPOCH).days
-        with api.database.reads.begin() as connection:
-            found = counted_days(connection, begin, (last - _EPOCH).days + 1)
+        found = api.database.read(counted_days, begin, (last - _EPOCH).days + 1)
         return CompletenessOfDays(
             days={_EPOCH + timedelta(days=day): _counts(one) for day, one in found.by_day.items()},
             microgrids={name: _counts(one) for name, one in found.by_microgrid.items()},

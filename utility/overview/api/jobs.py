@@ -103,8 +103,7 @@ def add_jobs_api(app: FastAPI, api: Api) -> None:
     @app.get("/jobs/periods")
     def periods(_: Staff, limit: Limit = 100) -> Periods:
         """Return the newest periods of the jobs."""
-        with api.database.reads.begin() as connection:
-            rows = newest_periods(connection, limit, int(api.clock.now()))
+        rows = api.database.read(newest_periods, limit, int(api.clock.now()))
         return Periods(periods=[PeriodAnswer.model_validate(row) for row in rows])
 
     @app.get("/jobs/{name}/dry-run")
@@ -116,8 +115,7 @@ def add_jobs_api(app: FastAPI, api: Api) -> None:
     @app.get("/requests")
     def requests(_: Staff, limit: Limit = 100) -> Requests:
         """Return requests to gateways that failed or have no answer yet, oldest first, with the time of their end."""
-        with api.database.reads.begin() as connection:
-            return Requests(requests=unanswered(connection, int(api.clock.now()), limit))
+        return Requests(requests=api.database.read(unanswered, int(api.clock.now()), limit))
 
     @app.post("/jobs/{name}/run")
     def run(actor: Admins, name: JobName) -> Words:

@@ -54,17 +54,14 @@ def add_troubles(app: APIRouter, api: Api) -> None:
     @app.get("/account-differences")
     def differences(limit: LongLimit = 100) -> dict[str, list[Differing]]:
         """Return the accounts that meters report and that the registry does not have, newest first."""
-        with api.database.reads.begin() as connection:
-            return {"account_differences": account_differences(connection, limit)}
+        return {"account_differences": api.database.read(account_differences, limit)}
 
     @app.get("/gaps")
     def gaps(limit: Limit = 100) -> dict[str, object]:
         """Return the oldest blocks with missing slots that are being requested."""
-        with api.database.reads.begin() as connection:
-            return {"gaps": reads.gaps(connection, limit)}
+        return {"gaps": api.database.read(reads.gaps, limit)}
 
     @app.get("/commands")
     def commands(limit: Limit = 100) -> dict[str, object]:
         """Return the newest commands to gateways with their outcomes."""
-        with api.database.reads.begin() as connection:
-            return {"commands": reads.commands(connection, limit)}
+        return {"commands": api.database.read(reads.commands, limit)}

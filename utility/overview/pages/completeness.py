@@ -31,8 +31,7 @@ def add_completeness(app: FastAPI, console: Console) -> None:
         present, _, until = month_days(console.now(), zone)
         shown = month or present
         first, end = (quarter // 96 for quarter in month_quarters(shown, zone))
-        with console.database.reads.begin() as connection:
-            found = counted_days(connection, first, max(first, min(end, until)))
+        found = console.database.read(counted_days, first, max(first, min(end, until)))
         worst = sorted(found.by_microgrid.items(), key=lambda each: permille_of(each[1]) or 0)[:WORST]
         content = {
             "month": shown,
@@ -48,6 +47,5 @@ def add_completeness(app: FastAPI, console: Console) -> None:
     @app.get("/console/refilling", include_in_schema=False)
     def refilling(request: Request, actor: Staff) -> Response:
         """Return how far each gateway is in refilling a database that was lost."""
-        with console.database.reads.begin() as connection:
-            rows = refills(connection, int(console.now()))
+        rows = console.database.read(refills, int(console.now()))
         return console.page(request, actor, "refilling.html", {"rows": rows, "columns": columns_of(Refilling)})

@@ -43,8 +43,7 @@ def add_devices(app: FastAPI, console: Console) -> None:
         after: Annotated[str, Query(max_length=16)] = "",
     ) -> Response:
         """Return what connects to the head-end, some at a time, and the service's own certificates."""
-        with console.database.reads.begin() as connection:
-            found = gateways(connection, search, after, SHOWN + 1)
+        found = console.database.read(gateways, search, after, SHOWN + 1)
         enrolled, is_last = _read(enrolment), len(found) <= SHOWN
         others = [Connected(id=one, kind=one) for one in (PLANT, UTILITY) if enrolled and one in enrolled]
         content = _shared(console, request) | {

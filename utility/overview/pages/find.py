@@ -14,8 +14,7 @@ def add_find(app: FastAPI, console: Console) -> None:
     """Add the routes."""
 
     def found(text: str) -> list[Found]:
-        with console.database.reads.begin() as connection:
-            return find(connection, text, console.now())
+        return console.database.read(find, text, console.now())
 
     @app.get("/console/find", include_in_schema=False)
     def page(request: Request, actor: Staff, text: Annotated[str, Query(max_length=100)] = "") -> Response:

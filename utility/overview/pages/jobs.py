@@ -42,8 +42,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
     @app.get("/console/requests", include_in_schema=False)
     def requests(request: Request, actor: Staff) -> HTMLResponse:
         """Return the requests without an answer, oldest first."""
-        with console.database.reads.begin() as connection:
-            rows = unanswered(connection, console.now(), ROWS)
+        rows = console.database.read(unanswered, console.now(), ROWS)
         return console.page(request, actor, "requests.html", {"rows": rows, "most": ROWS})
 
     @app.get(f"{START}/{{name}}", include_in_schema=False)
@@ -111,8 +110,7 @@ def jobs_now(console: Console) -> dict[str, Any]:
 
 def _page(console: Console, request: Request, actor: Actor, plan: Plan, words: list[str] | None) -> HTMLResponse:
     (row,) = listing.listed(console.database, [plan], console.now())
-    with console.database.reads.begin() as connection:
-        periods = newest_periods(connection, PERIODS, console.now(), plan.name)
+    periods = console.database.read(newest_periods, PERIODS, console.now(), plan.name)
     content = {
         "row": row,
         "badges": BADGES,

@@ -85,8 +85,7 @@ def add_meters(app: FastAPI, console: Console) -> None:
         request: Request, actor: Staff, after: Annotated[int, Query(ge=0, lt=2**31)] = 0, microgrid: _Name = ""
     ) -> Response:
         """Return a page of the list."""
-        with console.database.reads.begin() as connection:
-            rows = reads.meters(connection, microgrid or None, after, PAGE + 1, console.now())
+        rows = console.database.read(reads.meters, microgrid or None, after, PAGE + 1, console.now())
         of = f"microgrid={microgrid}&" if microgrid else ""
         later = f"/console/meters?{of}after={rows[PAGE - 1]['no']}" if len(rows) > PAGE else None
         earlier = f"/console/meters?{of.rstrip('&')}" if after else None
@@ -137,8 +136,7 @@ def add_meters(app: FastAPI, console: Console) -> None:
 
 
 def _facts(console: Console, meter: str) -> MeterFacts:
-    with console.database.reads.begin() as connection:
-        facts = meter_facts(connection, MeterId(int(meter))) if int(meter) < 2**64 else None
+    facts = console.database.read(meter_facts, MeterId(int(meter))) if int(meter) < 2**64 else None
     if facts is None:
         raise HTTPException(404, f"there is no meter {meter}; search for it above")
     return facts

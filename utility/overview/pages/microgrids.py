@@ -3,12 +3,10 @@
 from datetime import date, timedelta
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
-from numpy.typing import NDArray
 
 from commonwatt.model.palette import PowerFlow
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
+from commonwatt.model.units import QUARTER_S, EpochSeconds, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.town import Function
 from utility.overview.batteries import BatteryFacts, battery_lines, sharing_summary
@@ -28,7 +26,7 @@ from utility.takeover.jobs import unmanaged_of
 from utility.takeover.store import explained
 from utility.webkit.console.console import Console
 from utility.webkit.console.days import KILOWATTS, local_day, quarters_of
-from utility.webkit.console.plots import Series, plotted
+from utility.webkit.console.plots import plotted, single
 from utility.webkit.rights import Staff
 
 PAGE = 100  # rows of a page of the table
@@ -47,8 +45,7 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
     @app.get("/console/microgrids", include_in_schema=False)
     def table(request: Request, actor: Staff, after: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Response:
         """Return a page of the table."""
-        with console.database.reads.begin() as connection:
-            found = microgrids(connection, console.now(), unmanaged=unmanaged_of(console.api))
+        found = console.database.read(microgrids, console.now(), unmanaged=unmanaged_of(console.api))
         facts = [each for each in found if each.number > after]
         rows = [(each, cell(each, console.now())) for each in facts[:PAGE]]
         later = f"/console/microgrids?after={rows[-1][0].number}" if len(facts) > PAGE else None
@@ -87,7 +84,8 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
         )
         return {
             "series": [
-                {"label": label, "flow": flow, "unit": unit, **plotted(_series(first, values, whole), scale, {})}
+                {"label": label, "flow": flow, "unit": unit}
+                | plotted(single(first * QUARTER_S, QUARTER_S, values, whole), scale, {})
                 for label, flow, unit, scale, values, whole in lines
                 if whole.any()
             ]
@@ -96,8 +94,7 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
 
 def _facts(console: Console, name: str) -> Facts:
     refused = {one: (each.time, each.text) for one, each in console.api.refused.items()}
-    with console.database.reads.begin() as connection:
-        found = microgrids(connection, console.now(), refused, name, unmanaged_of(console.api))
+    found = console.database.read(microgrids, console.now(), refused, name, unmanaged_of(console.api))
     if not found:
         raise HTTPException(404, f"there is no microgrid {name}; search for it above")
     return found[0]
@@ -181,14 +178,3 @@ def _thousandths(
     """Return where a span begins in a longer one, and its length; at least 3, to be seen."""
     at, length = (round(1000 * each / (last - first), 1) for each in (begin - first, end - begin))
     return at, max(3, length)
-
-
-def _series(first: Quarter, values: NDArray[np.int64], whole: NDArray[np.bool_]) -> Series:
-    return Series(
-        start=first * QUARTER_S,
-        step_s=QUARTER_S,
-        low=values,
-        high=values,
-        quality=whole.astype(np.uint8),
-        lacking=np.zeros(len(values), np.bool_),
-    )

@@ -27,7 +27,18 @@ from utility.readings.store.dead_letters import dead_letters, find_dead_letter
 from utility.readings.store.quarantine import QUARANTINED
 from utility.registry.store.account_differences import account_differences
 from utility.webkit.columns import columns_of, type_name
-from utility.webkit.console.answers import MAX_CHOSEN, ROWS, After, Number, Skip, Why, address, found, refusing
+from utility.webkit.console.answers import (
+    MAX_CHOSEN,
+    ROWS,
+    After,
+    Number,
+    Skip,
+    Why,
+    address,
+    found,
+    other_pages,
+    refusing,
+)
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Clerks, Staff
 
@@ -50,8 +61,7 @@ def _add_readings(app: FastAPI, console: Console) -> None:
     ) -> HTMLResponse:
         """List quarantined readings, the newest first."""
         wanted = Wanted(meter=parse_id(meter) if meter else None, state=QUARANTINED)
-        with console.database.reads.begin() as connection:
-            rows = dead_letters(connection, ROWS + 1, wanted, before or None)
+        rows = console.database.read(dead_letters, ROWS + 1, wanted, before or None)
         later = address(_START, meter=meter, before=rows[ROWS - 1].no) if len(rows) > ROWS else ""
         content = {"rows": [row_of(kept) for kept in rows[:ROWS]], "meter": meter, "later": later}
         return console.page(request, actor, "quarantine.html", content | tabs(console, "readings"))
@@ -92,7 +102,7 @@ def _add_findings(app: FastAPI, console: Console) -> None:
             numbers = [found(lambda: meter_number(connection, meter))] if meter else None
             rows = open_findings(connection, ROWS + 1, numbers, skipped=skip)
         content = {"rows": rows[:ROWS], "columns": columns_of(Finding), "meter": meter}
-        content |= _pages(f"{_START}/findings", meter, skip, is_more=len(rows) > ROWS)
+        content |= other_pages(f"{_START}/findings", skip, is_more=len(rows) > ROWS, meter=meter)
         return console.page(request, actor, "findings.html", content | tabs(console, "findings"))
 
     @app.post(f"{_START}/findings", include_in_schema=False)
@@ -126,9 +136,8 @@ def _add_lists(app: FastAPI, console: Console) -> None:
     @app.get(f"{_START}/accounts", include_in_schema=False)
     def accounts(request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
         """List accounts that meters report and that the registry does not have."""
-        with console.database.reads.begin() as connection:
-            rows = account_differences(connection, ROWS + 1, skip)
-        content = {"rows": rows[:ROWS]} | _pages(f"{_START}/accounts", "", skip, is_more=len(rows) > ROWS)
+        rows = console.database.read(account_differences, ROWS + 1, skip)
+        content = {"rows": rows[:ROWS]} | other_pages(f"{_START}/accounts", skip, is_more=len(rows) > ROWS)
         return console.page(request, actor, "account_differences.html", content | tabs(console, "accounts"))
 
 
@@ -151,13 +160,7 @@ def _judging(console: Console, kept: Kept) -> dict[str, Any]:
 
 
 def _kept(console: Console, no: int) -> Kept:
-    with console.database.reads.begin() as connection:
-        kept = find_dead_letter(connection, no)
+    kept = console.database.read(find_dead_letter, no)
     if kept is None or not kept.state:
         raise HTTPException(404, f"there are no quarantined readings with the number {no}")
     return kept
-
-
-def _pages(path: str, meter: str, skip: int, *, is_more: bool) -> dict[str, str]:
-    earlier = address(path, meter=meter, skip=max(0, skip - ROWS)) if skip else ""
-    return {"earlier": earlier, "later": address(path, meter=meter, skip=skip + ROWS) if is_more else ""}

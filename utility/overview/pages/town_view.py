@@ -13,7 +13,7 @@ from utility.alarms.decisions import alarms_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
 from utility.overview.inbox import Item, items
-from utility.overview.microgrids import Cell, Condition, Facts, cell, count
+from utility.overview.microgrids import Cell, Condition, cell, count
 from utility.overview.outlook import NeedTomorrow, PriceNow, dear_spans, need_tomorrow, price_now
 from utility.overview.power import TownPower, town_power
 from utility.overview.store.days import CountedDays, counted_days
@@ -49,7 +49,6 @@ class TownState:
 
     time: EpochSeconds  # when it was computed
     version: int  # its number; only a change of a cell makes another one
-    facts: dict[str, Facts]  # what was last received of each microgrid, by name
     cells: tuple[Cell, ...]  # the cells, in the order of the controllers' numbers
     changed: dict[str, int]  # the version in which each cell last changed, by name
     power: TownPower  # the power now, as gateways say it
@@ -106,7 +105,6 @@ class TownView:
         self._last = TownState(
             time=now,
             version=version,
-            facts={each.microgrid: each for each in facts},
             cells=cells,
             changed=changed,
             power=town_power(facts, now),

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, func, select
 from commonwatt.model.units import SLOTS, EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.database.database import Database, read_setting, save_setting
-from utility.jobs.store.due import mark
+from utility.jobs.store.due import MarkedDay, mark
 from utility.jobs.tables import complete_day
 from utility.readings.store.archived import execute
 from utility.readings.store.completeness import Completeness, by_microgrid, completeness
@@ -42,15 +42,6 @@ _OF_METERS = select(compacted.c.owner_no, compacted.c.meter_no, compacted.c.quar
     compacted.c.quarter.in_(bindparam("quarters", expanding=True)),
     compacted.c.meter_no.in_(bindparam("meters", expanding=True)),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MarkedDay:
-    """A microgrid's day to be counted."""
-
-    day: Day  # the day
-    owner_no: int  # the number of its controller
-    marks: int  # how often it was marked
 
 
 def mark_finished(connection: Connection, until: Day) -> None:
@@ -118,8 +109,7 @@ class DayCount:
 
     def whole(self) -> dict[int, Completeness]:
         """Return the counts of the due microgrids that lack nothing."""
-        with self._database.reads.begin() as connection:
-            expected = _expected(connection, self.quarters)
+        expected = self._database.read(_expected, self.quarters)
         found = {}
         for one in self._due:
             blocks, exact, averaged = self._sums.get(one.owner_no, (0, 0, 0))

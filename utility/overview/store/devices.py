@@ -25,7 +25,6 @@ class MeterDevice:
     """A meter as a device."""
 
     id: str  # its identity, its id as text
-    microgrid: MicrogridId  # its microgrid
     location: str  # its place
     address: str  # its address
 
@@ -47,8 +46,7 @@ def meters_of(connection: Connection, microgrid: MicrogridId) -> list[MeterDevic
     """Return the meters of a microgrid, in the order of their numbers."""
     statement = select(meter).where(meter.c.microgrid == microgrid).order_by(meter.c.no)
     return [
-        MeterDevice(id=row.label, microgrid=row.microgrid, location=row.location, address=row.address)
-        for row in connection.execute(statement)
+        MeterDevice(id=row.label, location=row.location, address=row.address) for row in connection.execute(statement)
     ]
 
 

@@ -83,8 +83,7 @@ def _compact(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[
 
 
 def _settlement(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
-    with database.reads.begin() as connection:
-        days = due_days(connection, (now - FINISHED_S) // 86_400)
+    days = database.read(due_days, (now - FINISHED_S) // 86_400)
     if not days:
         return ["nothing is due: every finished day is settled"]
     first = f"the first {_date(min(days))} (UTC)"
@@ -109,8 +108,7 @@ def _bills(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
 
 
 def _completeness(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
-    with database.reads.begin() as connection:
-        marked = marked_days(connection, now // 86_400)
+    marked = database.read(marked_days, now // 86_400)
     return [f"would count {counted(len(marked), 'day')} of microgrids again, and the days that ended since"]
 
 
@@ -127,8 +125,7 @@ def _projection(database: Database, _: UtilitySettings, now: EpochSeconds) -> li
 
 
 def _validation(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
-    with database.reads.begin() as connection:
-        days = days_to_check(connection, (now - LATE_S) // 86_400)
+    days = database.read(days_to_check, (now - LATE_S) // 86_400)
     if not days:
         return ["every finished day is checked"]
     return [f"would check {counted(len(days), 'day')}, the first {_date(days.start)} (UTC), and propose estimates"]
@@ -160,8 +157,7 @@ def _exports(database: Database, settings: UtilitySettings, now: EpochSeconds) -
 
 
 def _backup(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
-    with database.reads.begin() as connection:
-        plan = plan_of(settings, "backup").in_force(UNCHANGED, zone_of(connection))
+    plan = plan_of(settings, "backup").in_force(UNCHANGED, database.read(zone_of))
     backup = backup_plan(settings, plan.cadence.period_at(now).name)
     made = f"{backup.target} is there" if backup.target.exists() else f"would write {backup.target}"
     return [made, *(f"would delete {old}" for old in backup.old)]

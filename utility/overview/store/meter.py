@@ -8,7 +8,6 @@ from sqlalchemy import Connection, select
 from commonwatt.model.ids import MeterId, signed64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Quarter
-from utility.readings.tables import series
 from utility.registry.store.accounts import changes_of
 from utility.registry.tables import controller, declared_minimum, holding, installed, meter
 
@@ -33,7 +32,6 @@ class MeterFacts:
     minima: tuple[tuple[int, EpochSeconds], ...]
     since: EpochSeconds | None  # when it was installed; ``None``: from the beginning
     until: EpochSeconds | None  # when it was taken out; ``None``: it is there
-    first_data: dict[int, EpochSeconds]  # the start of the first stored reading, by record type
 
 
 def meter_facts(connection: Connection, meter_id: MeterId) -> MeterFacts | None:
@@ -44,7 +42,6 @@ def meter_facts(connection: Connection, meter_id: MeterId) -> MeterFacts | None:
     row = connection.execute(statement.where(meter.c.id == signed64(meter_id))).first()
     if row is None:
         return None
-    first = connection.execute(select(series).where(series.c.meter_no == row.no))
     minima = select(declared_minimum).where(declared_minimum.c.meter_no == row.no)
     minima = minima.order_by(declared_minimum.c.said.desc()).limit(MAX_MINIMA)
     known = {int(kind) for kind in RecordType}
@@ -62,7 +59,6 @@ def meter_facts(connection: Connection, meter_id: MeterId) -> MeterFacts | None:
         minima=tuple((each.percent, each.said) for each in connection.execute(minima)),
         since=_time(row.since),
         until=_time(row.until),
-        first_data={each.record_type: each.first_quarter * QUARTER_S for each in first},
     )
 
 

@@ -83,7 +83,8 @@ def levels_of(database: Database, numbers: Sequence[int], now: Quarter) -> dict[
     values = {"numbers": list(numbers), "quarters": list(range(now - LEVEL_QUARTERS, now + 1))}
     with database.reads.begin() as connection:
         blocks = reader.read(connection, _LEVELS, values, quarters=values["quarters"], meters=numbers)
-        ids = {unsigned64(row["id"]): row["no"] for row in connection.execute(_ids(numbers)).mappings()}
+        of = select(meter.c.id, meter.c.no).where(meter.c.no.in_(list(numbers)))
+        ids = {unsigned64(row.id): row.no for row in connection.execute(of)}
     reader.finish()
     found: dict[int, Level] = {}
     for at in np.argsort(blocks.quarter, kind="stable").tolist():
@@ -93,10 +94,6 @@ def levels_of(database: Database, numbers: Sequence[int], now: Quarter) -> dict[
             time = int(blocks.quarter[at]) * QUARTER_S + (last + 1) * SLOT_S
             found[ids[int(blocks.meter[at])]] = Level(level=int(blocks.values[at, last]), time=time)
     return found
-
-
-def _ids(numbers: Sequence[int]) -> Any:
-    return select(meter.c.id, meter.c.no).where(meter.c.no.in_(list(numbers)))
 
 
 def newest_commands(connection: Connection, microgrid: MicrogridId, limit: int) -> list[dict[str, Any]]:

@@ -63,16 +63,14 @@ def kept(connection: Connection, now: EpochSeconds, keep_years: int) -> Kept:
     return Kept(month=first, day=month_quarters(min(named, first), zone)[0] // QUARTERS_A_DAY)
 
 
-def drop_months(database: Database, keep: Kept) -> int:
-    """Delete the usage of months and the runs of bills that are not kept; return how many runs."""
+def drop_months(database: Database, keep: Kept) -> None:
+    """Delete the usage of months and the runs of bills that are not kept."""
     with database.writes.begin() as connection:
         for table in _BY_MONTH:
             connection.execute(table.delete().where(table.c.month < month_number(keep.month)))
-        old = old_runs(connection, keep)
-        for number in old:
+        for number in old_runs(connection, keep):
             connection.execute(bill.delete().where(bill.c.run_no == number))
             connection.execute(bill_run.delete().where(bill_run.c.no == number))
-    return len(old)
 
 
 def old_runs(connection: Connection, keep: Kept) -> list[int]:

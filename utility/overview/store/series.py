@@ -18,7 +18,7 @@ from utility.readings.store.parts import chunks
 from utility.readings.store.reads import readings
 from utility.readings.tables import compacted
 from utility.settlement.store.settled import load_settled
-from utility.webkit.console.plots import Series
+from utility.webkit.console.plots import Series, single
 
 # Quarters up to which each slot is read; of a longer time, the least and greatest reading of each quarter.
 WHOLE_QUARTERS = 3 * QUARTERS_A_DAY
@@ -44,7 +44,6 @@ class SettledSeries:
 
     quantities: Mapping[Quantity, Series]  # by quantity that the meter has; the quality is ``SettledQuality``
     provisional: int  # in how many settled quarters a late reading may still change something
-    settled: int  # how many quarters are settled
 
 
 def slot_series(database: Database, number: int, record_type: int, first: Quarter, until: Quarter) -> Series:
@@ -70,23 +69,20 @@ def settled_series(database: Database, meter_id: MeterId, first: Quarter, until:
     """
 
     def read(part: range) -> SettledQuarters:
-        with database.reads.begin() as connection:
-            return load_settled(connection, [meter_id], part.start, part.stop)
+        return database.read(load_settled, [meter_id], part.start, part.stop)
 
     parts = _in_parts(read, range(first, until), MOST_AT_A_TIME * QUARTERS_A_DAY)
     quality, version, provisional = (
         np.concatenate([getattr(part, name)[0] for part in parts]) for name in ("quality", "version", "provisional")
     )
     energies = {quantity: np.concatenate([part.of(quantity)[0] for part in parts]) for quantity in Quantity}
-    is_settled = version > 0
     return SettledSeries(
         quantities={
-            quantity: _single(first * QUARTER_S, QUARTER_S, values, quality)
+            quantity: single(first * QUARTER_S, QUARTER_S, values, quality)
             for quantity, values in energies.items()
             if values.any()
         },
-        provisional=int((provisional & is_settled).sum()),
-        settled=int(is_settled.sum()),
+        provisional=int((provisional & (version > 0)).sum()),
     )
 
 
@@ -104,13 +100,7 @@ def _slots(database: Database, number: int, record_type: int, first: Quarter, un
     quality = np.zeros((until - first, SLOTS), np.uint8)
     at = blocks.quarter.astype(np.int64) - first
     values[at], quality[at] = blocks.values, blocks.quality
-    return _single(first * QUARTER_S, SLOT_S, values.reshape(-1), quality.reshape(-1))
-
-
-def _single(start: int, step_s: int, values: np.ndarray, quality: np.ndarray) -> Series:
-    """Return a series with one value in each step."""
-    lacking = np.zeros(len(values), np.bool_)
-    return Series(start=start, step_s=step_s, low=values, high=values, quality=quality, lacking=lacking)
+    return single(first * QUARTER_S, SLOT_S, values.reshape(-1), quality.reshape(-1))
 
 
 def _extremes(database: Database, number: int, record_type: int, first: Quarter, until: Quarter) -> Series:

@@ -49,14 +49,12 @@ class Off:
     @classmethod
     def read(cls, connection: Connection, ranges: Mapping[int, tuple[Quarter, Quarter]]) -> Self:
         """Read the events of some meters' ranges of quarters."""
-        events: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
+        events: dict[int, list[tuple[int, EventRecord]]] = {}
         # Meters with similar ranges share a query, so that little is read beyond each range.
         for some in chunks(sorted(ranges, key=lambda number: ranges[number])):
             start = min(ranges[number][0] for number in some) * QUARTER_S
             end = max(ranges[number][1] for number in some) * QUARTER_S
-            rows = connection.execute(_EVENTS_OF, {"numbers": some, "start": start, "end": end})
-            for row in sound_events(rows):
-                events[row.meter_no].append((row.generation, event_of(row, 0)))
+            events |= events_by_meter(connection, some, start, end)
         return cls({number: off_times(found) for number, found in events.items()})
 
     def mask(self, number: int, quarter: Quarter) -> int:
@@ -81,6 +79,16 @@ def events_around(connection: Connection, numbers: Sequence[int], start: int, en
     """Yield the rows of some meters' events in ``[start, end)``, of the last one before and the first one after."""
     for some in chunks(numbers):
         yield from connection.execute(_EVENTS_OF, {"numbers": some, "start": start, "end": end})
+
+
+def events_by_meter(
+    connection: Connection, numbers: Sequence[int], start: int, end: int
+) -> dict[int, list[tuple[int, EventRecord]]]:
+    """Return the (log generation, event) of ``events_around`` that are sound, by the meter's number."""
+    found: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
+    for row in sound_events(events_around(connection, numbers, start, end)):
+        found[row.meter_no].append((row.generation, event_of(row, 0)))
+    return dict(found)
 
 
 # Built once: building a statement takes longer than executing it.

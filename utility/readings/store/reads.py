@@ -1,13 +1,13 @@
 """Queries for people and programs; the caller's read transaction gives each a consistent state of the database."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
 
 from commonwatt.model.blocks import Blocks, join
-from commonwatt.model.ids import MeterId, unsigned64
+from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter, quarter_of
 from commonwatt.protocol.controller_commands import PERIODS
@@ -43,6 +43,15 @@ def town(connection: Connection) -> dict[str, object]:
 def meter_number(connection: Connection, meter_id: MeterId) -> int | None:
     """Return the number of a registered meter, or ``None``."""
     return connection.execute(select(meter.c.no).where(meter.c.label == str(meter_id))).scalar()
+
+
+def numbers_of(connection: Connection, ids: Sequence[MeterId]) -> dict[MeterId, int]:
+    """Return the numbers of registered meters, by their ids."""
+    found: dict[MeterId, int] = {}
+    for some in chunks(ids):
+        statement = select(meter.c.id, meter.c.no).where(meter.c.id.in_([signed64(i) for i in some]))
+        found |= {unsigned64(row.id): row.no for row in connection.execute(statement)}
+    return found
 
 
 def meters(

@@ -22,11 +22,6 @@ class Success:
     interval: tuple[float, float]
 
     @property
-    def over_guessing(self) -> float:
-        """The rate less that of guessing."""
-        return self.rate - self.guess
-
-    @property
     def at_most_over_guessing(self) -> float:
         """The upper end of the interval less the rate of guessing: what a limit is compared with."""
         return self.interval[1] - self.guess

@@ -141,8 +141,7 @@ def _check_before_reading(source: Source, asked: Asked) -> None:
         agreement_of(source, asked)
         return
     earlier_sums(source, asked)
-    with source.database.reads.begin() as connection:
-        waiting = store.count_fresh(connection, *quarters_of(asked.start, asked.end))
+    waiting = source.database.read(store.count_fresh, *quarters_of(asked.start, asked.end))
     if waiting and asked.end <= source.now:
         raise ConfigError(
             f"{counted(waiting, 'part')} of this period are not joined yet, and would change its sums later; the "

@@ -33,8 +33,7 @@ def agreement_of(source: Source, asked: Asked) -> store.Agreement:
     add = "add one with: commonwatt research agreement add NAME --until DATE"
     if not asked.agreement:
         raise ConfigError(f"homes in {asked.tier} can be identified: --agreement NAME is needed; {add}")
-    with source.database.reads.begin() as connection:
-        found = store.find_agreement(connection, asked.agreement)
+    found = source.database.read(store.find_agreement, asked.agreement)
     if found is None:
         raise ConfigError(f"--agreement {asked.agreement}: there is no such agreement; {add}")
     if found.until <= source.now:

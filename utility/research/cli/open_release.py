@@ -9,7 +9,7 @@ from commonwatt.model.time.times import iso
 from commonwatt.model.units import QUARTER_S
 from utility.research import store as store
 from utility.research.cli.files import Block, DataFile, new_folder, write_release
-from utility.research.cli.source import Result, Source, code_version, keep, place_of, state_of
+from utility.research.cli.source import Result, Source, code_version, keep, place_of
 from utility.research.documents import Facts, data_columns, measures_of, name_columns
 from utility.research.homes import Homes, quarters_of
 from utility.research.release import Asked, OpenRelease, Tier, is_above, known_percent, open_release
@@ -26,14 +26,15 @@ def release_open(source: Source, asked: Asked, homes: Homes, out: Path | None) -
     if not made.sums.groups:
         raise ConfigError(_nothing(asked, homes, made))
     facts = _facts(source, asked, homes, made)
-    state = state_of(source, made.id)
-    is_free = not is_above(made.attacks, source.settings.research.limit_percent) or state in ("approved", "released")
+    kept = source.database.read(store.find_release, made.id)
+    is_free = not is_above(made.attacks, source.settings.research.limit_percent)
+    is_free |= kept is not None and kept.state in ("approved", "released")
     place = place_of(source, out, made.id)
     if is_free:
         with new_folder(place) as folder:
             write_release(folder, facts, _files(made))
             keep(source, facts, "released", made.digests, earlier)
-    elif state in ("", "waiting"):
+    else:
         keep(source, facts, "waiting", made.digests)
     return Result(facts=facts, written=is_free, out=place)
 
@@ -45,8 +46,7 @@ def earlier_sums(source: Source, asked: Asked) -> list[dict[str, str]]:
         ConfigError: An earlier release has other sums of a part of the period.
     """
     first, until = quarters_of(asked.start, asked.end)
-    with source.database.reads.begin() as connection:
-        found = store.released_over(connection, Tier.OPEN, first, until)
+    found = source.database.read(store.released_over, Tier.OPEN, first, until)
     for one in found:
         if (one.since, one.until, one.options) != (first, until, asked.options):
             raise ConfigError(

@@ -1,7 +1,7 @@
 """What releases are made from, what comes of one, and what is kept of it."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,8 +25,6 @@ from utility.research.homes import HomeMeter, Homes, homes_of, quarters_of
 from utility.research.release import Asked, as_json
 
 _SECRET_BYTES = 32
-
-Tell = Callable[[float], None]  # takes the part of the reading that is done, 0 to 1
 
 
 def load_secret(path: Path, *, make: bool) -> bytes:
@@ -63,8 +61,7 @@ class Source:
     @property
     def figures(self) -> dict[str, object]:
         """The town's figures."""
-        with self.database.reads.begin() as connection:
-            return reads.town(connection)
+        return self.database.read(reads.town)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -73,8 +70,7 @@ class Source:
 
     def log(self, action: str, subject: str, detail: str = "") -> None:
         """Add a line to the log."""
-        with self.database.writes.begin() as connection:
-            store.log_access(connection, self.now, self.person, action, subject, detail)
+        self.database.write(store.log_access, self.now, self.person, action, subject, detail)
 
 
 def source_of(database: Database, settings: UtilitySettings, clock: Clock, person: str, *, make: bool) -> Source:
@@ -102,7 +98,7 @@ class Result:
     out: Path  # their folder
 
 
-def homes_in(source: Source, asked: Asked, tell: Tell) -> tuple[Homes, list[HomeMeter]]:
+def homes_in(source: Source, asked: Asked, tell: store.Tell) -> tuple[Homes, list[HomeMeter]]:
     """Return the homes of a period by quarter-hour, and their meters.
 
     Raises:
@@ -111,8 +107,7 @@ def homes_in(source: Source, asked: Asked, tell: Tell) -> tuple[Homes, list[Home
     if asked.end > source.now:
         raise ConfigError(f"--to {iso(asked.end)}: is not over; it is {iso(source.now)}")
     first, until = quarters_of(asked.start, asked.end)
-    with source.database.reads.begin() as connection:
-        homes, meters = homes_of(load_dated_registry(connection), first, until)
+    homes, meters = homes_of(source.database.read(load_dated_registry), first, until)
     if not homes:
         raise ConfigError(
             "no house or apartment had one account and its meters for the whole period; see: commonwatt accounts list"
@@ -170,10 +165,3 @@ def keep(
         store.save_release(connection, kept)
         detail = f"{facts.asked.tier} {iso(facts.asked.start)} to {iso(facts.asked.end)} {facts.asked.agreement}"
         store.log_access(connection, source.now, source.person, state, facts.id, detail.rstrip())
-
-
-def state_of(source: Source, release: str) -> str:
-    """Return the state of a release; empty: it was never asked for."""
-    with source.database.reads.begin() as connection:
-        kept = store.find_release(connection, release)
-    return "" if kept is None else kept.state

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +35,7 @@ from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_report import report_of
 from utility.settlement.store.settlement_view import RESIDUAL_DAYS, counts, residuals, versions_of
 from utility.webkit.cli.listing import print_rows
-from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database, reading
+from utility.webkit.cli.options import ConfigOption, day_option, load, opened, place_of_database, reading
 
 app = typer.Typer(
     help="Settled quarter-hours: what each meter exchanged with the town and with its microgrid.",
@@ -45,8 +44,6 @@ app = typer.Typer(
 
 FromOption = Annotated[str | None, typer.Option("--from", help="First day, such as 2026-10-01; days of UTC.")]
 ToOption = Annotated[str | None, typer.Option("--to", help="Last day.")]
-
-_EPOCH = date(1970, 1, 1)
 
 
 @app.command()
@@ -182,18 +179,11 @@ def _mark(database: Database, days: range) -> None:
 def _days(first: str | None, last: str | None, now: int) -> range:
     """Return the days that the options name; without any, yesterday."""
     yesterday = now // 86_400 - 1
-    begin = yesterday if first is None else _day("--from", first)
-    end = (begin if first is None else yesterday) if last is None else _day("--to", last)
+    begin = yesterday if first is None else day_option("--from", first)
+    end = (begin if first is None else yesterday) if last is None else day_option("--to", last)
     if end < begin:
         raise ConfigError(f"--to {last}: is before --from")
     return range(begin, end + 1)
-
-
-def _day(option: str, text: str) -> Day:
-    try:
-        return (date.fromisoformat(text) - _EPOCH).days
-    except ValueError:
-        raise ConfigError(f"{option} {text}: no day; such as 2026-10-01") from None
 
 
 def _id(text: str) -> MeterId:

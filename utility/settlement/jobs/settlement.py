@@ -10,34 +10,34 @@ from dataclasses import dataclass, replace
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.settlement.overlay import applied
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.splits import Flags
 from utility.corrections.store.corrections import overlay, take_changed
+from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.jobs.reasons import Why
-from utility.jobs.store.due import mark
+from utility.jobs.store.due import mark, unmark
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.tables import settlement_due
 from utility.jobs.threads import Threads
 from utility.readings.store.parts import chunks
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import kept_from
 from utility.registry.layout import Day, Layout, ids_of, layout_of
 from utility.settlement.day import Rules, SettledDay, Settling
 from utility.settlement.deadline import deadline
 from utility.settlement.metrics import SettlementMetrics
-from utility.settlement.readings import readings_for_settlement
-from utility.settlement.sharing import sharing_of_day
-from utility.settlement.store.settled import Saved, conventions, finish_day, provisional_days, save
+from utility.settlement.shared_quarter import sharing_slots
+from utility.settlement.store.settled import conventions, finish_day, provisional_days, save
 from utility.settlement.store.settlement_due import (
     DueDay,
     due_days,
     due_on,
     events_of_day,
     mark_first,
-    numbers_of,
     silent_days,
-    unmark,
 )
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_readings import ReadingsOfQuarters
@@ -82,52 +82,46 @@ class SettlementJob:
         """
         if not self._is_trusted():
             return
-        self._deadline = await self._threads.read(self._deadlines)
-        await self._threads.write(self._mark_corrected)
-        for day in await self._threads.read(self._silent, turn.now):
-            await self._threads.write(self._mark_first, day)
-        days = await self._threads.read(self._due, turn.now)
-        for day in days:
+        read, write, database = self._threads.read, self._threads.write, self._database
+        self._deadline = await read(database.read, self._deadlines)
+        await write(database.write, _mark_corrected)
+        before = (turn.now - FINISHED_S) // 86_400
+        for day in await read(database.read, silent_days, before - SILENT_DAYS):
+            await write(database.write, mark_first, day)
+        for day in await read(database.read, due_days, before):
             await self._settle(day, turn.now)
-        for day in await self._threads.read(self._overdue, turn.now):
-            await self._threads.write(self._finish, day)
-        await self._threads.read(self._count, turn.now)
+        for day in await read(database.read, provisional_days):
+            if turn.now >= self._deadline(day):
+                await write(database.write, finish_day, day)
+        await read(database.read, self._count, turn.now)
 
     async def _settle(self, day: Day, now: EpochSeconds) -> None:
-        await self._threads.write(self._mark_first, day)
-        parts, forgotten = await self._threads.read(self._parts, day)
+        write, database = self._threads.write, self._database
+        await write(database.write, mark_first, day)
+        parts, forgotten = await self._threads.read(database.read, self._parts, day)
         if forgotten:
-            await self._threads.write(self._forget, forgotten)
+            await write(database.write, unmark, settlement_due, forgotten)
         for number, part in enumerate(parts):
             work = await self._threads.read(_Work, self._database, day, part)
             if not work.owners:
-                await self._threads.write(self._forget, part.due)
+                await write(database.write, unmark, settlement_due, part.due)
                 continue
             for done, quarter in enumerate(work.quarters):
                 await self._threads.read(work.step, quarter)
                 self._tell(day, (number + done / (QUARTERS_A_DAY + 1)) / len(parts))
             found = await self._threads.read(work.finished)
-            saved: Saved = await self._threads.write(self._save, found, work, now)
-            self._metrics.settled_versions.inc(saved.versions)
+            self._metrics.settled_versions.inc(await write(database.write, self._save, found, work, now))
 
-    def _due(self, now: EpochSeconds) -> list[Day]:
-        with self._database.reads.begin() as connection:
-            return list(due_days(connection, (now - FINISHED_S) // 86_400))
-
-    def _parts(self, day: Day) -> "tuple[list[_Part], list[DueDay]]":
+    def _parts(self, connection: Connection, day: Day) -> "tuple[list[_Part], list[DueDay]]":
         """Return what of a day is settled at once, by convention, and the marks of readings that were dropped."""
-        with self._database.reads.begin() as connection:
-            due = due_on(connection, day)
-            settled_by = conventions(connection, day)
-            kept = kept_from(connection)
-            loss = loss_permille(connection)
+        due, settled_by, kept = due_on(connection, day), conventions(connection, day), kept_from(connection)
         if day * QUARTERS_A_DAY < kept:
             return [], due
         # Without the levels before the day a settled one would lose its first quarter-hour.
         forgotten = [one for one in due if day * QUARTERS_A_DAY == kept and one.owner_no in settled_by]
         rules = Rules(
             resolution=self._settings.resolution_mwh,
-            battery_loss_permille=loss,
+            battery_loss_permille=loss_permille(connection),
             loop_loss_permille=self._settings.loop_loss_permille,
         )
         by: dict[str, list[DueDay]] = {}
@@ -140,50 +134,25 @@ class SettlementJob:
             for some in chunks(of, OWNERS_AT_A_TIME)
         ], forgotten
 
-    def _mark_corrected(self) -> None:
-        """Mark the days whose corrections in force changed; a day that is not over yet is settled at its end."""
-        with self._database.writes.begin() as connection:
-            mark(connection, settlement_due, take_changed(connection), Why.CORRECTION)
+    def _save(self, connection: Connection, found: SettledDay, work: "_Work", now: EpochSeconds) -> int:
+        is_over, due = now >= self._deadline(found.day), work.part.due
+        return save(connection, found, work.owners, due, work.part.rules.convention, now, is_over=is_over)
 
-    def _silent(self, now: EpochSeconds) -> list[Day]:
-        with self._database.reads.begin() as connection:
-            first = -(-kept_from(connection) // QUARTERS_A_DAY)
-            return silent_days(connection, first, (now - FINISHED_S) // 86_400 - SILENT_DAYS)
-
-    def _mark_first(self, day: Day) -> None:
-        with self._database.writes.begin() as connection:
-            mark_first(connection, day)
-
-    def _forget(self, forgotten: Sequence[DueDay]) -> None:
-        with self._database.writes.begin() as connection:
-            unmark(connection, forgotten)
-
-    def _save(self, found: SettledDay, work: "_Work", now: EpochSeconds) -> Saved:
-        is_over = now >= self._deadline(found.day)
-        convention = work.part.rules.convention
-        with self._database.writes.begin() as connection:
-            return save(connection, found, work.owners, work.part.due, convention, now, is_over=is_over)
-
-    def _overdue(self, now: EpochSeconds) -> list[Day]:
-        with self._database.reads.begin() as connection:
-            return [day for day in provisional_days(connection) if now >= self._deadline(day)]
-
-    def _finish(self, day: Day) -> None:
-        with self._database.writes.begin() as connection:
-            finish_day(connection, day)
-
-    def _deadlines(self) -> Callable[[Day], EpochSeconds]:
+    def _deadlines(self, connection: Connection) -> Callable[[Day], EpochSeconds]:
         """Return the deadline of a day, by the town's zone and the holidays of its tariffs."""
-        with self._database.reads.begin() as connection:
-            zone, free = zone_of(connection), holidays(connection)
+        zone, free = zone_of(connection), holidays(connection)
         return lambda day: deadline(day, zone, self._settings.deadline_working_days, free)
 
-    def _count(self, now: EpochSeconds) -> None:
+    def _count(self, connection: Connection, now: EpochSeconds) -> None:
         today = now // 86_400
-        with self._database.reads.begin() as connection:
-            found = residuals(connection, today - RESIDUAL_DAYS, today)
-            self._metrics.residuals_beyond.set(sum(one.excess > 0 for one in found))
-            self._metrics.settlement_provisional.set(counts(connection)["provisional"])
+        found = residuals(connection, today - RESIDUAL_DAYS, today)
+        self._metrics.residuals_beyond.set(sum(one.excess > 0 for one in found))
+        self._metrics.settlement_provisional.set(counts(connection)["provisional"])
+
+
+def _mark_corrected(connection: Connection) -> None:
+    """Mark the days whose corrections in force changed; a day that is not over yet is settled at its end."""
+    mark(connection, settlement_due, take_changed(connection), Why.CORRECTION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +180,7 @@ class _Work:
 
     def step(self, quarter: Quarter) -> None:
         """Settle the next quarter."""
-        self._settling.add(readings_for_settlement(next(self._readings), self._corrections.of(quarter)))
+        self._settling.add(applied(next(self._readings), self._corrections.of(quarter)))
 
     def finished(self) -> SettledDay:
         """Return the settled day."""
@@ -228,7 +197,7 @@ def _sharing(
 ) -> Mapping[MeterId, Flags]:
     if rules.convention != "sharing_first":
         return {}
-    with database.reads.begin() as connection:
-        events = events_of_day(connection, batteries, day)
+    events = database.read(events_of_day, batteries, day)
     ids = {number: meter_id for meter_id, number in numbers.items()}
-    return {ids[number]: sharing_of_day(found, day) for number, found in events.items()}
+    first = day * QUARTERS_A_DAY
+    return {ids[number]: sharing_slots(found, first, QUARTERS_A_DAY) for number, found in events.items()}

@@ -6,11 +6,13 @@ A quarter-hour is computed when all its readings are there, or two hours after i
 from collections.abc import Mapping, Sequence
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds
+from utility.database.base import Connection
 from utility.database.database import Database
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
+from utility.readings.store.events import events_by_meter
 from utility.settlement.shared_quarter import NOTHING, MeterEntry, SharedQuarter, batteries_of, shared_in, sharing_slots
-from utility.settlement.store.sharing import Due, due, events_of, forget_dropped, meters_by_owner, readings_of, save
+from utility.settlement.store.sharing import Due, due, forget_dropped, meters_by_owner, readings_of, save
 from utility.supply.store.rations import loss_permille
 
 SETTLED_S = QUARTER_S  # seconds after a quarter-hour's end before it is computed: its readings are still on their way
@@ -29,29 +31,17 @@ class SharingJob:
 
     async def run(self, turn: Turn) -> None:
         """Compute and store everything that is due and ready."""
-        await self._threads.write(self._forget_dropped)
+        await self._threads.write(self._database.write, forget_dropped)
         after = (-1, -1)
-        town = await self._threads.read(self._town)
+        town = await self._threads.read(self._database.read, _town)
         while True:
-            waiting: list[Due] = await self._threads.read(self._due, turn.now, after)
+            before = (turn.now - SETTLED_S) // QUARTER_S
+            waiting: list[Due] = await self._threads.read(self._database.read, due, before, after)
             if not waiting:
                 return
             found = await self._threads.read(self._computed, town, waiting, turn.now)
-            await self._threads.write(self._save, found, turn.now)
+            await self._threads.write(self._database.write, save, found, turn.now)
             after = waiting[-1].quarter, waiting[-1].owner_no
-
-    def _forget_dropped(self) -> None:
-        with self._database.writes.begin() as connection:
-            forget_dropped(connection)
-
-    def _due(self, now: EpochSeconds, after: tuple[int, int]) -> list[Due]:
-        with self._database.reads.begin() as connection:
-            return due(connection, (now - SETTLED_S) // QUARTER_S, after)
-
-    def _town(self) -> _Town:
-        """Return the meters by microgrid, and the part of a charge that is lost."""
-        with self._database.reads.begin() as connection:
-            return meters_by_owner(connection), loss_permille(connection)
 
     def _computed(self, town: _Town, waiting: Sequence[Due], now: EpochSeconds) -> list[tuple[Due, SharedQuarter]]:
         meters, loss = town
@@ -66,14 +56,14 @@ class SharingJob:
     def _compute(self, one: Due, meters: Sequence[MeterEntry], loss: int) -> SharedQuarter:
         batteries = batteries_of(meters)
         numbers = [battery.meter.no for battery in batteries]
-        with self._database.reads.begin() as connection:
-            events = events_of(connection, numbers, one.quarter)
+        events = self._database.read(events_by_meter, numbers, one.quarter * QUARTER_S, (one.quarter + 1) * QUARTER_S)
         flags = {number: sharing_slots(of, one.quarter) for number, of in events.items()}
         if not any(each.any() for each in flags.values()):
             return NOTHING
         blocks = readings_of(self._database, [meter.no for meter in meters], one.quarter)
         return shared_in(batteries, flags, blocks, one.quarter, loss)
 
-    def _save(self, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> int:
-        with self._database.writes.begin() as connection:
-            return save(connection, found, now)
+
+def _town(connection: Connection) -> _Town:
+    """Return the meters by microgrid, and the part of a charge that is lost."""
+    return meters_by_owner(connection), loss_permille(connection)

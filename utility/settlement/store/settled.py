@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import groupby, islice
 from typing import Any
 
@@ -18,25 +18,18 @@ from utility.database.database import upsert
 from utility.database.locks import Lock, take
 from utility.database.numbers import Column
 from utility.jobs.reasons import Why
-from utility.jobs.store.due import mark
+from utility.jobs.store.due import mark, unmark
 from utility.jobs.tables import settled_day, settlement_due, usage_due
 from utility.readings.store.parts import chunks
+from utility.readings.store.reads import numbers_of
 from utility.registry.layout import Day
 from utility.registry.tables import controller, meter
 from utility.settlement.day import SettledDay
-from utility.settlement.store.settlement_due import DueDay, numbers_of, unmark
+from utility.settlement.store.settlement_due import DueDay
 from utility.settlement.store.settlement_members import Owner
 from utility.settlement.tables import settled
 
 _AT_A_TIME = 250  # meters' days unpacked at once, to bound the memory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saved:
-    """What was stored of a day."""
-
-    versions: int  # new versions of meters' days
-    unchanged: int  # meters' days whose content was as before
 
 
 def newest(connection: Connection) -> int:
@@ -126,8 +119,8 @@ def save(
     now: EpochSeconds,
     *,
     is_over: bool,
-) -> Saved:
-    """Store the settled day of some microgrids: a new version of each meter's day whose content is new.
+) -> int:
+    """Store the settled day of some microgrids; return how many meters' days got a new version: their content is new.
 
     Args:
         connection: In a transaction; it also deletes the marks.
@@ -138,7 +131,7 @@ def save(
     """
     take(connection, Lock.SETTLED)
     reasons = {one.owner_no: one.why for one in due}
-    saved = _save_versions(connection, found, owners, reasons, now)
+    new = _save_versions(connection, found, owners, reasons, now)
     rows = []
     for owner in owners:
         missing = found.missing[owner.microgrid]
@@ -148,9 +141,9 @@ def save(
     changed = ("convention", "computed", "missing", "final", "residual")
     if rows:
         connection.execute(upsert(connection, settled_day, *changed), rows)
-    unmark(connection, due)
+    unmark(connection, settlement_due, due)
     mark(connection, usage_due, [(found.day, owner.number) for owner in owners])
-    return saved
+    return new
 
 
 def provisional_days(connection: Connection) -> list[Day]:
@@ -159,15 +152,15 @@ def provisional_days(connection: Connection) -> list[Day]:
     return list(connection.execute(select(c.day).where(~c.final).distinct().order_by(c.day)).scalars())
 
 
-def finish_day(connection: Connection, day: Day) -> int:
-    """Make a day final whose deadline has passed; return how many microgrids were provisional."""
+def finish_day(connection: Connection, day: Day) -> None:
+    """Make a day final whose deadline has passed."""
     c = settled_day.c
-    return connection.execute(settled_day.update().where(c.day == day, ~c.final).values(final=True)).rowcount
+    connection.execute(settled_day.update().where(c.day == day, ~c.final).values(final=True))
 
 
 def _save_versions(
     connection: Connection, found: SettledDay, owners: Iterable[Owner], reasons: Mapping[int, Why], now: EpochSeconds
-) -> Saved:
+) -> int:
     why_of = {meter.id: reasons.get(owner.number, Why.PERSON) for owner in owners for meter in owner.meters}
     has = np.logical_or.reduce(list(found.has.values()))
     rows = [row for row in np.flatnonzero(has).tolist() if int(found.meters[row]) in why_of]
@@ -180,7 +173,7 @@ def _save_versions(
     gone = [meter_id for meter_id in gone if meter_id in before]
     ids += gone
     if not ids:
-        return Saved(versions=0, unchanged=0)
+        return 0
     new = contents(_with_empty(found, rows, len(gone)))
     numbers = numbers_of(connection, ids)
     # A damaged version is not like the new one, which takes its place.
@@ -197,7 +190,7 @@ def _save_versions(
     payloads = packed([(ids[n], found.day) for n in changed], [new[n] for n in changed])
     made = {name: Column(np.array(values, np.int64)) for name, values in columns.items()}
     insert_columns(connection, settled, made, payloads)
-    return Saved(versions=len(changed), unchanged=len(ids) - len(changed))
+    return len(changed)
 
 
 def _with_empty(found: SettledDay, rows: Sequence[int], more: int) -> MeterDays:

@@ -3,31 +3,28 @@
 The compactor marks a day when readings of it are joined, so that late readings mark exactly the days they touch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, State
+from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.jobs.reasons import Why
-from utility.jobs.store.due import mark
+from utility.jobs.store.due import MarkedDay, mark
 from utility.jobs.tables import settled_day, settlement_due
-from utility.readings.store.events import event_of, events_around, sound_events
-from utility.readings.store.parts import chunks
+from utility.readings.store.events import events_by_meter
+from utility.readings.store.retention import kept_from
 from utility.registry.layout import Day
-from utility.registry.tables import controller, meter
+from utility.registry.tables import controller
 
 MOST_SILENT_DAYS = 62  # days back from the last settled one that are looked at for a day without any reading
 
 
 @dataclass(frozen=True, kw_only=True)
-class DueDay:
+class DueDay(MarkedDay):
     """A microgrid's day to settle."""
 
-    day: Day  # the day
-    owner_no: int  # the number of the microgrid's controller
-    marks: int  # how often it was marked
     why: Why  # the reason of the marks
 
 
@@ -38,12 +35,12 @@ def mark_first(connection: Connection, day: Day) -> None:
         mark(connection, settlement_due, [(day, number) for number in numbers], Why.FIRST)
 
 
-def silent_days(connection: Connection, first: Day, before: Day) -> list[Day]:
-    """Return the days of ``[first, before)`` without any reading of the town, between settled ones.
+def silent_days(connection: Connection, before: Day) -> list[Day]:
+    """Return the days before ``before`` without any reading of the town, between settled ones.
 
-    Nothing else marks them: a mark comes with a reading.
+    Nothing else marks them: a mark comes with a reading. Days whose readings are no longer kept are left out.
     """
-    c = settled_day.c
+    c, first = settled_day.c, -(-kept_from(connection) // QUARTERS_A_DAY)
     last = connection.execute(select(func.max(c.day)).where(c.day < before)).scalar()
     if last is None:
         return []
@@ -68,30 +65,10 @@ def due_on(connection: Connection, day: Day) -> list[DueDay]:
     ]
 
 
-def unmark(connection: Connection, done: Iterable[DueDay]) -> None:
-    """Delete marks, unless they were marked again since they were read."""
-    c = settlement_due.c
-    for one in done:
-        mark = (c.day == one.day) & (c.owner_no == one.owner_no) & (c.marks == one.marks)
-        connection.execute(settlement_due.delete().where(mark))
-
-
-def numbers_of(connection: Connection, ids: Sequence[MeterId]) -> dict[MeterId, int]:
-    """Return the numbers of meters in the database, by their ids."""
-    found: dict[MeterId, int] = {}
-    for some in chunks(ids):
-        statement = select(meter.c.id, meter.c.no).where(meter.c.id.in_([signed64(i) for i in some]))
-        found |= {unsigned64(row.id): row.no for row in connection.execute(statement)}
-    return found
-
-
 def events_of_day(connection: Connection, numbers: Sequence[int], day: Day) -> dict[int, list[tuple[int, EventRecord]]]:
     """Return by meter number the (log generation, event) that tell when it shared; only meters that did."""
-    found: dict[int, list[tuple[int, EventRecord]]] = {}
-    for row in sound_events(events_around(connection, numbers, day * 86_400, (day + 1) * 86_400)):
-        found.setdefault(row.meter_no, []).append((row.generation, event_of(row, 0)))
     return {
         number: events
-        for number, events in found.items()
+        for number, events in events_by_meter(connection, numbers, day * 86_400, (day + 1) * 86_400).items()
         if any((event.previous_state | event.new_state) & State.SHARING for _, event in events)
     }

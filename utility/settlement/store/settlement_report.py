@@ -1,6 +1,7 @@
 """How far the conventions are from each other, and from the truth of the emulated meters, by account."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,14 +15,15 @@ from commonwatt.model.ids import MeterId, unsigned64
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.conventions import CONVENTIONS
-from commonwatt.settlement.settled import Quantity
+from commonwatt.settlement.overlay import applied, no_overlay
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from utility.database.database import Database
+from utility.readings.store.reads import numbers_of
 from utility.registry.layout import Day, Layout, ids_of, layout_of
 from utility.registry.tables import meter
 from utility.settlement.day import Rules, Settling
-from utility.settlement.readings import readings_for_settlement
-from utility.settlement.sharing import sharing_of_day
-from utility.settlement.store.settlement_due import events_of_day, numbers_of
+from utility.settlement.shared_quarter import sharing_slots
+from utility.settlement.store.settlement_due import events_of_day
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_readings import ReadingsOfQuarters
 from utility.supply.store.rations import loss_permille
@@ -63,8 +65,7 @@ def report_of(database: Database, days: range, truth: Sequence[Path], tell: Call
         layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in members.values()]
         batteries = [numbers[one.senders[place.sender].id] for one in layouts for place in one.batteries]
         ours = {i: numbers[i] for one in layouts for i in ids_of(one.meters)}
-        with database.reads.begin() as connection:
-            events = events_of_day(connection, batteries, day)
+        events = database.read(events_of_day, batteries, day)
         ids = {number: meter_id for meter_id, number in numbers.items()}
         stored = {ids[number]: some for number, some in events.items()}
         for name, energy in found.items():
@@ -79,10 +80,12 @@ def report_of(database: Database, days: range, truth: Sequence[Path], tell: Call
 def _settled(
     day: Day, layouts: Sequence[Layout], read: _Read, convention: str, rules: Rules, events: _Events
 ) -> Mapping[tuple[MeterId, Quantity], int]:
-    sharing = {i: sharing_of_day(some, day) for i, some in events.items()} if convention == "sharing_first" else {}
-    settling = Settling(day, layouts, Rules(**(vars(rules) | {"convention": convention})), sharing)
+    first = day * QUARTERS_A_DAY
+    told = events if convention == "sharing_first" else {}
+    sharing = {i: sharing_slots(some, first, QUARTERS_A_DAY) for i, some in told.items()}
+    settling = Settling(day, layouts, replace(rules, convention=convention), sharing)
     for blocks in read(settling.quarters):
-        settling.add(readings_for_settlement(blocks))
+        settling.add(applied(blocks, no_overlay()))
     found = settling.finished()
     sums = {quantity: found.energies[quantity].sum(axis=1).tolist() for quantity in _BILLED}
     return {(i, q): sums[q][row] for row, i in enumerate(found.meters.tolist()) for q in _BILLED}

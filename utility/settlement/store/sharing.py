@@ -13,12 +13,12 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.records import EventRecord, RecordType
+from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from commonwatt.town.town import Direction, Function
 from utility.database.database import Database
+from utility.jobs.store.due import unmark
 from utility.jobs.tables import sharing_due
-from utility.readings.store.events import event_of, events_around, sound_events
 from utility.readings.store.parts import PartReader, select_parts
 from utility.readings.store.retention import kept_from
 from utility.registry.tables import controller, installed, meter
@@ -73,16 +73,6 @@ def meters_by_owner(connection: Connection) -> dict[int, list[MeterEntry]]:
     return dict(found)
 
 
-def events_of(
-    connection: Connection, numbers: Sequence[int], quarter: Quarter
-) -> dict[int, list[tuple[int, EventRecord]]]:
-    """Return by meter number the (log generation, event) of a quarter, with the last before and the first after it."""
-    found: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
-    for row in sound_events(events_around(connection, numbers, quarter * QUARTER_S, (quarter + 1) * QUARTER_S)):
-        found[row.meter_no].append((row.generation, event_of(row, 0)))
-    return dict(found)
-
-
 def readings_of(database: Database, numbers: Sequence[int], quarter: Quarter) -> Blocks:
     """Return the blocks of some meters' quarter and of the one before."""
     reader = PartReader(database)
@@ -95,21 +85,17 @@ def readings_of(database: Database, numbers: Sequence[int], quarter: Quarter) ->
     return blocks
 
 
-def save(connection: Connection, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> int:
-    """Store what was computed as a new version where it differs from the last one; return how many are new."""
-    new = 0
+def save(connection: Connection, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> None:
+    """Store what was computed as a new version where it differs from the last one."""
     for one, result in found:
-        new += _save(connection, one, result, now)
-        c = sharing_due.c
-        mark = (c.quarter == one.quarter) & (c.owner_no == one.owner_no) & (c.marks == one.marks)
-        connection.execute(sharing_due.delete().where(mark))
-    return new
+        _save(connection, one, result, now)
+    unmark(connection, sharing_due, [one for one, _ in found])
 
 
-def _save(connection: Connection, one: Due, result: SharedQuarter, now: EpochSeconds) -> bool:
+def _save(connection: Connection, one: Due, result: SharedQuarter, now: EpochSeconds) -> None:
     version, last = _last(connection, one.quarter, one.owner_no)
     if (version == 0 and not result.given) or last == result:
-        return False
+        return
     key = {"quarter": one.quarter, "owner_no": one.owner_no, "version": version + 1}
     total = sum(result.given.values())
     row = key | {"computed": now, "complete": result.complete, "shared": total}
@@ -120,7 +106,6 @@ def _save(connection: Connection, one: Due, result: SharedQuarter, now: EpochSec
     ]
     if rows:
         connection.execute(sharing.insert(), rows)
-    return True
 
 
 def _last(connection: Connection, quarter: Quarter, owner_no: int) -> tuple[int, SharedQuarter | None]:

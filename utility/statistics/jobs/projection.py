@@ -5,7 +5,6 @@ Steps are short, because other jobs' steps come between: one for each quantity, 
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from commonwatt.config.utility import BillingSettings
 from commonwatt.model.exceptions import ConfigError
@@ -49,17 +48,18 @@ class ProjectionJob:
         """Project the month after the present one; with an unsynchronized clock nobody knows which that is."""
         if not self._is_trusted():
             return
-        present: Month = await self._threads.read(self._present, turn.now)
-        made = {each: await self._threads.read(self._energy, each, present) for each in _ENERGIES}
-        months = await self._threads.read(self._read, months_with_usage, present)
-        rates: RatesInForce | None = await self._threads.read(self._rates, present + 1)
+        read, database = self._threads.read, self._database
+        present: Month = await read(self._present, turn.now)
+        made = {each: await read(self._energy, each, present) for each in _ENERGIES}
+        months = await read(database.read, months_with_usage, present)
+        rates: RatesInForce | None = await read(self._rates, present + 1)
         if rates is not None:
-            paid = {month: await self._threads.read(self._read, revenue, month, rates) for month in months}
-            made[Projectable.REVENUE] = await self._threads.read(self._money, Projectable.REVENUE, present, paid)
+            paid = {month: await read(database.read, revenue, month, rates) for month in months}
+            made[Projectable.REVENUE] = await read(self._money, Projectable.REVENUE, present, paid)
         price = self._settings.regional_price
         if price is not None:
-            costs = {month: await self._threads.read(self._read, cost, month, float(price)) for month in months}
-            made[Projectable.COST] = await self._threads.read(self._money, Projectable.COST, present, costs)
+            costs = {month: await read(database.read, cost, month, float(price)) for month in months}
+            made[Projectable.COST] = await read(self._money, Projectable.COST, present, costs)
         told = {
             "known_months": len(months),
             "tariffs": None if rates is None else rates.words,
@@ -68,33 +68,25 @@ class ProjectionJob:
         await self._threads.write(self._save, made, present, turn.now, told)
 
     def _present(self, now: EpochSeconds) -> Month:
-        with self._database.reads.begin() as connection:
-            return month_at(now // QUARTER_S, zone_of(connection))
+        return month_at(now // QUARTER_S, self._database.read(zone_of))
 
     def _energy(self, quantity: Projectable, present: Month) -> Made:
-        with self._database.reads.begin() as connection:
-            panels = energy_panel(connection, quantity, present)
+        panels = self._database.read(energy_panel, quantity, present)
         made = [projected(panel, subjects, quantity, present + 1) for panel, subjects in panels]
         tested = sum(one.tested for one in made)
         held = sum(one.tested * one.held for one in made) / max(tested, 1)
         return Made(rows=[row for one in made for row in one.rows], tested=tested, held=held)
 
     def _money(self, quantity: Projectable, present: Month, months: dict[Month, Floats]) -> Made:
-        with self._database.reads.begin() as connection:
-            panel, subjects = money_panel(connection, present, months)
+        panel, subjects = self._database.read(money_panel, present, months)
         return projected(panel, subjects, quantity, present + 1)
 
     def _rates(self, month: Month) -> RatesInForce | None:
         try:
-            with self._database.reads.begin() as connection:
-                return rates_in_force(connection, month, self._settings.tariff)
+            return self._database.read(rates_in_force, month, self._settings.tariff)
         except ConfigError as error:
             log.info("no projection of revenue: %s", error)
             return None
-
-    def _read(self, work: Callable[..., Any], *arguments: object) -> Any:
-        with self._database.reads.begin() as connection:
-            return work(connection, *arguments)
 
     def _save(self, made: dict[Projectable, Made], present: Month, now: EpochSeconds, told: dict[str, object]) -> None:
         with self._database.writes.begin() as connection:

@@ -5,11 +5,14 @@ nothing. Marks are deleted after everything that they touch is stored.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from commonwatt.model.units import EpochSeconds
+from utility.database.base import Connection
 from utility.database.database import Database
+from utility.database.town_zone import zone_of
+from utility.jobs.store.due import MarkedDay, unmark
 from utility.jobs.store.job_leases import Turn
+from utility.jobs.tables import usage_due
 from utility.jobs.threads import Threads
 from utility.registry.layout import Day
 from utility.statistics.months import Month, columns_of, months_of_day
@@ -23,7 +26,7 @@ from utility.statistics.store.usage import (
     save_day_usage,
     save_microgrid_rows,
 )
-from utility.statistics.store.usage_due import DueUsage, due_usage, oldest_due, unmark_usage
+from utility.statistics.store.usage_due import due_usage, oldest_due
 
 METERS_AT_A_TIME = 400
 """Meters that are taken in at once, eight days in memory at a time, unless one microgrid has more: about 20 MB."""
@@ -46,12 +49,12 @@ class StatisticsJob:
     async def run(self, turn: Turn) -> None:
         """Take in everything that is due, a month after the other."""
         town: TownUsage | None = None
-        while due := await self._threads.read(self._due, town):
+        while due := await self._threads.read(self._database.read, _due, town):
             if town is None:
-                town = await self._threads.read(self._town)
+                town = await self._threads.read(self._database.read, load_town_usage)
             await self._take_in(town, due, turn.now)
 
-    async def _take_in(self, town: TownUsage, due: Sequence[DueUsage], now: EpochSeconds) -> None:
+    async def _take_in(self, town: TownUsage, due: Sequence[MarkedDay], now: EpochSeconds) -> None:
         known = [one for one in due if one.owner_no in town.owners]
         months: dict[Month, set[int]] = {}
         days: dict[Day, list[int]] = {}
@@ -60,37 +63,24 @@ class StatisticsJob:
             for month in months_of_day(one.day, town.zone):
                 months.setdefault(month, set()).add(one.owner_no)
         for day, some in days.items():
-            found: DayUsage = await self._threads.read(self._read, day_usage, town, day)
-            await self._threads.write(self._write, save_day_usage, town, found, some)
+            found: DayUsage = await self._threads.read(self._database.read, day_usage, town, day)
+            await self._threads.write(self._database.write, save_day_usage, town, found, some)
         for month, owners in sorted(months.items()):
             self._tell(month, len(owners))
             for chunk in _chunks(sorted(owners), town):
-                rows = await self._threads.read(self._read, microgrid_rows, town, chunk, month, now)
-                await self._threads.write(self._write, save_microgrid_rows, chunk, month, rows)
-            await self._threads.write(self._write, refresh_classes, town, month, now)
-        await self._threads.write(self._write, unmark_usage, due)
+                rows = await self._threads.read(self._database.read, microgrid_rows, town, chunk, month, now)
+                await self._threads.write(self._database.write, save_microgrid_rows, chunk, month, rows)
+            await self._threads.write(self._database.write, refresh_classes, town, month, now)
+        await self._threads.write(self._database.write, unmark, usage_due, due)
 
-    def _town(self) -> TownUsage:
-        with self._database.reads.begin() as connection:
-            return load_town_usage(connection)
 
-    def _due(self, town: TownUsage | None) -> list[DueUsage]:
-        """Return what is due of the days of the oldest month that has any."""
-        with self._database.reads.begin() as connection:
-            oldest = oldest_due(connection)
-            if oldest is None:
-                return []
-            zone = (town or load_town_usage(connection)).zone
-            until = columns_of(months_of_day(oldest, zone)[-1], zone).days.stop
-            return due_usage(connection, until)
-
-    def _read(self, work: Callable[..., Any], *arguments: object) -> Any:
-        with self._database.reads.begin() as connection:
-            return work(connection, *arguments)
-
-    def _write(self, work: Callable[..., Any], *arguments: object) -> None:
-        with self._database.writes.begin() as connection:
-            work(connection, *arguments)
+def _due(connection: Connection, town: TownUsage | None) -> list[MarkedDay]:
+    """Return what is due of the days of the oldest month that has any."""
+    oldest = oldest_due(connection)
+    if oldest is None:
+        return []
+    zone = zone_of(connection) if town is None else town.zone
+    return due_usage(connection, columns_of(months_of_day(oldest, zone)[-1], zone).days.stop)
 
 
 def _chunks(owners: Sequence[int], town: TownUsage) -> list[list[int]]:

@@ -13,7 +13,7 @@ from utility.billing.steps import steps_of
 from utility.statistics.preview.api import Preview
 from utility.tariffs.store.tariffs import find_version
 from utility.tariffs.tariff import Tariff
-from utility.webkit.console.answers import ROWS, Skip, address
+from utility.webkit.console.answers import ROWS, Skip, other_pages
 from utility.webkit.console.console import Console
 from utility.webkit.rights import ClerksOrApprovers
 
@@ -44,8 +44,7 @@ def add_preview(app: FastAPI, console: Console) -> None:
             "steps": steps_of([int(100 * change.difference) for change in made.changes]),
             "rows": ranked[skip : skip + ROWS],
             "order": order,
-            "earlier": address(path, order=order, skip=max(0, skip - ROWS)) if skip else "",
-            "later": address(path, order=order, skip=skip + ROWS) if len(ranked) > skip + ROWS else "",
+            **other_pages(path, skip, is_more=len(ranked) > skip + ROWS, order=order),
         }
         return console.page(request, actor, "rates_preview.html", content | _stored(console, actor, made.tariff))
 

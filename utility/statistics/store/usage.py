@@ -21,12 +21,12 @@ from utility.database.database import upsert
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
 from utility.jobs.tables import settled_day
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import kept_from
 from utility.registry.accounts import Installed
 from utility.registry.layout import Day
 from utility.registry.tables import controller
 from utility.settlement.store.settled import load_settled
-from utility.settlement.store.settlement_due import numbers_of
 from utility.settlement.store.settlement_members import Owner, owners
 from utility.statistics.batteries import BatteryDays, aligned, days_from, generated_by, no_days
 from utility.statistics.months import Month, MonthColumns, columns_of, month_text, months_of_day

@@ -1,7 +1,7 @@
 """Usage for people and programs: totals by month, quarter, year and five years, load shapes, and panels to project."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,14 @@ from commonwatt.model.units import Quarter
 from utility.database.town_zone import zone_of
 from utility.jobs.tables import settled_day
 from utility.registry.tables import controller, holding, installed, meter
-from utility.statistics.months import Month, Span, columns_of, span_around
+from utility.statistics.months import Month, Span, columns_of, span_around, span_text
 from utility.statistics.packed import unpacked
 from utility.statistics.projection import Panel
 from utility.statistics.series import mean_power
 from utility.statistics.store.usage import CLASSES, Scope
 from utility.statistics.tables import usage_month
 from utility.statistics.totals import Totals, totals_of
+from utility.statistics.words import cells_of
 
 MOST_ROWS = 100  # most subjects or periods of one page
 # Days before the last settled one in which a day may be provisional: a month and the deadline of settlement.
@@ -63,7 +64,10 @@ def subject_of(connection: Connection, scope: Scope, name: str) -> int:
     Raises:
         ConfigError: There is none of that name.
     """
-    found = _subject(connection, scope, name)
+    if scope is Scope.ACCOUNT:
+        found = int(name) if name.isdecimal() and len(name) < 10 else None
+    else:
+        found = {known: number for number, known in names_of(connection, scope).items()}.get(name)
     if found is None:
         raise ConfigError(f"{name}: no such {scope.name.lower()} in the statistics")
     return found
@@ -89,6 +93,15 @@ def usage_page(
         by_subject.setdefault(row["subject"], []).append(row)
     names, provisional = names_of(connection, scope), _provisional(connection, months)
     return [_row(scope, n, names, months, rows, provisional) for n, rows in by_subject.items()]
+
+
+def as_cells(connection: Connection, rows: Iterable[UsageRow], by: Span) -> list[Mapping[str, str]]:
+    """Return rows as text, by column."""
+    zone, found = zone_of(connection), []
+    for row in rows:
+        scope, period = row.scope.name.lower(), span_text(row.months, by)
+        found.append(cells_of(scope, row.name, period, row.totals, zone, is_provisional=row.is_provisional))
+    return found
 
 
 def usage_of_all(connection: Connection, scope: Scope, months: range) -> list[UsageRow]:
@@ -246,9 +259,3 @@ def names_of(connection: Connection, scope: Scope) -> dict[int, str]:
     if scope is Scope.CLASS:
         return dict(enumerate(CLASSES, 1))
     return {0: "town"} if scope is Scope.TOWN else {}
-
-
-def _subject(connection: Connection, scope: Scope, name: str) -> int | None:
-    if scope is Scope.ACCOUNT:
-        return int(name) if name.isdecimal() and len(name) < 10 else None
-    return {known: number for number, known in names_of(connection, scope).items()}.get(name)

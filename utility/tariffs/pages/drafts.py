@@ -115,8 +115,7 @@ def started(console: Console, actor: Actor, work: Work) -> RedirectResponse:
 
 def stored_version(console: Console, name: str, version: int) -> Stored:
     """Return a stored version; a page says so if there is none."""
-    with console.database.reads.begin() as connection:
-        stored: Stored = found(lambda: find_version(connection, name, version))
+    stored: Stored = found(lambda: console.database.read(find_version, name, version))
     return stored
 
 

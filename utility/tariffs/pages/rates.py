@@ -12,7 +12,7 @@ from utility.tariffs.pages.drafts import Begin, MonthText, OtherVersion, Version
 from utility.tariffs.policy_settings import POLICY_WORDS
 from utility.tariffs.store.rates import acknowledged, told_counts
 from utility.tariffs.store.tariffs import versions
-from utility.webkit.console.answers import ROWS, Skip, address, refusing
+from utility.webkit.console.answers import ROWS, Skip, other_pages, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Approvers, ClerksOrApprovers, Staff
 
@@ -40,15 +40,9 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         request: Request, actor: Staff, tariff: Annotated[str, Query(max_length=32)] = "", skip: Skip = 0
     ) -> HTMLResponse:
         """List what each controller was sent, and whether it has acknowledged it."""
-        with console.database.reads.begin() as connection:
-            rows = acknowledged(connection, tariff, ROWS + 1, skip)
-        path = f"{_START}/told"
-        content = {
-            "rows": rows[:ROWS],
-            "earlier": address(path, tariff=tariff, skip=max(0, skip - ROWS)) if skip else "",
-            "later": address(path, tariff=tariff, skip=skip + ROWS) if len(rows) > ROWS else "",
-        }
-        return console.page(request, actor, "rates_told.html", content)
+        rows = console.database.read(acknowledged, tariff, ROWS + 1, skip)
+        others = other_pages(f"{_START}/told", skip, is_more=len(rows) > ROWS, tariff=tariff)
+        return console.page(request, actor, "rates_told.html", {"rows": rows[:ROWS]} | others)
 
 
 def _add_version(app: FastAPI, console: Console, begin: Begin) -> None:

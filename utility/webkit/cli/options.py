@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from datetime import date
 from getpass import getuser
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +54,22 @@ def _time_of(context: typer.Context, text: str | None) -> EpochSeconds | None:
         return parse_time(text, "", zone)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def day_option(option: str, text: str) -> int:
+    """Return a day of UTC, counted from 1970.
+
+    Args:
+        option: The name of the option that has it, for the error.
+        text: The day, such as 2026-10-01.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        return (date.fromisoformat(text) - date(1970, 1, 1)).days
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: no day; such as 2026-10-01") from error
 
 
 def load(config: Path) -> tuple[UtilitySettings, Clock]:

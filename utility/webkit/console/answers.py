@@ -71,6 +71,18 @@ def address(path: str, **words: object) -> str:
     return f"{path}?{urlencode(said)}" if said else path
 
 
+def other_pages(path: str, skip: int, *, is_more: bool, **words: object) -> dict[str, str]:
+    """Return the addresses of the pages ``earlier`` and ``later`` than one of a list; empty: there is none.
+
+    Args:
+        skip: How many rows come before the page.
+        is_more: Whether some come after it.
+        words: The words of the list's query.
+    """
+    earlier = address(path, **words, skip=max(0, skip - ROWS)) if skip else ""
+    return {"earlier": earlier, "later": address(path, **words, skip=skip + ROWS) if is_more else ""}
+
+
 def download(content: bytes, name: str, kind: str) -> Response:
     """Return a file for the browser to save."""
     return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})

@@ -35,6 +35,14 @@ class Series:
         return len(self.quality)
 
 
+def single(start: EpochSeconds, step_s: int, values: Values, quality: NDArray[Any]) -> Series:
+    """Return a series with one value in each step; ``quality`` may be whether there is one."""
+    lacking = np.zeros(len(values), np.bool_)
+    return Series(
+        start=start, step_s=step_s, low=values, high=values, quality=quality.astype(np.uint8), lacking=lacking
+    )
+
+
 def thinned(series: Series, most: int = MOST_POINTS) -> Series:
     """Return a series of at most ``most`` longer steps, each with its least and greatest value.
 

@@ -37,7 +37,7 @@ from utility.exports.store.files import write_files
 from utility.exports.writers import Format
 from utility.jobs.calendar_periods import Period
 from utility.jobs.reasons import Why
-from utility.jobs.store.due import mark
+from utility.jobs.store.due import MarkedDay, mark
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.tables import settlement_due
 from utility.jobs.threads import HERE
@@ -91,7 +91,7 @@ def answers(database: Database, folder: Path) -> dict[str, Any]:
         "settled": settled(database),
         "shared": sorted(block_lines(readings_of(database, NUMBERS, LAST))),
     }
-    counting = days.DayCount(database, DAY, [days.MarkedDay(day=DAY, owner_no=2, marks=1)])
+    counting = days.DayCount(database, DAY, [MarkedDay(day=DAY, owner_no=2, marks=1)])
     counting.add(counting.quarters)
     with database.reads.begin() as connection:
         of_meters = microgrid.meters_of(connection, "r001")

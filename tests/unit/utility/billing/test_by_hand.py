@@ -1,6 +1,7 @@
 """The hand-computed month of docs/billing.md: one house, one building, the farm; and its table of settings (U2)."""
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -75,7 +76,7 @@ def world() -> World:
         month="2026-11",
         timezone=ZONE,
         registry=DatedRegistry(revision=1, meters=meters),
-        tariffs=(read_tariff(DOCS / "examples/tariff.toml", 1),),
+        tariffs=(replace(read_tariff(DOCS / "examples/tariff.toml"), version=1),),
         default="town",
     )
     shape = len(meters), inputs.length

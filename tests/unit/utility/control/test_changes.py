@@ -92,9 +92,7 @@ def answer(database: Database, result: str = "done", microgrid: str | None = Non
 
 def seen(database: Database, number: int) -> tuple[Change, list[Target]]:
     with database.reads.begin() as connection:
-        change = find_change(connection, number)
-        assert change is not None
-        return change, targets_of(connection, number, 10)
+        return find_change(connection, number), targets_of(connection, number, 10)
 
 
 def test_a_change_is_kept_with_what_was_before_and_each_gateways_answer(database: Database) -> None:

@@ -94,7 +94,7 @@ def test_a_fault_beside_is_met_by_the_request_that_finds_the_value_too_old(caplo
     st.lists(st.integers(0, 300), min_size=1, max_size=30),
 )
 def test_every_quarter_of_the_day_is_read_soon_and_the_newest_often(passed: int, steps: list[int]) -> None:
-    day, now, newest = DayEnergy(again_s=60), 10**9, passed - 1
+    day, now, newest = DayEnergy(), 10**9, passed - 1
     reads: dict[int, list[int]] = {}
     for step in [*steps, *[60] * 30]:
         now += step

@@ -142,7 +142,7 @@ def test_what_a_token_made_is_listed_with_it_and_ends_with_it_if_the_administrat
     assert done.status_code == 303
     with database.reads.begin() as connection:
         change = find_change(connection, 1)
-        held = len(silences(connection, NOW)), len(readers(connection)), change is not None and change.state
+        held = len(silences(connection, NOW)), len(readers(connection)), change.state
     assert held == ((0, 0, "cancelled") if also else (1, 1, "planned"))
 
 
@@ -161,5 +161,5 @@ def test_what_a_token_made_ends_also_after_it_revoked_itself_and_however_much_it
     assert ann.post("/console/tokens/1/revoke", {"made": "true"}).status_code == 303
     with database.reads.begin() as connection:
         change = find_change(connection, 1)
-        assert (len(silences(connection, NOW)), change is not None and change.state) == (0, "cancelled")
+        assert (len(silences(connection, NOW)), change.state) == (0, "cancelled")
     assert ann.post("/console/tokens/1/revoke").status_code == 422, "it is revoked"

@@ -6,19 +6,21 @@ from functools import partial
 import numpy as np
 import pytest
 
+from commonwatt.model.block_keys import Keys
 from commonwatt.settlement.conventions import CONVENTIONS
+from commonwatt.settlement.overlay import Corrected, applied, no_overlay
 from commonwatt.settlement.settled import Quantity, SettledQuality
 from harness.settlement.compare import differences, settled
 from harness.settlement.emulated import EmulatedTown, small_town
 from harness.settlement.random_days import DAY, MICROGRID, RandomDay, random_day
 from harness.settlement.truth import wrong_slots
+from harness.settlement.whole_day import settle_day
 from utility.registry.layout import layout_of
-from utility.settlement.day import Rules, settle_day
-from utility.settlement.readings import Readings, readings_for_settlement
+from utility.settlement.day import Rules
 
 
-def read(day: RandomDay, quarter: int) -> Readings:
-    return readings_for_settlement(day.blocks(quarter))
+def read(day: RandomDay, quarter: int) -> Corrected:
+    return applied(day.blocks(quarter), no_overlay())
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -39,8 +41,8 @@ def test_settled_quarters_balance_whatever_is_missing_averaged_or_negative() -> 
         for meter in day.meters:
             row = int(np.searchsorted(found.meters, meter.id))
             if found.has[Quantity.IMPORTED][row] and not found.has[Quantity.EXPORTED][row] and meter.start is None:
-                raw = [readings_for_settlement(day.blocks(q)) for q in range(DAY * 96, DAY * 96 + 2)]
-                mine = [each.values[(each.meter == meter.id) & (each.quality[:, 0] >= 0)] for each in raw]
+                raw = [read(day, q) for q in range(DAY * 96, DAY * 96 + 2)]
+                mine = [each.values[(each.keys.meter == meter.id) & (each.quality[:, 0] >= 0)] for each in raw]
                 through = sum(int(np.maximum(each, 0).sum()) for each in mine)
                 if meter.end is None:
                     assert energies[Quantity.IMPORTED][row].sum() + energies[Quantity.SHARED_IN][row].sum() == through
@@ -58,11 +60,14 @@ def test_neither_the_order_of_readings_nor_other_microgrids_change_what_is_settl
         layouts.append(layout_of(name, meters, DAY))
         alone[name] = settle_day(DAY, layouts[-1:], partial(read, day), Rules(battery_loss_permille=50))
 
-    def together(quarter: int) -> Readings:
+    def together(quarter: int) -> Corrected:
         raw = [read(day, quarter) for day in days.values()]
-        order = rng.permutation(sum(len(each.meter) for each in raw))
-        fields = ("meter", "record_type", "values", "quality")
-        return Readings(**{f: np.concatenate([getattr(each, f) for each in raw])[order] for f in fields})
+        order = rng.permutation(sum(len(each.keys) for each in raw))
+        return Corrected(
+            keys=Keys.of([key for each in raw for key in each.keys]).take(order),
+            values=np.concatenate([each.values for each in raw])[order],
+            quality=np.concatenate([each.quality for each in raw])[order],
+        )
 
     found = settle_day(DAY, layouts[::-1], together, Rules(battery_loss_permille=50))
     for name, one in alone.items():

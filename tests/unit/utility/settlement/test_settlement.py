@@ -23,7 +23,7 @@ from commonwatt.model.units import SLOTS
 from commonwatt.model.words import moment
 from commonwatt.settlement.conventions import CONVENTIONS
 from commonwatt.settlement.estimates.methods import Method
-from commonwatt.settlement.overlay import Overlay
+from commonwatt.settlement.overlay import Corrected, Overlay, applied
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction, Function, Town
@@ -42,6 +42,7 @@ from utility.jobs.store.job_leases import Turn
 from utility.jobs.tables import settled_day, settlement_due
 from utility.jobs.threads import HERE
 from utility.outbox.changes import Append
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.retention import Retention
 from utility.readings.store.writer import Writer
 from utility.registry.store.accounts import load_for_change, save_dated_registry
@@ -51,9 +52,8 @@ from utility.registry.tables import controller
 from utility.settlement.cli.settlement import app
 from utility.settlement.deadline import deadline
 from utility.settlement.jobs.settlement import FINISHED_S, SILENT_DAYS, SettlementJob
-from utility.settlement.readings import Readings, readings_for_settlement
 from utility.settlement.store.settled import load_settled, newest
-from utility.settlement.store.settlement_due import due_days, numbers_of
+from utility.settlement.store.settlement_due import due_days
 from utility.settlement.store.settlement_view import residuals, versions_of
 from utility.settlement.tables import settled
 from utility.tariffs.store import tariffs
@@ -324,11 +324,11 @@ def test_a_whole_town_is_settled_a_few_microgrids_at_a_time(
     monkeypatch.setattr("utility.settlement.store.settlement_readings.MAX_IN", 1)
     read: list[int] = []
 
-    def noted(blocks: Blocks, overlay: Overlay) -> Readings:
+    def noted(blocks: Blocks, overlay: Overlay) -> Corrected:
         read.append(len(blocks))
-        return readings_for_settlement(blocks, overlay)
+        return applied(blocks, overlay)
 
-    monkeypatch.setattr("utility.settlement.jobs.settlement.readings_for_settlement", noted)
+    monkeypatch.setattr("utility.settlement.jobs.settlement.applied", noted)
     run(database)
     one = max(sum(len(m.record_types) for m in each.meters) for each in town.microgrids.values())
     assert 0 < max(read) <= one, "blocks of a quarter-hour in memory"

@@ -10,10 +10,10 @@ from commonwatt.town.town import Town
 from harness.real import databases
 from harness.settlement.stored import FIRST, sent, store, town_blocks
 from utility.database.database import Database
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted, dead_letter
 from utility.settlement.store import settlement_readings
-from utility.settlement.store.settlement_due import numbers_of
 from utility.settlement.store.settlement_readings import ReadingsOfQuarters
 
 QUARTERS = range(FIRST, FIRST + 4)

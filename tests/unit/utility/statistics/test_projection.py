@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from harness.statistics.backtest import scores
+from harness.statistics.backtest import last_year, pinball, scores
 from harness.statistics.town import Years, years_of
-from utility.statistics.projection import NEXT_MONTH, Panel, coverage, pinball, project
+from utility.statistics.projection import NEXT_MONTH, Panel, coverage, project
 
 SEASON = 100 + 40 * np.cos(np.arange(12) * 2 * np.pi / 12)
 
@@ -62,6 +62,4 @@ def test_coverage_and_loss_of_known_projections() -> None:
     count, held = coverage(found)
     assert count > 5000
     assert held == pytest.approx(0.8, abs=0.02)
-    assert pinball(found) < pinball(
-        project(Panel(values=values, groups=np.zeros(200, np.int64)), 60, method="last year")
-    )
+    assert pinball(found) < pinball(project(Panel(values=values, groups=np.zeros(200, np.int64)), 60, middle=last_year))

@@ -36,13 +36,13 @@ from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.tables import usage_due
 from utility.jobs.threads import HERE
+from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted
 from utility.registry.accounts import Account, Holding, Installed
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.tables import controller
 from utility.settlement.store.settled import load_settled
-from utility.settlement.store.settlement_due import numbers_of
 from utility.settlement.store.settlement_members import owners
 from utility.statistics.cli import app
 from utility.statistics.disturbances import Change, seconds_on

@@ -1,5 +1,6 @@
 """Tariffs: every error with its place; periods by local time, weekday, season and holiday; days of 23 and 25 hours."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -19,7 +20,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 
 @pytest.fixture(name="example")
 def _example() -> Tariff:
-    return read_tariff(EXAMPLE, 1)
+    return replace(read_tariff(EXAMPLE), version=1)
 
 
 @pytest.mark.parametrize(("month", "quarters"), [("2026-10", 2976), ("2026-11", 2884), ("2027-03", 2972)])
