@@ -28,11 +28,11 @@ from gateway.changes import (
     Setting,
 )
 from gateway.marks import RUN, STRETCH_S, missing
-from gateway.relay.outbox import ANY_QUARTER, Flying, Key, Mode, Selection, Span, load, select
+from gateway.relay.outbox import ANY_QUARTER, Flying, Mode, Selection, Span, load, select
 from gateway.relay.refill import REFILL_PARTS, Pace, Refill
 from gateway.relay.sent import Counts, InFlight
 from gateway.relay.turns import WINDOW, Turns
-from gateway.stored import Stored
+from gateway.stored import Key, Stored
 
 ANSWER_BLOCKS = 80  # blocks in one answer to a get: as many of the longest payloads as fit
 ACK_WITHIN_S = 120  # seconds after which the data of an unacknowledged batch is sent again, at the least

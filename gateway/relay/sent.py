@@ -7,7 +7,8 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.control.relaying import ENOUGH_S, Relayed
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds
-from gateway.relay.outbox import Key, Selection
+from gateway.relay.outbox import Selection
+from gateway.stored import Key
 
 
 @dataclass(frozen=True)

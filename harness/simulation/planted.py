@@ -169,8 +169,8 @@ def _relayed_when_sent() -> Iterator[None]:
 
     def following(self: Relay, now: Now, flags: BatchFlag) -> list[Effect[Change]] | None:
         wanted = real(self, now, flags)
-        if wanted is None:
-            return None
+        if not wanted:
+            return []
         sent = next(reversed(self.in_flight.values())).selection
         return [*wanted, Write(Relayed(sent.done, sent.averaged, (), (), 0))]
 

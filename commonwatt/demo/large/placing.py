@@ -11,8 +11,8 @@ from commonwatt.town.town import Function, Microgrid, Town
 ALONE = 20  # most microgrids of a town in which each has a broker and a gateway of its own
 TOGETHER = 200  # controllers of a host, at most; microgrids of a broker, about
 LEAST = 3  # hosts, and brokers: as many as a clique has members
-# Most connections of a fleet of meters, though a process of it may have 20,000 files open: on a busy machine each process
-# gets an equal share, and a fleet that gets too little looks to the gateways like meters that are gone.
+# Most connections of a fleet of meters, though a process may have 20,000 files open: a busy machine gives all processes
+# equal shares, and to the gateways a fleet that is starved looks like meters that are gone.
 FLEET_SOCKETS = 8_500
 
 

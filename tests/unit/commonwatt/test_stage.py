@@ -44,11 +44,11 @@ def test_something_happens_every_minute_or_two_at_sixty_times_real_speed() -> No
 
 def test_every_scene_says_what_happens_what_the_system_does_and_where_to_look() -> None:
     town = load_town(BUILT_IN_TOWN)
-    for _, scene in PROGRAMME:
-        assert scene.say.what.endswith(".")
-        assert scene.say.does.endswith(".")
-        assert scene.say.page.startswith("/console/")
-        assert scene.play.folder in {ALL, *town.microgrids}
+    for _, (say, play) in PROGRAMME:
+        assert say.what.endswith(".")
+        assert say.does.endswith(".")
+        assert say.page.startswith("/console/")
+        assert play.folder in {ALL, *town.microgrids}
 
 
 def test_no_scene_begins_after_the_meters_have_stopped() -> None:
@@ -88,7 +88,7 @@ def test_a_battery_that_nobody_can_help_is_no_sharing() -> None:
     assert Stage(ZONE, (), None).handle({"r001": Seen(phase="connected", receivers=["house 5"])}, STARTS_AT) == []
 
 
-@pytest.mark.parametrize("words", sorted({scene.play.words for _, scene in PROGRAMME}))
+@pytest.mark.parametrize("words", sorted({play.words for _, (_, play) in PROGRAMME}))
 def test_the_commands_of_the_scenes_exist(words: str) -> None:
     answer = CliRunner().invoke(make_app(), ["meters", *words.split(), "--config", "missing.toml"])
     assert "missing.toml" in answer.output

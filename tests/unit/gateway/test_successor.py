@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -69,7 +70,9 @@ class Microgrid:
 
     def start(self, store: Kept) -> None:
         self.store = store
-        self.manager = Manager(self.settings, "r001", store, {meter: registered(meter) for meter in METERS})
+        self.manager = Manager(
+            self.settings, "r001", cast("Any", store), {meter: registered(meter) for meter in METERS}
+        )
 
     def wait(self, seconds: int) -> None:
         self.now = Now(self.now + seconds, Trust.NETWORK)
