@@ -108,15 +108,16 @@ def _measured(site: Site, server: Postgres, minutes: float, compact_s: int) -> C
         series * MINUTE_SLOTS * (QUARTERS * QUARTER_MIN + sum(minute.offered for minute in found) / len(gateways))
     )
     eventually(lambda: _asked(database, _BLOCKS) >= QUARTERS * series, COMPACTED_WITHIN_S)
+    compacted = _asked(database, _BLOCKS) * SLOTS  # also a quarter-hour that ended in the minutes
     return Constants(
         controllers=len(gateways),
         meters=sum(meter.function is not Function.BOUNDARY for meter in site.layout.town.installed),
         series=series,
         cores=least + sum(each - least for each in busy) / (QUARTERS * QUARTER_MIN),
         memory_bytes=sum(memory.values()),
-        reading_bytes=_asked(database, _COMPACTED_BYTES) / (QUARTERS * series * SLOTS),
+        reading_bytes=_asked(database, _COMPACTED_BYTES) / compacted,
         log_bytes=(_asked(database, _LOG_BYTES) - log_before) / readings,
-        file_bytes=_file_bytes(database, site.folder / "month.parquet") / (QUARTERS * series * SLOTS),
+        file_bytes=_file_bytes(database, site.folder / "month.parquet") / compacted,
         line_bytes=uplinks.sent_bytes / readings,
     )
 

@@ -167,7 +167,7 @@ def _deleted_when_sent() -> Iterator[None]:
 def _relayed_when_sent() -> Iterator[None]:
     real = Relay._next
 
-    def following(self: Relay, now: Now, flags: BatchFlag) -> list[Effect[Change]] | None:
+    def following(self: Relay, now: Now, flags: BatchFlag) -> list[Effect[Change]]:
         wanted = real(self, now, flags)
         if not wanted:
             return []

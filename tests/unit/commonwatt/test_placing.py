@@ -35,14 +35,14 @@ def whole() -> Town:
     return load_town(WHOLE_TOWN)
 
 
-def test_the_whole_town_shares_four_brokers_five_hosts_and_two_fleets(whole: Town) -> None:
+def test_the_whole_town_shares_four_brokers_five_hosts_and_four_fleets(whole: Town) -> None:
     places = placed(whole, orders_of(whole))
     assert [len(some) for some in places.brokers] == [201, 201, 200, 200]
     assert [len(some) for some in places.hosts] == [161, 161, 160, 160, 160]
     assert max(len(some) for some in places.hosts) <= TOGETHER
     found = orders_of(whole)
     sockets = [sum(_sockets(whole.microgrids[n], len(found[n])) for n in some) for some in places.fleets]
-    assert len(sockets) == 2
+    assert len(sockets) == 4
     assert all(some <= FLEET_SOCKETS for some in sockets)
     assert sum(sockets) == 17_911 + 16_016, "each meter's own session, and the warm ones"
 
