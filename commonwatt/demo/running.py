@@ -23,7 +23,7 @@ DRAIN_WITHIN_S = 60.0
 DRAIN_PERIODS_S = 180  # minimum time for the drain in town seconds: three periods of every part
 LOOK_EVERY_S = 1.0  # real seconds between two status requests to the parts
 LOOK_AT_LARGE_EVERY_S = 5.0  # the same in a large town, whose statuses are sums over thousands of meters
-SETTLED_S = 20.0  # real seconds for which all parts of a large town must be ready before its time begins
+SETTLED_S = 10.0  # real seconds for which all parts are ready after the start of a host, before what comes next
 CONTROLLER = ("broker", "gateway")  # the processes on a microgrid's controller
 
 
@@ -117,13 +117,11 @@ class Run:
         for parts in stages(self.layout):
             if not self._stop.is_set():
                 self.supervisor.start(parts)
-                self._wait_until_ready(deadline)
-        if self.layout.large:
-            self._wait_until_ready(deadline, SETTLED_S)
+                self._wait_until_ready(deadline, SETTLED_S if parts[0].kind == "host" else 0)
         if not self._stop.is_set():
             self.layout = let_time_begin(self.layout)
 
-    def _wait_until_ready(self, deadline: float, lasts_s: float = 0) -> None:
+    def _wait_until_ready(self, deadline: float, lasts_s: float) -> None:
         """Wait until every part is ready and stays so for ``lasts_s``, at most until the deadline."""
         since = math.inf
         while not self._stop.wait(1.0 if self.layout.large else 0.1):

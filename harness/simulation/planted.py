@@ -263,7 +263,7 @@ BUGS: dict[str, Bug] = {
     "any acknowledgement of a batch believed": Bug(_any_batch_acknowledgement),
     "batches never given up": Bug(lambda: patch.multiple(relay, ACK_WITHIN_S=10**9, LONGEST_ACK_S=10**9)),
     "a new utility gets no backup": Bug(lambda: patch.object(Relay, "_compare_store", _keep_known)),
-    "a database that went back is not noticed": Bug(lambda: patch.object(relay, "lost", return_value=None)),
+    "a database that went back is not noticed": Bug(lambda: patch.object(relay, "missing", return_value=None)),
     "commands judged by a clock that lags behind": Bug(_expiry_by_a_clock_that_lags),
     "adopt epoch": Bug(lambda: patch.object(Epochs, "reported", _adopt_epoch)),
     "pairs not kept": Bug(lambda: patch.object(DeviceStore, "_write_desired_states", return_value=None)),
