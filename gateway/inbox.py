@@ -90,7 +90,7 @@ class Inbox:
     @property
     def is_due(self) -> bool:
         """Whether an event waits that is to be taken now."""
-        return self._is_due or self._busy_since is not None
+        return bool(self._queue) and (self._is_due or self._busy_since is not None)
 
     def take(self) -> list[Event]:
         """Remove and return the events of the next transaction; empty if none is to be taken now."""

@@ -337,7 +337,7 @@ def _sharing(gateway: Status, observer: Observer, *, narrow: bool) -> Text:
     if not receivers:
         return Text("none")
     if not donors:
-        return Text(f"nobody can give to {few(receivers)}")
+        return Text(f"no battery can give to {few(receivers)}")
     giving = donors[0] if len(donors) == 1 else f"{len(donors)} batteries"
     return _flow(PowerFlow.NEIGHBOURS, f"{giving} to {few(receivers)}")
 

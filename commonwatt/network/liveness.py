@@ -35,7 +35,7 @@ class Liveness:
         self._waiting_since = None
 
     def put_off(self, now: float) -> None:
-        """Begin the wait for an answer anew: it may have come, and nobody has looked yet."""
+        """Begin the wait for an answer anew, since the answer may be here unread."""
         if self._waiting_since is not None:
             self._waiting_since = now
 

@@ -168,3 +168,13 @@ def test_the_inbox_says_since_when_something_urgent_waits(monkeypatch: pytest.Mo
     inbox.put(Tick(RETRY))
     real[0] += 2
     assert inbox.busy_s == 2
+
+
+def test_an_event_that_found_no_room_does_not_keep_an_empty_queue_due() -> None:
+    inbox = filled(FromUtility("t", bytes(module.MAX_WAITING_BYTES + 1)))
+    assert inbox.overflowed == 1
+    assert not inbox.is_due
+    inbox.put(Tick(RETRY))
+    assert inbox.is_due
+    assert inbox.take() == [Tick(RETRY)]
+    assert not inbox.is_due
