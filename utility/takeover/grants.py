@@ -9,8 +9,8 @@ from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, Sen
 from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
 QUIET_S = 30.0  # seconds after the start, or a loss of the head-end, in which nothing is granted
-# Seconds after the start in which a microgrid without any manager so far is granted only to the first in its order: where
-# a whole town starts, its own controller may need minutes to hear its meters.
+# Seconds after the start in which a microgrid without any manager so far is granted only to the first in its order:
+# where a whole town starts, its own controller may need minutes to hear its meters.
 FIRST_ALONE_S = 300.0
 
 
