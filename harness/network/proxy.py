@@ -169,6 +169,10 @@ class Proxy:
 
     async def _refuse(self) -> None:
         if self._listener is not None:
+            # asyncio leaks a connection that was accepted just before close(): it gets its transport first.
+            for listening in self._listener.sockets:
+                self._loop.remove_reader(listening.fileno())
+            await asyncio.sleep(0)
             self._listener.close()
             self._listener = None
 

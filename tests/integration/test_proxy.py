@@ -1,5 +1,6 @@
 """The tests' own proxy: a client or a server observes each of its faults."""
 
+import gc
 import socket
 import threading
 import time
@@ -70,6 +71,24 @@ def proxy(echo: Echo) -> Iterator[Proxy]:
 def connect(proxy: Proxy) -> socket.socket:
     host, _, port = proxy.address.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=WAIT_S)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_connection_that_came_just_before_the_port_closed_is_ended(proxy: Proxy) -> None:
+    """Its socket stayed open: a ResourceWarning in whichever test ran when it was collected."""
+    held = threading.Event()
+    proxy._loop.call_soon_threadsafe(held.wait, WAIT_S)
+    refusing = threading.Thread(target=proxy.refuse)
+    with connect(proxy) as client:
+        refusing.start()
+        eventually(lambda: len(proxy._loop._ready) > 0, WAIT_S)  # type: ignore[attr-defined]
+        held.set()
+        refusing.join()
+        proxy.cut()
+        gc.collect()
+        client.settimeout(WAIT_S)
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
 
 
 def say(client: socket.socket, data: bytes) -> bytes:
