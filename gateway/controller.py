@@ -25,7 +25,6 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.protocol.topics import ACKS, COMMANDS, broker_up, gateway_down
 from commonwatt.town.registry import RegisteredMeter
-from gateway import status
 from gateway.changes import Change, Setting
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import (
@@ -43,11 +42,12 @@ from gateway.events import (
     Tick,
     ToldStates,
 )
-from gateway.lte_line import METERS, line_of
+from gateway.line.line import METERS, line_of
 from gateway.relay.refill import Pace
 from gateway.relay.system_info import assigned
 from gateway.relay.turns import Turns
 from gateway.saving.saving import Saving, Sight
+from gateway.shown import status
 from gateway.stored import Stored
 from gateway.successor import take
 from gateway.takeover.member import Member

@@ -22,8 +22,8 @@ from commonwatt.sqlite.damage import SqliteError
 from commonwatt.sqlite.wal import read_log
 from commonwatt.town.registry import load_registry
 from gateway.controller import GOOD_TIME
+from gateway.line.line import in_words, line_of
 from gateway.links import HEAD_END, METERS, own_token
-from gateway.lte_line import in_words, line_of
 from gateway.store.handover import IF_UNUSED, RELEASED
 from gateway.store.store import Store
 from gateway.timekeeper import MAX_ERROR_S, Kept

@@ -17,7 +17,7 @@ from commonwatt.model.words import counted
 from commonwatt.protocol.commands import ALONE, Epoch, Kind
 from commonwatt.sqlite.damage import SqliteError, is_full
 from gateway.changes import Change, ForgetDesired, Setting
-from gateway.clique import kept_epochs
+from gateway.clique.kept import kept_epochs
 from gateway.control.epochs import MAX_COUNTER, OWN_EPOCH, own_epoch
 from gateway.store.handover import check_not_released
 from gateway.store.recovery import finish_rewrite, open_checked, rewrite

@@ -55,7 +55,7 @@ class Committed:
 class Counted:
     """A byte count of one side of the LTE line."""
 
-    side: str  # one of ``gateway.lte_line.SIDES``
+    side: str  # one of ``gateway.line.line.SIDES``
     run: str  # the counter's run; a new run begins at 0
     sums: ByteCount  # the byte count since the run began
 

@@ -20,23 +20,24 @@ from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.clique_file import beside
 from commonwatt.town.registry import RegisteredMeter
-from gateway.clique import Clique, Hooks
+from gateway.clique.clique import Clique
+from gateway.clique.hooks import Hooks
 from gateway.collect.slot_allowance import SLOTS_A_MINUTE
 from gateway.controller import HEARTBEAT, JOBS, Controller
 from gateway.core import RETRY, HostedMicrogrid
-from gateway.disk import Disk
 from gateway.events import ClockJumped, Counted, Event, FromMeter, FromUtility, Granted, MachineRead, Tick, ToldStates
-from gateway.hosted_store import HostedStore
 from gateway.household.link import HouseholdLink
-from gateway.inbox import Inbox
+from gateway.line.line import INTERFACE
+from gateway.line.watch import LineWatch
 from gateway.links import METERS, Links
-from gateway.lte_line import INTERFACE
-from gateway.lte_watch import LineWatch
 from gateway.registries import Registries
-from gateway.shown import Shown
+from gateway.shown.shown import Shown
 from gateway.successor import carried, settings_of
-from gateway.threads import THREADS
-from gateway.work import Work
+from gateway.work.disk import Disk
+from gateway.work.hosted_store import HostedStore
+from gateway.work.inbox import Inbox
+from gateway.work.threads import THREADS
+from gateway.work.work import Work
 
 CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
 

@@ -3,7 +3,7 @@
 The core changes nothing through them: it returns each change as a ``Write`` (``gateway.changes``).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,6 +62,9 @@ class Stored(KeptSettings, Protocol):
 
     def block_parts(self, keys: Iterable[Key]) -> list[Part]:
         """Return all parts of the blocks ``keys``."""
+
+    def parts_after(self, number: int, first: Quarter) -> Iterator[Part]:
+        """Yield the parts numbered above ``number`` of the quarters from ``first`` on."""
 
     def keys_between(self, first: Quarter, last: Quarter, limit: int) -> list[Key]:
         """Return the keys of the blocks of a range of quarters, the newest first."""

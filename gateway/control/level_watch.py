@@ -1,13 +1,14 @@
 """Reads the stored levels and flows of each place with a battery, and has them judged (docs/control.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter
 from commonwatt.model.validation import limits_of
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function
@@ -40,6 +41,8 @@ class LevelWatch:
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
+        # The blocks from a quarter on, from the parts up to a number; 0: nothing was read.
+        self._blocks, self._first, self._up_to = empty(), 0, 0
         self._batteries = [meter for meter in registry.values() if meter.battery_capacity_mwh is not None]
         self._intake = {
             meter.location: meter.id
@@ -61,14 +64,27 @@ class LevelWatch:
         first, last = (end - WINDOW_SLOTS * SLOT_S) // QUARTER_S, (end - SLOT_S) // QUARTER_S
         wanted = [(meter.id, int(kind)) for meter in self._batteries for kind in _NEEDED & set(meter.record_types)]
         wanted += [(intake, int(RecordType.THROUGH)) for intake in self._intake.values()]
-        quarters = range(first, last + 1)
-        blocks = load(self._store.block_parts([(*key, quarter) for key in wanted for quarter in quarters]))
-        whole = {key: np.full(len(quarters) * SLOTS, -1, dtype=np.int64) for key in wanted}
+        blocks = self._stored(set(wanted), first, last)
+        whole = {key: np.full((last - first + 1) * SLOTS, -1, dtype=np.int64) for key in wanted}
         for row, (meter, kind, quarter) in enumerate(blocks.keys()):
-            at = (quarter - first) * SLOTS
-            whole[meter, kind][at : at + SLOTS] = np.where(blocks.quality[row] > 0, blocks.values[row], -1)
+            if quarter <= last:
+                at = (quarter - first) * SLOTS
+                whole[meter, kind][at : at + SLOTS] = np.where(blocks.quality[row] > 0, blocks.values[row], -1)
         until = (end - first * QUARTER_S) // SLOT_S
         return {key: values[until - WINDOW_SLOTS : until] for key, values in whole.items()}
+
+    def _stored(self, wanted: Set[tuple[MeterId, int]], first: Quarter, last: Quarter) -> Blocks:
+        """Return the blocks of some series from a quarter on; only the parts since the last look are read."""
+        newest = self._store.newest_part()
+        if 0 < self._up_to <= newest and self._first <= first <= self._first + WINDOW_SLOTS // SLOTS:
+            kept = self._blocks.take(np.flatnonzero(self._blocks.quarter >= first))
+            parts = [part for part in self._store.parts_after(self._up_to, first) if part.key[:2] in wanted]
+        else:
+            # A meter's clock may be a little ahead.
+            kept, quarters = empty(), range(first, last + 2)
+            parts = self._store.block_parts([(*key, quarter) for key in wanted for quarter in quarters])
+        self._blocks, self._up_to, self._first = join([kept, load(parts)]), newest, first
+        return self._blocks
 
     def _history(self, meter: RegisteredMeter, series: _Series, end: EpochSeconds) -> History:
         unknown = np.full(WINDOW_SLOTS, -1, dtype=np.int64)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from commonwatt.model.control.relaying import LineRate
 from commonwatt.model.control.saving import WORDS, Measure
-from gateway.lte_line import gigabytes
+from gateway.line.line import gigabytes
 from gateway.saving.outlook import Outlook
 
 TAKE_BACK_PERCENT = 85  # part of the allowance below which a month without the last step is low

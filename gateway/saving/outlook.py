@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from commonwatt.model.control.relaying import MONTH_S, LineRate
-from gateway.lte_line import METERS, RATE_DAYS, UTILITY, LineDay
+from gateway.line.line import METERS, RATE_DAYS, UTILITY, LineDay
 
 ENOUGH_S = 72_000
 """Seconds for which each side must have been counted since the last change, before the next one: nearly a whole day."""

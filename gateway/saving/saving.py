@@ -15,7 +15,7 @@ from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds
 from commonwatt.protocol.batches import SLOW_S
 from gateway.changes import Change, Setting
-from gateway.lte_line import Line, month_left_s
+from gateway.line.line import Line, month_left_s
 from gateway.saving.ladder import MOST_STEPS, STEPS, Ladder
 from gateway.saving.outlook import Outlook, outlook
 from gateway.saving.overload import FillingDisk, GrowingBacklog, Reason

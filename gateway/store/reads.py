@@ -235,6 +235,10 @@ class StoreReads:
                 found += self._parts(some, (quarter, json.dumps(wanted)))
         return found
 
+    def parts_after(self, number: int, first: Quarter) -> Iterator[Part]:
+        """Yield the parts numbered above ``number`` of the quarters from ``first`` on."""
+        yield from self._parts("NOT INDEXED WHERE id > ? AND quarter >= ?", (number, first))
+
     def all_parts(self, *, unsent_only: bool) -> Iterator[Part]:
         """Yield all parts, or only those that the utility has not, or only as averages, for a dump."""
         yield from self._parts(f"WHERE {UNSENT_ROW}" if unsent_only else "", ())

@@ -19,8 +19,8 @@ from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
 from gateway.controller import Controller
 from gateway.host.shown import HostMetrics
-from gateway.metrics import Figures as GatewayFigures
-from gateway.metrics import make_registry
+from gateway.shown.metrics import Figures as GatewayFigures
+from gateway.shown.metrics import make_registry
 from gateway.store.store import Store
 from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import FleetMetrics, PlantFigures, Power, TownFigures, TownMetrics

@@ -36,7 +36,7 @@ from commonwatt.protocol.meter_messages import Level, Put, unpack_put, unpack_pu
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Battery
-from gateway.metrics import Figures, make_registry
+from gateway.shown.metrics import Figures, make_registry
 from harness.worlds.gateway import CAPACITY, START, World, batches, readings
 from harness.worlds.meters import ack_of, house_meter
 from utility.assembly.metrics import UtilityMetrics

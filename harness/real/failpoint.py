@@ -21,7 +21,11 @@ LEAVES_WITHIN_S = 0.3  # real seconds in which a message published wrongly befor
 
 When = Literal["before", "after"]
 
-SHELLS = {"gateway": "gateway.step", "utility": "utility.readings.ingest.ingest", "meters": "commonwatt.device.shell"}
+SHELLS = {
+    "gateway": "gateway.work.step",
+    "utility": "utility.readings.ingest.ingest",
+    "meters": "commonwatt.device.shell",
+}
 """The module in which each part performs its effects."""
 
 MATTERS = {"gateway": "Cover", "utility": "Append", "meters": "Delete"}

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from commonwatt.demo.layout import STARTS_AT
-from gateway.lte_line import ENOUGH_S, METERS, UTILITY, LineDay, kept_days
+from gateway.line.line import ENOUGH_S, METERS, UTILITY, LineDay, kept_days
 from gateway.store.store import Store
 from harness.docs.marked import DOCS
 from harness.docs.metrics import all_metrics

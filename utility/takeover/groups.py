@@ -15,6 +15,7 @@ from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 from utility.takeover.history import MOVES, Handover, adopted, why_granted
 
 FIRST_S = 75.0  # seconds after the start within which the first heartbeat of every controller comes
+WAKE_S = 0.2  # seconds between two looks at whether this process was stopped
 HEARTBEATS_S = 180.0  # seconds for which a heartbeat is a sign of a controller that sends no beats
 
 
@@ -65,7 +66,7 @@ class Groups:
         self._taken: dict[MicrogridId, tuple[ControllerId, float]] = {}
         self._heartbeats: dict[ControllerId, tuple[float, Mapping[MicrogridId, Epoch] | None]] = {}
         self._unmanaged: dict[MicrogridId, float] = {}
-        self._began = now
+        self._began = self._woke = now
 
     @property
     def orders(self) -> dict[MicrogridId, tuple[ControllerId, ...]]:
@@ -140,6 +141,9 @@ class Groups:
 
     def _wake(self, now: float) -> None:
         """Grant nothing for a while after this process itself was stopped."""
+        if now - self._woke < WAKE_S:
+            return  # Each of hundreds of beats a second would ask all groups.
+        self._woke = now
         for grants in self._grants:
             if grants.signs.wake(now):
                 grants.head_end_lost(now)

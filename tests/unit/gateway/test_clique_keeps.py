@@ -10,7 +10,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.sqlite.damage import SqliteError
 from gateway.changes import Change, Setting
-from gateway.clique import Clique
+from gateway.clique.clique import Clique
 from gateway.takeover.effects import Kept
 from harness.network.waiting import become
 from tests.unit.gateway.test_revoked import clique_of, hooks_of
@@ -44,7 +44,7 @@ def test_a_microgrid_is_commanded_after_its_epoch_is_durable_and_not_if_the_stor
             return error
 
         running = asyncio.create_task(clique.run(hooks_of(keep=keep, begin=began.append)))
-        await become(lambda: clique._kept_in is not None)
+        await become(lambda: clique._epochs.are_kept)
         clique.members["r003"].now = clique._now()
         grant(clique)
         await become(lambda: asked)

@@ -15,7 +15,7 @@ from gateway.control.mode_changes import ModeChanges
 from gateway.control.plausibility import EXCESS_PERMILLE, JUMP_PERMILLE, Doubt, recorded_of
 from gateway.control.rotation import Rotation
 from gateway.control.sharing import reasons
-from gateway.status import view
+from gateway.shown.status import view
 from harness.worlds.gateway import CAPACITY, START, World, registered
 from tests.unit.gateway.test_manager import households
 from tests.unit.gateway.test_plausibility import HALF, MOST, history, judged

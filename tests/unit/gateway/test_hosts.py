@@ -16,16 +16,16 @@ from commonwatt.protocol.commands import Command
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Put, Refusal, unpack_put_ack
 from commonwatt.runtime.clock import Clock
-from gateway import work as module
 from gateway.controller import Controller
 from gateway.core import RETRY
-from gateway.disk import Disk
 from gateway.events import Event, FromMeter, FromUtility, Tick
-from gateway.hosted_store import HostedStore
-from gateway.inbox import Inbox
-from gateway.metrics import Figures, make_registry
+from gateway.shown.metrics import Figures, make_registry
 from gateway.store.store import Store
-from gateway.work import Work
+from gateway.work import work as module
+from gateway.work.disk import Disk
+from gateway.work.hosted_store import HostedStore
+from gateway.work.inbox import Inbox
+from gateway.work.work import Work
 from harness.network.waiting import become
 from harness.worlds.gateway import START, readings, registered
 

@@ -8,10 +8,10 @@ import pytest
 from commonwatt.model.records import HistoryRecord, Log
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Put
-from gateway import inbox as module
 from gateway.core import RETRY
 from gateway.events import Event, FromMeter, FromUtility, Tick
-from gateway.inbox import MAX_GROUP, MAX_GROUP_BYTES, MAX_GROUP_SLOTS, SMALL_PUT_SLOTS, Inbox
+from gateway.work import inbox as module
+from gateway.work.inbox import MAX_GROUP, MAX_GROUP_BYTES, MAX_GROUP_SLOTS, SMALL_PUT_SLOTS, Inbox
 
 DAY_S = 86_400
 START = 1_781_913_600

@@ -14,8 +14,8 @@ from commonwatt.town.town import Function
 from gateway.control.last_hour import LastHour
 from gateway.controller import HEARTBEAT
 from gateway.core import RETRY
-from gateway.metrics import Figures, make_registry
 from gateway.page.sections import town
+from gateway.shown.metrics import Figures, make_registry
 from harness.worlds.gateway import CAPACITY, World
 from tests.unit.gateway.conftest import BOUNDARY, HOUSES
 

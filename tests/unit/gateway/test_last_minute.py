@@ -10,7 +10,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function
 from gateway.collect.last_minute import LastMinute
-from gateway.status import heartbeat
+from gateway.shown.status import heartbeat
 from harness.worlds.gateway import World
 from tests.unit.gateway.test_manager import households
 

@@ -14,7 +14,7 @@ from commonwatt.model.effects import Effect, Write
 from commonwatt.protocol.heartbeats import LineByteCount
 from gateway.changes import Change
 from gateway.events import Counted, FromMeter
-from gateway.lte_line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
+from gateway.line.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
 from gateway.store.store import Store
 from harness.worlds.gateway import START, World
 

@@ -3,8 +3,8 @@
 import pytest
 
 from commonwatt.protocol.heartbeats import Month
-from gateway.lte_line import INTERFACE, UTILITY
-from gateway.lte_watch import LineWatch
+from gateway.line.line import INTERFACE, UTILITY
+from gateway.line.watch import LineWatch
 
 FINE = Month(used=(1, 1), expected=(2, 2), allowance=1_000_000_000)
 AT_RISK = Month(used=(1, 1), expected=(2_000_000_000, 2), allowance=1_000_000_000)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from gateway.page.alarms import Alarm, alarms
-from gateway.recent import ALARM_WINDOWS_S, Recent
+from gateway.shown.recent import ALARM_WINDOWS_S, Recent
 from harness.worlds.page import add_meter, empty
 
 RULES = Path(__file__).resolve().parents[3] / "grafana" / "prometheus" / "rules.yml"

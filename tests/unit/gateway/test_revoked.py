@@ -17,10 +17,11 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.clique_file import CliqueFile, Group, Other, save_cliques
 from commonwatt.town.registry import Controller, Registry, save_registry
 from commonwatt.town.revoked_file import REVOKED_FILE, SignedList
-from gateway.clique import Clique, Hooks
+from gateway.clique.clique import Clique
+from gateway.clique.hooks import Hooks
+from gateway.clique.revoked import AGAIN_S, AT_ONCE, FORGET_S, RevokedOffer
 from gateway.events import FromMeter
 from gateway.registries import Registries
-from gateway.revoked import AGAIN_S, AT_ONCE, FORGET_S, RevokedOffer
 from harness.network.waiting import become, free_port
 from harness.worlds.gateway import registered
 

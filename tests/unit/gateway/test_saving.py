@@ -18,7 +18,7 @@ from commonwatt.protocol.batches import SLOW_S
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.changes import Change, Setting
-from gateway.lte_line import METERS, UTILITY, Line
+from gateway.line.line import METERS, UTILITY, Line
 from gateway.saving.saving import Saving, Sight
 from gateway.store.store import Store
 from gateway.successor import carried

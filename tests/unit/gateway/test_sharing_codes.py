@@ -5,7 +5,7 @@ import pytest
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.sharing_words import Why, reason_of, reason_of_code
-from gateway.status import heartbeat
+from gateway.shown.status import heartbeat
 from harness.worlds.gateway import World
 from tests.unit.gateway.test_manager import households
 

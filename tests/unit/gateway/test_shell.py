@@ -12,13 +12,13 @@ from commonwatt.model.records import Log
 from commonwatt.protocol.meter_messages import Put
 from commonwatt.runtime.clock import load_clock
 from commonwatt.town.registry import Controller, Registry, save_registry
-from gateway import work as module
 from gateway.changes import Change, Setting
 from gateway.controller import JOBS
 from gateway.core import RETRY
 from gateway.events import FromMeter, Tick
 from gateway.shell import Shell
 from gateway.store.store import Store
+from gateway.work import work as module
 from harness.network.waiting import become
 from harness.worlds.gateway import readings, registered
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-import gateway.threads as module
-from gateway.threads import Threads
+import gateway.work.threads as module
+from gateway.work.threads import Threads
 from harness.network.waiting import become
 
 

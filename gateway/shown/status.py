@@ -18,7 +18,7 @@ from gateway.control.manager import Manager
 from gateway.control.meter_states import batteries_view, meter_states, meters_view
 from gateway.control.sharing import BatteryState
 from gateway.core import HostedMicrogrid
-from gateway.lte_line import Line
+from gateway.line.line import Line
 from gateway.marks import MARK, mark_of
 
 

@@ -20,7 +20,7 @@ from commonwatt.protocol.meter_messages import Refusal
 from gateway.control.plausibility import Doubt
 from gateway.controller import Controller
 from gateway.core import HostedMicrogrid
-from gateway.lte_line import Line
+from gateway.line.line import Line
 from gateway.store.tables import COLUMNS
 
 _PREFIX = "commonwatt_gateway"

@@ -9,16 +9,16 @@ from commonwatt.runtime.clock import Clock, read_machine
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
-from gateway.clique import Clique
-from gateway.disk import Disk
+from gateway.clique.clique import Clique
 from gateway.household.link import HouseholdLink
-from gateway.inbox import Inbox
+from gateway.line.watch import LineWatch
 from gateway.links import Links
-from gateway.lte_watch import LineWatch
-from gateway.metrics import Figures, make_registry
 from gateway.page.site import Site
-from gateway.recent import ALARM_WINDOWS_S, Recent
-from gateway.work import Work
+from gateway.shown.metrics import Figures, make_registry
+from gateway.shown.recent import ALARM_WINDOWS_S, Recent
+from gateway.work.disk import Disk
+from gateway.work.inbox import Inbox
+from gateway.work.work import Work
 
 LOOKS_AGAIN_AFTER_S = 1.0  # real seconds for which what is shown is not read again
 LOOKS_WITHIN_S = 3.0  # real seconds that a request waits for a store; after that it gets what was shown before

@@ -1,6 +1,6 @@
 """Reads the LTE line's byte count, and logs a warning when the allowance is at risk.
 
-The core keeps the byte count by day (``gateway.lte_line``).
+The core keeps the byte count by day (``gateway.line.line``).
 """
 
 import logging
@@ -8,7 +8,7 @@ import logging
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.network.lte import Tally, interface_byte_count
 from commonwatt.protocol.heartbeats import Month
-from gateway.lte_line import INTERFACE, UTILITY, in_words
+from gateway.line.line import INTERFACE, UTILITY, in_words
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import JOBS, Controller
-from gateway.disk import Disk
 from gateway.events import Committed, Event, FromMeter, NotStored, Tick
-from gateway.hosted_store import HostedStore
-from gateway.inbox import Inbox
-from gateway.step import Step
 from gateway.store.opened_file import GoneError
-from gateway.threads import THREADS
+from gateway.work.disk import Disk
+from gateway.work.hosted_store import HostedStore
+from gateway.work.inbox import Inbox
+from gateway.work.step import Step
+from gateway.work.threads import THREADS
 
 log = logging.getLogger(__name__)
 

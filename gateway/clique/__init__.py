@@ -1,0 +1,1 @@
+"""A gateway's part in its cliques: what ``gateway.takeover`` decides is carried out here."""

@@ -1,0 +1,67 @@
+"""The durable epochs of a controller, and the number of its start, in the store of its own microgrid."""
+
+from collections.abc import Iterable
+
+from commonwatt.model.units import MicrogridId
+from gateway.changes import Setting
+from gateway.clique.hooks import Hooks
+from gateway.stored import KeptSettings
+from gateway.takeover.effects import Kept
+
+_BOOT = "boot"  # name of the setting that counts the starts
+
+
+class KeptEpochs:
+    """The epochs of each microgrid that a controller may manage, as they are durable.
+
+    Args:
+        store: The store of its own microgrid.
+        own: Its own microgrid.
+        rank: Its rank in the epochs.
+        microgrids: Those that it may manage.
+    """
+
+    def __init__(self, store: KeptSettings, own: MicrogridId, rank: int, microgrids: Iterable[MicrogridId]) -> None:
+        self.boot = int(store.setting(_BOOT) or 0) + 1  # the number of this start
+        self.of = {name: _at_start(store, name, rank, is_own=name == own) for name in microgrids}  # by microgrid
+        self._kept_in: object = None  # the store that has them; it changes when it was opened again
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether a store had them all since the start."""
+        return self._kept_in is not None
+
+    async def keep_all(self, hooks: Hooks) -> str:
+        """Keep all in a store that does not have them yet; return why that failed, empty if it did not."""
+        store = hooks.store()
+        if store.opening or (opened := store.store) is self._kept_in:
+            return ""
+        kept = [Setting(_key(name), each.text()) for name, each in self.of.items()]
+        if error := await hooks.keep([Setting(_BOOT, str(self.boot)), *kept]):
+            return str(error)
+        self._kept_in = opened
+        return ""
+
+    async def keep(self, hooks: Hooks, microgrid: MicrogridId, kept: Kept) -> str:
+        """Make a microgrid's epochs durable; return why that failed, empty if it did not."""
+        if error := await hooks.keep([Setting(_key(microgrid), kept.text())]):
+            return str(error)
+        self.of[microgrid] = kept
+        return ""
+
+
+def _at_start(store: KeptSettings, microgrid: MicrogridId, rank: int, *, is_own: bool) -> Kept:
+    """Return what the store has; without anything, a microgrid's own controller has its first epoch."""
+    if (kept := kept_epochs(store, microgrid)) is not None:
+        return kept
+    return Kept((1, rank), (1, rank)) if is_own else Kept((0, rank), (0, 0))
+
+
+def kept_epochs(store: KeptSettings, microgrid: MicrogridId) -> Kept | None:
+    """Return the epochs of a microgrid that a store has; ``None``: it was never that of a controller of a clique."""
+    text = store.setting(_key(microgrid))
+    return None if text is None else Kept.read(text)
+
+
+def _key(microgrid: MicrogridId) -> str:
+    return f"clique:{microgrid}"

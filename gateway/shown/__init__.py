@@ -1,0 +1,1 @@
+"""What a gateway shows of itself: its status, its metrics, how much its counters grew lately."""

@@ -1,0 +1,1 @@
+"""The work around the cores: events in, one transaction of each store, then messages out."""
