@@ -18,8 +18,8 @@ from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, unpack_put
 from commonwatt.protocol.topics import RECORDS, meter_up
 from gateway.controller import Controller
 from gateway.events import Committed, FromMeter
+from gateway.loop.inbox import MAX_GROUP, Inbox
 from gateway.store.store import Store
-from gateway.work.inbox import MAX_GROUP, Inbox
 from harness.worlds.gateway import START, registered
 
 MICROGRID = "r001"

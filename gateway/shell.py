@@ -30,14 +30,14 @@ from gateway.household.link import HouseholdLink
 from gateway.line.line import INTERFACE
 from gateway.line.watch import LineWatch
 from gateway.links import METERS, Links
+from gateway.loop.disk import Disk
+from gateway.loop.hosted_store import HostedStore
+from gateway.loop.inbox import Inbox
+from gateway.loop.threads import THREADS
+from gateway.loop.work import Work
 from gateway.registries import Registries
 from gateway.shown.shown import Shown
 from gateway.successor import carried, settings_of
-from gateway.work.disk import Disk
-from gateway.work.hosted_store import HostedStore
-from gateway.work.inbox import Inbox
-from gateway.work.threads import THREADS
-from gateway.work.work import Work
 
 CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
 

@@ -180,7 +180,7 @@ class Clique:
         """Make an epoch durable, and go on; otherwise drop what waited for it, and go on from the epochs before."""
         error = await self._epochs.keep(hooks, microgrid, kept)
         self._keeping = None
-        if not error:
+        if error is None:
             self.members[microgrid].unkept = False
         else:
             log.error("%s: its epoch can't be kept (%s): it is not commanded", microgrid, error)

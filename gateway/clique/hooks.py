@@ -8,7 +8,7 @@ from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.clique_messages import States
 from commonwatt.sqlite.damage import SqliteError
 from gateway.changes import Change
-from gateway.work.hosted_store import HostedStore
+from gateway.loop.hosted_store import HostedStore
 
 
 @dataclass(frozen=True)

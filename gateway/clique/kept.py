@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from commonwatt.model.units import MicrogridId
+from commonwatt.sqlite.damage import SqliteError
 from gateway.changes import Setting
 from gateway.clique.hooks import Hooks
 from gateway.stored import KeptSettings
@@ -31,23 +32,23 @@ class KeptEpochs:
         """Whether a store had them all since the start."""
         return self._kept_in is not None
 
-    async def keep_all(self, hooks: Hooks) -> str:
-        """Keep all in a store that does not have them yet; return why that failed, empty if it did not."""
+    async def keep_all(self, hooks: Hooks) -> SqliteError | None:
+        """Keep all in a store that does not have them yet; return why that failed."""
         store = hooks.store()
         if store.opening or (opened := store.store) is self._kept_in:
-            return ""
+            return None
         kept = [Setting(_key(name), each.text()) for name, each in self.of.items()]
         if error := await hooks.keep([Setting(_BOOT, str(self.boot)), *kept]):
-            return str(error)
+            return error
         self._kept_in = opened
-        return ""
+        return None
 
-    async def keep(self, hooks: Hooks, microgrid: MicrogridId, kept: Kept) -> str:
-        """Make a microgrid's epochs durable; return why that failed, empty if it did not."""
+    async def keep(self, hooks: Hooks, microgrid: MicrogridId, kept: Kept) -> SqliteError | None:
+        """Make a microgrid's epochs durable; return why that failed."""
         if error := await hooks.keep([Setting(_key(microgrid), kept.text())]):
-            return str(error)
+            return error
         self.of[microgrid] = kept
-        return ""
+        return None
 
 
 def _at_start(store: KeptSettings, microgrid: MicrogridId, rank: int, *, is_own: bool) -> Kept:
@@ -58,7 +59,7 @@ def _at_start(store: KeptSettings, microgrid: MicrogridId, rank: int, *, is_own:
 
 
 def kept_epochs(store: KeptSettings, microgrid: MicrogridId) -> Kept | None:
-    """Return the epochs of a microgrid that a store has; ``None``: it was never that of a controller of a clique."""
+    """Return the epochs of a microgrid that a store has; ``None``: it has none."""
     text = store.setting(_key(microgrid))
     return None if text is None else Kept.read(text)
 

@@ -11,8 +11,8 @@ from commonwatt.model.exceptions import CommonwattError
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.service import only_one
 from commonwatt.runtime.watchdog import Watchdog
+from gateway.loop.threads import THREADS
 from gateway.shell import Shell
-from gateway.work.threads import THREADS
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0  # real seconds until a gateway that stopped is opened again
 LIVED_S = 60.0  # real seconds of a run after which the wait begins anew

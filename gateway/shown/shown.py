@@ -13,12 +13,12 @@ from gateway.clique.clique import Clique
 from gateway.household.link import HouseholdLink
 from gateway.line.watch import LineWatch
 from gateway.links import Links
+from gateway.loop.disk import Disk
+from gateway.loop.inbox import Inbox
+from gateway.loop.work import Work
 from gateway.page.site import Site
 from gateway.shown.metrics import Figures, make_registry
 from gateway.shown.recent import ALARM_WINDOWS_S, Recent
-from gateway.work.disk import Disk
-from gateway.work.inbox import Inbox
-from gateway.work.work import Work
 
 LOOKS_AGAIN_AFTER_S = 1.0  # real seconds for which what is shown is not read again
 LOOKS_WITHIN_S = 3.0  # real seconds that a request waits for a store; after that it gets what was shown before

@@ -22,7 +22,7 @@ LEAVES_WITHIN_S = 0.3  # real seconds in which a message published wrongly befor
 When = Literal["before", "after"]
 
 SHELLS = {
-    "gateway": "gateway.work.step",
+    "gateway": "gateway.loop.step",
     "utility": "utility.readings.ingest.ingest",
     "meters": "commonwatt.device.shell",
 }

@@ -18,9 +18,9 @@ from gateway.changes import Change, Setting
 from gateway.controller import JOBS, Controller
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, NotStored, Quiet, Tick
+from gateway.loop.inbox import MAX_GROUP, MAX_WAITING
+from gateway.loop.work import REOPEN_AFTER_S
 from gateway.store.store import Store
-from gateway.work.inbox import MAX_GROUP, MAX_WAITING
-from gateway.work.work import REOPEN_AFTER_S
 from harness.real.images import put_back
 from harness.simulation import bounds, masks
 from harness.simulation.network import Broker, Link, device

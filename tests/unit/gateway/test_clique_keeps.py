@@ -25,7 +25,7 @@ def grant(clique: Clique) -> None:
     clique._perform(clique._group_of["r003"], clique.members["r003"]._hold(EPOCH, "granted"))
 
 
-@pytest.mark.parametrize("error", [None, SqliteError("disk I/O error")])
+@pytest.mark.parametrize("error", [None, SqliteError("disk I/O error"), SqliteError()])
 def test_a_microgrid_is_commanded_after_its_epoch_is_durable_and_not_if_the_store_fails(
     tmp_path: Path, error: SqliteError | None
 ) -> None:

@@ -16,8 +16,8 @@ from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.runtime.clock import load_clock
 from gateway.changes import AddDeadLetters
+from gateway.loop.disk import BALLAST_BYTES, Ballast, Disk
 from gateway.shell import Shell
-from gateway.work.disk import BALLAST_BYTES, Ballast, Disk
 from harness.worlds.gateway import START, World, batches, commands, readings
 
 PLENTY = 10 * ENOUGH_BYTES
@@ -100,7 +100,7 @@ def test_row_06_the_log_says_once_that_there_is_no_room_and_once_that_there_is_a
 def test_row_06_when_not_another_page_can_be_had_the_ballast_goes_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.work.work.REOPEN_AFTER_S", 0)
+    monkeypatch.setattr("gateway.loop.work.REOPEN_AFTER_S", 0)
     town = tmp_path / "town.toml"
     town.write_text('[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n')
     (tmp_path / "town").mkdir()

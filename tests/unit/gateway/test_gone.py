@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import gateway.work.hosted_store
-import gateway.work.work
+import gateway.loop.hosted_store
+import gateway.loop.work
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.systemd import Notifier
@@ -40,7 +40,7 @@ def settings(tmp_path: Path) -> GatewaySettings:
 def test_a_store_that_is_gone_stays_open_until_it_is_written_anew(
     settings: GatewaySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway.work.work, "REOPEN_AFTER_S", 0)
+    monkeypatch.setattr(gateway.loop.work, "REOPEN_AFTER_S", 0)
     settings.store.parent.mkdir()
     work = Shell.open(settings, Clock(origin=START, monotonic_origin=0, speed=0))._work
     world = World(tmp_path / "other.db")
@@ -58,7 +58,7 @@ def test_a_store_that_is_gone_stays_open_until_it_is_written_anew(
             settings.store.parent.mkdir()  # A person makes the folder again.
         return replace(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gateway.work.hosted_store, "replace", failing)
+    monkeypatch.setattr(gateway.loop.hosted_store, "replace", failing)
     with pytest.raises(GoneError) as gone:
         work.own.store.commit([])
     asyncio.run(asyncio.wait_for(work.reopen("r001", gone.value), 20))
@@ -74,7 +74,7 @@ def test_the_loop_goes_on_while_a_store_is_opened_or_replaced(
     settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the watchdog ends the process in the midst of a long recovery, which begins again at each start."""
-    monkeypatch.setattr(gateway.work.work, "REOPEN_AFTER_S", 0)
+    monkeypatch.setattr(gateway.loop.work, "REOPEN_AFTER_S", 0)
     settings.store.parent.mkdir()
     alive = threading.Event()
     opened = 0
@@ -86,7 +86,7 @@ def test_the_loop_goes_on_while_a_store_is_opened_or_replaced(
         alive.clear()
         return open_checked(path, now)
 
-    monkeypatch.setattr(gateway.work.hosted_store, "open_in_use", slowly)
+    monkeypatch.setattr(gateway.loop.hosted_store, "open_in_use", slowly)
 
     async def play() -> None:
         loop = asyncio.get_running_loop()

@@ -19,13 +19,13 @@ from commonwatt.runtime.clock import Clock
 from gateway.controller import Controller
 from gateway.core import RETRY
 from gateway.events import Event, FromMeter, FromUtility, Tick
+from gateway.loop import work as module
+from gateway.loop.disk import Disk
+from gateway.loop.hosted_store import HostedStore
+from gateway.loop.inbox import Inbox
+from gateway.loop.work import Work
 from gateway.shown.metrics import Figures, make_registry
 from gateway.store.store import Store
-from gateway.work import work as module
-from gateway.work.disk import Disk
-from gateway.work.hosted_store import HostedStore
-from gateway.work.inbox import Inbox
-from gateway.work.work import Work
 from harness.network.waiting import become
 from harness.worlds.gateway import START, readings, registered
 

@@ -10,8 +10,8 @@ from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Put
 from gateway.core import RETRY
 from gateway.events import Event, FromMeter, FromUtility, Tick
-from gateway.work import inbox as module
-from gateway.work.inbox import MAX_GROUP, MAX_GROUP_BYTES, MAX_GROUP_SLOTS, SMALL_PUT_SLOTS, Inbox
+from gateway.loop import inbox as module
+from gateway.loop.inbox import MAX_GROUP, MAX_GROUP_BYTES, MAX_GROUP_SLOTS, SMALL_PUT_SLOTS, Inbox
 
 DAY_S = 86_400
 START = 1_781_913_600

@@ -16,9 +16,9 @@ from gateway.changes import Change, Setting
 from gateway.controller import JOBS
 from gateway.core import RETRY
 from gateway.events import FromMeter, Tick
+from gateway.loop import work as module
 from gateway.shell import Shell
 from gateway.store.store import Store
-from gateway.work import work as module
 from harness.network.waiting import become
 from harness.worlds.gateway import readings, registered
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-import gateway.work.threads as module
-from gateway.work.threads import Threads
+import gateway.loop.threads as module
+from gateway.loop.threads import Threads
 from harness.network.waiting import become
 
 

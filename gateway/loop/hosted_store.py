@@ -8,11 +8,11 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.sqlite.damage import SqliteError, is_damage, is_locked, quarantined_before
 from gateway.changes import Change
 from gateway.core import HostedMicrogrid
+from gateway.loop.threads import THREADS
 from gateway.shown.metrics import StoreFigures
 from gateway.store.handover import open_in_use
 from gateway.store.recovery import Recovery, replace
 from gateway.store.store import Store
-from gateway.work.threads import THREADS
 
 
 class HostedStore:

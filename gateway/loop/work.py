@@ -17,12 +17,12 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import JOBS, Controller
 from gateway.events import Committed, Event, FromMeter, NotStored, Tick
+from gateway.loop.disk import Disk
+from gateway.loop.hosted_store import HostedStore
+from gateway.loop.inbox import Inbox
+from gateway.loop.step import Step
+from gateway.loop.threads import THREADS
 from gateway.store.opened_file import GoneError
-from gateway.work.disk import Disk
-from gateway.work.hosted_store import HostedStore
-from gateway.work.inbox import Inbox
-from gateway.work.step import Step
-from gateway.work.threads import THREADS
 
 log = logging.getLogger(__name__)
 

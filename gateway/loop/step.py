@@ -7,7 +7,7 @@ from commonwatt.model.effects import Effect, Publish, Write, perform
 from commonwatt.model.units import MicrogridId
 from commonwatt.sqlite.damage import SqliteError
 from gateway.changes import Change
-from gateway.work.hosted_store import HostedStore
+from gateway.loop.hosted_store import HostedStore
 
 
 @dataclass
