@@ -32,13 +32,13 @@ from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from commonwatt.runtime.starts import wait_if_often
 from commonwatt.sqlite.damage import SqliteError
-from gateway import downgrade as way_back
 from gateway.clique.clique import hosted_stores
 from gateway.host.files import hosted
 from gateway.host.host import run_host
 from gateway.line.line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
 from gateway.shell import run_gateway
+from gateway.store import downgrade as way_back
 from gateway.store import handover
 from gateway.store.store import Store
 

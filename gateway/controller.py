@@ -49,8 +49,8 @@ from gateway.relay.turns import Turns
 from gateway.saving.saving import Saving, Sight
 from gateway.shown import status
 from gateway.stored import Stored
-from gateway.successor import take
 from gateway.takeover.member import Member
+from gateway.takeover.successor import take
 from gateway.timekeeper import Timekeeper
 
 GOOD_TIME = "good_time"  # name of the setting that keeps the last good time

@@ -42,7 +42,7 @@ class ToldStates:
     """The manager of a microgrid says what the utility has set there."""
 
     microgrid: MicrogridId
-    states: Mapping[str, Any]  # as ``gateway.successor.carried`` returns it
+    states: Mapping[str, Any]  # as ``gateway.takeover.successor.carried`` returns it
     sent: EpochSeconds  # the manager's time
 
 

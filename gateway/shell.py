@@ -37,7 +37,7 @@ from gateway.loop.threads import THREADS
 from gateway.loop.work import Work
 from gateway.registries import Registries
 from gateway.shown.shown import Shown
-from gateway.successor import carried, settings_of
+from gateway.takeover.successor import carried, settings_of
 
 CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
 

@@ -18,7 +18,7 @@ from commonwatt.runtime.service import only_one
 from gateway.changes import AddDeadLetters, Desired, MeterInfo, PeriodDone, Relayed, Setting
 from gateway.cli import app
 from gateway.control.epochs import Epochs
-from gateway.downgrade import FURTHER, downgrade
+from gateway.store.downgrade import FURTHER, downgrade
 from gateway.store.handover import release
 from gateway.store.recovery import open_checked
 from gateway.store.store import Store

@@ -21,7 +21,7 @@ from gateway.changes import Change, Setting
 from gateway.line.line import METERS, UTILITY, Line
 from gateway.saving.saving import Saving, Sight
 from gateway.store.store import Store
-from gateway.successor import carried
+from gateway.takeover.successor import carried
 from harness.worlds.gateway import World, batches, commands, readings, registered
 
 GB = 1_000_000_000

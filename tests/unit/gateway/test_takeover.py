@@ -27,11 +27,11 @@ from gateway.controller import HEARTBEAT, Controller
 from gateway.core import RETRY
 from gateway.events import FromMeter, Granted, Tick, ToldStates
 from gateway.store.store import Store
-from gateway.successor import carried, take
 from gateway.takeover.effects import Kept, TakeStates
 from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing
 from gateway.takeover.member import Member
 from gateway.takeover.post import Post
+from gateway.takeover.successor import carried, take
 from harness.worlds.gateway import START, World, commands, readings, registered
 
 ORDER = ("r001", "r002", "r003")
