@@ -32,7 +32,7 @@ from gateway.line.watch import LineWatch
 from gateway.links import METERS, Links
 from gateway.loop.disk import Disk
 from gateway.loop.hosted_store import HostedStore
-from gateway.loop.inbox import Inbox
+from gateway.loop.inbox import GATHER_S, Inbox
 from gateway.loop.threads import THREADS
 from gateway.loop.work import Work
 from gateway.registries import Registries
@@ -59,7 +59,7 @@ class Shell:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._inbox = Inbox(clock.real_s(settings.commit_s) if settings.commit_s else 0)
+        self._inbox = Inbox(clock.real_s(settings.commit_s) if settings.commit_s else 0, clock.real_s(GATHER_S))
         self._ticker = Ticker(phase)
         self._ticking: dict[str, int] = {}
         self._told: dict[MicrogridId, tuple[object, dict[str, object]]] = {}

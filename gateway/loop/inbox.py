@@ -1,7 +1,8 @@
 """The bounded queue of events for the core, taken in groups, with the meters in turn.
 
 Small puts of records wait for others for a while: all of a group are committed at once, and only then acknowledged. So
-a gateway writes less to its card; the meters keep the records meanwhile. All other events are taken at once.
+a gateway writes less to its card; the meters keep the records meanwhile. A meter's other messages wait a moment, since
+the meters of a microgrid answer together; all other events are taken at once.
 """
 
 import asyncio
@@ -24,6 +25,8 @@ SMALL_PUT_SLOTS = 100
 """A put of fewer slots waits for others: some minutes of one meter. A larger one is of a backlog, whose meter sends the
 next put as soon as it is acknowledged."""
 
+GATHER_S = 0.2  # seconds for which a meter's answer waits for those of the others
+
 _SERVICE = ""  # the sender of all events that are not a meter's: ticks, and the utility's acknowledgements and commands
 
 
@@ -32,13 +35,16 @@ class Inbox:
 
     Args:
         wait_s: Longest time, in real seconds, for which a small put of records waits for others; 0: it does not wait.
+        gather_s: The same of a meter's other small messages.
     """
 
-    def __init__(self, wait_s: float = 0) -> None:
+    def __init__(self, wait_s: float = 0, gather_s: float = 0) -> None:
         self._wait_s = wait_s
+        self._gather_s = gather_s
         self._queue: FairQueue[str, Event] = FairQueue(max_items=MAX_WAITING, max_bytes=MAX_WAITING_BYTES)
         self._filled = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
+        self._gathered: asyncio.TimerHandle | None = None
         self._is_due = False
         self._busy_since: float | None = None
 
@@ -58,12 +64,15 @@ class Inbox:
 
     def put(self, event: Event) -> None:
         """Queue an event for the core."""
+        gathers = False
         match event:
             case FromMeter(topic, payload):
                 # The meter's subtree: one meter's records, events and outcomes stay in order, but for small puts.
                 sender, slots, size = topic.rpartition("/")[0], slots_asked(payload), len(payload)
                 work = 1 + slots
-                if self._wait_s and topic.endswith(f"/{RECORDS}") and slots < SMALL_PUT_SLOTS:
+                if not topic.endswith(f"/{RECORDS}"):
+                    gathers = self._gather_s > 0
+                elif self._wait_s and slots < SMALL_PUT_SLOTS:
                     sender = topic
             case FromUtility(_, payload):
                 sender, work, size = _SERVICE, 1, len(payload)
@@ -72,7 +81,9 @@ class Inbox:
         self._queue.put(sender, event, work=work, size=size)
         if not _waits(sender):
             self._busy_since = self._busy_since or time.monotonic()
-        if not _waits(sender) or len(self._queue) >= MAX_GROUP or self._queue.size >= MAX_GROUP_BYTES:
+        if gathers:
+            self._gathered = self._gathered or asyncio.get_running_loop().call_later(self._gather_s, self._filled.set)
+        elif not _waits(sender) or len(self._queue) >= MAX_GROUP or self._queue.size >= MAX_GROUP_BYTES:
             self._is_due = self._is_due or _waits(sender)
             self._filled.set()
         elif self._due is None:
@@ -114,6 +125,9 @@ class Inbox:
         """Forget when the group is due, once no put waits for it, and since when urgent events wait, without one."""
         if not any(map(_is_urgent, self._queue.owners())):
             self._busy_since = None
+            if self._gathered is not None:
+                self._gathered.cancel()
+                self._gathered = None
         if not any(map(_waits, self._queue.owners())):
             self._is_due = False
             if self._due is not None:

@@ -28,7 +28,7 @@ from utility.takeover.history import Handover
 from utility.takeover.store import keep_orders, load_granted, registered, save
 from utility.webkit.services import Api
 
-TICK_S = 0.2  # real seconds between two looks at what is due
+TICK_S = 0.5  # real seconds between two looks at what is due
 SLOW_S = 3.0  # real seconds of a commit after which beats are not answered
 RETRY_S = 1.0  # real seconds until a failed commit is tried again
 # Messages, and lines of history, that wait for a commit; the oldest are dropped. The rules repeat messages.

@@ -138,6 +138,26 @@ def test_all_else_passes_the_puts_that_wait() -> None:
     asyncio.run(play())
 
 
+def test_answers_of_meters_are_taken_together() -> None:
+    async def play() -> None:
+        inbox = Inbox(gather_s=0.01)
+        answers: list[Event] = [FromMeter(f"cw1/r001/{meter}/u/out", b"outcome") for meter in (1, 2, 3)]
+        for answer in answers:
+            inbox.put(answer)
+            await asyncio.sleep(0)
+        waiting = asyncio.create_task(inbox.filled())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await waiting
+        assert inbox.take() == answers
+        inbox.put(answers[0])
+        inbox.put(Tick(RETRY))
+        await inbox.filled()
+        assert inbox.take() == [answers[0], Tick(RETRY)], "what is to be taken at once takes them along"
+
+    asyncio.run(play())
+
+
 def test_a_full_group_does_not_wait() -> None:
     async def play() -> None:
         inbox = Inbox(wait_s=3600)
