@@ -249,7 +249,7 @@ def _serve(path: str, port: str) -> None:
     settings = UtilitySettings.model_validate(given | files)
     database = open_database(settings.database, create=True)
     try:
-        run_service(Service(settings, load_clock(clock), database, "secret").run)
+        run_service(Service(settings, load_clock(clock), database, "secret").run, lives_long=False)
     finally:
         database.close()
 

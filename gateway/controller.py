@@ -58,7 +58,7 @@ HEARTBEAT = "heartbeat"  # the job of every ``HEARTBEAT_S`` seconds: send a hear
 
 HEARTBEAT_S = 60
 
-JOBS = ("collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT, RETRY)
+JOBS = (RETRY, "collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT)  # the most frequent first
 
 
 class Controller:

@@ -22,7 +22,8 @@ from gateway.core import RETRY
 from gateway.events import Connected, Event, FromMeter, FromUtility, Quiet, Tick
 
 WATCH_EVERY_S = 5.0  # real seconds between two liveness checks of the connections
-QUIET_S = 15.0  # real seconds without a message from any meter after which some get a request; likewise the utility
+QUIET_S = 15.0  # real seconds without a message from any meter after which some get a request
+HEAD_END_QUIET_S = 30.0  # the same until the utility gets an empty batch: batches and their answers go each minute
 # Real seconds without an answer after which the gateway reconnects; doubled with each reconnection in vain.
 SILENT_S = 30.0
 
@@ -133,7 +134,7 @@ class Links:
                     liveness.put_off(now)
                 elif liveness.too_long(now):
                     link.restart("silent")
-                elif liveness.quiet_s(now) >= QUIET_S:
+                elif liveness.quiet_s(now) >= (QUIET_S if name == METERS else HEAD_END_QUIET_S):
                     self._put(Quiet(name))
                     if name == HEAD_END:
                         liveness.expected(now)  # the answer to this, or to a batch in flight from before a reconnection

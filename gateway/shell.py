@@ -59,7 +59,8 @@ class Shell:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._inbox = Inbox(clock.real_s(settings.commit_s) if settings.commit_s else 0, clock.real_s(GATHER_S))
+        waits_s = (settings.commit_s, GATHER_S)
+        self._inbox = Inbox(*(clock.real_s(wait_s) if clock.speed else 0 for wait_s in waits_s))
         self._ticker = Ticker(phase)
         self._ticking: dict[str, int] = {}
         self._told: dict[MicrogridId, tuple[object, dict[str, object]]] = {}

@@ -75,11 +75,17 @@ Main = Callable[[asyncio.Event, Watchdog], Awaitable[None]]
 """Runs a part until the event is set, and registers the part's threads with the watchdog."""
 
 
-def run_service(main: Main) -> None:
-    """Run a part until SIGTERM or SIGINT; the part must then end within 5 s."""
+def run_service(main: Main, *, lives_long: bool = True) -> None:
+    """Run a part until SIGTERM or SIGINT; the part must then end within 5 s.
+
+    Args:
+        main: The part.
+        lives_long: Whether nearly all of its objects live as long as it does, so that a search for cycles finds little.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     keep_freed_memory()
-    gc.set_threshold(*NEW_OBJECTS)
+    if lives_long:
+        gc.set_threshold(*NEW_OBJECTS)
     with errors_reported(prints=False):
         asyncio.run(serve(main))
 

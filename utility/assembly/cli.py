@@ -74,7 +74,7 @@ def run(config: ConfigOption) -> None:
 
     database = open_database(settings.database, create=True, check=True, named=place_of_database(config))
     try:
-        run_service(Service(settings, clock, database, tokens[UTILITY]).run)
+        run_service(Service(settings, clock, database, tokens[UTILITY]).run, lives_long=False)
     finally:
         database.close()
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from commonwatt.model.effects import Effect
 from gateway.changes import Change
-from gateway.links import HEAD_END, QUIET_S, WATCH_EVERY_S
+from gateway.links import HEAD_END, HEAD_END_QUIET_S, WATCH_EVERY_S
 from harness.simulation.gateway import GatewayNode
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class EnergyGateway(GatewayNode):
         self._watch()
 
     def _watch(self) -> None:
-        if self.head_end.connected and self.world.time - self._heard >= QUIET_S:
+        if self.head_end.connected and self.world.time - self._heard >= HEAD_END_QUIET_S:
             self.put_in("quiet", HEAD_END)
         self.later(WATCH_EVERY_S, self._watch)
 

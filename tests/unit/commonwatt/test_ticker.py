@@ -88,3 +88,26 @@ def test_tickers_of_different_phases_tick_apart_also_after_a_jump_of_the_clock()
             ticker.stop()
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.3, 0.99])
+def test_a_call_of_a_longer_period_comes_with_one_of_the_shortest(phase: float) -> None:
+    async def nothing() -> None:
+        """Do nothing."""
+
+    def share_of_a_period(ticker: Ticker) -> float:
+        often, seldom = (ticker._scheduler.get_job(name).next_run_time for name in ("often", "seldom"))
+        assert seldom >= often
+        return float((seldom - often).total_seconds() % 5)
+
+    async def play() -> None:
+        ticker = Ticker(phase)
+        for name, period_s in (("often", 5), ("seldom", 60)):
+            ticker.every(name, period_s, nothing)
+        ticker.start()
+        assert share_of_a_period(ticker) == 0
+        ticker.clock_jumped(3600)
+        assert share_of_a_period(ticker) == 0
+        ticker.stop()
+
+    asyncio.run(play())
