@@ -53,6 +53,7 @@ class Grants:
         now: float,
     ) -> None:
         self.orders, self._ranks = orders, ranks
+        self._names = {rank: name for name, rank in ranks.items()}
         self.granted = {name: kept.get(name, Granted()) for name in orders}
         self.signs = Signs(sorted({name for order in orders.values() for name in order}), now)
         self.held_back: set[MicrogridId] = set()  # managed by a release that knows no grants: never granted
@@ -124,8 +125,8 @@ class Grants:
 
     def holder(self, microgrid: MicrogridId) -> ControllerId | None:
         """Return who manages a microgrid, as far as is adopted; ``None``: no one."""
-        rank = self.granted[microgrid].adopted[1]
-        return next((name for name in self.orders[microgrid] if self._ranks[name] == rank), None)
+        name = self._names.get(self.granted[microgrid].adopted[1])
+        return name if name in self.orders[microgrid] else None
 
     def _look(self, microgrid: MicrogridId, now: float) -> list[Done]:
         order = self.orders[microgrid]

@@ -21,8 +21,8 @@ PUT_BYTES: LineRate = (173, 157)
 # Bytes of a ping of a meter that put nothing for so many seconds: its keepalive.
 PING_BYTES: LineRate = (64, 104)
 PING_S = 75
-# Seconds of silence after which a gateway sends an empty batch, on average: it looks every 5 s for 15 s of silence.
-HELLO_S = 17.5
+# Seconds of silence after which a gateway sends an empty batch, on average: it looks every 5 s for 30 s of silence.
+HELLO_S = 32.5
 SETTLED_S = 60  # seconds after a quarter's end at which a gateway that aggregates relays it
 MONTH_S = 30 * 86_400  # a whole month
 AVERAGED = 10  # readings in one average
