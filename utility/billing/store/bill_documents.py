@@ -226,7 +226,7 @@ def documents_of(database: Database, month: str) -> RunDocuments:
     """Return what the documents of a month's bills are made of: of the issued run, else of the newest one.
 
     Raises:
-        ConfigError: The month has no run, or one without proofs.
+        ConfigError: The month has no run.
     """
     with database.reads.begin() as connection:
         number = latest_run(connection, month)

@@ -163,15 +163,9 @@ def stored_run(connection: Connection, number: int, account: AccountNumber | Non
 
 
 def tree_of(connection: Connection, number: int) -> Tree:
-    """Return the tree over the bills of a run.
-
-    Raises:
-        ConfigError: The run was made by a version without proofs.
-    """
+    """Return the tree over the bills of a run."""
     c = bill_run.c
     row = connection.execute(select(c.secret, c.leaves, c.head).where(c.no == number)).one()
-    if row.secret is None:
-        raise ConfigError(f"run {number} was made by a version without proofs of bills")
     hashes = tuple(row.leaves[at : at + HASH_BYTES] for at in range(0, len(row.leaves), HASH_BYTES))
     return Tree(secret=row.secret, hashes=hashes, head=json.loads(row.head))
 
@@ -223,12 +217,9 @@ def unissued_before(connection: Connection, month: str) -> str | None:
     return found
 
 
-def bills_of_run(connection: Connection, number: int, account: AccountNumber | None = None) -> list[Bill]:
-    """Return the bills of a run, or that of one account, by account."""
-    statement = select(bill.c.content).where(bill.c.run_no == number).order_by(bill.c.account)
-    if account is not None:
-        statement = statement.where(bill.c.account == account)
-    return [bill_of(text) for text in connection.execute(statement).scalars()]
+def bills_of_run(connection: Connection, number: int) -> list[Bill]:
+    """Return the bills of a run, by account."""
+    return [bill_of(content) for content in contents_of(connection, number).values()]
 
 
 @dataclass(frozen=True, kw_only=True)

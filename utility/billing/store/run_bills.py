@@ -96,11 +96,11 @@ def compare(database: Database, number: int, progress: Progress | None = None) -
         row = run_of(connection, number)
         run = stored_run(connection, number)
         contents = contents_of(connection, number)
-        tree = None if row["root"] is None else tree_of(connection, number)
+        tree = tree_of(connection, number)
     again = computed_run(database, run, progress)
     different = [n for n in sorted(contents.keys() | again.contents.keys()) if contents.get(n) != again.contents.get(n)]
     documents_of_run(database, number, None).refuse_altered()
-    if different or again.digest != row["digest"] or (tree is not None and again.tree(tree.secret) != tree):
+    if different or again.digest != row["digest"] or again.tree(tree.secret) != tree:
         accounts = ", ".join(map(str, different[:5])) or "none"
         raise StoreError(
             f"run {number}: computed again from its inputs, {len(different)} bills differ (accounts {accounts}); it "
