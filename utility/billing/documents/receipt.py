@@ -11,7 +11,7 @@ from utility.billing.places import held
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.digests import customer_of, quarters_of
 from utility.billing.proof.leaf import QUANTITIES, Leaf, MeterQuarters, content_of
-from utility.billing.proof.tree import leaf_hash, proof_at, salts
+from utility.billing.proof.tree import leaf_hash, path_of, salts
 from utility.billing.run import complete
 from utility.billing.stored_run import StoredRun, Tree
 
@@ -68,7 +68,6 @@ def receipt_of(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQ
             "made of; check the run again"
         )
     segments = inputs.segments(bill.account)
-    proof = proof_at(tree.hashes, place)
     base = inputs.bases.get(bill.account) if bill.policy == "aces" else None
     return {
         "form": FORM,
@@ -81,7 +80,7 @@ def receipt_of(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQ
         "meters": [_meter(each) for each in sorted(quarters, key=lambda each: (each.meter, each.first))],
         "leaf": leaf.content,
         "salt": leaf.salt.hex(),
-        "proof": {"index": proof.index, "path": [each.hex() for each in proof.path]},
+        "proof": {"index": place, "path": [each.hex() for each in path_of(tree.hashes, place)]},
         "head": tree.head,
     }
 

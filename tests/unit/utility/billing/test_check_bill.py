@@ -21,7 +21,7 @@ from utility.billing.bill import LineKind
 from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
 from utility.billing.proof.canonical import canonical
 from utility.billing.proof.head import check_code
-from utility.billing.proof.tree import proof_at
+from utility.billing.proof.tree import path_of
 from utility.billing.stored_run import Computed, StoredRun, computed
 
 SCRIPT = Path(__file__).parents[4] / "docs/examples/check_bill.py"
@@ -246,9 +246,9 @@ def test_utility_that_plants_a_wrong_cent_before_it_makes_the_tree_is_found(chec
     bill["total"] = str(Decimal(bill["total"]) + Decimal("0.01"))
     found = receipt(computed(run_of(world), world.load), number, world)
     tree = made.tree(SECRET)
-    path = proof_at(tree.hashes, sorted(made.leaves).index(number))
+    index = sorted(made.leaves).index(number)
     found |= {"leaf": made.leaves[number], "head": tree.head}
-    found["proof"] = {"index": path.index, "path": [each.hex() for each in path.path]}
+    found["proof"] = {"index": index, "path": [each.hex() for each in path_of(tree.hashes, index)]}
     wrong = faults(checker, json.loads(canonical(found)))
     assert any(each.startswith("total: billed") for each in wrong), wrong
     assert not any("proof" in each for each in wrong), "the tree itself is good"
