@@ -1,6 +1,5 @@
 """The bill of a month that is not over: from the days that are settled, with the tariff in force; nothing is final."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,11 +33,7 @@ def bills_so_far(inputs: RunInputs, load: Load) -> SoFar:
         ConfigError: An account has no tariff in a part of the month, or the tariffs' policies do not go together.
     """
     until: dict[AccountNumber, Quarter] = {}
-    found = bills_of(inputs, load, witness=_witness(inputs, until))
-    return SoFar(bills={number: each.bill for number, each in found.billed.items()}, until=until)
 
-
-def _witness(inputs: RunInputs, until: dict[AccountNumber, Quarter]) -> Callable[[SettledQuarters], None]:
     def see(settled: SettledQuarters) -> None:
         for row, meter in enumerate(settled.meters.tolist()):
             for account, start, end in held(inputs.registry.meters[meter], inputs.first, inputs.until):
@@ -46,4 +41,5 @@ def _witness(inputs: RunInputs, until: dict[AccountNumber, Quarter]) -> Callable
                 if len(there):
                     until[account] = max(until.get(account, 0), start + int(there[-1]) + 1)
 
-    return see
+    found = bills_of(inputs, load, witness=see)
+    return SoFar(bills={number: each.bill for number, each in found.billed.items()}, until=until)

@@ -29,8 +29,6 @@ class Flow(IntEnum):
     BUILDING_CREDIT = 3  # the part of a building's credit
     FARM_CREDIT = 4  # the part of the solar farm's credit
     MICROGRID_CREDIT = 5  # the part of the microgrid's credit
-    SHARED_IN = 6
-    SHARED_OUT = 7
 
 
 @dataclass(kw_only=True)
