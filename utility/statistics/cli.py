@@ -19,7 +19,7 @@ from commonwatt.runtime.service import flowing
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.statistics.jobs.statistics import StatisticsJob
+from utility.statistics.jobs.statistics import take_in
 from utility.statistics.months import Month, Span, month_number, month_text, span_around
 from utility.statistics.store.usage import Scope
 from utility.statistics.store.usage_due import mark_settled
@@ -130,9 +130,8 @@ def run(
                 mark_settled(connection, day_option("--from", first), until)
         elif last is not None:
             raise ConfigError("--to: give --from too")
-        job = StatisticsJob(database, HERE, tell=lambda month, _: months.add(month))
-        period = Period(start=now, end=now, name="now")
-        asyncio.run(job.run(Turn(job="statistics", period=period, attempt=1, now=now)))
+        turn = Turn(job="statistics", period=Period(start=now, end=now, name="now"), attempt=1, now=now)
+        asyncio.run(take_in(database, HERE, turn, tell=months.add))
     typer.echo(f"{counted(len(months), 'month')} computed")
 
 

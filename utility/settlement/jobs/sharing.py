@@ -22,46 +22,43 @@ DEADLINE_S = 7_200  # seconds after a quarter-hour's end from which it is comput
 _Town = tuple[Mapping[int, Sequence[MeterEntry]], int]
 
 
-class SharingJob:
-    """Computes what is due on the jobs' thread, and writes on the one for writes."""
+async def record_sharing(database: Database, threads: Threads, turn: Turn) -> None:
+    """Compute what is due and ready on the jobs' thread, and store it on the one for writes."""
+    await threads.write(database.write, forget_dropped)
+    after = (-1, -1)
+    town = await threads.read(database.read, _town)
+    while True:
+        before = (turn.now - SETTLED_S) // QUARTER_S
+        waiting: list[Due] = await threads.read(database.read, due, before, after)
+        if not waiting:
+            return
+        found = await threads.read(_computed, database, town, waiting, turn.now)
+        await threads.write(database.write, save, found, turn.now)
+        after = waiting[-1].quarter, waiting[-1].owner_no
 
-    def __init__(self, database: Database, threads: Threads) -> None:
-        self._database = database
-        self._threads = threads
 
-    async def run(self, turn: Turn) -> None:
-        """Compute and store everything that is due and ready."""
-        await self._threads.write(self._database.write, forget_dropped)
-        after = (-1, -1)
-        town = await self._threads.read(self._database.read, _town)
-        while True:
-            before = (turn.now - SETTLED_S) // QUARTER_S
-            waiting: list[Due] = await self._threads.read(self._database.read, due, before, after)
-            if not waiting:
-                return
-            found = await self._threads.read(self._computed, town, waiting, turn.now)
-            await self._threads.write(self._database.write, save, found, turn.now)
-            after = waiting[-1].quarter, waiting[-1].owner_no
+def _computed(
+    database: Database, town: _Town, waiting: Sequence[Due], now: EpochSeconds
+) -> list[tuple[Due, SharedQuarter]]:
+    meters, loss = town
+    found = []
+    for one in waiting:
+        there = [meter for meter in meters.get(one.owner_no, []) if meter.is_there(one.quarter)]
+        result = _compute(database, one, there, loss)
+        if result.complete or now >= (one.quarter + 1) * QUARTER_S + DEADLINE_S:
+            found.append((one, result))
+    return found
 
-    def _computed(self, town: _Town, waiting: Sequence[Due], now: EpochSeconds) -> list[tuple[Due, SharedQuarter]]:
-        meters, loss = town
-        found = []
-        for one in waiting:
-            there = [meter for meter in meters.get(one.owner_no, []) if meter.is_there(one.quarter)]
-            result = self._compute(one, there, loss)
-            if result.complete or now >= (one.quarter + 1) * QUARTER_S + DEADLINE_S:
-                found.append((one, result))
-        return found
 
-    def _compute(self, one: Due, meters: Sequence[MeterEntry], loss: int) -> SharedQuarter:
-        batteries = batteries_of(meters)
-        numbers = [battery.meter.no for battery in batteries]
-        events = self._database.read(events_by_meter, numbers, one.quarter * QUARTER_S, (one.quarter + 1) * QUARTER_S)
-        flags = {number: sharing_slots(of, one.quarter) for number, of in events.items()}
-        if not any(each.any() for each in flags.values()):
-            return NOTHING
-        blocks = readings_of(self._database, [meter.no for meter in meters], one.quarter)
-        return shared_in(batteries, flags, blocks, one.quarter, loss)
+def _compute(database: Database, one: Due, meters: Sequence[MeterEntry], loss: int) -> SharedQuarter:
+    batteries = batteries_of(meters)
+    numbers = [battery.meter.no for battery in batteries]
+    events = database.read(events_by_meter, numbers, one.quarter * QUARTER_S, (one.quarter + 1) * QUARTER_S)
+    flags = {number: sharing_slots(of, one.quarter) for number, of in events.items()}
+    if not any(each.any() for each in flags.values()):
+        return NOTHING
+    blocks = readings_of(database, [meter.no for meter in meters], one.quarter)
+    return shared_in(batteries, flags, blocks, one.quarter, loss)
 
 
 def _town(connection: Connection) -> _Town:
