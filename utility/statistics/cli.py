@@ -33,7 +33,7 @@ from utility.statistics.store.usage_view import (
     usage_history,
     usage_of_all,
 )
-from utility.statistics.words import COLUMNS, dollars_words, energy_words, tested_words
+from utility.statistics.words import COLUMNS, projected_words, tested_words
 from utility.webkit.cli.listing import print_rows
 from utility.webkit.cli.options import ConfigOption, day_option, from_file, reading
 
@@ -158,9 +158,9 @@ def show_projection(
     typer.echo(f"{month_text(view['month'])}, made {moment(view['made'])}")
     for row in view["rows"]:
         quantity = Projectable(row["quantity"])
-        words = dollars_words if quantity.is_money else energy_words
+        words = projected_words(row["low"], row["middle"], row["high"], is_money=quantity.is_money)
         subject = names.get(row["subject"], str(row["subject"]))
-        typer.echo(f"{subject}: {quantity.name.lower()} {words(row['low'], row['middle'], row['high'])}")
+        typer.echo(f"{subject}: {quantity.name.lower()} {words}")
     typer.echo(tested_words(*view["tested"]["imported"]))
     if scope is Scope.TOWN:
         show("scenarios", [_scenario_row(each) for each in view["scenarios"]], _SCENARIO)
