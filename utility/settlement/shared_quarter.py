@@ -1,6 +1,6 @@
 """A quarter-hour of one microgrid's batteries: from blocks and events to what each gave and received (C2, pure)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,7 @@ def shared_in(
     layout: Layout,
     numbers: Mapping[MeterId, int],
     sharing: Mapping[MeterId, Flags],
-    blocks: Blocks,
+    readings: Sequence[Blocks],
     quarter: Quarter,
     loss_permille: int,
 ) -> SharedQuarter:
@@ -80,16 +80,13 @@ def shared_in(
         layout: The microgrid on the quarter's day.
         numbers: The numbers of its meters.
         sharing: By meter, the slots in which it had the command to share; absent: in none.
-        blocks: The microgrid's blocks of the quarter and, for the levels before, of the quarter before.
+        readings: The microgrid's blocks of the quarter before, for the levels before, and of the quarter.
         loss_permille: Part of a battery's charge that is lost, thousandths.
     """
     day, number = divmod(quarter, QUARTERS_A_DAY)
     meters = np.array(sorted(ids_of(layout.meters)), np.uint64)
     rules = Rules(convention="sharing_first", battery_loss_permille=loss_permille)
-    table, before = (
-        Table(meters, applied(blocks.take(np.flatnonzero(blocks.quarter == each)), no_overlay()), *TYPES)
-        for each in (quarter, quarter - 1)
-    )
+    before, table = (Table(meters, applied(blocks, no_overlay()), *TYPES) for blocks in readings)
     of_day = {i: np.pad(at, (number * SLOTS, (QUARTERS_A_DAY - 1 - number) * SLOTS)) for i, at in sharing.items()}
     found, there = shared_by(Group(day, [layout], meters, rules, of_day).readings(number, table, before))
     places = [numbers[layout.senders[place.sender].id] for place in layout.batteries]

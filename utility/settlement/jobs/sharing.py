@@ -16,7 +16,8 @@ from utility.readings.store.reads import numbers_of
 from utility.registry.layout import Layout, ids_of, layout_of
 from utility.settlement.shared_quarter import NOTHING, SharedQuarter, shared_in, sharing_slots
 from utility.settlement.store.settlement_members import owners
-from utility.settlement.store.sharing import Due, due, forget_dropped, readings_of, save
+from utility.settlement.store.settlement_readings import ReadingsOfQuarters
+from utility.settlement.store.sharing import Due, due, forget_dropped, save
 from utility.supply.store.rations import loss_permille
 
 SETTLED_S = QUARTER_S  # seconds after a quarter-hour's end before it is computed: its readings are still on their way
@@ -60,5 +61,6 @@ def _compute(
     sharing = {batteries[number]: sharing_slots(of, quarter) for number, of in events.items()}
     if not any(each.any() for each in sharing.values()):
         return NOTHING
-    blocks = readings_of(database, [numbers[i] for i in ids_of(layout.meters)], quarter)
-    return shared_in(layout, numbers, sharing, blocks, quarter, loss)
+    ours = {i: numbers[i] for i in ids_of(layout.meters)}
+    readings = list(ReadingsOfQuarters(database, ours, list(batteries)).over((quarter - 1, quarter)))
+    return shared_in(layout, numbers, sharing, readings, quarter, loss)
