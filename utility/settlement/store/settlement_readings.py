@@ -17,7 +17,7 @@ from utility.readings.store.parts import (
     PartReader,
     chunks,
     ids_by_number,
-    read_compacted,
+    read_payloads,
     select_parts,
     select_payloads,
 )
@@ -87,7 +87,7 @@ class ReadingsOfQuarters:
         with self._database.reads.begin() as connection:
             if connection.execute(_PARTS, values).first() is None:
                 # Few columns take less time; the others are needed to join parts and to quarantine damage.
-                found = read_compacted(connection, _COMPACTED[self._are_many], values, self._ids, quarters)
+                found = read_payloads(connection, _COMPACTED[self._are_many], values, self._ids, quarters)
                 if found is not None:
                     return found
             meters = np.flatnonzero(self._ids).tolist()
