@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import CompoundSelect, Connection, bindparam, select, union_all
+from sqlalchemy import Connection, bindparam, select
 
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.ids import MeterId, signed64, unsigned64
@@ -28,7 +28,7 @@ from utility.readings.store.parts import (
     select_parts,
     select_payloads,
 )
-from utility.readings.tables import event, part
+from utility.readings.tables import event
 from utility.registry.tables import meter
 
 SCANNED_FROM = 8
@@ -113,13 +113,9 @@ class BlockSource:
         return blocks.take(np.flatnonzero(np.isin(blocks.meter, wanted)))
 
 
-def _selected(which: Callable[[Any], Any]) -> CompoundSelect[Any]:
-    return union_all(select_payloads(which), select_payloads(which, part))
-
-
 # Built once: building a statement takes longer than executing it.
-_ALL = _selected(lambda c: c.quarter.between(bindparam("first"), bindparam("last")))
-_FEW = _selected(
+_ALL = select_payloads(lambda c: c.quarter.between(bindparam("first"), bindparam("last")))
+_FEW = select_payloads(
     lambda c: (
         c.quarter.in_(bindparam("quarters", expanding=True)) & c.meter_no.in_(bindparam("numbers", expanding=True))
     )

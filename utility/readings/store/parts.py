@@ -82,9 +82,10 @@ def _select_from(table: Table, number: ColumnElement[int], which: Which) -> Sele
     return statement.join_from(table, meter, meter.c.no == table.c.meter_no).where(which(table.c))
 
 
-def select_payloads(which: Which, table: Table = compacted) -> Select[Any]:
-    """Return the select of blocks, or of parts, that ``read_payloads`` reads: of few columns, which take less time."""
-    return select(table.c.meter_no, table.c.record_type, table.c.quarter, table.c.payload).where(which(table.c))
+def select_payloads(which: Which) -> CompoundSelect[Any]:
+    """Return the select of parts and blocks that ``read_payloads`` reads: of few columns, which take less time."""
+    names = ("meter_no", "record_type", "quarter", "payload")
+    return union_all(*(select(*(table.c[name] for name in names)).where(which(table.c)) for table in (compacted, part)))
 
 
 def as_rows(columns: Mapping[str, Iterable[object]]) -> list[dict[str, Any]]:
@@ -140,12 +141,12 @@ def ids_by_number(numbers: Mapping[MeterId, int]) -> npt.NDArray[np.uint64]:
 
 def read_payloads(
     connection: Connection,
-    statement: Select[Any] | CompoundSelect[Any],
+    statement: CompoundSelect[Any],
     values: Mapping[str, object],
     ids: npt.NDArray[np.uint64],
     quarters: Collection[Quarter],
 ) -> Blocks | None:
-    """Return the joined blocks of ``select_payloads`` of the meters that have an id; ``None`` if one is damaged."""
+    """Return the joined parts of ``select_payloads`` of the meters that have an id; ``None`` if one is damaged."""
     ours = np.flatnonzero(ids).tolist()
     rows = execute(connection, statement, values, quarters=quarters, meters=ours, options=_BINARY).all()
     if not rows:
