@@ -8,7 +8,6 @@ from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.settlement.settled import SettledQuarters
 from utility.billing.bill import Bill
 from utility.billing.inputs import Load, RunInputs
-from utility.billing.places import held
 from utility.billing.run import bills_of
 
 
@@ -36,7 +35,7 @@ def bills_so_far(inputs: RunInputs, load: Load) -> SoFar:
 
     def see(settled: SettledQuarters) -> None:
         for row, meter in enumerate(settled.meters.tolist()):
-            for account, start, end in held(inputs.registry.meters[meter], inputs.first, inputs.until):
+            for account, start, end in inputs.registry.meters[meter].held(inputs.first, inputs.until):
                 there = np.flatnonzero(settled.version[row, start - settled.first : end - settled.first])
                 if len(there):
                     until[account] = max(until.get(account, 0), start + int(there[-1]) + 1)

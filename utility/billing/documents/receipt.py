@@ -7,7 +7,6 @@ from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import AccountNumber
 from utility.billing.bill import Bill
 from utility.billing.inputs import Load
-from utility.billing.places import held
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.digests import customer_of, quarters_of
 from utility.billing.proof.leaf import QUANTITIES, Leaf, MeterQuarters, content_of
@@ -26,7 +25,7 @@ def quarters_of_accounts(
     meters = sorted(
         meter.id
         for meter in inputs.registry.meters.values()
-        if any(account in numbers for account, _, _ in held(meter, inputs.first, inputs.until))
+        if any(account in numbers for account, _, _ in meter.held(inputs.first, inputs.until))
     )
     found: dict[AccountNumber, list[MeterQuarters]] = {number: [] for number in numbers}
     if meters:

@@ -7,7 +7,6 @@ from commonwatt.settlement.settled import Quantity, SettledQuarters
 from commonwatt.town.town import Direction
 from utility.billing.bill import Bill
 from utility.billing.inputs import RunInputs
-from utility.billing.places import held
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.leaf import TOWN, MeterQuarters, content_of
 from utility.registry.accounts import DatedRegistry, Installed, functions_of
@@ -76,7 +75,7 @@ def _quantities(meter: Installed, settled: SettledQuarters, row: int) -> tuple[Q
 def _holders(meter: Installed, first: Quarter, until: Quarter) -> list[tuple[AccountNumber, Quarter, Quarter]]:
     """Return who had a meter in each quarter of a month; ``TOWN`` where nobody had it."""
     found, at = [], first
-    for account, start, end in [*held(meter, first, until), (TOWN, until, until)]:
+    for account, start, end in [*meter.held(first, until), (TOWN, until, until)]:
         if at < start:
             found.append((TOWN, at, start))
         if start < end:

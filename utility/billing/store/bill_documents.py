@@ -19,7 +19,6 @@ from utility.billing.documents.statement import Statement
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.lines import base_after
 from utility.billing.money import to_cents
-from utility.billing.places import held
 from utility.billing.proof.altered import AlteredBillError
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.digests import customer_of
@@ -109,7 +108,7 @@ class RunDocuments:
     def _holders(self) -> set[AccountNumber]:
         """The accounts that had a meter in the month."""
         inputs = self._inputs
-        of = (held(meter, inputs.first, inputs.until) for meter in inputs.registry.meters.values())
+        of = (meter.held(inputs.first, inputs.until) for meter in inputs.registry.meters.values())
         return {account for spans in of for account, _, _ in spans}
 
     @property
