@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Buffer, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import RawIOBase
@@ -140,7 +140,7 @@ class Hashed(RawIOBase):
         self.length = 0  # how many there are
         self._take = take
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]
         """Write bytes."""
         content = bytes(data)
         self.hash.update(content)
