@@ -230,7 +230,7 @@ class _Residuals:
             begins = np.zeros(SLOTS, np.bool_)
             begins[0] = exchanged[row]
             self._close(row)
-            self._append(row, residual_of(found, row, self._allowed[row], begins=begins))
+            self._append(row, residual_of(found, row, self._allowed[row], begins))
 
     def finished(self) -> dict[MicrogridId, DayResidual]:
         """Return the residual of each microgrid."""
