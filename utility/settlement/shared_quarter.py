@@ -77,7 +77,7 @@ def shared_in(
     A battery that lacks a reading in a slot gives and receives nothing in it, and the quarter is not complete.
 
     Args:
-        layout: The microgrid on the quarter's day.
+        layout: The microgrid, with the meters that were there in the quarter.
         numbers: The numbers of its meters.
         sharing: By meter, the slots in which it had the command to share; absent: in none.
         readings: The microgrid's blocks of the quarter before, for the levels before, and of the quarter.

@@ -46,7 +46,9 @@ def _computed(database: Database, waiting: Sequence[Due], now: EpochSeconds) -> 
     for one in waiting:
         owner, result = town.get(one.owner_no), NOTHING
         if owner is not None:
-            layout = layout_of(owner.microgrid, owner.meters, one.quarter // QUARTERS_A_DAY)
+            whole = one.quarter, one.quarter + 1
+            there = [meter for meter in owner.meters if meter.within(*whole) == whole]
+            layout = layout_of(owner.microgrid, there, one.quarter // QUARTERS_A_DAY)
             result = _compute(database, layout, numbers, one.quarter, loss)
         if result.complete or now >= (one.quarter + 1) * QUARTER_S + DEADLINE_S:
             found.append((one, result))
