@@ -12,7 +12,7 @@ from commonwatt.model.time.now import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
-from utility.archive.jobs import ArchiveJob
+from utility.archive.jobs import file_months
 from utility.assembly.metrics import UtilityMetrics
 from utility.billing.jobs import RatesJob, make_bills
 from utility.collection.jobs import BalanceJob
@@ -112,7 +112,7 @@ class Jobs:
             "retention": self._retain,
             "exports": partial(export_month, settings, database),
             "backup": partial(back_up, settings),
-            "archive": ArchiveJob(settings, database).run,
+            "archive": partial(file_months, settings, database),
         }
 
     def _is_trusted(self) -> bool:
