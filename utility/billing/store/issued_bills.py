@@ -15,13 +15,13 @@ from utility.billing.money import to_cents
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import no_base
 from utility.billing.proof.altered import AlteredBillError
-from utility.billing.proof.digests import customer_of
 from utility.billing.store import billing_sources
 from utility.billing.store.bill_documents import documents_of_run, is_leaf, is_whole
 from utility.billing.store.billing import count_bills, newest_issued, run_of, stored_bills, tree_of
 from utility.billing.stored_run import StoredRun
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of
+from utility.registry.accounts import functions_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def _quickly_proved(
         registry=registry,
     )
     load = billing_sources.settled_as_of(database, run.settled)
-    if account not in registry.accounts or not is_whole(tree):
+    kind = functions_of(registry.meters).get(account)
+    if kind is None or not is_whole(tree):
         return None
-    customer, quarters = customer_of(registry, account), quarters_of_accounts(run, [account], load)[account]
-    return bill if is_leaf(tree, customer, bill, quarters) else None
+    return bill if is_leaf(tree, kind.value, bill, quarters_of_accounts(run, [account], load)[account]) else None
