@@ -25,7 +25,7 @@ from utility.readings.tables import compacted
 from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller, meter
 from utility.settlement.store.settlement_members import owners
-from utility.statistics.jobs.statistics import StatisticsJob
+from utility.statistics.jobs.statistics import take_in
 from utility.statistics.tables import usage_month
 
 FIRST = (date(2026, 10, 1) - date(1970, 1, 1)).days
@@ -83,8 +83,8 @@ def bench(*, smoke: bool = False) -> Section:
 def _timed(database: Database) -> tuple[float, float, float]:
     Path("/proc/self/clear_refs").write_text("5")
     before, started, cpu = _peak_mb(), time.monotonic(), time.process_time()
-    job = StatisticsJob(database, HERE)
-    asyncio.run(job.run(Turn(job="statistics", period=Period(start=0, end=0, name=""), attempt=1, now=0)))
+    turn = Turn(job="statistics", period=Period(start=0, end=0, name=""), attempt=1, now=0)
+    asyncio.run(take_in(database, HERE, turn))
     return time.process_time() - cpu, time.monotonic() - started, _peak_mb() - before
 
 

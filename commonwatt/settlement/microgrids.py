@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from commonwatt.model.units import GROUP_SLOTS, SLOTS
 from commonwatt.settlement.conventions import CONVENTIONS, Members
 from commonwatt.settlement.settled import SettledQuality
-from commonwatt.settlement.sharing import BatteryReadings, intake, shared
+from commonwatt.settlement.sharing import BatteryReadings, Shared, intake, shared
 from commonwatt.settlement.splits import Array, Flags
 
 Qualities = NDArray[np.uint8]  # ``SettledQuality`` of readings
@@ -107,7 +107,7 @@ def settle(readings: QuarterReadings, convention: str = "pro_rata") -> Slots:
         taken = np.concatenate([taken, np.maximum(signed_intake(grouped), 0) * there[:, :, derived]], axis=2)
     members = Members(sent=_flat(sent), taken=_flat(taken))
     if convention == "sharing_first" and batteries.sharing.any():
-        members = _with_sharing(members, grouped, there)
+        members = _with_sharing(members, grouped)
     split = CONVENTIONS[convention](members)
     return Slots(
         sent=sent,
@@ -149,11 +149,13 @@ def _flat(values: NDArray[_Kind]) -> NDArray[_Kind]:
     return values.reshape(-1, values.shape[2])
 
 
-def _with_sharing(members: Members, readings: QuarterReadings, there: Flags) -> Members:
-    """Add what each member gave and received by sharing, as ``commonwatt.settlement.sharing`` tells it."""
-    batteries = readings.batteries
+def shared_by(readings: QuarterReadings) -> tuple[Shared, Flags]:
+    """Return who gave and received by sharing, and which batteries have all readings for it, (M, slots, B).
+
+    A battery that lacks one in a slot gives and receives nothing in it. The slots follow each other: (M * slots, B).
+    """
+    batteries, there = readings.batteries, _battery_there(readings)
     taken, taken_there = readings.taken.values, readings.taken.there
-    metered = np.asarray(batteries.own.any(axis=1))
     for takers in (batteries.own, batteries.behind):
         there = there & ((~taken_there).astype(np.int64) @ takers.T.astype(np.int64) == 0)
     slots = there.shape[1]
@@ -161,7 +163,7 @@ def _with_sharing(members: Members, readings: QuarterReadings, there: Flags) -> 
     found = shared(
         BatteryReadings(
             sharing=_flat(batteries.sharing & there),
-            metered_in=metered,
+            metered_in=np.asarray(batteries.own.any(axis=1)),
             outgoing=_flat(readings.sent.values[:, :, batteries.sender] * there),
             incoming=_flat((taken @ batteries.own.T.astype(np.int64)) * there),
             generation=_flat(batteries.generation.values * there),
@@ -172,15 +174,22 @@ def _with_sharing(members: Members, readings: QuarterReadings, there: Flags) -> 
             loss_permille=batteries.loss_permille,
         )
     )
+    return found, there
+
+
+def _with_sharing(members: Members, readings: QuarterReadings) -> Members:
+    """Add what each member gave and received by sharing, as ``commonwatt.settlement.sharing`` tells it."""
+    batteries, takers = readings.batteries, readings.taken.values.shape[2]
+    found, _ = shared_by(readings)
     given, received = np.zeros_like(members.sent), np.zeros_like(members.taken)
     given[:, batteries.sender] = found.given
-    for battery in np.flatnonzero(metered).tolist():
+    for battery in np.flatnonzero(batteries.own.any(axis=1)).tolist():
         rest = found.received[:, battery]
         # A place has two incoming meters in a quarter in which they are exchanged.
         for taker in np.flatnonzero(batteries.own[battery]).tolist():
             received[:, taker] = np.minimum(members.taken[:, taker], rest)
             rest = rest - received[:, taker]
-    received[:, taken.shape[2] :] = found.received[:, batteries.unmetered]
+    received[:, takers:] = found.received[:, batteries.unmetered]
     return replace(members, given=given, received=received)
 
 

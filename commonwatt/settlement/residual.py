@@ -146,21 +146,18 @@ class DayResidual:
         return max(found + ([self.worst] if self.worst is not None else []))
 
 
-def residual_of(found: Balance, row: int, allowed: Tolerance, *, begins: Flags | None = None) -> DayResidual:
+def residual_of(found: Balance, row: int, allowed: Tolerance, begins: Flags) -> DayResidual:
     """Return the residual of one microgrid.
 
     Args:
         found: The balance of alike microgrids.
         row: The microgrid's number.
-        begins: The slots at whose start a meter was exchanged: a new stretch begins; ``None``: none.
+        begins: The slots at whose start a meter was exchanged: a new stretch begins.
     """
     known = found.known[row]
     residual = found.residual[row]
     halves = found.halves(allowed)[row]
-    gaps = ~known
-    if begins is None and not gaps.any():
-        return DayResidual(head=Stretch(residual=int(residual.sum()), halves=int(halves.sum())), fixed=allowed.fixed)
-    number = np.cumsum(gaps if begins is None else gaps | begins)
+    number = np.cumsum(~known | begins)
     sums = np.zeros((2, int(number[-1]) + 1), np.int64)
     for row_of, values in zip(sums, (residual, halves), strict=True):
         np.add.at(row_of, number, values * known)

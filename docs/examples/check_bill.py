@@ -73,8 +73,8 @@ def check_amount(receipt: dict) -> None:
     rules = tariffs[parts[0][0]]["policy"] if parts else {}
     whole, name = rules.get("base_of_part_month") == "whole", rules.get("name")
     prices, used, billed, bases, amounts = {}, Counter(), Counter(), [], []
-    version = receipt["head"].get("rules", 1)
-    fault(version not in (1, 2), f"the bill is by version {version} of the rules: get the program for them")
+    version = receipt["head"]["rules"]
+    fault(version != 2, f"the bill is by version {version} of the rules: get the program for them")
     cent = 10**10 * length  # Amounts are whole numbers of 10**-12 dollars divided by the quarters of the month.
     for label, start, end in receipt["segments"] if whole else parts:
         base = Decimal(tariffs[label]["tariff"]["base"])
@@ -106,7 +106,7 @@ def check_amount(receipt: dict) -> None:
                 print(f"as stated, not computed: {line['text']}: {line['energy'] / 10**6:.6f} kWh")
             else:
                 billed[kind, label, line["period"]] += line["energy"]
-            if version > 1 and line["text"].startswith("Credit, part of the building's"):
+            if line["text"].startswith("Credit, part of the building's"):
                 exact, amounts[-1] = amounts[-1], int(Decimal(line["amount"]) * 100) * cent
                 fault(abs(exact - amounts[-1]) >= cent, f"{line['text']}: {line['amount']} is a cent off or more")
         fault(Decimal(line["rate"]) != rate, f"{line['text']}: the rate is {line['rate']}, by the tariff {rate}")

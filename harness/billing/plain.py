@@ -57,7 +57,6 @@ class Plain:
         default: The name of the tariff of accounts without one.
         bases: The accounts' own bases.
         settled: Quarter-hours that include the month.
-        rules: The version of the rules.
     """
 
     def __init__(
@@ -69,9 +68,7 @@ class Plain:
         settled: SettledQuarters,
         month: str,
         zone: str = "America/New_York",
-        rules: int = 2,
     ) -> None:
-        self.rules = rules
         self.registry, self.default, self.bases, self.settled = registry, default, bases, settled
         self.tariffs = sorted((json.loads(text) for text in tariffs), key=lambda tariff: tariff["version"])
         self.zone = ZoneInfo(zone)
@@ -107,9 +104,8 @@ class Plain:
         if self.policy["base_of_part_month"] == "whole":
             for account, bill in self.bills.items():
                 bill.exact += sum(self.base_at(account, q) / len(self.quarters) for q in self.quarters)
-        if self.rules >= 2:
-            for building in {bill.building for bill in self.bills.values()} - {None}:
-                self.round_building([self.bills[n] for n in sorted(self.bills) if self.bills[n].building == building])
+        for building in {bill.building for bill in self.bills.values()} - {None}:
+            self.round_building([self.bills[n] for n in sorted(self.bills) if self.bills[n].building == building])
         for account, bill in self.bills.items():
             if self.policy["name"] == "aces":
                 bill.next_base = self.next_base(account, bill)

@@ -15,7 +15,7 @@ from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Energies, Quantity, SettledQuarters
 from commonwatt.town.town import Direction, Function
 from utility.billing.inputs import RunInputs
-from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed
+from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed, functions_of
 from utility.tariffs.file import TariffFile
 from utility.tariffs.tariff import Tariff
 from utility.tariffs.week import faults
@@ -137,15 +137,15 @@ def random_world(seed: int) -> World:
     first, until = month_quarters(month, ZoneInfo(ZONE))
     policy = random_policy(random)
     meters = _meters(random, first, until)
-    held = {h.account for meter in meters for h in meter.holdings}
+    by_id = {m.id: m for m in meters}
     accounts = {
-        number: Account(number=number, function=Function.HOUSE, tariffs=_tariffs_of(random, first, until))
-        for number in sorted(held)
+        number: Account(number=number, function=function, tariffs=_tariffs_of(random, first, until))
+        for number, function in sorted(functions_of(by_id).items())
     }
     inputs = RunInputs(
         month=month,
         timezone=ZONE,
-        registry=DatedRegistry(revision=1, meters={m.id: m for m in meters}, accounts=accounts),
+        registry=DatedRegistry(revision=1, meters=by_id, accounts=accounts),
         tariffs=random_tariffs(random, month, policy),
         default="town",
         bases={n: Decimal(random.randrange(2000)).scaleb(-2) for n in accounts if random.random() < 0.5},
@@ -283,5 +283,6 @@ def whole_town(residential: int = 800) -> tuple[DatedRegistry, list[int]]:
     for function in (Function.HOSPITAL, Function.POLICE, Function.FIRE):
         add("public", function.value, function, Direction.INCOMING)
     add("public", "farm", Function.SOLAR_FARM, Direction.OUTGOING)
-    accounts = {n: Account(number=n, function=Function.HOUSE) for n in range(1, account + 1)}
-    return DatedRegistry(revision=1, meters={m.id: m for m in meters}, accounts=accounts), [m.id for m in meters]
+    by_id = {m.id: m for m in meters}
+    accounts = {number: Account(number=number, function=of) for number, of in functions_of(by_id).items()}
+    return DatedRegistry(revision=1, meters=by_id, accounts=accounts), [m.id for m in meters]

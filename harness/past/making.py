@@ -53,7 +53,7 @@ from utility.settlement.day import Rules
 from utility.settlement.store.settled import save
 from utility.settlement.store.settlement_due import DueDay
 from utility.settlement.store.settlement_members import owners
-from utility.statistics.jobs.statistics import StatisticsJob
+from utility.statistics.jobs.statistics import take_in
 
 DATABASE = "utility.db"
 RESOLUTION = 100  # of the emulated meters, milliwatt-hours
@@ -218,7 +218,7 @@ class _Making:
         self._tell("statistics", 0)
         now = self._span.fine * 86_400
         turn = Turn(job="statistics", period=Period(start=now, end=now + 1, name=""), attempt=1, now=now)
-        asyncio.run(StatisticsJob(self._database, Threads(read=_at_once, write=_at_once)).run(turn))
+        asyncio.run(take_in(self._database, Threads(read=_at_once, write=_at_once), turn))
         with self._database.writes.begin() as connection:
             connection.execute(compacted.delete())
 

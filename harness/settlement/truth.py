@@ -14,7 +14,7 @@ from commonwatt.settlement.residual import DayResidual
 from harness.settlement.emulated import EmulatedTown, Stream
 from harness.settlement.whole_day import settle_day
 from utility.registry.layout import alike, ids_of
-from utility.settlement.day import Rules, _Group
+from utility.settlement.day import Group, Rules
 from utility.settlement.readings import Table
 
 DAY = 20_700  # the name of the first settled day
@@ -27,7 +27,7 @@ def wrong_slots(town: EmulatedTown, rules: Rules, quarters: int, start_hour: int
     """
     layouts = town.layouts(DAY)
     meters = np.array(sorted(i for layout in layouts for i in ids_of(layout.meters)), np.uint64)
-    groups = [_Group(DAY, members, meters, rules, {}) for members in alike(layouts)]
+    groups = [Group(DAY, members, meters, rules, {}) for members in alike(layouts)]
     stream = town.quarters(DAY * 96 - 1, start_hour)
     before = Table(meters, next(stream).readings, RecordType.STORED)
     wrong: list[str] = []
@@ -35,7 +35,7 @@ def wrong_slots(town: EmulatedTown, rules: Rules, quarters: int, start_hour: int
     for number, quarter in enumerate(islice(stream, quarters)):
         table = Table(meters, quarter.readings, RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)
         for group in groups:
-            found = settle(group._readings(number % 96, table, before), rules.convention)
+            found = settle(group.readings(number % 96, table, before), rules.convention)
             for row, layout in enumerate(group._layouts):
                 true = quarter.truth[layout.microgrid]
                 # Rounded loads and sun; of a level before and after, with the loss of their difference.

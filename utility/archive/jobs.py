@@ -15,23 +15,16 @@ _PROGRAM = "utility.archive.store.archive"
 log = logging.getLogger(__name__)
 
 
-class ArchiveJob:
-    """Brings months older than ``archive_after_months`` to files, and deletes files of months no longer kept."""
+async def file_months(settings: UtilitySettings, database: Database, turn: Turn) -> None:
+    """Bring months older than ``archive_after_months`` to files, and delete files of months no longer kept.
 
-    def __init__(self, settings: UtilitySettings, database: Database) -> None:
-        self._settings = settings
-        self._database = database
-
-    async def run(self, turn: Turn) -> None:
-        """Go on with what is begun, and bring what is due.
-
-        Raises:
-            StoreError: A month can't be written; it stays in the database.
-        """
-        before = files_before(self._database, self._settings, turn.now)
-        task = {"url": self._settings.database, "folder": str(self._settings.archive), "now": turn.now}
-        if said := await in_child(_PROGRAM, task | {"before": before or 0}):
-            log.info("archive: %s", said)
+    Raises:
+        StoreError: A month can't be written; it stays in the database.
+    """
+    before = files_before(database, settings, turn.now)
+    task = {"url": settings.database, "folder": str(settings.archive), "now": turn.now}
+    if said := await in_child(_PROGRAM, task | {"before": before or 0}):
+        log.info("archive: %s", said)
 
 
 def files_before(database: Database, settings: UtilitySettings, now: EpochSeconds) -> Quarter | None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from commonwatt.config.utility import UtilitySettings
@@ -11,24 +12,24 @@ from commonwatt.model.time.now import Trust
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
-from utility.archive.jobs import ArchiveJob
+from utility.archive.jobs import file_months
 from utility.assembly.metrics import UtilityMetrics
-from utility.billing.jobs import BillsJob, RatesJob
+from utility.billing.jobs import RatesJob, make_bills
 from utility.collection.jobs import BalanceJob
-from utility.control.jobs import WeightsJob
+from utility.control.jobs import tell_weights_due
 from utility.corrections.jobs import ValidationJob
 from utility.database.base import SQLAlchemyError
 from utility.database.checks import is_away
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
-from utility.exports.jobs import BackupJob, ExportsJob
+from utility.exports.jobs import back_up, export_month
 from utility.jobs.catalogue import catalogue
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.job_leases import Turn, counts
 from utility.jobs.store.job_states import State, open_periods, states
 from utility.jobs.store.listing import late_s
 from utility.jobs.threads import Threads
-from utility.overview.jobs import CompletenessJob
+from utility.overview.jobs import count_days
 from utility.overview.store.old_records import Kept, drop_days, drop_months, kept
 from utility.readings.gaps import MAX_ASKED
 from utility.readings.ingest.ingest import Ingest
@@ -36,9 +37,9 @@ from utility.readings.store.compactor import Compactor
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.retention import Retention, make_ahead
 from utility.settlement.jobs.settlement import SettlementJob
-from utility.settlement.jobs.sharing import SharingJob
-from utility.statistics.jobs.projection import ProjectionJob
-from utility.statistics.jobs.statistics import StatisticsJob
+from utility.settlement.jobs.sharing import record_sharing
+from utility.statistics.jobs.projection import project
+from utility.statistics.jobs.statistics import take_in
 from utility.supply.jobs import SupplyJob
 
 URGENT = ("supply",)  # jobs that run by themselves: a purchase must not wait for a backlog that is compacted
@@ -97,21 +98,21 @@ class Jobs:
         return {
             "supply": supply.run,
             "rates": RatesJob(settings.billing, database, threads).run,
-            "weights": WeightsJob(database, threads).run,
+            "weights": partial(tell_weights_due, database, threads),
             "balance": self.balance.run,
-            "sharing": SharingJob(database, threads).run,
+            "sharing": partial(record_sharing, database, threads),
             "compact": self._compact,
             "settlement": settlement.run,
             "gaps": self._find_gaps,
-            "bills": BillsJob(settings.billing, database, threads).run,
-            "completeness": CompletenessJob(database, threads, is_trusted=is_trusted).run,
-            "statistics": StatisticsJob(database, threads).run,
-            "projection": ProjectionJob(settings.billing, database, threads, is_trusted=is_trusted).run,
+            "bills": partial(make_bills, settings.billing, database, threads),
+            "completeness": partial(count_days, database, threads, is_trusted),
+            "statistics": partial(take_in, database, threads),
+            "projection": partial(project, settings.billing, database, threads, is_trusted),
             "validation": validation.run,
             "retention": self._retain,
-            "exports": ExportsJob(settings, database).run,
-            "backup": BackupJob(settings).run,
-            "archive": ArchiveJob(settings, database).run,
+            "exports": partial(export_month, settings, database),
+            "backup": partial(back_up, settings),
+            "archive": partial(file_months, settings, database),
         }
 
     def _is_trusted(self) -> bool:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Energies, Quantity, SettledQuality, SettledQuarters
 from utility.billing.inputs import RunInputs, Segment
-from utility.billing.places import held, installed
 from utility.registry.accounts import Installed
 
 
@@ -27,8 +26,8 @@ class Columns:
         for of in self._periods.values():
             cuts.update((np.flatnonzero(np.diff(of)) + 1).tolist())
         for meter in meters:
-            cuts.update(quarter - first for quarter in installed(meter, first, until))
-            for _, start, end in held(meter, first, until):
+            cuts.update(quarter - first for quarter in meter.within(first, until))
+            for _, start, end in meter.held(first, until):
                 cuts |= {start - first, end - first}
         self._cuts = sorted(cut for cut in cuts if cut < until - first)
         self.starts = np.array(self._cuts, np.int64)  # the columns at which runs of equal conditions begin
@@ -111,7 +110,7 @@ class Chunk:
         self._tables: dict[Quantity, Table] = {}
         self._first = inputs.first
         month = inputs.first, inputs.until
-        spans = {self.rows[meter.id]: installed(meter, *month) for meter in meters}
+        spans = {self.rows[meter.id]: meter.within(*month) for meter in meters}
         self._parts = {row: span for row, span in spans.items() if span != month}
         bad = (settled.quality <= SettledQuality.ESTIMATED) | settled.provisional
         self._flagged = np.asarray(bad.any(axis=1)).tolist()

@@ -51,7 +51,8 @@ def draft(
         saved = save_run(connection, bills, tree, actor.name, now)
         assert saved is not None, "only the service's job has one run a month"
         if saved.is_new:
-            record(connection, actor, now, "run.make", f"run {saved.number}", None, {"month": month, **_sums(bills)})
+            sums = {name: bills.figures[name] for name in ("bills", "total")}
+            record(connection, actor, now, "run.make", f"run {saved.number}", None, {"month": month, **sums})
     return saved.number, bills
 
 
@@ -93,10 +94,6 @@ def firsts_of(connection: Connection, run: Mapping[str, Any]) -> dict[str, str]:
     maker, checker = run["made_by"], run["checked_by"] or ""
     is_person = maker in standings(connection, [maker])
     return ({maker: "made it"} if is_person else {}) | {checker: "checked it"}
-
-
-def _sums(bills: Computed) -> dict[str, object]:
-    return {name: bills.figures[name] for name in ("bills", "total")}
 
 
 def previewed(

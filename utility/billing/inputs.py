@@ -14,11 +14,8 @@ from commonwatt.settlement.settled import SettledQuarters
 from utility.registry.accounts import Account, DatedRegistry, value_at
 from utility.tariffs.tariff import Tariff, in_force
 
-# The version of the rules that new runs are computed by (docs/billing.md). A run is computed again by its own one.
+# The version of the rules that runs are computed by (docs/billing.md). No release had the first one.
 RULES = 2
-FIRST_RULES = 1  # the version of the rules of runs that name none
-# The first version of the rules by which the credits of a building's apartments add up to the building's cents.
-BUILDING_CENTS = 2
 # Returns the settled quarter-hours of meters, from a quarter to before another one.
 Load = Callable[[Sequence[MeterId], Quarter, Quarter], SettledQuarters]
 
@@ -43,7 +40,6 @@ class RunInputs:
     default: str  # the name of the tariff of accounts without one of their own
     # The base that the policy keeps for an account, dollars; an account without one has the tariff's.
     bases: Mapping[AccountNumber, Decimal] = field(default_factory=dict)
-    rules: int = RULES  # the version of the rules
 
     @cached_property
     def first(self) -> Quarter:

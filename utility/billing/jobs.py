@@ -29,35 +29,27 @@ LOOK_AGAIN_S = 3_600  # seconds until a month that can't be billed yet is looked
 log = logging.getLogger(__name__)
 
 
-class BillsJob:
-    """Makes the draft of a month's bills as soon as all its days are final, and the months before it are issued."""
+async def make_bills(settings: BillingSettings, database: Database, threads: Threads, turn: Turn) -> None:
+    """Make the draft of a month's bills as soon as all its days are final, and the months before it are issued.
 
-    def __init__(self, settings: BillingSettings, database: Database, threads: Threads) -> None:
-        self._settings = settings
-        self._database = database
-        self._threads = threads
+    Raises:
+        NotYetError: It waits for readings, or for an earlier month.
+    """
+    bills: Computed | None = await threads.read(_bills, settings, database, turn)
+    if bills is None:
+        return
+    number = await threads.write(saved, database, bills, SERVICE, turn.now)
+    if number is not None:
+        log.info("bills of %s: run %s is a draft for two people to check and issue", bills.run.month, number)
 
-    async def run(self, turn: Turn) -> None:
-        """Make the run of the period's month, if it is to be billed and has none.
 
-        Raises:
-            NotYetError: It waits for readings, or for an earlier month.
-        """
-        bills: Computed | None = await self._threads.read(self._make, turn)
-        if bills is None:
-            return
-        number = await self._threads.write(saved, self._database, bills, SERVICE, turn.now)
-        if number is not None:
-            log.info("bills of %s: run %s is a draft for two people to check and issue", bills.run.month, number)
-
-    def _make(self, turn: Turn) -> Computed | None:
-        month = turn.period.name
-        if not is_to_bill(self._database, turn.period):
-            return None
-        if (waits_for := bills_wait_for(self._database, turn.period)) is not None:
-            raise NotYetError(waits_for, turn.now + LOOK_AGAIN_S)
-        bills = computed_run(self._database, prepared(self._database, month, self._settings.tariff))
-        return bills if bills.billed else None
+def _bills(settings: BillingSettings, database: Database, turn: Turn) -> Computed | None:
+    if not is_to_bill(database, turn.period):
+        return None
+    if (waits_for := bills_wait_for(database, turn.period)) is not None:
+        raise NotYetError(waits_for, turn.now + LOOK_AGAIN_S)
+    bills = computed_run(database, prepared(database, turn.period.name, settings.tariff))
+    return bills if bills.billed else None
 
 
 @dataclass(frozen=True, kw_only=True)

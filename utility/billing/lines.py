@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from commonwatt.model.units import AccountNumber, MilliwattHours, Quarter
 from utility.billing.bill import Bill, Line, LineKind
-from utility.billing.inputs import BUILDING_CENTS, RunInputs, Segment
+from utility.billing.inputs import RunInputs, Segment
 from utility.billing.money import base_amount, dollars, energy_amount, price_units, rounded, to_cents
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import Policy
@@ -70,8 +70,7 @@ class Writer:
     def bills(self, accounts: Mapping[AccountNumber, AccountSums]) -> dict[AccountNumber, Billed]:
         """Return the bills of all accounts of some microgrids, by account."""
         drafts = {number: self._drafts(number, sums) for number, sums in sorted(accounts.items())}
-        if self._inputs.rules >= BUILDING_CENTS:
-            self._round_buildings(accounts, drafts)
+        self._round_buildings(accounts, drafts)
         return {number: self._bill(number, accounts[number], lines) for number, lines in drafts.items()}
 
     def _round_buildings(

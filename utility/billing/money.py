@@ -69,13 +69,7 @@ def in_cents(amounts: Sequence[int], total: int, month_quarters: int) -> list[in
     Each amount is rounded down; the cents that are then lacking go to the largest remainders, of equal ones to the
     first.
     """
-    parts = [divmod(amount, cent_amount(month_quarters)) for amount in amounts]
-    cents = [whole for whole, _ in parts]
-    if lacking := total - sum(cents):
-        order = sorted(range(len(parts)), key=lambda n: -parts[n][1])
-        for n in order[:lacking]:
-            cents[n] += 1
-    return cents
+    return _completed([divmod(amount, cent_amount(month_quarters)) for amount in amounts], total)
 
 
 def divided(total: int, weights: Sequence[int]) -> list[int]:
@@ -86,9 +80,12 @@ def divided(total: int, weights: Sequence[int]) -> list[int]:
     whole = sum(weights)
     if not whole:
         return [0] * len(weights)
-    parts = [divmod(total * weight, whole) for weight in weights]
+    return _completed([divmod(total * weight, whole) for weight in weights], total)
+
+
+def _completed(parts: Sequence[tuple[int, int]], total: int) -> list[int]:
     found = [quotient for quotient, _ in parts]
-    order = sorted(range(len(parts)), key=lambda n: -parts[n][1])
-    for n in order[: total - sum(found)]:
-        found[n] += 1
+    if lacking := total - sum(found):
+        for n in sorted(range(len(parts)), key=lambda n: -parts[n][1])[:lacking]:
+            found[n] += 1
     return found

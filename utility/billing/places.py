@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.units import AccountNumber, Quarter
+from commonwatt.model.units import Quarter
 from commonwatt.town.town import Function
 from utility.registry.accounts import Installed
 
@@ -40,26 +40,9 @@ class Place:
         """Return the account that had the place in each quarter; 0: none. Of several meters the lowest id counts."""
         found = np.zeros(until - first, np.int64)
         for meter in reversed(self.meters):
-            for account, start, end in held(meter, first, until):
+            for account, start, end in meter.held(first, until):
                 found[start - first : end - first] = account
         return found
-
-
-def installed(meter: Installed, first: Quarter, until: Quarter) -> tuple[Quarter, Quarter]:
-    """Return when a meter was installed, within some quarters: first quarter, quarter after; equal: it was not."""
-    low = first if meter.start is None else min(max(first, meter.start), until)
-    return low, until if meter.end is None else max(low, min(until, meter.end))
-
-
-def held(meter: Installed, first: Quarter, until: Quarter) -> list[tuple[AccountNumber, Quarter, Quarter]]:
-    """Return which accounts had an installed meter, within some quarters: account, first quarter, quarter after."""
-    low, high = installed(meter, first, until)
-    found = []
-    for each in meter.holdings:
-        start, end = max(low, each.start), high if each.end is None else min(high, each.end)
-        if start < end:
-            found.append((each.account, start, end))
-    return found
 
 
 def places_of(members: Iterable[Installed]) -> list[Place]:

@@ -18,7 +18,7 @@ class Run(BaseModel):
     settled_no: int = Field(description="The newest version of settled days that it counts.")
     previous_no: int = Field(description="The run of the newest month with issued bills, when it was made; 0: none.")
     digest: str = Field(description="SHA-256 of its bills, hexadecimal.")
-    root: str | None = Field(description="Root of the tree over its bills, hexadecimal; null: made without proofs.")
+    root: str = Field(description="Root of the tree over its bills, hexadecimal.")
     figures: dict[str, Any]
     made_by: str
     made: Time

@@ -1,6 +1,5 @@
 """The bill of a month that is not over: from the days that are settled, with the tariff in force; nothing is final."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,6 @@ from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.settlement.settled import SettledQuarters
 from utility.billing.bill import Bill
 from utility.billing.inputs import Load, RunInputs
-from utility.billing.places import held
 from utility.billing.run import bills_of
 
 
@@ -34,16 +32,13 @@ def bills_so_far(inputs: RunInputs, load: Load) -> SoFar:
         ConfigError: An account has no tariff in a part of the month, or the tariffs' policies do not go together.
     """
     until: dict[AccountNumber, Quarter] = {}
-    found = bills_of(inputs, load, witness=_witness(inputs, until))
-    return SoFar(bills={number: each.bill for number, each in found.billed.items()}, until=until)
 
-
-def _witness(inputs: RunInputs, until: dict[AccountNumber, Quarter]) -> Callable[[SettledQuarters], None]:
     def see(settled: SettledQuarters) -> None:
         for row, meter in enumerate(settled.meters.tolist()):
-            for account, start, end in held(inputs.registry.meters[meter], inputs.first, inputs.until):
+            for account, start, end in inputs.registry.meters[meter].held(inputs.first, inputs.until):
                 there = np.flatnonzero(settled.version[row, start - settled.first : end - settled.first])
                 if len(there):
                     until[account] = max(until.get(account, 0), start + int(there[-1]) + 1)
 
-    return see
+    found = bills_of(inputs, load, witness=see)
+    return SoFar(bills={number: each.bill for number, each in found.billed.items()}, until=until)

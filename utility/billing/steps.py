@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
+from utility.billing.money import dollars
+
 _MOST_STEPS = 20
 
 Step = tuple[Decimal, Decimal, int]  # from which amount, below which one, how many; dollars
@@ -18,8 +20,4 @@ def steps_of(cents: Sequence[int]) -> list[Step]:
     width = next(each for each in widths if (high // each) - (low // each) < _MOST_STEPS)
     counts = Counter(each // width for each in cents)
     steps = range(low // width, high // width + 1)
-    return [(_dollars(each * width), _dollars((each + 1) * width), counts[each]) for each in steps]
-
-
-def _dollars(cents: int) -> Decimal:
-    return Decimal(cents).scaleb(-2)
+    return [(dollars(each * width), dollars((each + 1) * width), counts[each]) for each in steps]

@@ -11,7 +11,7 @@ from typing import Any
 from commonwatt.model.units import AccountNumber
 from utility.billing.canonical import bill_bytes, canonical, digest_of, registry_content, registry_of
 from utility.billing.corrections import BilledMonth, Corrected, Earlier, with_corrections
-from utility.billing.inputs import FIRST_RULES, RULES, Load, RunInputs
+from utility.billing.inputs import RULES, Load, RunInputs
 from utility.billing.lines import Billed
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.digests import Digests
@@ -55,16 +55,15 @@ class StoredRun:
 
     def inputs(self) -> RunInputs:
         """Return the inputs of the month's own bills."""
-        return self._of(self.month, self.default, self.bases, self.rules)
+        return self._of(self.month, self.default, self.bases)
 
     def corrected(self) -> list[Earlier]:
         """Return the months to correct."""
         return [
-            Earlier(inputs=self._of(each.month, each.default, each.bases, each.rules), billed=each.billed)
-            for each in self.earlier
+            Earlier(inputs=self._of(each.month, each.default, each.bases), billed=each.billed) for each in self.earlier
         ]
 
-    def _of(self, month: str, default: str, bases: Mapping[AccountNumber, Decimal], rules: int) -> RunInputs:
+    def _of(self, month: str, default: str, bases: Mapping[AccountNumber, Decimal]) -> RunInputs:
         return RunInputs(
             month=month,
             timezone=self.timezone,
@@ -72,7 +71,6 @@ class StoredRun:
             tariffs=tuple(tariff_of(text) for text in self.tariffs),
             default=default,
             bases=bases,
-            rules=rules,
         )
 
     def pack(self) -> bytes:
@@ -107,11 +105,10 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
     earlier = tuple(
         EarlierMonth(
             month=each["month"],
-            # Runs of earlier versions have one for all months.
-            default=each.get("default", content["default"]),
+            default=each["default"],
             bases=_by_number(each["bases"]),
             billed={int(n): BilledMonth(cents=c, taken=t, given=g) for n, (c, t, g) in each["billed"].items()},
-            rules=each.get("rules", FIRST_RULES),
+            rules=each["rules"],
         )
         for each in content.pop("earlier")
         if each
@@ -122,20 +119,13 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
         bases = {number: base for number, base in bases.items() if number == account}
     tariffs = tuple(content.pop("tariffs"))
     spans = {int(meter): [(a, b) for a, b in of] for meter, of in content.pop("provisional").items()}
-    return StoredRun(
-        **{"rules": FIRST_RULES} | content,
-        registry=registry,
-        bases=bases,
-        earlier=earlier,
-        tariffs=tariffs,
-        provisional=spans,
-    )
+    return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs, provisional=spans)
 
 
 def kept_of(data: bytes) -> tuple[str, int]:
     """Return what a later run keeps of packed inputs: the default tariff's name, and the version of the rules."""
     content = json.loads(zlib.decompress(data))
-    return content["default"], content.get("rules", FIRST_RULES)
+    return content["default"], content["rules"]
 
 
 def _of_account(account: AccountNumber, content: dict[str, Any]) -> dict[str, Any]:
@@ -175,9 +165,8 @@ class Computed:
         leaves = [Leaf(account=n, content=content, salt=salted[n]) for n, content in sorted(self.leaves.items())]
         hashes = [leaf_hash(leaf.salt, leaf.canonical()) for leaf in leaves]
         tariffs = {each.label: digest(json.loads(each.canonical())) for each in self.run.inputs().used}
-        # Without a version in their head, runs of the first rules have the check code that was printed.
-        rules = {} if self.run.rules == FIRST_RULES else {"rules": self.run.rules}
-        head = head_of(self.run.month, [leaf.content for leaf in leaves], hashes, tariffs=tariffs, **rules)
+        contents = [leaf.content for leaf in leaves]
+        head = head_of(self.run.month, contents, hashes, tariffs=tariffs, rules=self.run.rules)
         return Tree(secret=secret, hashes=tuple(hashes), head=head)
 
 

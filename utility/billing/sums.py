@@ -13,7 +13,7 @@ from commonwatt.settlement.settled import Quantity, SettledQuarters
 from commonwatt.town.town import Function
 from utility.billing.columns import Chunk, Flags, Table
 from utility.billing.inputs import RunInputs, Segment
-from utility.billing.places import PUBLIC, UNITS, Place, held, places_of
+from utility.billing.places import PUBLIC, UNITS, Place, places_of
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import CreditGoesTo
 from utility.billing.pools import by_weight, evenly
@@ -29,8 +29,6 @@ class Flow(IntEnum):
     BUILDING_CREDIT = 3  # the part of a building's credit
     FARM_CREDIT = 4  # the part of the solar farm's credit
     MICROGRID_CREDIT = 5  # the part of the microgrid's credit
-    SHARED_IN = 6
-    SHARED_OUT = 7
 
 
 @dataclass(kw_only=True)
@@ -87,7 +85,7 @@ class Summing:
         split_import = isinstance(self._settings, RangersSettings) and self._settings.import_by == "evenly"
         to_units = self._policy.credit_goes_to is CreditGoesTo.UNITS
         for meter in members:
-            for account, start, end in held(meter, self._inputs.first, self._inputs.until):
+            for account, start, end in meter.held(self._inputs.first, self._inputs.until):
                 it = self._account(account)
                 it.spans.append((start, end))
                 row = chunk.rows[meter.id]
@@ -130,7 +128,7 @@ class Summing:
             row = chunk.rows[meter.id]
             taken, given = (chunk.table(q).total(row) for q in (Quantity.IMPORTED, Quantity.EXPORTED))
             self.sums.given += given
-            for _, start, end in held(meter, first, until):
+            for _, start, end in meter.held(first, until):
                 taken -= chunk.table(Quantity.IMPORTED).between(row, start, end)
                 if not pooled and meter.function not in _POOLED:
                     given -= chunk.table(Quantity.EXPORTED).between(row, start, end)

@@ -13,7 +13,6 @@ from utility.control import changes as values
 from utility.control.decisions import cancel_change, make_change, preview_change, put_back, title
 from utility.control.fields import FieldsError
 from utility.control.in_force import before_words
-from utility.control.preview import Effect
 from utility.control.store.control_changes import find_change, newest_change, newest_changes, targets_of
 from utility.control.store.effects import Preview
 from utility.control.words import answered, words_of
@@ -50,10 +49,12 @@ class LineEffect(BaseModel):
     """What a change does to one microgrid's line; bytes up and down in a month of 30 days."""
 
     microgrid: str
-    before_bytes: tuple[int, int] | None
-    after_bytes: tuple[int, int] | None
-    expected_bytes: int | None = Field(description="At the end of this month, in the fuller direction.")
-    allowance_bytes: int | None
+    before_bytes: tuple[int, int] | None = Field(validation_alias="before")
+    after_bytes: tuple[int, int] | None = Field(validation_alias="after")
+    expected_bytes: int | None = Field(
+        validation_alias="expected", description="At the end of this month, in the fuller direction."
+    )
+    allowance_bytes: int | None = Field(validation_alias="allowance")
     delay_s: tuple[int, int] | None = Field(description="How late a reading comes at most, before and after.")
     breaks: bool
     why: str = Field(description="Why there are no bytes.")
@@ -222,19 +223,6 @@ def _previewed(preview: Preview, newest: int) -> Previewed:
         microgrids=len(preview.microgrids),
         words=list(preview.words),
         refused=preview.refused,
-        effects=[_line(effect) for effect in preview.effects],
+        effects=[LineEffect.model_validate(effect, from_attributes=True) for effect in preview.effects],
         newest=newest,
-    )
-
-
-def _line(effect: Effect) -> LineEffect:
-    return LineEffect(
-        microgrid=effect.microgrid,
-        before_bytes=effect.before,
-        after_bytes=effect.after,
-        expected_bytes=effect.expected,
-        allowance_bytes=effect.allowance,
-        delay_s=effect.delay_s,
-        breaks=effect.breaks,
-        why=effect.why,
     )

@@ -12,19 +12,11 @@ from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_batteries
 
 
-class WeightsJob:
-    """Tells each controller the weights in force, and the next ones before they begin; each once."""
-
-    def __init__(self, database: Database, threads: Threads) -> None:
-        self._database = database
-        self._threads = threads
-
-    async def run(self, turn: Turn) -> None:
-        """Tell what controllers do not know yet."""
-        new = await self._threads.read(weights_to_tell, self._database, turn.now)
-        if new:
-            write = self._database.write
-            await self._threads.write(write, tell_weights, new, turn.now, lambda: f"weights-{token_hex(8)}")
+async def tell_weights_due(database: Database, threads: Threads, turn: Turn) -> None:
+    """Tell each controller the weights in force, and the next ones before they begin; each once."""
+    new = await threads.read(weights_to_tell, database, turn.now)
+    if new:
+        await threads.write(database.write, tell_weights, new, turn.now, lambda: f"weights-{token_hex(8)}")
 
 
 def weights_to_tell(database: Database, now: EpochSeconds) -> dict[MicrogridId, Weighting]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from threading import BoundedSemaphore
 from typing import Annotated, BinaryIO, TypeAlias, cast
 
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import StreamingResponse
 from pydantic import StringConstraints
 from starlette.types import Receive, Scope, Send
@@ -28,12 +28,23 @@ _NAMES = ("start", "end", "meter", "microgrid", "account")
 
 _Meter = Annotated[str, StringConstraints(pattern="^[0-9]{1,20}$")]
 _Microgrid = Annotated[str, StringConstraints(pattern=f"^{MICROGRID_PATTERN}$")]
-Meters = Annotated[list[_Meter] | None, Query(max_length=500, description="Meters' ids; may be repeated.")]
-Microgrids = Annotated[list[_Microgrid] | None, Query(max_length=500, description="Microgrids; may be repeated.")]
 Accounts = Annotated[list[int] | None, Query(max_length=500, description="Accounts' numbers; may be repeated.")]
 Form = Annotated[Format, Query(alias="format", description="csv, parquet or jsonl.")]
 Interval = Annotated[Resolution, Query(description="The interval of a row: 15s, 15min, 1h, or 1d, a local day.")]
 _Make: TypeAlias = Callable[[Database, Asked], Export]
+
+
+def _chosen(
+    meter: Annotated[list[_Meter] | None, Query(max_length=500, description="Meters' ids; may be repeated.")] = None,
+    microgrid: Annotated[
+        list[_Microgrid] | None, Query(max_length=500, description="Microgrids; may be repeated.")
+    ] = None,
+    account: Accounts = None,
+) -> Selection:
+    return Selection(meters=meter or (), microgrids=microgrid or (), accounts=account or ())
+
+
+Chosen = Annotated[Selection, Depends(_chosen)]
 
 
 class _Answer(StreamingResponse):
@@ -82,63 +93,37 @@ def add_exports(app: FastAPI, database: Database) -> None:
 
     @app.get("/export/readings", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
     def readings(
-        start: Moment,
-        end: Moment,
-        form: Form = Format.CSV,
-        resolution: Interval = Resolution.QUARTER,
-        meter: Meters = None,
-        microgrid: Microgrids = None,
-        account: Accounts = None,
+        start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV, resolution: Interval = Resolution.QUARTER
     ) -> StreamingResponse:
         """Return the readings of ``[start, end)`` as a file: a row for each meter, record type and interval.
 
         Sums are of the slots that have a reading; ``missing_slots`` says how many have none. Levels have their last,
         lowest and highest value. The columns are those of ``commonwatt export``.
         """
-        return answer(readings_export, form, _asked(start, end, resolution, (meter, microgrid, account)))
+        return answer(readings_export, form, _asked(start, end, resolution, chosen))
 
     @app.get("/export/settled", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
     def settled(
-        start: Moment,
-        end: Moment,
-        form: Form = Format.CSV,
-        resolution: Interval = Resolution.QUARTER,
-        meter: Meters = None,
-        microgrid: Microgrids = None,
-        account: Accounts = None,
+        start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV, resolution: Interval = Resolution.QUARTER
     ) -> StreamingResponse:
         """Return the settled quarter-hours of ``[start, end)``, or their sums, as a file."""
-        return answer(settled_export, form, _asked(start, end, resolution, (meter, microgrid, account)))
+        return answer(settled_export, form, _asked(start, end, resolution, chosen))
 
     @app.get("/export/bills", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
     def bills(
         _: ClerksOrApprovers, start: Moment, end: Moment, form: Form = Format.CSV, account: Accounts = None
     ) -> StreamingResponse:
         """Return the lines of the issued bills of the local months in ``[start, end)`` as a file."""
-        return answer(bills_export, form, _asked(start, end, Resolution.QUARTER, (None, None, account)))
+        return answer(bills_export, form, _asked(start, end, Resolution.QUARTER, Selection(accounts=account or ())))
 
     @app.get("/export/events", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
-    def events(
-        start: Moment,
-        end: Moment,
-        form: Form = Format.CSV,
-        meter: Meters = None,
-        microgrid: Microgrids = None,
-        account: Accounts = None,
-    ) -> StreamingResponse:
+    def events(start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV) -> StreamingResponse:
         """Return the meters' events of ``[start, end)`` as a file."""
-        return answer(events_export, form, _asked(start, end, Resolution.QUARTER, (meter, microgrid, account)))
+        return answer(events_export, form, _asked(start, end, Resolution.QUARTER, chosen))
 
 
-def _asked(
-    start: int,
-    end: int,
-    resolution: Resolution,
-    selected: tuple[list[str] | None, list[str] | None, list[int] | None],
-) -> Asked:
-    meters, microgrids, accounts = selected
-    selection = Selection(meters=meters or (), microgrids=microgrids or (), accounts=accounts or ())
-    return Asked(start=start, end=end, resolution=resolution, selection=selection, names=_NAMES)
+def _asked(start: int, end: int, resolution: Resolution, chosen: Selection) -> Asked:
+    return Asked(start=start, end=end, resolution=resolution, selection=chosen, names=_NAMES)
 
 
 def _content(export: Export, form: Format) -> Iterator[bytes]:

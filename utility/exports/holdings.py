@@ -7,11 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import MAX_EPOCH, QUARTER_S, AccountNumber, Quarter
+from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.town.town import Direction
 from utility.registry.accounts import DatedRegistry
-
-_FOR_EVER = MAX_EPOCH // QUARTER_S + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +24,12 @@ class Held:
 
 def held_by(registry: DatedRegistry, accounts: Collection[AccountNumber], first: Quarter, end: Quarter) -> list[Held]:
     """Return the periods of some accounts in ``[first, end)``, by meter and time."""
-    found = [
-        Held(
-            meter=meter.id,
-            direction=meter.direction,
-            first=max(first, held.start),
-            end=min(end, _FOR_EVER if held.end is None else held.end),
-        )
+    return [
+        Held(meter=meter.id, direction=meter.direction, first=start, end=stop)
         for _, meter in sorted(registry.meters.items())
-        for held in meter.holdings
-        if held.account in accounts
+        for account, start, stop in meter.held(first, end)
+        if account in accounts
     ]
-    return [one for one in found if one.first < one.end]
 
 
 def is_held(

@@ -23,33 +23,26 @@ _BACKUP, _EXPORT = "utility.assembly.backup.program", "utility.exports.store.fil
 log = logging.getLogger(__name__)
 
 
-class ExportsJob:
-    """Exports a month once its days are final, a folder for each kind of data."""
+async def export_month(settings: UtilitySettings, database: Database, turn: Turn) -> None:
+    """Write what is lacking of a month once its days are final, a folder for each kind of data; finished files stay.
 
-    def __init__(self, settings: UtilitySettings, database: Database) -> None:
-        self._settings = settings
-        self._database = database
-
-    async def run(self, turn: Turn) -> None:
-        """Write what is lacking of a month; files that are finished stay.
-
-        Raises:
-            NotYetError: Readings of the month may still come.
-            StoreError: The files can't be written.
-        """
-        if not has_begun(self._database, turn.period):
-            return
-        if (waits_for := exports_wait_for(self._database, self._settings, turn.period)) is not None:
-            raise NotYetError(waits_for, turn.now + LOOK_AGAIN_S)
-        for kind, out in export_folders(self._settings, turn.period.name).items():
-            task = {"url": self._settings.database, "kind": kind, "out": str(out), "now": turn.now}
-            task |= {
-                "start": turn.period.start,
-                "end": turn.period.end,
-                "month": turn.period.name,
-                "format": self._settings.exports.format,
-            }
-            log.info("export of %s, %s: %s", turn.period.name, kind, await in_child(_EXPORT, task))
+    Raises:
+        NotYetError: Readings of the month may still come.
+        StoreError: The files can't be written.
+    """
+    if not has_begun(database, turn.period):
+        return
+    if (waits_for := exports_wait_for(database, settings, turn.period)) is not None:
+        raise NotYetError(waits_for, turn.now + LOOK_AGAIN_S)
+    for kind, out in export_folders(settings, turn.period.name).items():
+        task = {"url": settings.database, "kind": kind, "out": str(out), "now": turn.now}
+        task |= {
+            "start": turn.period.start,
+            "end": turn.period.end,
+            "month": turn.period.name,
+            "format": settings.exports.format,
+        }
+        log.info("export of %s, %s: %s", turn.period.name, kind, await in_child(_EXPORT, task))
 
 
 def has_begun(database: Database, month: Period) -> bool:
@@ -76,30 +69,24 @@ def export_folders(settings: UtilitySettings, month: str) -> dict[str, Path]:
     return {kind: folder / f"{kind}-{month}" for kind in settings.exports.what}
 
 
-class BackupJob:
-    """Makes a backup of an SQLite database each day, and keeps the newest."""
+async def back_up(settings: UtilitySettings, turn: Turn) -> None:
+    """Make the backup of an SQLite database of a day, if it is not there, and delete the oldest ones, if it is sound.
 
-    def __init__(self, settings: UtilitySettings) -> None:
-        self._settings = settings
-
-    async def run(self, turn: Turn) -> None:
-        """Make the backup of a day, if it is not there, and delete the oldest ones, if it is sound.
-
-        Raises:
-            StoreError: It can't be made.
-        """
-        plan = backup_plan(self._settings, turn.period.name)
-        if plan.target.exists():
-            return
-        path = sqlite_path(self._settings.database)
-        assert path is not None, "the settings refuse a folder for a server's database"
-        _require_space(path, plan.target)
-        damaged = await in_child(_BACKUP, {"path": str(path), "target": str(plan.target)})
-        if damaged != "0":
-            log.error("%s: %s of its parts are damaged; no older backup is deleted", plan.target, damaged)
-            return
-        for old in plan.old:
-            old.unlink(missing_ok=True)
+    Raises:
+        StoreError: It can't be made.
+    """
+    plan = backup_plan(settings, turn.period.name)
+    if plan.target.exists():
+        return
+    path = sqlite_path(settings.database)
+    assert path is not None, "the settings refuse a folder for a server's database"
+    _require_space(path, plan.target)
+    damaged = await in_child(_BACKUP, {"path": str(path), "target": str(plan.target)})
+    if damaged != "0":
+        log.error("%s: %s of its parts are damaged; no older backup is deleted", plan.target, damaged)
+        return
+    for old in plan.old:
+        old.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from commonwatt.model.units import EpochSeconds
 from utility.database.database import Database
 from utility.jobs.store.due import MarkedDay
 from utility.jobs.store.job_leases import Turn
@@ -17,32 +16,21 @@ QUARTERS_AT_A_TIME = 8  # quarters read in a step, so that other jobs' threads a
 OWNERS_AT_A_TIME = 100  # microgrids stored in one transaction
 
 
-class CompletenessJob:
-    """Counts on the jobs' thread, and writes on the thread for writes."""
-
-    def __init__(self, database: Database, threads: Threads, *, is_trusted: Callable[[], bool]) -> None:
-        self._database = database
-        self._is_trusted = is_trusted
-        self._threads = threads
-
-    async def run(self, turn: Turn) -> None:
-        """Count what is marked of the days that are over; it waits for a trusted clock."""
-        if not self._is_trusted():
-            return
-        until = (turn.now - FINISHED_S) // 86_400
-        await self._threads.write(self._database.write, mark_finished, until)
-        due: dict[Day, list[MarkedDay]] = await self._threads.read(self._database.read, marked_days, until)
-        for day, marked in due.items():
-            await self._count(day, marked, turn.now)
-
-    async def _count(self, day: Day, marked: list[MarkedDay], now: EpochSeconds) -> None:
-        counting = DayCount(self._database, day, marked)
+async def count_days(database: Database, threads: Threads, is_trusted: Callable[[], bool], turn: Turn) -> None:
+    """Count what is marked of the days that are over; it waits for a trusted clock."""
+    if not is_trusted():
+        return
+    until = (turn.now - FINISHED_S) // 86_400
+    await threads.write(database.write, mark_finished, until)
+    due: dict[Day, list[MarkedDay]] = await threads.read(database.read, marked_days, until)
+    for day, marked in due.items():
+        counting = DayCount(database, day, marked)
         for some in chunks(counting.quarters, QUARTERS_AT_A_TIME):
-            await self._threads.read(counting.add, some)
-        found: dict[int, Completeness] = await self._threads.read(counting.whole)
+            await threads.read(counting.add, some)
+        found: dict[int, Completeness] = await threads.read(counting.whole)
         for group in chunks(marked, OWNERS_AT_A_TIME):
             for one in group:
                 if one.owner_no not in found:
-                    found[one.owner_no] = await self._threads.read(counting.slot_by_slot, one.owner_no)
+                    found[one.owner_no] = await threads.read(counting.slot_by_slot, one.owner_no)
             counts = [(one, found[one.owner_no]) for one in group]
-            await self._threads.write(self._database.write, save_counts, counts, now)
+            await threads.write(database.write, save_counts, counts, turn.now)

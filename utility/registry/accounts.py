@@ -55,6 +55,21 @@ class Installed:
         """Return the account that had the meter in a quarter."""
         return holder_at(self.holdings, quarter)
 
+    def within(self, first: Quarter, until: Quarter) -> tuple[Quarter, Quarter]:
+        """Return when it was installed, within some quarters: first quarter, quarter after; equal: it was not."""
+        low = first if self.start is None else min(max(first, self.start), until)
+        return low, until if self.end is None else max(low, min(until, self.end))
+
+    def held(self, first: Quarter, until: Quarter) -> list[tuple[AccountNumber, Quarter, Quarter]]:
+        """Return which accounts had it while it was installed, within some quarters: account, first, quarter after."""
+        low, high = self.within(first, until)
+        found = []
+        for each in self.holdings:
+            start, end = max(low, each.start), high if each.end is None else min(high, each.end)
+            if start < end:
+                found.append((each.account, start, end))
+        return found
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dated(Generic[Value]):

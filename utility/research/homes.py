@@ -112,7 +112,8 @@ def homes_of(registry: DatedRegistry, first: Quarter, until: Quarter) -> tuple[t
     """
     places: dict[tuple[MicrogridId, str], list[Installed]] = {}
     for _, meter in sorted(registry.meters.items()):
-        if meter.function in KINDS and _overlap(meter, first, until):
+        start, end = meter.within(first, until)
+        if meter.function in KINDS and start < end:
             places.setdefault((meter.microgrid, meter.place), []).append(meter)
     found: dict[Home, list[Installed]] = {}
     for (microgrid, place), meters in places.items():
@@ -131,39 +132,33 @@ def meters_of(meters: Sequence[HomeMeter], rows: Sequence[int]) -> list[HomeMete
     return [replace(meter, row=place[meter.row]) for meter in meters if meter.row in place]
 
 
-def _overlap(meter: Installed, first: Quarter, until: Quarter) -> bool:
-    return (meter.start is None or meter.start < until) and (meter.end is None or meter.end > first)
-
-
 def _holder(meter: Installed, first: Quarter, until: Quarter) -> AccountNumber | None:
     """Return the one account that had a meter during its part of a period; ``None``: nobody, or several."""
-    begin, end = max(first, meter.start or first), min(until, meter.end or until)
-    for held in meter.holdings:
-        if held.start <= begin and (held.end is None or held.end >= end):
-            return held.account
-    return None
+    whole = meter.within(first, until)
+    return next((account for account, *span in meter.held(first, until) if tuple(span) == whole), None)
 
 
 def _metered(meters: Sequence[Installed], first: Quarter, until: Quarter) -> bool:
     """Return whether in each direction of a place there was a meter during the whole period."""
     for direction in {meter.direction for meter in meters}:
         covered = first
-        for meter in sorted((m for m in meters if m.direction is direction), key=lambda m: m.start or 0):
-            if (meter.start or 0) > covered:
+        for start, end in sorted(meter.within(first, until) for meter in meters if meter.direction is direction):
+            if start > covered:
                 return False
-            covered = max(covered, until if meter.end is None else meter.end)
+            covered = max(covered, end)
         if covered < until:
             return False
     return True
 
 
 def _entry(row: int, meter: Installed, first: Quarter, until: Quarter) -> HomeMeter:
+    start, end = meter.within(first, until)
     return HomeMeter(
         row=row,
         id=meter.id,
         direction=meter.direction,
-        first=max(first, meter.start or first),
-        until=min(until, meter.end or until),
+        first=start,
+        until=end,
         battery=meter.capacity is not None,
     )
 

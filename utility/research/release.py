@@ -1,5 +1,6 @@
 """A release: what is asked, what comes of it, what its files say (U7)."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,7 +15,7 @@ from utility.research.coarsening import Coarsening
 from utility.research.figures import Errors, errors_of_open
 from utility.research.groups import MIN_HOMES, OpenSums, digests_of, filled, grouped, sums_of
 from utility.research.homes import HALF_HOUR_S, Homes, Measure
-from utility.research.secret import digest_of, random_of, release_id
+from utility.research.secret import digest_of, keyed, random_of
 
 
 class Tier(StrEnum):
@@ -51,7 +52,7 @@ class Asked:
 
 
 def id_of(asked: Asked, digest: str, secret: bytes, version: str) -> str:
-    """Return the id of a release: the same input, options and code give the same id, and the same bytes.
+    """Return the id of a release, 16 characters: the same input, options and code give it, and the same bytes, again.
 
     Args:
         digest: A digest of the readings.
@@ -59,7 +60,8 @@ def id_of(asked: Asked, digest: str, secret: bytes, version: str) -> str:
         version: The code's version.
     """
     facts = {"tier": asked.tier, "from": asked.start, "until": asked.end, "options": asked.options}
-    return release_id(secret, {**facts, "input": digest, "version": version})
+    facts |= {"input": digest, "version": version}
+    return keyed(secret, "release", json.dumps(facts, sort_keys=True)).hex()[:16]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,8 +2,6 @@
 
 import hashlib
 import hmac
-import json
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -37,8 +35,3 @@ def digest_of(secret: bytes, homes: Homes) -> str:
         digest.update(measure.encode() + np.ascontiguousarray(values, dtype="<i8").tobytes())
     digest.update(np.packbits(homes.known).tobytes())
     return keyed(secret, "input", digest.digest()).hex()
-
-
-def release_id(secret: bytes, facts: Mapping[str, object]) -> str:
-    """Return the id of a release: 16 characters that follow from its input, its options and the code's version."""
-    return keyed(secret, "release", json.dumps(facts, sort_keys=True)).hex()[:16]

@@ -25,7 +25,7 @@ from commonwatt.settlement.splits import Flags
 from utility.registry.layout import BatteryPlace, Day, Layout, alike, exchanges, ids_of, installed_in
 from utility.settlement.readings import Table
 
-_BATTERY_TYPES = (RecordType.GENERATION, RecordType.STORED)
+TYPES = (RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)  # what settlement reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +66,14 @@ class Settling:
         self.quarters = range(first - 1, first + QUARTERS_A_DAY)
         self._day = day
         self._meters = np.array(sorted(i for layout in layouts for i in ids_of(layout.meters)), np.uint64)
-        self._groups = [_Group(day, members, self._meters, rules, sharing) for members in alike(layouts)]
+        self._groups = [Group(day, members, self._meters, rules, sharing) for members in alike(layouts)]
         self._whole = _Whole(self._meters)
         self._before: Table | None = None
         self._number = 0
 
     def add(self, readings: Corrected) -> None:
         """Settle the next quarter."""
-        table = Table(self._meters, readings, RecordType.THROUGH, *_BATTERY_TYPES)
+        table = Table(self._meters, readings, *TYPES)
         if self._before is not None:
             for group in self._groups:
                 group.settle(self._number, table, self._before, self._whole)
@@ -104,8 +104,13 @@ class _Whole:
         self.quality = np.zeros(shape, np.uint8)
 
 
-class _Group:
-    """Microgrids of one shape, on a day."""
+class Group:
+    """Microgrids of one shape, on a day.
+
+    Args:
+        meters: The ids that its tables have, ascending.
+        sharing: By meter, in which slots of the day it had the command to share, (96 * 60); for ``sharing_first``.
+    """
 
     def __init__(
         self,
@@ -143,14 +148,15 @@ class _Group:
 
     def settle(self, number: int, table: Table, before: Table, whole: _Whole) -> None:
         """Settle a quarter of the day."""
-        readings = self._readings(number, table, before)
+        readings = self.readings(number, table, before)
         settled = settle(readings, self._rules.convention)
         imported = self._flow(table, "boundary_in", self._in, number)
         exported = self._flow(table, "boundary_out", self._out, number)
         self._residuals.add(number, balance(readings, imported, exported))
         self._keep(number, settled, whole)
 
-    def _readings(self, number: int, table: Table, before: Table) -> QuarterReadings:
+    def readings(self, number: int, table: Table, before: Table) -> QuarterReadings:
+        """Return the readings of a quarter of the day, from its table and that of the quarter before."""
         places = self._places
         level, last = (each.flow(RecordType.STORED, self._batteries) for each in (table, before))
         level = Flow(
@@ -224,7 +230,7 @@ class _Residuals:
             begins = np.zeros(SLOTS, np.bool_)
             begins[0] = exchanged[row]
             self._close(row)
-            self._append(row, residual_of(found, row, self._allowed[row], begins=begins))
+            self._append(row, residual_of(found, row, self._allowed[row], begins))
 
     def finished(self) -> dict[MicrogridId, DayResidual]:
         """Return the residual of each microgrid."""

@@ -19,7 +19,7 @@ from commonwatt.runtime.service import flowing
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.statistics.jobs.statistics import StatisticsJob
+from utility.statistics.jobs.statistics import take_in
 from utility.statistics.months import Month, Span, month_number, month_text, span_around
 from utility.statistics.store.usage import Scope
 from utility.statistics.store.usage_due import mark_settled
@@ -33,7 +33,7 @@ from utility.statistics.store.usage_view import (
     usage_history,
     usage_of_all,
 )
-from utility.statistics.words import COLUMNS, dollars_words, energy_words, tested_words
+from utility.statistics.words import COLUMNS, projected_words, tested_words
 from utility.webkit.cli.listing import print_rows
 from utility.webkit.cli.options import ConfigOption, day_option, from_file, reading
 
@@ -130,9 +130,8 @@ def run(
                 mark_settled(connection, day_option("--from", first), until)
         elif last is not None:
             raise ConfigError("--to: give --from too")
-        job = StatisticsJob(database, HERE, tell=lambda month, _: months.add(month))
-        period = Period(start=now, end=now, name="now")
-        asyncio.run(job.run(Turn(job="statistics", period=period, attempt=1, now=now)))
+        turn = Turn(job="statistics", period=Period(start=now, end=now, name="now"), attempt=1, now=now)
+        asyncio.run(take_in(database, HERE, turn, tell=months.add))
     typer.echo(f"{counted(len(months), 'month')} computed")
 
 
@@ -159,9 +158,9 @@ def show_projection(
     typer.echo(f"{month_text(view['month'])}, made {moment(view['made'])}")
     for row in view["rows"]:
         quantity = Projectable(row["quantity"])
-        words = dollars_words if quantity.is_money else energy_words
+        words = projected_words(row["low"], row["middle"], row["high"], is_money=quantity.is_money)
         subject = names.get(row["subject"], str(row["subject"]))
-        typer.echo(f"{subject}: {quantity.name.lower()} {words(row['low'], row['middle'], row['high'])}")
+        typer.echo(f"{subject}: {quantity.name.lower()} {words}")
     typer.echo(tested_words(*view["tested"]["imported"]))
     if scope is Scope.TOWN:
         show("scenarios", [_scenario_row(each) for each in view["scenarios"]], _SCENARIO)

@@ -17,7 +17,7 @@ from utility.statistics.store.usage_projection import (
     projected,
     projection_view,
 )
-from utility.statistics.words import dollars_words
+from utility.statistics.words import projected_words
 from utility.tariffs.tariff import Tariff
 
 Band = tuple[int | None, int, int | None]  # low, middle and high, cents; without a band the outer two are None
@@ -35,12 +35,12 @@ class Outlook:
     @property
     def words(self) -> list[str]:
         """What it says, a line each."""
-        lines = [f"{month_text(self.month)}, projected revenue with it: {dollars_words(*self.revenue)}"]
-        if self.now is not None:
-            lines.append(f"by the tariffs in force: {dollars_words(*self.now)}")
-        if self.cost is not None:
-            lines.append(f"cost of the energy: {dollars_words(*self.cost)}")
-        return lines
+        bands = (
+            (f"{month_text(self.month)}, projected revenue with it", self.revenue),
+            ("by the tariffs in force", self.now),
+            ("cost of the energy", self.cost),
+        )
+        return [f"{what}: {projected_words(*band, is_money=True)}" for what, band in bands if band is not None]
 
 
 def outlook(database: Database, tariff: Tariff, default: str, now: EpochSeconds) -> Outlook | None:
@@ -57,9 +57,7 @@ def outlook(database: Database, tariff: Tariff, default: str, now: EpochSeconds)
         present = month_at(now // QUARTER_S, zone_of(connection))
         months = months_with_usage(connection, present)
         rates = rates_in_force(connection, present + 1, default, replace(tariff, effective=0))
-    paid = {}
-    for month in months:
-        paid[month] = database.read(revenue, month, rates)
+    paid = {month: database.read(revenue, month, rates) for month in months}
     with database.reads.begin() as connection:
         panel, subjects = money_panel(connection, present, paid)
         view = projection_view(connection, Scope.TOWN)

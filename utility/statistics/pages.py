@@ -29,7 +29,7 @@ from utility.statistics.store.usage_view import (
     usage_history,
     usage_page,
 )
-from utility.statistics.words import dollars_words, energy_words, tested_words
+from utility.statistics.words import projected_words, tested_words
 from utility.webkit.console.answers import found
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff
@@ -121,8 +121,8 @@ def _projected(view: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for row in view.get("rows", ()):
         quantity = Projectable(row["quantity"])
-        words = dollars_words if quantity.is_money else energy_words
-        found.append((quantity.name.capitalize(), words(row["low"], row["middle"], row["high"])))
+        words = projected_words(row["low"], row["middle"], row["high"], is_money=quantity.is_money)
+        found.append((quantity.name.capitalize(), words))
     return found
 
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.settlement.settled import Energies, Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Function
-from utility.billing.places import held
 from utility.registry.accounts import Installed
 from utility.statistics.months import CELLS, MonthColumns
 
@@ -73,8 +72,7 @@ def stretches_of(
     for meter in members:
         if meter.function is Function.BOUNDARY or meter.id not in rows:
             continue
-        low, high = max(first, meter.start or first), min(until, until if meter.end is None else meter.end)
-        spans = [(MICROGRID, low, high), *held(meter, first, until)]
+        spans = [(MICROGRID, *meter.within(first, until)), *meter.held(first, until)]
         for account, start, end in spans:
             if start < end:
                 subject = subjects.setdefault((owner_no, account), len(subjects))

@@ -62,18 +62,12 @@ def _percent(part: float | None) -> str:
     return "" if part is None else f"{100 * part:.2f}"
 
 
-def dollars_words(low: int | None, middle: int, high: int | None) -> str:
-    """Return a projection of cents in words."""
+def projected_words(low: int | None, middle: int, high: int | None, *, is_money: bool) -> str:
+    """Return a projection of cents, or of milliwatt-hours, in words."""
+    scale, unit = (100, "dollars") if is_money else (1_000_000, "kWh")
     if low is None or high is None:
-        return f"{middle / 100:,.0f} dollars; there is too little past for a band"
-    return f"{middle / 100:,.0f} dollars, in 8 of 10 months between {low / 100:,.0f} and {high / 100:,.0f}"
-
-
-def energy_words(low: int | None, middle: int, high: int | None) -> str:
-    """Return a projection of milliwatt-hours in words."""
-    if low is None or high is None:
-        return f"{middle / 1e6:,.0f} kWh; there is too little past for a band"
-    return f"{middle / 1e6:,.0f} kWh, in 8 of 10 months between {low / 1e6:,.0f} and {high / 1e6:,.0f}"
+        return f"{middle / scale:,.0f} {unit}; there is too little past for a band"
+    return f"{middle / scale:,.0f} {unit}, in 8 of 10 months between {low / scale:,.0f} and {high / scale:,.0f}"
 
 
 def tested_words(count: int, held: float) -> str:

@@ -1,4 +1,4 @@
-"""Tables of tariffs, runs of bills and bills (U2, U3)."""
+"""Tables of tariffs, and of the rates that controllers were told (U3)."""
 
 from sqlalchemy import (
     BigInteger,

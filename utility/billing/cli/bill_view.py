@@ -8,7 +8,7 @@ from utility.billing.bill import Bill, Line
 
 
 def show_bill(bill: Bill, number: int, state: str, code: str) -> None:
-    """Print a bill of a run, with the check code of its month (empty: the run has none)."""
+    """Print a bill of a run, with the check code of its month."""
     typer.echo(
         f"account {bill.account}, {bill.month}, {', '.join(bill.tariff)}, policy {bill.policy}; run {number}, {state}"
     )
@@ -21,7 +21,7 @@ def show_bill(bill: Bill, number: int, state: str, code: str) -> None:
     ):
         if count:
             typer.echo(f"note: {counted(count, 'quarter-hour')} {words}")
-    typer.echo(f"check code of the month: {code}" if code else "no proof was made of this run: its bills have no check")
+    typer.echo(f"check code of the month: {code}")
 
 
 def _line_row(line: Line) -> dict[str, object]:

@@ -61,7 +61,7 @@ def show_run(
     """Show a run's sums, or the bill of one account in it with its lines."""
     with from_file(config) as (database, _), database.reads.begin() as connection:
         row = run_of(connection, number)
-        code = "" if row["root"] is None else check_code(tree_of(connection, number).head)
+        code = check_code(tree_of(connection, number).head)
         bills = [] if account is None else [bill_in(database, number, account)]
     if as_json:
         typer.echo(bill_bytes(bills[0]).decode() if bills else json.dumps(row, indent=1))

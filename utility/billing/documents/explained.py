@@ -12,6 +12,7 @@ import numpy as np
 from commonwatt.model.units import QUARTER_S, Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuality
 from utility.billing.bill import Bill
+from utility.billing.documents.statement import over_meters
 from utility.billing.inputs import RunInputs
 from utility.billing.money import price_units
 from utility.billing.policies import POLICIES
@@ -47,16 +48,9 @@ class Explained:
     def __init__(self, inputs: RunInputs, bill: Bill, meters: Sequence[MeterQuarters]) -> None:
         self._first = bill.start
         self._zone = ZoneInfo(inputs.timezone)
-        count = bill.end - bill.start
-        self._energies = {quantity: np.zeros(count, np.int64) for quantity in Quantity}
-        self._quality = np.full(count, max(SettledQuality), np.int64)
-        for meter in meters:
-            span = slice(meter.first - bill.start, meter.first - bill.start + len(meter.quality))
-            self._quality[span] = np.minimum(self._quality[span], meter.quality)
-            for quantity, energy in meter.energies.items():
-                self._energies[quantity][span] += energy
-        self._periods: list[str] = [""] * count
-        self._amounts = np.zeros(count, np.int64)
+        self._energies, self._quality = over_meters(bill, meters)
+        self._periods = [""] * len(self._quality)
+        self._amounts = np.zeros(len(self._quality), np.int64)
         self._price(inputs, bill)
 
     def by_day(self) -> list[Step]:

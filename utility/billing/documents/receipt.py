@@ -7,11 +7,10 @@ from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import AccountNumber
 from utility.billing.bill import Bill
 from utility.billing.inputs import Load
-from utility.billing.places import held
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.digests import customer_of, quarters_of
 from utility.billing.proof.leaf import QUANTITIES, Leaf, MeterQuarters, content_of
-from utility.billing.proof.tree import leaf_hash, proof_at, salts
+from utility.billing.proof.tree import leaf_hash, path_of, salts
 from utility.billing.run import complete
 from utility.billing.stored_run import StoredRun, Tree
 
@@ -26,7 +25,7 @@ def quarters_of_accounts(
     meters = sorted(
         meter.id
         for meter in inputs.registry.meters.values()
-        if any(account in numbers for account, _, _ in held(meter, inputs.first, inputs.until))
+        if any(account in numbers for account, _, _ in meter.held(inputs.first, inputs.until))
     )
     found: dict[AccountNumber, list[MeterQuarters]] = {number: [] for number in numbers}
     if meters:
@@ -68,7 +67,6 @@ def receipt_of(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQ
             "made of; check the run again"
         )
     segments = inputs.segments(bill.account)
-    proof = proof_at(tree.hashes, place)
     base = inputs.bases.get(bill.account) if bill.policy == "aces" else None
     return {
         "form": FORM,
@@ -81,7 +79,7 @@ def receipt_of(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQ
         "meters": [_meter(each) for each in sorted(quarters, key=lambda each: (each.meter, each.first))],
         "leaf": leaf.content,
         "salt": leaf.salt.hex(),
-        "proof": {"index": proof.index, "path": [each.hex() for each in proof.path]},
+        "proof": {"index": place, "path": [each.hex() for each in path_of(tree.hashes, place)]},
         "head": tree.head,
     }
 

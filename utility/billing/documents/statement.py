@@ -66,19 +66,25 @@ CODE_WORDS = (
 )
 
 
-def hours(statement: Statement) -> Hours:
-    """Return the account's energy by local hour, over all its meters."""
-    bill = statement.bill
+def over_meters(bill: Bill, meters: Sequence[MeterQuarters]) -> tuple[Mapping[Quantity, Course], Course]:
+    """Return the energy of each quarter of a bill over the account's meters, and the worst quality of it."""
     count = bill.end - bill.start
-    starts = _hour_starts(bill.start, bill.end, statement.zone)
-    edges = np.array([start // QUARTER_S for start in starts], np.int64).clip(bill.start) - bill.start
     found = {quantity: np.zeros(count, np.int64) for quantity in Quantity}
     worst = np.full(count, max(SettledQuality), np.int64)
-    for meter in statement.meters:
+    for meter in meters:
         span = slice(meter.first - bill.start, meter.first - bill.start + len(meter.quality))
         worst[span] = np.minimum(worst[span], meter.quality)
         for quantity, energy in meter.energies.items():
             found[quantity][span] += energy
+    return found, worst
+
+
+def hours(statement: Statement) -> Hours:
+    """Return the account's energy by local hour, over all its meters."""
+    bill = statement.bill
+    starts = _hour_starts(bill.start, bill.end, statement.zone)
+    edges = np.array([start // QUARTER_S for start in starts], np.int64).clip(bill.start) - bill.start
+    found, worst = over_meters(bill, statement.meters)
     return Hours(
         starts=starts,
         energies={quantity: np.add.reduceat(energy, edges) for quantity, energy in found.items()},

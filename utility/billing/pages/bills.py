@@ -84,7 +84,7 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
             "hour": hour,
             "path": f"{_START}/{account}/{run}",
             "who": next((each for each in _accounts(console, str(account)) if each.account == account), None),
-            "due": _due(console, run),
+            "due": due_date(console, run),
         }
         return console.page(request, actor, "bill.html", content)
 
@@ -122,7 +122,7 @@ def _accounts(console: Console, text: str) -> list[FoundAccount]:
         return find_accounts(connection, text, quarter_of(console.now()))
 
 
-def _due(console: Console, number: int) -> date | None:
+def due_date(console: Console, number: int) -> date | None:
     """Return the due date of an issued run's bills; ``None``: it is not issued."""
     with console.database.reads.begin() as connection:
         issued = found(lambda: run_of(connection, number))["issued"]

@@ -93,7 +93,7 @@ def _add_run(app: FastAPI, console: Console) -> None:
                 "before": before,
                 "standing": run_views.standing_out(connection, number, base or None),
                 "compared": run_views.comparison(connection, number, base) if base else None,
-                "code": "" if run["root"] is None else spaced(check_code(billing.tree_of(connection, number).head)),
+                "code": spaced(check_code(billing.tree_of(connection, number).head)),
                 "figures": _figures(run, before),
             }
             if run["state"] == "checked":

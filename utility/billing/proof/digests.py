@@ -7,7 +7,6 @@ from commonwatt.settlement.settled import Quantity, SettledQuarters
 from commonwatt.town.town import Direction
 from utility.billing.bill import Bill
 from utility.billing.inputs import RunInputs
-from utility.billing.places import held
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.leaf import TOWN, MeterQuarters, content_of
 from utility.registry.accounts import DatedRegistry, Installed, functions_of
@@ -34,19 +33,17 @@ class Digests:
 
     def leaves(self, bills: Mapping[AccountNumber, Bill]) -> dict[AccountNumber, Json]:
         """Return the content of each leaf, by account; that of meters without an account is the first."""
-        registry = self._inputs.registry
-        kinds = functions_of(registry.meters)
         found = {TOWN: content_of(TOWN, "town", None, self._stated.get(TOWN, ()))}
         for number, bill in sorted(bills.items()):
-            kind = kinds[number] if number in kinds else registry.accounts[number].function
-            found[number] = content_of(number, kind.value, bill, self._stated.get(number, ()))
+            customer = customer_of(self._inputs.registry, number)
+            found[number] = content_of(number, customer, bill, self._stated.get(number, ()))
         return found
 
 
 def customer_of(registry: DatedRegistry, number: AccountNumber) -> str:
     """Return the kind of an account's place, as its leaf has it."""
-    kinds = functions_of({i: m for i, m in registry.meters.items() if any(h.account == number for h in m.holdings)})
-    return (kinds[number] if number in kinds else registry.accounts[number].function).value
+    account = registry.accounts.get(number)
+    return (functions_of(registry.meters)[number] if account is None else account.function).value
 
 
 def quarters_of(inputs: RunInputs, settled: SettledQuarters) -> Iterator[tuple[AccountNumber, MeterQuarters]]:
@@ -78,7 +75,7 @@ def _quantities(meter: Installed, settled: SettledQuarters, row: int) -> tuple[Q
 def _holders(meter: Installed, first: Quarter, until: Quarter) -> list[tuple[AccountNumber, Quarter, Quarter]]:
     """Return who had a meter in each quarter of a month; ``TOWN`` where nobody had it."""
     found, at = [], first
-    for account, start, end in [*held(meter, first, until), (TOWN, until, until)]:
+    for account, start, end in [*meter.held(first, until), (TOWN, until, until)]:
         if at < start:
             found.append((TOWN, at, start))
         if start < end:

@@ -10,8 +10,7 @@ nobody can try out amounts until a hash fits.
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
 from commonwatt.model.units import AccountNumber
 
@@ -19,15 +18,6 @@ SALT_BYTES = 32  # length of a salt, and of the secret of a run
 HASH_BYTES = 32  # length of a hash
 
 _LEAF, _NODE = b"\x00", b"\x01"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proof:
-    """That a leaf is in a tree."""
-
-    index: int  # the leaf's place, from 0
-    size: int  # the number of leaves
-    path: tuple[bytes, ...]  # the neighbours' hashes from the leaf up to the root
 
 
 def salts(secret: bytes, accounts: Iterable[AccountNumber]) -> dict[AccountNumber, bytes]:
@@ -53,9 +43,13 @@ def root(leaves: Sequence[bytes]) -> bytes:
     return _levels(leaves)[-1][0]
 
 
-def proof_at(leaves: Sequence[bytes], index: int) -> Proof:
-    """Return the proof of one leaf."""
-    return Proof(index=index, size=len(leaves), path=tuple(_path(_levels(leaves), index)))
+def path_of(leaves: Sequence[bytes], index: int) -> Iterator[bytes]:
+    """Yield what proves one leaf: the neighbours' hashes from the leaf up to the root."""
+    for level in _levels(leaves)[:-1]:
+        neighbour = index ^ 1
+        if neighbour < len(level):
+            yield level[neighbour]
+        index //= 2
 
 
 def _levels(leaves: Sequence[bytes]) -> list[Sequence[bytes]]:
@@ -66,14 +60,6 @@ def _levels(leaves: Sequence[bytes]) -> list[Sequence[bytes]]:
         pairs = [_node(below[n], below[n + 1]) for n in range(0, len(below) - 1, 2)]
         levels.append(pairs + list(below[len(below) - len(below) % 2 :]))
     return levels
-
-
-def _path(levels: Sequence[Sequence[bytes]], index: int) -> Iterable[bytes]:
-    for level in levels[:-1]:
-        neighbour = index ^ 1
-        if neighbour < len(level):
-            yield level[neighbour]
-        index //= 2
 
 
 def _node(left: bytes, right: bytes) -> bytes:

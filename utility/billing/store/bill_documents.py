@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber
-from commonwatt.town.town import Function
 from utility.billing.bill import Bill
 from utility.billing.canonical import digest_of
 from utility.billing.documents.receipt import proved_leaf, quarters_of_accounts, receipt_of
@@ -20,9 +19,9 @@ from utility.billing.documents.statement import Statement
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.lines import base_after
 from utility.billing.money import to_cents
-from utility.billing.places import held
 from utility.billing.proof.altered import AlteredBillError
 from utility.billing.proof.canonical import Json
+from utility.billing.proof.digests import customer_of
 from utility.billing.proof.leaf import Leaf, MeterQuarters
 from utility.billing.proof.tree import root, salts
 from utility.billing.provisional import replayed
@@ -42,7 +41,6 @@ from utility.billing.store.billing import (
 from utility.billing.stored_run import StoredRun, Tree, computed
 from utility.database.database import Database
 from utility.readings.store.parts import chunks
-from utility.registry.accounts import functions_of
 
 CHUNK_ACCOUNTS = 500  # accounts whose quarter-hours are in memory at once, about 100 MB
 
@@ -80,13 +78,16 @@ class RunDocuments:
         if not self._is_whole:
             what = "the run's tree is not the one of its check code"
         elif stored is None:
-            what = "its bill is missing" if self._had_a_meter(account) else "a bill is missing, perhaps its own"
+            what = "its bill is missing" if account in self._holders else "a bill is missing, perhaps its own"
         elif bill is None or bill.account != account:
             what = "its bill can't be read" if bill is None else f"its bill is that of account {bill.account}"
         elif stored.cents != to_cents(bill.total):
             what = f"its amount is {stored.cents} cents, its bill says {to_cents(bill.total)}"
         elif not is_leaf(
-            self.tree, self._customer(account), bill, self.quarters(account) if quarters is None else quarters
+            self.tree,
+            customer_of(self.run.registry, account),
+            bill,
+            self.quarters(account) if quarters is None else quarters,
         ):
             what = "its bill is not the one in the run's tree"
         elif stored.base != (base := base_after(self._inputs, bill)):
@@ -104,12 +105,11 @@ class RunDocuments:
         return self.run.inputs()
 
     @cached_property
-    def _kinds(self) -> dict[AccountNumber, Function]:
-        return functions_of(self.run.registry.meters)
-
-    def _customer(self, account: AccountNumber) -> str:
-        kinds = self._kinds
-        return (kinds[account] if account in kinds else self.run.registry.accounts[account].function).value
+    def _holders(self) -> set[AccountNumber]:
+        """The accounts that had a meter in the month."""
+        inputs = self._inputs
+        of = (meter.held(inputs.first, inputs.until) for meter in inputs.registry.meters.values())
+        return {account for spans in of for account, _, _ in spans}
 
     @property
     def _lacks_bills(self) -> bool:
@@ -120,23 +120,10 @@ class RunDocuments:
         meters = self.run.registry.meters.values()
         return self._lacks_bills and any(each.account == account for meter in meters for each in meter.holdings)
 
-    def _had_a_meter(self, account: AccountNumber) -> bool:
-        inputs = self._inputs
-        return any(
-            account == holder
-            for meter in inputs.registry.meters.values()
-            for holder, _, _ in held(meter, inputs.first, inputs.until)
-        )
-
     @property
     def accounts(self) -> list[AccountNumber]:
         """The accounts that have a bill; where an issued run lacks some, those that had a meter, too."""
-        found = set(self.bills)
-        if self._lacks_bills:
-            inputs = self._inputs
-            of = (held(meter, inputs.first, inputs.until) for meter in inputs.registry.meters.values())
-            found |= {account for spans in of for account, _, _ in spans}
-        return sorted(found)
+        return sorted({*self.bills, *(self._holders if self._lacks_bills else ())})
 
     def quarters(self, account: AccountNumber) -> list[MeterQuarters]:
         """Return the settled quarter-hours of an account's meters."""
@@ -154,7 +141,7 @@ class RunDocuments:
             for account in some:
                 yield Statement(
                     bill=self.bill(account, quarters[account]),
-                    customer=self._customer(account),
+                    customer=customer_of(self.run.registry, account),
                     zone=zone,
                     meters=tuple(quarters[account]),
                     state=self.state,
@@ -226,7 +213,7 @@ def documents_of(database: Database, month: str) -> RunDocuments:
     """Return what the documents of a month's bills are made of: of the issued run, else of the newest one.
 
     Raises:
-        ConfigError: The month has no run, or one without proofs.
+        ConfigError: The month has no run.
     """
     with database.reads.begin() as connection:
         number = latest_run(connection, month)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.metadata import version
 from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, func, select
@@ -21,10 +22,11 @@ from utility.billing.lines import Billed
 from utility.billing.money import to_cents
 from utility.billing.proof.canonical import canonical
 from utility.billing.proof.tree import HASH_BYTES
+from utility.billing.store import billing_sources
 from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, kept_of, unpack_run
 from utility.billing.tables import bill, bill_run
 from utility.database.database import insert_or
-from utility.registry.accounts import DatedRegistry
+from utility.database.town_zone import timezone_of
 from utility.tariffs.store.tariffs import published
 
 CORRECTED_MONTHS = 12  # newest months with issued bills that a run corrects
@@ -36,29 +38,16 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Terms:
-    """What a run takes from settings and from the program."""
-
-    timezone: str  # the local zone
-    default: str  # the name of the tariff of accounts without one
-    code: str  # the version of the program
-
-
 Issued: TypeAlias = Mapping[int, Mapping[AccountNumber, Billed]]
 """The bills of issued runs, as their runs made them, by the number of the run."""
 
 
-def run_inputs(
-    connection: Connection, month: str, terms: Terms, registry: DatedRegistry, settled: int, issued: Issued
-) -> StoredRun:
+def run_inputs(connection: Connection, month: str, default: str, issued: Issued) -> StoredRun:
     """Return the inputs of a run as they are now.
 
     Args:
         month: The local month to bill.
-        terms: Zone, tariff, program.
-        registry: Meters and accounts.
-        settled: The highest row number of settled data.
+        default: The name of the tariff of accounts without one.
         issued: The bills of the runs ``issued_numbers``.
 
     Raises:
@@ -68,13 +57,13 @@ def run_inputs(
     previous = _newest_issued(connection)
     return StoredRun(
         month=month,
-        timezone=terms.timezone,
-        default=terms.default,
-        code=terms.code,
-        settled=settled,
+        timezone=timezone_of(connection),
+        default=default,
+        code=version("commonwatt"),
+        settled=billing_sources.newest_settled(connection),
         previous=previous,
         tariffs=tuple(each.canonical() for each in published(connection)),
-        registry=registry,
+        registry=billing_sources.load_registry(connection),
         bases=_bases(issued.get(previous, {})),
         earlier=_earlier(connection, issued),
     )
@@ -163,15 +152,9 @@ def stored_run(connection: Connection, number: int, account: AccountNumber | Non
 
 
 def tree_of(connection: Connection, number: int) -> Tree:
-    """Return the tree over the bills of a run.
-
-    Raises:
-        ConfigError: The run was made by a version without proofs.
-    """
+    """Return the tree over the bills of a run."""
     c = bill_run.c
     row = connection.execute(select(c.secret, c.leaves, c.head).where(c.no == number)).one()
-    if row.secret is None:
-        raise ConfigError(f"run {number} was made by a version without proofs of bills")
     hashes = tuple(row.leaves[at : at + HASH_BYTES] for at in range(0, len(row.leaves), HASH_BYTES))
     return Tree(secret=row.secret, hashes=hashes, head=json.loads(row.head))
 
@@ -223,12 +206,9 @@ def unissued_before(connection: Connection, month: str) -> str | None:
     return found
 
 
-def bills_of_run(connection: Connection, number: int, account: AccountNumber | None = None) -> list[Bill]:
-    """Return the bills of a run, or that of one account, by account."""
-    statement = select(bill.c.content).where(bill.c.run_no == number).order_by(bill.c.account)
-    if account is not None:
-        statement = statement.where(bill.c.account == account)
-    return [bill_of(text) for text in connection.execute(statement).scalars()]
+def bills_of_run(connection: Connection, number: int) -> list[Bill]:
+    """Return the bills of a run, by account."""
+    return [bill_of(content) for content in contents_of(connection, number).values()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from utility.billing.policies.policy import no_base
 from utility.billing.proof.altered import AlteredBillError
 from utility.billing.store import billing_sources
 from utility.billing.store.bill_documents import documents_of_run, is_leaf, is_whole
-from utility.billing.store.billing import bills_of_run, count_bills, newest_issued, run_of, stored_bills, tree_of
+from utility.billing.store.billing import count_bills, newest_issued, run_of, stored_bills, tree_of
 from utility.billing.stored_run import StoredRun
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of
@@ -44,13 +44,7 @@ def bill_in(database: Database, number: int, account: AccountNumber) -> Bill:
         AlteredBillError: The run is issued, and the bill is not as it was then.
     """
     with database.reads.begin() as connection:
-        run = run_of(connection, number)
-        if run["root"] is None:  # Made by a version without proofs.
-            bills = bills_of_run(connection, number, account)
-            if not bills:
-                raise ConfigError(f"run {number} has no bill of account {account}")
-            return bills[0]
-        found = _quickly_proved(database, connection, run, account)
+        found = _quickly_proved(database, connection, run_of(connection, number), account)
     if found is not None:
         return found
     bill = documents_of_run(database, number, account).bills[account].bill

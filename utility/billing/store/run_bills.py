@@ -14,7 +14,6 @@ from utility.billing.run import Progress
 from utility.billing.store import billing_sources
 from utility.billing.store.bill_documents import documents_of_run
 from utility.billing.store.billing import (
-    Terms,
     contents_of,
     issued_numbers,
     run_inputs,
@@ -25,7 +24,6 @@ from utility.billing.store.billing import (
 )
 from utility.billing.stored_run import Computed, StoredRun, Tree, computed
 from utility.database.database import Database
-from utility.database.town_zone import timezone_of
 
 
 def prepared(database: Database, month: str, tariff: str) -> StoredRun:
@@ -42,9 +40,7 @@ def prepared(database: Database, month: str, tariff: str) -> StoredRun:
         numbers = issued_numbers(connection)
     issued = {number: as_issued(database, number) for number in numbers}
     with database.reads.begin() as connection:
-        terms = Terms(timezone=timezone_of(connection), default=tariff, code=version("commonwatt"))
-        settled = billing_sources.newest_settled(connection)
-        return run_inputs(connection, month, terms, billing_sources.load_registry(connection), settled, issued)
+        return run_inputs(connection, month, tariff, issued)
 
 
 def as_issued(database: Database, number: int) -> Mapping[AccountNumber, Billed]:
@@ -96,11 +92,11 @@ def compare(database: Database, number: int, progress: Progress | None = None) -
         row = run_of(connection, number)
         run = stored_run(connection, number)
         contents = contents_of(connection, number)
-        tree = None if row["root"] is None else tree_of(connection, number)
+        tree = tree_of(connection, number)
     again = computed_run(database, run, progress)
     different = [n for n in sorted(contents.keys() | again.contents.keys()) if contents.get(n) != again.contents.get(n)]
     documents_of_run(database, number, None).refuse_altered()
-    if different or again.digest != row["digest"] or (tree is not None and again.tree(tree.secret) != tree):
+    if different or again.digest != row["digest"] or again.tree(tree.secret) != tree:
         accounts = ", ".join(map(str, different[:5])) or "none"
         raise StoreError(
             f"run {number}: computed again from its inputs, {len(different)} bills differ (accounts {accounts}); it "

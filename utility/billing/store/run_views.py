@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, case, func, select
 
 from commonwatt.model.units import AccountNumber
+from utility.billing.money import dollars
 from utility.billing.steps import Step, steps_of
 from utility.billing.tables import bill, bill_run
 
@@ -75,8 +76,8 @@ def standing_out(connection: Connection, number: int, other: int | None) -> Stan
         zero=cents.count(0),
         halved=sum(2 * (was - now) > abs(was) for now, was in both),
         risen=sum(2 * (now - was) > abs(was) for now, was in both),
-        median=_dollars(round(median(cents))) if cents else Decimal(0),
-        median_change=_dollars(round(median(changes))) if changes else None,
+        median=dollars(round(median(cents))) if cents else Decimal(0),
+        median_change=dollars(round(median(changes))) if changes else None,
         steps=steps_of(cents),
         change_steps=steps_of(changes),
     )
@@ -125,8 +126,8 @@ def comparison(connection: Connection, number: int, other: int) -> Comparison:
         same=int(row.same),
         new=int(row.new),
         gone=int(there - row.more - row.less - row.same),
-        total=_dollars(row.total),
-        before=_dollars(before),
+        total=dollars(row.total),
+        before=dollars(before),
     )
 
 
@@ -137,7 +138,7 @@ def drafts_of_account(connection: Connection, account: AccountNumber, limit: int
     statement = statement.where(bill.c.account == account, c.state != "issued")
     statement = statement.order_by(c.month.desc(), c.no.desc()).limit(limit)
     return [
-        {"no": row.no, "month": row.month, "state": row.state, "issued": None, "total": _dollars(row.cents)}
+        {"no": row.no, "month": row.month, "state": row.state, "issued": None, "total": dollars(row.cents)}
         for row in connection.execute(statement)
     ]
 
@@ -150,10 +151,4 @@ def _beside(number: int, other: int | None) -> tuple[Select[Any], Any]:
 
 
 def _bill_row(row: Row[Any]) -> BillRow:
-    return BillRow(
-        account=row.account, total=_dollars(row.cents), before=None if row.was is None else _dollars(row.was)
-    )
-
-
-def _dollars(cents: int) -> Decimal:
-    return Decimal(int(cents)).scaleb(-2)
+    return BillRow(account=row.account, total=dollars(row.cents), before=None if row.was is None else dollars(row.was))

@@ -9,26 +9,30 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, bindparam, select, union_all
+from numpy.typing import NDArray
+from sqlalchemy import Connection, bindparam, select
 
-from commonwatt.codec.packing import unpack_sound
-from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import EpochSeconds, Quarter
 from utility.database.database import Database
 from utility.exports.holdings import Held, is_held
 from utility.exports.selection import ExportedMeter
-from utility.readings.store.archived import execute
 from utility.readings.store.events import sound_events
-from utility.readings.store.parts import CHUNK_ROWS, MAX_IN, PartReader, chunks, ids_by_number, select_parts
-from utility.readings.tables import compacted, event, part
+from utility.readings.store.parts import (
+    MAX_IN,
+    PartReader,
+    chunks,
+    ids_by_number,
+    read_payloads,
+    select_parts,
+    select_payloads,
+)
+from utility.readings.tables import event
 from utility.registry.tables import meter
 
 SCANNED_FROM = 8
 """If more than one in so many meters is selected, all blocks of a range are read, and those of other meters dropped."""
-
-_NAMES = ("quarter", "meter_no", "record_type", "payload")
 
 
 def exported_meters(connection: Connection, ids: Collection[MeterId] | None = None) -> list[ExportedMeter]:
@@ -67,22 +71,21 @@ class BlockSource:
         self.damaged = 0  # parts that were found damaged and quarantined
         self._database = database
         self._held = held
-        self._numbers = sorted(one.number for one in meters)
-        self._scans = registered is not None and len(self._numbers) * SCANNED_FROM > registered
-        self._ids = ids_by_number({one.id: one.number for one in meters})  # number 0 is no meter's
-        self._is_wanted = np.zeros(len(self._ids), np.bool_)
-        self._is_wanted[self._numbers] = True
+        self._scans = registered is not None and len(meters) * SCANNED_FROM > registered
+        # The ids of the meters that one statement reads, by number.
+        self._ids = [
+            ids_by_number({one.id: one.number for one in some})
+            for some in ([meters] if self._scans else chunks(meters))
+        ]
 
     def read(self, first: Quarter, end: Quarter) -> Blocks:
         """Return the joined blocks of the quarters ``first`` to before ``end``, in the order of meter and type."""
         with self._database.reads.begin() as connection:
-            within = range(first, end)
-            rows = [
-                row
-                for statement, values, meters in self._selections(first, end)
-                for row in execute(connection, statement, values, quarters=within, meters=meters).cursor.fetchall()
+            found = [
+                read_payloads(connection, _ALL if self._scans else _FEW, values, ids, range(first, end))
+                for ids in self._ids
+                for values in self._values(ids, first, end)
             ]
-        found = [self._unpacked(some) for some in chunks(rows, CHUNK_ROWS)]
         sound = [blocks for blocks in found if blocks is not None]
         blocks = join(sound) if len(sound) == len(found) else self._repaired(first, end)
         if self._held is None:
@@ -90,38 +93,17 @@ class BlockSource:
         mine = is_held(blocks.meter, blocks.quarter.astype(np.int64), self._held)
         return blocks if mine.all() else blocks.take(np.flatnonzero(mine))
 
-    def _selections(
-        self, first: Quarter, end: Quarter
-    ) -> Iterator[tuple[Any, Mapping[str, object], Sequence[int] | None]]:
+    def _values(self, ids: NDArray[np.uint64], first: Quarter, end: Quarter) -> Iterator[Mapping[str, object]]:
         if self._scans:
-            yield _ALL, {"first": first, "last": end - 1}, None
+            yield {"first": first, "last": end - 1}
             return
-        quarters = list(range(first, end))
-        for numbers in chunks(self._numbers):
-            for some in chunks(quarters):
-                yield _FEW, {"quarters": some, "numbers": numbers}, numbers
-
-    def _unpacked(self, rows: Sequence[tuple[Any, ...]]) -> Blocks | None:
-        """Return the blocks of rows; ``None`` if one is damaged."""
-        quarters, numbers, types, payloads = zip(*rows, strict=True)
-        try:
-            places = np.array(numbers, np.int64)
-            places = np.where(places < len(self._ids), places, 0)
-            keys = Keys(self._ids[places], np.array(types, np.uint8), np.array(quarters, np.uint32))
-            wanted = self._is_wanted[places]
-            if not wanted.all():  # Other meters' blocks, when all are read.
-                kept = np.flatnonzero(wanted)
-                keys = keys.take(kept)
-                payloads = tuple(payloads[row] for row in kept.tolist())
-            blocks, damaged = unpack_sound(keys, payloads)
-        except (TypeError, ValueError, OverflowError, IndexError):  # A damaged row in SQLite may have any values.
-            return None
-        return None if damaged else blocks
+        for quarters in chunks(range(first, end)):
+            yield {"quarters": list(quarters), "numbers": np.flatnonzero(ids).tolist()}
 
     def _repaired(self, first: Quarter, end: Quarter) -> Blocks:
         """Return the sound blocks of a range, and quarantine its damaged parts."""
         reader = PartReader(self._database)
-        wanted = self._ids[self._numbers]
+        wanted = np.concatenate([ids[ids > 0] for ids in self._ids])
         with self._database.reads.begin() as connection:
             statement = select_parts(lambda c: c.quarter.between(first, end - 1))
             found = list(reader.stream(connection, statement, quarters=range(first, end)))
@@ -131,15 +113,9 @@ class BlockSource:
         return blocks.take(np.flatnonzero(np.isin(blocks.meter, wanted)))
 
 
-def _selected(which: Callable[[Any], Any]) -> Select[Any] | Any:
-    return union_all(
-        *(select(*(table.c[name] for name in _NAMES)).where(which(table.c)) for table in (compacted, part))
-    )
-
-
 # Built once: building a statement takes longer than executing it.
-_ALL = _selected(lambda c: c.quarter.between(bindparam("first"), bindparam("last")))
-_FEW = _selected(
+_ALL = select_payloads(lambda c: c.quarter.between(bindparam("first"), bindparam("last")))
+_FEW = select_payloads(
     lambda c: (
         c.quarter.in_(bindparam("quarters", expanding=True)) & c.meter_no.in_(bindparam("numbers", expanding=True))
     )

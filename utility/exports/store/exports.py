@@ -1,6 +1,6 @@
 """What each export consists of: its tables, its pieces, and the rows of each piece."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -10,11 +10,10 @@ import numpy as np
 
 from commonwatt.model.blocks import join
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId, unsigned64
+from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import state_names
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import moment
-from commonwatt.settlement.settled import SettledQuarters
 from utility.billing.store.bill_documents import refuse_altered
 from utility.billing.store.billing import bills_of_run, issued_run
 from utility.billing.store.issued_bills import issued_bill
@@ -183,7 +182,7 @@ def settled_export(database: Database, asked: Asked) -> Export:
 
     def rows(piece: Piece) -> Iterator[Rows]:
         begin, stop = piece.start // QUARTER_S, piece.end // QUARTER_S
-        load = partial(_settled, database)
+        load = partial(database.read, load_settled)
         return settled_rows(load, ids, grids, begin, stop, asked.resolution, zone, picked.held)
 
     return Export(
@@ -195,10 +194,6 @@ def settled_export(database: Database, asked: Asked) -> Export:
         most=int(len(ids) * (end - first) * per_quarter) + len(ids),
         quiet_s=SETTLED_WITHIN_S,
     )
-
-
-def _settled(database: Database, meters: Collection[MeterId], first: Quarter, end: Quarter) -> SettledQuarters:
-    return database.read(load_settled, meters, first, end)
 
 
 def bills_export(database: Database, asked: Asked) -> Export:
@@ -252,7 +247,7 @@ def account_quarters(database: Database, asked: Asked, *, settled: bool) -> Acco
     if not held:
         raise ConfigError(f"account {number} had no meter between {moment(asked.start)} and {moment(asked.end)}")
     if settled:
-        found_settled = _settled(database, [one.id for one in meters], first, end)
+        found_settled = database.read(load_settled, [one.id for one in meters], first, end)
         if not (found_settled.version > 0).any():
             nothing = f"nothing of account {number} is settled in that time; its readings may be there"
             raise ConfigError(nothing, "give --of readings for them")

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -130,10 +131,8 @@ class ExportFolder:
         replace_file(self._path / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
 
 
-class Hashed:
+class Hashed(RawIOBase):
     """A binary file to write, whose bytes are hashed and counted on their way."""
-
-    closed = False  # as of a file
 
     def __init__(self, take: Callable[[bytes], object]) -> None:
         """Hand the bytes of each write to a function."""
@@ -141,7 +140,7 @@ class Hashed:
         self.length = 0  # how many there are
         self._take = take
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]
         """Write bytes."""
         content = bytes(data)
         self.hash.update(content)
@@ -153,23 +152,9 @@ class Hashed:
         """Return the position."""
         return self.length
 
-    def flush(self) -> None:
-        """Do nothing: the file below is flushed at its end."""
-
-    def close(self) -> None:
-        """Do nothing: the file below is closed by its owner."""
-
-    def readable(self) -> bool:
-        """Return False."""
-        return False
-
     def writable(self) -> bool:
         """Return True."""
         return True
-
-    def seekable(self) -> bool:
-        """Return False."""
-        return False
 
 
 def _told(described: object) -> str:

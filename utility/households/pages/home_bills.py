@@ -1,7 +1,7 @@
 """A resident's issued bills with their documents, and the own data as files: always of the own account."""
 
 import json
-from datetime import date, datetime, timedelta
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
@@ -18,15 +18,15 @@ from utility.billing.documents.answer import why_it_differs, worth_of_sharing
 from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.plot import hours_plot
 from utility.billing.documents.statement import hours, spaced, texts
+from utility.billing.pages.bills import due_date
 from utility.billing.proof.head import check_code
 from utility.billing.store.bill_documents import RunDocuments, issued_documents
-from utility.billing.store.billing import run_of
 from utility.billing.store.kept_documents import KeptDocuments
 from utility.exports.customer.files import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
 from utility.exports.selection import Selection
 from utility.exports.store.exports import Asked, account_quarters
 from utility.households.api import own_account
-from utility.webkit.console.answers import plain
+from utility.webkit.console.answers import attached, download, plain
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Residents
 
@@ -59,7 +59,7 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         worth = worth_of_sharing(statement.bill, received) if received else None
         content |= {
             "days": days,
-            "due": _due(found.number),
+            "due": due_date(console, found.number),
             "differs": _differs(account, month, statement.bill),
             "worth": worth,
         }
@@ -71,11 +71,6 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         account, found = documents(actor, month)
         (statement,) = found.statements([account])
         return hours_plot(hours(statement))
-
-    def _due(number: int) -> date:
-        issued = console.database.read(run_of, number)["issued"]
-        days = console.api.settings.billing.payment_days
-        return datetime.fromtimestamp(issued, console.zone()).date() + timedelta(days)
 
     def _differs(account: AccountNumber, month: str, bill: Bill) -> str:
         """Return why a bill differs from the one of the month before; empty: there is none."""
@@ -90,7 +85,7 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         """Return the receipt of an issued bill, by which its household checks it without the utility."""
         account, found = documents(actor, month)
         content = json.dumps(found.receipt(account), separators=(",", ":"))
-        return _file(content.encode(), "application/json", f"receipt-{month}-{account}.json")
+        return download(content.encode(), f"receipt-{month}-{account}.json", "application/json")
 
     @app.get("/console/home/bills/{month}/pdf", include_in_schema=False)
     def paper(actor: Residents, month: _Month) -> Response:
@@ -100,7 +95,7 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
 
         account, found = documents(actor, month)
         (statement,) = found.statements([account])
-        return _file(as_pdf(statement), "application/pdf", f"bill-{month}-{account}.pdf")
+        return download(as_pdf(statement), f"bill-{month}-{account}.pdf", "application/pdf")
 
     _add_energy(app, console)
 
@@ -127,12 +122,4 @@ def _add_energy(app: FastAPI, console: Console) -> None:
             raise HTTPException(422, plain(error)) from error
         name = f"energy-{account}-{start}-{end}.{SUFFIXES[form]}"
         pieces = pieces_of(quarters, form, f"{console.database.store_id:x}", zone)
-        return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=_attached(name))
-
-
-def _file(content: bytes, media_type: str, name: str) -> Response:
-    return Response(content, media_type=media_type, headers=_attached(name))
-
-
-def _attached(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=attached(name))

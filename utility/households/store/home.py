@@ -59,7 +59,7 @@ class Home:
         for one in self.held(first, end):
             apartment = self.registry.meters[one.meter]
             for its in _building_of(self.registry, apartment):
-                start, stop = max(one.first, its.start or 0), one.end if its.end is None else min(one.end, its.end)
+                start, stop = its.within(one.first, one.end)
                 if start < stop:
                     found.append(Held(meter=its.id, direction=its.direction, first=start, end=stop))
         return found

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, and_, case, func, or_, select
 
 from commonwatt.model.units import EpochSeconds, quarter_of
 from utility.registry.tables import controller, holding, meter
 
 MOST_FOUND = 60  # results at most, of each kind together
 _MOST_OTHERS = 8  # microgrids, and accounts, at most
-
-_ESCAPE = "\\"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +35,9 @@ def find(connection: Connection, text: str, now: EpochSeconds) -> list[Found]:
 
 def _microgrids(connection: Connection, wanted: str) -> list[Found]:
     name, number = func.lower(controller.c.id), int(wanted) if wanted.isdecimal() and len(wanted) < 6 else -1
-    rank = case((name == wanted, 0), (controller.c.number == number, 1), (_begins(name, wanted), 2), else_=3)
-    statement = select(controller.c.id, controller.c.kind).where(_has(name, wanted) | (controller.c.number == number))
+    begins, has = name.startswith(wanted, autoescape=True), name.contains(wanted, autoescape=True)
+    rank = case((name == wanted, 0), (controller.c.number == number, 1), (begins, 2), else_=3)
+    statement = select(controller.c.id, controller.c.kind).where(has | (controller.c.number == number))
     rows = connection.execute(statement.order_by(rank, controller.c.number).limit(_MOST_OTHERS))
     return [Found(kind="microgrid", name=row.id, text=f"{row.id}, {row.kind}") for row in rows]
 
@@ -59,38 +58,22 @@ def _accounts(connection: Connection, wanted: str, now: EpochSeconds) -> list[Fo
 
 def _meters(connection: Connection, wanted: str, limit: int) -> list[Found]:
     c = meter.c
-    words = [word for word in wanted.split() if word]
     match: Any = c.label == wanted
     rank = [(c.label == wanted, 0)]
     if wanted.isdecimal():
-        match = match | _begins(c.label, wanted) | c.label.like(f"%{wanted}")
+        begins, ends = c.label.startswith(wanted), c.label.endswith(wanted)
+        match = match | begins | ends
         # Ids of a counted town: the controller's number, and four digits.
-        rank += [(c.label.like(f"{wanted}____"), 1), (_begins(c.label, wanted), 2), (c.label.like(f"%{wanted}"), 3)]
+        rank += [(c.label.like(f"{wanted}____"), 1), (begins, 2), (ends, 3)]
     else:
         place, here = func.lower(c.location), func.lower(c.microgrid + " " + c.location)
-        rank += [((place == wanted) | (here == wanted), 1), (_begins(place, wanted) | _begins(here, wanted), 2)]
+        begins = or_(*(text.startswith(wanted, autoescape=True) for text in (place, here)))
+        rank += [((place == wanted) | (here == wanted), 1), (begins, 2)]
         where = func.lower(c.microgrid + " " + c.location + " " + c.label)
-        every = [_has(where, word) for word in words]
-        match = every[0]
-        for one in every[1:]:
-            match = match & one
+        match = and_(*(where.contains(word, autoescape=True) for word in wanted.split()))
     statement = select(c.label, c.microgrid, c.location, c.direction, c.function).where(match)
     rows = connection.execute(statement.order_by(case(*rank, else_=9), c.no).limit(limit))
     return [
         Found(kind="meter", name=row.label, text=f"{row.label}: {row.location} in {row.microgrid}, {row.direction}")
         for row in rows
     ]
-
-
-def _begins(column: Any, wanted: str) -> Any:
-    return column.like(_literal(wanted) + "%", escape=_ESCAPE)
-
-
-def _has(column: Any, wanted: str) -> Any:
-    return column.like(f"%{_literal(wanted)}%", escape=_ESCAPE)
-
-
-def _literal(wanted: str) -> str:
-    for each in (_ESCAPE, "%", "_"):
-        wanted = wanted.replace(each, _ESCAPE + each)
-    return wanted

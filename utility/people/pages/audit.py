@@ -15,6 +15,7 @@ from utility.access.actions import ACTIONS
 from utility.access.store import audit_log
 from utility.access.store.second_people import mark_seen, unseen
 from utility.people.pages.entries import VIA, csv_lines, with_changes
+from utility.webkit.console.answers import attached
 from utility.webkit.console.console import Console
 from utility.webkit.rights import FOR_ADMINS, Admins
 
@@ -80,8 +81,7 @@ def add_audit(app: FastAPI, console: Console) -> None:
         """Return all entries that the filters leave as CSV, newest first."""
         zone = console.zone()
         lines = csv_lines(audit_log.all_entries(console.database, filters.wanted(zone)), zone)
-        headers = {"Content-Disposition": 'attachment; filename="audit-log.csv"'}
-        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=attached("audit-log.csv"))
 
     @app.post("/console/audit/seen", include_in_schema=False)
     def seen(actor: Admins, last: Annotated[int, Form(ge=1, lt=2**62)]) -> Response:

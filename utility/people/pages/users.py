@@ -26,6 +26,7 @@ from utility.people.store import (
     new_link,
 )
 from utility.webkit.acting import address_of_link, changing
+from utility.webkit.console.answers import download
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins, Allowed, gate_of
 
@@ -99,8 +100,7 @@ def _add_invitations(app: FastAPI, console: Console) -> None:
         links = proven_for_others(console, request, actor, again, lambda by: invite_people(by, new))
         addresses = [address_of_link(request, link) for link in links]
         content = "".join(links_table(zip(new, addresses, strict=True)))
-        headers = {"Content-Disposition": 'attachment; filename="links.csv"'}
-        return Response(content, media_type="text/csv", headers=headers)
+        return download(content.encode(), "links.csv", "text/csv")
 
     @app.get("/console/residents", include_in_schema=False)
     def residents(request: Request, actor: Admins) -> Response:

@@ -82,11 +82,10 @@ def _select_from(table: Table, number: ColumnElement[int], which: Which) -> Sele
     return statement.join_from(table, meter, meter.c.no == table.c.meter_no).where(which(table.c))
 
 
-def select_payloads(which: Which) -> Select[Any]:
-    """Return the select of compacted blocks that ``read_compacted`` reads: of few columns, which take less time."""
-    return select(compacted.c.meter_no, compacted.c.record_type, compacted.c.quarter, compacted.c.payload).where(
-        which(compacted.c)
-    )
+def select_payloads(which: Which) -> CompoundSelect[Any]:
+    """Return the select of parts and blocks that ``read_payloads`` reads: of few columns, which take less time."""
+    names = ("meter_no", "record_type", "quarter", "payload")
+    return union_all(*(select(*(table.c[name] for name in names)).where(which(table.c)) for table in (compacted, part)))
 
 
 def as_rows(columns: Mapping[str, Iterable[object]]) -> list[dict[str, Any]]:
@@ -140,14 +139,14 @@ def ids_by_number(numbers: Mapping[MeterId, int]) -> npt.NDArray[np.uint64]:
     return found
 
 
-def read_compacted(
+def read_payloads(
     connection: Connection,
-    statement: Select[Any],
+    statement: CompoundSelect[Any],
     values: Mapping[str, object],
     ids: npt.NDArray[np.uint64],
     quarters: Collection[Quarter],
 ) -> Blocks | None:
-    """Return the compacted blocks of ``select_payloads`` of the meters that have an id; ``None`` if one is damaged."""
+    """Return the joined parts of ``select_payloads`` of the meters that have an id; ``None`` if one is damaged."""
     ours = np.flatnonzero(ids).tolist()
     rows = execute(connection, statement, values, quarters=quarters, meters=ours, options=_BINARY).all()
     if not rows:
@@ -163,8 +162,14 @@ def read_compacted(
     if len(known) < len(rows):
         meters, types, starts = meters[known], types[known], starts[known]
         payloads = tuple(payloads[row] for row in known.tolist())
-    blocks, damaged = unpack_sound(Keys(meters, types.astype(np.uint8), starts.astype(np.uint32)), payloads)
-    return None if damaged else join([blocks])
+    whole = Keys(meters, types.astype(np.uint8), starts.astype(np.uint32))
+    found: list[Blocks] = []
+    for some in chunks(range(len(payloads)), CHUNK_ROWS):
+        blocks, damaged = unpack_sound(whole.take(np.array(some)), payloads[some[0] : some[-1] + 1])
+        if damaged:
+            return None
+        found.append(blocks)
+    return join(found)
 
 
 def _is_likely(row: Row[Any]) -> bool:

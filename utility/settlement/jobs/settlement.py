@@ -4,7 +4,7 @@ A microgrid's day is stored in one transaction with the deletion of its mark. So
 the microgrids that are left.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from commonwatt.config.utility import SettlementSettings
@@ -12,7 +12,6 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.settlement.overlay import applied
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from commonwatt.settlement.splits import Flags
 from utility.corrections.store.corrections import overlay, take_changed
 from utility.database.base import Connection
 from utility.database.database import Database
@@ -29,14 +28,13 @@ from utility.registry.layout import Day, Layout, ids_of, layout_of
 from utility.settlement.day import Rules, SettledDay, Settling
 from utility.settlement.deadline import deadline
 from utility.settlement.metrics import SettlementMetrics
-from utility.settlement.shared_quarter import sharing_slots
 from utility.settlement.store.settled import conventions, finish_day, provisional_days, save
 from utility.settlement.store.settlement_due import (
     DueDay,
     due_days,
     due_on,
-    events_of_day,
     mark_first,
+    sharing_of_day,
     silent_days,
 )
 from utility.settlement.store.settlement_members import owners
@@ -173,10 +171,11 @@ class _Work:
             layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in self.owners]
             numbers = numbers_of(connection, [i for layout in layouts for i in ids_of(layout.meters)])
             self._corrections = overlay(connection, numbers, day * QUARTERS_A_DAY - 1, (day + 1) * QUARTERS_A_DAY)
-        batteries = [numbers[i] for layout in layouts for i in _batteries(layout, rules)]
-        self._settling = Settling(day, layouts, rules, _sharing(database, day, batteries, numbers, rules))
+        batteries = {numbers[i]: i for layout in layouts for i in _batteries(layout, rules)}
+        sharing = database.read(sharing_of_day, batteries, day) if rules.convention == "sharing_first" else {}
+        self._settling = Settling(day, layouts, rules, sharing)
         self.quarters = self._settling.quarters
-        self._readings = ReadingsOfQuarters(database, numbers, batteries).over(self.quarters)
+        self._readings = ReadingsOfQuarters(database, numbers, list(batteries)).over(self.quarters)
 
     def step(self, quarter: Quarter) -> None:
         """Settle the next quarter."""
@@ -190,14 +189,3 @@ class _Work:
 def _batteries(layout: Layout, rules: Rules) -> list[MeterId]:
     places = layout.batteries if rules.convention == "sharing_first" else layout.unmetered
     return [layout.senders[place.sender].id for place in places]
-
-
-def _sharing(
-    database: Database, day: Day, batteries: Sequence[int], numbers: Mapping[MeterId, int], rules: Rules
-) -> Mapping[MeterId, Flags]:
-    if rules.convention != "sharing_first":
-        return {}
-    events = database.read(events_of_day, batteries, day)
-    ids = {number: meter_id for meter_id, number in numbers.items()}
-    first = day * QUARTERS_A_DAY
-    return {ids[number]: sharing_slots(found, first, QUARTERS_A_DAY) for number, found in events.items()}

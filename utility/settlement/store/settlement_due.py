@@ -3,13 +3,15 @@
 The compactor marks a day when readings of it are joined, so that late readings mark exactly the days they touch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from commonwatt.model.records import EventRecord, State
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import State
 from commonwatt.settlement.settled import QUARTERS_A_DAY
+from commonwatt.settlement.splits import Flags
 from utility.jobs.reasons import Why
 from utility.jobs.store.due import MarkedDay, mark
 from utility.jobs.tables import settled_day, settlement_due
@@ -17,6 +19,7 @@ from utility.readings.store.events import events_by_meter
 from utility.readings.store.retention import kept_from
 from utility.registry.layout import Day
 from utility.registry.tables import controller
+from utility.settlement.shared_quarter import sharing_slots
 
 MOST_SILENT_DAYS = 62  # days back from the last settled one that are looked at for a day without any reading
 
@@ -65,10 +68,14 @@ def due_on(connection: Connection, day: Day) -> list[DueDay]:
     ]
 
 
-def events_of_day(connection: Connection, numbers: Sequence[int], day: Day) -> dict[int, list[tuple[int, EventRecord]]]:
-    """Return by meter number the (log generation, event) that tell when it shared; only meters that did."""
+def sharing_of_day(connection: Connection, batteries: Mapping[int, MeterId], day: Day) -> dict[MeterId, Flags]:
+    """Return the slots of a day in which batteries had the command to share; only batteries that shared.
+
+    Args:
+        batteries: The ids of their meters, by number.
+    """
     return {
-        number: events
-        for number, events in events_by_meter(connection, numbers, day * 86_400, (day + 1) * 86_400).items()
+        batteries[number]: sharing_slots(events, day * QUARTERS_A_DAY, QUARTERS_A_DAY)
+        for number, events in events_by_meter(connection, list(batteries), day * 86_400, (day + 1) * 86_400).items()
         if any((event.previous_state | event.new_state) & State.SHARING for _, event in events)
     }

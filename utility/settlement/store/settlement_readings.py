@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, bindparam, select
+from sqlalchemy import ColumnElement, bindparam
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import MeterId
@@ -17,11 +17,10 @@ from utility.readings.store.parts import (
     PartReader,
     chunks,
     ids_by_number,
-    read_compacted,
+    read_payloads,
     select_parts,
     select_payloads,
 )
-from utility.readings.tables import part
 
 ROWS_AT_A_TIME = 2_000  # about how many blocks are read at once: a quarter of fifty microgrids, or a day of one
 
@@ -50,8 +49,7 @@ def _of_some(c: Any) -> ColumnElement[bool]:
 
 # Made once: making a statement takes longer than executing it. By whether there are many meters.
 _WHOLE = {True: select_parts(_of_between), False: select_parts(_of_some)}
-_COMPACTED = {True: select_payloads(_of_between), False: select_payloads(_of_some)}
-_PARTS = select(part.c.id).where(part.c.quarter.in_(bindparam("quarters", expanding=True))).limit(1)
+_PAYLOADS = {True: select_payloads(_of_between), False: select_payloads(_of_some)}
 
 
 class ReadingsOfQuarters:
@@ -85,11 +83,10 @@ class ReadingsOfQuarters:
     def _read(self, quarters: Sequence[Quarter]) -> Blocks:
         values = self._values | {"quarters": list(quarters)}
         with self._database.reads.begin() as connection:
-            if connection.execute(_PARTS, values).first() is None:
-                # Few columns take less time; the others are needed to join parts and to quarantine damage.
-                found = read_compacted(connection, _COMPACTED[self._are_many], values, self._ids, quarters)
-                if found is not None:
-                    return found
+            # Few columns take less time; the others are needed to quarantine damage.
+            found = read_payloads(connection, _PAYLOADS[self._are_many], values, self._ids, quarters)
+            if found is not None:
+                return found
             meters = np.flatnonzero(self._ids).tolist()
             found = self._reader.read(connection, _WHOLE[self._are_many], values, quarters=quarters, meters=meters)
         self._reader.finish()

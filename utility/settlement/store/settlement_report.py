@@ -19,19 +19,17 @@ from commonwatt.settlement.overlay import applied, no_overlay
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from utility.database.database import Database
 from utility.readings.store.reads import numbers_of
-from utility.registry.layout import Day, Layout, ids_of, layout_of
+from utility.registry.layout import ids_of, layout_of
 from utility.registry.tables import meter
 from utility.settlement.day import Rules, Settling
 from utility.settlement.shared_quarter import sharing_slots
-from utility.settlement.store.settlement_due import events_of_day
+from utility.settlement.store.settlement_due import sharing_of_day
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_readings import ReadingsOfQuarters
 from utility.supply.store.rations import loss_permille
 
 Report: TypeAlias = "dict[str, Any]"
 Energy: TypeAlias = "dict[tuple[int, Quantity], int]"  # milliwatt-hours by account and quantity
-
-_Events: TypeAlias = "Mapping[MeterId, Sequence[tuple[int, EventRecord]]]"
 
 _Read: TypeAlias = "Callable[[Sequence[Quarter]], Iterable[Blocks]]"
 
@@ -63,27 +61,23 @@ def report_of(database: Database, days: range, truth: Sequence[Path], tell: Call
     found: dict[str, Energy] = {name: {} for name in (*CONVENTIONS, *([_TRUTH] if truth else []))}
     for done, day in enumerate(days):
         layouts = [layout_of(owner.microgrid, owner.meters, day) for owner in members.values()]
-        batteries = [numbers[one.senders[place.sender].id] for one in layouts for place in one.batteries]
+        batteries = {numbers[i]: i for one in layouts for i in (one.senders[p.sender].id for p in one.batteries)}
         ours = {i: numbers[i] for one in layouts for i in ids_of(one.meters)}
-        events = database.read(events_of_day, batteries, day)
-        ids = {number: meter_id for meter_id, number in numbers.items()}
-        stored = {ids[number]: some for number, some in events.items()}
+        stored = database.read(sharing_of_day, batteries, day)
+        first = day * QUARTERS_A_DAY
+        true = {i: sharing_slots(some, first, QUARTERS_A_DAY) for i, some in true_events.items()}
         for name, energy in found.items():
-            read = _by_quarter(true_blocks) if name == _TRUTH else ReadingsOfQuarters(database, ours, batteries).over
-            told = true_events if name == _TRUTH else stored
-            convention = "sharing_first" if name == _TRUTH else name
-            _add(energy, _settled(day, layouts, read, convention, rules, told), account_of)
+            if name == _TRUTH:
+                read, sharing, convention = _by_quarter(true_blocks), true, "sharing_first"
+            else:
+                read, sharing, convention = ReadingsOfQuarters(database, ours, list(batteries)).over, stored, name
+            settling = Settling(day, layouts, replace(rules, convention=convention), sharing)
+            _add(energy, _settled(settling, read), account_of)
         tell((done + 1) / len(days))
     return _compared(found)
 
 
-def _settled(
-    day: Day, layouts: Sequence[Layout], read: _Read, convention: str, rules: Rules, events: _Events
-) -> Mapping[tuple[MeterId, Quantity], int]:
-    first = day * QUARTERS_A_DAY
-    told = events if convention == "sharing_first" else {}
-    sharing = {i: sharing_slots(some, first, QUARTERS_A_DAY) for i, some in told.items()}
-    settling = Settling(day, layouts, replace(rules, convention=convention), sharing)
+def _settled(settling: Settling, read: _Read) -> Mapping[tuple[MeterId, Quantity], int]:
     for blocks in read(settling.quarters):
         settling.add(applied(blocks, no_overlay()))
     found = settling.finished()

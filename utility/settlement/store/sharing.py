@@ -1,33 +1,25 @@
-"""Recorded sharing: which microgrids' quarters are due, what is read for one, and its versions (C2).
+"""Recorded sharing: which microgrids' quarters are due, and the versions of each (C2).
 
 The compactor marks a microgrid's quarter as due when its readings are joined, also when late ones come. The job of
 sharing computes it, and deletes the mark if nothing was joined meanwhile.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
-from commonwatt.town.town import Direction, Function
-from utility.database.database import Database
 from utility.jobs.store.due import unmark
 from utility.jobs.tables import sharing_due
-from utility.readings.store.parts import PartReader, select_parts
 from utility.readings.store.retention import kept_from
-from utility.registry.tables import controller, installed, meter
-from utility.settlement.shared_quarter import MeterEntry, Shared, SharedQuarter
+from utility.registry.tables import controller, meter
+from utility.settlement.shared_quarter import Shared, SharedQuarter
 from utility.settlement.tables import sharing, sharing_quarter
 
 MAX_DUE = 200  # most microgrid quarters computed in one step; other jobs' steps come between
-
-_KINDS = [int(kind) for kind in (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,39 +42,6 @@ def due(connection: Connection, before: Quarter, after: tuple[Quarter, int]) -> 
 def forget_dropped(connection: Connection) -> None:
     """Delete the marks of quarters whose readings, or levels before, are no longer kept: what is recorded stays."""
     connection.execute(sharing_due.delete().where(sharing_due.c.quarter <= kept_from(connection)))
-
-
-def meters_by_owner(connection: Connection) -> dict[int, list[MeterEntry]]:
-    """Return the meters that each microgrid has or had, by the number of its controller."""
-    statement = select(controller.c.number, meter, installed.c.since, installed.c.until)
-    statement = statement.join(controller, controller.c.id == meter.c.microgrid)
-    statement = statement.outerjoin(installed, installed.c.meter == meter.c.id)
-    found: dict[int, list[MeterEntry]] = defaultdict(list)
-    for row in connection.execute(statement.order_by(meter.c.no)):
-        entry = MeterEntry(
-            no=row.no,
-            id=unsigned64(row.id),
-            location=row.location,
-            function=Function(row.function),
-            direction=Direction(row.direction),
-            capacity=row.battery_capacity,
-            start=row.since,
-            end=row.until,
-        )
-        found[row.number].append(entry)
-    return dict(found)
-
-
-def readings_of(database: Database, numbers: Sequence[int], quarter: Quarter) -> Blocks:
-    """Return the blocks of some meters' quarter and of the one before."""
-    reader = PartReader(database)
-    wanted = select_parts(
-        lambda c: c.quarter.in_([quarter - 1, quarter]) & c.meter_no.in_(numbers) & c.record_type.in_(_KINDS)
-    )
-    with database.reads.begin() as connection:
-        blocks = reader.read(connection, wanted, quarters=range(quarter - 1, quarter + 1), meters=numbers)
-    reader.finish()
-    return blocks
 
 
 def save(connection: Connection, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> None:

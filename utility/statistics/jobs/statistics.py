@@ -6,7 +6,6 @@ nothing. Marks are deleted after everything that they touch is stored.
 
 from collections.abc import Callable, Sequence
 
-from commonwatt.model.units import EpochSeconds
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
@@ -32,29 +31,17 @@ METERS_AT_A_TIME = 400
 """Meters that are taken in at once, eight days in memory at a time, unless one microgrid has more: about 20 MB."""
 
 
-class StatisticsJob:
-    """Computes what is due on the jobs' thread, and writes on the one for writes."""
+async def take_in(
+    database: Database, threads: Threads, turn: Turn, tell: Callable[[Month], object] = lambda _: None
+) -> None:
+    """Take in everything that is due, a month after the other; ``tell`` is called with each month.
 
-    def __init__(
-        self,
-        database: Database,
-        threads: Threads,
-        *,
-        tell: Callable[[Month, int], object] = lambda _, __: None,
-    ) -> None:
-        self._database = database
-        self._threads = threads
-        self._tell = tell
-
-    async def run(self, turn: Turn) -> None:
-        """Take in everything that is due, a month after the other."""
-        town: TownUsage | None = None
-        while due := await self._threads.read(self._database.read, _due, town):
-            if town is None:
-                town = await self._threads.read(self._database.read, load_town_usage)
-            await self._take_in(town, due, turn.now)
-
-    async def _take_in(self, town: TownUsage, due: Sequence[MarkedDay], now: EpochSeconds) -> None:
+    It computes on the jobs' thread, and writes on the one for writes.
+    """
+    town: TownUsage | None = None
+    while due := await threads.read(database.read, _due, town):
+        if town is None:
+            town = await threads.read(database.read, load_town_usage)
         known = [one for one in due if one.owner_no in town.owners]
         months: dict[Month, set[int]] = {}
         days: dict[Day, list[int]] = {}
@@ -63,15 +50,15 @@ class StatisticsJob:
             for month in months_of_day(one.day, town.zone):
                 months.setdefault(month, set()).add(one.owner_no)
         for day, some in days.items():
-            found: DayUsage = await self._threads.read(self._database.read, day_usage, town, day)
-            await self._threads.write(self._database.write, save_day_usage, town, found, some)
+            found: DayUsage = await threads.read(database.read, day_usage, town, day)
+            await threads.write(database.write, save_day_usage, town, found, some)
         for month, owners in sorted(months.items()):
-            self._tell(month, len(owners))
+            tell(month)
             for chunk in _chunks(sorted(owners), town):
-                rows = await self._threads.read(self._database.read, microgrid_rows, town, chunk, month, now)
-                await self._threads.write(self._database.write, save_microgrid_rows, chunk, month, rows)
-            await self._threads.write(self._database.write, refresh_classes, town, month, now)
-        await self._threads.write(self._database.write, unmark, usage_due, due)
+                rows = await threads.read(database.read, microgrid_rows, town, chunk, month, turn.now)
+                await threads.write(database.write, save_microgrid_rows, chunk, month, rows)
+            await threads.write(database.write, refresh_classes, town, month, turn.now)
+        await threads.write(database.write, unmark, usage_due, due)
 
 
 def _due(connection: Connection, town: TownUsage | None) -> list[MarkedDay]:

@@ -16,7 +16,6 @@ from commonwatt.model.records import State
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Function
-from utility.billing.places import held, installed
 from utility.database.database import upsert
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
@@ -108,7 +107,7 @@ def _installed_batteries(meters: Iterable[Installed], first: Quarter) -> NDArray
     found = np.zeros(QUARTERS_A_DAY, np.int64)
     for meter in meters:
         if meter.capacity is not None:
-            start, end = installed(meter, first, first + QUARTERS_A_DAY)
+            start, end = meter.within(first, first + QUARTERS_A_DAY)
             found[start - first : end - first] += 1
     return found
 
@@ -169,7 +168,7 @@ def microgrid_rows(
         return []
     start = columns.first * QUARTER_S
     # The last state of a meter that was removed ends with it.
-    ends = {town.numbers[m.id]: installed(m, columns.first, columns.until)[1] * QUARTER_S for m in members}
+    ends = {town.numbers[m.id]: m.within(columns.first, columns.until)[1] * QUARTER_S for m in members}
     boundaries = {number: ends[number] for number in _boundaries(members, town)}
     more = _More(
         town=town,
@@ -295,8 +294,8 @@ def _meters_of(members: Sequence[Installed], account: int, columns: MonthColumns
     ours, whole = [], True
     length, covered = columns.until - columns.first, Counter[tuple[str, str]]()
     for meter in members:
-        start, end = installed(meter, columns.first, columns.until)
-        spans = held(meter, columns.first, columns.until)
+        start, end = meter.within(columns.first, columns.until)
+        spans = meter.held(columns.first, columns.until)
         if meter.function is Function.BOUNDARY or start == end:
             continue
         if account == MICROGRID or any(span[0] == account for span in spans):

@@ -85,4 +85,9 @@ def other_pages(path: str, skip: int, *, is_more: bool, **words: object) -> dict
 
 def download(content: bytes, name: str, kind: str) -> Response:
     """Return a file for the browser to save."""
-    return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+    return Response(content, media_type=kind, headers=attached(name))
+
+
+def attached(name: str) -> dict[str, str]:
+    """Return the headers of an answer that the browser saves as a file of this name."""
+    return {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -16,7 +16,7 @@ from harness.worlds.sent import append, blocks
 from utility.alarms.conditions import Facts, conditions
 from utility.alarms.store import counted
 from utility.archive.blocks import month_named
-from utility.archive.jobs import ArchiveJob
+from utility.archive.jobs import file_months
 from utility.archive.metrics import COUNTS
 from utility.archive.store.months import months
 from utility.database.database import Database
@@ -54,7 +54,7 @@ def test_the_job_brings_old_months_to_files_in_a_process_of_its_own(filed: Datab
     before = readings(filed)
     assert preview(filed, settings, "archive", NOW) == ["would bring 2026-10 to a file"]
     turn = Turn(job="archive", period=Seconds(3600).period_at(NOW), attempt=1, now=NOW)
-    asyncio.run(ArchiveJob(settings, filed).run(turn))
+    asyncio.run(file_months(settings, filed, turn))
     assert preview(filed, settings, "archive", NOW) == ["every month that is old enough is in a file"]
     with filed.reads.begin() as connection:
         (month,) = months(connection)
@@ -69,7 +69,7 @@ def test_the_job_brings_old_months_to_files_in_a_process_of_its_own(filed: Datab
     assert readings(filed) == before
     month.file.unlink()
     with pytest.raises(StoreError, match="mount it"):
-        asyncio.run(ArchiveJob(settings, filed).run(turn))
+        asyncio.run(file_months(settings, filed, turn))
     with filed.reads.begin() as connection:
         (alarm,) = conditions(Facts(counted=counted(connection, NOW)))
     assert alarm.alarm.name == "CommonwattArchiveDamaged"

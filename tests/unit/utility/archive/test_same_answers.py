@@ -52,7 +52,6 @@ from utility.research import homes as research_homes
 from utility.research import store as research
 from utility.settlement.jobs.settlement import SettlementJob
 from utility.settlement.store.settled import load_settled
-from utility.settlement.store.sharing import readings_of
 from utility.statistics.store import usage_sources
 from utility.supply.store import rations
 from utility.webkit.services import Api
@@ -89,7 +88,6 @@ def answers(database: Database, folder: Path) -> dict[str, Any]:
         "slots": asdict(series.slot_series(database, 1, 3, FIRST, LAST + 1)),
         "long": asdict(series.slot_series(database, 1, 3, MONTH, NEXT)),
         "settled": settled(database),
-        "shared": sorted(block_lines(readings_of(database, NUMBERS, LAST))),
     }
     counting = days.DayCount(database, DAY, [MarkedDay(day=DAY, owner_no=2, marks=1)])
     counting.add(counting.quarters)

@@ -206,7 +206,7 @@ def test_a_deleted_bill_of_an_account_that_had_no_meter_in_the_month_is_named(
     publish(database, tariff())
     issued(database, people, MONTH)
     account = min(documents_of(database, MONTH).bills)
-    monkeypatch.setattr(RunDocuments, "_had_a_meter", lambda *_: False)
+    monkeypatch.setattr(RunDocuments, "_holders", frozenset())
     _deleted(database, account)
     for door in (lambda: bill_in(database, 1, account), lambda: issued_documents(database, MONTH, account)):
         with pytest.raises(AlteredBillError, match="a bill is missing, perhaps its own"):

@@ -17,7 +17,7 @@ from utility.billing.proof.audit import Boundary, audit, leaves_file
 from utility.billing.proof.canonical import Json, canonical, plain
 from utility.billing.proof.head import check_code, group_customers, head_of
 from utility.billing.proof.leaf import TOWN, Leaf, MeterQuarters, content_of
-from utility.billing.proof.tree import Proof, _node, leaf_hash, proof_at, root, salts
+from utility.billing.proof.tree import _node, leaf_hash, path_of, root, salts
 
 SECRET = bytes(range(32))
 
@@ -34,12 +34,12 @@ def plain_root(hashes: Sequence[bytes]) -> bytes:
     return hashlib.sha256(b"\x01" + plain_root(hashes[:half]) + plain_root(hashes[half:])).digest()
 
 
-def verified(leaf: bytes, proof: Proof, expected: bytes) -> bool:
-    """Return whether a proof leads from the hash of a leaf to the root."""
-    if not 0 <= proof.index < proof.size:
+def verified(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected: bytes) -> bool:
+    """Return whether a path leads from the hash of a leaf, at a place among so many, to the root."""
+    if not 0 <= index < size:
         return False
-    at, last, found = proof.index, proof.size - 1, leaf
-    rest = iter(proof.path)
+    at, last, found = index, size - 1, leaf
+    rest = iter(path)
     while last:
         if at % 2 or at < last:
             neighbour = next(rest, None)
@@ -56,13 +56,13 @@ def test_each_leaf_of_any_count_is_proved_and_no_other(count: int) -> None:
     top = root(hashes)
     assert top == plain_root(hashes)
     for n in range(count):
-        proof = proof_at(hashes, n)
-        assert verified(hashes[n], proof, top)
-        assert count == 1 or not verified(hashes[n - 1], proof, top)
+        path = list(path_of(hashes, n))
+        assert verified(hashes[n], n, count, path, top)
+        assert count == 1 or not verified(hashes[n - 1], n, count, path, top)
         # A hint of the size that differs has another path, or another length of it.
-        assert not verified(hashes[n], Proof(index=n, size=2 * count + 2, path=proof.path), top)
-        assert not verified(hashes[n], Proof(index=n + count, size=count, path=proof.path), top)
-        assert not verified(hashes[n], Proof(index=n, size=count, path=(*proof.path, top)), top)
+        assert not verified(hashes[n], n, 2 * count + 2, path, top)
+        assert not verified(hashes[n], n + count, count, path, top)
+        assert not verified(hashes[n], n, count, [*path, top], top)
 
 
 def test_the_known_answers_of_rfc_6962_hold() -> None:
@@ -77,14 +77,13 @@ def test_the_known_answers_of_rfc_6962_hold() -> None:
 def test_any_changed_byte_fails(count: int, data: st.DataObject) -> None:
     hashes = leaves(count)
     index = data.draw(st.integers(0, count - 1))
-    proof, top = proof_at(hashes, index), root(hashes)
-    parts = [hashes[index], top, *proof.path]
+    parts = [hashes[index], root(hashes), *path_of(hashes, index)]
     which = data.draw(st.integers(0, len(parts) - 1))
     bit = data.draw(st.integers(0, 255))
     changed = bytearray(parts[which])
     changed[bit // 8] ^= 1 << bit % 8
     parts[which] = bytes(changed)
-    assert not verified(parts[0], Proof(index=index, size=count, path=tuple(parts[2:])), parts[1])
+    assert not verified(parts[0], index, count, parts[2:], parts[1])
 
 
 @given(st.binary(min_size=1, max_size=80), st.integers(0, 79), st.integers(1, 255))
@@ -99,7 +98,7 @@ def test_a_node_is_never_a_leaf() -> None:
     left, right = leaves(2)
     # Its bytes as salt and content of a leaf: the first byte is another one.
     assert leaf_hash(left, right) != root([left, right])
-    assert not verified(root([left, right]), Proof(index=0, size=1, path=()), leaf_hash(left, right))
+    assert not verified(root([left, right]), 0, 1, (), leaf_hash(left, right))
     with pytest.raises(ValueError, match="32 bytes"):
         leaf_hash(b"\x01" + left, right)
 

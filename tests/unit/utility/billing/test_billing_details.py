@@ -1,7 +1,5 @@
 """Details of bills: stretches of places and accounts, bases, what people read, and the plot."""
 
-import json
-import zlib
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -25,7 +23,7 @@ from utility.billing.policies import aces
 from utility.billing.pools import _same
 from utility.billing.preview import Change, histogram
 from utility.billing.proof.head import _tells
-from utility.billing.stored_run import _of_account, kept_of
+from utility.billing.stored_run import _of_account
 from utility.billing.sums import _stretches
 from utility.registry.accounts import Installed
 from utility.tariffs.week import season_days
@@ -85,10 +83,6 @@ def test_a_total_tells_of_an_account_that_has_more_than_15_percent_of_it_or_is_o
 
 def test_a_year_of_seasons_has_366_days() -> None:
     assert len(season_days(())) == 366
-
-
-def test_inputs_that_name_no_rules_have_the_first_ones() -> None:
-    assert kept_of(zlib.compress(json.dumps({"default": "town"}).encode())) == ("town", 1)
 
 
 def test_of_a_runs_inputs_an_account_gets_its_own_objects() -> None:

@@ -1,7 +1,6 @@
 """Bills of random towns agree with a plain calculation: one quarter-hour at a time, in fractions (U2, C4, A9, P5)."""
 
 import os
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +11,7 @@ from commonwatt.town.town import Direction, Function
 from harness.billing.plain import Plain
 from harness.billing.worlds import ZONE, World, exact_world, random_world, tariff
 from utility.billing.bill import Bill, LineKind
-from utility.billing.inputs import FIRST_RULES, RULES, RunInputs
+from utility.billing.inputs import RunInputs
 from utility.billing.policies import aces
 from utility.billing.run import bills_of
 from utility.registry.accounts import DatedRegistry, Holding, Installed
@@ -20,13 +19,13 @@ from utility.registry.accounts import DatedRegistry, Holding, Installed
 TOWNS = int(os.environ.get("BILL_TOWNS", "3"))  # random towns; ``make soak`` runs more
 
 
-def check(world: World, rules: int = RULES) -> int:
-    """Compare each bill of a world by some rules; return how many there were."""
-    inputs = replace(world.inputs, rules=rules)
+def check(world: World) -> int:
+    """Compare each bill of a world; return how many there were."""
+    inputs = world.inputs
     result = bills_of(inputs, world.load)
     texts = [tariff.canonical() for tariff in inputs.tariffs]
     registry, settled = inputs.registry, world.settled
-    plain = Plain(registry, texts, inputs.default, inputs.bases, settled, inputs.month, rules=rules).run()
+    plain = Plain(registry, texts, inputs.default, inputs.bases, settled, inputs.month).run()
     assert list(result.billed) == sorted(plain)
     for number, expected in plain.items():
         billed = result.billed[number]
@@ -65,19 +64,8 @@ def test_bills_of_a_random_town_are_those_of_the_plain_calculation(seed: int) ->
     assert check(random_world(seed)) > 0
 
 
-def test_bills_by_the_first_rules_are_those_of_the_plain_calculation() -> None:
-    for seed in range(3):
-        assert check(random_world(seed), FIRST_RULES) > 0
-
-
-def credits_of(rules: int) -> list[Fraction]:
-    """Return the credits of three apartments in cents whose building gave 1 kWh at 0.10 a kWh: 10 cents."""
-    lines = [line for bill in apartments(rules).values() for line in bill.lines if line.kind is LineKind.CREDIT]
-    return [100 * Fraction(line.amount) for line in lines]
-
-
-def apartments(rules: int) -> dict[int, Bill]:
-    """Return the bills of three apartments whose building gave 1 kWh in a quarter-hour outside peak hours."""
+def apartments() -> dict[int, Bill]:
+    """Return the bills of three apartments whose building gave 1 kWh at 0.10 a kWh: 10 cents."""
     meters = {
         n: Installed(
             id=n,
@@ -96,7 +84,6 @@ def apartments(rules: int) -> dict[int, Bill]:
         registry=DatedRegistry(revision=1, meters=meters),
         tariffs=(tariff(),),
         default="town",
-        rules=rules,
     )
     shape = len(meters), inputs.length
     energies = {quantity: np.zeros(shape, np.int64) for quantity in Quantity}
@@ -105,10 +92,11 @@ def apartments(rules: int) -> dict[int, Bill]:
     return {number: each.bill for number, each in bills_of(inputs, world.load).billed.items()}
 
 
-def test_credits_of_a_buildings_apartments_add_up_to_its_cents_by_the_second_rules_alone() -> None:
-    assert credits_of(FIRST_RULES) == [-3, -3, -3], "10 cents of the building are 9"
-    assert sorted(credits_of(2)) == [-4, -3, -3]
-    for bill in apartments(2).values():
+def test_credits_of_a_buildings_apartments_add_up_to_its_cents() -> None:
+    bills = apartments().values()
+    lines = [line for bill in bills for line in bill.lines if line.kind is LineKind.CREDIT]
+    assert sorted(100 * Fraction(line.amount) for line in lines) == [-4, -3, -3]
+    for bill in bills:
         assert bill.total == sum(line.amount for line in bill.lines)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,7 +13,7 @@ from commonwatt.runtime.clock import Clock
 from harness.billing.two_months import world_of
 from harness.billing.worlds import tariff
 from harness.real import databases
-from utility.billing.jobs import LOOK_AGAIN_S, BillsJob
+from utility.billing.jobs import LOOK_AGAIN_S, make_bills
 from utility.billing.store import billing_sources
 from utility.billing.store.billing import check_run, issue_run, runs
 from utility.database.database import Database
@@ -55,10 +56,10 @@ def tick(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[[int],
     monkeypatch.setattr(billing_sources, "settled_as_of", lambda *_: world.load)
     clock = Clock(origin=0, monotonic_origin=0, speed=0)
 
-    job = BillsJob(BillingSettings(), database, HERE)
+    make = partial(make_bills, BillingSettings(), database, HERE)
     failures: list[Exception] = []
     schedule = Schedule(
-        [Job(plan=PLAN, run=job.run)], database, clock, HERE.write, lambda _, error: failures.append(error)
+        [Job(plan=PLAN, run=make)], database, clock, HERE.write, lambda _, error: failures.append(error)
     )
 
     def at_time(now: int) -> list[tuple[str, str]]:

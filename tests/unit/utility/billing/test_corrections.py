@@ -1,10 +1,7 @@
 """Late data becomes a line of the next bill, issued bills stay; a stored run gives the same bytes again (row 21)."""
 
-import json
-import zlib
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
@@ -14,12 +11,11 @@ from harness.billing.worlds import ZONE, World, random_world, tariff
 from utility.billing.bill import LineKind
 from utility.billing.canonical import bill_bytes, bill_of, registry_content, registry_of
 from utility.billing.corrections import billed_month
-from utility.billing.inputs import FIRST_RULES, RULES
 from utility.billing.run import bills_of
 from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, computed, kept_of, unpack_run
 
 
-def stored(world: World, month: str = MONTH, earlier: tuple[EarlierMonth, ...] = (), rules: int = RULES) -> StoredRun:
+def stored(world: World, month: str = MONTH, earlier: tuple[EarlierMonth, ...] = ()) -> StoredRun:
     inputs = world.inputs
     return StoredRun(
         month=month,
@@ -32,7 +28,6 @@ def stored(world: World, month: str = MONTH, earlier: tuple[EarlierMonth, ...] =
         registry=inputs.registry,
         bases=inputs.bases,
         earlier=earlier,
-        rules=rules,
     )
 
 
@@ -129,35 +124,9 @@ def of_a_building() -> World:
     return world
 
 
-def without_rules(run: StoredRun) -> bytes:
-    """Return a run's packed inputs as versions of the program wrote them that knew one version of the rules."""
-    content: dict[str, Any] = json.loads(zlib.decompress(run.pack()))
-    for one in (content, *content["earlier"]):
-        del one["rules"]
-    return zlib.compress(json.dumps(content).encode())
-
-
-def test_a_run_that_names_no_rules_is_computed_again_by_the_first_ones() -> None:
+def test_a_run_names_its_rules_and_is_computed_again_by_them() -> None:
     world = of_a_building()
-    first, second = (computed(stored(world, rules=rules), world.load) for rules in (FIRST_RULES, 2))
-    assert first.digest != second.digest, "the rules differ in this town"
-    again = unpack_run(without_rules(first.run))
-    assert again.rules == FIRST_RULES
-    assert computed(again, world.load).digest == first.digest
-    assert kept_of(without_rules(first.run)) == (first.run.default, FIRST_RULES)
-    assert computed(unpack_run(second.run.pack()), world.load).digest == second.digest
-    secret = bytes(32)
-    assert "rules" not in first.tree(secret).head
-    assert second.tree(secret).head["rules"] == 2
-
-
-def test_new_rules_correct_no_month_that_was_billed_by_earlier_ones() -> None:
-    world = of_a_building()
-    october = computed(stored(world, "2026-10", rules=FIRST_RULES), world.load)
-    run = stored(world, earlier=(issued(october, "2026-10"),))
-    for each in (run, unpack_run(run.pack())):
-        lines = [line for one in computed(each, world.load).billed.values() for line in one.bill.lines]
-        assert not [line for line in lines if line.kind is LineKind.CORRECTION]
-    other = replace(run, earlier=(replace(run.earlier[0], rules=2),))
-    lines = [line for one in computed(other, world.load).billed.values() for line in one.bill.lines]
-    assert [line for line in lines if line.kind is LineKind.CORRECTION], "by the new rules it would be corrected"
+    made = computed(stored(world), world.load)
+    assert computed(unpack_run(made.run.pack()), world.load).digest == made.digest
+    assert kept_of(made.run.pack()) == (made.run.default, 2)
+    assert made.tree(bytes(32)).head["rules"] == 2

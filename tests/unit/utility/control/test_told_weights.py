@@ -17,7 +17,7 @@ from harness.real import databases
 from tests.unit.utility.control.test_changes import ANNA, R001, answer, ask
 from utility.control.changes import ChangeError
 from utility.control.decisions import make_change, send_due
-from utility.control.jobs import WeightsJob
+from utility.control.jobs import tell_weights_due
 from utility.control.store.weights import set_weight
 from utility.control.weights import AHEAD, Weighting, to_tell
 from utility.database.database import Database
@@ -37,7 +37,7 @@ QUARTER = NOW // 900
 def run(database: Database, now: int) -> list[dict[str, Any]]:
     """Run the job; return the commands that wait."""
     turn = Turn(job="weights", period=Period(start=now, end=now + 300, name="now"), attempt=1, now=now)
-    asyncio.run(WeightsJob(database, HERE).run(turn))
+    asyncio.run(tell_weights_due(database, HERE, turn))
     with database.reads.begin() as connection:
         return [json.loads(each.message) for each in open_commands(connection)]
 

@@ -15,7 +15,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.docs.marked import DOCS
 from utility.assembly.backup.restore import restore
 from utility.database.database import Database, open_database
-from utility.exports.jobs import BackupJob, ExportsJob, backup_plan
+from utility.exports.jobs import back_up, backup_plan, export_month
 from utility.jobs.calendar_periods import LocalDay, LocalMonth, Period
 from utility.jobs.catalogue import catalogue
 from utility.jobs.store.job_leases import NotYetError, Turn
@@ -87,12 +87,12 @@ def test_the_newest_backups_are_kept_and_can_be_restored(url: str, database: Dat
     (folder / "notes.db").touch()
     night = turn("backup", LocalDay().period_at(NOW))
     assert preview(database, made, "backup", NOW)[0] == f"would write {folder}/utility-2027-01-15.db"
-    asyncio.run(BackupJob(made).run(night))
+    asyncio.run(back_up(made, night))
     left = sorted(path.name for path in folder.iterdir())
     assert left == ["notes.db", "utility-2027-01-13.db", "utility-2027-01-15.db"]
     target = folder / "utility-2027-01-15.db"
     was = target.stat().st_mtime_ns
-    asyncio.run(BackupJob(made).run(night))
+    asyncio.run(back_up(made, night))
     assert target.stat().st_mtime_ns == was, "after a kill between the backup and its mark it is not made again"
     assert "is there" in preview(database, made, "backup", NOW)[0]
     other = tmp_path / "other.db"
@@ -124,36 +124,35 @@ def test_backup_that_cannot_be_made_says_why_and_deletes_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
         with pytest.raises(StoreError, match=r"1 MB are free, and it may need 6[78] MB"):
-            asyncio.run(BackupJob(made).run(night))
+            asyncio.run(back_up(made, night))
     assert all(path.exists() for path in old)
     shutil.rmtree(folder)
     with pytest.raises(StoreError, match=r"No such file or directory; see backup\.folder"):
-        asyncio.run(BackupJob(made).run(night))
+        asyncio.run(back_up(made, night))
 
 
 def test_a_month_is_exported_once_when_its_days_are_final(url: str, database: Database, tmp_path: Path) -> None:
     folder = tmp_path / "exports"
     made = settings(url, folder)
     month = LocalMonth().period_at(NOW)
-    job = ExportsJob(made, database)
     day = {"owner_no": 1, "convention": "pro_rata", "computed": 0, "missing": 1, "residual": "{}"}
     with database.writes.begin() as connection:
         days = range(month.start // 86_400, -(-month.end // 86_400))
         connection.execute(settled_day.insert(), [day | {"day": n, "final": n > days.start} for n in days])
-    asyncio.run(job.run(turn("exports", LocalMonth().period_at(month.start - 90 * 86_400))))
+    asyncio.run(export_month(made, database, turn("exports", LocalMonth().period_at(month.start - 90 * 86_400))))
     assert not list(folder.iterdir()), "that was before the town's first day"
     with pytest.raises(NotYetError, match="readings missing in 1 settled day") as waiting:
-        asyncio.run(job.run(turn("exports", month)))
+        asyncio.run(export_month(made, database, turn("exports", month)))
     assert waiting.value.until > NOW
     assert not list(folder.iterdir())
     with database.writes.begin() as connection:
         connection.execute(settled_day.update().values(final=True))
         connection.execute(usage_due.insert().values(day=days.start, owner_no=1, marks=1))
     with pytest.raises(NotYetError, match="not in the months' usage yet"):
-        asyncio.run(job.run(turn("exports", month)))
+        asyncio.run(export_month(made, database, turn("exports", month)))
     with database.writes.begin() as connection:
         connection.execute(usage_due.delete())
-    asyncio.run(job.run(turn("exports", month)))
+    asyncio.run(export_month(made, database, turn("exports", month)))
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.csv")}
     assert [name for name in sorted(files) if not name.startswith("usage")] == [
         "events-2027-01/events-2027-01.csv",

@@ -24,7 +24,6 @@ from harness.worlds.utility import register_in
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.access.store import audit_log
-from utility.billing.tables import bill_run
 from utility.database.database import Database, open_database
 from utility.jobs.calendar_periods import NEW_YORK
 from utility.readings import tables
@@ -215,16 +214,6 @@ def test_bill_is_explained_and_comes_as_pdf_and_green_button(resident: Callable[
     assert "Green Button usage of account 2" in green.text
     assert person.get("/console/home/energy?start=2026-12-02&end=2026-12-01").status_code == 422
     assert person.get("/console/home/bills/2026-11").status_code == 404
-
-
-def test_a_bill_of_which_no_proof_was_made_is_not_said_to_be_missing(
-    resident: Callable[[int], Browser], database: Database
-) -> None:
-    with database.writes.begin() as connection:
-        connection.execute(bill_run.update().values(root=None, secret=None))
-    answer = resident(HOUSE).get(f"/console/home/bills/{MONTH}")
-    assert answer.status_code == 404
-    assert "was made by a version without proofs of bills" in text_of(answer)
 
 
 def test_apartment_sees_its_buildings_battery_and_not_its_neighbours(resident: Callable[[int], Browser]) -> None:

@@ -13,7 +13,7 @@ from utility.database.database import Database, save_setting
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.overview.jobs import CompletenessJob
+from utility.overview.jobs import count_days
 from utility.overview.store.days import CountedDays, counted_days
 from utility.readings.store.completeness import Completeness, by_microgrid, completeness
 from utility.readings.store.retention import KEPT_FROM
@@ -25,8 +25,8 @@ SERIES_A_DAY = 96 * 60
 
 
 def run(database: Database, now: int = SOON) -> CountedDays:
-    job = CompletenessJob(database, HERE, is_trusted=lambda: True)
-    asyncio.run(job.run(Turn(job="completeness", period=Period(start=now, end=now, name="now"), attempt=1, now=now)))
+    turn = Turn(job="completeness", period=Period(start=now, end=now, name="now"), attempt=1, now=now)
+    asyncio.run(count_days(database, HERE, lambda: True, turn))
     with database.reads.begin() as connection:
         return counted_days(connection, DAY - 5, DAY + 5)
 

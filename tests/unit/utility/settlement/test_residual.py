@@ -51,10 +51,10 @@ def cut(balance: Balance, part: slice) -> Balance:
 @pytest.mark.parametrize("seed", range(20))
 def test_spans_in_sequence_have_the_residual_of_the_whole(seed: int) -> None:
     balance, begins, allowed = spans(seed)
-    whole = residual_of(balance, 0, allowed, begins=begins)
+    whole = residual_of(balance, 0, allowed, begins)
     edges = [0, *sorted(np.random.default_rng(seed).integers(1, 59, 3).tolist()), 60]
     parts = [slice(a, b) for a, b in pairwise(edges) if b > a]
-    found = [residual_of(cut(balance, part), 0, allowed, begins=begins[part]) for part in parts]
+    found = [residual_of(cut(balance, part), 0, allowed, begins[part]) for part in parts]
     assert reduce(DayResidual.then, found) == whole
     assert reduce(lambda later, earlier: earlier.then(later), reversed(found)) == whole, "in any grouping"
 

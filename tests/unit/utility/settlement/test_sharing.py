@@ -35,7 +35,8 @@ from utility.readings.store.compactor import Compactor
 from utility.readings.store.retention import Retention
 from utility.readings.store.writer import Writer
 from utility.registry.store.registration import fill_registry
-from utility.settlement.jobs.sharing import DEADLINE_S, SharingJob
+from utility.settlement.jobs import sharing
+from utility.settlement.jobs.sharing import DEADLINE_S
 from utility.settlement.shared_quarter import sharing_slots
 from utility.settlement.store.sharing import due, recorded
 from utility.webkit.cli import options
@@ -124,9 +125,8 @@ def compact(database: Database, now: int) -> None:
 
 def run(database: Database, now: int = SOON) -> None:
     compact(database, now)
-    job = SharingJob(database, HERE)
     period = Period(start=now, end=now + 300, name="now")
-    asyncio.run(job.run(Turn(job="sharing", period=period, attempt=1, now=now)))
+    asyncio.run(sharing.record_sharing(database, HERE, Turn(job="sharing", period=period, attempt=1, now=now)))
 
 
 def found(database: Database, microgrid: str = "r001", quarter: int = QUARTER) -> dict[str, Any] | None:
@@ -226,17 +226,17 @@ def test_readings_that_are_joined_while_a_quarter_is_computed_are_not_forgotten(
     measured = Measured(town, town.microgrids["r001"], 1)
     late = next(meter for meter, kind in measured.truth if kind == "received")
     Writer(database).commit([measured.append(of=lambda meter: meter != late)])
-    computed = SharingJob._computed
+    computed = sharing._computed
     deadline = (QUARTER + 1) * QUARTER_S + DEADLINE_S
 
-    def meanwhile(self: SharingJob, *arguments: Any) -> Any:
+    def meanwhile(*arguments: Any) -> Any:
         monkeypatch.undo()
-        result = computed(self, *arguments)
+        result = computed(*arguments)
         Writer(database).commit([measured.append(events=False)])
         compact(database, deadline)
         return result
 
-    monkeypatch.setattr(SharingJob, "_computed", meanwhile)
+    monkeypatch.setattr(sharing, "_computed", meanwhile)
     run(database, deadline)
     run(database, deadline + 300)
     row = found(database)

@@ -17,7 +17,7 @@ from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
-from utility.statistics.jobs.projection import ProjectionJob
+from utility.statistics.jobs.projection import project
 from utility.statistics.months import month_number
 
 Browsers = Callable[..., Browser]
@@ -29,9 +29,8 @@ LAST = "2026-12"  # the last whole month: it is January 2027
 def filled(database: Database) -> Database:
     store_months(database, month_number("2022-01"), 60)
     settings = BillingSettings(regional_price=Decimal("0.10"))
-    job = ProjectionJob(settings, database, HERE, is_trusted=lambda: True)
     turn = Turn(job="projection", period=Period(start=NOW, end=NOW, name=""), attempt=1, now=NOW)
-    asyncio.run(job.run(turn))
+    asyncio.run(project(settings, database, HERE, lambda: True, turn))
     return database
 
 

@@ -46,7 +46,7 @@ from utility.settlement.store.settled import load_settled
 from utility.settlement.store.settlement_members import owners
 from utility.statistics.cli import app
 from utility.statistics.disturbances import Change, seconds_on
-from utility.statistics.jobs.statistics import StatisticsJob
+from utility.statistics.jobs.statistics import take_in
 from utility.statistics.months import Span, columns_of, month_number
 from utility.statistics.packed import packed, unpacked
 from utility.statistics.series import SHAPES
@@ -84,8 +84,8 @@ def run(database: Database, now: int = 1_800_000_000, die_at: int | None = None)
             raise CrashError
         return work(*arguments)
 
-    job = StatisticsJob(database, HERE, tell=lambda month, _: told.append(month))
-    asyncio.run(job.run(Turn(job="statistics", period=Period(start=now, end=now, name=""), attempt=1, now=now)))
+    turn = Turn(job="statistics", period=Period(start=now, end=now, name=""), attempt=1, now=now)
+    asyncio.run(take_in(database, HERE, turn, tell=told.append))
     return len(told)
 
 

@@ -27,8 +27,8 @@ from utility.jobs.threads import HERE
 from utility.settlement.store.settlement_members import owners
 from utility.statistics.cli import app
 from utility.statistics.decisions import outlook
-from utility.statistics.jobs.projection import ProjectionJob
-from utility.statistics.jobs.statistics import StatisticsJob
+from utility.statistics.jobs import projection
+from utility.statistics.jobs.statistics import take_in
 from utility.statistics.months import columns_of, month_number
 from utility.statistics.scenarios import STEADY, YearBefore, scenarios
 from utility.statistics.store.usage import Scope
@@ -57,8 +57,7 @@ def turn(now: int) -> Turn:
 
 def project(database: Database, now: int, price: str | None = "0.10", *, is_trusted: bool = True) -> None:
     settings = BillingSettings(regional_price=None if price is None else Decimal(price))
-    job = ProjectionJob(settings, database, HERE, is_trusted=lambda: is_trusted)
-    asyncio.run(job.run(turn(now)))
+    asyncio.run(projection.project(settings, database, HERE, lambda: is_trusted, turn(now)))
 
 
 def publish(database: Database) -> None:
@@ -135,7 +134,7 @@ def test_revenue_of_a_month_is_near_its_bills(database: Database) -> None:
         members = list(owners(connection).values())
     for day in columns.days:
         settle(database, members, random_day(members, day))
-    asyncio.run(StatisticsJob(database, HERE).run(turn(0)))
+    asyncio.run(take_in(database, HERE, turn(0)))
     with database.reads.begin() as connection:
         estimate = revenue(connection, columns.month, rates_in_force(connection, columns.month, "town"))
         inputs = RunInputs(
