@@ -226,16 +226,10 @@ class Fleet:
             member.happened(happened.slot_end, happened.steps[name], measured=measured)
 
     def _circumstances(self, name: MicrogridId, at: EpochSeconds, *, measured: bool) -> Circumstances:
-        outside, member = self._outside.around(name, at), self.members.get(name)
-        if member is not None:
-            return member.circumstances(at, outside, measured=measured)
-        return Circumstances(
-            voltage=outside.voltage,
-            sun_percent=outside.sun_percent,
-            demand_percent=outside.demand_percent,
-            drop=outside.drop,
-            number=outside.number,
-        )
+        around, member = self._outside.around(name, at), self.members.get(name)
+        if member is None:
+            return around
+        return member.circumstances(at, around, self._outside.faults(), measured=measured)
 
     def _told_s(self) -> float | None:
         """Return the lag of the machine's clock behind the gateways' time: the median of the offsets sent to meters.

@@ -14,7 +14,7 @@ from commonwatt.model.control.return_delay import return_delay_s
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from commonwatt.town.conditions import Conditions, Drop
-from commonwatt.town.scenario import Group
+from commonwatt.town.scenario import GROUPS
 from commonwatt.town.town import Town
 from meter_sim.outside import Sky
 from meter_sim.physics.boundary import Boundary
@@ -34,8 +34,6 @@ from scenarios.supply import Utility
 
 STABLE_S = 300  # seconds of stable voltage before a microgrid returns, by its controller
 UNMANAGED_S = 900  # the same without a controller
-
-_GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -127,7 +125,7 @@ class Simulation:
     def step(self, time: EpochSeconds) -> list[MicrogridsStep]:
         """Step the town by one step; return the result for each layout of microgrids."""
         conditions = self._conditions
-        price = conditions.price_percent(time, self._usual_price)
+        price = conditions.price_percent(time, self._town.table)
         supply = conditions.supply(time)
         reached = not conditions.is_out("broadband", time)
         alive = not conditions.is_out("town_line", time)
@@ -202,7 +200,7 @@ class Simulation:
         grids.is_open = ~voltage | waits
 
     def _demanded(self, grids: _Grids, usual: Inputs, time: EpochSeconds) -> Inputs:
-        percent = self._conditions.demand_percent(_GROUPS[grids.places.kind], time)
+        percent = self._conditions.demand_percent(GROUPS[grids.places.kind], time)
         load = usual.load if percent is None else np.rint(usual.load * (percent / 100)).astype(np.int64)
         grids.ordinary, load = load, cold_load(grids.places, load, grids.cold_s)
         grids.cold = load - grids.ordinary
@@ -222,11 +220,6 @@ class Simulation:
         return extra
 
     # Figures
-
-    @property
-    def _usual_price(self) -> tuple[int, int, int]:
-        table = self._town.table
-        return table.peak_start_hour, table.peak_end_hour, round(table.peak_factor * 100)
 
     def _count(
         self, time: EpochSeconds, inputs: list[Inputs], steps: list[MicrogridsStep], plant: PlantStep, price: int

@@ -129,7 +129,7 @@ class MeteredTown:
             self.microgrids[name].is_closed(one.commanded) for name, one in zip(places.microgrids, here, strict=True)
         ]
         limits = [
-            min(one.import_limit_w, self.microgrids[name].import_limit_w(one.commanded))
+            self.microgrids[name].import_limit_w(one.commanded)
             for name, one in zip(places.microgrids, here, strict=True)
         ]
         return Boundary(

@@ -24,8 +24,6 @@ class Circumstances:
     """What the world and the meters' desired states do to a microgrid in one slot."""
 
     voltage: bool = True  # whether the town's side of the boundary has voltage; without, nothing passes
-    # Limit of the import, watts, beside the one that is commanded; neither limits the export.
-    import_limit_w: int = NO_LIMIT_W
     sun_percent: int = 100  # sun that reaches the panels, as a percentage of what the weather lets through
     demand_percent: int = 100  # load, as a percentage of the ordinary load
     drop: Drop | None = None  # the home that uses its battery up; ``None``: none
