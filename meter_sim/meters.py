@@ -199,24 +199,21 @@ class MicrogridMeters:
         Raises:
             StoreError: The store can't be read or written.
         """
-        try:
-            async with self._shell.running(stop):
+        async with self._shell.running(stop):
+            self._busy_since = _real_time()
+            await self.boot()
+            effects: Effects = []
+            while not stop.is_set():
                 self._busy_since = _real_time()
-                await self.boot()
-                effects: Effects = []
-                while not stop.is_set():
-                    self._busy_since = _real_time()
-                    with self._store.reading():
-                        effects += self.turn(self._clock.machine())
-                    # A meter that is down is built again from the store.
-                    if self._down or not _can_wait(effects):
-                        await self._shell.perform(effects)
-                        effects = []
-                    self._busy_since = None
-                    await self._shell.rest(self._wait_s())
-                await self._shell.perform(effects)
-        finally:
-            self._shell.close()
+                with self._store.reading():
+                    effects += self.turn(self._clock.machine())
+                # A meter that is down is built again from the store.
+                if self._down or not _can_wait(effects):
+                    await self._shell.perform(effects)
+                    effects = []
+                self._busy_since = None
+                await self._shell.rest(self._wait_s())
+            await self._shell.perform(effects)
 
     def close(self) -> None:
         """Close the store; the meters do not run any more."""

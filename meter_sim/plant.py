@@ -116,7 +116,12 @@ class EmulatedPlant:
         try:
             while not stop.is_set():
                 try:
-                    await self._run(stop)
+                    async with self._shell.running(stop):
+                        while not stop.is_set():
+                            await self._shell.perform(self.due())
+                            await self._shell.rest(None)
+                        # A slot may have passed during the last commit.
+                        await self._shell.perform(self.due())
                 except StoreError as error:
                     _log.error("%s", error)
                     await asyncio.sleep(REOPEN_AFTER_S)
@@ -125,17 +130,6 @@ class EmulatedPlant:
             if link is not None:
                 link.cancel()
                 await asyncio.gather(link, return_exceptions=True)
-
-    async def _run(self, stop: asyncio.Event) -> None:
-        try:
-            async with self._shell.running(stop):
-                while not stop.is_set():
-                    await self._shell.perform(self.due())
-                    await self._shell.rest(None)
-                # A slot may have passed during the last commit.
-                await self._shell.perform(self.due())
-        finally:
-            self._shell.close()
 
     def _reopen(self) -> None:
         self._store.close()
