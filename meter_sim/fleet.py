@@ -116,7 +116,7 @@ class Fleet:
             microgrids=len(self._microgrids),
             closed=len(self._microgrids) - len(self.members),
             power=self.power(),
-            sun_percent=round(100 * self._physics.weather.solar(self._world.slot_end - SLOT_S), 1),
+            sun_percent=round(100 * self._physics.surroundings.weather.solar(self._world.slot_end - SLOT_S), 1),
             plant=None if self.plant is None else self.plant.figures(),
         )
 
@@ -216,7 +216,7 @@ class Fleet:
 
     def _step(self, *, measured: bool) -> None:
         at = self._world.slot_end
-        self._physics.weather = self._outside.weather(at)
+        self._physics.surroundings.weather = self._outside.weather(at)
         circumstances = {grid.id: self._circumstances(grid.id, at, measured=measured) for grid in self._microgrids}
         told = None if self.plant is None else self.plant.told(at, self._outside.region(at))
         happened = self._happened = self._world.step(circumstances, told)

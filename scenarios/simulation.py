@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from commonwatt.model.control.return_delay import return_delay_s
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
-from commonwatt.town.conditions import Conditions, Drop
+from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import GROUPS
 from commonwatt.town.town import Town
 from meter_sim.outside import Sky
@@ -22,7 +22,7 @@ from meter_sim.physics.cold import cold_after, cold_load
 from meter_sim.physics.places import Places, blocks_of
 from meter_sim.physics.plant import PlantStep, plant_of
 from meter_sim.physics.step import Inputs
-from meter_sim.physics.surroundings import Surroundings
+from meter_sim.physics.surroundings import Surroundings, use_up
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
 from meter_sim.weather import seed_of
 from scenarios.controllers import Controllers, Situation
@@ -206,18 +206,9 @@ class Simulation:
         grids.cold = load - grids.ordinary
         drop = self._conditions.drop(time)
         if drop is not None and grids.places.kind == "residential":
-            load = load + self._drop(grids, drop, load)
+            for row in range(len(load)):
+                use_up(grids.places, load, grids.level, row, drop, row)
         return replace(usual, load=load)
-
-    def _drop(self, grids: _Grids, drop: Drop, load: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the extra load of the home of each microgrid that falls to a quarter of its battery today (N1)."""
-        places, extra = grids.places, np.zeros(grids.places.shape, dtype=np.int64)
-        for row in range(places.shape[0]):
-            home = drop.home(row, places.shape[1])
-            level, capacity = int(grids.level[row, home]), int(places.capacity[row, home])
-            most = int(places.service[row, home] - load[row, home])
-            extra[row, home] = drop.use(level, capacity, self._step_s, most)
-        return extra
 
     # Figures
 
