@@ -256,16 +256,13 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
         return text.replace("{device}", meter.source).replace("{channel}", meter.channel)
 
     capacity: MilliwattHours = (meter.capacity_wh or 0) * 1000
-    topics = (rule.topic,) if isinstance(rule.topic, str) else rule.topic
-    paths = (rule.path,) if isinstance(rule.path, str) else rule.path or ("",)
-    less = (rule.less,) if isinstance(rule.less, str) else rule.less
     factor = PER_UNIT[rule.unit] * Fraction(rule.scale)
     return Reader(
         meter=meter.id,
         rule=rule,
         rank=rank,
         record_type=RecordType[rule.record_type.upper()],
-        topics=tuple(filled(topic) for topic in topics),
+        topics=tuple(filled(topic) for topic in rule.topic),
         restart_topics=tuple(_without_dots(filled(topic)) for topic in rule.restart_topic),
         limits=CounterLimits(
             rated_mw=meter.rated_w * 1000,
@@ -276,7 +273,10 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
         longest_gap_ms=1000 * (min(meter.longest_gap_s, POWER_GAP_S) if rule.kind == "power" else meter.longest_gap_s),
         # A capacity is nominal: a full battery may report more.
         highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else meter.rated_w * 1000,
-        _terms=(*((filled(path), True) for path in paths), *((filled(path), False) for path in less)),
+        _terms=(
+            *((filled(path), True) for path in rule.path or ("",)),
+            *((filled(path), False) for path in rule.less),
+        ),
         _factor=factor * capacity if rule.unit == "%" else factor,
         _zone=ZoneInfo(rule.zone or settings.zone),
         _time=None if rule.time is None else filled(rule.time),
