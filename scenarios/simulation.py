@@ -24,6 +24,7 @@ from meter_sim.physics.plant import PlantStep, plant_of
 from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings, use_up
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
+from meter_sim.switch import STABLE_S, UNMANAGED_S
 from meter_sim.weather import seed_of
 from scenarios.controllers import Controllers, Situation
 from scenarios.decided import added
@@ -31,9 +32,6 @@ from scenarios.figures import KINDS, Figures, Sample
 from scenarios.inversions import Inversions
 from scenarios.policies import Policy
 from scenarios.supply import Utility
-
-STABLE_S = 300  # seconds of stable voltage before a microgrid returns, by its controller
-UNMANAGED_S = 900  # the same without a controller
 
 
 @dataclass(kw_only=True, eq=False)

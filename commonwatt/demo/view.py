@@ -164,11 +164,7 @@ class Observer:
             utility, last = self.seen.get("utility", {}), self._layout.clock.meters_stop_at or 0
             return not self.silent and is_drained(utility, self.fleets.values(), last)
         names = list(self._layout.town.microgrids)
-        if any(
-            f"{name} {kind}" in self.silent or f"{name} {kind}" not in self.seen
-            for name in names
-            for kind in ("meters", "gateway")
-        ):
+        if {f"{name} {kind}" for name in names for kind in ("meters", "gateway")} - (self.seen.keys() - self.silent):
             return False
         return all(
             not self.seen[f"{name} meters"]["held"]
