@@ -62,8 +62,6 @@ def run(
     """Run a scenario.
 
     Args:
-        conditions: The scenario's conditions in it.
-        policy: What controls it.
         days: Its length; ``None``: the scenario's.
         step_s: Length of a step, seconds; a quarter-hour is a multiple of it.
         tell: Takes the part that is done, 0 to 1, once a day.

@@ -53,9 +53,6 @@ class Utility:
         """Return the order to the plant, and the import limits of each layout's microgrids, watts.
 
         Args:
-            time: The step's start.
-            level: Level of the plant's battery.
-            supply: The state of the regional supply.
             reached: Whether the utility reaches the plant and the controllers.
             alive: Whether the regional line has voltage.
         """

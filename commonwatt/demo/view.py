@@ -186,9 +186,6 @@ def draw(
     """Draw the table and the lines around it.
 
     Args:
-        layout: The town.
-        observer: The last status of each part.
-        supervisor: Their processes.
         speed: Town seconds in a real second at present; ``None``: as the town's clock has them.
         width: Columns of the terminal; ``None``: unlimited.
     """

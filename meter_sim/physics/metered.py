@@ -55,9 +55,7 @@ class MeteredTown:
         """Return the result of the slot that starts at ``time``.
 
         Args:
-            time: Start of the slot, UTC epoch seconds.
-            levels: Levels of the batteries at the start of the slot, by microgrid.
-            circumstances: What holds for each microgrid.
+            levels: Levels of the batteries at the start of the slot.
             told: What the plant depends on; with a plant only.
 
         Raises:
