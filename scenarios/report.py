@@ -1,4 +1,7 @@
-"""A comparison of runs as JSON, and as one self-contained HTML page with plots; both repeat to the byte."""
+"""A comparison of runs as JSON, and as one self-contained HTML page with plots; both repeat to the byte.
+
+One policy may be compared with all others: the differences of their figures.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +12,6 @@ from string import Template
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.palette import LINES
-from scenarios.against import MWH, compared, differences, megawatt_hours
-from scenarios.against import rows as rows_against
 from scenarios.decided import equal_rows
 from scenarios.fairness import fairness
 from scenarios.figures import KINDS, Figures, Sample
@@ -21,6 +22,16 @@ _COLOURS = tuple(line.light for line in LINES)
 _DASHES = ("", "6 3", "2 3", "10 3 2 3", "4 4", "1 4")
 
 _PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
+
+MWH = 10**9  # milliwatt-hours in a megawatt-hour
+_COLUMNS = {
+    "reduced by command MWh": ("reduced_mwh", 2),
+    "bought MWh": ("bought_mwh", 1),
+    "at peak MWh": ("bought_peak_mwh", 1),
+    "cost": ("net_cost", 1),
+    "shared MWh": ("shared_mwh", 2),
+}
+
 _CAUSES = {
     "place": "off in turn",
     "island": "island",
@@ -48,11 +59,54 @@ def table(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
         {
             "policy": name,
             "went short": f"{_percent(figures.unserved, figures.balance['demand']):.3f} %",
-            **megawatt_hours(compared(figures)),
+            **_megawatt_hours(_compared(figures)),
             "homes' batteries": f"{figures.mean_percent('residential'):.1f} %",
         }
         for name, figures in runs.items()
     ]
+
+
+def differences(runs: Mapping[str, Figures], against: str) -> dict[str, dict[str, int | float]]:
+    """Return each other run's figures less those of ``against``; energies and costs in milliwatt-hours."""
+    base = _compared(runs[against])
+    return {
+        name: {key: round(value - base[key], 2) for key, value in _compared(figures).items()}
+        for name, figures in runs.items()
+        if name != against
+    }
+
+
+def rows_against(runs: Mapping[str, Figures], against: str) -> list[dict[str, object]]:
+    """Return the differences for people, one row a policy; less is better but for the batteries."""
+    return [
+        {
+            "policy": name,
+            "went short MWh": f"{by['unserved_mwh'] / MWH:+,.3f}",
+            **_megawatt_hours(by, "+"),
+            "homes' batteries": f"{by['homes_percent']:+.1f} points",
+        }
+        for name, by in differences(runs, against).items()
+    ]
+
+
+def _megawatt_hours(figures: Mapping[str, int | float], sign: str = "") -> dict[str, str]:
+    """Return what ``_compared`` returns, for people; ``sign``: ``+``, if each has one."""
+    return {title: f"{figures[key] / MWH:{sign},.{digits}f}" for title, (key, digits) in _COLUMNS.items()}
+
+
+def _compared(figures: Figures) -> dict[str, int | float]:
+    """Return the figures by which runs are compared; energies and costs in milliwatt-hours."""
+    by_kind = {f"unserved_{kind}_mwh": figures.kinds[kind].unserved.total() for kind in KINDS}
+    return {
+        "unserved_mwh": figures.unserved,
+        **by_kind,
+        "reduced_mwh": figures.balance["reduced by command"],
+        "bought_mwh": figures.bought,
+        "bought_peak_mwh": figures.bought_peak,
+        "net_cost": figures.net_cost,
+        "shared_mwh": sum(kind.shared for kind in figures.kinds.values()),
+        "homes_percent": figures.mean_percent("residential"),
+    }
 
 
 def equal(runs: Mapping[str, Figures]) -> list[str]:
