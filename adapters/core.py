@@ -108,12 +108,7 @@ class Adapter:
     def explain(
         self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool
     ) -> Iterator[tuple[Explained | None, Effects]]:
-        """Handle a message; yield what became of each of its values, and the effects.
-
-        Args:
-            at: When it arrived.
-            retained: Whether it is an old message that the broker kept.
-        """
+        """Handle a message that arrived at ``at``; yield what became of each of its values, and the effects."""
         if retained:
             # It may be of any age. A broker sends it for each subscription.
             self.tally["message", "retained"] += 1
@@ -165,11 +160,7 @@ class Adapter:
         return min(times, default=None)
 
     def reconnected(self, session: int) -> Effects:
-        """Handle a connection to the foreign meters' broker: publish commands again, devices may have missed them.
-
-        Args:
-            session: The broker's session, as ``Arrived.session``.
-        """
+        """Publish commands again after a new connection (``Arrived.session``), as devices may have missed them."""
         self._commanded.clear()
         self._handled.begin(session)
         return [Write(HandledChange(self._handled))]

@@ -172,12 +172,7 @@ class PlantCore:
         return [Write(state), *effects]
 
     def report(self, supply: SupplyState, now: EpochSeconds, *, voltage: bool = True) -> Effects:
-        """Return the report if one is due: a minute after the last one, or at a change of the supply.
-
-        Args:
-            supply: What the regional grid reports of its supply.
-            voltage: Whether the regional line has voltage.
-        """
+        """Return the report if one is due: after a minute, or at a change of the supply or of the line's voltage."""
         if self._reported is not None:
             last, *told = self._reported
             # A negative difference means that the clock was set back.

@@ -85,8 +85,7 @@ class MeteredMicrogrid:
     def initial_levels(self, time: EpochSeconds, percent: int | None = None) -> dict[MeterId, MilliwattHours]:
         """Return initial levels: 75 % on average; in a residential microgrid one home is near 25 % (N1).
 
-        Args:
-            percent: The mean level by a scenario, without a low home.
+        ``percent``: the mean level by a scenario, without a low home.
         """
         places = [place for place in self._places if place.outgoing is not None]
         key = (self._table.seed, self._microgrid.id, "level", time // SLOT_S)

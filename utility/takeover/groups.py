@@ -38,12 +38,7 @@ class Outcome:
 
 
 class Groups:
-    """All groups.
-
-    Args:
-        grants: The grants of each group, in the order of the file.
-        now: The time.
-    """
+    """All groups; ``grants`` has those of each group, in the order of the file."""
 
     def __init__(self, grants: Sequence[Grants], now: float) -> None:
         self.handovers: Counter[str] = Counter()  # since the start, by how
@@ -87,8 +82,7 @@ class Groups:
     def heartbeat(self, sender: ControllerId, manages: Mapping[MicrogridId, Epoch] | None, now: float) -> list[Outcome]:
         """Handle a heartbeat, which counts for a controller that sends no beats: an older release, or UDP is blocked.
 
-        Args:
-            manages: The microgrids that it manages with their epochs; ``None``: an older release, which does not say.
+        ``manages``: the microgrids that it manages with their epochs; ``None``: an older release, which does not say.
         """
         self._heartbeats[sender] = now, manages
         outcomes = []
