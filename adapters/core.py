@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from adapters.arrived import Arrived
 from adapters.changes import Change, ChannelChange, HandledChange, Key
-from adapters.energy.channel import Channel, ChannelRule, Ignored, Taken, Value, take
+from adapters.energy.channel import Channel, Ignored, Taken, Value, take
 from adapters.energy.counter import Outcome
 from adapters.energy.spread import EpochMilliseconds, Run
 from adapters.handled import Handled
@@ -86,7 +86,6 @@ class Adapter:
         self._handled = handled
         self.tally = tally  # event counts of the adapter and its meters
         self.readers = readers  # their rules
-        self._rules = {reader: _rule_of(reader) for reader in readers.all}
         self._settings = {meter.id: meter for meter in settings}
         self._commandable = [meter for meter in settings if meter.share is not None or meter.reduce is not None]
         self._timers = Timers()
@@ -108,12 +107,7 @@ class Adapter:
     def explain(
         self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool
     ) -> Iterator[tuple[Explained | None, Effects]]:
-        """Handle a message; yield what became of each of its values, and the effects.
-
-        Args:
-            at: When it arrived.
-            retained: Whether it is an old message that the broker kept.
-        """
+        """Handle a message that arrived at ``at``; yield what became of each of its values, and the effects."""
         if retained:
             # It may be of any age. A broker sends it for each subscription.
             self.tally["message", "retained"] += 1
@@ -165,11 +159,7 @@ class Adapter:
         return min(times, default=None)
 
     def reconnected(self, session: int) -> Effects:
-        """Handle a connection to the foreign meters' broker: publish commands again, devices may have missed them.
-
-        Args:
-            session: The broker's session, as ``Arrived.session``.
-        """
+        """Publish commands again after a new connection (``Arrived.session``), as devices may have missed them."""
         self._commanded.clear()
         self._handled.begin(session)
         return [Write(HandledChange(self._handled))]
@@ -214,7 +204,7 @@ class Adapter:
             effects += meter.set_back(at // (SLOT_S * 1000) * SLOT_S)
         taken = take(
             channel,
-            self._rules[reader],
+            reader.channel,
             Value(
                 value,
                 at,
@@ -262,16 +252,6 @@ def foreign_meter(microgrid: MicrogridId, settings: AdapterMeter, readers: Reade
         if capacity is None
         else Battery(capacity=capacity * 1000, minimum_percent=settings.minimum_percent),
         commandable=frozenset(kinds),
-    )
-
-
-def _rule_of(reader: Reader) -> ChannelRule:
-    return ChannelRule(
-        kind=reader.rule.kind,
-        record_type=reader.record_type,
-        limits=reader.limits,
-        longest_gap_ms=reader.longest_gap_ms,
-        highest=reader.highest,
     )
 
 

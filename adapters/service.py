@@ -93,19 +93,16 @@ class Service:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set."""
         self._loop = asyncio.get_running_loop()
-        try:
+        async with self._shell.running(stop):
             await self._shell.perform(self.core.boot(self._clock.now()))
             self.source.start()
             try:
-                async with self._shell.running(stop):
-                    while not stop.is_set():
-                        await self._turn()
-                        await self._shell.rest(self._wait_s())
-                    await self._take_all()
+                while not stop.is_set():
+                    await self._turn()
+                    await self._shell.rest(self._wait_s())
+                await self._take_all()
             finally:
                 await asyncio.to_thread(self.source.stop)
-        finally:
-            self._shell.close()
 
     def figures(self) -> Figures:
         """Return the present figures; safe in any thread, since it only reads single values."""

@@ -73,10 +73,7 @@ class Source:
         """Prepare a connection.
 
         Args:
-            settings: The broker.
-            client_id: The adapter's name there.
-            filters: What to subscribe to.
-            now: The clock.
+            client_id: The adapter's name at the broker.
             wake: Called when messages begin to wait, when they are many, and for a new connection; on paho's thread.
             keeps: Whether the broker keeps messages while the adapter is away.
             retained: Whether to ask a broker of MQTT 5 for retained messages.

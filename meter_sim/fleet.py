@@ -19,7 +19,7 @@ from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId, MilliwattH
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.service import until_stopped
 from commonwatt.town.town import Town
-from meter_sim.faults import FaultsFile
+from meter_sim.faults import Faults, FaultsFile
 from meter_sim.fleet_clock import SLEW_AT_MOST_S, FleetClock
 from meter_sim.meters import MicrogridMeters
 from meter_sim.metrics import Figures, Power, TownFigures
@@ -116,7 +116,7 @@ class Fleet:
             microgrids=len(self._microgrids),
             closed=len(self._microgrids) - len(self.members),
             power=self.power(),
-            sun_percent=round(100 * self._physics.weather.solar(self._world.slot_end - SLOT_S), 1),
+            sun_percent=round(100 * self._physics.surroundings.weather.solar(self._world.slot_end - SLOT_S), 1),
             plant=None if self.plant is None else self.plant.figures(),
         )
 
@@ -216,8 +216,11 @@ class Fleet:
 
     def _step(self, *, measured: bool) -> None:
         at = self._world.slot_end
-        self._physics.weather = self._outside.weather(at)
-        circumstances = {grid.id: self._circumstances(grid.id, at, measured=measured) for grid in self._microgrids}
+        self._physics.surroundings.weather = self._outside.weather(at)
+        faults = self._outside.faults()
+        circumstances = {
+            grid.id: self._circumstances(grid.id, at, faults, measured=measured) for grid in self._microgrids
+        }
         told = None if self.plant is None else self.plant.told(at, self._outside.region(at))
         happened = self._happened = self._world.step(circumstances, told)
         if self.plant is not None and happened.plant is not None:
@@ -225,17 +228,11 @@ class Fleet:
         for name, member in self.members.items():
             member.happened(happened.slot_end, happened.steps[name], measured=measured)
 
-    def _circumstances(self, name: MicrogridId, at: EpochSeconds, *, measured: bool) -> Circumstances:
-        outside, member = self._outside.around(name, at), self.members.get(name)
-        if member is not None:
-            return member.circumstances(at, outside, measured=measured)
-        return Circumstances(
-            voltage=outside.voltage,
-            sun_percent=outside.sun_percent,
-            demand_percent=outside.demand_percent,
-            drop=outside.drop,
-            number=outside.number,
-        )
+    def _circumstances(self, name: MicrogridId, at: EpochSeconds, faults: Faults, *, measured: bool) -> Circumstances:
+        around, member = self._outside.around(name, at), self.members.get(name)
+        if member is None:
+            return around
+        return member.circumstances(at, around, faults, measured=measured)
 
     def _told_s(self) -> float | None:
         """Return the lag of the machine's clock behind the gateways' time: the median of the offsets sent to meters.

@@ -50,8 +50,7 @@ class FleetClock:
     def correct(self, told_s: float) -> float:
         """Correct the clock if it is wrong by more than ``SLEW_AT_MOST_S``; return by how much, or 0.
 
-        Args:
-            told_s: The gateways' time minus the machine's.
+        ``told_s``: the gateways' time minus the machine's.
         """
         wrong_s = self.ahead_s + told_s
         if abs(wrong_s) <= SLEW_AT_MOST_S:

@@ -1,7 +1,7 @@
 """The settings files of a fleet of several microgrids, and what its process serves over HTTP."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -71,12 +71,13 @@ def servers(
             registry = FleetMetrics(partial(fleet.figures, name), fleet.tallies[name]).registry
             if alone:
                 register_process(registry, "meters", watchdog)
-            server = HttpServer(one.http, registry, _status_of(fleet, name), one.http_hosts)
+            server = HttpServer(one.http, registry, partial(_status, fleet, name), one.http_hosts)
             yield _started(server, watchdog, "" if alone else name)
     if settings.microgrids and settings.http is not None:
         registry = TownMetrics(fleet.town_figures, Counter()).registry
         register_process(registry, "meters", watchdog)
-        yield _started(HttpServer(settings.http, registry, _town_status_of(fleet), settings.http_hosts), watchdog, "")
+        server = HttpServer(settings.http, registry, partial(_town_status, fleet), settings.http_hosts)
+        yield _started(server, watchdog, "")
 
 
 def _started(server: HttpServer, watchdog: Watchdog, name: str) -> HttpServer:
@@ -84,52 +85,46 @@ def _started(server: HttpServer, watchdog: Watchdog, name: str) -> HttpServer:
     return server
 
 
-def _status_of(fleet: Fleet, name: MicrogridId) -> Callable[[], dict[str, object]]:
-    def status() -> dict[str, object]:
-        now = fleet.figures(name)
-        return {
-            "microgrid": name,
-            "time": now.time,
-            "lag_s": now.lag_s,
-            "made": now.made,
-            "acknowledged": now.acknowledged,
-            "held": now.held,
-            "events_made": now.events_made,
-            "events_held": now.events_held,
-            "sharing": [str(meter) for meter in now.sharing],
-            "meters": now.meters,
-            "connected": now.connected,
-            "without_broker": now.without_broker,
-            "dark": now.dark,
-            "power": asdict(fleet.power(name)),
-        }
-
-    return status
+def _status(fleet: Fleet, name: MicrogridId) -> dict[str, object]:
+    now = fleet.figures(name)
+    return {
+        "microgrid": name,
+        "time": now.time,
+        "lag_s": now.lag_s,
+        "made": now.made,
+        "acknowledged": now.acknowledged,
+        "held": now.held,
+        "events_made": now.events_made,
+        "events_held": now.events_held,
+        "sharing": [str(meter) for meter in now.sharing],
+        "meters": now.meters,
+        "connected": now.connected,
+        "without_broker": now.without_broker,
+        "dark": now.dark,
+        "power": asdict(fleet.power(name)),
+    }
 
 
-def _town_status_of(fleet: Fleet) -> Callable[[], dict[str, object]]:
-    def status() -> dict[str, object]:
-        now = fleet.town_figures()
-        by_name = {name: fleet.figures(name) for name in fleet.tallies}
-        figures = by_name.values()
-        behind = {name: round(one.lag_s) for name, one in by_name.items() if one.lag_s > BEHIND_S}
-        worst = sorted(behind, key=behind.__getitem__, reverse=True)[:WORST]
-        return {
-            "time": now.time,
-            "lag_s": now.lag_s,
-            "made": sum(one.made for one in figures),
-            "acknowledged": sum(one.acknowledged for one in figures),
-            "held": sum(one.held for one in figures),
-            "events_held": sum(one.events_held for one in figures),
-            "behind": len(behind),
-            "worst": {name: behind[name] for name in worst},
-            "meters": sum(one.meters for one in figures),
-            "connected": sum(one.connected for one in figures),
-            "microgrids": list(fleet.tallies),
-            "closed": [name for name in fleet.tallies if name not in fleet.members],
-            "power": asdict(now.power),
-            "sun_percent": now.sun_percent,
-            "plant": None if now.plant is None else asdict(now.plant),
-        }
-
-    return status
+def _town_status(fleet: Fleet) -> dict[str, object]:
+    now = fleet.town_figures()
+    by_name = {name: fleet.figures(name) for name in fleet.tallies}
+    figures = by_name.values()
+    behind = {name: round(one.lag_s) for name, one in by_name.items() if one.lag_s > BEHIND_S}
+    worst = sorted(behind, key=behind.__getitem__, reverse=True)[:WORST]
+    return {
+        "time": now.time,
+        "lag_s": now.lag_s,
+        "made": sum(one.made for one in figures),
+        "acknowledged": sum(one.acknowledged for one in figures),
+        "held": sum(one.held for one in figures),
+        "events_held": sum(one.events_held for one in figures),
+        "behind": len(behind),
+        "worst": {name: behind[name] for name in worst},
+        "meters": sum(one.meters for one in figures),
+        "connected": sum(one.connected for one in figures),
+        "microgrids": list(fleet.tallies),
+        "closed": [name for name in fleet.tallies if name not in fleet.members],
+        "power": asdict(now.power),
+        "sun_percent": now.sun_percent,
+        "plant": None if now.plant is None else asdict(now.plant),
+    }

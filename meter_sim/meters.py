@@ -42,7 +42,6 @@ from meter_sim.false_readings import FalseReadings
 from meter_sim.faults import Faults, FaultsFile, MeterFault, percent_at
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import Figures
-from meter_sim.outside import Outside
 from meter_sim.passed import Passed
 from meter_sim.physics.microgrid import Circumstances, Step
 from meter_sim.switch import BoundarySwitch, Kept, newest
@@ -200,24 +199,21 @@ class MicrogridMeters:
         Raises:
             StoreError: The store can't be read or written.
         """
-        try:
-            async with self._shell.running(stop):
+        async with self._shell.running(stop):
+            self._busy_since = _real_time()
+            await self.boot()
+            effects: Effects = []
+            while not stop.is_set():
                 self._busy_since = _real_time()
-                await self.boot()
-                effects: Effects = []
-                while not stop.is_set():
-                    self._busy_since = _real_time()
-                    with self._store.reading():
-                        effects += self.turn(self._clock.machine())
-                    # A meter that is down is built again from the store.
-                    if self._down or not _can_wait(effects):
-                        await self._shell.perform(effects)
-                        effects = []
-                    self._busy_since = None
-                    await self._shell.rest(self._wait_s())
-                await self._shell.perform(effects)
-        finally:
-            self._shell.close()
+                with self._store.reading():
+                    effects += self.turn(self._clock.machine())
+                # A meter that is down is built again from the store.
+                if self._down or not _can_wait(effects):
+                    await self._shell.perform(effects)
+                    effects = []
+                self._busy_since = None
+                await self._shell.rest(self._wait_s())
+            await self._shell.perform(effects)
 
     def close(self) -> None:
         """Close the store; the meters do not run any more."""
@@ -248,18 +244,21 @@ class MicrogridMeters:
 
     # The world.
 
-    def circumstances(self, at: EpochSeconds, outside: Outside, *, measured: bool = True) -> Circumstances:
+    def circumstances(
+        self, at: EpochSeconds, around: Circumstances, shared: Faults, *, measured: bool
+    ) -> Circumstances:
         """Step the boundary switch; return what holds for the microgrid in the slot that starts at ``at``.
 
         Args:
             at: Start of the slot.
-            outside: What is outside the microgrid.
+            around: What is outside the microgrid.
+            shared: The faults of all microgrids of the fleet.
             measured: Whether the meters are up, and execute commands.
         """
         own = Faults() if self._faults is None else self._faults.read()
-        self._wrong = {**outside.faults.meters, **own.meters}
-        self._cut = at < max(own.lte_dead_until, outside.faults.lte_dead_until)
-        voltage = outside.voltage and at >= own.feeder_dead_until
+        self._wrong = {**shared.meters, **own.meters}
+        self._cut = at < max(own.lte_dead_until, shared.lte_dead_until)
+        voltage = around.voltage and at >= own.feeder_dead_until
         held = [self.meters[meter].desired_states.held.get(Kind.ISOLATED) for meter in self._boundary]
         self._switch.step(voltage=voltage, held=newest(held), at=at)
         cores = self.meters.items() if measured else ()
@@ -267,16 +266,15 @@ class MicrogridMeters:
         commanded = {meter: _commanded(core, at, is_up=meter not in dead) for meter, core in cores}
         for meter in self._boundary:
             commanded[meter] = replace(commanded.get(meter, Commanded()), isolated=self._switch.is_open)
-        return Circumstances(
+        return replace(
+            around,
             voltage=voltage,
-            sun_percent=percent_at(own.sun, at) * outside.sun_percent // 100,
-            demand_percent=percent_at(own.demand, at) * outside.demand_percent // 100,
-            drop=outside.drop,
-            number=outside.number,
+            sun_percent=percent_at(own.sun, at) * around.sun_percent // 100,
+            demand_percent=percent_at(own.demand, at) * around.demand_percent // 100,
             commanded=commanded,
         )
 
-    def happened(self, slot_end: EpochSeconds, step: Step, *, measured: bool = True) -> None:
+    def happened(self, slot_end: EpochSeconds, step: Step, *, measured: bool) -> None:
         """Queue a slot for the meters; of an unmeasured one, only note where the voltage was gone."""
         changed = self._backup.step(slot_end - SLOT_S, step.dark)
         if not measured:

@@ -7,31 +7,18 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MicrogridId
-from commonwatt.town.conditions import Conditions, Drop
-from commonwatt.town.scenario import Group, Scenario
+from commonwatt.town.conditions import Conditions
+from commonwatt.town.scenario import GROUPS, Scenario
 from commonwatt.town.town import Town
 from meter_sim.faults import Faults, FaultsFile, percent_at
+from meter_sim.physics.microgrid import Circumstances
 from meter_sim.physics.plant import price_factor
 from meter_sim.weather import Weather
 
 NOT_PLAYED = ("broadband", "controller")
 """Outages that the meters' process can't make: those of the utility's network and of controllers."""
 
-_GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outside:
-    """What is outside a microgrid in a slot."""
-
-    faults: Faults  # faults that a person set for all microgrids of the fleet
-    voltage: bool = True  # whether the town's side of the boundary has voltage
-    sun_percent: int = 100  # sun that reaches the panels, as a percentage of what the weather lets through
-    demand_percent: int = 100  # load, as a percentage of the ordinary load
-    drop: Drop | None = None  # the home that uses its battery up; ``None``: none
-    number: int = 0  # the microgrid's number among the residential ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,27 +57,25 @@ class OutsideWorld:
 
     def weather(self, at: EpochSeconds) -> Weather:
         """Return the weather of a slot."""
-        return self._sky if self._played(self._faults(), at) is not None else self._weather
+        return self._sky if self._played(self.faults(), at) is not None else self._weather
 
-    def around(self, name: MicrogridId, at: EpochSeconds) -> Outside:
-        """Return what is outside a microgrid."""
-        faults = self._faults()
+    def around(self, name: MicrogridId, at: EpochSeconds) -> Circumstances:
+        """Return what holds for a microgrid, without the desired states of its meters."""
+        faults = self.faults()
         voltage = at >= faults.feeder_dead_until
         demand = percent_at(faults.demand, at)
         conditions = self._played(faults, at)
         drop = None
         if conditions is not None:
             kind = self._town.microgrids[name].kind
-            percent = conditions.demand_percent(_GROUPS[kind], at)
+            percent = conditions.demand_percent(GROUPS[kind], at)
             demand = demand if percent is None else round(demand * percent / 100)
             drop = conditions.drop(at) if kind == "residential" else None
             if kind == "residential" and any(one.what == "feeder" for one in conditions.scenario.outage):
                 voltage = voltage and not conditions.out("feeder", at, len(self._order))[self._order[name]]
-        sun = percent_at(faults.sun, at)
-        return Outside(
-            faults=faults,
+        return Circumstances(
             voltage=bool(voltage),
-            sun_percent=sun,
+            sun_percent=percent_at(faults.sun, at),
             demand_percent=demand,
             drop=drop,
             number=self._order.get(name, 0),
@@ -98,12 +83,12 @@ class OutsideWorld:
 
     def level_percent(self, at: EpochSeconds) -> int | None:
         """Return the mean level of batteries that are new at a time, by the scenario; ``None``: none is played."""
-        conditions = self._played(self._faults(), at)
+        conditions = self._played(self.faults(), at)
         return None if conditions is None else conditions.scenario.level_percent
 
     def region(self, at: EpochSeconds) -> Region:
         """Return the regional grid."""
-        faults = self._faults()
+        faults = self.faults()
         supply, alive = faults.supply_at(at), at >= faults.line_dead_until
         conditions = self._played(faults, at)
         if conditions is not None:
@@ -113,12 +98,13 @@ class OutsideWorld:
 
     def price_permille(self, at: EpochSeconds) -> int:
         """Return the regional price at a time, thousandths of the price outside peak hours."""
-        conditions = self._played(self._faults(), at)
+        conditions = self._played(self.faults(), at)
         if conditions is None or not conditions.scenario.peak:
             return round(price_factor(self._town, at) * 1000)
-        return conditions.price_percent(at, (0, 0, 100)) * 10
+        return conditions.price_percent(at, self._town.table) * 10
 
-    def _faults(self) -> Faults:
+    def faults(self) -> Faults:
+        """Return the faults that a person set for all microgrids of the fleet."""
         return Faults() if self._file is None else self._file.read()
 
     def _played(self, faults: Faults, at: EpochSeconds) -> Conditions | None:

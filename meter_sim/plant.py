@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from commonwatt.config.meters import PlantSettings
@@ -13,21 +13,22 @@ from commonwatt.device.store import DeviceStore
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.model.units import SLOT_S, EpochSeconds
+from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import client_tls
-from commonwatt.protocol.topics import PLANT
+from commonwatt.protocol.topics import PLANT, gateway_down
 from commonwatt.town.town import Town
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import PlantFigures
 from meter_sim.outside import OutsideWorld, Region
 from meter_sim.physics.plant import PlantStep, plant_of
 from meter_sim.physics.town import PlantInputs
-from meter_sim.plant_core import Change, PlantCore, PlantState
-from meter_sim.plant_link import PlantLink
+from meter_sim.plant_core import Change, PlantCore, PlantState, mean_watts
 from meter_sim.plant_store import load
 
 BEGINS_AT_PERCENT = 75  # level of a new plant's battery
 REOPEN_AFTER_S = 5.0  # real seconds until a store that failed is opened again
+MAX_ARRIVED = 100  # most waiting commands; the utility sends a dropped one again
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ class EmulatedPlant:
         self._price_permille = outside.price_permille
         self._clock = clock
         self._core = PlantCore(self.physical, self._price_permille, state, quarters)
-        self._link = _link_of(settings, town, self._wake) if settings.head_end is not None else None
+        self._arrived: deque[bytes] = deque()
+        self._link = _link_of(settings, town, self._heard) if settings.head_end is not None else None
         self._shell = DeviceShell(PLANT, self._store, self.tally, self._publish)
         self._effects: list[Effect[Change]] = []
         self._written: PlantState | None = None
@@ -97,8 +99,8 @@ class EmulatedPlant:
 
     def due(self) -> list[Effect[Change]]:
         """Carry out the commands that arrived; return and forget the effects to perform, with the newest state."""
-        for payload in [] if self._link is None else self._link.take():
-            self._do(self._core.receive(payload, self._clock.last_moment()))
+        while self._arrived:
+            self._do(self._core.receive(self._arrived.popleft(), self._clock.last_moment()))
         effects, self._effects = self._effects, []
         if self._core.state is not self._written:
             self._written = self._core.state
@@ -114,7 +116,12 @@ class EmulatedPlant:
         try:
             while not stop.is_set():
                 try:
-                    await self._run(stop)
+                    async with self._shell.running(stop):
+                        while not stop.is_set():
+                            await self._shell.perform(self.due())
+                            await self._shell.rest(None)
+                        # A slot may have passed during the last commit.
+                        await self._shell.perform(self.due())
                 except StoreError as error:
                     _log.error("%s", error)
                     await asyncio.sleep(REOPEN_AFTER_S)
@@ -123,17 +130,6 @@ class EmulatedPlant:
             if link is not None:
                 link.cancel()
                 await asyncio.gather(link, return_exceptions=True)
-
-    async def _run(self, stop: asyncio.Event) -> None:
-        try:
-            async with self._shell.running(stop):
-                while not stop.is_set():
-                    await self._shell.perform(self.due())
-                    await self._shell.rest(None)
-                # A slot may have passed during the last commit.
-                await self._shell.perform(self.due())
-        finally:
-            self._shell.close()
 
     def _reopen(self) -> None:
         self._store.close()
@@ -154,36 +150,41 @@ class EmulatedPlant:
         return PlantFigures(
             level=step.level,
             capacity=self.physical.capacity,
-            battery_w=_watts(step.charged - step.discharged),
-            bought_w=_watts(step.bought - step.sold),
+            battery_w=mean_watts(step.charged - step.discharged),
+            bought_w=mean_watts(step.bought - step.sold),
             price_permille=self._price_permille(self._clock.last_moment()),
             supply=told.supply,
             voltage=told.alive,
-            connected=self._link is not None and self._link.link.connected,
+            connected=self._link is not None and self._link.connected,
         )
 
     def _publish(self, message: Publish) -> None:
+        """Send a message; without a connection it is dropped: reports follow, and commands are sent again."""
         if self._link is not None:
             self._link.publish(message)
+
+    def _heard(self, _: str, payload: bytes) -> None:
+        if len(self._arrived) < MAX_ARRIVED:
+            self._arrived.append(payload)
+            self._wake()
 
     def _wake(self) -> None:
         self._shell.wake()
 
 
-def _link_of(settings: PlantSettings, town: Town, wake: Callable[[], None]) -> PlantLink:
+def _link_of(settings: PlantSettings, town: Town, heard: Callable[[str, bytes], None]) -> MqttLink:
     assert settings.head_end is not None
     assert settings.tokens is not None
     token = load_tokens(settings.tokens).get(PLANT)
     if token is None:
         raise ConfigError(f"{settings.tokens}: has no token of {PLANT}; make one with: commonwatt utility register")
-    return PlantLink(
-        head_end=settings.head_end,
+    return MqttLink(
+        address=settings.head_end,
+        identity=PLANT,
         token=token,
+        subscribe=gateway_down(PLANT, "+"),
+        on_message=heard,
+        on_connect=lambda: None,
         rng=random.Random(f"{town.table.seed}/{PLANT}/link"),  # noqa: S311 - no secret
-        wake=wake,
         tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
     )
-
-
-def _watts(energy: MilliwattHours) -> int:
-    return energy * 3600 // (1000 * SLOT_S)

@@ -172,12 +172,7 @@ class PlantCore:
         return [Write(state), *effects]
 
     def report(self, supply: SupplyState, now: EpochSeconds, *, voltage: bool = True) -> Effects:
-        """Return the report if one is due: a minute after the last one, or at a change of the supply.
-
-        Args:
-            supply: What the regional grid reports of its supply.
-            voltage: Whether the regional line has voltage.
-        """
+        """Return the report if one is due: after a minute, or at a change of the supply or of the line's voltage."""
         if self._reported is not None:
             last, *told = self._reported
             # A negative difference means that the clock was set back.
@@ -189,11 +184,11 @@ class PlantCore:
             time=now,
             level_mwh=self.state.level,
             capacity_mwh=physical.capacity,
-            battery_limit_w=_watts(physical.power),
+            battery_limit_w=mean_watts(physical.power),
             loss_permille=physical.loss_permille,
-            battery_w=_watts(step.charged - step.discharged),
-            bought_w=_watts(step.bought - step.sold),
-            line_w=_watts(physical.line[supply]) if voltage else 0,
+            battery_w=mean_watts(step.charged - step.discharged),
+            bought_w=mean_watts(step.bought - step.sold),
+            line_w=mean_watts(physical.line[supply]) if voltage else 0,
             supply=supply,
             voltage=voltage,
             prices=tuple(self._prices(now)),
@@ -247,6 +242,6 @@ class PlantCore:
                 before = price
 
 
-def _watts(energy: MilliwattHours) -> int:
+def mean_watts(energy: MilliwattHours) -> int:
     """Return the mean power of a slot's energy."""
     return energy * 3600 // (1000 * SLOT_S)

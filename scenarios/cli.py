@@ -22,12 +22,11 @@ from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import load, names
 from commonwatt.town.town import Town
-from scenarios.against import rows as rows_against
 from scenarios.course import as_json as as_json_of_course
 from scenarios.course import tables
 from scenarios.full_stack import play, ready
 from scenarios.policies import POLICIES
-from scenarios.report import as_html, as_json, equal, table
+from scenarios.report import as_html, as_json, equal, rows_against, table
 from scenarios.simulation import run as simulate
 
 app = typer.Typer(no_args_is_help=True, help="Run a town through days of weather, faults and prices.")

@@ -60,8 +60,6 @@ def play(layout: Layout, conditions: Conditions, stop: threading.Event, tell: Ca
     """Play a scenario on the processes of a prepared town, and compare what was made with what is stored.
 
     Args:
-        layout: The town, from ``ready``.
-        conditions: The scenario's conditions in it.
         stop: Ends it early.
         tell: Takes the part that is done, 0 to 1.
     """

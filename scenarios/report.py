@@ -1,14 +1,17 @@
-"""A comparison of runs as JSON, and as one self-contained HTML page with plots; both repeat to the byte."""
+"""A comparison of runs as JSON, and as one self-contained HTML page with plots; both repeat to the byte.
+
+One policy may be compared with all others: the differences of their figures.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from html import escape
+from pathlib import Path
+from string import Template
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.palette import LINES
-from scenarios.against import MWH, differences
-from scenarios.against import rows as rows_against
 from scenarios.decided import equal_rows
 from scenarios.fairness import fairness
 from scenarios.figures import KINDS, Figures, Sample
@@ -18,13 +21,16 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 860, 190, 52, 22
 _COLOURS = tuple(line.light for line in LINES)
 _DASHES = ("", "6 3", "2 3", "10 3 2 3", "4 4", "1 4")
 
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1c1c1c;background:#fff}
-table{border-collapse:collapse;width:100%}th,td{padding:.3rem .5rem;border-bottom:1px solid #ccc;text-align:right}
-th:first-child,td:first-child{text-align:left}h2{margin-top:2rem}svg{width:100%;height:auto}
-.key span{margin-right:1.2rem;white-space:nowrap}figure{margin:1rem 0}figcaption{color:#555}
-@media (prefers-color-scheme:dark){body{background:#161616;color:#eee}th,td{border-color:#444}figcaption{color:#aaa}}
-"""
+_PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
+
+MWH = 10**9  # milliwatt-hours in a megawatt-hour
+_COLUMNS = {
+    "reduced by command MWh": ("reduced_mwh", 2),
+    "bought MWh": ("bought_mwh", 1),
+    "at peak MWh": ("bought_peak_mwh", 1),
+    "cost": ("net_cost", 1),
+    "shared MWh": ("shared_mwh", 2),
+}
 
 _CAUSES = {
     "place": "off in turn",
@@ -53,15 +59,54 @@ def table(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
         {
             "policy": name,
             "went short": f"{_percent(figures.unserved, figures.balance['demand']):.3f} %",
-            "reduced by command MWh": f"{figures.balance['reduced by command'] / MWH:,.2f}",
-            "bought MWh": f"{figures.bought / MWH:,.1f}",
-            "at peak MWh": f"{figures.bought_peak / MWH:,.1f}",
-            "cost": f"{figures.net_cost / MWH:,.1f}",
-            "shared MWh": f"{sum(kind.shared for kind in figures.kinds.values()) / MWH:,.2f}",
+            **_megawatt_hours(_compared(figures)),
             "homes' batteries": f"{figures.mean_percent('residential'):.1f} %",
         }
         for name, figures in runs.items()
     ]
+
+
+def differences(runs: Mapping[str, Figures], against: str) -> dict[str, dict[str, int | float]]:
+    """Return each other run's figures less those of ``against``; energies and costs in milliwatt-hours."""
+    base = _compared(runs[against])
+    return {
+        name: {key: round(value - base[key], 2) for key, value in _compared(figures).items()}
+        for name, figures in runs.items()
+        if name != against
+    }
+
+
+def rows_against(runs: Mapping[str, Figures], against: str) -> list[dict[str, object]]:
+    """Return the differences for people, one row a policy; less is better but for the batteries."""
+    return [
+        {
+            "policy": name,
+            "went short MWh": f"{by['unserved_mwh'] / MWH:+,.3f}",
+            **_megawatt_hours(by, "+"),
+            "homes' batteries": f"{by['homes_percent']:+.1f} points",
+        }
+        for name, by in differences(runs, against).items()
+    ]
+
+
+def _megawatt_hours(figures: Mapping[str, int | float], sign: str = "") -> dict[str, str]:
+    """Return what ``_compared`` returns, for people; ``sign``: ``+``, if each has one."""
+    return {title: f"{figures[key] / MWH:{sign},.{digits}f}" for title, (key, digits) in _COLUMNS.items()}
+
+
+def _compared(figures: Figures) -> dict[str, int | float]:
+    """Return the figures by which runs are compared; energies and costs in milliwatt-hours."""
+    by_kind = {f"unserved_{kind}_mwh": figures.kinds[kind].unserved.total() for kind in KINDS}
+    return {
+        "unserved_mwh": figures.unserved,
+        **by_kind,
+        "reduced_mwh": figures.balance["reduced by command"],
+        "bought_mwh": figures.bought,
+        "bought_peak_mwh": figures.bought_peak,
+        "net_cost": figures.net_cost,
+        "shared_mwh": sum(kind.shared for kind in figures.kinds.values()),
+        "homes_percent": figures.mean_percent("residential"),
+    }
 
 
 def equal(runs: Mapping[str, Figures]) -> list[str]:
@@ -79,27 +124,23 @@ def as_html(
     title: str, runs: Mapping[str, Figures], facts: Mapping[str, object], zone: ZoneInfo, against: str | None = None
 ) -> str:
     """Return the page for people: what each policy did, and the course of the town."""
-    compared = "" if against is None else f"<h2>Against {escape(against)}</h2>{_table(rows_against(runs, against))}"
-    policies = "".join(f"<li><b>{escape(name)}</b>: {escape(POLICIES[name].words)}</li>" for name in runs)
-    plots = "".join(
+    against_it = "" if against is None else f"<h2>Against {escape(against)}</h2>{_table(rows_against(runs, against))}"
+    plots = (
         _plot(caption, {name: [value(s) for s in figures.samples] for name, figures in runs.items()}, runs, zone)
         for caption, value in _PLOTS
     )
-    stated = ", ".join(f"{escape(key.replace('_', ' '))} {escape(str(value))}" for key, value in facts.items())
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-        f"<h1>{escape(title)}</h1><p>{stated}.</p><h2>What each policy did</h2>"
-        f"{_table(table(runs))}<p>{' '.join(map(escape, equal(runs)))}</p>"
-        "<p>Cost is in megawatt-hours at the price outside peak hours, less what the town's battery has gained, "
-        "and more what it has lost. <i>Went short</i> is the part of the ordinary demand that was not met; what was "
-        f"<i>reduced by command</i> is not in it.</p><ul>{policies}</ul>{compared}"
-        f"<h2>Energy balance</h2>{_table(_balance(runs))}"
-        "<p>In milliwatt-hours: demand + cold load = reduced by command + went short + served, and sun + bought + in "
-        "batteries at the beginning = served + sold + lost + in batteries at the end.</p>"
-        f"<h2>Who went short, and why</h2>{_short(runs)}"
-        f"<h2>How evenly</h2>{_fairness(runs)}"
-        f"<h2>Hour by hour</h2><p class=key>{_key(runs)}</p>{plots}</html>\n"
+    return _PAGE.substitute(
+        title=escape(title),
+        facts=", ".join(f"{escape(key.replace('_', ' '))} {escape(str(value))}" for key, value in facts.items()),
+        table=_table(table(runs)),
+        equal=" ".join(map(escape, equal(runs))),
+        policies="".join(f"<li><b>{escape(name)}</b>: {escape(POLICIES[name].words)}</li>" for name in runs),
+        against=against_it,
+        balance=_table(_balance(runs)),
+        short=_short(runs),
+        fairness=_fairness(runs),
+        key=_key(runs),
+        plots="".join(plots),
     )
 
 
@@ -143,12 +184,7 @@ def _fairness(runs: Mapping[str, Figures]) -> str:
         cells = [_cells(key, found[key].mean, found[key].worst) if key in found else "<td>-<td>-" for key in _MEASURES]
         rows += f"<tr><td>{escape(name)}{''.join(cells)}</tr>"
     head = "".join(f"<th>{words}, mean<th>worst microgrid" for words in _MEASURES.values())
-    return (
-        f"<table><thead><tr><th>policy{head}</tr></thead><tbody>{rows}</tbody></table>"
-        "<p>Of each microgrid: Jain's index of the parts of their demand that members got, and of the parts of "
-        "their surplus that batteries gave (1: all the same); and by how many percentage points of its demand the "
-        "worst-off member went shorter than the mean.</p>"
-    )
+    return f"<table><thead><tr><th>policy{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _cells(measure: str, mean: float, worst: float) -> str:

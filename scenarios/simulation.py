@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from commonwatt.model.control.return_delay import return_delay_s
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
-from commonwatt.town.conditions import Conditions, Drop
-from commonwatt.town.scenario import Group
+from commonwatt.town.conditions import Conditions
+from commonwatt.town.scenario import GROUPS
 from commonwatt.town.town import Town
 from meter_sim.outside import Sky
 from meter_sim.physics.boundary import Boundary
@@ -22,8 +22,9 @@ from meter_sim.physics.cold import cold_after, cold_load
 from meter_sim.physics.places import Places, blocks_of
 from meter_sim.physics.plant import PlantStep, plant_of
 from meter_sim.physics.step import Inputs
-from meter_sim.physics.surroundings import Surroundings
+from meter_sim.physics.surroundings import Surroundings, use_up
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
+from meter_sim.switch import STABLE_S, UNMANAGED_S
 from meter_sim.weather import seed_of
 from scenarios.controllers import Controllers, Situation
 from scenarios.decided import added
@@ -31,11 +32,6 @@ from scenarios.figures import KINDS, Figures, Sample
 from scenarios.inversions import Inversions
 from scenarios.policies import Policy
 from scenarios.supply import Utility
-
-STABLE_S = 300  # seconds of stable voltage before a microgrid returns, by its controller
-UNMANAGED_S = 900  # the same without a controller
-
-_GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,8 +62,6 @@ def run(
     """Run a scenario.
 
     Args:
-        conditions: The scenario's conditions in it.
-        policy: What controls it.
         days: Its length; ``None``: the scenario's.
         step_s: Length of a step, seconds; a quarter-hour is a multiple of it.
         tell: Takes the part that is done, 0 to 1, once a day.
@@ -127,7 +121,7 @@ class Simulation:
     def step(self, time: EpochSeconds) -> list[MicrogridsStep]:
         """Step the town by one step; return the result for each layout of microgrids."""
         conditions = self._conditions
-        price = conditions.price_percent(time, self._usual_price)
+        price = conditions.price_percent(time, self._town.table)
         supply = conditions.supply(time)
         reached = not conditions.is_out("broadband", time)
         alive = not conditions.is_out("town_line", time)
@@ -202,31 +196,17 @@ class Simulation:
         grids.is_open = ~voltage | waits
 
     def _demanded(self, grids: _Grids, usual: Inputs, time: EpochSeconds) -> Inputs:
-        percent = self._conditions.demand_percent(_GROUPS[grids.places.kind], time)
+        percent = self._conditions.demand_percent(GROUPS[grids.places.kind], time)
         load = usual.load if percent is None else np.rint(usual.load * (percent / 100)).astype(np.int64)
         grids.ordinary, load = load, cold_load(grids.places, load, grids.cold_s)
         grids.cold = load - grids.ordinary
         drop = self._conditions.drop(time)
         if drop is not None and grids.places.kind == "residential":
-            load = load + self._drop(grids, drop, load)
+            for row in range(len(load)):
+                use_up(grids.places, load, grids.level, row, drop, row)
         return replace(usual, load=load)
 
-    def _drop(self, grids: _Grids, drop: Drop, load: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the extra load of the home of each microgrid that falls to a quarter of its battery today (N1)."""
-        places, extra = grids.places, np.zeros(grids.places.shape, dtype=np.int64)
-        for row in range(places.shape[0]):
-            home = drop.home(row, places.shape[1])
-            level, capacity = int(grids.level[row, home]), int(places.capacity[row, home])
-            most = int(places.service[row, home] - load[row, home])
-            extra[row, home] = drop.use(level, capacity, self._step_s, most)
-        return extra
-
     # Figures
-
-    @property
-    def _usual_price(self) -> tuple[int, int, int]:
-        table = self._town.table
-        return table.peak_start_hour, table.peak_end_hour, round(table.peak_factor * 100)
 
     def _count(
         self, time: EpochSeconds, inputs: list[Inputs], steps: list[MicrogridsStep], plant: PlantStep, price: int

@@ -53,9 +53,6 @@ class Utility:
         """Return the order to the plant, and the import limits of each layout's microgrids, watts.
 
         Args:
-            time: The step's start.
-            level: Level of the plant's battery.
-            supply: The state of the regional supply.
             reached: Whether the utility reaches the plant and the controllers.
             alive: Whether the regional line has voltage.
         """
@@ -96,9 +93,8 @@ class Utility:
         if self._buy is None:
             return NO_ORDER
         table = self._town.table
-        usual = (table.peak_start_hour, table.peak_end_hour, round(table.peak_factor * 100))
         quarters = range(time, time + MAX_HORIZON * QUARTER_S, QUARTER_S)
-        prices = [self._conditions.price_percent(quarter, usual) for quarter in quarters]
+        prices = [self._conditions.price_percent(quarter, table) for quarter in quarters]
         situation = Situation(
             now=time,
             plant=plant,

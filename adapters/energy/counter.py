@@ -134,10 +134,7 @@ class Counter:
     def take(self, read: Read, limits: CounterLimits, *, restarted: bool = False) -> tuple[Outcome, list[Point]]:
         """Take a reading later than all before; return what became of it, and the points that were accepted.
 
-        Args:
-            read: The reading.
-            limits: What the counter can do.
-            restarted: Whether the device reported a restart since the last reading.
+        ``restarted``: whether the device reported a restart since the last reading.
         """
         if not self.at:
             return self._begin(read, limits)

@@ -209,13 +209,12 @@ class Learner:
         def filled(text: str) -> str:
             return text.replace("{device}", named.get("device", "")).replace("{channel}", named.get("channel") or "0")
 
-        topics = () if isinstance(rule.topic, str) else rule.topic
-        less = (rule.less,) if isinstance(rule.less, str) else rule.less
+        topics = rule.topic if len(rule.topic) > 1 else ()
         paths = {filled(path) for path in _paths(rule)} if series.form == "p1" else set()
         tariffs = {one.path for one in self._tariffs[without_tariff(series)]} if len(paths) > 1 else set()
         return (
             all((filled(topic), series.form, "") in seen for topic in topics)
-            and all((series.topic, series.form, path) in seen for path in (*paths, *map(filled, less)))
+            and all((series.topic, series.form, path) in seen for path in (*paths, *map(filled, rule.less)))
             and tariffs <= paths
         )
 
@@ -250,7 +249,7 @@ def _names(rule: AdapterRule, series: Series) -> Mapping[str, str] | None:
 @cache
 def _patterns(rule: AdapterRule) -> tuple[re.Pattern[str], ...]:
     """Return the patterns of topic, ``_END`` and path that a rule reads."""
-    return tuple(_pattern(f"{topic}{_END}{path}", rule.format) for topic in _topics(rule) for path in _paths(rule))
+    return tuple(_pattern(f"{topic}{_END}{path}", rule.format) for topic in rule.topic for path in _paths(rule))
 
 
 def _pattern(text: str, form: str) -> re.Pattern[str]:
@@ -261,18 +260,14 @@ def _pattern(text: str, form: str) -> re.Pattern[str]:
     return re.compile(text + (r"(?:\.\d+)?" if form == "json" else ""))
 
 
-def _topics(rule: AdapterRule) -> tuple[str, ...]:
-    return (rule.topic,) if isinstance(rule.topic, str) else rule.topic
-
-
 def _paths(rule: AdapterRule) -> tuple[str, ...]:
-    return (rule.path,) if isinstance(rule.path, str) else rule.path or ("",)
+    return rule.path or ("",)
 
 
 @cache
 def _literals(rule: AdapterRule) -> tuple[str, ...]:
     """Return the words of a rule's first topic and path, without placeholders."""
-    return tuple(re.findall(r"[^/. *]+", re.sub(r"\{\w+\}", "", f"{_topics(rule)[0]}/{_paths(rule)[0]}")))
+    return tuple(re.findall(r"[^/. *]+", re.sub(r"\{\w+\}", "", f"{rule.topic[0]}/{_paths(rule)[0]}")))
 
 
 @cache

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from adapters.energy.channel import ChannelRule
 from adapters.energy.counter import CounterLimits
 from adapters.energy.spread import EpochMilliseconds
 from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
@@ -37,9 +38,7 @@ class Reader:
     record_type: RecordType  # the record type
     topics: tuple[str, ...]  # the topic filters, one for each number that is added up
     restart_topics: tuple[str, ...]  # topics of the device's reports of its start
-    limits: CounterLimits  # what its counter can do
-    longest_gap_ms: int  # most milliseconds without a sample over which energy is spread
-    highest: int  # the highest value: a power in milliwatts, or a level; a register has none
+    channel: ChannelRule  # what its channel needs
     _terms: tuple[tuple[str, bool], ...]
     _factor: Fraction
     _zone: ZoneInfo
@@ -256,27 +255,32 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
         return text.replace("{device}", meter.source).replace("{channel}", meter.channel)
 
     capacity: MilliwattHours = (meter.capacity_wh or 0) * 1000
-    topics = (rule.topic,) if isinstance(rule.topic, str) else rule.topic
-    paths = (rule.path,) if isinstance(rule.path, str) else rule.path or ("",)
-    less = (rule.less,) if isinstance(rule.less, str) else rule.less
-    factor = PER_UNIT[rule.unit] * Fraction(rule.scale)
+    factor, record_type = PER_UNIT[rule.unit] * Fraction(rule.scale), RecordType[rule.record_type.upper()]
+    gap_s = min(meter.longest_gap_s, POWER_GAP_S) if rule.kind == "power" else meter.longest_gap_s
     return Reader(
         meter=meter.id,
         rule=rule,
         rank=rank,
-        record_type=RecordType[rule.record_type.upper()],
-        topics=tuple(filled(topic) for topic in topics),
+        record_type=record_type,
+        topics=tuple(filled(topic) for topic in rule.topic),
         restart_topics=tuple(_without_dots(filled(topic)) for topic in rule.restart_topic),
-        limits=CounterLimits(
-            rated_mw=meter.rated_w * 1000,
-            resolution=rule.resolution_mwh,
-            rollover=rule.rollover_mwh,
-            restarts_at_zero=rule.restarts_at_zero,
+        channel=ChannelRule(
+            kind=rule.kind,
+            record_type=record_type,
+            limits=CounterLimits(
+                rated_mw=meter.rated_w * 1000,
+                resolution=rule.resolution_mwh,
+                rollover=rule.rollover_mwh,
+                restarts_at_zero=rule.restarts_at_zero,
+            ),
+            longest_gap_ms=1000 * gap_s,
+            # A capacity is nominal: a full battery may report more.
+            highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else meter.rated_w * 1000,
         ),
-        longest_gap_ms=1000 * (min(meter.longest_gap_s, POWER_GAP_S) if rule.kind == "power" else meter.longest_gap_s),
-        # A capacity is nominal: a full battery may report more.
-        highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else meter.rated_w * 1000,
-        _terms=(*((filled(path), True) for path in paths), *((filled(path), False) for path in less)),
+        _terms=(
+            *((filled(path), True) for path in rule.path or ("",)),
+            *((filled(path), False) for path in rule.less),
+        ),
         _factor=factor * capacity if rule.unit == "%" else factor,
         _zone=ZoneInfo(rule.zone or settings.zone),
         _time=None if rule.time is None else filled(rule.time),

@@ -56,7 +56,10 @@ def _check_plain_topic(text: str) -> str:
 PlainTopic = Annotated[str, AfterValidator(_check_plain_topic)]  # a topic without wildcards
 
 
-_ALONE = BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)  # a list may be one text
+# A list may be one text.
+_ALONE = BeforeValidator(
+    lambda given: (given,) if isinstance(given, str) else given, json_schema_input_type=str | tuple[str, ...]
+)
 
 
 class AdapterCommand(Settings):
@@ -71,7 +74,7 @@ class AdapterRule(Settings):
     """How a value is read from a message. Rules of the same preset and record type are tried in their order."""
 
     preset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="The preset that the rule belongs to.")
-    topic: Topic | tuple[Topic, ...] = Field(
+    topic: Annotated[tuple[Topic, ...], _ALONE] = Field(
         description="The topic, with MQTT's wildcards; `{device}` is the meter's `source`, `{channel}` its `channel`. "
         "Several topics with one number each are added up."
     )
@@ -79,13 +82,13 @@ class AdapterRule(Settings):
         "json",
         description="JSON, a plain number, SenML (RFC 8428), a DSMR telegram, or numbers with commas.",
     )
-    path: str | tuple[str, ...] = Field(
+    path: Annotated[tuple[str, ...], _ALONE] = Field(
         (),
         description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for "
         "any one key; the name of a SenML record, whose own unit counts, with a blank and a unit if no other counts; "
         "an OBIS code of a telegram; the number of a field. Several paths, and the elements of a list, are added up.",
     )
-    less: str | tuple[str, ...] = Field((), description="Paths whose values are subtracted.")
+    less: Annotated[tuple[str, ...], _ALONE] = Field((), description="Paths whose values are subtracted.")
     kind: Kind = Field(
         description="`register`: a cumulative counter; `interval`: energy since the message before; `power`: is "
         "integrated; `level`: of a battery."
@@ -163,7 +166,9 @@ class AdapterRule(Settings):
             raise ValueError(f"format {self.format} needs path")
         if self.format == "plain" and (self.path or self.less or self.time):
             raise ValueError("a plain number has no path, less or time")
-        if isinstance(self.topic, tuple) and (self.format != "plain" or len(self.topic) < 2):
+        if not self.topic:
+            raise ValueError("topic is empty")
+        if len(self.topic) > 1 and self.format != "plain":
             raise ValueError("only plain numbers of several topics are added up")
         if self.uptime_path is not None and not self.restart_topic:
             raise ValueError("uptime_path needs restart_topic")

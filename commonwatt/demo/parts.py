@@ -75,10 +75,8 @@ def write_parts(
     """Write every part's configuration file, with ports that are free now; return the parts in starting order.
 
     One process, ``meters``, runs the meters of all microgrids and the plant. Each microgrid's meters can also run
-    alone, by their own file. In a large town microgrids share brokers and hosts, and there are several fleets.
-
-    Args:
-        database: The server of a large town's database; ``None``: the town is small.
+    alone, by their own file. In a large town, which has a ``database`` of its own, microgrids share brokers and hosts,
+    and there are several fleets.
     """
     orders = {name: order for name, order in orders_of(town, data).items() if len(order) > 1}
     places = None if database is None else placed(town, orders)

@@ -71,11 +71,7 @@ def behind_s(seen: Mapping[str, Mapping[str, Any]], silent: Set[str], now: float
 
 
 def without_power(seen: Mapping[str, Status]) -> set[str]:
-    """Return the processes whose controller's battery is empty: its microgrid has been dark for 48 hours (T9).
-
-    Args:
-        seen: The last status of each part; that of a microgrid's meters tells.
-    """
+    """Return the processes whose controller's battery is empty: by its meters it has been dark for 48 hours (T9)."""
     dark = [part.removesuffix(" meters") for part, status in seen.items() if status.get("dark")]
     return {f"{name} {kind}" for name in dark for kind in CONTROLLER}
 

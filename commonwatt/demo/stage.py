@@ -3,21 +3,23 @@
 The shell gives it what the gateways report, once a second; it returns commands to give and lines to print.
 """
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.units import EpochSeconds, MicrogridId
 
-TOWN_PAGE = "/console/town"
 SHARING_SAID_S = 3600  # town seconds between two lines about sharing in a microgrid: it comes and goes
 ALL = "plant"  # the folder with the settings file of all meters and the plant
 
 
-def page_of(microgrid: MicrogridId) -> str:
-    """Return the console's page of a microgrid."""
-    return f"/console/microgrids/{microgrid}"
+def _page_of(folder: str) -> str:
+    """Return the console's page of a folder's microgrid, or of the town."""
+    return "/console/town" if folder == ALL else f"/console/microgrids/{folder}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,57 +42,18 @@ class Play:
 Scene = tuple[Say, Play]  # something that happens to the town: what is printed, and the command that makes it happen
 
 
-def _clouds(what: str, hours: int) -> Scene:
-    does = "Homes use their batteries. A battery below its owner's minimum is helped by its neighbours'."
-    say = Say(what=f"{what}: a tenth of the sun for {hours} hours.", does=does, page=TOWN_PAGE)
-    return say, Play(words=f"weather 10 --for {hours * 3600}", folder=ALL)
+def _programme() -> Sequence[tuple[str, Scene]]:
+    text = Path(__file__).with_name("programme.toml").read_text(encoding="utf-8")
+    scenes = []
+    for one in tomllib.loads(text)["scene"]:
+        for folder, times in one["at"].items():
+            say = Say(what=one["what"].replace("GRID", folder), does=one["does"], page=_page_of(folder))
+            scenes += [(at, (say, Play(words=one["command"], folder=folder))) for at in times]
+    return sorted(scenes, key=itemgetter(0))
 
 
-def _guests(name: MicrogridId) -> Scene:
-    say = Say(
-        what=f"Guests in {name}: its homes use three times as much for two and a half hours.",
-        does="Their batteries fall. The gateway lets batteries with enough energy share with those that need help.",
-        page=page_of(name),
-    )
-    return say, Play(words="demand 300 --for 9000", folder=name)
-
-
-def _feeder(name: MicrogridId) -> Scene:
-    say = Say(
-        what=f"The feeder of {name} is cut for an hour.",
-        does="It opens its boundary switch and goes on as an island. When the voltage is back and stable, it returns.",
-        page=page_of(name),
-    )
-    return say, Play(words="feeder dead --for 3600", folder=name)
-
-
-def _low() -> Scene:
-    say = Say(
-        what="The regional supply is LOW for an hour and a half.",
-        does="The plant may take half as much from the regional grid, and all places reduce their use by a fifth.",
-        page=TOWN_PAGE,
-    )
-    return say, Play(words="supply LOW --for 5400", folder=ALL)
-
-
-PROGRAMME: Sequence[tuple[str, Scene]] = (
-    ("01:00", _feeder("r002")),
-    ("02:40", _guests("r002")),
-    ("04:20", _low()),
-    ("06:00", _feeder("r001")),
-    ("07:40", _clouds("A grey morning", 2)),
-    ("09:10", _guests("r001")),
-    ("10:40", _clouds("Clouds come up", 3)),
-    ("11:40", _guests("r001")),
-    ("13:30", _feeder("r002")),
-    ("15:10", _low()),
-    ("16:50", _clouds("A cloudy evening", 4)),
-    ("18:10", _guests("r002")),
-    ("19:50", _feeder("r001")),
-    ("21:40", _low()),
-    ("23:20", _guests("r001")),
-)
-"""The scenes of the built-in town by local time, every day: at 60 times real speed, one each minute or two."""
+PROGRAMME = _programme()
+"""The scenes of the built-in town by local time, every day."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +107,10 @@ def _islanding(name: MicrogridId, was: Seen, now: Seen) -> list[Say | Play]:
     """Return the words for a changed connection of a microgrid to the town."""
     if now.phase == "islanded" and was.phase != "islanded":
         does = "Its switch is open, and its homes live on their own sun and batteries."
-        return [Say(what=f"{name} is an island.", does=does, page=page_of(name))]
+        return [Say(what=f"{name} is an island.", does=does, page=_page_of(name))]
     if now.phase == "connected" and was.phase not in (None, "connected"):
         does = "The voltage was stable for five minutes, and for the delay of its turn."
-        return [Say(what=f"{name} is back on the town's net.", does=does, page=page_of(name))]
+        return [Say(what=f"{name} is back on the town's net.", does=does, page=_page_of(name))]
     return []
 
 
@@ -157,7 +120,7 @@ def _sharing(name: MicrogridId, seen: Seen) -> Say:
     return Say(
         what=f"{name} shares: {few(seen.receivers)} below the owner's minimum.",
         does=f"With more than their minima, {giving} give to {few(seen.receivers)}.",
-        page=page_of(name),
+        page=_page_of(name),
     )
 
 

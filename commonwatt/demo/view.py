@@ -164,11 +164,7 @@ class Observer:
             utility, last = self.seen.get("utility", {}), self._layout.clock.meters_stop_at or 0
             return not self.silent and is_drained(utility, self.fleets.values(), last)
         names = list(self._layout.town.microgrids)
-        if any(
-            f"{name} {kind}" in self.silent or f"{name} {kind}" not in self.seen
-            for name in names
-            for kind in ("meters", "gateway")
-        ):
+        if {f"{name} {kind}" for name in names for kind in ("meters", "gateway")} - (self.seen.keys() - self.silent):
             return False
         return all(
             not self.seen[f"{name} meters"]["held"]
@@ -190,9 +186,6 @@ def draw(
     """Draw the table and the lines around it.
 
     Args:
-        layout: The town.
-        observer: The last status of each part.
-        supervisor: Their processes.
         speed: Town seconds in a real second at present; ``None``: as the town's clock has them.
         width: Columns of the terminal; ``None``: unlimited.
     """

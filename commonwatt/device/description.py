@@ -4,20 +4,8 @@ from typing import Protocol
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import MilliwattHours
 from commonwatt.protocol.commands import Kind
-
-
-class BatteryDescription(Protocol):
-    """A battery behind a meter."""
-
-    @property
-    def capacity(self) -> MilliwattHours:
-        """Its capacity, milliwatt-hours."""
-
-    @property
-    def minimum_percent(self) -> int:
-        """The sharing minimum: below this level it does not share."""
+from commonwatt.town.town import Battery
 
 
 class Description(Protocol):
@@ -40,7 +28,7 @@ class Description(Protocol):
         """Its record types, ascending."""
 
     @property
-    def battery(self) -> BatteryDescription | None:
+    def battery(self) -> Battery | None:
         """The battery whose sharing it controls; ``None``: no battery."""
 
     @property

@@ -140,7 +140,7 @@ class DeviceShell:
 
     @asynccontextmanager
     async def running(self, stop: asyncio.Event) -> AsyncIterator[None]:
-        """Keep the meters connected; ``rest`` returns at once when ``stop`` is set."""
+        """Keep the meters connected; the end waits for the running commit, ``rest`` ends when ``stop`` is set."""
         self._stop = stop
         links = enumerate(link for links in self.links.values() for link in links.values())
         tasks = [asyncio.create_task(stop.wait()), *(asyncio.create_task(_connect(*link)) for link in links)]
@@ -152,10 +152,7 @@ class DeviceShell:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    def close(self) -> None:
-        """Wait until the running commit ends."""
-        self._committer.shutdown()
+            self._committer.shutdown()
 
     def take(self) -> list[Arrived]:
         """Return the queued messages; with several brokers also begins and ends of sessions."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MilliwattHours
-from commonwatt.town.file import hours_from
+from commonwatt.town.file import TownTable, hours_from
 from commonwatt.town.scenario import Group, Outage, Scenario
 
 DROP_HOURS = (17, 20)
@@ -61,16 +61,17 @@ class Conditions:
         held = [d for d in self.scenario.demand if d.of == of and day >= d.from_day and _within(hour, d.hours)]
         return held[-1].percent + held[-1].grows_percent_a_day * (day - held[-1].from_day) if held else None
 
-    def price_percent(self, time: EpochSeconds, usual: tuple[int, int, int]) -> int:
+    def price_percent(self, time: EpochSeconds, table: TownTable) -> int:
         """Return the regional price as a percentage of the price outside peak hours.
 
         Args:
-            usual: The town's own first and last peak hour, and its price there; for a scenario without a peak.
+            table: The town's, whose peak counts while the scenario has none.
         """
         day, hour = self._local(time)
         held = [peak for peak in self.scenario.peak if day >= peak.from_day]
-        first, last, percent = (*held[-1].hours, held[-1].percent) if held else usual
-        return percent if _within(hour, (first, last)) else 100
+        usual = (table.peak_start_hour, table.peak_end_hour), round(table.peak_factor * 100)
+        hours, percent = (held[-1].hours, held[-1].percent) if held else usual
+        return percent if _within(hour, hours) else 100
 
     def supply(self, time: EpochSeconds) -> SupplyState:
         """Return the state of the regional supply."""

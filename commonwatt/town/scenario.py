@@ -1,5 +1,6 @@
 """A scenario's definition: a TOML file, checked key by key (N1 to N5)."""
 
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +19,8 @@ Hour = Annotated[float, Field(ge=0)]  # hours since the scenario's beginning
 LocalHour = Annotated[int, Field(ge=0, le=24)]
 
 Group = Literal["house", "apartment", "public"]  # a class of places with the same demand
+# By kind of microgrid.
+GROUPS: Mapping[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
 
 
 class Demand(Settings):

@@ -100,13 +100,7 @@ def finish_tree(package: Package, root: Path, epoch: int) -> None:
 
 
 def build(package: Package, release: Release, root: Path, folder: Path) -> Path:
-    """Write the package of a finished tree into ``folder``, without root; return its path.
-
-    Args:
-        release: Its version and more.
-        root: Its tree; control files are added.
-        folder: Takes the package.
-    """
+    """Add control files to a finished tree, and write its package into ``folder``, without root; return its path."""
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     sums = "".join(f"{hashlib.md5(p.read_bytes()).hexdigest()}  {p.relative_to(root)}\n" for p in files)  # noqa: S324 - dpkg's
     control = root / "DEBIAN"

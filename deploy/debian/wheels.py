@@ -54,11 +54,9 @@ def fetch(pip: Sequence[str], own: Path, extras: str, architecture: str, folder:
     """Fetch the pinned wheels of some extras for a processor; return their paths, the project's own included.
 
     Args:
-        pip: The command.
         own: The project's wheel.
         extras: Extras, separated by commas.
         architecture: Debian's name of the processor.
-        folder: Takes the wheels.
     """
     platforms = [word for name in _PLATFORMS for word in ("--platform", f"{name}_{MACHINES[architecture]}")]
     wanted = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}", *platforms]

@@ -3,29 +3,26 @@
 import json
 from pathlib import Path
 
-from grafana.generator.billing import BILLING
-from grafana.generator.delivery import DELIVERY
-from grafana.generator.gateway import GATEWAY
-from grafana.generator.microgrid import MICROGRID
-from grafana.generator.panel_kinds import Dashboard, dashboard_json
-from grafana.generator.supply import SUPPLY
-from grafana.generator.town import TOWN
+from grafana.generator.panels import HERE, dashboard_json
 
-FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
-DASHBOARDS = (TOWN, DELIVERY, MICROGRID, GATEWAY, SUPPLY, BILLING)
+FOLDER = HERE.parent / "dashboards"
 
 
-def text_of(dashboard: Dashboard) -> str:
-    """Return the content of a dashboard's file."""
-    return json.dumps(dashboard_json(dashboard), indent=1, ensure_ascii=False) + "\n"
+def texts() -> dict[str, str]:
+    """Return the content of each dashboard's file, by the file's name."""
+    names = (path for path in sorted(HERE.glob("*.toml")) if path.name != "looks.toml")
+    return {f"{path.stem}.json": _text(path) for path in names}
+
+
+def _text(path: Path) -> str:
+    return json.dumps(dashboard_json(path), indent=1, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
     """Write every dashboard."""
-    for dashboard in DASHBOARDS:
-        path = FOLDER / f"{dashboard.name}.json"
-        path.write_text(text_of(dashboard), encoding="utf-8")
-        print(f"grafana/dashboards/{path.name}")
+    for name, text in texts().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+        print(f"grafana/dashboards/{name}")
 
 
 if __name__ == "__main__":

@@ -16,14 +16,15 @@ from commonwatt.town.town import Microgrid, Town
 from meter_sim.physics.boundary import Boundary
 from meter_sim.physics.cold import cold_after, cold_load
 from meter_sim.physics.microgrid import Circumstances, MeteredMicrogrid, Step
-from meter_sim.physics.places import Places, blocks_of
+from meter_sim.physics.places import blocks_of
 from meter_sim.physics.plant import Plant, PlantStep
 from meter_sim.physics.step import Inputs
-from meter_sim.physics.surroundings import Surroundings
+from meter_sim.physics.surroundings import Surroundings, use_up
 from meter_sim.physics.town import PlantInputs, step_alone, step_town
 from meter_sim.weather import Weather
 
 Levels = Mapping[MeterId, MilliwattHours]  # level of each battery of a microgrid, by its meter's id
+_Rows = Sequence[tuple[MeteredMicrogrid, Circumstances]]  # the microgrids of one layout, and what holds for each
 
 
 class MeteredTown:
@@ -40,10 +41,9 @@ class MeteredTown:
         members = list(microgrids)
         # Each microgrid's translation between meters and arrays.
         self.microgrids = {microgrid.id: MeteredMicrogrid(town, microgrid) for microgrid in members}
-        self.weather = weather or Weather(town.table)  # the weather; it may be replaced between two slots
         self._plant = plant
         self._blocks = blocks_of(town, members)
-        self._surroundings = Surroundings(town, self._blocks)
+        self.surroundings = Surroundings(town, self._blocks, weather)  # their sun and loads
 
     def step(
         self,
@@ -55,100 +55,66 @@ class MeteredTown:
         """Return the result of the slot that starts at ``time``.
 
         Args:
-            time: Start of the slot, UTC epoch seconds.
-            levels: Levels of the batteries at the start of the slot, by microgrid.
-            circumstances: What holds for each microgrid.
+            levels: Levels of the batteries at the start of the slot.
             told: What the plant depends on; with a plant only.
 
         Raises:
             ValueError: A level is missing, negative or above its battery's capacity.
         """
-        held = [[circumstances[name] for name in places.microgrids] for places in self._blocks]
-        arrays = [
-            np.array([self.microgrids[name].levels(levels[name]) for name in places.microgrids], dtype=np.int64)
-            for places in self._blocks
-        ]
-        usual = self._surroundings.at(time, self.weather)
-        ordinary = [
-            _percent(one.load, [each.demand_percent for each in here]) for one, here in zip(usual, held, strict=True)
-        ]
-        cold = [self._cold(places, here) for places, here in zip(self._blocks, held, strict=True)]
-        inputs = [
-            self._inputs(places, replace(one, load=cold_load(places, load, cold_s)), here, level)
-            for places, one, load, cold_s, here, level in zip(
-                self._blocks, usual, ordinary, cold, held, arrays, strict=True
-            )
-        ]
-        boundaries = [self._boundary(places, here) for places, here in zip(self._blocks, held, strict=True)]
+        arrays, inputs, boundaries, ordinary, cold = [], [], [], [], []
+        for places, usual in zip(self._blocks, self.surroundings.at(time), strict=True):
+            rows = [(self.microgrids[name], circumstances[name]) for name in places.microgrids]
+            here = [one for _, one in rows]
+            level = np.array([self.microgrids[name].levels(levels[name]) for name in places.microgrids], dtype=np.int64)
+            load = _percent(usual.load, [one.demand_percent for one in here])
+            cold_s = np.array([grid.by_location(one.cold) for grid, one in rows], dtype=np.int64)
+            asked = cold_load(places, load, cold_s)
+            for row, one in enumerate(here):
+                if one.drop is not None:
+                    use_up(places, asked, level, row, one.drop, one.number)
+            sun = _percent(usual.generation, [one.sun_percent for one in here])
+            arrays.append(level)
+            inputs.append(_commanded(Inputs(load=asked, generation=sun), rows))
+            boundaries.append(_boundary(rows))
+            ordinary.append(load)
+            cold.append(cold_s)
         plant: PlantStep | None = None
         if self._plant is None or told is None:
             steps = [step_alone(*each) for each in zip(self._blocks, arrays, inputs, boundaries, strict=True)]
         else:
             steps, plant = step_town(self._blocks, arrays, inputs, boundaries, self._plant, told)
-        after = [
-            cold_after(places, load, step.flows.served, cold_s)
-            for places, load, step, cold_s in zip(self._blocks, ordinary, steps, cold, strict=True)
-        ]
-        reports = {
-            name: self.microgrids[name].report(
-                step, row, cold_s, voltage=bool(boundary.voltage[row]), closed=bool(boundary.closed[row])
-            )
-            for places, step, boundary, cold_s in zip(self._blocks, steps, boundaries, after, strict=True)
-            for row, name in enumerate(places.microgrids)
-        }
+        reports = {}
+        for places, step, boundary, load, cold_s in zip(self._blocks, steps, boundaries, ordinary, cold, strict=True):
+            after = cold_after(places, load, step.flows.served, cold_s)
+            for row, name in enumerate(places.microgrids):
+                reports[name] = self.microgrids[name].report(
+                    step, row, after, voltage=bool(boundary.voltage[row]), closed=bool(boundary.closed[row])
+                )
         return reports, plant
 
-    def _inputs(self, places: Places, usual: Inputs, here: Sequence[Circumstances], level: Array) -> Inputs:
-        """Return the sun, the loads and the desired states of the microgrids of one layout."""
-        inputs = replace(
-            usual,
-            load=_dropping(places, usual.load, here, level),
-            generation=_percent(usual.generation, [one.sun_percent for one in here]),
-        )
-        if not any(one.commanded for one in here):
-            return inputs
-        rows = [(self.microgrids[name], one.commanded) for name, one in zip(places.microgrids, here, strict=True)]
-        weights = np.array([grid.weights(commanded) for grid, commanded in rows], dtype=np.int64)
-        reducing = np.array([grid.told(commanded, lambda told: told.reducing) for grid, commanded in rows])
-        isolated = np.array([grid.told(commanded, lambda told: told.isolated) for grid, commanded in rows])
-        return replace(
-            inputs,
-            weights=weights if weights.any() else None,
-            reducing=reducing if reducing.any() else None,
-            isolated=isolated if isolated.any() else None,
-        )
 
-    def _cold(self, places: Places, here: Sequence[Circumstances]) -> Array:
-        """Return for how long the places of one layout are still cold."""
-        rows = zip(places.microgrids, here, strict=True)
-        return np.array([self.microgrids[name].by_location(one.cold) for name, one in rows], dtype=np.int64)
+def _commanded(inputs: Inputs, rows: _Rows) -> Inputs:
+    """Return the inputs of the microgrids of one layout with the desired states of their meters."""
+    if not any(one.commanded for _, one in rows):
+        return inputs
+    weights = np.array([grid.weights(one.commanded) for grid, one in rows], dtype=np.int64)
+    reducing = np.array([grid.told(one.commanded, lambda told: told.reducing) for grid, one in rows])
+    isolated = np.array([grid.told(one.commanded, lambda told: told.isolated) for grid, one in rows])
+    return replace(
+        inputs,
+        weights=weights if weights.any() else None,
+        reducing=reducing if reducing.any() else None,
+        isolated=isolated if isolated.any() else None,
+    )
 
-    def _boundary(self, places: Places, here: Sequence[Circumstances]) -> Boundary:
+
+def _boundary(rows: _Rows) -> Boundary:
+    return Boundary(
+        voltage=np.array([one.voltage for _, one in rows]),
         # Isolated by command at a boundary meter: the switch is open.
-        closed = [
-            self.microgrids[name].is_closed(one.commanded) for name, one in zip(places.microgrids, here, strict=True)
-        ]
-        limits = [
-            min(one.import_limit_w, self.microgrids[name].import_limit_w(one.commanded))
-            for name, one in zip(places.microgrids, here, strict=True)
-        ]
-        return Boundary(
-            voltage=np.array([one.voltage for one in here]),
-            closed=np.array(closed),
-            import_limit_w=np.array(limits, dtype=np.int64),
-        )
-
-
-def _dropping(places: Places, load: Array, here: Sequence[Circumstances], level: Array) -> Array:
-    """Return the loads with those of the homes that use their batteries up (N1)."""
-    if any(one.drop is not None for one in here):
-        load = load.copy()
-    for row, one in enumerate(here):
-        if one.drop is not None:
-            home = one.drop.home(one.number, places.shape[1])
-            most = int(places.service[row, home] - load[row, home])
-            load[row, home] += one.drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s, most)
-    return load
+        closed=np.array([grid.is_closed(one.commanded) for grid, one in rows]),
+        import_limit_w=np.array([grid.import_limit_w(one.commanded) for grid, one in rows], dtype=np.int64),
+    )
 
 
 def _percent(values: Array, percents: Sequence[int]) -> Array:

@@ -24,8 +24,6 @@ class Circumstances:
     """What the world and the meters' desired states do to a microgrid in one slot."""
 
     voltage: bool = True  # whether the town's side of the boundary has voltage; without, nothing passes
-    # Limit of the import, watts, beside the one that is commanded; neither limits the export.
-    import_limit_w: int = NO_LIMIT_W
     sun_percent: int = 100  # sun that reaches the panels, as a percentage of what the weather lets through
     demand_percent: int = 100  # load, as a percentage of the ordinary load
     drop: Drop | None = None  # the home that uses its battery up; ``None``: none
@@ -87,8 +85,7 @@ class MeteredMicrogrid:
     def initial_levels(self, time: EpochSeconds, percent: int | None = None) -> dict[MeterId, MilliwattHours]:
         """Return initial levels: 75 % on average; in a residential microgrid one home is near 25 % (N1).
 
-        Args:
-            percent: The mean level by a scenario, without a low home.
+        ``percent``: the mean level by a scenario, without a low home.
         """
         places = [place for place in self._places if place.outgoing is not None]
         key = (self._table.seed, self._microgrid.id, "level", time // SLOT_S)

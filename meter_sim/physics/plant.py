@@ -92,15 +92,7 @@ def price_factor(town: Town, time: EpochSeconds) -> float:
 def run_plant(
     plant: Plant, level: MilliwattHours, need: Need, order: Order, supply: SupplyState, *, alive: bool = True
 ) -> PlantStep:
-    """Return the result of one step.
-
-    Args:
-        level: Level of its battery at the start.
-        need: What the microgrids take and give.
-        order: The order to the plant.
-        supply: SupplyState state of the regional grid.
-        alive: Whether the regional line has voltage; without, nothing is bought or sold.
-    """
+    """Return the result of one step; while the regional line is not ``alive``, nothing is bought or sold."""
     limit = plant.line[supply] if alive else 0
     ordered = min(order.buy, limit)
     balance = need.offered + ordered - need.wanted

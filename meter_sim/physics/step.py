@@ -61,12 +61,7 @@ class Flows:
 
 
 def within(places: Places, level: Array, inputs: Inputs) -> Flows:
-    """Return the flows of a step as if the town gave and took everything.
-
-    Args:
-        level: Each battery's level at the start, 0 to its capacity, milliwatt-hours, (M, P).
-        inputs: Sun, loads and commands.
-    """
+    """Return the flows of a step as if the town gave and took everything; ``level``: of each battery at its start."""
     load = inputs.load
     if inputs.reducing is not None:
         load = np.where(inputs.reducing, load * REDUCED_PERCENT // 100, load)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from commonwatt.model.units import SLOT_S, EpochSeconds
+from commonwatt.settlement.splits import Array
+from commonwatt.town.conditions import Drop
 from commonwatt.town.town import Town
 from meter_sim.load import Loads
 from meter_sim.physics.places import Places, consumers_of
@@ -18,7 +20,7 @@ class Surroundings:
     def __init__(self, town: Town, blocks: Sequence[Places], weather: Weather | None = None) -> None:
         """Take the town, its microgrids as arrays and, from a scenario, other weather."""
         self._blocks = blocks
-        self._weather = weather or Weather(town.table)
+        self.weather = weather or Weather(town.table)  # the weather; it may be replaced between two steps
         self._loads = [
             Loads(
                 [one for name in places.microgrids for one in consumers_of(town, town.microgrids[name])], places.step_s
@@ -26,17 +28,23 @@ class Surroundings:
             for places in blocks
         ]
 
-    def at(self, time: EpochSeconds, weather: Weather | None = None) -> list[Inputs]:
-        """Return the inputs of the step that starts at ``time``, one for each block; ``weather``: in this step only."""
-        weather = weather or self._weather
+    def at(self, time: EpochSeconds) -> list[Inputs]:
+        """Return the inputs of the step that starts at ``time``, one for each block."""
         inputs = []
         for places, loads in zip(self._blocks, self._loads, strict=True):
             # The mean of the temperatures at which its slots start.
-            temperature = weather.temperature_c(time + (places.step_s - SLOT_S) // 2)
+            temperature = self.weather.temperature_c(time + (places.step_s - SLOT_S) // 2)
             load = loads.at(time, temperature).reshape(places.shape[0], -1)
             if places.sources:
                 used, load = load, np.zeros(places.shape, dtype=np.int64)
                 load[:, places.users] = used
-            sun = weather.solar(time, places.step_s)
+            sun = self.weather.solar(time, places.step_s)
             inputs.append(Inputs(load=load, generation=places.generation(sun)))
         return inputs
+
+
+def use_up(places: Places, load: Array, level: Array, row: int, drop: Drop, number: int) -> None:
+    """Add the extra load of the home that uses its battery up to the loads of a microgrid, the one of this number."""
+    home = drop.home(number, places.shape[1])
+    most = int(places.service[row, home] - load[row, home])
+    load[row, home] += drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s, most)

@@ -39,7 +39,7 @@ class PlantInputs:
 
     level: MilliwattHours  # level of its battery, milliwatt-hours
     order: Order = NO_ORDER  # the order to it
-    supply: SupplyState = SupplyState.NORMAL  # SupplyState state of the regional grid
+    supply: SupplyState = SupplyState.NORMAL  # the state of the regional supply
     alive: bool = True  # whether the regional line has voltage
 
 

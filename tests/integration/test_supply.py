@@ -3,20 +3,21 @@
 import asyncio
 import json
 import random
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import PlantOutcome
-from commonwatt.protocol.topics import OUTCOMES
+from commonwatt.protocol.topics import OUTCOMES, PLANT, gateway_down
 from harness.network.waiting import PATIENCE_S, become
 from harness.real import forks
 from harness.real.site import Site
 from harness.worlds.plant import PlantHost
-from meter_sim.plant_link import PlantLink
 from meter_sim.plant_store import load
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
@@ -37,7 +38,20 @@ class Plant(PlantHost):
         self.wake = asyncio.Event()
         head_end = "{}:{}".format(*site.address("head-end"))
         token = load_tokens(site.folder / "plant" / "plant-tokens.json")["plant"]
-        self.connection = PlantLink(head_end=head_end, token=token, rng=random.Random(1), wake=self.wake.set)
+        self.arrived: deque[bytes] = deque()
+        self.connection = MqttLink(
+            address=head_end,
+            identity=PLANT,
+            token=token,
+            subscribe=gateway_down(PLANT, "+"),
+            on_message=self.heard,
+            on_connect=lambda: None,
+            rng=random.Random(1),
+        )
+
+    def heard(self, _: str, payload: bytes) -> None:
+        self.arrived.append(payload)
+        self.wake.set()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -46,8 +60,8 @@ class Plant(PlantHost):
             while self.at + SLOT_S <= now:
                 self.slot(self.at)
                 self.at += SLOT_S
-            for payload in self.connection.take():
-                self.do(self.core.receive(payload, now))
+            while self.arrived:
+                self.do(self.core.receive(self.arrived.popleft(), now))
             for message in self.sent:
                 self.tell(message)
             self.sent.clear()

@@ -52,7 +52,7 @@ class Grants:
         kept: Mapping[MicrogridId, Granted],
         now: float,
     ) -> None:
-        self.orders, self._ranks = orders, ranks
+        self.orders, self.ranks = orders, ranks
         self._names = {rank: name for name, rank in ranks.items()}
         self.granted = {name: kept.get(name, Granted()) for name in orders}
         self.signs = Signs(sorted({name for order in orders.values() for name in order}), now)
@@ -103,7 +103,7 @@ class Grants:
         self._reported.add((sender, known.microgrid))
         is_step = known.highest[0] <= max(granted.seen[0], granted.top) + EPOCH_STEP
         confirms = (
-            is_step and known.manages and known.highest[1] == self._ranks[sender] and known.highest > granted.adopted
+            is_step and known.manages and known.highest[1] == self.ranks[sender] and known.highest > granted.adopted
         )
         adopted = known.highest if confirms else granted.adopted
         pending = None if granted.pending is not None and known.highest >= granted.pending else granted.pending
@@ -154,8 +154,8 @@ class Grants:
 
     def _grant(self, microgrid: MicrogridId, to: ControllerId, now: float) -> list[Done]:
         granted = self.granted[microgrid]
-        if granted.pending is None or granted.pending[1] != self._ranks[to]:
-            epoch = (max(granted.seen[0], granted.top) + 1, self._ranks[to])
+        if granted.pending is None or granted.pending[1] != self.ranks[to]:
+            epoch = (max(granted.seen[0], granted.top) + 1, self.ranks[to])
             granted = Granted(granted.adopted, granted.seen, epoch[0], epoch)
             self.granted[microgrid] = granted
             self._asked[microgrid] = now

@@ -19,14 +19,6 @@ WAKE_S = 0.2  # seconds between two looks at whether this process was stopped
 HEARTBEATS_S = 180.0  # seconds for which a heartbeat is a sign of a controller that sends no beats
 
 
-@dataclass(frozen=True, kw_only=True)
-class GroupSpec:
-    """A group, as its file states it."""
-
-    orders: Mapping[MicrogridId, tuple[ControllerId, ...]]  # who may manage each of its microgrids, the first one first
-    ranks: Mapping[ControllerId, int]  # the ranks of its controllers
-
-
 @dataclass(frozen=True)
 class Out:
     """Something to do, of one group."""
@@ -46,22 +38,15 @@ class Outcome:
 
 
 class Groups:
-    """All groups.
+    """All groups; ``grants`` has those of each group, in the order of the file."""
 
-    Args:
-        specs: The groups, in the order of the file.
-        kept: What the database has of each microgrid.
-        now: The time.
-    """
-
-    def __init__(self, specs: Sequence[GroupSpec], kept: Mapping[MicrogridId, Granted], now: float) -> None:
+    def __init__(self, grants: Sequence[Grants], now: float) -> None:
         self.handovers: Counter[str] = Counter()  # since the start, by how
         self.moves: Counter[MicrogridId] = Counter()  # how often each microgrid got another manager since the start
         self.false_takeovers = 0  # since the start: the controller that was taken for lost lived
-        self._specs = specs
-        self._grants = [Grants(spec.orders, spec.ranks, kept, now) for spec in specs]
-        self._group_of = {microgrid: at for at, spec in enumerate(specs) for microgrid in spec.orders}
-        self._before = {m: g for grants in self._grants for m, g in grants.granted.items()}
+        self._grants = grants
+        self._group_of = {microgrid: at for at, one in enumerate(grants) for microgrid in one.orders}
+        self._before = {m: g for one in grants for m, g in one.granted.items()}
         self._because: dict[MicrogridId, tuple[Epoch, str]] = {}
         self._taken: dict[MicrogridId, tuple[ControllerId, float]] = {}
         self._heartbeats: dict[ControllerId, tuple[float, Mapping[MicrogridId, Epoch] | None]] = {}
@@ -71,7 +56,7 @@ class Groups:
     @property
     def orders(self) -> dict[MicrogridId, tuple[ControllerId, ...]]:
         """Who may manage each microgrid, the first one first."""
-        return {microgrid: order for spec in self._specs for microgrid, order in spec.orders.items()}
+        return {microgrid: order for one in self._grants for microgrid, order in one.orders.items()}
 
     def unmanaged(self, now: float) -> dict[MicrogridId, float]:
         """Return for how many seconds no controller that can command a microgrid was heard, of those without one."""
@@ -97,8 +82,7 @@ class Groups:
     def heartbeat(self, sender: ControllerId, manages: Mapping[MicrogridId, Epoch] | None, now: float) -> list[Outcome]:
         """Handle a heartbeat, which counts for a controller that sends no beats: an older release, or UDP is blocked.
 
-        Args:
-            manages: The microgrids that it manages with their epochs; ``None``: an older release, which does not say.
+        ``manages``: the microgrids that it manages with their epochs; ``None``: an older release, which does not say.
         """
         self._heartbeats[sender] = now, manages
         outcomes = []
@@ -118,7 +102,7 @@ class Groups:
         if at is None:
             return Outcome()
         done = self._grants[at].handle(sender, Known(microgrid=microgrid, highest=epoch), now)
-        holders = [name for name, rank in self._specs[at].ranks.items() if rank == epoch[1]]
+        holders = [name for name, rank in self._grants[at].ranks.items() if rank == epoch[1]]
         return self._outcome(at, [*done, *(Tell(name, Who(microgrid=microgrid)) for name in holders)], now)
 
     def away(self, now: float) -> None:
@@ -167,14 +151,14 @@ class Groups:
 
     def _is_old(self, group: int, microgrid: MicrogridId, now: float) -> bool:
         """Return whether a microgrid's own controller is alive and of a release that knows nothing of takeover."""
-        own = self._specs[group].orders[microgrid][0]
+        own = self._grants[group].orders[microgrid][0]
         at, manages = self._heartbeats.get(own, (now - 2 * HEARTBEATS_S, None))
         is_silent = self._grants[group].signs.lines[own].number is None
         return is_silent and manages is None and now - at <= HEARTBEATS_S
 
     def _may_come(self, group: int, microgrid: MicrogridId, now: float) -> bool:
         """Return whether its manager gave no sign since the start, but its first heartbeat may be on its way."""
-        manager = self._holder(microgrid) or self._specs[group].orders[microgrid][0]
+        manager = self._holder(microgrid) or self._grants[group].orders[microgrid][0]
         return self._grants[group].signs.lines[manager].since is None and now - self._began <= FIRST_S
 
     def _holder(self, microgrid: MicrogridId) -> ControllerId | None:
@@ -200,11 +184,11 @@ class Groups:
 
     def _changed(self, group: int, microgrid: MicrogridId, new: Granted, now: float) -> list[Handover]:
         """Return the handover, if an epoch was adopted; note why one is granted."""
-        before, spec, lines = self._before[microgrid], self._specs[group], self._grants[group].signs.lines
+        before, grants = self._before[microgrid], self._grants[group]
         self._before[microgrid] = new
-        names = {rank: name for name, rank in spec.ranks.items()}
+        names = {rank: name for name, rank in grants.ranks.items()}
         holder = names.get(before.adopted[1]) if before.adopted[0] else None
-        line = None if holder is None else lines[holder]
+        line = None if holder is None else grants.signs.lines[holder]
         if new.pending is not None and new.pending != before.pending:
             self._because[microgrid] = new.pending, why_granted(holder, line, microgrid, now)
         if new.adopted == before.adopted:
@@ -215,7 +199,7 @@ class Groups:
         made = adopted(
             microgrid,
             new.adopted,
-            spec.orders[microgrid],
+            grants.orders[microgrid],
             (holder, names[new.adopted[1]]),
             granted_because=because if epoch == new.adopted else earlier,
             is_alive=is_alive,

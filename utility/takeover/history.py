@@ -26,12 +26,7 @@ class Handover:
 
 
 def why_granted(holder: ControllerId | None, line: Line | None, microgrid: MicrogridId, now: float) -> str:
-    """Return why the utility grants a microgrid, for people.
-
-    Args:
-        holder: Who managed it so far.
-        line: What is known of the line to it.
-    """
+    """Return why the utility grants a microgrid that ``holder`` managed so far, for people."""
     if holder is None or line is None:
         return "granted: no controller managed it"
     if not line.lost(now) and microgrid in line.unable:

@@ -22,8 +22,8 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.town.clique_file import CliqueFile, Group, load_cliques, parties
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database
-from utility.takeover.grants import Granted
-from utility.takeover.groups import Groups, GroupSpec, Out, Outcome
+from utility.takeover.grants import Granted, Grants
+from utility.takeover.groups import Groups, Out, Outcome
 from utility.takeover.history import Handover
 from utility.takeover.store import keep_orders, load_granted, registered, save
 from utility.webkit.services import Api
@@ -62,10 +62,11 @@ class GrantsJob:
         with database.writes.begin() as connection:
             known = registered(connection)
             file = file.model_copy(update={"groups": tuple(g for g in file.groups if _is_registered(g, known))})
-            specs = [_spec(group) for group in file.groups]
-            keep_orders(connection, {name: order for spec in specs for name, order in spec.orders.items()})
-            kept = load_granted(connection)
-        self.groups = Groups(specs, kept, time())
+            keep_orders(connection, {name: order for group in file.groups for name, order in group.orders.items()})
+            kept, now = load_granted(connection), time()
+        ranks = [{other.name: other.rank for other in group.others} for group in file.groups]
+        grants = [Grants(g.orders, each, kept, now) for g, each in zip(file.groups, ranks, strict=True)]
+        self.groups = Groups(grants, now)
         self.socket = CliqueSocket(UTILITY, 0, parties(file), self._beat, self._message, time)
         self._granted: dict[MicrogridId, Granted] = {}
         self._handovers: list[Handover] = []
@@ -204,7 +205,3 @@ def _is_registered(group: Group, known: Collection[ControllerId]) -> bool:
     if missing:
         log.error("%s: not registered here; nothing is granted to its group until a start after that", min(missing))
     return not missing
-
-
-def _spec(group: Group) -> GroupSpec:
-    return GroupSpec(orders=group.orders, ranks={other.name: other.rank for other in group.others})

@@ -12,12 +12,7 @@ from utility.takeover.history import HOWS
 
 
 class TakeoverMetrics(Collector):
-    """Collector of the groups' state.
-
-    Args:
-        groups: The groups.
-        time: Returns the time of their clock.
-    """
+    """Collector of the groups' state; ``time`` returns the time of their clock."""
 
     def __init__(self, groups: Groups, time: Callable[[], float]) -> None:
         self._groups, self._time = groups, time

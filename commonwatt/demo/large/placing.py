@@ -29,11 +29,7 @@ def placed(town: Town, orders: Mapping[MicrogridId, Clique]) -> Places:
     """Return the places of a town's microgrids.
 
     A meter's brokers are different processes, since a client id can be at one broker only once, and so are the hosts
-    of a clique: one that ends takes no controller with its backups.
-
-    Args:
-        town: The town.
-        orders: Who may manage each microgrid.
+    of a clique: one that ends takes no controller with its backups. ``orders``: who may manage each microgrid.
     """
     names = list(town.microgrids)
     together = [(*orders.get(name, (name,)), *town.collectors.get(name, ())) for name in names]
@@ -47,13 +43,7 @@ def placed(town: Town, orders: Mapping[MicrogridId, Clique]) -> Places:
 def spread(
     names: Sequence[ControllerId], apart: Iterable[Collection[ControllerId]], least: int
 ) -> list[list[ControllerId]]:
-    """Distribute controllers evenly over places; no two of one group share a place.
-
-    Args:
-        names: The controllers.
-        apart: The groups.
-        least: The number of places, if so many are enough.
-    """
+    """Distribute controllers evenly over ``least`` places, or more; no two of a group of ``apart`` share a place."""
     others: dict[ControllerId, set[ControllerId]] = {name: set() for name in names}
     for group in apart:
         for name in group:

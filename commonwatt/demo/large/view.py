@@ -9,7 +9,7 @@ from rich.text import Text
 
 from commonwatt.model.units import EpochSeconds
 
-Status = Mapping[str, Any]
+Status = Mapping[str, Any]  # the last status of a part
 
 QUIET_S = 60  # town seconds after the last slot from which a heartbeat tells that a gateway's backlog is empty
 NAMES = 3  # most controllers or microgrids that are named in a cell
@@ -23,13 +23,7 @@ def arrived(utility: Status, fleets: Collection[Status]) -> int:
 
 
 def is_drained(utility: Status, fleets: Collection[Status], last: EpochSeconds) -> bool:
-    """Whether the backlogs of all meters are empty, and by their heartbeats those of all gateways.
-
-    Args:
-        utility: The last status of the utility.
-        fleets: The last status of each fleet of meters.
-        last: End of the last slot, town time.
-    """
+    """Whether all meters' backlogs are empty after the last slot, and by their heartbeats those of all gateways."""
     heartbeats = [one["heartbeat"] for one in utility.get("microgrids", {}).values()]
     fresh = bool(heartbeats) and all(one is not None and one["time"] > last + QUIET_S for one in heartbeats)
     at_meters = any(one["held"] or one["events_held"] for one in fleets)
@@ -43,15 +37,7 @@ def _waiting(heartbeat: Status) -> int:
 def large_table(
     title: str, utility: Status, hosts: Mapping[str, Status], fleets: Mapping[str, Status], stored: int
 ) -> Table:
-    """Return the table.
-
-    Args:
-        title: The town and its time.
-        utility: The last status of the utility.
-        hosts: The last status of each host of gateways.
-        fleets: The last status of each fleet of meters.
-        stored: Slots stored at the utility, each once.
-    """
+    """Return the table; ``stored``: slots stored at the utility, each once."""
     table = Table(title=title, box=box.SIMPLE_HEAD)
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column in ("process", "slowest") else "right")

@@ -302,8 +302,9 @@ def test_microgrid_without_voltage_is_an_island_whatever_its_switch() -> None:  
 
 def test_import_limit_in_watts_reaches_the_boundary_meter() -> None:
     levels = at_percent("apt", 0, 0, 0)
-    limited = physics("apt", Dark).step(levels, NIGHT, {}, Circumstances(import_limit_w=1200))
-    assert through(limited, boundary("apt", Direction.INCOMING)) == 5000
+    intake = boundary("apt", Direction.INCOMING)
+    limited = physics("apt", Dark).step(levels, NIGHT, {intake.id: Commanded(import_limit_w=1200)})
+    assert through(limited, intake) == 5000
     assert limited.short == {Cause.LIMIT: sum(limited.unserved.values())}
     assert limited.energy()["short"] == {"LIMIT": sum(limited.unserved.values())}
 
@@ -320,10 +321,6 @@ def test_a_commanded_limit_at_the_boundary_meter_limits_the_import_and_never_the
             assert told == free
         else:
             assert told.short == {Cause.LIMIT: sum(told.unserved.values())} == {Cause.LIMIT: through(free, intake)}
-    lower = Circumstances(import_limit_w=1200)
-    levels = at_percent("r", *[0] * 5)
-    both = physics("r", Dark).step(levels, NIGHT, {intake.id: Commanded(import_limit_w=5000)}, lower)
-    assert through(both, intake) == 5000, "1200 W in a slot: the lower of both"
 
 
 def test_isolated_house_lives_from_its_battery_and_then_goes_short() -> None:

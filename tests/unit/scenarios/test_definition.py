@@ -8,10 +8,11 @@ import pytest
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.town.conditions import Conditions
+from commonwatt.town.file import TownTable
 from commonwatt.town.scenario import load, names
 
 ZONE = ZoneInfo("America/New_York")
-USUAL = (15, 21, 150)
+USUAL = TownTable()  # 150 % from 15 to 21 o'clock
 
 
 def conditions(name: str, seed: int = 1) -> Conditions:

@@ -6,14 +6,13 @@ import pytest
 
 from commonwatt.cliques.signs import BEAT_S, Beat, Bits
 from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Who
-from utility.takeover.grants import FIRST_ALONE_S, Granted
-from utility.takeover.groups import Groups, GroupSpec, Outcome
+from utility.takeover.grants import FIRST_ALONE_S, Granted, Grants
+from utility.takeover.groups import Groups, Outcome
 from utility.takeover.history import BEGAN, CLAIMED, GRANTED, RETURNED, Handover
 
 NAMES = ("r001", "r002", "r003")
 RANKS = {name: n for n, name in enumerate(NAMES, 1)}
 ORDERS = {name: NAMES[at:] + NAMES[:at] for at, name in enumerate(NAMES)}
-SPEC = GroupSpec(orders=ORDERS, ranks=RANKS)
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Town:
         self.start()
 
     def start(self) -> None:
-        self.groups = Groups([SPEC], self.kept, self.now)
+        self.groups = Groups([Grants(ORDERS, RANKS, self.kept, self.now)], self.now)
 
     def run(self, seconds: float, *, ticks: bool = True) -> None:
         for _ in range(round(seconds * 10)):
