@@ -121,20 +121,19 @@ def dead_letters(
     Examples: `dead-letters --since 24h --counts`, `dead-letters --meter 10001`, `dead-letters --reason implausible
         --json`.
     """
-    with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        asked = wanted(meter, reason, since, int(load_clock(settings.clock).now()))
-        try:
-            store = Store.open(settings.store, read_only=True)
-            if counts:
-                show_counts(store.dead_letter_counts(asked), as_json=as_json)
-            else:
-                show_dead_letters(
-                    store.kept_dead_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "source")
-                )
-            store.close()
-        except SqliteError as error:
-            raise StoreError(f"{settings.store}: can't be read: {error}") from error
+    settings = load_settings(config, "gateway", GatewaySettings)
+    asked = wanted(meter, reason, since, int(load_clock(settings.clock).now()))
+    try:
+        store = Store.open(settings.store, read_only=True)
+        if counts:
+            show_counts(store.dead_letter_counts(asked), as_json=as_json)
+        else:
+            show_dead_letters(
+                store.kept_dead_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "source")
+            )
+        store.close()
+    except SqliteError as error:
+        raise StoreError(f"{settings.store}: can't be read: {error}") from error
 
 
 @app.command()
@@ -150,21 +149,20 @@ def lte(
     by the network interface, with `lte_interface`. Expected by the month's end are the bytes used so far, and for the
     time left the rate of the last seven days. Works while the gateway runs.
     """
-    with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        now = int(load_clock(settings.clock).now())
-        try:
-            store = Store.open(settings.store, read_only=True)
-            line = line_of(settings, store)
-            store.close()
-        except SqliteError as error:
-            raise StoreError(f"{settings.store}: can't be read: {error}") from error
-        if as_json:
-            typer.echo(json.dumps(line.view(now), indent=1))
-            return
-        typer.echo("\n".join([f"{line.view(now)['level']}".replace("_", " "), *in_words(line.month(now))]))
-        rows = [_line_row(row) for row in line.days()]
-        show("days", rows[len(rows) - days * len({row["side"] for row in rows}) :] if days else [], DAY_COLUMNS)
+    settings = load_settings(config, "gateway", GatewaySettings)
+    now = int(load_clock(settings.clock).now())
+    try:
+        store = Store.open(settings.store, read_only=True)
+        line = line_of(settings, store)
+        store.close()
+    except SqliteError as error:
+        raise StoreError(f"{settings.store}: can't be read: {error}") from error
+    if as_json:
+        typer.echo(json.dumps(line.view(now), indent=1))
+        return
+    typer.echo("\n".join([f"{line.view(now)['level']}".replace("_", " "), *in_words(line.month(now))]))
+    rows = [_line_row(row) for row in line.days()]
+    show("days", rows[len(rows) - days * len({row["side"] for row in rows}) :] if days else [], DAY_COLUMNS)
 
 
 @app.command()
@@ -175,17 +173,16 @@ def password(config: Config) -> None:
     The running gateway takes the new password at once, and all sessions end. Only a hash is kept, readable by one user:
     the owner of the folder, if root types this.
     """
-    with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        path = settings.http_password
-        if path is None:
-            raise ConfigError(f'{config}: names no file for it; add: http_password = "page-password.json"')
-        typed = typer.prompt("Password", hide_input=True, confirmation_prompt="The same again", err=True)
-        if why := weakness(typed, (settings.controller,)):
-            raise ConfigError(f"the password is {why}; nothing was changed")
-        folder = path.parent.stat()
-        save_password(path, typed, (folder.st_uid, folder.st_gid) if os.geteuid() == 0 else None)
-        print(f"{path}: written; the page at http = {settings.http} takes this password now")
+    settings = load_settings(config, "gateway", GatewaySettings)
+    path = settings.http_password
+    if path is None:
+        raise ConfigError(f'{config}: names no file for it; add: http_password = "page-password.json"')
+    typed = typer.prompt("Password", hide_input=True, confirmation_prompt="The same again", err=True)
+    if why := weakness(typed, (settings.controller,)):
+        raise ConfigError(f"the password is {why}; nothing was changed")
+    folder = path.parent.stat()
+    save_password(path, typed, (folder.st_uid, folder.st_gid) if os.geteuid() == 0 else None)
+    print(f"{path}: written; the page at http = {settings.http} takes this password now")
 
 
 @app.command()

@@ -38,7 +38,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import host_fault
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from commonwatt.town.revocation import write_revoked_list
 
 DAY_S = 86_400
@@ -62,7 +62,7 @@ def make_authority(
     OUT/authority/ca-key.pem can sign certificates that all devices accept: keep OUT where only you can read
     it, and copy to each machine only that machine's folder.
     """
-    with errors_reported(), alone(out):
+    with alone(out):
         made = Authority.create(out, name, _now())
         typer.echo(f"{out / FOLDER}: authority {name}, valid until {_day(made.expires)}")
 
@@ -79,7 +79,7 @@ def enroll_broker(
 
     Name every address to which gateways or meters connect: they reject any other address.
     """
-    with errors_reported(), alone(out):
+    with alone(out):
         _check_place(out, place)
         for one in address:
             if fault := host_fault(one):
@@ -109,7 +109,7 @@ def enroll_device(
     A broker requires them if its file has clients_ca. A new certificate replaces the previous one; devices load the
     new file without a restart.
     """
-    with errors_reported(), alone(out):
+    with alone(out):
         devices = all_devices(out)
         if all_ == bool(identities):
             raise ConfigError("name the devices, or give --all, not both")
@@ -130,7 +130,7 @@ def renew(
 
     Call it every day: 0 4 * * * commonwatt enroll renew --out /srv/commonwatt
     """
-    with errors_reported(), alone(out):
+    with alone(out):
         revoked = {d.identity for d in all_devices(out).values() if d.revoked}
         _told(Authority.load(out).renew(_now(), within * DAY_S, revoked))
 
@@ -162,7 +162,7 @@ def revoke(
     If a controller is stolen, revoke its broker's certificate too, with --broker. If the meters' secrets were on it,
     revoke them with --with-meters.
     """
-    with errors_reported(), alone(out):
+    with alone(out):
         if broker:
             _check_place(out, identity)
             authority = Authority.load(out)
@@ -186,7 +186,7 @@ def readmit(
     with_meters: WithMetersOption = False,
 ) -> None:
     """Admit a revoked device again, with a new token; the old token and certificates stay invalid."""
-    with errors_reported(), alone(out):
+    with alone(out):
         tokens, changed = readmit_devices(out, identity, with_meters=with_meters)
         for path, count in tokens.items():
             typer.echo(f"  {path}: new tokens of {count}")
@@ -202,14 +202,13 @@ def list_issued(
     as_json: JsonOption = False,
 ) -> None:
     """List every certificate: holder, expiry and revocation."""
-    with errors_reported():
-        authority = Authority.load(out)
-        rows = [_row(entry, _now()) for entry in authority.issued]
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-            return
-        typer.echo(f"the authority is valid until {_day(authority.expires)}")
-        show("certificates", rows, ("name", "kind", "expires", "state", "reason", "number", "file"))
+    authority = Authority.load(out)
+    rows = [_row(entry, _now()) for entry in authority.issued]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    typer.echo(f"the authority is valid until {_day(authority.expires)}")
+    show("certificates", rows, ("name", "kind", "expires", "state", "reason", "number", "file"))
 
 
 def _check_place(out: Path, place: str) -> None:
