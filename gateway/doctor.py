@@ -18,14 +18,13 @@ from commonwatt.model.words import counted, moment
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.protocol.topics import all_meters_up, gateway_down
 from commonwatt.runtime.clock import load_clock, wall_clock
-from commonwatt.sqlite.damage import SqliteError
 from commonwatt.sqlite.wal import read_log
 from commonwatt.town.registry import load_registry
 from gateway.controller import GOOD_TIME
 from gateway.line.line import in_words, line_of
 from gateway.links import HEAD_END, METERS, own_token
 from gateway.store.handover import IF_UNUSED, RELEASED
-from gateway.store.store import Store
+from gateway.store.store import Store, reading
 from gateway.timekeeper import MAX_ERROR_S, Kept
 
 SHOWN = 5  # most meters named in a line
@@ -321,12 +320,6 @@ def examined(path: Path, *, runs: bool) -> Iterator[Store]:
     found = None if runs else read_log(path)
     if found is not None and found.lost_commits:
         raise StoreError(f"{path}: its log is damaged, before its last {found.lost_commits} transactions")
-    try:
-        store = Store.open(path, read_only=True)
-        try:
-            store.check(path.stat().st_size)
-            yield store
-        finally:
-            store.close()
-    except SqliteError as error:
-        raise StoreError(f"{path}: {error}") from error
+    with reading(path) as store:
+        store.check(path.stat().st_size)
+        yield store
