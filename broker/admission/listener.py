@@ -44,8 +44,6 @@ class Listener:
 
         Args:
             serve: Serves one connection to its end; gets the loop time by which CONNECT must be complete.
-            guard: Counts and logs refused connections.
-            metrics: Where pauses are counted.
             tls: Performs each handshake; ``None``: connections without TLS.
             tally: Counts each connection's bytes on the line, from the first byte, admitted or not.
         """

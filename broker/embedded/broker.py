@@ -96,7 +96,6 @@ class EmbeddedBroker:
 
         Args:
             address: Where to listen, HOST:PORT; port 0 takes a free one.
-            devices: The devices file.
             metrics: Its counters and gauges, of a registry of its own.
             packets_per_s: MQTT packets a meter may send in a real second, in the long run.
             connect_timeout_s: Real seconds a client has for its TLS handshake and its CONNECT together.

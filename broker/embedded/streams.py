@@ -29,7 +29,6 @@ class ClientWriter(WriterAdapter):  # type: ignore[misc]
         """Store the arguments.
 
         Args:
-            writer: The client's stream.
             on_cut: Called with the reason and a text when the client is cut.
             timeout_s: Real seconds a full buffer may stay full.
         """
@@ -101,7 +100,6 @@ class ClientReader(ReaderAdapter):  # type: ignore[misc]
 
         Args:
             packet: The CONNECT, served before anything else.
-            reader: The client's stream.
             writer: The client's writer, cut when a limit is exceeded.
             silence_s: Real seconds of silence after which the client is treated as gone; ``None``: never.
             hold_back_s: Called with each packet's size in bytes; returns the real seconds to wait before amqtt gets it.

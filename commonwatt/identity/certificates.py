@@ -79,7 +79,6 @@ class Signer:
         """Make a certificate and its key.
 
         Args:
-            kind: Its purpose.
             name: A device's identity, or a broker's name.
             addresses: Host names and IP addresses of a broker.
             now: Start of its validity, less ``BACKDATED_S``.

@@ -154,7 +154,6 @@ def prepare(
 
     Args:
         program: The version of this program.
-        now: The machine's time, epoch seconds.
         authority: The fingerprint of the town's authority as the office stated it; ``None``: not stated, the
             authority that is installed counts.
         handover: The file with the store of the controller that this one replaces; ``None``: none.

@@ -207,7 +207,6 @@ def readable_rows(
     The table is read by ranges of row numbers; an unreadable range is halved until only unreadable rows are left.
 
     Args:
-        connection: The damaged database.
         table: The table; it must have row numbers.
         unreadable: A line is appended if rows could not be read.
     """

@@ -23,7 +23,6 @@ def meters_view(meters: Collection[MeterId], manager: Manager, now: EpochSeconds
 
     Args:
         meters: The meters that are installed.
-        manager: The manager of the meters.
         collect_s: Seconds between two requests for the records of a meter that does not send them by itself.
     """
     longest_s = max(SILENT_S, 3 * max(collect_s, manager.put_s))

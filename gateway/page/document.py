@@ -44,8 +44,6 @@ def overview(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
     """Return the first page.
 
     Args:
-        view: The gateway's status.
-        zone: The time zone of the times shown.
         can_log_out: Whether there is a session to end.
     """
     found = batteries(view)

@@ -93,8 +93,6 @@ def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:
     """Return the section of the meters: those heard lately by their places, then the silent ones, the last heard first.
 
     Args:
-        view: The gateway's status.
-        zone: The time zone of the times shown.
         most: Most meters listed, with a link to the page of all; ``None``: all.
     """
     states: View = view["meter_states"]
@@ -172,12 +170,7 @@ def mode_changes(view: View, zone: ZoneInfo) -> Html | None:
 
 
 def rates(view: View, zone: ZoneInfo) -> Html | None:
-    """Return the section of the rates in force; ``None``: the utility has sent none.
-
-    Args:
-        view: The gateway's status.
-        zone: The time zone of the times shown.
-    """
+    """Return the section of the rates in force; ``None``: the utility has sent none."""
     if not view["rates"]:
         return None
     rows: list[tuple[str, Child]] = []

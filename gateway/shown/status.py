@@ -33,9 +33,6 @@ def heartbeat(
     """Return the controller's heartbeat to the utility, of its own microgrid.
 
     Args:
-        core: The own microgrid.
-        line: The LTE line.
-        now: The time.
         managed: The microgrids that it manages, of whose meters it tells; ``None``: it has no clique.
         hosted: The microgrids of which it has a store.
         saves: What the controller does by itself to save bytes, by reason.

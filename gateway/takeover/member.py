@@ -40,9 +40,7 @@ class Member:
     """A controller's part in one microgrid.
 
     Args:
-        post: Its place.
         kept: What its store has.
-        signs: The signs of the others.
         now: The time, of a clock that never goes back, seconds.
         boot: A number that differs from that of the start before.
     """
