@@ -17,7 +17,7 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.protocol.topics import all_meters_up, gateway_down
-from commonwatt.runtime.clock import load_clock, wall_clock
+from commonwatt.runtime.clock import load_clock, machine_s, wall_clock
 from commonwatt.sqlite.wal import read_log
 from commonwatt.town.registry import load_registry
 from gateway.controller import GOOD_TIME
@@ -76,7 +76,7 @@ def _clock(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
     yield from clock_findings(settings.clock)
     if running.answer is not None:
         yield from _time(running.answer)
-        off_s = int(wall_clock().now()) - int(running.answer["time"])
+        off_s = machine_s() - int(running.answer["time"])
         if settings.clock is None and abs(off_s) > MAX_ERROR_S:
             side = "ahead of" if off_s > 0 else "behind"
             yield bad(

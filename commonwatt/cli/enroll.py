@@ -5,7 +5,6 @@ It works in the folder that ``commonwatt utility register --out`` wrote.
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -35,9 +34,10 @@ from commonwatt.identity.enrolment import (
     wanted,
 )
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.times import iso
 from commonwatt.network.addresses import host_fault
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.clock import wall_clock
+from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.service import flowing
 from commonwatt.town.revocation import write_revoked_list
 
@@ -63,7 +63,7 @@ def make_authority(
     it, and copy to each machine only that machine's folder.
     """
     with alone(out):
-        made = Authority.create(out, name, _now())
+        made = Authority.create(out, name, machine_s())
         typer.echo(f"{out / FOLDER}: authority {name}, valid until {_day(made.expires)}")
 
 
@@ -91,7 +91,7 @@ def enroll_broker(
             lifetime_s=days * DAY_S,
             addresses=tuple(address),
         )
-        _told(Authority.load(out).issue([new], _now()))
+        _told(Authority.load(out).issue([new], machine_s()))
 
 
 @app.command("device")
@@ -115,7 +115,7 @@ def enroll_device(
             raise ConfigError("name the devices, or give --all, not both")
         names = identities or [d.identity for d in devices.values() if d.role in DEVICE_FILE and not d.revoked]
         new = [wanted(out, devices, name, days * DAY_S) for name in names]
-        _told(Authority.load(out).issue(new, _now()))
+        _told(Authority.load(out).issue(new, machine_s()))
 
 
 @app.command()
@@ -132,7 +132,7 @@ def renew(
     """
     with alone(out):
         revoked = {d.identity for d in all_devices(out).values() if d.revoked}
-        _told(Authority.load(out).renew(_now(), within * DAY_S, revoked))
+        _told(Authority.load(out).renew(machine_s(), within * DAY_S, revoked))
 
 
 WithMetersOption = Annotated[
@@ -166,15 +166,15 @@ def revoke(
         if broker:
             _check_place(out, identity)
             authority = Authority.load(out)
-            certificates = authority.revoke(identity, reason, _now(), Kind.BROKER)
+            certificates = authority.revoke(identity, reason, machine_s(), Kind.BROKER)
             clients = _clients_of(out, identity)
             lists = [path for path in authority.lists() if path.parent in clients] if certificates else []
             done = Revoked(certificates=certificates, devices_files=[], lists=lists)
         else:
-            done = revoke_devices(out, identity, reason, _now(), with_meters=with_meters)
+            done = revoke_devices(out, identity, reason, machine_s(), with_meters=with_meters)
         count, files = len(done.certificates), len(done.devices_files)
         typer.echo(f"{identity}: {count} certificates revoked, marked in {files} devices files")
-        for path in [*done.devices_files, *done.lists, *write_revoked_list(out, _now())]:
+        for path in [*done.devices_files, *done.lists, *write_revoked_list(out, machine_s())]:
             typer.echo(f"  {path}")
 
 
@@ -190,7 +190,7 @@ def readmit(
         tokens, changed = readmit_devices(out, identity, with_meters=with_meters)
         for path, count in tokens.items():
             typer.echo(f"  {path}: new tokens of {count}")
-        for path in [*changed, *write_revoked_list(out, _now())]:
+        for path in [*changed, *write_revoked_list(out, machine_s())]:
             typer.echo(f"  {path}")
         typer.echo(f"{identity}: in again; for a certificate: commonwatt enroll device {identity} --out {out}")
 
@@ -203,7 +203,7 @@ def list_issued(
 ) -> None:
     """List every certificate: holder, expiry and revocation."""
     authority = Authority.load(out)
-    rows = [_row(entry, _now()) for entry in authority.issued]
+    rows = [_row(entry, machine_s()) for entry in authority.issued]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -235,7 +235,7 @@ def _row(entry: Issued, now: int) -> dict[str, object]:
     return {
         "name": entry.name,
         "kind": entry.kind.value,
-        "expires": _moment(entry.expires),
+        "expires": iso(entry.expires),
         "state": state,
         "reason": entry.reason,
         "number": f"{entry.serial:x}",
@@ -243,13 +243,5 @@ def _row(entry: Issued, now: int) -> dict[str, object]:
     }
 
 
-def _now() -> int:
-    return int(wall_clock().now())
-
-
 def _day(time: int) -> str:
-    return _moment(time)[:10]
-
-
-def _moment(time: int) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return iso(time)[:10]

@@ -14,7 +14,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.clock import wall_clock
+from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import flowing
 from commonwatt.site import upgrade as upgrades
@@ -69,7 +69,7 @@ def init(
         raise ConfigError(f"{path}: is there; change {key} in that file, and run this again without --{key}")
     elif answers.microgrids:
         _put(path, path.read_text(encoding="utf-8") + further_text(answers))
-    town, issued = make_site(site, int(wall_clock().now()))
+    town, issued = make_site(site, machine_s())
     counts = [counted(len(town.microgrids), "microgrid"), counted(len(town.meters), "meter")]
     typer.echo(", ".join([f"{site}: {counts[0]}", counts[1], counted(issued, "new certificate")]))
     _list_machines(path, town)
@@ -87,7 +87,7 @@ def pack(
     by ssh or on a USB stick, and delete it when it is installed.
     """
     for place in places:
-        write_packed(site, place, int(wall_clock().now()))
+        write_packed(site, place, machine_s())
 
 
 @app.command()
@@ -114,7 +114,7 @@ def unpack(
     and wants it as --authority. Where systemd does not run, the commands that start the services are printed.
     """
     machine = Machine.at(root)
-    now, program = int(wall_clock().now()), version("commonwatt")
+    now, program = machine_s(), version("commonwatt")
     unpacking = prepare(read_bundle(bundle), machine, program, now, authority=authority, handover=handover)
     run_or_print(machine, unpacking.install(typer.echo), "To start the services:")
     unpacking.finish()

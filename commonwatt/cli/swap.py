@@ -10,7 +10,7 @@ from commonwatt.identity.authority import REVOKED_FILE
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.clock import wall_clock
+from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.service import flowing
 from commonwatt.site import exchange
 from commonwatt.site.exchange import handover_name, release_commands
@@ -64,7 +64,7 @@ def begin(
 
     The old controller works on, until it is released. Type it again to write the bundle again.
     """
-    now = int(wall_clock().now())
+    now = machine_s()
     exchange.begin(site, place, now)
     authority = write_packed(site, place, now)
     typer.echo(_STEPS.format(place=place, site=option_of(site), authority=authority))
@@ -113,7 +113,7 @@ def finish(
         exchange.check_connected(site, place)
         typer.echo(f"The broker of {place} has the new certificate. Its gateway's connection is not seen from here.")
         typer.confirm("Does `commonwatt status` on the new controller show it connected to the head-end?", abort=True)
-    revoked = exchange.finish(site, place, int(wall_clock().now()))
+    revoked = exchange.finish(site, place, machine_s())
     typer.echo(f"{place}: {counted(len(revoked), 'certificate')} of the old controller revoked")
     typer.echo(f"Next: commonwatt site pack {UTILITY} {place}{option_of(site)}; unpack each on its machine. Then the")
     typer.echo("brokers refuse the old controller. Meters that check broker certificates need the new list too:")
