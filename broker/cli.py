@@ -130,7 +130,8 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
         try:
             await embedded.start()
         except OSError as error:
-            raise _named(error, settings.listen) from error
+            reason = f"can't listen on {settings.listen}: {error.strerror}; is another broker running there?"
+            raise OSError(error.errno, reason) from error
         stack.push_async_callback(embedded.stop)
         # Last, so that the broker is up when its status is.
         if settings.http is not None:
@@ -151,11 +152,6 @@ def _tls_files(settings: BrokerSettings) -> Files | None:
     if settings.certificate is None:
         return None
     return Files(settings.certificate, settings.clients_ca, settings.clients_revoked)
-
-
-def _named(error: OSError, address: str) -> OSError:
-    """Return ``error`` with the address it is about and what to do."""
-    return OSError(error.errno, f"can't listen on {address}: {error.strerror}; is another broker running there?")
 
 
 def _raise_file_limit() -> None:

@@ -144,13 +144,10 @@ def readmit_devices(out: Path, identity: str, *, with_meters: bool) -> tuple[dic
     def taken_in(device: Device, broker: str) -> Device:
         is_foreign = device.role is Role.METER and device.microgrid != broker
         token = broker_token(secrets[device.identity], broker) if is_foreign else tokens[device.identity]
-        return _taken_in(device, token.encode())
+        held = token.encode()
+        return replace(device, revoked="", token_sha256=digest(held), mosquitto=mosquitto_digest(held))
 
     return made, _mark(out, names, taken_in)
-
-
-def _taken_in(device: Device, token: bytes) -> Device:
-    return replace(device, revoked="", token_sha256=digest(token), mosquitto=mosquitto_digest(token))
 
 
 def _mark(out: Path, names: Sequence[str], change: Callable[[Device, str], Device]) -> list[Path]:

@@ -221,7 +221,8 @@ def readable_rows(
         low, high = ranges.pop()
         try:
             rows = connection.execute(statement, (low, high)).fetchall()
-            _check_order([high + 1, *(row[0] for row in rows), low])
+            if any(a <= b for a, b in pairwise([high + 1, *(row[0] for row in rows), low])):
+                raise DamagedError("rows are not in their order")
         except sqlite3.Error:
             failures += 1
             if high - low > 1:
@@ -233,11 +234,6 @@ def readable_rows(
                 ranges.append((low, rows[-1][0] - 1))
     if failures:
         unreadable.append(f"table {table} could not be read whole")
-
-
-def _check_order(numbers: list[int]) -> None:
-    if any(a <= b for a, b in pairwise(numbers)):
-        raise DamagedError("rows are not in their order")
 
 
 def _has_an_end(connection: sqlite3.Connection, table: str) -> bool:

@@ -131,12 +131,12 @@ def connections(view: View) -> Html:
         (f"to {LINKS.get(name, name)}", _mark(good=up, text="connected" if up else "not connected"))
         for name, up in view["connected"].items()
     ]
-    reasons = [el("p", f"{LINKS.get(name, name)}: {why}", class_="soft") for name, why in _failures(view)]
+    reasons = [
+        el("p", f"{LINKS.get(name, name)}: {why}", class_="soft")
+        for name, why in view["connection_failures"].items()
+        if not view["connected"].get(name)
+    ]
     return el("section", el("h2", "Connections"), _list(rows), reasons)
-
-
-def _failures(view: View) -> Iterable[tuple[str, str]]:
-    return [(name, why) for name, why in view["connection_failures"].items() if not view["connected"].get(name)]
 
 
 def town(view: View, zone: ZoneInfo) -> Html:
