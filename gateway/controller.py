@@ -18,7 +18,7 @@ from commonwatt.model.time.machine import Machine
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
-from commonwatt.protocol.controller_commands import ControllerCommand
+from commonwatt.protocol.controller_commands import Assigned, ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
@@ -96,13 +96,14 @@ class Controller:
         self.hosted[microgrid] = HostedMicrogrid(
             self._settings, microgrid, store, meters, self.time, self._turns, self.pace, self.members.get(microgrid)
         )
-        self.hosted[microgrid].utility_commands.assigned = lambda: assigned(
-            {name: each.manager.epochs for name, each in self.hosted.items()}
-        )
+        self.hosted[microgrid].utility_commands.assigned = self._assigned
         if microgrid == self.home:
             self.line = line_of(self._settings, store)  # counts the bytes on the LTE line
             self.saving = Saving(store, self.id, self._settings.saves)  # what it does by itself to save bytes
         self._save(self.hosted[microgrid])
+
+    def _assigned(self) -> list[Assigned]:
+        return assigned({name: each.manager.epochs for name, each in self.hosted.items()})
 
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
