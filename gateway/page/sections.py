@@ -11,7 +11,6 @@ from gateway.page.html import Child, Html, bar, el
 from gateway.page.words import (
     View,
     ago,
-    amount,
     by_number,
     byte_size,
     moment,
@@ -185,9 +184,9 @@ def backlog(view: View) -> Html:
     parts, events, letters = (view["backlog"][key] for key in ("parts", "events", "dead_letters"))
     age_s = view["backlog_age_s"]
     rows: list[tuple[str, Child]] = [
-        ("parts of quarter-hours", amount(parts)),
-        ("events", amount(events)),
-        ("dead letters", amount(letters)),
+        ("parts of quarter-hours", f"{parts:,}"),
+        ("events", f"{events:,}"),
+        ("dead letters", f"{letters:,}"),
         ("oldest quarter-hour", duration(age_s) if age_s else "none"),
         ("sent every", duration(view["periods"]["relay_s"])),
     ]
@@ -285,9 +284,9 @@ def _command(view: View, note: View, zone: ZoneInfo) -> Html:
 def readings(view: View) -> Html:
     """Return the section of what the gateway has accepted and relayed."""
     rows: list[tuple[str, Child]] = [
-        (f"{kind.replace('_', ' ')} accepted", amount(number)) for kind, number in sorted(view["records"].items())
+        (f"{kind.replace('_', ' ')} accepted", f"{number:,}") for kind, number in sorted(view["records"].items())
     ]
-    rows.append(("slots relayed, ever", amount(view["relayed_slots"])))
+    rows.append(("slots relayed, ever", f"{view['relayed_slots']:,}"))
     store = view["store"]
     if store["disk_bytes"]:
         rows.append(("disk free", f"{byte_size(store['disk_free_bytes'])} of {byte_size(store['disk_bytes'])}"))

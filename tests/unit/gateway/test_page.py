@@ -11,9 +11,8 @@ from commonwatt.model.words import duration
 from commonwatt.protocol.sharing_words import Why, reason_of
 from gateway.page.document import SHOWN_BATTERIES, all_batteries, all_meters, login, overview, waiting
 from gateway.page.html import Html, el, html
-from gateway.page.sharing_words import batteries, summary
 from gateway.page.style import STYLE
-from gateway.page.words import ago, byte_size
+from gateway.page.words import ago, batteries, byte_size, summary
 from harness.worlds.page import NOW, add_battery, add_meter, add_unknown, decided, empty
 
 ZONE = ZoneInfo("America/New_York")

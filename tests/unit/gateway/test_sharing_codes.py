@@ -6,7 +6,7 @@ from commonwatt.model.records import State
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.sharing_words import Why, reason_of, reason_of_code
-from gateway.page.sharing_words import batteries
+from gateway.page.words import batteries
 from gateway.shown.status import heartbeat
 from harness.worlds.gateway import World
 from tests.unit.gateway.test_manager import households
