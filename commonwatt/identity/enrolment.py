@@ -130,14 +130,11 @@ def readmit_devices(out: Path, identity: str, *, with_meters: bool) -> tuple[dic
     files = {path: load_tokens(path) for path in sorted(out.glob("*/*-tokens.json"))}
     if lost := [name for name in names if not any(name in held for held in files.values())]:
         raise ConfigError(f"{lost[0]} has no token in {out}; first: commonwatt utility register")
+    of_secrets = {path: load_tokens(path) for path in sorted(out.glob(f"*/{METER_SECRETS}"))}
     made = {}
-    for path, held in files.items():
-        if new := {name: token for name, token in tokens.items() if name in held}:
-            save_tokens(path, held | new)
-            made[path] = len(new)
-    for path in sorted(out.glob(f"*/{METER_SECRETS}")):
-        held = load_tokens(path)
-        if new := {name: secret for name, secret in secrets.items() if name in held}:
+    for path, held in (files | of_secrets).items():
+        renewed = secrets if path in of_secrets else tokens
+        if new := {name: token for name, token in renewed.items() if name in held}:
             save_tokens(path, held | new)
             made[path] = len(new)
 
