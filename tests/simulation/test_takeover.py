@@ -7,6 +7,7 @@ from itertools import combinations, permutations
 
 import pytest
 
+from commonwatt.cliques.formation import manager
 from commonwatt.device.commands.epoch_guard import RAISES
 from commonwatt.protocol.clique_messages import Ask, Grant
 from commonwatt.protocol.commands import ALONE
@@ -71,7 +72,7 @@ def test_the_managers_are_those_of_the_table(dead: tuple[str, ...], has_utility:
         world.kill(name)
     world.run(60)
     alive = [name for name in NAMES if name not in dead]
-    assert managers(world) == {grid: next((one for one in ORDERS[grid] if one in alive), None) for grid in NAMES}
+    assert managers(world) == {grid: manager(ORDERS[grid], alive) for grid in NAMES}
     ended(world, watch)
 
 
