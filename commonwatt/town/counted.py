@@ -71,7 +71,7 @@ class Builder:
                 number=self._number,
                 kind=self._table.kind,
                 place=name,
-                function=function.value,
+                function=function.value,  # type: ignore[arg-type]
                 building=building,
                 account=account,
                 outgoing=self._next_id() if outgoing else None,
