@@ -20,7 +20,7 @@ from commonwatt.config.settings import BrokerSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.files import write_private
-from commonwatt.runtime.service import errors_reported, flowing, serve
+from commonwatt.runtime.service import flowing, serve
 from commonwatt.runtime.starts import wait_if_often
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
@@ -99,14 +99,13 @@ def render(
     One broker can serve several microgrids: give --devices once for the devices.json of each. Controllers that take
     over for each other need different brokers, since a client can be at one broker only once.
     """
-    with errors_reported():
-        settings = load_settings(config, "broker", BrokerSettings)
-        known = merged(devices or [settings.devices])
-        files = rendered(settings, known, out.resolve())
-        out.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _refuse_folder_of_others(out)
-        for name, text in files.items():
-            write_private(out / name, text)
+    settings = load_settings(config, "broker", BrokerSettings)
+    known = merged(devices or [settings.devices])
+    files = rendered(settings, known, out.resolve())
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_folder_of_others(out)
+    for name, text in files.items():
+        write_private(out / name, text)
     admitted = sum(not device.revoked for device in known.values())
     typer.echo(f"{', '.join(files)} for {other} in {out}: {admitted} devices, at {settings.listen}")
 
@@ -131,7 +130,8 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
         try:
             await embedded.start()
         except OSError as error:
-            raise _named(error, settings.listen) from error
+            reason = f"can't listen on {settings.listen}: {error.strerror}; is another broker running there?"
+            raise OSError(error.errno, reason) from error
         stack.push_async_callback(embedded.stop)
         # Last, so that the broker is up when its status is.
         if settings.http is not None:
@@ -152,11 +152,6 @@ def _tls_files(settings: BrokerSettings) -> Files | None:
     if settings.certificate is None:
         return None
     return Files(settings.certificate, settings.clients_ca, settings.clients_revoked)
-
-
-def _named(error: OSError, address: str) -> OSError:
-    """Return ``error`` with the address it is about and what to do."""
-    return OSError(error.errno, f"can't listen on {address}: {error.strerror}; is another broker running there?")
 
 
 def _raise_file_limit() -> None:

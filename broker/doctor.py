@@ -22,7 +22,7 @@ def checks(settings: BrokerSettings, running: Running) -> Sequence[Check]:
         Check("certificate", partial(_certificates, settings)),
         Check("devices", partial(_devices, settings)),
         Check("port", partial(port_findings, settings, running)),
-        Check("connections", partial(_running, running.answer)),
+        Check("connections", lambda: () if running.answer is None else judge(running.answer)),
     )
 
 
@@ -44,10 +44,6 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
             "start the devices; if they run, see whether they have this address and port, and see the broker's log for"
             " refusals",
         )
-
-
-def _running(answer: dict[str, Any] | None) -> Iterator[Finding]:
-    return iter(()) if answer is None else judge(answer)
 
 
 def _certificates(settings: BrokerSettings) -> Iterator[Finding]:

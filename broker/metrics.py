@@ -27,46 +27,34 @@ class BrokerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()  # what /metrics shows
-        self.connections = self._gauge("connections", "Devices connected now.")  # devices connected now
-        self.devices = self._gauge("devices", "Devices that may connect.")  # devices that may connect
-        self.connects = self._counter("connects", "Connections admitted.")  # connections admitted
-        # Connections replaced by a newer one of the same identity.
+        self.connections = self._gauge("connections", "Devices connected now.")
+        self.devices = self._gauge("devices", "Devices that may connect.")
+        self.connects = self._counter("connects", "Connections admitted.")
         self.takeovers = self._counter("takeovers", "Connections replaced by a newer one of the same identity.")
         text = "Connections refused before they reached amqtt, by reason."
-        # Connections refused, by reason.
         self.refused_connects = self._counters("refused_connects", text, "reason", Refusal)
         text = "Publishes, subscriptions and deliveries refused, by action."
-        # Publishes, subscriptions and deliveries refused, by action.
         self.refused_actions = self._counters("refused_actions", text, "action", Action)
         text = "Admitted connections cut by the broker, by reason."
-        self.cuts = self._counters("cut_connections", text, "reason", Cut)  # admitted connections cut, by reason
+        self.cuts = self._counters("cut_connections", text, "reason", Cut)
         text = "Packets read with a delay because their sender exceeds packets_per_s."
-        # Packets read with a delay because their sender exceeds its rate.
         self.held_back = self._counter("held_back_packets", text)
         text = "Messages that did not reach a subscriber, by reason: full queue, no PUBACK, disconnected."
-        # Messages that did not reach a subscriber, by reason.
         self.dropped_messages = self._counters("dropped_messages", text, "reason", Dropped)
         text = "Times accepting connections was paused, mostly for the limit of open files."
-        # Times accepting was paused, mostly for the limit of open files.
         self.accept_pauses = self._counter("accept_pauses", text)
         text = "Messages received and passed on, by direction."
-        # Messages received and passed on, by direction.
         self.messages = self._counters("messages", text, "direction", _WAYS)
         self.messages_in, self.messages_out = (self.messages.labels(way) for way in _WAYS)
         text = "IP bytes of all connections but the gateway's, by direction: out to meters, in from them."
-        # IP bytes of the meters' connections on the line, by direction.
         self.line_bytes = self._counters("line_bytes", text, "direction", _WAYS)
         text = "Connections ended by an error in the broker itself."
-        # Connections ended by an error in the broker itself.
         self.connection_errors = self._counter("connection_errors", text)
         text = "Times the devices file could not be read again; the previous devices stay."
-        # Times the devices file could not be read again.
         self.devices_file_errors = self._counter("devices_file_errors", text)
         text = "Times certificates or revocations could not be read again; the previous ones stay."
-        # Times a certificate or the list of revocations could not be read again.
         self.tls_file_errors = self._counter("tls_file_errors", text)
         text = "Expiry of the broker's certificate, UTC epoch seconds."
-        # Expiry of the broker's certificate.
         self.certificate_expires = self._gauge("certificate_expiry_timestamp_seconds", text, "use")
         self._line = ByteCount()
 

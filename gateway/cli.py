@@ -25,13 +25,12 @@ from commonwatt.config.files import load_settings
 from commonwatt.config.host import HostSettings
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.passwords import save_password, weakness
-from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import moment
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
+from commonwatt.runtime.service import flowing, only_one, run_service
 from commonwatt.runtime.starts import wait_if_often
-from commonwatt.sqlite.damage import SqliteError
 from gateway.clique.clique import hosted_stores
 from gateway.host.files import hosted
 from gateway.host.host import run_host
@@ -40,7 +39,7 @@ from gateway.relay.outbox import load
 from gateway.shell import run_gateway
 from gateway.store import downgrade as way_back
 from gateway.store import handover
-from gateway.store.store import Store
+from gateway.store.store import reading
 
 DAY_COLUMNS = ("day", "side", "up", "down", "hours_counted")
 
@@ -52,13 +51,13 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="The TOML file; see
 
 
 @app.command()
+@flowing
 def run(config: Config) -> None:
     """Run the gateway until SIGTERM. It starts without broker and network, and waits for both."""
-    with errors_reported():
-        wait_if_often(config)
-        settings = load_settings(config, "gateway", GatewaySettings)
-        with only_one(settings.store, "another gateway"):
-            run_service(lambda stop, watchdog: run_gateway(settings, stop, watchdog))
+    wait_if_often(config)
+    settings = load_settings(config, "gateway", GatewaySettings)
+    with only_one(settings.store, "another gateway"):
+        run_service(lambda stop, watchdog: run_gateway(settings, stop, watchdog))
 
 
 @app.command()
@@ -81,6 +80,7 @@ def host(config: Annotated[Path, typer.Option("--config", "-c", help="See: commo
 
 
 @app.command()
+@flowing
 def dump(
     config: Annotated[list[Path], typer.Option("--config", "-c", help="A gateway's TOML file; may be given again.")],
     unacknowledged: Annotated[
@@ -91,14 +91,10 @@ def dump(
 
     Works while the gateway runs.
     """
-    with errors_reported():
-        for one in config:
-            settings = load_settings(one, "gateway", GatewaySettings)
-            try:
-                for path in (settings.store, *hosted_stores(settings)):
-                    _dump(path, unsent_only=unacknowledged)
-            except SqliteError as error:
-                raise StoreError(f"{settings.store}: can't be read: {error}") from error
+    for one in config:
+        settings = load_settings(one, "gateway", GatewaySettings)
+        for path in (settings.store, *hosted_stores(settings)):
+            _dump(path, unsent_only=unacknowledged)
 
 
 @app.command()
@@ -121,20 +117,15 @@ def dead_letters(
     Examples: `dead-letters --since 24h --counts`, `dead-letters --meter 10001`, `dead-letters --reason implausible
         --json`.
     """
-    with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        asked = wanted(meter, reason, since, int(load_clock(settings.clock).now()))
-        try:
-            store = Store.open(settings.store, read_only=True)
-            if counts:
-                show_counts(store.dead_letter_counts(asked), as_json=as_json)
-            else:
-                show_dead_letters(
-                    store.kept_dead_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "source")
-                )
-            store.close()
-        except SqliteError as error:
-            raise StoreError(f"{settings.store}: can't be read: {error}") from error
+    settings = load_settings(config, "gateway", GatewaySettings)
+    asked = wanted(meter, reason, since, int(load_clock(settings.clock).now()))
+    with reading(settings.store) as store:
+        if counts:
+            show_counts(store.dead_letter_counts(asked), as_json=as_json)
+        else:
+            show_dead_letters(
+                store.kept_dead_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "source")
+            )
 
 
 @app.command()
@@ -150,21 +141,16 @@ def lte(
     by the network interface, with `lte_interface`. Expected by the month's end are the bytes used so far, and for the
     time left the rate of the last seven days. Works while the gateway runs.
     """
-    with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        now = int(load_clock(settings.clock).now())
-        try:
-            store = Store.open(settings.store, read_only=True)
-            line = line_of(settings, store)
-            store.close()
-        except SqliteError as error:
-            raise StoreError(f"{settings.store}: can't be read: {error}") from error
-        if as_json:
-            typer.echo(json.dumps(line.view(now), indent=1))
-            return
-        typer.echo("\n".join([f"{line.view(now)['level']}".replace("_", " "), *in_words(line.month(now))]))
-        rows = [_line_row(row) for row in line.days()]
-        show("days", rows[len(rows) - days * len({row["side"] for row in rows}) :] if days else [], DAY_COLUMNS)
+    settings = load_settings(config, "gateway", GatewaySettings)
+    now = int(load_clock(settings.clock).now())
+    with reading(settings.store) as store:
+        line = line_of(settings, store)
+    if as_json:
+        typer.echo(json.dumps(line.view(now), indent=1))
+        return
+    typer.echo("\n".join([f"{line.view(now)['level']}".replace("_", " "), *in_words(line.month(now))]))
+    rows = [_line_row(row) for row in line.days()]
+    show("days", rows[len(rows) - days * len({row["side"] for row in rows}) :] if days else [], DAY_COLUMNS)
 
 
 @app.command()
@@ -175,20 +161,20 @@ def password(config: Config) -> None:
     The running gateway takes the new password at once, and all sessions end. Only a hash is kept, readable by one user:
     the owner of the folder, if root types this.
     """
-    with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        path = settings.http_password
-        if path is None:
-            raise ConfigError(f'{config}: names no file for it; add: http_password = "page-password.json"')
-        typed = typer.prompt("Password", hide_input=True, confirmation_prompt="The same again", err=True)
-        if why := weakness(typed, (settings.controller,)):
-            raise ConfigError(f"the password is {why}; nothing was changed")
-        folder = path.parent.stat()
-        save_password(path, typed, (folder.st_uid, folder.st_gid) if os.geteuid() == 0 else None)
-        print(f"{path}: written; the page at http = {settings.http} takes this password now")
+    settings = load_settings(config, "gateway", GatewaySettings)
+    path = settings.http_password
+    if path is None:
+        raise ConfigError(f'{config}: names no file for it; add: http_password = "page-password.json"')
+    typed = typer.prompt("Password", hide_input=True, confirmation_prompt="The same again", err=True)
+    if why := weakness(typed, (settings.controller,)):
+        raise ConfigError(f"the password is {why}; nothing was changed")
+    folder = path.parent.stat()
+    save_password(path, typed, (folder.st_uid, folder.st_gid) if os.geteuid() == 0 else None)
+    print(f"{path}: written; the page at http = {settings.http} takes this password now")
 
 
 @app.command()
+@flowing
 def release(
     config: Config,
     out: Annotated[Path | None, typer.Option(help="The handover file to write.")] = None,
@@ -204,22 +190,22 @@ def release(
 
     Part of `commonwatt swap controller`, which also stops the services.
     """
-    with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        if undo == (out is not None):
-            raise ConfigError("name the file to write with --out FILE, or use this controller again with --undo")
-        with only_one(settings.store, "a running gateway"):
-            now = int(load_clock(settings.clock).now())
-            if out is None:
-                handover.undo(settings.store, now)
-                print(f"{settings.store}: in use again. Keep the new controller off, and delete the handover")
-                return
-            certificate = settings.certificate.read_bytes() if settings.certificate else None
-            made = handover.release(settings.store, settings.microgrid, out, now, certificate)
-        print(f"{out}: the store of {made.microgrid}, {made.store_bytes:,} bytes")
+    settings = load_settings(config, "gateway", GatewaySettings)
+    if undo == (out is not None):
+        raise ConfigError("name the file to write with --out FILE, or use this controller again with --undo")
+    with only_one(settings.store, "a running gateway"):
+        now = int(load_clock(settings.clock).now())
+        if out is None:
+            handover.undo(settings.store, now)
+            print(f"{settings.store}: in use again. Keep the new controller off, and delete the handover")
+            return
+        certificate = settings.certificate.read_bytes() if settings.certificate else None
+        made = handover.release(settings.store, settings.microgrid, out, now, certificate)
+    print(f"{out}: the store of {made.microgrid}, {made.store_bytes:,} bytes")
 
 
 @app.command()
+@flowing
 def take_over(
     file: Annotated[Path, typer.Argument(help="The file that the old controller's `release` wrote.")], config: Config
 ) -> None:
@@ -229,21 +215,21 @@ def take_over(
     added. Taken over again, a handover changes nothing. A controller with certificates refuses a handover that no
     controller of its microgrid signed.
     """
-    with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        with only_one(settings.store, "a running gateway"):
-            now = int(load_clock(settings.clock).now())
-            taken = handover.take_over(settings.store, settings.microgrid, file, now, _trusted(settings))
-        released = moment(taken.handover.released)
-        if taken.again:
-            print(f"{settings.store}: has this handover of {released} already; nothing was changed")
-        elif taken.moved:
-            print(f"{settings.store}: is the store that was released {released}")
-        else:
-            print(f"{settings.store}: had records; {taken.added:,} parts, events and dead letters of {released} added")
+    settings = load_settings(config, "gateway", GatewaySettings)
+    with only_one(settings.store, "a running gateway"):
+        now = int(load_clock(settings.clock).now())
+        taken = handover.take_over(settings.store, settings.microgrid, file, now, _trusted(settings))
+    released = moment(taken.handover.released)
+    if taken.again:
+        print(f"{settings.store}: has this handover of {released} already; nothing was changed")
+    elif taken.moved:
+        print(f"{settings.store}: is the store that was released {released}")
+    else:
+        print(f"{settings.store}: had records; {taken.added:,} parts, events and dead letters of {released} added")
 
 
 @app.command()
+@flowing
 def downgrade(config: Config) -> None:
     """Before the way back to version 0.2: bring the store of a stopped gateway into its form.
 
@@ -251,17 +237,16 @@ def downgrade(config: Config) -> None:
     desired states, and with an epoch under which the meters obey it. Typed again, it changes nothing. The present
     version can go on with the store as well.
     """
-    with errors_reported():
-        settings = load_settings(config, "gateway", GatewaySettings)
-        with only_one(settings.store, "a running gateway"):
-            now = int(load_clock(settings.clock).now())
-            done = way_back.downgrade(settings.store, settings.microgrid, hosted_stores(settings), now)
-        state = "is now" if done.changed else "was already"
-        print(f"{settings.store}: {state} in the form of version 0.2, which commands with epoch {list(done.epoch)}")
-        if done.kept is not None:
-            print(f"{done.kept}: as it was; delete it when the older version works")
-        if settings.clique is not None:
-            print(f"{config}: remove the lines clique and beats, which version 0.2 does not know")
+    settings = load_settings(config, "gateway", GatewaySettings)
+    with only_one(settings.store, "a running gateway"):
+        now = int(load_clock(settings.clock).now())
+        done = way_back.downgrade(settings.store, settings.microgrid, hosted_stores(settings), now)
+    state = "is now" if done.changed else "was already"
+    print(f"{settings.store}: {state} in the form of version 0.2, which commands with epoch {list(done.epoch)}")
+    if done.kept is not None:
+        print(f"{done.kept}: as it was; delete it when the older version works")
+    if settings.clique is not None:
+        print(f"{config}: remove the lines clique and beats, which version 0.2 does not know")
 
 
 def _trusted(settings: GatewaySettings) -> handover.Trusted | None:
@@ -278,14 +263,13 @@ def _line_row(row: LineDay) -> dict[str, object]:
 
 
 def _dump(path: Path, *, unsent_only: bool) -> None:
-    store = Store.open(path, read_only=True)
-    # Read all before printing: during a read SQLite can't shorten the running gateway's log.
-    parts = list(store.all_parts(unsent_only=unsent_only))
-    events = list(store.all_events(unsent_only=unsent_only))
+    with reading(path) as store:
+        # Read all before printing: during a read SQLite can't shorten the running gateway's log.
+        parts = list(store.all_parts(unsent_only=unsent_only))
+        events = list(store.all_events(unsent_only=unsent_only))
     for line in block_lines(load(parts)):
         sys.stdout.write(line + "\n")
     for line in event_lines(events):
         sys.stdout.write(line + "\n")
     if store.damaged:
         print(f"{len(store.damaged)} damaged rows left out; the running gateway removes them", file=sys.stderr)
-    store.close()

@@ -108,9 +108,6 @@ class Controller:
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
         self.hosted[microgrid].register(meters)
-        self._forget_times()
-
-    def _forget_times(self) -> None:
         self.time.forget({meter for each in self.hosted.values() for meter in each.meters})
 
     # Events

@@ -17,15 +17,14 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.protocol.topics import all_meters_up, gateway_down
-from commonwatt.runtime.clock import load_clock, wall_clock
-from commonwatt.sqlite.damage import SqliteError
+from commonwatt.runtime.clock import load_clock, machine_s, wall_clock
 from commonwatt.sqlite.wal import read_log
 from commonwatt.town.registry import load_registry
 from gateway.controller import GOOD_TIME
 from gateway.line.line import in_words, line_of
 from gateway.links import HEAD_END, METERS, own_token
 from gateway.store.handover import IF_UNUSED, RELEASED
-from gateway.store.store import Store
+from gateway.store.store import Store, reading
 from gateway.timekeeper import MAX_ERROR_S, Kept
 
 SHOWN = 5  # most meters named in a line
@@ -77,7 +76,7 @@ def _clock(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
     yield from clock_findings(settings.clock)
     if running.answer is not None:
         yield from _time(running.answer)
-        off_s = int(wall_clock().now()) - int(running.answer["time"])
+        off_s = machine_s() - int(running.answer["time"])
         if settings.clock is None and abs(off_s) > MAX_ERROR_S:
             side = "ahead of" if off_s > 0 else "behind"
             yield bad(
@@ -321,12 +320,6 @@ def examined(path: Path, *, runs: bool) -> Iterator[Store]:
     found = None if runs else read_log(path)
     if found is not None and found.lost_commits:
         raise StoreError(f"{path}: its log is damaged, before its last {found.lost_commits} transactions")
-    try:
-        store = Store.open(path, read_only=True)
-        try:
-            store.check(path.stat().st_size)
-            yield store
-        finally:
-            store.close()
-    except SqliteError as error:
-        raise StoreError(f"{path}: {error}") from error
+    with reading(path) as store:
+        store.check(path.stat().st_size)
+        yield store

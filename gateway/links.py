@@ -37,7 +37,6 @@ class Links:
     """The two connections of one gateway.
 
     Args:
-        settings: Their addresses and identities.
         put: Queues events for the core.
         changed: Called when the connection to the meters' broker was made or lost.
         tally: Counts the bytes of the head-end's connections.

@@ -75,7 +75,6 @@ def lost(found: Sequence[Stretch], history: Mapping[int, int]) -> Lost | None:
     """Return what a store of the utility lacks; ``None``: nothing.
 
     Args:
-        found: The stretches.
         history: By run that the utility's store has, its last counter there.
     """
     for at, stretch in enumerate(found):

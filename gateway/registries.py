@@ -20,11 +20,7 @@ def _shared(meter: RegisteredMeter) -> RegisteredMeter:
 
 
 class Registries:
-    """The files, each read again when it changed.
-
-    Args:
-        settings: The gateway's settings.
-    """
+    """The files, each read again when it changed."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings

@@ -202,7 +202,6 @@ class Timekeeper:
 
         Args:
             raw: The present raw time.
-            word: The reported time.
             others_s: Seconds by which the sources other than the meters are ahead of the time.
             alone: Whether there is no other source to contradict it.
         """

@@ -155,8 +155,6 @@ def judge(connect: Connect, devices: Mapping[str, Device], proved: str | None = 
     """Return the device that ``connect`` authenticates.
 
     Args:
-        connect: The parsed CONNECT.
-        devices: The devices that may connect.
         proved: The identity its certificate proves; then no token is needed, but a token that is sent must be right.
 
     Raises:

@@ -59,8 +59,6 @@ class Guard:
         """Read and check one CONNECT; ``None``: it is refused, with a CONNACK if any. The caller closes the connection.
 
         Args:
-            reader: The client's stream.
-            writer: The client's writer, for the CONNACK of a refusal.
             ends: The loop's time by which the CONNECT must be complete.
         """
         identity = None

@@ -30,7 +30,13 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter, float], Awaitable[
 
 
 class Listener:
-    """Listening sockets, and a task for each connection."""
+    """Listening sockets, and a task for each connection.
+
+    Args:
+        serve: Serves one connection to its end; gets the loop time by which CONNECT must be complete.
+        tls: Performs each handshake; ``None``: connections without TLS.
+        tally: Counts each connection's bytes on the line, from the first byte, admitted or not.
+    """
 
     def __init__(
         self,
@@ -40,15 +46,6 @@ class Listener:
         tls: BrokerTls | None = None,
         tally: Tally | None = None,
     ) -> None:
-        """Store the arguments.
-
-        Args:
-            serve: Serves one connection to its end; gets the loop time by which CONNECT must be complete.
-            guard: Counts and logs refused connections.
-            metrics: Where pauses are counted.
-            tls: Performs each handshake; ``None``: connections without TLS.
-            tally: Counts each connection's bytes on the line, from the first byte, admitted or not.
-        """
         self._tls = tls
         self.tasks: set[asyncio.Task[None]] = set()  # the connections being served, whether admitted or not
         self.capacity = open_files() - RESERVED_FILES  # most connections open at once

@@ -79,7 +79,15 @@ class _Connection:
 
 
 class EmbeddedBroker:
-    """A broker on one address."""
+    """A broker on one address.
+
+    Args:
+        address: Where to listen, HOST:PORT; port 0 takes a free one.
+        metrics: Its counters and gauges, of a registry of its own.
+        packets_per_s: MQTT packets a meter may send in a real second, in the long run.
+        connect_timeout_s: Real seconds a client has for its TLS handshake and its CONNECT together.
+        tls: Its certificates; ``None``: connections without TLS.
+    """
 
     amqtt: QuietBroker  # the amqtt broker, after ``start``
 
@@ -92,16 +100,6 @@ class EmbeddedBroker:
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         tls: Files | None = None,
     ) -> None:
-        """Store the arguments.
-
-        Args:
-            address: Where to listen, HOST:PORT; port 0 takes a free one.
-            devices: The devices file.
-            metrics: Its counters and gauges, of a registry of its own.
-            packets_per_s: MQTT packets a meter may send in a real second, in the long run.
-            connect_timeout_s: Real seconds a client has for its TLS handshake and its CONNECT together.
-            tls: Its certificates; ``None``: connections without TLS.
-        """
         self.address = address  # where it listens, HOST:PORT
         self.metrics = metrics  # its counters and gauges
         self.devices = AdmittedDevices(devices, metrics)  # the devices that may connect

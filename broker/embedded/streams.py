@@ -18,7 +18,12 @@ CHUNK_BYTES = 1 << 16  # bytes of a long message read at a time; each read has t
 
 
 class ClientWriter(WriterAdapter):  # type: ignore[misc]
-    """Writes to one client."""
+    """Writes to one client.
+
+    Args:
+        on_cut: Called with the reason and a text when the client is cut.
+        timeout_s: Real seconds a full buffer may stay full.
+    """
 
     def __init__(
         self,
@@ -26,13 +31,6 @@ class ClientWriter(WriterAdapter):  # type: ignore[misc]
         on_cut: Callable[[Cut, str], None],
         timeout_s: float = WRITE_TIMEOUT_S,
     ) -> None:
-        """Store the arguments.
-
-        Args:
-            writer: The client's stream.
-            on_cut: Called with the reason and a text when the client is cut.
-            timeout_s: Real seconds a full buffer may stay full.
-        """
         self.closed = False  # nothing more will be written
         self._writer = writer
         self._on_cut = on_cut
@@ -87,7 +85,14 @@ class ClientWriter(WriterAdapter):  # type: ignore[misc]
 
 
 class ClientReader(ReaderAdapter):  # type: ignore[misc]
-    """Reads from one client: first the CONNECT made by the guard, then whole, validated packets of the client."""
+    """Reads from one client: first the CONNECT made by the guard, then whole, validated packets of the client.
+
+    Args:
+        packet: The CONNECT, served before anything else.
+        writer: The client's writer, cut when a limit is exceeded.
+        silence_s: Real seconds of silence after which the client is treated as gone; ``None``: never.
+        hold_back_s: Called with each packet's size in bytes; returns the real seconds to wait before amqtt gets it.
+    """
 
     def __init__(
         self,
@@ -97,15 +102,6 @@ class ClientReader(ReaderAdapter):  # type: ignore[misc]
         silence_s: float | None,
         hold_back_s: Callable[[int], float],
     ) -> None:
-        """Store the arguments.
-
-        Args:
-            packet: The CONNECT, served before anything else.
-            reader: The client's stream.
-            writer: The client's writer, cut when a limit is exceeded.
-            silence_s: Real seconds of silence after which the client is treated as gone; ``None``: never.
-            hold_back_s: Called with each packet's size in bytes; returns the real seconds to wait before amqtt gets it.
-        """
         self._packet = packet
         self._at = 0
         self._reader = reader

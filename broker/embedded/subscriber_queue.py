@@ -13,14 +13,13 @@ MAX_BYTES = 16 << 20  # most bytes of payload queued for one subscriber
 
 
 class SubscriberQueue(Generic[Message]):
-    """Messages for one subscriber, sent in their order, ``MAX_SENDING`` at a time."""
+    """Messages for one subscriber, sent in their order, ``MAX_SENDING`` at a time.
+
+    Args:
+        send: Sends one message, and returns when it was delivered or dropped; raises nothing.
+    """
 
     def __init__(self, send: Callable[[Message], Coroutine[None, None, None]]) -> None:
-        """Store the arguments.
-
-        Args:
-            send: Sends one message, and returns when it was delivered or dropped; raises nothing.
-        """
         self._send = send
         self._waiting: deque[tuple[Message, int]] = deque()
         self._sending: dict[asyncio.Task[None], int] = {}

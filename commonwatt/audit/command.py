@@ -16,7 +16,7 @@ from commonwatt.audit.comparison import Audit, audit_files
 from commonwatt.audit.folder import audit_folder
 from commonwatt.model.records import RecordType
 from commonwatt.model.words import moment
-from commonwatt.runtime.service import EXIT_FAILED, errors_reported
+from commonwatt.runtime.service import EXIT_FAILED, flowing
 
 MEASURES = {
     "made": "made",
@@ -72,6 +72,7 @@ def _type_name(record_type: int) -> str:
     )
 
 
+@flowing
 def audit_command(
     data: Annotated[
         Path | None, typer.Option(help="A demonstration's data folder; its parts are asked by their commands.")
@@ -86,24 +87,23 @@ def audit_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Compare every generated slot with the utility's database; exit 1 if a slot is lost or counted twice."""
-    with errors_reported():
-        if data is not None:
-            with Progress(console=Console(stderr=True), transient=True) as progress:
-                audit = audit_folder(data, progress)
-        elif truth and utility:
-            audit = audit_files(truth, meters or [], gateways or [], utility)
-        else:
-            raise typer.BadParameter("give --data, or --truth and --utility (and --meters and --gateways)")
-        if as_json:
-            print(json.dumps({**asdict(audit), "good": audit.good}))
-        else:
-            Console(width=None if sys.stdout.isatty() else 150).print(table_of(audit, by_meter=by_meter))
-            if audit.since is not None:
-                print(left_out(audit))
-            print(
-                "nothing lost, nothing counted twice"
-                if audit.good
-                else "NOT GOOD: see missing, conflicting, unmade, difference"
-            )
-        if not audit.good:
-            raise SystemExit(EXIT_FAILED)
+    if data is not None:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            audit = audit_folder(data, progress)
+    elif truth and utility:
+        audit = audit_files(truth, meters or [], gateways or [], utility)
+    else:
+        raise typer.BadParameter("give --data, or --truth and --utility (and --meters and --gateways)")
+    if as_json:
+        print(json.dumps({**asdict(audit), "good": audit.good}))
+    else:
+        Console(width=None if sys.stdout.isatty() else 150).print(table_of(audit, by_meter=by_meter))
+        if audit.since is not None:
+            print(left_out(audit))
+        print(
+            "nothing lost, nothing counted twice"
+            if audit.good
+            else "NOT GOOD: see missing, conflicting, unmade, difference"
+        )
+    if not audit.good:
+        raise SystemExit(EXIT_FAILED)

@@ -21,8 +21,8 @@ from commonwatt.doctor.machine import version_findings
 from commonwatt.doctor.running import look, service_findings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.clock import wall_clock
-from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing
+from commonwatt.runtime.clock import machine_s
+from commonwatt.runtime.service import EXIT_FAILED, flowing
 from commonwatt.site.machine import PROGRAM
 
 COLOURS = {Level.GOOD: typer.colors.GREEN, Level.WARNING: typer.colors.YELLOW, Level.BAD: typer.colors.RED}
@@ -42,24 +42,23 @@ def doctor(
 
     As root it continues as the owner of the file, so that it has the rights of the service.
     """
-    with errors_reported():
-        _continue_as_owner(config)
-        findings: list[Finding] = []
+    _continue_as_owner(config)
+    findings: list[Finding] = []
+    if not as_json:
+        typer.echo(f"examining {config} at {moment(machine_s())}; all times are UTC\n")
+    for finding in examine(config):
+        findings.append(with_file(finding, config))
         if not as_json:
-            typer.echo(f"examining {config} at {moment(int(wall_clock().now()))}; all times are UTC\n")
-        for finding in examine(config):
-            findings.append(with_file(finding, config))
-            if not as_json:
-                _show(findings[-1])
-        first = worst(findings)
-        failed = first is not None and first.level is Level.BAD
-        if as_json:
-            content = {"config": str(config), "time": int(wall_clock().now()), "good": not failed}
-            typer.echo(json.dumps(content | {"findings": [asdict(finding) for finding in findings]}, indent=1))
-        else:
-            typer.echo(f"\n{_summary(findings, first)}")
-        if failed:
-            raise SystemExit(EXIT_FAILED)
+            _show(findings[-1])
+    first = worst(findings)
+    failed = first is not None and first.level is Level.BAD
+    if as_json:
+        content = {"config": str(config), "time": machine_s(), "good": not failed}
+        typer.echo(json.dumps(content | {"findings": [asdict(finding) for finding in findings]}, indent=1))
+    else:
+        typer.echo(f"\n{_summary(findings, first)}")
+    if failed:
+        raise SystemExit(EXIT_FAILED)
 
 
 def examine(config: Path) -> Iterator[Finding]:

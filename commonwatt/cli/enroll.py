@@ -5,7 +5,6 @@ It works in the folder that ``commonwatt utility register --out`` wrote.
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -35,10 +34,11 @@ from commonwatt.identity.enrolment import (
     wanted,
 )
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.times import iso
 from commonwatt.network.addresses import host_fault
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.clock import wall_clock
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.clock import machine_s
+from commonwatt.runtime.service import flowing
 from commonwatt.town.revocation import write_revoked_list
 
 DAY_S = 86_400
@@ -62,8 +62,8 @@ def make_authority(
     OUT/authority/ca-key.pem can sign certificates that all devices accept: keep OUT where only you can read
     it, and copy to each machine only that machine's folder.
     """
-    with errors_reported(), alone(out):
-        made = Authority.create(out, name, _now())
+    with alone(out):
+        made = Authority.create(out, name, machine_s())
         typer.echo(f"{out / FOLDER}: authority {name}, valid until {_day(made.expires)}")
 
 
@@ -79,7 +79,7 @@ def enroll_broker(
 
     Name every address to which gateways or meters connect: they reject any other address.
     """
-    with errors_reported(), alone(out):
+    with alone(out):
         _check_place(out, place)
         for one in address:
             if fault := host_fault(one):
@@ -91,7 +91,7 @@ def enroll_broker(
             lifetime_s=days * DAY_S,
             addresses=tuple(address),
         )
-        _told(Authority.load(out).issue([new], _now()))
+        _told(Authority.load(out).issue([new], machine_s()))
 
 
 @app.command("device")
@@ -109,13 +109,13 @@ def enroll_device(
     A broker requires them if its file has clients_ca. A new certificate replaces the previous one; devices load the
     new file without a restart.
     """
-    with errors_reported(), alone(out):
+    with alone(out):
         devices = all_devices(out)
         if all_ == bool(identities):
             raise ConfigError("name the devices, or give --all, not both")
         names = identities or [d.identity for d in devices.values() if d.role in DEVICE_FILE and not d.revoked]
         new = [wanted(out, devices, name, days * DAY_S) for name in names]
-        _told(Authority.load(out).issue(new, _now()))
+        _told(Authority.load(out).issue(new, machine_s()))
 
 
 @app.command()
@@ -130,9 +130,9 @@ def renew(
 
     Call it every day: 0 4 * * * commonwatt enroll renew --out /srv/commonwatt
     """
-    with errors_reported(), alone(out):
+    with alone(out):
         revoked = {d.identity for d in all_devices(out).values() if d.revoked}
-        _told(Authority.load(out).renew(_now(), within * DAY_S, revoked))
+        _told(Authority.load(out).renew(machine_s(), within * DAY_S, revoked))
 
 
 WithMetersOption = Annotated[
@@ -162,19 +162,19 @@ def revoke(
     If a controller is stolen, revoke its broker's certificate too, with --broker. If the meters' secrets were on it,
     revoke them with --with-meters.
     """
-    with errors_reported(), alone(out):
+    with alone(out):
         if broker:
             _check_place(out, identity)
             authority = Authority.load(out)
-            certificates = authority.revoke(identity, reason, _now(), Kind.BROKER)
+            certificates = authority.revoke(identity, reason, machine_s(), Kind.BROKER)
             clients = _clients_of(out, identity)
             lists = [path for path in authority.lists() if path.parent in clients] if certificates else []
             done = Revoked(certificates=certificates, devices_files=[], lists=lists)
         else:
-            done = revoke_devices(out, identity, reason, _now(), with_meters=with_meters)
+            done = revoke_devices(out, identity, reason, machine_s(), with_meters=with_meters)
         count, files = len(done.certificates), len(done.devices_files)
         typer.echo(f"{identity}: {count} certificates revoked, marked in {files} devices files")
-        for path in [*done.devices_files, *done.lists, *write_revoked_list(out, _now())]:
+        for path in [*done.devices_files, *done.lists, *write_revoked_list(out, machine_s())]:
             typer.echo(f"  {path}")
 
 
@@ -186,11 +186,11 @@ def readmit(
     with_meters: WithMetersOption = False,
 ) -> None:
     """Admit a revoked device again, with a new token; the old token and certificates stay invalid."""
-    with errors_reported(), alone(out):
+    with alone(out):
         tokens, changed = readmit_devices(out, identity, with_meters=with_meters)
         for path, count in tokens.items():
             typer.echo(f"  {path}: new tokens of {count}")
-        for path in [*changed, *write_revoked_list(out, _now())]:
+        for path in [*changed, *write_revoked_list(out, machine_s())]:
             typer.echo(f"  {path}")
         typer.echo(f"{identity}: in again; for a certificate: commonwatt enroll device {identity} --out {out}")
 
@@ -202,14 +202,13 @@ def list_issued(
     as_json: JsonOption = False,
 ) -> None:
     """List every certificate: holder, expiry and revocation."""
-    with errors_reported():
-        authority = Authority.load(out)
-        rows = [_row(entry, _now()) for entry in authority.issued]
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-            return
-        typer.echo(f"the authority is valid until {_day(authority.expires)}")
-        show("certificates", rows, ("name", "kind", "expires", "state", "reason", "number", "file"))
+    authority = Authority.load(out)
+    rows = [_row(entry, machine_s()) for entry in authority.issued]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    typer.echo(f"the authority is valid until {_day(authority.expires)}")
+    show("certificates", rows, ("name", "kind", "expires", "state", "reason", "number", "file"))
 
 
 def _check_place(out: Path, place: str) -> None:
@@ -236,7 +235,7 @@ def _row(entry: Issued, now: int) -> dict[str, object]:
     return {
         "name": entry.name,
         "kind": entry.kind.value,
-        "expires": _moment(entry.expires),
+        "expires": iso(entry.expires),
         "state": state,
         "reason": entry.reason,
         "number": f"{entry.serial:x}",
@@ -244,13 +243,5 @@ def _row(entry: Issued, now: int) -> dict[str, object]:
     }
 
 
-def _now() -> int:
-    return int(wall_clock().now())
-
-
 def _day(time: int) -> str:
-    return _moment(time)[:10]
-
-
-def _moment(time: int) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return iso(time)[:10]

@@ -17,7 +17,7 @@ from commonwatt.config.parts import PARTS, command_of, settings_of
 from commonwatt.config.settings import Settings
 from commonwatt.model.exceptions import ConfigError, SettingError
 from commonwatt.network.tls import server_context
-from commonwatt.runtime.service import errors_reported
+from commonwatt.runtime.service import flowing
 
 _BROKER_CAS = ("ca", "broker_ca", "head_end_ca")
 """Settings with the authority of a broker, to which a part shows its own certificate."""
@@ -77,16 +77,16 @@ def _faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 @config_app.command("check")
+@flowing
 def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one part.")]) -> None:
     """Check every key of FILE, the files that it names, and an adapter's presets; print each fault with its line."""
-    with errors_reported():
-        part = check_file(file)
-        check_named_files(file, part)
-        check_certificates(file, part)
-        _check_by_part(file, part)
-        for note in notes_on(file, part):
-            print(f"note: {note}")
-        print(f"{file}: good, for: {command_of(part)} --config {file}")
+    part = check_file(file)
+    check_named_files(file, part)
+    check_certificates(file, part)
+    _check_by_part(file, part)
+    for note in notes_on(file, part):
+        print(f"note: {note}")
+    print(f"{file}: good, for: {command_of(part)} --config {file}")
 
 
 def _check_by_part(file: Path, part: str) -> None:

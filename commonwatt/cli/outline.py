@@ -33,7 +33,6 @@ def add_outline(app: typer.Typer, group: tuple[str, ...], name: str) -> None:
     """Add a command, or a group with its commands, that shows the help's line and does nothing.
 
     Args:
-        app: What gets it.
         group: The groups that it is in, below ``commonwatt``.
     """
     found = outline()

@@ -14,9 +14,9 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.clock import wall_clock
+from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.files import write_private
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from commonwatt.site import upgrade as upgrades
 from commonwatt.site.bundle import pack as packed
 from commonwatt.site.bundle import read_bundle, write_bundle
@@ -58,22 +58,21 @@ def init(
     reads that file, and makes what is missing: append a microgrid or a meter there, or with --microgrid, or
     change a key, and run it again. Ids, tokens and certificates that are there stay.
     """
-    with errors_reported():
-        path = site / FILE
-        answers = Answers(name=name, timezone=timezone, utility=utility, microgrids=microgrid or [], asks=not yes)
-        if not path.exists():
-            text = first_text(answers)
-            site.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _put(path, text)
-        elif answers.of_town:
-            key = answers.of_town[0]
-            raise ConfigError(f"{path}: is there; change {key} in that file, and run this again without --{key}")
-        elif answers.microgrids:
-            _put(path, path.read_text(encoding="utf-8") + further_text(answers))
-        town, issued = make_site(site, int(wall_clock().now()))
-        counts = [counted(len(town.microgrids), "microgrid"), counted(len(town.meters), "meter")]
-        typer.echo(", ".join([f"{site}: {counts[0]}", counts[1], counted(issued, "new certificate")]))
-        _list_machines(path, town)
+    path = site / FILE
+    answers = Answers(name=name, timezone=timezone, utility=utility, microgrids=microgrid or [], asks=not yes)
+    if not path.exists():
+        text = first_text(answers)
+        site.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _put(path, text)
+    elif answers.of_town:
+        key = answers.of_town[0]
+        raise ConfigError(f"{path}: is there; change {key} in that file, and run this again without --{key}")
+    elif answers.microgrids:
+        _put(path, path.read_text(encoding="utf-8") + further_text(answers))
+    town, issued = make_site(site, machine_s())
+    counts = [counted(len(town.microgrids), "microgrid"), counted(len(town.meters), "meter")]
+    typer.echo(", ".join([f"{site}: {counts[0]}", counts[1], counted(issued, "new certificate")]))
+    _list_machines(path, town)
 
 
 @app.command()
@@ -87,9 +86,8 @@ def pack(
     It contains secrets (keys and tokens of that machine, but no tokens of its meters): only you can read it. Carry it
     by ssh or on a USB stick, and delete it when it is installed.
     """
-    with errors_reported():
-        for place in places:
-            write_packed(site, place, int(wall_clock().now()))
+    for place in places:
+        write_packed(site, place, machine_s())
 
 
 @app.command()
@@ -115,16 +113,15 @@ def unpack(
     refused, and nothing is written. The first time it shows the fingerprint of the authority that signed the bundle,
     and wants it as --authority. Where systemd does not run, the commands that start the services are printed.
     """
-    with errors_reported():
-        machine = Machine.at(root)
-        now, program = int(wall_clock().now()), version("commonwatt")
-        unpacking = prepare(read_bundle(bundle), machine, program, now, authority=authority, handover=handover)
-        run_or_print(machine, unpacking.install(typer.echo), "To start the services:")
-        unpacking.finish()
-        config = f"{STATE}/{unpacking.place}/{UTILITY if unpacking.place == UTILITY else 'gateway'}.toml"
-        typer.echo(f"State: sudo -u commonwatt commonwatt status --config {config}")
-        files = [bundle, *([handover] if handover else [])]
-        typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.join(map(str, files))}")
+    machine = Machine.at(root)
+    now, program = machine_s(), version("commonwatt")
+    unpacking = prepare(read_bundle(bundle), machine, program, now, authority=authority, handover=handover)
+    run_or_print(machine, unpacking.install(typer.echo), "To start the services:")
+    unpacking.finish()
+    config = f"{STATE}/{unpacking.place}/{UTILITY if unpacking.place == UTILITY else 'gateway'}.toml"
+    typer.echo(f"State: sudo -u commonwatt commonwatt status --config {config}")
+    files = [bundle, *([handover] if handover else [])]
+    typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.join(map(str, files))}")
 
 
 @app.command()
@@ -141,18 +138,17 @@ def upgrade(
     installs the package, which restarts the services. Unpack the new bundle afterwards. The way back is in
     docs/guides/upgrade.md.
     """
-    with errors_reported():
-        machine = Machine.at(root)
-        ready = upgrades.prepare(machine, package)
-        typer.echo(f"{ready.place}: from version {ready.before} to {ready.version}")
-        if machine.runs:
-            typer.echo(f"  {upgrades.state_of(upgrades.status(ready))[0]}")
-            if not yes:
-                typer.confirm("Install it now? Only the utility before its controllers.", abort=True)
-        run_or_print(machine, ready.commands(), "To upgrade:")
-        if machine.runs:
-            upgrades.wait(lambda: upgrades.status(ready), typer.echo)
-        typer.echo(f"Next: sudo commonwatt site unpack {ready.place}.bundle, packed by the new version at the office")
+    machine = Machine.at(root)
+    ready = upgrades.prepare(machine, package)
+    typer.echo(f"{ready.place}: from version {ready.before} to {ready.version}")
+    if machine.runs:
+        typer.echo(f"  {upgrades.state_of(upgrades.status(ready))[0]}")
+        if not yes:
+            typer.confirm("Install it now? Only the utility before its controllers.", abort=True)
+    run_or_print(machine, ready.commands(), "To upgrade:")
+    if machine.runs:
+        upgrades.wait(lambda: upgrades.status(ready), typer.echo)
+    typer.echo(f"Next: sudo commonwatt site unpack {ready.place}.bundle, packed by the new version at the office")
 
 
 def write_packed(site: Path, place: str, now: EpochSeconds) -> str:

@@ -15,7 +15,7 @@ from commonwatt.doctor.findings import Level, with_file, worst
 from commonwatt.doctor.running import fetch_status, local_headers
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import moment
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 
 MAX_LINE = 200  # most characters of a line in the terminal; longer values are counted
 
@@ -33,12 +33,11 @@ def status(
     emulated meters answer if their file has `http`; Mosquitto does not. Long values are only counted: --json shows
     all that the part reports.
     """
-    with errors_reported():
-        answer = ask(config)
-        if as_json:
-            typer.echo(json.dumps(answer, indent=1))
-        else:
-            typer.echo("\n".join([f"verdict: {verdict(config, answer)}", "times: UTC", *lines(answer)]))
+    answer = ask(config)
+    if as_json:
+        typer.echo(json.dumps(answer, indent=1))
+    else:
+        typer.echo("\n".join([f"verdict: {verdict(config, answer)}", "times: UTC", *lines(answer)]))
 
 
 def ask(config: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from commonwatt.identity.authority import REVOKED_FILE
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.clock import wall_clock
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.clock import machine_s
+from commonwatt.runtime.service import flowing
 from commonwatt.site import exchange
 from commonwatt.site.exchange import handover_name, release_commands
 from commonwatt.site.machine import Machine
@@ -64,11 +64,10 @@ def begin(
 
     The old controller works on, until it is released. Type it again to write the bundle again.
     """
-    with errors_reported():
-        now = int(wall_clock().now())
-        exchange.begin(site, place, now)
-        authority = write_packed(site, place, now)
-        typer.echo(_STEPS.format(place=place, site=option_of(site), authority=authority))
+    now = machine_s()
+    exchange.begin(site, place, now)
+    authority = write_packed(site, place, now)
+    typer.echo(_STEPS.format(place=place, site=option_of(site), authority=authority))
 
 
 @controller.command()
@@ -81,23 +80,22 @@ def release(
     Its gateway never runs on this store again, unless `commonwatt gateway release --undo` allows it. Where
     systemd does not run, the commands are printed.
     """
-    with errors_reported():
-        machine = Machine.at(root)
-        installed = installed_on(machine)
-        if installed is None or installed.manifest.place == UTILITY:
-            raise ConfigError(
-                f"{machine.state}: no controller was unpacked there. For one that was set up by hand, stop its "
-                "services; then: commonwatt gateway release --config FILE --out FILE"
-            )
-        place = installed.manifest.place
-        commands = release_commands(machine, place, mosquitto=installed.manifest.mosquitto)
-        run_or_print(machine, commands, "To stop the controller and write its handover:")
-        if (machine.state / place / "adapter.toml").exists():
-            typer.echo(_ADAPTER.format(place=place))
-        typer.echo(
-            f"Next, on the new controller: commonwatt site unpack {place}.bundle --handover {handover_name(place)} "
-            "--authority and the fingerprint that `begin` printed"
+    machine = Machine.at(root)
+    installed = installed_on(machine)
+    if installed is None or installed.manifest.place == UTILITY:
+        raise ConfigError(
+            f"{machine.state}: no controller was unpacked there. For one that was set up by hand, stop its "
+            "services; then: commonwatt gateway release --config FILE --out FILE"
         )
+    place = installed.manifest.place
+    commands = release_commands(machine, place, mosquitto=installed.manifest.mosquitto)
+    run_or_print(machine, commands, "To stop the controller and write its handover:")
+    if (machine.state / place / "adapter.toml").exists():
+        typer.echo(_ADAPTER.format(place=place))
+    typer.echo(
+        f"Next, on the new controller: commonwatt site unpack {place}.bundle --handover {handover_name(place)} "
+        "--authority and the fingerprint that `begin` printed"
+    )
 
 
 @controller.command()
@@ -111,22 +109,15 @@ def finish(
 
     First it connects to the broker at the controller's address, which must have the new controller's certificate.
     """
-    with errors_reported():
-        if not yes:
-            exchange.check_connected(site, place)
-            typer.echo(
-                f"The broker of {place} has the new certificate. Its gateway's connection is not seen from here."
-            )
-            typer.confirm(
-                "Does `commonwatt status` on the new controller show it connected to the head-end?", abort=True
-            )
-        revoked = exchange.finish(site, place, int(wall_clock().now()))
-        typer.echo(f"{place}: {counted(len(revoked), 'certificate')} of the old controller revoked")
-        typer.echo(
-            f"Next: commonwatt site pack {UTILITY} {place}{option_of(site)}; unpack each on its machine. Then the"
-        )
-        typer.echo("brokers refuse the old controller. Meters that check broker certificates need the new list too:")
-        typer.echo(f"  {site / place / REVOKED_FILE}")
+    if not yes:
+        exchange.check_connected(site, place)
+        typer.echo(f"The broker of {place} has the new certificate. Its gateway's connection is not seen from here.")
+        typer.confirm("Does `commonwatt status` on the new controller show it connected to the head-end?", abort=True)
+    revoked = exchange.finish(site, place, machine_s())
+    typer.echo(f"{place}: {counted(len(revoked), 'certificate')} of the old controller revoked")
+    typer.echo(f"Next: commonwatt site pack {UTILITY} {place}{option_of(site)}; unpack each on its machine. Then the")
+    typer.echo("brokers refuse the old controller. Meters that check broker certificates need the new list too:")
+    typer.echo(f"  {site / place / REVOKED_FILE}")
 
 
 app.add_typer(controller, name="controller")

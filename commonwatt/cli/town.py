@@ -8,7 +8,7 @@ import typer
 from commonwatt.config.files import check_model, read_toml
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import WHOLE_TOWN, town_of
 from commonwatt.town.places import places_text
@@ -42,23 +42,22 @@ def generate(
     Without --from it is the whole town of the specification: 802 controllers, 16,307 meters, 8,303 accounts. With
     --from, an existing town keeps every number, and from then on rows can be added in the middle.
     """
-    with errors_reported():
-        table = out.with_suffix(".csv")
-        if out == table:
-            other = out.with_suffix(".toml")
-            raise ConfigError(f"{out}: is the name of the table of places; call the town file {other}")
-        if taken := next((path for path in (out, table) if path.exists()), None):
-            raise ConfigError(f"{taken}: is there already; choose another --out, or move it away")
-        source = source or WHOLE_TOWN
-        file = check_model(source, TownFile, read_toml(source))
-        made = town_of(file, source)
-        for path, text in ((table, "".join(places_text(places_of_town(made)))), (out, _text(file, table.name))):
-            path.write_text(text, encoding="utf-8", newline="")
-        meters = sum(meter.function is not Function.BOUNDARY for meter in made.meters)
-        typer.echo(
-            f"{out} and {table}: {counted(len(made.microgrids), 'controller')}, {counted(meters, 'meter')} beside "
-            f"those of the boundaries, {counted(made.accounts, 'account')}"
-        )
+    table = out.with_suffix(".csv")
+    if out == table:
+        other = out.with_suffix(".toml")
+        raise ConfigError(f"{out}: is the name of the table of places; call the town file {other}")
+    if taken := next((path for path in (out, table) if path.exists()), None):
+        raise ConfigError(f"{taken}: is there already; choose another --out, or move it away")
+    source = source or WHOLE_TOWN
+    file = check_model(source, TownFile, read_toml(source))
+    made = town_of(file, source)
+    for path, text in ((table, "".join(places_text(places_of_town(made)))), (out, _text(file, table.name))):
+        path.write_text(text, encoding="utf-8", newline="")
+    meters = sum(meter.function is not Function.BOUNDARY for meter in made.meters)
+    typer.echo(
+        f"{out} and {table}: {counted(len(made.microgrids), 'controller')}, {counted(meters, 'meter')} beside "
+        f"those of the boundaries, {counted(made.accounts, 'account')}"
+    )
 
 
 def _text(file: TownFile, places: str) -> str:

@@ -17,7 +17,6 @@ def formed(cliques: Sequence[Clique], kinds: Mapping[MicrogridId, str]) -> tuple
     """Return the cliques after microgrids were registered: those that were there, then those of the new ones.
 
     Args:
-        cliques: The cliques so far.
         kinds: The kind of each registered microgrid, in the order of their numbers.
     """
     placed = {member for clique in cliques for member in clique}

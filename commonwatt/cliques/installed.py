@@ -19,8 +19,6 @@ def installed(
 
     Args:
         order: The controllers that may manage its microgrid, its own first.
-        collectors: The collectors of its microgrid.
-        meter: The meter.
     """
     others = [name for name in collectors if name not in order]
     first = meter % len(others) if others else 0

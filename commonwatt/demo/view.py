@@ -305,7 +305,7 @@ def _line(gateway: Status) -> str:
 
 def _batteries(gateway: Status, observer: Observer) -> Text:
     """Return the number of batteries, and the one that is lowest beside its minimum."""
-    batteries = gateway.get("batteries", {})
+    batteries = {meter: one for meter, one in gateway.get("batteries", {}).items() if "level" in one}
     text = Text(f"{len(batteries)}" if batteries else "-")
     if batteries:
         above = {meter: _level(one)[0] - _level(one)[1] for meter, one in batteries.items()}

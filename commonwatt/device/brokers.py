@@ -32,7 +32,6 @@ class Brokers:
     """The brokers of one meter; all but the order is volatile.
 
     Args:
-        meter: The meter.
         installed: Its brokers; the first is home.
         clique: The brokers from which it obeys commands; empty: all.
         order: The order that the manager commanded; empty: none.
@@ -101,7 +100,6 @@ class Brokers:
         """Return why a command that came over a broker is not obeyed; ``None``: its epoch is compared.
 
         Args:
-            via: The broker.
             epoch: The command's epoch; ``None``: a question, which needs none.
         """
         rank = self._installed[via].rank

@@ -36,8 +36,6 @@ class Sessions:
     """A meter with its brokers; all messages to and from the meter pass it.
 
     Args:
-        meter: The meter.
-        brokers: Its brokers.
         is_signed: Whether a signature is the authority's, of a text; ``None``: no key of an authority is installed.
     """
 

@@ -91,7 +91,6 @@ class DeviceShell:
         """Add a meter; it is connected by ``running``, with home alone until ``hold`` says otherwise.
 
         Args:
-            meter: The meter.
             broker: The address of its home broker, which has its microgrid's name.
             token: Its token there.
             tls: Its TLS; ``None``: plain text.

@@ -62,7 +62,6 @@ class DeviceStore:
     """A store of meters, for one thread at a time.
 
     Args:
-        connection: The open file.
         path: The file's path; the file is opened again after a failure.
         extension: The program's own tables; ``None``: no extension.
     """
@@ -287,8 +286,6 @@ def damage_of(path: Path, extension: Extension | None, *, whole: bool = False) -
     """Return what is damaged in a store that no program uses; ``None``: nothing.
 
     Args:
-        path: The store.
-        extension: The program's own tables.
         whole: Whether a large file is checked whole, too.
 
     Raises:

@@ -20,7 +20,6 @@ def certificate_findings(key: str, path: Path | None, *, named: str = "") -> Ite
 
     Args:
         key: The setting that names the file.
-        path: The file; ``None``: there is none.
         named: The identity that the certificate must have; empty: any.
     """
     if path is None:
@@ -64,9 +63,7 @@ def revocation_findings(
 
     Args:
         key: The setting that names the list.
-        path: The list; ``None``: there is none.
         authority: The authority whose list it must be.
-        certificate: The service's own certificate.
     """
     if path is None or authority is None:
         return

@@ -62,7 +62,6 @@ def connection_findings(target: Target, reported: Reported | None) -> Iterator[F
     """Yield a finding for each step up to the first that fails.
 
     Args:
-        target: The broker.
         reported: What the running service reports; ``None``: it does not run, so its client id may be used.
     """
     if reported is not None and reported.connected:

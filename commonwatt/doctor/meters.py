@@ -17,7 +17,6 @@ def store_findings(path: Path, running: Running, part: str, damage: Callable[[],
     """Yield the state of the meters' store.
 
     Args:
-        path: The store.
         running: The running service; the store is then in use and not checked.
         part: The name of the service in a sentence, such as ``adapter``.
         damage: Returns what is damaged in the store; ``None``: nothing.

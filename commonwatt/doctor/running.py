@@ -97,7 +97,6 @@ def fetch_status(address: str, certificate: Path | None, headers: Mapping[str, s
     Args:
         address: HOST:PORT where it is served.
         certificate: The certificate with which it is served; ``None``: plain HTTP.
-        headers: Headers of the request.
 
     Raises:
         OSError: Nothing answers.
@@ -121,7 +120,6 @@ def ask_service(
     Args:
         address: HOST:PORT where it is served.
         certificate: The certificate with which it is served; ``None``: plain HTTP.
-        headers: Headers of the request.
         content: What is sent as JSON; ``None``: nothing.
 
     Raises:

@@ -79,7 +79,6 @@ class Signer:
         """Make a certificate and its key.
 
         Args:
-            kind: Its purpose.
             name: A device's identity, or a broker's name.
             addresses: Host names and IP addresses of a broker.
             now: Start of its validity, less ``BACKDATED_S``.
@@ -106,10 +105,7 @@ class Signer:
                 x509.SubjectAlternativeName([_address(address) for address in addresses]), critical=False
             )
         certificate = builder.sign(self.key, hashes.SHA256())
-        secret = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return certificate.serial_number, secret.decode() + pem(certificate)
+        return certificate.serial_number, _key_pem(key) + pem(certificate)
 
     def revocations(self, revoked: Mapping[int, EpochSeconds]) -> str:
         """Return the signed list of revoked serial numbers with their revocation times, as PEM."""
@@ -132,9 +128,13 @@ class Signer:
 
     def key_pem(self) -> str:
         """Return the authority's key as PEM."""
-        return self.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ).decode()
+        return _key_pem(self.key)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 def pem(certificate: x509.Certificate) -> str:
@@ -242,11 +242,7 @@ def expires_at(content: bytes) -> EpochSeconds:
     Raises:
         ConfigError: The file contains no certificate.
     """
-    try:
-        found = x509.load_pem_x509_certificates(content)
-        return int(min(certificate.not_valid_after_utc for certificate in found).timestamp())
-    except _UNREADABLE as error:
-        raise ConfigError(f"no certificate: {error}") from error
+    return min(details.ends for details in details_of(content))
 
 
 def _builder(

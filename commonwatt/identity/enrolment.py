@@ -130,27 +130,21 @@ def readmit_devices(out: Path, identity: str, *, with_meters: bool) -> tuple[dic
     files = {path: load_tokens(path) for path in sorted(out.glob("*/*-tokens.json"))}
     if lost := [name for name in names if not any(name in held for held in files.values())]:
         raise ConfigError(f"{lost[0]} has no token in {out}; first: commonwatt utility register")
+    of_secrets = {path: load_tokens(path) for path in sorted(out.glob(f"*/{METER_SECRETS}"))}
     made = {}
-    for path, held in files.items():
-        if new := {name: token for name, token in tokens.items() if name in held}:
-            save_tokens(path, held | new)
-            made[path] = len(new)
-    for path in sorted(out.glob(f"*/{METER_SECRETS}")):
-        held = load_tokens(path)
-        if new := {name: secret for name, secret in secrets.items() if name in held}:
+    for path, held in (files | of_secrets).items():
+        renewed = secrets if path in of_secrets else tokens
+        if new := {name: token for name, token in renewed.items() if name in held}:
             save_tokens(path, held | new)
             made[path] = len(new)
 
     def taken_in(device: Device, broker: str) -> Device:
         is_foreign = device.role is Role.METER and device.microgrid != broker
         token = broker_token(secrets[device.identity], broker) if is_foreign else tokens[device.identity]
-        return _taken_in(device, token.encode())
+        held = token.encode()
+        return replace(device, revoked="", token_sha256=digest(held), mosquitto=mosquitto_digest(held))
 
     return made, _mark(out, names, taken_in)
-
-
-def _taken_in(device: Device, token: bytes) -> Device:
-    return replace(device, revoked="", token_sha256=digest(token), mosquitto=mosquitto_digest(token))
 
 
 def _mark(out: Path, names: Sequence[str], change: Callable[[Device, str], Device]) -> list[Path]:

@@ -86,7 +86,6 @@ class Guesses:
         Args:
             name: The name of the person, who need not exist.
             address: The IP address it comes from.
-            now: Seconds.
 
         Returns:
             Seconds to wait instead of guessing; 0: the guess may be checked.

@@ -58,9 +58,6 @@ class CliqueSocket(asyncio.DatagramProtocol):
     """The socket.
 
     Args:
-        own: The name of this side.
-        rank: Its rank.
-        parties: The others.
         beat: Takes a beat: of which group, of whom.
         message: Takes a message, likewise.
         time: Returns the time of a clock that never goes back, seconds.

@@ -8,11 +8,11 @@ handles duplicates, reordering, a deposed manager and supersession (docs/control
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
-from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
+from commonwatt.protocol.json_messages import Id64, Message, MessagePart, Moment, Natural
 
 # (counter, rank) of the commanding manager; compared as a pair.
 Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**16)]]
@@ -149,10 +149,8 @@ class Command(Message):
         return self.until if self.for_s is None else min(now + self.for_s, MAX_EPOCH)
 
 
-class Held(BaseModel):
+class Held(MessagePart):
     """One desired state of a meter, with the pair that set it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     value: Annotated[str, Field(max_length=16)]
     epoch: Epoch
@@ -162,10 +160,8 @@ class Held(BaseModel):
     weight: Weight | None = None
 
 
-class LogIds(BaseModel):
+class LogIds(MessagePart):
     """The range of ids in a meter's log: ``first`` to ``next`` - 1; empty if they are equal."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     generation: Annotated[int, Field(ge=0, lt=2**32)]
     first: Id64
@@ -183,14 +179,19 @@ was seen · expired: its end had passed · refused: can't be done, see ``reason`
 unsupported: this version has no such command."""
 
 
-class Outcome(Message):
-    """A meter's answer to a command: the result, and the meter's present state and pairs."""
+class Answer(Message):
+    """What every answer to a command says."""
 
     id: Annotated[str, Field(max_length=64)]  # the command's id
     cmd: Annotated[str, Field(max_length=32)]  # the command
     result: Result  # what became of it
     reason: Annotated[str, Field(max_length=256)] | None = None  # why, when it was not done
-    time: Moment  # the meter's time
+    time: Moment  # the answering side's time
+
+
+class Outcome(Answer):
+    """A meter's answer to a command: the result, and the meter's present state and pairs."""
+
     bits: Annotated[int, Field(ge=0, lt=2**16)]  # ``records.State`` bits now
     # The desired states by kind, each with the pair that set it; kinds of a later version are left out.
     held: Annotated[dict[Kind, Held], BeforeValidator(known_kinds)] = Field(default_factory=dict)

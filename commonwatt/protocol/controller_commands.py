@@ -10,13 +10,13 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.commands import MAX_PUT_S, Epoch, Result, Weight
-from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
+from commonwatt.protocol.commands import MAX_PUT_S, Answer, Epoch, Weight
+from commonwatt.protocol.json_messages import Id64, Message, MessagePart, Moment, Natural
 
 BlockMask = tuple[
     Id64,
@@ -197,20 +197,16 @@ def sent_to(
 MOST_LISTED = 50  # most lines of each list in one outcome, so that it stays below ``MAX_COMMAND_BYTES``
 
 
-class Assigned(BaseModel):
+class Assigned(MessagePart):
     """A microgrid of which a controller has a store."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     microgrid: Annotated[str, Field(max_length=16)]
     manages: bool  # whether it manages the microgrid; otherwise it takes its records
     epoch: Epoch | None = None  # the epoch under which it, or another controller, manages; ``None``: not known
 
 
-class Outstanding(BaseModel):
+class Outstanding(MessagePart):
     """A state that the utility has set, or a command that is not confirmed yet."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     what: Annotated[str, Field(max_length=64)]  # the state or command
     meter: Id64 | None = None  # the meter that has not confirmed it; ``None``: it is of the microgrid
@@ -218,14 +214,9 @@ class Outstanding(BaseModel):
     until: Moment | None = None  # when it ends; ``None``: when a command ends it
 
 
-class ControllerOutcome(Message):
+class ControllerOutcome(Answer):
     """A gateway's answer to a command of the utility."""
 
-    id: Annotated[str, Field(max_length=64)]  # the command's id
-    cmd: Annotated[str, Field(max_length=32)]  # the command
-    result: Result  # what became of it
-    reason: Annotated[str, Field(max_length=256)] | None = None  # why, when it was not done
-    time: Moment  # the gateway's time
     sent: Natural | None = None  # how many blocks are on their way (get)
     absent: list[BlockMask] | None = None  # slots asked for that the gateway does not have (get)
     info: dict[str, str | int] | None = None  # facts about the controller, by name (system_info)

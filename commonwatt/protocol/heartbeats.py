@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from commonwatt.model.units import MilliwattHours
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.controller_commands import MetersMode, Strategy
-from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
+from commonwatt.protocol.json_messages import Id64, Message, MessagePart, Moment, Natural
 
 
 class LineByteCount(Message):
@@ -18,10 +18,8 @@ class LineByteCount(Message):
     received: Natural  # IP bytes received from them
 
 
-class Month(BaseModel):
+class Month(MessagePart):
     """Use of an LTE line this month. Pairs are up (sent by the controller) and down (received)."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     used: tuple[Natural, Natural]  # IP bytes since the month began
     # Projected bytes at the month's end, from the last days' use; ``None``: not known yet.
@@ -38,10 +36,8 @@ class Month(BaseModel):
         return "at_risk" if max(self.expected) > self.allowance else "ok"
 
 
-class Power(BaseModel):
+class Power(MessagePart):
     """The mean power of a microgrid in a whole minute."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     end: Moment  # when the minute ended
     sun_w: Natural  # generated, watts
@@ -50,10 +46,8 @@ class Power(BaseModel):
     export_w: Natural  # given to the town
 
 
-class Energy(BaseModel):
+class Energy(MessagePart):
     """What a controller says of the batteries and the power of a microgrid that it manages."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     # By battery's meter, the code of the reason why it shares or not (``protocol.sharing_words``); a ``?`` follows
     # while its meter has not confirmed. A gateway before 0.3 does not say it.
@@ -67,10 +61,8 @@ class Energy(BaseModel):
     band_permille: Annotated[int, Field(ge=0, le=1000)] = 0
 
 
-class Refilling(BaseModel):
+class Refilling(MessagePart):
     """How far a gateway is in sending a microgrid's backup again to a utility that lost its store."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     since: Moment  # when it saw the utility's new store
     begins: Moment  # when it begins to send: public microgrids at once

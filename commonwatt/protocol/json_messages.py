@@ -31,11 +31,15 @@ Natural = Annotated[int, Field(ge=0, le=2**53)]
 Moment = Annotated[int, Field(ge=0, lt=2**32)]  # UTC epoch seconds
 
 
-class Message(BaseModel):
-    """The common base of all JSON messages."""
+class MessagePart(BaseModel):
+    """The common base of JSON messages and their parts."""
 
     # Unknown keys are ignored: a later version may add some.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
+
+
+class Message(MessagePart):
+    """The common base of all JSON messages."""
 
     v: Literal[1] = 1
 

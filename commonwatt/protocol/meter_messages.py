@@ -177,14 +177,18 @@ class PutAck:
         counts = b"".join(_ACK_COUNT.pack(*count) for count in self.accepted)
         return _with_crc(head + counts + b"".join(_ACK_REJECTED.pack(*rejected) for rejected in self.rejected))
 
+    def is_of(self, put: Put) -> bool:
+        """Return whether this answers ``put``, by its log, generation and range."""
+        of = (put.log, put.generation, put.first_id, put.last_id)
+        return (self.log, self.generation, self.first_id, self.last_id) == of
+
     def confirms(self, put: Put) -> bool:
         """Return whether this acknowledges exactly ``put``: its log, generation, range and each of its records."""
         counts = put.counts()
         accepted = dict(self.accepted)
         return (
             self.status is Refusal.NONE
-            and (self.log, self.generation, self.first_id, self.last_id)
-            == (put.log, put.generation, put.first_id, put.last_id)
+            and self.is_of(put)
             and sum(counts.values()) == sum(accepted.values()) + len(self.rejected)
             and all(count <= counts.get(kind, 0) for kind, count in accepted.items())
             and len(accepted) == len(self.accepted)

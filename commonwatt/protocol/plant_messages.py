@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from commonwatt.model.control.supply import SupplyState
-from commonwatt.protocol.commands import Result
+from commonwatt.protocol.commands import Answer
 from commonwatt.protocol.json_messages import Message, Moment, Natural
 
 Quarter32 = Annotated[int, Field(ge=0, lt=2**32)]  # a quarter-hour: epoch seconds // 900
@@ -64,14 +64,9 @@ class PlantCommand(Message):
         return self
 
 
-class PlantOutcome(Message):
+class PlantOutcome(Answer):
     """The plant's answer to a command."""
 
-    id: Annotated[str, Field(max_length=64)]  # the command's id
-    cmd: Annotated[str, Field(max_length=32)]  # the command
-    result: Result  # what became of it
-    reason: Annotated[str, Field(max_length=256)] | None = None  # why, when it was not done
-    time: Moment  # the plant's time
     # Id of the newest purchase that the plant has carried out or is going to.
     held: Annotated[str, Field(max_length=64)] | None = None
     # The finished quarters asked for, oldest first, at most ``MAX_QUARTERS``.

@@ -100,7 +100,6 @@ def reason_of(why: Why, band_permille: int) -> Reason:
     """Return a reason in words.
 
     Args:
-        why: The reason.
         band_permille: Thousandths of the capacity by which the start of help is delayed.
     """
     role, words = _WORDS[why]

@@ -86,9 +86,7 @@ class FairQueue(Generic[K, T]):
 
         Args:
             owner: The owner whose turn serves it.
-            content: The item.
             work: The work of serving it, in any unit that is the same for all.
-            size: Its bytes.
             sender: Who sent it; ``None`` where each owner has one sender.
         """
         if owner not in self._owners:

@@ -141,7 +141,6 @@ def lock_file(path: Path, *, shared: bool) -> TextIO:
     """Lock ``path`` by a file beside it, until the returned file is closed or the process ends.
 
     Args:
-        path: What is locked.
         shared: Whether other processes may hold a shared lock too.
 
     Raises:

@@ -41,11 +41,6 @@ def handover_name(place: str) -> str:
 def begin(site: Path, place: str, now: EpochSeconds) -> Exchange:
     """Issue certificates for a microgrid's new controller; if its exchange was begun before, issue nothing.
 
-    Args:
-        site: The office's folder.
-        place: The microgrid's id.
-        now: The time, epoch seconds.
-
     Raises:
         ConfigError: There is no such microgrid, or no authority.
     """

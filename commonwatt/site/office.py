@@ -53,8 +53,6 @@ def register(town: Path, out: Path, database: str | None = None) -> None:
     """Enrol every device of a town file in the folder ``out``, by the utility's own command.
 
     Args:
-        town: The town file.
-        out: The folder.
         database: SQLAlchemy URL of a database to fill; ``None``: none.
 
     Raises:

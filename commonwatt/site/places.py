@@ -137,10 +137,6 @@ def address_of(site: SiteFile, town: Town, place: str) -> str:
     return site.site.utility if place == UTILITY else _table_of(site)[place].address or town.microgrids[place].address
 
 
-def _lines(site: SiteFile, place: str) -> tuple[str, ...]:
-    return () if place == UTILITY else _table_of(site)[place].lines
-
-
 def broker_of(site: SiteFile, town: Town, place: str) -> tuple[str, int]:
     """Return the host and port at which a microgrid's broker is reached."""
     return address_of(site, town, place), _port(str(_table_of(site)[place].broker.get("listen", _LISTEN)), place)
@@ -167,13 +163,14 @@ def certificates(site: SiteFile, town: Town) -> list[Wanted]:
     for place in (UTILITY, *town.microgrids):
         role = Role.UTILITY if place == UTILITY else Role.GATEWAY
         broker = folders_of(place)[0]
+        lines = () if place == UTILITY else _table_of(site)[place].lines
         wanted += [
             Wanted(
                 kind=Kind.BROKER,
                 name=broker,
                 file=f"{broker}/{BROKER_FILE}",
                 lifetime_s=BROKER_DAYS * _DAY_S,
-                addresses=tuple(dict.fromkeys((address_of(site, town, place), *_lines(site, place), _OWN_HOST))),
+                addresses=tuple(dict.fromkeys((address_of(site, town, place), *lines, _OWN_HOST))),
             ),
             Wanted(kind=Kind.DEVICE, name=place, file=f"{place}/{DEVICE_FILE[role]}", lifetime_s=DEVICE_DAYS * _DAY_S),
         ]

@@ -83,15 +83,12 @@ class Unpacking:
                 self._keep_edited(name, say, owner)
                 replace_file(machine.state / name, self.bundle.files[name], owner=owner)
             if self.handover is not None:
-                with self.handover.open("rb") as source, replacing(self._handover_copy, owner=owner) as target:
+                copy = machine.state / self.place / handover_name(self.place)
+                with self.handover.open("rb") as source, replacing(copy, owner=owner) as target:
                     shutil.copyfileobj(source, target)
         count = counted(len(self.bundle.files), "file")
         say(f"{self.place}: {count} in {machine.state}, of them changed: {len(changed)}")
         return list(self._commands(changed, units_changed=units_changed))
-
-    @property
-    def _handover_copy(self) -> Path:
-        return self.machine.state / self.place / handover_name(self.place)
 
     def finish(self) -> None:
         """Record that this bundle was unpacked."""
@@ -154,7 +151,6 @@ def prepare(
 
     Args:
         program: The version of this program.
-        now: The machine's time, epoch seconds.
         authority: The fingerprint of the town's authority as the office stated it; ``None``: not stated, the
             authority that is installed counts.
         handover: The file with the store of the controller that this one replaces; ``None``: none.

@@ -207,7 +207,6 @@ def readable_rows(
     The table is read by ranges of row numbers; an unreadable range is halved until only unreadable rows are left.
 
     Args:
-        connection: The damaged database.
         table: The table; it must have row numbers.
         unreadable: A line is appended if rows could not be read.
     """
@@ -222,7 +221,8 @@ def readable_rows(
         low, high = ranges.pop()
         try:
             rows = connection.execute(statement, (low, high)).fetchall()
-            _check_order([high + 1, *(row[0] for row in rows), low])
+            if any(a <= b for a, b in pairwise([high + 1, *(row[0] for row in rows), low])):
+                raise DamagedError("rows are not in their order")
         except sqlite3.Error:
             failures += 1
             if high - low > 1:
@@ -234,11 +234,6 @@ def readable_rows(
                 ranges.append((low, rows[-1][0] - 1))
     if failures:
         unreadable.append(f"table {table} could not be read whole")
-
-
-def _check_order(numbers: list[int]) -> None:
-    if any(a <= b for a, b in pairwise(numbers)):
-        raise DamagedError("rows are not in their order")
 
 
 def _has_an_end(connection: sqlite3.Connection, table: str) -> bool:

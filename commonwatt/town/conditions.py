@@ -99,7 +99,6 @@ class Conditions:
         """Return which residential microgrids a fault meets: ``feeder`` or ``controller``.
 
         Args:
-            what: The fault.
             residential: The number of residential microgrids.
         """
         met = np.zeros(residential, dtype=np.bool_)

@@ -1,19 +1,10 @@
-"""Microgrids from the tables of a town file, with numbers that are counted in the order of the file."""
+"""Places from the tables of a town file, with numbers that are counted in the order of the file."""
 
-from commonwatt.model.records import RecordType
+from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MilliwattHours
 from commonwatt.town.file import MicrogridTable, TownFile
-from commonwatt.town.town import (
-    CONTROLLER_STEP,
-    Battery,
-    Direction,
-    Function,
-    Meter,
-    Microgrid,
-    address_of,
-    address_of_id,
-    average_w,
-)
+from commonwatt.town.places import PlaceRow
+from commonwatt.town.town import CONTROLLER_STEP, Function, average_w
 
 _BOUNDARY_AMPS = 4000
 
@@ -23,96 +14,72 @@ class Builder:
 
     def __init__(self, file: TownFile) -> None:
         self.file = file
-        self.microgrids: dict[str, Microgrid] = {}  # the microgrids so far, by name
+        self.microgrids: dict[str, list[PlaceRow]] = {}  # the places of each microgrid so far
         self.accounts = 0  # the highest number of an account so far
 
     def add(self, name: str, table: MicrogridTable) -> None:
         """Append a microgrid."""
-        number = len(self.microgrids) + 1
-        self._microgrid, self._number, self._push_share = name, number, table.push_share
-        self._meters: list[Meter] = []
-        self._places = 0
-        getattr(self, f"_{table.kind}")(table)
+        self._rows = self.microgrids[name] = []
+        self._name, self._table, self._number = name, table, len(self.microgrids)
+        self._last_id = self._number * CONTROLLER_STEP
+        getattr(self, f"_{table.kind}")()
         # The boundary's service is the sum of the incoming services behind it, at least _BOUNDARY_AMPS.
-        amps = max(_BOUNDARY_AMPS, sum(m.service_amps for m in self._meters if m.direction is Direction.INCOMING))
-        for direction in Direction:
-            self._meter(Function.BOUNDARY, "boundary", direction, amps=amps, places=0)
-        self.microgrids[name] = Microgrid(
-            id=name,
-            number=number,
-            kind=table.kind,
-            address=address_of(number),
-            meters=tuple(self._meters),
-        )
+        amps = max(_BOUNDARY_AMPS, sum(row.amps for row in self._rows if row.incoming is not None))
+        self._place(Function.BOUNDARY, "boundary", amps=amps)
 
-    def _residential(self, table: MicrogridTable) -> None:
-        for n in range(table.houses):
-            battery = Battery(
-                capacity=self._day_of(Function.HOUSE), minimum_percent=(25, 50, 75)[(self._number + n) % 3]
-            )
-            account = self._next_account()
-            self._meter(Function.HOUSE, f"house {n + 1}", Direction.OUTGOING, account=account, battery=battery)
-            self._meter(Function.HOUSE, f"house {n + 1}", Direction.INCOMING, account=account, places=0)
+    def _residential(self) -> None:
+        for n in range(self._table.houses):
+            battery = self._day_of(Function.HOUSE), (25, 50, 75)[(self._number + n) % 3]
+            self._place(Function.HOUSE, f"house {n + 1}", account=self._next_account(), battery=battery)
 
-    def _apartment(self, table: MicrogridTable) -> None:
-        for b in range(table.buildings):
-            battery = Battery(capacity=self._day_of(Function.APARTMENT) * table.apartments, minimum_percent=50)
-            building = f"building {b + 1}"
-            amps = 100 * table.apartments
-            self._meter(Function.BUILDING, building, Direction.OUTGOING, battery=battery, amps=amps)
-            for a in range(table.apartments):
-                self._meter(
-                    Function.APARTMENT,
-                    f"{building} apartment {a + 1}",
-                    Direction.INCOMING,
-                    account=self._next_account(),
-                    amps=100,
-                    building=building,
-                )
+    def _apartment(self) -> None:
+        count = self._table.apartments
+        for b in range(self._table.buildings):
+            building, battery = f"building {b + 1}", (self._day_of(Function.APARTMENT) * count, 50)
+            self._place(Function.BUILDING, building, incoming=False, battery=battery, amps=100 * count)
+            for a in range(count):
+                name, account = f"{building} apartment {a + 1}", self._next_account()
+                self._place(Function.APARTMENT, name, outgoing=False, account=account, amps=100, building=building)
 
-    def _public(self, table: MicrogridTable) -> None:
-        del table
+    def _public(self) -> None:
         services = (Function.HOSPITAL, Function.POLICE, Function.FIRE)
         for function in services:
-            self._meter(function, function.value, Direction.INCOMING, account=self._next_account(), amps=2000)
-        battery = Battery(capacity=sum(self._day_of(function) for function in services), minimum_percent=75)
-        self._meter(Function.SOLAR_FARM, "solar farm", Direction.OUTGOING, battery=battery, amps=4000)
+            self._place(function, function.value, outgoing=False, account=self._next_account(), amps=2000)
+        battery = sum(self._day_of(function) for function in services), 75
+        self._place(Function.SOLAR_FARM, "solar farm", incoming=False, battery=battery, amps=4000)
 
-    def _meter(
+    def _place(
         self,
         function: Function,
-        location: str,
-        direction: Direction,
+        name: str,
         *,
+        outgoing: bool = True,
+        incoming: bool = True,
         account: int = 0,
-        battery: Battery | None = None,
+        battery: tuple[MilliwattHours | None, int | None] = (None, None),
         amps: int = 200,
-        places: int = 1,
         building: str | None = None,
     ) -> None:
-        """Append the next meter; ``places`` is 0 for a second meter at the same place, which shares its switch."""
-        self._places += places
+        """Append the next place; ``battery`` is its capacity and its minimum, percent."""
         # The switches are spread evenly over the places, so that any share is met from the start.
-        push = function is Function.BOUNDARY or int(self._places * self._push_share) > int(
-            (self._places - 1) * self._push_share
-        )
-        solar = battery is not None
-        types = (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH) if solar else (RecordType.THROUGH,)
-        meter_id = self._number * CONTROLLER_STEP + len(self._meters) + 1
-        self._meters.append(
-            Meter(
-                id=meter_id,
-                microgrid=self._microgrid,
-                address=address_of_id(meter_id),
-                location=location,
-                function=function,
-                direction=direction,
-                account=account,
-                record_types=types,
-                service_amps=amps,
-                battery=battery,
-                push=push,
+        places, share = len(self._rows) + 1, self._table.push_share
+        push = function is Function.BOUNDARY or int(places * share) > int((places - 1) * share)
+        capacity, minimum = battery
+        self._rows.append(
+            PlaceRow.model_construct(  # Checked, as what it is made of was.
+                microgrid=self._name,
+                number=self._number,
+                kind=self._table.kind,
+                place=name,
+                function=function.value,  # type: ignore[arg-type]
                 building=building,
+                account=account,
+                outgoing=self._next_id() if outgoing else None,
+                incoming=self._next_id() if incoming else None,
+                amps=amps,
+                battery_mwh=capacity,
+                minimum=minimum,
+                push=push,
             )
         )
 
@@ -122,3 +89,7 @@ class Builder:
     def _next_account(self) -> int:
         self.accounts += 1
         return self.accounts
+
+    def _next_id(self) -> MeterId:
+        self._last_id += 1
+        return self._last_id

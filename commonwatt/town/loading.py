@@ -52,7 +52,7 @@ def town_of(file: TownFile, path: Path) -> Town:
         ConfigError: Two elements have one name, or there are too many.
     """
     if file.town.places is not None:
-        return _with_places(file, path, file.town.places)
+        return _with_further(file, path, microgrids_of(read_places(path.parent / file.town.places), stated=True))
     builder = Builder(file)
     for table in file.microgrid:
         for name in names_of(table):
@@ -65,11 +65,8 @@ def town_of(file: TownFile, path: Path) -> Town:
         raise ConfigError(f"{path}: {builder.accounts} accounts, more than records can name ({MAX_ACCOUNT})")
     if (number := len(builder.microgrids)) > MAX_MICROGRIDS:
         raise ConfigError(f"{path}: {number} microgrids, more than there are addresses for ({MAX_MICROGRIDS})")
-    return _with_further(file, path, builder.microgrids)
-
-
-def _with_places(file: TownFile, path: Path, places: str) -> Town:
-    return _with_further(file, path, microgrids_of(read_places(path.parent / places)))
+    places = [place for places in builder.microgrids.values() for place in places]
+    return _with_further(file, path, microgrids_of(places, stated=False))
 
 
 def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) -> Town:

@@ -7,27 +7,22 @@ only 53 bits of a JSON number.
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import Field
 
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import MicrogridName, Settings
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import parse_id
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
+from commonwatt.protocol.json_messages import Id64
 from commonwatt.runtime.files import read_object, write_private
 from commonwatt.town.town import Direction, Function, Microgrid
-
-
-def _from_text(value: object) -> object:
-    return parse_id(value) if isinstance(value, str) else value
 
 
 class RegisteredMeter(Settings):
     """One meter of a microgrid."""
 
-    # Its unsigned 64-bit id.
-    id: Annotated[int, BeforeValidator(_from_text), PlainSerializer(str), Field(ge=0, lt=2**64)]
+    id: Id64  # its id
     location: str  # its place, one name for all meters of a place
     function: Function  # the kind of place or device behind it
     direction: Direction  # the one direction it measures

@@ -1,4 +1,4 @@
-"""Microgrids from the table of places, with the numbers that it states; and the table of any town."""
+"""Microgrids from their places, with the numbers that these have; and the places of any town."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from commonwatt.town.places import PlaceRow
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town, address_of, addresses_of
 
 
-def microgrids_of(places: Sequence[PlaceRow]) -> dict[str, Microgrid]:
+def microgrids_of(places: Sequence[PlaceRow], *, stated: bool) -> dict[str, Microgrid]:
     """Return the microgrids of checked places, by number; the meters of each by id."""
     addresses = addresses_of([i for place in places for i in (place.outgoing, place.incoming) if i is not None])
     of: dict[str, list[PlaceRow]] = {}
@@ -20,14 +20,16 @@ def microgrids_of(places: Sequence[PlaceRow]) -> dict[str, Microgrid]:
             number=rows[0].number,
             kind=rows[0].kind,
             address=address_of(rows[0].number),
-            meters=tuple(sorted((m for row in rows for m in _meters(row, addresses)), key=lambda meter: meter.id)),
+            meters=tuple(
+                sorted((m for row in rows for m in _meters(row, addresses, stated=stated)), key=lambda meter: meter.id)
+            ),
         )
         for name, rows in of.items()
     ]
     return {one.id: one for one in sorted(made, key=lambda one: one.number)}
 
 
-def _meters(place: PlaceRow, addresses: dict[MeterId, str]) -> Iterator[Meter]:
+def _meters(place: PlaceRow, addresses: dict[MeterId, str], *, stated: bool) -> Iterator[Meter]:
     battery = None
     if place.battery_mwh is not None and place.minimum is not None:
         battery = Battery(capacity=place.battery_mwh, minimum_percent=place.minimum)
@@ -49,7 +51,7 @@ def _meters(place: PlaceRow, addresses: dict[MeterId, str]) -> Iterator[Meter]:
             battery=own,
             push=place.push,
             building=place.building,
-            stated=True,
+            stated=stated,
         )
 
 
@@ -57,7 +59,7 @@ def places_of_town(town: Town) -> list[PlaceRow]:
     """Return the places of a town, without meters of other makers, with the numbers that they have."""
     found: dict[tuple[str, str], list[Meter]] = {}
     for meter in town.meters:
-        if meter.function not in (Function.FOREIGN, Function.ADAPTED) and meter.replaces is None:
+        if meter.emulated:
             found.setdefault((meter.microgrid, meter.location), []).append(meter)
     return [_row(town.microgrids[name], meters) for (name, _), meters in found.items()]
 

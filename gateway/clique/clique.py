@@ -51,8 +51,6 @@ class Clique:
     """The part of one gateway in its cliques.
 
     Args:
-        settings: The gateway's settings.
-        file: Its cliques.
         meters: The meters of each microgrid that it may manage.
         store: The store of its own microgrid.
         revoked: The list of revoked controllers for the meters; ``None``: there is none.

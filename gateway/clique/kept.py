@@ -17,7 +17,6 @@ class KeptEpochs:
 
     Args:
         store: The store of its own microgrid.
-        own: Its own microgrid.
         rank: Its rank in the epochs.
         microgrids: Those that it may manage.
     """

@@ -17,12 +17,7 @@ from gateway.takeover.member import Member
 
 
 class Questions:
-    """The meters of each microgrid that a controller may manage.
-
-    Args:
-        own: The controller.
-        meters: The registered meters, by microgrid.
-    """
+    """The meters of each microgrid that a controller may manage."""
 
     def __init__(self, own: ControllerId, meters: Mapping[MicrogridId, Mapping[MeterId, RegisteredMeter]]) -> None:
         self._own = own

@@ -20,7 +20,6 @@ class RevokedOffer:
     """The list, and which meters have answered it lately.
 
     Args:
-        own: The controller.
         signed: The list; ``None``: there is none, and nothing is sent.
     """
 

@@ -153,10 +153,7 @@ class Collector:
         """Keep the first kilobyte of an unacceptable message as a dead letter, up to its sender's daily limit.
 
         Args:
-            source: The source of the message.
             meter_id: The meter of its topic; 0: the topic is not a meter's.
-            payload: The message.
-            reason: Why it can't be accepted; a dead letter's ``reason``.
             stranger: Whether no meter of this id is registered; all such senders share one allowance.
         """
         self.counts.unreadable[source.name.lower()] += 1

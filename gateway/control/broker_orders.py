@@ -34,7 +34,6 @@ class BrokerOrders:
         """Return the order for a meter; empty: as installed, ``None``: nothing is said of it.
 
         Args:
-            meter: The meter.
             of_manager: The order so that meters reach the manager; empty: it is their own controller, ``None``: the
                 microgrid has no other manager.
         """

@@ -25,13 +25,7 @@ _Series = Mapping[tuple[MeterId, int], NDArray[np.int64]]
 
 
 class LevelWatch:
-    """Judges the batteries' levels from the store, once a minute.
-
-    Args:
-        store: The stored blocks.
-        manager: Gets the judgements.
-        registry: The microgrid's meters.
-    """
+    """Judges the batteries' levels from the store, once a minute."""
 
     def __init__(self, store: Stored, manager: Manager, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         self._store = store

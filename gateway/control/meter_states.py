@@ -8,7 +8,7 @@ from commonwatt.model.records import State
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.sharing_words import reason_of
+from commonwatt.protocol.sharing_words import UNCONFIRMED, Why, reason_of_code
 from commonwatt.town.registry import RegisteredMeter
 from gateway.control.manager import Manager
 
@@ -23,7 +23,6 @@ def meters_view(meters: Collection[MeterId], manager: Manager, now: EpochSeconds
 
     Args:
         meters: The meters that are installed.
-        manager: The manager of the meters.
         collect_s: Seconds between two requests for the records of a meter that does not send them by itself.
     """
     longest_s = max(SILENT_S, 3 * max(collect_s, manager.put_s))
@@ -45,16 +44,13 @@ def meters_view(meters: Collection[MeterId], manager: Manager, now: EpochSeconds
 def meter_states(meters: Mapping[MeterId, RegisteredMeter], manager: Manager, now: Now) -> dict[str, object]:
     """Return the state of each of some registered meters, by its id, as JSON.
 
-    ``heard`` is the time of its last message since the gateway started, 0 for none. ``level_is_old``: its battery's
-    level is too old for sharing; ``None`` without a level.
+    ``heard`` is the time of its last message since the gateway started, 0 for none.
     """
     return {str(meter): _state(meter, registered, manager, now) for meter, registered in meters.items()}
 
 
 def _state(meter: MeterId, registered: RegisteredMeter, manager: Manager, now: Now) -> dict[str, object]:
     view = manager.meters[meter]
-    sharing = manager.desired(meter, Kind.SHARING)
-    told = sharing is not None and sharing.value == "on" and (sharing.until or 0) > now
     return {
         "place": registered.location,
         "function": registered.function.value,
@@ -64,17 +60,57 @@ def _state(meter: MeterId, registered: RegisteredMeter, manager: Manager, now: N
         "heard": view.heard or 0,
         "answered": view.answered,
         "states": [str(state.name).lower() for state in State if view.bits & state],
-        "level_is_old": None if view.level is None else manager.level_is_old(view, now),
-        "told_to_share": told,
-        "share_confirmed": sharing is not None and told and sharing.confirmed,
+        "told_to_share": manager.holds(meter, Kind.SHARING, now),
     }
 
 
-def batteries_view(meters: Collection[MeterId], manager: Manager, now: Now) -> dict[str, dict[str, object]]:
-    """Return the battery of each of some meters with its role and the reason, as JSON."""
-    reasons = manager.reasons(now)
+def batteries_view(
+    meters: Mapping[MeterId, RegisteredMeter], manager: Manager, now: Now
+) -> dict[str, dict[str, object]]:
+    """Return each battery with its role and the reason, as JSON; without its level where that is not known."""
+    known, codes = manager.batteries(now), sharing_codes(manager, meters, now)
     return {
-        str(meter): asdict(state) | asdict(reason_of(reasons[meter], manager.band_permille))
-        for meter, state in manager.batteries(now).items()
+        str(meter): (asdict(known[meter]) if meter in known else {})
+        | asdict(reason_of_code(code, manager.band_permille))
+        for meter, code in codes.items()
         if meter in meters
     }
+
+
+def sharing_codes(manager: Manager, registry: Mapping[MeterId, RegisteredMeter], now: Now) -> dict[MeterId, str]:
+    """Return the code of why each battery shares or not: by the strategy, or since it can't take part."""
+    known = manager.reasons(now)
+    batteries = [meter for meter, one in registry.items() if one.battery_capacity_mwh is not None]
+    found = {meter: known.get(meter) or _unknown(manager, meter) for meter in (*batteries, *known)}
+    return {
+        meter: _refined(manager, meter, why).value + (UNCONFIRMED if _is_unconfirmed(manager, meter, why, now) else "")
+        for meter, why in found.items()
+    }
+
+
+def _unknown(manager: Manager, meter: MeterId) -> Why:
+    """Return why the level or the minimum of a battery is not known."""
+    if meter in manager.epochs.fenced:
+        return Why.FENCED
+    view = manager.meters[meter]
+    if not view.answered:
+        return Why.NO_ANSWER
+    return Why.NO_LEVEL if view.level is None else Why.NO_MINIMUM
+
+
+def _is_unconfirmed(manager: Manager, meter: MeterId, why: Why, now: Now) -> bool:
+    """Return whether a battery gives by a command that its meter has not confirmed."""
+    if why not in (Why.HELPS, Why.READY):
+        return False
+    sharing = manager.desired(meter, Kind.SHARING)
+    return sharing is None or not manager.holds(meter, Kind.SHARING, now) or not sharing.confirmed
+
+
+def _refined(manager: Manager, meter: MeterId, why: Why) -> Why:
+    """Return why a battery can't take part, as far as its meter's state tells."""
+    if why is not Why.CANT:
+        return why
+    bits = manager.meters[meter].bits
+    if bits & State.ISOLATED:
+        return Why.ISOLATED
+    return Why.OLD_LEVEL if bits & State.INITIALIZED else Why.SHUT_DOWN

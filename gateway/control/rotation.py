@@ -84,8 +84,7 @@ class Rotation:
         manager, batteries = self._manager, self._manager.batteries(now)
         rows = []
         for meter, priority in self._priority.items():
-            battery, held = batteries.get(meter), manager.desired(meter, Kind.ISOLATED)
-            off = held is not None and held.value == "on" and (held.until or 0) > now
+            battery, off = batteries.get(meter), manager.holds(meter, Kind.ISOLATED, now)
             if battery is None:
                 rows.append((0, 0, 0, False, priority, off))
                 continue

@@ -63,7 +63,6 @@ def decide(
 
     Args:
         batteries: Every battery of the microgrid, by its meter.
-        strategy: The strategy's name.
         band_permille: Thousandths of the capacity by which the start of help is delayed.
         alone: Whether the microgrid decides alone, without the utility.
         island: Whether it is an island.
@@ -125,8 +124,6 @@ def reason(batteries: Batteries, plan: Plan, strategy: str, row: int, place: int
     """Return the reason for the role of a battery.
 
     Args:
-        plan: The plan of the strategy for them.
-        strategy: The strategy's name.
         row: The microgrid.
         place: The battery's place.
     """

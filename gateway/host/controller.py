@@ -25,9 +25,6 @@ class HostedController:
     """One controller.
 
     Args:
-        settings: Its settings.
-        clock: The clock of the process.
-        watchdog: The watchdog of the process.
         phase: By which share of each period its periodic work is later than the first controller's, 0 to 1.
     """
 

@@ -26,7 +26,7 @@ def checks(settings: HostSettings, running: Running) -> Sequence[Check]:
     return (
         Check("clock", partial(clock_findings, settings.clock)),
         Check("port", partial(port_findings, settings, running)),
-        Check("controllers", partial(_running, running.answer)),
+        Check("controllers", lambda: () if running.answer is None else judge(running.answer)),
         *(
             Check(name, partial(_controller, one, settings.http, running, file_of(running.config, settings, name)))
             for name, one in files.items()
@@ -44,10 +44,6 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
         yield warning(name, f"its work is {lag_s:.0f} s late", "see whether its disk hangs: dmesg; iostat -x 5")
     if not stopped and not slow:
         yield good("controllers", f"{counted(len(answer['controllers']), 'controller')} run")
-
-
-def _running(answer: dict[str, Any] | None) -> Iterator[Finding]:
-    return iter(()) if answer is None else judge(answer)
 
 
 def _controller(settings: GatewaySettings, address: Address | None, running: Running, path: Path) -> Iterator[Finding]:

@@ -24,10 +24,6 @@ async def run_host(
 ) -> None:
     """Run the gateways of a host until ``stop`` is set.
 
-    Args:
-        settings: The host's settings.
-        files: Those of each controller.
-
     Raises:
         ConfigError: The clock's file is missing or wrong.
         OSError: The address of ``http`` is in use.

@@ -20,12 +20,7 @@ from gateway.household.discovery import OFFLINE, ONLINE, topics_of
 
 
 class HouseholdLink:
-    """Keeps the retained messages of a place at the household's broker as they are shown.
-
-    Args:
-        settings: The broker.
-        microgrid: The gateway's microgrid.
-    """
+    """Keeps the retained messages of a place at the household's broker as they are shown."""
 
     def __init__(self, settings: HouseholdSettings, microgrid: MicrogridId) -> None:
         self.version = version("commonwatt")  # the version that discovery names

@@ -19,8 +19,6 @@ class HostedStore:
     """An open store.
 
     Attributes:
-        path: Its file.
-        store: The store.
         figures: The shell's counts of it.
         quarantined: The damaged file that it replaced, since the start; ``None``: none.
         opening: Whether it failed, and another thread may open it again.

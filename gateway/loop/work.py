@@ -40,12 +40,8 @@ class Work:
     """Passes events to the cores, and performs the effects that they return.
 
     Args:
-        controller: The cores.
         store: The store of the controller's own microgrid.
-        inbox: The events.
         clock: The clock, which only has to advance evenly.
-        disk: The disk that the stores are on.
-        publish: Sends a message.
     """
 
     def __init__(

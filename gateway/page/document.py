@@ -23,9 +23,8 @@ from gateway.page.sections import (
     takeover,
     town,
 )
-from gateway.page.sharing_words import batteries, summary
 from gateway.page.style import STYLE
-from gateway.page.words import View, day, kilowatt_hours, percent
+from gateway.page.words import View, batteries, day, kilowatt_hours, percent, summary
 from gateway.page.words import clock as clock_time
 
 REFRESH_S = 15  # real seconds after which a browser loads the page again: a slot
@@ -44,8 +43,6 @@ def overview(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
     """Return the first page.
 
     Args:
-        view: The gateway's status.
-        zone: The time zone of the times shown.
         can_log_out: Whether there is a session to end.
     """
     found = batteries(view)

@@ -21,7 +21,6 @@ def el(name: str, /, *children: Child, **attributes: str | int | bool | None) ->
     """Return an element.
 
     Args:
-        children: Its content.
         attributes: Its attributes; ``class_`` stands for class, and ``_`` for a hyphen. ``True`` is an attribute
             without value, ``None`` and ``False`` leave it out.
     """

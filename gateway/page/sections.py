@@ -11,7 +11,6 @@ from gateway.page.html import Child, Html, bar, el
 from gateway.page.words import (
     View,
     ago,
-    amount,
     by_number,
     byte_size,
     moment,
@@ -93,8 +92,6 @@ def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:
     """Return the section of the meters: those heard lately by their places, then the silent ones, the last heard first.
 
     Args:
-        view: The gateway's status.
-        zone: The time zone of the times shown.
         most: Most meters listed, with a link to the page of all; ``None``: all.
     """
     states: View = view["meter_states"]
@@ -133,12 +130,12 @@ def connections(view: View) -> Html:
         (f"to {LINKS.get(name, name)}", _mark(good=up, text="connected" if up else "not connected"))
         for name, up in view["connected"].items()
     ]
-    reasons = [el("p", f"{LINKS.get(name, name)}: {why}", class_="soft") for name, why in _failures(view)]
+    reasons = [
+        el("p", f"{LINKS.get(name, name)}: {why}", class_="soft")
+        for name, why in view["connection_failures"].items()
+        if not view["connected"].get(name)
+    ]
     return el("section", el("h2", "Connections"), _list(rows), reasons)
-
-
-def _failures(view: View) -> Iterable[tuple[str, str]]:
-    return [(name, why) for name, why in view["connection_failures"].items() if not view["connected"].get(name)]
 
 
 def town(view: View, zone: ZoneInfo) -> Html:
@@ -172,12 +169,7 @@ def mode_changes(view: View, zone: ZoneInfo) -> Html | None:
 
 
 def rates(view: View, zone: ZoneInfo) -> Html | None:
-    """Return the section of the rates in force; ``None``: the utility has sent none.
-
-    Args:
-        view: The gateway's status.
-        zone: The time zone of the times shown.
-    """
+    """Return the section of the rates in force; ``None``: the utility has sent none."""
     if not view["rates"]:
         return None
     rows: list[tuple[str, Child]] = []
@@ -192,9 +184,9 @@ def backlog(view: View) -> Html:
     parts, events, letters = (view["backlog"][key] for key in ("parts", "events", "dead_letters"))
     age_s = view["backlog_age_s"]
     rows: list[tuple[str, Child]] = [
-        ("parts of quarter-hours", amount(parts)),
-        ("events", amount(events)),
-        ("dead letters", amount(letters)),
+        ("parts of quarter-hours", f"{parts:,}"),
+        ("events", f"{events:,}"),
+        ("dead letters", f"{letters:,}"),
         ("oldest quarter-hour", duration(age_s) if age_s else "none"),
         ("sent every", duration(view["periods"]["relay_s"])),
     ]
@@ -292,9 +284,9 @@ def _command(view: View, note: View, zone: ZoneInfo) -> Html:
 def readings(view: View) -> Html:
     """Return the section of what the gateway has accepted and relayed."""
     rows: list[tuple[str, Child]] = [
-        (f"{kind.replace('_', ' ')} accepted", amount(number)) for kind, number in sorted(view["records"].items())
+        (f"{kind.replace('_', ' ')} accepted", f"{number:,}") for kind, number in sorted(view["records"].items())
     ]
-    rows.append(("slots relayed, ever", amount(view["relayed_slots"])))
+    rows.append(("slots relayed, ever", f"{view['relayed_slots']:,}"))
     store = view["store"]
     if store["disk_bytes"]:
         rows.append(("disk free", f"{byte_size(store['disk_free_bytes'])} of {byte_size(store['disk_bytes'])}"))

@@ -1,4 +1,4 @@
-"""Amounts, times and meters in words, for the page."""
+"""Amounts, times, meters and batteries in words, for the page."""
 
 import re
 from datetime import datetime
@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.words import duration
+from commonwatt.protocol.sharing_words import ORDER, BatteryWords, summary_of
 
 View: TypeAlias = dict[str, Any]  # the gateway's status, as ``/status`` has it
 
@@ -44,11 +45,6 @@ def day(time: int, zone: ZoneInfo) -> str:
     return datetime.fromtimestamp(time, zone).strftime("%A, %d %B %Y")
 
 
-def amount(number: int) -> str:
-    """Return a number with separators."""
-    return f"{number:,}"
-
-
 def percent(part: int, whole: int) -> str:
     """Return a share, such as ``63.2 %``."""
     return f"{100 * part / whole:.1f} %" if whole else "0 %"
@@ -83,3 +79,18 @@ def states_of(state: View) -> list[str]:
     """Return a meter's states in words."""
     off = [] if "initialized" in state["states"] else ["shut down"]
     return off + [text for name, text in STATES.items() if name in state["states"]]
+
+
+def batteries(view: View) -> list[BatteryWords]:
+    """Return every battery: those that receive first, then those that give."""
+    keys = ("role", "why", "level", "minimum", "capacity")
+    found = [
+        BatteryWords(meter=meter, place=place_of(view, meter), **{key: battery.get(key) for key in keys})
+        for meter, battery in view.get("batteries", {}).items()
+    ]
+    return sorted(found, key=lambda each: (ORDER[each.role], by_number(each.place), each.meter))
+
+
+def summary(view: View) -> str:
+    """Return in a sentence or two which batteries share, and why."""
+    return summary_of(batteries(view))

@@ -111,9 +111,6 @@ def select(
     The newest parts and events come first: present readings do not wait behind the backlog of a long outage.
 
     Args:
-        store: The store of the data.
-        mode: How to aggregate.
-        flying: The content of the batches in flight.
         without: Meters to leave out.
         one_meter: Choose parts and events of one meter only.
         span: The parts that may be chosen.

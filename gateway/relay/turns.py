@@ -5,7 +5,6 @@ An owner without a backlog saves up nothing. What is in flight is bounded for al
 data waits 4 s behind it at most.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -56,7 +55,8 @@ class Turns:
         if waiting and not _is_recent(own.asked, now):
             own.served = max(own.served, min(waiting))
         own.asked, own.due = now, None
-        flying = [sent.size for sent in self._flying(now)]
+        batches = (sent for owner in self._owners.values() for sent in owner.flying.values())
+        flying = [sent.size for sent in batches if _is_recent(sent.time, now)]
         has_room = len(flying) < WINDOW and sum(flying) < WINDOW_BYTES
         return (
             has_room
@@ -82,10 +82,6 @@ class Turns:
     def rest(self, owner: MicrogridId) -> None:
         """Note that an owner has no backlog, or must not send it now."""
         self._owners[owner].asked = self._owners[owner].due = None
-
-    def _flying(self, now: EpochSeconds) -> Iterator[_Sent]:
-        for owner in self._owners.values():
-            yield from (sent for sent in owner.flying.values() if _is_recent(sent.time, now))
 
 
 def _is_recent(time: EpochSeconds | None, now: EpochSeconds) -> bool:

@@ -12,7 +12,7 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import SLOTS, ControllerId, MicrogridId
-from commonwatt.protocol.commands import Epoch, Kind
+from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import (
     ACTIONS,
     HOSTED,
@@ -105,26 +105,27 @@ class UtilityCommands:
             return [self._publish(self._outcomes[command.id])]
         # Without a trusted clock no command expires: a late command of the utility does no harm.
         if command.until <= now and now.trust >= Trust.HARDWARE:
-            return [self._publish(ControllerOutcome(id=command.id, cmd=command.cmd, result="expired", time=now))]
+            return [self._publish(_outcome(command, "expired", now))]
         if command.cmd == HOSTED and command.command is not None:
             return self._hosted(command, command.command, now)
         epochs = self._modes.manager.epochs
         if not epochs.commands and command.cmd not in _WITHOUT_MANAGING:
-            return self._not_managed(command, epochs.deposed_by, now)
+            # Until it is known that another controller manages the microgrid, the utility waits.
+            by = epochs.deposed_by
+            return [] if by is None else [self._refused(command, f"deposed by {list(by)}", now)]
         if command.cmd == Action.GET:
             # A repeated get is harmless and may find data that has come since: its outcome is not stored.
             return self._get(command, now)
         if command.cmd == Action.SYSTEM_INFO:
-            return [self._publish(self._system_info(command, now))]
-        is_known = command.cmd in ACTIONS
-        outcome = ControllerOutcome(
-            id=command.id,
-            cmd=command.cmd,
-            result="done" if is_known else "unsupported",
-            reason=None if is_known else f"this version has no command {command.cmd}",
-            time=now,
-        )
-        effects = self._set(command, now) if is_known else []
+            modes, outcomes = self._modes, self._outcomes.values()
+            listed = outstanding(modes.manager, modes.states, self._relay, outcomes, now)
+            info = {"info": self._info(now), "assignments": self.assigned(), "outstanding": listed}
+            return [self._publish(_outcome(command, "done", now, **info))]
+        if command.cmd in ACTIONS:
+            effects, outcome = self._set(command, now), _outcome(command, "done", now)
+        else:
+            reason = f"this version has no command {command.cmd}"
+            effects, outcome = [], _outcome(command, "unsupported", now, reason=reason)
         return [*effects, self._remember(outcome), self._publish(outcome)]
 
     def _hosted(self, command: ControllerCommand, wrapped: ControllerCommand, now: Now) -> list[Effect[Change]]:
@@ -136,27 +137,8 @@ class UtilityCommands:
             return [self._refused(command, f"the epoch is {list(epochs.own)}", now)]
         return [] if wrapped.cmd == HOSTED else self.do(wrapped, now)
 
-    def _not_managed(self, command: ControllerCommand, by: Epoch | None, now: Now) -> list[Effect[Change]]:
-        """Refuse a command if another controller manages the microgrid; until that is known, the utility waits."""
-        return [] if by is None else [self._refused(command, f"deposed by {list(by)}", now)]
-
     def _refused(self, command: ControllerCommand, reason: str, now: Now) -> Publish:
-        return self._publish(
-            ControllerOutcome(id=command.id, cmd=command.cmd, result="refused", reason=reason, time=now)
-        )
-
-    def _system_info(self, command: ControllerCommand, now: Now) -> ControllerOutcome:
-        """Return the answer to a question about the controller, which is not kept."""
-        modes, outcomes = self._modes, self._outcomes.values()
-        return ControllerOutcome(
-            id=command.id,
-            cmd=command.cmd,
-            result="done",
-            time=now,
-            info=self._info(now),
-            assignments=self.assigned(),
-            outstanding=outstanding(modes.manager, modes.states, self._relay, outcomes, now),
-        )
+        return self._publish(_outcome(command, "refused", now, reason=reason))
 
     def _info(self, now: Now) -> dict[str, str | int]:
         manager, view = self._modes.manager, self._modes.view(now)
@@ -212,17 +194,7 @@ class UtilityCommands:
         taken = keys[: max(0, MAX_WANTED - len(self._relay.wanted))]
         self._relay.wanted.update(dict.fromkeys(taken))
         result = "done" if len(taken) == len(keys) else "partial"
-        outcome = ControllerOutcome.model_validate(
-            {
-                "id": command.id,
-                "cmd": command.cmd,
-                "result": result,
-                "time": now,
-                "sent": len(taken),
-                "absent": absent,
-            }
-        )
-        return [self._publish(outcome)]
+        return [self._publish(_outcome(command, result, now, sent=len(taken), absent=absent))]
 
     def _remember(self, outcome: ControllerOutcome) -> Write[Change]:
         self._outcomes[outcome.id] = outcome
@@ -233,3 +205,9 @@ class UtilityCommands:
 
     def _publish(self, outcome: ControllerOutcome) -> Publish:
         return Publish(gateway_up(self._controller, OUTCOMES), outcome.pack())
+
+
+def _outcome(command: ControllerCommand, result: str, now: Now, **said: object) -> ControllerOutcome:
+    return ControllerOutcome.model_validate(
+        {"id": command.id, "cmd": command.cmd, "result": result, "time": now, **said}
+    )

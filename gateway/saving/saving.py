@@ -56,7 +56,6 @@ class Saving:
 
     Args:
         store: The store of the controller's own microgrid.
-        controller: The controller.
         saves: The setting of that name.
     """
 

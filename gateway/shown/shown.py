@@ -25,20 +25,7 @@ LOOKS_WITHIN_S = 3.0  # real seconds that a request waits for a store; after tha
 
 
 class Shown:
-    """What one gateway shows.
-
-    Args:
-        settings: Its settings.
-        clock: Its clock.
-        work: Its cores and stores.
-        inbox: The events that wait for them.
-        links: Its connections.
-        disk: The disk of its stores.
-        line: Its LTE line.
-        ticker: Its periodic calls.
-        clique: Its part in its cliques; ``None``: it has none.
-        household: The household whose place it publishes; ``None``: there is none.
-    """
+    """What one gateway shows."""
 
     def __init__(
         self,

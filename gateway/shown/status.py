@@ -5,17 +5,13 @@ from dataclasses import asdict
 
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import State
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import MicrogridId, MilliwattHours
-from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.protocol.sharing_words import UNCONFIRMED, Why
 from commonwatt.protocol.topics import STATUS, gateway_up
-from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import RELAYED_SLOTS
 from gateway.control.manager import Manager
-from gateway.control.meter_states import batteries_view, meter_states, meters_view
+from gateway.control.meter_states import batteries_view, meter_states, meters_view, sharing_codes
 from gateway.control.sharing import BatteryState
 from gateway.core import HostedMicrogrid
 from gateway.line.line import Line
@@ -33,9 +29,6 @@ def heartbeat(
     """Return the controller's heartbeat to the utility, of its own microgrid.
 
     Args:
-        core: The own microgrid.
-        line: The LTE line.
-        now: The time.
         managed: The microgrids that it manages, of whose meters it tells; ``None``: it has no clique.
         hosted: The microgrids of which it has a store.
         saves: What the controller does by itself to save bytes, by reason.
@@ -146,42 +139,3 @@ def view(core: HostedMicrogrid, line: Line, now: Now) -> dict[str, object]:
         "meters": meters_view(meters, core.manager, now, core.utility_commands.periods["collect_s"]),
         "meter_states": meter_states(meters, core.manager, now),
     }
-
-
-def sharing_codes(manager: Manager, registry: Mapping[MeterId, RegisteredMeter], now: Now) -> dict[MeterId, str]:
-    """Return the code of why each battery shares or not: by the strategy, or since it can't take part."""
-    known = manager.reasons(now)
-    batteries = [meter for meter, one in registry.items() if one.battery_capacity_mwh is not None]
-    found = {meter: known.get(meter) or _unknown(manager, meter) for meter in (*batteries, *known)}
-    return {
-        meter: _refined(manager, meter, why).value + (UNCONFIRMED if _is_unconfirmed(manager, meter, why, now) else "")
-        for meter, why in found.items()
-    }
-
-
-def _unknown(manager: Manager, meter: MeterId) -> Why:
-    """Return why the level or the minimum of a battery is not known."""
-    if meter in manager.epochs.fenced:
-        return Why.FENCED
-    view = manager.meters[meter]
-    if not view.answered:
-        return Why.NO_ANSWER
-    return Why.NO_LEVEL if view.level is None else Why.NO_MINIMUM
-
-
-def _is_unconfirmed(manager: Manager, meter: MeterId, why: Why, now: Now) -> bool:
-    """Return whether a battery gives by a command that its meter has not confirmed."""
-    if why not in (Why.HELPS, Why.READY):
-        return False
-    sharing = manager.desired(meter, Kind.SHARING)
-    return sharing is None or not manager.holds(meter, Kind.SHARING, now) or not sharing.confirmed
-
-
-def _refined(manager: Manager, meter: MeterId, why: Why) -> Why:
-    """Return why a battery can't take part, as far as its meter's state tells."""
-    if why is not Why.CANT:
-        return why
-    bits = manager.meters[meter].bits
-    if bits & State.ISOLATED:
-        return Why.ISOLATED
-    return Why.OLD_LEVEL if bits & State.INITIALIZED else Why.SHUT_DOWN

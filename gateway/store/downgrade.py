@@ -45,8 +45,6 @@ def downgrade(path: Path, microgrid: MicrogridId, hosted: Collection[Path], now:
     """Bring a store into the form of version 0.2; the caller has locked it. Again, it changes nothing.
 
     Args:
-        path: The store.
-        microgrid: The microgrid of its controller.
         hosted: The stores of other microgrids that the gateway may manage; 0.2 has no use for them.
 
     Raises:

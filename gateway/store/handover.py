@@ -113,9 +113,6 @@ def release(path: Path, microgrid: str, out: Path, now: EpochSeconds, certificat
     """Release a store and write its handover; the caller has locked the store. Again, it writes the same content.
 
     Args:
-        path: The store.
-        microgrid: The microgrid of its controller.
-        out: The handover file.
         certificate: The controller's certificate and key (PEM), which sign it; ``None``: it has none.
 
     Raises:
@@ -185,7 +182,6 @@ def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds, trusted
 
     Args:
         path: The new controller's store; it may be missing.
-        file: The handover.
         trusted: The authority; ``None``: controllers have no certificates, and no signature is checked.
 
     Raises:

@@ -127,8 +127,6 @@ def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple
     """Replace a damaged store by a new one with its sound rows.
 
     Args:
-        path: The path of the store.
-        why: The damage.
         old: The open store, if its file was deleted or has more tables. It is closed when the new file is complete; if
             this fails earlier, it is still open and may be the only copy: call this again.
     """
@@ -165,11 +163,6 @@ def _recover_within_disk_space(path: Path, now: EpochSeconds, why: str, old: Sto
 
 def rewrite(path: Path, now: EpochSeconds, old: Store, version: int) -> Store:
     """Make a new store of a version beside a store, with all of its sound rows; return it, open.
-
-    Args:
-        path: The path of the store.
-        old: The open store.
-        version: The version of the new one.
 
     Raises:
         sqlite3.Error: It can't be written; the disk may be full.

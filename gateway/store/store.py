@@ -9,6 +9,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import singledispatchmethod
 from pathlib import Path
 from typing import Self
@@ -20,7 +21,7 @@ from commonwatt.model.ids import signed64
 from commonwatt.model.records import HistoryRecord, Rejection
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.dead_letters import event_dead_letter
-from commonwatt.sqlite.damage import LOG_BYTES, DamagedError, fails_check, lenient_text
+from commonwatt.sqlite.damage import LOG_BYTES, DamagedError, SqliteError, fails_check, lenient_text
 from commonwatt.sqlite.resync import write_log_again
 from gateway.changes import (
     AVERAGED,
@@ -410,6 +411,21 @@ class Store(StoreReads):
         else:
             sql = f"INSERT OR {clash} {into}"
         return bool(self._db.execute(sql, values).rowcount)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Store]:
+    """Open a store to read it, while its gateway may be running.
+
+    Raises:
+        ConfigError: The store is missing.
+        StoreError: It can't be read, or is of another program or a newer release.
+    """
+    try:
+        with closing(Store.open(path, read_only=True)) as store:
+            yield store
+    except SqliteError as error:
+        raise StoreError(f"{path}: can't be read: {error}") from error
 
 
 def _portions(changes: Sequence[Change]) -> Iterator[list[HistoryRecord]]:

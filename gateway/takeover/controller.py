@@ -15,7 +15,6 @@ class Takeover:
     """One controller in its clique.
 
     Args:
-        own: Its name.
         posts: Its places, one for each microgrid that it may manage.
         kept: What its store has of them.
         first: The number of its first beat: at least ``RESTART`` above all that it used before.

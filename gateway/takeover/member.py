@@ -40,9 +40,7 @@ class Member:
     """A controller's part in one microgrid.
 
     Args:
-        post: Its place.
         kept: What its store has.
-        signs: The signs of the others.
         now: The time, of a clock that never goes back, seconds.
         boot: A number that differs from that of the start before.
     """
@@ -271,7 +269,7 @@ class Member:
 
     def _give_back(self) -> list[Effect]:
         """Give the microgrid to a steady controller that comes before this one."""
-        first = self._first_steady()
+        first = next((name for name in self.post.before if self._steady_s(name) >= RETURN_AFTER_S), None)
         if first is None or self.now < self._return_after:
             return []
         at, said = self._knows.get(first, (0.0, None))
@@ -286,9 +284,6 @@ class Member:
         self._yielding = _Yielding(first, self.now, self.now)
         self._gave_back = self.now
         return [Keep(self.post.microgrid, self.kept), Tell(first, Yield(microgrid=self.post.microgrid, epoch=epoch))]
-
-    def _first_steady(self) -> ControllerId | None:
-        return next((name for name in self.post.before if self._steady_s(name) >= RETURN_AFTER_S), None)
 
     def _steady_s(self, name: ControllerId) -> float:
         """Return for how long one is steady; while the utility is heard, also there: else it would grant this anew."""

@@ -41,7 +41,6 @@ class Voter:
         """Return the questions whose time has come, with what was seen of the manager.
 
         Args:
-            now: The time.
             lines: The lines to the others who may manage, by their ranks.
             highest: The highest epoch that is known here; of another rank, it is a newer manager's.
         """

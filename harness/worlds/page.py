@@ -4,7 +4,7 @@ from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
-from commonwatt.protocol.sharing_words import reason_of
+from commonwatt.protocol.sharing_words import UNCONFIRMED, Why, reason_of_code
 from gateway.control.sharing import BatteryState, decide, reasons
 
 NOW = 1_782_000_000
@@ -19,9 +19,7 @@ _STATE = {
     "heard": NOW - 5,
     "answered": True,
     "states": ["initialized"],
-    "level_is_old": False,
     "told_to_share": False,
-    "share_confirmed": False,
 }
 _VIEW: dict[str, Any] = {
     "microgrid": "r001",
@@ -108,7 +106,9 @@ def add_battery(
     decided(view)
 
 
-def decided(view: dict[str, Any], *, strategy: str = "spec", sharing: tuple[str, ...] = ()) -> None:
+def decided(
+    view: dict[str, Any], *, strategy: str = "spec", sharing: tuple[str, ...] = (), unconfirmed: tuple[str, ...] = ()
+) -> None:
     """Decide about sharing as the gateway does, while the meters ``sharing`` hold the command to share."""
     keys = ("level", "capacity", "minimum", "available")
     states = {
@@ -118,4 +118,11 @@ def decided(view: dict[str, Any], *, strategy: str = "spec", sharing: tuple[str,
     decision = decide(states, strategy, 10)
     view["donors"], view["receivers"] = sorted(map(str, decision.donors)), sorted(map(str, decision.receivers))
     for meter, why in reasons(states, strategy, 10).items():
-        view["batteries"][str(meter)] |= asdict(reason_of(why, 10))
+        code = why.value + (UNCONFIRMED if str(meter) in unconfirmed else "")
+        view["batteries"][str(meter)] |= asdict(reason_of_code(code, 10))
+
+
+def add_unknown(view: dict[str, Any], meter: str, place: str, why: Why) -> None:
+    """Add a meter with a battery whose level or minimum is not known."""
+    add_meter(view, meter, place, battery=True)
+    view["batteries"][meter] = asdict(reason_of_code(why.value, 10))

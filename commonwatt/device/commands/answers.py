@@ -60,12 +60,7 @@ def level(state: MeterState, at: EpochSeconds | None) -> bytes:
 
 
 def unread(payload: bytes, why: str) -> tuple[str, str, Verdict] | None:
-    """Return id, name and verdict of a command that can't be read; ``None``: no answer is possible.
-
-    Args:
-        payload: The command.
-        why: Why it can't be read.
-    """
+    """Return id, name and verdict of a command that can't be read; ``None``: no answer is possible."""
     named = _name_of(payload)
     if named is None:
         return None

@@ -93,7 +93,6 @@ class HeldStates:
 
     Args:
         epoch: The highest epoch seen.
-        held: The states by kind.
         stored: What else is kept with them; ``None``: nothing yet.
     """
 

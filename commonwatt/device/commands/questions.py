@@ -57,7 +57,7 @@ class Questions:
     def answered(self, ack: PutAck, via: str) -> list[Question]:
         """Close and return the questions that this answers; BUSY answers none: that gateway can't store."""
         of_it = [question for question in self._open if via in ("", question.command.about)]
-        found = [question for question in of_it if ack.status is not Refusal.BUSY and _is_of(ack, question.puts)]
+        found = [one for one in of_it if ack.status is not Refusal.BUSY and any(map(ack.is_of, one.puts))]
         self._open = [question for question in self._open if question not in found]
         return found
 
@@ -73,8 +73,3 @@ def puts_of(deliveries: Collection[Delivery]) -> tuple[list[Put], Put | None]:
     puts = [put for delivery in deliveries if (put := delivery.log.batch())]
     again = next((one.newest for one in deliveries if one.newest is not None and not one.log.frozen), None)
     return puts if again is None else [*puts, again], again
-
-
-def _is_of(ack: PutAck, puts: Sequence[Put]) -> bool:
-    of = (ack.log, ack.generation, ack.first_id, ack.last_id)
-    return any(of == (put.log, put.generation, put.first_id, put.last_id) for put in puts)

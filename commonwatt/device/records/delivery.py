@@ -81,11 +81,7 @@ class Delivery:
     def is_answered_by(self, ack: PutAck) -> bool:
         """Return whether this acknowledgement is for the batch in flight."""
         put = self.log.batch()
-        return put is not None and (ack.generation, ack.first_id, ack.last_id) == (
-            put.generation,
-            put.first_id,
-            put.last_id,
-        )
+        return put is not None and ack.is_of(put)
 
     def acknowledged(self, ack: PutAck) -> Delete | None:
         """Delete the batch if the acknowledgement matches it exactly; count any other and delete nothing."""

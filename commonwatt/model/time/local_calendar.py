@@ -21,14 +21,15 @@ def local_moment(time: datetime, zone: ZoneInfo) -> datetime:
     if time.tzinfo is not None:
         return time
     early, late = (time.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    if early.utcoffset() == late.utcoffset():
+        return early
+    text = time.isoformat(timespec="minutes")
     if early.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != time:
-        raise ValueError(f"{time:%H:%M} does not exist on {time:%Y-%m-%d} in {zone.key}: the clocks skip it")
-    if early.utcoffset() != late.utcoffset():
-        raise ValueError(
-            f"{time:%H:%M} exists twice on {time:%Y-%m-%d} in {zone.key}: write the one that is meant with its offset, "
-            f"{early.isoformat()} or {late.isoformat()}"
-        )
-    return early
+        raise ValueError(f"{text} does not exist in {zone.key}: clocks go forward then")
+    raise ValueError(
+        f"{text} exists twice in {zone.key}: clocks go back then; write {early.isoformat(timespec='minutes')} "
+        f"or {late.isoformat(timespec='minutes')}"
+    )
 
 
 def quarter_at(time: datetime, zone: ZoneInfo) -> Quarter:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import local_moment
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 
 # The forms of a time, for help and error texts.
@@ -51,22 +52,11 @@ def _seconds(text: str, name: str, zone: ZoneInfo | None) -> EpochSeconds:
     if found.tzinfo is None:
         if zone is None:
             raise ConfigError(f"{name}{text} has no offset from UTC; give {FORMS}")
-        found = _local(found, name, zone)
+        try:
+            found = local_moment(found, zone)
+        except ValueError as error:
+            raise ConfigError(f"{name}{error}") from error
     return int(found.timestamp())
-
-
-def _local(wall: datetime, name: str, zone: ZoneInfo) -> datetime:
-    """Return the time of a wall clock in a zone; refuse one that the clock skips or shows twice."""
-    first, second = (wall.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
-    text = wall.isoformat(timespec="minutes")
-    if first.utcoffset() == second.utcoffset():
-        return first
-    if first.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != wall:
-        raise ConfigError(f"{name}{text} does not exist in {zone.key}: clocks go forward then")
-    raise ConfigError(
-        f"{name}{text} exists twice in {zone.key}: clocks go back then; write {first.isoformat(timespec='minutes')} "
-        f"or {second.isoformat(timespec='minutes')}"
-    )
 
 
 def iso(time: EpochSeconds) -> str:

@@ -34,7 +34,8 @@ def seen() -> dict[str, Any]:
         seen[f"{name} gateway"] = {
             "relayed_slots": 1_233_000,
             "backlog": {"parts": 12, "events": 0, "dead_letters": 0},
-            "batteries": {f"1{number:04}": battery(80 + number) for number in range(1, 9)} | {"10009": battery(53)},
+            "batteries": {f"1{number:04}": battery(80 + number) for number in range(1, 9)}
+            | {"10009": battery(53), "10010": {"role": "out", "why": "Its meter has not reported a level yet."}},
             "donors": [f"1{number:04}" for number in range(1, 9)],
             "receivers": ["10009"],
             "modes": {"phase": "connected"},

@@ -11,10 +11,9 @@ from commonwatt.model.words import duration
 from commonwatt.protocol.sharing_words import Why, reason_of
 from gateway.page.document import SHOWN_BATTERIES, all_batteries, all_meters, login, overview, waiting
 from gateway.page.html import Html, el, html
-from gateway.page.sharing_words import batteries, summary
 from gateway.page.style import STYLE
-from gateway.page.words import ago, byte_size
-from harness.worlds.page import NOW, add_battery, add_meter, decided, empty
+from gateway.page.words import ago, batteries, byte_size, summary
+from harness.worlds.page import NOW, add_battery, add_meter, add_unknown, decided, empty
 
 ZONE = ZoneInfo("America/New_York")
 HOSTILE = "<script>alert(1)</script>&\"'`<img src=x onerror=y>"
@@ -61,9 +60,10 @@ def read(view: dict[str, Any], *, can_log_out: bool = False) -> Reader:
 def sharing_town() -> dict[str, Any]:
     view = empty()
     add_battery(view, "1", "house 1", 21)
-    add_battery(view, "2", "house 2", 82, share_confirmed=True)
+    add_battery(view, "2", "house 2", 82)
     add_battery(view, "3", "house 3", 30.5)
     add_battery(view, "4", "house 4", 66)
+    decided(view, unconfirmed=("4",))
     return view
 
 
@@ -205,25 +205,10 @@ def test_each_strategy_explains_itself() -> None:
     assert why(view)["house 1"] == ("out", "Its meter reports a level that its battery can't have.")
 
 
-@pytest.mark.parametrize(
-    ("state", "reason"),
-    [
-        ({"level_is_old": True}, "Its level is too old."),
-        ({"states": ["initialized", "isolated"]}, "Isolated by command."),
-        ({"states": []}, "Its meter is shut down."),
-    ],
-)
-def test_a_battery_that_can_not_take_part_says_why(state: dict[str, object], reason: str) -> None:
-    view = sharing_town()
-    add_battery(view, "5", "house 5", 90, available=False, **state)
-    assert why(view)["house 5"] == ("out", reason)
-    assert summary(view).endswith("1 battery can't take part.")
-
-
 def test_a_battery_whose_level_can_not_be_says_why() -> None:
     view = sharing_town()
     add_battery(view, "5", "house 5", 90, available=False)
-    view["batteries"]["5"] |= {"doubt": "frozen", "role": "out", "why": reason_of(Why.FROZEN, 0).why}
+    view["batteries"]["5"] |= {"role": "out", "why": reason_of(Why.FROZEN, 0).why}
     assert why(view)["house 5"] == ("out", reason_of(Why.FROZEN, 0).why)
     assert summary(view).endswith("1 battery can't take part.")
 
@@ -236,24 +221,12 @@ def test_batteries_that_are_ready_to_share_without_the_utility_say_so() -> None:
     assert summary(view) == f"house 1 is ready to share: {why_ready}."
 
 
-@pytest.mark.parametrize(
-    ("state", "fenced", "reason"),
-    [
-        ({"level_is_old": None}, {}, "Its meter has not reported a level yet."),
-        ({"level_is_old": False}, {}, "Its minimum is not known."),
-        ({"answered": False}, {}, "Its meter has not answered since the gateway started."),
-        ({}, {"5": [2, 1]}, "Another manager commands its meter."),
-    ],
-)
-def test_a_battery_without_level_or_minimum_says_why(
-    state: dict[str, object], fenced: dict[str, list[int]], reason: str
-) -> None:
+def test_a_battery_without_level_or_minimum_says_why() -> None:
     view = empty()
-    add_meter(view, "5", "house 5", **{"battery": True, **state})
-    view["meters"]["fenced"] = fenced
-    assert why(view)["house 5"] == ("out", reason)
+    add_unknown(view, "5", "house 5", Why.NO_LEVEL)
+    assert why(view)["house 5"] == ("out", reason_of(Why.NO_LEVEL, 0).why)
     assert "not known or too old" in summary(view)
-    assert reason in read(view).text
+    assert reason_of(Why.NO_LEVEL, 0).why in read(view).text
 
 
 def test_many_batteries_are_named_by_number_and_listed_on_their_own_page() -> None:

@@ -2,9 +2,11 @@
 
 import pytest
 
+from commonwatt.model.records import State
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.sharing_words import Why, reason_of, reason_of_code
+from gateway.page.words import batteries
 from gateway.shown.status import heartbeat
 from harness.worlds.gateway import World
 from tests.unit.gateway.test_manager import households
@@ -23,6 +25,22 @@ def test_a_heartbeat_says_why_each_battery_shares_or_not(world: World) -> None:
     world.now += 600
     world.level(3, 48)
     assert codes(world)[1] == Why.OLD_LEVEL
+
+
+def test_the_page_and_the_heartbeat_say_alike_why_a_battery_can_not_take_part(world: World) -> None:
+    households(world, 80, 70)
+    world.introduce(3)
+    assert codes(world)[3] == Why.NO_LEVEL
+    world.introduce(3, minimum=None)
+    world.level(1, 80, State.INITIALIZED | State.ISOLATED)
+    world.level(2, 70, State(0))
+    world.level(3, 48)
+    found = codes(world)
+    assert [found[meter] for meter in (1, 2, 3)] == [Why.ISOLATED, Why.SHUT_DOWN, Why.NO_MINIMUM]
+    world.core.manager.epochs.fenced[3] = (2, 1)
+    assert codes(world)[3] == Why.FENCED
+    shown = {battery.meter: battery.why for battery in batteries(world.view())}
+    assert shown == {str(meter): reason_of_code(code, 10).why for meter, code in codes(world).items()}
 
 
 def test_each_reason_is_a_sentence_and_one_of_a_later_version_says_so() -> None:
