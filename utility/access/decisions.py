@@ -113,8 +113,7 @@ def second_person(database: Database, second: Second, subject: str) -> Iterator[
         with database.writes.begin() as connection:
             yield connection
     except NotSecondError as error:
-        with database.writes.begin() as connection:
-            record_refusal(connection, second.actor, second.now, subject, str(error))
+        database.write(record_refusal, second.actor, second.now, subject, str(error))
         raise
 
 
@@ -129,8 +128,6 @@ def require_second(connection: Connection, second: Second, firsts: Mapping[str, 
     Raises:
         NotSecondError: The person may not; says who may, and from when on.
     """
-    people = standings(connection, [second.actor.name, *firsts])
-    if why := refusal(people, second, firsts):
-        raise NotSecondError(
-            f"{why}. These people may: {words_of(seconds(people, firsts, second.wait_days), second.now)}"
-        )
+    found = shown(connection, second, firsts)
+    if found["refused"]:
+        raise NotSecondError(f"{found['refused']}. These people may: {found['who']}")

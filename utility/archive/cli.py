@@ -13,7 +13,7 @@ from commonwatt.model.words import counted
 from commonwatt.runtime.service import EXIT_FAILED, flowing
 from utility.archive.blocks import month_named, month_text
 from utility.archive.store.archive import Archive
-from utility.archive.store.months import IN_USE, FiledMonth, months
+from utility.archive.store.months import IN_USE, months
 from utility.database.database import Database
 from utility.database.postgres.partitions import first_quarter
 from utility.readings.store.retention import newest_quarter
@@ -33,17 +33,12 @@ def _opened(config: Path) -> Iterator[tuple[Archive, Database]]:
         yield Archive(database, settings.archive, int(clock.now())), database
 
 
-def _months(database: Database) -> list[FiledMonth]:
-    with database.reads.begin() as connection:
-        return months(connection)
-
-
 @app.command(name="list")
 @flowing
 def list_(config: ConfigOption) -> None:
     """List the months that have a file, with blocks and bytes, and what is wrong with a file."""
     with from_file(config) as (database, _):
-        found = _months(database)
+        found = database.read(months)
     rows: list[dict[str, object]] = [
         {
             "month": month_text(one.first_quarter),
@@ -68,8 +63,7 @@ def write(month: MonthArgument, config: ConfigOption) -> None:
     """
     first = first_quarter(month_named(month))
     with _opened(config) as (archive, database):
-        with database.reads.begin() as connection:
-            newest = newest_quarter(connection)
+        newest = database.read(newest_quarter)
         if newest is None or month_text(newest) <= month:
             raise ConfigError(f"{month}: is not over, or newer than the newest reading")
         typer.echo(archive.write_month(first))
@@ -84,7 +78,7 @@ def check(config: ConfigOption, month: Annotated[str, typer.Argument(help="Only 
     with _opened(config) as (archive, database):
         found = {
             month_text(one.first_quarter): archive.check(one)
-            for one in _months(database)
+            for one in database.read(months)
             if one.state in IN_USE and month in ("", month_text(one.first_quarter))
         }
     for name, trouble in found.items():

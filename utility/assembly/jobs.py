@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.time.now import Trust
-from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.archive.jobs import ArchiveJob
@@ -29,7 +28,7 @@ from utility.jobs.store.job_states import State, open_periods, states
 from utility.jobs.store.listing import late_s
 from utility.jobs.threads import Threads
 from utility.overview.jobs import CompletenessJob
-from utility.overview.store.old_records import Kept, drop_days, drop_months, kept
+from utility.overview.store.old_records import drop_days, drop_months, kept
 from utility.readings.gaps import MAX_ASKED
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.compactor import Compactor
@@ -173,14 +172,10 @@ class Jobs:
         first = await self._in_thread(retention.plan, turn.now)
         while first is not None and await self._threads.write(retention.apply, first):
             pass
-        keep = await self._in_thread(self._kept, turn.now)
+        keep = await self._in_thread(self._database.read, kept, turn.now, self._settings.keep_years)
         await self._threads.write(drop_months, self._database, keep)
         while await self._threads.write(drop_days, self._database, keep):
             pass
-
-    def _kept(self, now: EpochSeconds) -> Kept:
-        with self._database.reads.begin() as connection:
-            return kept(connection, now, self._settings.keep_years)
 
     async def _find_gaps(self, turn: Turn) -> None:
         now, left = turn.now, MAX_ASKED
@@ -203,8 +198,7 @@ class Jobs:
             return work(*arguments)
 
     def _count(self) -> None:
-        with self._database.reads.begin() as connection:
-            self._metrics.count(connection)
+        self._database.read(self._metrics.count)
         self._is_counted = True
 
     def _count_periods(self) -> None:

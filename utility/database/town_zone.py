@@ -33,8 +33,7 @@ def peak_hours_of(connection: Connection) -> tuple[int, ...]:
 
 def town_zone(database: Database) -> ZoneInfo:
     """Return the town's zone, read from a database."""
-    with database.reads.begin() as connection:
-        return zone_of(connection)
+    return database.read(zone_of)
 
 
 class TownZone:

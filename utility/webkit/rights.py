@@ -63,8 +63,7 @@ class Gate:
         if cookie is None:
             return None
         now = self.now()
-        with self.database.reads.begin() as connection:
-            found = access.session_actor(connection, cookie, address, now)
+        found = self.database.read(access.session_actor, cookie, address, now)
         if found is None:
             return None
         actor, is_to_store = found
@@ -79,8 +78,7 @@ class Gate:
         if hmac.compare_digest(secret.encode(), self.local_key.encode()):
             return replace(self.machine, address=address)
         now = self.now()
-        with self.database.reads.begin() as connection:
-            found = access.token_actor(connection, secret, address, now)
+        found = self.database.read(access.token_actor, secret, address, now)
         if found is None:
             return None
         actor, no = found
@@ -92,8 +90,7 @@ class Gate:
         """Return an actor without roles, if one of them requires a second factor that the person does not have."""
         if not actor.has(*self.need_factor):
             return actor
-        with self.database.reads.begin() as connection:
-            has_one = second_factors.in_force(connection, actor.name) is not None
+        has_one = self.database.read(second_factors.in_force, actor.name) is not None
         return actor if has_one else replace(actor, roles=frozenset(), lacks_factor=True)
 
 

@@ -89,8 +89,7 @@ def entries(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str
 def all_entries(database: Database, wanted: Wanted) -> Iterator[dict[str, Any]]:
     """Yield entries, newest first, however many."""
     while True:
-        with database.reads.begin() as connection:
-            found = entries(connection, wanted, AT_ONCE)
+        found = database.read(entries, wanted, AT_ONCE)
         yield from found
         if len(found) < AT_ONCE:
             return

@@ -100,8 +100,7 @@ class Archive:
     def check(self, month: FiledMonth) -> str:
         """Read a month's whole file; record and return what is wrong with it; empty: nothing."""
         trouble = trouble_of(self._database, month)
-        with self._database.writes.begin() as connection:
-            of.note(connection, month.first_quarter, trouble)
+        self._database.write(of.note, month.first_quarter, trouble)
         return trouble
 
     def restore(self, first: Quarter) -> int:
@@ -112,8 +111,7 @@ class Archive:
             ConfigError: The month has no file.
         """
         with self._alone():
-            with self._database.reads.begin() as connection:
-                month = of.month_at(connection, first)
+            month = self._database.read(of.month_at, first)
             if month is None or month.state not in (LEAVING, ARCHIVED):
                 raise ConfigError(f"{month_text(first)}: is in no file")
             file, made = File.open(month.file), 0
@@ -121,8 +119,7 @@ class Archive:
                 self._reached("restoring")
                 made += self._bring_back(file, group)
             self._reached("restored")
-            with self._database.writes.begin() as connection:
-                of.save(connection, replace(month, state=RESTORED, trouble=""))
+            self._database.write(of.save, replace(month, state=RESTORED, trouble=""))
             self._reached("recorded")
             month.file.unlink(missing_ok=True)
         return made
@@ -141,8 +138,7 @@ class Archive:
         keys = list(zip(*(table[name].to_pylist() for name in KEY), strict=True))
         quarters = [key[0] for key in keys]
         made = 0
-        with self._database.writes.begin() as connection:
-            make_partitions(connection, {month_of(quarters[0])})
+        self._database.write(make_partitions, {month_of(quarters[0])})
         for at in range(0, len(keys), MAX_BLOCKS):
             some = range(at, min(len(keys), at + MAX_BLOCKS))
             with self._database.writes.begin() as connection:
@@ -156,8 +152,7 @@ class Archive:
 
     def _bring(self, first: Quarter) -> str:
         """Take a month through its states to its end; return what was done."""
-        with self._database.reads.begin() as connection:
-            month = of.month_at(connection, first)
+        month = self._database.read(of.month_at, first)
         name = month_text(first)
         if month is not None and month.state == ARCHIVED:
             return f"{name} is in its file"
@@ -270,8 +265,7 @@ class Archive:
             kept = kept_from(connection)
             old = [month for month in of.months(connection) if month.until_quarter <= kept]
         for month in old:
-            with self._database.writes.begin() as connection:
-                of.forget(connection, month.first_quarter)
+            self._database.write(of.forget, month.first_quarter)
             self._reached("forgotten")
             month.file.unlink(missing_ok=True)
             said.append(f"{month_text(month.first_quarter)}: is no longer kept")
@@ -298,8 +292,7 @@ class Archive:
             words = "; ".join(found.trouble[:3]) or f"{counted(found.rows, 'block')}, all sound"
             if is_lacking and not found.trouble:
                 month = replace(month, rows=found.rows, total=signed64(found.total), size=path.stat().st_size)
-                with self._database.writes.begin() as connection:
-                    of.save(connection, replace(month, sha256=digest_of(path), state=ARCHIVED))
+                self._database.write(of.save, replace(month, sha256=digest_of(path), state=ARCHIVED))
                 said.append(f"{path.name} was not recorded, and the database lacks its month: it is now: {words}")
             else:
                 path.rename(path.with_name(f"{path.name}.aside-{self._now}"))
@@ -319,15 +312,13 @@ class Archive:
         for month in recorded:
             here = self._folder / month.file.name
             if not month.file.exists() and here.exists():
-                with self._database.writes.begin() as connection:
-                    of.save(connection, replace(month, path=str(here)))
+                self._database.write(of.save, replace(month, path=str(here)))
                 month = replace(month, path=str(here))
             size = month.file.stat().st_size if month.file.exists() else None
             found += size is not None
             gone = "is missing" if size is None else "has another length" if size != month.size else ""
             if gone or month.trouble in ("is missing", "has another length"):
-                with self._database.writes.begin() as connection:
-                    of.note(connection, month.first_quarter, gone)
+                self._database.write(of.note, month.first_quarter, gone)
         if recorded and not found:
             raise ArchiveError(self._folder, f"has none of its {len(recorded)} files, so no month goes there: mount it")
 

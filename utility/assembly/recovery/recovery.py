@@ -153,8 +153,7 @@ def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Recovery
         take = _Take(source, result, now)
         for table in (made.tables[taken.name] for taken in _TAKEN if taken.name in made.tables):
             for group in take.rows(table):
-                with database.writes.begin() as connection:
-                    _insert(connection, table, group, result)
+                database.write(_insert, table, group, result)
     with closing(open_database(url, create=True)) as database, database.writes.begin() as connection:
         registry_changed(connection)
         compute_again(connection, take.lost, now)
