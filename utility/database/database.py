@@ -250,10 +250,9 @@ def save_setting(connection: Connection, key: str, value: str) -> None:
     connection.execute(upsert(connection, setting, "value"), {"key": key, "value": value})
 
 
-def number_of(database: Database, table: Table, *conditions: ColumnElement[bool]) -> int:
+def count_rows(connection: Connection, table: Table, *conditions: ColumnElement[bool]) -> int:
     """Return how many rows of a table meet some conditions."""
-    with database.reads.begin() as connection:
-        return int(connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one())
+    return int(connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one())
 
 
 def _refuse_anothers(path: Path) -> None:

@@ -13,6 +13,7 @@ from utility.access.actor import MACHINE, Actor, Via
 from utility.access.roles import Role
 from utility.access.secrets import digest, new_secret
 from utility.access.tables import api_token, invitation, person, person_role, session, started_login
+from utility.database.base import read
 from utility.database.database import Database
 
 # Seconds after which a session ends: without a request, and in any case. A page left open over night goes on.
@@ -20,7 +21,6 @@ IDLE_S, ABSOLUTE_S = 24 * 3_600, 14 * 86_400
 INVITED_S = 7 * 86_400  # seconds for which an invitation's link is valid
 MAX_SESSIONS = 20  # most sessions of a person; a further login ends the one that was used longest ago
 USED_EVERY_S = 300  # seconds between two writes of the last use of a session or a token
-
 
 log = logging.getLogger(__name__)
 
@@ -70,24 +70,16 @@ def find_person(connection: Connection, name: str) -> Person | None:
 
 def people(connection: Connection, names: Collection[str] | None = None) -> list[Person]:
     """Return all people, or those of some names, by name."""
-    statement = select(person).order_by(person.c.name)
+    columns = person.c["name", "display", "state", "account", "created"]
+    statement = select(*columns).order_by(person.c.name)
     which = select(person_role.c.person, person_role.c.role)
     if names is not None:
         statement, which = statement.where(person.c.name.in_(names)), which.where(person_role.c.person.in_(names))
     roles: dict[str, set[Role]] = {}
     for name, role in connection.execute(which):
         roles.setdefault(name, set()).add(Role(role))
-    return [
-        Person(
-            name=row.name,
-            display=row.display,
-            state=row.state,
-            roles=frozenset(roles.get(row.name, ())),
-            account=row.account,
-            created=row.created,
-        )
-        for row in connection.execute(statement)
-    ]
+    rows = connection.execute(statement).mappings()
+    return [Person(roles=frozenset(roles.get(row["name"], ())), **row) for row in rows]
 
 
 def has_admin(connection: Connection) -> bool:
@@ -345,10 +337,5 @@ def _store_use(database: Database, statement: Update) -> None:
 def sessions_of(connection: Connection, name: str, now: EpochSeconds) -> list[OpenSession]:
     """Return a person's open sessions, the one used last first."""
     condition = (session.c.person == name) & (session.c.until > now) & (session.c.used > now - IDLE_S)
-    rows = connection.execute(select(session).where(condition).order_by(session.c.used.desc()))
-    return [
-        OpenSession(
-            digest=row.digest, opened=row.opened, used=row.used, until=row.until, address=row.address, agent=row.agent
-        )
-        for row in rows
-    ]
+    columns = session.c["digest", "opened", "used", "until", "address", "agent"]
+    return read(OpenSession, connection.execute(select(*columns).where(condition).order_by(session.c.used.desc())))

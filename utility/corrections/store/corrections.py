@@ -24,7 +24,7 @@ from commonwatt.settlement.overlay import Overlay, no_overlay
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.corrections.lifecycle import IN_FORCE, STEPS, Action, State, before
 from utility.corrections.tables import correction, correction_step
-from utility.database.database import read_setting, save_setting
+from utility.database.database import count_rows, read_setting, save_setting
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
 from utility.readings.store.parts import MAX_IN, chunks
@@ -324,8 +324,7 @@ def take_changed(connection: Connection) -> set[tuple[int, int]]:
 
 def count_proposed(connection: Connection) -> int:
     """Return how many corrections wait for a person."""
-    waiting = select(func.count()).select_from(correction).where(correction.c.state == State.PROPOSED.value)
-    return int(connection.execute(waiting).scalar_one())
+    return count_rows(connection, correction, correction.c.state == State.PROPOSED.value)
 
 
 def _versions(connection: Connection, new: Corrections) -> dict[tuple[int, int, int], int]:
