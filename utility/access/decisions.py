@@ -49,7 +49,6 @@ def refusal(people: Mapping[str, Standing], second: Second, firsts: Mapping[str,
 
     Args:
         people: The people who can log in, by name.
-        second: The person.
         firsts: What each person who acted before did, such as "proposed it", by name.
     """
     name = second.actor.name
@@ -121,8 +120,6 @@ def require_second(connection: Connection, second: Second, firsts: Mapping[str, 
     """Refuse a person who may not be the second one.
 
     Args:
-        connection: The transaction of the decision.
-        second: The person.
         firsts: What each person who acted before did, such as "proposed it", by name.
 
     Raises:

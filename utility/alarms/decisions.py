@@ -61,7 +61,6 @@ class Alarms:
     Args:
         facts: Returns the service's state, given what was counted in the database.
         watch: Asks Alertmanager; ``None``: there is none.
-        plans: The jobs.
     """
 
     def __init__(
@@ -221,10 +220,8 @@ class Alarms:
         """Silence all alarms of a place, or of a part there, from ``start`` on; return the silence's number.
 
         Args:
-            actor: The person.
             place: Microgrids, ``head-end`` or ``utility``; empty: the whole town.
             part: The part; empty: all.
-            note: Why.
 
         Raises:
             ConfigError: The place, the part, the note or a time can't be taken.

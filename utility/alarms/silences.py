@@ -178,7 +178,6 @@ def joined(ours: Iterable[Silence], foreign: Iterable[Silence], *, answered: boo
     A silence made here ends when Alertmanager's ended: a person may have ended it there, or its data were lost.
 
     Args:
-        ours: The silences made here.
         foreign: Alertmanager's that are not over.
         answered: Whether ``foreign`` is what Alertmanager has.
     """

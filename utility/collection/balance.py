@@ -54,9 +54,7 @@ def balanced(meters: Sequence[Collected], alive: Collection[ControllerId], most:
     """Return the moves that balance the lines, as many as allowed.
 
     Args:
-        meters: All meters.
         alive: The controllers that may carry data now.
-        most: Most moves.
     """
     return _Balance(meters, alive).moves(most)
 

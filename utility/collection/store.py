@@ -140,7 +140,6 @@ def give(
     """Store orders with their reasons, by the meters' numbers.
 
     Args:
-        person: Who gives them.
         pinned: Whether they stay until a person changes them.
     """
     rows = [

@@ -157,7 +157,6 @@ def chosen_of(
     """Return the corrections that a person names; ``None``: any.
 
     Args:
-        meter: Ids of meters.
         start: The first moment, a quarter-hour.
         end: The moment after the last.
         method: The words of a method.

@@ -10,14 +10,7 @@ from utility.webkit.console.plots import plotted, single, thinned
 
 
 def figure(lines: Mapping[str, Line], start: EpochSeconds, step_s: int, record_type: int) -> dict[str, Any]:
-    """Return a plot of some lines over the same steps: mean power in kW for energies, kWh for a level.
-
-    Args:
-        lines: By name.
-        start: Start of the first step.
-        step_s: Seconds of a step.
-        record_type: What is measured.
-    """
+    """Return a plot of some lines over the same steps: mean power in kW for energies, kWh for a level."""
     is_flow = RecordType(record_type).is_flow
     unit, scale = ("kW", 3.6e-3 / step_s) if is_flow else ("kWh", 1e-6)
     return {

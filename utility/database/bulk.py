@@ -29,10 +29,8 @@ def insert_columns(
     """Insert all rows, or none; return how many.
 
     Args:
-        connection: A connection in a transaction.
         table: ``part`` or ``compacted``; columns not in ``numbers`` get their defaults.
         numbers: The table's columns by name, without the payload.
-        payloads: One for each row.
 
     Raises:
         sqlalchemy.exc.DBAPIError: The statement failed.

@@ -98,7 +98,6 @@ def open_database(
     """Open the database at ``url``, with the newest schema.
 
     Args:
-        url: SQLAlchemy URL.
         create: Whether to make a missing database, and to migrate one of an earlier schema; commands that only read
             must not set it.
         check: Whether to check the meters, and of an SQLite file its structure and log, as a service does at its start.
@@ -336,7 +335,6 @@ def new_store_id(connection: Connection, new: int | None = None, *, forget: bool
     """Give the store a new id, so that every gateway sends again what the store may lack; return the id.
 
     Args:
-        connection: A transaction that writes.
         new: The id; ``None``: a random one.
         forget: Whether to forget the store's history too, so that a gateway sends its whole backup; otherwise only what
             was acknowledged after the store's last commit, which an older gateway does not know.

@@ -37,11 +37,7 @@ def town_zone(database: Database) -> ZoneInfo:
 
 
 class TownZone:
-    """The town's zone as a service uses it.
-
-    Args:
-        database: The service's database.
-    """
+    """The town's zone as a service uses it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -44,8 +44,6 @@ class Schedule:
     """Runs the due jobs of a table.
 
     Args:
-        database: The database with their periods.
-        clock: The service's clock.
         in_thread: Runs a function on the writing thread.
         failed: Called for each failed attempt; the next tick tries again.
     """

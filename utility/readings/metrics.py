@@ -115,7 +115,6 @@ class GatewayMetrics(Collector):
         silent_since: When each registered gateway last sent, or since when it is awaited, clock seconds.
         said: The last heartbeat of each gateway.
         over_quota: The gateways of which no more dead letters are kept today.
-        now: The service's clock.
     """
 
     def __init__(

@@ -57,7 +57,6 @@ def layout_of(microgrid: MicrogridId, members: Iterable[Installed], day: Day) ->
     """Return the layout of a microgrid on a day.
 
     Args:
-        microgrid: Its name.
         members: The meters that it has or had.
     """
     there = sorted((meter for meter in members if _was_there(meter, day)), key=lambda meter: meter.id)

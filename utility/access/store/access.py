@@ -143,11 +143,8 @@ def changed_by(connection: Connection, name: str, what: str, by: str, now: Epoch
     """Note that another person made a person's link or enabled the login, gave the roles, or removed the second factor.
 
     Args:
-        connection: The transaction.
-        name: The person.
         what: ``link``, ``roles`` or ``factor``.
         by: The person who did it; a change of one's own does not count.
-        now: When, by the service's clock.
     """
     if by != name:
         values = {f"{what}_by": by, f"{what}_at": now}
@@ -186,8 +183,6 @@ def password_of(connection: Connection, name: str, *, lock: bool = False) -> str
     """Return the hash of an active person's password; ``None``: nobody of that name can log in.
 
     Args:
-        connection: The transaction.
-        name: The person's name.
         lock: Whether the person must not be changed before the transaction's end.
     """
     statement = select(person.c.password).where(person.c.name == name, person.c.state == "active")

@@ -41,9 +41,6 @@ def record(
     """Add an entry; call it in the transaction of the change.
 
     Args:
-        connection: The transaction.
-        actor: The person who made the change.
-        now: When.
         action: What was done, such as ``schedule.set``.
         subject: What was changed, such as ``r001`` or ``run 12``.
         before: The value before, for JSON; ``None``: there was none.

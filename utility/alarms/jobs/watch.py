@@ -32,7 +32,6 @@ class Watch:
     """Asks one Alertmanager again and again.
 
     Args:
-        alertmanager: The client.
         clock: The utility's clock: Alertmanager's times are the machine's.
     """
 

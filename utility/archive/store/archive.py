@@ -49,8 +49,6 @@ class Archive:
     """The files of one database's months.
 
     Args:
-        folder: Where they are.
-        now: The time, epoch seconds.
         reached: Called with the name of each step before the next one.
     """
 

@@ -44,10 +44,8 @@ def backup(path: Path, target: Path, config: Path, tell: Tell) -> int:
     and has its slots requested again.
 
     Args:
-        path: The database's file.
         target: The file to write; it appears only when it is complete and has passed the check for a restore.
         config: The utility's settings file, for the commands in errors.
-        tell: Called with the progress.
 
     Raises:
         ConfigError: The target exists already, or there is no database.

@@ -205,7 +205,6 @@ def found(
     """Return corrections with their meter's id and microgrid, by meter, record type and time.
 
     Args:
-        chosen: Which.
         states: In one of these states.
         limit: At most so many; ``None``: all.
         after: Only those after this block.
@@ -244,7 +243,6 @@ def overlay(connection: Connection, meters: Collection[MeterId] | None, first: Q
 
     Args:
         meters: The meters' ids; ``None``: all.
-        until: The quarter after the last.
 
     Raises:
         StoreError: A correction is damaged.

@@ -139,12 +139,8 @@ class Ingest:
         """Read the registry and the last heartbeats, and make the ingest.
 
         Args:
-            database: Where readings are stored.
-            clock: The service's clock.
-            metrics: The metrics of readings.
             publish: Sends a message to a gateway.
             gap_age_s: Age from which a missing quarter-hour is a gap.
-            health: The state of the database.
             public_weight: A public microgrid's share of the work, where that of any other owner is 1.
         """
         with database.reads.begin() as connection:

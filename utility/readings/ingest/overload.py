@@ -28,7 +28,6 @@ class Overload:
 
         Args:
             oldest_s: Clock seconds for which the oldest waiting message has waited; 0: none waits.
-            now: The time.
         """
         if oldest_s <= LATE_S:
             self._late_since = None

@@ -25,7 +25,6 @@ def from_plant(leaf: str, payload: bytes, now: Now, latest: EpochSeconds) -> Ste
 
     Args:
         leaf: The end of the topic.
-        payload: The message.
         latest: Latest possible present time.
     """
     try:

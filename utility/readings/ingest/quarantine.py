@@ -74,7 +74,6 @@ def sort_out(
     Blocks without any slot are dropped.
 
     Args:
-        blocks: The batch's blocks.
         payloads: The same blocks, packed.
         limits: The largest plausible reading of each block.
         assigned: Which blocks are of meters that the sender is assigned to.
@@ -166,9 +165,7 @@ def sort_out_events(
 
     Args:
         events: The events; their meters are registered.
-        sender: The controller that sent them.
         owner: The microgrid that the batch names.
-        meters: The registry.
         now: As ``judged_at`` in ``sort_out``.
         future: As in ``sort_out``.
     """
@@ -214,10 +211,7 @@ def records_of_other_accounts(
     changes nothing. A record with another fault stays a dead letter, with that fault as its reason.
 
     Args:
-        dead_letters: The relayed dead letters.
-        sender: The controller that sent them.
         owner: The microgrid that the batch names.
-        meters: The registry.
         now: As ``judged_at`` in ``sort_out``.
         future: As in ``sort_out``.
     """

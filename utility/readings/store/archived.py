@@ -108,11 +108,8 @@ def execute(
 
     Args:
         connection: A connection in a transaction that reads one state of the database.
-        statement: The select.
-        values: Its parameters.
         quarters: All quarters that it selects, or more.
         meters: The numbers of all meters that it selects, or more; ``None``: any.
-        options: Execution options.
 
     Raises:
         ArchiveError: A file that it needs is missing or damaged.

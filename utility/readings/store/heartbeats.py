@@ -23,7 +23,6 @@ def last_heartbeats(
     """Return (time of receipt, last heartbeat) by gateway; the heartbeat is ``None`` if it can't be read.
 
     Args:
-        connection: Where to read.
         controllers: The controllers wanted; ``None``: all.
     """
     statement = select(gateway_seen)

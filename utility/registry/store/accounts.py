@@ -98,10 +98,8 @@ def save_dated_registry(
     """Write what differs between two states, and the audit of each change; return the number of changes.
 
     Args:
-        connection: A transaction that writes.
         before: The state in the database, from ``load_for_change``.
         after: The state to write; it has every meter and account of ``before``.
-        person: The person who made the change.
         zone: Local time of the audit's words.
     """
     changes = list(differences(before, after, zone))
@@ -128,7 +126,6 @@ def add_town(connection: Connection, town: Town, now: EpochSeconds, registered: 
     A meter that replaces another one is left out: it is installed by ``commonwatt swap meter``.
 
     Args:
-        connection: A transaction that writes.
         now: The time, from which on the dates of further meters hold.
         registered: The meters registered before; of these, and of a new town's meters, the dates hold from
             the beginning.

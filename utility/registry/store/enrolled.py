@@ -39,11 +39,7 @@ class Enrolled:
 
 
 class Enrolment:
-    """The enrolment's folder.
-
-    Args:
-        out: The folder.
-    """
+    """The enrolment's folder."""
 
     def __init__(self, out: Path) -> None:
         self.out = out

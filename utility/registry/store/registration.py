@@ -38,9 +38,6 @@ def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> 
 
     The accounts of a new town have their meters from the beginning; those of meters added later, from ``now`` on.
 
-    Args:
-        connection: A transaction that writes.
-
     Raises:
         ConfigError: The town file moves a registered controller or meter, or changes a column that must not change.
     """
