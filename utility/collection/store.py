@@ -58,11 +58,7 @@ class Known:
 
 
 def load_meters(connection: Connection, only: MeterId | None = None) -> list[Known]:
-    """Return all meters that have more than one broker, or the only one wanted, in the order of their ids.
-
-    Args:
-        only: The only one wanted, also if it has one broker; ``None``: all.
-    """
+    """Return all meters that have more than one broker, by id; or the ``only`` one wanted, also if it has one."""
     orders, collectors = load_orders(connection), load_collectors(connection)
     last = {row.meter_no: _ordered(row) for row in connection.execute(_NEWEST)}
     inside: dict[MicrogridId, list[Any]] = {}

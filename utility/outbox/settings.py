@@ -13,11 +13,7 @@ AT_GATEWAY, AT_METERS = "aggregation at gateway", "aggregation at meters"
 
 
 def settings_of(message: Mapping[str, Any]) -> frozenset[str]:
-    """Return the names of the settings that a command changes; none for a command that only asks.
-
-    Args:
-        message: The keys of a ``ControllerCommand``.
-    """
+    """Return the names of the settings that a command, by its keys, changes; none for a command that only asks."""
     match message.get("cmd"):
         case Action.SCHEDULE:
             meters = {METERS} if message.get("meters") else set()

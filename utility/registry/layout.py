@@ -54,11 +54,7 @@ class Layout:
 
 
 def layout_of(microgrid: MicrogridId, members: Iterable[Installed], day: Day) -> Layout:
-    """Return the layout of a microgrid on a day.
-
-    Args:
-        members: The meters that it has or had.
-    """
+    """Return the layout on a day of a microgrid with the meters that it has or had."""
     there = sorted((meter for meter in members if _was_there(meter, day)), key=lambda meter: meter.id)
     boundary = [meter for meter in there if meter.function is Function.BOUNDARY]
     inside = [meter for meter in there if meter.function is not Function.BOUNDARY]

@@ -46,11 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class Archive:
-    """The files of one database's months.
-
-    Args:
-        reached: Called with the name of each step before the next one.
-    """
+    """The files of one database's months; ``reached`` is called with the name of each step before the next one."""
 
     def __init__(
         self, database: Database, folder: Path, now: EpochSeconds, reached: Callable[[str], object] = lambda _: None

@@ -58,11 +58,7 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
 
 
 def stores_of(connection: Connection, only: MicrogridId | None = None) -> dict[MicrogridId, frozenset[ControllerId]]:
-    """Return the controllers that may have a microgrid's data; a microgrid without others than its own is left out.
-
-    Args:
-        only: The only microgrid wanted; ``None``: all.
-    """
+    """Return the controllers that may have the data of each microgrid, or of one, if they are more than its own."""
     found: dict[MicrogridId, frozenset[ControllerId]] = {}
     for row in connection.execute(_STORES if only is None else _STORES_OF_ONE, {} if only is None else {"only": only}):
         found[row.microgrid] = found.get(row.microgrid, frozenset({row.microgrid})) | {row.controller}

@@ -28,11 +28,7 @@ _TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))  # each room'
 
 
 class Renderer:
-    """Renders templates.
-
-    Args:
-        address: Returns the address of a static file by its name.
-    """
+    """Renders templates; ``address`` returns the address of a static file by its name."""
 
     def __init__(self, address: Callable[[str], str]) -> None:
         self._environment = Environment(
