@@ -235,11 +235,7 @@ class Ingest:
         return False
 
     async def poll(self, send_due: Callable[[Database, EpochSeconds], object] = lambda _, __: None) -> None:
-        """Send the commands that are due, and load a changed registry.
-
-        Args:
-            send_due: Adds the commands of planned changes that are due.
-        """
+        """Send the commands that are due, load a changed registry, and have ``send_due`` add what was planned."""
         if self.takeover is not None:
             self._core.sending.managers = self.takeover.groups.managers()
         effects = await self.in_thread(self._look, int(self._clock.now()))

@@ -23,11 +23,7 @@ Said = dict[Key, dict[ControllerId, int]]  # the slots that stores are known not
 def note_absent(
     connection: Connection, controller: ControllerId, blocks: Iterable[tuple[MeterId, int, int, int]], why: Why
 ) -> None:
-    """Record slots that a controller's store does not have; what no store has is not requested again.
-
-    Args:
-        blocks: (meter, record type, quarter, mask of slots).
-    """
+    """Record (meter, record type, quarter, slots) that a controller's store lacks; what all lack is asked no more."""
     places: dict[MeterId, tuple[int, frozenset[ControllerId]] | None] = {}
     for which, record_type, quarter, mask in blocks:
         if which not in places:

@@ -20,11 +20,7 @@ FEW = 100  # below this number of controllers, only their rows are read
 def last_heartbeats(
     connection: Connection, controllers: Collection[str] | None = None
 ) -> dict[str, tuple[int, Heartbeat | None]]:
-    """Return (time of receipt, last heartbeat) by gateway; the heartbeat is ``None`` if it can't be read.
-
-    Args:
-        controllers: The controllers wanted; ``None``: all.
-    """
+    """Return (time of receipt, last heartbeat; ``None``: it can't be read) of some gateways or all, by gateway."""
     statement = select(gateway_seen)
     if controllers is not None and len(controllers) < FEW:
         statement = statement.where(gateway_seen.c.controller.in_(controllers))
