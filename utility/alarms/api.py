@@ -150,14 +150,14 @@ def add_alarms(app: FastAPI, api: Api) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Answer refusals with their words: 422 for what can't be taken, 503 if Alertmanager does not do it."""
+def told(status: int = 422, refused: str = "{}", unanswered: str = "{}") -> Iterator[None]:
+    """Answer refusals with their words: ``status`` for what can't be taken, 503 if Alertmanager does not do it."""
     try:
         yield
     except ConfigError as error:
-        raise HTTPException(422, str(error)) from error
+        raise HTTPException(status, refused.format(error)) from error
     except AlertmanagerError as error:
-        raise HTTPException(503, str(error)) from error
+        raise HTTPException(503, unanswered.format(error)) from error
 
 
 def runbook_of(name: str) -> str:

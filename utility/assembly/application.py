@@ -25,7 +25,7 @@ from utility.corrections.api import add_decisions
 from utility.database.base import SQLAlchemyError
 from utility.exports.api import add_exports
 from utility.households.api import add_own_home
-from utility.outbox.steps import Refused
+from utility.outbox.changes import Refused
 from utility.overview.api.days import add_days
 from utility.overview.api.jobs import add_jobs_api
 from utility.overview.api.troubles import add_troubles

@@ -20,7 +20,7 @@ from utility.collection.tables import broker_order
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
-from utility.registry.store.removed_meters import removed_meters
+from utility.registry.store.registry import removed_meters
 from utility.registry.tables import collector, meter
 from utility.takeover.store import load_orders
 

@@ -11,13 +11,13 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
 from utility.corrections.columns import CorrectionLine
-from utility.corrections.decisions import MAX_CHOSEN, Edit, chosen_by, decide_lines, edit, lines_around, meter_number
-from utility.corrections.figures import figure
+from utility.corrections.decisions import MAX_CHOSEN, Edit, decide_lines, edit, lines_around, meter_number
 from utility.corrections.lifecycle import STEPS, Action, State
-from utility.corrections.store.corrections import Chosen, steps_of
+from utility.corrections.plot import figure
+from utility.corrections.store.corrections import Chosen, key_of, steps_of
 from utility.corrections.store.corrections import found as corrections_found
 from utility.corrections.store.listed import corrections_page
-from utility.corrections.summaries import Key, key_of, step_lines, summaries
+from utility.corrections.summaries import step_lines, summaries
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, After, Faults, Why, address, faults_of, found, refusing
 from utility.webkit.console.console import Console
@@ -79,7 +79,7 @@ def _add_one(app: FastAPI, console: Console, tabs: Tabs) -> None:
     @app.get(f"{_START}/{{key}}", include_in_schema=False)
     def correction(request: Request, actor: Staff, key: str) -> HTMLResponse:
         """Show some corrections in a row: the plot around them, and every step."""
-        rows = _rows(console, found(lambda: key_of(key)))
+        rows = _rows(console, found(lambda: key_of(key))[0])
         steps = console.database.read(steps_of, [row.no for row in rows])
         lines = summaries(rows)
         content = {"rows": lines, "line": lines[0], "steps": step_lines(steps), "key": key}
@@ -89,7 +89,7 @@ def _add_one(app: FastAPI, console: Console, tabs: Tabs) -> None:
     @app.get(f"{_START}/{{key}}/plot.json", include_in_schema=False)
     def plot(_: Staff, key: str) -> dict[str, Any]:
         """Return readings, corrections and like days around some corrections, by quarter-hour."""
-        rows = _rows(console, found(lambda: key_of(key)))
+        rows = _rows(console, found(lambda: key_of(key))[0])
         first, lines = found(lambda: lines_around(console.database, console.api.settings.validation, rows))
         return figure(lines, first * QUARTER_S, QUARTER_S, rows[0].record_type)
 
@@ -136,10 +136,10 @@ def _form(
     return console.page(request, actor, "edit.html", content | tabs(console, "corrections"), 422 if faults else 200)
 
 
-def _rows(console: Console, key: Key) -> list[Any]:
+def _rows(console: Console, line: Chosen) -> list[Any]:
     """Return the corrections of a line; once none is left in its state, those that are there in others."""
     with console.database.reads.begin() as connection:
-        for chosen in (chosen_by(key), replace(chosen_by(key), state=None)):
+        for chosen in (line, replace(line, state=None)):
             if rows := corrections_found(connection, chosen, list(State), _MAX_QUARTERS):
                 return rows
     raise HTTPException(404, "there are no such corrections")

@@ -35,8 +35,7 @@ from commonwatt.protocol.dead_letters import (
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import ACKS, BATCHES, OUTCOMES, PLANT, gateway_down, parse_gateway_up
-from utility.outbox.changes import Append, Change, KeepDeadLetter, SawGateway
-from utility.outbox.steps import Refused, Step
+from utility.outbox.changes import Append, Change, KeepDeadLetter, Refused, SawGateway, Step
 from utility.readings.events import CommandsOpen, Event, FromGateway
 from utility.readings.gaps import settled_before
 from utility.readings.ingest.plant import from_plant, is_confirmed

@@ -4,6 +4,7 @@ A correction's values are written once. Its state changes only together with a n
 appended and never changed.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,6 +92,28 @@ class Chosen:
             true() if self.record_type is None else c.record_type == self.record_type,
             true() if self.state is None else c.state == self.state.value,
         )
+
+
+def key_of(text: str) -> tuple[Chosen, int]:
+    """Return which corrections a line's ``key`` names (``summaries``), and how many they were when it was made.
+
+    Raises:
+        ConfigError: The text is none.
+    """
+    if not re.fullmatch(r"(\d{1,9}\.){3}[a-z]+(\.\d{1,9}){3}", text, re.ASCII):
+        raise ConfigError(f"{text:.60}: names no corrections")
+    number, kind, method, state, first, until, count = text.split(".")
+    if int(method) not in list(Method) or state not in list(State):
+        raise ConfigError(f"{text:.60}: names no corrections")
+    chosen = Chosen(
+        meters=[int(number)],
+        first=int(first),
+        until=int(until),
+        method=Method(int(method)),
+        record_type=int(kind),
+        state=State(state),
+    )
+    return chosen, int(count)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, or_, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from commonwatt.model.exceptions import CommonwattError, StoreError
 from commonwatt.model.units import EpochSeconds
@@ -149,8 +149,7 @@ def newest_periods(
     connection: Connection, limit: int, now: EpochSeconds, job: str | None = None
 ) -> list[dict[str, object]]:
     """Return the newest periods of a job, or of all, for people; unfinished ones first."""
-    is_done = period.c.done.is_not(None)
-    statement = select(period, _is_idle(now).label("idle")).order_by(is_done, period.c.start.desc(), period.c.job)
+    statement = select(period).order_by(period.c.done.is_not(None), period.c.start.desc(), period.c.job)
     if job is not None:
         statement = statement.where(period.c.job == job)
     return [
@@ -160,7 +159,7 @@ def newest_periods(
             "start": row.start,
             "until": row.until,
             "due": row.due,
-            "state": _state(row, now),
+            "state": "done" if row.done is not None else state_of(row, now),
             "attempts": row.attempts,
             "done": row.done,
             "took_ms": row.took_ms,
@@ -170,10 +169,9 @@ def newest_periods(
     ]
 
 
-def _state(row: Row[Any], now: EpochSeconds) -> str:
-    if row.done is not None:
-        return "done"
-    if not row.idle:
+def state_of(row: Any, now: EpochSeconds) -> str:
+    """Return the state of a period that is not done."""
+    if row.lease_until is not None and now < row.lease_until <= now + LEASE_S:
         return "running"
     if row.waits_for is not None:
         return "waiting"

@@ -12,6 +12,7 @@ from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import UNCHANGED, Change, Plan, clock_text
+from utility.jobs.store.job_leases import state_of
 from utility.jobs.store.job_states import OpenPeriod, State, ask_for, newest_until, open_periods, save_change, states
 
 
@@ -97,15 +98,8 @@ def _next_due(plan: Plan, open_: OpenPeriod | None, until: EpochSeconds | None) 
 def _state(change: Change, open_: OpenPeriod | None, now: EpochSeconds, *, is_over: bool) -> str:
     if change.paused is not None:
         return "paused"
-    if open_ is None or not is_over:
-        return "ok"
-    if open_.lease_until is not None and open_.lease_until > now:
-        return "running"
-    if open_.waits_for is not None:
-        return "waiting"
-    if open_.attempts:
-        return "failed"
-    return "due" if open_.due <= now else "ok"
+    state = state_of(open_, now) if open_ is not None and is_over else "ok"
+    return "ok" if state == "to come" else state
 
 
 def run_now(database: Database, plan: Plan, actor: Actor, now: EpochSeconds) -> str:

@@ -29,8 +29,7 @@ from utility.database.base import OperationalError, SQLAlchemyError
 from utility.database.checks import is_away, is_damage, is_full
 from utility.database.database import Database
 from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
-from utility.outbox.changes import Append, Change, Committed, SawGateway, SawPlant
-from utility.outbox.steps import Refused, Step
+from utility.outbox.changes import Append, Change, Committed, Refused, SawGateway, SawPlant, Step
 from utility.outbox.store.commands import open_commands
 from utility.outbox.store.plant import last_report, open_purchases
 from utility.readings.core import Core

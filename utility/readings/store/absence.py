@@ -12,8 +12,7 @@ from utility.database.keys import is_one_of, listed
 from utility.readings.gaps import WHY_WORDS, Why, absent_at_all, excuse
 from utility.readings.store.parts import chunks
 from utility.readings.tables import absent_at, gap, gateway_seen
-from utility.registry.store.registry import stores_of
-from utility.registry.store.removed_meters import closed_microgrids
+from utility.registry.store.registry import closed_microgrids, stores_of
 from utility.registry.tables import meter
 
 Key = tuple[int, int, int]  # (number of the meter, record type, quarter)

@@ -11,7 +11,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from utility.readings.columns import Refilling
 from utility.readings.refilling import Gateway, refilling
 from utility.readings.tables import gateway_seen
-from utility.registry.store.removed_meters import closed_microgrids
+from utility.registry.store.registry import closed_microgrids
 from utility.registry.tables import controller
 
 FEW = 100  # below this number of controllers, only their rows are read

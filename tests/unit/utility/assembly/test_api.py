@@ -15,8 +15,7 @@ from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
 from utility.database.health import Health
-from utility.outbox.changes import SawGateway
-from utility.outbox.steps import Refused
+from utility.outbox.changes import Refused, SawGateway
 from utility.readings.metrics import GatewayMetrics
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
