@@ -128,11 +128,7 @@ def restore_command(
 
 
 def _file(settings: UtilitySettings) -> Path:
-    """Return the file of the database.
-
-    Raises:
-        ConfigError: The database is on a PostgreSQL server.
-    """
+    """Return the file of the database."""
     path = sqlite_path(settings.database)
     if path is None:
         raise ConfigError(f"database: this command is for an SQLite file; {PGBACKREST}")

@@ -255,11 +255,7 @@ def count_rows(connection: Connection, table: Table, *conditions: ColumnElement[
 
 
 def _refuse_anothers(path: Path) -> None:
-    """Refuse another program's file before any change to it; a damaged file is reported later.
-
-    Raises:
-        ConfigError: The file has tables, and none of Commonwatt's.
-    """
+    """Refuse another program's file before any change to it; a damaged file is reported later."""
     # UnicodeDecodeError: SQLite's error quotes a damaged name.
     with suppress(sqlite3.Error, UnicodeDecodeError), closing(open_read_only(path)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}

@@ -135,11 +135,7 @@ def _loaded(config: Path) -> tuple[ZoneInfo, DatedRegistry]:
 
 
 def _applied(file: Path, before: DatedRegistry, zone: ZoneInfo) -> DatedRegistry:
-    """Return the registry with a table.
-
-    Raises:
-        ConfigError: With every fault of the table.
-    """
+    """Return the registry with a table."""
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -196,11 +192,7 @@ def _present(values: Sequence[Dated[Any]], now: Quarter) -> str:
 
 
 def _facts(registry: DatedRegistry, which: str, zone: ZoneInfo) -> dict[str, str]:
-    """Return the facts of an account and its meters, or of a meter, by subject.
-
-    Raises:
-        ConfigError: There is no such account or meter.
-    """
+    """Return the facts of an account and its meters, or of a meter, by subject."""
     number = parse_id(which.removeprefix("meter:"))
     if which.startswith("meter:"):
         meter = registry.meters.get(-1 if number is None else number)

@@ -30,7 +30,7 @@ from utility.archive.store.writing import Sums, compare, digest_of, examine, ins
 from utility.database.database import Database, open_database
 from utility.database.locks import Lock, take
 from utility.database.postgres.partitions import drop_partition, first_quarter, make_partitions, month_of, months_later
-from utility.readings.store.archived import ARCHIVED, KEY, LEAVING, ArchiveError, File
+from utility.readings.store.archived import ARCHIVED, KEY, LEAVING, ArchiveError, File, read_group
 from utility.readings.store.retention import LOCK_NOT_AVAILABLE, LOCK_TIMEOUT, MAX_BLOCKS, kept_from
 from utility.readings.tables import compacted
 
@@ -128,7 +128,7 @@ class Archive:
 
     def _bring_back(self, file: File, group: int) -> int:
         names = tuple(column.name for column in compacted.c)
-        table = file.read(group, names)
+        table = read_group(file, group, names)
         keys = list(zip(*(table[name].to_pylist() for name in KEY), strict=True))
         quarters = [key[0] for key in keys]
         made = 0
@@ -181,11 +181,7 @@ class Archive:
         return FiledMonth(first_quarter=first, until_quarter=until, path=str(path), made=self._now)
 
     def _to(self, month: FiledMonth, state: str) -> FiledMonth:
-        """Record a month's next state, if no block changed since its writing began.
-
-        Raises:
-            ArchiveError: One did.
-        """
+        """Record a month's next state, if no block changed since its writing began."""
         with self._database.writes.begin() as connection:
             take(connection, Lock.ARCHIVE)
             here = of.month_at(connection, month.first_quarter)
@@ -201,7 +197,7 @@ class Archive:
         """Delete the blocks that are as in the file, in small steps."""
         file = File.open(month.file)
         for group in range(file.groups):
-            table = file.read(group, (*KEY, "payload"))
+            table = read_group(file, group, (*KEY, "payload"))
             # In the order of the database's key, so that a step deletes on few pages.
             rows = sorted(zip(*(table[name].to_pylist() for name in (*KEY, "payload")), strict=True))
             for at in range(0, len(rows), MAX_BLOCKS):

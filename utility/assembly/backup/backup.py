@@ -122,9 +122,6 @@ def _revision_of(connection: sqlite3.Connection, names: set[str]) -> str:
 
     Args:
         names: The names of its tables.
-
-    Raises:
-        NoBackupError: It names no schema, or another version's or program's.
     """
     if _VERSION_TABLE not in names:
         raise NoBackupError("it has no tables of Commonwatt")

@@ -17,11 +17,7 @@ DURABLE = {"fsync": ("on",), "full_page_writes": ("on",), "synchronous_commit": 
 
 
 def _check_durability(connection: Connection) -> None:
-    """Check that what a server commits is on its disk.
-
-    Raises:
-        StoreError: A setting lets a power cut lose or damage what was acknowledged.
-    """
+    """Check that what a server commits is on its disk."""
     if connection.dialect.name != "postgresql":
         return
     found = {name: str(connection.execute(text(f"SHOW {name}")).scalar_one()) for name in DURABLE}

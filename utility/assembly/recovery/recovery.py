@@ -123,11 +123,7 @@ def recover(path: Path, now: EpochSeconds) -> Recovery:
 
 
 def _revision_of(path: Path) -> str:
-    """Return the schema of a damaged database: the schema that it equals, else the one that it names, else the newest.
-
-    Raises:
-        StoreError: A later version made it.
-    """
+    """Return the schema of a damaged database: the one that it equals, else the one that it names, else the newest."""
     known = revisions()
     named = None
     with closing(open_read_only(path)) as source:
