@@ -132,11 +132,16 @@ def _certificates(settings: UtilitySettings) -> Iterator[Finding]:
 
 
 def _has_token(settings: UtilitySettings) -> Iterator[Finding]:
-    _token(settings)
+    token_of(settings)
     yield good("token", f"{settings.tokens}: has a token of {UTILITY}")
 
 
-def _token(settings: UtilitySettings) -> str:
+def token_of(settings: UtilitySettings) -> str:
+    """Return the utility's token.
+
+    Raises:
+        ConfigError: The file of tokens has none of it.
+    """
     tokens = load_tokens(settings.tokens)
     if UTILITY not in tokens:
         raise ConfigError(f"{settings.tokens}: has no token of {UTILITY}; make one with: commonwatt utility register")
@@ -151,7 +156,7 @@ def _connection(settings: UtilitySettings, running: Running) -> Iterator[Finding
         certificate=settings.certificate,
         revoked=settings.head_end_revoked,
         identity=UTILITY,
-        token=partial(_token, settings),
+        token=partial(token_of, settings),
         subscribe=all_gateways_up(),
     )
     reported = Reported(connected=None) if running.runs else None

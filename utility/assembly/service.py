@@ -13,7 +13,6 @@ from anyio.to_thread import current_default_thread_limiter
 
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.devices import local_key
-from commonwatt.model.effects import Publish
 from commonwatt.model.time.now import Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.liveness import Liveness
@@ -88,7 +87,7 @@ class Service:
             database,
             clock=clock,
             metrics=self._metrics.readings,
-            publish=self._publish,
+            publish=lambda message: self._link.publish(message),
             gap_age_s=settings.gap_age_s,
             health=self._health,
             public_weight=settings.public_weight,
@@ -309,9 +308,6 @@ class Service:
             certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
             counted=counted or Counted(),
         )
-
-    def _publish(self, message: Publish) -> None:
-        self._link.publish(message)
 
 
 class _Server(uvicorn.Server):

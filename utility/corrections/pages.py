@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
+from utility.access.actor import Actor
 from utility.corrections.columns import CorrectionLine
 from utility.corrections.decisions import MAX_CHOSEN, Edit, decide_lines, edit, lines_around, meter_number
 from utility.corrections.lifecycle import STEPS, Action, State
@@ -95,10 +96,15 @@ def _add_one(app: FastAPI, console: Console, tabs: Tabs) -> None:
 
 
 def _add_edit(app: FastAPI, console: Console, tabs: Tabs) -> None:
+    def shown(request: Request, actor: Actor, filled: dict[str, Any], faults: Faults | None = None) -> HTMLResponse:
+        empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": ""}
+        content = empty | {name: value or "" for name, value in filled.items()} | {"faults": faults or Faults()}
+        return console.page(request, actor, "edit.html", content | tabs(console, "corrections"), 422 if faults else 200)
+
     @app.get(f"{_START}/edit", include_in_schema=False)
     def form(request: Request, actor: Clerks, meter: Meter = "") -> HTMLResponse:
         """Show the form for a value that a person enters."""
-        return _form(console, tabs, request, actor, {"meter": meter})
+        return shown(request, actor, {"meter": meter})
 
     @app.post(f"{_START}/edit", include_in_schema=False)
     def enter(
@@ -116,24 +122,10 @@ def _add_edit(app: FastAPI, console: Console, tabs: Tabs) -> None:
         try:
             span, total = edit(console.database, console.api.settings.validation, new, actor, why, console.now())
         except ConfigError as error:
-            return _form(
-                console,
-                tabs,
-                request,
-                actor,
-                vars(new) | {"why": why},
-                faults_of(error, [*vars(new), "why"], **_CALLED),
-            )
+            faults = faults_of(error, [*vars(new), "why"], **_CALLED)
+            return shown(request, actor, vars(new) | {"why": why}, faults)
         words = f"meter {meter}: {counted(len(span), 'quarter-hour')} entered, {total / 1e6:.3f} kWh"
         return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
-
-
-def _form(
-    console: Console, tabs: Tabs, request: Request, actor: Any, filled: dict[str, Any], faults: Faults | None = None
-) -> HTMLResponse:
-    empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": ""}
-    content = empty | {name: value or "" for name, value in filled.items()} | {"faults": faults or Faults()}
-    return console.page(request, actor, "edit.html", content | tabs(console, "corrections"), 422 if faults else 200)
 
 
 def _rows(console: Console, line: Chosen) -> list[Any]:

@@ -72,9 +72,5 @@ def mark_seen(connection: Connection, actor: Actor, now: EpochSeconds, last: int
         save_setting(connection, _SEEN, str(seen[-1]))
 
 
-def _seen(connection: Connection) -> int:
-    return int(read_setting(connection, _SEEN) or 0)
-
-
 def _unseen(connection: Connection) -> ColumnElement[bool]:
-    return (audit.c.no > _seen(connection)) & audit.c.action.in_((REFUSED, BROKEN))
+    return (audit.c.no > int(read_setting(connection, _SEEN) or 0)) & audit.c.action.in_((REFUSED, BROKEN))

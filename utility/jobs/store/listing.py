@@ -66,7 +66,7 @@ def _row(plan: Plan, state: State, open_: OpenPeriod | None, until: EpochSeconds
         paused=change.paused,
         next_due=_next_due(plan, open_, until),
         open=0 if open_ is None else open_.over if plan.catch_up else int(open_.due <= now or open_.attempts > 0),
-        late_s=0 if change.paused is not None else late_s(plan, state, open_, now),
+        late_s=0 if change.paused is not None else _late_s(plan, state, open_, now),
         period=state.period,
         done=state.done,
         took_ms=state.took_ms,
@@ -75,7 +75,7 @@ def _row(plan: Plan, state: State, open_: OpenPeriod | None, until: EpochSeconds
     )
 
 
-def late_s(plan: Plan, state: State, open_: OpenPeriod | None, now: EpochSeconds) -> int:
+def _late_s(plan: Plan, state: State, open_: OpenPeriod | None, now: EpochSeconds) -> int:
     """Return by how many seconds a job is late; 0: it is in time, or it never ran."""
     if open_ is None:
         return 0
