@@ -9,9 +9,10 @@ import typer
 
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import EXIT_FAILED, flowing
-from utility.archive.blocks import month_named, month_text
+from utility.archive.blocks import month_text
 from utility.archive.store.archive import Archive
 from utility.archive.store.months import IN_USE, months
 from utility.database.database import Database
@@ -61,7 +62,7 @@ def write(month: MonthArgument, config: ConfigOption) -> None:
 
     The file is compared with the database, block by block, before the blocks leave the database.
     """
-    first = first_quarter(month_named(month))
+    first = first_quarter(parse_month(month))
     with _opened(config) as (archive, database):
         newest = database.read(newest_quarter)
         if newest is None or month_text(newest) <= month:
@@ -74,7 +75,7 @@ def write(month: MonthArgument, config: ConfigOption) -> None:
 def check(config: ConfigOption, month: Annotated[str, typer.Argument(help="Only this month.")] = "") -> None:
     """Read each file whole, and check each block's checksum; ends with code 1 if one is missing or damaged."""
     if month:
-        month_named(month)
+        parse_month(month)
     with _opened(config) as (archive, database):
         found = {
             month_text(one.first_quarter): archive.check(one)
@@ -92,5 +93,5 @@ def check(config: ConfigOption, month: Annotated[str, typer.Argument(help="Only 
 def restore(month: MonthArgument, config: ConfigOption) -> None:
     """Bring a month back into the database, and delete its file; it stays there until `archive write`."""
     with _opened(config) as (archive, _):
-        made = archive.restore(first_quarter(month_named(month)))
+        made = archive.restore(first_quarter(parse_month(month)))
     typer.echo(f"{month}: {counted(made, 'block')} back in the database")

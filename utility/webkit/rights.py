@@ -58,32 +58,21 @@ class Gate:
 
     def identify(self, authorization: str | None, cookie: str | None, address: str) -> Actor | None:
         """Return the actor of a request; ``None``: it proves none."""
+        find, secret = access.session_actor, cookie or ""
         if authorization is not None:
-            return self._bearer(authorization, address)
-        if cookie is None:
-            return None
+            scheme, _, secret = authorization.partition(" ")
+            if scheme.lower() != "bearer" or not secret:
+                return None
+            if hmac.compare_digest(secret.encode(), self.local_key.encode()):
+                return replace(self.machine, address=address)
+            find = access.token_actor
         now = self.now()
-        found = self.database.read(access.session_actor, cookie, address, now)
+        found = self.database.read(find, secret, address, now) if secret else None
         if found is None:
             return None
         actor, is_to_store = found
         if is_to_store:
-            access.store_session_use(self.database, actor.session, now)
-        return self._with_factor(actor)
-
-    def _bearer(self, authorization: str, address: str) -> Actor | None:
-        scheme, _, secret = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not secret:
-            return None
-        if hmac.compare_digest(secret.encode(), self.local_key.encode()):
-            return replace(self.machine, address=address)
-        now = self.now()
-        found = self.database.read(access.token_actor, secret, address, now)
-        if found is None:
-            return None
-        actor, no = found
-        if no is not None:
-            access.store_token_use(self.database, no, now)
+            access.store_use(self.database, actor, now)
         return self._with_factor(actor)
 
     def _with_factor(self, actor: Actor) -> Actor:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Update, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.model.exceptions import ConfigError
@@ -267,11 +267,6 @@ def session_actor(connection: Connection, cookie: str, address: str, now: EpochS
     return actor, now - found.used >= USED_EVERY_S
 
 
-def store_session_use(database: Database, digest_: str, now: EpochSeconds) -> None:
-    """Store a session's last use, if the database takes it."""
-    _store_use(database, session.update().where(session.c.digest == digest_).values(used=now))
-
-
 def end_session(connection: Connection, digest_: str) -> None:
     """End a session; its cookie is worthless from now on."""
     connection.execute(session.delete().where(session.c.digest == digest_))
@@ -301,8 +296,8 @@ def revoke_tokens(connection: Connection, name: str, now: EpochSeconds) -> list[
     return sorted(connection.execute(revoked).scalars())
 
 
-def token_actor(connection: Connection, token: str, address: str, now: EpochSeconds) -> tuple[Actor, int | None] | None:
-    """Return the actor of an API token, and the token's number if its last use is to be stored; ``None``: not valid.
+def token_actor(connection: Connection, token: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
+    """Return the actor of an API token, and whether its last use is to be stored; ``None``: it is not valid.
 
     The actor has those of the token's roles that its person still has.
     """
@@ -313,18 +308,15 @@ def token_actor(connection: Connection, token: str, address: str, now: EpochSeco
         return None
     roles = found.roles & {Role(name) for name in row.roles.split(",")}
     actor = Actor(name=found.name, roles=roles, account=found.account, via=Via.TOKEN, address=address, token=row.no)
-    return actor, row.no if now - (row.used or 0) >= USED_EVERY_S else None
+    return actor, now - (row.used or 0) >= USED_EVERY_S
 
 
-def store_token_use(database: Database, no: int, now: EpochSeconds) -> None:
-    """Store a token's last use, if the database takes it."""
-    _store_use(database, api_token.update().where(api_token.c.no == no).values(used=now))
-
-
-def _store_use(database: Database, statement: Update) -> None:
+def store_use(database: Database, actor: Actor, now: EpochSeconds) -> None:
+    """Store the last use of an actor's session or token, if the database takes it."""
+    is_it = session.c.digest == actor.session if actor.token is None else api_token.c.no == actor.token
     try:
         with database.writes.begin() as connection:
-            connection.execute(statement)
+            connection.execute((session if actor.token is None else api_token).update().where(is_it).values(used=now))
     except SQLAlchemyError as error:  # People can read when the disk is full, too.
         log.warning("the last use of a session or token could not be stored: %s", error)
 

@@ -18,12 +18,13 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.ids import signed64
+from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.model.words import counted
 from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.child import work_of_child
 from commonwatt.runtime.service import only_one
-from utility.archive.blocks import month_named, month_text
+from utility.archive.blocks import month_text
 from utility.archive.store import months as of
 from utility.archive.store.months import RESTORED, WRITING, WRITTEN, FiledMonth
 from utility.archive.store.writing import Sums, compare, digest_of, examine, insert_rows, trouble_of, write
@@ -276,7 +277,7 @@ class Archive:
                 found = examine(self._database, path)
             except ArchiveError as error:
                 found = Sums(trouble=[str(error)])
-            month = self._new(first_quarter(month_named(path.name[7:14])))
+            month = self._new(first_quarter(parse_month(path.name[7:14])))
             with self._database.reads.begin() as connection:
                 is_lacking = of.count_blocks(connection, month) < found.rows
             words = "; ".join(found.trouble[:3]) or f"{counted(found.rows, 'block')}, all sound"
