@@ -187,7 +187,7 @@ def _listed(console: Console, skip: int) -> dict[str, Any]:
         "places": places,
         "skip": skip,
         "mark": f"{board.mark}-{board.time // AGES_S}",
-        "one": _one,
+        "one": lambda alarm: address(f"{_START}/one", key=alarm.key),
         "silences_shown": ROWS,
         **other_pages(_START, skip, is_more=skip + ROWS < len(found)),
     }
@@ -198,7 +198,3 @@ def _look(alarm: Alarm) -> str:
     if alarm.place not in (TOWN, HEAD_END):
         return f"/console/microgrids/{quote(alarm.place, safe='')}"
     return _LOOKS.get(alarm.name.removeprefix(PREFIX), "")
-
-
-def _one(alarm: Alarm) -> str:
-    return address(f"{_START}/one", key=alarm.key)

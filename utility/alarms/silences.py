@@ -194,12 +194,8 @@ def joined(ours: Iterable[Silence], foreign: Iterable[Silence], *, answered: boo
 
 
 @lru_cache(256)
-def _compiled(text: str) -> "re.Pattern[str] | None":
+def _pattern(text: str) -> "re.Pattern[str] | None":
     try:
-        return re.compile(text, re.DOTALL)
+        return re.compile(text, re.DOTALL) if len(text) <= MAX_PATTERN else None
     except re.error:
         return None
-
-
-def _pattern(text: str) -> "re.Pattern[str] | None":
-    return _compiled(text) if len(text) <= MAX_PATTERN else None

@@ -211,7 +211,7 @@ def write_table(
             dates = _dates(held.start, held.end, zone)
             yield _line({"what": "holder", **_where(meter), "account": held.account, **dates})
     for one in accounts:
-        for what, values in (("tariff", one.tariffs), ("minimum", one.minimums), ("weight", one.weights)):
+        for what, values in one.terms:
             yield from (_term(what, one.number, dated, zone) for dated in values)
 
 

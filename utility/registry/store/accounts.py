@@ -211,7 +211,7 @@ def _holding_row(one: Installed, held: Holding) -> dict[str, Any]:
 
 
 def _term_rows(one: Account) -> Iterable[dict[str, Any]]:
-    for what, values in (("tariff", one.tariffs), ("minimum", one.minimums), ("weight", one.weights)):
+    for what, values in one.terms:
         for dated in values:
             row = {"account": one.number, "what": what, "since": dated.start, "value": str(dated.value)}
             yield _with_crc(account_term, row)
