@@ -40,7 +40,7 @@ from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.database.postgres.backups import LOOK_S as BACKUPS_LOOK_S
 from utility.database.postgres.backups import Backups
 from utility.readings.ingest.ingest import Ingest
-from utility.readings.metrics import GatewayMetrics
+from utility.readings.metrics import gateways_said
 from utility.supply.metrics import PlantMetrics
 from utility.takeover.jobs import TICK_S as GRANTS_TICK_S
 from utility.takeover.jobs import GrantsJob
@@ -116,8 +116,10 @@ class Service:
         mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
         http = () if settings.http_certificate is None else (settings.http_certificate,)
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
-        gateways = GatewayMetrics(self._ingest.silent_since, self._ingest.said, self._ingest.over_quota, clock.now)
-        self._metrics.watch_gateways(gateways, self._ingest.registered)
+        of = self._ingest
+        self._metrics.watch_gateways(
+            lambda: gateways_said(of.silent_since, of.said, of.over_quota, clock.now()), of.registered
+        )
         self._metrics.registry.register(PlantMetrics(lambda: self._ingest.plant, clock.now))
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._api = Api(
