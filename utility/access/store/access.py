@@ -33,7 +33,7 @@ class Person:
     display: str  # the name for people
     state: str  # ``invited``, ``active`` or ``disabled``
     roles: frozenset[Role]  # the roles
-    account: int | None  # a resident's account; ``None``: none
+    account: int | None = None  # a resident's account; ``None``: none
     created: EpochSeconds  # when the person was invited first
 
 
@@ -99,18 +99,9 @@ def first_invitation(database: Database, now: EpochSeconds) -> str | None:
             return None
         found = find_person(connection, FIRST)
         if found is None:
-            add_person(
-                connection,
-                Person(
-                    name=FIRST,
-                    display="Administrator",
-                    state="invited",
-                    roles=frozenset({Role.ADMIN}),
-                    account=None,
-                    created=now,
-                ),
-                MACHINE,
-            )
+            admin = frozenset({Role.ADMIN})
+            first = Person(name=FIRST, display="Administrator", state="invited", roles=admin, created=now)
+            add_person(connection, first, MACHINE)
             changed_by(connection, FIRST, "roles", MACHINE, now)
         changed_by(connection, FIRST, "link", MACHINE, now)
         return invite(connection, FIRST, MACHINE, now)
@@ -124,18 +115,8 @@ def add_person(connection: Connection, new: Person, by: str) -> None:
     """
     if find_person(connection, new.name) is not None:
         raise ConfigError(f"{new.name}: there is a person of that name")
-    connection.execute(
-        person.insert(),
-        {
-            "name": new.name,
-            "display": new.display,
-            "password": None,
-            "state": "invited",
-            "account": new.account,
-            "created": new.created,
-            "created_by": by,
-        },
-    )
+    row = {name: value for name, value in vars(new).items() if name != "roles"}
+    connection.execute(person.insert(), row | {"password": None, "state": "invited", "created_by": by})
     set_roles(connection, new.name, new.roles)
 
 

@@ -142,16 +142,10 @@ def newest_periods(
     if job is not None:
         statement = statement.where(period.c.job == job)
     return [
-        {
-            "job": row.job,
+        {name: getattr(row, name) for name in ("job", "start", "until", "due", "attempts", "done", "took_ms")}
+        | {
             "period": row.name,
-            "start": row.start,
-            "until": row.until,
-            "due": row.due,
             "state": "done" if row.done is not None else state_of(row, now),
-            "attempts": row.attempts,
-            "done": row.done,
-            "took_ms": row.took_ms,
             "why": row.waits_for or row.error,
         }
         for row in connection.execute(statement.limit(limit))
