@@ -13,6 +13,8 @@ from utility.jobs.calendar_periods import Period, lacking
 from utility.jobs.plans import UNCHANGED, Change, Plan
 from utility.jobs.tables import job, period
 
+RUNS = ("period", "done", "took_ms", "failed", "error")  # what is stored of a job's runs
+
 
 @dataclass(frozen=True, kw_only=True)
 class State:
@@ -43,11 +45,10 @@ class OpenPeriod:
 
 def states(connection: Connection) -> dict[str, State]:
     """Return what is stored of the jobs, by name."""
-    runs = ("period", "done", "took_ms", "failed", "error")
     return {
         row["name"]: State(
             change=Change(every_s=row["every_s"], minute=row["minute"], paused=row["paused"]),
-            **{name: row[name] for name in runs},
+            **{name: row[name] for name in RUNS},
         )
         for row in connection.execute(select(job)).mappings()
     }

@@ -13,7 +13,16 @@ from utility.database.town_zone import zone_of
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import UNCHANGED, Change, Plan, clock_text
 from utility.jobs.store.job_leases import state_of
-from utility.jobs.store.job_states import OpenPeriod, State, ask_for, newest_until, open_periods, save_change, states
+from utility.jobs.store.job_states import (
+    RUNS,
+    OpenPeriod,
+    State,
+    ask_for,
+    newest_until,
+    open_periods,
+    save_change,
+    states,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +76,7 @@ def _row(plan: Plan, state: State, open_: OpenPeriod | None, until: EpochSeconds
         next_due=_next_due(plan, open_, until),
         open=0 if open_ is None else open_.over if plan.catch_up else int(open_.due <= now or open_.attempts > 0),
         late_s=0 if change.paused is not None else _late_s(plan, state, open_, now),
-        period=state.period,
-        done=state.done,
-        took_ms=state.took_ms,
-        failed=state.failed,
-        error=state.error,
+        **{name: getattr(state, name) for name in RUNS},
     )
 
 

@@ -195,12 +195,9 @@ def status(connection: Connection) -> dict[str, dict[str, object]]:
 
 def _status_of(counts: Any, seen: Any, open_gaps: int, conflicting: int) -> dict[str, object]:
     return {
-        "received_batches": counts.batches if counts else 0,
-        "received_blocks": counts.blocks if counts else 0,
-        "received_slots": counts.slots if counts else 0,
-        "events": counts.events if counts else 0,
-        "dead_letters": counts.dead_letters if counts else 0,
-        "conflicts": int(conflicting) + (counts.event_conflicts if counts else 0),
+        **{f"received_{name}": getattr(counts, name, 0) for name in ("batches", "blocks", "slots")},
+        **{name: getattr(counts, name, 0) for name in ("events", "dead_letters")},
+        "conflicts": int(conflicting) + getattr(counts, "event_conflicts", 0),
         "last_batch": (counts.last_batch or None) if counts else None,
         "last_seen": seen.time if seen else None,
         "heartbeat": _json_of(seen.heartbeat) if seen else None,
