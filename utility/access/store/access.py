@@ -230,9 +230,9 @@ _SESSION = (
 )
 
 
-def session_actor(connection: Connection, cookie: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
-    """Return the actor of a session, and whether its last use is to be stored; ``None``: there is no such session."""
-    rows = connection.execute(_SESSION, {"secret": digest(cookie), "now": now, "idle_since": now - IDLE_S}).all()
+def session_actor(connection: Connection, secret: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
+    """Return the actor of a session, and whether its last use is to be stored; ``None``: no cookie has the secret."""
+    rows = connection.execute(_SESSION, {"secret": digest(secret), "now": now, "idle_since": now - IDLE_S}).all()
     if not rows:
         return None
     found = rows[0]
@@ -277,12 +277,12 @@ def revoke_tokens(connection: Connection, name: str, now: EpochSeconds) -> list[
     return sorted(connection.execute(revoked).scalars())
 
 
-def token_actor(connection: Connection, token: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
+def token_actor(connection: Connection, secret: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
     """Return the actor of an API token, and whether its last use is to be stored; ``None``: it is not valid.
 
     The actor has those of the token's roles that its person still has.
     """
-    condition = (api_token.c.digest == digest(token)) & (api_token.c.until > now) & api_token.c.revoked.is_(None)
+    condition = (api_token.c.digest == digest(secret)) & (api_token.c.until > now) & api_token.c.revoked.is_(None)
     row = connection.execute(select(api_token).where(condition)).first()
     found = None if row is None else find_person(connection, row.person)
     if row is None or found is None or found.state != "active":

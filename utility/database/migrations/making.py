@@ -71,5 +71,5 @@ def make_table(
 
 def make_index(name: str, table: str, columns: str, *, only: str | None = None, unique: bool = False) -> None:
     """Make an index, of the rows that meet the condition ``only`` on both databases; ``None``: of all rows."""
-    where = {} if only is None else {"sqlite_where": sa.text(only), "postgresql_where": sa.text(only)}
-    op.create_index(name, table, columns.split(), unique=unique, **where)
+    where = None if only is None else sa.text(only)
+    op.create_index(name, table, columns.split(), unique=unique, sqlite_where=where, postgresql_where=where)
