@@ -27,7 +27,7 @@ from meter_sim.metrics import FleetMetrics, PlantFigures, Power, TownFigures, To
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.postgres.backups import Backups
 from utility.overview.metrics import TownMetrics as UtilityTownMetrics
-from utility.readings.metrics import GatewayMetrics
+from utility.readings.metrics import gateways_said
 from utility.supply.metrics import PlantMetrics
 from utility.takeover.groups import Groups
 from utility.takeover.metrics import TakeoverMetrics
@@ -99,7 +99,7 @@ def _host_metrics() -> list[MetricInfo]:
 
 def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
-    metrics.watch_gateways(GatewayMetrics({}, {}, (), lambda: 0.0), lambda: 0)
+    metrics.watch_gateways(lambda: gateways_said({}, {}, (), 0.0), lambda: 0)
     metrics.registry.register(PlantMetrics(lambda: None, lambda: 0.0))
     metrics.registry.register(UtilityTownMetrics(lambda: None))
     metrics.registry.register(TakeoverMetrics(Groups([], 0), lambda: 0.0))

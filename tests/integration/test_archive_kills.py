@@ -27,7 +27,7 @@ from utility.archive.store.writing import digest_of
 from utility.database.database import Database, open_database
 from utility.database.postgres.partitions import first_quarter
 from utility.readings.store import reads
-from utility.readings.store.archived import File
+from utility.readings.store.archived import File, read_group
 from utility.readings.store.writer import Writer
 from utility.readings.tables import compacted
 from utility.registry.store.registration import fill_registry
@@ -83,7 +83,7 @@ def places(database: Database) -> dict[str, set[tuple[int, ...]]]:
     if month is not None and month.state in ("leaving", "archived"):
         assert digest_of(month.file) == month.sha256
         file = File.open(month.file)
-        groups = [file.read(group, names) for group in range(file.groups)]
+        groups = [read_group(file, group, names) for group in range(file.groups)]
         found["file"] = {
             row for group in groups for row in zip(*(group[name].to_pylist() for name in names), strict=True)
         }

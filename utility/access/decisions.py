@@ -49,7 +49,6 @@ def refusal(people: Mapping[str, Standing], second: Second, firsts: Mapping[str,
 
     Args:
         people: The people who can log in, by name.
-        second: The person.
         firsts: What each person who acted before did, such as "proposed it", by name.
     """
     name = second.actor.name
@@ -113,8 +112,7 @@ def second_person(database: Database, second: Second, subject: str) -> Iterator[
         with database.writes.begin() as connection:
             yield connection
     except NotSecondError as error:
-        with database.writes.begin() as connection:
-            record_refusal(connection, second.actor, second.now, subject, str(error))
+        database.write(record_refusal, second.actor, second.now, subject, str(error))
         raise
 
 
@@ -122,15 +120,11 @@ def require_second(connection: Connection, second: Second, firsts: Mapping[str, 
     """Refuse a person who may not be the second one.
 
     Args:
-        connection: The transaction of the decision.
-        second: The person.
         firsts: What each person who acted before did, such as "proposed it", by name.
 
     Raises:
         NotSecondError: The person may not; says who may, and from when on.
     """
-    people = standings(connection, [second.actor.name, *firsts])
-    if why := refusal(people, second, firsts):
-        raise NotSecondError(
-            f"{why}. These people may: {words_of(seconds(people, firsts, second.wait_days), second.now)}"
-        )
+    found = shown(connection, second, firsts)
+    if found["refused"]:
+        raise NotSecondError(f"{found['refused']}. These people may: {found['who']}")

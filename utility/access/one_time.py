@@ -35,7 +35,6 @@ def step_of(code: str, seed: str, now: EpochSeconds, used: int) -> int | None:
 
     Args:
         code: The code, as ``read`` returns it.
-        seed: The secret.
         now: The machine's epoch seconds.
         used: The newest step of which a code was used; it and earlier ones are not accepted again.
     """

@@ -5,32 +5,16 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from commonwatt.model.units import EpochSeconds
 from utility.alarms.alarm import Alarm
-from utility.alarms.silences import Matcher, Silence, Way
+from utility.alarms.silences import Silence, Text, Way
 
 MAX_ALARMS = 5_000  # most alarms, and most silences, that are taken from one answer
-MAX_TEXT = 400  # most characters of a text that are kept
 
-
-def _cut(text: object) -> object:
-    return text[:MAX_TEXT] if isinstance(text, str) else text
-
-
-_Text = Annotated[str, BeforeValidator(_cut)]
 _Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
-_Labels = Annotated[dict[_Text, _Text], Field(max_length=64)]
+_Labels = Annotated[dict[Text, Text], Field(max_length=64)]
 
 
 class _Answer(BaseModel):
@@ -39,7 +23,7 @@ class _Answer(BaseModel):
 
 class _Status(_Answer):
     silenced_by: Annotated[tuple[_Id, ...], Field(alias="silencedBy", max_length=1_000)] = ()
-    inhibited_by: Annotated[tuple[_Text, ...], Field(alias="inhibitedBy", max_length=1_000)] = ()
+    inhibited_by: Annotated[tuple[Text, ...], Field(alias="inhibitedBy", max_length=1_000)] = ()
 
 
 class _Alert(_Answer):
@@ -49,25 +33,18 @@ class _Alert(_Answer):
     status: _Status = _Status()
 
 
-class _Matcher(_Answer):
-    name: _Text
-    value: _Text
-    is_regex: Annotated[bool, Field(alias="isRegex")] = False
-    is_equal: Annotated[bool, Field(alias="isEqual")] = True
-
-
 class _SilenceStatus(_Answer):
-    state: _Text = ""
+    state: Text = ""
 
 
 class _Silence(_Answer):
     id: _Id
     status: _SilenceStatus = _SilenceStatus()
-    matchers: Annotated[tuple[_Matcher, ...], Field(max_length=64)]
+    matchers: Annotated[Way, Field(max_length=64)]
     starts: Annotated[AwareDatetime, Field(alias="startsAt")]
     ends: Annotated[AwareDatetime, Field(alias="endsAt")]
-    person: Annotated[_Text, Field(alias="createdBy")] = ""
-    comment: _Text = ""
+    person: Annotated[Text, Field(alias="createdBy")] = ""
+    comment: Text = ""
 
 
 class _Made(_Answer):
@@ -76,6 +53,7 @@ class _Made(_Answer):
 
 _ALERTS: TypeAdapter[list[_Alert]] = TypeAdapter(Annotated[list[_Alert], Field(max_length=MAX_ALARMS)])
 _SILENCES: TypeAdapter[list[_Silence]] = TypeAdapter(Annotated[list[_Silence], Field(max_length=MAX_ALARMS)])
+_WAYS: TypeAdapter[tuple[Way, ...]] = TypeAdapter(tuple[Way, ...])
 
 ToTown = Callable[[datetime], EpochSeconds]  # converts the machine's time to the utility's clock
 
@@ -110,20 +88,16 @@ def read_silences(answer: bytes, to_town: ToTown) -> tuple[Silence, ...]:
 
 
 def _silence(one: _Silence, to_town: ToTown) -> Silence:
-    way = tuple(
-        Matcher(name=each.name, value=each.value, is_regex=each.is_regex, is_equal=each.is_equal)
-        for each in one.matchers
-    )
     return Silence(
         id=one.id,
-        ways=(way,),
+        ways=(one.matchers,),
         start=to_town(one.starts),
         end=to_town(one.ends),
         person=one.person,
         note=one.comment,
         foreign=(one.id,),
         is_ours=False,
-        subject=", ".join(map(str, way)),
+        subject=", ".join(map(str, one.matchers)),
     )
 
 
@@ -140,7 +114,7 @@ def write_silence(way: Way, start: datetime, end: datetime, person: str, note: s
     """Return the request for a silence."""
     return json.dumps(
         {
-            "matchers": [_written(matcher) for matcher in way],
+            "matchers": TypeAdapter(Way).dump_python(way, by_alias=True),
             "startsAt": _iso(start),
             "endsAt": _iso(end),
             "createdBy": person,
@@ -149,30 +123,17 @@ def write_silence(way: Way, start: datetime, end: datetime, person: str, note: s
     ).encode()
 
 
-def _written(matcher: Matcher) -> dict[str, object]:
-    return {
-        "name": matcher.name,
-        "value": matcher.value,
-        "isRegex": matcher.is_regex,
-        "isEqual": matcher.is_equal,
-    }
-
-
 def write_ways(ways: Sequence[Way]) -> str:
     """Return matchers as text for the database."""
-    return json.dumps([[_written(matcher) for matcher in way] for way in ways])
+    return _WAYS.dump_json(tuple(ways), by_alias=True).decode()
 
 
 def read_ways(text: str) -> tuple[Way, ...]:
     """Return matchers from the text of ``write_ways``; what can't be read holds nothing."""
     try:
-        found = TypeAdapter(list[list[_Matcher]]).validate_json(text)
+        return _WAYS.validate_json(text)
     except ValidationError:
         return ()
-    return tuple(
-        tuple(Matcher(name=m.name, value=m.value, is_regex=m.is_regex, is_equal=m.is_equal) for m in way)
-        for way in found
-    )
 
 
 def _iso(time: datetime) -> str:

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, HTTPException, Path
 from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import EpochSeconds
 from utility.alarms.board import Row
 from utility.alarms.decisions import Board, alarms_of
 from utility.alarms.jobs.client import AlertmanagerError
-from utility.alarms.silences import MAX_NOTE, Silence
+from utility.alarms.silences import MAX_NOTE
 from utility.webkit.parameters import LOCAL_TIMES, Time
 from utility.webkit.rights import FOR_STAFF, Operators
 from utility.webkit.services import Api
@@ -90,16 +89,8 @@ class Ended(BaseModel):
     ended: str
 
 
-class ToAcknowledge(BaseModel):
-    """What a person sees to, and until when."""
-
-    key: Key
-    note: Note
-    until: Time
-
-
-class ToSilence(BaseModel):
-    """Which alarm is silenced, and until when."""
+class ForAlarm(BaseModel):
+    """Which alarm a person sees to or silences, and until when."""
 
     key: Key
     note: Note
@@ -126,7 +117,7 @@ def add_alarms(app: FastAPI, api: Api) -> None:
         return _board(alarms.board())
 
     @app.post("/alarms/acknowledgements", dependencies=[LOCAL_TIMES])
-    def acknowledge(actor: Operators, what: ToAcknowledge) -> Made:
+    def acknowledge(actor: Operators, what: ForAlarm) -> Made:
         """Note that you see to an alarm. It is active again at the end, or when it comes anew."""
         with told():
             return Made(no=alarms.acknowledge(actor, what.key, what.note, what.until))
@@ -139,7 +130,7 @@ def add_alarms(app: FastAPI, api: Api) -> None:
         return Ended(ended=str(number))
 
     @app.post("/alarms/silences", dependencies=[LOCAL_TIMES])
-    def silence(actor: Operators, what: ToSilence) -> Made:
+    def silence(actor: Operators, what: ForAlarm) -> Made:
         """Silence one alarm from now until a time, also at Alertmanager."""
         with told():
             return Made(no=alarms.silence(actor, what.key, what.note, what.until))
@@ -159,14 +150,14 @@ def add_alarms(app: FastAPI, api: Api) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Answer refusals with their words: 422 for what can't be taken, 503 if Alertmanager does not do it."""
+def told(status: int = 422, refused: str = "{}", unanswered: str = "{}") -> Iterator[None]:
+    """Answer refusals with their words: ``status`` for what can't be taken, 503 if Alertmanager does not do it."""
     try:
         yield
     except ConfigError as error:
-        raise HTTPException(422, str(error)) from error
+        raise HTTPException(status, refused.format(error)) from error
     except AlertmanagerError as error:
-        raise HTTPException(503, str(error)) from error
+        raise HTTPException(503, unanswered.format(error)) from error
 
 
 def runbook_of(name: str) -> str:
@@ -175,52 +166,24 @@ def runbook_of(name: str) -> str:
 
 
 def _board(board: Board) -> BoardAnswer:
-    alertmanager = None
-    if board.has_alertmanager:
-        answered = None if board.answered is None else _time(board.answered)
-        alertmanager = AlertmanagerAnswer(answered=answered, failure=board.complaint or None)
-    return BoardAnswer(
-        time=_time(board.time),
-        alertmanager=alertmanager,
-        alarms=[_alarm(row) for row in board.rows],
-        silences=[_silence(one, board.time) for one in board.silences],
-    )
+    alertmanager = {"answered": board.answered, "failure": board.complaint or None}
+    answer = {
+        "time": board.time,
+        "alertmanager": alertmanager if board.has_alertmanager else None,
+        "alarms": [_alarm(row) for row in board.rows],
+        "silences": [
+            vars(one) | {"until": one.end, "holds": one.stands(board.time), "elsewhere": not one.is_ours}
+            for one in board.silences
+        ],
+    }
+    return BoardAnswer.model_validate(answer)
 
 
-def _alarm(row: Row) -> AlarmAnswer:
-    one, said = row.alarm, row.acknowledgement
-    return AlarmAnswer(
-        key=one.key,
-        name=one.name,
-        severity=one.severity.value,
-        state=row.state.value,
-        place=one.place,
-        part=one.part,
-        summary=one.summary,
-        description=one.description,
-        since=_time(one.since),
-        runbook=runbook_of(one.name),
-        acknowledgement=None
-        if said is None
-        else AcknowledgementAnswer(
-            no=said.no, person=said.person, note=said.note, made=_time(said.made), until=_time(said.end)
-        ),
-        silences=[each.id for each in row.silences],
-    )
-
-
-def _silence(one: Silence, now: EpochSeconds) -> SilenceAnswer:
-    return SilenceAnswer(
-        id=one.id,
-        subject=one.subject,
-        start=_time(one.start),
-        until=_time(one.end),
-        person=one.person,
-        note=one.note,
-        holds=one.stands(now),
-        elsewhere=not one.is_ours,
-    )
-
-
-def _time(time: EpochSeconds) -> datetime:
-    return datetime.fromtimestamp(time, UTC)
+def _alarm(row: Row) -> dict[str, object]:
+    said, facts = row.acknowledgement, ("key", "name", "severity", "place", "part", "summary", "description", "since")
+    return {name: getattr(row.alarm, name) for name in facts} | {
+        "state": row.state,
+        "runbook": runbook_of(row.alarm.name),
+        "acknowledgement": None if said is None else vars(said) | {"until": said.end},
+        "silences": [each.id for each in row.silences],
+    }

@@ -61,7 +61,6 @@ class Alarms:
     Args:
         facts: Returns the service's state, given what was counted in the database.
         watch: Asks Alertmanager; ``None``: there is none.
-        plans: The jobs.
     """
 
     def __init__(
@@ -140,8 +139,7 @@ class Alarms:
     def save(self) -> None:
         """Store the alarms that began or ended; call it where the database is written."""
         lives = dict(self._unsaved)
-        with self._database.writes.begin() as connection:
-            store.save_lives(connection, lives.values(), int(self._clock.now()))
+        self._database.write(store.save_lives, lives.values(), int(self._clock.now()))
         self._unsaved = {key: life for key, life in self._unsaved.items() if life != lives.get(key)}
 
     def board(self) -> Board:
@@ -169,8 +167,7 @@ class Alarms:
 
     def past(self, limit: int) -> list[Life]:
         """Return the utility's own alarms that are over, the last first."""
-        with self._database.reads.begin() as connection:
-            return store.past_lives(connection, limit)
+        return self._database.read(store.past_lives, limit)
 
     def equal(self, key: str) -> list[Row]:
         """Return the alarms of an alarm's name, itself too: those that stand in the same way.
@@ -192,8 +189,7 @@ class Alarms:
         check_note(note)
         check_window(now, end, now)
         made = Acknowledgement(no=0, key=alarm.key, person=actor.name, note=note, made=now, end=end)
-        with self._database.writes.begin() as connection:
-            number = store.acknowledge(connection, actor, made)
+        number = self._database.write(store.acknowledge, actor, made)
         self._read(now)
         return number
 
@@ -204,8 +200,7 @@ class Alarms:
             ConfigError: None of that number holds.
         """
         now = int(self._clock.now())
-        with self._database.writes.begin() as connection:
-            store.withdraw(connection, actor, number, now)
+        self._database.write(store.withdraw, actor, number, now)
         self._read(now)
 
     def silence(self, actor: Actor, key: str, note: str, end: EpochSeconds, *, equal: bool = False) -> int:
@@ -225,10 +220,8 @@ class Alarms:
         """Silence all alarms of a place, or of a part there, from ``start`` on; return the silence's number.
 
         Args:
-            actor: The person.
             place: Microgrids, ``head-end`` or ``utility``; empty: the whole town.
             part: The part; empty: all.
-            note: Why.
 
         Raises:
             ConfigError: The place, the part, the note or a time can't be taken.
@@ -251,8 +244,7 @@ class Alarms:
             raise ConfigError(f"silence {which} does not hold (any more)")
         if self.watch is not None and found.foreign:
             self.watch.expire(found.foreign)
-        with self._database.writes.begin() as connection:
-            store.end_silence(connection, actor, found, now)
+        self._database.write(store.end_silence, actor, found, now)
         self._read(now)
 
     def _hold(
@@ -267,8 +259,7 @@ class Alarms:
             id="", ways=ways, start=start, end=end, person=actor.name, note=note, foreign=ids, subject=subject
         )
         try:
-            with self._database.writes.begin() as connection:
-                number = store.add_silence(connection, actor, made, now)
+            number = self._database.write(store.add_silence, actor, made, now)
         except Exception:
             if self.watch is not None:
                 self.watch.take_back(ids)

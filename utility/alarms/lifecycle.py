@@ -48,8 +48,6 @@ def advance(
     Ended ones are returned once, and must not be given again. A clock set back begins a condition anew.
 
     Args:
-        lives: Those before.
-        found: The conditions that hold.
         is_judged: Whether an alarm that was not found is over; else it can't be said now.
     """
     after: dict[str, Life] = {}

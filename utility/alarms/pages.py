@@ -1,7 +1,6 @@
 """The page of alarms: what stands, silences, maintenances; and the count that every page shows."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -12,7 +11,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import parse_time
 from utility.access.actor import Actor
 from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm, places, title
-from utility.alarms.api import runbook_of
+from utility.alarms.api import runbook_of, told
 from utility.alarms.board import groups
 from utility.alarms.decisions import alarms_of
 from utility.alarms.jobs.client import AlertmanagerError
@@ -37,6 +36,8 @@ _LOOKS = {
     "BreakGlass": "/console/audit?action=machine.",
     **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/system#jobs"),
 }
+
+_refusing = partial(told, 409, "{}. Nothing was changed.", "{}. Try again when it answers.")
 
 Key = Annotated[str, Query(max_length=30_000)]
 Seen = Annotated[str, Query(max_length=40)]
@@ -186,7 +187,7 @@ def _listed(console: Console, skip: int) -> dict[str, Any]:
         "places": places,
         "skip": skip,
         "mark": f"{board.mark}-{board.time // AGES_S}",
-        "one": _one,
+        "one": lambda alarm: address(f"{_START}/one", key=alarm.key),
         "silences_shown": ROWS,
         **other_pages(_START, skip, is_more=skip + ROWS < len(found)),
     }
@@ -197,22 +198,3 @@ def _look(alarm: Alarm) -> str:
     if alarm.place not in (TOWN, HEAD_END):
         return f"/console/microgrids/{quote(alarm.place, safe='')}"
     return _LOOKS.get(alarm.name.removeprefix(PREFIX), "")
-
-
-def _one(alarm: Alarm) -> str:
-    return address(f"{_START}/one", key=alarm.key)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Answer with a page that says why something was not done.
-
-    Raises:
-        HTTPException: It was not done.
-    """
-    try:
-        yield
-    except ConfigError as error:
-        raise HTTPException(409, f"{error}. Nothing was changed.") from error
-    except AlertmanagerError as error:
-        raise HTTPException(503, f"{error}. Try again when it answers.") from error

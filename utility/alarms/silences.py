@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+from pydantic import BeforeValidator, Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -13,11 +15,13 @@ from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm
 LONGEST_S = 31 * 86_400  # the longest silence or acknowledgement, clock seconds: nobody remembers a longer one
 FURTHEST_S = 366 * 86_400  # how far ahead a maintenance may be planned, clock seconds
 MAX_NOTE = 200  # most characters of a note
+MAX_TEXT = 400  # most characters of another program's text that are kept
 # Labels that may change while an alarm stands.
 _PASSING = frozenset({"severity", "instance", "job", "commonwatt_utility"})
 # Most characters of another program's pattern that is followed; a longer one holds none of the utility's alarms.
 MAX_PATTERN = 200
 
+Text = Annotated[str, BeforeValidator(lambda text: text[:MAX_TEXT] if isinstance(text, str) else text)]
 
 _SIGNS = {(False, True): "=", (False, False): "!=", (True, True): "=~", (True, False): "!~"}
 
@@ -26,10 +30,10 @@ _SIGNS = {(False, True): "=", (False, False): "!=", (True, True): "=~", (True, F
 class Matcher:
     """A condition on one label, as Alertmanager has it; a label that is not there is empty."""
 
-    name: str  # the label
-    value: str  # its value, or a pattern for the whole of it
-    is_regex: bool = False  # whether ``value`` is a pattern
-    is_equal: bool = True  # whether the label must match; else it must not
+    name: Text  # the label
+    value: Text  # its value, or a pattern for the whole of it
+    is_regex: Annotated[bool, Field(alias="isRegex")] = False  # whether ``value`` is a pattern
+    is_equal: Annotated[bool, Field(alias="isEqual")] = True  # whether the label must match; else it must not
 
     def holds(self, labels: Mapping[str, str]) -> bool:
         """Return whether labels meet the condition."""
@@ -174,7 +178,6 @@ def joined(ours: Iterable[Silence], foreign: Iterable[Silence], *, answered: boo
     A silence made here ends when Alertmanager's ended: a person may have ended it there, or its data were lost.
 
     Args:
-        ours: The silences made here.
         foreign: Alertmanager's that are not over.
         answered: Whether ``foreign`` is what Alertmanager has.
     """
@@ -191,12 +194,8 @@ def joined(ours: Iterable[Silence], foreign: Iterable[Silence], *, answered: boo
 
 
 @lru_cache(256)
-def _compiled(text: str) -> "re.Pattern[str] | None":
+def _pattern(text: str) -> "re.Pattern[str] | None":
     try:
-        return re.compile(text, re.DOTALL)
+        return re.compile(text, re.DOTALL) if len(text) <= MAX_PATTERN else None
     except re.error:
         return None
-
-
-def _pattern(text: str) -> "re.Pattern[str] | None":
-    return _compiled(text) if len(text) <= MAX_PATTERN else None

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
+from sqlalchemy import Connection, Row, Table, delete, select
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -16,11 +16,11 @@ from utility.alarms.alertmanager_messages import read_ways, write_ways
 from utility.alarms.board import Acknowledgement
 from utility.alarms.conditions import Counted
 from utility.alarms.lifecycle import Life, Stage
-from utility.alarms.silences import Silence, Way
+from utility.alarms.silences import Silence
 from utility.alarms.tables import alarm, alarm_acknowledgement, alarm_silence
 from utility.archive.store.months import troubles
 from utility.corrections.store.checking import count_open
-from utility.database.database import upsert
+from utility.database.database import count_rows, upsert
 from utility.readings.store.quarantine import count_quarantined
 from utility.settlement.store.settlement_view import RESIDUAL_DAYS, residuals
 
@@ -90,7 +90,7 @@ def acknowledge(connection: Connection, actor: Actor, one: Acknowledgement) -> i
         ConfigError: Too many stand.
     """
     table = alarm_acknowledgement
-    _require_room(connection, table.c.until, one.made)
+    _require_room(connection, table, one.made)
     made = connection.execute(
         table.insert().returning(table.c.no),
         {"key": one.key, "person": one.person, "note": one.note, "made": one.made, "until": one.end},
@@ -120,7 +120,7 @@ def add_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSe
     Raises:
         ConfigError: Too many stand.
     """
-    _require_room(connection, alarm_silence.c.until, now)
+    _require_room(connection, alarm_silence, now)
     row = {
         "subject": one.subject[:_MAX_TEXT],
         "ways": write_ways(one.ways),
@@ -146,16 +146,15 @@ def end_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSe
     record(connection, actor, now, "alarm.unsilence", one.subject, before, {"until": now})
 
 
-def _require_room(connection: Connection, until: ColumnElement[int], now: EpochSeconds) -> None:
-    if connection.execute(select(func.count()).where(until > now)).scalar_one() >= MAX_STANDING:
+def _require_room(connection: Connection, table: Table, now: EpochSeconds) -> None:
+    if count_rows(connection, table, table.c.until > now) >= MAX_STANDING:
         raise ConfigError(f"{MAX_STANDING} stand already; end some, or silence a whole microgrid")
 
 
 def _silence(row: Row[Any]) -> Silence:
-    ways: tuple[Way, ...] = read_ways(row.ways)
     return Silence(
         id=str(row.no),
-        ways=ways,
+        ways=read_ways(row.ways),
         start=row.start,
         end=row.until,
         person=row.person,

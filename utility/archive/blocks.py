@@ -1,8 +1,5 @@
 """The columns of an archive's file: those of ``compacted``, sorted so that a meter's day is in few row groups."""
 
-from datetime import date
-
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, Quarter
 from commonwatt.model.words import moment
 from utility.exports.columns import Column, Kind, Table
@@ -44,16 +41,3 @@ BLOCKS = Table(
 def month_text(first: Quarter) -> str:
     """Return a month's name, such as ``2026-11``, from its first quarter."""
     return moment(first * QUARTER_S)[:7]
-
-
-def month_named(text: str) -> tuple[int, int]:
-    """Return the year and the month of a name such as ``2026-11``.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    try:
-        found = date.fromisoformat(f"{text}-01")
-    except ValueError as error:
-        raise ConfigError(f"{text}: is no month such as 2026-11") from error
-    return found.year, found.month

@@ -9,11 +9,12 @@ import typer
 
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import EXIT_FAILED, flowing
-from utility.archive.blocks import month_named, month_text
+from utility.archive.blocks import month_text
 from utility.archive.store.archive import Archive
-from utility.archive.store.months import IN_USE, FiledMonth, months
+from utility.archive.store.months import IN_USE, months
 from utility.database.database import Database
 from utility.database.postgres.partitions import first_quarter
 from utility.readings.store.retention import newest_quarter
@@ -33,17 +34,12 @@ def _opened(config: Path) -> Iterator[tuple[Archive, Database]]:
         yield Archive(database, settings.archive, int(clock.now())), database
 
 
-def _months(database: Database) -> list[FiledMonth]:
-    with database.reads.begin() as connection:
-        return months(connection)
-
-
 @app.command(name="list")
 @flowing
 def list_(config: ConfigOption) -> None:
     """List the months that have a file, with blocks and bytes, and what is wrong with a file."""
     with from_file(config) as (database, _):
-        found = _months(database)
+        found = database.read(months)
     rows: list[dict[str, object]] = [
         {
             "month": month_text(one.first_quarter),
@@ -66,10 +62,9 @@ def write(month: MonthArgument, config: ConfigOption) -> None:
 
     The file is compared with the database, block by block, before the blocks leave the database.
     """
-    first = first_quarter(month_named(month))
+    first = first_quarter(parse_month(month))
     with _opened(config) as (archive, database):
-        with database.reads.begin() as connection:
-            newest = newest_quarter(connection)
+        newest = database.read(newest_quarter)
         if newest is None or month_text(newest) <= month:
             raise ConfigError(f"{month}: is not over, or newer than the newest reading")
         typer.echo(archive.write_month(first))
@@ -80,11 +75,11 @@ def write(month: MonthArgument, config: ConfigOption) -> None:
 def check(config: ConfigOption, month: Annotated[str, typer.Argument(help="Only this month.")] = "") -> None:
     """Read each file whole, and check each block's checksum; ends with code 1 if one is missing or damaged."""
     if month:
-        month_named(month)
+        parse_month(month)
     with _opened(config) as (archive, database):
         found = {
             month_text(one.first_quarter): archive.check(one)
-            for one in _months(database)
+            for one in database.read(months)
             if one.state in IN_USE and month in ("", month_text(one.first_quarter))
         }
     for name, trouble in found.items():
@@ -98,5 +93,5 @@ def check(config: ConfigOption, month: Annotated[str, typer.Argument(help="Only 
 def restore(month: MonthArgument, config: ConfigOption) -> None:
     """Bring a month back into the database, and delete its file; it stays there until `archive write`."""
     with _opened(config) as (archive, _):
-        made = archive.restore(first_quarter(month_named(month)))
+        made = archive.restore(first_quarter(parse_month(month)))
     typer.echo(f"{month}: {counted(made, 'block')} back in the database")

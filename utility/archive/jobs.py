@@ -38,5 +38,4 @@ def months_due(database: Database, settings: UtilitySettings, now: EpochSeconds)
     before = files_before(database, settings, now)
     if before is None:
         return []
-    with database.reads.begin() as connection:
-        return months_to_file(connection, before)
+    return database.read(months_to_file, before)

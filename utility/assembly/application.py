@@ -25,7 +25,7 @@ from utility.corrections.api import add_decisions
 from utility.database.base import SQLAlchemyError
 from utility.exports.api import add_exports
 from utility.households.api import add_own_home
-from utility.outbox.steps import Refused
+from utility.outbox.changes import Refused
 from utility.overview.api.days import add_days
 from utility.overview.api.jobs import add_jobs_api
 from utility.overview.api.troubles import add_troubles
@@ -128,8 +128,7 @@ def _add_open(app: FastAPI, api: Api) -> None:
     @app.get("/health", dependencies=[OPEN])
     def health() -> dict[str, object]:
         """Return the service's health: its alarms, and whether it is connected to the head-end broker."""
-        with api.database.reads.begin() as connection:
-            reads.town(connection)
+        api.database.read(reads.town)
         alarms = api.health.alarms()
         return {"status": "alarm" if alarms else "ok", "alarms": alarms, "head_end_connected": api.connected()}
 
@@ -193,8 +192,7 @@ def _add_registry(app: APIRouter, api: Api) -> None:
     @app.get("/town")
     def town() -> dict[str, object]:
         """Return the town's own figures."""
-        with api.database.reads.begin() as connection:
-            return reads.town(connection)
+        return api.database.read(reads.town)
 
     @app.get("/schedules")
     def schedules() -> dict[str, object]:
@@ -202,8 +200,7 @@ def _add_registry(app: APIRouter, api: Api) -> None:
 
         ``tuned``: the names of the periods that a command set; they override the gateway's file.
         """
-        with api.database.reads.begin() as connection:
-            return {"schedules": reads.schedules(connection)}
+        return {"schedules": api.database.read(reads.schedules)}
 
     @app.get("/lines")
     def lines() -> dict[str, object]:
@@ -212,8 +209,7 @@ def _add_registry(app: APIRouter, api: Api) -> None:
         ``up``: sent by the controller. ``expected``: forecast for the month's end, from the use of the last seven days.
         ``level``: ``ok``, ``at_risk`` when the forecast is above the allowance, ``exceeded``, or ``unknown``.
         """
-        with api.database.reads.begin() as connection:
-            return {"lines": reads.lines(connection)}
+        return {"lines": api.database.read(reads.lines)}
 
     @app.get("/supply")
     def supply(limit: Limit = 96) -> dict[str, object]:
@@ -224,8 +220,7 @@ def _add_registry(app: APIRouter, api: Api) -> None:
         has none. ``rations``: the controllers that received a short supply or an import limit, which hold now.
         ``lasts_until``: when the plant's battery is at its reserve (below it: empty), at the last hour's mean.
         """
-        with api.database.reads.begin() as connection:
-            return supply_view(connection, int(api.clock.now()), limit)
+        return api.database.read(supply_view, int(api.clock.now()), limit)
 
     @app.get("/meters")
     def meters(microgrid: MicrogridName | None = None, after: After = 0, limit: Limit = 1000) -> dict[str, object]:
@@ -233,8 +228,7 @@ def _add_registry(app: APIRouter, api: Api) -> None:
 
         `account` is the account that has the meter now; 0: nobody.
         """
-        with api.database.reads.begin() as connection:
-            return {"meters": reads.meters(connection, microgrid, after, limit, int(api.clock.now()))}
+        return {"meters": api.database.read(reads.meters, microgrid, after, limit, int(api.clock.now()))}
 
 
 def _refusal(refused: Refused | None) -> dict[str, object] | None:

@@ -12,7 +12,6 @@ from rich.progress import track
 
 from commonwatt.codec import dumps
 from commonwatt.config.database_url import database_fault
-from commonwatt.identity.devices import load_tokens
 from commonwatt.identity.enrolment import alone
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
@@ -66,15 +65,14 @@ def run(config: ConfigOption) -> None:
     An example of the file: commonwatt config example utility
     """
     settings, clock = load(config)
-    tokens = load_tokens(settings.tokens)
-    if UTILITY not in tokens:
-        raise ConfigError(f"{settings.tokens}: has no token of {UTILITY}; make one with: commonwatt utility register")
     # Imported for this command only: the import takes longer than most other commands.
+    from utility.assembly.doctor import token_of
     from utility.assembly.service import Service
 
+    token = token_of(settings)
     database = open_database(settings.database, create=True, check=True, named=place_of_database(config))
     try:
-        run_service(Service(settings, clock, database, tokens[UTILITY]).run, lives_long=False)
+        run_service(Service(settings, clock, database, token).run, lives_long=False)
     finally:
         database.close()
 

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.time.now import Trust
-from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.archive.jobs import file_months
@@ -21,16 +20,14 @@ from utility.corrections.jobs import ValidationJob
 from utility.database.base import SQLAlchemyError
 from utility.database.checks import is_away
 from utility.database.database import Database
-from utility.database.town_zone import zone_of
 from utility.exports.jobs import back_up, export_month
 from utility.jobs.catalogue import catalogue
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.job_leases import Turn, counts
-from utility.jobs.store.job_states import State, open_periods, states
-from utility.jobs.store.listing import late_s
+from utility.jobs.store.listing import listed
 from utility.jobs.threads import Threads
 from utility.overview.jobs import count_days
-from utility.overview.store.old_records import Kept, drop_days, drop_months, kept
+from utility.overview.store.old_records import drop_days, drop_months, kept
 from utility.readings.gaps import MAX_ASKED
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.compactor import Compactor
@@ -174,14 +171,10 @@ class Jobs:
         first = await self._in_thread(retention.plan, turn.now)
         while first is not None and await self._threads.write(retention.apply, first):
             pass
-        keep = await self._in_thread(self._kept, turn.now)
+        keep = await self._in_thread(self._database.read, kept, turn.now, self._settings.keep_years)
         await self._threads.write(drop_months, self._database, keep)
         while await self._threads.write(drop_days, self._database, keep):
             pass
-
-    def _kept(self, now: EpochSeconds) -> Kept:
-        with self._database.reads.begin() as connection:
-            return kept(connection, now, self._settings.keep_years)
 
     async def _find_gaps(self, turn: Turn) -> None:
         now, left = turn.now, MAX_ASKED
@@ -204,22 +197,16 @@ class Jobs:
             return work(*arguments)
 
     def _count(self) -> None:
-        with self._database.reads.begin() as connection:
-            self._metrics.count(connection)
+        self._database.read(self._metrics.count)
         self._is_counted = True
 
     def _count_periods(self) -> None:
         now = int(self._clock.now())
-        with self._database.reads.begin() as connection:
-            found, known = counts(connection, now), states(connection)
-            opened, zone = open_periods(connection, now), zone_of(connection)
-        for job in self._table:
-            due, failed = found.get(job.name, (0, 0))
-            self._metrics.jobs.periods_overdue.labels(job.name).set(due)
-            self._metrics.jobs.periods_failed.labels(job.name).set(failed)
-            state = known.get(job.name, State())
-            paused = state.change.paused is not None
-            late = 0 if paused else late_s(job.plan.in_force(state.change, zone), state, opened.get(job.name), now)
-            self._metrics.jobs.late.labels(job.name).set(late)
-            self._metrics.jobs.paused.labels(job.name).set(paused)
-            self._metrics.jobs.seconds.labels(job.name).set((state.took_ms or 0) / 1000)
+        found, metrics = self._database.read(counts, now), self._metrics.jobs
+        for one in listed(self._database, [job.plan for job in self._table], now):
+            due, failed = found.get(one.name, (0, 0))
+            metrics.periods_overdue.labels(one.name).set(due)
+            metrics.periods_failed.labels(one.name).set(failed)
+            metrics.late.labels(one.name).set(one.late_s)
+            metrics.paused.labels(one.name).set(one.paused is not None)
+            metrics.seconds.labels(one.name).set((one.took_ms or 0) / 1000)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from commonwatt.runtime.metric_families import counters
 from utility.access import metrics as access
@@ -12,10 +11,9 @@ from utility.billing import metrics as billing
 from utility.corrections import metrics as corrections
 from utility.database.base import Connection
 from utility.database.health import ALARMS, Disk
-from utility.database.metrics import PREFIX, Counted, Metrics
+from utility.database.metrics import PREFIX, AtEachScrape, Counted, Metrics
 from utility.jobs.metrics import JobMetrics
 from utility.readings import metrics as readings
-from utility.readings.metrics import GatewayMetrics
 from utility.settlement.metrics import SettlementMetrics
 from utility.supply.metrics import SupplyMetrics
 from utility.tariffs import metrics as tariffs
@@ -70,16 +68,16 @@ class UtilityMetrics(Metrics):
             )
             yield from counters(PREFIX, rows)
 
-        self.registry.register(_AtEachScrape(read))
+        self.registry.register(AtEachScrape(read))
 
     def certificate_expires(self, use: str, at: float | None) -> None:
         """Show when a certificate expires; ``None``: there is none."""
         if at is not None:
             self._expires.labels(use).set(at)
 
-    def watch_gateways(self, gateways: GatewayMetrics, registered: Callable[[], int]) -> None:
-        """Show how many gateways are registered, and the values of each one's last heartbeat."""
-        self.registry.register(gateways)
+    def watch_gateways(self, said: Callable[[], Iterable[Metric]], registered: Callable[[], int]) -> None:
+        """Show how many gateways are registered, and what each of them said last."""
+        self.registry.register(AtEachScrape(said))
         self.gauge("gateways", "Gateways that are registered.").set_function(registered)
 
     def watch_health(self, alarms: Callable[[], list[str]]) -> None:
@@ -103,15 +101,4 @@ class UtilityMetrics(Metrics):
             yield GaugeMetricFamily(f"{PREFIX}_disk_free_bytes", text, value=free)
             yield GaugeMetricFamily(f"{PREFIX}_disk_size_bytes", "Size of the disk of an SQLite database.", value=size)
 
-        self.registry.register(_AtEachScrape(read))
-
-
-class _AtEachScrape(Collector):
-    """Collector of metrics that a function makes at each scrape."""
-
-    def __init__(self, read: Callable[[], Iterator[Metric]]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the metrics."""
-        return self._read()
+        self.registry.register(AtEachScrape(read))

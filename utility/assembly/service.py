@@ -13,7 +13,6 @@ from anyio.to_thread import current_default_thread_limiter
 
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.devices import local_key
-from commonwatt.model.effects import Publish
 from commonwatt.model.time.now import Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.liveness import Liveness
@@ -41,7 +40,7 @@ from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.database.postgres.backups import LOOK_S as BACKUPS_LOOK_S
 from utility.database.postgres.backups import Backups
 from utility.readings.ingest.ingest import Ingest
-from utility.readings.metrics import GatewayMetrics
+from utility.readings.metrics import gateways_said
 from utility.supply.metrics import PlantMetrics
 from utility.takeover.jobs import TICK_S as GRANTS_TICK_S
 from utility.takeover.jobs import GrantsJob
@@ -88,7 +87,7 @@ class Service:
             database,
             clock=clock,
             metrics=self._metrics.readings,
-            publish=self._publish,
+            publish=lambda message: self._link.publish(message),
             gap_age_s=settings.gap_age_s,
             health=self._health,
             public_weight=settings.public_weight,
@@ -117,8 +116,10 @@ class Service:
         mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
         http = () if settings.http_certificate is None else (settings.http_certificate,)
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
-        gateways = GatewayMetrics(self._ingest.silent_since, self._ingest.said, self._ingest.over_quota, clock.now)
-        self._metrics.watch_gateways(gateways, self._ingest.registered)
+        of = self._ingest
+        self._metrics.watch_gateways(
+            lambda: gateways_said(of.silent_since, of.said, of.over_quota, clock.now()), of.registered
+        )
         self._metrics.registry.register(PlantMetrics(lambda: self._ingest.plant, clock.now))
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._api = Api(
@@ -309,9 +310,6 @@ class Service:
             certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
             counted=counted or Counted(),
         )
-
-    def _publish(self, message: Publish) -> None:
-        self._link.publish(message)
 
 
 class _Server(uvicorn.Server):

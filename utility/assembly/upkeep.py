@@ -40,11 +40,7 @@ def migrate(
     """
     settings, _ = load(config)
     with opened(settings.database, create=True, named=place_of_database(config)) as database:
-        if new_store:
-            with database.writes.begin() as connection:
-                store_id = new_store_id(connection)
-        else:
-            store_id = database.store_id
+        store_id = database.write(new_store_id) if new_store else database.store_id
         before, schema = database.schema
     if before is None:
         done = f"the database is made, with schema {schema}"
@@ -132,11 +128,7 @@ def restore_command(
 
 
 def _file(settings: UtilitySettings) -> Path:
-    """Return the file of the database.
-
-    Raises:
-        ConfigError: The database is on a PostgreSQL server.
-    """
+    """Return the file of the database."""
     path = sqlite_path(settings.database)
     if path is None:
         raise ConfigError(f"database: this command is for an SQLite file; {PGBACKREST}")

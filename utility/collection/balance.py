@@ -51,13 +51,7 @@ def loads(meters: Iterable[Collected], alive: Collection[ControllerId]) -> dict[
 
 
 def balanced(meters: Sequence[Collected], alive: Collection[ControllerId], most: int) -> dict[MeterId, Move]:
-    """Return the moves that balance the lines, as many as allowed.
-
-    Args:
-        meters: All meters.
-        alive: The controllers that may carry data now.
-        most: Most moves.
-    """
+    """Return the moves, at most ``most``, that balance the lines of the controllers that are alive."""
     return _Balance(meters, alive).moves(most)
 
 

@@ -20,7 +20,7 @@ from utility.collection.tables import broker_order
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
-from utility.registry.store.removed_meters import removed_meters
+from utility.registry.store.registry import removed_meters
 from utility.registry.tables import collector, meter
 from utility.takeover.store import load_orders
 
@@ -37,18 +37,6 @@ Orders = list[list[list[str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ordered:
-    """An order that a meter was given."""
-
-    no: int  # its version
-    brokers: Order  # the brokers; empty: as installed
-    since: EpochSeconds  # when it was given
-    pinned: bool  # whether a person has set it, and it stays
-    person: str  # who; empty: the service
-    why: str  # for people
-
-
-@dataclass(frozen=True, kw_only=True)
 class Known:
     """A meter with its brokers."""
 
@@ -58,13 +46,9 @@ class Known:
 
 
 def load_meters(connection: Connection, only: MeterId | None = None) -> list[Known]:
-    """Return all meters that have more than one broker, or the only one wanted, in the order of their ids.
-
-    Args:
-        only: The only one wanted, also if it has one broker; ``None``: all.
-    """
+    """Return all meters that have more than one broker, by id; or the ``only`` one wanted, also if it has one."""
     orders, collectors = load_orders(connection), load_collectors(connection)
-    last = {row.meter_no: _ordered(row) for row in connection.execute(_NEWEST)}
+    last = {row.meter_no: _given(row) for row in connection.execute(_NEWEST)}
     inside: dict[MicrogridId, list[Any]] = {}
     gone = removed_meters(connection)
     for row in connection.execute(_METERS):
@@ -98,7 +82,7 @@ def one_meter(connection: Connection, meter_id: MeterId) -> Known:
     return found[0]
 
 
-def _collected(meter_id: MeterId, brokers: Order, choices: Order, last: Ordered | None) -> Collected:
+def _collected(meter_id: MeterId, brokers: Order, choices: Order, last: Given | None) -> Collected:
     order = tuple(name for name in last.brokers if name in brokers) if last is not None else ()
     return Collected(
         meter=meter_id,
@@ -117,10 +101,10 @@ def load_collectors(connection: Connection) -> dict[MicrogridId, Order]:
     return found
 
 
-def history(connection: Connection, meter_no: int) -> list[Ordered]:
+def history(connection: Connection, meter_no: int) -> list[Given]:
     """Return the orders of a meter, the newest first."""
     statement = select(broker_order).where(broker_order.c.meter_no == meter_no).order_by(broker_order.c.no.desc())
-    return [_ordered(row) for row in connection.execute(statement.limit(SHOWN))]
+    return [_given(row) for row in connection.execute(statement.limit(SHOWN))]
 
 
 def moved_since(connection: Connection, time: EpochSeconds) -> int:
@@ -140,7 +124,6 @@ def give(
     """Store orders with their reasons, by the meters' numbers.
 
     Args:
-        person: Who gives them.
         pinned: Whether they stay until a person changes them.
     """
     rows = [
@@ -211,22 +194,17 @@ def collected(connection: Connection, meter_id: MeterId, alive: Collection[Contr
         collector=line,
         load=load,
         why=_why(given[0]) if given else _INSTALLED,
-        history=[_given(each) for each in given],
+        history=given,
     )
 
 
-def _why(order: Ordered) -> str:
+def _why(order: Given) -> str:
     return f"pinned by {order.person}: {order.why}" if order.pinned else order.why
 
 
-def _given(order: Ordered) -> Given:
-    same = {name: getattr(order, name) for name in ("since", "person", "pinned", "why")}
-    return Given(version=order.no, brokers=list(order.brokers), **same)
-
-
-def _ordered(row: Row[Any]) -> Ordered:
-    same = {name: getattr(row, name) for name in ("no", "since", "pinned", "person", "why")}
-    return Ordered(brokers=tuple(row.brokers.split(",")) if row.brokers else (), **same)
+def _given(row: Row[Any]) -> Given:
+    same = {name: getattr(row, name) for name in ("since", "person", "pinned", "why")}
+    return Given(version=row.no, brokers=row.brokers.split(",") if row.brokers else [], **same)
 
 
 # The boundary's meters are a part of the controller's place, and have its broker alone.

@@ -12,9 +12,8 @@ from utility.corrections.columns import CorrectionLine, Finding
 from utility.corrections.decisions import close_findings, decide_lines, meter_number
 from utility.corrections.lifecycle import Action, State
 from utility.corrections.store.checking import open_findings
-from utility.corrections.store.corrections import Chosen
+from utility.corrections.store.corrections import Chosen, key_of
 from utility.corrections.store.listed import corrections_page
-from utility.corrections.summaries import key_of
 from utility.readings.decisions import MAX_AT_ONCE, decide_letters
 from utility.webkit.parameters import Limit, LongLimit
 from utility.webkit.rights import Clerks, Staff

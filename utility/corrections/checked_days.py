@@ -73,7 +73,6 @@ def measured_of(rows: NDArray[np.int64], first: Quarter) -> dict[Series, Measure
 
     Args:
         rows: Meter's number, record type, quarter, total, slots, least, most and last reading, (k, 8).
-        first: The day's first quarter.
     """
     found = {}
     if not len(rows):

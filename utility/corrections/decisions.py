@@ -24,7 +24,6 @@ from utility.corrections.plot import Line
 from utility.corrections.store import checking
 from utility.corrections.store.corrections import MEANWHILE, By, Chosen, Corrections, add, decide, joined
 from utility.corrections.store.estimating import Estimator, member_at
-from utility.corrections.summaries import Key
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
@@ -51,7 +50,7 @@ def decide_chosen(
 
 
 def decide_lines(
-    database: Database, keys: Sequence[Key], action: Action, actor: Actor, why: str, now: EpochSeconds
+    database: Database, lines: Sequence[tuple[Chosen, int]], action: Action, actor: Actor, why: str, now: EpochSeconds
 ) -> list[Any]:
     """Take a step with the corrections of some lines of a list, all or none; return them as they were.
 
@@ -59,33 +58,21 @@ def decide_lines(
         ConfigError: No line or too many are chosen, or another person decided meanwhile; nothing was changed.
     """
     by = _by(actor, why, now)
-    if not 0 < len(keys) <= MAX_CHOSEN:
-        raise ConfigError(f"choose 1 to {MAX_CHOSEN} lines, not {len(keys)}")
+    if not 0 < len(lines) <= MAX_CHOSEN:
+        raise ConfigError(f"choose 1 to {MAX_CHOSEN} lines, not {len(lines)}")
     rows: list[Any] = []
     with database.writes.begin() as connection:
-        for key in keys:
-            if key.state not in before(action):
+        for chosen, count in lines:
+            if chosen.state not in before(action):
                 raise ConfigError(
-                    f"nothing to {action}: the line is of {key.state} corrections; look at the list again"
+                    f"nothing to {action}: the line is of {chosen.state} corrections; look at the list again"
                 )
-            found = decide(connection, chosen_by(key), action, by)
-            if len(found) != key.count:
+            found = decide(connection, chosen, action, by)
+            if len(found) != count:
                 raise ConfigError(f"{MEANWHILE}; look at the list again")
             rows += found
         _record(connection, actor, now, action, rows, why)
     return rows
-
-
-def chosen_by(key: Key) -> Chosen:
-    """Return the corrections that a line of a list names."""
-    return Chosen(
-        meters=[key.meter_no],
-        first=key.first,
-        until=key.until,
-        method=key.method,
-        record_type=key.record_type,
-        state=key.state,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +144,6 @@ def chosen_of(
     """Return the corrections that a person names; ``None``: any.
 
     Args:
-        meter: Ids of meters.
         start: The first moment, a quarter-hour.
         end: The moment after the last.
         method: The words of a method.

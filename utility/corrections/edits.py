@@ -34,7 +34,6 @@ def edited(
     """Return the values of a period's quarters by slot, and which slots are in the period, (quarters, 60).
 
     Args:
-        start: Begin of the period.
         energy: Its energy; ``None``: that of like days.
         shape: Energy of each quarter on like days, (quarters).
         known: Where it is known.

@@ -62,7 +62,6 @@ def window_of(layout: Layout, span: tuple[Quarter, Quarter], gaps: Mapping[Gap, 
         layout: The microgrid's series, at least one.
         span: The first quarter, and the quarter after the last.
         gaps: Masks of the slots to estimate.
-        known: What the store knows.
     """
     first, until = span
     readings = _Readings(known.blocks, first, until)

@@ -11,7 +11,7 @@ from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.units import EpochSeconds
 from utility.corrections.store.checking import Checker, close_filled, days_to_check, owners, save
 from utility.corrections.store.corrections import propose
-from utility.corrections.store.estimating import Estimator, Rules
+from utility.corrections.store.estimating import Estimator, Rules, owners_with_gaps
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.metrics import Counted
@@ -64,8 +64,9 @@ class ValidationJob:
 
     async def _propose(self, now: EpochSeconds) -> None:
         zone: ZoneInfo = await self._threads.read(self._database.read, zone_of)
-        estimator = Estimator(self._database, rules_of(self._settings, zone))
-        for owner in await self._threads.read(estimator.owners, now):
+        rules = rules_of(self._settings, zone)
+        estimator = Estimator(self._database, rules)
+        for owner in await self._threads.read(self._database.read, owners_with_gaps, now, rules):
             made = await self._threads.read(estimator.made_for, owner, now)
             # In short transactions: commands and other jobs wait for each.
             for some in made.by_quarters(BLOCKS_AT_A_TIME) if made is not None else ():

@@ -10,14 +10,15 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
+from utility.access.actor import Actor
 from utility.corrections.columns import CorrectionLine
-from utility.corrections.decisions import MAX_CHOSEN, Edit, chosen_by, decide_lines, edit, lines_around, meter_number
-from utility.corrections.figures import figure
+from utility.corrections.decisions import MAX_CHOSEN, Edit, decide_lines, edit, lines_around, meter_number
 from utility.corrections.lifecycle import STEPS, Action, State
-from utility.corrections.store.corrections import Chosen, steps_of
+from utility.corrections.plot import figure
+from utility.corrections.store.corrections import Chosen, key_of, steps_of
 from utility.corrections.store.corrections import found as corrections_found
 from utility.corrections.store.listed import corrections_page
-from utility.corrections.summaries import Key, key_of, step_lines, summaries
+from utility.corrections.summaries import step_lines, summaries
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, After, Faults, Why, address, faults_of, found, refusing
 from utility.webkit.console.console import Console
@@ -79,7 +80,7 @@ def _add_one(app: FastAPI, console: Console, tabs: Tabs) -> None:
     @app.get(f"{_START}/{{key}}", include_in_schema=False)
     def correction(request: Request, actor: Staff, key: str) -> HTMLResponse:
         """Show some corrections in a row: the plot around them, and every step."""
-        rows = _rows(console, found(lambda: key_of(key)))
+        rows = _rows(console, found(lambda: key_of(key))[0])
         steps = console.database.read(steps_of, [row.no for row in rows])
         lines = summaries(rows)
         content = {"rows": lines, "line": lines[0], "steps": step_lines(steps), "key": key}
@@ -89,16 +90,21 @@ def _add_one(app: FastAPI, console: Console, tabs: Tabs) -> None:
     @app.get(f"{_START}/{{key}}/plot.json", include_in_schema=False)
     def plot(_: Staff, key: str) -> dict[str, Any]:
         """Return readings, corrections and like days around some corrections, by quarter-hour."""
-        rows = _rows(console, found(lambda: key_of(key)))
+        rows = _rows(console, found(lambda: key_of(key))[0])
         first, lines = found(lambda: lines_around(console.database, console.api.settings.validation, rows))
         return figure(lines, first * QUARTER_S, QUARTER_S, rows[0].record_type)
 
 
 def _add_edit(app: FastAPI, console: Console, tabs: Tabs) -> None:
+    def shown(request: Request, actor: Actor, filled: dict[str, Any], faults: Faults | None = None) -> HTMLResponse:
+        empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": ""}
+        content = empty | {name: value or "" for name, value in filled.items()} | {"faults": faults or Faults()}
+        return console.page(request, actor, "edit.html", content | tabs(console, "corrections"), 422 if faults else 200)
+
     @app.get(f"{_START}/edit", include_in_schema=False)
     def form(request: Request, actor: Clerks, meter: Meter = "") -> HTMLResponse:
         """Show the form for a value that a person enters."""
-        return _form(console, tabs, request, actor, {"meter": meter})
+        return shown(request, actor, {"meter": meter})
 
     @app.post(f"{_START}/edit", include_in_schema=False)
     def enter(
@@ -116,30 +122,16 @@ def _add_edit(app: FastAPI, console: Console, tabs: Tabs) -> None:
         try:
             span, total = edit(console.database, console.api.settings.validation, new, actor, why, console.now())
         except ConfigError as error:
-            return _form(
-                console,
-                tabs,
-                request,
-                actor,
-                vars(new) | {"why": why},
-                faults_of(error, [*vars(new), "why"], **_CALLED),
-            )
+            faults = faults_of(error, [*vars(new), "why"], **_CALLED)
+            return shown(request, actor, vars(new) | {"why": why}, faults)
         words = f"meter {meter}: {counted(len(span), 'quarter-hour')} entered, {total / 1e6:.3f} kWh"
         return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
 
 
-def _form(
-    console: Console, tabs: Tabs, request: Request, actor: Any, filled: dict[str, Any], faults: Faults | None = None
-) -> HTMLResponse:
-    empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": ""}
-    content = empty | {name: value or "" for name, value in filled.items()} | {"faults": faults or Faults()}
-    return console.page(request, actor, "edit.html", content | tabs(console, "corrections"), 422 if faults else 200)
-
-
-def _rows(console: Console, key: Key) -> list[Any]:
+def _rows(console: Console, line: Chosen) -> list[Any]:
     """Return the corrections of a line; once none is left in its state, those that are there in others."""
     with console.database.reads.begin() as connection:
-        for chosen in (chosen_by(key), replace(chosen_by(key), state=None)):
+        for chosen in (line, replace(line, state=None)):
             if rows := corrections_found(connection, chosen, list(State), _MAX_QUARTERS):
                 return rows
     raise HTTPException(404, "there are no such corrections")

@@ -1,9 +1,14 @@
-"""A plot of quarter-hours in a line of text, for a person who judges an estimate."""
+"""Plots for a person who judges an estimate or a quarantined reading: in a line of text, or for a page."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import EpochSeconds
+from utility.webkit.console.plots import plotted, single, thinned
 
 MAX_COLUMNS = 96  # most columns; of a longer time each column is several quarter-hours
 
@@ -41,3 +46,15 @@ def _bar(value: float | None, highest: float) -> str:
     if value is None:
         return _MISSING
     return _BARS[min(len(_BARS) - 1, int(max(0.0, value) / highest * len(_BARS)))] if highest > 0 else _BARS[0]
+
+
+def figure(lines: Mapping[str, Line], start: EpochSeconds, step_s: int, record_type: int) -> dict[str, Any]:
+    """Return a plot of some lines over the same steps: mean power in kW for energies, kWh for a level."""
+    is_flow = RecordType(record_type).is_flow
+    unit, scale = ("kW", 3.6e-3 / step_s) if is_flow else ("kWh", 1e-6)
+    return {
+        "series": [
+            {"label": name, "unit": unit, **plotted(thinned(single(start, step_s, *line)), scale, {})}
+            for name, line in lines.items()
+        ]
+    }

@@ -1,16 +1,12 @@
 """Corrections for people: those of quarter-hours in a row as one line."""
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S, Quarter
+from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.settlement.estimates.methods import Method
 from utility.corrections.columns import Summary
-from utility.corrections.lifecycle import State
 
 
 def summaries(rows: Iterable[Any]) -> list[Summary]:
@@ -43,41 +39,6 @@ def summaries(rows: Iterable[Any]) -> list[Summary]:
     for one in found:
         one.key += f".{one.start // QUARTER_S}.{one.until // QUARTER_S}.{len(one.numbers)}"
     return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """Which corrections a line of ``summaries`` is of."""
-
-    meter_no: int  # the number of their meter
-    record_type: int  # their record type
-    method: Method  # their method
-    state: State  # their state when the line was made
-    first: Quarter  # their first quarter
-    until: Quarter  # the quarter after their last
-    count: int  # how many they were when the line was made
-
-
-def key_of(text: str) -> Key:
-    """Return what a line's `key` names.
-
-    Raises:
-        ConfigError: The text is none.
-    """
-    if not re.fullmatch(r"(\d{1,9}\.){3}[a-z]+(\.\d{1,9}){3}", text, re.ASCII):
-        raise ConfigError(f"{text:.60}: names no corrections")
-    number, kind, method, state, first, until, count = text.split(".")
-    if int(method) not in list(Method) or state not in list(State):
-        raise ConfigError(f"{text:.60}: names no corrections")
-    return Key(
-        meter_no=int(number),
-        record_type=int(kind),
-        method=Method(int(method)),
-        state=State(state),
-        first=int(first),
-        until=int(until),
-        count=int(count),
-    )
 
 
 def step_lines(rows: Sequence[Any]) -> list[dict[str, object]]:

@@ -23,11 +23,7 @@ _DAMAGE_STATES = {"XX001", "XX002"}
 
 
 def row_crc(table: Table, values: Mapping[str, Any]) -> int:
-    """Return the checksum of a row: of all columns except ``crc`` and ``no``.
-
-    Args:
-        values: The row, by column.
-    """
+    """Return the checksum of a row: of all columns except ``crc`` and ``no``."""
     columns = [values[column.name] for column in table.c if column.name not in ("no", "crc")]
     # A database may return a boolean, or a flag, as a plain number.
     text = repr([int(value) if isinstance(value, int) else value for value in columns])

@@ -98,7 +98,6 @@ def open_database(
     """Open the database at ``url``, with the newest schema.
 
     Args:
-        url: SQLAlchemy URL.
         create: Whether to make a missing database, and to migrate one of an earlier schema; commands that only read
             must not set it.
         check: Whether to check the meters, and of an SQLite file its structure and log, as a service does at its start.
@@ -250,18 +249,13 @@ def save_setting(connection: Connection, key: str, value: str) -> None:
     connection.execute(upsert(connection, setting, "value"), {"key": key, "value": value})
 
 
-def number_of(database: Database, table: Table, *conditions: ColumnElement[bool]) -> int:
+def count_rows(connection: Connection, table: Table, *conditions: ColumnElement[bool]) -> int:
     """Return how many rows of a table meet some conditions."""
-    with database.reads.begin() as connection:
-        return int(connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one())
+    return int(connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one())
 
 
 def _refuse_anothers(path: Path) -> None:
-    """Refuse another program's file before any change to it; a damaged file is reported later.
-
-    Raises:
-        ConfigError: The file has tables, and none of Commonwatt's.
-    """
+    """Refuse another program's file before any change to it; a damaged file is reported later."""
     # UnicodeDecodeError: SQLite's error quotes a damaged name.
     with suppress(sqlite3.Error, UnicodeDecodeError), closing(open_read_only(path)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
@@ -337,7 +331,6 @@ def new_store_id(connection: Connection, new: int | None = None, *, forget: bool
     """Give the store a new id, so that every gateway sends again what the store may lack; return the id.
 
     Args:
-        connection: A transaction that writes.
         new: The id; ``None``: a random one.
         forget: Whether to forget the store's history too, so that a gateway sends its whole backup; otherwise only what
             was acknowledged after the store's last commit, which an older gateway does not know.

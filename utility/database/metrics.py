@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 PREFIX = "commonwatt_utility"
@@ -33,6 +35,17 @@ class Metrics:
         gauge = self.gauge(name, text)
         gauge.set(math.nan)
         return gauge
+
+
+class AtEachScrape(Collector):
+    """Collector of metrics that a function makes at each scrape."""
+
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics."""
+        return self._read()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,9 @@ def lock_schema(connection: Connection, name: str) -> None:
 def _schema_of(connection: Connection, name: str) -> str | None:
     """Return the schema of a database, ``None`` if it has none yet; refuse a later version's or another program's."""
     present = _present(connection)
-    if not present and connection.dialect.name == "sqlite" and _has_pages(connection):
+    is_file = connection.dialect.name == "sqlite"
+    # A new file has one page.
+    if not present and is_file and int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0) > 1:
         raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
     if unknown := present - set(revisions()):
         raise StoreError(
@@ -110,8 +112,3 @@ def empty_database(revision: str = "head") -> bytes:
             return made.serialize()
     finally:
         engine.dispose()
-
-
-def _has_pages(connection: Connection) -> bool:
-    """Return whether an SQLite file has more than the one page of a new file."""
-    return int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0) > 1

@@ -33,16 +33,11 @@ def peak_hours_of(connection: Connection) -> tuple[int, ...]:
 
 def town_zone(database: Database) -> ZoneInfo:
     """Return the town's zone, read from a database."""
-    with database.reads.begin() as connection:
-        return zone_of(connection)
+    return database.read(zone_of)
 
 
 class TownZone:
-    """The town's zone as a service uses it.
-
-    Args:
-        database: The service's database.
-    """
+    """The town's zone as a service uses it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -88,7 +88,6 @@ def lacking(
     """Return the periods missing in a job's table, oldest first: all up to the present one, at most ``MAX_NEW``.
 
     Args:
-        cadence: The job's cadence.
         newest: The newest period in the table; ``None``: the job is new, and begins with the present period.
         catch_up: Whether missed periods are made up for; else only the present period matters.
         from_previous: Whether a new job begins with the period before the present one.

@@ -44,8 +44,6 @@ class Schedule:
     """Runs the due jobs of a table.
 
     Args:
-        database: The database with their periods.
-        clock: The service's clock.
         in_thread: Runs a function on the writing thread.
         failed: Called for each failed attempt; the next tick tries again.
     """
@@ -87,7 +85,7 @@ class Schedule:
                 await self._run(job, turn)
                 now = self._clock.now()
                 took_ms = int(self._clock.real_s(now - begun) * 1000) if self._clock.speed else 0
-                await self._in_thread(self._write, finish, turn, int(now), took_ms)
+                await self._in_thread(self._database.write, finish, turn, int(now), took_ms)
         except NotYetError as error:
             if turn is not None:
                 await self._end(postpone, turn, str(error), error.until)
@@ -103,7 +101,7 @@ class Schedule:
     async def _end(self, change: Callable[..., object], *arguments: object) -> None:
         """Record the end of an attempt; without it, the lease ends by itself."""
         with suppress(SQLAlchemyError):
-            await self._in_thread(self._write, change, *arguments)
+            await self._in_thread(self._database.write, change, *arguments)
 
     async def _run(self, job: Job, turn: Turn) -> None:
         """Run a job, and renew its lease meanwhile.
@@ -116,7 +114,7 @@ class Schedule:
         try:
             while not (await asyncio.wait({running}, timeout=every_s))[0]:
                 try:
-                    await self._in_thread(self._write, renew, turn, int(self._clock.now()))
+                    await self._in_thread(self._database.write, renew, turn, int(self._clock.now()))
                 except SQLAlchemyError as error:
                     log.warning("job %s: its lease could not be renewed: %s", job.name, error)
             await running
@@ -128,10 +126,6 @@ class Schedule:
         with self._database.writes.begin() as connection:
             plan = plan_in_force(connection, job.plan)
             return None if plan is None else take(connection, plan, int(self._clock.now()))
-
-    def _write(self, change: Callable[..., object], *arguments: object) -> None:
-        with self._database.writes.begin() as connection:
-            change(connection, *arguments)
 
 
 def words_of(error: Exception) -> str:

@@ -62,8 +62,7 @@ def _add_data(app: APIRouter, api: Api) -> None:
     @app.get("/events")
     def events(meter: Annotated[tuple[int, int], Depends(registered)], limit: Limit = 100) -> dict[str, object]:
         """Return the newest events of one meter, newest first."""
-        with api.database.reads.begin() as connection:
-            return {"events": reads.events(connection, meter[1], meter[0], limit)}
+        return {"events": api.database.read(reads.events, meter[1], meter[0], limit)}
 
 
 def _add_completeness(app: APIRouter, api: Api) -> None:
@@ -109,8 +108,7 @@ def _add_refilling(app: APIRouter, api: Api) -> None:
         `parts` are parts of blocks to send again, `sent` those so far, `end` when it ended or is expected to. A refill
         that ended is listed for a day.
         """
-        with api.database.reads.begin() as connection:
-            return {"refilling": refills(connection, int(api.clock.now()))}
+        return {"refilling": api.database.read(refills, int(api.clock.now()))}
 
 
 def _add_stored(app: APIRouter, api: Api) -> None:
@@ -144,8 +142,7 @@ def _record_type(text: str) -> RecordType:
 
 def _registered(database: Database, meter: str) -> tuple[int, int]:
     """Return the id and the number of a registered meter."""
-    with database.reads.begin() as connection:
-        number = reads.meter_number(connection, int(meter))
+    number = database.read(reads.meter_number, int(meter))
     if number is None:
         raise HTTPException(404, f"meter {meter} is not registered")
     return int(meter), number
@@ -153,9 +150,8 @@ def _registered(database: Database, meter: str) -> tuple[int, int]:
 
 def check_microgrid(database: Database, name: str) -> None:
     """Refuse a microgrid that is not registered."""
-    with database.reads.begin() as connection:
-        if not reads.is_controller(connection, name):
-            raise HTTPException(404, f"microgrid {name} is not registered")
+    if not database.read(reads.is_controller, name):
+        raise HTTPException(404, f"microgrid {name} is not registered")
 
 
 def check_range(start: int, end: int, longest_s: int) -> None:

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from heapq import nlargest
 from typing import Any, TypeAlias
 
@@ -35,13 +36,13 @@ from commonwatt.protocol.dead_letters import (
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import ACKS, BATCHES, OUTCOMES, PLANT, gateway_down, parse_gateway_up
-from utility.outbox.changes import Append, Change, KeepDeadLetter, SawGateway
-from utility.outbox.steps import Refused, Step
+from utility.outbox.changes import Append, Change, KeepDeadLetter, Refused, SawGateway, Step
 from utility.readings.events import CommandsOpen, Event, FromGateway
 from utility.readings.gaps import settled_before
 from utility.readings.ingest.plant import from_plant, is_confirmed
 from utility.readings.ingest.quarantine import (
     count_of_others,
+    is_assigned,
     quarantined_dead_letters,
     records_of_other_accounts,
     sort_out,
@@ -168,17 +169,17 @@ class Core:
         limits = self.registry.limits(rows, batch.keys)
         assigned = self.registry.assigned(rows, sender, batch.owner)
         found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at, future)
-        meters = self.registry.meters
-        events, events_apart = sort_out_events(batch.events, sender, batch.owner, meters, judged_at, future)
+        meters, is_its = self.registry.meters, partial(is_assigned, sender=sender, owner=batch.owner)
+        events, events_apart = sort_out_events(batch.events, meters, is_its, judged_at, future)
         # They are kept as long as the readings of their time: nobody's clock keeps them for ever.
         relayed = [replace(one, time=min(one.time, judged_at)) for one in batch.dead_letters]
-        rest, records = records_of_other_accounts(relayed, sender, batch.owner, meters, judged_at, future)
+        rest, records = records_of_other_accounts(relayed, meters, is_its, judged_at, future)
         until = judged_at if is_confirmed(now) else MAX_EPOCH
-        dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters, until)
+        dead_letters, quarantined = quarantined_dead_letters(rest, meters, is_its, until)
         more = from_records(records)
         apart = (*found.dead_letters, *(event_dead_letter(*event, why, now) for event, why in events_apart))
         ahead = tuple((one, make_blocks([], [], [])) for one in apart if one.reason == LocalReason.AHEAD)
-        of_others = count_of_others(batch.dead_letters, sender, batch.owner, meters)
+        of_others = count_of_others(batch.dead_letters, meters, is_its)
         apart_count = len(apart) + len(found.quarantined) + of_others
         if fault := self._must_wait(sender, batch, apart_count, [*apart, *(one for one, _ in found.quarantined)]):
             _, self.over_quota[sender], _ = fault

@@ -69,8 +69,7 @@ class Neighbourhood:
 def around(database: Database, kept: Kept) -> Neighbourhood | None:
     """Return the readings around those of a dead letter; ``None``: it has no readings of a registered meter."""
     blocks = quarantined_blocks(kept.dead_letter, RecordType)
-    with database.reads.begin() as connection:
-        number = reads.meter_number(connection, kept.dead_letter.meter)
+    number = database.read(reads.meter_number, kept.dead_letter.meter)
     if blocks is None or number is None:
         return None
     kind = int(blocks.record_type[0])

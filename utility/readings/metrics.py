@@ -3,11 +3,10 @@
 So gateways need not be scraped over LTE.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from prometheus_client import Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from commonwatt.model.time.now import Trust
 from commonwatt.protocol.heartbeats import Heartbeat
@@ -108,43 +107,26 @@ class ReadingsMetrics:
             self._committed[name].inc(count)
 
 
-class GatewayMetrics(Collector):
-    """Collector of the gateways' last heartbeats; reads them at each scrape.
+def gateways_said(
+    silent_since: Mapping[str, float], said: Mapping[str, Heartbeat], over_quota: Collection[str], now: float
+) -> Iterable[Metric]:
+    """Yield the silence of every gateway, whether it is over its quota, and the values of its last heartbeat.
 
     Args:
         silent_since: When each registered gateway last sent, or since when it is awaited, clock seconds.
-        said: The last heartbeat of each gateway.
         over_quota: The gateways of which no more dead letters are kept today.
-        now: The service's clock.
     """
-
-    def __init__(
-        self,
-        silent_since: Mapping[str, float],
-        said: Mapping[str, Heartbeat],
-        over_quota: Collection[str],
-        now: Callable[[], float],
-    ) -> None:
-        self._silent_since = silent_since
-        self._said = said
-        self._over_quota = over_quota
-        self._now = now
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the silence of every gateway, and the values of its last heartbeat if there is one."""
-        text = "Seconds since the gateway's last message; if there was none, since this service waits for it."
-        family = _family("gateway_last_seen_seconds", text)
-        now = self._now()
-        for controller, time in sorted(self._silent_since.items()):
-            family.add_metric([controller], max(0.0, now - time))
-        yield family
-        family = _family("gateway_over_quota", "1 while no more dead letters of the gateway are kept until tomorrow.")
-        for controller in sorted(self._silent_since):
-            family.add_metric([controller], int(controller in self._over_quota))
-        yield family
-        said = sorted(self._said.items())
-        yield from _state(said)
-        yield from _lines(said)
+    text = "Seconds since the gateway's last message; if there was none, since this service waits for it."
+    family = _family("gateway_last_seen_seconds", text)
+    for controller, time in sorted(silent_since.items()):
+        family.add_metric([controller], max(0.0, now - time))
+    yield family
+    family = _family("gateway_over_quota", "1 while no more dead letters of the gateway are kept until tomorrow.")
+    for controller in sorted(silent_since):
+        family.add_metric([controller], int(controller in over_quota))
+    yield family
+    yield from _state(sorted(said.items()))
+    yield from _lines(sorted(said.items()))
 
 
 def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:

@@ -12,8 +12,7 @@ from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.controller_commands import HOSTED, Action, ControllerCommand, ControllerOutcome, sent_to
 from commonwatt.protocol.topics import COMMANDS, PLANT, gateway_down
-from utility.outbox.changes import Change, CloseCommand, ClosePurchase, OpenCommand
-from utility.outbox.steps import Deposed, Step
+from utility.outbox.changes import Change, CloseCommand, ClosePurchase, Deposed, OpenCommand, Step
 
 RESEND_S = 10  # seconds after which a command without an outcome is sent again
 Absent = tuple[tuple[int, int, int, int], ...]  # blocks as in ``CloseCommand.absent``

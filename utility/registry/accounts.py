@@ -6,7 +6,7 @@ Every date is a quarter-hour. Numbers are stored, never derived from a position 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import AccountNumber, MicrogridId, MilliwattHours, Quarter
@@ -94,6 +94,11 @@ class Account:
     # The sharing minimum, percent, by date, as agreed (T6); the meter's own answer is the truth.
     minimums: tuple[Dated[int], ...] = ()
     weights: tuple[Dated[Decimal], ...] = ()  # the sharing weight by date
+
+    @property
+    def terms(self) -> tuple[tuple[str, tuple[Dated[Any], ...]], ...]:
+        """Its terms by name."""
+        return ("tariff", self.tariffs), ("minimum", self.minimums), ("weight", self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,8 +59,7 @@ def meter_facts(meter: Installed, zone: ZoneInfo) -> str:
 def account_facts(account: Account, zone: ZoneInfo) -> str:
     """Return the terms of an account, a fact a line."""
     lines = [f"account {account.number}"]
-    terms = (("tariff", account.tariffs), ("minimum", account.minimums), ("weight", account.weights))
-    for what, values in terms:
+    for what, values in account.terms:
         lines += [f"{what} {dated.value}{_span(dated.start, None, zone)}" for dated in values]
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -15,7 +15,7 @@ from commonwatt.model.units import Quarter, quarter_of
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import flowing
 from utility.database.town_zone import zone_of
-from utility.registry.accounts import Account, Dated, DatedRegistry, Installed, value_at
+from utility.registry.accounts import DatedRegistry, Installed, value_at
 from utility.registry.changes import Difference, account_facts, differences, meter_facts
 from utility.registry.columns import Differing
 from utility.registry.importing import apply_facts
@@ -135,11 +135,7 @@ def _loaded(config: Path) -> tuple[ZoneInfo, DatedRegistry]:
 
 
 def _applied(file: Path, before: DatedRegistry, zone: ZoneInfo) -> DatedRegistry:
-    """Return the registry with a table.
-
-    Raises:
-        ConfigError: With every fault of the table.
-    """
+    """Return the registry with a table."""
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -176,31 +172,15 @@ def _rows(registry: DatedRegistry, now: Quarter, microgrid: str | None) -> list[
             "account": number,
             "place": ", ".join(sorted({f"{m.microgrid} {m.place}" for m in held.get(number, ())})),
             "meters": ", ".join(str(m.id) for m in held.get(number, ())),
-            **_terms(account, now),
+            **{what: "" if (value := value_at(of, now)) is None else str(value) for what, of in account.terms},
         }
         for number, account in sorted(registry.accounts.items())
         if microgrid is None or any(m.microgrid == microgrid for m in held.get(number, ()))
     ]
 
 
-def _terms(account: Account, now: Quarter) -> dict[str, str]:
-    return {
-        "tariff": _present(account.tariffs, now),
-        "minimum": _present(account.minimums, now),
-        "weight": _present(account.weights, now),
-    }
-
-
-def _present(values: Sequence[Dated[Any]], now: Quarter) -> str:
-    return "" if (value := value_at(values, now)) is None else str(value)
-
-
 def _facts(registry: DatedRegistry, which: str, zone: ZoneInfo) -> dict[str, str]:
-    """Return the facts of an account and its meters, or of a meter, by subject.
-
-    Raises:
-        ConfigError: There is no such account or meter.
-    """
+    """Return the facts of an account and its meters, or of a meter, by subject."""
     number = parse_id(which.removeprefix("meter:"))
     if which.startswith("meter:"):
         meter = registry.meters.get(-1 if number is None else number)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MilliwattHours, Quarter
-from utility.registry.accounts import DatedRegistry, Holding, Installed
+from utility.registry.accounts import DatedRegistry
 
 
 def exchanged(
@@ -49,23 +49,8 @@ def exchanged(
         )
     before = [held for held in meter.holdings if held.start < at]
     after = [held for held in meter.holdings if held.end is None or held.end > at]
-    held_before = tuple(replace(held, end=_until(held, at)) for held in before)
+    held_before = tuple(replace(held, end=at if held.end is None else min(held.end, at)) for held in before)
     out = replace(meter, end=at, holdings=held_before, last_register=last_register)
-    come = Installed(
-        id=new,
-        microgrid=meter.microgrid,
-        place=meter.place,
-        building=meter.building,
-        function=meter.function,
-        direction=meter.direction,
-        capacity=meter.capacity,
-        start=at,
-        end=meter.end,
-        holdings=tuple(replace(held, start=max(held.start, at)) for held in after),
-        first_register=first_register,
-    )
+    holdings = tuple(replace(held, start=max(held.start, at)) for held in after)
+    come = replace(meter, id=new, start=at, holdings=holdings, first_register=first_register, last_register=None)
     return replace(registry, meters={**registry.meters, old: out, new: come})
-
-
-def _until(held: Holding, at: Quarter) -> Quarter:
-    return at if held.end is None else min(held.end, at)

@@ -26,7 +26,6 @@ def apply_facts(
     """Return the registry with the facts, and all faults by row; with a fault there is no registry.
 
     Args:
-        facts: The facts of a table.
         faults: The faults that reading the table found.
         zone: Local time of the dates in words.
     """

@@ -54,13 +54,8 @@ class Layout:
 
 
 def layout_of(microgrid: MicrogridId, members: Iterable[Installed], day: Day) -> Layout:
-    """Return the layout of a microgrid on a day.
-
-    Args:
-        microgrid: Its name.
-        members: The meters that it has or had.
-    """
-    there = sorted((meter for meter in members if _was_there(meter, day)), key=lambda meter: meter.id)
+    """Return the layout on a day of a microgrid with the meters that it has or had."""
+    there = sorted((meter for meter in members if installed_in(meter, day).any()), key=lambda meter: meter.id)
     boundary = [meter for meter in there if meter.function is Function.BOUNDARY]
     inside = [meter for meter in there if meter.function is not Function.BOUNDARY]
     senders = tuple(meter for meter in inside if meter.direction is Direction.OUTGOING)
@@ -104,10 +99,6 @@ def exchanges(layout: Layout, day: Day) -> set[Quarter]:
 def ids_of(meters: Iterable[Installed]) -> list[MeterId]:
     """Return the ids of meters."""
     return [meter.id for meter in meters]
-
-
-def _was_there(meter: Installed, day: Day) -> bool:
-    return bool(installed_in(meter, day).any())
 
 
 def _battery(number: int, meter: Installed, senders: Sequence[Installed], takers: Sequence[Installed]) -> BatteryPlace:

@@ -152,11 +152,7 @@ _FIELDS = {"from": "start", "to": "end"}
 
 
 def _value(what: str, name: str, cell: str, zone: ZoneInfo) -> object:
-    """Return the value of a cell.
-
-    Raises:
-        ValueError: It is wrong.
-    """
+    """Return the value of a cell."""
     if name in ("from", "to"):
         return parse_quarter(cell, zone)
     if name == "meter":
@@ -215,7 +211,7 @@ def write_table(
             dates = _dates(held.start, held.end, zone)
             yield _line({"what": "holder", **_where(meter), "account": held.account, **dates})
     for one in accounts:
-        for what, values in (("tariff", one.tariffs), ("minimum", one.minimums), ("weight", one.weights)):
+        for what, values in one.terms:
             yield from (_term(what, one.number, dated, zone) for dated in values)
 
 

@@ -64,8 +64,9 @@ class Shown:
 @cache
 def columns_of(model: type[BaseModel]) -> tuple[ListColumn, ...]:
     """Return the columns of a model's rows, in the order of its fields."""
+    number, text = Written.NUMBER, Written.TEXT
     return tuple(
-        ListColumn(name=name, kind=shown.kind or _kind_of(one.annotation), shown=shown)
+        ListColumn(name=name, kind=shown.kind or (number if one.annotation in (int, float) else text), shown=shown)
         for name, one in model.model_fields.items()
         for shown in one.metadata
         if isinstance(shown, Shown)
@@ -104,7 +105,3 @@ def _text(column: ListColumn, value: object) -> str:
     if column.kind is Written.RECORD_TYPE:
         return type_name(int(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _kind_of(annotation: object) -> Written:
-    return Written.NUMBER if annotation in (int, float) else Written.TEXT

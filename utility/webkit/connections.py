@@ -32,11 +32,7 @@ def only_ours(app: ASGIApp, names: Collection[str]) -> ASGIApp:
 
 
 def bounded(count_cut: Callable[[], object]) -> type[H11Protocol]:
-    """Return uvicorn's HTTP protocol class with the limits of this module.
-
-    Args:
-        count_cut: Called for each connection that is aborted.
-    """
+    """Return uvicorn's HTTP protocol class with the limits of this module; one that is cut calls ``count_cut``."""
 
     class Bounded(H11Protocol):
         """One connection. At ``MAX_CONNECTIONS`` the oldest one without a complete request is closed for a new one."""

@@ -25,11 +25,7 @@ _STYLE = (
 
 
 def docs_page(address: Callable[[str], str]) -> str:
-    """Return the page (HTML) on which Swagger UI shows the API's description.
-
-    Args:
-        address: Returns the address of a static file by its name.
-    """
+    """Return the page (HTML) on which Swagger UI shows the API, with the addresses of static files by their names."""
     scripts = "".join(f'<script src="{address(name)}" defer></script>' for name in ("swagger-ui-bundle.js", "docs.js"))
     return (
         '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Commonwatt utility: the API</title>'

@@ -15,7 +15,6 @@ def behind(app: ASGIApp, proxies: Collection[str]) -> ASGIApp:
     The address is the last one in ``X-Forwarded-For`` that is not a proxy's: what stands before it, the client wrote.
 
     Args:
-        app: The application.
         proxies: IP addresses and networks of the proxies.
     """
     trusting = ProxyHeadersMiddleware(app, list(proxies))  # type: ignore[arg-type]

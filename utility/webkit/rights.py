@@ -58,42 +58,28 @@ class Gate:
 
     def identify(self, authorization: str | None, cookie: str | None, address: str) -> Actor | None:
         """Return the actor of a request; ``None``: it proves none."""
+        find, secret = access.session_actor, cookie or ""
         if authorization is not None:
-            return self._bearer(authorization, address)
-        if cookie is None:
-            return None
+            scheme, _, secret = authorization.partition(" ")
+            if scheme.lower() != "bearer" or not secret:
+                return None
+            if hmac.compare_digest(secret.encode(), self.local_key.encode()):
+                return replace(self.machine, address=address)
+            find = access.token_actor
         now = self.now()
-        with self.database.reads.begin() as connection:
-            found = access.session_actor(connection, cookie, address, now)
+        found = self.database.read(find, secret, address, now) if secret else None
         if found is None:
             return None
         actor, is_to_store = found
         if is_to_store:
-            access.store_session_use(self.database, actor.session, now)
-        return self._with_factor(actor)
-
-    def _bearer(self, authorization: str, address: str) -> Actor | None:
-        scheme, _, secret = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not secret:
-            return None
-        if hmac.compare_digest(secret.encode(), self.local_key.encode()):
-            return replace(self.machine, address=address)
-        now = self.now()
-        with self.database.reads.begin() as connection:
-            found = access.token_actor(connection, secret, address, now)
-        if found is None:
-            return None
-        actor, no = found
-        if no is not None:
-            access.store_token_use(self.database, no, now)
+            access.store_use(self.database, actor, now)
         return self._with_factor(actor)
 
     def _with_factor(self, actor: Actor) -> Actor:
         """Return an actor without roles, if one of them requires a second factor that the person does not have."""
         if not actor.has(*self.need_factor):
             return actor
-        with self.database.reads.begin() as connection:
-            has_one = second_factors.in_force(connection, actor.name) is not None
+        has_one = self.database.read(second_factors.in_force, actor.name) is not None
         return actor if has_one else replace(actor, roles=frozenset(), lacks_factor=True)
 
 

@@ -15,7 +15,7 @@ from utility.database.database import Database
 from utility.database.health import Health
 from utility.database.metrics import Metrics
 from utility.database.town_zone import TownZone
-from utility.outbox.steps import Refused
+from utility.outbox.changes import Refused
 from utility.webkit.works import Works
 
 

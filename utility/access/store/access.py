@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Update, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.model.exceptions import ConfigError
@@ -13,6 +13,7 @@ from utility.access.actor import MACHINE, Actor, Via
 from utility.access.roles import Role
 from utility.access.secrets import digest, new_secret
 from utility.access.tables import api_token, invitation, person, person_role, session, started_login
+from utility.database.base import read
 from utility.database.database import Database
 
 # Seconds after which a session ends: without a request, and in any case. A page left open over night goes on.
@@ -20,7 +21,6 @@ IDLE_S, ABSOLUTE_S = 24 * 3_600, 14 * 86_400
 INVITED_S = 7 * 86_400  # seconds for which an invitation's link is valid
 MAX_SESSIONS = 20  # most sessions of a person; a further login ends the one that was used longest ago
 USED_EVERY_S = 300  # seconds between two writes of the last use of a session or a token
-
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Person:
     display: str  # the name for people
     state: str  # ``invited``, ``active`` or ``disabled``
     roles: frozenset[Role]  # the roles
-    account: int | None  # a resident's account; ``None``: none
+    account: int | None = None  # a resident's account; ``None``: none
     created: EpochSeconds  # when the person was invited first
 
 
@@ -70,24 +70,16 @@ def find_person(connection: Connection, name: str) -> Person | None:
 
 def people(connection: Connection, names: Collection[str] | None = None) -> list[Person]:
     """Return all people, or those of some names, by name."""
-    statement = select(person).order_by(person.c.name)
+    columns = person.c["name", "display", "state", "account", "created"]
+    statement = select(*columns).order_by(person.c.name)
     which = select(person_role.c.person, person_role.c.role)
     if names is not None:
         statement, which = statement.where(person.c.name.in_(names)), which.where(person_role.c.person.in_(names))
     roles: dict[str, set[Role]] = {}
     for name, role in connection.execute(which):
         roles.setdefault(name, set()).add(Role(role))
-    return [
-        Person(
-            name=row.name,
-            display=row.display,
-            state=row.state,
-            roles=frozenset(roles.get(row.name, ())),
-            account=row.account,
-            created=row.created,
-        )
-        for row in connection.execute(statement)
-    ]
+    rows = connection.execute(statement).mappings()
+    return [Person(roles=frozenset(roles.get(row["name"], ())), **row) for row in rows]
 
 
 def has_admin(connection: Connection) -> bool:
@@ -107,18 +99,9 @@ def first_invitation(database: Database, now: EpochSeconds) -> str | None:
             return None
         found = find_person(connection, FIRST)
         if found is None:
-            add_person(
-                connection,
-                Person(
-                    name=FIRST,
-                    display="Administrator",
-                    state="invited",
-                    roles=frozenset({Role.ADMIN}),
-                    account=None,
-                    created=now,
-                ),
-                MACHINE,
-            )
+            admin = frozenset({Role.ADMIN})
+            first = Person(name=FIRST, display="Administrator", state="invited", roles=admin, created=now)
+            add_person(connection, first, MACHINE)
             changed_by(connection, FIRST, "roles", MACHINE, now)
         changed_by(connection, FIRST, "link", MACHINE, now)
         return invite(connection, FIRST, MACHINE, now)
@@ -132,18 +115,8 @@ def add_person(connection: Connection, new: Person, by: str) -> None:
     """
     if find_person(connection, new.name) is not None:
         raise ConfigError(f"{new.name}: there is a person of that name")
-    connection.execute(
-        person.insert(),
-        {
-            "name": new.name,
-            "display": new.display,
-            "password": None,
-            "state": "invited",
-            "account": new.account,
-            "created": new.created,
-            "created_by": by,
-        },
-    )
+    row = {name: value for name, value in vars(new).items() if name != "roles"}
+    connection.execute(person.insert(), row | {"password": None, "state": "invited", "created_by": by})
     set_roles(connection, new.name, new.roles)
 
 
@@ -151,11 +124,8 @@ def changed_by(connection: Connection, name: str, what: str, by: str, now: Epoch
     """Note that another person made a person's link or enabled the login, gave the roles, or removed the second factor.
 
     Args:
-        connection: The transaction.
-        name: The person.
         what: ``link``, ``roles`` or ``factor``.
         by: The person who did it; a change of one's own does not count.
-        now: When, by the service's clock.
     """
     if by != name:
         values = {f"{what}_by": by, f"{what}_at": now}
@@ -194,8 +164,6 @@ def password_of(connection: Connection, name: str, *, lock: bool = False) -> str
     """Return the hash of an active person's password; ``None``: nobody of that name can log in.
 
     Args:
-        connection: The transaction.
-        name: The person's name.
         lock: Whether the person must not be changed before the transaction's end.
     """
     statement = select(person.c.password).where(person.c.name == name, person.c.state == "active")
@@ -262,9 +230,9 @@ _SESSION = (
 )
 
 
-def session_actor(connection: Connection, cookie: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
-    """Return the actor of a session, and whether its last use is to be stored; ``None``: there is no such session."""
-    rows = connection.execute(_SESSION, {"secret": digest(cookie), "now": now, "idle_since": now - IDLE_S}).all()
+def session_actor(connection: Connection, secret: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
+    """Return the actor of a session, and whether its last use is to be stored; ``None``: no cookie has the secret."""
+    rows = connection.execute(_SESSION, {"secret": digest(secret), "now": now, "idle_since": now - IDLE_S}).all()
     if not rows:
         return None
     found = rows[0]
@@ -278,11 +246,6 @@ def session_actor(connection: Connection, cookie: str, address: str, now: EpochS
         session=found.digest,
     )
     return actor, now - found.used >= USED_EVERY_S
-
-
-def store_session_use(database: Database, digest_: str, now: EpochSeconds) -> None:
-    """Store a session's last use, if the database takes it."""
-    _store_use(database, session.update().where(session.c.digest == digest_).values(used=now))
 
 
 def end_session(connection: Connection, digest_: str) -> None:
@@ -314,30 +277,27 @@ def revoke_tokens(connection: Connection, name: str, now: EpochSeconds) -> list[
     return sorted(connection.execute(revoked).scalars())
 
 
-def token_actor(connection: Connection, token: str, address: str, now: EpochSeconds) -> tuple[Actor, int | None] | None:
-    """Return the actor of an API token, and the token's number if its last use is to be stored; ``None``: not valid.
+def token_actor(connection: Connection, secret: str, address: str, now: EpochSeconds) -> tuple[Actor, bool] | None:
+    """Return the actor of an API token, and whether its last use is to be stored; ``None``: it is not valid.
 
     The actor has those of the token's roles that its person still has.
     """
-    condition = (api_token.c.digest == digest(token)) & (api_token.c.until > now) & api_token.c.revoked.is_(None)
+    condition = (api_token.c.digest == digest(secret)) & (api_token.c.until > now) & api_token.c.revoked.is_(None)
     row = connection.execute(select(api_token).where(condition)).first()
     found = None if row is None else find_person(connection, row.person)
     if row is None or found is None or found.state != "active":
         return None
     roles = found.roles & {Role(name) for name in row.roles.split(",")}
     actor = Actor(name=found.name, roles=roles, account=found.account, via=Via.TOKEN, address=address, token=row.no)
-    return actor, row.no if now - (row.used or 0) >= USED_EVERY_S else None
+    return actor, now - (row.used or 0) >= USED_EVERY_S
 
 
-def store_token_use(database: Database, no: int, now: EpochSeconds) -> None:
-    """Store a token's last use, if the database takes it."""
-    _store_use(database, api_token.update().where(api_token.c.no == no).values(used=now))
-
-
-def _store_use(database: Database, statement: Update) -> None:
+def store_use(database: Database, actor: Actor, now: EpochSeconds) -> None:
+    """Store the last use of an actor's session or token, if the database takes it."""
+    is_it = session.c.digest == actor.session if actor.token is None else api_token.c.no == actor.token
     try:
         with database.writes.begin() as connection:
-            connection.execute(statement)
+            connection.execute((session if actor.token is None else api_token).update().where(is_it).values(used=now))
     except SQLAlchemyError as error:  # People can read when the disk is full, too.
         log.warning("the last use of a session or token could not be stored: %s", error)
 
@@ -345,10 +305,5 @@ def _store_use(database: Database, statement: Update) -> None:
 def sessions_of(connection: Connection, name: str, now: EpochSeconds) -> list[OpenSession]:
     """Return a person's open sessions, the one used last first."""
     condition = (session.c.person == name) & (session.c.until > now) & (session.c.used > now - IDLE_S)
-    rows = connection.execute(select(session).where(condition).order_by(session.c.used.desc()))
-    return [
-        OpenSession(
-            digest=row.digest, opened=row.opened, used=row.used, until=row.until, address=row.address, agent=row.agent
-        )
-        for row in rows
-    ]
+    columns = session.c["digest", "opened", "used", "until", "address", "agent"]
+    return read(OpenSession, connection.execute(select(*columns).where(condition).order_by(session.c.used.desc())))

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Via
@@ -12,6 +12,7 @@ from utility.access.rules import HOUR_S, AccessFaultError, check_token
 from utility.access.secrets import digest, new_token
 from utility.access.store.acting import By
 from utility.access.tables import api_token
+from utility.database.database import count_rows
 
 MAX_TOKENS = 50  # most valid tokens of a person
 
@@ -43,7 +44,8 @@ def make_token(by: By, label: str, scope: Collection[Role], hours: int) -> tuple
     if by.actor.via is not Via.SESSION:
         raise AccessFaultError("a token is made by a person who is logged in; open the console")
     check_token(label, scope, by.actor.roles, hours)
-    if _count_valid(by) >= MAX_TOKENS:
+    valid = (api_token.c.person == by.actor.name) & api_token.c.revoked.is_(None) & (api_token.c.until > by.machine_s)
+    if count_rows(by.connection, api_token, valid) >= MAX_TOKENS:
         raise AccessFaultError(f"you have {MAX_TOKENS} valid tokens; revoke one first")
     text, until = new_token(), by.machine_s + hours * HOUR_S
     names = ",".join(sorted(scope))
@@ -53,13 +55,6 @@ def make_token(by: By, label: str, scope: Collection[Role], hours: int) -> tuple
     by.record("token.make", f"token {number}", after={"label": label, "roles": names, "until": until})
     (made,) = tokens(by.connection, None, 1, number)
     return text, made
-
-
-def _count_valid(by: By) -> int:
-    """Return how many tokens of the actor can be used."""
-    c = api_token.c
-    valid = (c.person == by.actor.name) & c.revoked.is_(None) & (c.until > by.machine_s)
-    return int(by.connection.execute(select(func.count()).select_from(api_token).where(valid)).scalar_one())
 
 
 def revoke_token(by: By, number: int, *, again: bool = False) -> None:
@@ -86,21 +81,11 @@ def revoke_token(by: By, number: int, *, again: bool = False) -> None:
 
 def tokens(connection: Connection, person: str | None, limit: int, number: int | None = None) -> list[Token]:
     """Return the newest tokens of a person, newest first; ``None``: of everybody; ``number``: only that one."""
-    statement = select(api_token).order_by(api_token.c.no.desc()).limit(limit)
+    columns = api_token.c["no", "person", "label", "roles", "made", "until", "used", "revoked"]
+    statement = select(*columns).order_by(api_token.c.no.desc()).limit(limit)
     if person is not None:
         statement = statement.where(api_token.c.person == person)
     if number is not None:
         statement = statement.where(api_token.c.no == number)
-    return [
-        Token(
-            no=row.no,
-            person=row.person,
-            label=row.label,
-            roles=tuple(Role(role) for role in row.roles.split(",")),
-            made=row.made,
-            until=row.until,
-            used=row.used,
-            revoked=row.revoked,
-        )
-        for row in connection.execute(statement)
-    ]
+    rows = connection.execute(statement).mappings()
+    return [Token(**{**row, "roles": tuple(Role(role) for role in row["roles"].split(","))}) for row in rows]

@@ -41,9 +41,6 @@ def record(
     """Add an entry; call it in the transaction of the change.
 
     Args:
-        connection: The transaction.
-        actor: The person who made the change.
-        now: When.
         action: What was done, such as ``schedule.set``.
         subject: What was changed, such as ``r001`` or ``run 12``.
         before: The value before, for JSON; ``None``: there was none.
@@ -89,8 +86,7 @@ def entries(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str
 def all_entries(database: Database, wanted: Wanted) -> Iterator[dict[str, Any]]:
     """Yield entries, newest first, however many."""
     while True:
-        with database.reads.begin() as connection:
-            found = entries(connection, wanted, AT_ONCE)
+        found = database.read(entries, wanted, AT_ONCE)
         yield from found
         if len(found) < AT_ONCE:
             return

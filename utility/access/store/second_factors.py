@@ -6,7 +6,7 @@ Every function locks the person, so that parallel requests can't use a code twic
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, select
 
 from commonwatt.model.units import EpochSeconds
 from utility.access.one_time import MISREAD, after_wrong_code, is_code, is_pair, read, step_of, step_of_pair
@@ -15,7 +15,7 @@ from utility.access.secrets import digest, new_recovery_code, new_seed
 from utility.access.store import access
 from utility.access.store.acting import By
 from utility.access.tables import recovery_code, second_factor
-from utility.database.database import upsert
+from utility.database.database import count_rows, upsert
 
 RECOVERY_CODES = 10  # recovery codes that a person gets, each for one login
 OFFERED_S = 900  # seconds in which a new secret has to be confirmed
@@ -44,8 +44,7 @@ def in_force(connection: Connection, name: str) -> Factor | None:
     ).scalar()
     if since is None:
         return None
-    count = select(func.count()).select_from(recovery_code).where(recovery_code.c.person == name)
-    return Factor(since=since, recovery_codes=connection.execute(count).scalar_one())
+    return Factor(since=since, recovery_codes=count_rows(connection, recovery_code, recovery_code.c.person == name))
 
 
 def offer(by: By) -> str:

@@ -58,11 +58,7 @@ def record_refusal(connection: Connection, actor: Actor, now: EpochSeconds, subj
 
 
 def unseen(connection: Connection, *actions: str) -> dict[int, str]:
-    """Return person and subject of what no administrator has seen, by number of the audit log.
-
-    Args:
-        actions: ``REFUSED`` or ``BROKEN``; none: both.
-    """
+    """Return person and subject of the unseen entries of some actions (none: of both), by number of the audit log."""
     c = audit.c
     which = _unseen(connection) & c.action.in_(actions or (REFUSED, BROKEN))
     rows = connection.execute(select(c.no, c.person, c.subject).where(which).order_by(c.no))
@@ -76,9 +72,5 @@ def mark_seen(connection: Connection, actor: Actor, now: EpochSeconds, last: int
         save_setting(connection, _SEEN, str(seen[-1]))
 
 
-def _seen(connection: Connection) -> int:
-    return int(read_setting(connection, _SEEN) or 0)
-
-
 def _unseen(connection: Connection) -> ColumnElement[bool]:
-    return (audit.c.no > _seen(connection)) & audit.c.action.in_((REFUSED, BROKEN))
+    return (audit.c.no > int(read_setting(connection, _SEEN) or 0)) & audit.c.action.in_((REFUSED, BROKEN))

@@ -29,12 +29,7 @@ class Seen:
 
 
 class Watch:
-    """Asks one Alertmanager again and again.
-
-    Args:
-        alertmanager: The client.
-        clock: The utility's clock: Alertmanager's times are the machine's.
-    """
+    """Asks one Alertmanager again and again; its times are the machine's, the clock's are the utility's."""
 
     def __init__(self, alertmanager: Alertmanager, clock: Clock) -> None:
         self.seen = Seen()  # what it said last

@@ -18,19 +18,20 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.ids import signed64
+from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.model.words import counted
 from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.child import work_of_child
 from commonwatt.runtime.service import only_one
-from utility.archive.blocks import month_named, month_text
+from utility.archive.blocks import month_text
 from utility.archive.store import months as of
 from utility.archive.store.months import RESTORED, WRITING, WRITTEN, FiledMonth
 from utility.archive.store.writing import Sums, compare, digest_of, examine, insert_rows, trouble_of, write
 from utility.database.database import Database, open_database
 from utility.database.locks import Lock, take
 from utility.database.postgres.partitions import drop_partition, first_quarter, make_partitions, month_of, months_later
-from utility.readings.store.archived import ARCHIVED, KEY, LEAVING, ArchiveError, File
+from utility.readings.store.archived import ARCHIVED, KEY, LEAVING, ArchiveError, File, read_group
 from utility.readings.store.retention import LOCK_NOT_AVAILABLE, LOCK_TIMEOUT, MAX_BLOCKS, kept_from
 from utility.readings.tables import compacted
 
@@ -46,13 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class Archive:
-    """The files of one database's months.
-
-    Args:
-        folder: Where they are.
-        now: The time, epoch seconds.
-        reached: Called with the name of each step before the next one.
-    """
+    """The files of one database's months; ``reached`` is called with the name of each step before the next one."""
 
     def __init__(
         self, database: Database, folder: Path, now: EpochSeconds, reached: Callable[[str], object] = lambda _: None
@@ -100,8 +95,7 @@ class Archive:
     def check(self, month: FiledMonth) -> str:
         """Read a month's whole file; record and return what is wrong with it; empty: nothing."""
         trouble = trouble_of(self._database, month)
-        with self._database.writes.begin() as connection:
-            of.note(connection, month.first_quarter, trouble)
+        self._database.write(of.note, month.first_quarter, trouble)
         return trouble
 
     def restore(self, first: Quarter) -> int:
@@ -112,8 +106,7 @@ class Archive:
             ConfigError: The month has no file.
         """
         with self._alone():
-            with self._database.reads.begin() as connection:
-                month = of.month_at(connection, first)
+            month = self._database.read(of.month_at, first)
             if month is None or month.state not in (LEAVING, ARCHIVED):
                 raise ConfigError(f"{month_text(first)}: is in no file")
             file, made = File.open(month.file), 0
@@ -121,8 +114,7 @@ class Archive:
                 self._reached("restoring")
                 made += self._bring_back(file, group)
             self._reached("restored")
-            with self._database.writes.begin() as connection:
-                of.save(connection, replace(month, state=RESTORED, trouble=""))
+            self._database.write(of.save, replace(month, state=RESTORED, trouble=""))
             self._reached("recorded")
             month.file.unlink(missing_ok=True)
         return made
@@ -137,12 +129,11 @@ class Archive:
 
     def _bring_back(self, file: File, group: int) -> int:
         names = tuple(column.name for column in compacted.c)
-        table = file.read(group, names)
+        table = read_group(file, group, names)
         keys = list(zip(*(table[name].to_pylist() for name in KEY), strict=True))
         quarters = [key[0] for key in keys]
         made = 0
-        with self._database.writes.begin() as connection:
-            make_partitions(connection, {month_of(quarters[0])})
+        self._database.write(make_partitions, {month_of(quarters[0])})
         for at in range(0, len(keys), MAX_BLOCKS):
             some = range(at, min(len(keys), at + MAX_BLOCKS))
             with self._database.writes.begin() as connection:
@@ -156,8 +147,7 @@ class Archive:
 
     def _bring(self, first: Quarter) -> str:
         """Take a month through its states to its end; return what was done."""
-        with self._database.reads.begin() as connection:
-            month = of.month_at(connection, first)
+        month = self._database.read(of.month_at, first)
         name = month_text(first)
         if month is not None and month.state == ARCHIVED:
             return f"{name} is in its file"
@@ -192,11 +182,7 @@ class Archive:
         return FiledMonth(first_quarter=first, until_quarter=until, path=str(path), made=self._now)
 
     def _to(self, month: FiledMonth, state: str) -> FiledMonth:
-        """Record a month's next state, if no block changed since its writing began.
-
-        Raises:
-            ArchiveError: One did.
-        """
+        """Record a month's next state, if no block changed since its writing began."""
         with self._database.writes.begin() as connection:
             take(connection, Lock.ARCHIVE)
             here = of.month_at(connection, month.first_quarter)
@@ -212,7 +198,7 @@ class Archive:
         """Delete the blocks that are as in the file, in small steps."""
         file = File.open(month.file)
         for group in range(file.groups):
-            table = file.read(group, (*KEY, "payload"))
+            table = read_group(file, group, (*KEY, "payload"))
             # In the order of the database's key, so that a step deletes on few pages.
             rows = sorted(zip(*(table[name].to_pylist() for name in (*KEY, "payload")), strict=True))
             for at in range(0, len(rows), MAX_BLOCKS):
@@ -270,8 +256,7 @@ class Archive:
             kept = kept_from(connection)
             old = [month for month in of.months(connection) if month.until_quarter <= kept]
         for month in old:
-            with self._database.writes.begin() as connection:
-                of.forget(connection, month.first_quarter)
+            self._database.write(of.forget, month.first_quarter)
             self._reached("forgotten")
             month.file.unlink(missing_ok=True)
             said.append(f"{month_text(month.first_quarter)}: is no longer kept")
@@ -292,14 +277,13 @@ class Archive:
                 found = examine(self._database, path)
             except ArchiveError as error:
                 found = Sums(trouble=[str(error)])
-            month = self._new(first_quarter(month_named(path.name[7:14])))
+            month = self._new(first_quarter(parse_month(path.name[7:14])))
             with self._database.reads.begin() as connection:
                 is_lacking = of.count_blocks(connection, month) < found.rows
             words = "; ".join(found.trouble[:3]) or f"{counted(found.rows, 'block')}, all sound"
             if is_lacking and not found.trouble:
                 month = replace(month, rows=found.rows, total=signed64(found.total), size=path.stat().st_size)
-                with self._database.writes.begin() as connection:
-                    of.save(connection, replace(month, sha256=digest_of(path), state=ARCHIVED))
+                self._database.write(of.save, replace(month, sha256=digest_of(path), state=ARCHIVED))
                 said.append(f"{path.name} was not recorded, and the database lacks its month: it is now: {words}")
             else:
                 path.rename(path.with_name(f"{path.name}.aside-{self._now}"))
@@ -319,15 +303,13 @@ class Archive:
         for month in recorded:
             here = self._folder / month.file.name
             if not month.file.exists() and here.exists():
-                with self._database.writes.begin() as connection:
-                    of.save(connection, replace(month, path=str(here)))
+                self._database.write(of.save, replace(month, path=str(here)))
                 month = replace(month, path=str(here))
             size = month.file.stat().st_size if month.file.exists() else None
             found += size is not None
             gone = "is missing" if size is None else "has another length" if size != month.size else ""
             if gone or month.trouble in ("is missing", "has another length"):
-                with self._database.writes.begin() as connection:
-                    of.note(connection, month.first_quarter, gone)
+                self._database.write(of.note, month.first_quarter, gone)
         if recorded and not found:
             raise ArchiveError(self._folder, f"has none of its {len(recorded)} files, so no month goes there: mount it")
 

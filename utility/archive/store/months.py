@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, func, select, text
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.database.base import read
-from utility.database.database import upsert
+from utility.database.database import count_rows, upsert
 from utility.database.locks import Lock, take
 from utility.database.postgres.partitions import first_quarter, month_of, months_later
 from utility.readings.store.archived import ARCHIVED, LEAVING
@@ -88,8 +88,7 @@ def months_to_file(connection: Connection, before: Quarter) -> list[Quarter]:
 
 def count_blocks(connection: Connection, month: FiledMonth) -> int:
     """Return how many blocks of a month are in the database."""
-    within = compacted.c.quarter.between(month.first_quarter, month.until_quarter - 1)
-    return int(connection.execute(select(func.count()).select_from(compacted).where(within)).scalar_one())
+    return count_rows(connection, compacted, compacted.c.quarter.between(month.first_quarter, month.until_quarter - 1))
 
 
 def has_older_readers(connection: Connection, xid: str) -> bool:

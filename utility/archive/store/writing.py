@@ -22,7 +22,7 @@ from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Kind, Rows
 from utility.exports.store.folder import Hashed
 from utility.exports.writers import Format, make_writer
-from utility.readings.store.archived import ArchiveError, File, numbers_of
+from utility.readings.store.archived import ArchiveError, File, numbers_of, read_group
 from utility.readings.store.parts import PartReader, ids_by_number, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import meter
@@ -71,7 +71,7 @@ def compare(database: Database, month: FiledMonth) -> None:
     file, group, rows = File.open(month.file), 0, 0
     for _, stored in _groups(database, month):
         found = _columns(stored)
-        if found is None or group == file.groups or not _is_same(file.read(group, tuple(_NAMES)), found):
+        if found is None or group == file.groups or not _is_same(read_group(file, group, tuple(_NAMES)), found):
             raise ArchiveError(month.file, f"row group {group} differs from the database")
         group, rows = group + 1, rows + len(stored)
     if (group, rows) != (file.groups, month.rows):
@@ -84,7 +84,7 @@ def examine(database: Database, path: Path) -> Sums:
     file = File.open(path)
     for group in range(file.groups):
         try:
-            table = file.read(group, tuple(_NAMES))
+            table = read_group(file, group, tuple(_NAMES))
         except ArchiveError as error:
             sums.trouble.append(str(error))
             continue

@@ -3,7 +3,7 @@
 import os
 import shlex
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 from commonwatt.codec.packing import unpack_sound
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.ids import unsigned64
+from commonwatt.runtime.child import work_of_child
 from commonwatt.runtime.files import sync_folder
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.sqlite.damage import check_pages, delete_database, fails_check, open_read_only
@@ -44,10 +45,8 @@ def backup(path: Path, target: Path, config: Path, tell: Tell) -> int:
     and has its slots requested again.
 
     Args:
-        path: The database's file.
         target: The file to write; it appears only when it is complete and has passed the check for a restore.
         config: The utility's settings file, for the commands in errors.
-        tell: Called with the progress.
 
     Raises:
         ConfigError: The target exists already, or there is no database.
@@ -124,9 +123,6 @@ def _revision_of(connection: sqlite3.Connection, names: set[str]) -> str:
 
     Args:
         names: The names of its tables.
-
-    Raises:
-        NoBackupError: It names no schema, or another version's or program's.
     """
     if _VERSION_TABLE not in names:
         raise NoBackupError("it has no tables of Commonwatt")
@@ -168,3 +164,13 @@ def _unfinished(target: Path) -> Iterator[Path]:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def make(task: Mapping[str, object]) -> str:
+    """Make the backup of ``path`` at ``target``, for the service's job; return how many damaged parts it has."""
+    config = Path("utility.toml")  # what errors call the settings file
+    return str(backup(Path(str(task["path"])), Path(str(task["target"])), config, lambda *_: None))
+
+
+if __name__ == "__main__":
+    work_of_child(make)

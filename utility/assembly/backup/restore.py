@@ -36,11 +36,8 @@ def restore(path: Path, source: Path, now: EpochSeconds, config: Path, *, replac
 
     Args:
         path: The file of the database to restore.
-        source: The backup.
-        now: The time.
         config: The utility's settings file, for the commands in errors.
         replace: Whether to replace a database that has data.
-        tell: Called with the progress.
 
     Raises:
         ConfigError: The file is no backup, the database is in use, or it has data and ``replace`` is not set.

@@ -123,11 +123,7 @@ def recover(path: Path, now: EpochSeconds) -> Recovery:
 
 
 def _revision_of(path: Path) -> str:
-    """Return the schema of a damaged database: the schema that it equals, else the one that it names, else the newest.
-
-    Raises:
-        StoreError: A later version made it.
-    """
+    """Return the schema of a damaged database: the one that it equals, else the one that it names, else the newest."""
     known = revisions()
     named = None
     with closing(open_read_only(path)) as source:
@@ -153,8 +149,7 @@ def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Recovery
         take = _Take(source, result, now)
         for table in (made.tables[taken.name] for taken in _TAKEN if taken.name in made.tables):
             for group in take.rows(table):
-                with database.writes.begin() as connection:
-                    _insert(connection, table, group, result)
+                database.write(_insert, table, group, result)
     with closing(open_database(url, create=True)) as database, database.writes.begin() as connection:
         registry_changed(connection)
         compute_again(connection, take.lost, now)

@@ -4,6 +4,7 @@ A correction's values are written once. Its state changes only together with a n
 appended and never changed.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +25,7 @@ from commonwatt.settlement.overlay import Overlay, no_overlay
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.corrections.lifecycle import IN_FORCE, STEPS, Action, State, before
 from utility.corrections.tables import correction, correction_step
-from utility.database.database import read_setting, save_setting
+from utility.database.database import count_rows, read_setting, save_setting
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
 from utility.readings.store.parts import MAX_IN, chunks
@@ -91,6 +92,28 @@ class Chosen:
             true() if self.record_type is None else c.record_type == self.record_type,
             true() if self.state is None else c.state == self.state.value,
         )
+
+
+def key_of(text: str) -> tuple[Chosen, int]:
+    """Return which corrections a line's ``key`` names (``summaries``), and how many they were when it was made.
+
+    Raises:
+        ConfigError: The text is none.
+    """
+    if not re.fullmatch(r"(\d{1,9}\.){3}[a-z]+(\.\d{1,9}){3}", text, re.ASCII):
+        raise ConfigError(f"{text:.60}: names no corrections")
+    number, kind, method, state, first, until, count = text.split(".")
+    if int(method) not in list(Method) or state not in list(State):
+        raise ConfigError(f"{text:.60}: names no corrections")
+    chosen = Chosen(
+        meters=[int(number)],
+        first=int(first),
+        until=int(until),
+        method=Method(int(method)),
+        record_type=int(kind),
+        state=State(state),
+    )
+    return chosen, int(count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +228,6 @@ def found(
     """Return corrections with their meter's id and microgrid, by meter, record type and time.
 
     Args:
-        chosen: Which.
         states: In one of these states.
         limit: At most so many; ``None``: all.
         after: Only those after this block.
@@ -244,7 +266,6 @@ def overlay(connection: Connection, meters: Collection[MeterId] | None, first: Q
 
     Args:
         meters: The meters' ids; ``None``: all.
-        until: The quarter after the last.
 
     Raises:
         StoreError: A correction is damaged.
@@ -324,8 +345,7 @@ def take_changed(connection: Connection) -> set[tuple[int, int]]:
 
 def count_proposed(connection: Connection) -> int:
     """Return how many corrections wait for a person."""
-    waiting = select(func.count()).select_from(correction).where(correction.c.state == State.PROPOSED.value)
-    return int(connection.execute(waiting).scalar_one())
+    return count_rows(connection, correction, correction.c.state == State.PROPOSED.value)
 
 
 def _versions(connection: Connection, new: Corrections) -> dict[tuple[int, int, int], int]:

@@ -124,10 +124,6 @@ class Estimator:
         self._database = database
         self._rules = rules
 
-    def owners(self, now: EpochSeconds) -> list[int]:
-        """Return the numbers of the controllers of microgrids with final gaps."""
-        return self._database.read(owners_with_gaps, now, self._rules)
-
     def made_for(self, owner: int, now: EpochSeconds) -> Corrections | None:
         """Return estimates for the final gaps of a microgrid; ``None``: there is nothing to propose."""
         with self._database.reads.begin() as connection:

@@ -26,8 +26,6 @@ def corrections_page(
     """Return lines of corrections, by meter and time.
 
     Args:
-        chosen: Which.
-        states: In one of these states.
         limit: At most so many lines, or those of one quarter-hour; a long line may go on on the next page.
         after: As ``Page.after`` of the page before.
     """

@@ -24,7 +24,6 @@ class Backups:
     Args:
         stanza: The name of the server in pgBackRest's settings.
         reads: The engine of the server's database.
-        metrics: Where the metrics go.
     """
 
     def __init__(self, stanza: str, reads: Engine, metrics: Metrics) -> None:

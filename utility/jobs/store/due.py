@@ -38,11 +38,7 @@ def mark(connection: Connection, table: Table, keys: Iterable[tuple[int, int]], 
 
 
 def unmark(connection: Connection, table: Table, done: Iterable[object]) -> None:
-    """Delete marks of a table, unless they were marked again since they were read.
-
-    Args:
-        done: What was read of each: the table's key and ``marks``.
-    """
+    """Delete the marks that were read (the key and ``marks`` of each), unless they were marked again since."""
     names = [*(column.name for column in table.primary_key), "marks"]
     same = and_(*(table.c[name] == bindparam(f"read_{name}") for name in names))
     if rows := [{f"read_{name}": getattr(one, name) for name in names} for one in done]:

@@ -2,14 +2,14 @@
 
 Several processes may share the table. A job runs under a lease of its period: the process that raises ``attempts`` has
 the lease, and renews it while it works. If the process dies, the lease expires, and another attempt begins. Only the
-latest attempt can mark its period as done, so a period has one result.
+latest attempt can mark its period as done, so a period has one result: to another one, ``LeaseLostError`` is raised.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, or_, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from commonwatt.model.exceptions import CommonwattError, StoreError
 from commonwatt.model.units import EpochSeconds
@@ -79,11 +79,7 @@ def take(connection: Connection, plan: Plan, now: EpochSeconds) -> Turn | None:
 
 
 def renew(connection: Connection, turn: Turn, now: EpochSeconds) -> None:
-    """Extend the lease to ``LEASE_S`` from ``now``.
-
-    Raises:
-        LeaseLostError: Another attempt has the period.
-    """
+    """Extend the lease to ``LEASE_S`` from ``now``."""
     _require(connection, turn, lease_until=now + LEASE_S)
 
 
@@ -107,11 +103,7 @@ def postpone(connection: Connection, turn: Turn, words: str, until: EpochSeconds
 
 
 def finish(connection: Connection, turn: Turn, now: EpochSeconds, took_ms: int) -> None:
-    """Mark a period as done as ``mark_done`` does, and keep how long the attempt took, in real milliseconds.
-
-    Raises:
-        LeaseLostError: Another attempt has the period.
-    """
+    """Mark a period as done as ``mark_done`` does, and keep how long the attempt took, in real milliseconds."""
     mark_done(connection, turn, now)
     connection.execute(period.update().where(*_of(turn)).values(took_ms=took_ms))
     row = {"name": turn.job, "period": turn.period.name, "done": now, "took_ms": took_ms}
@@ -122,9 +114,6 @@ def mark_done(connection: Connection, turn: Turn, now: EpochSeconds) -> None:
     """Mark a period as done; a repetition by the same attempt changes nothing.
 
     A job that writes to this database calls it in the transaction of its result: both are committed, or neither.
-
-    Raises:
-        LeaseLostError: Another attempt has the period.
     """
     done = func.coalesce(period.c.done, now)
     _require(connection, turn, lease_until=None, done=done, error=None, waits_for=None)
@@ -149,31 +138,23 @@ def newest_periods(
     connection: Connection, limit: int, now: EpochSeconds, job: str | None = None
 ) -> list[dict[str, object]]:
     """Return the newest periods of a job, or of all, for people; unfinished ones first."""
-    is_done = period.c.done.is_not(None)
-    statement = select(period, _is_idle(now).label("idle")).order_by(is_done, period.c.start.desc(), period.c.job)
+    statement = select(period).order_by(period.c.done.is_not(None), period.c.start.desc(), period.c.job)
     if job is not None:
         statement = statement.where(period.c.job == job)
     return [
-        {
-            "job": row.job,
+        {name: getattr(row, name) for name in ("job", "start", "until", "due", "attempts", "done", "took_ms")}
+        | {
             "period": row.name,
-            "start": row.start,
-            "until": row.until,
-            "due": row.due,
-            "state": _state(row, now),
-            "attempts": row.attempts,
-            "done": row.done,
-            "took_ms": row.took_ms,
+            "state": "done" if row.done is not None else state_of(row, now),
             "why": row.waits_for or row.error,
         }
         for row in connection.execute(statement.limit(limit))
     ]
 
 
-def _state(row: Row[Any], now: EpochSeconds) -> str:
-    if row.done is not None:
-        return "done"
-    if not row.idle:
+def state_of(row: Any, now: EpochSeconds) -> str:
+    """Return the state of a period that is not done."""
+    if row.lease_until is not None and now < row.lease_until <= now + LEASE_S:
         return "running"
     if row.waits_for is not None:
         return "waiting"

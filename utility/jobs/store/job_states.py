@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import EpochSeconds
+from utility.database.base import read
 from utility.database.database import Database, upsert
 from utility.database.town_zone import zone_of
 from utility.jobs.calendar_periods import Period, lacking
 from utility.jobs.plans import UNCHANGED, Change, Plan
 from utility.jobs.tables import job, period
+
+RUNS = ("period", "done", "took_ms", "failed", "error")  # what is stored of a job's runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class State:
 class OpenPeriod:
     """The oldest period of a job that is not done."""
 
+    job: str  # the job's name
     start: EpochSeconds  # its first second
     until: EpochSeconds  # the second after its last
     name: str  # its name
@@ -42,15 +46,11 @@ class OpenPeriod:
 def states(connection: Connection) -> dict[str, State]:
     """Return what is stored of the jobs, by name."""
     return {
-        row.name: State(
-            change=Change(every_s=row.every_s, minute=row.minute, paused=row.paused),
-            period=row.period,
-            done=row.done,
-            took_ms=row.took_ms,
-            failed=row.failed,
-            error=row.error,
+        row["name"]: State(
+            change=Change(every_s=row["every_s"], minute=row["minute"], paused=row["paused"]),
+            **{name: row[name] for name in RUNS},
         )
-        for row in connection.execute(select(job))
+        for row in connection.execute(select(job)).mappings()
     }
 
 
@@ -67,20 +67,9 @@ def open_periods(connection: Connection, now: EpochSeconds) -> Mapping[str, Open
     over = func.count().filter(c.until <= now).label("over")
     first = select(c.job, func.min(c.start).label("first"), over)
     oldest = first.where(c.done.is_(None)).group_by(c.job).subquery()
-    statement = select(period, oldest.c.over).join(oldest, (oldest.c.job == c.job) & (oldest.c.first == c.start))
-    return {
-        row.job: OpenPeriod(
-            start=row.start,
-            until=row.until,
-            name=row.name,
-            due=row.due,
-            attempts=row.attempts,
-            lease_until=row.lease_until,
-            waits_for=row.waits_for,
-            over=row.over,
-        )
-        for row in connection.execute(statement)
-    }
+    columns = c["job", "start", "until", "name", "due", "attempts", "lease_until", "waits_for"]
+    statement = select(*columns, oldest.c.over).join(oldest, (oldest.c.job == c.job) & (oldest.c.first == c.start))
+    return {one.job: one for one in read(OpenPeriod, connection.execute(statement))}
 
 
 def periods_over(database: Database, plan: Plan, now: EpochSeconds) -> list[Period]:

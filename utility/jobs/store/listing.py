@@ -12,7 +12,17 @@ from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import UNCHANGED, Change, Plan, clock_text
-from utility.jobs.store.job_states import OpenPeriod, State, ask_for, newest_until, open_periods, save_change, states
+from utility.jobs.store.job_leases import state_of
+from utility.jobs.store.job_states import (
+    RUNS,
+    OpenPeriod,
+    State,
+    ask_for,
+    newest_until,
+    open_periods,
+    save_change,
+    states,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +75,12 @@ def _row(plan: Plan, state: State, open_: OpenPeriod | None, until: EpochSeconds
         paused=change.paused,
         next_due=_next_due(plan, open_, until),
         open=0 if open_ is None else open_.over if plan.catch_up else int(open_.due <= now or open_.attempts > 0),
-        late_s=0 if change.paused is not None else late_s(plan, state, open_, now),
-        period=state.period,
-        done=state.done,
-        took_ms=state.took_ms,
-        failed=state.failed,
-        error=state.error,
+        late_s=0 if change.paused is not None else _late_s(plan, state, open_, now),
+        **{name: getattr(state, name) for name in RUNS},
     )
 
 
-def late_s(plan: Plan, state: State, open_: OpenPeriod | None, now: EpochSeconds) -> int:
+def _late_s(plan: Plan, state: State, open_: OpenPeriod | None, now: EpochSeconds) -> int:
     """Return by how many seconds a job is late; 0: it is in time, or it never ran."""
     if open_ is None:
         return 0
@@ -97,15 +103,8 @@ def _next_due(plan: Plan, open_: OpenPeriod | None, until: EpochSeconds | None) 
 def _state(change: Change, open_: OpenPeriod | None, now: EpochSeconds, *, is_over: bool) -> str:
     if change.paused is not None:
         return "paused"
-    if open_ is None or not is_over:
-        return "ok"
-    if open_.lease_until is not None and open_.lease_until > now:
-        return "running"
-    if open_.waits_for is not None:
-        return "waiting"
-    if open_.attempts:
-        return "failed"
-    return "due" if open_.due <= now else "ok"
+    state = state_of(open_, now) if open_ is not None and is_over else "ok"
+    return "ok" if state == "to come" else state
 
 
 def run_now(database: Database, plan: Plan, actor: Actor, now: EpochSeconds) -> str:

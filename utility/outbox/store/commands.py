@@ -7,9 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from commonwatt.model.units import EpochSeconds, MicrogridId
-from utility.outbox.again import Earlier, to_repeat
 from utility.outbox.changes import OpenCommand
-from utility.outbox.settings import settings_of, without
+from utility.outbox.settings import Earlier, settings_of, to_repeat, without
 from utility.outbox.tables import command
 
 MOST_EARLIER = 1_000  # newest commands among which those in force are looked for

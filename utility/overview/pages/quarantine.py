@@ -16,8 +16,8 @@ from commonwatt.protocol.dead_letters import Kept, Wanted
 from utility.billing.store.billing import issued_run
 from utility.corrections.columns import Finding
 from utility.corrections.decisions import close_findings, meter_number
-from utility.corrections.figures import figure
 from utility.corrections.pages import Meter
+from utility.corrections.plot import figure
 from utility.corrections.store.checking import open_findings
 from utility.overview.judging import consequences, judged
 from utility.overview.store import waiting

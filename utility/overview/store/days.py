@@ -20,7 +20,7 @@ from utility.readings.store.parts import chunks
 from utility.readings.store.retention import kept_from
 from utility.readings.tables import compacted, series
 from utility.registry.layout import Day
-from utility.registry.store.removed_meters import removed_meters
+from utility.registry.store.registry import removed_meters
 from utility.registry.tables import controller, meter
 
 MOST_DAYS = 366  # days back that are counted after an update from a version without these counts

@@ -14,7 +14,7 @@ from utility.collection.jobs import ALIVE_S, planned_moves
 from utility.control.jobs import weights_to_tell
 from utility.corrections.jobs import LATE_S
 from utility.corrections.store.checking import days_to_check
-from utility.database.database import Database, number_of
+from utility.database.database import Database, count_rows
 from utility.database.town_zone import zone_of
 from utility.exports.jobs import backup_plan, export_folders, exports_wait_for, has_begun
 from utility.jobs.catalogue import plan_of
@@ -73,12 +73,12 @@ def _balance(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[
 
 
 def _sharing(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
-    waiting = number_of(database, sharing_due, sharing_due.c.quarter < now // QUARTER_S - 1)
+    waiting = database.read(count_rows, sharing_due, sharing_due.c.quarter < now // QUARTER_S - 1)
     return [f"would look at {counted(waiting, 'quarter-hour')} of microgrids whose readings changed"]
 
 
 def _compact(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
-    parts = number_of(database, part, part.c.quarter < (now - SETTLE_S) // QUARTER_S)
+    parts = database.read(count_rows, part, part.c.quarter < (now - SETTLE_S) // QUARTER_S)
     return [f"would join {counted(parts, 'part')} of finished quarter-hours with their blocks"]
 
 
@@ -113,7 +113,7 @@ def _completeness(database: Database, _: UtilitySettings, now: EpochSeconds) -> 
 
 
 def _statistics(database: Database, _: UtilitySettings, __: EpochSeconds) -> list[str]:
-    waiting = number_of(database, usage_due)
+    waiting = database.read(count_rows, usage_due)
     return [f"would take in {counted(waiting, 'settled day')} of microgrids"]
 
 

@@ -29,8 +29,7 @@ from utility.database.base import OperationalError, SQLAlchemyError
 from utility.database.checks import is_away, is_damage, is_full
 from utility.database.database import Database
 from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
-from utility.outbox.changes import Append, Change, Committed, SawGateway, SawPlant
-from utility.outbox.steps import Refused, Step
+from utility.outbox.changes import Append, Change, Committed, Refused, SawGateway, SawPlant, Step
 from utility.outbox.store.commands import open_commands
 from utility.outbox.store.plant import last_report, open_purchases
 from utility.readings.core import Core
@@ -139,12 +138,8 @@ class Ingest:
         """Read the registry and the last heartbeats, and make the ingest.
 
         Args:
-            database: Where readings are stored.
-            clock: The service's clock.
-            metrics: The metrics of readings.
             publish: Sends a message to a gateway.
             gap_age_s: Age from which a missing quarter-hour is a gap.
-            health: The state of the database.
             public_weight: A public microgrid's share of the work, where that of any other owner is 1.
         """
         with database.reads.begin() as connection:
@@ -239,11 +234,7 @@ class Ingest:
         return False
 
     async def poll(self, send_due: Callable[[Database, EpochSeconds], object] = lambda _, __: None) -> None:
-        """Send the commands that are due, and load a changed registry.
-
-        Args:
-            send_due: Adds the commands of planned changes that are due.
-        """
+        """Send the commands that are due, load a changed registry, and have ``send_due`` add what was planned."""
         if self.takeover is not None:
             self._core.sending.managers = self.takeover.groups.managers()
         effects = await self.in_thread(self._look, int(self._clock.now()))

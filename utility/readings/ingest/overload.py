@@ -24,12 +24,7 @@ class Overload:
         return 0 < self._until - now <= SLOW_S
 
     def look(self, oldest_s: float, now: float) -> int:
-        """Return the seconds for which the next acknowledgements slow their gateways down; 0: they say nothing.
-
-        Args:
-            oldest_s: Clock seconds for which the oldest waiting message has waited; 0: none waits.
-            now: The time.
-        """
+        """Return for how many seconds gateways are slowed, if the oldest message has waited so long; 0: not at all."""
         if oldest_s <= LATE_S:
             self._late_since = None
         elif self._late_since is None or self._late_since > now:

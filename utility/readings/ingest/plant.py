@@ -9,8 +9,7 @@ from commonwatt.model.units import MADE, QUARTER_S, EpochSeconds
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantOutcome, PlantQuarter, PlantReport
 from commonwatt.protocol.topics import OUTCOMES, STATUS
-from utility.outbox.changes import ClosePurchase, KeepPlantQuarters, SawPlant
-from utility.outbox.steps import Step
+from utility.outbox.changes import ClosePurchase, KeepPlantQuarters, SawPlant, Step
 
 KEPT_QUARTERS = 5 * 366 * 96  # finished quarters that are kept: five years
 
@@ -25,7 +24,6 @@ def from_plant(leaf: str, payload: bytes, now: Now, latest: EpochSeconds) -> Ste
 
     Args:
         leaf: The end of the topic.
-        payload: The message.
         latest: Latest possible present time.
     """
     try:

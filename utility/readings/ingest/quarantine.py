@@ -6,7 +6,7 @@ to the meter. Readings far ahead of a clock that is not confirmed are quarantine
 dead letters with their reason. The good readings of a block are stored as usual.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, block_dead
 from utility.outbox.changes import ToldAccount
 from utility.registry.snapshot import MeterEntry
 
+Holds = Callable[[MeterEntry], bool]  # whether a meter is of the batch's owner, and its sender is assigned to it
 Quarantined = tuple[DeadLetter, Blocks]  # a dead letter that waits for a person's decision, and its readings
 
 _QUARANTINED_REASONS = (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED, LocalReason.AHEAD)
@@ -74,7 +75,6 @@ def sort_out(
     Blocks without any slot are dropped.
 
     Args:
-        blocks: The batch's blocks.
         payloads: The same blocks, packed.
         limits: The largest plausible reading of each block.
         assigned: Which blocks are of meters that the sender is assigned to.
@@ -156,9 +156,8 @@ def _of(blocks: Blocks, some: _Values) -> Blocks:
 
 def sort_out_events(
     events: Sequence[_Event],
-    sender: ControllerId,
-    owner: MicrogridId,
     meters: Mapping[int, MeterEntry],
+    is_its: Holds,
     now: EpochSeconds,
     future: int = Rejection.FUTURE,
 ) -> tuple[list[_Event], list[tuple[_Event, int]]]:
@@ -166,9 +165,6 @@ def sort_out_events(
 
     Args:
         events: The events; their meters are registered.
-        sender: The controller that sent them.
-        owner: The microgrid that the batch names.
-        meters: The registry.
         now: As ``judged_at`` in ``sort_out``.
         future: As in ``sort_out``.
     """
@@ -176,7 +172,7 @@ def sort_out_events(
     apart: list[tuple[_Event, int]] = []
     for generation, record in events:
         why: int | None
-        if is_assigned(meters[record.meter_id], sender, owner):
+        if is_its(meters[record.meter_id]):
             why = judge_event(record, Expected(meter_id=record.meter_id, record_types=(), now=now))
         else:
             why = LocalReason.NOT_ASSIGNED
@@ -192,19 +188,16 @@ def is_assigned(meter: MeterEntry, sender: ControllerId, owner: MicrogridId) -> 
     return meter.microgrid == owner and sender in meter.controllers
 
 
-def count_of_others(
-    dead_letters: Iterable[DeadLetter], sender: ControllerId, owner: MicrogridId, meters: Mapping[int, MeterEntry]
-) -> int:
+def count_of_others(dead_letters: Iterable[DeadLetter], meters: Mapping[int, MeterEntry], is_its: Holds) -> int:
     """Return how many relayed dead letters are of registered meters that the sender is not assigned to."""
     found = (meters.get(dead_letter.meter) for dead_letter in dead_letters)
-    return sum(meter is not None and not is_assigned(meter, sender, owner) for meter in found)
+    return sum(meter is not None and not is_its(meter) for meter in found)
 
 
 def records_of_other_accounts(
     dead_letters: Sequence[DeadLetter],
-    sender: ControllerId,
-    owner: MicrogridId,
     meters: Mapping[int, MeterEntry],
+    is_its: Holds,
     now: EpochSeconds,
     future: int,
 ) -> tuple[list[DeadLetter], list[HistoryRecord]]:
@@ -214,10 +207,6 @@ def records_of_other_accounts(
     changes nothing. A record with another fault stays a dead letter, with that fault as its reason.
 
     Args:
-        dead_letters: The relayed dead letters.
-        sender: The controller that sent them.
-        owner: The microgrid that the batch names.
-        meters: The registry.
         now: As ``judged_at`` in ``sort_out``.
         future: As in ``sort_out``.
     """
@@ -232,7 +221,7 @@ def records_of_other_accounts(
         if dead_letter.reason != Rejection.WRONG_ACCOUNT or not is_record or meter is None:
             rest.append(dead_letter)
             continue
-        if not is_assigned(meter, sender, owner):
+        if not is_its(meter):
             rest.append(replace(dead_letter, reason=Rejection.IMPLAUSIBLE))  # It is quarantined as not assigned.
             continue
         record = unpack_history(dead_letter.content)
@@ -261,9 +250,8 @@ def told_accounts(records: Iterable[HistoryRecord], meters: Mapping[int, MeterEn
 
 def quarantined_dead_letters(
     dead_letters: Sequence[DeadLetter],
-    sender: ControllerId,
-    owner: MicrogridId,
     meters: Mapping[int, MeterEntry],
+    is_its: Holds,
     until: EpochSeconds = MAX_EPOCH,
 ) -> tuple[list[DeadLetter], tuple[Quarantined, ...]]:
     """Divide relayed dead letters into plain ones, and ones with quarantined readings that wait for a decision.
@@ -277,7 +265,7 @@ def quarantined_dead_letters(
         meter = meters.get(dead_letter.meter)
         blocks = None
         if meter is not None and dead_letter.reason in (Rejection.IMPLAUSIBLE, LocalReason.AHEAD):
-            if not is_assigned(meter, sender, owner):
+            if not is_its(meter):
                 dead_letter = replace(dead_letter, reason=LocalReason.NOT_ASSIGNED)
             blocks = quarantined_blocks(dead_letter, meter.record_types)
         if blocks is None or int(blocks.quarter.max()) * QUARTER_S > until:

@@ -12,8 +12,7 @@ from utility.database.keys import is_one_of, listed
 from utility.readings.gaps import WHY_WORDS, Why, absent_at_all, excuse
 from utility.readings.store.parts import chunks
 from utility.readings.tables import absent_at, gap, gateway_seen
-from utility.registry.store.registry import stores_of
-from utility.registry.store.removed_meters import closed_microgrids
+from utility.registry.store.registry import closed_microgrids, stores_of
 from utility.registry.tables import meter
 
 Key = tuple[int, int, int]  # (number of the meter, record type, quarter)
@@ -23,11 +22,7 @@ Said = dict[Key, dict[ControllerId, int]]  # the slots that stores are known not
 def note_absent(
     connection: Connection, controller: ControllerId, blocks: Iterable[tuple[MeterId, int, int, int]], why: Why
 ) -> None:
-    """Record slots that a controller's store does not have; what no store has is not requested again.
-
-    Args:
-        blocks: (meter, record type, quarter, mask of slots).
-    """
+    """Record (meter, record type, quarter, slots) that a controller's store lacks; what all lack is asked no more."""
     places: dict[MeterId, tuple[int, frozenset[ControllerId]] | None] = {}
     for which, record_type, quarter, mask in blocks:
         if which not in places:

@@ -108,11 +108,8 @@ def execute(
 
     Args:
         connection: A connection in a transaction that reads one state of the database.
-        statement: The select.
-        values: Its parameters.
         quarters: All quarters that it selects, or more.
         meters: The numbers of all meters that it selects, or more; ``None``: any.
-        options: Execution options.
 
     Raises:
         ArchiveError: A file that it needs is missing or damaged.
@@ -254,7 +251,7 @@ def _blocks(
     """Yield keys, and rows with the wanted columns, of the row groups that have wanted quarters and meters."""
     file = File.open(path)
     for group in file.groups_of(within, meters):
-        rows = file.read(group, tuple(dict.fromkeys((*KEY, *columns))))
+        rows = read_group(file, group, tuple(dict.fromkeys((*KEY, *columns))))
         keys = [rows[name].to_numpy().astype(np.int64, copy=False) for name in KEY]
         quarter, number, _ = keys
         wanted = (quarter >= within.start) & (quarter < within.stop)
@@ -310,14 +307,6 @@ class File:
             may &= np.searchsorted(meters, low) < np.searchsorted(meters, high, side="right")
         return [int(at) for at in np.flatnonzero(may)]
 
-    def read(self, group: int, columns: tuple[str, ...]) -> Any:
-        """Return columns of a row group, as an Arrow table.
-
-        Raises:
-            ArchiveError: They can't be read.
-        """
-        return _read(self, group, columns)
-
 
 def _bounds(column: Any) -> tuple[int, int]:
     return column.statistics.min, column.statistics.max
@@ -334,7 +323,12 @@ def _opened(path: Path, *_: int) -> File:
 
 
 @lru_cache(_GROUPS_KEPT)
-def _read(file: File, group: int, columns: tuple[str, ...]) -> Any:
+def read_group(file: File, group: int, columns: tuple[str, ...]) -> Any:
+    """Return columns of a row group, as an Arrow table.
+
+    Raises:
+        ArchiveError: They can't be read.
+    """
     from pyarrow.parquet import ParquetFile
 
     # Each payload has a checksum of its own, so that of a damaged page only the damaged blocks are lost; other columns

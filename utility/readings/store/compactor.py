@@ -89,8 +89,7 @@ class Compactor:
     def apply(self, replacement: Replacement) -> int:
         """Replace the parts; return how many blocks were made: 0 if another compactor was faster."""
         if not self._database.has_one_writer:
-            with self._database.writes.begin() as connection:
-                make_partitions(connection, {month_of(quarter) for quarter in replacement.quarters})
+            self._database.write(make_partitions, {month_of(quarter) for quarter in replacement.quarters})
         with self._database.writes.connect() as connection, connection.begin() as transaction:
             changing(connection, replacement.quarters)
             if not _take_out(connection, replacement):

@@ -28,7 +28,7 @@ from utility.readings.store.quarantine import masks_between
 from utility.readings.store.retention import kept_from
 from utility.readings.summaries import masks
 from utility.readings.tables import compacted, gap, part, series
-from utility.registry.store.removed_meters import removed_meters
+from utility.registry.store.registry import removed_meters
 from utility.registry.tables import meter
 
 _METERS_AT_A_TIME = 50

@@ -35,7 +35,6 @@ def senders_of(
     """Return which controller sent each value of the conflicts of some joined blocks.
 
     Args:
-        rows: The rows of the parts.
         parts: The parts, unpacked.
         joined: The blocks that the parts become.
         of: The row of each part's joined block; -1: its senders are not needed.

@@ -15,37 +15,16 @@ from utility.readings.tables import dead_letter
 def dead_letter_row(sender: ControllerId, kept: DeadLetter, state: str = "") -> dict[str, object]:
     """Return the columns of a dead letter."""
     content = kept.content[:MAX_DEAD_LETTER_BYTES]
-    return {
-        "meter": signed64(kept.meter),
-        "log": kept.log,
-        "generation": kept.generation,
-        "record_id": signed64(kept.record_id),
-        "reason": kept.reason,
-        "crc": zlib.crc32(content),
-        "time": kept.time,
-        "sender": sender,
-        "content": content,
-        "state": state,
-    }
+    ids = {"meter": signed64(kept.meter), "record_id": signed64(kept.record_id)}
+    return vars(kept) | ids | {"crc": zlib.crc32(content), "sender": sender, "content": content, "state": state}
 
 
 def dead_letter_of(row: Row[Any]) -> Kept:
     """Return the dead letter of a row."""
-    return Kept(
-        no=row.no,
-        sender=row.sender,
-        dead_letter=DeadLetter(
-            meter=unsigned64(row.meter),
-            log=row.log,
-            reason=row.reason,
-            generation=row.generation,
-            record_id=unsigned64(row.record_id),
-            time=row.time,
-            content=row.content,
-        ),
-        state=row.state,
-        decided=text_of(row.decided, row.decided_by, row.why),
-    )
+    same = {name: getattr(row, name) for name in ("log", "reason", "generation", "time", "content")}
+    found = DeadLetter(meter=unsigned64(row.meter), record_id=unsigned64(row.record_id), **same)
+    decided = text_of(row.decided, row.decided_by, row.why)
+    return Kept(no=row.no, sender=row.sender, dead_letter=found, state=row.state, decided=decided)
 
 
 def dead_letters(

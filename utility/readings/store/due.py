@@ -28,7 +28,6 @@ def mark_events(
     """Mark the quarters in which a battery began or ended to share; of a late event also those after it.
 
     Args:
-        connection: In a transaction.
         events: New rows of ``event``.
         owners: The numbers of the microgrids' controllers, by id.
         received: The quarter of their receipt.

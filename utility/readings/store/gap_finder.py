@@ -47,8 +47,7 @@ from utility.readings.store.quarantine import masks_of
 from utility.readings.store.retention import kept_from
 from utility.readings.summaries import masks
 from utility.readings.tables import absent_at, compacted, event, gap, part, series
-from utility.registry.store.registry import stores_of
-from utility.registry.store.removed_meters import removed_meters
+from utility.registry.store.registry import removed_meters, stores_of
 from utility.registry.tables import meter
 from utility.takeover.store import load_granted
 

@@ -11,7 +11,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from utility.readings.columns import Refilling
 from utility.readings.refilling import Gateway, refilling
 from utility.readings.tables import gateway_seen
-from utility.registry.store.removed_meters import closed_microgrids
+from utility.registry.store.registry import closed_microgrids
 from utility.registry.tables import controller
 
 FEW = 100  # below this number of controllers, only their rows are read
@@ -20,12 +20,7 @@ FEW = 100  # below this number of controllers, only their rows are read
 def last_heartbeats(
     connection: Connection, controllers: Collection[str] | None = None
 ) -> dict[str, tuple[int, Heartbeat | None]]:
-    """Return (time of receipt, last heartbeat) by gateway; the heartbeat is ``None`` if it can't be read.
-
-    Args:
-        connection: Where to read.
-        controllers: The controllers wanted; ``None``: all.
-    """
+    """Return (time of receipt, last heartbeat; ``None``: it can't be read) of some gateways or all, by gateway."""
     statement = select(gateway_seen)
     if controllers is not None and len(controllers) < FEW:
         statement = statement.where(gateway_seen.c.controller.in_(controllers))

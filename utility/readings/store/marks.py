@@ -46,7 +46,6 @@ def begin(connection: Connection, marks: Marks, draw: Callable[[int], int] = sec
     """Begin a run.
 
     Args:
-        connection: A transaction that writes.
         marks: The marks so far of this service.
         draw: Returns a random number of so many bits.
 

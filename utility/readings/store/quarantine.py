@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks
@@ -15,6 +15,7 @@ from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.dead_letter_words import text_of
 from commonwatt.protocol.dead_letters import quarantined_blocks
 from utility.database.checks import is_sound
+from utility.database.database import count_rows
 from utility.database.keys import is_one_of, listed
 from utility.readings.store.dead_letters import dead_letter_of, is_in
 from utility.readings.store.parts import chunks
@@ -150,4 +151,4 @@ def masks_between(
 
 def count_quarantined(connection: Connection) -> int:
     """Return how many dead letters wait for a person's decision."""
-    return connection.execute(select(func.count()).select_from(dead_letter).where(is_in(QUARANTINED))).scalar_one()
+    return count_rows(connection, dead_letter, is_in(QUARANTINED))

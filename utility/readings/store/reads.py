@@ -13,7 +13,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter, quarter_o
 from commonwatt.protocol.controller_commands import PERIODS
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.town.town import WITHOUT, Function
-from utility.database.database import Database, read_setting
+from utility.database.database import Database, count_rows, read_setting
 from utility.database.town_zone import TOWN
 from utility.outbox.tables import command
 from utility.readings.store.absence import reasons_of
@@ -64,29 +64,25 @@ def meters(
     quarter = quarter_of(now)
     holds = (holding.c.since <= quarter) & (holding.c.until.is_(None) | (holding.c.until > quarter))
     held = (holding.c.meter == meter.c.id) & holds
-    statement = select(meter, present_minimum.c.percent, present_minimum.c.said, holding.c.account.label("holder"))
-    statement = statement.outerjoin(present_minimum).outerjoin(holding, held)
+    c, minimum = meter.c, present_minimum.c
+    columns = (
+        *(c.no, c.label.label("id"), c.microgrid, c.address, c.location, c.function, c.direction),
+        *(func.coalesce(holding.c.account, 0).label("account"), c.record_types, c.service_amps),
+        c.battery_capacity.label("battery_capacity_mwh"),
+        func.coalesce(minimum.percent, c.minimum_percent).label("minimum_percent"),
+        minimum.said.label("minimum_said"),
+    )
+    statement = select(*columns).select_from(meter).outerjoin(present_minimum).outerjoin(holding, held)
     statement = statement.where(meter.c.no > after).order_by(meter.c.no).limit(limit)
     if microgrid is not None:
         statement = statement.where(meter.c.microgrid == microgrid)
     return [
         {
-            "no": row.no,
-            "id": row.label,
-            "microgrid": row.microgrid,
-            "address": row.address,
-            "location": row.location,
-            "function": row.function,
-            "direction": row.direction,
-            "account": row.holder or 0,
-            "record_types": [int(kind) for kind in row.record_types.split(",")],
-            "service_amps": row.service_amps,
-            "battery_capacity_mwh": row.battery_capacity,
-            "minimum_percent": row.minimum_percent if row.percent is None else row.percent,
-            "minimum_said": row.said,
-            "without": list(WITHOUT) if row.function == Function.ADAPTED else [],
+            **row,
+            "record_types": [int(kind) for kind in row["record_types"].split(",")],
+            "without": list(WITHOUT) if row["function"] == Function.ADAPTED else [],
         }
-        for row in connection.execute(statement)
+        for row in connection.execute(statement).mappings()
     ]
 
 
@@ -149,24 +145,17 @@ def gaps(connection: Connection, limit: int) -> list[dict[str, object]]:
 
 def commands(connection: Connection, limit: int) -> list[dict[str, object]]:
     """Return the newest commands to gateways, newest first."""
-    statement = select(command).order_by(command.c.created.desc(), command.c.id.desc()).limit(limit)
+    columns = command.c["id", "controller", "message", "created", "until", "state", "outcome"]
+    statement = select(*columns).order_by(command.c.created.desc(), command.c.id.desc()).limit(limit)
     return [
-        {
-            "id": row.id,
-            "controller": row.controller,
-            "message": json.loads(row.message),
-            "created": row.created,
-            "until": row.until,
-            "state": row.state,
-            "outcome": json.loads(row.outcome) if row.outcome else None,
-        }
-        for row in connection.execute(statement)
+        {**row, "message": json.loads(row["message"]), "outcome": json.loads(row["outcome"] or "null")}
+        for row in connection.execute(statement).mappings()
     ]
 
 
 def count_open_gaps(connection: Connection) -> int:
     """Return how many blocks have slots that are still being requested."""
-    return int(connection.execute(select(func.count()).select_from(gap).where(gap.c.is_open)).scalar_one())
+    return count_rows(connection, gap, gap.c.is_open)
 
 
 def is_controller(connection: Connection, name: str) -> bool:
@@ -206,12 +195,9 @@ def status(connection: Connection) -> dict[str, dict[str, object]]:
 
 def _status_of(counts: Any, seen: Any, open_gaps: int, conflicting: int) -> dict[str, object]:
     return {
-        "received_batches": counts.batches if counts else 0,
-        "received_blocks": counts.blocks if counts else 0,
-        "received_slots": counts.slots if counts else 0,
-        "events": counts.events if counts else 0,
-        "dead_letters": counts.dead_letters if counts else 0,
-        "conflicts": int(conflicting) + (counts.event_conflicts if counts else 0),
+        **{f"received_{name}": getattr(counts, name, 0) for name in ("batches", "blocks", "slots")},
+        **{name: getattr(counts, name, 0) for name in ("events", "dead_letters")},
+        "conflicts": int(conflicting) + getattr(counts, "event_conflicts", 0),
         "last_batch": (counts.last_batch or None) if counts else None,
         "last_seen": seen.time if seen else None,
         "heartbeat": _json_of(seen.heartbeat) if seen else None,

@@ -103,8 +103,7 @@ def newest_quarter(connection: Connection) -> Quarter | None:
 
 def make_ahead(database: Database, now: EpochSeconds) -> None:
     """Make the partitions of this month and the next, before they are needed."""
-    with database.writes.begin() as connection:
-        make_partitions(connection, months_around(now))
+    database.write(make_partitions, months_around(now))
 
 
 def kept_from(connection: Connection) -> Quarter:

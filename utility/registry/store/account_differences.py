@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from commonwatt.model.ids import signed64, unsigned64
-from utility.database.database import upsert
+from utility.database.database import count_rows, upsert
 from utility.outbox.changes import ToldAccount
 from utility.registry.columns import Differing
 from utility.registry.tables import account_difference
@@ -37,7 +37,7 @@ def count_differences(connection: Connection, found: Sequence[ToldAccount]) -> N
 
 def count_of_differences(connection: Connection) -> int:
     """Return how many differences are listed."""
-    return int(connection.execute(select(func.count()).select_from(account_difference)).scalar_one())
+    return count_rows(connection, account_difference)
 
 
 def account_differences(connection: Connection, limit: int, skipped: int = 0) -> list[Differing]:

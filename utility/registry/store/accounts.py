@@ -1,4 +1,7 @@
-"""The registry's dates in the database: loading, changes with their audit, and what a town file adds (T8)."""
+"""The registry's dates in the database: loading, changes with their audit, and what a town file adds (T8).
+
+Loading raises ``DamagedError`` if a row that is read is damaged.
+"""
 
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
@@ -23,11 +26,7 @@ TOWN_FILE = "town file"  # the person of a change that a registration made
 
 
 def load_dated_registry(connection: Connection) -> DatedRegistry:
-    """Read the registry with its dates.
-
-    Raises:
-        DamagedError: A row is damaged.
-    """
+    """Read the registry with its dates."""
     return _registry(connection, true())
 
 
@@ -35,29 +34,18 @@ def load_registry_around(connection: Connection, number: AccountNumber) -> Dated
     """Read an account, and the microgrids in which it has or had a meter, whole, with the accounts of their meters.
 
     The registry of a town is ten thousand times larger. Without such an account, the result has none of its number.
-
-    Raises:
-        DamagedError: A row is damaged.
     """
     its = select(meter.c.microgrid).join(holding, holding.c.meter == meter.c.id).where(holding.c.account == number)
     return _registry(connection, meter.c.microgrid.in_(its), number)
 
 
 def load_microgrids(connection: Connection, microgrids: Collection[MicrogridId]) -> DatedRegistry:
-    """Read the meters of a few microgrids, and the accounts that have or had them.
-
-    Raises:
-        DamagedError: A row is damaged.
-    """
+    """Read the meters of a few microgrids, and the accounts that have or had them."""
     return _registry(connection, meter.c.microgrid.in_(sorted(microgrids)), number=0)
 
 
 def load_batteries(connection: Connection, microgrids: Collection[MicrogridId]) -> DatedRegistry:
-    """Read the meters with a battery of some microgrids, and the accounts that have or had them.
-
-    Raises:
-        DamagedError: A row is damaged.
-    """
+    """Read the meters with a battery of some microgrids, and the accounts that have or had them."""
     which = meter.c.microgrid.in_(sorted(microgrids)) & meter.c.battery_capacity.is_not(None)
     return _registry(connection, which, number=0)
 
@@ -98,10 +86,8 @@ def save_dated_registry(
     """Write what differs between two states, and the audit of each change; return the number of changes.
 
     Args:
-        connection: A transaction that writes.
         before: The state in the database, from ``load_for_change``.
         after: The state to write; it has every meter and account of ``before``.
-        person: The person who made the change.
         zone: Local time of the audit's words.
     """
     changes = list(differences(before, after, zone))
@@ -128,7 +114,6 @@ def add_town(connection: Connection, town: Town, now: EpochSeconds, registered: 
     A meter that replaces another one is left out: it is installed by ``commonwatt swap meter``.
 
     Args:
-        connection: A transaction that writes.
         now: The time, from which on the dates of further meters hold.
         registered: The meters registered before; of these, and of a new town's meters, the dates hold from
             the beginning.
@@ -226,7 +211,7 @@ def _holding_row(one: Installed, held: Holding) -> dict[str, Any]:
 
 
 def _term_rows(one: Account) -> Iterable[dict[str, Any]]:
-    for what, values in (("tariff", one.tariffs), ("minimum", one.minimums), ("weight", one.weights)):
+    for what, values in one.terms:
         for dated in values:
             row = {"account": one.number, "what": what, "since": dated.start, "value": str(dated.value)}
             yield _with_crc(account_term, row)

@@ -44,7 +44,6 @@ def refuse_moved(town: Town, out: Path, *, accounts_are_dated: bool = False) -> 
     """Refuse a town file that moves or changes a device that the files below ``out`` register.
 
     Args:
-        out: The folder.
         accounts_are_dated: Whether the database, with its dates, has judged the accounts; without it, only an account
             that the town file states may change.
 

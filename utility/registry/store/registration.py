@@ -38,9 +38,6 @@ def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> 
 
     The accounts of a new town have their meters from the beginning; those of meters added later, from ``now`` on.
 
-    Args:
-        connection: A transaction that writes.
-
     Raises:
         ConfigError: The town file moves a registered controller or meter, or changes a column that must not change.
     """
@@ -119,20 +116,15 @@ def refuse_change(what: str, of: str, was: object, now: object) -> None:
 
 
 def _meter_row(entry: Meter) -> dict[str, Any]:
-    row = {
+    same = ("microgrid", "address", "location", "account", "service_amps", "push")
+    row = {name: getattr(entry, name) for name in same} | {
         "id": signed64(entry.id),
         "label": str(entry.id),
-        "microgrid": entry.microgrid,
-        "address": entry.address,
-        "location": entry.location,
         "function": entry.function.value,
         "direction": entry.direction.value,
-        "account": entry.account,
         "record_types": ",".join(str(int(kind)) for kind in entry.record_types),
-        "service_amps": entry.service_amps,
         "battery_capacity": entry.battery.capacity if entry.battery else None,
         "minimum_percent": entry.battery.minimum_percent if entry.battery else None,
-        "push": entry.push,
     }
     return row | {"crc": row_crc(meter, row)}
 

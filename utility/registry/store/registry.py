@@ -1,18 +1,17 @@
-"""Reads and changes of the registry: its revision, its snapshot, and the numbers of controllers."""
+"""Reads and changes of the registry: revision, snapshot, numbers of controllers, removed meters."""
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, select, union
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, select, union
 
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.model.units import ControllerId, MicrogridId, Quarter
 from commonwatt.model.validation import limits_of
 from utility.database.checks import sound_rows
 from utility.database.database import read_setting, save_setting, upsert
 from utility.registry.accounts import Holding
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
-from utility.registry.store.removed_meters import closed_microgrids
-from utility.registry.tables import collector, controller, holding, may_manage, meter
+from utility.registry.tables import collector, controller, holding, installed, may_manage, meter
 
 # Setting that each change of the registry increments, so that a running service loads it again.
 REVISION = "registry_revision"
@@ -58,11 +57,7 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
 
 
 def stores_of(connection: Connection, only: MicrogridId | None = None) -> dict[MicrogridId, frozenset[ControllerId]]:
-    """Return the controllers that may have a microgrid's data; a microgrid without others than its own is left out.
-
-    Args:
-        only: The only microgrid wanted; ``None``: all.
-    """
+    """Return the controllers that may have the data of each microgrid, or of one, if they are more than its own."""
     found: dict[MicrogridId, frozenset[ControllerId]] = {}
     for row in connection.execute(_STORES if only is None else _STORES_OF_ONE, {} if only is None else {"only": only}):
         found[row.microgrid] = found.get(row.microgrid, frozenset({row.microgrid})) | {row.controller}
@@ -112,3 +107,29 @@ def keep_places(connection: Connection, table: Table, orders: Mapping[MicrogridI
         rows = [{"microgrid": m, "controller": c, "place": place} for (m, c), place in changed.items()]
         connection.execute(upsert(connection, table, "place"), rows)
     return len(changed)
+
+
+_IS_REMOVED = installed.c.until.is_not(None)
+_NUMBERS = select(meter.c.id, meter.c.no).where(meter.c.id.in_(select(installed.c.meter).where(_IS_REMOVED)))
+
+
+def removed_meters(connection: Connection) -> dict[int, Quarter]:
+    """Return the first quarter without the meter, by the number of each meter with a date of removal.
+
+    Raises:
+        DamagedError: A row is damaged; with a wrong date, missing readings would not be requested.
+    """
+    numbers = {row.id: row.no for row in connection.execute(_NUMBERS)}
+    found = sound_rows(connection, installed, _IS_REMOVED)
+    return {numbers[row.meter]: row.until for row in found if row.meter in numbers}
+
+
+def closed_microgrids(connection: Connection) -> dict[MicrogridId, Quarter]:
+    """Return the first quarter without any meter, by each microgrid whose meters all have a date of removal."""
+    rows = connection.execute(
+        select(meter.c.microgrid, func.max(installed.c.until).label("until"))
+        .outerjoin(installed, installed.c.meter == meter.c.id)
+        .group_by(meter.c.microgrid)
+        .having(func.count(installed.c.until) == func.count())
+    )
+    return {row.microgrid: row.until for row in rows}

@@ -35,7 +35,6 @@ def print_rows(
     """Print rows as a table, or as JSON.
 
     Args:
-        title: What they are.
         rows: Models, dataclasses or mappings.
         columns: The columns of the table; none: all that are shown; a model: those that it declares.
         as_json: Whether they are printed as JSON, with all that they have.

@@ -60,11 +60,9 @@ class Console:
 
         Args:
             actor: The person who asks; ``None``: nobody is logged in.
-            template: The template's file.
             content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``emulated_until``,
                 ``csrf_secret``, ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's
                 path), ``message`` and ``board`` (the alarms; none for those who may not see them).
-            status: The HTTP status.
             zone: The zone of its times; ``None``: the town's, from the database.
         """
         is_staff = actor is not None and actor.has(*STAFF)

@@ -71,7 +71,6 @@ def plotted(series: Series, scale: float, words: Words) -> dict[str, Any]:
     """Return the points of a series as JSON: ``low`` is absent if each step has one value.
 
     Args:
-        series: The series, with few enough points.
         scale: What a value is multiplied with.
         words: The qualities to be marked, in words.
     """

@@ -28,11 +28,7 @@ _TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))  # each room'
 
 
 class Renderer:
-    """Renders templates.
-
-    Args:
-        address: Returns the address of a static file by its name.
-    """
+    """Renders templates; ``address`` returns the address of a static file by its name."""
 
     def __init__(self, address: Callable[[str], str]) -> None:
         self._environment = Environment(
@@ -48,9 +44,9 @@ class Renderer:
             local=local,
             utc=utc,
             ago=ago,
-            kwh=kwh,
-            kw=kw,
-            percent=percent,
+            kwh=_or_dash("{:,.1f} kWh", 1e6),  # of milliwatt-hours
+            kw=_or_dash("{:,.1f} kW", 1e3),  # of watts
+            percent=_or_dash("{:.0f} %", 10),  # of thousandths
             exact_percent=exact_percent,
             plain_bytes=plain_bytes,
             duration=duration,
@@ -124,19 +120,9 @@ def ago(time: float, now: float) -> str:
     raise AssertionError("the last unit is taken")
 
 
-def kwh(milliwatt_hours: float | None) -> str:
-    """Return an energy in kilowatt-hours, for people; a dash for a missing one."""
-    return MISSING if milliwatt_hours is None else f"{milliwatt_hours / 1e6:,.1f} kWh"
-
-
-def kw(watts: float | None) -> str:
-    """Return a power in kilowatts, for people; a dash for a missing one."""
-    return MISSING if watts is None else f"{watts / 1000:,.1f} kW"
-
-
-def percent(permille: float | None) -> str:
-    """Return thousandths as percent, for people; a dash for a missing one."""
-    return MISSING if permille is None else f"{permille / 10:.0f} %"
+def _or_dash(form: str, size: float) -> Callable[[float | None], str]:
+    """Return a filter that writes a number in units of some size, for people; a dash for a missing one."""
+    return lambda number: MISSING if number is None else form.format(number / size)
 
 
 def exact_percent(permille: float | None) -> str:

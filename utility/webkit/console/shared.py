@@ -19,7 +19,6 @@ class Shared(Generic[_T]):
     one that finds it too old, wait.
 
     Args:
-        compute: Computes the value.
         every_s: Seconds for which a value is good.
         at_most_s: The age that a value may have while the next one is computed.
         now: Returns the machine's epoch seconds.

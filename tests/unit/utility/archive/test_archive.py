@@ -259,7 +259,7 @@ def test_a_flipped_bit_is_named_with_its_file_and_block_and_its_readings_are_ask
         month = month_at(connection, OLD)
         assert month is not None
         file = archived.File.open(month.file)
-        payload = file.read(0, ("payload",))["payload"].to_pylist()[0]
+        payload = archived.read_group(file, 0, ("payload",))["payload"].to_pylist()[0]
     content = bytearray(month.file.read_bytes())
     content[content.index(payload) + 5] ^= 4
     month.file.write_bytes(content)

@@ -15,9 +15,8 @@ from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
 from utility.database.health import Health
-from utility.outbox.changes import SawGateway
-from utility.outbox.steps import Refused
-from utility.readings.metrics import GatewayMetrics
+from utility.outbox.changes import Refused, SawGateway
+from utility.readings.metrics import gateways_said
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gateway_seen
@@ -49,7 +48,7 @@ def client(database: Database, refused: dict[str, Refused]) -> Client:
         trust=1,
         lte=MONTH,
     )
-    metrics.watch_gateways(GatewayMetrics({"r001": BEGIN}, {"r001": said}, {"r001"}, lambda: BEGIN + 7), lambda: 2)
+    metrics.watch_gateways(lambda: gateways_said({"r001": BEGIN}, {"r001": said}, {"r001"}, BEGIN + 7), lambda: 2)
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
     return Client(make_app(Api(database, clock, metrics, lambda: False, lambda: "", refused, Health(None))))
 

@@ -19,7 +19,7 @@ from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
 from utility.database.database import Database
-from utility.outbox.steps import Step
+from utility.outbox.changes import Step
 from utility.readings.core import CLOCK_BEHIND_S, Core
 from utility.readings.events import FromGateway
 from utility.readings.ingest.quarantine import sort_out

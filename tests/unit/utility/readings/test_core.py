@@ -10,8 +10,7 @@ from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.protocol.heartbeats import Heartbeat
 from harness.worlds.sent import batch, blocks
-from utility.outbox.changes import Append, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
-from utility.outbox.steps import Step
+from utility.outbox.changes import Append, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway, Step
 from utility.readings.core import MAX_JUNK_A_DAY, Core
 from utility.readings.events import CommandsOpen, FromGateway
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot

@@ -6,8 +6,7 @@ import pytest
 
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.protocol.controller_commands import ControllerOutcome
-from utility.outbox.changes import Change, CloseCommand, OpenCommand
-from utility.outbox.steps import Deposed, Step
+from utility.outbox.changes import Change, CloseCommand, Deposed, OpenCommand, Step
 from utility.readings.sending import RESEND_S, Sending
 
 NOW = 1_800_000_000

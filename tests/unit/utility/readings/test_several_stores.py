@@ -23,8 +23,7 @@ from harness.real.jobs import find_gaps
 from harness.worlds.sent import append, batch, blocks
 from tests.unit.adapters.test_core import Bench, T
 from utility.database.database import Database
-from utility.outbox.changes import Append, OpenCommand
-from utility.outbox.steps import Step
+from utility.outbox.changes import Append, OpenCommand, Step
 from utility.outbox.store.commands import open_commands
 from utility.readings.core import Core
 from utility.readings.events import CommandsOpen, FromGateway

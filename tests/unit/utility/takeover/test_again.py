@@ -6,8 +6,8 @@ from typing import Any
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
 from tests.unit.utility.conftest import NOW
 from utility.database.database import Database
-from utility.outbox.again import Earlier, to_repeat
 from utility.outbox.changes import CloseCommand, OpenCommand
+from utility.outbox.settings import Earlier, to_repeat
 from utility.outbox.store.commands import add_command, open_commands
 from utility.readings.store.writer import Writer
 from utility.takeover.history import GRANTED, RENEWED, Handover
