@@ -4,7 +4,6 @@ import sqlalchemy as sa
 from alembic import op
 
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
-from utility.database.migrations.making import make_index, make_table
 from utility.database.postgres.partitions import make_partitions, month_of
 
 revision = "0002"
@@ -41,15 +40,7 @@ def upgrade() -> None:
     connection = op.get_bind()
     is_postgres = connection.dialect.name == "postgresql"
     op.execute("DROP VIEW block")
-    make_table(
-        "compacted",
-        "quarter meter_no record_type",
-        "total big?, first_reading big?, last_reading big?, min_reading big?, max_reading big?, quarter int, meter_no "
-        "int, received_minute int, record_type small, sender_no small, owner_no small, exact small, averaged small, "
-        "conflicts small, payload bytes",
-        postgresql_partition_by="RANGE (quarter)",
-    )
-    make_index("ix_compacted_conflicts", "compacted", "owner_no", only="conflicts > 0")
+    _make_compacted()
     quarters = connection.execute(sa.text(f"SELECT DISTINCT quarter FROM part AS p WHERE {IS_FIRST}")).scalars()
     make_partitions(connection, {month_of(quarter) for quarter in quarters})
     readings = "total, first_reading, last_reading, min_reading, max_reading, exact, averaged, conflicts"
@@ -63,19 +54,18 @@ def upgrade() -> None:
     )
     last = connection.execute(sa.text("SELECT coalesce(max(id), 0) FROM part")).scalar_one()
     op.drop_table("part")
-    make_table(
-        "part",
-        "id",
-        "id row, quarter int, meter_no int, received_minute int, record_type small, sender_no small, owner_no small, "
-        "payload bytes",
-        never_again=True,
-    )
-    make_index("ix_part_key", "part", "quarter meter_no record_type")
+    _make_part()
     columns = f"id, {SAME}, sender_no, owner_no, received_minute"
     op.execute(f"INSERT INTO part ({columns}) SELECT {columns} FROM part_kept")
     op.drop_table("part_kept")
     op.add_column("gap", sa.Column("touched", sa.Integer(), server_default="0", nullable=False))
-    make_index("ix_gap_touched", "gap", "touched", only="touched > 0")
+    op.create_index(
+        "ix_gap_touched",
+        "gap",
+        ["touched"],
+        sqlite_where=sa.text("touched > 0"),
+        postgresql_where=sa.text("touched > 0"),
+    )
     op.execute(BLOCK_VIEW)
     if is_postgres:
         op.execute(f"SELECT setval('part_id_seq', {last + 1}, false)")
@@ -89,3 +79,50 @@ def upgrade() -> None:
     else:
         op.execute("DELETE FROM sqlite_sequence WHERE name = 'part'")
         op.execute(f"INSERT INTO sqlite_sequence (name, seq) VALUES ('part', {last})")
+
+
+def _make_compacted() -> None:
+    op.create_table(
+        "compacted",
+        sa.Column("total", sa.BigInteger(), nullable=True),
+        sa.Column("first_reading", sa.BigInteger(), nullable=True),
+        sa.Column("last_reading", sa.BigInteger(), nullable=True),
+        sa.Column("min_reading", sa.BigInteger(), nullable=True),
+        sa.Column("max_reading", sa.BigInteger(), nullable=True),
+        sa.Column("quarter", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("meter_no", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("received_minute", sa.Integer(), nullable=False),
+        sa.Column("record_type", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("sender_no", sa.SmallInteger(), nullable=False),
+        sa.Column("owner_no", sa.SmallInteger(), nullable=False),
+        sa.Column("exact", sa.SmallInteger(), nullable=False),
+        sa.Column("averaged", sa.SmallInteger(), nullable=False),
+        sa.Column("conflicts", sa.SmallInteger(), nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("quarter", "meter_no", "record_type", name=op.f("pk_compacted")),
+        postgresql_partition_by="RANGE (quarter)",
+    )
+    op.create_index(
+        "ix_compacted_conflicts",
+        "compacted",
+        ["owner_no"],
+        sqlite_where=sa.text("conflicts > 0"),
+        postgresql_where=sa.text("conflicts > 0"),
+    )
+
+
+def _make_part() -> None:
+    op.create_table(
+        "part",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("quarter", sa.Integer(), nullable=False),
+        sa.Column("meter_no", sa.Integer(), nullable=False),
+        sa.Column("received_minute", sa.Integer(), nullable=False),
+        sa.Column("record_type", sa.SmallInteger(), nullable=False),
+        sa.Column("sender_no", sa.SmallInteger(), nullable=False),
+        sa.Column("owner_no", sa.SmallInteger(), nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_part")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_part_key", "part", ["quarter", "meter_no", "record_type"])

@@ -1,8 +1,7 @@
 """The senders of conflicting values, for conflicts between several controllers."""
 
+import sqlalchemy as sa
 from alembic import op
-
-from utility.database.migrations.making import make_table
 
 revision = "0003"
 down_revision = "0002"
@@ -12,9 +11,16 @@ depends_on = None
 
 def upgrade() -> None:
     """Make the table; the senders of existing conflicts are unknown."""
-    make_table(
+    op.create_table(
         "conflict_sender",
-        "quarter meter_no record_type slot value sender_no",
-        "quarter int, meter_no int, record_type small, slot small, value big, sender_no small",
+        sa.Column("quarter", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("meter_no", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("record_type", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("slot", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("value", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("sender_no", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint(
+            "quarter", "meter_no", "record_type", "slot", "value", "sender_no", name=op.f("pk_conflict_sender")
+        ),
     )
     op.execute("UPDATE compacted SET sender_no = 0 WHERE conflicts > 0")

@@ -3,9 +3,8 @@
 The numbers are not copied: they belong to housekeeping jobs, which simply run once more.
 """
 
+import sqlalchemy as sa
 from alembic import op
-
-from utility.database.migrations.making import make_index, make_table
 
 revision = "0004"
 down_revision = "0003"
@@ -16,9 +15,22 @@ depends_on = None
 def upgrade() -> None:
     """Replace the table ``period``."""
     op.drop_table("period")
-    make_table(
+    op.create_table(
         "period",
-        "job start",
-        "job s32, start big, until big, due big, name s32, attempts int, lease_until big?, done big?",
+        sa.Column("job", sa.String(length=32), nullable=False),
+        sa.Column("start", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("due", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=True),
+        sa.Column("done", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("job", "start", name=op.f("pk_period")),
     )
-    make_index("ix_period_open", "period", "job start", only="done IS NULL")
+    op.create_index(
+        "ix_period_open",
+        "period",
+        ["job", "start"],
+        sqlite_where=sa.text("done IS NULL"),
+        postgresql_where=sa.text("done IS NULL"),
+    )

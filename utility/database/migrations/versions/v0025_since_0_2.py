@@ -5,11 +5,13 @@ settled by themselves: ``commonwatt settlement run --from DATE`` settles them.
 """
 
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
-from utility.database.migrations.making import make_index, make_table
+from utility.database.base import RowId
 
 revision = "0025"
 down_revision = "0004"
@@ -37,65 +39,125 @@ def upgrade() -> None:
         op.add_column("period", sa.Column(name, kind, nullable=True))
     # Periods of jobs whose cadence or name changed begin anew.
     op.execute("DELETE FROM period WHERE job IN ('bills', 'months')")
-    make_index("ix_command_controller_created", "command", "controller created")
+    op.create_index("ix_command_controller_created", "command", ["controller", "created"])
     _fill_registry()
     _let_the_audit_log_only_grow()
 
 
+_TYPES: dict[str, Any] = {
+    "row": RowId,
+    "int": sa.Integer(),
+    "small": sa.SmallInteger(),
+    "big": sa.BigInteger(),
+    "bool": sa.Boolean(),
+    "text": sa.Text(),
+    "bytes": sa.LargeBinary(),
+}
+
+
+def _table(
+    name: str,
+    key: str,
+    columns: str,
+    *,
+    refers: Mapping[str, str] | None = None,
+    unique: Mapping[str, str] | None = None,
+    never_again: bool = False,
+    named: bool = True,
+) -> None:
+    """Make a table.
+
+    Args:
+        key: The columns of its primary key.
+        columns: Each column with its type: ``sN`` is a text of at most N characters, ``?`` may be NULL, ``=0`` is its
+            default.
+        refers: What a column refers to.
+        unique: Columns by the name of their constraint.
+        never_again: On SQLite, whether the number of a deleted row is given to no other.
+        named: Whether the key's constraint has our name.
+    """
+    made = []
+    for column in columns.split(", "):
+        field, kind = column.split()
+        kind, default = kind.removesuffix("=0"), "0" if kind.endswith("=0") else None
+        plain = kind.removesuffix("?")
+        found = _TYPES[plain] if plain in _TYPES else sa.String(int(plain[1:]))
+        made.append(
+            sa.Column(
+                field,
+                found,
+                nullable=kind != plain,
+                server_default=default,
+                autoincrement="auto" if plain == "row" else False,  # only row numbers are generated
+            )
+        )
+    op.create_table(
+        name,
+        *made,
+        sa.PrimaryKeyConstraint(*key.split(), name=f"pk_{name}" if named else None),
+        *(sa.ForeignKeyConstraint([one], [to], name=f"fk_{name}_{one}") for one, to in (refers or {}).items()),
+        *(sa.UniqueConstraint(*fields.split(), name=one) for one, fields in (unique or {}).items()),
+        sqlite_autoincrement=never_again,
+    )
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Return what makes an index one of some rows, on both databases."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
 def _make_access() -> None:
-    make_table(
+    _table(
         "audit",
         "no",
         "no row, time big, person s32, via s8, address s64, action s48, subject s128, before text?, after text?, "
         "token big?",
     )
-    make_index("ix_audit_time", "audit", "time")
-    make_index("ix_audit_token", "audit", "token")
-    make_table(
+    op.create_index("ix_audit_time", "audit", ["time"])
+    op.create_index("ix_audit_token", "audit", ["token"])
+    _table(
         "person",
         "name",
         "name s32, display s64, password s160?, state s8, account int?, created big, created_by s32, link_by s32?, "
         "link_at big?, roles_by s32?, roles_at big?, factor_by s32?, factor_at big?",
     )
-    make_table(
+    _table(
         "api_token",
         "no",
         "no row, digest s64, person s32, label s64, roles s128, made big, until big, used big?, revoked big?",
         refers={"person": "person.name"},
         unique={"uq_api_token_digest": "digest"},
     )
-    make_index("ix_api_token_person", "api_token", "person")
-    make_table(
+    op.create_index("ix_api_token_person", "api_token", ["person"])
+    _table(
         "invitation",
         "digest",
         "digest s64, person s32, made big, made_by s32, until big, used big?",
         refers={"person": "person.name"},
     )
-    make_index("ix_invitation_person", "invitation", "person")
-    make_table("person_role", "person role", "person s32, role s16", refers={"person": "person.name"})
-    make_table("recovery_code", "digest", "digest s64, person s32", refers={"person": "person.name"})
-    make_index("ix_recovery_code_person", "recovery_code", "person")
-    make_table(
+    op.create_index("ix_invitation_person", "invitation", ["person"])
+    _table("person_role", "person role", "person s32, role s16", refers={"person": "person.name"})
+    _table("recovery_code", "digest", "digest s64, person s32", refers={"person": "person.name"})
+    op.create_index("ix_recovery_code_person", "recovery_code", ["person"])
+    _table(
         "second_factor",
         "person",
         "person s32, secret s32?, since big?, last_step big, guesses_until big, offered s64?, offered_until big?",
         refers={"person": "person.name"},
     )
-    make_table(
+    _table(
         "session",
         "digest",
         "digest s64, person s32, csrf s64, opened big, used big, until big, address s64, agent s128",
         refers={"person": "person.name"},
     )
-    make_index("ix_session_person", "session", "person")
-    make_table(
-        "started_login", "digest", "digest s64, person s32, until big, wrong int", refers={"person": "person.name"}
-    )
-    make_index("ix_started_login_person", "started_login", "person")
+    op.create_index("ix_session_person", "session", ["person"])
+    _table("started_login", "digest", "digest s64, person s32, until big, wrong int", refers={"person": "person.name"})
+    op.create_index("ix_started_login_person", "started_login", ["person"])
 
 
 def _make_jobs() -> None:
-    make_table(
+    _table(
         "job",
         "name",
         "name s32, paused big?, every_s int?, minute small?, period s32?, done big?, took_ms big?, failed big?, "
@@ -104,24 +166,22 @@ def _make_jobs() -> None:
 
 
 def _make_registry() -> None:
-    make_table("account", "number", "number int, made big")
-    make_table(
-        "account_difference", "meter told", "meter big, told int, registered int, first big, last big, reports big"
-    )
-    make_table("account_term", "account what since", "account int, what s8, since int, value s64, crc big")
-    make_table("holding", "meter since", "meter big, since int, until int?, account int, crc big")
-    make_table(
+    _table("account", "number", "number int, made big")
+    _table("account_difference", "meter told", "meter big, told int, registered int, first big, last big, reports big")
+    _table("account_term", "account what since", "account int, what s8, since int, value s64, crc big")
+    _table("holding", "meter since", "meter big, since int, until int?, account int, crc big")
+    _table(
         "installed",
         "meter",
         "meter big, place s200, building s200?, since int?, until int?, first_register big?, last_register big?, "
         "crc big",
     )
-    make_table("registry_change", "no", "no row, time big, person s64, subject s40, before text, after text")
-    make_index("ix_registry_change_subject", "registry_change", "subject")
+    _table("registry_change", "no", "no row, time big, person s64, subject s40, before text, after text")
+    op.create_index("ix_registry_change_subject", "registry_change", ["subject"])
 
 
 def _make_readings() -> None:
-    make_table(
+    _table(
         "relayed_day",
         "controller day",
         "controller s16, day int, seconds big, batches big, blocks big, slots big, size big",
@@ -130,19 +190,19 @@ def _make_readings() -> None:
 
 
 def _make_supply() -> None:
-    make_table(
+    _table(
         "plant_quarter", "quarter", "quarter int, slots small, ordered big, needed big, sold big, net big, level big"
     )
-    make_table("plant_seen", "one", "one small, time big, report text")
-    make_table(
+    _table("plant_seen", "one", "one small, time big, report text")
+    _table(
         "purchase",
         "quarter",
         "quarter int, id s64, energy big, price int, policy s16, reason text, inputs text, message text, created "
         "big, until big, state s16, outcome text?",
         unique={"uq_purchase_id": "id"},
     )
-    make_index("ix_purchase_open", "purchase", "quarter", only="state = 'open'")
-    make_table(
+    op.create_index("ix_purchase_open", "purchase", ["quarter"], **_where("state = 'open'"))
+    _table(
         "ration",
         "controller",
         "controller s16, quarter int, supply s16, import_limit_w big?, reason text, until big, command s64",
@@ -151,27 +211,27 @@ def _make_supply() -> None:
 
 
 def _make_control() -> None:
-    make_table(
+    _table(
         "control_change",
         "no",
         "no row, made big, person s64, action s16, fields text, due big, valid_s int, state s16, undoes big?, "
         "ended big?, ended_by s64?",
     )
-    make_index("ix_control_change_state", "control_change", "state")
-    make_table(
+    op.create_index("ix_control_change_state", "control_change", ["state"])
+    _table(
         "control_target",
         "change_no controller",
         "change_no row, controller s16, fields text, before text?, command s64?",
         refers={"change_no": "control_change.no", "controller": "controller.id"},
     )
-    make_index("ix_control_target_controller", "control_target", "controller change_no")
-    make_table(
+    op.create_index("ix_control_target_controller", "control_target", ["controller", "change_no"])
+    _table(
         "control_version",
         "controller setting",
         "controller s16, setting s32, change_no row",
         refers={"controller": "controller.id", "change_no": "control_change.no"},
     )
-    make_table(
+    _table(
         "weights_told",
         "controller since",
         "controller s16, since int, weights text, command s64",
@@ -180,8 +240,8 @@ def _make_control() -> None:
 
 
 def _make_corrections() -> None:
-    make_table("checked_day", "day meter_no record_type", "day int, meter_no int, record_type small, energy big")
-    make_table(
+    _table("checked_day", "day meter_no record_type", "day int, meter_no int, record_type small, energy big")
+    _table(
         "correction",
         "no",
         "no row, quarter int, meter_no int, record_type small, version small, owner_no small, method small, mask "
@@ -189,46 +249,46 @@ def _make_corrections() -> None:
         unique={"uq_correction": "quarter meter_no record_type version"},
         never_again=True,
     )
-    make_index("ix_correction_state_meter", "correction", "state meter_no record_type quarter")
-    make_index("ix_correction_state_quarter", "correction", "state quarter")
-    make_table(
+    op.create_index("ix_correction_state_meter", "correction", ["state", "meter_no", "record_type", "quarter"])
+    op.create_index("ix_correction_state_quarter", "correction", ["state", "quarter"])
+    _table(
         "correction_step",
         "no",
         "no row, correction_no row, time big, person s64, state_before s8, state_after s8, why s200",
         never_again=True,
     )
-    make_index("ix_correction_step_correction_no", "correction_step", "correction_no")
-    make_table(
+    op.create_index("ix_correction_step_correction_no", "correction_step", ["correction_no"])
+    _table(
         "finding",
         "no",
         "no row, meter_no int, record_type small, check_name s16, first_quarter int, until_quarter int, figure "
         "big, threshold big, found big, closed big?, closed_by s64?, why s200?",
         unique={"uq_finding": "meter_no record_type check_name first_quarter"},
     )
-    make_index("ix_finding_open", "finding", "check_name", only="closed IS NULL")
+    op.create_index("ix_finding_open", "finding", ["check_name"], **_where("closed IS NULL"))
 
 
 def _make_settlement() -> None:
-    make_table(
+    _table(
         "settled",
         "no",
         "no row, day int, meter_no int, computed_minute int, version small, why small, payload bytes",
         unique={"uq_settled": "day meter_no version"},
         never_again=True,
     )
-    make_table(
+    _table(
         "settled_day",
         "day owner_no",
         "day int, owner_no small, convention s16, computed big, missing int, final bool, residual text",
     )
-    make_table("settlement_due", "day owner_no", "day int, owner_no small, marks int, why small")
-    make_table(
+    _table("settlement_due", "day owner_no", "day int, owner_no small, marks int, why small")
+    _table(
         "sharing",
         "quarter owner_no version meter_no",
         "quarter int, owner_no small, version small, meter_no int, given big, received big",
     )
-    make_table("sharing_due", "quarter owner_no", "quarter int, owner_no small, marks int")
-    make_table(
+    _table("sharing_due", "quarter owner_no", "quarter int, owner_no small, marks int")
+    _table(
         "sharing_quarter",
         "quarter owner_no version",
         "quarter int, owner_no small, version small, computed big, complete bool, shared big",
@@ -236,13 +296,13 @@ def _make_settlement() -> None:
 
 
 def _make_tariffs() -> None:
-    make_table(
+    _table(
         "rates_version",
         "name version",
         "name s32, version small, state s16, effective int, content text, source text, proposed_by s32, proposed "
         "big, approved_by s32?, approved big?",
     )
-    make_table(
+    _table(
         "rates_told",
         "controller tariff",
         "controller s16, tariff s32, version small, month s7, command s64",
@@ -251,7 +311,7 @@ def _make_tariffs() -> None:
 
 
 def _make_billing() -> None:
-    make_table(
+    _table(
         "bill_run",
         "no",
         "no row, month s7, by_job s7?, state s16, policy s16, code s32, settled_no big, previous_no big, "
@@ -259,8 +319,8 @@ def _make_billing() -> None:
         "s32?, checked big?, issued_by s32?, issued big?, secret bytes?, leaves bytes?, head text?",
         unique={"uq_bill_run_by_job": "by_job", "uq_bill_run_month_inputs": "month inputs_digest"},
     )
-    make_index("ix_bill_run_issued", "bill_run", "month", only="state = 'issued'", unique=True)
-    make_table(
+    op.create_index("ix_bill_run_issued", "bill_run", ["month"], unique=True, **_where("state = 'issued'"))
+    _table(
         "bill",
         "run_no account",
         "run_no row, account int, cents big, base s16?, content text",
@@ -269,18 +329,18 @@ def _make_billing() -> None:
 
 
 def _make_statistics() -> None:
-    make_table("usage_batteries", "month owner_no", "month int, owner_no small, payload bytes")
-    make_table("usage_day", "day class_no", "day int, class_no small, payload bytes")
-    make_table("usage_due", "day owner_no", "day int, owner_no small, marks int")
-    make_table(
+    _table("usage_batteries", "month owner_no", "month int, owner_no small, payload bytes")
+    _table("usage_day", "day class_no", "day int, class_no small, payload bytes")
+    _table("usage_due", "day owner_no", "day int, owner_no small, marks int")
+    _table(
         "usage_month",
         "month scope subject owner_no",
         "imported big, shared_in big, exported big, shared_out big, generated big?, used big?, peak big, slots "
         "big, wanted big, quarters big, settled big, missing big, estimated big, reduced_s big, islanded_s big, "
         "computed big, peak_at int, month int, scope small, subject int, owner_no small, payload bytes",
     )
-    make_index("ix_usage_month_subject", "usage_month", "scope subject month")
-    make_table(
+    op.create_index("ix_usage_month_subject", "usage_month", ["scope", "subject", "month"])
+    _table(
         "usage_projection",
         "month scope subject quantity",
         "low big?, middle big, high big?, made big, month int, scope small, subject int, quantity small",
@@ -288,10 +348,10 @@ def _make_statistics() -> None:
 
 
 def _make_research() -> None:
-    make_table("research_agreement", "name", "name s64, until big, added big, added_by s32")
-    make_table("research_log", "no", "no row, time big, person s32, action s16, subject s64, detail text")
-    make_table("research_reader", "agreement person", "agreement s64, person s32, added big, added_by s32")
-    make_table(
+    _table("research_agreement", "name", "name s64, until big, added big, added_by s32")
+    _table("research_log", "no", "no row, time big, person s32, action s16, subject s64, detail text")
+    _table("research_reader", "agreement person", "agreement s64, person s32, added big, added_by s32")
+    _table(
         "research_release",
         "id",
         "id s16, tier s16, since int, until int, options text, attacks text, groups text, state s16, asked big, "
@@ -300,33 +360,33 @@ def _make_research() -> None:
 
 
 def _make_alarms() -> None:
-    make_table(
+    _table(
         "alarm", "key since", "key s255, since big, stage s8, ended big?, labels text, summary s400, description s400"
     )
-    make_index("ix_alarm_ended", "alarm", "ended")
-    make_index("ix_alarm_open", "alarm", "key", only="ended IS NULL")
-    make_table(
+    op.create_index("ix_alarm_ended", "alarm", ["ended"])
+    op.create_index("ix_alarm_open", "alarm", ["key"], **_where("ended IS NULL"))
+    _table(
         "alarm_acknowledgement", "no", "no row, key text, person s64, note s200, made big, until big", never_again=True
     )
-    make_index("ix_alarm_acknowledgement_until", "alarm_acknowledgement", "until")
-    make_table(
+    op.create_index("ix_alarm_acknowledgement_until", "alarm_acknowledgement", ["until"])
+    _table(
         "alarm_silence",
         "no",
         "no row, subject s400, ways text, person s64, note s200, made big, start big, until big, foreign_ids text",
         never_again=True,
     )
-    make_index("ix_alarm_silence_until", "alarm_silence", "until")
+    op.create_index("ix_alarm_silence_until", "alarm_silence", ["until"])
 
 
 def _make_overview() -> None:
-    make_table(
+    _table(
         "complete_day",
         "day owner_no",
         "day int, owner_no small, exact big=0, averaged big=0, quarantined big=0, refused big=0, off big=0, absent "
         "big=0, missing big=0, computed big=0, marks int",
         named=False,
     )
-    make_index("ix_complete_day_due", "complete_day", "day", only="marks > 0")
+    op.create_index("ix_complete_day_due", "complete_day", ["day"], **_where("marks > 0"))
 
 
 def _fill_registry() -> None:

@@ -1,36 +1,45 @@
 """Tables of takeover: who may manage each microgrid, who does since when, and which stores lack a slot."""
 
-from utility.database.migrations.making import make_index, make_table
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0027"
 down_revision = "0026"
 branch_labels = None
 depends_on = None
 
-_CONTROLLERS = {"microgrid": "controller.id", "controller": "controller.id"}
+_BIG, _INT, _NAME, _KIND = sa.BigInteger(), sa.Integer(), sa.String(16), sa.SmallInteger()
+_ROW = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
     """Make the tables."""
-    make_table("may_manage", "microgrid controller", "microgrid s16, controller s16, place int?", refers=_CONTROLLERS)
-    make_table(
-        "granted",
-        "microgrid",
-        "microgrid s16, adopted_counter big, adopted_rank int, seen_counter big, seen_rank int, top big, "
-        "pending_counter big?, pending_rank int?",
-        refers={"microgrid": "controller.id"},
+    _make(
+        "may_manage", ("microgrid", "controller"), {"microgrid": _NAME, "controller": _NAME, "place": _INT}, ("place",)
     )
-    make_table(
-        "handover",
-        "no",
-        "no row, microgrid s16, counter big, rank int, controller s16, before s16, since big, how s16, why text",
-        refers=_CONTROLLERS,
-    )
-    make_index("ix_handover_microgrid_no", "handover", "microgrid no")
-    make_index("ix_handover_since", "handover", "since")
-    make_table(
-        "absent_at",
-        "meter_no record_type quarter controller",
-        "meter_no int, record_type small, quarter int, controller s16, mask big, why s16",
-        refers={"meter_no": "meter.no", "controller": "controller.id"},
+    kept: dict[str, Any] = {"microgrid": _NAME}
+    kept |= {"adopted_counter": _BIG, "adopted_rank": _INT, "seen_counter": _BIG, "seen_rank": _INT}
+    kept |= {"top": _BIG, "pending_counter": _BIG, "pending_rank": _INT}
+    _make("granted", ("microgrid",), kept, ("pending_counter", "pending_rank"))
+    history: dict[str, Any] = {"no": _ROW, "microgrid": _NAME, "counter": _BIG, "rank": _INT, "controller": _NAME}
+    _make("handover", ("no",), history | {"before": _NAME, "since": _BIG, "how": _NAME, "why": sa.Text()})
+    op.create_index("ix_handover_microgrid_no", "handover", ["microgrid", "no"])
+    op.create_index("ix_handover_since", "handover", ["since"])
+    place: dict[str, Any] = {"meter_no": _INT, "record_type": _KIND, "quarter": _INT, "controller": _NAME}
+    _make("absent_at", tuple(place), place | {"mask": _BIG, "why": _NAME})
+
+
+def _make(name: str, keys: tuple[str, ...], columns: dict[str, Any], empty: tuple[str, ...] = ()) -> None:
+    refers = {"microgrid": "controller.id", "controller": "controller.id", "meter_no": "meter.no"}
+    op.create_table(
+        name,
+        *(sa.Column(column, kind, nullable=column in empty) for column, kind in columns.items()),
+        *(
+            sa.ForeignKeyConstraint([column], [refers[column]], name=op.f(f"fk_{name}_{column}"))
+            for column in columns
+            if column in refers
+        ),
+        sa.PrimaryKeyConstraint(*keys, name=op.f(f"pk_{name}")),
     )

@@ -1,18 +1,30 @@
 """The table of months of readings in files."""
 
-from utility.database.migrations.making import make_table
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0029"
 down_revision = "0028"
 branch_labels = None
 depends_on = None
 
+_BIG, _INT, _TEXT = sa.BigInteger(), sa.Integer(), sa.Text()
+
 
 def upgrade() -> None:
     """Make the table."""
-    make_table(
+    op.create_table(
         "archived_month",
-        "first_quarter",
-        "first_quarter int, until_quarter int, path text, rows big, total big, sha256 s64, size big, state s8, changes "
-        "int, made big, trouble text=",
+        sa.Column("first_quarter", _INT, autoincrement=False, nullable=False),
+        sa.Column("until_quarter", _INT, nullable=False),
+        sa.Column("path", _TEXT, nullable=False),
+        sa.Column("rows", _BIG, nullable=False),
+        sa.Column("total", _BIG, nullable=False),
+        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.Column("size", _BIG, nullable=False),
+        sa.Column("state", sa.String(8), nullable=False),
+        sa.Column("changes", _INT, nullable=False),
+        sa.Column("made", _BIG, nullable=False),
+        sa.Column("trouble", _TEXT, server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("first_quarter", name=op.f("pk_archived_month")),
     )
