@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -182,8 +181,16 @@ def settled_export(database: Database, asked: Asked) -> Export:
 
     def rows(piece: Piece) -> Iterator[Rows]:
         begin, stop = piece.start // QUARTER_S, piece.end // QUARTER_S
-        load = partial(database.read, load_settled)
-        return settled_rows(load, ids, grids, begin, stop, asked.resolution, zone, picked.held)
+        return settled_rows(
+            lambda meters, first, end: database.read(load_settled, meters, first, end),
+            ids,
+            grids,
+            begin,
+            stop,
+            asked.resolution,
+            zone,
+            picked.held,
+        )
 
     return Export(
         table=SETTLED_TABLE,

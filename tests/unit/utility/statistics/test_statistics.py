@@ -75,7 +75,7 @@ class CrashError(Exception):
 def run(database: Database, now: int = 1_800_000_000, die_at: int | None = None) -> int:
     """Run the job; return how many months it reported."""
     steps = 0
-    told = []
+    told: list[object] = []
 
     async def here(work: Callable[..., Any], *arguments: object) -> Any:
         nonlocal steps
