@@ -18,7 +18,7 @@ from utility.statistics.store.usage_due import oldest_due
 LOOK_AGAIN_S = 3_600  # seconds until a month whose data is not final is looked at again
 SPARE_BYTES = 64 * 2**20  # space that a backup leaves on its disk
 
-_BACKUP, _EXPORT = "utility.assembly.backup.backup", "utility.exports.store.files"
+_BACKUP, _EXPORT = "utility.assembly.backup.program", "utility.exports.store.files"
 
 log = logging.getLogger(__name__)
 

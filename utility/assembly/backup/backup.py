@@ -3,7 +3,7 @@
 import os
 import shlex
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from sqlalchemy.pool import NullPool
 from commonwatt.codec.packing import unpack_sound
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.ids import unsigned64
-from commonwatt.runtime.child import work_of_child
 from commonwatt.runtime.files import sync_folder
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.sqlite.damage import check_pages, delete_database, fails_check, open_read_only
@@ -164,13 +163,3 @@ def _unfinished(target: Path) -> Iterator[Path]:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def make(task: Mapping[str, object]) -> str:
-    """Make the backup of ``path`` at ``target``, for the service's job; return how many damaged parts it has."""
-    config = Path("utility.toml")  # what errors call the settings file
-    return str(backup(Path(str(task["path"])), Path(str(task["target"])), config, lambda *_: None))
-
-
-if __name__ == "__main__":
-    work_of_child(make)
