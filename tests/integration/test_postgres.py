@@ -18,7 +18,7 @@ from commonwatt.model.exceptions import StoreError
 from harness.network.waiting import eventually
 from harness.real.postgres import Postgres
 from harness.real.site import Site, audited
-from utility.assembly.doctor import examined
+from utility.assembly.recovery.examination import examined
 from utility.database import database, engines
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'

@@ -1,12 +1,8 @@
 """The utility's examination for ``commonwatt doctor``, and what its status page shows for ``commonwatt status``."""
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
-
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.certificates import certificate_findings, revocation_findings
@@ -21,19 +17,13 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY, all_gateways_up
 from commonwatt.runtime.clock import load_clock
-from utility.assembly import tables  # noqa: F401 - the check is of all rooms' tables
-from utility.database.checks import check_file, check_rows
-from utility.database.database import open_database, sqlite_path
+from utility.assembly.recovery.examination import examined
+from utility.database.database import sqlite_path
 from utility.database.health import DATABASE_AWAY, DISK_FULL, STORE_DAMAGED
-from utility.database.migrate import empty_database
-from utility.readings.store import reads
 
 # Seconds without a message after which a gateway is reported as silent; it sends a heartbeat every minute.
 SILENT_S = 300
 SHOWN = 5  # most microgrids named in a line
-
-DURABLE = {"fsync": ("on",), "full_page_writes": ("on",), "synchronous_commit": ("on", "remote_apply")}
-"""Settings of a PostgreSQL server, and the values under which a committed transaction survives a power cut."""
 
 _ALARMS = {
     STORE_DAMAGED: (
@@ -130,45 +120,6 @@ def _database(settings: UtilitySettings, running: Running) -> Iterator[Finding]:
             if alarm != DATABASE_AWAY:  # It has just answered this examination.
                 yield bad("database", *_ALARMS[alarm])
     yield _gateways(microgrids, int(load_clock(settings.clock).now()))
-
-
-def _check_durability(connection: Connection) -> None:
-    """Check that what a server commits is on its disk."""
-    if connection.dialect.name != "postgresql":
-        return
-    found = {name: str(connection.execute(text(f"SHOW {name}")).scalar_one()) for name in DURABLE}
-    unsafe = [f"{name}={value}" for name, value in found.items() if value not in DURABLE[name]]
-    if unsafe:
-        raise StoreError(
-            f"the server runs with {', '.join(unsafe)}: a power cut loses acknowledged readings, or damages the "
-            "database; set each to on in postgresql.conf, for the database and for its user, and restart the server"
-        )
-
-
-def examined(url: str, *, runs: bool) -> dict[str, dict[str, object]]:
-    """Return the counts of each microgrid (``reads.status``) from a database that passes its check.
-
-    Args:
-        url: SQLAlchemy URL.
-        runs: Whether the service runs: then an SQLite file's structure, which its start checks, is not checked.
-
-    Raises:
-        ConfigError: The database is missing, or of an earlier schema.
-        StoreError: It is damaged, can't be opened, or its server does not keep what it commits over a power cut.
-    """
-    database = open_database(url, create=False)
-    try:
-        path = sqlite_path(url)
-        if path is not None and not runs:
-            check_file(path, empty_database())
-        with database.reads.begin() as connection:
-            check_rows(connection)
-            _check_durability(connection)
-            return reads.status(connection)
-    except (SQLAlchemyError, sqlite3.Error) as error:
-        raise StoreError(f"{database.reads.url.render_as_string()}: {error}") from error
-    finally:
-        database.close()
 
 
 def _certificates(settings: UtilitySettings) -> Iterator[Finding]:

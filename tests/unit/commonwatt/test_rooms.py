@@ -63,5 +63,5 @@ def test_errors_that_a_page_may_show_have_no_words_of_a_command_line() -> None:
 
 def test_what_checks_a_database_knows_the_tables_of_all_rooms() -> None:
     graph = grimp.build_graph("utility")
-    for name in ("cli", "upkeep", "backup.backup", "doctor"):
+    for name in ("cli", "upkeep", "backup.backup", "recovery.examination"):
         assert graph.find_shortest_chain(f"utility.assembly.{name}", "utility.assembly.tables"), name
