@@ -242,7 +242,11 @@ def expires_at(content: bytes) -> EpochSeconds:
     Raises:
         ConfigError: The file contains no certificate.
     """
-    return min(details.ends for details in details_of(content))
+    try:
+        found = x509.load_pem_x509_certificates(content)
+        return int(min(certificate.not_valid_after_utc for certificate in found).timestamp())
+    except _UNREADABLE as error:
+        raise ConfigError(f"no certificate: {error}") from error
 
 
 def _builder(
