@@ -44,7 +44,7 @@ FOUND = {
     "two purchases for a quarter-hour": ("E7", 1),
     "a purchase that begins anew at a start": ("E7", 8),
     "a ration on the hospital": ("E6", 3),
-    "an import above its limit": ("E4", 69),
+    "an import above its limit": ("E8", 89),
     "a limit that outlives its supply": ("E8", 4),
 }
 """By planted bug: the invariant that catches it, and the first seed in which it did when this was written.
