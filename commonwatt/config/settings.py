@@ -291,7 +291,7 @@ class GatewaySettings(Settings):
         ge=0,
         le=10,
         description="How long meters' records may wait for others, to be stored and then acknowledged together: fewer "
-        "writes to the card. Meters keep them meanwhile. All other messages are handled at once.",
+        "writes to the card. Meters keep them meanwhile. A meter's other messages wait a fifth of a second.",
     )
     backup_bytes: int = Field(
         50_000_000_000,

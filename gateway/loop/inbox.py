@@ -35,7 +35,7 @@ class Inbox:
 
     Args:
         wait_s: Longest time, in real seconds, for which a small put of records waits for others; 0: it does not wait.
-        gather_s: The same of a meter's other small messages.
+        gather_s: The same of a meter's other messages.
     """
 
     def __init__(self, wait_s: float = 0, gather_s: float = 0) -> None:

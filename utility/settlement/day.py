@@ -156,7 +156,7 @@ class Group:
         self._keep(number, settled, whole)
 
     def readings(self, number: int, table: Table, before: Table) -> QuarterReadings:
-        """Return the readings of a quarter of the day, from its table and that of the quarter before."""
+        """Return a quarter-hour's readings; the levels at its start end the table of the one before."""
         places = self._places
         level, last = (each.flow(RecordType.STORED, self._batteries) for each in (table, before))
         level = Flow(

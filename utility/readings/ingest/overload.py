@@ -24,7 +24,7 @@ class Overload:
         return 0 < self._until - now <= SLOW_S
 
     def look(self, oldest_s: float, now: float) -> int:
-        """Return for how many seconds gateways are slowed, if the oldest message has waited so long; 0: not at all."""
+        """Return for how long gateways are slowed, seconds, by the age of the oldest message; 0: they are not."""
         if oldest_s <= LATE_S:
             self._late_since = None
         elif self._late_since is None or self._late_since > now:

@@ -37,7 +37,7 @@ _ENERGIES = (Projectable.IMPORTED, Projectable.EXPORTED, Projectable.USED)
 async def project(
     settings: BillingSettings, database: Database, threads: Threads, is_trusted: Callable[[], bool], turn: Turn
 ) -> None:
-    """Project the month after the present one; with an unsynchronized clock nobody knows which that is.
+    """Project the next month; nothing while the clock is not synchronized.
 
     It reads and projects on the jobs' thread, and writes on the one for writes.
     """
