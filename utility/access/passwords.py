@@ -1,7 +1,4 @@
-"""Passwords of people who log in: argon2id, with the parameters of OWASP's table (19 MiB, two passes).
-
-Both functions raise ``BusyError`` if too many others wait.
-"""
+"""Passwords of people who log in: argon2id, with the parameters of OWASP's table (19 MiB, two passes)."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -30,13 +27,21 @@ _NOBODYS = "$argon2id$v=19$m=19456,t=2,p=1$Y29tbW9ud2F0dC1ub2JvZHk$AAAAAAAAAAAAA
 
 
 def hash_password(password: str) -> str:
-    """Return the hash of a password, as text with its parameters."""
+    """Return the hash of a password, as text with its parameters.
+
+    Raises:
+        BusyError: Too many others wait.
+    """
     with _place():
         return _hasher.hash(_normal(password))
 
 
 def is_password(password: str, stored: str | None) -> bool:
-    """Return whether a password has the stored hash; without one, take the same time and return false."""
+    """Return whether a password has the stored hash; without one, take the same time and return false.
+
+    Raises:
+        BusyError: Too many others wait.
+    """
     with _place():
         try:
             # What is longer than any password takes the time of one, and is none.

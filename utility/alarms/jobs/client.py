@@ -21,7 +21,7 @@ class AlertmanagerError(CommonwattError):
 
 
 class Alertmanager:
-    """Questions to one Alertmanager, each on a connection of its own; ``AlertmanagerError``: there is no good answer.
+    """Questions to one Alertmanager, each on a connection of its own.
 
     Args:
         address: HOST:PORT.
@@ -33,19 +33,35 @@ class Alertmanager:
         self._tls = tls
 
     def alerts(self) -> bytes:
-        """Return Commonwatt's alerts that stand, suppressed ones too."""
+        """Return Commonwatt's alerts that stand, suppressed ones too.
+
+        Raises:
+            AlertmanagerError: There is no good answer.
+        """
         return self._ask("GET", "alerts?" + urlencode({"filter": f'alertname=~"{PREFIX}.+"'}))
 
     def silences(self) -> bytes:
-        """Return the silences."""
+        """Return the silences.
+
+        Raises:
+            AlertmanagerError: There is no good answer.
+        """
         return self._ask("GET", "silences")
 
     def silence(self, request: bytes) -> bytes:
-        """Make a silence."""
+        """Make a silence.
+
+        Raises:
+            AlertmanagerError: There is no good answer.
+        """
         return self._ask("POST", "silences", request)
 
     def expire(self, silence: str) -> None:
-        """End a silence now; one that is over has no good answer."""
+        """End a silence now; one that is over has no good answer.
+
+        Raises:
+            AlertmanagerError: There is no good answer, or it was over before.
+        """
         self._ask("DELETE", f"silence/{quote(silence, safe='')}")
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:

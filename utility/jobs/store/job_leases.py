@@ -2,7 +2,7 @@
 
 Several processes may share the table. A job runs under a lease of its period: the process that raises ``attempts`` has
 the lease, and renews it while it works. If the process dies, the lease expires, and another attempt begins. Only the
-latest attempt can mark its period as done, so a period has one result: to another one, ``LeaseLostError`` is raised.
+latest attempt can mark its period as done, so a period has one result.
 """
 
 from collections.abc import Iterable, Mapping
@@ -79,7 +79,11 @@ def take(connection: Connection, plan: Plan, now: EpochSeconds) -> Turn | None:
 
 
 def renew(connection: Connection, turn: Turn, now: EpochSeconds) -> None:
-    """Extend the lease to ``LEASE_S`` from ``now``."""
+    """Extend the lease to ``LEASE_S`` from ``now``.
+
+    Raises:
+        LeaseLostError: Another attempt has the period.
+    """
     _require(connection, turn, lease_until=now + LEASE_S)
 
 
@@ -103,7 +107,11 @@ def postpone(connection: Connection, turn: Turn, words: str, until: EpochSeconds
 
 
 def finish(connection: Connection, turn: Turn, now: EpochSeconds, took_ms: int) -> None:
-    """Mark a period as done as ``mark_done`` does, and keep how long the attempt took, in real milliseconds."""
+    """Mark a period as done as ``mark_done`` does, and keep how long the attempt took, in real milliseconds.
+
+    Raises:
+        LeaseLostError: Another attempt has the period.
+    """
     mark_done(connection, turn, now)
     connection.execute(period.update().where(*_of(turn)).values(took_ms=took_ms))
     row = {"name": turn.job, "period": turn.period.name, "done": now, "took_ms": took_ms}
@@ -114,6 +122,9 @@ def mark_done(connection: Connection, turn: Turn, now: EpochSeconds) -> None:
     """Mark a period as done; a repetition by the same attempt changes nothing.
 
     A job that writes to this database calls it in the transaction of its result: both are committed, or neither.
+
+    Raises:
+        LeaseLostError: Another attempt has the period.
     """
     done = func.coalesce(period.c.done, now)
     _require(connection, turn, lease_until=None, done=done, error=None, waits_for=None)

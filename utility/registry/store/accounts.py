@@ -1,7 +1,4 @@
-"""The registry's dates in the database: loading, changes with their audit, and what a town file adds (T8).
-
-Loading raises ``DamagedError`` if a row that is read is damaged.
-"""
+"""The registry's dates in the database: loading, changes with their audit, and what a town file adds (T8)."""
 
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
@@ -26,7 +23,11 @@ TOWN_FILE = "town file"  # the person of a change that a registration made
 
 
 def load_dated_registry(connection: Connection) -> DatedRegistry:
-    """Read the registry with its dates."""
+    """Read the registry with its dates.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
     return _registry(connection, true())
 
 
@@ -34,18 +35,29 @@ def load_registry_around(connection: Connection, number: AccountNumber) -> Dated
     """Read an account, and the microgrids in which it has or had a meter, whole, with the accounts of their meters.
 
     The registry of a town is ten thousand times larger. Without such an account, the result has none of its number.
+
+    Raises:
+        DamagedError: A row is damaged.
     """
     its = select(meter.c.microgrid).join(holding, holding.c.meter == meter.c.id).where(holding.c.account == number)
     return _registry(connection, meter.c.microgrid.in_(its), number)
 
 
 def load_microgrids(connection: Connection, microgrids: Collection[MicrogridId]) -> DatedRegistry:
-    """Read the meters of a few microgrids, and the accounts that have or had them."""
+    """Read the meters of a few microgrids, and the accounts that have or had them.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
     return _registry(connection, meter.c.microgrid.in_(sorted(microgrids)), number=0)
 
 
 def load_batteries(connection: Connection, microgrids: Collection[MicrogridId]) -> DatedRegistry:
-    """Read the meters with a battery of some microgrids, and the accounts that have or had them."""
+    """Read the meters with a battery of some microgrids, and the accounts that have or had them.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
     which = meter.c.microgrid.in_(sorted(microgrids)) & meter.c.battery_capacity.is_not(None)
     return _registry(connection, which, number=0)
 

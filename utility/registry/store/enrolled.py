@@ -39,17 +39,25 @@ class Enrolled:
 
 
 class Enrolment:
-    """The enrolment's folder; ``ConfigError``: a file of it can't be read."""
+    """The enrolment's folder."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
 
     def head_end(self) -> dict[str, Enrolled]:
-        """Return the devices of the head-end broker, by identity."""
+        """Return the devices of the head-end broker, by identity.
+
+        Raises:
+            ConfigError: A file can't be read.
+        """
         return self._enrolled([self.out / HEAD_END / DEVICES_FILE])
 
     def of(self, microgrid: MicrogridId) -> dict[str, Enrolled]:
-        """Return the devices of a microgrid's broker, by identity."""
+        """Return the devices of a microgrid's broker, by identity.
+
+        Raises:
+            ConfigError: A file can't be read.
+        """
         path = self.out / microgrid / DEVICES_FILE
         return self._enrolled([path] if path.exists() else [])
 
