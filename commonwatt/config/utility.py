@@ -237,6 +237,12 @@ class UtilitySettings(Settings):
         description="SQLAlchemy URL of the database; a relative SQLite path is relative to this file. A PostgreSQL "
         "on another machine needs sslmode=verify-full, or sslmode=disable to allow plain text.",
     )
+    name_in_cluster: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$",
+        description="The name of this utility among those that share the PostgreSQL database, each with its own "
+        "(docs/cluster.md): one of them is active, the others stand by. With it, `run` does not migrate the database.",
+    )
     tokens: Path = Field(
         Path("utility-tokens.json"), description="The utility's token; made by `commonwatt utility register`."
     )
@@ -362,6 +368,12 @@ class UtilitySettings(Settings):
     def _backs_up(self) -> Self:
         if self.backup.folder is not None and not self.database.startswith("sqlite"):
             raise ValueError(f"remove backup.folder, which is for an SQLite file; {PGBACKREST}")
+        return self
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.name_in_cluster is not None and self.database.startswith("sqlite"):
+            raise ValueError("name_in_cluster needs a PostgreSQL database: an SQLite file has one utility")
         return self
 
     @model_validator(mode="after")

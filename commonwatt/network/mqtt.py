@@ -74,6 +74,7 @@ class MqttLink:
         on_lost: Callable[[], None] = lambda: None,
         keepalive_s: int | None = None,  # ``None``: ``KEEPALIVE_S``
         prepare: Callable[[paho.Client], None] = lambda _: None,  # sets up each new client, such as its will
+        may_connect: Callable[[], bool] = lambda: True,  # whether it may connect now; an open connection stays
     ) -> None:
         self.connected = False  # whether the broker has accepted the connection and the subscriptions were sent
         self.complaint = ""  # why the last attempt failed; empty while connected, and before the first failure
@@ -94,6 +95,7 @@ class MqttLink:
         self._tls = tls
         self._tally = tally
         self._prepare = prepare
+        self._may_connect = may_connect
         self._on_lost = on_lost
         self._keepalive_s = keepalive_s
         self._logged: deque[str] = deque(maxlen=_REASONS_KEPT)
@@ -109,6 +111,9 @@ class MqttLink:
         retry_s = _FIRST_RETRY_S
         while True:
             await self._paused_until_resume.wait()
+            if not self._may_connect():
+                await asyncio.sleep(_FIRST_RETRY_S)
+                continue
             self._lost.clear()
             self._explained = False
             client = self._client = self._new_client()

@@ -81,7 +81,7 @@ def lossy_line(url: str, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator
         # The proxy passes on nothing of one byte, as the answer to an offer of TLS.
         database = open_database(f"{through}?sslmode=disable&gssencmode=disable", create=True)
         made = Line(proxy, database)
-        commit, real = psycopg.Connection.commit, CommittingConnection._cut
+        commit, real = psycopg.Connection.commit, CommittingConnection.cut
 
         def struck(self: psycopg.Connection[Any]) -> None:
             made.strike(self)
@@ -94,7 +94,7 @@ def lossy_line(url: str, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator
                 each()
 
         monkeypatch.setattr(psycopg.Connection, "commit", struck)
-        monkeypatch.setattr(CommittingConnection, "_cut", cut)
+        monkeypatch.setattr(CommittingConnection, "cut", cut)
         yield made
         proxy.heal()
         database.close()

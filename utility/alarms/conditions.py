@@ -71,6 +71,7 @@ class Facts:
     plant: tuple[float, PlantReport] | None = None
     damaged: bool = False  # whether the database is damaged
     full: bool = False  # whether the disk is full
+    waits: bool = False  # whether commits wait for a synchronous standby
     disk: tuple[int, int] | None = None  # free and all bytes of the disk; ``None``: not known
     # Seconds until the first certificate of a use expires.
     certificates: Mapping[str, float] = field(default_factory=dict)
@@ -186,6 +187,10 @@ def _store(facts: Facts) -> Iterator[Condition]:
         summary = "The disk of the utility at utility is full."
         text = "It stores no readings; they wait at their senders."
         yield _condition("DiskFull", _CRITICAL, 0, summary, text, alarm="disk_full")
+    if facts.waits:
+        summary = "The utility's database has no synchronous standby."
+        text = "No commit ends, so nothing is acknowledged; readings wait at the gateways."
+        yield _condition("NoStandby", _CRITICAL, 0, summary, text, alarm="no_standby")
     if facts.disk is not None and facts.disk[0] < _NEARLY_FULL * facts.disk[1]:
         summary = "The disk of the utility at utility is nearly full."
         text = f"Only {100 * facts.disk[0] / facts.disk[1]:.1f} % of it is free."

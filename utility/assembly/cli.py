@@ -62,6 +62,8 @@ def run(config: ConfigOption) -> None:
     /docs and /metrics. It starts without broker and network, and connects when they are there. It makes the
     database, or migrates it to the newest schema.
 
+    With name_in_cluster it stands by until no other utility of the database is active, and does not migrate.
+
     An example of the file: commonwatt config example utility
     """
     settings, clock = load(config)
@@ -70,6 +72,11 @@ def run(config: ConfigOption) -> None:
     from utility.assembly.service import Service
 
     token = token_of(settings)
+    if settings.name_in_cluster is not None:
+        from utility.assembly.standby import Standby
+
+        run_service(Standby(settings, clock, token, place_of_database(config)).run, lives_long=False)
+        return
     database = open_database(settings.database, create=True, check=True, named=place_of_database(config))
     try:
         run_service(Service(settings, clock, database, token).run, lives_long=False)

@@ -19,7 +19,7 @@ from commonwatt.protocol.topics import UTILITY, all_gateways_up
 from commonwatt.runtime.clock import load_clock
 from utility.assembly.recovery.examination import examined
 from utility.database.database import sqlite_path
-from utility.database.health import DATABASE_AWAY, DISK_FULL, STORE_DAMAGED
+from utility.database.health import DATABASE_AWAY, DISK_FULL, NO_STANDBY, STORE_DAMAGED
 
 # Seconds without a message after which a gateway is reported as silent; it sends a heartbeat every minute.
 SILENT_S = 300
@@ -29,6 +29,10 @@ _ALARMS = {
     STORE_DAMAGED: (
         "the database is damaged: nothing is accepted",
         "stop the service, then run commonwatt utility recover (SQLite), or restore a backup",
+    ),
+    NO_STANDBY: (
+        "the database has no synchronous standby: no commit ends, the gateways keep everything",
+        "start a standby of the database (docs/cluster.md); the utility goes on by itself",
     ),
     DISK_FULL: ("the disk is full: nothing is accepted", "free space on the database's disk"),
 }
@@ -51,6 +55,9 @@ def checks(settings: UtilitySettings, running: Running) -> Sequence[Check]:
 
 def judge(answer: dict[str, Any]) -> Iterator[Finding]:
     """Yield what a running utility's status shows."""
+    if "stands_by" in answer:
+        yield good("lease", f"stands by: {answer['stands_by']}")
+        return
     away_since = answer.get("database_away_since")
     for alarm in answer["alarms"]:
         yield _away(away_since) if alarm == DATABASE_AWAY else bad("database", *_ALARMS[alarm])
@@ -116,7 +123,7 @@ def _database(settings: UtilitySettings, running: Running) -> Iterator[Finding]:
         return
     yield good("database", f"passes its check; {counted(len(microgrids), 'microgrid')} registered")
     if running.answer is not None:
-        for alarm in running.answer["alarms"]:
+        for alarm in running.answer.get("alarms", ()):
             if alarm != DATABASE_AWAY:  # It has just answered this examination.
                 yield bad("database", *_ALARMS[alarm])
     yield _gateways(microgrids, int(load_clock(settings.clock).now()))
@@ -162,7 +169,9 @@ def _connection(settings: UtilitySettings, running: Running) -> Iterator[Finding
     reported = Reported(connected=None) if running.runs else None
     if running.answer is not None:
         answer = running.answer
-        reported = Reported(connected=answer["head_end_connected"], complaint=answer["head_end_failure"] or "")
+        # One that stands by has no connection: another one would end that of the active utility.
+        connected, complaint = answer.get("head_end_connected"), answer.get("head_end_failure")
+        reported = Reported(connected=connected, complaint=complaint or "")
     return connection_findings(target, reported)
 
 

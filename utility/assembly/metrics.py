@@ -18,6 +18,8 @@ from utility.settlement.metrics import SettlementMetrics
 from utility.supply.metrics import SupplyMetrics
 from utility.tariffs import metrics as tariffs
 
+ACTIVE_HELP = "1 if this is the active utility of those that share the database, 0 if it stands by."
+
 
 class UtilityMetrics(Metrics):
     """All metrics of one service, each room's in an attribute of its name."""
@@ -32,6 +34,7 @@ class UtilityMetrics(Metrics):
         rest = (*access.COUNTS, *archive.COUNTS, *billing.COUNTS, *readings.COUNTS, *tariffs.COUNTS)
         self._counted = (self.corrections, Counted(self, rest))
         self.http_cut = self.counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
+        self.active = self.gauge("active", ACTIVE_HELP)
         self.connected = self.gauge("head_end_connected", "1 while connected to the head-end broker.")
         self.clock_trusted = self.gauge("clock_trusted", "1 while gateways may use the utility's time.")
         self._expires = self.gauge(
@@ -85,7 +88,7 @@ class UtilityMetrics(Metrics):
         gauge = self.gauge(
             "alarm",
             "1 while an operator must act: store_damaged, nothing is acknowledged; disk_full, no batch is accepted; "
-            "database_away, the database does not answer.",
+            "database_away, the database does not answer; no_standby, commits wait for a synchronous standby.",
             "alarm",
         )
         for name in ALARMS:

@@ -23,7 +23,7 @@ from commonwatt.runtime.clock import Clock, machine_now, read_machine
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
-from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog import Mark, Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from utility.access.store.access import first_invitation
 from utility.alarms.conditions import Counted, Facts
@@ -36,7 +36,7 @@ from utility.collection.jobs import BalanceJob
 from utility.control.decisions import send_due
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database, sqlite_path
-from utility.database.health import DISK_FULL, STORE_DAMAGED, Health
+from utility.database.health import DISK_FULL, NO_STANDBY, STORE_DAMAGED, Health
 from utility.database.postgres.backups import LOOK_S as BACKUPS_LOOK_S
 from utility.database.postgres.backups import Backups
 from utility.readings.ingest.ingest import Ingest
@@ -81,7 +81,9 @@ class Service:
         self._metrics = UtilityMetrics()
         database.count_damaged = self._metrics.readings.damaged.inc
         self._health = Health(sqlite_path(settings.database))
+        self._health.waits = database.waits
         self._metrics.watch_health(self._health.alarms)
+        self._metrics.active.set_function(lambda: float(database.is_active()))
         self._metrics.watch_disk(lambda: self._health.disk)
         self._ingest = Ingest.load(
             database,
@@ -105,6 +107,7 @@ class Service:
             on_connect=lambda: None,
             rng=random.SystemRandom(),
             tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
+            may_connect=database.is_active,
         )
         self._liveness = Liveness(SILENT_S, LONGEST_SILENCE_S)
         self._ticker = Ticker()
@@ -148,8 +151,8 @@ class Service:
             OSError: The API's address is in use.
         """
         register_process(self._metrics.registry, "utility", watchdog)
-        watchdog.watch("writer", self._ingest.writing.mark)
-        watchdog.watch("jobs", self._jobs.reading.mark)
+        for name, mark in (("writer", self._ingest.writing.mark), ("jobs", self._jobs.reading.mark)):
+            watchdog.watch(name, self._unless_waiting(mark))
         current_default_thread_limiter().total_tokens = REQUEST_THREADS
         server = _Server(_quiet(self._api, self._metrics, self._settings))
         scheme = "http" if self._settings.http_certificate is None else "https"
@@ -228,7 +231,7 @@ class Service:
         await asyncio.to_thread(self._ingest.close)
 
     def _tick(self, watchdog: Watchdog) -> None:
-        watchdog.watch("scheduler", self._ticker.steps.mark)
+        watchdog.watch("scheduler", self._unless_waiting(self._ticker.steps.mark))
         watchdog.on_jump.append(self._ticker.clock_jumped)
         for name, work, period_s, at_least_s in (
             ("poll", self._poll, POLL_S, _SHORTEST_REAL_S),
@@ -243,6 +246,10 @@ class Service:
         if self._takeover is not None:
             self._ticker.every("grants", GRANTS_TICK_S, self._takeover.tick)
         self._ticker.start()
+
+    def _unless_waiting(self, mark: Mark) -> Mark:
+        """Return the progress of work as idle while commits wait for a synchronous standby: they must not be ended."""
+        return lambda: None if self._database.waits() else mark()
 
     async def _watch_link(self) -> None:
         """Reconnect when messages of all gateways stop; each gateway sends one about every 20 s."""
@@ -306,6 +313,7 @@ class Service:
             plant=None if plant is None else (now - plant[0], plant[1]),
             damaged=STORE_DAMAGED in alarms,
             full=DISK_FULL in alarms,
+            waits=NO_STANDBY in alarms,
             disk=None if disk is None else (disk.free_bytes, disk.size_bytes),
             certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
             counted=counted or Counted(),

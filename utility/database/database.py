@@ -21,7 +21,7 @@ from commonwatt.sqlite.damage import DamagedError, fails_check, open_read_only, 
 from commonwatt.sqlite.wal import read_log
 from utility.database.checks import check_file, check_rows, is_damage
 from utility.database.engines import BUSY_TIMEOUT_MS, make_engine, writing
-from utility.database.migrate import empty_database, migrate, require_newest
+from utility.database.migrate import RELEASE, empty_database, migrate, release, require_newest
 from utility.database.tables import setting
 
 _OTHERS_DEPEND = "2BP01"  # PostgreSQL's error code for a table or view that another object depends on
@@ -54,6 +54,9 @@ class Database:
         self.store_id = store_id
         # Called with the number of damaged parts that a reader found and moved to the dead letters.
         self.count_damaged: Callable[[int], object] = lambda _: None
+        # Whether this is the active utility, and whether commits wait for a synchronous standby; see ``Lease.guard``.
+        self.is_active: Callable[[], bool] = lambda: True
+        self.waits: Callable[[], bool] = lambda: False
         self._lock = lock
 
     @property
@@ -133,6 +136,8 @@ def open_database(
         # A command that only reads does not wait for the service's present writer.
         with (engine if is_read_only else writing(engine)).begin() as connection:
             schema = migrate(connection, name, revision) if create else (require_newest(connection, name),) * 2
+            if create and read_setting(connection, RELEASE) != release():
+                save_setting(connection, RELEASE, release())
             store_id = _kept_store_id(connection, name) if is_read_only else _store_id(connection, torn=torn)
             if check:
                 check_rows(connection)

@@ -15,7 +15,8 @@ from utility.database.checks import is_away, is_damage, is_full
 STORE_DAMAGED = "store_damaged"
 DISK_FULL = "disk_full"
 DATABASE_AWAY = "database_away"
-ALARMS = (STORE_DAMAGED, DISK_FULL, DATABASE_AWAY)
+NO_STANDBY = "no_standby"
+ALARMS = (STORE_DAMAGED, DISK_FULL, DATABASE_AWAY, NO_STANDBY)
 
 SAY_AGAIN_S = 60  # seconds between two log lines of a database that does not answer
 
@@ -46,6 +47,8 @@ class Health:
         self.disk: Disk | None = None
         # Since when the database has not answered, by the machine's clock; ``None``: it answers.
         self.away_since: EpochSeconds | None = None
+        # Whether commits wait for a synchronous standby.
+        self.waits: Callable[[], bool] = lambda: False
         self._now = now
         self._lock = Lock()
         self._said: float = 0
@@ -60,7 +63,8 @@ class Health:
         standing = {
             STORE_DAMAGED: self.damaged,
             DISK_FULL: self.short or self._failed_full,
-            DATABASE_AWAY: self.away_since is not None,
+            DATABASE_AWAY: self.away_since is not None and not self.waits(),
+            NO_STANDBY: self.waits(),
         }
         return [name for name in ALARMS if standing[name]]
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, inspect, text
@@ -10,12 +11,19 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.sqlite.damage import DamagedError
 from utility.database.locks import Lock, try_to_take
 
+RELEASE = "release"  # setting: the release whose commands last made or checked the schema, such as 0.3
+_MADE_BY = text("SELECT value FROM setting WHERE key = :key")
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def revisions() -> list[str]:
     """Return the names of all schemas, newest first."""
     return sorted((path.name[1:5] for path in _MIGRATIONS.glob("versions/v[0-9]*.py")), reverse=True)
+
+
+def release() -> str:
+    """Return this release without its patch, such as 0.3."""
+    return ".".join(version("commonwatt").split(".")[:2])
 
 
 def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[str | None, str]:
@@ -52,7 +60,7 @@ def require_newest(connection: Connection, name: str) -> str:
     Raises:
         ConfigError: The schema is an earlier one, or there is none yet.
         DamagedError: It holds something else.
-        StoreError: It was made by a later version.
+        StoreError: It was made by a later version; a later patch of this release is none, on a server.
     """
     found, newest = _schema_of(connection, name), revisions()[0]
     if found is None:
@@ -86,6 +94,8 @@ def _schema_of(connection: Connection, name: str) -> str | None:
     if not present and is_file and int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0) > 1:
         raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
     if unknown := present - set(revisions()):
+        if not is_file and connection.execute(_MADE_BY, {"key": RELEASE}).scalar() == release():
+            return revisions()[0]  # The later schemas of a release only add: an older patch of it goes on with them.
         raise StoreError(
             f"{name}: made by a later version of Commonwatt (schema {', '.join(sorted(unknown))}); "
             "install that version, or name another database"

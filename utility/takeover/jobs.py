@@ -134,9 +134,9 @@ class GrantsJob:
 
     @property
     def _commits(self) -> bool:
-        """Whether the database takes what is granted."""
+        """Whether the database takes what is granted, of this utility."""
         is_slow = self._began is not None and self._time() - self._began > SLOW_S
-        return not self._fails and not is_slow
+        return not self._fails and not is_slow and self._database.is_active()
 
     def _do(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:

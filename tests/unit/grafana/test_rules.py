@@ -57,6 +57,7 @@ def utility(name: str, **labels: str) -> str:
 
 
 UP = {utility("head_end_connected"): "1x600"}
+OTHER_ACTIVE = of("utility", "utility-2", "commonwatt_utility_active")
 SEEN = utility("gateway_last_seen_seconds", controller="r001")
 
 
@@ -358,6 +359,17 @@ CASES = [
     ),
     *standing("StoreQuarantined", {gateway("damaged_stores"): "0x9 1x89 0x30"}, 0),
     Case("StoreQuarantined", "at its start", {gateway("damaged_stores"): "_x9 1x30"}, fires=(11, 30), silent=(8,)),
+    *standing("NoStandby", {utility("alarm", alarm="no_standby"): "0x9 1x89 0x30"}, 0),
+    *standing("NoActiveUtility", {utility("active"): "1x9 0x89 1x30"}, 1),
+    Case("NoActiveUtility", "the other is active", {utility("active"): "0x30", OTHER_ACTIVE: "1x30"}, silent=(5, 20)),
+    Case(
+        "LeaseFlaps",
+        "from 10 to 50 it changes each minute",
+        {utility("active"): f"1x9{' 0 1' * 20} 1x200", OTHER_ACTIVE: "0x300"},
+        fires=(20, 90),
+        silent=(5, 14, 120),
+    ),
+    Case("LeaseFlaps", "one failover", {utility("active"): "1x9 0x90", OTHER_ACTIVE: "0x9 1x90"}, silent=(12, 60)),
     *standing("DiskFull", {utility("alarm", alarm="disk_full"): "0x9 1x89 0x30"}, 0),
     *standing("DiskFull", {gateway("refusing_records"): "0x9 1x89 0x30"}, 0),
     Case("DiskFull", "another alarm", {utility("alarm", alarm="store_damaged"): "1x30"}, silent=(20,)),

@@ -53,6 +53,7 @@ BAD = Facts(
     plant=(301.0, report(level_mwh=19, supply=SupplyState.LOW)),
     damaged=True,
     full=True,
+    waits=True,
     disk=(9, 100),
     certificates={"mqtt": 86_399},
     counted=Counted(
@@ -121,7 +122,7 @@ def test_rules_that_the_utility_can_see_by_itself_are_raised() -> None:
             "BacklogGrowing", "BatchesRefused", "BoundaryDisagrees", "BoundaryUnknown", "ClockContradicted",
             "Conflicts", "DeadLetters", "Faults", "GapsGrowing", "GatewayDisconnected", "Handovers", "MessagesDropped",
             "NoRecords", "PartDown", "Restarting", "StoreErrors", "StoreQuarantined", "Stuck", "UtilityNotScraped",
-            "DatabaseWentBack",
+            "DatabaseWentBack", "LeaseFlaps", "NoActiveUtility",
             # Of the database's server and of pgBackRest, which are asked only for the metrics.
             "ArchiveFails", "BackupOld",
         )),

@@ -1,5 +1,6 @@
 """Databases of every schema there was are brought up to date with nothing lost; those of later ones are left alone."""
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +26,9 @@ from utility.assembly.backup.restore import restore
 from utility.assembly.cli import app
 from utility.assembly.recovery.recovery import recover
 from utility.assembly.tables import metadata
-from utility.database.database import DamagedDatabaseError, Database, open_database
-from utility.database.migrate import lock_schema, revisions
+from utility.database import migrations
+from utility.database.database import DamagedDatabaseError, Database, open_database, save_setting
+from utility.database.migrate import RELEASE, lock_schema, revisions
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.plans import Plan
 from utility.jobs.store.job_leases import take
@@ -169,11 +171,50 @@ def test_newer_schema_is_refused(url: str, database: Database) -> None:
     with database.writes.begin() as connection:
         known = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        save_setting(connection, RELEASE, "9.9")
     with pytest.raises(StoreError, match=r"later version of Commonwatt \(schema 9999\)"):
         open_database(url, create=True)
     with database.writes.begin() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
         connection.execute(text("UPDATE alembic_version SET version_num = :known"), {"known": known})
+
+
+def test_a_server_of_a_later_patch_is_used(url: str, database: Database, kind: str) -> None:
+    """Utilities of a cluster are upgraded in turn, after the schema."""
+    with database.writes.begin() as connection:
+        known = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    try:
+        if kind == "postgresql":
+            open_database(url, create=False, check=True).close()
+        else:
+            with pytest.raises(StoreError, match="later version"):
+                open_database(url, create=False)
+    finally:
+        with database.writes.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :known"), {"known": known})
+
+
+_ADDS = re.compile(r"op\.(?!create_|add_|execute\()\w+|(?i:\b(drop|rename|delete|truncate|alter\s+column)\b)")
+_RELEASED = "0029"  # the newest schema at the first release of this minor release
+
+
+def only_adds(source: str) -> bool:
+    upgrade = source.partition("def upgrade")[2].partition("def downgrade")[0]
+    return _ADDS.search(upgrade) is None
+
+
+def test_later_schemas_of_a_release_only_add() -> None:
+    """A utility that is not upgraded yet goes on with them."""
+    later = [
+        path
+        for path in (Path(str(migrations.__file__)).parent / "versions").glob("v[0-9]*.py")
+        if path.name[1:5] > _RELEASED
+    ]
+    assert [path.name for path in later if not only_adds(path.read_text())] == []
+    assert only_adds("def upgrade():\n    op.add_column('meter', Column('colour', Text))\n")
+    assert not only_adds("def upgrade():\n    op.drop_column('meter', 'colour')\n")
+    assert not only_adds("def upgrade():\n    op.execute('ALTER TABLE meter RENAME COLUMN a TO b')\n")
 
 
 def test_database_of_the_first_schema_is_migrated_with_nothing_lost(old_url: str) -> None:

@@ -1,0 +1,172 @@
+"""One utility of several is active: it alone writes, another takes over when it is silent, and one that slept ends."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from threading import Thread
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from harness.real.postgres import Postgres
+from utility.database.checks import is_away
+from utility.database.database import Database, open_database
+from utility.database.postgres.lease import EXPIRES_S, Lease, LeaseTakenError
+from utility.database.tables import setting
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def kind() -> str:
+    return "postgresql"
+
+
+@dataclass
+class Utility:
+    """One utility with a clock of its own."""
+
+    url: str
+    name: str
+    now: float = 0.0
+    database: Database = field(init=False)
+    lease: Lease = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.database = open_database(self.url, create=False)
+        self.lease = Lease(self.url, self.name, lambda: self.now)
+
+    def look(self, after_s: float = 0.0) -> int:
+        """Let time pass, look, and return the number of its lease."""
+        self.now += after_s
+        held = self.lease.number
+        self.lease.look()
+        if self.lease.number and not held:
+            self.lease.guard(self.database)
+        return self.lease.number
+
+    def write(self, key: str) -> None:
+        with self.database.writes.begin() as connection:
+            connection.execute(setting.insert().values(key=key, value=self.name))
+
+
+@pytest.fixture
+def utility(database: Database, url: str) -> Iterator[Callable[[str], Utility]]:
+    with ExitStack() as opened:
+
+        def make(name: str) -> Utility:
+            made = Utility(url, name)
+            opened.callback(made.database.close)
+            opened.callback(made.lease.give_up)
+            return made
+
+        yield make
+
+
+def writers(database: Database) -> dict[str, str]:
+    with database.reads.begin() as connection:
+        rows = connection.execute(select(setting).where(setting.c.key.in_(("a", "b"))))
+        return {row.key: row.value for row in rows}
+
+
+def test_the_second_waits_while_the_first_beats(utility: Callable[[str], Utility]) -> None:
+    one, two = utility("one"), utility("two")
+    assert one.look() == 1
+    for _ in range(9):
+        assert one.look(2.0)
+        assert two.look(2.0) == 0
+    assert two.lease.holder == "one"
+    one.write("a")
+    assert writers(one.database) == {"a": "one"}
+
+
+def test_after_silence_the_second_is_active_and_the_first_ends(utility: Callable[[str], Utility]) -> None:
+    one, two = utility("one"), utility("two")
+    one.look()
+    two.look()
+    assert two.look(EXPIRES_S - 0.1) == 0
+    assert two.look(0.1) == 2
+    one.now += EXPIRES_S
+    assert not one.lease.is_current()
+    with pytest.raises(OperationalError, match="not the active one") as raised:
+        one.write("a")
+    assert is_away(raised.value)
+    two.write("b")
+    with pytest.raises(LeaseTakenError, match="two"):
+        one.look()
+    assert writers(two.database) == {"b": "two"}
+
+
+def test_one_that_slept_within_a_transaction_commits_nothing(utility: Callable[[str], Utility]) -> None:
+    one, two = utility("one"), utility("two")
+    one.look()
+    two.look()
+
+    def sleep_over_it() -> None:
+        with one.database.writes.begin() as connection:
+            connection.execute(setting.insert().values(key="a", value="one"))
+            assert two.look(EXPIRES_S) == 2, "it does not wait for the sleeper"
+            two.write("a")
+
+    with pytest.raises(SQLAlchemyError):
+        sleep_over_it()
+    assert writers(two.database) == {"a": "two"}
+
+
+def test_a_planned_stop_hands_over_at_once(utility: Callable[[str], Utility]) -> None:
+    one, two = utility("one"), utility("two")
+    one.look()
+    assert two.look() == 0
+    one.lease.give_up()
+    assert two.look() == 2
+
+
+def test_one_that_starts_again_need_not_wait_for_itself(utility: Callable[[str], Utility]) -> None:
+    assert utility("one").look() == 1
+    assert utility("one").look() == 2
+
+
+def test_of_two_that_take_it_at_once_one_has_it(utility: Callable[[str], Utility]) -> None:
+    both = [utility("one"), utility("two")]
+    threads = [Thread(target=each.look) for each in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = []
+    for each in both:
+        try:
+            found.append(each.look())
+        except LeaseTakenError:
+            found.append(0)
+    assert sorted(map(bool, found)) == [False, True]
+
+
+def test_time_without_the_database_is_no_silence(utility: Callable[[str], Utility], server: Postgres) -> None:
+    one, two = utility("one"), utility("two")
+    one.look()
+    two.look()
+    server.stop()
+    try:
+        with pytest.raises(SQLAlchemyError):
+            two.look(EXPIRES_S)
+    finally:
+        server.start()
+    with pytest.raises(SQLAlchemyError):
+        one.look(EXPIRES_S + 1)
+    assert two.look(1.0) == 0
+    assert one.look(2.0) == 1, "the first goes on: nobody could take it"
+    one.write("a")
+    assert two.look(EXPIRES_S) == 0
+
+
+def test_no_transaction_begins_while_commits_wait_for_a_standby(utility: Callable[[str], Utility]) -> None:
+    one = utility("one")
+    one.look()
+    one.lease.waits = True
+    with pytest.raises(OperationalError, match="synchronous standby"):
+        one.write("a")
+    one.look()
+    one.write("b")
+    assert writers(one.database) == {"b": "one"}
