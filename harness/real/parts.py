@@ -27,6 +27,9 @@ PARTS = {
     "nsenter": ("util-linux", ()),
     "chromium": ("chromium", ()),
     "pgbackrest": ("pgbackrest", ()),
+    "patroni": ("patroni python3-idna", ()),
+    "etcd": ("etcd-server", ()),
+    "etcdctl": ("etcd-client", ()),
     "initdb": (
         "postgresql",
         ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 # By their names: a test's registration patches the module's ``run`` meanwhile.
 from subprocess import PIPE, Popen, run
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from harness.real import forks, parts
 
@@ -69,6 +69,8 @@ def enter(pid: int) -> None:
 class Machines:
     """Some machines, by name; each has the address of its place in the list."""
 
+    SHARES_NOT: ClassVar[tuple[str, ...]] = ("--net",)  # what each machine has of its own, in the words of ``unshare``
+
     def __init__(self, names: Sequence[str]) -> None:
         self.addresses = {name: f"{PREFIX}{at}" for at, name in enumerate(names, 1)}
         self._holders: dict[str, Popen[bytes]] = {}
@@ -93,7 +95,7 @@ class Machines:
 
     def _hold(self, name: str) -> int:
         """Start a process in a network of its own, which ends when its input does."""
-        command = ["unshare", "--net", "sh", "-c", "echo; exec cat"]
+        command = ["unshare", *self.SHARES_NOT, "sh", "-c", "echo; exec cat"]
         holder = Popen(command, stdin=PIPE, stdout=PIPE)
         self._holders[name] = holder
         assert holder.stdout is not None

@@ -1,0 +1,1 @@
+"""A cluster of databases on machines of a bench (docs/cluster.md)."""
