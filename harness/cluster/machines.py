@@ -99,9 +99,10 @@ class DatabaseMachines(Machines):
 
     def settle(self, within_s: float = 120.0) -> None:
         """Wait until there are a primary, a synchronous standby and another standby, and both stream."""
-        eventually(self._is_settled, within_s)
+        eventually(self.is_settled, within_s)
 
-    def _is_settled(self) -> bool:
+    def is_settled(self) -> bool:
+        """Return whether there are a primary, a synchronous standby and another one, and both stream."""
         roles = self.roles()
         if sorted(map(str, roles.values())) != ["primary", "standby", "sync_standby"]:
             return False
@@ -215,14 +216,14 @@ class DatabaseMachines(Machines):
             return "sync_standby" if said.get("sync_standby") else "standby"
         return None
 
-    def ask(self, name: str, path: str, change: dict[str, Any] | None = None) -> dict[str, Any]:
+    def ask(self, name: str, path: str, change: dict[str, Any] | None = None, method: str = "PATCH") -> dict[str, Any]:
         """Ask a machine's Patroni, or change the cluster's configuration; on a thread that is ``inside`` a machine."""
         own = self._homes / "office/cluster"
         context = ssl.create_default_context(cafile=str(own / "databases.pem"))
         context.load_cert_chain(own / "db1.pem", own / "db1.key")
         body = None if change is None else json.dumps(change).encode()
         request = urllib.request.Request(
-            f"https://{self.addresses[name]}:8008/{path}", body, method="GET" if body is None else "PATCH"
+            f"https://{self.addresses[name]}:8008/{path}", body, method="GET" if body is None else method
         )
         try:
             with urllib.request.urlopen(request, timeout=_API_S, context=context) as answer:
@@ -234,6 +235,15 @@ class DatabaseMachines(Machines):
         """Change Patroni's configuration of the cluster, such as ``synchronous_mode=False``."""
         name = self.primary()
         self.inside("gateways", lambda: self.ask(name, "config", change))
+
+    def restart_database(self, name: str) -> None:
+        """Restart a machine's PostgreSQL by its Patroni; nobody takes over meanwhile."""
+
+        def ask() -> None:
+            with suppress(ValueError, TimeoutError):  # The answer is plain text, and comes when it runs again.
+                self.ask(name, "restart", {}, "POST")
+
+        self.inside("gateways", ask)
 
     # -- faults
 

@@ -133,6 +133,10 @@ class Machines:
         with log.open("ab") as file:
             return Popen(words, stdout=file, stderr=file, env=os.environ | environment)
 
+    def network_of(self, name: str) -> list[str]:
+        """Return the words before a command that run it in a machine's network."""
+        return ["nsenter", "--target", str(self._holders[name].pid), "--net", "--"]
+
     def inside(self, name: str, do: Callable[[], Answer]) -> Answer:
         """Do something in a machine's network, on another thread, and return its answer or raise its error."""
         found: list[Answer] = []

@@ -122,6 +122,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "clock_is_right": [("perhaps", "true or false"), (2, "")],
         "second_factor": [("always", "everybody"), (1, "optional")],
         "second_person_wait_days": [(-1, "0"), (366, "365")],
+        "name_in_cluster": [("U 1", "pattern"), (1, "text")],
     },
 }
 CASES = [
