@@ -36,8 +36,10 @@ _TOWN = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {count}\nhouses 
 # Runs, settled versions, purchases and periods of jobs have keys that allow none twice.
 _DOUBLED = (
     "SELECT microgrid, counter, rank, count(*) FROM handover GROUP BY 1, 2, 3 HAVING count(*) > 1",
-    "SELECT controller, created / 60, message::jsonb - 'id', count(*) FROM command "
-    "GROUP BY 1, 2, 3 HAVING count(*) > 1",
+    (
+        "SELECT controller, created / 60, message::jsonb - 'id', count(*) FROM command "
+        "GROUP BY 1, 2, 3 HAVING count(*) > 1"
+    ),
 )
 
 
