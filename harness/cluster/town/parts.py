@@ -90,7 +90,8 @@ class ClusterTown:
             folder = data / name
             shutil.copytree(data / "head-end", folder)
             config = folder / "broker.toml"
-            config.write_text(config.read_text().replace(old, f"0.0.0.0:{port}"))
+            text = config.read_text().replace(old, f"0.0.0.0:{port}")
+            config.write_text(text.replace("[broker]", "[broker]\nplain_text = true"))
             command = mosquitto(config, [data / "head-end" / "devices.json"])
             self._commands[name] = name, command, data / "logs" / f"{name}.log"
         utility = parts["utility"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from harness.cluster.machines import DATABASES
-from harness.cluster.town import UTILITIES, ClusterTown
+from harness.cluster.town.parts import UTILITIES, ClusterTown
 from harness.network.waiting import eventually
 
 ROLES = ("primary", "synchronous standby", "other standby", "active utility", "waiting utility", "head-end in use")

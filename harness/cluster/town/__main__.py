@@ -1,4 +1,4 @@
-"""Fails each part of a cluster in each way, and compares all readings in the end: ``python -m harness.cluster``."""
+"""Fails each part of a cluster in each way, and compares all readings in the end: ``python -m harness.cluster.town``."""
 
 import argparse
 import random
@@ -8,8 +8,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from harness.cluster.faults import GOAL_S, ROLES, WAYS, Stored, standbys_away, suffer, upgraded
-from harness.cluster.town import ClusterTown
+from harness.cluster.town.faults import GOAL_S, ROLES, WAYS, Stored, standbys_away, suffer, upgraded
+from harness.cluster.town.parts import ClusterTown
 
 
 def main() -> int:
