@@ -32,11 +32,12 @@ from harness.takeover.real.namespaces import Machines, need_namespaces
 DATABASES = ("db1", "db2", "db3")
 OTHERS = ("utility1", "utility2", "head-end1", "head-end2", "gateways")
 
+Daemon = Literal["etcd", "patroni"]
 What = Literal["postgres", "patroni", "etcd", "all"]
 
 _UNITS = Path("/lib/systemd/system")
 _API_S = 2.0  # longest wait for an answer of Patroni's REST API
-_ORDER = ["etcd", "patroni"]
+_ORDER: tuple[Daemon, ...] = ("etcd", "patroni")
 
 # An own /etc and /var over those of this machine; an empty /run.
 _OWN = """
@@ -93,9 +94,8 @@ class DatabaseMachines(Machines):
     def run(self, name: str, commands: str) -> None:
         """Run commands on a machine, as root in the folder with its files; what they start goes on."""
         for verb, *units in self._page.run(commands, name, self._enter(name)):
-            for unit in units:
-                if verb in ("enable", "start", "restart") and unit in _ORDER:
-                    self.boot(name, unit)
+            if verb in ("enable", "start"):
+                self.boot(name, *(daemon for daemon in _ORDER if daemon in units))
 
     def settle(self, within_s: float = 120.0) -> None:
         """Wait until there are a primary, a synchronous standby and another standby, and both stream."""
@@ -110,10 +110,11 @@ class DatabaseMachines(Machines):
         streams = self.inside("gateways", lambda: self.ask(primary, "patroni")).get("replication", ())
         return [stream["state"] for stream in streams] == ["streaming"] * 2
 
-    def boot(self, name: str, *daemons: str) -> None:
+    def boot(self, name: str, *daemons: Daemon) -> None:
         """Start daemons of a machine that do not run, by default both, as systemd does."""
         for daemon in daemons or _ORDER:
-            self._daemons.append(self._start_unit(name, daemon))
+            if not list(self.processes(name, daemon)):
+                self._daemons.append(self._start_unit(name, daemon))
 
     def _start_unit(self, name: str, unit: str) -> Popen[bytes]:
         """Run a Debian unit's command as its user, with its environment."""
@@ -169,7 +170,7 @@ class DatabaseMachines(Machines):
 
     def url(self, database: str = "centertown", user: str = "commonwatt") -> str:
         """Return the URL of a database for the utility; the hosts are addresses, which any process can use."""
-        hosts = ",".join(f"{self.addresses[name]}:5432" for name in DATABASES)
+        hosts = ",".join(self.addresses[name] for name in DATABASES)
         words = f"host={hosts}&target_session_attrs=read-write&connect_timeout=3"
         safe = f"sslmode=verify-full&sslrootcert={self._homes}/office/cluster/databases.pem"
         return f"postgresql+psycopg://{user}:{self.password(user)}@/{database}?{words}&{safe}"
@@ -195,6 +196,21 @@ class DatabaseMachines(Machines):
     def other(self, within_s: float = 120.0) -> str:
         """Wait for a standby that is not synchronous, and return its name."""
         return self._one("standby", within_s)
+
+    def etcd_leader(self) -> str:
+        """Return the name of the machine whose etcd leads the others."""
+
+        def leads(name: str) -> bool:
+            with (
+                suppress(OSError),
+                urllib.request.urlopen(f"http://{self.addresses[name]}:2381/metrics", timeout=_API_S) as answer,
+            ):
+                return b"\netcd_server_is_leader 1\n" in answer.read()
+            return False
+
+        found: list[str] = []
+        eventually(lambda: found.extend(self.inside("gateways", lambda: [n for n in DATABASES if leads(n)])) or found)
+        return found[0]
 
     def _one(self, role: str, within_s: float) -> str:
         found: list[str] = []

@@ -1,0 +1,135 @@
+"""A client that commits numbered rows as Commonwatt does, and keeps what was acknowledged and when."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+from typing import Self
+
+from sqlalchemy import Engine, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from harness.cluster.machines import DATABASES, DatabaseMachines
+from harness.network.waiting import eventually
+from utility.database.engines import make_engine, writing
+
+_PAUSE_S = 0.02  # between two commits
+_ROW = text("INSERT INTO written (writer, number) VALUES (:writer, :number)")
+
+
+def prepare(machines: DatabaseMachines) -> None:
+    """Make the table of the rows."""
+
+    def make() -> None:
+        with writing(make_engine(make_url(machines.url()))).begin() as connection:
+            connection.execute(text("CREATE TABLE IF NOT EXISTS written (writer text, number bigint)"))
+
+    machines.inside("utility1", make)
+
+
+@dataclass
+class Writer:
+    """Writes from a utility's machine from ``__enter__`` to ``__exit__``, one row a transaction."""
+
+    machines: DatabaseMachines
+    name: str  # the writer's mark in its rows
+    url: str  # where it writes
+    acknowledged: list[tuple[int, float]] = field(default_factory=list)  # numbers with their times, ``time.monotonic``
+    errors: Counter[str] = field(default_factory=Counter)  # by their first words
+
+    def __enter__(self) -> Self:
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self.machines.inside, args=("utility1", self._write), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _write(self) -> None:
+        engine = writing(make_engine(make_url(self.url)))
+        for number in count():
+            if self._end.wait(_PAUSE_S):
+                break
+            try:
+                self._commit(engine, number)
+            except DBAPIError as error:
+                self.errors[str(error.orig).partition("\n")[0][:80]] += 1
+            else:
+                self.acknowledged.append((number, time.monotonic()))
+        engine.dispose()
+
+    def _commit(self, engine: Engine, number: int) -> None:
+        with engine.begin() as connection:
+            connection.execute(_ROW, {"writer": self.name, "number": number})
+
+    def since(self, moment: float) -> int:
+        """Return how many rows were acknowledged after a moment."""
+        return sum(at > moment for _, at in self.acknowledged)
+
+    def longest_gap_s(self, since: float, until: float) -> float:
+        """Return the longest time without an acknowledgement between two moments."""
+        moments = [since, *(at for _, at in self.acknowledged if since < at < until), until]
+        return max(later - earlier for earlier, later in pairwise(moments))
+
+    def wrong(self) -> tuple[int, int]:
+        """Return how many acknowledged rows the database lacks, and how many rows it has twice."""
+
+        def read() -> Counter[int]:
+            with make_engine(make_url(self.machines.url())).connect() as connection:
+                rows = connection.execute(text("SELECT number FROM written WHERE writer = :name"), {"name": self.name})
+                return Counter(rows.scalars())
+
+        stored = self.machines.inside("utility1", read)
+        lost = sum(number not in stored for number, _ in self.acknowledged)
+        return lost, sum(times > 1 for times in stored.values())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a fault did to a writer."""
+
+    gap_s: float  # longest time without an acknowledgement since the fault
+    lost: int  # acknowledged rows that the database lacks
+    doubled: int  # rows that the database has twice
+    errors: Counter[str]
+
+
+def look(
+    machines: DatabaseMachines, name: str, fault: Callable[[], object], mend: Callable[[], object], lasts_s: float = 0.0
+) -> Seen:
+    """Write through a fault until writes go on and it is mended; return what was seen.
+
+    Args:
+        machines: The databases, settled.
+        name: A name of its own for the rows.
+        fault: Does it.
+        mend: Ends it; then the machines settle.
+        lasts_s: Time for which it lasts, though writes go on, and though they don't.
+    """
+    with Writer(machines, name, machines.url()) as writer:
+        eventually(lambda: len(writer.acknowledged) > 50)
+        began = time.monotonic()
+        fault()
+        done = time.monotonic()
+        if lasts_s:
+            writer._end.wait(lasts_s)
+        else:
+            eventually(lambda: writer.since(done) > 100 and writer.acknowledged[-1][1] > time.monotonic() - 1)
+        until = time.monotonic()
+        mend()
+        machines.settle()
+        mended = time.monotonic()
+        eventually(lambda: writer.since(mended) > 20)
+        gap_s = writer.longest_gap_s(began, until if not lasts_s else time.monotonic())
+    return Seen(gap_s, *writer.wrong(), writer.errors)
+
+
+def only(machines: DatabaseMachines, name: str) -> str:
+    """Return the URL of one machine's database alone."""
+    assert name in DATABASES
+    hosts = ",".join(machines.addresses[each] for each in DATABASES)
+    return machines.url().replace(hosts, machines.addresses[name]).replace("read-write", "any")
