@@ -1,4 +1,4 @@
-"""Fails each part of a cluster in each way, and compares all readings in the end: ``python -m harness.cluster.town``."""
+"""Fails each part of a cluster in each way, and compares all readings: ``python -m harness.cluster.town``."""
 
 import argparse
 import random
