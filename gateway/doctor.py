@@ -36,7 +36,8 @@ _READ_LOG = "see the gateway's log: journalctl -u 'commonwatt-gateway@*' --since
 def checks(settings: GatewaySettings, running: Running) -> Sequence[Check]:
     """Return the checks of a gateway."""
     own = [("broker", METERS, settings.broker, all_meters_up(settings.microgrid))]
-    own.append(("head_end", HEAD_END, settings.head_end, gateway_down(settings.controller, "+")))
+    down = gateway_down(settings.controller, "+")
+    own += [("head_end", HEAD_END, address, down) for address in settings.head_end]
     return (
         Check("clock", partial(_clock, settings, running)),
         Check("disk", partial(disk_findings, settings.store)),
@@ -203,9 +204,12 @@ def _connection(
         identity=settings.controller,
         token=partial(own_token, settings),
         subscribe=subscribe,
+        is_one_of_two=key == "head_end" and len(settings.head_end) > 1,
     )
     reported = Reported(connected=None) if running.runs else None
     if running.answer is not None:
+        if target.is_one_of_two and running.answer.get("head_end") != address:
+            return connection_findings(target, None)  # It has no session there that a login could end.
         complaint = running.answer["connection_failures"].get(name, "")
         reported = Reported(connected=running.answer["connected"][name], complaint=complaint)
     return connection_findings(target, reported)

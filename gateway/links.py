@@ -1,7 +1,7 @@
 """The gateway's two connections, to the meters' broker and to the head-end, and their liveness check.
 
 A connection may be open and deliver nothing. After a while without a message it is tested by a request that must be
-answered; without an answer the gateway reconnects.
+answered; without an answer the gateway reconnects, to the other head-end if there are two.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ HEAD_END_QUIET_S = 30.0  # the same until the utility gets an empty batch: batch
 SILENT_S = 30.0
 
 LONGEST_SILENCE_S = 3600.0
+LONGEST_AT_ONE_S = 300.0  # the same with two head-ends: it goes to the other one each time
 LATE_S = 2.0  # real seconds by which the gateway's own work is late, from which it blames no connection for a silence
 
 METERS, HEAD_END = "meters", "head_end"
@@ -92,7 +93,10 @@ class Links:
         self.expiry = Expiry(*(path for path in files if path is not None))
         self._meters = meters
         self.each = {METERS: meters, HEAD_END: head_end}  # the connections, ``METERS`` and ``HEAD_END``
-        self._liveness = {name: Liveness(SILENT_S, LONGEST_SILENCE_S) for name in self.each}
+        most_s = {METERS: LONGEST_SILENCE_S, HEAD_END: LONGEST_SILENCE_S}
+        if len(settings.head_end) > 1:
+            most_s[HEAD_END] = LONGEST_AT_ONE_S
+        self._liveness = {name: Liveness(SILENT_S, most_s[name]) for name in self.each}
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start the connections and their liveness check; return their endless tasks."""
@@ -132,7 +136,7 @@ class Links:
                 elif late:
                     liveness.put_off(now)
                 elif liveness.too_long(now):
-                    link.restart("silent")
+                    link.restart("silent", move=True)
                 elif liveness.quiet_s(now) >= (QUIET_S if name == METERS else HEAD_END_QUIET_S):
                     self._put(Quiet(name))
                     if name == HEAD_END:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
@@ -14,6 +15,7 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import SLOT_S, EpochSeconds
+from commonwatt.network.liveness import Liveness
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import client_tls
 from commonwatt.protocol.topics import PLANT, gateway_down
@@ -28,6 +30,9 @@ from meter_sim.plant_store import load
 
 BEGINS_AT_PERCENT = 75  # level of a new plant's battery
 REOPEN_AFTER_S = 5.0  # real seconds until a store that failed is opened again
+# Real seconds without a command after which it goes to the other of two head-ends: the utility buys each quarter-hour,
+# and a head-end may be cut off from it. Reports have no answer.
+SILENT_S = 1200.0
 MAX_ARRIVED = 100  # most waiting commands; the utility sends a dropped one again
 
 _log = logging.getLogger(__name__)
@@ -69,6 +74,8 @@ class EmulatedPlant:
         self._core = PlantCore(self.physical, self._price_permille, state, quarters)
         self._arrived: deque[bytes] = deque()
         self._link = _link_of(settings, town, self._heard) if settings.head_end is not None else None
+        self._has_two = settings.head_end is not None and len(settings.head_end) > 1
+        self._liveness = Liveness(SILENT_S, SILENT_S)
         self._shell = DeviceShell(PLANT, self._store, self.tally, self._publish)
         self._effects: list[Effect[Change]] = []
         self._written: PlantState | None = None
@@ -160,10 +167,18 @@ class EmulatedPlant:
 
     def _publish(self, message: Publish) -> None:
         """Send a message; without a connection it is dropped: reports follow, and commands are sent again."""
-        if self._link is not None:
-            self._link.publish(message)
+        if self._link is None:
+            return
+        now = time.monotonic()
+        if self._link.publish(message):
+            self._liveness.expected(now)
+        else:
+            self._liveness.gone()
+        if self._has_two and self._liveness.too_long(now):
+            self._link.restart("silent", move=True)
 
     def _heard(self, _: str, payload: bytes) -> None:
+        self._liveness.heard(time.monotonic())
         if len(self._arrived) < MAX_ARRIVED:
             self._arrived.append(payload)
             self._wake()

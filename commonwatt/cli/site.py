@@ -23,7 +23,7 @@ from commonwatt.site.bundle import read_bundle, write_bundle
 from commonwatt.site.file import FILE, load_site
 from commonwatt.site.machine import STATE, Machine
 from commonwatt.site.office import make_site
-from commonwatt.site.places import address_of
+from commonwatt.site.places import address_of, places_of
 from commonwatt.site.unpack import prepare
 from commonwatt.town.town import Town
 
@@ -78,7 +78,9 @@ def init(
 @app.command()
 @flowing
 def pack(
-    places: Annotated[list[str], typer.Argument(help="A microgrid's id for its controller, or `utility`.")],
+    places: Annotated[
+        list[str], typer.Argument(help="A microgrid's id for its controller, `utility`, or `utility-2`.")
+    ],
     site: SiteOption = Path("site"),
 ) -> None:
     """Write one file, PLACE.bundle, with everything that the machine of a place needs.
@@ -187,7 +189,7 @@ def run_or_print(machine: Machine, commands: Iterable[list[str]], purpose: str) 
 
 def _list_machines(path: Path, town: Town) -> None:
     file, _ = load_site(path)
-    places = [UTILITY, *town.microgrids]
+    places = places_of(file, town)
     for place in places[:_SHOWN]:
         typer.echo(f"  the machine of {place} must have the address {address_of(file, town, place)}")
     if len(places) > _SHOWN:

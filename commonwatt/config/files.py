@@ -110,11 +110,13 @@ def _named_files(settings: Settings) -> Iterator[tuple[tuple[str, ...], Path, st
 
 def _port_faults(settings: dict[str, object]) -> Iterator[tuple[str, str]]:
     """Yield each listening key whose address another key of the file has too."""
-    addresses = {key: str(settings[key]) for key in _ADDRESSES if settings.get(key) is not None}
+    values = {key: settings[key] for key in _ADDRESSES if settings.get(key) is not None}
+    addresses = {key: set(value) if isinstance(value, tuple) else {value} for key, value in values.items()}
     for key in _LISTENS:
         for other in addresses.keys() - {key}:
-            if addresses.get(key) == addresses[other] and (other not in _LISTENS or key > other):
-                yield key, f"{addresses[key]} is the address of {other} too; give each a port of its own"
+            same = addresses.get(key, set()) & addresses[other]
+            if same and (other not in _LISTENS or key > other):
+                yield key, f"{same.pop()} is the address of {other} too; give each a port of its own"
 
 
 def _other_microgrid(settings: GatewaySettings) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from commonwatt.config.settings import (
     Reach,
     Settings,
 )
-from commonwatt.network.addresses import Address
+from commonwatt.network.addresses import Address, Addresses
 
 _CERTIFICATE = (
     "The plant's certificate with its key, one PEM file, for a broker that asks for it. "
@@ -30,8 +30,10 @@ class PlantSettings(Settings):
     reaches: ClassVar[tuple[Reach, ...]] = (Reach("head_end", "head_end_ca", "head_end_plain_text"),)
 
     store: Path = Field(Path("plant.db"), description="The plant's own storage (SQLite); made when missing.")
-    head_end: Address | None = Field(
-        None, description="The utility's broker, through which the plant is commanded; without it, by nobody."
+    head_end: Addresses | None = Field(
+        None,
+        description="The utility's broker, through which the plant is commanded; without it, by nobody. A list of two: "
+        "as for a gateway.",
     )
     head_end_ca: Path | None = Field(None, description=BROKER_CA.format("the head-end"))
     head_end_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("head_end_ca"))

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.ids import ID_PATTERN
 from commonwatt.model.units import ControllerId
-from commonwatt.network.addresses import Address, is_loopback
+from commonwatt.network.addresses import Address, Addresses, is_loopback
 from commonwatt.protocol.commands import PutPeriod
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 
@@ -61,15 +61,17 @@ class Reach(NamedTuple):
 
     def fault(self, settings: "Settings") -> str | None:
         """Refuse plain text beyond this machine unless the configuration allows it."""
-        address = getattr(settings, self.key)
+        value = getattr(settings, self.key)
+        addresses = (value,) if isinstance(value, str) else value or ()
+        beyond = [address for address in addresses if not is_loopback(address)]
         protected = self.tls_key is not None and getattr(settings, self.tls_key) is not None
         if not protected and getattr(settings, f"{self.key}_revoked", None) is not None:
             return f"{self.key}_revoked needs {self.tls_key}, the authority whose list it is"
-        if address is None or is_loopback(address) or protected or getattr(settings, self.plain_key):
+        if not beyond or protected or getattr(settings, self.plain_key):
             return None
         tls = f"set {self.tls_key} (made by `commonwatt enroll`, see docs/security.md), " if self.tls_key else ""
         return (
-            f"{self.key} = {address} is beyond this machine and would be in plain text, for everybody on the way to "
+            f"{self.key} = {beyond[0]} is beyond this machine and would be in plain text, for everybody on the way to "
             f"read and change: {tls}use a loopback address, or say {self.plain_key} = true"
         )
 
@@ -113,6 +115,10 @@ OTHER_CA = "The authority that signs its certificate (PEM); with it TLS is requi
 OTHER_PLAIN_TEXT = "Allow MQTT without TLS beyond this machine, on a network that you trust."
 PLAIN_TEXT = "Allow MQTT without TLS beyond this machine: readings and tokens can then be read and changed on the way."
 BROKER_CA = "The authority that signs {}'s certificate (PEM); with it TLS is required. Made by `commonwatt enroll`."
+HEAD_ENDS = (
+    "The utility's broker. A list of two: two brokers without a link between them; it is connected with one, and goes "
+    "to the next when it can't connect for 5 s, or hears nothing of the utility."
+)
 BROKER_REVOKED = (
     "This authority's revocation list (PEM): a broker with a revoked certificate is rejected. "
     "Needs `{}`; loaded again when it is replaced. Made by `commonwatt enroll`."
@@ -239,7 +245,7 @@ class GatewaySettings(Settings):
     broker_ca: Path | None = Field(None, description=BROKER_CA.format("the microgrid's own broker"))
     broker_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("broker_ca"))
     broker_plain_text: bool = Field(False, description=PLAIN_TEXT)
-    head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
+    head_end: Addresses = Field(("127.0.0.1:1884",), description=HEAD_ENDS)
     head_end_ca: Path | None = Field(None, description=BROKER_CA.format("the utility's broker"))
     head_end_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("head_end_ca"))
     head_end_plain_text: bool = Field(False, description=PLAIN_TEXT)

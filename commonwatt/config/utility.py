@@ -21,7 +21,7 @@ from commonwatt.config.settings import (
     Seconds,
     Settings,
 )
-from commonwatt.network.addresses import Address
+from commonwatt.network.addresses import Address, Addresses
 from commonwatt.settlement.validation.day import Limits
 
 
@@ -246,7 +246,11 @@ class UtilitySettings(Settings):
     tokens: Path = Field(
         Path("utility-tokens.json"), description="The utility's token; made by `commonwatt utility register`."
     )
-    head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
+    head_end: Addresses = Field(
+        ("127.0.0.1:1884",),
+        description="The utility's broker. A list of two: two brokers without a link between them, to both of which it "
+        "is connected.",
+    )
     head_end_ca: Path | None = Field(None, description=BROKER_CA.format("the utility's broker"))
     head_end_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("head_end_ca"))
     head_end_plain_text: bool = Field(False, description=PLAIN_TEXT)

@@ -34,6 +34,12 @@ class Target:
     token: Callable[[], str]  # returns its token
     subscribe: str  # the filter it subscribes to
     user: str | None = None  # its user name, if that is not its client id; empty: it has none
+    is_one_of_two: bool = False  # whether the setting has another address, too
+
+    @property
+    def name(self) -> str:
+        """The setting, with the address if it has two: a finding's begin."""
+        return f"{self.setting} {self.address}" if self.is_one_of_two else self.setting
 
     @property
     def ca_setting(self) -> str:
@@ -65,29 +71,29 @@ def connection_findings(target: Target, reported: Reported | None) -> Iterator[F
         reported: What the running service reports; ``None``: it does not run, so its client id may be used.
     """
     if reported is not None and reported.connected:
-        yield good(target.setting, f"connected to {target.address}, as the running service reports")
+        yield good(target.name, f"connected to {target.address}, as the running service reports")
         return
     step, sock = "resolves", None
     try:
         addresses = _resolve(target)
-        yield good(f"{target.setting}: resolves", f"{target.address} has the address {', '.join(addresses)}")
+        yield good(f"{target.name}: resolves", f"{target.address} has the address {', '.join(addresses)}")
         step = "reaches"
         sock = _reach(target)
-        yield good(f"{target.setting}: reaches", f"something listens at {target.address}")
+        yield good(f"{target.name}: reaches", f"something listens at {target.address}")
         step = "TLS"
         sock, found = _secure(target, sock)
-        yield good(f"{target.setting}: TLS", found)
+        yield good(f"{target.name}: TLS", found)
         sock.close()
         step = "credentials"
         if reported is not None:
             yield _as_reported(target, reported)
             return
         login = log_in(target.address, target.identity, target.token(), target.subscribe, _context(target), target.user)
-        yield good(f"{target.setting}: credentials", _accepted(target, login))
+        yield good(f"{target.name}: credentials", _accepted(target, login))
         step = "rights"
-        yield good(f"{target.setting}: rights", _permitted(target, login))
+        yield good(f"{target.name}: rights", _permitted(target, login))
     except _StepError as error:
-        yield bad(f"{target.setting}: {step}", str(error), error.remedy)
+        yield bad(f"{target.name}: {step}", str(error), error.remedy)
     finally:
         if sock is not None:
             sock.close()
@@ -205,7 +211,7 @@ def _tls_fault(target: Target, error: OSError) -> _StepError:
 
 
 def _as_reported(target: Target, reported: Reported) -> Finding:
-    check = f"{target.setting}: credentials"
+    check = f"{target.name}: credentials"
     if reported.connected is None:
         return good(check, "not tried: that would end the session of the service, which seems to run")
     found, remedy = _refusal(target, reported.complaint or "it connects at this moment")

@@ -4,7 +4,7 @@ import re
 from ipaddress import ip_address
 from typing import Annotated
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII | re.IGNORECASE)
@@ -19,6 +19,28 @@ def _check_address(text: str) -> str:
 
 Address = Annotated[str, AfterValidator(_check_address), WithJsonSchema({"type": "string", "format": "address"})]
 """HOST:PORT."""
+
+
+def _check_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    if not 1 <= len(set(addresses)) == len(addresses) <= 2:
+        raise ValueError("must be one address, or a list of two different ones")
+    return addresses
+
+
+Addresses = Annotated[
+    tuple[Address, ...],
+    AfterValidator(_check_addresses),
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "address"},
+                {"type": "array", "items": {"format": "address", "type": "string"}},
+            ]
+        }
+    ),
+]
+"""One HOST:PORT, or a list of two in their order."""
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -2,6 +2,9 @@
 
 Everything goes by UDP, also claims, grants and yields: each is repeated by its sender as long as it matters, a lost one
 is as good as a late one, and no half-open connection has to be noticed (docs/controllers.md, R7).
+
+The utility may have two addresses, of two machines of which one answers. That one gets what is sent to the utility, the
+other one every tenth beat, and both get everything while none answers.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from commonwatt.cliques.datagrams import LENGTH, pack_beat, rank_of, unpack_beat
-from commonwatt.cliques.signs import Beat
+from commonwatt.cliques.signs import BEAT_S, Beat
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.units import ControllerId, MicrogridId
@@ -36,6 +39,8 @@ from commonwatt.protocol.topics import UTILITY
 log = logging.getLogger(__name__)
 
 _KINDS: tuple[type[CliqueMessage], ...] = (Who, Known, Ask, Vote, Yield, Grant, States)  # the first byte of a content
+SILENT_S = 2 * BEAT_S  # seconds without a datagram after which all of another one's addresses get everything
+TO_ALL_EVERY = 10  # of so many beats one goes to all of another one's addresses
 MOST_AT_ONCE = 500  # datagrams taken in one turn of the loop
 
 _LARGEST = 65_535
@@ -50,6 +55,7 @@ class Party:
     name: ControllerId  # its name
     rank: int  # its rank; the utility's is 0
     address: str  # where its datagrams are received, HOST:PORT
+    further: Sequence[str] = ()  # further addresses of it, of which one answers at a time
     key: bytes  # the secret of the two
     microgrids: Sequence[MicrogridId]  # the microgrids of the group, in the order of the bits of a beat
 
@@ -81,7 +87,10 @@ class CliqueSocket(asyncio.DatagramProtocol):
         for party in parties:
             self._by_rank.setdefault(party.rank, []).append(party)
         self._seals = {key: Sealing(rank, party.key) for key, party in self._parties.items()}
-        self._to: dict[tuple[int, ControllerId], tuple[object, ...]] = {}
+        self._to: dict[tuple[int, ControllerId], list[tuple[object, ...]]] = {}
+        # Of those with further addresses: which one sent a datagram last, and when; the number of beats sent.
+        self._answers: dict[tuple[int, ControllerId], tuple[tuple[object, ...], float]] = {}
+        self._beats: Counter[tuple[int, ControllerId]] = Counter()
         self._transport: asyncio.DatagramTransport | None = None
 
     async def open(self, listen: str) -> None:
@@ -102,12 +111,13 @@ class CliqueSocket(asyncio.DatagramProtocol):
             raise
         self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=self._socket)
         for key, party in self._parties.items():
-            host, port = split_address(party.address)
-            try:
-                found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
-                self._to[key] = found[0][4]
-            except OSError as error:
-                log.error("%s of %s is unknown (%s): it gets no beats", party.address, party.name, error)
+            for one in (party.address, *party.further):
+                host, port = split_address(one)
+                try:
+                    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
+                    self._to.setdefault(key, []).append(found[0][4])
+                except OSError as error:
+                    log.error("%s of %s is unknown (%s): it gets no beats", one, party.name, error)
 
     def close(self) -> None:
         """Receive and send no more."""
@@ -121,7 +131,9 @@ class CliqueSocket(asyncio.DatagramProtocol):
         if party is None:
             return
         if isinstance(effect, SendBeat):
-            self._send(key, pack_beat(effect.beat, self._rank, party.microgrids, party.key))
+            self._beats[key] += 1
+            to_all = self._beats[key] % TO_ALL_EVERY == 0
+            self._send(key, pack_beat(effect.beat, self._rank, party.microgrids, party.key), to_all=to_all)
             return
         kind = _KINDS.index(type(effect.message))
         frame = self._seals[key].seal(bytes([kind]) + effect.message.pack(), self._time())
@@ -130,11 +142,15 @@ class CliqueSocket(asyncio.DatagramProtocol):
             return
         self._send(key, frame)
 
-    def _send(self, key: tuple[int, ControllerId], data: bytes) -> None:
-        if self._transport is None or self._transport.is_closing() or key not in self._to:
+    def _send(self, key: tuple[int, ControllerId], data: bytes, *, to_all: bool = False) -> None:
+        if self._transport is None or self._transport.is_closing():
             return
-        self._transport.sendto(data, self._to[key])
-        self.byte_count += ByteCount(len(data) + self._head_bytes, 0)
+        every = self._to.get(key, [])
+        answers, heard = self._answers.get(key, ((), 0.0))
+        one_answers = answers in every and self._time() - heard <= SILENT_S
+        for address in every if to_all or not one_answers else [answers]:
+            self._transport.sendto(data, address)
+            self.byte_count += ByteCount(len(data) + self._head_bytes, 0)
 
     @property
     def _head_bytes(self) -> int:
@@ -146,25 +162,24 @@ class CliqueSocket(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         """Handle a datagram and those that wait behind it; what is of none of the others is counted and dropped."""
-        del addr
-        self._take(data)
+        self._take(data, addr)
         # asyncio reads one in a turn of its loop. A busy loop's turn is long, and the others would be late, or dropped.
         for _ in range(MOST_AT_ONCE):
             if self._transport is None or self._transport.is_closing():
                 return
             try:
-                more = self._socket.recv(_LARGEST)
+                more, addr = self._socket.recvfrom(_LARGEST)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 self.error_received(error)
                 return
-            self._take(more)
+            self._take(more, addr)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes, source: object) -> None:
         self.byte_count += ByteCount(0, len(data) + self._head_bytes)
         for party in self._by_rank.get(rank_of(data), ()):
-            if self._is_taken(party, data):
+            if self._is_taken(party, data, source):
                 return
         self.refused["of a stranger"] += 1
 
@@ -172,22 +187,30 @@ class CliqueSocket(asyncio.DatagramProtocol):
         """Count what the network refused; the other side's machine may be off."""
         self.refused[type(exc).__name__] += 1
 
-    def _is_taken(self, party: Party, data: bytes) -> bool:
+    def _is_taken(self, party: Party, data: bytes, source: object) -> bool:
         """Return whether a datagram is of another one, and pass it on."""
+        key = (party.group, party.name)
         if len(data) == LENGTH:
             beat = unpack_beat(data, party.microgrids, party.key, of_utility=party.name == UTILITY)
             if beat is not None:
+                self._note(key, source)
                 self._beat(party.group, party.name, beat)
             return beat is not None
-        key = (party.group, party.name)
         opened = self._seals[key].open(data, self._time()) if len(data) <= MOST_BYTES else None
         if opened is None:
             return False
+        self._note(key, source)
         for answer in opened.answers:
             self._send(key, answer)
         if opened.content:
             self._pass_on(party, opened.content)
         return True
+
+    def _note(self, key: tuple[int, ControllerId], source: object) -> None:
+        """Note which of several addresses sends."""
+        known = [address for address in self._to.get(key, []) if address == source]
+        if known:
+            self._answers[key] = known[0], self._time()
 
     def _pass_on(self, party: Party, content: bytes) -> None:
         if content[0] >= len(_KINDS):  # of a newer release

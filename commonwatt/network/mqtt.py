@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -48,6 +48,8 @@ MAX_QUEUED = 2000  # most queued messages of a connection that are not sent to t
 MAX_CONNECTING = 100  # most connections of a loop that are made at the same time; further ones wait
 _CONNECTING: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
+AWAY_S = 5.0  # real seconds without a connection after which a link with several addresses tries the next one
+
 _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 10.0
 _LIVED_S = 5.0
@@ -57,12 +59,17 @@ _REASONS_KEPT = 8
 
 
 class MqttLink:
-    """An MQTT connection that reconnects whenever it is lost."""
+    """An MQTT connection that reconnects whenever it is lost.
+
+    Args:
+        address: The broker's, or those of several brokers: the first one at the start, then the next whenever a broker
+            can't be reached for ``AWAY_S``, or its owner says so. It stays where it is as long as that works.
+    """
 
     def __init__(
         self,
         *,
-        address: str,
+        address: str | Sequence[str],
         identity: str,
         token: str,
         subscribe: str,
@@ -85,7 +92,9 @@ class MqttLink:
         # Open connections that were ended, by reason: ``half_open``, no answer came any more, not even to a ping;
         # ``failed``, after an exception; and the reasons of the link's owner.
         self.restarts: Counter[str] = Counter()
-        self._address = split_address(address)
+        self._addresses = [address] if isinstance(address, str) else address
+        self._at = 0
+        self._moves = False
         self._identity = identity
         self._token = token
         self._filters = [subscribe]
@@ -109,6 +118,7 @@ class MqttLink:
         """Keep the link connected until cancelled."""
         loop = asyncio.get_running_loop()
         retry_s = _FIRST_RETRY_S
+        tried_since = loop.time()
         while True:
             await self._paused_until_resume.wait()
             if not self._may_connect():
@@ -139,7 +149,23 @@ class MqttLink:
             # Back off too when each connection is lost at once.
             lived = self.connects > was and loop.time() - started > _LIVED_S
             retry_s = _FIRST_RETRY_S if lived else min(retry_s * 2, _LAST_RETRY_S)
-            await asyncio.sleep(retry_s * self._rng.uniform(0.5, 1.0))
+            tried_since = loop.time() if lived else tried_since
+            moves = len(self._addresses) > 1 and (self._moves or loop.time() - tried_since >= AWAY_S)
+            self._moves = False
+            if moves:
+                self._at = (self._at + 1) % len(self._addresses)
+                tried_since = loop.time()
+                log.warning("%s: trying %s next", self._identity, self.address)
+            await asyncio.sleep((_FIRST_RETRY_S if moves else retry_s) * self._rng.uniform(0.5, 1.0))
+
+    @property
+    def address(self) -> str:
+        """The address, HOST:PORT, with which it is connected, or tries to be."""
+        return self._addresses[self._at]
+
+    @property
+    def _address(self) -> tuple[str, int]:
+        return split_address(self.address)
 
     def publish(self, message: Publish, *, retain: bool = False) -> bool:
         """Send a message; return ``False`` without a connection or with a full queue."""
@@ -158,9 +184,10 @@ class MqttLink:
         if self._client is not None and self.connected:
             self._client.subscribe(topic_filter, qos=1)
 
-    def restart(self, reason: str) -> None:
-        """End this connection, and connect again with a new client."""
+    def restart(self, reason: str, *, move: bool = False) -> None:
+        """End this connection, and connect again with a new client; with ``move``, to the next address."""
         log.warning("%s: connecting to %s:%s again: %s", self._identity, *self._address, reason)
+        self._moves = self._moves or move
         self.restarts[reason] += 1
         self._lost.set()
 

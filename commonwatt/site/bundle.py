@@ -29,7 +29,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.topics import MICROGRID_PATTERN, UTILITY
 from commonwatt.runtime.files import replace_file
 from commonwatt.site.file import FILE, TOWN_FILE, load_site
-from commonwatt.site.places import folders_of, runs_mosquitto
+from commonwatt.site.places import SECOND, folders_of, places_of, runs_mosquitto, sources_of
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 
@@ -69,20 +69,22 @@ def pack(folder: Path, place: str, now: EpochSeconds) -> Bundle:
         ConfigError: The place is unknown, or one of its files is missing or wrong.
     """
     site, town = load_site(folder / FILE)
-    if place != UTILITY and place not in town.microgrids:
-        known = ", ".join([UTILITY, *list(town.microgrids)[:10]])
+    if place not in places_of(site, town):
+        known = ", ".join(places_of(site, town)[:11])
         raise ConfigError(f"{folder / FILE}: has no {place}; there are {known}")
-    if not (folder / folders_of(place)[0] / CA_FILE).exists():
+    if not all((folder / source / CA_FILE).exists() for source in sources_of(place).values()):
         raise ConfigError(f"{folder}: has no files of {place} yet; first: commonwatt site init")
-    files = {name: path.read_bytes() for name, path in _carried(folder, place).items()}
-    for name in files:
+    carried = _carried(folder, place)
+    files = {name: path.read_bytes() for name, path in carried.items()}
+    for name, path in carried.items():
         if name.endswith(".toml") and name != f"{UTILITY}/{TOWN_FILE}":
-            check_named_files(folder / name, check_file(folder / name))
+            check_named_files(path, check_file(path))
+    manifest_place = UTILITY if place == SECOND else place  # A second machine is one of the utility, too.
     manifest = Manifest(
         version=version("commonwatt"),
-        place=place,
+        place=manifest_place,
         town=site.town.name,
-        authority=digest(files[f"{folders_of(place)[0]}/{CA_FILE}"]),
+        authority=digest(files[f"{folders_of(manifest_place)[0]}/{CA_FILE}"]),
         made=now,
         mosquitto=runs_mosquitto(site, place),
         files={name: digest(content) for name, content in files.items()},
@@ -91,9 +93,10 @@ def pack(folder: Path, place: str, now: EpochSeconds) -> Bundle:
 
 
 def _carried(folder: Path, place: str) -> dict[str, Path]:
-    names = [path.relative_to(folder).as_posix() for own in folders_of(place) for path in (folder / own).iterdir()]
-    carried = {name: folder / name for name in sorted(names) if _FILE_NAME.fullmatch(name) and "/meter" not in name}
-    return carried | ({f"{UTILITY}/{TOWN_FILE}": folder / TOWN_FILE} if place == UTILITY else {})
+    sources = sources_of(place).items()
+    found = {f"{own}/{path.name}": path for own, source in sources for path in (folder / source).iterdir()}
+    carried = {name: found[name] for name in sorted(found) if _FILE_NAME.fullmatch(name) and "/meter" not in name}
+    return carried | ({f"{UTILITY}/{TOWN_FILE}": folder / TOWN_FILE} if place in (UTILITY, SECOND) else {})
 
 
 def write_bundle(bundle: Bundle, path: Path, authority: Authority) -> None:

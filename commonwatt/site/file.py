@@ -31,6 +31,11 @@ class SiteTable(Settings):
     """The utility's machine."""
 
     utility: Host = Field(description="The host name or IP address at which controllers reach the utility.")
+    second: Host | None = Field(
+        None,
+        description="The same of a second machine with a head-end and a utility, both utilities with one PostgreSQL "
+        "(`database` in `[utility]`); its bundle is `utility-2`.",
+    )
     mosquitto: bool = Field(True, description="Run Mosquitto as the head-end broker; otherwise our broker.")
 
 

@@ -12,7 +12,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
 from commonwatt.site.file import FILE, TOWN_FILE, load_site
-from commonwatt.site.places import HEADER, PartFile, beats_of, certificates, part_files
+from commonwatt.site.places import HEADER, SECOND, PartFile, beats_of, certificates, part_files
 from commonwatt.town.cliques import write_clique_files
 from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Town
@@ -35,12 +35,13 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
     for part in parts:
         part.check(folder / FILE)
         _refuse_foreign(folder, part)
-    _register_text(site.town_text(), folder)
+    _register_text(site.town_text(), folder, two_head_ends=site.site.second is not None)
     with only_one(folder / FOLDER, "another enrolment"):
         made = (folder / FOLDER / KEY_FILE).exists()
         authority = Authority.load(folder) if made else Authority.create(folder, site.town.name, now)
         issued = authority.issue_missing(certificates(site, town), now)
-        write_clique_files(town, folder, beats_of(site, town))
+        beats = beats_of(site, town)
+        write_clique_files(town, folder, beats, [beats[SECOND]] if SECOND in beats else [])
         write_revoked_list(folder, now)
     write_private(folder / TOWN_FILE, site.town_text())
     for part in parts:
@@ -49,28 +50,30 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
     return town, len(issued)
 
 
-def register(town: Path, out: Path, database: str | None = None) -> None:
+def register(town: Path, out: Path, database: str | None = None, *, two_head_ends: bool = False) -> None:
     """Enrol every device of a town file in the folder ``out``, by the utility's own command.
 
     Args:
         database: SQLAlchemy URL of a database to fill; ``None``: none.
+        two_head_ends: Whether to make the folder of a second head-end, too.
 
     Raises:
         ConfigError: The command failed.
     """
     command = [sys.executable, "-m", "commonwatt", "utility", "register", "--town", str(town), "--out", str(out)]
     command += ["--database", database] if database is not None else []
+    command += ["--two-head-ends"] if two_head_ends else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigError(f"the town could not be registered: {done.stderr.strip()}")
 
 
-def _register_text(text: str, folder: Path) -> None:
+def _register_text(text: str, folder: Path, *, two_head_ends: bool) -> None:
     """Register a town's text; the town file in ``folder`` is only replaced after this was accepted."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / TOWN_FILE
         path.write_text(text, encoding="utf-8")
-        register(path, folder)
+        register(path, folder, two_head_ends=two_head_ends)
 
 
 def _refuse_foreign(folder: Path, part: PartFile) -> None:

@@ -22,6 +22,8 @@ from commonwatt.town.loading import names_of
 from commonwatt.town.town import Town
 
 HEAD_END = "head-end"  # folder of the head-end broker
+SECOND = "utility-2"  # the place of a second machine with a head-end and a utility
+_SECOND_HEAD_END = "head-end-2"  # the office's folder of that head-end
 
 HEADER = f"# Written by `commonwatt site init` from {FILE}; make changes there.\n"
 """First line of each settings file, so that no file of a person is replaced."""
@@ -68,6 +70,18 @@ def folders_of(place: str) -> tuple[str, ...]:
     return (HEAD_END, UTILITY) if place == UTILITY else (place,)
 
 
+def sources_of(place: str) -> dict[str, str]:
+    """Return the folders of a place's machine, and the office's folder of each: second machines have the same names."""
+    if place == SECOND:
+        return {HEAD_END: _SECOND_HEAD_END, UTILITY: UTILITY}
+    return {folder: folder for folder in folders_of(place)}
+
+
+def places_of(site: SiteFile, town: Town) -> list[str]:
+    """Return all places of a town, the utility's first."""
+    return [UTILITY, *([] if site.site.second is None else [SECOND]), *town.microgrids]
+
+
 def services_of(place: str, *, mosquitto: bool) -> list[str]:
     """Return the systemd units of a place's machine, in the order in which they are started."""
     broker = f"commonwatt-{'mosquitto' if mosquitto else 'broker'}@{folders_of(place)[0]}.service"
@@ -83,7 +97,7 @@ def is_on_sqlite(file: Mapping[str, Any]) -> bool:
 
 def runs_mosquitto(site: SiteFile, place: str) -> bool:
     """Return whether Mosquitto is the broker at a place."""
-    return site.site.mosquitto if place == UTILITY else _table_of(site)[place].mosquitto
+    return site.site.mosquitto if place in (UTILITY, SECOND) else _table_of(site)[place].mosquitto
 
 
 def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
@@ -91,11 +105,13 @@ def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
     listen = str(site.head_end.get("listen", _LISTEN))
     port = _port(listen, "head_end")
     keys = {"listen": listen, "certificate": BROKER_FILE, "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
-    yield PartFile(folder=HEAD_END, part="broker", keys=keys | site.head_end, stated=("head_end",))
+    for folder in (HEAD_END,) if site.site.second is None else (HEAD_END, _SECOND_HEAD_END):
+        yield PartFile(folder=folder, part="broker", keys=keys | site.head_end, stated=("head_end",))
+    head_ends = [f"{_bracketed(host)}:{port}" for host in (site.site.utility, site.site.second) if host is not None]
     tls = {"head_end_ca": "ca.pem", "head_end_revoked": "revoked.pem"}
     utility = {
         "database": _DATABASE,
-        "head_end": f"{_OWN_HOST}:{port}",
+        "head_end": f"{_OWN_HOST}:{port}" if site.site.second is None else head_ends,
         **tls,
         "certificate": DEVICE_FILE[Role.UTILITY],
         "http": f"{_OWN_HOST}:8080",
@@ -104,7 +120,8 @@ def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
     if cliqued:
         utility |= {"cliques": CLIQUE_FILE, "beats": _BEATS}
     yield PartFile(folder=UTILITY, part="utility", keys=utility | site.utility, stated=("utility",))
-    shared = {"head_end": f"{_bracketed(site.site.utility)}:{port}", **tls, "timezone": town.table.timezone}
+    head_end = head_ends[0] if site.site.second is None else head_ends
+    shared = {"head_end": head_end, **tls, "timezone": town.table.timezone}
     for index, table in enumerate(site.microgrid):
         for name in names_of(table):
             own: dict[str, object] = {"clique": CLIQUE_FILE, "beats": _BEATS} if name in cliqued else {}
@@ -134,7 +151,9 @@ def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: Mappi
 
 def address_of(site: SiteFile, town: Town, place: str) -> str:
     """Return the address at which a place's broker is reached: the utility's, or a controller's."""
-    return site.site.utility if place == UTILITY else _table_of(site)[place].address or town.microgrids[place].address
+    if place in (UTILITY, SECOND):
+        return (site.site.second if place == SECOND else None) or site.site.utility
+    return _table_of(site)[place].address or town.microgrids[place].address
 
 
 def broker_of(site: SiteFile, town: Town, place: str) -> tuple[str, int]:
@@ -143,8 +162,9 @@ def broker_of(site: SiteFile, town: Town, place: str) -> tuple[str, int]:
 
 
 def beats_of(site: SiteFile, town: Town) -> dict[str, str]:
-    """Return where each controller, and the utility, receives beats, HOST:PORT."""
-    own = {UTILITY: site.utility} | {name: _table_of(site)[name].gateway for name in town.microgrids}
+    """Return where each controller, and the utility on each of its machines, receives beats, HOST:PORT."""
+    own = dict.fromkeys(places_of(site, town), site.utility)
+    own |= {name: _table_of(site)[name].gateway for name in town.microgrids}
     return {
         place: f"{_bracketed(address_of(site, town, place))}:{_port(str(keys.get('beats', _BEATS)), place)}"
         for place, keys in own.items()
@@ -160,20 +180,22 @@ def _with_clique(town: Town) -> set[str]:
 def certificates(site: SiteFile, town: Town) -> list[Wanted]:
     """Return the certificate of each broker, gateway and of the utility."""
     wanted = []
-    for place in (UTILITY, *town.microgrids):
-        role = Role.UTILITY if place == UTILITY else Role.GATEWAY
-        broker = folders_of(place)[0]
-        lines = () if place == UTILITY else _table_of(site)[place].lines
-        wanted += [
+    for place in places_of(site, town):
+        role = Role.GATEWAY if place in town.microgrids else Role.UTILITY
+        broker = next(iter(sources_of(place).values()))
+        lines = _table_of(site)[place].lines if place in town.microgrids else ()
+        wanted.append(
             Wanted(
                 kind=Kind.BROKER,
                 name=broker,
                 file=f"{broker}/{BROKER_FILE}",
                 lifetime_s=BROKER_DAYS * _DAY_S,
                 addresses=tuple(dict.fromkeys((address_of(site, town, place), *lines, _OWN_HOST))),
-            ),
-            Wanted(kind=Kind.DEVICE, name=place, file=f"{place}/{DEVICE_FILE[role]}", lifetime_s=DEVICE_DAYS * _DAY_S),
-        ]
+            )
+        )
+        if place != SECOND:  # Both utilities are one device.
+            file = f"{place}/{DEVICE_FILE[role]}"
+            wanted.append(Wanted(kind=Kind.DEVICE, name=place, file=file, lifetime_s=DEVICE_DAYS * _DAY_S))
     return wanted
 
 

@@ -27,6 +27,8 @@ class Other(Settings):
     name: MicrogridName  # its name; ``utility``: the utility
     rank: Annotated[int, Field(ge=0, lt=2**16)]  # its number; the utility's is 0
     address: Address  # where its datagrams are received
+    # Further addresses of the utility, of which one answers at a time. Absent if it has one: older gateways refuse it.
+    further: tuple[Address, ...] = ()
     key: Key  # the secret of this group that the two share
 
 
@@ -57,7 +59,7 @@ class CliqueFile(Settings):
 
 def save_cliques(path: Path, file: CliqueFile) -> None:
     """Write the file, replacing it whole; only this user can read it."""
-    write_private(path, file.model_dump_json(indent=1) + "\n")
+    write_private(path, file.model_dump_json(indent=1, exclude_defaults=True) + "\n")
 
 
 def load_cliques(path: Path) -> CliqueFile:
@@ -83,6 +85,7 @@ def parties(file: CliqueFile) -> list[Party]:
             name=other.name,
             rank=other.rank,
             address=other.address,
+            further=other.further,
             key=bytes.fromhex(other.key),
             microgrids=tuple(group.orders),
         )

@@ -57,7 +57,9 @@ def served(orders: Mapping[MicrogridId, Clique], controller: ControllerId) -> li
     return [name for name, order in orders.items() if controller in order and name != controller]
 
 
-def write_clique_files(town: Town, out: Path, addresses: Mapping[ControllerId, str]) -> list[Path]:
+def write_clique_files(
+    town: Town, out: Path, addresses: Mapping[ControllerId, str], further: Sequence[str] = ()
+) -> list[Path]:
     """Write the file of each controller that has a clique, and the utility's; return their paths.
 
     A controller whose device is revoked, such as a stolen one, is in no order, and nobody has a key of it. With the
@@ -66,6 +68,7 @@ def write_clique_files(town: Town, out: Path, addresses: Mapping[ControllerId, s
     Args:
         out: The office's folder, in which the town is registered.
         addresses: Where each controller, and the utility, receives datagrams, HOST:PORT.
+        further: Further addresses of the utility, of which one answers at a time.
 
     Raises:
         ConfigError: A file of the office's folder can't be read.
@@ -88,7 +91,7 @@ def write_clique_files(town: Town, out: Path, addresses: Mapping[ControllerId, s
         file = CliqueFile(
             own=own,
             rank=_rank(town, own),
-            groups=tuple(_group(town, own, members, some, keys, addresses) for members, some in mine),
+            groups=tuple(_group(town, own, members, some, keys, addresses, further) for members, some in mine),
         )
         path = out / own / CLIQUE_FILE
         save_cliques(path, file)
@@ -109,6 +112,7 @@ def _group(
     orders: Mapping[MicrogridId, Clique],
     keys: "_Keys",
     addresses: Mapping[ControllerId, str],
+    further: Sequence[str],
 ) -> Group:
     others: Sequence[ControllerId] = [name for name in (*members, UTILITY) if name != own]
     return Group(
@@ -119,6 +123,7 @@ def _group(
                 name=name,
                 rank=_rank(town, name),
                 address=addresses[name],
+                further=tuple(further) if name == UTILITY else (),
                 key=keys.of(tuple(orders), members, (own, name)),
             )
             for name in others

@@ -132,7 +132,7 @@ class Clique:
         assert self._listen is not None
         await self._socket.open(self._listen)
         while True:
-            if error := await self._epochs.keep_all(hooks):
+            if error := await self._epochs.keep_all(hooks, max(group.sent for group in self._groups)):
                 log.error("the epochs can't be kept (%s): nothing is commanded", error)
             elif self._epochs.are_kept:
                 self._step(hooks)

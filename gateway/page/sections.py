@@ -124,10 +124,15 @@ def _meter(meter: str, state: View, view: View, zone: ZoneInfo) -> Html:
     return el("li", el("div", el("b", state["place"]), when, class_="row"), el("div", about, class_="soft"))
 
 
+def _at(view: View, name: str) -> str:
+    """Return at which of two head-ends the gateway is, or tries to be; empty: it has one."""
+    return f" at {view['head_end']}" if name == "head_end" and "head_end" in view else ""
+
+
 def connections(view: View) -> Html:
     """Return the section of the gateway's connections."""
     rows: list[tuple[str, Child]] = [
-        (f"to {LINKS.get(name, name)}", _mark(good=up, text="connected" if up else "not connected"))
+        (f"to {LINKS.get(name, name)}{_at(view, name)}", _mark(good=up, text="connected" if up else "not connected"))
         for name, up in view["connected"].items()
     ]
     reasons = [

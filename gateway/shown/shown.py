@@ -12,7 +12,7 @@ from commonwatt.runtime.watchdog_metrics import register_process
 from gateway.clique.clique import Clique
 from gateway.household.link import HouseholdLink
 from gateway.line.watch import LineWatch
-from gateway.links import Links
+from gateway.links import HEAD_END, Links
 from gateway.loop.disk import Disk
 from gateway.loop.inbox import Inbox
 from gateway.loop.work import Work
@@ -124,11 +124,13 @@ class Shown:
     def _viewed(self) -> dict[str, object]:
         """Return what /status shows, as JSON: of the controller and its own microgrid, with others that it hosts."""
         links, own = self._links.each.items(), self._work.own
-        connections = {
+        connections: dict[str, object] = {
             "queue_s": self._inbox.busy_s * self._clock.speed,
             "connected": {name: link.connected for name, link in links},
             "connection_failures": {name: link.complaint for name, link in links if link.complaint},
         }
+        if len(self._settings.head_end) > 1:
+            connections["head_end"] = self._links.each[HEAD_END].address
         disk = {"disk_free_bytes": self._disk.free_bytes, "disk_bytes": self._disk.size_bytes}
         household = {} if self._household is None else {"household": self._household.status()}
         view = own.view | connections | {"store": own.state | disk} | household | self._alarm_view()

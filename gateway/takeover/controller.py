@@ -31,6 +31,11 @@ class Takeover:
         self._peers = sorted(peers)
         self._first = first
 
+    @property
+    def sent(self) -> int:
+        """The most beats sent to another one."""
+        return max(line.sent for line in self.signs.lines.values())
+
     def bits(self, *, leaves: bool = False) -> Bits:
         """Return what its beats say."""
         members = self.members.items()

@@ -106,7 +106,7 @@ def _utility_metrics() -> list[MetricInfo]:
     Backups("", create_engine("sqlite://"), metrics)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)
-    metrics.watch_connection({}, lambda: 0, lambda: 0)
+    metrics.watch_connection(lambda: {"": True}, dict, lambda: 0, lambda: 0)
     return _of(metrics.registry)
 
 

@@ -25,6 +25,7 @@ from gateway.takeover.post import Post
 from gateway.takeover.states import TRANSITIONS, State
 from harness.worlds.later import Later
 from utility.takeover.grants import Done, Granted, Grants, KeepGranted
+from utility.takeover.jobs import NUMBER_S
 
 NAMES: tuple[ControllerId, ...] = ("r001", "r002", "r003")
 RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}
@@ -162,7 +163,7 @@ class World(Later):
     def start_utility(self) -> None:
         """Start the utility from its database."""
         self.tell("the utility starts")
-        self.utility = Grants(ORDERS, RANKS, self.database, self.now)
+        self.utility = Grants(ORDERS, RANKS, self.database, self.now, int(self.now / NUMBER_S))
 
     def stop_utility(self) -> None:
         """End the utility."""

@@ -60,7 +60,7 @@ class Town(Site):
             "connected" in meters
             and meters["connected"] == meters["meters"]
             and self.metric("r001 gateway", "commonwatt_gateway_connections") == 2
-            and self.metric("utility", "commonwatt_utility_head_end_connected") == 1
+            and self.look("utility").get("head_end_connected", False)
         )
 
     def stored(self) -> int:

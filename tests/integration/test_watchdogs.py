@@ -137,7 +137,7 @@ def test_a_broker_that_takes_everything_and_passes_on_nothing_is_connected_to_ag
             proxies.enter_context(closing(deaf_at_first(site, name, key)))
         site.start("head-end", "r001 broker", "r001 meters")
         start(site, "r001 gateway", IMPATIENT.format("gateway.links"))
-        start(site, "utility", IMPATIENT.format("utility.assembly.service"))
+        start(site, "utility", IMPATIENT.format("utility.assembly.head_ends"))
         eventually(lambda: stored(site) > 50)
         check_restarts(site)
 

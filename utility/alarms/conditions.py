@@ -58,7 +58,7 @@ class Counted:
 class Facts:
     """The utility's state. Ages are clock seconds."""
 
-    connected: bool = True  # whether the head-end is connected
+    head_ends: Mapping[str, bool] = field(default_factory=dict)  # whether each head-end is connected, by address
     trusted: bool = True  # whether the utility's clock is synchronized
     silent_s: Mapping[str, float] = field(default_factory=dict)  # seconds since each gateway's last message
     said: Mapping[str, Heartbeat] = field(default_factory=dict)  # each gateway's last heartbeat
@@ -76,6 +76,11 @@ class Facts:
     # Seconds until the first certificate of a use expires.
     certificates: Mapping[str, float] = field(default_factory=dict)
     counted: Counted = field(default_factory=Counted)  # what was counted in the database
+
+    @property
+    def connected(self) -> bool:
+        """Whether one of the head-ends is connected."""
+        return any(self.head_ends.values()) or not self.head_ends
 
 
 def conditions(facts: Facts) -> Iterator[Condition]:
@@ -154,9 +159,14 @@ def _lines(facts: Facts) -> Iterator[Condition]:
 
 def _utility(facts: Facts) -> Iterator[Condition]:
     if not facts.connected:
-        summary = "The utility has no connection to the head-end broker."
+        summary = "The utility has no connection to a head-end broker."
         text = "No readings arrive from any microgrid; they wait at the gateways."
         yield _condition("UtilityDisconnected", _CRITICAL, 120, summary, text)
+    for address, is_connected in facts.head_ends.items() if facts.connected else ():
+        if not is_connected:
+            summary = f"The utility has no connection to the head-end {address}."
+            text = "Gateways that were there go to the other head-end. If that is lost too, no readings arrive."
+            yield _condition("HeadEndAway", _WARNING, 300, summary, text, head_end=address)
     if not facts.trusted:
         summary = "The utility's clock is not synchronized by NTP."
         yield _condition("UtilityClockUntrusted", _WARNING, 900, summary, "Gateways do not take the time from it.")

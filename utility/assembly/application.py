@@ -127,7 +127,7 @@ def _add_pages(app: FastAPI) -> None:
 def _add_open(app: FastAPI, api: Api) -> None:
     @app.get("/health", dependencies=[OPEN])
     def health() -> dict[str, object]:
-        """Return the service's health: its alarms, and whether it is connected to the head-end broker."""
+        """Return the service's health: its alarms, and whether it is connected to a head-end broker."""
         api.database.read(reads.town)
         alarms = api.health.alarms()
         return {"status": "alarm" if alarms else "ok", "alarms": alarms, "head_end_connected": api.connected()}
@@ -144,6 +144,7 @@ def _add_status(app: APIRouter, api: Api) -> None:
         """Return running counts by microgrid; received data that is sent again is counted again.
 
         ``last_refusal``: the gateway's last refused batch since the service started, with the reason.
+        ``head_end_connected``: whether one of the head-ends is connected; ``head_ends``: whether each is, by address.
         ``head_end_failure``: why the last attempt to connect failed, while there is no connection. ``lasts_until`` of a
         heartbeat: when the batteries of an island, or of the public microgrid, are empty at the last hour's mean.
         ``queue_s``: clock seconds since the queue of messages was last empty; no message has waited longer.
@@ -179,6 +180,7 @@ def _add_status(app: APIRouter, api: Api) -> None:
             "store": f"{api.database.store_id:x}",
             "head_end_connected": api.connected(),
             "head_end_failure": api.complaint() or None,
+            "head_ends": api.head_ends(),
             "queue_s": api.queue_s(),
             "alarms": api.health.alarms(),
             "database_away_since": api.health.away_since,

@@ -1,7 +1,7 @@
 """``commonwatt utility``: register a town, run the service, print data; more in ``commands``, ``views``, ``upkeep``."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,8 @@ from commonwatt.codec import dumps
 from commonwatt.config.database_url import database_fault
 from commonwatt.identity.enrolment import alone
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId
 from commonwatt.model.time.times import LOCAL_FORMS
-from commonwatt.model.units import MAX_EPOCH, QUARTER_S, AccountNumber
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
@@ -99,13 +98,18 @@ def register(
         Path | None, typer.Option("--out", help="Folder for the files of brokers, gateways and meters.")
     ] = None,
     beats: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--beats",
             help="Where the utility receives controllers' beats, HOST:PORT: writes clique.json for controllers that "
-            f"take over for each other, each at its static address and port {BEATS_PORT}.",
+            f"take over for each other, each at its static address and port {BEATS_PORT}. Give it twice for two "
+            "machines of which one is the utility at a time.",
         ),
     ] = None,
+    two_head_ends: Annotated[
+        bool,
+        typer.Option("--two-head-ends", help="Also make OUT/head-end-2, for a second head-end on another machine."),
+    ] = False,
 ) -> None:
     """Register a town: fill the database, and make the token of every device.
 
@@ -146,20 +150,22 @@ def register(
             accounts = accounts_at(connection, now) if out is not None else None
         told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
     if out is not None:
-        told += _written(loaded, out, accounts, beats)
+        told.append(
+            f"; {counted(enrol(loaded, out, _track, accounts, two_head_ends=two_head_ends), 'new token')} in {out}"
+        )
+        told += _beating(loaded, out, beats or ())
     typer.echo("".join(told))
 
 
-def _written(town: Town, out: Path, accounts: Mapping[MeterId, AccountNumber] | None, beats: str | None) -> list[str]:
-    """Write the files of a town; return what was made, for people."""
-    told = [f"; {counted(enrol(town, out, _track, accounts), 'new token')} in {out}"]
-    if beats is not None:
-        addresses = {name: f"{one.address}:{BEATS_PORT}" for name, one in town.microgrids.items()}
-        written = write_clique_files(town, out, addresses | {UTILITY: beats})
-        told.append(f"; {counted(len(written), 'clique file')}")
-        with alone(out):
-            write_revoked_list(out, int(wall_clock().now()))
-    return told
+def _beating(town: Town, out: Path, beats: Sequence[str]) -> list[str]:
+    """Write the files of cliques, if the utility receives beats; return what was made, for people."""
+    if not beats:
+        return []
+    addresses = {name: f"{one.address}:{BEATS_PORT}" for name, one in town.microgrids.items()}
+    written = write_clique_files(town, out, addresses | {UTILITY: beats[0]}, beats[1:])
+    with alone(out):
+        write_revoked_list(out, int(wall_clock().now()))
+    return [f"; {counted(len(written), 'clique file')}"]
 
 
 @app.command()

@@ -49,7 +49,7 @@ def checks(settings: UtilitySettings, running: Running) -> Sequence[Check]:
         Check("certificate", partial(_certificates, settings)),
         Check("token", partial(_has_token, settings)),
         Check("port", partial(port_findings, settings, running)),
-        Check("head_end", partial(_connection, settings, running)),
+        *(Check("head_end", partial(_connection, settings, running, address)) for address in settings.head_end),
     )
 
 
@@ -61,10 +61,14 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
     away_since = answer.get("database_away_since")
     for alarm in answer["alarms"]:
         yield _away(away_since) if alarm == DATABASE_AWAY else bad("database", *_ALARMS[alarm])
-    if answer["head_end_connected"]:
+    why = answer["head_end_failure"] or "it connects at this moment"
+    away = [address for address, connected in answer.get("head_ends", {}).items() if not connected]
+    if answer["head_end_connected"] and away:
+        text = f"no connection to one of two head-ends: {why}"
+        yield warning("head_end", text, "gateways use the other one; see whether its machine runs, and its broker")
+    elif answer["head_end_connected"]:
         yield good("head_end", "connected")
     else:
-        why = answer["head_end_failure"] or "it connects at this moment"
         yield bad(
             "head_end", f"no connection to head_end: {why}", "find the step that fails: commonwatt doctor --config FILE"
         )
@@ -155,10 +159,11 @@ def token_of(settings: UtilitySettings) -> str:
     return tokens[UTILITY]
 
 
-def _connection(settings: UtilitySettings, running: Running) -> Iterator[Finding]:
+def _connection(settings: UtilitySettings, running: Running, address: str) -> Iterator[Finding]:
     target = Target(
         setting="head_end",
-        address=settings.head_end,
+        address=address,
+        is_one_of_two=len(settings.head_end) > 1,
         ca=settings.head_end_ca,
         certificate=settings.certificate,
         revoked=settings.head_end_revoked,
@@ -170,8 +175,9 @@ def _connection(settings: UtilitySettings, running: Running) -> Iterator[Finding
     if running.answer is not None:
         answer = running.answer
         # One that stands by has no connection: another one would end that of the active utility.
-        connected, complaint = answer.get("head_end_connected"), answer.get("head_end_failure")
-        reported = Reported(connected=connected, complaint=complaint or "")
+        is_connected = answer.get("head_end_connected")
+        is_connected = is_connected and answer.get("head_ends", {}).get(address, True)
+        reported = Reported(connected=is_connected, complaint=answer.get("head_end_failure") or "")
     return connection_findings(target, reported)
 
 

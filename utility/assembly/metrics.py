@@ -35,7 +35,6 @@ class UtilityMetrics(Metrics):
         self._counted = (self.corrections, Counted(self, rest))
         self.http_cut = self.counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
         self.active = self.gauge("active", ACTIVE_HELP)
-        self.connected = self.gauge("head_end_connected", "1 while connected to the head-end broker.")
         self.clock_trusted = self.gauge("clock_trusted", "1 while gateways may use the utility's time.")
         self._expires = self.gauge(
             "certificate_expiry_timestamp_seconds",
@@ -49,20 +48,30 @@ class UtilityMetrics(Metrics):
             each.count(connection)
 
     def watch_connection(
-        self, restarts: Mapping[str, int], failures: Callable[[], int], retained: Callable[[], int]
+        self,
+        connected: Callable[[], Mapping[str, bool]],
+        restarts: Callable[[], Mapping[str, int]],
+        failures: Callable[[], int],
+        retained: Callable[[], int],
     ) -> None:
-        """Show what the connection to the head-end counts.
+        """Show the connections to the head-ends.
 
         Args:
-            restarts: Reconnections by reason.
+            connected: Returns whether each is connected, by its address.
+            restarts: Returns the reconnections by reason.
             failures: Returns the failures of callbacks (messages and ticks).
             retained: Returns the number of retained messages that were ignored.
         """
 
         def read() -> Iterator[Metric]:
+            text = "1 while connected to a head-end broker, by its address."
+            gauge = GaugeMetricFamily(f"{PREFIX}_head_end_connected", text, labels=["head_end"])
+            for address, is_connected in connected().items():
+                gauge.add_metric([address], is_connected)
+            yield gauge
             text = "Times an open connection to the head-end was closed to reconnect, by reason."
             family = CounterMetricFamily(f"{PREFIX}_link_restarts", text, labels=["reason"])
-            for reason, times in list(restarts.items()):
+            for reason, times in list(restarts().items()):
                 family.add_metric([reason], times)
             yield family
             rows = (

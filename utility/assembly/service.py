@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import random
 import socket
 import time
 from collections.abc import Iterator
@@ -15,10 +14,7 @@ from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.devices import local_key
 from commonwatt.model.time.now import Trust
 from commonwatt.network.addresses import split_address
-from commonwatt.network.liveness import Liveness
-from commonwatt.network.mqtt import MqttLink
-from commonwatt.network.tls import Expiry, client_tls, server_context
-from commonwatt.protocol import topics
+from commonwatt.network.tls import Expiry, server_context
 from commonwatt.runtime.clock import Clock, machine_now, read_machine
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import until_stopped
@@ -29,6 +25,7 @@ from utility.access.store.access import first_invitation
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.decisions import alarms_of
 from utility.assembly.application import make_app
+from utility.assembly.head_ends import HeadEnds
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.assembly.timekeeper import Timekeeper
@@ -54,16 +51,6 @@ REQUEST_THREADS = 12
 KEEP_S = 8  # real seconds for which a connection without a request is kept: pages ask every 5 s, and need no new one
 POLL_S = 2  # clock seconds between two checks for commands to send
 TICK_S = 15  # clock seconds between two checks for due jobs
-WATCH_EVERY_S = 5.0  # real seconds between two checks of the connection
-
-SILENT_S = 45.0
-"""Real seconds without a message from any gateway after which the service reconnects to the head-end broker.
-
-A gateway without any message from the utility sends an empty batch about every 20 s: this is two of them and a margin.
-"""
-
-# Longest wait before a reconnection, real seconds; each reconnection without a message doubles the wait.
-LONGEST_SILENCE_S = 3600.0
 # Real seconds between two checks, however fast the clock is: for commands and purchases, for all other jobs.
 _SHORTEST_REAL_S, _SHORTEST_TICK_S = 0.2, 0.5
 _GRACE_S = 1
@@ -89,7 +76,7 @@ class Service:
             database,
             clock=clock,
             metrics=self._metrics.readings,
-            publish=lambda message: self._link.publish(message),
+            publish=lambda message: self._head_ends.publish(message),
             gap_age_s=settings.gap_age_s,
             health=self._health,
             public_weight=settings.public_weight,
@@ -98,23 +85,13 @@ class Service:
         self._takeover = self._ingest.takeover = self._load_takeover()
         self._timekeeper = Timekeeper(clock, is_right=settings.clock_is_right)
         self._look_at_clock()
-        self._link = MqttLink(
-            address=settings.head_end,
-            identity=topics.UTILITY,
-            token=token,
-            subscribe=topics.all_gateways_up(),
-            on_message=self._heard,
-            on_connect=lambda: None,
-            rng=random.SystemRandom(),
-            tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
-            may_connect=database.is_active,
-        )
-        self._liveness = Liveness(SILENT_S, LONGEST_SILENCE_S)
+        self._head_ends = HeadEnds(settings, token, self._ingest.offer, may_connect=database.is_active)
         self._ticker = Ticker()
         self._metrics.watch_connection(
-            self._link.restarts,
-            failures=lambda: self._link.failures + self._ticker.failures,
-            retained=lambda: self._link.retained,
+            lambda: self._head_ends.connected,
+            restarts=lambda: self._head_ends.restarts,
+            failures=lambda: self._head_ends.failures + self._ticker.failures,
+            retained=lambda: self._head_ends.retained,
         )
         mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
         http = () if settings.http_certificate is None else (settings.http_certificate,)
@@ -124,18 +101,18 @@ class Service:
             lambda: gateways_said(of.silent_since, of.said, of.over_quota, clock.now()), of.registered
         )
         self._metrics.registry.register(PlantMetrics(lambda: self._ingest.plant, clock.now))
-        self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._api = Api(
             database=database,
             clock=clock,
             metrics=self._metrics,
-            connected=lambda: self._link.connected,
-            complaint=lambda: self._link.complaint,
+            connected=lambda: any(self._head_ends.connected.values()),
+            complaint=lambda: self._head_ends.complaint,
             refused=self._ingest.refused,
             health=self._health,
             settings=settings,
             local_key=local_key(token),
             queue_s=lambda: self._ingest.queue_s,
+            head_ends=lambda: self._head_ends.connected,
         )
         if self._takeover is not None:
             self._metrics.registry.register(TakeoverMetrics(self._takeover.groups, time.monotonic))
@@ -163,8 +140,7 @@ class Service:
             await asyncio.to_thread(self._invite_first, scheme)
             tasks: list[asyncio.Task[object]] = [
                 asyncio.create_task(server.serve([sock]), name="the API"),
-                asyncio.create_task(self._link.run(), name="the connection to the head-end"),
-                asyncio.create_task(self._watch_link(), name="the liveness check"),
+                *self._head_ends.start(),
                 asyncio.create_task(self._ingest.run(), name="the ingest"),
             ]
             self._alarms.start()
@@ -251,22 +227,6 @@ class Service:
         """Return the progress of work as idle while commits wait for a synchronous standby: they must not be ended."""
         return lambda: None if self._database.waits() else mark()
 
-    async def _watch_link(self) -> None:
-        """Reconnect when messages of all gateways stop; each gateway sends one about every 20 s."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(WATCH_EVERY_S)
-            if not self._link.connected:
-                self._liveness.gone()
-                continue
-            self._liveness.expected(loop.time())
-            if self._liveness.too_long(loop.time()):
-                self._link.restart("silent")
-
-    def _heard(self, topic: str, payload: bytes) -> None:
-        self._liveness.heard(asyncio.get_running_loop().time())
-        self._ingest.offer(topic, payload)
-
     def _look_at_clock(self) -> None:
         """Follow the machine's clock, except in a demonstration, whose programs share one clock file."""
         demonstration = self._settings.clock is not None
@@ -303,7 +263,7 @@ class Service:
         managers = {} if self._takeover is None else self._takeover.groups.managers()
         managed_by = {name: manager for name, (manager, _) in managers.items() if manager != name}
         return Facts(
-            connected=self._link.connected,
+            head_ends=self._head_ends.connected,
             trusted=self._ingest.trust is Trust.NETWORK,
             silent_s={name: now - since for name, since in self._ingest.silent_since.items()},
             said=self._ingest.said,

@@ -48,7 +48,7 @@ def parts(facts: Facts, known: Known, now: EpochSeconds) -> Iterator[Part]:
     others = [alarm for alarm in held if alarm not in backups]
     heard = f"{counted(len(facts.said), 'gateway')} heard since the service's start"
     ends = [f"{_USES.get(use, use)} {_left(left_s)}" for use, left_s in facts.certificates.items()]
-    yield _part("Connection", heard, others, ["UtilityDisconnected"])
+    yield _part("Connection", heard, others, ["UtilityDisconnected", "HeadEndAway"])
     watched = "" if facts.disk is not None else "Watch the disk of the database's server there."
     yield _part("Disk", _disk(facts), others, ["DiskFull", "DiskNearlyFull"], watched)
     yield _part("Database", f"schema {known.schema}", others, ["StoreDamaged"])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from commonwatt.cliques.signs import BEAT_S, Beat, Signs
+from commonwatt.cliques.signs import BEAT_S, NUMBERS, Beat, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, SendBeat, Tell, Who
 from commonwatt.protocol.commands import EPOCH_STEP, Epoch
@@ -43,6 +43,7 @@ class Grants:
         ranks: The ranks of all controllers.
         kept: What the database has.
         now: The time, of a clock that never goes back, seconds.
+        first: The number of the first beat: above all that an earlier start, on any machine, used.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Grants:
         ranks: Mapping[ControllerId, int],
         kept: Mapping[MicrogridId, Granted],
         now: float,
+        first: int = 0,
     ) -> None:
         self.orders, self.ranks = orders, ranks
+        self._first = first
         self._names = {rank: name for name, rank in ranks.items()}
         self.granted = {name: kept.get(name, Granted()) for name in orders}
         self.signs = Signs(sorted({name for order in orders.values() for name in order}), now)
@@ -81,7 +84,10 @@ class Grants:
         if beat.is_answer:
             return done
         hears = frozenset(n for n, line in self.signs.lines.items() if n != sender and not line.suspect(now))
-        return [*done, SendBeat(sender, Beat(number=self.signs.next(sender), is_answer=True, hears=hears))]
+        return [*done, SendBeat(sender, Beat(number=self._number(sender), is_answer=True, hears=hears))]
+
+    def _number(self, to: ControllerId) -> int:
+        return (self._first + self.signs.next(to)) % NUMBERS
 
     def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[Done]:
         """Handle a message of a controller."""
@@ -118,7 +124,7 @@ class Grants:
     def tick(self, now: float) -> list[Done]:
         """Do what is due."""
         due = [name for name, line in self.signs.lines.items() if line.probe_is_due(now)]
-        done: list[Done] = [SendBeat(name, Beat(number=self.signs.next(name))) for name in due]
+        done: list[Done] = [SendBeat(name, Beat(number=self._number(name))) for name in due]
         for microgrid in self.orders:
             done += self._look(microgrid, now)
         return done

@@ -26,8 +26,8 @@ class Api:
     database: Database  # the database
     clock: Clock  # the service's clock; in a demonstration the town's
     metrics: Metrics  # the service's metrics
-    connected: Callable[[], bool]  # returns whether the service is connected to the head-end broker
-    complaint: Callable[[], str]  # returns why the last attempt to connect failed; empty while connected
+    connected: Callable[[], bool]  # returns whether the service is connected to a head-end broker
+    complaint: Callable[[], str]  # returns why the last attempt to connect failed; empty while all are connected
     refused: Mapping[str, Refused]  # the last refused batch of each controller
     health: Health  # the service's alarms
     settings: UtilitySettings = field(default_factory=UtilitySettings)  # the service's settings
@@ -36,6 +36,7 @@ class Api:
     machine_s: Callable[[], EpochSeconds] = machine_s  # returns the machine's epoch seconds, by which sessions end
     works: Works = field(default_factory=Works)  # long work that people have started
     queue_s: Callable[[], float] = lambda: 0.0  # returns the clock seconds since the queue of messages was last empty
+    head_ends: Callable[[], Mapping[str, bool]] = dict  # returns whether each head-end is connected, by address
     parts: dict[type, Any] = field(default_factory=dict)  # what rooms above keep here, each in a class of its own
     zone: TownZone = field(init=False)  # the town's time zone
 

@@ -3,8 +3,13 @@
 import asyncio
 import socket
 import time
+from collections import Counter
+from unittest.mock import Mock
 
-from commonwatt.cliques.signs import Beat, Bits
+import pytest
+
+from commonwatt.cliques.datagrams import pack_beat
+from commonwatt.cliques.signs import BEAT_S, Beat, Bits
 from commonwatt.model.units import ControllerId
 from commonwatt.network.clique_socket import CliqueSocket, Party
 from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, States, Tell, Who
@@ -99,5 +104,99 @@ def test_beats_that_wait_are_all_taken_in_one_turn_of_a_busy_loop() -> None:
         assert len(other.beats) == 100
         one.socket.close()
         other.socket.close()
+
+    asyncio.run(play())
+
+
+KEY = b"k" * 32
+HERE, THERE, ELSEWHERE = ("127.0.0.1", 9_001), ("127.0.0.1", 9_002), ("127.0.0.1", 9_003)
+
+
+class Machines:
+    """A controller's socket before the two machines of the utility, of which one answers; the wire is a list."""
+
+    def __init__(self) -> None:
+        self.now, self.number = 0.0, 0
+        self.answers: tuple[str, int] | None = None
+        self.got: Counter[object] = Counter()
+        addresses = [f"{host}:{port}" for host, port in (HERE, THERE)]
+        party = Party(
+            group=0, name="utility", rank=0, address=addresses[0], further=addresses[1:], key=KEY, microgrids=GRIDS
+        )
+        self.end = CliqueSocket("r001", 1, [party], lambda *_: None, lambda *_: None, lambda: self.now)
+
+    async def open(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        await self.end.open("127.0.0.1:0")
+        wire = Mock(wraps=self.end._transport)
+        wire.sendto = lambda _, to: self.got.update([to])
+        monkeypatch.setattr(self.end, "_transport", wire)
+
+    def answer(self, source: object) -> None:
+        self.number += 1
+        self.end.datagram_received(pack_beat(Beat(number=self.number, is_answer=True), 0, GRIDS, KEY), source)
+
+    def beats(self, count: int) -> tuple[int, int]:
+        """Send beats, 3.3 s apart, and return how many each machine got."""
+        self.got.clear()
+        for number in range(count):
+            self.now += BEAT_S + 0.001
+            before = self.got[self.answers]
+            self.end.send(0, SendBeat("utility", Beat(number=number)))
+            if self.answers is not None and self.got[self.answers] > before:
+                self.answer(self.answers)
+        return self.got[HERE], self.got[THERE]
+
+
+def test_beats_go_to_the_utility_that_answers_every_tenth_to_the_other_and_all_to_both_without_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def play() -> None:
+        utility = Machines()
+        await utility.open(monkeypatch)
+        assert utility.beats(5) == (5, 5), "none has answered yet"
+        utility.answers = HERE
+        assert utility.beats(1) == (1, 1)
+        assert utility.beats(64) == (64, 7)
+        sent = utility.end.byte_count.sent
+        utility.end.send(0, Tell("utility", Who(microgrid="r001")))
+        assert utility.end.byte_count.sent - sent == 28 + 38 + 1 + len(Who(microgrid="r001").pack()), "to one"
+        utility.answers = THERE
+        assert utility.beats(1) == (1, 0), "an answer may be lost"
+        assert utility.beats(1) == (1, 1)
+        assert utility.beats(100) == (10, 100)
+        utility.answers = None
+        assert utility.beats(13) == (12, 13)
+        utility.end.close()
+
+    asyncio.run(play())
+
+
+def test_a_month_of_beats_to_two_machines_is_33_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        utility = Machines()
+        await utility.open(monkeypatch)
+        utility.answers = HERE
+        utility.beats(20)
+        before = utility.end.byte_count
+        utility.beats(1_000)
+        month = 30 * 86_400 / BEAT_S / 1_000
+        up = (utility.end.byte_count.sent - before.sent) * month
+        down = (utility.end.byte_count.received - before.received) * month
+        assert (round(up / 1e6, 1), round(down / 1e6, 1)) == (32.8, 29.8)
+        utility.end.close()
+
+    asyncio.run(play())
+
+
+def test_a_datagram_from_elsewhere_with_the_key_is_the_utilitys_and_leads_no_beat_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def play() -> None:
+        utility = Machines()
+        await utility.open(monkeypatch)
+        utility.answer(ELSEWHERE)
+        assert utility.beats(1) == (1, 1)
+        assert utility.end.refused == {}
+        utility.end.close()
 
     asyncio.run(play())

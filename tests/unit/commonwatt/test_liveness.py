@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import gateway.links
-import utility.assembly.service
+import utility.assembly.head_ends
 from commonwatt.network.liveness import Liveness
 from harness.worlds.gateway import World, registered
 
@@ -56,7 +56,7 @@ def looks(deaf_at: float, watch_s: float, until: float) -> tuple[list[float], li
     """
     said, again = [], []
     at_gateway = Liveness(gateway.links.SILENT_S, gateway.links.LONGEST_SILENCE_S)
-    at_utility = Liveness(utility.assembly.service.SILENT_S, utility.assembly.service.LONGEST_SILENCE_S)
+    at_utility = Liveness(utility.assembly.head_ends.SILENT_S, utility.assembly.head_ends.LONGEST_SILENCE_S)
     at_gateway.heard(0)
     for look in range(1, int(until / watch_s)):
         now = look * watch_s
@@ -76,7 +76,7 @@ def looks(deaf_at: float, watch_s: float, until: float) -> tuple[list[float], li
 
 @pytest.mark.parametrize("late_s", [0.0, 1.0, 4.9])
 def test_a_deaf_connection_is_noticed_soon_at_both_ends_and_a_quiet_night_is_no_alarm(late_s: float) -> None:
-    watch_s = max(gateway.links.WATCH_EVERY_S, utility.assembly.service.WATCH_EVERY_S)
+    watch_s = max(gateway.links.WATCH_EVERY_S, utility.assembly.head_ends.WATCH_EVERY_S)
     said, again = looks(8 * 3600.0, watch_s, 8 * 3600.0)
     assert again == []
     assert len(said) > 8 * 60

@@ -56,7 +56,8 @@ def utility(name: str, **labels: str) -> str:
     return of("utility", "utility", f"commonwatt_utility_{name}", **labels)
 
 
-UP = {utility("head_end_connected"): "1x600"}
+HEAD_END, SECOND = (utility("head_end_connected", head_end=f"10.0.0.{n}:8883") for n in (1, 2))
+UP = {HEAD_END: "1x600"}
 OTHER_ACTIVE = of("utility", "utility-2", "commonwatt_utility_active")
 SEEN = utility("gateway_last_seen_seconds", controller="r001")
 
@@ -106,7 +107,7 @@ CASES = [
     Case(
         "GatewaySilent",
         "the utility itself has no connection",
-        {SEEN: "10+60x60", utility("head_end_connected"): "0x60"},
+        {SEEN: "10+60x60", HEAD_END: "0x60"},
         silent=(20, 60),
     ),
     Case("GatewaySilent", "the utility was restarted after a day", {SEEN: "86400 15x60"} | UP, silent=(0, 1, 5)),
@@ -135,7 +136,7 @@ CASES = [
     Case(
         "PlantSilent",
         "the utility itself has no connection",
-        {utility("plant_last_seen_seconds"): "10+60x60", utility("head_end_connected"): "0x60"},
+        {utility("plant_last_seen_seconds"): "10+60x60", HEAD_END: "0x60"},
         silent=(20, 60),
     ),
     Case(
@@ -212,10 +213,11 @@ CASES = [
         {utility("managed_by_another", controller="r001"): "1x50 0x60", SEEN: "9000x48 20x60"} | UP,
         silent=(40, 50, 80),
     ),
-    *standing("UtilityDisconnected", {utility("head_end_connected"): "1x9 0x89 1x30"}, 2),
-    Case(
-        "UtilityDisconnected", "connecting after a start", {utility("head_end_connected"): "_x5 0 1x20"}, silent=(6, 9)
-    ),
+    *standing("UtilityDisconnected", {HEAD_END: "1x9 0x89 1x30"}, 2),
+    Case("UtilityDisconnected", "connecting after a start", {HEAD_END: "_x5 0 1x20"}, silent=(6, 9)),
+    Case("UtilityDisconnected", "one of two is left", {HEAD_END: "1x9 0x89", SECOND: "1x99"}, silent=(20, 60)),
+    *standing("HeadEndAway", {HEAD_END: "1x9 0x89 1x30", SECOND: "1x200"}, 5),
+    Case("HeadEndAway", "the only one", {HEAD_END: "1x9 0x89"}, silent=(20, 60)),
     *standing("GatewayDisconnected", {gateway("connections"): "2x9 1x89 2x30"}, 10),
     Case("GatewayDisconnected", "connecting after a start", {gateway("connections"): "_x5 0 1 2x20"}, silent=(6, 20)),
     Case(
@@ -614,7 +616,7 @@ def test_an_alert_leads_to_its_runbook_at_the_utility(labels: dict[str, str], ad
                 "eval_time": f"{case.fires[0]}m",
                 "exp_alerts": [
                     {
-                        "exp_labels": {**rule["labels"], **labels_of(series)},
+                        "exp_labels": {**rule["labels"], **labels_of(utility(""))},
                         "exp_annotations": {
                             **rule["annotations"],
                             "runbook_url": f"{address}/runbooks#commonwattutilitydisconnected",

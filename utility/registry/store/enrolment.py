@@ -35,6 +35,7 @@ from commonwatt.town.town import Microgrid, Town
 from utility.registry.store.registration import refuse_change
 
 HEAD_END = "head-end"  # folder of the head-end broker's devices file
+_SECOND = "head-end-2"  # the same of a second head-end, with the same devices
 _METER_TOKENS, _GATEWAY_TOKENS = "meter-tokens.json", "gateway-tokens.json"  # token files in the folder of a microgrid
 # Token files of the devices without a microgrid, by identity.
 _OWN_TOKENS = {UTILITY: f"{UTILITY}/utility-tokens.json", PLANT: f"{PLANT}/plant-tokens.json"}
@@ -93,6 +94,8 @@ def enrol(
     out: Path,
     track: Callable[[Sequence[Microgrid]], Iterable[Microgrid]] = iter,
     accounts: Mapping[MeterId, AccountNumber] | None = None,
+    *,
+    two_head_ends: bool = False,
 ) -> int:
     """Write every device's token and every broker's devices below ``out``; return how many tokens are new.
 
@@ -100,6 +103,7 @@ def enrol(
         out: The folder; tokens found in it stay as they are.
         track: Wraps the microgrids to show progress.
         accounts: The present account of each meter, for gateways; ``None``: those of the town file.
+        two_head_ends: Whether to make the folder of a second head-end; one that is there is kept up to date anyway.
 
     Raises:
         ConfigError: An existing token file can't be read, a devices file is lost, the town file moves a registered
@@ -109,6 +113,8 @@ def enrol(
     with only_one(out / AUTHORITY_FOLDER, "another enrolment"):
         refuse_moved(town, out, accounts_are_dated=accounts is not None)
         refuse_lost(town, out)
+        if two_head_ends:
+            _folder(out / _SECOND)
         return _enrol(town, out, track, accounts or {})
 
 
@@ -148,7 +154,9 @@ def _enrol(
     path = _folder(out / HEAD_END) / DEVICES_FILE
     # Gateways are in two devices files: the revocations of a lost one are in the other.
     known = load_devices(path) if path.exists() else all_devices(out)
-    _save(path, devices, [device for device in known.values() if device.role is not Role.METER])
+    for file in (path, out / _SECOND / DEVICES_FILE):
+        if file.parent.exists():
+            _save(file, devices, [device for device in known.values() if device.role is not Role.METER])
     return made + utility.save() + plant.save()
 
 

@@ -48,6 +48,7 @@ BAD = Facts(
     silent_s={"r001": 301, "r002": 20},
     managed_by={"r002": "r003"},
     unmanaged_s={"r001": 61},
+    head_ends={"10.0.0.1:1884": True, "10.0.0.2:1884": False},
     said={"r001": a_heartbeat(trust=Trust.METERS, backlog_age_s=86_401, lte=line(GB + 1, GB + 1))},
     over_quota={"r001": "dead_letters_full"},
     plant=(301.0, report(level_mwh=19, supply=SupplyState.LOW)),
@@ -75,7 +76,8 @@ def found(facts: Facts) -> dict[str, Condition]:
     return names
 
 
-EVERY = found(BAD) | found(Facts(connected=False, plant=(0.0, report(supply=SupplyState.LOW))))
+GONE = {"10.0.0.1:1884": False, "10.0.0.2:1884": False}
+EVERY = found(BAD) | found(Facts(head_ends=GONE, plant=(0.0, report(supply=SupplyState.LOW))))
 
 
 def test_nothing_is_raised_while_all_is_well_or_not_known_yet() -> None:
@@ -84,7 +86,7 @@ def test_nothing_is_raised_while_all_is_well_or_not_known_yet() -> None:
 
 
 def test_silence_is_not_told_of_gateways_while_the_head_end_is_gone() -> None:
-    gone = Facts(connected=False, silent_s={"r001": 9_999}, plant=(9_999.0, report()))
+    gone = Facts(head_ends=GONE, silent_s={"r001": 9_999}, plant=(9_999.0, report()))
     assert set(found(gone)) == {"CommonwattUtilityDisconnected"}
     silent = EVERY["CommonwattGatewaySilent"].alarm
     assert (is_judged(silent, gone), is_judged(silent, WELL)) == (False, True)

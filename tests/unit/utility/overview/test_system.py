@@ -39,7 +39,7 @@ def test_what_is_not_measured_or_not_in_use_is_neither_good_nor_wrong() -> None:
         (Facts(disk=(5, 100)), "Disk", "warning", "nearly full"),
         (Facts(full=True, disk=(0, 100)), "Disk", "bad", "full"),
         (Facts(damaged=True), "Database", "bad", "damaged"),
-        (Facts(connected=False), "Connection", "bad", "no connection"),
+        (Facts(head_ends={"127.0.0.1:1884": False}), "Connection", "bad", "no connection"),
         (Facts(trusted=False), "Clock", "warning", "not synchronized"),
         (Facts(certificates={"http": 3 * DAY_S}), "Certificates", "warning", "expires soon"),
         (Facts(certificates={"mqtt": -HOUR_S}), "Certificates", "bad", "has expired"),
