@@ -1,5 +1,6 @@
 """Checks of the utility's database URL. They need SQLAlchemy, which is installed with the utility only."""
 
+import re
 from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
@@ -46,6 +47,8 @@ def database_fault(url: str) -> str | None:
         if name in ("", ":memory:") or name.startswith("file:"):
             return "names no file, as sqlite:///utility.db does (three slashes); a database in memory is not kept"
         return None
+    if any("," in text and re.search(r":\d+(,|$)", text) for text in _all(parsed, "host") if "[" not in text):
+        return "has ports behind the names of several hosts: write host=db1,db2,db3, and port=5433 if it is not 5432"
     named = [parsed.host or "", *_all(parsed, "host"), *_all(parsed, "hostaddr")]
     hosts = [host for text in named for host in text.split(",") if host and not host.startswith("/")]
     beyond = [host for host in hosts if not is_loopback(host if host.count(":") == 1 else f"{host}:5432")]

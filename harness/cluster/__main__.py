@@ -29,7 +29,7 @@ def main() -> None:
             for name, (where, fault) in FAULTS.items():
                 if words in name:
                     seen = measure(machines, f"{name} {turn}", where, fault)
-                    print(f"{name}: {seen.gap_s:.1f} s, lost {seen.lost}, doubled {seen.doubled}", flush=True)
+                    print(f"{name}: {seen.gap_s:.1f} s, lost {seen.lost}", flush=True)
                     print(f"    {dict(seen.errors)}", flush=True)
 
 

@@ -1,0 +1,136 @@
+"""docs/cluster.md: its commands install three databases, which lose a primary but no acknowledged row (issue 33)."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import make_url, text
+
+from harness.cluster.machines import DATABASES, DatabaseMachines, need_cluster
+from harness.cluster.page import block
+from harness.cluster.writer import Seen, Writer, look, only, prepare
+from harness.network.waiting import eventually
+from utility.database.engines import make_engine
+
+pytestmark = pytest.mark.real
+
+# The lock of a dead primary lasts 20 s (ttl), 2 s more and an election of up to 4 s if its machine had etcd's leader. A
+# standby sees its end at once, and promotes in 2 s; the writer waits up to 3 s for each dead host.
+WRITES_AGAIN_S = 35.0
+ON_A_BUSY_MACHINE_S = 15.0
+CUT_S = 4.0  # time for which the standbys lag; Patroni would give the primary up after 5 s
+
+_TICK = threading.Event()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseMachines]:
+    need_cluster()
+    with DatabaseMachines(tmp_path_factory.mktemp("cluster")) as machines:
+        machines.set_up()
+        prepare(machines)
+        yield machines
+
+
+@pytest.fixture
+def machines(installed: DatabaseMachines) -> DatabaseMachines:
+    """The cluster with a primary and both standbys."""
+    installed.settle()
+    return installed
+
+
+def test_the_page_installs_what_it_says(machines: DatabaseMachines) -> None:
+    asked = "synchronous_standby_names", "data_checksums", "max_connections", "wal_sender_timeout", "ssl"
+
+    def read() -> list[str]:
+        with make_engine(make_url(machines.url())).connect() as connection:
+            return [str(connection.execute(text(f"SHOW {name}")).scalar()) for name in asked]
+
+    standby, *others = machines.inside("utility1", read)
+    assert standby.strip('"') == machines.sync_standby()
+    assert others == ["on", "100", "10s", "on"]
+
+
+def test_a_switchover_by_the_page_loses_nothing(machines: DatabaseMachines) -> None:
+    candidate = machines.sync_standby()
+    seen = look(
+        machines,
+        "switchover",
+        lambda: machines.run(candidate, block("Switch over, restart, upgrade")),
+        lambda: None,
+        lasts_s=0,
+    )
+    print(f"switchover: {seen.gap_s:.1f} s")
+    assert machines.primary() == candidate
+    assert seen.lost == 0
+    assert seen.gap_s < WRITES_AGAIN_S
+
+
+def test_writes_go_on_after_the_primary_is_killed(machines: DatabaseMachines) -> None:
+    old = machines.primary()
+    with Writer(machines, "killed", machines.url()) as writer:
+        eventually(lambda: len(writer.acknowledged) > 50)
+        killed = time.monotonic()
+        machines.kill(old, "all")
+        again = killed + 0.5  # An answer may have been on its way.
+        eventually(lambda: writer.since(again) > 50)
+        machines.boot(old)
+        machines.settle()
+    took_s = writer.longest_gap_s(killed, time.monotonic())
+    print(f"kill -9 of the primary's machine: writes again after {took_s:.1f} s")
+    assert writer.lost() == 0
+    assert machines.primary() != old
+    assert took_s < WRITES_AGAIN_S + ON_A_BUSY_MACHINE_S
+
+
+def test_a_primary_that_was_paused_acknowledges_nothing_after_it_was_replaced(machines: DatabaseMachines) -> None:
+    old = machines.primary()
+    with (
+        Writer(machines, "direct", only(machines, old)) as direct,
+        Writer(machines, "paused", machines.url()) as writer,
+    ):
+        eventually(lambda: min(len(direct.acknowledged), len(writer.acknowledged)) > 50)
+        machines.stop(old, "all")
+        eventually(lambda: "primary" in machines.roles().values())
+        replaced = time.monotonic()
+        eventually(lambda: writer.since(replaced) > 20)
+        machines.cont(old, "all")
+        machines.settle()
+        assert machines.primary() != old
+        settled = time.monotonic()
+        eventually(lambda: writer.since(settled) > 20)
+    assert direct.since(replaced) == 0
+    assert direct.errors
+    assert (direct.lost(), writer.lost()) == (0, 0)
+
+
+def cut_off_from_its_standbys_then_killed(machines: DatabaseMachines, name: str) -> Seen:
+    """Lose what the primary sends to its standbys for some seconds, then the primary itself."""
+    primary = machines.primary()
+    standbys = [each for each in DATABASES if each != primary]
+
+    def fault() -> None:
+        for standby in standbys:
+            machines.cut(primary, standby)
+        _TICK.wait(CUT_S)
+        machines.kill(primary, "all")
+        for standby in standbys:
+            machines.mend(primary, standby)
+        machines.primary()
+
+    return look(machines, name, fault, lambda: machines.boot(primary), lasts_s=0)
+
+
+def test_no_acknowledged_row_is_lost_though_the_standbys_lag(machines: DatabaseMachines) -> None:
+    assert cut_off_from_its_standbys_then_killed(machines, "synchronous").lost == 0
+
+
+def test_asynchronous_replication_would_lose_rows(machines: DatabaseMachines) -> None:
+    """The same fault without ``synchronous_mode`` shows losses: so the tests above can fail."""
+    machines.configure(synchronous_mode=False)
+    try:
+        eventually(lambda: "sync_standby" not in machines.roles().values())
+        assert cut_off_from_its_standbys_then_killed(machines, "asynchronous").lost > 0
+    finally:
+        machines.configure(synchronous_mode=True)
