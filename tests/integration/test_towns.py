@@ -110,7 +110,7 @@ def test_a_town_is_moved_under_load_and_the_other_goes_on(towns: Towns, tmp_path
         assert "north is moved" in towns.run(*to)
         # The utility that slept wakes at the old place: it commits and acknowledges nothing there.
         north.processes["utility"].send_signal(signal.SIGCONT)
-        eventually(lambda: "not currently accepting connections" in north.log("utility"))
+        eventually(lambda: "nothing is acknowledged until it does" in north.log("utility"))
         with pytest.raises(psycopg.OperationalError, match="not currently accepting connections"):
             towns.ask("north", "SELECT 1")
         north.kill("utility")

@@ -10,6 +10,7 @@ from threading import Thread
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 from harness.real.postgres import Postgres
@@ -200,6 +201,18 @@ def test_a_session_that_slept_on_the_old_place_commits_nothing(
     assert "is open; there is nothing to do" in moving(new, code=2)
     with pytest.raises(psycopg.OperationalError, match="not currently accepting connections"):
         psycopg.connect(address)
+
+
+def test_without_the_end_of_its_sessions_a_closed_place_takes_a_commit(
+    own: Postgres, moving: Callable[..., str], monkeypatch: pytest.MonkeyPatch, office: Office
+) -> None:
+    monkeypatch.setattr(store, "_OTHERS", text("SELECT 1 WHERE :name = '' AND :own = 0"))
+    with psycopg.connect(own.url_of("north", CLERK).replace("+psycopg", "")) as sleeper:
+        sleeper.execute("INSERT INTO setting VALUES ('slept', '1')")
+        assert "is not moved yet" in moving(Postgres(office.table.parent), code=1)
+        sleeper.commit()
+    moving(own, "--back")
+    assert number_of(own, "setting WHERE key = 'slept'") == 1
 
 
 def test_a_copy_that_lacks_the_end_is_refused(
