@@ -59,6 +59,10 @@ class PgBackRest:
         for option, value in replaced.items():
             line, count = re.subn(rf'--{option}="[^"]*"', f'--{option}="{value}"', line)
             assert count == 1
+        return self.run_line(line)
+
+    def run_line(self, line: str) -> str:
+        """Run a line of shell whose ``sudo`` is ours; return its output."""
         environment = os.environ | {"PATH": f"{self._folder}:{os.environ['PATH']}"}
         done = subprocess.run(["sh", "-c", line], cwd="/", env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
