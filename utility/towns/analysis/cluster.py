@@ -1,0 +1,50 @@
+"""Runs the queries of towns as tasks of a Dask cluster, which others may own and use meanwhile."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client, as_completed
+
+from commonwatt.model.exceptions import CommonwattError, ConfigError
+from utility.towns.analysis.store.closed import Task, result_of
+
+CONNECT_S = 10  # seconds until a scheduler must answer
+RETRIES = 2  # further tries of a task that can't read its files, such as while a file server is away
+
+
+def on_cluster(address: str, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
+    """Yield each task with its result, once, as they end; when the caller stops, the others are cancelled.
+
+    The scheduler gives the task of a worker that ends to another one.
+
+    Raises:
+        ConfigError: No scheduler answers at the address.
+        CommonwattError: A task failed, or the cluster lost it.
+    """
+    try:
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{address}: no Dask scheduler answers ({error}); start one with: dask scheduler") from error
+    with client:
+        keys, run = {task.town: task for task in tasks}, uuid4().hex
+        futures = [client.submit(result_of, keys[town], key=(run, town), retries=RETRIES) for town in keys]
+        try:
+            for future in as_completed(futures):
+                task = keys[future.key[1]]
+                yield task, _result_of(future, task.town)
+        finally:
+            client.cancel(futures)
+
+
+def _result_of(future: Any, town: str) -> Any:
+    try:
+        return future.result()
+    except CancelledError as error:
+        raise CommonwattError(f"town {town}: the cluster lost its task; give the command again") from error
+    except Exception as error:
+        raise CommonwattError(
+            f"town {town}: its task fails on the cluster: {error}. Each worker needs this release with the extra "
+            "`analysis`, the towns' files at the same paths, and memory of 2 GB for each thread"
+        ) from error
