@@ -1,6 +1,5 @@
 """Settled days over towns: the same rows by DuckDB here and by a Dask cluster, of which a worker is killed."""
 
-import json
 import os
 import signal
 import subprocess
@@ -18,10 +17,10 @@ from harness.worlds.town_files import make_exports, towns_table
 pytestmark = pytest.mark.real
 
 TOWNS = 9
-DAYS = "SELECT start_utc::DATE AS day, sum(imported_milliwatt_hours) AS mwh, sum(missing) AS missing FROM settled GROUP BY day"
+DAYS = "SELECT start_utc::DATE AS day, sum(imported_milliwatt_hours) AS taken FROM settled GROUP BY day ORDER BY day"
 # Each town's query takes a second or two, so that a worker is killed during one.
 LONG = f"SELECT * FROM ({DAYS}), (SELECT count(DISTINCT hash(range)) AS work FROM range(4_000_000)) ORDER BY day"
-THEN = "SELECT day, count(*) AS towns, sum(mwh) AS mwh, sum(missing) AS missing FROM each GROUP BY day ORDER BY day"
+THEN = "SELECT day, count(*) AS towns, sum(taken) AS taken FROM each GROUP BY day ORDER BY day"
 
 
 @pytest.fixture(scope="module")
@@ -147,4 +146,4 @@ def test_no_scheduler_is_told(towns: Path) -> None:
     )
     assert process.returncode == 2
     assert "no Dask scheduler answers" in process.stderr
-    assert json.dumps(process.stdout) == '""'
+    assert not process.stdout

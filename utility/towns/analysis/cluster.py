@@ -24,7 +24,7 @@ def on_cluster(address: str, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]
         CommonwattError: A task failed, or the cluster lost it.
     """
     try:
-        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+        client = Client(address, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{address}: no Dask scheduler answers ({error}); start one with: dask scheduler") from error
     with client:
