@@ -3,7 +3,8 @@
 import atexit
 import gc
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.cli.tables import show
-from commonwatt.model.csv_text import line_of
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.runtime.files import replacing
 from commonwatt.runtime.interrupts import stop_told
@@ -34,11 +34,10 @@ def analyse(
     ] = None,
     then: Annotated[str | None, typer.Option("--then", help="SQL over `each`, the rows of all towns.")] = None,
     towns: Annotated[Path, typer.Option("--towns", help="The table of the towns (TOML).")] = Path("towns.toml"),
-    only: Annotated[list[str] | None, typer.Option("--town", help="Only this town.")] = None,
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", help="Run on the Dask cluster of this address: tcp://HOST:8786.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The file to write: .parquet or .csv.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The Parquet file to write.")] = None,
 ) -> None:
     """Run SQL over the exports, the archive and the open releases of many towns, by DuckDB.
 
@@ -56,95 +55,59 @@ def analyse(
             typer.echo(f"{name}: {view.about}")
             show("columns", [one._asdict() for one in view.columns], ("name", "kind", "meaning"))
         return
-    if out is not None and out.suffix not in (".parquet", ".csv"):
-        raise ConfigError(f"--out {out}: its name must end with .parquet or .csv")
-    _check(each_town, then)
-    tasks = _tasks(towns, only, each_town)
+    # Wrong SQL fails here, on tables without rows, before any town has work.
+    nothing = query("--each-town", made({name: view.empty for name, view in VIEWS.items()}), each_town, runs=False)
+    if "town" in nothing.column_names:
+        raise ConfigError("--each-town: gives a column `town`, which is the town's name; call it otherwise")
+    query("--then", {"each": with_town(nothing, "")}, then or "FROM each", runs=False)
+    tasks = _tasks(towns, each_town)
     with stop_told("stopped; there is no result"):
         rows = _rows_of(tasks, scheduler)
         if then is not None:
-            rows = query({"each": rows}, then)
+            rows = query("--then", {"each": rows}, then)
     for task in tasks:
         typer.echo(f"{task.town}: {task.told}", err=True)
     if out is not None:
-        _write(rows, out)
+        with replacing(out) as file:
+            pq.write_table(rows, file, compression="zstd")
         return
     show("rows", rows.slice(0, SHOWN).to_pylist(), rows.column_names)
     if rows.num_rows > SHOWN:
         typer.echo(f"{rows.num_rows:,} rows in all; --out FILE writes them")
 
 
-def _check(each_town: str, then: str | None) -> None:
-    """Check both queries on tables without rows, before any town has work.
-
-    Raises:
-        ConfigError: A query is wrong; names its option.
-    """
-    option = "--each-town"
-    try:
-        nothing = with_town(query(made({name: view.empty for name, view in VIEWS.items()}), each_town, runs=False), "")
-        option = "--then"
-        query({"each": nothing}, then or "FROM each", runs=False)
-    except ConfigError as error:
-        raise ConfigError(f"{option}: {error}") from error
-
-
-def _tasks(table: Path, only: Sequence[str] | None, sql: str) -> list[Task]:
-    """Return the task of each town.
-
-    Raises:
-        ConfigError: There is no such town, or files are missing; names each town.
-    """
-    towns = load_towns(table)
-    if missing := [name for name in only or () if name not in towns]:
-        raise ConfigError(f"--town {missing[0]}: {table} has no such town")
+def _tasks(table: Path, sql: str) -> list[Task]:
+    """Return the task of each town; if files are missing, the error names each town that lacks some."""
     views = [name for name in VIEWS if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
     tasks, faults = list[Task](), list[str]()
-    for name in only or towns:
+    for name, town in load_towns(table).items():
         try:
-            if (folder := towns[name].files) is None:
+            if town.files is None:
                 raise ConfigError(f"{table} has no `files` of it: the folder with its exports")
-            found = {view: made_from(folder, view) for view in views}
+            found = {view: made_from(town.files, view) for view in views}
         except ConfigError as error:
             faults.append(f"town {name}: {error}")
             continue
         statements = {view: statement for view, (statement, _) in found.items()}
         tasks.append(Task(town=name, tables=statements, sql=sql, told="; ".join(told for _, told in found.values())))
     if faults or not tasks:
-        raise ConfigError("\n".join([*(faults or [f"{table}: has no town"]), "nothing was run"]))
+        faults = faults or [f"{table}: has no town"]
+        raise ConfigError("\n".join([*faults, "nothing was run; to leave a town out, give a table without it"]))
     return tasks
 
 
 def _rows_of(tasks: Sequence[Task], scheduler: str | None) -> Any:
-    """Return the rows of all towns, in their order.
+    """Return the rows of all towns, in their order; if a town's query fails, there are none of the others."""
+    if scheduler is None:
+        results = ((task, result_of(task)) for task in tasks)
+    else:
+        from utility.towns.analysis.cluster import on_cluster  # slow to load, and only a cluster needs it
 
-    Raises:
-        CommonwattError: A town's query failed; there are no rows of the others.
-    """
+        results = on_cluster(scheduler, tasks)
     found: dict[str, Any] = {}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("towns", total=len(tasks))
-        for task, result in _results(tasks, scheduler):
+    with closing(results), Progress(console=Console(stderr=True), transient=True) as progress:
+        for task, result in progress.track(results, total=len(tasks), description="towns"):
             if isinstance(result, str):
                 raise CommonwattError(result)
             found[task.town] = result
-            progress.advance(bar)
     return pa.concat_tables([found[task.town] for task in tasks])
-
-
-def _results(tasks: Sequence[Task], scheduler: str | None) -> Iterator[tuple[Task, Any]]:
-    if scheduler is None:
-        return ((task, result_of(task)) for task in tasks)
-    from utility.towns.analysis.cluster import on_cluster  # slow to load, and only a cluster needs it
-
-    return on_cluster(scheduler, tasks)
-
-
-def _write(rows: Any, out: Path) -> None:
-    with replacing(out) as file:
-        if out.suffix == ".parquet":
-            pq.write_table(rows, file, compression="zstd")
-            return
-        file.write(line_of(rows.column_names).encode())
-        for batch in rows.to_batches(max_chunksize=10_000):
-            file.write("".join(line_of(row.values()) for row in batch.to_pylist()).encode())

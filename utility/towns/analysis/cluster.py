@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from distributed import Client, as_completed
 
-from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
 from utility.towns.analysis.store.closed import Task, result_of
 
 CONNECT_S = 10  # seconds until a scheduler must answer
@@ -28,23 +28,21 @@ def on_cluster(address: str, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]
     except (OSError, ValueError) as error:
         raise ConfigError(f"{address}: no Dask scheduler answers ({error}); start one with: dask scheduler") from error
     with client:
-        keys, run = {task.town: task for task in tasks}, uuid4().hex
-        futures = [client.submit(result_of, keys[town], key=(run, town), retries=RETRIES) for town in keys]
+        run = uuid4().hex
+        futures = {
+            client.submit(result_of, task, key=f"analyse-{run}-{task.town}", retries=RETRIES): task for task in tasks
+        }
         try:
             for future in as_completed(futures):
-                task = keys[future.key[1]]
-                yield task, _result_of(future, task.town)
+                yield futures[future], future.result()
+        except CancelledError as error:
+            raise CommonwattError("the cluster lost the tasks; give the command again") from error
+        except StoreError:
+            raise
+        except Exception as error:
+            raise CommonwattError(
+                f"the cluster can't run the tasks: {error}. Each worker needs this release with the extra `analysis`, "
+                "the towns' files at the same paths, and memory of 2 GB for each of its threads"
+            ) from error
         finally:
-            client.cancel(futures)
-
-
-def _result_of(future: Any, town: str) -> Any:
-    try:
-        return future.result()
-    except CancelledError as error:
-        raise CommonwattError(f"town {town}: the cluster lost its task; give the command again") from error
-    except Exception as error:
-        raise CommonwattError(
-            f"town {town}: its task fails on the cluster: {error}. Each worker needs this release with the extra "
-            "`analysis`, the towns' files at the same paths, and memory of 2 GB for each thread"
-        ) from error
+            client.cancel(list(futures))

@@ -85,7 +85,8 @@ def test_sums_are_those_of_the_exported_rows(folder: Path, town: str) -> None:
             for one, is_shown in zip(sums, shown, strict=True)
         ]
         assert [None if pd.isna(each) else int(each) for each in found[name]] == expected
-        assert (None in expected) == (town == "beta"), "with few meters one stands out at times"
+        assert any(expected)
+        assert town == "alpha" or None in expected, "with few meters one stands out at times"
     missing = groups["quality"].apply(lambda of: (of == "missing").sum())
     assert list(found["missing"]) == list(missing)
 
@@ -187,7 +188,7 @@ def test_sql_reaches_nothing_but_its_tables(sql: str) -> None:
     tables = {"settled": pa.table({"a": [1]})}
     meter_rows = pa.table({"home": [1]})
     with pytest.raises(ConfigError):
-        closed.query(tables, sql)
+        closed.query("", tables, sql)
     assert len(meter_rows) == 1
     assert not [path for path in map(Path, ("/tmp/written.csv", "/tmp/written", "/tmp/written.db")) if path.exists()]
 
@@ -204,11 +205,11 @@ def test_sql_finds_no_path_and_no_other_table(folder: Path, run: Callable[..., A
 
 def test_a_query_with_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(closed, "MAX_ROWS", 1000)
-    assert closed.query({}, "FROM range(1000)").num_rows == 1000
+    assert closed.query("", {}, "FROM range(1000)").num_rows == 1000
     with pytest.raises(ConfigError, match="more than 1,000 rows"):
-        closed.query({}, "FROM range(1001)")
+        closed.query("", {}, "FROM range(1001)")
     with pytest.raises(ConfigError, match="Out of Memory"):
-        closed.query({}, "SELECT list(range(100_000)) FROM range(100_000)")
+        closed.query("", {}, "SELECT list(range(100_000)) FROM range(100_000)")
 
 
 @pytest.mark.parametrize(

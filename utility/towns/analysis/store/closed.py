@@ -40,12 +40,15 @@ def result_of(task: Task) -> Any:
     Raises:
         StoreError: A file can't be read here.
     """
+    named = f"town {task.town}"
     try:
-        return with_town(query(made(task.tables), task.sql), task.town)
+        return with_town(query(named, made(task.tables), task.sql), task.town)
     except duckdb.IOException as error:
-        raise StoreError(f"town {task.town}: {error}") from error
-    except (duckdb.Error, ConfigError) as error:
-        return f"town {task.town}: {error}"
+        raise StoreError(f"{named}: {error}") from error
+    except duckdb.Error as error:
+        return f"{named}: {error}"
+    except ConfigError as error:
+        return str(error)
 
 
 def made(statements: Mapping[str, str]) -> dict[str, Any]:
@@ -55,10 +58,11 @@ def made(statements: Mapping[str, str]) -> dict[str, Any]:
         return {name: connection.sql(statement).to_arrow_table() for name, statement in statements.items()}
 
 
-def query(tables: Mapping[str, Any], sql: str, *, runs: bool = True) -> Any:
+def query(named: str, tables: Mapping[str, Any], sql: str, *, runs: bool = True) -> Any:
     """Return the rows of a person's query over tables, which are all that it reaches.
 
     Args:
+        named: What errors begin with.
         tables: The tables, by name.
         sql: The query.
         runs: Whether it runs; else it is only checked, and the result has its columns without rows.
@@ -76,28 +80,20 @@ def query(tables: Mapping[str, Any], sql: str, *, runs: bool = True) -> Any:
         try:
             statements = connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise ConfigError("give one SELECT")
+                raise ConfigError(f"{named}: give one SELECT")
             rows = connection.sql(statements[0])
-            return _bounded(rows.to_arrow_reader()) if runs else rows.limit(0).to_arrow_table()
+            if not runs:
+                return rows.limit(0).to_arrow_table()
+            reader, batches, count = rows.to_arrow_reader(), list[Any](), 0
+            for batch in reader:
+                batches.append(batch)
+                if (count := count + batch.num_rows) > MAX_ROWS:
+                    raise ConfigError(f"{named}: more than {MAX_ROWS:,} rows; sum them, or select fewer")
+            return pa.Table.from_batches(batches, schema=reader.schema)
         except duckdb.Error as error:
-            raise ConfigError(str(error)) from error
-
-
-def _bounded(reader: Any) -> Any:
-    batches, count = [], 0
-    for batch in reader:
-        batches.append(batch)
-        if (count := count + batch.num_rows) > MAX_ROWS:
-            raise ConfigError(f"gives more than {MAX_ROWS:,} rows; sum them, or select fewer")
-    return pa.Table.from_batches(batches, schema=reader.schema)
+            raise ConfigError(f"{named}: {error}") from error
 
 
 def with_town(rows: Any, town: str) -> Any:
-    """Return rows with the town's name as their first column.
-
-    Raises:
-        ConfigError: They have such a column.
-    """
-    if "town" in rows.column_names:
-        raise ConfigError("gives a column `town`, which is the town's name; call it otherwise")
+    """Return rows with the town's name as their first column."""
     return rows.add_column(0, "town", pa.array([town] * rows.num_rows, pa.string()))

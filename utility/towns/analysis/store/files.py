@@ -56,10 +56,8 @@ def _exported(folder: Path, what: str) -> Sequence[Path]:
         if (export["what"], export["resolution"], is_whole) != (what, "15min", True):
             continue
         for path, facts in ((manifest.with_name(name), facts) for name, facts in content["files"].items()):
-            if not facts["closed"]:
+            if not facts["closed"] or path.suffix != ".parquet":
                 continue
-            if path.suffix != ".parquet":
-                raise ConfigError(f"{path}: analysis reads Parquet alone; make the export anew in that format")
             if not path.is_file() or path.stat().st_size != facts["bytes"]:
                 raise ConfigError(f"{path}: is not there as {MANIFEST} has it; put it back, or make the export anew")
             if path.name in found:
@@ -67,8 +65,8 @@ def _exported(folder: Path, what: str) -> Sequence[Path]:
             found[path.name] = path
     if not found:
         raise ConfigError(
-            f"{folder}: no final month of {what}, by quarter-hours and of all meters; a month is final 40 days after "
-            "its end, and the job `exports` then writes it"
+            f"{folder}: no final month of {what} as Parquet, by quarter-hours, of all meters; a month is final 40 days "
+            "after its end, and the job `exports` then writes it"
         )
     return [found[name] for name in sorted(found)]
 
