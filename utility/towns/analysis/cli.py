@@ -62,9 +62,13 @@ def analyse(
     query("--then", {"each": with_town(nothing, "")}, then or "FROM each", runs=False)
     tasks = _tasks(towns, each_town)
     with stop_told("stopped; there is no result"):
-        rows = _rows_of(tasks, scheduler)
-        if then is not None:
-            rows = query("--then", {"each": rows}, then)
+        try:
+            rows = _rows_of(tasks, scheduler)
+            rows = rows if then is None else query("--then", {"each": rows}, then)
+        except RuntimeError as error:
+            if "interrupted" not in str(error):
+                raise
+            raise KeyboardInterrupt from error  # DuckDB's form of Ctrl-C
     for task in tasks:
         typer.echo(f"{task.town}: {task.told}", err=True)
     if out is not None:
