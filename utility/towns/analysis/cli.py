@@ -45,8 +45,8 @@ def analyse(
     never rows of a home. Rows of a town get its name as their first column, `town`. Towns run one after another here,
     or as tasks of a Dask cluster. If a town fails, there is no result.
 
-    Example: `analyse --each-town "SELECT start_utc::DATE AS day, sum(imported_milliwatt_hours) AS mwh FROM settled
-    GROUP BY day" --then "SELECT day, sum(mwh) FROM each GROUP BY day ORDER BY day"`.
+    Example: `analyse --each-town "SELECT start_utc::DATE AS day, sum(imported_milliwatt_hours) AS energy FROM
+    settled GROUP BY day" --then "SELECT day, sum(energy) FROM each GROUP BY day ORDER BY day"`.
     """
     # `commonwatt` ends without a search for cycles; DuckDB's binding would report each object of one as a leak.
     atexit.register(gc.unfreeze)
