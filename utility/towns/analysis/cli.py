@@ -3,7 +3,7 @@
 import atexit
 import gc
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,6 +102,7 @@ def _tasks(table: Path, sql: str) -> list[Task]:
 
 def _rows_of(tasks: Sequence[Task], scheduler: str | None) -> Any:
     """Return the rows of all towns, in their order; if a town's query fails, there are none of the others."""
+    results: Generator[tuple[Task, Any], None, None]
     if scheduler is None:
         results = ((task, result_of(task)) for task in tasks)
     else:

@@ -1,6 +1,6 @@
 """Runs the queries of towns as tasks of a Dask cluster, which others may own and use meanwhile."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 from uuid import uuid4
@@ -14,7 +14,7 @@ CONNECT_S = 10  # seconds until a scheduler must answer
 RETRIES = 2  # further tries of a task that can't read its files, such as while a file server is away
 
 
-def on_cluster(address: str, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
+def on_cluster(address: str, tasks: Sequence[Task]) -> Generator[tuple[Task, Any], None, None]:
     """Yield each task with its result, once, as they end; when the caller stops, the others are cancelled.
 
     The scheduler gives the task of a worker that ends to another one.

@@ -23,11 +23,12 @@ from utility.towns.analysis.store.files import made_from
 from utility.towns.analysis.views import MIN_METERS, VIEWS
 
 ENERGIES = [f"{name}_milliwatt_hours" for name in ("imported", "shared_in", "exported", "shared_out")]
-OPEN = {
+Files = dict[str, list[tuple[object, ...]]]
+OPEN: Files = {
     "groups": [("house-0", "house", 20)],
     "sums": [("house-0", "2026-11-01T00:00:00Z", "1200", ""), ("house-0", "2026-11-01T00:15:00Z", "1300", "0")],
 }
-SINGLE = {"homes": [("secret", "house")], "readings": [("secret", "2026-11-01T00:00:00Z", "12.5", "")]}
+SINGLE: Files = {"homes": [("secret", "house")], "readings": [("secret", "2026-11-01T00:00:00Z", "12.5", "")]}
 
 TOWNS = ("alpha", "beta", "tiny")
 
@@ -63,7 +64,8 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Any]:
 
 
 def rows_of(folder: Path, view: str = "settled") -> pd.DataFrame:
-    return closed.made({view: made_from(folder, view)[0]})[view].to_pandas()
+    rows: pd.DataFrame = closed.made({view: made_from(folder, view)[0]})[view].to_pandas()
+    return rows
 
 
 @pytest.mark.parametrize("town", ["alpha", "beta"])
@@ -72,7 +74,7 @@ def test_sums_are_those_of_the_exported_rows(folder: Path, town: str) -> None:
     exported = pd.concat([pd.read_parquet(file) for file in files])
     groups = exported.groupby("start_utc")
     found = rows_of(folder / town)
-    assert list(found["start_utc"]) == [each.tz_localize(None) for each in groups.groups]
+    assert list(found["start_utc"]) == [pd.Timestamp(str(each)).tz_localize(None) for each in groups.groups]
     assert list(found["meters"]) == list(groups.size())
     for name in ENERGIES:
         sums, most = groups[name].sum(), groups[name].max()
@@ -103,7 +105,7 @@ def test_blocks_count_the_archive_and_have_no_energy(folder: Path) -> None:
     assert set(found["record_type"]) == {"generation"}
     assert (set(found["exact_slots"]), set(found["averaged_slots"])) == ({40 * 57}, {40 * 3})
     assert str(found["start_utc"][0]) == "2026-11-02 00:00:00"
-    assert not [name for name in found if "milliwatt" in name]
+    assert not [name for name in found.columns if "milliwatt" in str(name)]
 
 
 def test_open_releases_are_shown_and_those_of_single_homes_are_not(folder: Path, run: Callable[..., Any]) -> None:
