@@ -17,7 +17,7 @@ from harness.docs.marked import DOCS
 from harness.worlds.town_files import make_archive, make_exports, make_release, towns_table
 from utility.research.groups import MAX_SHARE_PERCENT, MIN_HOMES, UNIT
 from utility.research.release import Tier
-from utility.towns.analysis.cli import analyse
+from utility.towns.analysis.cli.analyse import analyse
 from utility.towns.analysis.store import closed
 from utility.towns.analysis.store.files import made_from
 from utility.towns.analysis.views import MIN_METERS, VIEWS
@@ -218,7 +218,7 @@ def test_a_query_with_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 def test_wrong_words_are_told_before_a_town_has_work(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
 ) -> None:
-    monkeypatch.setattr("utility.towns.analysis.cli.result_of", None)
+    monkeypatch.setattr("utility.towns.analysis.cli.analyse.result_of", None)
     assert said in run(*words, code=2)
 
 

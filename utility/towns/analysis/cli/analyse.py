@@ -106,7 +106,7 @@ def _rows_of(tasks: Sequence[Task], scheduler: str | None) -> Any:
     if scheduler is None:
         results = ((task, result_of(task)) for task in tasks)
     else:
-        from utility.towns.analysis.cluster import on_cluster  # slow to load, and only a cluster needs it
+        from utility.towns.analysis.cli.cluster import on_cluster  # slow to load, and only a cluster needs it
 
         results = on_cluster(scheduler, tasks)
     found: dict[str, Any] = {}
