@@ -43,6 +43,7 @@ BENCHMARKS: dict[str, float] = {
     "adapter": 3.5,
     "planner": 5,
     "export": 2,
+    "analysis": 1,
     "archive": 4,
     "settlement": 4,
     "usage": 5,

@@ -1,0 +1,1 @@
+"""``commonwatt analyse``, and the cluster that it may run on."""
