@@ -65,6 +65,10 @@ class Mosquitto:
         self._process.send_signal(signal.SIGHUP)
         eventually(lambda: self.log().count("Reloading config") > before)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP: it then accepts connections and says nothing."""
+        self._process.send_signal(number)
+
     def __enter__(self) -> Self:
         return self
 

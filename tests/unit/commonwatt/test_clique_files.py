@@ -136,3 +136,21 @@ def test_a_group_that_has_more_microgrids_than_a_beat_has_bits_is_two(tmp_path: 
         bytes.fromhex(group.others[0].key) for group in groups
     }
     assert len({group.others[0].key for group in groups}) == 2, "each datagram says by its key of which group it is"
+
+
+def test_a_second_machine_of_the_utility_is_in_the_files_and_a_town_with_one_has_the_same_file_as_ever(
+    tmp_path: Path,
+) -> None:
+    town, out = town_of(tmp_path, 3), tmp_path / "out"
+    before = written(town, out)
+    assert "further" not in (out / "r001/clique.json").read_text()
+    addresses = {name: f"10.0.0.{n}:8885" for n, name in enumerate((*town.microgrids, UTILITY))}
+    write_clique_files(town, out, addresses, ["10.0.0.9:8885"])
+    file = load_cliques(out / "r001/clique.json")
+    assert {party.name: (party.address, *party.further) for party in parties(file)} == {
+        "r002": ("10.0.0.1:8885",),
+        "r003": ("10.0.0.2:8885",),
+        UTILITY: ("10.0.0.3:8885", "10.0.0.9:8885"),
+    }
+    assert keys({"r001": file}).items() <= keys(before).items()
+    assert load_cliques(out / "utility/clique.json") == before[UTILITY], "both utilities have one file"

@@ -365,6 +365,19 @@ def test_plain_text_to_one_broker_is_not_leave_for_the_other(tmp_path: Path) -> 
     assert "head_end_plain_text = true" in error_of(write(tmp_path, f"[gateway]\n{text}"))
 
 
+@pytest.mark.parametrize("part", ["gateway", "utility"])
+def test_a_town_may_have_two_head_ends_in_their_order(tmp_path: Path, part: str) -> None:
+    head = f"[{part}]\n{required(part)}\nhead_end = "
+    one, two = (load_settings(write(tmp_path, head + value), part, settings_of(part)) for value in (
+        '"127.0.0.1:1"', '["127.0.0.1:2", "127.0.0.1:1"]'))  # fmt: skip
+    assert (dict(one)["head_end"], dict(two)["head_end"]) == (("127.0.0.1:1",), ("127.0.0.1:2", "127.0.0.1:1"))
+    for wrong in ("[]", '["127.0.0.1:1", "127.0.0.1:1"]', '["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]'):
+        assert "one address, or a list of two different ones" in error_of(write(tmp_path, head + wrong))
+    assert "HOST:PORT" in error_of(write(tmp_path, head + '["127.0.0.1:1", "somewhere"]'))
+    beyond = error_of(write(tmp_path, head + '["127.0.0.1:1", "10.0.0.1:1"]'))
+    assert "head_end = 10.0.0.1:1 is beyond this machine" in beyond
+
+
 def test_a_list_of_revocations_needs_its_authority(tmp_path: Path) -> None:
     text = '[utility]\nhead_end_revoked = "revoked.pem"\n'
     assert "head_end_revoked needs head_end_ca" in error_of(write(tmp_path, text))
@@ -516,6 +529,7 @@ def test_check_tells_a_gateway_beside_the_files_of_another_microgrid(tmp_path: P
         ("gateway", 'microgrid = "r001"\nhttp = "127.0.0.1:1883"\n', "line 3: gateway.http"),
         ("broker", 'listen = "127.0.0.1:9102"\nhttp = "127.0.0.1:9102"\n', "line 2: broker.listen"),
         ("utility", 'head_end = "127.0.0.1:8080"\n', "utility.http"),
+        ("utility", 'head_end = ["127.0.0.1:1", "127.0.0.1:8080"]\n', "utility.http"),
     ],
 )
 def test_check_tells_two_equal_addresses(tmp_path: Path, part: str, lines: str, key: str) -> None:

@@ -196,6 +196,50 @@ def test_own_keys_of_a_settings_file_stand_in_the_site_file(office: Path) -> Non
     assert gateway["broker"] == "127.0.0.1:1884"
 
 
+def test_a_second_head_end_and_utility_have_a_bundle_of_their_own(office: Path, root: Path) -> None:
+    folder = office / "site"
+    first = contents(folder)
+    file = folder / "site.toml"
+    file.write_text(file.read_text().replace("[site]\n", '[site]\nsecond = "10.0.0.2"\n'))
+    said = good(office, "init")
+    assert "the machine of utility-2 must have the address 10.0.0.2" in said
+    both = ["utility.example:8883", "10.0.0.2:8883"]
+    for name, part in (("r001/gateway.toml", "gateway"), ("utility/utility.toml", "utility")):
+        assert tomllib.loads((folder / name).read_text())[part]["head_end"] == both
+    (utility,) = [o for o in json.loads((folder / "r001/clique.json").read_text())["groups"][0]["others"]
+                  if o["name"] == "utility"]  # fmt: skip
+    assert (utility["address"], utility["further"]) == ("utility.example:8885", ["10.0.0.2:8885"])
+
+    enrolled = CliRunner().invoke(enroll, ["revoke", "r002", "--reason", "stolen", "--out", str(folder)])
+    assert enrolled.exit_code == 0, enrolled.output
+    good(office, "init")
+    one, other = pack(folder, "utility", now()), pack(folder, "utility-2", now())
+    assert one.files.keys() == other.files.keys()
+    assert {n for n in one.files if one.files[n] != other.files[n]} == {"head-end/broker.pem"}
+    assert json.loads(other.files["head-end/devices.json"]) == json.loads(
+        (folder / "head-end/devices.json").read_text()
+    )
+    assert b"stolen" in other.files["head-end/devices.json"]
+    authority = x509.load_pem_x509_certificate(other.files["head-end/ca.pem"])
+    assert authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    for bundle, host in ((one, "utility.example"), (other, "10.0.0.2")):
+        made = x509.load_pem_x509_certificate(bundle.files["head-end/broker.pem"])
+        made.verify_directly_issued_by(authority)
+        names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert [str(name.value) for name in names] == [host, "127.0.0.1"]
+
+    good(office, "pack", "utility-2")
+    fingerprint = digest((folder / "authority/ca.pem").read_bytes())
+    good(office, "unpack", "utility-2.bundle", "--root", str(root), "--authority", fingerprint)
+    assert (root / STATE / "head-end/broker.pem").read_bytes() == (folder / "head-end-2/broker.pem").read_bytes()
+    assert first["head-end/broker.pem"] == (folder / "head-end/broker.pem").read_bytes()
+
+
+def test_without_a_second_machine_there_is_no_bundle_of_it(office: Path) -> None:
+    assert "has no utility-2; there are utility, r001, r002" in refused(office, "pack", "utility-2")
+    assert not (office / "site/head-end-2").exists()
+
+
 def test_a_controller_with_lines_of_its_own_is_reached_at_each_and_has_their_plans(office: Path) -> None:
     folder = office / "site"
     text = (folder / "site.toml").read_text()

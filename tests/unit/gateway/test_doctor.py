@@ -1,10 +1,13 @@
 """What a gateway's status shows to ``commonwatt doctor`` and as the verdict of ``commonwatt status``."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from commonwatt.config.settings import GatewaySettings
 from commonwatt.doctor.findings import Finding, Level, worst
+from commonwatt.doctor.running import Running
 from gateway.control.meter_states import SILENT_S
 from gateway.doctor import DOCTOR
 from harness.worlds.gateway import START, World
@@ -107,3 +110,20 @@ def test_a_clique_that_is_not_as_it_should_be_is_named(
     found = verdict(status(heard, takeover=takeover))
     assert (found is None) == (words is None)
     assert words is None or (found is not None and words in found.found)
+
+
+def test_each_of_two_head_ends_is_examined_and_named(tmp_path: Path) -> None:
+    settings = GatewaySettings(microgrid="r001", head_end=("127.0.0.1:1", "127.0.0.1:2"), store=tmp_path / "none.db")
+    answer = {"connected": {"head_end": True}, "connection_failures": {}, "head_end": "127.0.0.1:2"}
+    running = Running(part="gateway", config=tmp_path, answer=answer, failure="", runs=True)
+    found = [
+        (finding.check, finding.level)
+        for check in DOCTOR.checks(settings, running)
+        if check.name == "head_end"
+        for finding in check.find()
+    ]
+    assert found == [
+        ("head_end 127.0.0.1:1: resolves", Level.GOOD),
+        ("head_end 127.0.0.1:1: reaches", Level.BAD),
+        ("head_end 127.0.0.1:2", Level.GOOD),
+    ]

@@ -4,12 +4,14 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from commonwatt.config.files import check_named_files, load_settings
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device.store import reading_store
+from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.worlds.fleet import NAMES, FleetBench, T
 from meter_sim import fleet as fleet_module
@@ -197,3 +199,23 @@ def test_a_wrong_file_of_levels_is_named(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(ConfigError, match=r"levels\.json"):
         first_levels(path)
+
+
+@pytest.mark.parametrize("two", [True, False])
+def test_a_plant_that_hears_nothing_for_long_goes_to_the_other_head_end_if_there_is_one(
+    bench: FleetBench, monkeypatch: pytest.MonkeyPatch, two: bool
+) -> None:
+    with bench.fleet() as fleet:
+        assert fleet.plant is not None
+        plant, link, now = fleet.plant, Mock(), 0.0
+        monkeypatch.setattr("meter_sim.plant.time.monotonic", lambda: now)
+        monkeypatch.setattr(plant, "_link", link)
+        monkeypatch.setattr(plant, "_has_two", two)
+        for minute in range(45):
+            now = 60.0 * minute
+            if minute == 10:
+                plant._heard("", b"")
+            plant._publish(Publish("", b""))
+            assert link.restart.call_count == (two and minute >= 30), minute
+        if two:
+            link.restart.assert_called_once_with("silent", move=True)

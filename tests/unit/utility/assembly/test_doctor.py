@@ -60,6 +60,7 @@ def test_a_server_that_does_not_answer_is_bad() -> None:
         ({"totals": {}, "microgrids": {}}, Level.BAD, "the database could not be read"),
         ({"alarms": ["store_damaged"], "totals": {}, "microgrids": {}}, Level.BAD, "damaged"),
         ({"microgrids": {}}, Level.WARNING, "no microgrid is registered"),
+        ({"head_end_failure": "b:1: refused", "head_ends": {"a:1": True, "b:1": False}}, Level.WARNING, "b:1: refused"),
         ({"head_end_connected": False, "head_end_failure": "refused"}, Level.BAD, "no connection to head_end: refused"),
         ({"microgrids": {"r001": {"last_seen": 600}, "r002": {"last_seen": None}}}, Level.WARNING, "r002 (never)"),
     ],
@@ -70,6 +71,7 @@ def test_the_verdict(changes: dict[str, object], level: Level | None, words: str
         "alarms": [],
         "head_end_connected": True,
         "head_end_failure": None,
+        "head_ends": {"a:1": True},
         "totals": {"events": 0},
         "microgrids": {"r001": {"last_seen": 900}},
     }
