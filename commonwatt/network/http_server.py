@@ -187,10 +187,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(421, "text/plain", REFUSAL.encode())
         elif self.path == "/metrics":
             self._answer(200, CONTENT_TYPE_LATEST, generate_latest(self._content.registry))
-        elif self.path == "/health":
-            self._answer(200, "text/plain", b"ok\n")
         elif (answer := self._page(body)) is not None:
             self._answer(answer.status, answer.content_type, answer.body.encode(), answer)
+        elif self.path == "/health":
+            self._answer(200, "text/plain", b"ok\n")
         elif self.path == "/status":
             self._answer(200, "application/json", json.dumps(self._content.status()).encode())
         else:
@@ -228,7 +228,7 @@ class HttpServer:
         status: Returns the status. It is called on the server's threads: it must only read values that are replaced
             whole. The same holds for ``pages``.
         hosts: Host names it answers to, besides localhost, the one in ``address``, and IP addresses.
-        pages: Answers every request but those to /metrics and /health first.
+        pages: Answers every request but those to /metrics first.
         certificate: Certificate and key (PEM) to serve by HTTPS; loaded again when the file is replaced.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.cluster.faults import FAULTS, Fault, Where
@@ -13,9 +14,12 @@ def measure(machines: DatabaseMachines, name: str, where: Where, fault: Fault) -
     """Do a fault and its end to settled machines under writes; return what was seen."""
     machines.settle()
     names = where(machines)
-    return look(
-        machines, name, lambda: fault.do(machines, names), lambda: fault.mend(machines, names), lasts_s=fault.lasts_s
-    )
+
+    def each(do: Callable[[DatabaseMachines, str], None]) -> None:
+        for each in names:
+            do(machines, each)
+
+    return look(machines, name, lambda: each(fault.do), lambda: each(fault.mend), fault.lasts_s)
 
 
 def main() -> None:

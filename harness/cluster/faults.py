@@ -8,38 +8,28 @@ from harness.cluster.machines import DATABASES, DatabaseMachines, What
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of some machines, and its end."""
+    """A fault of a machine, and its end."""
 
-    do: Callable[[DatabaseMachines, list[str]], object]
-    mend: Callable[[DatabaseMachines, list[str]], object]
-    lasts_s: float  # least time until it ends
+    do: Callable[[DatabaseMachines, str], None]
+    mend: Callable[[DatabaseMachines, str], None]
+    lasts_s: float  # from the one to the other
 
 
-def killed(what: What = "all", lasts_s: float = 30.0, *daemons: str) -> Fault:
-    """Return the loss of processes by kill -9."""
-    return Fault(
-        lambda machines, names: [machines.kill(name, what) for name in names],
-        lambda machines, names: [machines.boot(name, *daemons) for name in names],
-        lasts_s,
-    )
+def killed(what: What = "all", lasts_s: float = 30.0) -> Fault:
+    """Return the loss of processes by kill -9; then what does not run is started."""
+    return Fault(lambda machines, name: machines.kill(name, what), lambda machines, name: machines.boot(name), lasts_s)
 
 
 def stopped(what: What = "all", lasts_s: float = 60.0) -> Fault:
     """Return a pause of processes by SIGSTOP."""
     return Fault(
-        lambda machines, names: [machines.stop(name, what) for name in names],
-        lambda machines, names: [machines.cont(name, what) for name in names],
-        lasts_s,
+        lambda machines, name: machines.stop(name, what), lambda machines, name: machines.cont(name, what), lasts_s
     )
 
 
 def partitioned(lasts_s: float = 60.0) -> Fault:
     """Return the loss of the network."""
-    return Fault(
-        lambda machines, names: [machines.partition(name) for name in names],
-        lambda machines, names: [machines.heal(name) for name in names],
-        lasts_s,
-    )
+    return Fault(DatabaseMachines.partition, DatabaseMachines.heal, lasts_s)
 
 
 Where = Callable[[DatabaseMachines], list[str]]
@@ -83,9 +73,9 @@ FAULTS: dict[str, tuple[Where, Fault]] = {
     "both standbys: kill -9, 60 s": (standbys, killed(lasts_s=60.0)),
     "primary's PostgreSQL: kill -9": (primary, killed("postgres", 30.0)),
     "primary's PostgreSQL: SIGSTOP": (primary, stopped("postgres")),
-    "primary's Patroni: kill -9, not restarted": (primary, killed("patroni", 45.0, "patroni")),
-    "etcd's leader: kill -9": (etcd_leader, killed("etcd", 30.0, "etcd")),
+    "primary's Patroni: kill -9, not restarted": (primary, killed("patroni", 45.0)),
+    "etcd's leader: kill -9": (etcd_leader, killed("etcd", 30.0)),
     "etcd's leader: SIGSTOP": (etcd_leader, stopped("etcd", 40.0)),
-    "all three etcd: kill -9, 60 s": (lambda _: list(DATABASES), killed("etcd", 60.0, "etcd")),
+    "all three etcd: kill -9, 60 s": (lambda _: list(DATABASES), killed("etcd", 60.0)),
 }
 """By name: which machines, and what happens to them."""

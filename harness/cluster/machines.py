@@ -73,6 +73,7 @@ class DatabaseMachines(Machines):
         self._homes = Path("/tmp") / f"commonwatt-cluster-{os.getpid()}-{time.monotonic_ns()}"
         self._page = Page(self._homes)
         self._daemons: list[Popen[bytes]] = []
+        self._standbys = ["standby", "sync_standby"]
         super().__init__([*DATABASES, *OTHERS])
 
     # -- start and end
@@ -98,13 +99,13 @@ class DatabaseMachines(Machines):
                 self.boot(name, *(daemon for daemon in _ORDER if daemon in units))
 
     def settle(self, within_s: float = 120.0) -> None:
-        """Wait until there are a primary, a synchronous standby and another standby, and both stream."""
+        """Wait until there are a primary, a synchronous standby and another standby, and both standbys stream."""
         eventually(self.is_settled, within_s)
 
     def is_settled(self) -> bool:
         """Return whether there are a primary, a synchronous standby and another one, and both stream."""
         roles = self.roles()
-        if sorted(map(str, roles.values())) != ["primary", "standby", "sync_standby"]:
+        if sorted(map(str, roles.values())) != ["primary", *self._standbys]:
             return False
         primary = next(name for name, role in roles.items() if role == "primary")
         streams = self.inside("gateways", lambda: self.ask(primary, "patroni")).get("replication", ())
@@ -208,9 +209,11 @@ class DatabaseMachines(Machines):
                 return b"\netcd_server_is_leader 1\n" in answer.read()
             return False
 
-        found: list[str] = []
-        eventually(lambda: found.extend(self.inside("gateways", lambda: [n for n in DATABASES if leads(n)])) or found)
-        return found[0]
+        def leaders() -> list[str]:
+            return self.inside("gateways", lambda: [name for name in DATABASES if leads(name)])
+
+        eventually(leaders)
+        return leaders()[0]
 
     def _one(self, role: str, within_s: float) -> str:
         found: list[str] = []
@@ -247,10 +250,12 @@ class DatabaseMachines(Machines):
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
 
-    def configure(self, **change: Any) -> None:
-        """Change Patroni's configuration of the cluster, such as ``synchronous_mode=False``."""
+    def replicate(self, *, synchronously: bool) -> None:
+        """Change the cluster's replication, and wait until it is so."""
         name = self.primary()
-        self.inside("gateways", lambda: self.ask(name, "config", change))
+        self.inside("gateways", lambda: self.ask(name, "config", {"synchronous_mode": synchronously}))
+        self._standbys = ["standby", "sync_standby"] if synchronously else ["standby", "standby"]
+        self.settle()
 
     def restart_database(self, name: str) -> None:
         """Restart a machine's PostgreSQL by its Patroni; nobody takes over meanwhile."""

@@ -31,14 +31,24 @@ def _cut(connection: psycopg.Connection[Any]) -> None:
         shared.shutdown(socket.SHUT_RDWR)
 
 
+def ask(machines: DatabaseMachines, *statements: str) -> list[Any]:
+    """Run statements on the primary in one transaction; return the first column of the last one's rows."""
+
+    def run() -> list[Any]:
+        engine = make_engine(make_url(machines.url()))
+        try:
+            with writing(engine).begin() as connection:
+                found = [connection.execute(text(statement)) for statement in statements][-1]
+                return list(found.scalars()) if found.returns_rows else []
+        finally:
+            engine.dispose()
+
+    return machines.inside("utility1", run)
+
+
 def prepare(machines: DatabaseMachines) -> None:
     """Make the table of the rows."""
-
-    def make() -> None:
-        with writing(make_engine(make_url(machines.url()))).begin() as connection:
-            connection.execute(text("CREATE TABLE IF NOT EXISTS written (writer text, number bigint)"))
-
-    machines.inside("utility1", make)
+    ask(machines, "CREATE TABLE IF NOT EXISTS written (writer text, number bigint)")
 
 
 @dataclass
@@ -96,13 +106,7 @@ class Writer:
 
     def lost(self) -> int:
         """Return how many acknowledged rows the database lacks."""
-
-        def read() -> set[int]:
-            with make_engine(make_url(self.machines.url())).connect() as connection:
-                rows = connection.execute(text("SELECT number FROM written WHERE writer = :name"), {"name": self.name})
-                return set(rows.scalars())
-
-        stored = self.machines.inside("utility1", read)
+        stored = set(ask(self.machines, f"SELECT number FROM written WHERE writer = '{self.name}'"))
         return sum(number not in stored for number, _ in self.acknowledged)
 
 

@@ -128,7 +128,7 @@ def _add_pages(app: FastAPI) -> None:
 def _add_open(app: FastAPI, api: Api) -> None:
     @app.get("/health", dependencies=[OPEN])
     def health() -> dict[str, object]:
-        """Return the service's health: its alarms, whether it is connected to a head-end broker, and its release."""
+        """Return the service's health: its alarms, whether it is connected to a head-end broker, its release, and whether it is active."""
         api.database.read(reads.town)
         alarms, connected = api.health.alarms(), api.connected()
         return {
@@ -136,6 +136,7 @@ def _add_open(app: FastAPI, api: Api) -> None:
             "alarms": alarms,
             "head_end_connected": connected,
             "version": version("commonwatt"),
+            "active": api.database.is_active(),
         }
 
     @app.get("/metrics", response_class=Response, dependencies=[OPEN])

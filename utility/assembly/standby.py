@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import html
+import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -129,6 +131,9 @@ class Standby:
     def _answer(self, request: Request) -> Response | None:
         if request.path == "/status":
             return None
+        if request.path == "/health":
+            said = {"status": "standby", "why": self._why, "version": version("commonwatt"), "active": False}
+            return Response(body=json.dumps(said), content_type="application/json")
         name = html.escape(str(self._settings.name_in_cluster))
         text = f"<h1>{name} stands by</h1><p>{html.escape(self._why)}. Open the page there.</p>"
         body = f"<!doctype html><html lang=en><meta charset=utf-8><title>Commonwatt: standby</title>{text}</html>"
