@@ -128,7 +128,7 @@ def _add_pages(app: FastAPI) -> None:
 def _add_open(app: FastAPI, api: Api) -> None:
     @app.get("/health", dependencies=[OPEN])
     def health() -> dict[str, object]:
-        """Return the service's health: its alarms, whether it is connected to a head-end broker, its release, and whether it is active."""
+        """Return the service's health: alarms, release, and whether it is connected and the active one of several."""
         api.database.read(reads.town)
         alarms, connected = api.health.alarms(), api.connected()
         return {
