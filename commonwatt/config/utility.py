@@ -239,9 +239,10 @@ class UtilitySettings(Settings):
     )
     name_in_cluster: str | None = Field(
         None,
-        pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$",
+        pattern=r"^(%H|[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?)$",
         description="The name of this utility among those that share the PostgreSQL database, each with its own "
-        "(docs/cluster.md): one of them is active, the others stand by. With it, `run` does not migrate the database.",
+        "(docs/cluster.md); `%H`: the machine's host name. One of them is active, the others stand by. With it, `run` "
+        "does not migrate the database.",
     )
     tokens: Path = Field(
         Path("utility-tokens.json"), description="The utility's token; made by `commonwatt utility register`."

@@ -116,6 +116,8 @@ def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
         "certificate": DEVICE_FILE[Role.UTILITY],
         "http": f"{_OWN_HOST}:8080",
     }
+    if site.site.second is not None:
+        utility |= {"name_in_cluster": "%H"}
     cliqued = _with_clique(town)
     if cliqued:
         utility |= {"cliques": CLIQUE_FILE, "beats": _BEATS}

@@ -5,6 +5,7 @@ import contextlib
 import html
 import json
 import logging
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -41,7 +42,8 @@ class Standby:
     def __init__(self, settings: UtilitySettings, clock: Clock, token: str, named: str) -> None:
         assert settings.name_in_cluster is not None
         self._settings, self._clock, self._token, self._named = settings, clock, token, named
-        self._lease = Lease(settings.database, settings.name_in_cluster)
+        self._name = settings.name_in_cluster.replace("%H", socket.gethostname())
+        self._lease = Lease(settings.database, self._name)
         self._why = "it has just started"  # why it does not serve, for people
         # Threads that wait for the database must not delay a beat.
         self._thread = ThreadPoolExecutor(1, "lease")
@@ -134,7 +136,7 @@ class Standby:
         if request.path == "/health":
             said = {"status": "standby", "why": self._why, "version": version("commonwatt"), "active": False}
             return Response(body=json.dumps(said), content_type="application/json")
-        name = html.escape(str(self._settings.name_in_cluster))
+        name = html.escape(self._name)
         text = f"<h1>{name} stands by</h1><p>{html.escape(self._why)}. Open the page there.</p>"
         body = f"<!doctype html><html lang=en><meta charset=utf-8><title>Commonwatt: standby</title>{text}</html>"
         return Response(status=503, body=body, content_type="text/html; charset=utf-8", headers=(("Retry-After", "5"),))

@@ -30,6 +30,7 @@ from utility.database.tables import setting
 
 BEAT_S = 2.0  # real seconds between two beats, or two looks at them
 EXPIRES_S = 10.0  # real seconds without a beat after which another utility takes the lease
+OWN_EXPIRES_S = 4.0  # the same of a holder with our own name
 ANSWER_S = 4.0  # longest wait for the server's answer to a beat, real seconds
 WAITS_S = 5  # seconds for which a commit waits for the standby until no other begins
 
@@ -113,7 +114,9 @@ class Lease:
             raise
         if seen != self._seen:
             self._seen, self._seen_since = seen, now
-        is_free = not seen[1] or self.holder == self._name or now - self._seen_since >= EXPIRES_S
+        # The process before this one, or another utility with the same name by mistake.
+        expires_s = OWN_EXPIRES_S if self.holder == self._name else EXPIRES_S
+        is_free = not seen[1] or now - self._seen_since >= expires_s
         if not self.number and is_free:
             self._take()
 

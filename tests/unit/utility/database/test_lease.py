@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from harness.real.postgres import Postgres
 from utility.database.checks import is_away
 from utility.database.database import Database, open_database
-from utility.database.postgres.lease import EXPIRES_S, Lease, LeaseTakenError
+from utility.database.postgres.lease import EXPIRES_S, OWN_EXPIRES_S, Lease, LeaseTakenError
 from utility.database.tables import setting
 
 pytestmark = pytest.mark.real
@@ -122,9 +122,18 @@ def test_a_planned_stop_hands_over_at_once(utility: Callable[[str], Utility]) ->
     assert two.look() == 2
 
 
-def test_one_that_starts_again_need_not_wait_for_itself(utility: Callable[[str], Utility]) -> None:
+def test_one_that_starts_again_waits_less_for_itself(utility: Callable[[str], Utility]) -> None:
     assert utility("one").look() == 1
-    assert utility("one").look() == 2
+    again = utility("one")
+    assert again.look() == 0
+    assert again.look(OWN_EXPIRES_S) == 2
+
+
+def test_two_with_one_name_do_not_take_it_from_each_other(utility: Callable[[str], Utility]) -> None:
+    one, two = utility("one"), utility("one")
+    for _ in range(9):
+        assert one.look(2.0) == 1
+        assert two.look(2.0) == 0
 
 
 def test_of_two_that_take_it_at_once_one_has_it(utility: Callable[[str], Utility]) -> None:
