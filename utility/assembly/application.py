@@ -130,13 +130,9 @@ def _add_open(app: FastAPI, api: Api) -> None:
     def health() -> dict[str, object]:
         """Return the service's health: its alarms, whether it is connected to the head-end broker, and its release."""
         api.database.read(reads.town)
-        alarms, connected = api.health.alarms(), api.connected()
-        return {
-            "status": "alarm" if alarms else "ok",
-            "alarms": alarms,
-            "head_end_connected": connected,
-            "version": version("commonwatt"),
-        }
+        alarms = api.health.alarms()
+        told = {"status": "alarm" if alarms else "ok", "alarms": alarms, "version": version("commonwatt")}
+        return told | {"head_end_connected": api.connected()}
 
     @app.get("/metrics", response_class=Response, dependencies=[OPEN])
     def metrics() -> Response:
