@@ -5,7 +5,6 @@ with a connection of its own. Every route has a rule (``utility.webkit.rights``)
 """
 
 import logging
-from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Response
@@ -128,11 +127,10 @@ def _add_pages(app: FastAPI) -> None:
 def _add_open(app: FastAPI, api: Api) -> None:
     @app.get("/health", dependencies=[OPEN])
     def health() -> dict[str, object]:
-        """Return the service's health: its alarms, whether it is connected to the head-end broker, and its release."""
+        """Return the service's health: its alarms, and whether it is connected to the head-end broker."""
         api.database.read(reads.town)
         alarms = api.health.alarms()
-        told = {"status": "alarm" if alarms else "ok", "alarms": alarms, "version": version("commonwatt")}
-        return told | {"head_end_connected": api.connected()}
+        return {"status": "alarm" if alarms else "ok", "alarms": alarms, "head_end_connected": api.connected()}
 
     @app.get("/metrics", response_class=Response, dependencies=[OPEN])
     def metrics() -> Response:

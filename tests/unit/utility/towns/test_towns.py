@@ -16,13 +16,14 @@ from typer.testing import CliRunner, Result
 from harness.real.postgres import Postgres
 from tests.unit.utility.conftest import CLERK
 from utility.database.database import open_database
+from utility.database.migrate import revisions
 from utility.towns import cli, store
 from utility.towns.table import Town, load_towns, save_towns
 
 pytestmark = pytest.mark.real
 
 DATABASES = Path(__file__).parents[3] / "databases"
-NEWEST = "0029"
+NEWEST = revisions()[0]
 
 
 class Office:
