@@ -5,6 +5,7 @@ with a connection of its own. Every route has a rule (``utility.webkit.rights``)
 """
 
 import logging
+from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Response
@@ -127,10 +128,15 @@ def _add_pages(app: FastAPI) -> None:
 def _add_open(app: FastAPI, api: Api) -> None:
     @app.get("/health", dependencies=[OPEN])
     def health() -> dict[str, object]:
-        """Return the service's health: its alarms, and whether it is connected to the head-end broker."""
+        """Return the service's health: its alarms, whether it is connected to the head-end broker, and its release."""
         api.database.read(reads.town)
-        alarms = api.health.alarms()
-        return {"status": "alarm" if alarms else "ok", "alarms": alarms, "head_end_connected": api.connected()}
+        alarms, connected = api.health.alarms(), api.connected()
+        return {
+            "status": "alarm" if alarms else "ok",
+            "alarms": alarms,
+            "head_end_connected": connected,
+            "version": version("commonwatt"),
+        }
 
     @app.get("/metrics", response_class=Response, dependencies=[OPEN])
     def metrics() -> Response:
