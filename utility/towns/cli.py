@@ -56,8 +56,7 @@ def add(
     """Add a town to the table, after a check of its database.
 
     The database must be empty or Commonwatt's, on a PostgreSQL server that answers, and no other town's. A warning says
-    when the server has too few connections for the utilities of all its towns. A password that is in the file of
-    `passfile=` in the URL is seen neither here nor in the table.
+    when the server has too few connections for the utilities of all its towns.
 
     Example: towns add north --database "postgresql+psycopg://commonwatt@db1/north?sslmode=verify-full&passfile=pw"
     --head-end h1.example:8883 --utility https://u1.example:8080 --stanza commonwatt
@@ -113,24 +112,22 @@ def migrate(towns: TownsOption = _TABLE) -> None:
     stay up to date. Repeat it when the error is corrected. Ends with the list of the towns, their schemas and releases.
     """
     listed = load_towns(towns)
-    names, done = [*listed], 0
-    failure = None
-    with stop_told("stopped; run it again to migrate the rest"):
-        for done, (name, town) in enumerate(listed.items()):
-            typer.echo(f"{name} ({done + 1} of {len(names)})", err=True)
-            try:
+    done: list[str] = []
+    try:
+        with stop_told("stopped; run it again to migrate the rest"):
+            for name, town in listed.items():
                 with opened(town.database, create=True, named=f"towns.{name}.database") as database:
                     before, schema = database.schema
-            except CommonwattError as error:
-                failure = f"{name}: {error}"
-                break
-            typer.echo(f"{name}: up to date, schema {schema}" + (f", before {before}" if before != schema else ""))
-        _print(listed)
-    if failure is not None:
+                done.append(name)
+                change = "" if before == schema else f", before {before or 'empty'}"
+                typer.echo(f"{name}: up to date, schema {schema}{change} ({len(done)} of {len(listed)})", err=True)
+    except CommonwattError as error:
+        rest = ", ".join(name for name in listed if name not in done)
         raise StoreError(
-            f"{failure}\nup to date: {', '.join(names[:done]) or 'none'}; not: {', '.join(names[done:])}. The towns "
-            "that are not go on with their present release"
-        )
+            f"{error}\nup to date: {', '.join(done) or 'none'}; not: {rest}, which go on with their present release"
+        ) from error
+    finally:
+        _print(listed)
 
 
 @app.command()
@@ -164,17 +161,16 @@ def move(
         store.reopen(town.database)
         typer.echo(f"{name} is open at {store.where(town.database)}, its place in {towns}")
         return
-    changed = check_table(partial(place_in, "", ""), Town, town.model_dump(exclude_defaults=True) | {"database": to})
+    row = town.model_dump(exclude={"stanza"}, exclude_defaults=True) | {"database": to}
+    changed = check_table(partial(place_in, "", ""), Town, row)
     with stop_told(f"stopped; continue by the same command, or give the move up with: towns move {name} --back"):
         _move(name, town, to)
         save_towns(towns, listed | {name: changed})
         store.reopen(to)
     typer.echo(
-        f"{name} is moved: {towns} has its new place, which is open. In utility.toml of each of its utilities set\n"
-        f'  database = "URL"   to {store.where(to)}\nand restart them'
-        + (f" ({', '.join(town.utilities)})" if town.utilities else "")
-        + ". Then set up backups of the new server under a stanza of its own (docs/guides/backups.md), and drop the "
-        "old database when the new one has a backup"
+        f"{name} is moved: {towns} has its new place, which is open. In the utility.toml of each of its utilities "
+        f"({', '.join(town.utilities) or 'none is listed'}) set database to the URL of {store.where(to)}, and restart "
+        f"it. Then set up backups of the new server under a stanza of its own, and name the stanza in {towns}"
     )
 
 

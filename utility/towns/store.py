@@ -14,11 +14,11 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from utility.database.base import SQLAlchemyError
 from utility.database.engines import make_engine
 
-CLOSED = "closed by commonwatt towns move: "  # beginning of the comment that a closed database has
+_CLOSED = "closed by commonwatt towns move: "  # beginning of the comment that a closed database has
 
 _SERVERS_OWN = "postgres"  # the database from which the town's is opened and closed
-_CALM_S = 1.0  # seconds without any session after which a closed database has none
-_TRIES = 30  # looks, a second apart, within which its sessions must have ended
+_CALM_S = 1.0  # seconds until a session that begins is listed, and one that is told to end has ended
+_TRIES = 30  # looks within which the sessions of a closed database must have ended
 _ARCHIVED_WITHIN_S = 600  # longest wait for the archive, seconds
 
 _PLACE = text("""
@@ -27,7 +27,9 @@ _PLACE = text("""
         current_setting('archive_mode') <> 'off' AND has_function_privilege('pg_switch_wal()', 'execute') AS archives,
         CAST(current_setting('max_connections') AS int)
             - CAST(current_setting('superuser_reserved_connections') AS int) AS connections,
-        datallowconn AS is_open, pg_database_size(oid) AS size, shobj_description(oid, 'pg_database') AS comment
+        datallowconn AS is_open, pg_database_size(oid) AS size, CASE WHEN NOT datallowconn AND
+            starts_with(shobj_description(oid, 'pg_database'), :closed) THEN shobj_description(oid, 'pg_database') END
+            AS closed
     FROM pg_control_system() LEFT JOIN pg_database ON datname = :name
 """)
 _OTHERS = text("""
@@ -59,12 +61,7 @@ class Place:
     connections: int  # how many connections the server accepts, without those for superusers
     is_open: bool | None  # whether the database accepts connections; ``None``: there is none of that name
     size: int | None  # its bytes
-    comment: str | None  # the comment on the database
-
-    @property
-    def closed(self) -> str | None:
-        """The comment that a move left when it closed the database; ``None``: no move closed it."""
-        return self.comment if not self.is_open and (self.comment or "").startswith(CLOSED) else None
+    closed: str | None  # the comment on the database from the move that closed it; ``None``: no move did
 
 
 def name_of(url: str) -> str:
@@ -107,7 +104,7 @@ def look(url: str) -> Place:
         CommonwattError: As ``connected``.
     """
     with connected(url, to_server=True) as connection:
-        row = connection.execute(_PLACE, {"name": name_of(url)}).mappings().one()
+        row = connection.execute(_PLACE, {"name": name_of(url), "closed": _CLOSED}).mappings().one()
         return Place(**row)
 
 
@@ -120,10 +117,11 @@ def schema_of(url: str) -> str | None:
     """
     with connected(url) as connection:
         tables = set(inspect(connection).get_table_names())
-        if tables and not {"alembic_version", "setting"} <= tables:
+        if not tables:
+            return None
+        if not {"alembic_version", "setting"} <= tables:
             raise ConfigError(f"{where(url)}: is another program's database, without Commonwatt's tables; name another")
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() if tables else None
-        return None if found is None else str(found)
+        return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
 
 
 @contextmanager
@@ -141,14 +139,11 @@ def _alone_in(server: Connection, url: str) -> Iterator[Connection]:
     with connected(url) as own:
         pid = own.execute(text("SELECT pg_backend_pid()")).scalar_one()
         allow(server, url, accepts=False)
-        others = {"name": name_of(url), "own": pid}
-        calm = False
-        for _ in range(_TRIES):
-            left = list(server.execute(_OTHERS, others).scalars())
-            # A session that began just before is listed a moment later, so one look without any is not enough.
-            if not left and calm:
+        for looks in range(_TRIES):
+            left = list(server.execute(_OTHERS, {"name": name_of(url), "own": pid}).scalars())
+            # A session that began just before is listed a moment later, so the first look is not enough.
+            if looks and not left:
                 break
-            calm = not left
             _pause.wait(_CALM_S)
         else:
             raise StoreError(
@@ -174,7 +169,7 @@ def close(url: str) -> str:
     with connected(url, to_server=True) as server:
         with _alone_in(server, url) as own:
             figures = dict(own.execute(_FIGURES).mappings().one())
-        comment = CLOSED + json.dumps({"move": secrets.token_hex(8), **figures})
+        comment = _CLOSED + json.dumps({"move": secrets.token_hex(8), **figures})
         server.exec_driver_sql(f"COMMENT ON DATABASE {_name(server, url)} IS '{comment}'")
     return comment
 
@@ -222,7 +217,7 @@ def differences(url: str, comment: str) -> list[str]:
                 found = dict(own.execute(_FIGURES).mappings().one())
         finally:
             allow(server, url, accepts=False)
-    said = json.loads(comment.removeprefix(CLOSED))
+    said = json.loads(comment.removeprefix(_CLOSED))
     return [f"{name}: {value}, not {said[name]}" for name, value in found.items() if value != said[name]]
 
 
