@@ -36,8 +36,8 @@ class Town(Settings):
     )
 
 
-class _Table(Settings):
-    """The file."""
+class TownsFile(Settings):
+    """The table."""
 
     towns: dict[TownName, Town] = Field({})
 
@@ -48,7 +48,7 @@ def load_towns(path: Path) -> dict[str, Town]:
     Raises:
         ConfigError: The file or a key in it is wrong, or two towns have one database; names file, line and key.
     """
-    towns = check_model(path, _Table, read_toml(path)).towns
+    towns = check_model(path, TownsFile, read_toml(path)).towns
     _check_databases(path, towns)
     base = path.resolve().parent
     return {
