@@ -18,6 +18,7 @@ from harness.worlds.town_files import make_exports, towns_table
 pytestmark = pytest.mark.real
 
 TOWNS = 9
+SCHEDULER = "scheduler"
 DAYS = "SELECT start_utc::DATE AS day, sum(imported_milliwatt_hours) AS taken FROM settled GROUP BY day ORDER BY day"
 # Each town's query takes a second or two, so that a worker is killed during one.
 LONG = f"SELECT * FROM ({DAYS}), (SELECT count(DISTINCT hash(range)) AS work FROM range(4_000_000)) ORDER BY day"
@@ -44,18 +45,18 @@ def started(*words: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, "subprocess.Popen[bytes]"]]]:
-    """Start a scheduler and two workers of a thread each; yield its address, and the workers by their names."""
+    """Start a scheduler and two workers of a thread each; yield its address, and all by their names."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     with ExitStack() as stack:
         words = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show")
-        stack.enter_context(started("distributed.cli.dask_scheduler", *words))
+        scheduler = stack.enter_context(started("distributed.cli.dask_scheduler", *words))
         options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path))
         workers = {
             name: stack.enter_context(started("distributed.cli.dask_worker", address, "--name", name, *options))
             for name in ("one", "two")
         }
-        yield address, workers
+        yield address, {**workers, SCHEDULER: scheduler}
 
 
 def command(towns: Path, *words: str) -> list[str]:
@@ -119,6 +120,22 @@ def test_ctrl_c_cancels_the_tasks_of_the_cluster(
 
 def _tasks(dask_scheduler: object) -> int:
     return sum("analyse" in str(key) for key in dask_scheduler.tasks)  # type: ignore[attr-defined]
+
+
+def test_the_end_of_the_scheduler_is_told(
+    towns: Path, cluster: tuple[str, dict[str, "subprocess.Popen[bytes]"]]
+) -> None:
+    address, processes = cluster
+    with subprocess.Popen(
+        command(towns, "--each-town", LONG, "--scheduler", address), stderr=subprocess.PIPE, text=True
+    ) as process:
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+            eventually(lambda: sum(client.run_on_scheduler(_running).values()) > 1, 60)
+        os.kill(processes[SCHEDULER].pid, signal.SIGKILL)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "the cluster lost the tasks; give the command again" in said
 
 
 def test_a_town_whose_files_a_worker_can_not_read_is_named(

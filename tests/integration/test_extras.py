@@ -25,6 +25,10 @@ class Hidden:
         if name.partition(".")[0] in hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Hidden())
+"""
+"""Hides the modules that the first argument names."""
+
+RUNNING = f"""{HIDING}
 from commonwatt.__main__ import main
 for words in sys.argv[2:]:
     sys.argv = ["commonwatt", *words.split()]
@@ -33,7 +37,7 @@ for words in sys.argv[2:]:
         main()
     except SystemExit as end:
         code = end.code or 0
-    print(f"\\f{code}\\f", flush=True)
+    print(f"\\f{{code}}\\f", flush=True)
 """
 """Runs several commands in turn, and prints the exit code after each."""
 
@@ -53,7 +57,7 @@ def said(*extras: str) -> tuple[list[tuple[str, int]], str]:
     """Return the output and the exit code of each command, with what extras bring, and all errors."""
     there = {part for extra in extras for part in PARTS[extra]}
     commands = ["--version", "--help", *(f"{part} --help" for part in there), f"meters run --config {NO_FILE}"]
-    command = [sys.executable, "-c", HIDING, hidden_without(*extras), *commands]
+    command = [sys.executable, "-c", RUNNING, hidden_without(*extras), *commands]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     outputs = done.stdout.split("\f")[:-1]
@@ -85,3 +89,10 @@ def test_meters_run_without_its_extra_says_what_is_missing(extras: tuple[str, ..
     assert outputs[-1][1] == 2
     assert "Traceback" not in errors
     assert "not installed" in errors or f"{NO_FILE}: No such file" in errors
+
+
+def test_a_worker_of_a_dask_cluster_needs_the_extra_analysis_alone() -> None:
+    script = f"{HIDING}\nimport distributed, utility.towns.analysis.store.closed"
+    command = [sys.executable, "-c", script, hidden_without("analysis")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

@@ -51,9 +51,9 @@ def _exported(folder: Path, what: str) -> Sequence[Path]:
     found: dict[str, Path] = {}
     for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
         content: Mapping[str, Any] = read_object(manifest, "an export's manifest", "make the export anew")
-        export = content["export"]
-        is_whole = not (export["meters"] or export["microgrids"] or export["accounts"])
-        if (export["what"], export["resolution"], is_whole) != (what, "15min", True):
+        export = content.get("export", {})
+        is_whole = not any(export.get(selected) for selected in ("meters", "microgrids", "accounts"))
+        if (export.get("what"), export.get("resolution"), is_whole) != (what, "15min", True):
             continue
         for path, facts in ((manifest.with_name(name), facts) for name, facts in content["files"].items()):
             if not facts["closed"] or path.suffix != ".parquet":
