@@ -122,10 +122,10 @@ class HeadEnds:
     def look(self, now: float) -> None:
         """Reconnect where gateways were heard last and messages of all of them stop.
 
-        Each gateway sends one about every 20 s. A head-end without any gateway is silent by right; while no gateway
-        was heard at any, something is expected of each.
+        Each gateway sends one about every 20 s, the plant once a minute. A head-end without any gateway is silent by
+        right; while no gateway was heard at any, something is expected of each.
         """
-        speaking = set(self._last.values()) or self.links.keys()
+        speaking = {at for name, at in self._last.items() if name != topics.PLANT} or self.links.keys()
         for address, link in self.links.items():
             liveness = self._liveness[address]
             if not link.connected or address not in speaking:

@@ -75,6 +75,10 @@ def test_a_head_end_without_gateways_is_silent_by_right(two: Ends) -> None:
     assert (two.restarts(A), two.restarts(B)) == (0, 0)
     two.watch(3_600, r001=A, r002=A)
     assert (two.restarts(A), two.restarts(B)) == (0, 0)
+    for _ in range(10):
+        two.says(PLANT, B)
+        two.watch(60, r001=A)
+    assert (two.restarts(A), two.restarts(B)) == (0, 0), "the plant reports once a minute"
 
 
 def test_a_head_end_at_which_all_gateways_fell_silent_is_connected_to_again_and_then_left_alone(two: Ends) -> None:
