@@ -45,12 +45,12 @@ _HELD = (
 _LOCKED = select(setting.c.key, setting.c.value).where(setting.c.key.in_((_LEASE, _BEAT))).with_for_update()
 _GIVE_UP = update(setting).where(setting.c.key == _BEAT).values(value="")
 _WAITING = text(
-    "SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = current_user AND wait_event = 'SyncRep' "
-    "AND clock_timestamp() - query_start > make_interval(secs => :least)"
+    "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user "
+    "AND wait_event = 'SyncRep' AND clock_timestamp() - query_start > make_interval(secs => :least)"
 )
 _END_SESSIONS = text(
-    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = current_user "
-    "AND pid <> pg_backend_pid() AND application_name = :application"
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND usename = current_user AND pid <> pg_backend_pid() AND application_name = :application"
 )
 
 
