@@ -34,7 +34,7 @@ from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import counted
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing, only_one, run_service
+from commonwatt.runtime.service import EXIT_FAILED, flowing, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 
@@ -132,20 +132,19 @@ def dry_run(
 
     Record messages to repeat a test: commonwatt adapter record --config FILE > messages.jsonl
     """
-    with errors_reported():
-        if live == (file is not None):
-            raise ConfigError("give either a file of recorded messages or --live")
-        settings = load_settings(config, "adapter", AdapterSettings)
-        trial = Trial(settings, readers_of(settings))
-        if file is None:
-            wrong = _explain(trial, _recorded(settings, readers_of(settings).filters), quiet=quiet)
-        else:
-            wrong = _explain(trial, messages_in(file), quiet=quiet)
-        _summarise(trial, settings)
-        for what in trial.silent:
-            typer.echo(what, err=True)
-        if wrong or trial.silent:
-            raise SystemExit(EXIT_FAILED)
+    if live == (file is not None):
+        raise ConfigError("give either a file of recorded messages or --live")
+    settings = load_settings(config, "adapter", AdapterSettings)
+    trial = Trial(settings, readers_of(settings))
+    if file is None:
+        wrong = _explain(trial, _recorded(settings, readers_of(settings).filters), quiet=quiet)
+    else:
+        wrong = _explain(trial, messages_in(file), quiet=quiet)
+    _summarise(trial, settings)
+    for what in trial.silent:
+        typer.echo(what, err=True)
+    if wrong or trial.silent:
+        raise SystemExit(EXIT_FAILED)
 
 
 @app.command()
@@ -160,10 +159,9 @@ def record(
 
     The lines repeat a test later: commonwatt adapter test --config FILE messages.jsonl
     """
-    with errors_reported():
-        settings = load_settings(config, "adapter", AdapterSettings)
-        for message in listen(settings, topic or readers_of(settings).filters):
-            typer.echo(line_of(message))
+    settings = load_settings(config, "adapter", AdapterSettings)
+    for message in listen(settings, topic or readers_of(settings).filters):
+        typer.echo(line_of(message))
 
 
 @app.command()
@@ -188,21 +186,20 @@ def learn(
 
     Then try it: commonwatt adapter test --config FILE messages.jsonl
     """
-    with errors_reported():
-        if live == (file is not None) or (live and config is None):
-            raise ConfigError("give either a file of recorded messages, or --live and --config")
-        learner, read = Learner(), 0
-        for message in _messages(file, config):
-            learner.take(message)
-            read += 1
-        proposals = learner.proposals()
-        if not learner.found():
-            typer.echo(f"{counted(read, 'message')} read; {_NOTHING}", err=True)
-            raise SystemExit(EXIT_FAILED)
-        for line in listing(learner, proposals):
-            typer.echo(f"# {line}")
-        start = "" if config is not None else '[adapter]\nmicrogrid = "r001"\n\n'
-        typer.echo(f"\n{start}{toml_of(proposals)}", nl=False)
+    if live == (file is not None) or (live and config is None):
+        raise ConfigError("give either a file of recorded messages, or --live and --config")
+    learner, read = Learner(), 0
+    for message in _messages(file, config):
+        learner.take(message)
+        read += 1
+    proposals = learner.proposals()
+    if not learner.found():
+        typer.echo(f"{counted(read, 'message')} read; {_NOTHING}", err=True)
+        raise SystemExit(EXIT_FAILED)
+    for line in listing(learner, proposals):
+        typer.echo(f"# {line}")
+    start = "" if config is not None else '[adapter]\nmicrogrid = "r001"\n\n'
+    typer.echo(f"\n{start}{toml_of(proposals)}", nl=False)
 
 
 def _messages(file: Path | None, config: Path | None) -> Iterator[Recorded]:

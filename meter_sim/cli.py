@@ -24,7 +24,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Milliw
 from commonwatt.model.words import counted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.files import read_object
-from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
+from commonwatt.runtime.service import flowing, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Microgrid, Town
@@ -119,16 +119,13 @@ def dump(
     It prints the state of one moment, also while the meters run. A block is one meter, one record type and one
     quarter-hour; its values are in milliwatt-hours, one for each 15 s. Several files are dumped one after the other.
     """
-    with errors_reported():
-        for path in config:
-            settings = of_one(path)
-            if not settings.store.exists():
-                raise ConfigError(
-                    f"{settings.store}: does not exist; start the meters: commonwatt meters run -c {path}"
-                )
-            with reading_store(settings.store) as store:
-                for line in true_lines(store) if truth else held_lines(store):
-                    typer.echo(line)
+    for path in config:
+        settings = of_one(path)
+        if not settings.store.exists():
+            raise ConfigError(f"{settings.store}: does not exist; start the meters: commonwatt meters run -c {path}")
+        with reading_store(settings.store) as store:
+            for line in true_lines(store) if truth else held_lines(store):
+                typer.echo(line)
 
 
 for _command in COMMANDS:

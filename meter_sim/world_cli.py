@@ -16,7 +16,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import flowing
 from commonwatt.town.loading import load_town
 from commonwatt.town.scenario import load as load_scenario
 from commonwatt.town.town import Town
@@ -107,10 +107,9 @@ def feeder(
     The running meters see it at their next slot, within 15 s of the town's time: the boundary switch trips, and the
     boundary's meters tell the gateway. With the file of several microgrids, it is the feeder of each.
     """
-    with errors_reported():
-        world = _World(config)
-        until = world.until(for_s, begins=state is Line.DEAD)
-        world.change(f"the feeder of {world.names} is {state}", until, feeder_dead_until=until)
+    world = _World(config)
+    until = world.until(for_s, begins=state is Line.DEAD)
+    world.change(f"the feeder of {world.names} is {state}", until, feeder_dead_until=until)
 
 
 @flowing
@@ -123,11 +122,10 @@ def line(
 
     Nothing is then bought or sold: the town lives on its sun and batteries. Only with the file that has the plant.
     """
-    with errors_reported():
-        world = _World(config)
-        world.need_plant()
-        until = world.until(for_s, begins=state is Line.DEAD)
-        world.change(f"the regional line is {state}", until, line_dead_until=until)
+    world = _World(config)
+    world.need_plant()
+    until = world.until(for_s, begins=state is Line.DEAD)
+    world.change(f"the regional line is {state}", until, line_dead_until=until)
 
 
 @flowing
@@ -140,11 +138,10 @@ def supply(
 
     The plant reports it to the utility, which rations. Only with the file that has the plant.
     """
-    with errors_reported():
-        world = _World(config)
-        world.need_plant()
-        until = world.until(for_s, begins=state is not SupplyState.NORMAL)
-        world.change(f"the regional supply is {state}", until, supply=Shortage(state=state, until=until))
+    world = _World(config)
+    world.need_plant()
+    until = world.until(for_s, begins=state is not SupplyState.NORMAL)
+    world.change(f"the regional supply is {state}", until, supply=Shortage(state=state, until=until))
 
 
 @flowing
@@ -158,10 +155,9 @@ def lte(
     The meters go on measuring, and deliver what they kept when it works again. The utility's broadband is not emulated
     here: stop the head-end for that.
     """
-    with errors_reported():
-        world = _World(config)
-        until = world.until(for_s, begins=state is Line.DEAD)
-        world.change(f"the meters' network of {world.names} is {state}", until, lte_dead_until=until)
+    world = _World(config)
+    until = world.until(for_s, begins=state is Line.DEAD)
+    world.change(f"the meters' network of {world.names} is {state}", until, lte_dead_until=until)
 
 
 @flowing
@@ -174,11 +170,10 @@ def weather(
 
     Example, a dark half-day: `meters weather 15`.
     """
-    with errors_reported():
-        world = _World(config)
-        until = world.until(for_s, begins=percent != 100)
-        said = f"clouds let {percent} % of the sun through, at {world.names},"
-        world.change(said, until, sun=Factor(percent=percent, until=until))
+    world = _World(config)
+    until = world.until(for_s, begins=percent != 100)
+    said = f"clouds let {percent} % of the sun through, at {world.names},"
+    world.change(said, until, sun=Factor(percent=percent, until=until))
 
 
 @flowing
@@ -191,11 +186,10 @@ def demand(
 
     Example, a heat wave's evening: `meters demand 200 --for 14400`.
     """
-    with errors_reported():
-        world = _World(config)
-        until = world.until(for_s, begins=percent != 100)
-        said = f"the places of {world.names} use {percent} % of their ordinary load"
-        world.change(said, until, demand=Factor(percent=percent, until=until))
+    world = _World(config)
+    until = world.until(for_s, begins=percent != 100)
+    said = f"the places of {world.names} use {percent} % of their ordinary load"
+    world.change(said, until, demand=Factor(percent=percent, until=until))
 
 
 @flowing
@@ -211,17 +205,16 @@ def meter(
     frozen: it reports the readings of one slot again and again. lying: it reports a level that is off by `--by-wh`; a
     meter without a battery, an energy of each slot. silent: it measures, and sends and receives nothing until its end.
     """
-    with errors_reported():
-        world = _World(config)
-        _check_meter(world, number)
-        if (state is MeterState.LYING) != bool(by_wh):
-            raise ConfigError("lying needs --by-wh, such as --by-wh -2000; the other states have none")
-        rest = {one: fault for one, fault in world.faults.meters.items() if one != str(number)}
-        if state is MeterState.WELL:
-            return world.change(f"meter {number} is well", meters=rest)
-        until = world.until(for_s)
-        fault = MeterFault(what=state.value, until=until, by_mwh=by_wh * 1000)
-        return world.change(f"meter {number} is {state}", until, meters={**rest, str(number): fault})
+    world = _World(config)
+    _check_meter(world, number)
+    if (state is MeterState.LYING) != bool(by_wh):
+        raise ConfigError("lying needs --by-wh, such as --by-wh -2000; the other states have none")
+    rest = {one: fault for one, fault in world.faults.meters.items() if one != str(number)}
+    if state is MeterState.WELL:
+        return world.change(f"meter {number} is well", meters=rest)
+    until = world.until(for_s)
+    fault = MeterFault(what=state.value, until=until, by_mwh=by_wh * 1000)
+    return world.change(f"meter {number} is {state}", until, meters={**rest, str(number): fault})
 
 
 @flowing
@@ -240,18 +233,17 @@ def play(
 
     Example: `meters play storm --config data/plant/meters.toml`.
     """
-    with errors_reported():
-        world = _World(config)
-        if (name is None) != stop:
-            raise ConfigError("give a scenario, such as storm, or --stop")
-        if name is None:
-            return world.change("no scenario is played", scenario=None)
-        local = datetime.fromtimestamp(world.now, ZoneInfo(world.town.table.timezone))
-        scenario = load_scenario(name).model_copy(update={"start": local.date(), "start_hour": local.hour})
-        world.change(f"playing for {counted(scenario.days, 'day')}: {scenario.title}", scenario=scenario)
-        if left := sorted({one.what for one in scenario.outage} & set(NOT_PLAYED)):
-            typer.echo(f"left out: outages of {' and '.join(left)}")
-        return None
+    world = _World(config)
+    if (name is None) != stop:
+        raise ConfigError("give a scenario, such as storm, or --stop")
+    if name is None:
+        return world.change("no scenario is played", scenario=None)
+    local = datetime.fromtimestamp(world.now, ZoneInfo(world.town.table.timezone))
+    scenario = load_scenario(name).model_copy(update={"start": local.date(), "start_hour": local.hour})
+    world.change(f"playing for {counted(scenario.days, 'day')}: {scenario.title}", scenario=scenario)
+    if left := sorted({one.what for one in scenario.outage} & set(NOT_PLAYED)):
+        typer.echo(f"left out: outages of {' and '.join(left)}")
+    return None
 
 
 COMMANDS = (feeder, line, supply, lte, weather, demand, meter, play)  # the commands

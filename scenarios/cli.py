@@ -17,7 +17,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.interrupts import EXIT_STOPPED
-from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing, only_one
+from commonwatt.runtime.service import EXIT_FAILED, flowing, only_one
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import load, names
@@ -72,20 +72,19 @@ def run(
     Examples: `scenario run storm`, `scenario run heatwave --policy aces --policy rangers --policy planner`,
     `scenario run change --policy planner --against aces`, `scenario run storm --full-stack --speed 120`.
     """
-    with errors_reported():
-        if full_stack:
-            if policy or against:
-                raise ConfigError("--policy, --against: the processes of --full-stack do as their settings say")
-            _run_full_stack(name, days, town, out, speed, data)
-            return
-        asked = [*(policy or ["spec"]), *([against] if against else [])]
-        chosen = list(dict.fromkeys([*_REFERENCES, *asked]))
-        if unknown := [p for p in chosen if p not in POLICIES]:
-            option = "--policy" if unknown[0] in (policy or []) else "--against"
-            raise ConfigError(f"{option} {unknown[0]}: there are {', '.join(POLICIES)}")
-        if QUARTER_S % step_s or step_s % SLOT_S:
-            raise ConfigError(f"--step {step_s}: a multiple of {SLOT_S} that {QUARTER_S} is a multiple of")
-        _run_policies(name, days, load_town(town or WHOLE_TOWN), chosen, step_s, out, against)
+    if full_stack:
+        if policy or against:
+            raise ConfigError("--policy, --against: the processes of --full-stack do as their settings say")
+        _run_full_stack(name, days, town, out, speed, data)
+        return
+    asked = [*(policy or ["spec"]), *([against] if against else [])]
+    chosen = list(dict.fromkeys([*_REFERENCES, *asked]))
+    if unknown := [p for p in chosen if p not in POLICIES]:
+        option = "--policy" if unknown[0] in (policy or []) else "--against"
+        raise ConfigError(f"{option} {unknown[0]}: there are {', '.join(POLICIES)}")
+    if QUARTER_S % step_s or step_s % SLOT_S:
+        raise ConfigError(f"--step {step_s}: a multiple of {SLOT_S} that {QUARTER_S} is a multiple of")
+    _run_policies(name, days, load_town(town or WHOLE_TOWN), chosen, step_s, out, against)
 
 
 def _run_policies(

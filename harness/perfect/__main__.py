@@ -16,9 +16,9 @@ from commonwatt.town.scenario import Outage, Shortage, load
 from harness.perfect.homes_program import Rules
 from harness.perfect.least import between, least_unserved
 from harness.perfect.program import Answer
+from harness.perfect.recorded import World, record
 from scenarios.figures import KINDS, Figures
 from scenarios.policies import POLICIES
-from scenarios.recorded import World, record
 from scenarios.report import MWH
 
 _OTHERS = ("apartment", "residential")

@@ -10,8 +10,8 @@ from enum import Enum
 import numpy as np
 
 from harness.perfect.program import INFINITY, Floats, Integers, Program
-from scenarios.reach import Reach, reach
-from scenarios.recorded import STEPS_PER_HOUR, Homes
+from harness.perfect.reach import Reach, reach
+from harness.perfect.recorded import STEPS_PER_HOUR, Homes
 
 UNIT = 1e6  # milliwatt-hours in the program's unit, a kilowatt-hour
 # What energy that is not served counts, by kind: emergency services far above apartments, these far above houses.
@@ -87,7 +87,7 @@ def _enter_order(
     moved: tuple[Integers, Integers],
     high: tuple[Floats, Floats],
 ) -> None:
-    """Enter what follows from each place using its own battery first (``scenarios.reach``).
+    """Enter what follows from each place using its own battery first (``harness.perfect.reach``).
 
     With G and R, what a battery has given and received since the beginning, its level is at most the larger of
     ``kept - G`` and ``drained``, plus R; and G is at most ``given + R``. The larger of two is not linear: between the

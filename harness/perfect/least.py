@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from harness.perfect.homes_program import UNIT, WEIGHTS, Rules, enter_homes
 from harness.perfect.program import INFINITY, Answer, Integers, Program
+from harness.perfect.recorded import STEPS_PER_HOUR, Homes, World
 from scenarios.figures import KINDS
-from scenarios.recorded import STEPS_PER_HOUR, Homes, World
 
 _Flows = tuple[Integers, Integers, Integers]
 """The columns of what microgrids import, export, and what goes short in them."""

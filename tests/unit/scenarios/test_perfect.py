@@ -9,9 +9,9 @@ import pytest
 from harness.perfect.__main__ import NOTHING, is_near
 from harness.perfect.homes_program import Rules
 from harness.perfect.least import between, least_unserved
+from harness.perfect.recorded import World, record
 from scenarios.figures import KINDS, Figures
 from scenarios.policies import POLICIES
-from scenarios.recorded import World, record
 from tests.unit.scenarios.test_simulation import conditions, town
 
 EXACT = 1000  # what the solver's answers may be wrong by, milliwatt-hours
