@@ -72,7 +72,7 @@ class DatabaseMachines(Machines):
         # Other users can't read pytest's folders.
         self._homes = Path("/tmp") / f"commonwatt-cluster-{os.getpid()}-{time.monotonic_ns()}"
         self._page = Page(self._homes)
-        self._daemons: list[Popen[bytes]] = []
+        self._daemons: dict[tuple[str, Daemon], Popen[bytes]] = {}
         self._standbys = ["standby", "sync_standby"]
         super().__init__([*DATABASES, *OTHERS])
 
@@ -95,8 +95,13 @@ class DatabaseMachines(Machines):
     def run(self, name: str, commands: str) -> None:
         """Run commands on a machine, as root in the folder with its files; what they start goes on."""
         for verb, *units in self._page.run(commands, name, self._enter(name)):
-            if verb in ("enable", "start"):
-                self.boot(name, *(daemon for daemon in _ORDER if daemon in units))
+            daemons = [daemon for daemon in _ORDER if daemon in units]
+            if verb == "restart":
+                for daemon in daemons:
+                    self._daemons[name, daemon].terminate()
+                    self._daemons[name, daemon].wait()
+            if verb in ("enable", "restart"):
+                self.boot(name, *daemons)
 
     def settle(self, within_s: float = 120.0) -> None:
         """Wait until there are a primary, a synchronous standby and another standby, and both standbys stream."""
@@ -115,7 +120,9 @@ class DatabaseMachines(Machines):
         """Start daemons of a machine that do not run, by default both, as systemd does."""
         for daemon in daemons or _ORDER:
             if not list(self.processes(name, daemon)):
-                self._daemons.append(self._start_unit(name, daemon))
+                if old := self._daemons.get((name, daemon)):
+                    old.wait()
+                self._daemons[name, daemon] = self._start_unit(name, daemon)
 
     def _start_unit(self, name: str, unit: str) -> Popen[bytes]:
         """Run a Debian unit's command as its user, with its environment."""
@@ -154,7 +161,7 @@ class DatabaseMachines(Machines):
         for name in self.addresses:
             if name in self._holders:
                 self.kill(name, "all")
-        for daemon in self._daemons:
+        for daemon in self._daemons.values():
             daemon.wait()
         super().close()
         shutil.rmtree(self._homes, ignore_errors=True)
@@ -199,21 +206,27 @@ class DatabaseMachines(Machines):
         return self._one("standby", within_s)
 
     def etcd_leader(self) -> str:
-        """Return the name of the machine whose etcd leads the others."""
-
-        def leads(name: str) -> bool:
-            with (
-                suppress(OSError),
-                urllib.request.urlopen(f"http://{self.addresses[name]}:2381/metrics", timeout=_API_S) as answer,
-            ):
-                return b"\netcd_server_is_leader 1\n" in answer.read()
-            return False
+        """Wait for an etcd that leads the others, and return its machine's name."""
 
         def leaders() -> list[str]:
-            return self.inside("gateways", lambda: [name for name in DATABASES if leads(name)])
+            return [name for name in DATABASES if "\netcd_server_is_leader 1\n" in self.metrics(name)]
 
         eventually(leaders)
         return leaders()[0]
+
+    def metrics(self, name: str) -> str:
+        """Return the metrics of a machine's etcd and Patroni, without those of one that does not answer."""
+        address = self.addresses[name]
+        own = ssl.create_default_context(cafile=str(self._homes / "office/cluster/databases.pem"))
+
+        def read() -> str:
+            found = ""
+            for url, context in ((f"http://{address}:2381/metrics", None), (f"https://{address}:8008/metrics", own)):
+                with suppress(OSError), urllib.request.urlopen(url, timeout=_API_S, context=context) as answer:
+                    found += answer.read().decode()
+            return found
+
+        return self.inside("gateways", read)
 
     def _one(self, role: str, within_s: float) -> str:
         found: list[str] = []

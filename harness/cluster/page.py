@@ -12,7 +12,7 @@ PAGE = DOCS / "cluster.md"
 _STUBS = {
     "sudo": 'user=root; if [ "$1" = -u ]; then user=$2; shift 2; fi; exec runuser -u "$user" -- "$@"',
     # The packages must be there; a bench installs none.
-    "apt-get": '[ "$1" = install ] || exit 1; shift; exec dpkg-query --show "$@"',
+    "apt-get": 'for name; do case "$name" in install | --*) ;; *) dpkg-query --show "$name" || exit 1 ;; esac; done',
     "systemctl": 'echo "$@" >>"$SYSTEMCTL"',
     "scp": 'for to; do :; done; while [ $# -gt 1 ]; do cp "$1" "$HOMES/${to%:}/"; shift; done',
 }

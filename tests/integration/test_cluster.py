@@ -1,5 +1,6 @@
 """docs/cluster.md: its commands install three databases, which lose a primary but no acknowledged row (issue 33)."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from harness.cluster.machines import DATABASES, DatabaseMachines, need_cluster
 from harness.cluster.page import block
 from harness.cluster.writer import Seen, Writer, ask, look, only, prepare
 from harness.network.waiting import eventually
+from tests.unit.grafana.test_rules import RULES
 
 pytestmark = pytest.mark.real
 
@@ -18,6 +20,8 @@ pytestmark = pytest.mark.real
 WRITES_AGAIN_S = 35.0
 ON_A_BUSY_MACHINE_S = 15.0
 CUT_S = 3.0  # time for which the standbys lag; Patroni would give the primary up after 5 s
+
+UPGRADE = "Switch over, restart, upgrade"
 
 _TICK = threading.Event()
 
@@ -45,19 +49,35 @@ def test_the_page_installs_what_it_says(machines: DatabaseMachines) -> None:
     assert others == ["on", "100", "10s", "on"]
 
 
-def test_a_switchover_by_the_page_loses_nothing(machines: DatabaseMachines) -> None:
-    candidate = machines.sync_standby()
-    seen = look(
-        machines,
-        "switchover",
-        lambda: machines.run(candidate, block("Switch over, restart, upgrade")),
-        lambda: None,
-        lasts_s=0,
-    )
-    print(f"switchover: {seen.gap_s:.1f} s")
-    assert machines.primary() == candidate
-    assert seen.lost == 0
-    assert seen.gap_s < WRITES_AGAIN_S
+def test_alerts_name_metrics_that_patroni_and_etcd_have(machines: DatabaseMachines) -> None:
+    expressions = " ".join(rule["expr"] for rule in RULES)
+    named = set(re.findall(r"\b(?:patroni|etcd)_\w+", expressions))
+    said = machines.metrics("db1")
+    assert len(named) > 8
+    assert {name for name in named if f"\n{name}{{" not in said and f"\n{name} " not in said} == set()
+
+
+def test_machines_are_upgraded_in_turn_by_the_page_without_a_loss(machines: DatabaseMachines) -> None:
+    old, then, first = machines.primary(), machines.sync_standby(), machines.other()
+    with Writer(machines, "upgrade", machines.url()) as writer:
+        eventually(lambda: len(writer.acknowledged) > 50)
+        began = time.monotonic()
+        for name in (first, then, old):
+            if name == old:
+                machines.run(machines.sync_standby(), block(UPGRADE, 0))
+                machines.settle()
+                machines.run(name, block(UPGRADE, 1))
+                machines.settle()
+            assert machines.primary() != name
+            machines.run(name, block(UPGRADE, 2))
+            machines.settle()
+        ended = time.monotonic()
+        eventually(lambda: writer.since(ended) > 20)
+    gap_s = writer.longest_gap_s(began, time.monotonic())
+    print(f"upgrade in turn, with a switchover: longest gap {gap_s:.1f} s")
+    assert machines.primary() != old
+    assert writer.lost() == 0
+    assert gap_s < WRITES_AGAIN_S
 
 
 def test_a_primary_that_was_paused_acknowledges_nothing_after_it_was_replaced(machines: DatabaseMachines) -> None:

@@ -56,6 +56,10 @@ def utility(name: str, **labels: str) -> str:
     return of("utility", "utility", f"commonwatt_utility_{name}", **labels)
 
 
+def database(name: str, place: str) -> str:
+    return of("patroni", place, f"patroni_{name}", scope="centertown")
+
+
 HEAD_END, SECOND = (utility("head_end_connected", head_end=f"10.0.0.{n}:8883") for n in (1, 2))
 UP = {HEAD_END: "1x600"}
 OTHER_ACTIVE = of("utility", "utility-2", "commonwatt_utility_active")
@@ -503,6 +507,62 @@ CASES = [
         {utility("certificate_expiry_timestamp_seconds", use="http"): f"{86400 + 3600}x119 {90 * 86400}x60"},
         fires=(62, 119),
         silent=(30, 59, 121),
+    ),
+    *standing(
+        "NoPrimary",
+        {database("primary", at): "0x200" for at in ("db2", "db3")} | {database("primary", "db1"): "1x9 0x89 1x60"},
+        1,
+    ),
+    Case(
+        "NoPrimary",
+        "another machine takes over at once",
+        {database("primary", "db1"): "1x9 _x60", database("primary", "db2"): "0x10 1x60"},
+        silent=(9, 11, 12, 40),
+    ),
+    *standing(
+        "NoSynchronousStandby",
+        {database("sync_standby", "db1"): "0x200", database("sync_standby", "db2"): "1x9 0x89 1x60"},
+        1,
+    ),
+    *standing("DatabaseMachineDown", {of("patroni", "db3", "up"): "1x9 0x89 1x60"}, 5),
+    *standing("DatabaseMachineDown", {of("etcd", "db3", "up"): "1x9 0x89 1x60"}, 5),
+    *standing("DatabaseMachineDown", {database("postgres_running", "db3"): "1x9 0x89 1x60"}, 5),
+    Case(
+        "ReplicationLag",
+        "db3 stops at 10 and is back at 60",
+        {
+            database("primary", "db1"): "1x200",
+            database("replica", "db3"): "1x200",
+            database("xlog_location", "db1"): "0+100000000x200",
+            database("xlog_received_location", "db3"): "0+100000000x9 900000000x49 6000000000+100000000x140",
+            # Its own figures of the other role are 0.
+            database("xlog_received_location", "db1"): "0x200",
+            database("xlog_location", "db3"): "0x200",
+            database("primary", "db3"): "0x200",
+            database("replica", "db1"): "0x200",
+        },
+        fires=(25, 58),
+        silent=(5, 20, 61, 100),
+    ),
+    Case(
+        "Failovers",
+        "three within an hour, while db1 stops and starts",
+        {
+            database("postgres_timeline", "db1"): "1x9 0x9 2x9 4x200",
+            database("postgres_timeline", "db2"): "1x9 2x19 4x200",
+        },
+        fires=(31, 60),
+        silent=(9, 25, 120),
+    ),
+    *standing("FailoverPaused", {database("is_paused", "db1"): "0x9 1x89 0x60"}, 60),
+    *standing("EtcdNoLeader", {of("etcd", "db1", "etcd_server_has_leader"): "1x9 0x89 1x60"}, 1),
+    *standing(
+        "EtcdNearlyFull",
+        {
+            of("etcd", "db1", "etcd_mvcc_db_total_size_in_bytes"): "100x9 450x89 100x60",
+            of("etcd", "db1", "etcd_server_quota_backend_bytes"): "500x200",
+        },
+        10,
     ),
 ]
 NAMES = [rule["alert"] for rule in RULES]

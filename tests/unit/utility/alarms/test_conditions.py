@@ -127,5 +127,8 @@ def test_rules_that_the_utility_can_see_by_itself_are_raised() -> None:
             "DatabaseWentBack", "LeaseFlaps", "NoActiveUtility",
             # Of the database's server and of pgBackRest, which are asked only for the metrics.
             "ArchiveFails", "BackupOld",
+            # Of a cluster's databases.
+            "DatabaseMachineDown", "EtcdNearlyFull", "EtcdNoLeader", "FailoverPaused", "Failovers", "NoPrimary",
+            "NoSynchronousStandby", "ReplicationLag",
         )),
     }  # fmt: skip
