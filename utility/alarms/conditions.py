@@ -200,7 +200,7 @@ def _store(facts: Facts) -> Iterator[Condition]:
     if facts.waits:
         summary = "The utility's database has no synchronous standby."
         text = "No commit ends, so nothing is acknowledged; readings wait at the gateways."
-        yield _condition("NoStandby", _CRITICAL, 0, summary, text, alarm="no_standby")
+        yield _condition("CommitsWait", _CRITICAL, 0, summary, text, alarm="no_standby")
     if facts.disk is not None and facts.disk[0] < _NEARLY_FULL * facts.disk[1]:
         summary = "The disk of the utility at utility is nearly full."
         text = f"Only {100 * facts.disk[0] / facts.disk[1]:.1f} % of it is free."
