@@ -106,7 +106,8 @@ class Writer:
 
     def lost(self) -> int:
         """Return how many acknowledged rows the database lacks."""
-        stored = set(ask(self.machines, f"SELECT number FROM written WHERE writer = '{self.name}'"))
+        name = self.name.replace("'", "''")
+        stored = set(ask(self.machines, f"SELECT number FROM written WHERE writer = '{name}'"))
         return sum(number not in stored for number, _ in self.acknowledged)
 
 

@@ -23,6 +23,7 @@ async def file_months(settings: UtilitySettings, database: Database, turn: Turn)
     """
     before = files_before(database, settings, turn.now)
     task = {"url": settings.database, "folder": str(settings.archive), "now": turn.now}
+    task["held"] = database.held()
     if said := await in_child(_PROGRAM, task | {"before": before or 0}):
         log.info("archive: %s", said)
 

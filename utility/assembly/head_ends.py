@@ -35,6 +35,7 @@ class HeadEnds:
     Args:
         heard: Takes each message, with its topic.
         may_connect: Whether this utility may connect now: a connection ends that of another one.
+        may_publish: Whether it may send; another one may have given newer commands.
 
     Raises:
         ConfigError: A file they need is missing or wrong.
@@ -46,6 +47,7 @@ class HeadEnds:
         token: str,
         heard: Callable[[str, bytes], object],
         may_connect: Callable[[], bool] = lambda: True,
+        may_publish: Callable[[], bool] = lambda: True,
     ) -> None:
         tls = client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked)
         self.links = {  # by address
@@ -62,7 +64,7 @@ class HeadEnds:
             )
             for address in settings.head_end
         }
-        self._heard = heard
+        self._heard, self._may_publish = heard, may_publish
         self._liveness = {address: Liveness(SILENT_S, LONGEST_SILENCE_S) for address in self.links}
         # The head-end over which each controller, or the plant, was last heard.
         self._last: dict[ControllerId, str] = {}
@@ -103,6 +105,8 @@ class HeadEnds:
 
     def publish(self, message: Publish) -> None:
         """Send a message to a gateway over the head-end on which it was last heard, else over all."""
+        if not self._may_publish():
+            return
         last = self.links.get(self._last.get(message.topic.split("/")[1], ""))
         links = [last] if last is not None and last.connected else self.links.values()
         for link in links:

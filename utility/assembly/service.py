@@ -85,7 +85,14 @@ class Service:
         self._takeover = self._ingest.takeover = self._load_takeover()
         self._timekeeper = Timekeeper(clock, is_right=settings.clock_is_right)
         self._look_at_clock()
-        self._head_ends = HeadEnds(settings, token, self._ingest.offer, may_connect=database.is_active)
+        self._head_ends = HeadEnds(
+            settings,
+            token,
+            self._ingest.offer,
+            # While commits wait, this may be the old primary, and another utility active at the new one.
+            may_connect=lambda: database.is_active() and not database.waits(),
+            may_publish=database.is_active,
+        )
         self._ticker = Ticker()
         self._metrics.watch_connection(
             lambda: self._head_ends.connected,

@@ -88,6 +88,11 @@ class Standby:
                         database = await self._in_thread(self._open)
                     await self._in_thread(self._lease.look)
                     self._say(f"{self._lease.holder} is the active utility")
+                    if self._lease.number:
+                        # What was read while it stood by may be old: the store's id, the schema.
+                        database.close()
+                        database = None
+                        database = await self._in_thread(self._open)
                 except (CommonwattError, SQLAlchemyError) as error:
                     self._say(" ".join(str(getattr(error, "orig", None) or error).split()))
                 if database is not None and self._lease.number:
@@ -101,15 +106,17 @@ class Standby:
 
     async def _serve(self, database: Database, stop: asyncio.Event, watchdog: Watchdog) -> None:
         ended = asyncio.Event()
-        service = Service(self._settings, self._clock, database, self._token)
-        serving = asyncio.create_task(service.run(ended, watchdog), name="the service")
         beating = asyncio.create_task(self._beat(), name="the lease")
         try:
-            await until_stopped(stop, [serving, beating])
+            service = await asyncio.to_thread(Service, self._settings, self._clock, database, self._token)
+            serving = asyncio.create_task(service.run(ended, watchdog), name="the service")
+            try:
+                await until_stopped(stop, [serving, beating])
+            finally:
+                ended.set()
+                await asyncio.wait([serving])
         finally:
-            ended.set()
             beating.cancel()
-            await asyncio.wait([serving])
 
     async def _beat(self) -> None:
         """Beat, until another utility has taken the lease."""

@@ -57,6 +57,7 @@ class Database:
         # Whether this is the active utility, and whether commits wait for a synchronous standby; see ``Lease.guard``.
         self.is_active: Callable[[], bool] = lambda: True
         self.waits: Callable[[], bool] = lambda: False
+        self.held: Callable[[], str] = lambda: ""  # the lease, for processes that it starts; empty: there is none
         self._lock = lock
 
     @property
@@ -328,7 +329,8 @@ def _was_put_back(connection: Connection) -> bool:
     place = str(connection.execute(made).scalar_one())
     # Of two processes that open it at once, the second waits, and reads what the first wrote.
     before = connection.execute(_READ_SETTING.with_for_update(), {"name": _PLACE}).scalar()
-    save_setting(connection, _PLACE, place)
+    if before != place:
+        save_setting(connection, _PLACE, place)
     return before is not None and before != place
 
 

@@ -107,7 +107,7 @@ class Health:
 
     def answered(self) -> None:
         """Update the health after the database has answered."""
-        if self.away_since is None:
+        if self.away_since is None or self.waits():
             return
         with self._lock:
             if self.away_since is not None:

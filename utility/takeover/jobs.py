@@ -79,6 +79,7 @@ class GrantsJob:
         self._began: float | None = None  # when the running commit began
         self._retry_at = 0.0
         self._fails = False
+        self._was_able = True
 
     @classmethod
     def load(
@@ -116,6 +117,11 @@ class GrantsJob:
 
     async def tick(self) -> None:
         """Do what is due."""
+        is_able = self._is_able
+        if is_able and not self._was_able:
+            # The controllers may have decided by themselves meanwhile.
+            self.groups.away(self._time())
+        self._was_able = is_able
         self._do(self.groups.tick(self._time()))
 
     def heartbeat(self, sender: ControllerId, manages: dict[MicrogridId, Epoch] | None) -> None:
@@ -137,10 +143,15 @@ class GrantsJob:
         self._do([self.groups.message(group, sender, message, self._time())])
 
     @property
+    def _is_able(self) -> bool:
+        """Whether this is the active utility, and no commit waits for a standby."""
+        return self._database.is_active() and not self._database.waits()
+
+    @property
     def _commits(self) -> bool:
         """Whether the database takes what is granted, of this utility."""
         is_slow = self._began is not None and self._time() - self._began > SLOW_S
-        return not self._fails and not is_slow and self._database.is_active()
+        return not self._fails and not is_slow and self._is_able
 
     def _do(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
@@ -181,7 +192,7 @@ class GrantsJob:
                 self._fails = False
                 self.groups.away(self._time())
                 return True
-        for out in messages:
+        for out in messages if self._is_able else ():
             self.socket.send(out.group, out.done)
         return True
 

@@ -408,8 +408,19 @@ HOSTS_BEYOND = [
     "u:secret@/x?host=db.example",
     "u:secret@/x?host=localhost:5432&host=db.example:5432",
     "u:secret@127.0.0.1,db.example/x",
+    "u:secret@/x?host=localhost,db2,db3&target_session_attrs=read-write",
     "u:secret@[fd00::1]/x?hostaddr=10.1.0.9",
 ]
+
+
+def test_several_databases_have_one_way_to_name_ports(tmp_path: Path) -> None:
+    """The driver would take db1:5432 for a name, and fail only when it connects."""
+    names = "postgresql+psycopg://u:secret@/x?sslmode=disable&target_session_attrs=read-write&host="
+    message = error_of(write(tmp_path, f'[utility]\ndatabase = "{names}db1:5432,db2:5432"\n'))
+    assert "host=db1,db2,db3" in message
+    assert "secret" not in message
+    for hosts in ("db1,db2,db3", "db1,db2,db3&port=5433", "db1:5432&host=db2:5432", "db1:5432", "/run/postgresql"):
+        assert check_file(write(tmp_path, f'[utility]\ndatabase = "{names}{hosts}"\n')) == "utility"
 
 
 @pytest.mark.parametrize("rest", HOSTS_BEYOND)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.model.exceptions import ConfigError
@@ -297,6 +297,9 @@ def store_use(database: Database, actor: Actor, now: EpochSeconds) -> None:
     is_it = session.c.digest == actor.session if actor.token is None else api_token.c.no == actor.token
     try:
         with database.writes.begin() as connection:
+            if not database.has_one_writer:
+                # A page must not wait for a synchronous standby.
+                connection.execute(text("SET LOCAL synchronous_commit = local"))
             connection.execute((session if actor.token is None else api_token).update().where(is_it).values(used=now))
     except SQLAlchemyError as error:  # People can read when the disk is full, too.
         log.warning("the last use of a session or token could not be stored: %s", error)

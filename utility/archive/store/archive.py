@@ -327,6 +327,11 @@ def make(task: Mapping[str, object]) -> str:
     """Run the archive of ``url`` in ``folder`` for the months before ``before``; return what was done."""
     keep_freed_memory()
     with closing(open_database(str(task["url"]), create=False)) as database:
+        if held := str(task["held"]):
+            # Loaded here: an installation with SQLite needs no driver of a server.
+            from utility.database.postgres.lease import fence
+
+            fence(database, held)
         archive = Archive(database, Path(str(task["folder"])), int(str(task["now"])))
         try:
             return "; ".join(archive.run(int(str(task["before"]))))

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import psycopg
@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from commonwatt.config.database_url import parse_database
 from commonwatt.model.exceptions import StoreError
-from utility.database.database import Database, read_setting, save_setting
+from utility.database.database import Database, insert_or, read_setting, save_setting
 from utility.database.engines import make_engine, writing
 from utility.database.postgres.commits import CommittingConnection
 from utility.database.tables import setting
@@ -32,7 +32,8 @@ BEAT_S = 2.0  # real seconds between two beats, or two looks at them
 EXPIRES_S = 10.0  # real seconds without a beat after which another utility takes the lease
 OWN_EXPIRES_S = 4.0  # the same of a holder with our own name
 ANSWER_S = 4.0  # longest wait for the server's answer to a beat, real seconds
-WAITS_S = 5  # seconds for which a commit waits for the standby until no other begins
+TAKE_S = 30.0  # the same of all that taking the lease needs before its COMMIT
+WAITS_S = 3  # seconds for which a commit waits for the standby until no other begins
 
 _LEASE = "lease"  # setting: the number and the holder, such as "7 utility-1"
 _BEAT = "beat"  # setting: rises while the holder lives; empty: it gave the lease up
@@ -64,15 +65,18 @@ class Lease:
     Args:
         url: The database.
         name: The utility's name, which no other one has.
-        time: Returns the time of a clock that never goes back, real seconds.
+        time: Returns the time of a clock that never goes back, real seconds; it counts while the machine is suspended.
     """
 
-    def __init__(self, url: str, name: str, time: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, url: str, name: str, time: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    ) -> None:
         self.number = 0  # the number under which this utility holds the lease; 0: it does not
         self.holder = ""  # who held it at the last look; empty: nobody
         self.waits = False  # whether commits wait for a synchronous standby
         self._name, self._time = name, time
         self._engine = make_engine(parse_database(url))
+        event.listen(self._engine, "connect", _end_if_stopped)
         self._beats, self._beaten_at = 0, time()
         self._seen, self._seen_since = ("", ""), time()
         self._open: weakref.WeakSet[CommittingConnection] = weakref.WeakSet()
@@ -84,7 +88,9 @@ class Lease:
 
     def guard(self, database: Database) -> None:
         """Make each writing transaction of a database read the lease, and watch where its connections lead."""
-        database.is_active, database.waits = self.is_current, lambda: self.waits
+        # A look that hangs says nothing about commits any more.
+        database.is_active, database.waits = self.is_current, lambda: self.waits and self.is_current()
+        database.held = lambda: self._held
         database.disconnect()
         event.listen(database.reads, "connect", self._connected)
         event.listen(database.writes, "begin", self._require)
@@ -99,10 +105,11 @@ class Lease:
         try:
             with self._answering() as connection:
                 now = self._time()
-                seen = read_setting(connection, _LEASE) or "", read_setting(connection, _BEAT) or ""
+                seen = _seen(connection)
+                self._leave_others(connection)
                 self.holder = seen[0].partition(" ")[2]
                 if self.number and seen[0] != self._held:
-                    self.number = 0
+                    self.number, self.waits = 0, False
                     raise LeaseTakenError(f"{self.holder} has become the active utility; started again, this one waits")
                 if self.number:
                     self._beat(connection)
@@ -113,7 +120,7 @@ class Lease:
             self._engine.dispose()
             raise
         if seen != self._seen:
-            self._seen, self._seen_since = seen, now
+            self._seen, self._seen_since = seen, self._time()
         # The process before this one, or another utility with the same name by mistake.
         expires_s = OWN_EXPIRES_S if self.holder == self._name else EXPIRES_S
         is_free = not seen[1] or now - self._seen_since >= expires_s
@@ -153,50 +160,90 @@ class Lease:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: It may be taken or not; the next look shows it.
         """
-        # A process that is stopped within a transaction would hold the row for ever.
-        with self._engine.begin() as connection:
-            connection.execute(_END_SESSIONS, {"application": _application(self.holder)})
-        with writing(self._engine).begin() as connection:
-            rows = {row.key: row.value for row in connection.execute(_LOCKED)}
-            if (rows.get(_LEASE, ""), rows.get(_BEAT, "")) != self._seen:
-                return
-            number = int(self._seen[0].partition(" ")[0] or 0) + 1
-            save_setting(connection, _LEASE, f"{number} {self._name}")
-            save_setting(connection, _BEAT, str(self._beats))
-        self.number, self.holder, self._beaten_at = number, self._name, self._time()
+        began = self._time()
+        number = int(self._seen[0].partition(" ")[0] or 0) + 1
+        with writing(self._engine).connect() as connection:
+            with _within(connection, TAKE_S):
+                if _seen(connection) != self._seen:
+                    return
+                # A process that is stopped within a transaction would hold the row for ever.
+                connection.execute(_END_SESSIONS, {"application": _application(self.holder)})
+                # Rows that are not there can't be locked: two could take the first lease at once.
+                rows = [{"key": key, "value": ""} for key in (_LEASE, _BEAT)]
+                connection.execute(insert_or(connection, setting).on_conflict_do_nothing(), rows)
+                locked = {row.key: row.value for row in connection.execute(_LOCKED)}
+                if (locked[_LEASE], locked[_BEAT]) != self._seen:
+                    return
+                save_setting(connection, _LEASE, f"{number} {self._name}")
+                save_setting(connection, _BEAT, str(self._beats))
+            connection.commit()
+        self.number, self.holder, self._beaten_at, self.waits = number, self._name, began, False
 
     @contextmanager
     def _answering(self) -> Iterator[Connection]:
-        """Connect to the primary; without an answer in time the connection ends, and those to another server do."""
-        with writing(self._engine).connect() as connection:
-            raw = cast("CommittingConnection", connection.connection.driver_connection)
-            timer = threading.Timer(ANSWER_S, raw.cut)
-            timer.daemon = True
-            timer.start()
-            try:
-                yield connection
-            finally:
-                timer.cancel()
-            self._leave_others(raw)
+        """Connect to the primary; without its answers in time the connection ends."""
+        with writing(self._engine).connect() as connection, _within(connection, ANSWER_S):
+            yield connection
+            connection.rollback()
 
-    def _leave_others(self, raw: CommittingConnection) -> None:
+    def _leave_others(self, connection: Connection) -> None:
+        """End the connections to another server than the present primary, at whatever they wait."""
+        here = _server_of(_raw(connection))
         with self._lock:
-            others = [one for one in self._open if not one.closed and _server_of(one) != _server_of(raw)]
-        for one in others:
-            one.cut()
+            every = list(self._open)
+        for one in every:
+            with suppress(psycopg.Error):  # Another thread closes it.
+                if not one.closed and _server_of(one) != here:
+                    one.cut()
 
     def _connected(self, raw: CommittingConnection, _: object) -> None:
-        raw.execute("SELECT set_config('application_name', %s, false)", (_application(self._name),))
-        raw.commit()
         with self._lock:
             self._open.add(raw)
+        raw.execute("SELECT set_config('application_name', %s, false)", (_application(self._name),))
+        raw.commit()
 
     def _require(self, connection: Connection) -> None:
         """Refuse a transaction that could not commit, or must not."""
         if self.waits:
             raise _refusal("commits wait for a synchronous standby")
-        if connection.execute(_HELD, {"held": self._held}).first() is None:
-            raise _refusal("this utility is not the active one any more")
+        _require_held(connection, self._held)
+
+
+def fence(database: Database, held: str) -> None:
+    """Make each writing transaction of another process's database read the lease that its parent holds."""
+    event.listen(database.writes, "begin", lambda connection: _require_held(connection, held))
+
+
+def _require_held(connection: Connection, held: str) -> None:
+    if connection.execute(_HELD, {"held": held}).first() is None:
+        raise _refusal("this utility is not the active one any more")
+
+
+def _seen(connection: Connection) -> tuple[str, str]:
+    """Return the lease and the beat; empty: there is none."""
+    return read_setting(connection, _LEASE) or "", read_setting(connection, _BEAT) or ""
+
+
+def _raw(connection: Connection) -> CommittingConnection:
+    return cast("CommittingConnection", connection.connection.driver_connection)
+
+
+@contextmanager
+def _within(connection: Connection, seconds: float) -> Iterator[None]:
+    """End a connection that is still in use after some seconds: a server that is stopped never answers."""
+    timer = threading.Timer(seconds, _raw(connection).cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end_if_stopped(raw: CommittingConnection, _: object) -> None:
+    """Have the server end a transaction of the lease whose process is stopped: it holds the row of the beat."""
+    raw.execute("SET idle_in_transaction_session_timeout = '4s'")
+    raw.commit()
 
 
 def _application(name: str) -> str:

@@ -376,7 +376,7 @@ class Ingest:
         self._metrics.messages.labels("store_error").inc(messages)
         what = f"the storing of {messages} messages, which are not acknowledged and are sent again,"
         self.health.failed(error, what, messages)
-        if not is_full(error):
+        if not is_full(error) and not self._database.waits():
             # After an I/O error a connection's cached state of the files may be wrong.
             self._database.disconnect()
 
