@@ -1,9 +1,9 @@
 """One utility of several is active: it alone writes, another takes over when it is silent, and one that slept ends."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 from sqlalchemy import select
@@ -11,8 +11,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from harness.real.postgres import Postgres
 from utility.database.checks import is_away
-from utility.database.database import Database, open_database
-from utility.database.postgres.lease import EXPIRES_S, OWN_EXPIRES_S, Lease, LeaseTakenError
+from utility.database.database import Database, open_database, save_setting
+from utility.database.postgres.lease import EXPIRES_S, OWN_EXPIRES_S, Lease, LeaseTakenError, fence
 from utility.database.tables import setting
 
 pytestmark = pytest.mark.real
@@ -114,6 +114,37 @@ def test_one_that_slept_within_a_transaction_commits_nothing(utility: Callable[[
     assert writers(two.database) == {"a": "two"}
 
 
+def test_one_that_sleeps_within_a_beat_holds_nobody_up(utility: Callable[[str], Utility]) -> None:
+    one, two = utility("one"), utility("two")
+    one.look()
+    two.look()
+    took = Event()
+
+    def look() -> None:
+        if two.look(EXPIRES_S) == 2:
+            took.set()
+
+    taking = Thread(target=look)
+    with suppress(SQLAlchemyError), one.lease._answering() as connection:
+        one.lease._beat(connection)
+        save_setting(connection, "beat", "in the middle")
+        taking.start()
+        assert took.wait(30)
+    taking.join()
+
+
+def test_a_process_that_the_holder_started_writes_nothing_after_it(utility: Callable[[str], Utility]) -> None:
+    one, two, child = utility("one"), utility("two"), utility("child")
+    one.look()
+    two.look()
+    fence(child.database, one.database.held())
+    child.write("a")
+    two.look(EXPIRES_S)
+    with pytest.raises(OperationalError, match="not the active one"):
+        child.write("b")
+    assert writers(two.database) == {"a": "child"}
+
+
 def test_a_planned_stop_hands_over_at_once(utility: Callable[[str], Utility]) -> None:
     one, two = utility("one"), utility("two")
     one.look()
@@ -136,8 +167,9 @@ def test_two_with_one_name_do_not_take_it_from_each_other(utility: Callable[[str
         assert two.look(2.0) == 0
 
 
-def test_of_two_that_take_it_at_once_one_has_it(utility: Callable[[str], Utility]) -> None:
-    both = [utility("one"), utility("two")]
+@pytest.mark.parametrize("names", [("one", "two"), ("one", "one")])
+def test_of_two_that_take_it_at_once_one_has_it(utility: Callable[[str], Utility], names: tuple[str, str]) -> None:
+    both = [utility(name) for name in names]
     threads = [Thread(target=each.look) for each in both]
     for thread in threads:
         thread.start()
