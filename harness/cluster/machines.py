@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from harness.cluster.page import Page, block
 from harness.network.waiting import eventually
-from harness.real.parts import real_part
+from harness.real.parts import miss, real_part
 from harness.takeover.real.namespaces import Machines, need_namespaces
 
 DATABASES = ("db1", "db2", "db3")
@@ -59,6 +59,8 @@ def need_cluster() -> None:
     need_namespaces()
     for program in ("patroni", "etcd", "etcdctl", "initdb"):
         real_part(program)
+    if not Path("/usr/lib/python3/dist-packages/idna").exists():
+        miss("needs python3-idna, which Patroni's package forgets: apt-get install python3-idna")
 
 
 class DatabaseMachines(Machines):

@@ -43,6 +43,7 @@ def machines(installed: DatabaseMachines) -> DatabaseMachines:
 
 
 def test_the_page_installs_what_it_says(machines: DatabaseMachines) -> None:
+    machines.run("db2", block("etcd", 1))
     names = "synchronous_standby_names", "data_checksums", "max_connections", "wal_sender_timeout", "ssl"
     standby, *others = (ask(machines, f"SHOW {name}")[0] for name in names)
     assert standby.strip('"') == machines.sync_standby()
