@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from harness.cluster.town.faults import GOAL_S, ROLES, WAYS, Stored, standbys_away, suffer, upgraded
+from harness.cluster.town.faults import GOAL_S, ROLES, WAYS, Stored, suffer, two_away, upgraded
 from harness.cluster.town.parts import ClusterTown
 
 
@@ -35,9 +35,11 @@ def main() -> int:
             upgraded(town)
             print("utilities and databases restarted in turn", flush=True)
             if options.away_s:
-                count = standbys_away(town, stored, options.away_s)
-                good = count == 0
-                print(f"both standbys away for {options.away_s:g} s: {count} times stored meanwhile", flush=True)
+                for with_etcd, seconds in ((True, 90), (False, options.away_s)):
+                    count = two_away(town, stored, seconds, with_etcd=with_etcd)
+                    good = good and count == 0
+                    what = "two machines" if with_etcd else "both standbys"
+                    print(f"{what} away for {seconds:g} s: {count} times stored meanwhile", flush=True)
         began = time.monotonic()
         print(town.audit())
         print(f"compared within {time.monotonic() - began:.0f} s; decided twice: {town.doubled() or 'nothing'}")

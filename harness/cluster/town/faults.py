@@ -114,23 +114,29 @@ def _fail(town: ClusterTown, who: str, way: str) -> Callable[[], object]:
     return lambda: town.signal(who, signal.SIGCONT)
 
 
-def standbys_away(town: ClusterTown, stored: Stored, seconds: float) -> int:
-    """Let both standbys fail for a time; return how often something was stored until the first one is back.
+def two_away(town: ClusterTown, stored: Stored, seconds: float, *, with_etcd: bool) -> int:
+    """Let both standbys fail for a time; return how often something was stored until they are started again.
 
     The first seconds are left out: the primary notices within them.
+
+    Args:
+        with_etcd: Whether etcd fails with them, as on machines that are away: then nothing is primary any more.
     """
     machines = town.machines
     away = [machines.sync_standby(), machines.other()]
     for name in away:
-        machines.kill(name, "all")
+        for what in ("all",) if with_etcd else ("patroni", "postgres"):
+            machines.kill(name, what)
     time.sleep(RESTART_S)
     since = time.monotonic()
     time.sleep(seconds - RESTART_S)
     count = stored.count(since)
-    assert town.alarms() == ["no_standby"], town.alarms()
+    said = town.alarms()
+    assert said == ["database_away" if with_etcd else "no_standby"], said
     for name in away:
-        machines.boot(name)
+        machines.boot(name) if with_etcd else machines.boot(name, "patroni")
     eventually(lambda: is_whole(town), 180)
+    eventually(lambda: stored.count(since) > count, 120)
     return count
 
 

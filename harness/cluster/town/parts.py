@@ -164,9 +164,9 @@ class ClusterTown:
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[:1] not in ("#", "")}
 
     def alarms(self) -> list[str]:
-        """Return the alarms of the active utility's database."""
-        figures = self._metrics(str(self.active()), str(self._http))
-        return [name.split('"')[1] for name, value in figures.items() if name.startswith(_ALARM) and value]
+        """Return the alarms of the database, as the utilities say them."""
+        figures = [one for name in UTILITIES for one in self._metrics(name, str(self._http)).items()]
+        return [name.split('"')[1] for name, value in figures if name.startswith(_ALARM) and value]
 
     def active(self) -> str | None:
         """Return the active utility; ``None``: there is none, or more than one."""
