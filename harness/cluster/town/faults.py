@@ -125,8 +125,11 @@ def two_away(town: ClusterTown, stored: Stored, seconds: float, *, with_etcd: bo
     machines = town.machines
     away = [machines.sync_standby(), machines.other()]
     for name in away:
-        for what in ("all",) if with_etcd else ("patroni", "postgres"):
-            machines.kill(name, what)
+        if with_etcd:
+            machines.kill(name, "all")
+        else:
+            machines.kill(name, "patroni")
+            machines.kill(name, "postgres")
     time.sleep(RESTART_S)
     since = time.monotonic()
     time.sleep(seconds - RESTART_S)
