@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real
 # The lock of a dead primary lasts 20 s (ttl), and up to 4 s of an election more if its machine had etcd's leader. A
 # standby sees its end within 5 s (loop_wait) and promotes in 2 s; the writer waits up to 3 s for a dead host.
 WRITES_AGAIN_S = 35.0
-ON_A_BUSY_MACHINE_S = 15.0
+ON_A_BUSY_MACHINE_S = 60.0  # other tests run beside it
 CUT_S = 3.0  # time for which the standbys lag; Patroni would give the primary up after 5 s
 
 UPGRADE = "Switch over, restart, upgrade"
