@@ -35,6 +35,9 @@ class UtilityMetrics(Metrics):
         self._counted = (self.corrections, Counted(self, rest))
         self.http_cut = self.counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
         self.active = self.gauge("active", ACTIVE_HELP)
+        self.log_kept = self.gauge(
+            "database_log_kept_bytes", "Bytes of a cluster's log that wait for the standby that is furthest behind."
+        )
         self.clock_trusted = self.gauge("clock_trusted", "1 while gateways may use the utility's time.")
         self._expires = self.gauge(
             "certificate_expiry_timestamp_seconds",

@@ -70,6 +70,7 @@ class Service:
         self._health = Health(sqlite_path(settings.database))
         self._health.waits = database.waits
         self._metrics.watch_health(self._health.alarms)
+        self._metrics.log_kept.set_function(lambda: float(database.log_kept_bytes()))
         self._metrics.active.set_function(lambda: float(database.is_active()))
         self._metrics.watch_disk(lambda: self._health.disk)
         self._ingest = Ingest.load(

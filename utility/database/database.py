@@ -57,6 +57,8 @@ class Database:
         # Whether this is the active utility, and whether commits wait for a synchronous standby; see ``Lease.guard``.
         self.is_active: Callable[[], bool] = lambda: True
         self.waits: Callable[[], bool] = lambda: False
+        # Bytes of the server's log that wait for the standby that is furthest behind.
+        self.log_kept_bytes: Callable[[], int] = lambda: 0
         self.held: Callable[[], str] = lambda: ""  # the lease, for processes that it starts; empty: there is none
         self._lock = lock
 

@@ -365,6 +365,7 @@ CASES = [
     ),
     *standing("StoreQuarantined", {gateway("damaged_stores"): "0x9 1x89 0x30"}, 0),
     Case("StoreQuarantined", "at its start", {gateway("damaged_stores"): "_x9 1x30"}, fires=(11, 30), silent=(8,)),
+    *standing("LogKept", {utility("database_log_kept_bytes"): "0x9 11000000000x89 5x30"}, 5),
     *standing("CommitsWait", {utility("alarm", alarm="no_standby"): "0x9 1x89 0x30"}, 0),
     *standing("NoActiveUtility", {utility("active"): "1x9 0x89 1x30"}, 1),
     Case("NoActiveUtility", "the other is active", {utility("active"): "0x30", OTHER_ACTIVE: "1x30"}, silent=(5, 20)),

@@ -45,8 +45,9 @@ _HELD = (
 )
 _LOCKED = select(setting.c.key, setting.c.value).where(setting.c.key.in_((_LEASE, _BEAT))).with_for_update()
 _GIVE_UP = update(setting).where(setting.c.key == _BEAT).values(value="")
-_WAITING = text(
-    "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user "
+_STATE = text(
+    "SELECT (SELECT coalesce(max(pg_current_wal_lsn() - restart_lsn), 0) FROM pg_replication_slots) AS kept, "
+    "count(*) > 0 AS waits FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user "
     "AND wait_event = 'SyncRep' AND clock_timestamp() - query_start > make_interval(secs => :least)"
 )
 _END_SESSIONS = text(
@@ -75,6 +76,7 @@ class Lease:
         self.holder = ""  # who held it at the last look; empty: nobody
         self.waits = False  # whether commits wait for a synchronous standby
         self._name, self._time = name, time
+        self._log_kept_bytes = 0
         self._engine = make_engine(parse_database(url))
         event.listen(self._engine, "connect", _end_if_stopped)
         self._beats, self._beaten_at = 0, time()
@@ -90,7 +92,7 @@ class Lease:
         """Make each writing transaction of a database read the lease, and watch where its connections lead."""
         # A look that hangs says nothing about commits any more.
         database.is_active, database.waits = self.is_current, lambda: self.waits and self.is_current()
-        database.held = lambda: self._held
+        database.held, database.log_kept_bytes = lambda: self._held, lambda: self._log_kept_bytes
         database.disconnect()
         event.listen(database.reads, "connect", self._connected)
         event.listen(database.writes, "begin", self._require)
@@ -114,7 +116,8 @@ class Lease:
                 if self.number:
                     self._beat(connection)
                     self._beaten_at = now
-                self.waits = bool(connection.execute(_WAITING, {"least": WAITS_S}).scalar())
+                state = connection.execute(_STATE, {"least": WAITS_S}).one()
+                self.waits, self._log_kept_bytes = state.waits, int(state.kept)
         except SQLAlchemyError:
             self._seen, self.waits = ("", ""), False
             self._engine.dispose()

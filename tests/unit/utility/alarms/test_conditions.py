@@ -124,7 +124,7 @@ def test_rules_that_the_utility_can_see_by_itself_are_raised() -> None:
             "BacklogGrowing", "BatchesRefused", "BoundaryDisagrees", "BoundaryUnknown", "ClockContradicted",
             "Conflicts", "DeadLetters", "Faults", "GapsGrowing", "GatewayDisconnected", "Handovers", "MessagesDropped",
             "NoRecords", "PartDown", "Restarting", "StoreErrors", "StoreQuarantined", "Stuck", "UtilityNotScraped",
-            "DatabaseWentBack", "LeaseFlaps", "NoActiveUtility",
+            "DatabaseWentBack", "LeaseFlaps", "LogKept", "NoActiveUtility",
             # Of the database's server and of pgBackRest, which are asked only for the metrics.
             "ArchiveFails", "BackupOld",
             # Of a cluster's databases.
