@@ -7,7 +7,7 @@ RUNS := .venv/runs
 INSTALLED := .venv/installed
 COMPILED := .venv/compiled
 
-.PHONY: run test test-real tests install check soak bench scenarios town-month takeover past docs pictures dashboards dashboard-types deb clean constraints
+.PHONY: run test test-real tests install check soak bench scenarios town-month takeover cluster past docs pictures dashboards dashboard-types deb clean constraints
 
 run: $(RUNS) ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
@@ -86,6 +86,9 @@ town-month: install ## a month of the whole town, from a scenario to issued bill
 
 takeover: install ## take controllers away from towns of real processes in network namespaces, as root: 20 losses, each other fault once, the beats weighed, about an hour
 	$(BIN)/python -m harness.takeover.real
+
+cluster: install ## fail each machine of a cluster in each way, as root: three databases, two utilities, two head-ends, 24 microgrids, about two hours; EACH=1
+	$(BIN)/python -m harness.cluster.town --each $(or $(EACH),5)
 
 past: install ## make the demonstration's past anew, about 8 minutes on an idle machine; the same bytes each time
 	$(BIN)/python -m harness.past
