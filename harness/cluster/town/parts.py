@@ -1,5 +1,6 @@
 """A town on a cluster: 24 microgrids, two utilities, two head-ends and three databases, on machines of their own."""
 
+import json
 import shutil
 import sys
 import tempfile
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from subprocess import DEVNULL, Popen, run
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 
@@ -27,7 +28,6 @@ START_S = 120.0  # most seconds until all parts run
 SPEED = 10  # town seconds in a real second
 _ANSWER_S = 1.0  # longest wait for a part's figures
 _ALARM = "commonwatt_utility_alarm{"
-_BACKLOG = "commonwatt_gateway_backlog{"
 _STORED = 'commonwatt_utility_messages_total{result="stored"}'
 
 _TOWN = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {count}\nhouses = 2\n'
@@ -237,14 +237,13 @@ class ClusterTown:
         eventually(lambda: self.backlog() == 0, 180)
         return self._commonwatt(UTILITIES[0], "audit", "--data", str(self._layout.data))
 
-    def backlog(self) -> float:
-        """Return the parts at all gateways that the utility has not acknowledged; at least 1 while one is silent."""
-        total = 0.0
-        for part in self._layout.processes:
-            if part.kind == "host":
-                found = self._metrics(GATEWAYS, str(part.http))
-                total += sum(value for name, value in found.items() if name.startswith(_BACKLOG)) if found else 1
-        return total
+    def backlog(self) -> int:
+        """Return what all gateways have that the utility has not acknowledged; at least 1 while one is silent."""
+        hosts = [str(part.http) for part in self._layout.processes if part.kind == "host"]
+        try:
+            return self.machines.inside(GATEWAYS, lambda: sum(map(_backlog_of, hosts)))
+        except OSError:
+            return 1
 
     def doubled(self) -> list[str]:
         """Return what two utilities decided: an epoch granted twice, or the same command to a gateway at once."""
@@ -270,6 +269,17 @@ class ClusterTown:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _backlog_of(host: str) -> int:
+    """Return the backlog of all controllers of a host: parts, events and dead letters."""
+    names = _status(f"http://{host}/status")["controllers"]
+    return sum(sum(_status(f"http://{host}/status/{name}")["backlog"].values()) for name in names)
+
+
+def _status(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=_ANSWER_S) as answer:
+        return dict(json.load(answer))
 
 
 def _ours(*words: str) -> list[str]:
