@@ -69,3 +69,8 @@ def test_a_table_with_one_database_twice_is_not_written(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"towns\.south\.database"):
         save_towns(path, {"north": town, "south": town})
     assert [*load_towns(path)] == ["north"]
+
+
+def test_a_missing_table_says_how_to_begin_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="towns add"):
+        load_towns(tmp_path / "towns.toml")
