@@ -46,7 +46,7 @@ def load_towns(path: Path) -> dict[str, Town]:
     """Return the towns of a table by name, in the order of the file; a relative folder is taken from the file's.
 
     Raises:
-        ConfigError: The file is missing, or a key in it is wrong, or two towns have one database; names file, line and key.
+        ConfigError: The file is missing or wrong, or two towns have one database; names file, line and key.
     """
     if not path.exists():
         raise ConfigError(f"{path}: there is no table of towns; begin one with: commonwatt towns add --help")
