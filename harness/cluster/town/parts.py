@@ -26,6 +26,7 @@ HEAD_ENDS = ("head-end1", "head-end2")
 GATEWAYS = "gateways"
 START_S = 120.0  # most seconds until all parts run
 SPEED = 10  # town seconds in a real second
+_STOP_WITHIN_S = 30.0
 _ANSWER_S = 1.0  # longest wait for a part's figures
 _ALARM = "commonwatt_utility_alarm{"
 _STORED = 'commonwatt_utility_messages_total{result="stored"}'
@@ -191,11 +192,14 @@ class ClusterTown:
 
     def restart(self, name: str) -> None:
         """Stop a part by SIGTERM, and start it again."""
+        self._stop(name)
+        self.start(name)
+
+    def _stop(self, name: str) -> None:
         process = self.processes.pop(name)
         process.terminate()
-        code = ended(process, 10)
+        code = ended(process, _STOP_WITHIN_S)
         assert code == 0, f"{name} ended with {code}: {self.log(name)[-3000:]}"
-        self.start(name)
 
     def log(self, name: str) -> str:
         """Return a part's output."""
@@ -233,7 +237,7 @@ class ClusterTown:
             AssertionError: Something was lost or doubled, or does not reach the utility.
         """
         for name in [name for name in self.processes if name.startswith(("fleet", "meters"))]:
-            self.processes.pop(name).terminate()
+            self._stop(name)
         eventually(lambda: self.backlog() == 0, 180)
         return self._commonwatt(UTILITIES[0], "audit", "--data", str(self._layout.data))
 
