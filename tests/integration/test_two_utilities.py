@@ -109,6 +109,8 @@ def test_while_no_standby_confirms_commits_nothing_is_acknowledged(site: Site, s
     # Longer than until the watchdog calls a thread stuck.
     with pytest.raises(AssertionError, match="not within"):
         eventually(lambda: batches(site, FIRST) > before, within_s=35)
+    with urllib.request.urlopen(f"http://{site.layout.part(FIRST).http}/console/login") as page:
+        assert page.status == 200, "pages can be read"
     assert site.metric(FIRST, 'commonwatt_utility_stuck_total{what="writer"}') == 0
     assert site.processes[FIRST].poll() is None, site.log(FIRST)
     server.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
