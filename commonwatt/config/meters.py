@@ -32,8 +32,8 @@ class PlantSettings(Settings):
     store: Path = Field(Path("plant.db"), description="The plant's own storage (SQLite); made when missing.")
     head_end: Addresses | None = Field(
         None,
-        description="The utility's broker, through which the plant is commanded; without it, by nobody. A list of two: "
-        "as for a gateway.",
+        description="The utility's broker, over which the plant gets its commands; without it the plant gets none. "
+        "A list of two: as for a gateway.",
     )
     head_end_ca: Path | None = Field(None, description=BROKER_CA.format("the head-end"))
     head_end_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("head_end_ca"))

@@ -185,7 +185,7 @@ class Watchdog:
             waited_s = self._waited_s(watched)
             self._tell(logging.ERROR, "%s has made no progress for %g s; all threads:\n%s", name, waited_s, _stacks())
         if watched.looks == self._end_looks:
-            with _ending_after(self._look_s):
+            with calling_after(self._look_s, os._exit, EXIT_STUCK):
                 log.critical("%s has made no progress for %g s: ending", name, self._waited_s(watched))
                 logging.shutdown()
             # No call here may wait for the stuck thread.
@@ -193,7 +193,7 @@ class Watchdog:
 
     def _tell(self, level: int, text: str, *arguments: object) -> None:
         """Log with a time limit: a blocked log pipe would stop all other threads too."""
-        with _ending_after(self._log_within_s):
+        with calling_after(self._log_within_s, os._exit, EXIT_STUCK):
             log.log(level, text, *arguments)
 
     def _waited_s(self, watched: _Watched) -> float:
@@ -223,9 +223,9 @@ class Watchdog:
 
 
 @contextmanager
-def _ending_after(patience_s: float) -> Iterator[None]:
-    """End the process if the block takes longer."""
-    timer = threading.Timer(patience_s, os._exit, (EXIT_STUCK,))
+def calling_after(patience_s: float, call: Callable[..., object], *arguments: object) -> Iterator[None]:
+    """Call a function, on a thread of its own, if the block takes longer."""
+    timer = threading.Timer(patience_s, call, arguments)
     timer.daemon = True
     timer.start()
     try:

@@ -1,34 +1,26 @@
 """A client that commits numbered rows as Commonwatt does, and keeps what was acknowledged and when."""
 
-import os
-import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from typing import Any, Self, cast
 
-import psycopg
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
+from commonwatt.runtime.watchdog import calling_after
 from harness.cluster.machines import DATABASES, DatabaseMachines
 from harness.network.waiting import eventually
 from utility.database.engines import make_engine, writing
+from utility.database.postgres.commits import CommittingConnection
 
 _PAUSE_S = 0.02  # between two commits
 PATIENCE_S = 12.0  # a transaction that takes longer is given up, seconds; longer than a commit's own limit
 _TICK = threading.Event()
 _ROW = text("INSERT INTO written (writer, number) VALUES (:writer, :number)")
-
-
-def _cut(connection: psycopg.Connection[Any]) -> None:
-    """End a connection at the socket: a stopped server's kernel goes on answering, so nothing else ends the wait."""
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as shared:
-        shared.shutdown(socket.SHUT_RDWR)
 
 
 def ask(machines: DatabaseMachines, *statements: str) -> list[Any]:
@@ -86,14 +78,11 @@ class Writer:
 
     def _commit(self, engine: Engine, number: int) -> None:
         with engine.connect() as connection:
-            driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-            timer = threading.Timer(PATIENCE_S, _cut, (driver,))
-            timer.start()
-            try:
+            driver = cast("CommittingConnection", connection.connection.driver_connection)
+            # A stopped server's kernel goes on answering: nothing else ends the wait.
+            with calling_after(PATIENCE_S, driver.cut):
                 connection.execute(_ROW, {"writer": self.name, "number": number})
                 connection.commit()
-            finally:
-                timer.cancel()
 
     def since(self, moment: float) -> int:
         """Return how many rows were acknowledged after a moment."""

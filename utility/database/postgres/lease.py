@@ -23,6 +23,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from commonwatt.config.database_url import parse_database
 from commonwatt.model.exceptions import StoreError
+from commonwatt.runtime.watchdog import calling_after
 from utility.database.database import Database, insert_or, read_setting, save_setting
 from utility.database.engines import make_engine, writing
 from utility.database.postgres.commits import CommittingConnection
@@ -166,7 +167,7 @@ class Lease:
         began = self._time()
         number = int(self._seen[0].partition(" ")[0] or 0) + 1
         with writing(self._engine).connect() as connection:
-            with _within(connection, TAKE_S):
+            with calling_after(TAKE_S, _raw(connection).cut):
                 if _seen(connection) != self._seen:
                     return
                 # A process that is stopped within a transaction would hold the row for ever.
@@ -184,8 +185,8 @@ class Lease:
 
     @contextmanager
     def _answering(self) -> Iterator[Connection]:
-        """Connect to the primary; without its answers in time the connection ends."""
-        with writing(self._engine).connect() as connection, _within(connection, ANSWER_S):
+        """Connect to the primary; without its answers in time the connection ends: a stopped server never answers."""
+        with writing(self._engine).connect() as connection, calling_after(ANSWER_S, _raw(connection).cut):
             yield connection
             connection.rollback()
 
@@ -229,18 +230,6 @@ def _seen(connection: Connection) -> tuple[str, str]:
 
 def _raw(connection: Connection) -> CommittingConnection:
     return cast("CommittingConnection", connection.connection.driver_connection)
-
-
-@contextmanager
-def _within(connection: Connection, seconds: float) -> Iterator[None]:
-    """End a connection that is still in use after some seconds: a server that is stopped never answers."""
-    timer = threading.Timer(seconds, _raw(connection).cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _end_if_stopped(raw: CommittingConnection, _: object) -> None:
