@@ -49,7 +49,7 @@ def load_towns(path: Path) -> dict[str, Town]:
         ConfigError: The file is missing or wrong, or two towns have one database; names file, line and key.
     """
     if not path.exists():
-        raise ConfigError(f"{path}: there is no table of towns; begin one with: commonwatt towns add --help")
+        raise ConfigError(f"{path}: there is no table of towns", "begin one with: commonwatt towns add")
     towns = check_model(path, TownsFile, read_toml(path)).towns
     _check_databases(path, towns)
     base = path.resolve().parent
