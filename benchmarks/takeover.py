@@ -80,7 +80,7 @@ def false_takeovers(seed: int, days: float) -> tuple[int, float]:
     world.run(days * 86_400)
     first = len(NAMES)
     lost = sum(RANKS[grid] != epoch[1] for grid, epoch in world.grants)
-    return max(0, lost), (world.datagrams / first) * 30 / days
+    return max(0, lost), (world.sent / first) * 30 / days
 
 
 def blackouts(count: int) -> int:

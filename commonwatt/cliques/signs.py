@@ -1,8 +1,8 @@
 """Signs of life of other controllers and of the utility, and when they are lost (docs/controllers.md).
 
-Every authenticated message is a sign. A beat every ``BEAT_S``, answered at once, sees to it that there is one. A longer
-silence is followed by probes, three within ``PROBE_S``. A controller without a sign for both times is lost. On a line
-that loses a beat now and then, or is not known yet, the deadline is ``PATIENT_S``.
+A beat is a sign, every ``BEAT_S``, answered at once. A longer silence is followed by probes, three within
+``PROBE_S``. A controller without a sign for both times is lost. On a line that loses a beat now and then, or is not
+known yet, the deadline is ``PATIENT_S``.
 """
 
 from collections import deque
@@ -22,15 +22,7 @@ KNOWN_AFTER_S = 60.0  # seconds of signs after which a line is known
 MISSES, OF_BEATS = 2, 200  # so many missing beats among the last ones make a line one that loses beats
 FALSE_FOR_S = 86_400.0  # seconds after a loss that was none during which the deadline is ``PATIENT_S``
 BACK_WITHIN_S = 120.0  # seconds within which a controller that said it stops is not lost
-NUMBERS = 2**23  # beats are counted below this, and then from 0 again
-RESTART = 4_096  # by how much a start of the sender raises the number at least
-OVERTAKEN = 64  # by how much a beat may be behind the newest one
 UNABLE_S = 10.0  # seconds after which a controller that says it can't command is lost for control
-
-
-def ahead(number: int, of: int) -> int:
-    """Return by how much a beat's number is ahead of another one's."""
-    return (number - of + NUMBERS // 2) % NUMBERS - NUMBERS // 2
 
 
 @dataclass(frozen=True)
@@ -48,9 +40,11 @@ class Beat:
     """A beat or its answer, as a datagram carries it."""
 
     bits: Bits = Bits()
-    number: int = 0  # counts the sender's datagrams to this receiver; a start of the sender leaves out some (RESTART)
+    number: int = 0  # counts the sender's beats to this receiver in a session; the datagram gives it
     is_answer: bool = False
     hears: frozenset[ControllerId] = frozenset()  # of the utility's answers: which members of the clique it hears
+    session: bytes = b""  # of a received beat: the sender's random number of the session
+    is_fresh: bool = True  # of a received beat: whether it proves that its sender lives now
 
 
 @dataclass
@@ -66,10 +60,10 @@ class Line:
     false_until: float = 0.0  # until when a loss that was none makes the deadline longer
     unable: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can't command one
     able_again: dict[MicrogridId, float] = field(default_factory=dict)  # since when it says that it can again
-    number: int | None = None  # the number of its newest beat; ``None``: none came
+    session: bytes | None = None  # the session of its newest beat; ``None``: none came
+    number: int = 0  # the number of that beat
     missing: deque[bool] = field(default_factory=lambda: deque(maxlen=OF_BEATS))  # of its last beats, which are missing
     misses: int = 0  # how many of them are
-    sent: int = 0  # datagrams sent to it
     wanted_until: float = 0.0  # the end of the probes that a vote needs
     probes: int = 0  # probes sent since its last sign
     probed: float = 0.0  # when the last one was sent
@@ -155,9 +149,12 @@ class Signs:
         return True
 
     def sign(self, name: ControllerId, now: float, beat: Beat | None = None) -> None:
-        """Note a sign of another one, and what its beat says; a beat that was sent long before the newest is none."""
+        """Note a sign of another one, and what its beat says; a beat that a newer one overtook is none."""
         line = self.lines[name]
-        if beat is not None and line.number is not None and ahead(beat.number, line.number) < -OVERTAKEN:
+        if beat is not None and beat.session == line.session and beat.number < line.number:
+            if True in line.missing:
+                line.missing.remove(True)
+                line.misses = sum(line.missing)
             return
         was_lost = line.lost(now)
         if line.since is None or was_lost:
@@ -172,18 +169,15 @@ class Signs:
 
     @staticmethod
     def _read(line: Line, beat: Beat, now: float, *, was_lost: bool) -> None:
-        step = RESTART if line.number is None else ahead(beat.number, line.number)
-        is_same = step < RESTART // 2
-        if is_same and was_lost:
-            line.false_until = now + FALSE_FOR_S
-        elif is_same and step > 0:
-            line.missing.extend([True] * min(step - 1, MISSES))
-            line.missing.append(False)
-        elif is_same and True in line.missing:
-            line.missing.remove(True)  # it was overtaken
+        if beat.session == line.session:
+            if was_lost:
+                line.false_until = now + FALSE_FOR_S
+            else:
+                line.missing.extend([True] * min(beat.number - line.number - 1, MISSES))
+                line.missing.append(False)
         line.misses = sum(line.missing)
         line.bits, line.said = beat.bits, now
-        line.number = beat.number if step > 0 else line.number
+        line.session, line.number = beat.session, beat.number
         line.back_by = now + BACK_WITHIN_S if beat.bits.leaves else 0.0
         line.excused = max(line.excused, line.back_by)
 
@@ -201,9 +195,3 @@ class Signs:
         is_due = now - line.beat >= BEAT_S
         line.beat = now if is_due else line.beat
         return is_due
-
-    def next(self, name: ControllerId) -> int:
-        """Return the number of the next datagram to another one."""
-        line = self.lines[name]
-        line.sent += 1
-        return line.sent

@@ -12,52 +12,23 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from commonwatt.cliques.datagrams import LENGTH, pack_beat, rank_of, unpack_beat
+from commonwatt.cliques.datagrams import rank_of
 from commonwatt.cliques.signs import BEAT_S, Beat
 from commonwatt.model.byte_count import ByteCount
-from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import split_address
-from commonwatt.protocol.clique_messages import (
-    Ask,
-    CliqueMessage,
-    Grant,
-    Known,
-    SendBeat,
-    States,
-    Tell,
-    Vote,
-    Who,
-    Yield,
-)
-from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.sealed import MOST_BYTES, Sealing
-from commonwatt.protocol.topics import UTILITY
+from commonwatt.protocol.clique_datagrams import Datagrams, Party, Taken
+from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell
 
 log = logging.getLogger(__name__)
 
-_KINDS: tuple[type[CliqueMessage], ...] = (Who, Known, Ask, Vote, Yield, Grant, States)  # the first byte of a content
 SILENT_S = 2 * BEAT_S  # seconds without a datagram after which all of another one's addresses get everything
 TO_ALL_EVERY = 10  # of so many beats one goes to all of another one's addresses
 MOST_AT_ONCE = 500  # datagrams taken in one turn of the loop
 
 _LARGEST = 65_535
 _IPV4_BYTES, _IPV6_BYTES, _UDP_BYTES = 20, 40, 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Party:
-    """Another one of a group."""
-
-    group: int  # the group's place in the list of groups
-    name: ControllerId  # its name
-    rank: int  # its rank; the utility's is 0
-    address: str  # where its datagrams are received, HOST:PORT
-    further: Sequence[str] = ()  # further addresses of it, of which one answers at a time
-    key: bytes  # the secret of the two
-    microgrids: Sequence[MicrogridId]  # the microgrids of the group, in the order of the bits of a beat
 
 
 class CliqueSocket(asyncio.DatagramProtocol):
@@ -80,13 +51,13 @@ class CliqueSocket(asyncio.DatagramProtocol):
     ) -> None:
         self.refused: Counter[str] = Counter()  # datagrams that were dropped, by reason
         self.byte_count = ByteCount(0, 0)  # IP bytes sent and received
-        self._own, self._rank, self._time = own, rank, time
+        self._own, self._time = own, time
         self._beat, self._message = beat, message
         self._parties = {(party.group, party.name): party for party in parties}
         self._by_rank: dict[int, list[Party]] = {}
         for party in parties:
             self._by_rank.setdefault(party.rank, []).append(party)
-        self._seals = {key: Sealing(rank, party.key) for key, party in self._parties.items()}
+        self._datagrams = {key: Datagrams(rank, party) for key, party in self._parties.items()}
         self._to: dict[tuple[int, ControllerId], list[tuple[object, ...]]] = {}
         # Of those with further addresses: which one sent a datagram last, and when; the number of beats sent.
         self._answers: dict[tuple[int, ControllerId], tuple[tuple[object, ...], float]] = {}
@@ -126,29 +97,32 @@ class CliqueSocket(asyncio.DatagramProtocol):
 
     def send(self, group: int, effect: Tell | SendBeat) -> None:
         """Send a beat or a message."""
-        key = (group, effect.to)
-        party = self._parties.get(key)
-        if party is None:
+        key, now = (group, effect.to), self._time()
+        datagrams = self._datagrams.get(key)
+        if datagrams is None:
             return
         if isinstance(effect, SendBeat):
             self._beats[key] += 1
-            to_all = self._beats[key] % TO_ALL_EVERY == 0
-            self._send(key, pack_beat(effect.beat, self._rank, party.microgrids, party.key), to_all=to_all)
-            return
-        kind = _KINDS.index(type(effect.message))
-        frame = self._seals[key].seal(bytes([kind]) + effect.message.pack(), self._time())
-        if len(frame) > MOST_BYTES:  # the other side would drop it
+            self._send(key, datagrams.beat(effect.beat, now), to_all=self._beats[key] % TO_ALL_EVERY == 0)
+        elif (frame := datagrams.message(effect.message, now)) is not None:
+            self._send(key, frame)
+        else:
             self.refused["too long to send"] += 1
-            return
-        self._send(key, frame)
 
-    def _send(self, key: tuple[int, ControllerId], data: bytes, *, to_all: bool = False) -> None:
+    def _send(
+        self,
+        key: tuple[int, ControllerId],
+        data: bytes,
+        *,
+        to_all: bool = False,
+        only: Sequence[tuple[object, ...]] = (),
+    ) -> None:
         if self._transport is None or self._transport.is_closing():
             return
         every = self._to.get(key, [])
         answers, heard = self._answers.get(key, ((), 0.0))
         one_answers = answers in every and self._time() - heard <= SILENT_S
-        for address in every if to_all or not one_answers else [answers]:
+        for address in only or (every if to_all or not one_answers else [answers]):
             self._transport.sendto(data, address)
             self.byte_count += ByteCount(len(data) + self._head_bytes, 0)
 
@@ -178,47 +152,32 @@ class CliqueSocket(asyncio.DatagramProtocol):
 
     def _take(self, data: bytes, source: object) -> None:
         self.byte_count += ByteCount(0, len(data) + self._head_bytes)
-        for party in self._by_rank.get(rank_of(data), ()):
-            if self._is_taken(party, data, source):
+        now, parties = self._time(), self._by_rank.get(rank_of(data), ())
+        for party in parties:
+            taken = self._datagrams[party.group, party.name].take(data, now)
+            if taken.is_theirs:
+                self._pass_on(party, taken, source)
                 return
         self.refused["of a stranger"] += 1
+        for party in parties:
+            for answer in self._datagrams[party.group, party.name].greeting(data, now):
+                self._send((party.group, party.name), answer)
 
     def error_received(self, exc: Exception) -> None:
         """Count what the network refused; the other side's machine may be off."""
         self.refused[type(exc).__name__] += 1
 
-    def _is_taken(self, party: Party, data: bytes, source: object) -> bool:
-        """Return whether a datagram is of another one, and pass it on."""
+    def _pass_on(self, party: Party, taken: Taken, source: object) -> None:
         key = (party.group, party.name)
-        if len(data) == LENGTH:
-            beat = unpack_beat(data, party.microgrids, party.key, of_utility=party.name == UTILITY)
-            if beat is not None:
-                self._note(key, source)
-                self._beat(party.group, party.name, beat)
-            return beat is not None
-        opened = self._seals[key].open(data, self._time()) if len(data) <= MOST_BYTES else None
-        if opened is None:
-            return False
-        self._note(key, source)
-        for answer in opened.answers:
-            self._send(key, answer)
-        if opened.content:
-            self._pass_on(party, opened.content)
-        return True
-
-    def _note(self, key: tuple[int, ControllerId], source: object) -> None:
-        """Note which of several addresses sends."""
         known = [address for address in self._to.get(key, []) if address == source]
-        if known:
+        if known and not taken.refused:  # a recorded datagram does not say which of several addresses answers
             self._answers[key] = known[0], self._time()
-
-    def _pass_on(self, party: Party, content: bytes) -> None:
-        if content[0] >= len(_KINDS):  # of a newer release
-            self.refused["unknown kind"] += 1
-            return
-        try:
-            message = unpack_json(_KINDS[content[0]], content[1:])
-        except ProtocolError:
-            self.refused["malformed"] += 1
-            return
-        self._message(party.group, party.name, message)
+        for answer in taken.answers:
+            self._send(key, answer, only=known)
+        if taken.refused:
+            self.refused[taken.refused] += 1
+        for said in taken.said:
+            if isinstance(said, Beat):
+                self._beat(*key, said)
+            else:
+                self._message(*key, said)

@@ -1,22 +1,36 @@
-"""Sealed frames: messages of two controllers, or a controller and the utility, in datagrams (docs/controllers.md, R7).
+"""Sealed frames: messages of two controllers, or a controller and the utility, in datagrams (docs/controllers.md).
 
-A frame is the sender's rank (2 bytes), the sender's and the receiver's boot (8 each), a number that rises (4), the
-content, and an HMAC-SHA-256 of all that under the key of the two (16). A boot is a random number of one start of one
-side. Only a frame that names the receiver's present boot is fresh, so that a recorded one opens nothing after a restart
-of either side. A frame that names another boot is answered by an empty one, the greeting; then the sender repeats it.
+A frame is the sender's rank (2 bytes), a random number of each side, the sender's first (8 each), a number that rises
+(4), the content, and an HMAC-SHA-256 of all that under the key of the two (16).
+
+Two sides talk in a *session*, which the two random numbers name. Each side offers a number, for one session alone: a
+frame that names it begins the session. A frame of no session is answered by an offer (a *greeting*, without content).
+So a recorded frame opens nothing, also after a restart of either side.
 """
 
 import hmac
 import secrets
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from commonwatt.cliques.window import Window
+
 MOST_BYTES = 1_200  # of a frame, below every line's largest datagram
-_BOOT, _MAC = 8, 16
-_HEAD = 2 + 2 * _BOOT + 4
-_UNKNOWN = bytes(_BOOT)
-_BOOTS = 8  # starts of the other side that are remembered; then the own boot changes
-_AGAIN, AGAIN_S = 8, 2.0  # most frames, and their greatest age in seconds, that are sent again after a greeting
+_RANDOM, _MAC = 8, 16
+_HEAD = 2 + 2 * _RANDOM + 4
+MOST_CONTENT_BYTES = MOST_BYTES - _HEAD - _MAC
+_UNKNOWN = bytes(_RANDOM)
+_MOST_WAITING, WAITS_S = 8, 2.0  # most contents without a session, and for how many seconds they wait for one
+GREET_S = 1.0  # seconds between two greetings: recorded frames evoke no more
+
+
+@dataclass(frozen=True)
+class Session:
+    """What two sides agreed on."""
+
+    own: bytes  # this side's random number
+    theirs: bytes  # the other side's
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,8 @@ class Opened:
 
     content: bytes = b""  # what it says; empty: nothing, or nothing that is fresh
     answers: tuple[bytes, ...] = ()  # the frames to send
+    is_fresh: bool = False  # whether it is of the session
+    begins: bool = False  # whether it began the session
 
 
 class Sealing:
@@ -33,44 +49,56 @@ class Sealing:
     Args:
         rank: This side's rank.
         key: The key of the two.
+        random: Returns so many random bytes.
     """
 
-    def __init__(self, rank: int, key: bytes) -> None:
-        self._rank, self._key = rank, key
-        self._own = secrets.token_bytes(_BOOT)
-        self._theirs = _UNKNOWN
-        self._number = 0
-        self._last: dict[bytes, int] = {}
-        self._sent: deque[tuple[float, bytes, bytes]] = deque(maxlen=_AGAIN)
+    def __init__(self, rank: int, key: bytes, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
+        self.session: Session | None = None  # ``None``: none was agreed since the start
+        self._rank, self._key, self._random = rank, key, random
+        self._offer = random(_RANDOM)
+        self._number, self._came = 0, Window()
+        self._greeted = -GREET_S
+        self._waiting: deque[tuple[float, bytes]] = deque(maxlen=_MOST_WAITING)
 
     def seal(self, content: bytes, now: float) -> bytes:
-        """Return the frame of a content; an empty content is a greeting."""
+        """Return the frame of a content in the session; without a session an offer of one, for which it waits."""
+        if self.session is not None:
+            return self._frame(self.session, content)
         if content:
-            self._sent.append((now, self._theirs, content))
-        self._number += 1
-        head = self._rank.to_bytes(2, "big") + self._own + self._theirs + self._number.to_bytes(4, "big")
-        return head + content + self._mac(head + content)
+            self._waiting.append((now, content))
+        return self._frame(Session(self._offer, _UNKNOWN), b"")
+
+    def greeting(self, now: float, theirs: bytes = _UNKNOWN) -> tuple[bytes, ...]:
+        """Return an offer of a new session, unless one was made just now."""
+        if now - self._greeted < GREET_S:
+            return ()
+        self._greeted = now
+        return (self._frame(Session(self._offer, theirs), b""),)
 
     def open(self, frame: bytes, now: float) -> Opened | None:
         """Return what a frame says; ``None``: it is not of the one who has the key, or was changed or recorded."""
         body, mac = frame[:-_MAC], frame[-_MAC:]
         if len(body) < _HEAD or not hmac.compare_digest(mac, self._mac(body)):
             return None
-        theirs, own = body[2 : 2 + _BOOT], body[2 + _BOOT : 2 + 2 * _BOOT]
+        theirs, own = body[2 : 2 + _RANDOM], body[2 + _RANDOM : 2 + 2 * _RANDOM]
         number, content = int.from_bytes(body[_HEAD - 4 : _HEAD], "big"), body[_HEAD:]
-        if own != self._own:
-            self._theirs = theirs
-            return Opened(answers=(self.seal(b"", now),))
-        if number <= self._last.get(theirs, 0):
+        begins = own == self._offer
+        if begins:
+            self.session, self._offer, self._came = Session(own, theirs), self._random(_RANDOM), Window()
+        elif Session(own, theirs) != self.session:
+            return Opened(answers=self.greeting(now, theirs))
+        if not self._came.take(number):
             return None
-        self._theirs = theirs
-        self._last[theirs] = number
-        again = [old for at, boot, old in self._sent if boot != theirs and now - at <= AGAIN_S]
-        self._sent.clear()
-        answers = tuple(self.seal(old, now) for old in again)
-        if len(self._last) > _BOOTS:
-            self._own, self._last = secrets.token_bytes(_BOOT), {}
-        return Opened(content, answers)
+        said = [each for at, each in self._waiting if now - at <= WAITS_S]
+        self._waiting.clear()
+        # The other side learns by any frame that the session began.
+        answers = [self.seal(each, now) for each in said or ([b""] if begins else [])]
+        return Opened(content, tuple(answers), is_fresh=True, begins=begins)
+
+    def _frame(self, session: Session, content: bytes) -> bytes:
+        self._number += 1
+        head = self._rank.to_bytes(2, "big") + session.own + session.theirs + self._number.to_bytes(4, "big")
+        return head + content + self._mac(head + content)
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, "sha256")[:_MAC]

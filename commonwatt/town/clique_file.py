@@ -13,7 +13,7 @@ from commonwatt.config.files import check_model
 from commonwatt.config.settings import MicrogridName, Settings
 from commonwatt.model.units import MicrogridId
 from commonwatt.network.addresses import Address
-from commonwatt.network.clique_socket import Party
+from commonwatt.protocol.clique_datagrams import Party
 from commonwatt.runtime.files import read_object, write_private
 
 CLIQUE_FILE = "clique.json"

@@ -6,6 +6,7 @@ microgrid before anything that follows is done.
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from commonwatt.cliques.signs import BEAT_S, NUMBERS, RESTART, Beat
+from commonwatt.cliques.signs import BEAT_S, Beat
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Publish
@@ -44,6 +45,7 @@ from gateway.takeover.post import Post
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1  # least real seconds between two steps
+FIRST_STEPS = 1_024  # by less than so much further, by chance, the first claim of a store goes
 WATCHES_S = 3.0  # real seconds after a message or a question for which it steps every ``LOOK_S``, not at beats alone
 
 
@@ -118,7 +120,7 @@ class Clique:
             for name, order in group.orders.items()
             if self._own in order
         ]
-        return Takeover(self._own, posts, self._epochs.of, self._epochs.boot * RESTART % NUMBERS, now)
+        return Takeover(self._own, posts, self._epochs.of, now, secrets.randbelow(FIRST_STEPS))
 
     # The shell
 
@@ -132,7 +134,7 @@ class Clique:
         assert self._listen is not None
         await self._socket.open(self._listen)
         while True:
-            if error := await self._epochs.keep_all(hooks, max(group.sent for group in self._groups)):
+            if error := await self._epochs.keep_all(hooks):
                 log.error("the epochs can't be kept (%s): nothing is commanded", error)
             elif self._epochs.are_kept:
                 self._step(hooks)

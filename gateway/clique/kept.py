@@ -1,16 +1,13 @@
-"""The durable epochs of a controller, and the number of its start, in the store of its own microgrid."""
+"""The durable epochs of a controller, in the store of its own microgrid."""
 
 from collections.abc import Iterable
 
-from commonwatt.cliques.signs import RESTART
 from commonwatt.model.units import MicrogridId
 from commonwatt.sqlite.damage import SqliteError
 from gateway.changes import Setting
 from gateway.clique.hooks import Hooks
 from gateway.stored import KeptSettings
 from gateway.takeover.effects import Kept
-
-_BOOT = "boot"  # name of the setting that counts the starts
 
 
 class KeptEpochs:
@@ -23,9 +20,7 @@ class KeptEpochs:
     """
 
     def __init__(self, store: KeptSettings, own: MicrogridId, rank: int, microgrids: Iterable[MicrogridId]) -> None:
-        self.boot = int(store.setting(_BOOT) or 0) + 1  # the number of this start
         self.of = {name: _at_start(store, name, rank, is_own=name == own) for name in microgrids}  # by microgrid
-        self._last_boot = 0  # the kept number: starts are counted on as beats use up a start's numbers
         self._kept_in: object = None  # the store that has them; it changes when it was opened again
 
     @property
@@ -33,19 +28,14 @@ class KeptEpochs:
         """Whether a store had them all since the start."""
         return self._kept_in is not None
 
-    async def keep_all(self, hooks: Hooks, sent: int) -> SqliteError | None:
-        """Keep all in a store that does not have them yet; return why that failed.
-
-        Args:
-            sent: The most beats sent to another one since the start: the next start begins above their numbers.
-        """
-        store, boot = hooks.store(), self.boot + sent // RESTART
-        if store.opening or ((opened := store.store) is self._kept_in and boot == self._last_boot):
+    async def keep_all(self, hooks: Hooks) -> SqliteError | None:
+        """Keep all in a store that does not have them yet; return why that failed."""
+        store = hooks.store()
+        if store.opening or (opened := store.store) is self._kept_in:
             return None
-        kept = [Setting(_key(name), each.text()) for name, each in self.of.items() if opened is not self._kept_in]
-        if error := await hooks.keep([Setting(_BOOT, str(boot)), *kept]):
+        if error := await hooks.keep([Setting(_key(name), each.text()) for name, each in self.of.items()]):
             return error
-        self._kept_in, self._last_boot = opened, boot
+        self._kept_in = opened
         return None
 
     async def keep(self, hooks: Hooks, microgrid: MicrogridId, kept: Kept) -> SqliteError | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from commonwatt.cliques.signs import BEAT_S, NUMBERS, RESTART, Beat, Bits, Signs
+from commonwatt.cliques.signs import BEAT_S, Beat, Bits, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, Tell, Who
 from commonwatt.protocol.topics import UTILITY
@@ -17,24 +17,18 @@ class Takeover:
     Args:
         posts: Its places, one for each microgrid that it may manage.
         kept: What its store has of them.
-        first: The number of its first beat: at least ``RESTART`` above all that it used before.
         now: The time, of a clock that never goes back, seconds.
+        further: How much further its first claim goes; differs from that of a store that was lost.
     """
 
     def __init__(
-        self, own: ControllerId, posts: list[Post], kept: Mapping[MicrogridId, Kept], first: int, now: float
+        self, own: ControllerId, posts: list[Post], kept: Mapping[MicrogridId, Kept], now: float, further: int = 0
     ) -> None:
         self.own = own
         peers = {name for post in posts for name in post.order} - {own}
         self.signs = Signs((*sorted(peers), UTILITY), now)
-        self.members = {p.microgrid: Member(p, kept[p.microgrid], self.signs, now, first // RESTART) for p in posts}
+        self.members = {p.microgrid: Member(p, kept[p.microgrid], self.signs, now, further) for p in posts}
         self._peers = sorted(peers)
-        self._first = first
-
-    @property
-    def sent(self) -> int:
-        """The most beats sent to another one."""
-        return max(line.sent for line in self.signs.lines.values())
 
     def bits(self, *, leaves: bool = False) -> Bits:
         """Return what its beats say."""
@@ -77,28 +71,28 @@ class Takeover:
         return [self._beat(name) for name in due]
 
     def _beat(self, to: ControllerId, *, is_answer: bool = False) -> SendBeat:
-        return SendBeat(to, Beat(self.bits(), self._number(to), is_answer=is_answer))
-
-    def _number(self, to: ControllerId) -> int:
-        return (self._first + self.signs.next(to)) % NUMBERS
+        return SendBeat(to, Beat(self.bits(), is_answer=is_answer))
 
     def leave(self) -> list[SendBeat]:
         """Return the last beats before a planned stop: it will be back by itself, and is not lost meanwhile."""
-        bits = self.bits(leaves=True)
-        return [SendBeat(name, Beat(bits, self._number(name))) for name in (*self._peers, UTILITY)]
+        beat = Beat(self.bits(leaves=True))
+        return [SendBeat(name, beat) for name in (*self._peers, UTILITY)]
 
     def beat(self, sender: ControllerId, beat: Beat, now: float) -> list[Effect]:
         """Handle a datagram."""
         if sender not in self.signs.lines:
             return []
+        answer: list[Effect] = [] if beat.is_answer else [self._beat(sender, is_answer=True)]
         self.signs.wake(now)
+        if not beat.is_fresh:
+            return answer  # The next beat proves that its sender lives, if it has this answer.
         self.signs.sign(sender, now, beat)
         if sender == UTILITY and beat.is_answer:
             self.signs.utility_hears = {name: self.signs.utility_hears.get(name, now) for name in beat.hears}
         for name in beat.hears & set(self._peers):
             self.signs.sign(name, now)
         asked = [] if sender == UTILITY else self._read(sender, beat.bits, now)
-        return asked if beat.is_answer else [*asked, self._beat(sender, is_answer=True)]
+        return [*asked, *answer]
 
     def _read(self, sender: ControllerId, bits: Bits, now: float) -> list[Effect]:
         """Compare what a beat says with what is known; ask where they differ."""
@@ -116,5 +110,4 @@ class Takeover:
         if sender not in self.signs.lines or member is None:
             return []
         self.signs.wake(now)
-        self.signs.sign(sender, now)
         return member.handle(sender, message, now)

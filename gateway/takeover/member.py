@@ -10,7 +10,8 @@ from commonwatt.cliques.signs import BEAT_S, PAUSE_S, PROBE_S, PROBES, Signs
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId
 from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, States, Tell, Vote, Who, Yield
-from commonwatt.protocol.commands import EPOCH_STEP, Epoch
+from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.raises import Raises
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.claim import ASKED_METERS, GIVEN_UP_S, METER_ANSWER_S, Claim
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept, TakeStates
@@ -22,7 +23,6 @@ from gateway.takeover.voter import Asked, Voter
 RETURN_AFTER_S = 60.0  # seconds for which a controller is steady before it gets a microgrid back
 ANSWER_S = 10.0  # seconds within which it answers that it has it
 RETRY_S, RETRY_MOST_S = 600.0, 9_600.0  # seconds until a failed return is tried again: doubled each time
-FIRST_STEPS = 64  # by up to so much further the first claim of a store goes
 STRANGER_S = 600.0  # seconds between two questions about a manager that never gave a sign; each costs bytes
 SEEN_S = 30.0  # seconds until the next claim against one whose answers its meters have
 FRESH_S = 1.0  # seconds for which an answer before a return counts
@@ -42,17 +42,18 @@ class Member:
     Args:
         kept: What its store has.
         now: The time, of a clock that never goes back, seconds.
-        boot: A number that differs from that of the start before.
+        further: How much further its first claim goes.
     """
 
-    def __init__(self, post: Post, kept: Kept, signs: Signs, now: float, boot: int) -> None:
+    def __init__(self, post: Post, kept: Kept, signs: Signs, now: float, further: int) -> None:
         self.post, self.kept, self.signs, self.now = post, kept, signs, now
-        self._boot = boot
+        self._further = further
         self.means = Means()  # what it can do
         self.sure = False  # whether its epoch was confirmed since its start or the last pause
         self.unkept = False  # whether its store does not have its epoch yet: until then no meter is commanded
         self.claim: Claim | None = None  # the claim that goes on
         self._voter = Voter(post.microgrid)
+        self._raises = Raises()
         self._nonce = 0
         self._claim_after = self._return_after = 0.0
         self._failed_returns, self._gave_back = 0, now - RETRY_S
@@ -230,9 +231,9 @@ class Member:
         return self._ask_meters(claim.lost)
 
     def _claim_above(self, epochs: list[Epoch], why: str) -> list[Effect]:
-        known = max([self.kept.highest, *(epoch for epoch in epochs if epoch[0] <= self.kept.highest[0] + EPOCH_STEP)])
+        known = max([self.kept.highest, *epochs])
         # A store without a grant may be a new one: the one before it may have granted what nobody saw.
-        more = self._boot % FIRST_STEPS if self.kept.held[0] <= 1 else 0
+        more = self._further if self.kept.held[0] <= 1 else 0
         return self._hold((self._reports.above(known) + more, self.post.ranks[self.post.own]), why)
 
     # Epochs
@@ -324,8 +325,8 @@ class Member:
                 is_of_manager = sender == self.post.names.get(self.kept.highest[1]) and not self.commands
                 return [TakeStates(message)] if is_of_manager else []
             case Yield():
-                is_step = message.epoch[0] <= self.kept.highest[0] + EPOCH_STEP
-                return self._offered(sender, message.epoch, self.kept.highest) if is_step else []
+                may_raise = self._may_raise(sender, message.epoch)
+                return self._offered(sender, message.epoch, self.kept.highest) if may_raise else []
 
     def _votes(self) -> list[Effect]:
         """Answer the questions whose time has come."""
@@ -348,18 +349,21 @@ class Member:
                 self._yielding = None
             return [] if known.doubts else self._confirm()
         # A controller's own word counts where nothing is at stake; the utility's, and two meters', depose.
-        is_step = known.highest[0] <= self.kept.highest[0] + EPOCH_STEP
-        is_own_word = sender == self.post.names.get(known.highest[1]) and is_step and not self.commands
-        if sender == UTILITY or is_own_word:
+        is_own_word = sender == self.post.names.get(known.highest[1]) and not self.commands
+        if sender == UTILITY or (is_own_word and self._may_raise(sender, known.highest)):
             return self._adopt(known.highest)
         return [] if self.now - self._asked_meters < METER_ANSWER_S else self._ask_meters(None)
+
+    def _may_raise(self, sender: ControllerId, epoch: Epoch) -> bool:
+        return self._raises.allow(sender, self.kept.highest[0], epoch[0], self.now)
 
     def _voted(self, sender: ControllerId, vote: Vote) -> list[Effect]:
         claim = self.claim
         if claim is None or vote.nonce != claim.nonce or sender != claim.asked:
             return []
         claim.vote = vote.saw
-        claim.epochs.append(vote.highest)
+        if self._may_raise(sender, vote.highest):
+            claim.epochs.append(vote.highest)
         return self._go_on(claim)
 
     def _offered(self, sender: ControllerId, epoch: Epoch, replaces: Epoch) -> list[Effect]:

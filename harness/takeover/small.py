@@ -9,6 +9,7 @@ there are at most; then everything is mended, and one controller must manage the
 """
 
 import argparse
+import hashlib
 import pickle
 import time
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
-from commonwatt.cliques.signs import RESTART
+from commonwatt.cliques.signs import Beat
 from commonwatt.device.commands.epoch_guard import EpochGuard
 from commonwatt.model.units import ControllerId
+from commonwatt.protocol.clique_datagrams import Datagrams, Party
 from commonwatt.protocol.clique_messages import SendBeat, Tell
 from commonwatt.protocol.commands import Epoch
 from gateway.takeover import member
@@ -60,6 +62,19 @@ class Seen:
 
 
 @dataclass
+class Numbers:
+    """Random bytes that are the same in each run: a core's copies are equal states."""
+
+    of: str  # the start that they are of
+    drawn: int = 0
+
+    def __call__(self, count: int) -> bytes:
+        """Return so many bytes that were not returned before."""
+        self.drawn += 1
+        return hashlib.sha256(f"{self.of} {self.drawn}".encode()).digest()[:count]
+
+
+@dataclass
 class Small:
     """The world; a copy of it is a state."""
 
@@ -67,12 +82,14 @@ class Small:
     cores: dict[ControllerId, Takeover] = field(default_factory=dict)  # the running processes
     stores: dict[ControllerId, Kept] = field(default_factory=dict)  # what is durable
     boots: dict[ControllerId, int] = field(default_factory=dict)
-    stopped: dict[ControllerId, list[tuple[str, object]]] = field(default_factory=dict)  # what waits for a stopped one
+    stopped: dict[ControllerId, list[tuple[str, bytes]]] = field(default_factory=dict)  # what waits for a stopped one
     cut: set[ControllerId] = field(default_factory=set)  # controllers whom no other one hears
     meters: list[EpochGuard] = field(default_factory=lambda: [EpochGuard() for _ in range(METERS)])
     grants: dict[Epoch, ControllerId] = field(default_factory=dict)
-    waiting: list[tuple[ControllerId, ControllerId, object]] = field(default_factory=list)  # messages under way
-    late: list[tuple[ControllerId, ControllerId, object]] = field(default_factory=list)  # for the next tick
+    letters: dict[tuple[ControllerId, ControllerId], Datagrams] = field(default_factory=dict)  # of, and to
+    waiting: list[tuple[ControllerId, ControllerId, bytes]] = field(default_factory=list)  # datagrams under way
+    late: list[tuple[ControllerId, ControllerId, bytes]] = field(default_factory=list)  # for the next tick
+    recorded: list[tuple[ControllerId, ControllerId, bytes]] = field(default_factory=list)  # those that came
     # Of meters: when, to whom, of which meter, and whether the one asked about acknowledged.
     answers: list[tuple[int, ControllerId, int, bool | None]] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
@@ -87,7 +104,12 @@ class Small:
         self.stores[name] = kept
         self.boots[name] = self.boots.get(name, 0) + 1
         post = Post(microgrid=GRID, own=name, order=NAMES, ranks=RANKS, meters=METERS)
-        core = self.cores[name] = Takeover(name, [post], {GRID: kept}, self.boots[name] * RESTART, self.now)
+        core = self.cores[name] = Takeover(name, [post], {GRID: kept}, self.now, self.boots[name])
+        for other in NAMES:
+            key = "-".join(sorted((name, other))).encode()
+            party = Party(group=0, name=other, rank=RANKS[other], address="", key=key, microgrids=(GRID,))
+            numbers = Numbers(f"{name} {other} {self.boots[name]}")
+            self.letters[name, other] = Datagrams(RANKS[name], party, numbers)
         for line in core.signs.lines.values():
             line.since = -1e6 if line is not core.signs.lines["utility"] else None
         core.members[GRID].means.connected = METERS
@@ -112,18 +134,22 @@ class Small:
 
     def deliver(self, index: int = 0) -> None:
         """Deliver a message."""
-        source, to, message = self.waiting.pop(index)
+        source, to, data = self.waiting.pop(index)
         if to not in self.cores or source in self.cut or to in self.cut:
             return
         if to in self.stopped:
-            self.stopped[to].append((source, message))
+            self.stopped[to].append((source, data))
             return
-        core = self.cores[to]
-        is_beat = isinstance(message, SendBeat)
-        effects = (
-            core.beat(source, message.beat, self.now) if is_beat else core.handle(source, message, self.now)  # type: ignore[attr-defined,arg-type]
-        )
-        self.perform(to, effects)
+        letters, core = self.letters[to, source], self.cores[to]
+        taken = letters.take(data, self.now)
+        self.waiting += [
+            (to, source, answer) for answer in (taken.answers if taken.is_theirs else letters.greeting(data, self.now))
+        ]
+        self.recorded.append((source, to, data))
+        self.must(not letters.take(data, self.now).said, f"I-g: {to} takes a datagram of {source} twice")
+        for said in taken.said:
+            now = self.now
+            self.perform(to, core.beat(source, said, now) if isinstance(said, Beat) else core.handle(source, said, now))
 
     def perform(self, name: ControllerId, effects: list[Effect]) -> None:
         """Do what a core asks for."""
@@ -135,9 +161,11 @@ class Small:
                     self.must(epoch not in self.grants, f"I-b: {epoch} was granted twice")
                     self.grants[epoch] = name
                 case Tell(to, message) if to != "utility":
-                    self.waiting.append((name, to, message))
-                case SendBeat(to, _) if to != "utility":
-                    self.waiting.append((name, to, effect))
+                    data = self.letters[name, to].message(message, self.now)
+                    assert data is not None
+                    self.waiting.append((name, to, data))
+                case SendBeat(to, beat) if to != "utility":
+                    self.waiting.append((name, to, self.letters[name, to].beat(beat, self.now)))
                 case AskMeters(_, about, _):
                     heard = None if about is None else about in self.cores and about not in self.stopped
                     at = self.tick + (3 if heard is False else 1)
@@ -215,6 +243,9 @@ class Small:
         managers = [name for name in NAMES if self.cores[name].members[GRID].commands]
         self.must(len(managers) == 1, f"I-c, I-d: {managers} manage it")
         core = self.cores[managers[0]].members[GRID]
+        for source, to, data in self.recorded:
+            said = self.letters[to, source].take(data, self.now).said
+            self.must(not said, f"I-g: {to} takes a recorded datagram of {source}")
         believing = sum(guard.epoch == core.epoch_for(n) for n, guard in enumerate(self.meters))
         self.must(believing == METERS, f"I-e: {believing} meters obey {managers[0]}")
 
@@ -287,16 +318,16 @@ class Explorer:
             if losses:
                 for fault in ("lost", "late"):
                     other: Small = pickle.loads(pickle.dumps(world))
-                    source, to, message = other.waiting.pop(0)
-                    other.story.append(f"{other.now:5.1f} s  {type(message).__name__} of {source} to {to} is {fault}")
-                    other.late += [(source, to, message)] if fault == "late" else []
+                    source, to, data = other.waiting.pop(0)
+                    other.story.append(f"{other.now:5.1f} s  {len(data)} bytes of {source} to {to} are {fault}")
+                    other.late += [(source, to, data)] if fault == "late" else []
                     yield from self._deliveries(other, losses - 1)
             world.deliver()
         yield pickle.dumps(world), losses
 
     def _is_new(self, state: bytes, faults: int, losses: int) -> bool:
         world: Small = pickle.loads(state)
-        world.story = []
+        world.story, world.recorded = [], []
         key = pickle.dumps((world, faults, losses))
         if key in self._known:
             return False

@@ -6,15 +6,17 @@ both ways.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 
 from commonwatt.cliques.formation import orders
-from commonwatt.cliques.signs import PAUSE_S, RESTART, Beat, Line
+from commonwatt.cliques.signs import BEAT_S, PATIENT_S, PAUSE_S, Beat, Line
 from commonwatt.device.commands.epoch_guard import EpochGuard
 from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.protocol.clique_datagrams import Datagrams, Party
 from commonwatt.protocol.clique_messages import CliqueMessage, Known, SendBeat, Tell
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import UTILITY
@@ -25,7 +27,6 @@ from gateway.takeover.post import Post
 from gateway.takeover.states import TRANSITIONS, State
 from harness.worlds.later import Later
 from utility.takeover.grants import Done, Granted, Grants, KeepGranted
-from utility.takeover.jobs import NUMBER_S
 
 NAMES: tuple[ControllerId, ...] = ("r001", "r002", "r003")
 RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}
@@ -35,6 +36,7 @@ COMMIT_S = (0.01, 0.06)  # seconds that a commit and the first command take
 DELAY_S = (0.03, 0.25)  # seconds that a message takes
 ACKNOWLEDGED_S, SILENT_S = 0.4, 3.0  # seconds after which a meter says that a controller acknowledged, or not
 COMMAND_S = 5.0  # seconds between two commands of a manager to each meter
+OLD_S = PATIENT_S + 1  # seconds after which a datagram that never came proves nothing any more
 
 
 @dataclass
@@ -51,6 +53,19 @@ class Machine:
     unconfirmed: set[MicrogridId] = field(default_factory=set)  # of which nobody said anything since its start or pause
     paused_at: float = 0.0  # when it was paused
     states: dict[MicrogridId, State] = field(default_factory=dict)  # its process's at the last step
+    datagrams: dict[str, Datagrams] = field(default_factory=dict)  # its process's, to each other one
+    stolen: bool = False  # whether a thief has its credentials in place of its process
+
+
+@dataclass
+class Recorded:
+    """A datagram that went over a line."""
+
+    source: str  # who sent it
+    to: str  # to whom
+    data: bytes  # the datagram
+    at: float  # when it was sent
+    came: bool = False  # whether it came
 
 
 @dataclass
@@ -88,8 +103,10 @@ class World(Later):
         self._tick_s = tick_s
         self._bursts = bursts
         self._bad: dict[str, tuple[bool, float]] = {}
-        self.datagrams = 0  # sent by controllers
+        self.sent = 0  # beats sent by controllers
+        self.recorded: list[Recorded] = []
         self.chance = random.Random(seed)
+        self._random = random.Random(seed)
         super().__init__()
         self.loss = loss
         self.cut: set[tuple[str, str]] = set()  # lines that are cut, from one to another
@@ -102,6 +119,7 @@ class World(Later):
         self.meters = {(grid, n): MeterAt(grid, n) for grid in NAMES for n in range(METERS)}
         self.database: dict[MicrogridId, Granted] = {}
         self.utility: Grants | None = None
+        self.utilitys: dict[str, Datagrams] = {}  # the datagrams of the utility's process, to each controller
         for name, machine in self.machines.items():
             machine.store[name] = Kept((1, RANKS[name]), (1, RANKS[name]))
             self.grants[name, (1, RANKS[name])] = name
@@ -139,8 +157,25 @@ class World(Later):
         posts = [
             Post(microgrid=m, own=name, order=ORDERS[m], ranks=RANKS, meters=METERS) for m in NAMES if name in ORDERS[m]
         ]
-        machine.core = Takeover(name, posts, machine.store, machine.boot * 16 * RESTART, self.now)
+        machine.core, machine.stolen = Takeover(name, posts, machine.store, self.now, machine.boot), False
+        machine.datagrams = self._letters(name)
         self.tell(f"{name} starts with {store} store")
+
+    def _letters(self, own: str) -> dict[str, Datagrams]:
+        """Return the datagrams of a process that starts, to each other one."""
+        parties = [
+            Party(
+                group=0,
+                name=other,
+                rank=RANKS.get(other, 0),
+                address="",
+                key="-".join(sorted((own, other))).encode(),
+                microgrids=NAMES,
+            )
+            for other in (*NAMES, UTILITY)
+            if other != own
+        ]
+        return {party.name: Datagrams(RANKS.get(own, 0), party, self._random.randbytes) for party in parties}
 
     def stop(self, name: ControllerId) -> None:
         """Pause a process (SIGSTOP)."""
@@ -163,7 +198,7 @@ class World(Later):
     def start_utility(self) -> None:
         """Start the utility from its database."""
         self.tell("the utility starts")
-        self.utility = Grants(ORDERS, RANKS, self.database, self.now, int(self.now / NUMBER_S))
+        self.utility, self.utilitys = Grants(ORDERS, RANKS, self.database, self.now), self._letters(UTILITY)
 
     def stop_utility(self) -> None:
         """End the utility."""
@@ -270,7 +305,7 @@ class World(Later):
     def _at(self, name: ControllerId, action: Callable[[], None]) -> None:
         """Do something in a controller's process; a paused one does it later, a dead one never."""
         machine = self.machines[name]
-        if machine.core is None:
+        if machine.core is None and not machine.stolen:
             return
         if machine.stopped:
             machine.waits.append(action)
@@ -328,11 +363,9 @@ class World(Later):
                     machine.store[microgrid] = kept
                 case Begin(microgrid, epoch, _):
                     self._begin(name, microgrid, epoch)
-                case Tell(to, message):
-                    self.send(name, to, partial(self._hear, name, to, message))
-                case SendBeat(to, beat):
-                    self.datagrams += 1
-                    self.send(name, to, partial(self._hear_beat, name, to, beat))
+                case Tell() | SendBeat():
+                    self.sent += isinstance(effect, SendBeat)
+                    self._write(name, effect)
                 case AskMeters(microgrid, about, count):
                     self._ask_meters(name, microgrid, about, count)
         self._see(name, machine)
@@ -353,33 +386,63 @@ class World(Later):
 
         self.after(self.chance.uniform(*COMMIT_S), first)
 
-    def _hear(self, source: str, to: str, message: CliqueMessage) -> None:
+    def letters(self, own: str) -> dict[str, Datagrams]:
+        """Return the datagrams of a running process, to each other one."""
+        return self.utilitys if own == UTILITY else self.machines[own].datagrams
+
+    def _write(self, source: str, effect: Tell | SendBeat) -> None:
+        """Send a message or a beat as a datagram."""
+        letters, now = self.letters(source)[effect.to], self.now
+        data = letters.beat(effect.beat, now) if isinstance(effect, SendBeat) else letters.message(effect.message, now)
+        assert data is not None
+        self._mail(source, effect.to, data)
+
+    def _mail(self, source: str, to: str, data: bytes) -> None:
+        self.recorded.append(Recorded(source, to, data, self.now))
+        self.send(source, to, partial(self._take, self.recorded[-1]))
+
+    def _take(self, recorded: Recorded) -> None:
+        """Let a datagram come to a process; a paused one takes it later."""
+        if recorded.to != UTILITY:
+            self._at(recorded.to, lambda: self._take_now(recorded))
+        elif self.utility is not None:
+            self._take_now(recorded)
+
+    def _take_now(self, recorded: Recorded) -> None:
+        source, to = recorded.source, recorded.to
+        came, recorded.came = recorded.came, True
+        letters = self.letters(to)[source]
+        taken = letters.take(recorded.data, self.now)
+        for answer in taken.answers if taken.is_theirs else letters.greeting(recorded.data, self.now):
+            self._mail(to, source, answer)
+        for said in taken.said:
+            is_old = isinstance(said, Beat) and said.is_fresh and self.now - recorded.at > OLD_S
+            if came or is_old:
+                self.fail(f"I-g: {to} takes a recorded datagram of {source}: {said}")
+            self._hear(source, to, said)
+
+    def _hear(self, source: str, to: str, said: Beat | CliqueMessage) -> None:
         if to == UTILITY:
-            if self.utility is not None:
-                self.done(self.utility.handle(source, message, self.now))
-            return
+            assert self.utility is not None
+            of, now = self.utility, self.now
+            self.done(of.beat(source, said, now) if isinstance(said, Beat) else of.handle(source, said, now))
+        elif (core := self.machines[to].core) is not None:
+            if isinstance(said, Known):
+                self.machines[to].unconfirmed.discard(said.microgrid)
+            now = self.now
+            self.perform(to, core.beat(source, said, now) if isinstance(said, Beat) else core.handle(source, said, now))
 
-        def handle() -> None:
-            core = self.machines[to].core
-            if core is not None:
-                if isinstance(message, Known):
-                    self.machines[to].unconfirmed.discard(message.microgrid)
-                self.perform(to, core.handle(source, message, self.now))
+    def replay(self, recorded: Recorded) -> None:
+        """Let a recorded datagram come again."""
+        self._take(recorded)
 
-        self._at(to, handle)
-
-    def _hear_beat(self, source: str, to: str, beat: Beat) -> None:
-        if to == UTILITY:
-            if self.utility is not None:
-                self.done(self.utility.beat(source, beat, self.now))
-            return
-
-        def handle() -> None:
-            core = self.machines[to].core
-            if core is not None:
-                self.perform(to, core.beat(source, beat, self.now))
-
-        self._at(to, handle)
+    def age(self, days: float) -> None:
+        """Let sessions have numbers as after days of beats."""
+        beats = int(days * 86_400 / BEAT_S)
+        for own in (*NAMES, UTILITY):
+            for session in (each for letters in self.letters(own).values() for each in letters._beats):
+                session._came.newest += beats
+                session._sent = deque(((number + beats, at) for number, at in session._sent), session._sent.maxlen)
 
     def _ask_meters(self, name: str, grid: str, about: str | None, count: int) -> None:
         near = [n for n in range(METERS) if self.reaches(name, grid, n)]
@@ -397,10 +460,8 @@ class World(Later):
             match one:
                 case KeepGranted(microgrid, granted):
                     self.database[microgrid] = granted
-                case Tell(to, message):
-                    self.send(UTILITY, to, partial(self._hear, UTILITY, to, message))
-                case SendBeat(to, beat):
-                    self.send(UTILITY, to, partial(self._hear_beat, UTILITY, to, beat))
+                case Tell() | SendBeat():
+                    self._write(UTILITY, one)
 
     # What is looked at
 

@@ -67,6 +67,7 @@ class Facts:
     # The manager of each microgrid that another controller manages.
     managed_by: Mapping[str, str] = field(default_factory=dict)
     unmanaged_s: Mapping[str, float] = field(default_factory=dict)  # seconds without a manager, of microgrids without
+    stopped: Mapping[str, str] = field(default_factory=dict)  # the error of each clique whose rules failed
     # Seconds since the plant's last report, and the report; ``None``: there was none.
     plant: tuple[float, PlantReport] | None = None
     damaged: bool = False  # whether the database is damaged
@@ -133,6 +134,10 @@ def _takeover(facts: Facts) -> Iterator[Condition]:
             text = f"For {duration(int(lost_s))} no controller was heard that can command it. Its meters keep what they"
             text += " were told until it ends."
             yield _condition("Unmanaged", _CRITICAL, 0, f"No controller manages {name}.", text, controller=name)
+    for name, error in facts.stopped.items():
+        text = f"The rules of takeover failed there: {error}. Its controllers watch each other by themselves meanwhile."
+        summary = f"The utility grants nothing in the clique of {name}."
+        yield _condition("CliqueStopped", _CRITICAL, 0, summary, text, controller=name)
     for name, manager in facts.managed_by.items() if facts.connected else ():
         if facts.silent_s.get(name, LATE_S) < LATE_S:
             summary = f"Another controller manages {name}, although its own is alive."

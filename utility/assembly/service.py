@@ -278,6 +278,7 @@ class Service:
             over_quota=self._ingest.over_quota,
             managed_by=managed_by,
             unmanaged_s={} if self._takeover is None else self._takeover.unmanaged(),
+            stopped={} if self._takeover is None else self._takeover.stopped(),
             plant=None if plant is None else (now - plant[0], plant[1]),
             damaged=STORE_DAMAGED in alarms,
             full=DISK_FULL in alarms,

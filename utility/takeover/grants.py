@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from commonwatt.cliques.signs import BEAT_S, NUMBERS, Beat, Signs
+from commonwatt.cliques.signs import BEAT_S, Beat, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, SendBeat, Tell, Who
-from commonwatt.protocol.commands import EPOCH_STEP, Epoch
+from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.raises import Raises
 
 QUIET_S = 30.0  # seconds after the start, or a loss of the head-end, in which nothing is granted
 # Seconds after the start in which a microgrid without any manager so far is granted only to the first in its order:
@@ -43,7 +44,6 @@ class Grants:
         ranks: The ranks of all controllers.
         kept: What the database has.
         now: The time, of a clock that never goes back, seconds.
-        first: The number of the first beat: above all that an earlier start, on any machine, used.
     """
 
     def __init__(
@@ -52,12 +52,11 @@ class Grants:
         ranks: Mapping[ControllerId, int],
         kept: Mapping[MicrogridId, Granted],
         now: float,
-        first: int = 0,
     ) -> None:
         self.orders, self.ranks = orders, ranks
-        self._first = first
         self._names = {rank: name for name, rank in ranks.items()}
         self.granted = {name: kept.get(name, Granted()) for name in orders}
+        self._raises = {name: Raises() for name in orders}
         self.signs = Signs(sorted({name for order in orders.values() for name in order}), now)
         self.held_back: set[MicrogridId] = set()  # managed by a release that knows no grants: never granted
         self._quiet_until = now + QUIET_S
@@ -73,9 +72,10 @@ class Grants:
     def beat(self, sender: ControllerId, beat: Beat, now: float) -> list[Done]:
         """Handle a datagram."""
         done: list[Done] = []
-        self.signs.sign(sender, now, beat)
+        if beat.is_fresh:
+            self.signs.sign(sender, now, beat)
         for microgrid, order in self.orders.items():
-            if sender in order:
+            if sender in order and beat.is_fresh:
                 is_able = microgrid in beat.bits.able and beat.bits.commits
                 holds = self.holder(microgrid) != sender or microgrid in beat.bits.manages
                 self.signs.says(sender, microgrid, now, able=is_able and holds)
@@ -84,16 +84,12 @@ class Grants:
         if beat.is_answer:
             return done
         hears = frozenset(n for n, line in self.signs.lines.items() if n != sender and not line.suspect(now))
-        return [*done, SendBeat(sender, Beat(number=self._number(sender), is_answer=True, hears=hears))]
-
-    def _number(self, to: ControllerId) -> int:
-        return (self._first + self.signs.next(to)) % NUMBERS
+        return [*done, SendBeat(sender, Beat(is_answer=True, hears=hears))]
 
     def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[Done]:
         """Handle a message of a controller."""
         if sender not in self.signs.lines or message.microgrid not in self.orders:
             return []
-        self.signs.sign(sender, now)
         if isinstance(message, Who):
             return [Tell(sender, self._known(message.microgrid))]
         return self._told(sender, message, now) if isinstance(message, Known) else []
@@ -107,15 +103,14 @@ class Grants:
             self.signs.says(sender, known.microgrid, now, able=True)
         granted = self.granted[known.microgrid]
         self._reported.add((sender, known.microgrid))
-        is_step = known.highest[0] <= max(granted.seen[0], granted.top) + EPOCH_STEP
-        confirms = (
-            is_step and known.manages and known.highest[1] == self.ranks[sender] and known.highest > granted.adopted
-        )
+        # A stolen controller could name any counter; the meters take steps alone.
+        base = max(granted.seen[0], granted.top)
+        if not self._raises[known.microgrid].allow(sender, base, known.highest[0], now):
+            return []
+        confirms = known.manages and known.highest[1] == self.ranks[sender] and known.highest > granted.adopted
         adopted = known.highest if confirms else granted.adopted
         pending = None if granted.pending is not None and known.highest >= granted.pending else granted.pending
-        # A stolen controller could name any counter; the meters take steps alone.
-        seen = (min(known.highest[0], granted.seen[0] + EPOCH_STEP), known.highest[1])
-        new = Granted(adopted, max(granted.seen, seen), granted.top, pending)
+        new = Granted(adopted, max(granted.seen, known.highest), granted.top, pending)
         if new == granted:
             return []
         self.granted[known.microgrid] = new
@@ -124,7 +119,7 @@ class Grants:
     def tick(self, now: float) -> list[Done]:
         """Do what is due."""
         due = [name for name, line in self.signs.lines.items() if line.probe_is_due(now)]
-        done: list[Done] = [SendBeat(name, Beat(number=self._number(name))) for name in due]
+        done: list[Done] = [SendBeat(name, Beat()) for name in due]
         for microgrid in self.orders:
             done += self._look(microgrid, now)
         return done

@@ -4,8 +4,9 @@ Time is of a clock that never goes back, in real seconds: a demonstration's fast
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from commonwatt.cliques.signs import FALSE_FOR_S, Beat
 from commonwatt.model.units import ControllerId, MicrogridId
@@ -17,6 +18,7 @@ from utility.takeover.history import MOVES, Handover, adopted, why_granted
 FIRST_S = 75.0  # seconds after the start within which the first heartbeat of every controller comes
 WAKE_S = 0.2  # seconds between two looks at whether this process was stopped
 HEARTBEATS_S = 180.0  # seconds for which a heartbeat is a sign of a controller that sends no beats
+STOPPED_S = 60.0  # seconds for which a group does nothing after its rules failed
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Outcome:
     granted: dict[MicrogridId, Granted] = field(default_factory=dict)
     handovers: list[Handover] = field(default_factory=list)
     messages: list[Out] = field(default_factory=list)
+    failed: Exception | None = None  # why the rules of a group failed
 
 
 class Groups:
@@ -44,6 +47,7 @@ class Groups:
         self.handovers: Counter[str] = Counter()  # since the start, by how
         self.moves: Counter[MicrogridId] = Counter()  # how often each microgrid got another manager since the start
         self.false_takeovers = 0  # since the start: the controller that was taken for lost lived
+        self._failed: dict[int, tuple[float, str]] = {}  # by group, when its rules failed last, and how
         self._grants = grants
         self._group_of = {microgrid: at for at, one in enumerate(grants) for microgrid in one.orders}
         self._before = {m: g for one in grants for m, g in one.granted.items()}
@@ -67,17 +71,27 @@ class Groups:
         found = ((microgrid, self._holder(microgrid)) for microgrid in self._before)
         return {name: (holder, self._before[name].adopted) for name, holder in found if holder is not None}
 
+    @property
+    def firsts(self) -> list[ControllerId]:
+        """The first controller of each group, which names it."""
+        return [min(grants.signs.lines) for grants in self._grants]
+
+    def stopped(self, now: float) -> dict[ControllerId, str]:
+        """Return the groups that do nothing since their rules failed, by their first controllers, with the errors."""
+        firsts = self.firsts
+        return {firsts[at]: error for at, (failed, error) in self._failed.items() if now - failed < STOPPED_S}
+
     def beat(self, group: int, sender: ControllerId, beat: Beat, now: float) -> Outcome:
         """Handle a datagram of a controller."""
         self._wake(now)
         self._maybe_back(group, now)
-        return self._outcome(group, self._grants[group].beat(sender, beat, now), now)
+        return self._step(group, now, lambda: self._grants[group].beat(sender, beat, now))
 
     def message(self, group: int, sender: ControllerId, message: CliqueMessage, now: float) -> Outcome:
         """Handle a message of a controller."""
         self._wake(now)
         self._maybe_back(group, now)
-        return self._outcome(group, self._grants[group].handle(sender, message, now), now)
+        return self._step(group, now, lambda: self._grants[group].handle(sender, message, now))
 
     def heartbeat(self, sender: ControllerId, manages: Mapping[MicrogridId, Epoch] | None, now: float) -> list[Outcome]:
         """Handle a heartbeat, which counts for a controller that sends no beats: an older release, or UDP is blocked.
@@ -88,12 +102,12 @@ class Groups:
         outcomes = []
         for at, grants in enumerate(self._grants):
             line = grants.signs.lines.get(sender)
-            if line is None or line.number is not None or manages is None:
+            if line is None or line.session is not None or manages is None:
                 continue
             for name, order in grants.orders.items():
                 if sender in order:
                     known = Known(microgrid=name, highest=manages.get(name, (0, 0)), manages=name in manages)
-                    outcomes.append(self._outcome(at, grants.handle(sender, known, now), now))
+                    outcomes.append(self._step(at, now, partial(grants.handle, sender, known, now)))
         return outcomes
 
     def adopt(self, sender: ControllerId, microgrid: MicrogridId, epoch: Epoch, now: float) -> Outcome:
@@ -101,9 +115,9 @@ class Groups:
         at = self._group_of.get(microgrid)
         if at is None:
             return Outcome()
-        done = self._grants[at].handle(sender, Known(microgrid=microgrid, highest=epoch), now)
-        holders = [name for name, rank in self._grants[at].ranks.items() if rank == epoch[1]]
-        return self._outcome(at, [*done, *(Tell(name, Who(microgrid=microgrid)) for name in holders)], now)
+        grants, known = self._grants[at], Known(microgrid=microgrid, highest=epoch)
+        ask = [Tell(name, Who(microgrid=microgrid)) for name, rank in grants.ranks.items() if rank == epoch[1]]
+        return self._step(at, now, lambda: [*grants.handle(sender, known, now), *ask])
 
     def away(self, now: float) -> None:
         """Grant nothing for a while: the utility could do nothing, and the controllers may have decided alone."""
@@ -114,7 +128,7 @@ class Groups:
         """Do what is due."""
         self._wake(now)
         self._signs_of_heartbeats(now)
-        outcomes = [self._outcome(at, grants.tick(now), now) for at, grants in enumerate(self._grants)]
+        outcomes = [self._step(at, now, partial(grants.tick, now)) for at, grants in enumerate(self._grants)]
         for microgrid in self._before:
             if self._is_unmanaged(microgrid, now):
                 self._unmanaged.setdefault(microgrid, now)
@@ -142,7 +156,7 @@ class Groups:
         for at, grants in enumerate(self._grants):
             grants.held_back = {n for n in grants.orders if self._is_old(at, n, now) or self._may_come(at, n, now)}
             for name, line in grants.signs.lines.items():
-                if line.number is None and self._manages(name, now) is not None:
+                if line.session is None and self._manages(name, now) is not None:
                     grants.signs.sign(name, now)
 
     def _manages(self, name: ControllerId, now: float) -> Mapping[MicrogridId, Epoch] | None:
@@ -153,7 +167,7 @@ class Groups:
         """Return whether a microgrid's own controller is alive and of a release that knows nothing of takeover."""
         own = self._grants[group].orders[microgrid][0]
         at, manages = self._heartbeats.get(own, (now - 2 * HEARTBEATS_S, None))
-        is_silent = self._grants[group].signs.lines[own].number is None
+        is_silent = self._grants[group].signs.lines[own].session is None
         return is_silent and manages is None and now - at <= HEARTBEATS_S
 
     def _may_come(self, group: int, microgrid: MicrogridId, now: float) -> bool:
@@ -169,6 +183,22 @@ class Groups:
         if self._is_old(at, microgrid, now):
             return False
         return holder is None or self._grants[at].signs.lines[holder].fails(microgrid, now)
+
+    def _step(self, group: int, now: float, rules: Callable[[], Iterable[Done]]) -> Outcome:
+        """Let the rules of a group act; after an error that group alone does nothing, and then goes on anew."""
+        if group in self._failed and now - self._failed[group][0] < STOPPED_S:
+            return Outcome()
+        grants = self._grants[group]
+        durable = {name: self._before[name] for name in grants.orders}
+        try:
+            return self._outcome(group, rules(), now)
+        except Exception as error:
+            self._failed[group] = now, f"{type(error).__name__}: {error}"
+            # What the rules had in mind was handed to nobody.
+            self._before |= durable
+            grants.granted = dict(durable)
+            grants.head_end_lost(now + STOPPED_S)
+            return Outcome(failed=error)
 
     def _outcome(self, group: int, done: Iterable[Done], now: float) -> Outcome:
         outcome = Outcome()

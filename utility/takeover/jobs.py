@@ -18,7 +18,7 @@ from commonwatt.network.clique_socket import CliqueSocket
 from commonwatt.protocol.clique_messages import CliqueMessage
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.clock import Clock, machine_s
+from commonwatt.runtime.clock import Clock
 from commonwatt.town.clique_file import CliqueFile, Group, load_cliques, parties
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database
@@ -30,9 +30,6 @@ from utility.webkit.services import Api
 
 TICK_S = 0.5  # real seconds between two looks at what is due
 SLOW_S = 3.0  # real seconds of a commit after which beats are not answered
-# A start numbers its beats from the machine's time divided by this, more than one in 3.3 s: above all that an earlier
-# start, or the utility on another machine, used. A controller ignores beats with lower numbers.
-NUMBER_S = 2.5
 RETRY_S = 1.0  # real seconds until a failed commit is tried again
 # Messages, and lines of history, that wait for a commit; the oldest are dropped. The rules repeat messages.
 MOST_MESSAGES = 1_000
@@ -68,8 +65,7 @@ class GrantsJob:
             keep_orders(connection, {name: order for group in file.groups for name, order in group.orders.items()})
             kept, now = load_granted(connection), time()
         ranks = [{other.name: other.rank for other in group.others} for group in file.groups]
-        first = int(machine_s() / NUMBER_S)
-        grants = [Grants(g.orders, each, kept, now, first) for g, each in zip(file.groups, ranks, strict=True)]
+        grants = [Grants(g.orders, each, kept, now) for g, each in zip(file.groups, ranks, strict=True)]
         self.groups = Groups(grants, now)
         self.socket = CliqueSocket(UTILITY, 0, parties(file), self._beat, self._message, time)
         self._granted: dict[MicrogridId, Granted] = {}
@@ -132,6 +128,10 @@ class GrantsJob:
         """Take in that a controller was deposed; see ``Groups.adopt``."""
         self._do([self.groups.adopt(sender, microgrid, epoch, self._time())])
 
+    def stopped(self) -> dict[ControllerId, str]:
+        """Return the groups whose rules failed; see ``Groups.stopped``."""
+        return self.groups.stopped(self._time())
+
     def unmanaged(self) -> dict[MicrogridId, float]:
         """Return the microgrids without a manager that is heard; see ``Groups.unmanaged``."""
         return self.groups.unmanaged(self._time())
@@ -155,6 +155,8 @@ class GrantsJob:
 
     def _do(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
+            if outcome.failed is not None:
+                log.error("the rules of a clique failed: it is granted nothing", exc_info=outcome.failed)
             for out in outcome.beats:
                 if self._commits:
                     self.socket.send(out.group, out.done)

@@ -30,6 +30,9 @@ class TakeoverMetrics(Collector):
         yield _gauge("managed_by_another", text, others)
         text = "Seconds for which no controller that can command this one's microgrid was heard; 0: one is."
         yield _gauge("unmanaged_seconds", text, {name: unmanaged.get(name, 0.0) for name in groups.orders})
+        text = "1 while the clique of this controller does nothing, since the rules of takeover failed there."
+        stopped = groups.stopped(self._time())
+        yield _gauge("clique_stopped", text, {name: float(name in stopped) for name in groups.firsts})
         text = "Times that this one's microgrid got another manager."
         moves = CounterMetricFamily(f"{PREFIX}_handovers", text, labels=["controller"])
         for name in groups.orders:

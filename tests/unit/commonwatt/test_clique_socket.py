@@ -8,10 +8,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from commonwatt.cliques.datagrams import pack_beat
 from commonwatt.cliques.signs import BEAT_S, Beat, Bits
 from commonwatt.model.units import ControllerId
-from commonwatt.network.clique_socket import CliqueSocket, Party
+from commonwatt.network.clique_socket import CliqueSocket
+from commonwatt.protocol.clique_datagrams import Datagrams, Party
 from commonwatt.protocol.clique_messages import CliqueMessage, SendBeat, States, Tell, Who
 from harness.network.waiting import become, free_port
 
@@ -51,14 +51,17 @@ def test_a_beat_and_a_message_arrive_and_are_weighed() -> None:
         one, other = ends((b"k" * 32, b"k" * 32))
         await opened(one, other)
         bits = Bits(able=frozenset({"r001", "r003"}), manages=frozenset({"r001"}))
-        one.socket.send(0, SendBeat("r002", Beat(bits, 7)))
+        one.socket.send(0, SendBeat("r002", Beat(bits)))
         one.socket.send(0, Tell("r002", Who(microgrid="r001")))
         await become(lambda: len(other.beats) == len(other.messages) == 1)
-        assert other.beats == [(0, "r001", Beat(bits, 7))]
+        group, name, beat = other.beats[0]
+        assert (group, name, beat.bits, beat.number, beat.is_fresh) == (0, "r001", bits, 1, True)
         assert other.messages == [(0, "r001", Who(microgrid="r001"))]
-        # A beat is 10 bytes, with 28 of IP and UDP; the first message is sent twice, with a greeting in between.
-        assert one.socket.byte_count.sent == 38 + 2 * (28 + 38 + 1 + len(Who(microgrid="r001").pack()))
-        assert other.socket.byte_count.sent == 28 + 38
+        sent = one.socket.byte_count.sent
+        one.socket.send(0, SendBeat("r002", Beat(bits)))
+        assert one.socket.byte_count.sent - sent == 38, "10 bytes, with 28 of IP and UDP"
+        one.socket.send(0, Tell("r002", Who(microgrid="r001")))
+        assert one.socket.byte_count.sent - sent == 38 + 28 + 38 + 1 + len(Who(microgrid="r001").pack())
         one.socket.close()
         other.socket.close()
 
@@ -69,7 +72,7 @@ def test_datagrams_of_strangers_are_counted_and_dropped() -> None:
     async def play() -> None:
         one, other = ends((b"k" * 32, b"x" * 32))
         await opened(one, other)
-        one.socket.send(0, SendBeat("r002", Beat(number=1)))
+        one.socket.send(0, SendBeat("r002", Beat()))
         one.socket.send(0, Tell("r002", Who(microgrid="r001")))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             for junk in (b"", b"\x00", b"\x00\x01" + bytes(60_000)):
@@ -98,10 +101,12 @@ def test_beats_that_wait_are_all_taken_in_one_turn_of_a_busy_loop() -> None:
     async def play() -> None:
         one, other = ends((b"k" * 32, b"k" * 32))
         await opened(one, other)
-        for number in range(100):
-            one.socket.send(0, SendBeat("r002", Beat(number=number)))
-        await become(lambda: other.beats)
-        assert len(other.beats) == 100
+        one.socket.send(0, SendBeat("r002", Beat()))
+        await become(lambda: len(other.beats) == 1)
+        for _ in range(100):
+            one.socket.send(0, SendBeat("r002", Beat()))
+        await become(lambda: len(other.beats) > 1)
+        assert len(other.beats) == 101
         one.socket.close()
         other.socket.close()
 
@@ -116,7 +121,7 @@ class Machines:
     """A controller's socket before the two machines of the utility, of which one answers; the wire is a list."""
 
     def __init__(self) -> None:
-        self.now, self.number = 0.0, 0
+        self.now = 0.0
         self.answers: tuple[str, int] | None = None
         self.got: Counter[object] = Counter()
         addresses = [f"{host}:{port}" for host, port in (HERE, THERE)]
@@ -125,25 +130,42 @@ class Machines:
         )
         self.end = CliqueSocket("r001", 1, [party], lambda *_: None, lambda *_: None, lambda: self.now)
 
+        of = Party(group=0, name="r001", rank=1, address="", key=KEY, microgrids=GRIDS)
+        self.utility = Datagrams(0, of)
+
     async def open(self, monkeypatch: pytest.MonkeyPatch) -> None:
         await self.end.open("127.0.0.1:0")
         wire = Mock(wraps=self.end._transport)
-        wire.sendto = lambda _, to: self.got.update([to])
+        wire.sendto = self.sent
         monkeypatch.setattr(self.end, "_transport", wire)
 
+        self.beat(HERE)  # both sides agree on a session
+        self.answers = None
+
+    def sent(self, data: bytes, to: tuple[str, int]) -> None:
+        """Let a datagram come to one of the machines."""
+        self.got.update([to])
+        if to == self.answers:
+            for answer in self.utility.take(data, self.now).answers:
+                self.end.datagram_received(answer, to)
+
+    def beat(self, answers: tuple[str, int] | None) -> None:
+        """Send a beat, which one machine answers, or none."""
+        self.answers = answers
+        before = self.got[answers]
+        self.end.send(0, SendBeat("utility", Beat()))
+        if answers is not None and self.got[answers] > before:
+            self.answer(answers)
+
     def answer(self, source: object) -> None:
-        self.number += 1
-        self.end.datagram_received(pack_beat(Beat(number=self.number, is_answer=True), 0, GRIDS, KEY), source)
+        self.end.datagram_received(self.utility.beat(Beat(is_answer=True), self.now), source)
 
     def beats(self, count: int) -> tuple[int, int]:
         """Send beats, 3.3 s apart, and return how many each machine got."""
         self.got.clear()
-        for number in range(count):
+        for _ in range(count):
             self.now += BEAT_S + 0.001
-            before = self.got[self.answers]
-            self.end.send(0, SendBeat("utility", Beat(number=number)))
-            if self.answers is not None and self.got[self.answers] > before:
-                self.answer(self.answers)
+            self.beat(self.answers)
         return self.got[HERE], self.got[THERE]
 
 
@@ -153,7 +175,8 @@ def test_beats_go_to_the_utility_that_answers_every_tenth_to_the_other_and_all_t
     async def play() -> None:
         utility = Machines()
         await utility.open(monkeypatch)
-        assert utility.beats(5) == (5, 5), "none has answered yet"
+        utility.now += 3 * BEAT_S
+        assert utility.beats(5) == (5, 5), "none has answered for long"
         utility.answers = HERE
         assert utility.beats(1) == (1, 1)
         assert utility.beats(64) == (64, 7)
@@ -194,6 +217,7 @@ def test_a_datagram_from_elsewhere_with_the_key_is_the_utilitys_and_leads_no_bea
     async def play() -> None:
         utility = Machines()
         await utility.open(monkeypatch)
+        utility.now += 3 * BEAT_S
         utility.answer(ELSEWHERE)
         assert utility.beats(1) == (1, 1)
         assert utility.end.refused == {}

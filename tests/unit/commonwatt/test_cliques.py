@@ -1,8 +1,7 @@
 """Cliques: who may take over for whom, and when a controller is lost."""
 
-from commonwatt.cliques.datagrams import pack_beat, rank_of, unpack_beat
 from commonwatt.cliques.formation import formed, manager, orders
-from commonwatt.cliques.signs import BEAT_S, FALSE_FOR_S, NUMBERS, PATIENT_S, PROBE_S, RESTART, Beat, Bits, Signs
+from commonwatt.cliques.signs import BEAT_S, FALSE_FOR_S, PATIENT_S, PROBE_S, Beat, Bits, Signs
 
 SOON_S = BEAT_S + PROBE_S
 
@@ -69,7 +68,7 @@ def test_a_line_that_is_new_or_loses_beats_or_was_taken_for_lost_has_longer() ->
     assert line.false_until == now + 6 + FALSE_FOR_S
     assert line.deadline_s(now + 6) == PATIENT_S
     signs, now = beating(120)
-    signs.sign("r001", now + 6, Beat(number=RESTART + 36))
+    signs.sign("r001", now + 6, Beat(number=1, session=b"another"))
     assert signs.lines["r001"].false_until == 0, "it was started again"
 
 
@@ -87,29 +86,15 @@ def test_beats_that_overtake_each_other_are_not_missing() -> None:
     assert signs.lines["r001"].deadline_s(now) == SOON_S
 
 
+def test_a_beat_that_a_newer_one_overtook_is_no_sign_and_says_nothing() -> None:
+    signs, now = beating(120, [*range(1, 39), 40])
+    signs.sign("r001", now + 3, Beat(Bits(leaves=True), number=39))
+    line = signs.lines["r001"]
+    assert (line.heard, line.back_by, line.misses) == (now, 0.0, 0)
+
+
 def test_one_that_says_it_stops_is_not_lost_for_two_minutes() -> None:
     signs, now = beating(120)
     signs.sign("r001", now, Beat(Bits(leaves=True), number=40))
     assert not signs.lines["r001"].lost(now + 119)
     assert signs.lines["r001"].lost(now + 121)
-
-
-def test_a_beat_that_somebody_sends_again_is_no_sign() -> None:
-    signs, now = beating(400)
-    signs.sign("r001", now + 4, Beat(number=1))
-    assert signs.lines["r001"].heard == now
-    signs.sign("r001", now + 4, Beat(number=NUMBERS - 1))
-    assert signs.lines["r001"].heard == now, "also one of long ago, before the numbers began again"
-
-
-def test_a_datagram_has_ten_bytes_and_comes_back_as_it_was() -> None:
-    members, key = ("r001", "r002", "r003"), b"k" * 32
-    said = Beat(Bits(frozenset({"r001", "r003"}), frozenset({"r003"}), commits=False, leaves=True), 8_388_607)
-    answer = Beat(number=5, is_answer=True, hears=frozenset({"r002"}))
-    for beat, is_utility in ((said, False), (answer, True)):
-        data = pack_beat(beat, 803, members, key)
-        assert len(data) == 10
-        assert (rank_of(data), unpack_beat(data, members, key, of_utility=is_utility)) == (803, beat)
-        for n in range(10):
-            assert unpack_beat(data[:n] + bytes([data[n] ^ 1]) + data[n + 1 :], members, key) is None
-    assert unpack_beat(b"", members, key) is None

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.protocol.sealed import Sealing
+from commonwatt.protocol.sealed import GREET_S, Sealing, Session
 
 KEY = bytes(range(32))
 
@@ -19,11 +19,11 @@ def said(to: Sealing, frame: bytes) -> bytes:
 
 
 def acquainted() -> tuple[Sealing, Sealing]:
-    """Return two sides that know each other's boot."""
+    """Return two sides in a session."""
     one, other = pair()
     opened = other.open(one.seal(b"first", 0), 0)
     assert opened is not None
-    assert opened.content == b"", "it may be recorded"
+    assert opened.content == b"", "it may be recorded, and only offers a session"
     greeted = one.open(opened.answers[0], 0)
     assert greeted is not None
     assert [said(other, again) for again in greeted.answers] == [b"first"]
@@ -43,9 +43,13 @@ def test_a_recorded_frame_says_nothing_a_second_time_or_after_a_restart_of_eithe
     assert said(other, recorded) == b""
     assert said(Sealing(2, KEY), recorded) == b"", "the receiver started anew"
     again = Sealing(1, KEY)
-    greeting = other.open(again.seal(b"", 0), 0)
+    greeting = other.open(again.seal(b"", 0), GREET_S)
     assert greeting is not None
-    again.open(greeting.answers[0], 0)
+    begun = again.open(greeting.answers[0], GREET_S)
+    assert begun is not None
+    assert begun.begins
+    assert other.open(begun.answers[0], GREET_S) is not None
+    assert other.session is not None
     assert said(other, recorded) == b"", "the sender did"
 
 
@@ -65,7 +69,7 @@ def test_old_messages_are_not_sent_again_after_a_greeting() -> None:
     assert opened is not None
     greeted = one.open(opened.answers[0], 10)
     assert greeted is not None
-    assert greeted.answers == ()
+    assert [said(other, answer) for answer in greeted.answers] == [b""]
 
 
 def test_many_restarts_of_one_side_leave_no_recording_of_any_start_open() -> None:
@@ -73,15 +77,22 @@ def test_many_restarts_of_one_side_leave_no_recording_of_any_start_open() -> Non
     recorded = []
     for n in range(20):
         one = Sealing(1, KEY)
-        frame = one.seal(f"{n}".encode(), 0)
-        for _ in range(3):  # greetings go to and fro until both know each other
-            opened = other.open(frame, 0)
-            if opened is None or not opened.answers:
-                break
-            greeted = one.open(opened.answers[0], 0)
-            frame = greeted.answers[0] if greeted is not None and greeted.answers else one.seal(f"{n}".encode(), 0)
-            recorded.append(frame)
+        frames = [one.seal(f"{n}".encode(), n)]
+        while frames:
+            opened = other.open(frames[0], n)
+            recorded.append(frames[0])
+            answers = () if opened is None else opened.answers
+            greeted = [one.open(answer, n) for answer in answers]
+            frames = [answer for each in greeted if each is not None for answer in each.answers]
+        assert other.session is not None
+        assert one.session == Session(other.session.theirs, other.session.own)
     assert [said(other, frame) for frame in recorded] == [b""] * len(recorded)
+
+
+def test_a_late_frame_that_others_overtook_counts_and_counts_once() -> None:
+    one, other = acquainted()
+    late, newer = one.seal(b"late", 0), one.seal(b"newer", 0)
+    assert [said(other, frame) for frame in (newer, late, late)] == [b"newer", b"late", b""]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=40))

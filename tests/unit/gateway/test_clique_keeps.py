@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.cliques.signs import RESTART
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.protocol.topics import COMMANDS, meter_down
@@ -68,23 +67,3 @@ def test_a_microgrid_is_commanded_after_its_epoch_is_durable_and_not_if_the_stor
         assert began == []
         assert member.kept.highest < EPOCH
         assert not clique.permits(COMMAND)
-
-
-def test_the_next_start_counts_its_beats_from_above_all_that_this_one_sent(tmp_path: Path) -> None:
-    clique = clique_of(tmp_path)
-    kept: list[Change] = []
-
-    async def keep(changes: list[Change]) -> SqliteError | None:
-        kept.extend(changes)
-        return None
-
-    async def play() -> None:
-        hooks = hooks_of(keep=keep)
-        for sent in (0, 1, RESTART - 1, RESTART, RESTART + 1, 3 * RESTART):
-            assert await clique._epochs.keep_all(hooks, sent) is None
-
-    asyncio.run(play())
-    settings = [one for one in kept if isinstance(one, Setting)]
-    begun = clique._epochs.boot
-    assert [one.value for one in settings if one.key == "boot"] == [str(begun), str(begun + 1), str(begun + 3)]
-    assert [one.key for one in settings].count("clique:r003") == 1, "epochs have another writer"

@@ -15,7 +15,7 @@ WELL = Bits(able=frozenset(ORDERS), manages=frozenset({"r002"}))  # what r002 sa
 def calm_at(now: float) -> Takeover:
     """Return r001 in its clique, which manages its own microgrid and stands by in r002, the utility heard."""
     posts = [Post(microgrid=name, own="r001", order=order, ranks=RANKS, meters=4) for name, order in ORDERS.items()]
-    takeover = Takeover("r001", posts, {"r001": Kept((1, 1), (1, 1)), "r002": Kept((0, 1), (1, 2))}, 1, now)
+    takeover = Takeover("r001", posts, {"r001": Kept((1, 1), (1, 1)), "r002": Kept((0, 1), (1, 2))}, now)
     for member in takeover.members.values():
         member.means = Means(able=True, commits=True, connected=4)
     for meter in (1, 2):

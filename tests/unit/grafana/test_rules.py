@@ -183,6 +183,7 @@ CASES = [
         {utility("unmanaged_seconds", controller="r001"): "0x9 4 0x30"},
         silent=(9, 10, 20),
     ),
+    *standing("CliqueStopped", {utility("clique_stopped", controller="r001"): "0x9 1x89 0x30"}, 0),
     Case(
         "Handovers",
         "four within an hour, and then none",

@@ -48,6 +48,7 @@ BAD = Facts(
     silent_s={"r001": 301, "r002": 20},
     managed_by={"r002": "r003"},
     unmanaged_s={"r001": 61},
+    stopped={"r001": "KeyError: 7"},
     head_ends={"10.0.0.1:1884": True, "10.0.0.2:1884": False},
     said={"r001": a_heartbeat(trust=Trust.METERS, backlog_age_s=86_401, lte=line(GB + 1, GB + 1))},
     over_quota={"r001": "dead_letters_full"},

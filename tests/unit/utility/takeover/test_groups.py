@@ -4,12 +4,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from commonwatt.cliques.signs import BEAT_S, Beat, Bits, Signs
+from commonwatt.cliques.signs import BEAT_S, Beat, Bits
 from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Who
 from utility.takeover.grants import FIRST_ALONE_S, Granted, Grants
 from utility.takeover.groups import Groups, Outcome
 from utility.takeover.history import BEGAN, CLAIMED, GRANTED, RETURNED, Handover
-from utility.takeover.jobs import NUMBER_S
 
 NAMES = ("r001", "r002", "r003")
 RANKS = {name: n for n, name in enumerate(NAMES, 1)}
@@ -246,17 +245,3 @@ def test_what_a_deposed_controller_says_is_asked_of_the_one_that_it_names() -> N
     town.claims("r002", "r001", 9)
     town.do(town.groups.adopt("r001", "r001", (9, 2), town.now))
     assert town.says("r001") == ("r002", True)
-
-
-@pytest.mark.parametrize("ran_s", [60, 3_600, 30 * 86_400, 400 * 86_400])
-@pytest.mark.parametrize("away_s", [1, 600])
-def test_a_utility_that_starts_again_here_or_elsewhere_is_heard_at_once(ran_s: int, away_s: int) -> None:
-    lines = Signs(["utility"], 0.0)
-    numbers = []
-    for started, sent in ((0, int(ran_s / BEAT_S)), (ran_s + away_s, 0)):
-        grants = Grants(ORDERS, RANKS, {}, 0.0, int((1_800_000_000 + started) / NUMBER_S))
-        grants.signs.lines["r001"].sent = sent
-        (answer,) = (done for done in grants.beat("r001", Beat(number=1), 1.0) if isinstance(done, SendBeat))
-        numbers.append(answer.beat.number)
-        lines.sign("utility", float(started + 1), answer.beat)
-    assert lines.lines["utility"].heard == ran_s + away_s + 1, numbers
