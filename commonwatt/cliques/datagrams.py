@@ -41,7 +41,7 @@ class Beats:
         theirs: The other side's.
         members: The clique, in its order.
         of_utility: Whether the other side is the utility.
-        now: When the session was agreed, of a clock that never goes back, seconds.
+        now: A time before the other side began the session, of a clock that never goes back, seconds.
     """
 
     def __init__(

@@ -106,8 +106,8 @@ class Datagrams:
         """Begin the beats of a new session: send the last one anew, and take one that came before the session."""
         session, party = self._sealing.session, self._party
         assert session is not None
-        own, theirs, is_utility = session.own, session.theirs, party.name == UTILITY
-        beats = Beats(self._rank, party.key, own, theirs, party.microgrids, of_utility=is_utility, now=now)
+        own, theirs, since, is_utility = session.own, session.theirs, self._sealing.since, party.name == UTILITY
+        beats = Beats(self._rank, party.key, own, theirs, party.microgrids, of_utility=is_utility, now=since)
         self._beats.appendleft(beats)
         beat, at = self._last or (None, 0.0)
         answers = () if beat is None or now - at > WAITS_S else (beats.pack(beat, now),)

@@ -18,6 +18,8 @@ from commonwatt.protocol.json_messages import Id64, Message, MessagePart, Moment
 Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**16)]]
 ALONE = 0  # the rank of a controller without a clique, such as one of an earlier release; it has its own microgrid
 EPOCH_STEP = 65_536  # the largest step of an epoch's counter that a meter takes
+RAISES = 100  # most raises of an epoch by one rank, at a meter, or by one member's word within ``RAISES_WITHIN_S``
+RAISES_WITHIN_S = 86_400
 MAX_SEQUENCE = 2**53  # the highest sequence number of a command; a meter refuses it, since no higher one could follow
 
 Sequence = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]

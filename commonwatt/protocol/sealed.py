@@ -22,6 +22,7 @@ _HEAD = 2 + 2 * _RANDOM + 4
 MOST_CONTENT_BYTES = MOST_BYTES - _HEAD - _MAC
 _UNKNOWN = bytes(_RANDOM)
 _MOST_WAITING, WAITS_S = 8, 2.0  # most contents without a session, and for how many seconds they wait for one
+OFFER_S = 3.0  # seconds for which the same random number is offered
 GREET_S = 1.0  # seconds between two greetings: recorded frames evoke no more
 
 
@@ -55,7 +56,8 @@ class Sealing:
     def __init__(self, rank: int, key: bytes, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
         self.session: Session | None = None  # ``None``: none was agreed since the start
         self._rank, self._key, self._random = rank, key, random
-        self._offer = random(_RANDOM)
+        self.since = 0.0  # the other side began the session after this time
+        self._offer, self._offered = random(_RANDOM), -OFFER_S
         self._number, self._came = 0, Window()
         self._greeted = -GREET_S
         self._waiting: deque[tuple[float, bytes]] = deque(maxlen=_MOST_WAITING)
@@ -66,14 +68,14 @@ class Sealing:
             return self._frame(self.session, content)
         if content:
             self._waiting.append((now, content))
-        return self._frame(Session(self._offer, _UNKNOWN), b"")
+        return self._offer_frame(_UNKNOWN, now)
 
     def greeting(self, now: float, theirs: bytes = _UNKNOWN) -> tuple[bytes, ...]:
         """Return an offer of a new session, unless one was made just now."""
         if now - self._greeted < GREET_S:
             return ()
         self._greeted = now
-        return (self._frame(Session(self._offer, theirs), b""),)
+        return (self._offer_frame(theirs, now),)
 
     def open(self, frame: bytes, now: float) -> Opened | None:
         """Return what a frame says; ``None``: it is not of the one who has the key, or was changed or recorded."""
@@ -84,7 +86,8 @@ class Sealing:
         number, content = int.from_bytes(body[_HEAD - 4 : _HEAD], "big"), body[_HEAD:]
         begins = own == self._offer
         if begins:
-            self.session, self._offer, self._came = Session(own, theirs), self._random(_RANDOM), Window()
+            self.session, self.since, self._came = Session(own, theirs), self._offered, Window()
+            self._offer, self._offered = self._random(_RANDOM), -OFFER_S
         elif Session(own, theirs) != self.session:
             return Opened(answers=self.greeting(now, theirs))
         if not self._came.take(number):
@@ -94,6 +97,11 @@ class Sealing:
         # The other side learns by any frame that the session began.
         answers = [self.seal(each, now) for each in said or ([b""] if begins else [])]
         return Opened(content, tuple(answers), is_fresh=True, begins=begins)
+
+    def _offer_frame(self, theirs: bytes, now: float) -> bytes:
+        if now - self._offered >= OFFER_S:  # What names an older one proves too little.
+            self._offer, self._offered = self._random(_RANDOM), now
+        return self._frame(Session(self._offer, theirs), b"")
 
     def _frame(self, session: Session, content: bytes) -> bytes:
         self._number += 1

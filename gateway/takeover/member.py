@@ -325,8 +325,9 @@ class Member:
                 is_of_manager = sender == self.post.names.get(self.kept.highest[1]) and not self.commands
                 return [TakeStates(message)] if is_of_manager else []
             case Yield():
-                may_raise = self._may_raise(sender, message.epoch)
-                return self._offered(sender, message.epoch, self.kept.highest) if may_raise else []
+                # Only the manager gives a microgrid away.
+                is_its = sender == self.post.names.get(self.kept.highest[1]) and self._may_raise(sender, message.epoch)
+                return self._offered(sender, message.epoch, self.kept.highest) if is_its else []
 
     def _votes(self) -> list[Effect]:
         """Answer the questions whose time has come."""

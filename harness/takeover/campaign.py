@@ -6,8 +6,9 @@ python -m harness.takeover --seeds 1000
 from collections.abc import Callable
 
 from commonwatt.model.units import ControllerId, MicrogridId
-from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 from commonwatt.protocol.topics import UTILITY
+from harness.takeover.thief import Thief
 from harness.takeover.world import METERS, NAMES, World
 
 BEGINS_S = 100.0  # seconds until the first fault
@@ -15,6 +16,7 @@ FAULTS_S = 300.0  # seconds with faults
 MANAGED_WITHIN_S = 60.0  # seconds after the last change within which a microgrid that can be managed is
 TOGETHER_S = 15.0  # seconds within which two managers are one again, where all lines work
 HEALED_S = 200.0  # seconds after all faults
+MOST_COUNTER = 5 * EPOCH_STEP  # what a thief lifts counters to within a day: at each of four places by a step
 STARTS = ("its own", "its own", "old", "empty")
 
 
@@ -67,6 +69,8 @@ class Watch:
         for grid in NAMES:
             if world.managed(grid) is None or len(world.managers(grid)) > 1:
                 world.fail(f"I-d: {grid} has the managers {world.managers(grid)} at the end")
+        if (most := max(world.counters())) > MOST_COUNTER:
+            world.fail(f"I-h: one member's word lifted a counter to {most}")
         if refused := sum(meter.refused for meter in world.meters.values()):
             world.fail(f"I-e: {refused} commands of a manager in force were refused")
 
@@ -77,6 +81,7 @@ class Campaign:
     def __init__(self, seed: int) -> None:
         self.world = World(seed, loss=(0.0, 0.0, 0.01, 0.1)[seed % 4], has_utility=seed % 3 != 0, tick_s=0.25)
         self.watch = Watch(self.world)
+        self._thief: Thief | None = None
 
     def run(self) -> list[str]:
         """Run it; return what did not hold."""
@@ -105,6 +110,8 @@ class Campaign:
             self._no_commits,
             self._no_utility,
             self._lie,
+            self._replay,
+            self._steal,
         ]
         self._change()
         chance.choice(faults)(name, chance.uniform(1.0, 140.0))
@@ -149,6 +156,30 @@ class Campaign:
             meter.says = None
 
         self._after(seconds, truth)
+
+    def _replay(self, name: ControllerId, seconds: float) -> None:
+        """Record a controller's datagrams, and send what was recorded again and again."""
+        world = self.world
+        recorded = [each for each in world.recorded if each.source == name or each.to == name]
+        until = world.now + seconds
+        world.tell(f"{len(recorded)} recorded datagrams of and to {name} are sent again")
+
+        def again() -> None:
+            if world.now < until:
+                for each in world.chance.choices(recorded, k=3):
+                    world.replay(each)
+                world.after(world.chance.random(), again)
+
+        again()
+
+    def _steal(self, name: ControllerId, seconds: float) -> None:
+        """Give a controller's credentials to a thief, in place of its process; what it manages is not managed."""
+        if self.world.machines[name].core is None or self._thief is not None:
+            return  # Two thieves are two words.
+        self._thief = Thief(self.world, name, self.world.now + seconds)
+        for second in range(int(seconds) + 1):
+            self._after(second, lambda: None)
+        self._after(seconds + 1, self._change)
 
     def _cut_lines(self, name: ControllerId, seconds: float) -> None:
         """Cut some lines, each one way or both ways."""

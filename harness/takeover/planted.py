@@ -1,12 +1,18 @@
 """Bugs that the worlds must find: each takes away one guard of the takeover's rules."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
-from commonwatt.cliques.signs import Line
+from commonwatt.cliques import datagrams
+from commonwatt.cliques.signs import Beat, Line
+from commonwatt.cliques.window import Window
 from commonwatt.device.commands.epoch_guard import EpochGuard
+from commonwatt.protocol.clique_datagrams import Datagrams, Taken
 from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.raises import Raises
 from gateway.takeover import member
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Effect, Keep, Kept
@@ -249,7 +255,56 @@ def _same_claim() -> Iterator[None]:
         yield
 
 
+class _Numbered(Datagrams):
+    """Beats without a session: whoever heard a number hears no lower one any more."""
+
+    def __init__(self, *given: object) -> None:
+        super().__init__(*given)  # type: ignore[arg-type]
+        self._number, self._heard = int(clock[0]), -1.0
+
+    def beat(self, beat: Beat, now: float) -> bytes:
+        del now
+        self._number += 1
+        return pickle.dumps(replace(beat, number=self._number))
+
+    def take(self, data: bytes, now: float) -> Taken:
+        if data[:1] != pickle.PROTO:
+            return super().take(data, now)
+        beat: Beat = pickle.loads(data)
+        if beat.number <= self._heard:
+            return Taken(refused="repeated")
+        self._heard = beat.number
+        return Taken((beat,))
+
+
+clock = [0.0]  # the time of the machine from which ``_Numbered`` counts
+
+
+def _no_sessions() -> AbstractContextManager[object]:
+    """A start of a controller or the utility begins its numbers anew, or from its machine's time."""
+    return patch.object(world, "Datagrams", _Numbered)
+
+
+def _counts_twice() -> AbstractContextManager[object]:
+    """A number counts as often as it comes."""
+    return patch.object(Window, "take", return_value=True)
+
+
+def _late_is_fresh() -> AbstractContextManager[object]:
+    """A beat is a sign of life, however long ago what it echoes was sent."""
+    return patch.object(datagrams, "FRESH_S", 1e9)
+
+
+def _every_word_raises() -> AbstractContextManager[object]:
+    """One member raises a counter as often and as far as it likes."""
+    return patch.object(Raises, "allow", return_value=True)
+
+
 BUGS: dict[str, Bug] = {
+    "beats without a session": _no_sessions,
+    "a beat that counts twice": _counts_twice,
+    "a beat that is fresh for ever": _late_is_fresh,
+    "one word that raises without end": _every_word_raises,
     "equal ranks": _equal_ranks,
     "a term that is not durable": _without_keep("_hold"),
     "a deposition that is not durable": _without_keep("_adopt"),

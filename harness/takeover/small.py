@@ -243,7 +243,7 @@ class Small:
         managers = [name for name in NAMES if self.cores[name].members[GRID].commands]
         self.must(len(managers) == 1, f"I-c, I-d: {managers} manage it")
         core = self.cores[managers[0]].members[GRID]
-        for source, to, data in self.recorded:
+        for source, to, data in self.recorded:  # at any later time
             said = self.letters[to, source].take(data, self.now).said
             self.must(not said, f"I-g: {to} takes a recorded datagram of {source}")
         believing = sum(guard.epoch == core.epoch_for(n) for n, guard in enumerate(self.meters))

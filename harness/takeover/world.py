@@ -141,7 +141,7 @@ class World(Later):
         """End a controller's process, without a word."""
         self.tell(f"{name} is killed")
         self.machines[name].core = None
-        self.machines[name].stopped = False
+        self.machines[name].stopped = self.machines[name].stolen = False
         self.machines[name].waits = []
 
     def start(self, name: ControllerId, store: str = "its own") -> None:
@@ -255,6 +255,14 @@ class World(Later):
             if grid in machine.unconfirmed:
                 self.fail(f"I-c: {name} commands {grid}, though nobody confirmed its epoch since it was stopped")
 
+    def counters(self) -> Iterator[int]:
+        """Yield the counters that honest controllers and the utility know."""
+        for machine in self.machines.values():
+            if machine.core is not None:
+                yield from (member.kept.highest[0] for member in machine.core.members.values())
+        if self.utility is not None:
+            yield from (max(each.seen[0], each.top) for each in self.utility.granted.values())
+
     def fail(self, text: str) -> None:
         """Note what did not hold, the first of its kind."""
         if not any(text[:3] == each[:3] for each in self.broken):
@@ -365,7 +373,7 @@ class World(Later):
                     self._begin(name, microgrid, epoch)
                 case Tell() | SendBeat():
                     self.sent += isinstance(effect, SendBeat)
-                    self._write(name, effect)
+                    self.write(name, effect)
                 case AskMeters(microgrid, about, count):
                     self._ask_meters(name, microgrid, about, count)
         self._see(name, machine)
@@ -390,7 +398,7 @@ class World(Later):
         """Return the datagrams of a running process, to each other one."""
         return self.utilitys if own == UTILITY else self.machines[own].datagrams
 
-    def _write(self, source: str, effect: Tell | SendBeat) -> None:
+    def write(self, source: str, effect: Tell | SendBeat) -> None:
         """Send a message or a beat as a datagram."""
         letters, now = self.letters(source)[effect.to], self.now
         data = letters.beat(effect.beat, now) if isinstance(effect, SendBeat) else letters.message(effect.message, now)
@@ -461,7 +469,7 @@ class World(Later):
                 case KeepGranted(microgrid, granted):
                     self.database[microgrid] = granted
                 case Tell() | SendBeat():
-                    self._write(UTILITY, one)
+                    self.write(UTILITY, one)
 
     # What is looked at
 

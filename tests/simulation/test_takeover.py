@@ -7,16 +7,18 @@ from itertools import combinations, permutations
 
 import pytest
 
+from commonwatt.cliques.datagrams import FRESH_S
 from commonwatt.cliques.formation import manager
-from commonwatt.device.commands.epoch_guard import RAISES
 from commonwatt.protocol.clique_messages import Ask, Grant
-from commonwatt.protocol.commands import ALONE
+from commonwatt.protocol.commands import ALONE, RAISES
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.member import RETRY_S
 from gateway.takeover.states import TRANSITIONS
-from harness.takeover.campaign import Campaign, Watch
+from harness.takeover import planted
+from harness.takeover.campaign import MOST_COUNTER, Campaign, Watch
 from harness.takeover.planted import BUGS
 from harness.takeover.small import Bounds, BrokenError, Explorer
+from harness.takeover.thief import Thief
 from harness.takeover.world import METERS, NAMES, ORDERS, RANKS, World
 from utility.takeover.grants import QUIET_S
 
@@ -551,7 +553,95 @@ def test_a_manager_that_gave_back_knows_it_after_a_restart_though_the_meters_tha
     assert world.managers("r001") == ["r001"]
 
 
+@BOTH
+@pytest.mark.parametrize("came", [True, False], ids=["that came", "that never came"])
+def test_recorded_datagrams_sent_each_second_keep_no_dead_controller_alive(came: bool, has_utility: bool) -> None:
+    world, watch = begun(has_utility=has_utility)
+    if not came:
+        world.cut_off("r001")
+    recorded = len(world.recorded)
+    world.run(10)
+    last = [each for each in world.recorded[recorded:] if each.source == "r001"]
+    world.kill("r001")
+    world.cut.clear()
+    world.run(0 if came else FRESH_S)
+
+    def again() -> None:
+        for each in last:
+            world.replay(each)
+        world.after(1.0, again)
+
+    again()
+    watch.changed = world.now
+    world.run(20)
+    assert world.managed("r001") == "r002"
+    ended(world, watch)
+
+
+@BOTH
+@pytest.mark.parametrize("days", [0, 160])
+def test_recorded_datagrams_silence_no_living_controller(days: int, has_utility: bool) -> None:
+    world, watch = begun(has_utility=has_utility)
+    recorded = list(world.recorded)
+    world.age(days)
+    for each in recorded * 2:
+        world.replay(each)
+        world.run(0.2)
+    assert managers(world) == dict(zip(NAMES, NAMES, strict=True))
+    assert len(world.grants) == len(NAMES), "nobody was taken for lost"
+    ended(world, watch)
+
+
+@BOTH
+@pytest.mark.parametrize("days", [0, 1, 365])
+def test_a_controller_with_an_empty_store_is_heard_after_any_time(days: int, has_utility: bool) -> None:
+    world, watch = begun(has_utility=has_utility)
+    world.run(300)
+    world.age(days)
+    world.kill("r001")
+    world.run(60)
+    world.start("r001", "empty")
+    watch.changed = world.now
+    world.run(90)
+    assert world.managed("r001") == "r001"
+    ended(world, watch)
+
+
+def test_a_utility_whose_machine_once_had_a_clock_a_month_ahead_is_heard() -> None:
+    planted.clock[0] = 30 * 86_400
+    world, watch = begun()
+    world.stop_utility()
+    planted.clock[0] = 0.0
+    world.start_utility()
+    world.run(10)
+    for name in NAMES:
+        core = world.machines[name].core
+        assert core is not None
+        assert core.signs.lines[UTILITY].alive(world.now)
+    ended(world, watch)
+
+
+@BOTH
+def test_a_stolen_controller_that_says_anything_exhausts_nothing(has_utility: bool) -> None:
+    world, watch = begun(has_utility=has_utility)
+    Thief(world, "r002", world.now + 600)
+    world.run(601)
+    assert max(world.counters()) <= MOST_COUNTER
+    assert all(len(raises) < RAISES for meter in world.meters.values() for raises in meter.guard.raises.values())
+    ended(world, watch)
+
+
 FOUND_BY: dict[str, Callable[[], None]] = {
+    "beats without a session": test_a_utility_whose_machine_once_had_a_clock_a_month_ahead_is_heard,
+    "a beat that counts twice": partial(
+        test_recorded_datagrams_sent_each_second_keep_no_dead_controller_alive, came=True, has_utility=True
+    ),
+    "a beat that is fresh for ever": partial(
+        test_recorded_datagrams_sent_each_second_keep_no_dead_controller_alive, came=False, has_utility=False
+    ),
+    "one word that raises without end": partial(
+        test_a_stolen_controller_that_says_anything_exhausts_nothing, has_utility=True
+    ),
     "a yield to whom an old answer names": test_nothing_is_given_back_to_an_owner_that_died_again_meanwhile,
     "an epoch adopted from one meter": test_one_lying_meter_changes_nothing,
     "a counter that meters invent": test_a_counter_of_the_clique_that_two_meters_invent_deposes_nobody,

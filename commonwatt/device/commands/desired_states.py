@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from commonwatt.device.changes import DesiredStates, MeterState
-from commonwatt.device.commands.epoch_guard import RAISES_WITHIN_S, EpochGuard
+from commonwatt.device.commands.epoch_guard import EpochGuard
 from commonwatt.device.description import Description
 from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import MAX_SEQUENCE, NO_LIMIT, Command, Epoch, Held, Kind, Result
+from commonwatt.protocol.commands import MAX_SEQUENCE, NO_LIMIT, RAISES_WITHIN_S, Command, Epoch, Held, Kind, Result
 
 SAVE_S = 900.0  # most seconds of its own clock that a restart of the meter forgets
 

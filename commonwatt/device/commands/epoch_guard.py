@@ -5,11 +5,9 @@ A refused step names the meter's epoch, so that a lawful manager comes nearer in
 
 from dataclasses import dataclass, field
 
-from commonwatt.protocol.commands import EPOCH_STEP, Epoch
+from commonwatt.protocol.commands import EPOCH_STEP, RAISES, RAISES_WITHIN_S, Epoch
 
 FIRST_BELOW = 2**31  # a meter that holds no epoch takes any counter below
-RAISES = 100  # most raises by one rank within ``RAISES_WITHIN_S``
-RAISES_WITHIN_S = 86_400
 
 
 @dataclass

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.device.commands.epoch_guard import FIRST_BELOW, RAISES, RAISES_WITHIN_S, EpochGuard
-from commonwatt.protocol.commands import EPOCH_STEP, Epoch
+from commonwatt.device.commands.epoch_guard import FIRST_BELOW, EpochGuard
+from commonwatt.protocol.commands import EPOCH_STEP, RAISES, RAISES_WITHIN_S, Epoch
 
 EPOCHS = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1))
 

@@ -4,11 +4,11 @@ import pytest
 
 from commonwatt.device.changes import DesiredStates, under_token
 from commonwatt.device.commands.desired_states import SAVE_S
-from commonwatt.device.commands.epoch_guard import RAISES, RAISES_WITHIN_S
 from commonwatt.device.meter import Meter
 from commonwatt.model.effects import Write
 from commonwatt.model.records import State
 from commonwatt.protocol import topics
+from commonwatt.protocol.commands import RAISES, RAISES_WITHIN_S
 from tests.unit.device.test_meter import Bench, T, command, stored
 
 

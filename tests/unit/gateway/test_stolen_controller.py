@@ -5,7 +5,7 @@ import pytest
 from commonwatt.cliques.signs import Beat, Bits
 from commonwatt.model.units import ControllerId
 from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, Vote, Yield
-from commonwatt.protocol.commands import EPOCH_STEP
+from commonwatt.protocol.commands import EPOCH_STEP, RAISES
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import Begin, Kept
@@ -19,7 +19,7 @@ THIEF = "r003"
 def controller(own: ControllerId, kept: Kept, *, sure: bool = True) -> Takeover:
     """Return the part of a controller in microgrid r001, at second 100, with lines that are known."""
     post = Post(microgrid="r001", own=own, order=ORDER, ranks=RANKS, meters=6)
-    it = Takeover(own, [post], {"r001": kept}, 0, 0)
+    it = Takeover(own, [post], {"r001": kept}, 0)
     it.members["r001"].sure = sure
     for second in range(101):
         for name in it.signs.lines:
@@ -71,11 +71,23 @@ def test_a_lying_vote_ends_no_manager_that_the_asker_hears() -> None:
     assert not member.commands
 
 
-def test_it_may_push_a_microgrid_to_a_mate_which_harms_nothing() -> None:
+def test_it_may_give_away_what_it_manages_and_nothing_else() -> None:
     mate = controller("r002", Kept((0, 2), (1, 1)))
     effects = mate.handle(THIEF, Yield(microgrid="r001", epoch=(2, 2)), 100.1)
+    assert not [effect for effect in effects if isinstance(effect, Begin)]
+    mate = controller("r002", Kept((0, 2), (1, 3)))
+    effects = mate.handle(THIEF, Yield(microgrid="r001", epoch=(2, 2)), 100.1)
     assert [effect.epoch for effect in effects if isinstance(effect, Begin)] == [(2, 2)]
-    assert mate.members["r001"].commands, "a lawful controller; it gives it back after a minute"
+
+
+@pytest.mark.parametrize("step", [1, EPOCH_STEP])
+def test_its_word_raises_a_counter_a_step_a_day_and_a_hundred_times(step: int) -> None:
+    mate = controller("r002", Kept((0, 2), (1, 3)))
+    for day in (0, 1):
+        for n in range(1_000):
+            counter = mate.members["r001"].kept.highest[0] + step
+            mate.handle(THIEF, Known(microgrid="r001", highest=(counter, 3), manages=True), 100.1 + day * 86_400 + n)
+        assert mate.members["r001"].kept.highest[0] == 1 + (day + 1) * (RAISES if step == 1 else EPOCH_STEP)
 
 
 def test_its_own_beats_may_keep_its_own_microgrid_and_make_no_takeover_of_another() -> None:
