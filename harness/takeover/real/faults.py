@@ -30,6 +30,15 @@ from harness.takeover.real.actions import (
     upgraded,
     waits,
 )
+from harness.takeover.real.intruder import (
+    clock_once_ahead,
+    day_of_beats,
+    emptied_and_started,
+    left,
+    lies,
+    recorded,
+    sent_again,
+)
 from harness.takeover.real.town import METERS, NAMES, UTILITY_PARTS, broker, gateway
 
 PAUSE_S = 60.0  # seconds for which a process is stopped
@@ -259,5 +268,47 @@ FAULTS: tuple[Fault, ...] = (
         within_s=15,
     ),
     *_both("one-way line: it is not heard", cut(*_ONE_WAY), joined(*_ONE_WAY), 15, _TO_THE_NEXT),
+    *_both(
+        "gateway killed, its recorded beats are sent each second",
+        in_turn(sent_again, killed(gateway("r001"))),
+        in_turn(left, started(gateway("r001"))),
+        5,
+        _TO_THE_NEXT,
+        before=recorded,
+    ),
+    *_both(
+        "recordings of its start before are sent each second",
+        sent_again,
+        left,
+        90,
+        {},
+        before=in_turn(recorded, killed_and_restarted(gateway("r001")), held_by(r001="r001")),
+    ),
+    *_both(
+        "an empty store after a day of beats",
+        emptied_and_started,
+        nothing,
+        20,
+        _MAYBE,
+        loses=True,
+        before=in_turn(killed(gateway("r001")), day_of_beats),
+    ),
+    Fault(
+        words="blackholed; the utility was started once with a clock a month ahead",
+        utility=True,
+        happens=blackholed("r001"),
+        mended=restored("r001"),
+        managers=_TO_THE_NEXT,
+        within_s=15,
+        before=clock_once_ahead(UTILITY),
+    ),
+    *_both(
+        "blackholed, after a thief lied under the name of the third",
+        blackholed("r001"),
+        in_turn(restored("r001"), started(gateway("r003"))),
+        15,
+        {"r001": "r002", "r002": "r002", "r003": None},
+        before=in_turn(killed(gateway("r003")), lies),
+    ),
 )
 """The faults that the bench shows once each; 20 of the first kind besides."""

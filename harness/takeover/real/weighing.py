@@ -1,7 +1,6 @@
 """The bytes of a controller's beats and messages, weighed at its network interface."""
 
 import select
-import socket
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -9,15 +8,12 @@ from itertools import product
 from pathlib import Path
 
 from commonwatt.cliques.datagrams import LENGTH
-from commonwatt.town.cliques import BEATS_PORT
+from harness.takeover.real.packets import Wire
 from harness.takeover.real.town import NAMES, Town
 
 CALM_S = 60.0  # seconds after the last start in which controllers tell each other more than usually
 MONTH_S = 30 * 86_400
 IPV6_MORE = 20  # bytes by which the head of a packet is longer in IPv6
-_ALL, _UDP, _OUTGOING = 0x0003, 17, 4  # protocols of Linux's packets and of IP; packets that leave
-_UDP_BYTES = 8  # of its head
-_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,32 +46,15 @@ def weigh(folder: Path, seconds: float, *, utility: bool) -> Weighed:
         town.start_all(utility=utility)
         town.settle(utility=utility)
         time.sleep(CALM_S)
-        scale = town.machines.inside(NAMES[0], _scale)
-        with scale:
+        with town.machines.inside(NAMES[0], Wire) as scale:
             return _weighed(scale, seconds, utility=utility)
 
 
-def _scale() -> socket.socket:
-    scale = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL))
-    scale.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-    return scale
-
-
-def _weighed(scale: socket.socket, seconds: float, *, utility: bool) -> Weighed:
+def _weighed(scale: Wire, seconds: float, *, utility: bool) -> Weighed:
     began = time.monotonic()
     ways = dict.fromkeys(product((True, False), repeat=2), Way())
-    while (left_s := began + seconds - time.monotonic()) > 0:
-        if not select.select([scale], [], [], left_s)[0]:
-            break
-        data, (device, _, kind, *_) = scale.recvfrom(2048)
-        if device == "lo" or data[0] >> 4 != 4 or data[9] != _UDP:
-            continue
-        head = (data[0] & 15) * 4
-        if BEATS_PORT in (
-            int.from_bytes(data[head : head + 2], "big"),
-            int.from_bytes(data[head + 2 : head + 4], "big"),
-        ):
-            ip_bytes = int.from_bytes(data[2:4], "big")
-            key = ip_bytes == head + _UDP_BYTES + LENGTH, kind == _OUTGOING
-            ways[key] = Way(ways[key].datagrams + 1, ways[key].ip_bytes + ip_bytes)
+    while (left_s := began + seconds - time.monotonic()) > 0 and select.select([scale], [], [], left_s)[0]:
+        if (packet := scale.packet()) is not None:
+            key = len(packet.data) == LENGTH, packet.leaves
+            ways[key] = Way(ways[key].datagrams + 1, ways[key].ip_bytes + packet.ip_bytes)
     return Weighed(utility, time.monotonic() - began, *ways.values())

@@ -6,8 +6,9 @@ import pytest
 
 from commonwatt.cliques.signs import BEAT_S, Beat, Bits
 from commonwatt.protocol.clique_messages import Grant, Known, SendBeat, Who
+from commonwatt.protocol.commands import EPOCH_STEP
 from utility.takeover.grants import FIRST_ALONE_S, Granted, Grants
-from utility.takeover.groups import Groups, Outcome
+from utility.takeover.groups import STOPPED_S, Groups, Outcome
 from utility.takeover.history import BEGAN, CLAIMED, GRANTED, RETURNED, Handover
 
 NAMES = ("r001", "r002", "r003")
@@ -245,3 +246,55 @@ def test_what_a_deposed_controller_says_is_asked_of_the_one_that_it_names() -> N
     town.claims("r002", "r001", 9)
     town.do(town.groups.adopt("r001", "r001", (9, 2), town.now))
     assert town.says("r001") == ("r002", True)
+
+
+@pytest.mark.parametrize("step", [1, EPOCH_STEP, 2**31])
+def test_a_stolen_member_lifts_the_counter_of_the_next_grant_by_a_step_at_most(step: int) -> None:
+    town = begun()
+    counter = 1
+    for n in range(2**16):
+        counter = min(counter + step, 2**32 - 1)
+        known = Known(microgrid="r001", highest=(counter, RANKS["r003"]), manages=n % 2 == 0)
+        town.groups.message(0, "r003", known, town.now)
+    town.controllers["r001"].alive = False
+    town.run(20)
+    (epoch,) = {one.epochs["r001"] for name, one in town.controllers.items() if "r001" in one.manages and one.alive}
+    assert epoch[0] <= 2 + EPOCH_STEP
+
+
+def test_two_members_that_say_the_same_are_believed_at_once() -> None:
+    town = begun()
+    far = 10 * EPOCH_STEP
+    for name in ("r002", "r003"):
+        town.groups.message(0, name, Known(microgrid="r001", highest=(far, 2), manages=name == "r002"), town.now)
+    town.groups.message(0, "r002", Known(microgrid="r001", highest=(far, 2), manages=True), town.now)
+    assert town.groups.managers()["r001"] == ("r002", (far, 2))
+
+
+def test_an_error_of_the_rules_in_one_clique_stops_that_clique_alone_for_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: dict[str, Granted] = {}
+    others = {f"r10{n}": tuple(f"r10{m % 3}" for m in (n, n + 1, n + 2)) for n in range(3)}
+    cliques = [
+        Grants(ORDERS, RANKS, kept, 0.0),
+        Grants(others, {name: at for at, name in enumerate(others, 101)}, kept, 0.0),
+    ]
+    groups, now = Groups(cliques, 0.0), 100.0
+    beat = Beat(Bits(able=frozenset(NAMES)))
+
+    def fails(*_: object) -> list[object]:
+        cliques[0].granted["r001"] = Granted(top=9, pending=(9, 1))  # what nobody made durable
+        raise KeyError(7)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(cliques[0], "tick", fails)
+        outcomes = groups.tick(now)
+    assert [type(outcome.failed) for outcome in outcomes] == [KeyError, type(None)]
+    assert groups.stopped(now) == {"r001": "KeyError: 7"}
+    assert groups.beat(0, "r001", beat, now + 1).beats == [], "its controllers watch each other"
+    assert len(groups.beat(1, "r100", beat, now + 1).beats) == 1
+    now += STOPPED_S
+    assert groups.stopped(now) == {}
+    assert len(groups.beat(0, "r001", beat, now).beats) == 1
+    assert cliques[0].granted["r001"] == Granted(), "what the rules had in mind is forgotten"
