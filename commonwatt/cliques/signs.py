@@ -148,14 +148,14 @@ class Signs:
             line.since = None if line.since is None else now
         return True
 
-    def sign(self, name: ControllerId, now: float, beat: Beat | None = None) -> None:
-        """Note a sign of another one, and what its beat says; a beat that a newer one overtook is none."""
+    def sign(self, name: ControllerId, now: float, beat: Beat | None = None) -> bool:
+        """Note a sign of another one, and what its beat says; return whether it counts: an overtaken one does not."""
         line = self.lines[name]
         if beat is not None and beat.session == line.session and beat.number < line.number:
             if True in line.missing:
                 line.missing.remove(True)
                 line.misses = sum(line.missing)
-            return
+            return False
         was_lost = line.lost(now)
         if line.since is None or was_lost:
             line.since = now
@@ -166,6 +166,7 @@ class Signs:
             line.bits = None
             line.unable.clear()
         line.heard, line.probes, line.wanted_until = now, 0, 0.0
+        return True
 
     @staticmethod
     def _read(line: Line, beat: Beat, now: float, *, was_lost: bool) -> None:

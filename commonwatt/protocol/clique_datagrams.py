@@ -16,6 +16,9 @@ from commonwatt.protocol.topics import UTILITY
 
 _KINDS: tuple[type[CliqueMessage], ...] = (Who, Known, Ask, Vote, Yield, Grant, States)  # the first byte of a content
 
+REFUSED = ("of a stranger", "of no session", "repeated", "unknown kind", "malformed")
+"""Why a datagram says nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Party:

@@ -84,9 +84,8 @@ class Takeover:
             return []
         answer: list[Effect] = [] if beat.is_answer else [self._beat(sender, is_answer=True)]
         self.signs.wake(now)
-        if not beat.is_fresh:
+        if not (beat.is_fresh and self.signs.sign(sender, now, beat)):
             return answer  # The next beat proves that its sender lives, if it has this answer.
-        self.signs.sign(sender, now, beat)
         if sender == UTILITY and beat.is_answer:
             self.signs.utility_hears = {name: self.signs.utility_hears.get(name, now) for name in beat.hears}
         for name in beat.hears & set(self._peers):

@@ -102,7 +102,7 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics.watch_gateways(lambda: gateways_said({}, {}, (), 0.0), lambda: 0)
     metrics.registry.register(PlantMetrics(lambda: None, lambda: 0.0))
     metrics.registry.register(UtilityTownMetrics(lambda: None))
-    metrics.registry.register(TakeoverMetrics(Groups([], 0), lambda: 0.0))
+    metrics.registry.register(TakeoverMetrics(Groups([], 0), {}, lambda: 0.0))
     Backups("", create_engine("sqlite://"), metrics)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)

@@ -123,7 +123,9 @@ class Service:
             head_ends=lambda: self._head_ends.connected,
         )
         if self._takeover is not None:
-            self._metrics.registry.register(TakeoverMetrics(self._takeover.groups, time.monotonic))
+            self._metrics.registry.register(
+                TakeoverMetrics(self._takeover.groups, self._takeover.socket.refused, time.monotonic)
+            )
             self._api.parts[GrantsJob] = self._takeover
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)

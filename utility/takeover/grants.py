@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from commonwatt.cliques.signs import BEAT_S, Beat, Signs
+from commonwatt.cliques.signs import BEAT_S, Beat, Bits, Signs
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, SendBeat, Tell, Who
 from commonwatt.protocol.commands import Epoch
@@ -71,20 +71,22 @@ class Grants:
 
     def beat(self, sender: ControllerId, beat: Beat, now: float) -> list[Done]:
         """Handle a datagram."""
-        done: list[Done] = []
-        if beat.is_fresh:
-            self.signs.sign(sender, now, beat)
-        for microgrid, order in self.orders.items():
-            if sender in order and beat.is_fresh:
-                is_able = microgrid in beat.bits.able and beat.bits.commits
-                holds = self.holder(microgrid) != sender or microgrid in beat.bits.manages
-                self.signs.says(sender, microgrid, now, able=is_able and holds)
-                if microgrid in beat.bits.manages and self.holder(microgrid) != sender:
-                    done.append(Tell(sender, Who(microgrid=microgrid)))
+        is_sign = beat.is_fresh and self.signs.sign(sender, now, beat)
+        done = self._read(sender, beat.bits, now) if is_sign else []
         if beat.is_answer:
             return done
         hears = frozenset(n for n, line in self.signs.lines.items() if n != sender and not line.suspect(now))
         return [*done, SendBeat(sender, Beat(is_answer=True, hears=hears))]
+
+    def _read(self, sender: ControllerId, bits: Bits, now: float) -> list[Done]:
+        done: list[Done] = []
+        for microgrid in (name for name, order in self.orders.items() if sender in order):
+            is_able = microgrid in bits.able and bits.commits
+            holds = self.holder(microgrid) != sender or microgrid in bits.manages
+            self.signs.says(sender, microgrid, now, able=is_able and holds)
+            if microgrid in bits.manages and self.holder(microgrid) != sender:
+                done.append(Tell(sender, Who(microgrid=microgrid)))
+        return done
 
     def handle(self, sender: ControllerId, message: CliqueMessage, now: float) -> list[Done]:
         """Handle a message of a controller."""

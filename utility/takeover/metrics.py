@@ -1,21 +1,27 @@
 """Who manages the microgrids, as metrics; read at each scrape."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from commonwatt.protocol.clique_datagrams import REFUSED
 from utility.database.metrics import PREFIX
 from utility.takeover.groups import Groups
 from utility.takeover.history import HOWS
 
 
 class TakeoverMetrics(Collector):
-    """Collector of the groups' state; ``time`` returns the time of their clock."""
+    """Collector of the groups' state.
 
-    def __init__(self, groups: Groups, time: Callable[[], float]) -> None:
-        self._groups, self._time = groups, time
+    Args:
+        refused: Counts of the datagrams that were dropped, by reason.
+        time: Returns the time of the groups' clock.
+    """
+
+    def __init__(self, groups: Groups, refused: Mapping[str, int], time: Callable[[], float]) -> None:
+        self._groups, self._refused, self._time = groups, refused, time
 
     def collect(self) -> Iterable[Metric]:
         """Yield the managers of now, and the counts since the start."""
@@ -43,6 +49,11 @@ class TakeoverMetrics(Collector):
         for how in HOWS:
             takeovers.add_metric([how], groups.handovers[how])
         yield takeovers
+        text = "Datagrams of controllers that were dropped, such as recorded ones that came again, by reason."
+        refused = CounterMetricFamily(f"{PREFIX}_refused_datagrams", text, labels=["reason"])
+        for reason in {*REFUSED, *self._refused}:
+            refused.add_metric([reason], self._refused.get(reason, 0))
+        yield refused
         text = "Managers that were replaced as lost, and lived."
         yield CounterMetricFamily(f"{PREFIX}_false_takeovers", text, value=groups.false_takeovers)
 

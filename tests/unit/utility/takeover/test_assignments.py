@@ -103,7 +103,7 @@ def test_metrics_count_managers_handovers_and_false_takeovers() -> None:
     town.controllers["r001"].manages.discard("r001")
     town.run(10)
     registry = CollectorRegistry()
-    registry.register(TakeoverMetrics(town.groups, lambda: town.now))
+    registry.register(TakeoverMetrics(town.groups, {"repeated": 2}, lambda: town.now))
     page = generate_latest(registry).decode()
     for line in (
         'managed_microgrids{controller="r002"} 2.0',
@@ -113,5 +113,7 @@ def test_metrics_count_managers_handovers_and_false_takeovers() -> None:
         'takeovers_total{how="granted"} 1.0',
         'unmanaged_seconds{controller="r001"} 0.0',
         "false_takeovers_total 1.0",
+        'refused_datagrams_total{reason="repeated"} 2.0',
+        'refused_datagrams_total{reason="of no session"} 0.0',
     ):
         assert f"commonwatt_utility_{line}\n" in page
