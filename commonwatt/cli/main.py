@@ -133,7 +133,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
     entries |= {entry.name: entry for entry in entry_points(group=PARTS_GROUP)}
     for name, entry in entries.items():
         if wanted is not None and wanted not in entries:
-            if missing := _missing_of(name):
+            if missing := _missing_of(entry):
                 _add_missing(app, name, missing)
             else:
                 add_outline(app, (), name)
@@ -167,13 +167,12 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
     app.add_typer(loaded, name=entry.name)
 
 
-def _missing_of(name: str) -> str | None:
-    """Return the package that a part's command needs and that is not installed, without loading the part."""
-    for entry in entry_points(group=PARTS_GROUP):
-        needed = _NEEDED.get(entry.module.partition(".")[0])
-        if entry.name == name and needed is not None and not _is_there(needed):
-            return needed
-    return None
+def _missing_of(entry: EntryPoint) -> str | None:
+    """Return what a command needs and what is not installed, without loading it: our own folder, or a library."""
+    top = entry.module.partition(".")[0]
+    own = ".".join(entry.module.split(".")[:2]) if top == "commonwatt" else top
+    needed = (own, _NEEDED.get(top, own))
+    return next((each for each in needed if not _is_there(each)), None)
 
 
 def _is_there(module: str) -> bool:
@@ -189,6 +188,10 @@ def _add_missing(app: typer.Typer, name: str, missing: str) -> None:
 
     @app.command(name, context_settings=settings, help=f"Not installed here: {missing} is missing.")
     def not_installed() -> None:
+        if missing.partition(".")[0] in ("commonwatt", *_NEEDED):
+            raise typer.BadParameter(
+                f"{name} is not in the controller's package; the package commonwatt-utility has it, for another machine"
+            )
         raise typer.BadParameter(
             f"{name} needs {missing}, which is not installed; install commonwatt with its extra, or with all: "
             "pip install 'commonwatt[all]'"

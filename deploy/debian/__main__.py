@@ -5,17 +5,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.debian.environment import SITE_PACKAGES
-from deploy.debian.package import CONTROLLER, UTILITY, Release, build, finish_tree, version
-from deploy.debian.wheels import MACHINES, PROJECT, PYTHON, build_own, fetch, make_pip, unpack
+from deploy.debian.package import CONTROLLER, UTILITY, Package, Release, build, finish_tree, version
+from deploy.debian.wheels import MACHINES, PROJECT, build_own, fetch, make_pip, unpack
 
 
 def main() -> None:
     """Make both packages for each processor."""
-    if sys.version_info[:2] != tuple(map(int, PYTHON.split("."))):
-        sys.exit(f"packages are for Debian 12: make them with Python {PYTHON}, such as: make deb PYTHON=python{PYTHON}")
     if shutil.which("dpkg-deb") is None:
         sys.exit("needs dpkg-deb: apt-get install dpkg")
     dist, epoch = PROJECT / "dist", _epoch()
@@ -31,13 +29,18 @@ def main() -> None:
             step = f"{number} of {len(wanted)}, {package.name} for {architecture}"
             work = folder / f"{package.name}-{architecture}"
             print(f"{step}: fetching wheels", flush=True)
-            unpack(fetch(pip, own, package.extras, architecture, work / "wheels"), work / "root" / SITE_PACKAGES)
-            finish_tree(package, work / "root", epoch)
+            make_root(package, pip, own, architecture, work, epoch)
             release = Release(version=version(), architecture=architecture, epoch=epoch)
             print(f"{step}: compressing", flush=True)
             path = build(package, release, work / "root", dist)
             print(f"{path.relative_to(PROJECT)}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
             shutil.rmtree(work)
+
+
+def make_root(package: Package, pip: Sequence[str], own: Path, architecture: str, work: Path, epoch: int) -> None:
+    """Make the tree of a package of pinned wheels in ``work / "root"``."""
+    unpack(fetch(pip, own, package.extras, architecture, work / "wheels"), work / "root")
+    finish_tree(package, work / "root", epoch)
 
 
 def _epoch() -> int:

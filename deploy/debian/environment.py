@@ -1,16 +1,13 @@
-"""The program's environment in a package: an ordinary virtual environment of /usr/bin/python3.11, without pip."""
+"""The program's environment in a package: a virtual environment of /usr/bin/python3, without pip.
+
+Modules are compiled at the installation, by the Python of that machine (``scripts/postinst``).
+"""
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from deploy.debian.wheels import PYTHON
-
-HOME = "usr/lib/commonwatt"  # the environment's folder in a package
-
-SITE_PACKAGES = f"{HOME}/lib/python{PYTHON}/site-packages"
+from deploy.debian.wheels import HOME, PYTHONS, SITE_PACKAGES
 
 _UNNEEDED = (
     "**/*.dist-info/RECORD",  # Names files that are removed here.
@@ -47,28 +44,16 @@ def complete(root: Path, epoch: int) -> None:
         for path in sorted(packages.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     (root / HOME / "bin").mkdir()
-    (root / HOME / "bin" / "python3").symlink_to(f"/usr/bin/python{PYTHON}")
+    (root / HOME / "bin" / "python3").symlink_to("/usr/bin/python3")
+    for python in PYTHONS:
+        (root / HOME / "lib" / f"python{python}").symlink_to("python3")
     launcher = root / HOME / "bin" / "commonwatt"
     launcher.write_text(_LAUNCHER)
-    settings = f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {PYTHON}\n"
-    (root / HOME / "pyvenv.cfg").write_text(settings)
+    (root / HOME / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
     (root / "usr" / "bin").mkdir()
     (root / "usr" / "bin" / "commonwatt").symlink_to("../lib/commonwatt/bin/commonwatt")
     settle(root, epoch)
-    _compile(root)
-    settle(root, epoch)
     launcher.chmod(0o755)
-
-
-def _compile(root: Path) -> None:
-    """Compile all modules: the first start is fast, and a read-only root does no harm.
-
-    A compiled file is valid for the time of its source, which dpkg keeps.
-    """
-    words = ["-m", "compileall", "-q", "-s", str(root), "-p", "/", "--invalidation-mode", "timestamp"]
-    # The order of sets of constants depends on the seed.
-    environment = os.environ | {"PYTHONHASHSEED": "0"}
-    subprocess.run([sys.executable, *words, str(root / SITE_PACKAGES)], check=True, env=environment)
 
 
 def settle(root: Path, epoch: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.debian.environment import complete, settle
-from deploy.debian.wheels import PROJECT, PYTHON, project_table
+from deploy.debian.wheels import PROJECT, SITE_PACKAGES, project_table
 
 DEPLOY = PROJECT / "deploy"
 SYSCTL = "60-commonwatt.conf"  # the kernel's settings of a controller
@@ -21,7 +21,9 @@ _SCHEMAS = {
 }
 """By placeholder of the scripts: the module and the name of a store's newest schema."""
 
-_NEEDS = (f"python{PYTHON}", "libc6 (>= 2.36)", "libgcc-s1", "libstdc++6", "systemd", "tzdata", "zlib1g")
+# Python 3.11 or 3.13, as ``PYTHONS``; Debian's dependencies know no other way to say it.
+_PYTHON = ("python3 (>= 3.11)", "python3 (<< 3.12) | python3 (>= 3.13)", "python3 (<< 3.14)")
+_NEEDS = (*_PYTHON, "libc6 (>= 2.36)", "libgcc-s1", "libstdc++6", "systemd", "tzdata", "zlib1g")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class Package:
     extras: str  # the extras of the project that it has, separated by commas
     other: str  # the package that it can't be beside: both have the same paths
     recommends: tuple[str, ...]  # packages that are installed with it unless unwanted
+    without: tuple[str, ...] = ()  # the project's folders that it does not have; their commands say which package has
     describes: str  # its description, one line
 
     def control(self, release: Release, installed_kib: int) -> str:
@@ -67,6 +70,7 @@ CONTROLLER = Package(
     extras="adapter,broker,gateway",
     other="commonwatt-utility",
     recommends=("systemd-timesyncd | time-daemon",),
+    without=("commonwatt/demo", "meter_sim", "scenarios", "utility"),
     describes="Commonwatt on a microgrid's controller: broker, gateway, adapter",
 )
 
@@ -95,6 +99,8 @@ def finish_tree(package: Package, root: Path, epoch: int) -> None:
         _install(DEPLOY / "sysctl" / SYSCTL, root / "usr/lib/sysctl.d" / SYSCTL)
     else:
         shutil.copytree(DEPLOY / "pgbackrest", root / "usr/share/commonwatt/deploy/pgbackrest")
+    for folder in package.without:
+        shutil.rmtree(root / SITE_PACKAGES / folder)
     _install(PROJECT / "LICENSE", root / "usr/share/doc" / package.name / "copyright")
     complete(root, epoch)
 

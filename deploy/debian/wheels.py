@@ -6,16 +6,24 @@ import tomllib
 import venv
 import zipfile
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-PYTHON = "3.11"  # Debian 12's Python; compiled modules fit no other
+HOME = "usr/lib/commonwatt"  # the environment's folder in a package
+SITE_PACKAGES = f"{HOME}/lib/python3/site-packages"
+
+PYTHONS = ("3.11", "3.13")  # those of Debian 12 and 13; a package has the compiled libraries of both
 # Debian's name of each processor that packages are made for, and the name in wheels.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-# Platforms of wheels that run on Debian 12, which has glibc 2.36.
+# Platforms of wheels that run on Debian 12, which has glibc 2.36, and later.
 _PLATFORMS = ("manylinux_2_36", "manylinux_2_28", "manylinux_2_26", "manylinux_2_17", "manylinux2014")
+# Where files of a wheel's data scheme go; programs and C headers go nowhere, since only ``commonwatt`` is started.
+_SCHEMES = {"data": HOME, "platlib": SITE_PACKAGES, "purelib": SITE_PACKAGES}
+# Files that say how a wheel was built, and differ between those of two Pythons; the first one's stay.
+_OF_A_BUILD = ("*.dist-info/*", "numpy/__config__.py")
 
 
 def project_table() -> dict[str, Any]:
@@ -57,23 +65,46 @@ def fetch(pip: Sequence[str], own: Path, extras: str, architecture: str, folder:
         own: The project's wheel.
         extras: Extras, separated by commas.
         architecture: Debian's name of the processor.
+        folder: Gets a folder for each Python.
     """
+    for python in PYTHONS:
+        _fetch(pip, own, extras, architecture, python, folder / python)
+    return sorted(folder.glob("*/*.whl"))
+
+
+def _fetch(pip: Sequence[str], own: Path, extras: str, architecture: str, python: str, folder: Path) -> None:
     platforms = [word for name in _PLATFORMS for word in ("--platform", f"{name}_{MACHINES[architecture]}")]
-    wanted = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}", *platforms]
+    wanted = ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", *platforms]
     pinned = ["--constraint", str(PROJECT / "constraints.txt"), f"{own}[{extras}]"]
     subprocess.run([*pip, "download", "--quiet", *wanted, "--dest", str(folder), *pinned], check=True)
-    return sorted(folder.glob("*.whl"))
 
 
-def unpack(wheels: Sequence[Path], site_packages: Path) -> None:
-    """Unpack wheels as an installation does, without scripts: only ``commonwatt`` is started.
+def unpack(wheels: Sequence[Path], root: Path) -> None:
+    """Unpack wheels below ``root`` as an installation does, without programs: only ``commonwatt`` is started.
+
+    The wheels of two Pythons share a folder: names of compiled libraries have the Python, all else is the same.
 
     Raises:
-        ValueError: A wheel has files that do not belong into ``site-packages``.
+        ValueError: Two wheels have a file of one name with different contents.
     """
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
-            names = archive.namelist()
-            if others := [name for name in names if name.partition("/")[0].endswith(".data")]:
-                raise ValueError(f"{wheel.name}: has {others[0]}, which a package does not install")
-            archive.extractall(site_packages)
+            for name in archive.namelist():
+                path = _place(name)
+                if path is None or name.endswith("/"):
+                    continue
+                target, data = root / path, archive.read(name)
+                if not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(data)
+                elif target.read_bytes() != data and not any(fnmatch(name, each) for each in _OF_A_BUILD):
+                    raise ValueError(f"{wheel.name}: its {name} differs from that of another wheel")
+
+
+def _place(name: str) -> str | None:
+    """Return where a file of a wheel goes, below the package's root; ``None``: nowhere."""
+    top, _, rest = name.partition("/")
+    if not top.endswith(".data"):
+        return f"{SITE_PACKAGES}/{name}"
+    scheme, _, rest = rest.partition("/")
+    return f"{_SCHEMES[scheme]}/{rest}" if scheme in _SCHEMES else None

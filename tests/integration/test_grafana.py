@@ -111,10 +111,12 @@ def test_rules_are_evaluated_and_silent_in_a_town_that_is_well(town: tuple[Site,
 # Of a PostgreSQL server; tests/unit/utility/database/test_backups.py reads them.
 OF_BACKUPS = {"commonwatt_utility_archive_fails", "commonwatt_utility_backup_finished_timestamp_seconds"}
 TAKEOVER = {
+    "clique_stopped",
     "false_takeovers_total",
     "handovers_total",
     "managed_by_another",
     "managed_microgrids",
+    "refused_datagrams_total",
     "takeovers_total",
     "unmanaged_seconds",
 }

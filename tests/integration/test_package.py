@@ -18,9 +18,8 @@ from commonwatt.audit.folder import audit_folder
 from commonwatt.cli.status import ask
 from commonwatt.identity.authority import Authority
 from commonwatt.site.bundle import pack, write_bundle
-from deploy.debian.environment import SITE_PACKAGES
 from deploy.debian.package import CONTROLLER, UTILITY, finish_tree, version
-from deploy.debian.wheels import PROJECT, copy_own
+from deploy.debian.wheels import PROJECT, SITE_PACKAGES, copy_own
 from harness.docs.marked import DOCS
 from harness.network.waiting import eventually, free_port
 from harness.real import forks

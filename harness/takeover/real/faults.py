@@ -307,7 +307,7 @@ FAULTS: tuple[Fault, ...] = (
         blackholed("r001"),
         in_turn(restored("r001"), started(gateway("r003"))),
         15,
-        {"r001": "r002", "r002": "r002", "r003": None},
+        {"r001": "r002", "r003": None},
         before=in_turn(killed(gateway("r003")), lies),
     ),
 )

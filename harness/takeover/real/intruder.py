@@ -14,14 +14,17 @@ from commonwatt.protocol.clique_messages import Known, Yield
 from commonwatt.protocol.commands import EPOCH_STEP
 from commonwatt.town.clique_file import CLIQUE_FILE, load_cliques, parties
 from commonwatt.town.cliques import BEATS_PORT
+from harness.network.waiting import eventually
 from harness.real.fake_clock import FakeClock
 from harness.takeover.real.actions import R001, Action, emptied
 from harness.takeover.real.packets import Wire
-from harness.takeover.real.town import METERS, NAMES, Town
+from harness.takeover.real.town import METERS, NAMES, Town, gateway
+from utility.takeover.grants import QUIET_S
 
 DAY = int(86_400 / BEAT_S)  # beats of a day
 RECORDS_S = 3 * BEAT_S  # seconds for which datagrams are recorded
 AHEAD_S = 30 * 86_400
+HEARD_S = 15.0  # seconds within which a part that starts is heard
 LIES = 2**16  # what a thief says of each microgrid to each other one
 _WELL = Bits(able=frozenset(NAMES), manages=frozenset({"r001"}))
 
@@ -95,9 +98,15 @@ def clock_once_ahead(part: str) -> Action:
         town.kill(part)
         del town.environments[part]
         town.start(part)
-        town.settle(utility=True)
+        eventually(lambda: all(_hears(town, name, part) for name in NAMES), HEARD_S)
+        time.sleep(QUIET_S + HEARD_S)  # in which it grants nothing
 
     return happens
+
+
+def _hears(town: Town, name: str, other: str) -> bool:
+    heard_s = town.status(gateway(name)).get("takeover", {}).get("others", {}).get(other, {}).get("heard_s")
+    return heard_s is not None and heard_s < BEAT_S + 1
 
 
 def _begin(town: Town, does: Callable[[threading.Event], None]) -> None:
