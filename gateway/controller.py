@@ -78,6 +78,7 @@ class Controller:
         self.pace = Pace()  # the share of the line that refills take
         self.members = members or {}  # its parts in its cliques, by microgrid; without a clique it has none
         self._settings = settings
+        self.program: Mapping[str, object] = {}  # what heartbeats say of the program: release, days of certificates
         self.disk_free_bytes = 0  # free bytes of the stores' disk at the last check; 0: not known
         self._shifted_s = 0
         self._turns = Turns()
@@ -188,7 +189,8 @@ class Controller:
             self._save(each)
         managed = {name: core for name, core in self.hosted.items() if core.manager.epochs.commands}
         told = managed if self.members else None
-        heartbeat = status.heartbeat(self.own, self.line, now, told, self.hosted, self.saving.wanted)
+        saves, program = self.saving.wanted, self.program
+        heartbeat = status.heartbeat(self.own, self.line, now, told, self.hosted, saves, program)
         return [*effects, *self.own.modes.changes.note(noted, now), heartbeat]
 
     def _save(self, core: HostedMicrogrid) -> None:

@@ -114,6 +114,9 @@ class Heartbeat(Message, Energy):
     # The mark of the last acknowledged data of its own microgrid: a run of the utility's store, and a commit's number;
     # ``None``: none yet, or an older gateway.
     mark: tuple[Natural, Natural] | None = None
+    release: Annotated[str, Field(max_length=24)] | None = None  # its program's; ``None``: 0.3 or older
+    # Whole days until the first of its certificates ends, below zero after that; ``None``: it has none, or is older.
+    cert_days: Annotated[int, Field(ge=-(2**31), le=2**31)] | None = None
 
     @property
     def commanded_aggregation(self) -> Literal["none", "lossless", "lossy"]:

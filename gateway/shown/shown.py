@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from importlib.metadata import version
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.network.http_server import HttpServer
@@ -20,6 +21,7 @@ from gateway.page.site import Site
 from gateway.shown.metrics import Figures, make_registry
 from gateway.shown.recent import ALARM_WINDOWS_S, Recent
 
+RELEASE = version("commonwatt")
 LOOKS_AGAIN_AFTER_S = 1.0  # real seconds for which what is shown is not read again
 LOOKS_WITHIN_S = 3.0  # real seconds that a request waits for a store; after that it gets what was shown before
 
@@ -71,7 +73,11 @@ class Shown:
 
     def judge(self) -> None:
         """Look at what only time changes: the certificates, the line's month, the counts of the alarms."""
-        self._figures.certificate_expires = self._links.expiry.look()
+        expires = self._figures.certificate_expires = self._links.expiry.look()
+        program: dict[str, object] = {"release": RELEASE}
+        if expires is not None:
+            program["cert_days"] = int((expires - read_machine(self._clock).wall) // 86_400)
+        self._work.controller.program = program
         self._line.judge(self._work.controller.line.month(int(self._clock.now())))
         self._recent.look(self._alarm_counts(), time.monotonic())
 

@@ -25,6 +25,7 @@ def heartbeat(
     managed: Mapping[MicrogridId, HostedMicrogrid] | None,
     hosted: Mapping[MicrogridId, HostedMicrogrid],
     saves: Mapping[str, Collection[str]],
+    program: Mapping[str, object],
 ) -> Publish:
     """Return the controller's heartbeat to the utility, of its own microgrid.
 
@@ -32,12 +33,14 @@ def heartbeat(
         managed: The microgrids that it manages, of whose meters it tells; ``None``: it has no clique.
         hosted: The microgrids of which it has a store.
         saves: What the controller does by itself to save bytes, by reason.
+        program: Its release and the days until a certificate ends, by their keys.
     """
     backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), core.store.backlog(), strict=True)
     manages = None if managed is None else {name: each.manager.epochs.own for name, each in managed.items()}
     minima = {m: said for each in (core, *(managed or {}).values()) for m, said in each.manager.minima().items()}
     heartbeat = Heartbeat.model_validate(
-        dict(backlog)
+        dict(program)
+        | dict(backlog)
         | _energy(core, now)
         | {
             "time": now,

@@ -22,6 +22,7 @@ SILENT_S = 300  # seconds without a message after which a gateway, or the plant,
 _HOUR_S, _DAY_S = 3_600, 86_400
 _BACKLOG_OLD_S = _DAY_S
 _CERTIFICATE_SOON_S, _CERTIFICATE_NOW_S = 14 * _DAY_S, _DAY_S
+_GATEWAYS_SOON_DAYS, _GATEWAYS_NOW_DAYS = 21, 3  # a person has to visit it
 _NEARLY_FULL = 0.1
 _HEARD = (f"{PREFIX}GatewaySilent", f"{PREFIX}PlantSilent")
 _LOW_PERCENT = 98  # percent of the kept level: at that level the plant's battery waits, within what its meter shows
@@ -121,11 +122,23 @@ def _gateways(facts: Facts) -> Iterator[Condition]:
             summary = f"The gateway of {name} has no trusted time."
             text = "It keeps readings, but sends no averages and rejects no reading as from the future."
             yield _condition("GatewayClockUntrusted", _WARNING, 900, summary, text, controller=name)
+        if heartbeat.cert_days is not None:
+            yield from _ending(name, heartbeat.cert_days)
     for name, reason in facts.over_quota.items():
         summary = f"{name} has sent more dead letters today than are kept."
         text = f"Its batches with more wait at it until tomorrow: {reason}."
         text += " A program with its credentials may be no gateway."
         yield _condition("GatewayOverQuota", _CRITICAL, 0, summary, text, controller=name)
+
+
+def _ending(name: str, days: int) -> Iterator[Condition]:
+    text = f"Days left: {days}. Without it the gateway does not connect, and readings wait there."
+    if days < _GATEWAYS_NOW_DAYS:
+        summary = f"A certificate of the gateway of {name} has expired, or expires within three days."
+        yield _condition("GatewayCertificateExpired", _CRITICAL, 0, summary, text, controller=name)
+    if days < _GATEWAYS_SOON_DAYS:
+        summary = f"A certificate of the gateway of {name} expires soon."
+        yield _condition("GatewayCertificateExpiring", _WARNING, 600, summary, text, controller=name)
 
 
 def _takeover(facts: Facts) -> Iterator[Condition]:

@@ -1,5 +1,6 @@
 """The utility's machine for its administrators: each part with its state, by the conditions of the alarms (pure)."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -90,9 +91,7 @@ def _left(left_s: float) -> str:
 
 
 def _versions(facts: Facts, known: Known) -> str:
-    """Return the versions; a gateway before 0.3 does not say its strategy."""
-    heard, old = len(facts.said), sum(heartbeat.strategy is None for heartbeat in facts.said.values())
-    gateways = (
-        f"{old} of {heard} gateways before 0.3" if old else "gateways 0.3 or later" if heard else "no gateway heard"
-    )
-    return f"utility {known.version}, {gateways}"
+    """Return the versions; a gateway of 0.3 or older does not say its own."""
+    counts = Counter(heartbeat.release or "0.3 or older" for heartbeat in facts.said.values())
+    gateways = [f"{counted(number, 'gateway')} {release}" for release, number in sorted(counts.items(), reverse=True)]
+    return f"utility {known.version}, {', '.join(gateways) or 'no gateway heard'}"

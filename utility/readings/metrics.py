@@ -138,6 +138,8 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
     trusted = _family("gateway_clock_trusted", "1 while the gateway has its time from the network or a reliable clock.")
     fenced = _family("gateway_fenced_meters", "Meters that report another manager; the gateway does not command them.")
     left = _family("gateway_batteries_left_seconds", "Seconds that batteries of an island or public ones last.")
+    text = "Seconds until the first certificate of the gateway ends, in whole days."
+    certificate = _family("gateway_certificate_left_seconds", text)
     refill = _family("gateway_refilling_parts", "Parts of blocks left to send again to a new database.", "microgrid")
     for controller, heartbeat in said:
         for microgrid, told in heartbeat.refilling.items():
@@ -151,10 +153,12 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
         }
         for kind, count in kinds.items():
             backlog.add_metric([controller, kind], count)
+        if heartbeat.cert_days is not None:
+            certificate.add_metric([controller], heartbeat.cert_days * 86_400)
         age.add_metric([controller], heartbeat.backlog_age_s)
         trusted.add_metric([controller], int(heartbeat.trust >= Trust.HARDWARE))
         fenced.add_metric([controller], heartbeat.fenced)
-    yield from (backlog, age, trusted, fenced, left, refill)
+    yield from (backlog, age, trusted, fenced, left, refill, certificate)
 
 
 def _lines(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:

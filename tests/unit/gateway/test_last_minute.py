@@ -98,7 +98,10 @@ def test_old_readings_those_ahead_and_long_records_are_no_present_power() -> Non
 
 def test_a_heartbeat_has_the_levels_of_the_decision_in_the_order_of_the_reasons(world: World) -> None:
     households(world, 80, 70, 48)
-    said = unpack_json(Heartbeat, heartbeat(world.core, world.controller.line, world.core.now, None, {}, {}).payload)
+    sent = heartbeat(
+        world.core, world.controller.line, world.core.now, None, {}, {}, {"release": "0.4", "cert_days": 9}
+    )
+    said = unpack_json(Heartbeat, sent.payload)
     by_meter = dict(zip(said.sharing, said.levels, strict=True))
     assert {n: by_meter[n] for n in (1, 2, 3)} == {1: 800, 2: 700, 3: 480}
     assert by_meter.get(4) is None

@@ -13,7 +13,11 @@ from tests.unit.gateway.test_manager import households
 
 
 def codes(world: World) -> dict[int, str]:
-    said = unpack_json(Heartbeat, heartbeat(world.core, world.controller.line, world.core.now, None, {}, {}).payload)
+    sent = heartbeat(
+        world.core, world.controller.line, world.core.now, None, {}, {}, {"release": "0.4", "cert_days": 9}
+    )
+    said = unpack_json(Heartbeat, sent.payload)
+    assert (said.release, said.cert_days) == ("0.4", 9)
     return dict(said.sharing)
 
 

@@ -56,6 +56,9 @@ def utility(name: str, **labels: str) -> str:
     return of("utility", "utility", f"commonwatt_utility_{name}", **labels)
 
 
+CERTIFICATE = utility("gateway_certificate_left_seconds", controller="r001")
+
+
 def database(name: str, place: str) -> str:
     return of("patroni", place, f"patroni_{name}", scope="centertown")
 
@@ -337,6 +340,16 @@ CASES = [
         "a start: not counted yet",
         {utility("conflicting_slots"): "4x59 _x5 NaN 4x120"},
         silent=(66, 68, 90),
+    ),
+    *standing(
+        "GatewayCertificateExpiring",
+        {CERTIFICATE: "2592000x9 1728000x89 6912000x30"},
+        10,
+    ),
+    *standing(
+        "GatewayCertificateExpired",
+        {CERTIFICATE: "2592000x9 172800x89 6912000x30"},
+        0,
     ),
     *standing("GatewayClockUntrusted", {utility("gateway_clock_trusted", controller="r001"): "1x9 0x89 1x30"}, 15),
     Case(

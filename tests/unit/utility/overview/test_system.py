@@ -54,9 +54,9 @@ def test_a_part_is_wrong_by_the_condition_of_its_alarm(facts: Facts, name: str, 
     assert [part.name for part in found.values() if part.wrong] == [name]
 
 
-def test_gateways_of_an_old_version_are_counted() -> None:
-    said = {"r001": a_heartbeat(), "r002": a_heartbeat(strategy="rangers")}
-    assert judged(Facts(said=said))["Versions"].words == "utility 0.4, 1 of 2 gateways before 0.3"
+def test_gateways_are_counted_by_their_releases() -> None:
+    said = {"r001": a_heartbeat(), "r002": a_heartbeat(release="0.4"), "r003": a_heartbeat(release="0.4")}
+    assert judged(Facts(said=said))["Versions"].words == "utility 0.4, 2 gateways 0.4, 1 gateway 0.3 or older"
 
 
 def test_page_shows_each_part_and_the_jobs(browser: Callable[..., Browser]) -> None:
