@@ -69,7 +69,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 bench: install ## run all benchmarks, about 40 minutes on an idle machine, then write docs/reference/benchmarks.md; BENCH=store,codec
-	$(BIN)/python -m benchmarks $(BENCH)
+	$(BIN)/python -m benchmarks --keep $(BENCH)
 	$(BIN)/python -m harness.docs.generate
 
 READINGS := $(wildcard scenarios/files/readings/*.toml)

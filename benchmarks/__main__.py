@@ -1,4 +1,4 @@
-"""Run benchmarks and store their results: ``python -m benchmarks [NAME,NAME]`` (``make bench``; ``BENCH=store,codec``).
+"""Run benchmarks: ``python -m benchmarks [NAME,NAME]``; with ``--keep`` (``make bench``) for the page of this project.
 
 Each benchmark is a module with one function, ``bench(smoke)``; ``smoke`` makes it as small as possible, which
 only shows that it works.
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import Section, keep, measure
+from benchmarks.report import OWN, RESULTS, Section, keep, measure
 from commonwatt.runtime.allocator import keep_freed_memory
 
 BENCHMARKS: dict[str, float] = {
@@ -67,8 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "names", nargs="?", default="", help="benchmarks, separated by commas; default: all of " + ", ".join(BENCHMARKS)
     )
-    chosen = parser.parse_args(arguments).names
-    names = [name for name in chosen.split(",") if name] or list(BENCHMARKS)
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="store the results for the page of this project (make docs)",
+    )
+    chosen = parser.parse_args(arguments)
+    names = [name for name in chosen.names.split(",") if name] or list(BENCHMARKS)
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"no benchmark {unknown[0]}; there are: {', '.join(BENCHMARKS)}")
     keep_freed_memory()  # As the services do.
@@ -86,9 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
             failed.append(name)
             continue
-        keep(name, result)
+        keep(name, result, RESULTS if chosen.keep else OWN)
         print("\n" + result.markdown(name) + "\n", flush=True)
-    print(f"{(time.monotonic() - started) / 60:.1f} min; write the page with: make docs", file=sys.stderr)
+    then = "write the page with: make docs" if chosen.keep else f"results are in {OWN}"
+    print(f"{(time.monotonic() - started) / 60:.1f} min; {then}", file=sys.stderr)
     if failed:
         sys.exit(f"failed, no results stored: {', '.join(failed)}")
 

@@ -20,6 +20,7 @@ from harness.real.parts import real_part
 
 # The results, one file for each benchmark; ``make docs`` makes the page from them without measuring.
 RESULTS = Path(__file__).parent / "results"
+OWN = Path("bench-results")  # those of a run that is not kept
 LOOK_S = 0.5  # seconds for which the machine's load is measured before a benchmark
 
 BEGIN = "<!-- made from benchmarks/results by `make docs`: what is written here is lost -->"

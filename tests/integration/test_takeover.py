@@ -69,7 +69,12 @@ def test_a_blackholed_controller_is_replaced_without_the_utility(runs: Runs) -> 
     assert seen.managers[-1] == "r002"
 
 
-def test_no_old_command_of_a_paused_gateway_is_obeyed_after_it_goes_on(runs: Runs) -> None:  # req: A3
-    seen, obeyed = runs.paused.result()
-    assert seen.broken == []
+def test_row_14_meters_obey_one_of_two_controllers_that_manage_them(runs: Runs) -> None:
+    seen, _ = runs.paused.result()
+    assert seen.broken == [], "the paused one goes on as the manager that it was"
+    assert seen.managers[-1] == "r002"
+
+
+def test_row_15_no_old_command_of_a_paused_gateway_is_obeyed_after_it_goes_on(runs: Runs) -> None:  # req: A3
+    _, obeyed = runs.paused.result()
     assert obeyed == 0

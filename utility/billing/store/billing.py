@@ -33,7 +33,7 @@ CORRECTED_MONTHS = 12  # newest months with issued bills that a run corrects
 SERVICE = "service"  # the maker of a run that the service's job made
 
 _COLUMNS = (
-    "no", "month", "state", "policy", "code", "settled_no", "previous_no", "digest", "root", "figures",
+    "no", "month", "state", "policy", "code", "settled_no", "previous_no", "digest", "head", "figures",
     "made_by", "made", "checked_by", "checked", "issued_by", "issued",
 )  # fmt: skip
 
@@ -297,7 +297,10 @@ def issue_run(connection: Connection, number: int, person: str, now: EpochSecond
 
 
 def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return dict(row) | {"figures": json.loads(row["figures"])}
+    # The root of the head is the one that is printed and checked, not the column beside it.
+    head = {} if row["head"] is None else json.loads(row["head"])
+    rest = {name: value for name, value in row.items() if name != "head"}
+    return rest | {"root": head.get("root"), "figures": json.loads(row["figures"])}
 
 
 def _newest_issued(connection: Connection) -> int:

@@ -16,10 +16,10 @@ from utility.billing.decisions import previewed
 from utility.billing.proof.altered import AlteredBillError
 from utility.billing.store import bill_documents, billing_sources
 from utility.billing.store.bill_documents import RunDocuments, documents_of, issued_documents, refuse_altered
-from utility.billing.store.billing import bills_of_run
+from utility.billing.store.billing import bills_of_run, run_of, runs
 from utility.billing.store.issued_bills import bill_in, issued_bills
 from utility.billing.store.run_bills import prepared
-from utility.billing.tables import bill
+from utility.billing.tables import bill, bill_run
 from utility.database.database import Database
 from utility.exports.selection import Selection
 from utility.exports.store.exports import Asked, bills_export
@@ -197,6 +197,18 @@ def test_a_tree_that_is_not_that_of_the_printed_code_is_named(
     documents.tree.head["root"] = "00" * 32
     with pytest.raises(StoreError, match="the run's tree is not the one of its check code"):
         documents.bill(min(documents.bills))
+
+
+def test_an_edited_root_beside_the_tree_is_shown_by_no_door(people: Command, database: Database, world: World) -> None:
+    assert world.settled.meters.size
+    publish(database, tariff())
+    issued(database, people, MONTH)
+    root = documents_of(database, MONTH).tree.head["root"]
+    with database.writes.begin() as connection:
+        connection.execute(bill_run.update().values(root="00" * 32))
+    with database.reads.begin() as connection:
+        assert [run["root"] for run in runs(connection, 9)] == [root]
+        assert run_of(connection, 1)["root"] == root
 
 
 def test_a_deleted_bill_of_an_account_that_had_no_meter_in_the_month_is_named(

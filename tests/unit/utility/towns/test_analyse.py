@@ -193,12 +193,30 @@ def test_sql_finds_no_path_and_no_other_table(folder: Path, run: Callable[..., A
     assert rows == [(town, "settled") for town in TOWNS]
 
 
+def test_a_query_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closed, "WITHIN_S", 0.2)
+    endless = "SELECT count(*) FROM range(100000000) a, range(100000000) b, range(100000000) c"
+    forever = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
+    for sql in (endless, forever):
+        with pytest.raises(ConfigError, match=r"town: did not end within 0.2 s; select less"):
+            closed.query("town", {}, sql)
+
+
+def test_a_query_that_wants_more_memory_than_it_may_is_ended() -> None:
+    for sql in (
+        "SELECT list(a.range) FROM range(1000000000) a",
+        "SELECT repeat('x', 2000000000) || a.range AS text FROM range(9) a",
+    ):
+        with pytest.raises(ConfigError, match=r"town: (wants more than 1GB of memory|more than 1 GB of rows)"):
+            closed.query("town", {}, sql)
+
+
 def test_a_query_with_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(closed, "MAX_ROWS", 1000)
     assert closed.query("", {}, "FROM range(1000)").num_rows == 1000
     with pytest.raises(ConfigError, match="more than 1,000 rows"):
         closed.query("", {}, "FROM range(1001)")
-    with pytest.raises(ConfigError, match="Out of Memory"):
+    with pytest.raises(ConfigError, match="more than 1GB of memory"):
         closed.query("", {}, "SELECT list(range(100_000)) FROM range(100_000)")
 
 

@@ -43,7 +43,8 @@ def analyse(
 
     Without --each-town the tables that SQL may read are shown, with their columns: sums of a town, and open releases,
     never rows of a home. Rows of a town get its name as their first column, `town`. Towns run one after another here,
-    or as tasks of a Dask cluster. If a town fails, there is no result.
+    or as tasks of a Dask cluster. If a town fails, there is no result. A query ends after 10 min at the latest, and
+    with more than 1 GB of memory, or a million rows.
 
     Example: `analyse --each-town "SELECT start_utc::DATE AS day, sum(imported_milliwatt_hours) AS energy FROM
     settled GROUP BY day" --then "SELECT day, sum(energy) FROM each GROUP BY day ORDER BY day"`.

@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.runtime.watchdog import calling_after
 
 MEMORY = "1GB"  # the most memory of a database; a task has two, one after the other
-MAX_ROWS = 1_000_000  # the most rows of a result
+MAX_ROWS, MAX_BYTES = 1_000_000, 1_000_000_000  # the most rows of a result, and bytes
+WITHIN_S = 600  # seconds within which a query ends
 
 # Nothing is spilled: a person's SQL writes no file, and no row of a home is left on a disk.
 _BOUNDED = f"""
@@ -68,7 +71,7 @@ def query(named: str, tables: Mapping[str, Any], sql: str, *, runs: bool = True)
         runs: Whether it runs; else it is only checked, and the result has its columns without rows.
 
     Raises:
-        ConfigError: It is no single SELECT, is wrong, or has too many rows.
+        ConfigError: It is no single SELECT, is wrong, has too many rows, or takes too much memory or time.
     """
     with closing(duckdb.connect(":memory:")) as connection:
         connection.execute(_BOUNDED)
@@ -77,21 +80,41 @@ def query(named: str, tables: Mapping[str, Any], sql: str, *, runs: bool = True)
             connection.execute(f'CREATE TABLE "{name}" AS FROM given')
             connection.unregister("given")
         connection.execute(_CLOSED)
-        try:
-            statements = connection.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise ConfigError(f"{named}: give one SELECT")
-            rows = connection.sql(statements[0])
-            if not runs:
-                return rows.limit(0).to_arrow_table()
-            reader, batches, count = rows.to_arrow_reader(), list[Any](), 0
-            for batch in reader:
-                batches.append(batch)
-                if (count := count + batch.num_rows) > MAX_ROWS:
-                    raise ConfigError(f"{named}: more than {MAX_ROWS:,} rows; sum them, or select fewer")
-            return pa.Table.from_batches(batches, schema=reader.schema)
-        except duckdb.Error as error:
-            raise ConfigError(f"{named}: {error}") from error
+        late = Event()
+
+        def end() -> None:
+            late.set()
+            connection.interrupt()
+
+        with calling_after(WITHIN_S, end):
+            try:
+                return _rows(connection, named, sql, runs=runs)
+            except duckdb.OutOfMemoryException as error:
+                raise ConfigError(f"{named}: wants more than {MEMORY} of memory; select less") from error
+            except (duckdb.Error, RuntimeError) as error:
+                if late.is_set():
+                    raise ConfigError(f"{named}: did not end within {WITHIN_S} s; select less") from error
+                if not isinstance(error, duckdb.Error):
+                    raise
+                raise ConfigError(f"{named}: {error}") from error
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, named: str, sql: str, *, runs: bool) -> Any:
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise ConfigError(f"{named}: give one SELECT")
+    rows = connection.sql(statements[0])
+    if not runs:
+        return rows.limit(0).to_arrow_table()
+    reader, batches, count, size = rows.to_arrow_reader(), list[Any](), 0, 0
+    for batch in reader:
+        batches.append(batch)
+        count, size = count + batch.num_rows, size + batch.nbytes
+        if count > MAX_ROWS:
+            raise ConfigError(f"{named}: more than {MAX_ROWS:,} rows; sum them, or select fewer")
+        if size > MAX_BYTES:
+            raise ConfigError(f"{named}: more than {MAX_BYTES / 1e9:g} GB of rows; sum them, or select less")
+    return pa.Table.from_batches(batches, schema=reader.schema)
 
 
 def with_town(rows: Any, town: str) -> Any:
