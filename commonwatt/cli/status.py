@@ -13,7 +13,7 @@ from commonwatt.config.parts import settings_of
 from commonwatt.doctor.doctors import doctor_of
 from commonwatt.doctor.findings import Level, with_file, worst
 from commonwatt.doctor.running import fetch_status, local_headers
-from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.model.exceptions import CommonwattError, ConfigError, text_of
 from commonwatt.model.words import moment
 from commonwatt.runtime.service import flowing
 
@@ -55,7 +55,7 @@ def ask(config: Path) -> dict[str, Any]:
     try:
         return fetch_status(address, getattr(settings, "http_certificate", None), local_headers(settings))
     except (OSError, HTTPException, ValueError) as error:
-        what = str(error) or type(error).__name__
+        what = text_of(error)
         raise CommonwattError(f"the {part} does not answer at {address}: {what}; does it run?") from error
 
 

@@ -26,6 +26,9 @@ SEES = {
 """What each role does in the console, in the order of the links."""
 
 
+TRIES = 3  # of the command that invites people
+
+
 def console_of(data: Path) -> str:
     """Return the address of the console of the demonstration that ran last in a folder.
 
@@ -51,8 +54,13 @@ def invited(layout: Layout) -> Iterator[dict[str, str]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asking:
         yield links
         answer, fault = asking.communicate()
-    if asking.returncode:
-        raise ConfigError(f"the demonstration's people could not be invited: {fault.strip()}")
+    code, tries = asking.returncode, 1
+    while code and tries < TRIES:  # A visitor may have killed it together with the utility, which starts again.
+        again = subprocess.run(command, capture_output=True, text=True, check=False)
+        answer, fault, code, tries = again.stdout, again.stderr, again.returncode, tries + 1
+    if code:
+        why = fault.strip() or f"the command ended with {code}"
+        raise ConfigError(f"the demonstration's people could not be invited: {why}")
     links.update((each["role"], each["link"]) for each in json.loads(answer))
 
 

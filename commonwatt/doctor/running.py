@@ -17,6 +17,7 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.findings import Finding, bad, good, warning
 from commonwatt.identity.devices import load_tokens, local_key
 from commonwatt.identity.passwords import load_password
+from commonwatt.model.exceptions import text_of
 from commonwatt.network.addresses import split_address
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.service import is_locked
@@ -71,7 +72,7 @@ def look(config: Path, part: str, settings: Settings) -> Running:
             if _SIGNS[part] not in answer or answer.get("microgrid") != getattr(settings, "microgrid", None):
                 answer, failure = None, f"{address} answers for another part of Commonwatt"
         except (OSError, HTTPException, ValueError) as error:
-            failure = f"{address}: {str(error) or type(error).__name__}"
+            failure = f"{address}: {text_of(error)}"
     store = getattr(settings, "store", None)
     if isinstance(store, Path):
         runs = is_locked(store)

@@ -8,8 +8,16 @@ CommonwattError
 """
 
 
+def text_of(error: BaseException) -> str:
+    """Return the text of an error, which is never empty: errors of others may have none, such as ``TimeoutError()``."""
+    return str(error).strip() or type(error).__name__
+
+
 class CommonwattError(Exception):
     """Base of all errors that Commonwatt raises on purpose; the text says how to correct the error."""
+
+    def __str__(self) -> str:
+        return super().__str__() or type(self).__name__
 
 
 class ConfigError(CommonwattError):

@@ -14,7 +14,7 @@ from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
 from commonwatt.identity.authority import BROKER_FILE, CA_FILE, FOLDER, Authority, Issued
 from commonwatt.identity.certificates import details_of
-from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.exceptions import ConfigError, text_of
 from commonwatt.model.units import EpochSeconds
 from commonwatt.network.tls import ClientTls
 from commonwatt.runtime.files import read_object, write_private
@@ -80,7 +80,9 @@ def check_connected(site: Path, place: str) -> None:
         ):
             shown = secure.getpeercert(binary_form=True) or b""
     except OSError as error:
-        raise ConfigError(f"{place}: no controller answers at {host}, port {port} ({error}); {hint}") from error
+        raise ConfigError(
+            f"{place}: no controller answers at {host}, port {port} ({text_of(error)}); {hint}"
+        ) from error
     if details_of(ssl.DER_cert_to_PEM_cert(shown).encode())[0].serial not in wanted:
         raise ConfigError(
             f"{place}: at {host}, port {port}, answers another certificate than the new controller's: unpack the "

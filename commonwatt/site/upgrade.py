@@ -89,7 +89,7 @@ def _fields(package: Path) -> tuple[str, str]:
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     except OSError as error:
-        raise ConfigError(f"dpkg-deb is not here ({error}): packages are for Debian 12") from error
+        raise ConfigError(f"dpkg-deb is not here ({error}): packages are for Debian") from error
     except subprocess.CalledProcessError as error:
         raise ConfigError(f"{package}: is no package, or is damaged; copy it again") from error
     if len(found) != 2:

@@ -5,7 +5,7 @@ from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import quote, urlencode
 
-from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.model.exceptions import CommonwattError, ConfigError, text_of
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
 from utility.alarms.alarm import PREFIX
@@ -73,7 +73,7 @@ class Alertmanager:
                 with connection.getresponse() as response:
                     return _read(response, connection, deadline)
         except (OSError, HTTPException, ConfigError) as error:
-            raise AlertmanagerError(f"Alertmanager at {self.address}: {str(error) or type(error).__name__}") from error
+            raise AlertmanagerError(f"Alertmanager at {self.address}: {text_of(error)}") from error
 
     def _connection(self) -> HTTPConnection:
         host, port = split_address(self.address)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.running import ask_service, local_headers
-from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
+from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError, text_of
 from commonwatt.model.words import counted
 from utility.control.changes import Asked
 from utility.webkit.cli.service import reason_of
@@ -84,7 +84,7 @@ class _Api:
 
     def _silent(self, error: Exception) -> str:
         return (
-            f"{self._settings.http}: no answer ({str(error) or type(error).__name__}). Start the service with: "
+            f"{self._settings.http}: no answer ({text_of(error)}). Start the service with: "
             f"commonwatt utility run --config {self._config}; or leave out --wait: the command is sent when it runs"
         )
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from distributed import Client, as_completed
 
-from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
+from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError, text_of
 from utility.towns.analysis.store.closed import Task, result_of
 
 CONNECT_S = 10  # seconds until a scheduler must answer
@@ -26,7 +26,9 @@ def on_cluster(address: str, tasks: Sequence[Task]) -> Generator[tuple[Task, Any
     try:
         client = Client(address, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{address}: no Dask scheduler answers ({error}); start one with: dask scheduler") from error
+        raise ConfigError(
+            f"{address}: no Dask scheduler answers ({text_of(error)}); start one with: dask scheduler"
+        ) from error
     with client:
         run = uuid4().hex
         futures = {
