@@ -96,7 +96,7 @@ def _add_one(app: FastAPI, console: Console) -> None:
     alarms = alarms_of(console.api)
 
     @app.get(f"{_START}/one", include_in_schema=False)
-    def one(request: Request, actor: Staff, key: Key) -> HTMLResponse:
+    def one(request: Request, actor: Staff, key: Key = "") -> HTMLResponse:
         """Show one alarm, with what can be done about it."""
         row = found(lambda: alarms.find(key))
         equal = alarms.equal(key)

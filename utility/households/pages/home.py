@@ -36,10 +36,13 @@ from utility.webkit.rights import Residents
 
 SHOWN_BILLS = 60  # issued bills that are listed: five years
 
-_Day = Annotated[date, Query(description="A local day.")]
-_Year = Annotated[int, Query(ge=2000, le=2099, description="A year.")]
+_Day = Annotated[date | None, Query(description="A local day; today if it is not given.")]
+_Year = Annotated[int | None, Query(ge=2000, le=2099, description="A year; the present one if it is not given.")]
 _Span = Annotated[Literal["day", "month", "year"], Query(description="What the plot spans.")]
-_Month = Annotated[str, Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
+_Month = Annotated[
+    str | None,
+    Query(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month; the present one if it is not given."),
+]
 
 
 def add_home(app: FastAPI, console: Console) -> None:
@@ -75,49 +78,57 @@ def add_home(app: FastAPI, console: Console) -> None:
 def _add_spans(app: FastAPI, console: Console) -> None:
     """Add a day, a month and a year, with their plots."""
 
+    def today() -> date:
+        return local_day(console.now(), console.zone())
+
     @app.get("/console/home/course", include_in_schema=False)
-    def course(request: Request, actor: Residents, of: _Span, at: _Day) -> Response:
+    def course(request: Request, actor: Residents, of: _Span = "day", at: _Day = None) -> Response:
         """Return the plot of a day, month or year, a part of the page."""
         own_home(console.database, actor)
-        content = _course_of(of, at, local_day(console.now(), console.zone()))
+        content = _course_of(of, at or today(), today())
         return console.fragment(request, actor, "home_course.html", content)
 
     @app.get("/console/home/day", include_in_schema=False)
-    def day(request: Request, actor: Residents, day: _Day) -> Response:
+    def day(request: Request, actor: Residents, day: _Day = None) -> Response:
         """Return a local day."""
+        day = day or today()
         home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
         content = {"day": day, "found": day_of(console.database, home, first, end)}
         content |= {"earlier": day - timedelta(days=1), "later": day + timedelta(days=1)}
         return console.page(request, actor, "home_day.html", content)
 
     @app.get("/console/home/day.json", include_in_schema=False)
-    def day_plot(actor: Residents, day: _Day) -> dict[str, Any]:
+    def day_plot(actor: Residents, day: _Day = None) -> dict[str, Any]:
         """Return the series of a local day for its plot, kilowatts by quarter-hour."""
+        day = day or today()
         home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
         return {"series": day_series(day_of(console.database, home, first, end).course), "stack": True}
 
     @app.get("/console/home/month.json", include_in_schema=False)
-    def month_plot(actor: Residents, month: _Month) -> dict[str, Any]:
+    def month_plot(actor: Residents, month: _Month = None) -> dict[str, Any]:
         """Return the series of a local month for its plot, kWh by day."""
+        month = month or f"{today():%Y-%m}"
         home, (first, end) = own_home(console.database, actor), month_quarters(month, console.zone())
         return {"series": _days_series(console, home, first, end), "stack": True}
 
     @app.get("/console/home/year.json", include_in_schema=False)
-    def year_plot(actor: Residents, year: _Year) -> dict[str, Any]:
+    def year_plot(actor: Residents, year: _Year = None) -> dict[str, Any]:
         """Return the series of a year for its plot, kWh by month."""
-        return {"series": _months_series(console, own_home(console.database, actor), year), "stack": True}
+        home = own_home(console.database, actor)
+        return {"series": _months_series(console, home, year or today().year), "stack": True}
 
     @app.get("/console/home/year", include_in_schema=False)
-    def year(request: Request, actor: Residents, year: _Year) -> Response:
+    def year(request: Request, actor: Residents, year: _Year = None) -> Response:
         """Return a year by month."""
-        content = {"year": year, "is_last": year >= local_day(console.now(), console.zone()).year}
+        year = year or today().year
+        content = {"year": year, "is_last": year >= today().year}
         own_home(console.database, actor)
         return console.page(request, actor, "home_year.html", content)
 
     @app.get("/console/home/month", include_in_schema=False)
-    def month(request: Request, actor: Residents, month: _Month) -> Response:
+    def month(request: Request, actor: Residents, month: _Month = None) -> Response:
         """Return a local month by day."""
-        content = _month(console, own_home(console.database, actor), month)
+        content = _month(console, own_home(console.database, actor), month or f"{today():%Y-%m}")
         return console.page(request, actor, "home_month.html", content)
 
     @app.get("/console/home/month/sums", include_in_schema=False)

@@ -1,7 +1,7 @@
 """A resident's issued bills with their documents, and the own data as files: always of the own account."""
 
 import json
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
@@ -28,6 +28,7 @@ from utility.exports.store.exports import Asked, account_quarters
 from utility.households.api import own_account
 from utility.webkit.console.answers import attached, download, plain
 from utility.webkit.console.console import Console
+from utility.webkit.console.days import local_day
 from utility.webkit.rights import Residents
 
 _Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
@@ -106,13 +107,15 @@ def _add_energy(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/energy", include_in_schema=False)
     def energy(
         actor: Residents,
-        start: date,
-        end: date,
+        start: date | None = None,
+        end: date | None = None,
         form: _Form = CustomerFormat.GREEN_BUTTON,
         of: _Source = Source.SETTLED,
     ) -> Response:
-        """Return the account's quarter-hours of some local days as a file."""
+        """Return the account's quarter-hours of some local days as a file; today's if none are given."""
         account, zone = own_account(actor), console.zone()
+        start = start or local_day(console.now(), zone)
+        end = end or start + timedelta(days=1)
         try:
             first, until = (midnight(day, zone) * QUARTER_S for day in (start, end))
             selection = Selection(accounts=(account,))

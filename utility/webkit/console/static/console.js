@@ -66,6 +66,9 @@ if (parts.length) {
     for (const name of parts) stream.addEventListener(name.slice(8), () => told(name));
   };
   open();
+  // A browser that leaves the page would report the cut stream as an error; one that comes back by its history opens it again.
+  addEventListener("pagehide", () => stream.close());
+  addEventListener("pageshow", (event) => event.persisted && open());
   setInterval(() => {
     if (stream.readyState !== EventSource.OPEN) parts.forEach(told);
     if (stream.readyState === EventSource.CLOSED) open();
