@@ -16,6 +16,7 @@ from commonwatt.demo import parts
 from harness.network.waiting import free_ports
 from harness.real import forks
 from harness.real import parts as parts_of_others
+from harness.worlds.opened import close_opened
 
 # Property tests have no deadline, so that they pass on a busy machine.
 settings.register_profile("commonwatt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,6 +30,12 @@ def _ports_and_forks() -> Iterator[None]:
     forks.enable()
     with patch.object(parts, "free_ports", free_ports):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _worlds_databases() -> Iterator[None]:
+    yield
+    close_opened()
 
 
 @pytest.hookimpl(tryfirst=True)

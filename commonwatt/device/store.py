@@ -9,7 +9,7 @@ import logging
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -328,8 +328,9 @@ def open_store(path: Path, extension: Extension | None = None) -> DeviceStore:
     Raises:
         StoreError: It can't be opened, is no such store, or is of a newer version.
     """
-    with _told(path):
+    with _told(path), ExitStack() as on_error:
         connection = _connect(path)
+        on_error.callback(connection.close)
         if _version(path, connection) == 0:
             tables = TABLES if extension is None else TABLES + extension.tables
             connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {SCHEMA}; COMMIT;")
@@ -338,15 +339,19 @@ def open_store(path: Path, extension: Extension | None = None) -> DeviceStore:
         if extension is not None:
             for name in extension.added.keys() - _tables(connection):
                 connection.execute(extension.added[name])
+        on_error.pop_all()
         return DeviceStore(connection, path, extension)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     write_log_again(path)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+    with ExitStack() as on_error:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        on_error.callback(connection.close)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+        on_error.pop_all()
     return connection
 
 
@@ -371,11 +376,9 @@ def reading_store(path: Path) -> Iterator[DeviceStore]:
 def _version(path: Path, connection: sqlite3.Connection) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > SCHEMA:
-        connection.close()
         raise StoreError(f"{path}: of version {version}; this release knows {SCHEMA}. Install the newer release again.")
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if version == 0 and tables:
-        connection.close()
         raise StoreError(f"{path}: is a database, but not of meters; name another file as store")
     return version
 

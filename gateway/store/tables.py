@@ -9,6 +9,7 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from commonwatt.codec.packing import is_intact
@@ -97,13 +98,13 @@ def check_schema(connection: sqlite3.Connection) -> None:
     Raises:
         DamagedError: The schemas differ.
     """
-    made = sqlite3.connect(":memory:")
-    made.deserialize(empty_database(connection.execute("PRAGMA page_size").fetchone()[0]))
     sql = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY name"
-    right, found = (
-        (each.execute("PRAGMA user_version").fetchone(), each.execute(sql).fetchall()) for each in (made, connection)
-    )
-    made.close()
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.deserialize(empty_database(connection.execute("PRAGMA page_size").fetchone()[0]))
+        right, found = (
+            (each.execute("PRAGMA user_version").fetchone(), each.execute(sql).fetchall())
+            for each in (made, connection)
+        )
     if found != right:
         raise DamagedError("its schema is not what was written")
 

@@ -22,6 +22,7 @@ from gateway.controller import Controller
 from gateway.events import Event, FromMeter, FromUtility, Tick
 from gateway.store.store import Store
 from gateway.timekeeper import Timekeeper
+from harness.worlds.opened import opened
 
 START = 1_782_000_000  # a quarter's start
 CAPACITY = 28_800_000
@@ -57,6 +58,7 @@ class World:
 
     def boot(self) -> None:
         self.store = self.open()
+        opened.append(self.store._db)
         self.new_core()
 
     def open(self) -> Store:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.units import QUARTER_S, SLOT_S
+from harness.worlds.opened import opened
 from meter_sim.physics.plant import Need, Plant, run_plant
 from meter_sim.plant_core import PlantCore, PlantState
 from meter_sim.plant_store import PLANT_TABLES, load
@@ -29,6 +30,7 @@ class PlantHost:
     def __init__(self, dear_from: int, level: int = CAPACITY // 2) -> None:
         self._level = level
         self.file = sqlite3.connect(":memory:", check_same_thread=False)
+        opened.append(self.file)
         for sql in PLANT_TABLES.added.values():
             self.file.execute(sql)
         self.sent: list[Publish] = []  # the messages it sent, oldest first

@@ -24,7 +24,7 @@ FILES = (".json", ".pdf", ".csv", ".html", "/pdf", "/receipt", "/energy", "/open
 """The ends of addresses that are no pages of the console."""
 PAGES: dict[str, Role | None] = {entry.path: min(entry.roles) for entry in NAVIGATION}
 PAGES |= {"/console/login": None, "/console/look": Role.ADMIN}
-SIZES = (360, 768, 1280, 1920) if os.environ.get("SIZES") == "all" else (360,)  # widths of windows; ``make soak``: all
+SIZES = (320, 768, 1280, 1920) if os.environ.get("SIZES") == "all" else (320,)  # widths of windows; ``make soak``: all
 THEMES = (True, False) if os.environ.get("SIZES") == "all" else (True,)  # dark or light
 
 

@@ -23,6 +23,7 @@ from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.topics import COMMANDS
 from harness.foreign import payloads
+from harness.worlds.opened import opened
 
 T = 1_790_000_100
 RULES = [
@@ -99,9 +100,16 @@ class Bench:
         return sum(r.reading * ((r.end - r.start) // 15) for r in self.records if r.record_type == kind)
 
 
+def opened_store(path: Path) -> DeviceStore:
+    """Open a store that is closed after the test."""
+    store = open_store(path, CHANNELS)
+    opened.append(store.connection)
+    return store
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> DeviceStore:
-    return open_store(tmp_path / "adapter.db", CHANNELS)
+    return opened_store(tmp_path / "adapter.db")
 
 
 def test_a_register_and_a_level_become_records_of_three_types(store: DeviceStore) -> None:  # req: K5
@@ -126,7 +134,7 @@ def test_crashes_between_any_two_messages_change_nothing(tmp_path: Path) -> None
         at += rng.choice((5.0, 15.0, 15.0, 200.0, 900.0))
         counter += rng.randrange(30_000)
         messages.append(({"kwh": counter / 1e6, "t": at - rng.random()}, at))
-    benches = [Bench(open_store(tmp_path / f"{n}.db", CHANNELS), preset="mine") for n in range(2)]
+    benches = [Bench(opened_store(tmp_path / f"{n}.db"), preset="mine") for n in range(2)]
     for content, when in messages:
         for bench in benches:
             bench.hear("house/energy", content, when)
@@ -156,7 +164,7 @@ def value_of(preset: str, n: int) -> str:
 )
 def test_messages_that_a_broker_sends_again_after_a_crash_count_once(tmp_path: Path, preset: str, topic: str) -> None:
     crashing, steady = (
-        Bench(open_store(tmp_path / name, CHANNELS), preset=preset, capacity_wh=10_000) for name in ("1.db", "2.db")
+        Bench(opened_store(tmp_path / name), preset=preset, capacity_wh=10_000) for name in ("1.db", "2.db")
     )
     for n in range(20):
         for bench in (crashing, steady):
@@ -207,7 +215,9 @@ def test_a_store_of_an_earlier_release_is_sound_and_remembers_messages_from_now_
     if big:
         monkeypatch.setattr("commonwatt.sqlite.damage.SMALL_BYTES", 0)
     assert damage_of(tmp_path / "adapter.db", CHANNELS) is None
-    bench = Bench(open_checked(tmp_path / "adapter.db", T, CHANNELS), preset="pulses")
+    store = open_checked(tmp_path / "adapter.db", T, CHANNELS)
+    opened.append(store.connection)
+    bench = Bench(store, preset="pulses")
     assert bench.adapter.channels
     bench.hear("p", "20", T + 15, number=2)
     bench.start()

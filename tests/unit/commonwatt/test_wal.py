@@ -3,6 +3,7 @@
 import random
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -30,12 +31,13 @@ def rows(path: Path) -> Rows:
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> sqlite3.Connection:
+def live(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     db = sqlite3.connect(tmp_path / "live.db", isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA wal_autocheckpoint = 20")
     db.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, data BLOB)")
-    return db
+    yield db
+    db.close()
 
 
 def test_a_sound_log_is_never_taken_for_damaged(live: sqlite3.Connection, tmp_path: Path) -> None:
@@ -124,7 +126,9 @@ def header_flips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     db.execute("PRAGMA wal_checkpoint(RESTART)")
     for n in (1, 2, 3):
         db.execute("INSERT INTO t VALUES (?, ?)", (n, bytes(10)))
-    return killed(folder, "killed.db")
+    found = killed(folder, "killed.db")
+    db.close()
+    return found
 
 
 def flipped(data: bytes, bit: int) -> bytes:
