@@ -48,7 +48,7 @@ check: install ## check lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, every page at each size in both themes, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
+soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, every page at each size in both themes, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
 	$(BIN)/python -m harness.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m harness.simulation --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m harness.simulation --energy --hours 1 --seeds 1 $(or $(SEEDS),10000)
@@ -65,6 +65,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 	METER_EXAMPLES=5000 FLIPS=2000 BILL_TOWNS=1000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/assembly/test_damage.py tests/unit/utility/billing/test_bills.py
 	SIZES=all $(BIN)/python -m pytest -q -m real tests/browser/test_pages.py
+	$(BIN)/python -m harness.real.other_python
 	$(BIN)/python -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet pip-audit
 	.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 

@@ -57,9 +57,10 @@ def need_debian() -> None:
         pytest.skip("the tests' Python is not this machine's, for which the package would need other libraries")
 
 
-def bare_root(suite: str, folder: Path) -> None:
-    """Make a root folder of a Debian release with Python and nothing else that the packages need."""
-    command = [str(real_part("mmdebstrap")), "--quiet", "--variant=minbase", "--include=python3", suite, str(folder)]
+def bare_root(suite: str, folder: Path, *more: str) -> None:
+    """Make a root folder of a Debian release with Python, further packages, and nothing else that ours need."""
+    wanted = f"--include={','.join(('python3', *more))}"
+    command = [str(real_part("mmdebstrap")), "--quiet", "--variant=minbase", wanted, suite, str(folder)]
     made = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert made.returncode == 0, made.stderr[-2000:]
     shutil.copy("/etc/resolv.conf", folder / "etc/resolv.conf")
