@@ -20,6 +20,7 @@ from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 from harness.real import databases
 from harness.real.jobs import find_gaps
+from harness.worlds.opened import opened
 from harness.worlds.sent import append, batch, blocks
 from tests.unit.adapters.test_core import Bench, T
 from utility.database.database import Database
@@ -130,7 +131,9 @@ def test_the_slots_of_an_adapter_that_died_with_its_machine_are_absent_when_its_
     database: Database, tmp_path: Path
 ) -> None:
     """Nobody else hears the foreign meter; what its register shows afterwards is spread over no gap so long."""
-    adapter = Bench(open_store(tmp_path / "adapter.db", CHANNELS), preset="mine", longest_gap_s=150)
+    store = open_store(tmp_path / "adapter.db", CHANNELS)
+    opened.append(store.connection)
+    adapter = Bench(store, preset="mine", longest_gap_s=150)
     for at in (*range(0, 300, 15), *range(600, 931, 15)):
         if at == 600:
             adapter.start()
