@@ -9,7 +9,7 @@ from harness.browser import Visit, served, visit
 from harness.console import Browser as Person
 from harness.settlement.emulated import small_town
 from harness.worlds.utility import a_heartbeat, register_in
-from tests.browser.conftest import NOW
+from tests.browser.conftest import METER, NOW
 from utility.access.roles import Role
 from utility.outbox.changes import SawGateway
 from utility.readings.store.writer import Writer
@@ -79,3 +79,33 @@ def test_a_plot_has_the_times_of_the_town(window: Callable[..., Visit], applicat
         assert begins.first.inner_text() == "30 Oct 2026, 00:00:00 GMT-7"
     finally:
         register_in(town.table.timezone, console.database, town)
+
+
+COUNTED = """{
+  const close = EventSource.prototype.close;
+  EventSource.prototype.close = function () {
+    sessionStorage.closed = Number(sessionStorage.closed || 0) + 1;
+    return close.call(this);
+  };
+}"""
+
+
+def test_a_page_that_is_left_closes_its_stream_so_that_the_browser_reports_no_error(
+    window: Callable[..., Visit],
+) -> None:
+    seen = window(Role.VIEWER)
+    seen.page.add_init_script(COUNTED)
+    for path in ("/console/town", "/console/microgrids"):
+        seen.open(path)
+    assert seen.page.evaluate("sessionStorage.closed") == "1"
+    seen.page.go_back(wait_until="networkidle")
+    assert seen.faults == []
+
+
+def test_a_series_that_is_off_is_as_dark_in_the_legend_as_the_others(window: Callable[..., Visit]) -> None:
+    seen = window(Role.VIEWER)
+    seen.open(f"/console/meters/{METER}")
+    row = seen.page.locator(".plot .u-legend tr").last
+    row.wait_for()
+    opacity = "row => { row.classList.add('u-off'); return getComputedStyle(row.firstElementChild).opacity; }"
+    assert row.evaluate(opacity) == "1"
