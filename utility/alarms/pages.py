@@ -96,8 +96,9 @@ def _add_one(app: FastAPI, console: Console) -> None:
     alarms = alarms_of(console.api)
 
     @app.get(f"{_START}/one", include_in_schema=False)
-    def one(request: Request, actor: Staff, key: Key = "") -> HTMLResponse:
+    def one(request: Request, actor: Staff, key: Key | None = None) -> HTMLResponse:
         """Show one alarm, with what can be done about it."""
+        key = key or ""
         row = found(lambda: alarms.find(key))
         equal = alarms.equal(key)
         content = {
