@@ -58,7 +58,7 @@ class World:
 
     def boot(self) -> None:
         self.store = self.open()
-        opened.append(self.store._db)
+        opened.append(self.store._db.close)
         self.new_core()
 
     def open(self) -> Store:

@@ -1,11 +1,11 @@
-"""Databases of worlds, which have no end of their own: each is closed after the test that made it."""
+"""What closes the databases of worlds, which have no end of their own: each is closed after the test that made it."""
 
-import sqlite3
+from collections.abc import Callable
 
-opened: list[sqlite3.Connection] = []
+opened: list[Callable[[], object]] = []
 
 
 def close_opened() -> None:
     """Close them all."""
     while opened:
-        opened.pop().close()
+        opened.pop()()

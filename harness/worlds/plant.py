@@ -30,7 +30,7 @@ class PlantHost:
     def __init__(self, dear_from: int, level: int = CAPACITY // 2) -> None:
         self._level = level
         self.file = sqlite3.connect(":memory:", check_same_thread=False)
-        opened.append(self.file)
+        opened.append(self.file.close)
         for sql in PLANT_TABLES.added.values():
             self.file.execute(sql)
         self.sent: list[Publish] = []  # the messages it sent, oldest first

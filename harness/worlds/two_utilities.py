@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, select
 from sqlalchemy.pool import StaticPool
 
+from harness.worlds.opened import opened
 from utility.database.engines import writing
 from utility.jobs.calendar_periods import LocalDay, LocalMonth
 from utility.jobs.plans import UNCHANGED, Plan
@@ -50,6 +51,7 @@ class TwoUtilities:
             seed: Of all that happens by chance.
         """
         self._engine = writing(create_engine("sqlite://", poolclass=StaticPool))
+        opened.append(self._engine.dispose)
         with self._engine.begin() as connection:
             for table in (period, job, RESULT):
                 table.create(connection)

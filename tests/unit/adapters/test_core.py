@@ -103,7 +103,7 @@ class Bench:
 def opened_store(path: Path) -> DeviceStore:
     """Open a store that is closed after the test."""
     store = open_store(path, CHANNELS)
-    opened.append(store.connection)
+    opened.append(store.connection.close)
     return store
 
 
@@ -216,7 +216,7 @@ def test_a_store_of_an_earlier_release_is_sound_and_remembers_messages_from_now_
         monkeypatch.setattr("commonwatt.sqlite.damage.SMALL_BYTES", 0)
     assert damage_of(tmp_path / "adapter.db", CHANNELS) is None
     store = open_checked(tmp_path / "adapter.db", T, CHANNELS)
-    opened.append(store.connection)
+    opened.append(store.connection.close)
     bench = Bench(store, preset="pulses")
     assert bench.adapter.channels
     bench.hear("p", "20", T + 15, number=2)

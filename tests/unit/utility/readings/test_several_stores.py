@@ -132,7 +132,7 @@ def test_the_slots_of_an_adapter_that_died_with_its_machine_are_absent_when_its_
 ) -> None:
     """Nobody else hears the foreign meter; what its register shows afterwards is spread over no gap so long."""
     store = open_store(tmp_path / "adapter.db", CHANNELS)
-    opened.append(store.connection)
+    opened.append(store.connection.close)
     adapter = Bench(store, preset="mine", longest_gap_s=150)
     for at in (*range(0, 300, 15), *range(600, 931, 15)):
         if at == 600:
