@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -102,9 +103,12 @@ class Shell:
         disk = Disk(settings.store)
         disk.make_disk_space_to_open()
         store = HostedStore.open(settings.store, int(clock.now()))
-        registries = Registries(settings)
-        clique = Clique.load(settings, store.store, registries)
-        return cls(settings, clock, disk, store, registries, clique, phase)
+        with ExitStack() as on_error:
+            on_error.callback(store.store.close)
+            registries = Registries(settings)
+            shell = cls(settings, clock, disk, store, registries, Clique.load(settings, store.store, registries), phase)
+            on_error.pop_all()
+        return shell
 
     async def host(self, microgrid: MicrogridId, path: Path, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host another microgrid, with a store of its own.
@@ -121,22 +125,48 @@ class Shell:
         Args:
             alone: Whether it is the only gateway of this process.
         """
+        tasks: list[asyncio.Task[None]] = []
+        ends = ExitStack()
+        try:
+            await self._begin(tasks, ends, watchdog, alone=alone)
+            await until_stopped(stop, tasks)
+        finally:
+            ends.close()
+            try:
+                async with asyncio.timeout(CLOSES_WITHIN_S), self._work.alone():
+                    await self._end(tasks)
+                    await self._last_look()
+                    # Another thread opens the other stores, and the process's end closes them.
+                    for store in self._work.opened.values():
+                        await THREADS.run(store.store.close)
+            except TimeoutError:
+                log.error("store %s does not answer: it is left as after a power cut", self._settings.store)
+                await self._end(tasks)
+
+    async def _begin(
+        self, tasks: "list[asyncio.Task[None]]", ends: ExitStack, watchdog: Watchdog, *, alone: bool
+    ) -> None:
+        """Start all parts, and note the endless tasks and what ends the others, also if a later part can't start."""
         self._read_machine()
         self._look_at_line()
         self._look_at_disk()
         await self.shown.start(watchdog)
         # The gateways of a host can't all listen at the default address.
-        http = self.shown.serve(watchdog) if alone or "http" in self._settings.model_fields_set else None
-        tasks = [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
+        if (alone or "http" in self._settings.model_fields_set) and (http := self.shown.serve(watchdog)) is not None:
+            ends.callback(http.stop)
+        tasks += [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
         await self._collect()
         if self._household is not None:
             tasks.append(self._household.start())
         if self._clique is not None:
             tasks.append(asyncio.create_task(self._join(self._clique), name="the clique"))
+            ends.callback(self._clique.leave)
         self._schedule()
-        jumps = [self._ticker.clock_jumped, self._clock_jumped]
-        watchdog.on_jump += jumps
+        for jump in (self._ticker.clock_jumped, self._clock_jumped):
+            watchdog.on_jump.append(jump)
+            ends.callback(watchdog.on_jump.remove, jump)
         self._ticker.start()
+        ends.callback(self._ticker.stop)
         if alone:
             watchdog.watch("scheduler", self._ticker.steps.mark)
             # Of several gateways, a store that hangs stops no other: it shows as a lag.
@@ -150,26 +180,6 @@ class Shell:
         if alone:
             text = f"gateway of {self._settings.controller}, {len(self._controller.own.meters)} meters registered"
             watchdog.ready(text)
-        try:
-            await until_stopped(stop, tasks)
-        finally:
-            self._ticker.stop()
-            for jump in jumps:
-                watchdog.on_jump.remove(jump)
-            if self._clique is not None:
-                self._clique.leave()
-            if http is not None:
-                http.stop()
-            try:
-                async with asyncio.timeout(CLOSES_WITHIN_S), self._work.alone():
-                    await self._end(tasks)
-                    await self._last_look()
-                    # Another thread opens the other stores, and the process's end closes them.
-                    for store in self._work.opened.values():
-                        await THREADS.run(store.store.close)
-            except TimeoutError:
-                log.error("store %s does not answer: it is left as after a power cut", self._settings.store)
-                await self._end(tasks)
 
     @staticmethod
     async def _end(tasks: "list[asyncio.Task[None]]") -> None:

@@ -86,6 +86,8 @@ class Fleet:
                 self.members[name] = opened.result()
             except StoreError as error:
                 if len(microgrids) == 1 or (name == microgrids[-1] and not self.members):
+                    if self.plant is not None:
+                        self.plant.close()
                     raise
                 _log.error("%s", error)
         self._world = self._world_so_far()

@@ -17,6 +17,7 @@ from harness.network.waiting import free_ports
 from harness.real import forks
 from harness.real import parts as parts_of_others
 from harness.worlds.opened import close_opened
+from harness.worlds.unclosed import watch
 
 # Property tests have no deadline, so that they pass on a busy machine.
 settings.register_profile("commonwatt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,6 +28,7 @@ settings.load_profile("commonwatt")
 def _ports_and_forks() -> Iterator[None]:
     # A shell that runs the tests in its background has them ignore Ctrl-C, and so would every process they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    watch()
     forks.enable()
     with patch.object(parts, "free_ports", free_ports):
         yield

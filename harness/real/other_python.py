@@ -12,7 +12,8 @@ from harness.real.parts import PARTS, path_of
 from harness.takeover.real.namespaces import why_not
 
 PROJECT = DOCS.parent
-_PIP = ("/etc/pip.conf", "/root/.config/pip/pip.conf")  # where pip finds packages on this machine
+# What pip needs to find packages on this machine: its settings, and the authorities of the certificates it sees.
+_PIP = ("/etc/pip.conf", "/root/.config/pip/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
 
 def main() -> None:

@@ -74,6 +74,11 @@ class Explorer:
         other._ends, other._parents, other.seen = set(), {}, Explored()
         return other
 
+    def close(self) -> None:
+        """Close the stores of its world, also for those within other bounds."""
+        for part in self.world.parts:
+            part.connection.close()
+
     # What must hold.
 
     def _fact(self, n: int, number: int) -> Any:

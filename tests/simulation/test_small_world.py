@@ -1,6 +1,7 @@
 """Every interleaving of a small world; and that a guard taken away is noticed there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -10,9 +11,10 @@ from harness.small_world.world import Bounds
 
 
 @pytest.fixture(scope="module")
-def explorer() -> Explorer:
+def explorer() -> Iterator[Explorer]:
     """What its parts do in one world, they do in the others."""
-    return Explorer(Bounds())
+    with closing(Explorer(Bounds())) as explorer:
+        yield explorer
 
 
 @pytest.mark.parametrize(
@@ -37,8 +39,8 @@ def test_whatever_happens_everything_arrives_once(
 
 def test_the_shortcut_loses_no_end() -> None:
     bounds = Bounds(losses=1, duplications=0, crashes=0, minutes=2)
-    short, long = Explorer(bounds), Explorer(bounds, every_order=True)
-    seen, all_seen = short.explore(), long.explore()
+    with closing(Explorer(bounds)) as short, closing(Explorer(bounds, every_order=True)) as long:
+        seen, all_seen = short.explore(), long.explore()
     assert seen.states < all_seen.states
     assert (seen.healed, seen.parts) == (all_seen.healed, all_seen.parts)
 
@@ -54,13 +56,13 @@ def test_the_shortcut_loses_no_end() -> None:
     ],
 )
 def test_a_guard_taken_away_is_noticed(bug: str, bounds: Bounds, found: str) -> None:
-    with BUGS[bug].plant(), pytest.raises(InvariantError, match=found):
-        Explorer(bounds).explore()
+    with BUGS[bug].plant(), closing(Explorer(bounds)) as explorer, pytest.raises(InvariantError, match=found):
+        explorer.explore()
 
 
 @pytest.mark.parametrize("part", [1, 3], ids=["gateway", "utility"])
 def test_commits_that_are_not_synced_are_noticed(part: int) -> None:
-    explorer = Explorer(Bounds(losses=0, duplications=0, crashes=1, minutes=3))
-    explorer.world.parts[part].unsynced = True
-    with pytest.raises(InvariantError, match=r"I1|I2"):
-        explorer.explore()
+    with closing(Explorer(Bounds(losses=0, duplications=0, crashes=1, minutes=3))) as explorer:
+        explorer.world.parts[part].unsynced = True
+        with pytest.raises(InvariantError, match=r"I1|I2"):
+            explorer.explore()

@@ -285,10 +285,11 @@ def test_damage_in_a_large_table_is_found_at_the_opening_after_a_commit_that_fai
 
 def test_a_store_whose_log_has_a_damaged_header_is_set_aside(tmp_path: Path) -> None:
     """SQLite would take the log for empty, and the meters give numbers again that they gave before."""
-    fill(open_checked(tmp_path / "live.db", 100, TRUTH))
+    fill(live := open_checked(tmp_path / "live.db", 100, TRUTH))
     path = tmp_path / "meters.db"
     for suffix in ("", "-wal"):
         shutil.copy(tmp_path / f"live.db{suffix}", tmp_path / f"meters.db{suffix}")
+    live.close()
     log = tmp_path / "meters.db-wal"
     data = bytearray(log.read_bytes())
     data[16] ^= 1

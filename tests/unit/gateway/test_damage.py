@@ -295,6 +295,7 @@ def test_a_store_deleted_under_a_running_gateway_is_written_anew_from_the_open_o
     assert slots(load(list(store.all_parts(unsent_only=False)))) == reference.values
     assert {(e.meter_id, g, e.record_id): e for g, e in store.all_events(unsent_only=False)} == reference.events
     assert store.coverage(1, Log.HISTORY, 1) == [(1, PUTS * 20)]
+    store.close()
 
 
 def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from gateway.host.controller import HostedController
 from gateway.host.doctor import judge
 from gateway.host.files import hosted
 from gateway.host.shown import HostMetrics, status
+from gateway.store.store import Store
 from harness.network.waiting import become, free_port
 from harness.worlds.gateway import registered
 
@@ -112,6 +113,36 @@ def test_a_controller_that_can_not_start_is_tried_again_while_the_other_runs(
     for one in each.values():  # The stores are closed: each can be used again.
         with only_one(one.settings.store, "another gateway"):
             pass
+
+
+def test_a_controller_that_ends_while_it_begins_leaves_nothing_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each further try has one more connection to the broker, and one more open store."""
+    monkeypatch.setattr(module, "FIRST_WAIT_S", 0.0)
+    opened: list[Store] = []
+    open_store = Store.open
+
+    def opening(path: Path) -> Store:
+        opened.append(open_store(path))
+        return opened[-1]
+
+    monkeypatch.setattr(Store, "open", opening)
+    # The registry of its own microgrid is there, that of the one which it collects is not.
+    (one,) = controllers(make(tmp_path, "r001", r001='collects = ["r002"]')).values()
+
+    async def play() -> None:
+        stop = asyncio.Event()
+        task = asyncio.create_task(one.keep(stop))
+        await become(lambda: one.stops > 2)
+        stop.set()
+        await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(play())
+    assert "r002" in one.why
+    assert len(opened) > 2
+    assert all(store.closed for store in opened)
 
 
 def test_metrics_name_the_controllers(tmp_path: Path) -> None:
