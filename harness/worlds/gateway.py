@@ -1,5 +1,6 @@
 """A gateway's core on a real store, with helpers that send messages as meters and as the utility."""
 
+import asyncio
 import json
 import random
 from pathlib import Path
@@ -20,6 +21,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import Controller
 from gateway.events import Event, FromMeter, FromUtility, Tick
+from gateway.loop.work import Work
 from gateway.store.store import Store
 from gateway.timekeeper import Timekeeper
 from harness.worlds.opened import opened
@@ -42,6 +44,13 @@ def registered(meter: int, *, battery: bool = True) -> RegisteredMeter:
             "address": "10.0.0.1",
         }
     )
+
+
+async def end_work(work: Work, running: "asyncio.Task[None]") -> None:
+    """End the work of a shell between two commits: one that is under way on another thread needs the store open."""
+    async with work.alone():
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 class World:

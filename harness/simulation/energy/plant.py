@@ -83,6 +83,10 @@ class PlantNode(Node[Change]):
         states = [change for change in changes if isinstance(change, PlantState)]
         self.world.energy.purchased(*self._measured, states)
 
+    def close(self) -> None:
+        """Close its store."""
+        self._file.close()
+
     def transmit(self, message: Publish) -> None:
         self.link.send(message, self.world.utility.link)
 

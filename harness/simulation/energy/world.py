@@ -35,6 +35,11 @@ class EnergyWorld(World):
         self.plant = PlantNode(self, self.head_end)  # the town's plant
         self.nodes.append(self.plant)
 
+    def close(self) -> None:
+        """Close the stores."""
+        super().close()
+        self.plant.close()
+
     def make_utility(self) -> EnergyUtility:
         """Return the utility, which buys for the plant."""
         return EnergyUtility(self, self.town, self.head_end)

@@ -27,7 +27,7 @@ from gateway.loop.work import Work
 from gateway.shown.metrics import Figures, make_registry
 from gateway.store.store import Store
 from harness.network.waiting import become
-from harness.worlds.gateway import START, readings, registered
+from harness.worlds.gateway import START, end_work, readings, registered
 
 HOME, OTHER = "r001", "r002"
 METERS = {HOME: 1, OTHER: 2}  # a meter of each
@@ -57,8 +57,7 @@ class Controlled:
                 self.inbox.put(event)
             await become(lambda: any(message.topic.endswith(until) for message in self.sent))
             await asyncio.sleep(0)
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            await end_work(self.work, work)
 
         asyncio.run(play())
         return list(self.sent)
@@ -186,8 +185,7 @@ def test_a_store_that_fails_refuses_the_puts_of_its_own_microgrid_until_it_is_op
         controlled.inbox.put(put(failed, 1))
         await become(lambda: statuses(sent))
         assert statuses(sent) == {acks[failed]: Refusal.NONE}
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await end_work(controlled.work, work)
 
     asyncio.run(play())
     assert controlled.parts(failed) == {METERS[failed]}

@@ -20,7 +20,7 @@ from gateway.loop import work as module
 from gateway.shell import Shell
 from gateway.store.store import Store
 from harness.network.waiting import become
-from harness.worlds.gateway import readings, registered
+from harness.worlds.gateway import end_work, readings, registered
 
 
 @pytest.fixture
@@ -56,8 +56,7 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
         await become(lambda: shell._controller.own is not core)
         shell._inbox.put(Tick(RETRY))
         await become(lambda: shell._controller.own.relay.counts.batches["sent"])
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await end_work(shell._work, work)
 
     monkeypatch.setattr(Store, "write", fail_once)
     asyncio.run(play())
@@ -76,8 +75,7 @@ def test_a_gateway_started_again_and_again_within_a_period_does_what_is_due(shel
             shell._inbox.put(event)
         work = asyncio.create_task(shell._work.run(shell._schedule))
         await become(lambda: shell._work.own.store.period("compact_s") and shell._controller.own._done.get("relay_s"))
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await end_work(shell._work, work)
 
     asyncio.run(play())
     shell._work.own.store.close()
@@ -103,8 +101,7 @@ def test_puts_that_waited_are_acknowledged_after_their_one_commit(
             put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=4, records=rows)
             shell._inbox.put(FromMeter(f"cw1/r001/{meter}/u/rec", put.pack()))
         await become(lambda: len(done) > len(meters))
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await end_work(shell._work, work)
 
     monkeypatch.setattr(Store, "sync", noted)
     monkeypatch.setattr(shell._work, "_publish", lambda message: done.append(message.topic))
