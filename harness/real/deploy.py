@@ -127,3 +127,10 @@ def office(folder: Path, program: list[str]) -> Path:
     (line,) = (line for line in steps("The office") if " site init " in line)
     forks.run([*program, *(words_of(line) or ())], cwd=folder, check=True, timeout=60)
     return folder / "site"
+
+
+def machine_root(folder: Path) -> Path:
+    """Make the root folder of a machine that has the services' user already, so that no program has to make it."""
+    (folder / "etc").mkdir(parents=True)
+    (folder / "etc" / "passwd").write_text("commonwatt:x:990:990:Commonwatt:/var/lib/commonwatt:/usr/sbin/nologin\n")
+    return folder

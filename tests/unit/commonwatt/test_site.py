@@ -31,6 +31,7 @@ from commonwatt.site.machine import Machine
 from commonwatt.site.unpack import prepare
 from commonwatt.town.registry import load_registry
 from harness.real import forks
+from harness.real.deploy import machine_root
 from harness.real.enrolled import now
 
 R001, R002 = "r001,residential,houses=1,address=10.1.0.1", "r002,residential,houses=1"
@@ -80,8 +81,7 @@ def office(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    (tmp_path / "root").mkdir()
-    return tmp_path / "root"
+    return machine_root(tmp_path / "root")
 
 
 def unpacked(office: Path, root: Path) -> str:
@@ -95,7 +95,9 @@ def signed(bundle: Bundle, office: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return the files in a folder, but the list of users with which a machine's root begins."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name != "etc/passwd"}
 
 
 def test_the_questions_are_checked_and_their_answers_are_in_one_file(tmp_path: Path) -> None:

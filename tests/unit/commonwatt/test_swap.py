@@ -23,7 +23,7 @@ from commonwatt.site.machine import Machine
 from gateway.store.store import Store
 from harness.docs.marked import DOCS
 from harness.real import forks
-from harness.real.deploy import STATE, steps, words_of
+from harness.real.deploy import STATE, machine_root, steps, words_of
 from harness.real.enrolled import authority, certificate
 from harness.worlds.gateway import START, World, readings
 
@@ -95,7 +95,7 @@ def office(made: Path, tmp_path: Path) -> Path:
 
 
 def machine(folder: Path) -> Path:
-    (folder / "root").mkdir(parents=True)
+    machine_root(folder / "root")
     return folder
 
 
@@ -190,7 +190,7 @@ def test_a_handover_that_is_missing_or_for_the_utility_is_refused(office: Path, 
     line = "commonwatt site unpack r001.bundle --handover r001.handover"
     shutil.copy(office / "r001.bundle", place)
     assert "r001.handover: no such file" in typed(place, line, "--root", "root", exit_code=2)
-    assert not list((place / "root").iterdir())
+    assert [path.name for path in (place / "root").iterdir()] == ["etc"]
     typed(office, "commonwatt site pack utility")
     (office / "x").touch()
     (office / "root").mkdir()
