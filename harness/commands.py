@@ -1,10 +1,12 @@
 """Commands that decide, which ask an application in this process as a person who is logged in: no service, no port."""
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from commonwatt.cli.main import make_app as make_commands
 from commonwatt.config.utility import UtilitySettings
@@ -63,6 +65,11 @@ def logged_in(database: Database, config: Path, words: Sequence[str]) -> Iterato
         yield left
     finally:
         WAY.reset(reset)
+
+
+def shown(config: Path, *words: str) -> Any:
+    """Return what ``commonwatt show`` prints as JSON."""
+    return json.loads(run_as(config, "show", *words, "--format", "json"))
 
 
 def run_as(config: Path, *words: str) -> str:

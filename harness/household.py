@@ -91,14 +91,14 @@ def store_settled(database: Database, meters: Mapping[MeterId, Direction], days:
                 "meter_no": [numbers[i] for i in ids],
                 "computed_minute": [0] * len(ids),
             }
-            columns |= {"version": [1] * len(ids), "why": [0] * len(ids)}
+            columns |= {"version": [1] * len(ids), "why": [1] * len(ids)}
             payloads = packed([(i, day) for i in ids], made)
             insert_columns(
                 connection, settled, {k: Column(np.array(v, np.int64)) for k, v in columns.items()}, payloads
             )
             rows = [
                 {"day": day, "owner_no": owner, "convention": "pro_rata", "computed": 0, "missing": 0, "final": True,
-                 "residual": "{}"}
+                 "residual": '{"head": {}, "tail": null, "worst": 0, "fixed": 0}'}
                 for owner in owners
             ]  # fmt: skip
             connection.execute(settled_day.insert(), rows)

@@ -363,7 +363,7 @@ def _dead_letters(layout: Layout, observer: Observer) -> list[Text]:
         return []
     return [
         Text(
-            f"{dead_letters:,} dead letter{'' if dead_letters == 1 else 's'}: see commonwatt utility dead-letters",
+            f"{dead_letters:,} dead letter{'' if dead_letters == 1 else 's'}: see commonwatt show dead-letters",
             style="yellow",
         )
     ]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from commonwatt.codec.packing import unpack
 from commonwatt.model.exceptions import ConfigError, ProtocolError
@@ -115,7 +116,7 @@ def _bits(state: int) -> str:
     return ", ".join(state_names(state)) or "none"
 
 
-def row_of(kept: Kept) -> dict[str, object]:
+def row_of(kept: Kept) -> dict[str, Any]:
     """Return a stored dead letter for JSON and tables."""
     dead_letter = kept.dead_letter
     return {

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness.commands import shown
 from harness.network.loopback import Scales, bring_up, ports_of
 from harness.network.waiting import eventually
 from harness.real import forks
@@ -47,7 +48,7 @@ def main() -> None:
                 {
                     "middle": middle["sides"],
                     "gateway": _shown(site, "gateway", "lte"),
-                    "utility": _shown(site, "utility", "lines"),
+                    "utility": shown(site.layout.part("utility").config, "lines")["lines"],
                     "weighed": {
                         "meters": {"up": meters.sent, "down": meters.received},
                         "utility": {"up": utility.received, "down": utility.sent},

@@ -1,6 +1,5 @@
 """From a scenario's physics at 15 s to settled days in a database, and on to issued bills by the installed commands."""
 
-import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from commonwatt.settlement.overlay import Corrected, applied, no_overlay
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
-from harness.commands import run_as
+from harness.commands import WHO, run_as, shown
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown
 from harness.settlement.whole_day import settle_day
 from utility.database.database import Database, open_database
@@ -55,7 +54,7 @@ class Made:
     # What flowed over the microgrids' boundaries, by quantity, milliwatt-hours.
     flowed: Counter[Quantity] = field(default_factory=Counter)
     settled: Counter[Quantity] = field(default_factory=Counter)  # the same as it was settled
-    run: Mapping[str, Any] = field(default_factory=dict)  # the issued run, as ``commonwatt bills list`` shows it
+    run: Mapping[str, Any] = field(default_factory=dict)  # the issued run, as ``commonwatt show runs`` shows it
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -171,4 +170,4 @@ def _bill(month: str, config: Path, made: Made, tell: Callable[[str, float], obj
         tell("billing", done / len(steps))
         with made.timed(step):
             run_as(config, *words)
-    made.run = json.loads(run_as(config, "bills", "list", "--json"))[0]
+    made.run = shown(config, "runs", WHO, "anna")["runs"][0]

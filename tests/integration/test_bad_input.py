@@ -19,7 +19,7 @@ from commonwatt.demo.layout import CLOCK_FILE
 from commonwatt.model.records import HistoryRecord, Log
 from commonwatt.protocol.meter_messages import Put
 from commonwatt.runtime.clock import save_clock
-from harness.commands import run_as
+from harness.commands import run_as, shown
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import block
 from harness.network.waiting import PATIENCE_S, eventually
@@ -80,6 +80,8 @@ def command(site: Site, *words: str) -> str:
 def dead_letters(site: Site, part: str, *words: str) -> list[dict[str, Any]]:
     """Return the list of the command ``dead-letters`` of a part."""
     found = site.layout.part(part)
+    if part == "utility":
+        return shown(found.config, "dead-letters", "limit=1000", *words)["dead_letters"]  # type: ignore[no-any-return]
     options = ("--config", str(found.config), "--json", "--limit", "1000", *words)
     listed: list[dict[str, Any]] = json.loads(command(site, found.kind, "dead-letters", *options))
     return listed
@@ -248,7 +250,7 @@ def _every_good_one_arrives(site: Site, folder: Path) -> None:
 
 def _what_is_held_is_taken_when_somebody_says_so(site: Site) -> None:
     config = str(site.layout.part("utility").config)
-    held = [x for x in dead_letters(site, "utility", "--state", "quarantined") if x["told"].startswith("type 3")]
+    held = [x for x in dead_letters(site, "utility", "state=quarantined") if x["told"].startswith("type 3")]
     assert {x["sender"] for x in held if x["reason_text"] == "not assigned"} == {"r002"}
     through = [x for x in held if x["reason_text"] == "implausible"]
     assert [dead_letter["meter"] for dead_letter in through] == [str(BAD_METER)]

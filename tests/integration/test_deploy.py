@@ -190,7 +190,7 @@ def test_the_technicians_guide(town: Town) -> None:
 def test_the_operators_guide(town: Town) -> None:
     guide = DOCS / "guides" / "operator.md"
     lines = [line for kind, text in blocks_of(guide.read_text()) if kind == "sh" for line in text.splitlines()]
-    (schedules,) = (line for line in lines if " utility schedules " in line)
+    (schedules,) = (line for line in lines if " show schedules " in line)
     shown: dict[str, str] = {}
     for line in lines:
         if line.startswith("sudo commonwatt site unpack"):

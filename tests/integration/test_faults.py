@@ -17,6 +17,7 @@ import pytest
 
 from commonwatt.model.records import State
 from commonwatt.protocol.topics import meter_down
+from harness.commands import shown
 from harness.network.fates import Fate, Message, Way, chance
 from harness.network.proxy import Proxy
 from harness.network.waiting import eventually
@@ -80,7 +81,7 @@ class Town(Site):
 
     def ordered(self) -> list[dict[str, Any]]:
         """Return the utility's commands, the newest first."""
-        found: list[dict[str, Any]] = json.loads(self._commonwatt("utility", "commands", "--json"))
+        found: list[dict[str, Any]] = shown(self.layout.part("utility").config, "commands")["commands"]
         return found
 
     def command_state(self, which: str) -> str:

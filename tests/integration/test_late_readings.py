@@ -1,6 +1,5 @@
 """A month ends in an outage, bills are issued, and its readings come afterwards: through the installed commands."""
 
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 from commonwatt.model.blocks import Blocks
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction, Meter
-from harness.commands import WHO, run_as
+from harness.commands import WHO, run_as, shown
 from harness.network.waiting import eventually, free_port
 from harness.real import forks
 from harness.real.fake_clock import FakeClock
@@ -63,9 +62,17 @@ class Month:
 
     def bill(self, number: int) -> dict[str, Any]:
         """Return the bill of the meter's account of a run."""
-        told = self.run("bills", "show", str(number), "--account", str(self.away.account), "--json")
-        found: dict[str, Any] = json.loads(told)
+        found: dict[str, Any] = self.shown("runs", str(number), "bills", str(self.away.account))
         return found
+
+    def shown(self, *words: str) -> Any:
+        """Return what the service would answer to a clerk."""
+        return shown(self.folder / "utility.toml", *words, WHO, "anna")
+
+    def reasons(self) -> set[str]:
+        """Return why the versions of the meter's night were made."""
+        found = self.shown("settlement", "versions", f"meter={self.away.id}", "start=2026-09-30T00:00Z")["versions"]
+        return {version["why"] for version in found}
 
     def issue(self, number: int) -> None:
         """Let two people check and issue a run."""
@@ -109,8 +116,7 @@ def test_row_21_late_readings_correct_the_next_bill_and_the_issued_one_stays(mon
 
     month.store(month.blocks)
     month.run("settlement", "run")
-    versions = ("settlement", "show", "--meter", str(month.away.id), "--from", "2026-09-30", "--versions")
-    assert "late readings" in month.run(*versions)
+    assert "late readings" in month.reasons()
     month.run("bills", "run", "2026-10", "--as", "anna")
     corrections = [line for line in month.bill(2)["lines"] if line["kind"] == "correction"]
     assert corrections
@@ -149,7 +155,7 @@ def test_row_19_a_service_that_was_down_over_the_months_end_bills_after_the_dead
         return found
 
     def waits_for() -> str:
-        jobs = json.loads(month.run("utility", "jobs", "list", "--json"))
+        jobs = month.shown("jobs")["jobs"]
         return next(job["waits_for"] or "" for job in jobs if job["name"] == "bills")
 
     with serving(month, clock, "2026-10-02 05:00"):
@@ -162,8 +168,7 @@ def test_row_19_a_service_that_was_down_over_the_months_end_bills_after_the_dead
     issued = month.bill(1)
 
     month.store(month.blocks)
-    versions = ("settlement", "show", "--meter", str(month.away.id), "--from", "2026-09-30", "--versions")
     with serving(month, clock, "2026-10-08 03:30"):
-        eventually(lambda: "late readings" in month.run(*versions))
+        eventually(lambda: "late readings" in month.reasons())
     assert month.bill(1) == issued, "it never changes"
     assert "ERROR" not in (month.folder / "log").read_text()

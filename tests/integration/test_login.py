@@ -75,10 +75,10 @@ def run(site: Site, tmp_path: Path) -> Run:
 def test_commands_decide_as_the_person_who_typed_password_and_code(
     site: Site, database: Database, secret: str, run: Run, tmp_path: Path
 ) -> None:
-    assert "no tariffs" in run("tariff", "list"), "on its machine the service's token file will do to read"
+    assert "no tariffs" in run("show", "tariffs"), "on its machine the service's token file will do to read"
     tokens = site.layout.part("utility").config.parent / "utility-tokens.json"
     tokens.rename(tokens.with_suffix(".away"))
-    assert "nobody is logged in here; log in with: commonwatt login" in run("tariff", "list", code=2)
+    assert "nobody is logged in here; log in with: commonwatt login" in run("show", "tariffs", code=2)
     tokens.with_suffix(".away").rename(tokens)
     assert "nobody is logged in here; log in with: commonwatt login" in run("tariff", "propose", str(TARIFF), code=2)
     for typed in ("a wrong password\n", f"{PASSWORD}\n{wrong(secret, machine_s())}\n"):
@@ -102,7 +102,7 @@ def test_commands_decide_as_the_person_who_typed_password_and_code(
     with database.writes.begin() as connection:
         connection.exec_driver_sql("UPDATE api_token SET revoked = 1")
     assert "log in with: commonwatt login" in run("tariff", "propose", str(TARIFF), code=2)
-    assert "proposed" in run("tariff", "list")
+    assert "proposed" in run("show", "tariffs")
 
 
 def test_without_the_service_the_glass_is_broken_which_is_an_alarm_and_no_second_person(

@@ -1,7 +1,6 @@
 """The utility as a process buys for a plant over the real head-end broker, and is killed while it does."""
 
 import asyncio
-import json
 import random
 from collections import deque
 from pathlib import Path
@@ -14,8 +13,8 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import PlantOutcome
 from commonwatt.protocol.topics import OUTCOMES, PLANT, gateway_down
+from harness.commands import shown
 from harness.network.waiting import PATIENCE_S, become
-from harness.real import forks
 from harness.real.site import Site
 from harness.worlds.plant import PlantHost
 from meter_sim.plant_store import load
@@ -89,9 +88,7 @@ class Plant(PlantHost):
 def supply(site: Site) -> dict[str, Any]:
     """What the command shows, in JSON."""
     part = site.layout.part("utility")
-    done = forks.run([*part.command[:3], "utility", "supply", "--json", "--config", str(part.config)], timeout=60)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = shown(part.config, "supply")
     return found
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from harness.commands import shown
 from harness.docs.demonstration import KEYS
 from harness.real import forks
 from harness.real.demonstration import FORKING, TOWN
@@ -89,9 +90,8 @@ def test_after_half_an_hour_with_both_aggregations_nothing_is_missing_and_energy
     assert report["records_made"] == report["records_acknowledged"] == report["records_stored"]
     assert report["records_averaged"], "nothing was averaged, so nothing was shown"
     assert report["sharing_events"]
-    config = str(data / "utility" / "utility.toml")
-    answered = forks.run([*COMMONWATT, "utility", "commands", "--json", "--config", config], check=True).stdout
-    assert answered.count('"done"') >= 5, answered
+    answered = shown(data / "utility" / "utility.toml", "commands")["commands"]
+    assert [command["state"] for command in answered].count("done") >= 5, answered
 
 
 def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_where_it_stopped(tmp_path: Path) -> None:

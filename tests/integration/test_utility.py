@@ -33,6 +33,7 @@ from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import gateway_down, gateway_up
+from harness.commands import shown
 from harness.network.waiting import become, ended, free_port
 from harness.real import forks
 from harness.real.enrolled import now
@@ -203,15 +204,15 @@ def test_help_shows_what_the_files_hold(command: str, says: str) -> None:
 
 
 def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
-    for name in ("dump", "dead-letters", "conflicts", "gaps", "commands", "schedules", "migrate"):
+    for name in ("dump", "migrate"):
         done = commonwatt("utility", name, "--config", utility.config)
         assert done.returncode == 0, done.stderr
     given = commonwatt("utility", "command", "r001", "schedule", "--relay-s", "60", "--config", utility.config)
-    assert given.stdout == "change 1: schedule relay 60 s, 1 microgrid; see: commonwatt utility changes\n"
-    listed = commonwatt("utility", "commands", "--config", utility.config)
-    assert "r001 schedule relay 60 s open" in " ".join(listed.stdout.split())
-    as_json = commonwatt("utility", "commands", "--json", "--config", utility.config)
-    assert [command["controller"] for command in json.loads(as_json.stdout)] == ["r001"]
+    assert given.stdout == "change 1: schedule relay 60 s, 1 microgrid; see: commonwatt show commands/changes\n"
+    (listed,) = shown(Path(utility.config), "commands")["commands"]
+    assert (listed["controller"], listed["what"], listed["state"]) == ("r001", "schedule relay 60 s", "open")
+    refused = commonwatt("show", "commands", "--config", utility.config)
+    assert (refused.returncode, "no answer" in refused.stderr, "Start the service" in refused.stderr) == (1, True, True)
     given = commonwatt(
         "utility", "command", "r001", "schedule", "--reset", "--relay-s", "30", "--config", utility.config
     )

@@ -32,9 +32,11 @@ from utility.overview.api.jobs import add_jobs_api
 from utility.overview.api.troubles import add_troubles
 from utility.people.api import add_api_tokens, add_people
 from utility.readings.api import add_readings
+from utility.readings.columns import LteLine
 from utility.readings.store import reads
-from utility.research.api import add_research_decisions
-from utility.settlement.api import add_sharing
+from utility.registry.api import add_accounts
+from utility.research.api import add_research
+from utility.settlement.api import add_settlement
 from utility.statistics.api import add_statistics
 from utility.statistics.preview.api import add_previews
 from utility.supply.store.supply_view import supply_view
@@ -46,7 +48,7 @@ from utility.webkit.console.static_files import load_static
 from utility.webkit.headers import bounded_body, with_headers
 from utility.webkit.page import DOCS_POLICY, POLICY, docs_page, for_people, runbooks_page
 from utility.webkit.parameters import LOCAL_TIMES, Limit, MicrogridName
-from utility.webkit.rights import EVERYBODY, FOR_STAFF, OPEN, Gate, unruled
+from utility.webkit.rights import EVERYBODY, FOR_STAFF, OPEN, Allowed, Gate, rule_of, unruled
 from utility.webkit.services import Api
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,8 @@ def make_app(api: Api) -> FastAPI:
     _add_registry(staff, api)
     timed = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
     add_readings(timed, api)
-    add_sharing(timed, api)
+    add_settlement(timed, api)
+    add_accounts(timed, api)
     add_days(timed, api)
     add_troubles(timed, api)
     add_assignments(timed, api)
@@ -91,7 +94,7 @@ def make_app(api: Api) -> FastAPI:
     add_previews(app, api)
     add_works(app, api)
     add_billing(app, api)
-    add_research_decisions(app, api)
+    add_research(app, api)
     add_jobs_api(app, api)
     add_own_home(app, api)
     add_people(app, api)
@@ -102,6 +105,9 @@ def make_app(api: Api) -> FastAPI:
     for route in app.routes:
         if isinstance(route, APIRoute):
             route.tags = [route.endpoint.__module__.split(".")[1]]  # the room: the groups of /docs
+            rule = rule_of(route)
+            # Who may use it; empty: everybody, without a login.
+            route.openapi_extra = {"x-roles": sorted(rule.roles) if isinstance(rule, Allowed) else []}
     if routes := unruled(app):
         raise RuntimeError(f"routes without a rule of who may use them: {', '.join(routes)}")
     add_refusals(app, api)
@@ -212,13 +218,13 @@ def _add_registry(app: APIRouter, api: Api) -> None:
         return {"schedules": api.database.read(reads.schedules)}
 
     @app.get("/lines")
-    def lines() -> dict[str, object]:
+    def lines() -> dict[str, list[LteLine]]:
         """Return the month's use of each controller's LTE line, as last reported by its gateway: IP bytes by direction.
 
         ``up``: sent by the controller. ``expected``: forecast for the month's end, from the use of the last seven days.
         ``level``: ``ok``, ``at_risk`` when the forecast is above the allowance, ``exceeded``, or ``unknown``.
         """
-        return {"lines": api.database.read(reads.lines)}
+        return {"lines": [LteLine(**row) for row in api.database.read(reads.lines)]}
 
     @app.get("/supply")
     def supply(limit: Limit = 96) -> dict[str, object]:

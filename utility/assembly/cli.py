@@ -29,23 +29,22 @@ from utility.assembly import break_glass
 from utility.assembly import upkeep as cli_upkeep
 from utility.collection import cli as cli_collection
 from utility.control.cli import gateway_commands
-from utility.control.cli import supply as cli_supply
+from utility.control.cli import storm as cli_storm
 from utility.database.database import open_database
 from utility.overview import cli as cli_jobs
 from utility.people.cli import people as cli_people
-from utility.readings.cli import views as cli_views
+from utility.readings.cli import quarantine as cli_quarantine
 from utility.readings.store import reads
 from utility.registry.store.accounts import accounts_at
 from utility.registry.store.enrolment import enrol, refuse_lost, refuse_moved
 from utility.registry.store.registration import fill_registry
-from utility.settlement.cli import sharing as cli_sharing
 from utility.webkit.cli.options import ConfigOption, from_file, load, opened, place_of_database, time_option
 
 app = typer.Typer(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
     no_args_is_help=True,
 )
-for module in (gateway_commands, cli_views, cli_collection, cli_supply, cli_sharing, cli_upkeep, break_glass):
+for module in (gateway_commands, cli_quarantine, cli_collection, cli_storm, cli_upkeep, break_glass):
     app.add_typer(module.app)
 app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_people.app, name="people")

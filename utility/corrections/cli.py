@@ -4,23 +4,12 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.dead_letter_options import JsonOption
-from commonwatt.cli.tables import show as show_table
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.records import RecordType
 from commonwatt.model.time.times import LOCAL_FORMS
-from commonwatt.model.units import QUARTER_S
-from commonwatt.model.words import counted, moment
+from commonwatt.model.words import counted
 from commonwatt.runtime.service import flowing
-from commonwatt.settlement.validation.day import Check
-from utility.corrections.columns import Finding, Summary
-from utility.corrections.decisions import chosen_of, lines_around
-from utility.corrections.lifecycle import Action, State
-from utility.corrections.plot import plot
-from utility.corrections.store.corrections import found, steps_of
-from utility.corrections.summaries import step_lines, summaries
-from utility.webkit.cli.listing import print_rows, rows_from
-from utility.webkit.cli.options import ConfigOption, from_file, load, reading
+from utility.corrections.lifecycle import Action
+from utility.webkit.cli.options import ConfigOption
 from utility.webkit.cli.service import ask
 
 app = typer.Typer(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
@@ -34,59 +23,6 @@ MethodOption = Annotated[
     str | None, typer.Option("--method", help="Only by this method: balance, interpolation, like-days, edit, register.")
 ]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, kept with the decision.")]
-
-
-@app.command("list")
-@flowing
-def list_(
-    config: ConfigOption,
-    meter: MetersOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    method: MethodOption = None,
-    state: Annotated[
-        list[State] | None, typer.Option("--state", help="Only in this state; without it, those proposed.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List corrections: quarter-hours in a row of one meter, method and state are a line.
-
-    Examples: `corrections list`, `corrections list --state approved --state edited --from 2026-11 --to 2026-12`.
-    """
-    with reading(config) as (connection, _):
-        chosen = chosen_of(connection, meter, start, end, method)
-        rows = summaries(found(connection, chosen, [*(state or [State.PROPOSED])], MAX_SHOWN + 1))
-    print_rows("corrections", rows, Summary, as_json=as_json)
-    if sum(len(row.numbers) for row in rows) > MAX_SHOWN:
-        typer.echo(f"more than {MAX_SHOWN} quarter-hours: only the first are shown; choose with --meter, --from, --to")
-
-
-@app.command()
-@flowing
-def show(
-    config: ConfigOption,
-    meter: Annotated[str, typer.Option("--meter", help="The meter.")],
-    start: FromOption = None,
-    end: ToOption = None,
-) -> None:
-    """Show a meter's corrections with every step of theirs, and a plot beside its readings and like days.
-
-    Example: `corrections show --meter 10002 --from 2026-11-01 --to 2026-11-04`.
-    """
-    with from_file(config) as (database, _):
-        settings, _ = load(config)
-        with database.reads.begin() as connection:
-            chosen = chosen_of(connection, [meter], start, end, None)
-            rows = found(connection, chosen, list(State), MAX_SHOWN)
-            steps = steps_of(connection, [row.no for row in rows])
-        print_rows("corrections", summaries(rows), Summary)
-        for kind in sorted({row.record_type for row in rows}):
-            of = [row for row in rows if row.record_type == kind]
-            typer.echo(f"\n{RecordType(kind).name.lower()}, from {moment(of[0].quarter * QUARTER_S)}")
-            for line in plot(lines_around(database, settings.validation, of)[1]):
-                typer.echo(line)
-        typer.echo("")
-        show_table("steps", step_lines(steps), ("time", "person", "from", "to", "quarter-hours", "why"))
 
 
 def _decision(action: Action, done: str, about: str) -> None:
@@ -154,25 +90,16 @@ def edit(
 
 @app.command()
 @flowing
-def findings(
+def close(
+    numbers: Annotated[list[int], typer.Argument(metavar="NO", help="The findings; see: commonwatt show findings")],
     config: ConfigOption,
-    meter: MetersOption = None,
-    check: Annotated[Check | None, typer.Option("--check", help="Only of this check.")] = None,
-    close: Annotated[list[int] | None, typer.Option("--close", help="Close finding NO, as yourself.")] = None,
     why: WhyOption = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most findings to show.")] = 50,
-    as_json: JsonOption = False,
 ) -> None:
-    """Show the oldest open findings of the daily checks, or close some.
+    """Close findings of the daily checks, as yourself. A finding changes nothing that is billed.
 
-    A finding changes nothing that is billed: enter other values with `corrections edit`, or close it. Findings of gaps
-    close by themselves when the readings come.
+    Enter other values with `corrections edit`. Findings of gaps close by themselves when the readings come.
 
-    Example: `corrections findings --close 17 --why "guests"`.
+    Example: `corrections close 17 --why "guests"`.
     """
-    if close:
-        made = ask(config, "POST", "/findings/close", {"numbers": close, "why": why})
-        typer.echo(f"{counted(made['changed'], 'finding')} closed by {made['person']}")
-        return
-    rows = rows_from(config, "/findings", Finding, meter=meter, check=check, limit=limit)
-    print_rows("findings", rows, Finding, as_json=as_json)
+    made = ask(config, "POST", "/findings/close", {"numbers": numbers, "why": why})
+    typer.echo(f"{counted(made['changed'], 'finding')} closed by {made['person']}")

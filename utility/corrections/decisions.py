@@ -134,7 +134,7 @@ def meter_number(connection: Connection, text: str) -> int:
     meter_id = parse_id(text)
     number = None if meter_id is None else reads.meter_number(connection, meter_id)
     if number is None:
-        raise ConfigError(f"meter {text:.30}: no such meter is registered", "see: commonwatt accounts list")
+        raise ConfigError(f"meter {text:.30}: no such meter is registered", "see: commonwatt show accounts")
     return number
 
 

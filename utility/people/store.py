@@ -281,7 +281,7 @@ def _refuse_own(by: By, name: str, instead: str) -> None:
 def _check_account(connection: Connection, number: AccountNumber | None) -> None:
     known = number is None or connection.execute(select(account.c.number).where(account.c.number == number)).first()
     if not known:
-        raise AccessFaultError(f"account: {number} is not registered", "see: commonwatt accounts list")
+        raise AccessFaultError(f"account: {number} is not registered", "see: commonwatt show accounts")
 
 
 def _without_tokens(by: By, name: str, state: str) -> object:

@@ -1,4 +1,4 @@
-"""What a request to a gateway is, for API, terminal and page."""
+"""Rows of requests, refills, dead letters and lines, for API, terminal and page."""
 
 from typing import Annotated, Literal
 
@@ -36,3 +36,35 @@ class Refilling(BaseModel):
     end: Annotated[Time | None, Shown("Ended, or expected to end", Written.MOMENT)] = None
     since: Time | None = None  # since when its gateway knows of the new database
     heard: Annotated[Time | None, Shown("Heard", Written.MOMENT)] = None  # its last heartbeat; ``None``: none came
+
+
+class DeadLetterRow(BaseModel):
+    """What was rejected, whole or truncated. ``told``: its content, for people; ``content``: its bytes."""
+
+    no: Annotated[int, Shown("Number")]
+    time: Annotated[int, Shown("Time", Written.MOMENT)]
+    sender: Annotated[str, Shown("Sender")]
+    meter: Annotated[str, Shown("Meter")]
+    source: str
+    log: int
+    generation: int
+    id: str
+    reason: int
+    reason_text: Annotated[str, Shown("Reason")]
+    state: Annotated[str | None, Shown("State")]
+    decided: str | None
+    told: Annotated[str, Shown("Content")]
+    content: str
+
+
+class LteLine(BaseModel):
+    """The month's use of a controller's LTE line, bytes; ``None``: its gateway reported none."""
+
+    microgrid: Annotated[str, Shown("Microgrid")]
+    level: Annotated[str, Shown("Level")]
+    used_up: Annotated[int | None, Shown("Sent", Written.BYTES)]
+    used_down: Annotated[int | None, Shown("Received", Written.BYTES)]
+    expected_up: Annotated[int | None, Shown("Expected to be sent", Written.BYTES)]
+    expected_down: Annotated[int | None, Shown("Expected to be received", Written.BYTES)]
+    allowance: Annotated[int | None, Shown("Allowance", Written.BYTES)]
+    time: int | None

@@ -8,20 +8,15 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import parse_id
-from commonwatt.model.units import Quarter, quarter_of
-from commonwatt.model.words import counted, moment
+from commonwatt.model.words import counted
 from commonwatt.runtime.service import flowing
 from utility.database.town_zone import zone_of
-from utility.registry.accounts import DatedRegistry, Installed, value_at
-from utility.registry.changes import Difference, account_facts, differences, meter_facts
-from utility.registry.columns import Differing
+from utility.registry.accounts import DatedRegistry, Installed
+from utility.registry.changes import Difference, differences
 from utility.registry.importing import apply_facts
-from utility.registry.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
+from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
 from utility.registry.table import read_table, write_table
-from utility.webkit.cli.listing import print_rows, rows_from
 from utility.webkit.cli.options import ConfigOption, check_named, from_file, local_actor, reading
 
 app = typer.Typer(no_args_is_help=True, help="Who has which meter since when, and the terms of accounts.")
@@ -84,51 +79,6 @@ def export(
     sys.stdout.writelines(write_table(registry, zone, None if everything else wants))
 
 
-@app.command("list")
-@flowing
-def list_accounts(
-    config: ConfigOption,
-    microgrid: MicrogridOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the accounts with the meters that they have now, and their present terms."""
-    with reading(config) as (connection, now):
-        registry = load_dated_registry(connection)
-    check_named("--microgrid", microgrid, _microgrids(registry))
-    rows = _rows(registry, quarter_of(now), microgrid)
-    print_rows("accounts", rows, as_json=as_json)
-
-
-@app.command("show")
-@flowing
-def show_one(
-    which: Annotated[str, typer.Argument(help="The number of an account, or the id of a meter as meter:ID.")],
-    config: ConfigOption,
-) -> None:
-    """Show an account or a meter with all its dates, and each change: time, person, before, after."""
-    with reading(config) as (connection, _):
-        facts = _facts(load_dated_registry(connection), which, zone_of(connection))
-        changes = changes_of(connection, list(facts), 1000)
-    for subject, text in facts.items():
-        typer.echo(f"{subject}\n  " + text.replace("\n", "\n  "))
-    for change in reversed(changes):
-        typer.echo(f"{moment(change['time'])} {change['person']}: {change['subject']}")
-        difference = Difference(subject=change["subject"], before=change["before"], after=change["after"])
-        typer.echo("\n".join(f"  {line}" for line in difference.lines))
-
-
-@app.command("differences")
-@flowing
-def show_differences(
-    config: ConfigOption,
-    limit: LimitOption = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """Show the accounts that meters report and that the registry does not have; the registry's account is billed."""
-    rows = rows_from(config, "/account-differences", Differing, limit=limit)
-    print_rows("accounts that differ", rows, Differing, as_json=as_json)
-
-
 def _loaded(config: Path) -> tuple[ZoneInfo, DatedRegistry]:
     with reading(config) as (connection, _):
         return zone_of(connection), load_dated_registry(connection)
@@ -160,36 +110,3 @@ def _print_changes(changes: Sequence[Difference]) -> None:
 
 def _microgrids(registry: DatedRegistry) -> set[str]:
     return {meter.microgrid for meter in registry.meters.values()}
-
-
-def _rows(registry: DatedRegistry, now: Quarter, microgrid: str | None) -> list[dict[str, object]]:
-    held: dict[int, list[Installed]] = {}
-    for _, meter in sorted(registry.meters.items()):
-        if (account := meter.account_at(now)) is not None:
-            held.setdefault(account, []).append(meter)
-    return [
-        {
-            "account": number,
-            "place": ", ".join(sorted({f"{m.microgrid} {m.place}" for m in held.get(number, ())})),
-            "meters": ", ".join(str(m.id) for m in held.get(number, ())),
-            **{what: "" if (value := value_at(of, now)) is None else str(value) for what, of in account.terms},
-        }
-        for number, account in sorted(registry.accounts.items())
-        if microgrid is None or any(m.microgrid == microgrid for m in held.get(number, ()))
-    ]
-
-
-def _facts(registry: DatedRegistry, which: str, zone: ZoneInfo) -> dict[str, str]:
-    """Return the facts of an account and its meters, or of a meter, by subject."""
-    number = parse_id(which.removeprefix("meter:"))
-    if which.startswith("meter:"):
-        meter = registry.meters.get(-1 if number is None else number)
-        if meter is None:
-            raise ConfigError(f"{which}: no such meter; list the accounts with: commonwatt accounts list")
-        return {f"meter {meter.id}": meter_facts(meter, zone)}
-    account = registry.accounts.get(-1 if number is None else number)
-    if account is None:
-        raise ConfigError(f"{which}: no such account; list them with: commonwatt accounts list")
-    meters = [m for _, m in sorted(registry.meters.items()) if any(h.account == account.number for h in m.holdings)]
-    facts = {f"account {account.number}": account_facts(account, zone)}
-    return facts | {f"meter {meter.id}": meter_facts(meter, zone) for meter in meters}

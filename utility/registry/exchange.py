@@ -32,7 +32,7 @@ def exchanged(
     """
     meter = registry.meters.get(old)
     if meter is None:
-        raise ConfigError(f"meter {old} is not registered", "see: commonwatt accounts list")
+        raise ConfigError(f"meter {old} is not registered", "see: commonwatt show accounts")
     if new in registry.meters:
         place = registry.meters[new].place
         raise ConfigError(
@@ -40,7 +40,8 @@ def exchanged(
         )
     if at <= (meter.start or 0) or (meter.end is not None and at >= meter.end):
         raise ConfigError(
-            f"meter {old} is not at {meter.place} at that time", f"see: commonwatt accounts show meter:{old}"
+            f"meter {old} is not at {meter.place} at that time",
+            f"see: commonwatt show accounts/changes 'subject=meter {old}'",
         )
     if last_register is not None and last_register < (meter.first_register or 0):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The API's decisions on releases for researchers. Rights are those of the pages."""
+"""Releases for researchers by the API, and decisions on them. Rights are those of the pages."""
 
 from typing import Annotated
 
@@ -6,8 +6,12 @@ from fastapi import FastAPI, Path
 from pydantic import BaseModel, Field
 
 from commonwatt.model.time.times import parse_time
+from commonwatt.model.units import QUARTER_S
 from utility.research import decisions as releases
-from utility.webkit.rights import Approvers, Clerks
+from utility.research import store
+from utility.webkit.columns import Time
+from utility.webkit.parameters import Limit
+from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers
 from utility.webkit.services import Api
 from utility.webkit.shapes import Asked, Why, refusing
 
@@ -31,8 +35,57 @@ class Done(BaseModel):
     person: str = Field(description="Who decided.")
 
 
-def add_research_decisions(app: FastAPI, api: Api) -> None:
+class ReleaseAnswer(BaseModel):
+    """A release."""
+
+    id: str
+    tier: str
+    since: Time
+    until: Time
+    state: str
+    asked_by: str
+    decided_by: str | None
+    why: str | None
+    attacks: list[str] = Field(description="How often each attack succeeds.")
+
+
+class AgreementAnswer(BaseModel):
+    """An agreement with researchers."""
+
+    name: str
+    until: Time
+    added: Time
+    added_by: str
+
+
+class LogLine(BaseModel):
+    """An access to homes' readings for research, or a decision."""
+
+    no: int
+    time: Time
+    person: str
+    action: str
+    subject: str
+    detail: str
+
+
+def add_research(app: FastAPI, api: Api) -> None:
     """Add the endpoints."""
+
+    @app.get("/releases")
+    def releases_(_: ClerksOrApprovers, limit: Limit = 100) -> dict[str, list[ReleaseAnswer]]:
+        """Return the newest releases, with their state and how often each attack succeeds."""
+        return {"releases": [_release(one) for one in api.database.read(store.releases, limit)]}
+
+    @app.get("/agreements")
+    def agreements(_: ClerksOrApprovers) -> dict[str, list[AgreementAnswer]]:
+        """Return the agreements with researchers, by their ends."""
+        return {"agreements": [AgreementAnswer(**vars(one)) for one in api.database.read(store.agreements)]}
+
+    @app.get("/releases/log")
+    def log(_: ClerksOrApprovers, limit: Limit = 100) -> dict[str, list[LogLine]]:
+        """Return the newest accesses to homes' readings for research, decisions and agreements."""
+        return {"log": [LogLine(**row) for row in api.database.read(store.log_lines, limit)]}
 
     @app.post("/releases/{release}/approve")
     def approve(actor: Approvers, release: Annotated[str, Path(max_length=64)], asked: Approval) -> Done:
@@ -48,3 +101,9 @@ def add_research_decisions(app: FastAPI, api: Api) -> None:
             until = parse_time(asked.until, "until", api.zone.read())
             releases.add_agreement(api.database, asked.name, until, actor, int(api.clock.now()))
         return Done(person=actor.name)
+
+
+def _release(kept: store.Kept) -> ReleaseAnswer:
+    attacks = [f"{one['attack']} {float(str(one['success'])):.1%}" for one in kept.attacks]
+    own = {name: getattr(kept, name) for name in ("id", "tier", "state", "asked_by", "decided_by", "why")}
+    return ReleaseAnswer(**own, since=kept.since * QUARTER_S, until=kept.until * QUARTER_S, attacks=attacks)

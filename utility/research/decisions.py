@@ -32,7 +32,7 @@ def approve(database: Database, release: str, why: str, second: Second) -> None:
         kept = store.find_release(connection, release)
         if kept is None or kept.state != "waiting":
             state = "there is no such release" if kept is None else f"is {kept.state} already"
-            raise ConfigError(f"{release:.16}: {state}", "see: commonwatt research list")
+            raise ConfigError(f"{release:.16}: {state}", "see: commonwatt show releases")
         require_second(connection, second, {kept.asked_by: "asked for it"})
         decided = {"state": "approved", "decided": now, "decided_by": actor.name, "why": reason}
         store.save_release(connection, store.Kept(**{**vars(kept), **decided}))

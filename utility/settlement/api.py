@@ -1,16 +1,82 @@
-"""The record of sharing by the API."""
+"""Settlement by the API: how far it is, versions of settled days, and the record of sharing."""
 
-from fastapi import APIRouter
+from dataclasses import asdict
+from datetime import date, timedelta
 
-from commonwatt.model.units import QUARTER_S
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, Field
+
+from commonwatt.model.ids import parse_id
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from utility.readings.api import MAX_COMPLETENESS_S, check_microgrid, check_range
+from utility.settlement.jobs.settlement import FINISHED_S
+from utility.settlement.store.settlement_due import due_days
+from utility.settlement.store.settlement_view import RESIDUAL_DAYS, counts, residuals, versions_of
 from utility.settlement.store.sharing import recorded
-from utility.webkit.parameters import Limit, MicrogridName, Moment
+from utility.webkit.columns import Time
+from utility.webkit.parameters import Limit, MeterText, MicrogridName, Moment
 from utility.webkit.services import Api
 
+_EPOCH = date(1970, 1, 1)
 
-def add_sharing(app: APIRouter, api: Api) -> None:
-    """Add the endpoint of the record of sharing."""
+
+class ResidualAnswer(BaseModel):
+    """What a microgrid's members took beyond what its boundary shows, over the last 31 days."""
+
+    microgrid: str
+    cumulated: int = Field(description="Since the last day without a settlement, milliwatt-hours.")
+    excess: int = Field(description="Beyond what rounded readings explain, mWh: theft, a damaged meter or a setting.")
+    days: int = Field(description="Settled days.")
+
+
+class SettlementAnswer(BaseModel):
+    """How far settlement is."""
+
+    last: date | None = Field(description="The last settled day.")
+    days: int = Field(description="Settled days of microgrids.")
+    provisional: int = Field(description="Days of microgrids that may still change.")
+    versions: int = Field(description="Versions of meters' days.")
+    due: int = Field(description="Days of microgrids that are due now.")
+    residuals: list[ResidualAnswer] = Field(description="The worst first.")
+
+
+class SettledVersion(BaseModel):
+    """A version of a meter's settled day."""
+
+    day: date
+    version: int
+    computed: Time
+    why: str
+    bytes: int
+
+
+def add_settlement(app: APIRouter, api: Api) -> None:
+    """Add the endpoints of settlement and of the record of sharing."""
+
+    @app.get("/settlement")
+    def settlement(limit: Limit = 1000) -> SettlementAnswer:
+        """Return how far settlement is, and the residuals of microgrids over the last 31 days."""
+        now = int(api.clock.now())
+        with api.database.reads.begin() as connection:
+            found = counts(connection)
+            due = sum(due_days(connection, (now - FINISHED_S) // 86_400).values())
+            worst = residuals(connection, now // 86_400 - RESIDUAL_DAYS, now // 86_400)[:limit]
+        return SettlementAnswer(
+            last=_day(found["last"]) if found["days"] else None,
+            days=found["days"],
+            provisional=found["provisional"],
+            versions=found["versions"],
+            due=due,
+            residuals=[ResidualAnswer(**asdict(one)) for one in worst],
+        )
+
+    @app.get("/settlement/versions")
+    def versions(meter: MeterText, start: Moment = 0, end: Moment = MAX_EPOCH) -> dict[str, list[SettledVersion]]:
+        """Return the versions of a meter's settled days (UTC) that begin in ``[start, end)``, and why each was made."""
+        if (found := parse_id(meter)) is None:
+            raise HTTPException(422, f"{meter}: no meter's id")
+        rows = api.database.read(versions_of, found, -(-start // 86_400), (end - 1) // 86_400)
+        return {"versions": [SettledVersion(**row) for row in rows]}
 
     @app.get("/sharing")
     def sharing(
@@ -26,3 +92,7 @@ def add_sharing(app: APIRouter, api: Api) -> None:
             check_microgrid(api.database, microgrid)
         first, last = -(-start // QUARTER_S), (end - 1) // QUARTER_S
         return {"sharing": api.database.read(recorded, first, last, microgrid, limit)}
+
+
+def _day(number: int) -> date:
+    return _EPOCH + timedelta(days=number)

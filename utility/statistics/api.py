@@ -20,7 +20,7 @@ from utility.statistics.store.usage_view import (
     usage_history,
     usage_page,
 )
-from utility.webkit.columns import Time
+from utility.webkit.columns import Shown, Time, Written
 from utility.webkit.rights import Residents, Staff
 from utility.webkit.services import Api
 from utility.webkit.shapes import refusing
@@ -37,22 +37,26 @@ class Usage(BaseModel):
 
     scope: str
     number: int = Field(description="The account's number, or the number of the microgrid or the class; 0: the town.")
-    name: str
-    period: str
+    name: Annotated[str, Shown("Name")]
+    period: Annotated[str, Shown("Period")]
     start: Time
     end: Time
-    imported: int
-    exported: int
+    imported: Annotated[int, Shown("Imported", Written.ENERGY)]
+    exported: Annotated[int, Shown("Exported", Written.ENERGY)]
     shared_in: int
     shared_out: int
     generated: int | None
-    used: int | None
-    self_sufficiency: float | None = Field(description="The part of what was used that was not taken from the town.")
+    used: Annotated[int | None, Shown("Used", Written.ENERGY)]
+    self_sufficiency: Annotated[float | None, Shown("Self-sufficiency")] = Field(
+        description="The part of what was used that was not taken from the town."
+    )
     use_known: float | None = Field(
         description="The part of `imported` that was taken by the microgrids, in the months, of which `used`, "
         "`generated` and `self_sufficiency` are; null: nothing was taken."
     )
-    peak: int = Field(description="The highest quarter-hour taken from the town.")
+    peak: Annotated[int, Shown("Highest quarter-hour", Written.ENERGY)] = Field(
+        description="The highest quarter-hour taken from the town."
+    )
     peak_start: Time
     quarters: int = Field(description="Quarter-hours of the meters; the next three count some of them.")
     settled: int
@@ -90,8 +94,8 @@ class ScenarioYear(BaseModel):
     year: int
     used: int
     generated: int
-    imported: int
-    exported: int
+    imported: Annotated[int, Shown("Imported", Written.ENERGY)]
+    exported: Annotated[int, Shown("Exported", Written.ENERGY)]
 
 
 class Tested(BaseModel):

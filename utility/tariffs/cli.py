@@ -10,13 +10,10 @@ from commonwatt.cli.tables import show
 from commonwatt.config.files import read_text
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import local_text
-from commonwatt.model.words import moment
 from commonwatt.runtime.service import errors_reported, flowing
-from utility.tariffs.columns import Version
 from utility.tariffs.tariff import Tariff, read_tariff
-from utility.webkit.cli.listing import print_rows, rows_from
 from utility.webkit.cli.options import ConfigOption
-from utility.webkit.cli.service import ask
+from utility.webkit.cli.service import ask, read
 
 app = typer.Typer(no_args_is_help=True, help="Tariffs: check, preview, propose, approve.")
 
@@ -58,21 +55,12 @@ def approve(name: Annotated[str, typer.Argument(help="The tariff's name.")], con
 
     The running service tells the controllers its rates, until they acknowledge them.
     """
-    listed = rows_from(config, "/tariffs", Version)
-    proposed = [one.version for one in listed if one.name == name and one.state == "proposed"]
+    listed = read(config, "/tariffs")["tariffs"]
+    proposed = [one["version"] for one in listed if one["name"] == name and one["state"] == "proposed"]
     if not proposed:
         raise ConfigError(f"{name:.40}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
     made = ask(config, "POST", f"/tariffs/{name}/{proposed[-1]}/approve")
     typer.echo(f"{name} v{made['version']}, from {made['effective']}: published by {made['approved_by']}")
-
-
-@app.command("list")
-@flowing
-def list_versions(config: ConfigOption) -> None:
-    """List all versions of all tariffs, with who proposed and approved them."""
-    rows = rows_from(config, "/tariffs", Version)
-    columns = ("name", "version", "state", "effective", "proposed_by", "proposed", "approved_by", "approved")
-    print_rows("tariffs", rows, columns, shown=_version_row)
 
 
 def _words(tariff: Tariff) -> str:
@@ -83,8 +71,3 @@ def _words(tariff: Tariff) -> str:
 
 def _price_rows(tariff: Tariff) -> list[dict[str, object]]:
     return [{"period": price.name, "import": price.import_, "credit": price.credit} for price in tariff.prices]
-
-
-def _version_row(row: Version) -> dict[str, object]:
-    approved = None if row.approved is None else moment(row.approved)
-    return dict(row) | {"effective": row.begins, "proposed": moment(row.proposed), "approved": approved}

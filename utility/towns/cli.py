@@ -12,6 +12,7 @@ from urllib.request import ProxyHandler, build_opener
 import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.tables import show
 from commonwatt.config.files import check_table, place_in
 from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
 from commonwatt.runtime.interrupts import stop_told
@@ -19,7 +20,6 @@ from commonwatt.runtime.service import flowing
 from utility.database.engines import MAX_OVERFLOW
 from utility.towns import store as store
 from utility.towns.table import Town, TownsFile, load_towns, save_towns
-from utility.webkit.cli.listing import print_rows
 from utility.webkit.cli.options import opened
 
 app = typer.Typer(
@@ -223,7 +223,11 @@ def _move(name: str, town: Town, to: str) -> None:
 
 def _print(towns: Mapping[str, Town], *, as_json: bool = False) -> None:
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        print_rows("towns", list(threads.map(_row, towns, towns.values())), as_json=as_json)
+        rows = list(threads.map(_row, towns, towns.values()))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        show("towns", rows, [*rows[0]] if rows else ())
 
 
 def _row(name: str, town: Town) -> dict[str, object]:

@@ -9,11 +9,16 @@ from enum import StrEnum
 from functools import cache
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, Field, GetJsonSchemaHandler, PlainSerializer
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from commonwatt.model.records import RecordType
 from commonwatt.model.time.times import iso, parse_time
 from commonwatt.model.words import moment
+
+COLUMN = "x-column"
+"""The key of a field in the API's description that is a column: how its values are written; empty: as they are."""
 
 
 class Written(StrEnum):
@@ -23,6 +28,7 @@ class Written(StrEnum):
     NUMBER = "number"
     MOMENT = "moment"  # epoch seconds, as a local time
     ENERGY = "energy"  # milliwatt-hours, in kilowatt-hours
+    BYTES = "bytes"  # in gigabytes
     STATE = "state"  # a word with a shape and a colour
     RECORD_TYPE = "record type"  # its number, by name
 
@@ -60,6 +66,10 @@ class Shown:
     role: str = ""  # the role that the link is for; empty: everybody's
     badges: Mapping[str, str] = field(default_factory=dict)  # of states: good, warning or bad; others are idle
 
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the field's schema, which says that it is a column, and how its values are written."""
+        return handler(core) | {COLUMN: self.kind or ""}
+
 
 @cache
 def columns_of(model: type[BaseModel]) -> tuple[ListColumn, ...]:
@@ -76,12 +86,6 @@ def columns_of(model: type[BaseModel]) -> tuple[ListColumn, ...]:
 def type_name(record_type: int) -> str:
     """Return the name of a record type; its number if it has none."""
     return RecordType(record_type).name.lower() if record_type in list(RecordType) else str(record_type)
-
-
-def plain(row: BaseModel) -> dict[str, object]:
-    """Return a row's fields for a program that reads the terminal: times in epoch seconds, record types by name."""
-    types = [column.name for column in columns_of(type(row)) if column.kind is Written.RECORD_TYPE]
-    return dict(row) | {name: type_name(getattr(row, name)) for name in types}
 
 
 def cells(row: BaseModel, most: int | None = None) -> dict[str, str]:

@@ -108,7 +108,7 @@ def test_letters_are_told_last_if_there_are_any(seen: dict[str, Any]) -> None:
     assert "letter" not in "\n".join(drawn(seen, 80, 80))
     seen["utility"]["totals"]["dead_letters"] = 2
     next(status for name, status in seen.items() if "gateway" in name)["backlog"]["dead_letters"] = 1
-    assert drawn(seen, 80, 80)[-1] == "3 dead letters: see commonwatt utility dead-letters"
+    assert drawn(seen, 80, 80)[-1] == "3 dead letters: see commonwatt show dead-letters"
 
 
 @pytest.mark.parametrize("width", [80, None])

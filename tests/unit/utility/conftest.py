@@ -80,12 +80,18 @@ def url(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def command(tmp_path: Path, url: str, kind: str) -> Callable[..., str]:
-    """Run a command of the utility, which must exit with ``code``; return its output."""
-    config = tmp_path / "utility.toml"
+def config(tmp_path: Path, url: str, kind: str) -> Path:
+    """Return a file of the utility with the test's database."""
     if kind == "postgresql":
         url = f"{url.replace('@', ':secret@')}?options=-c%20lock_timeout%3D3s"
-    config.write_text(f'[utility]\ndatabase = "{url}"\n')
+    path = tmp_path / "utility.toml"
+    path.write_text(f'[utility]\ndatabase = "{url}"\n')
+    return path
+
+
+@pytest.fixture
+def command(config: Path) -> Callable[..., str]:
+    """Run a command of the utility, which must exit with ``code``; return its output."""
 
     def run(*words: str, code: int = 0) -> str:
         done = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, [*words, "--config", str(config)])

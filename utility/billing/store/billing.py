@@ -141,7 +141,7 @@ def run_of(connection: Connection, number: int) -> dict[str, Any]:
     columns = [bill_run.c[name] for name in _COLUMNS]
     row = connection.execute(select(*columns).where(bill_run.c.no == number)).mappings().first()
     if row is None:
-        raise ConfigError(f"{number}: there is no run of bills with this number", "see: commonwatt bills list")
+        raise ConfigError(f"{number}: there is no run of bills with this number", "see: commonwatt show runs")
     return _run_row(row)
 
 
@@ -293,7 +293,7 @@ def issue_run(connection: Connection, number: int, person: str, now: EpochSecond
     ours = (bill_run.c.no == number) & (bill_run.c.state == "checked")
     done = connection.execute(bill_run.update().where(ours).values(state="issued", issued_by=person, issued=now))
     if not done.rowcount:
-        raise ConfigError(f"run {number} was issued by another person meanwhile", "see: commonwatt bills list")
+        raise ConfigError(f"run {number} was issued by another person meanwhile", "see: commonwatt show runs")
 
 
 def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:

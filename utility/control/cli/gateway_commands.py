@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 import typer
 
-from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
@@ -15,12 +14,9 @@ from utility.control.changes import Asked, Change, Chosen
 from utility.control.cli.waiting import change_and_wait
 from utility.control.decisions import cancel_change, make_change, put_back, title
 from utility.control.fields import FieldsError, checked_command, parsed_weights
-from utility.control.store.control_changes import find_change, newest_changes
-from utility.control.words import answered, words_of
+from utility.control.store.control_changes import find_change
 from utility.database.database import Database
-from utility.readings.store import reads
-from utility.webkit.cli.listing import print_rows
-from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, reading, time_option
+from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, time_option
 
 app = typer.Typer()
 
@@ -85,7 +81,7 @@ def command(
 ) -> None:
     """Send a command to gateways, now or at a time; the running service repeats it until each gateway answers.
 
-    Prints the number of the change and its content; `commonwatt utility changes` shows the outcomes, and
+    Prints the number of the change and its content; `commonwatt show commands/changes` shows the outcomes, and
     `commonwatt utility put-back` undoes it. With --wait it ends with 0 if all gateways did it,
     1 if it was refused or one gateway refused, 2 if one did not answer in time.
 
@@ -126,18 +122,6 @@ def command(
         _tell(database, make_change(database, local_actor(), asked, int(clock.now())))
 
 
-@app.command()
-@flowing
-def changes(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
-    """Show the newest changes that people made at gateways, each with the number of its outcomes.
-
-    `commonwatt utility commands` shows the commands to single gateways.
-    """
-    with reading(config) as (connection, _):
-        rows = [_change_row(change) for change in newest_changes(connection, limit)]
-    print_rows("changes", rows, as_json=as_json)
-
-
 @app.command(name="put-back")
 @flowing
 def put_back_change(
@@ -157,15 +141,6 @@ def cancel(
     with from_file(config) as (database, clock):
         cancel_change(database, local_actor(), number, int(clock.now()))
         typer.echo(f"change {number} is cancelled")
-
-
-@app.command()
-@flowing
-def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
-    """Show the newest commands to gateways, and their outcomes."""
-    with reading(config) as (connection, _):
-        rows = reads.commands(connection, limit)
-    print_rows("commands", rows, as_json=as_json, shown=_command_row)
 
 
 _OPTIONS = {
@@ -208,7 +183,7 @@ def _chosen(text: str) -> Chosen:
 def _tell(database: Database, number: int) -> None:
     change = database.read(find_change, number)
     row = _change_row(change)
-    typer.echo(f"change {number}: {row['what']}, {row['microgrids']}; see: commonwatt utility changes")
+    typer.echo(f"change {number}: {row['what']}, {row['microgrids']}; see: commonwatt show commands/changes")
 
 
 def _change_row(change: Change) -> dict[str, object]:
@@ -220,14 +195,4 @@ def _change_row(change: Change) -> dict[str, object]:
         "what": title(change),
         "microgrids": counted(change.microgrids, "microgrid"),
         "outcome": outcome,
-    }
-
-
-def _command_row(row: dict[str, Any]) -> dict[str, object]:
-    return {
-        "id": row["id"],
-        "to": row["controller"],
-        "what": words_of(row["message"]),
-        "state": row["state"],
-        "result": answered(row["outcome"]),
     }

@@ -1,18 +1,36 @@
 """What waits for a person, by the API: dead letters, conflicts, differing accounts, gaps, and commands."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.dead_letter_words import row_of, wanted
+from utility.control.words import answered, words_of
+from utility.readings.columns import DeadLetterRow
 from utility.readings.store import reads
 from utility.readings.store.conflicts import conflicts as conflicting_slots
 from utility.readings.store.dead_letters import dead_letters as kept_dead_letters
 from utility.registry.columns import Differing
 from utility.registry.store.account_differences import account_differences
+from utility.webkit.columns import Shown, Written
 from utility.webkit.parameters import Limit, LongLimit, MeterText, Moment
 from utility.webkit.services import Api
+
+
+class GatewayCommand(BaseModel):
+    """A command to a gateway. ``what`` and ``result``: message and outcome for people."""
+
+    id: Annotated[str, Shown("Id")]
+    controller: Annotated[str, Shown("Controller")]
+    created: Annotated[int, Shown("Given", Written.MOMENT)]
+    until: int
+    what: Annotated[str, Shown("What")]
+    message: dict[str, Any]
+    state: Annotated[str, Shown("State")]
+    result: Annotated[str, Shown("Result")]
+    outcome: dict[str, Any] | None
 
 
 def add_troubles(app: APIRouter, api: Api) -> None:
@@ -27,7 +45,7 @@ def add_troubles(app: APIRouter, api: Api) -> None:
             Literal["quarantined", "released", "refused"] | None, Query(description="What was decided.")
         ] = None,
         limit: Limit = 100,
-    ) -> dict[str, object]:
+    ) -> dict[str, list[DeadLetterRow]]:
         """Return the newest dead letters: rejected records and messages, whole or truncated, with the reason.
 
         Dead letters in state `quarantined` have readings that are in no block until a person decides: implausible ones,
@@ -39,7 +57,9 @@ def add_troubles(app: APIRouter, api: Api) -> None:
         except ConfigError as error:
             raise HTTPException(422, str(error)) from error
         with api.database.reads.begin() as connection:
-            return {"dead_letters": [row_of(kept) for kept in kept_dead_letters(connection, limit, asked)]}
+            return {
+                "dead_letters": [DeadLetterRow(**row_of(kept)) for kept in kept_dead_letters(connection, limit, asked)]
+            }
 
     @app.get("/conflicts")
     def conflicts(limit: Limit = 100) -> dict[str, object]:
@@ -62,6 +82,11 @@ def add_troubles(app: APIRouter, api: Api) -> None:
         return {"gaps": api.database.read(reads.gaps, limit)}
 
     @app.get("/commands")
-    def commands(limit: Limit = 100) -> dict[str, object]:
+    def commands(limit: Limit = 100) -> dict[str, list[GatewayCommand]]:
         """Return the newest commands to gateways with their outcomes."""
-        return {"commands": api.database.read(reads.commands, limit)}
+        return {
+            "commands": [
+                GatewayCommand(**row, what=words_of(row["message"]), result=answered(row["outcome"]))
+                for row in api.database.read(reads.commands, limit)
+            ]
+        }

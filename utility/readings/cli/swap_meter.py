@@ -31,7 +31,7 @@ Next:
    and register it:  commonwatt utility register --town town.toml --config {config} --out FOLDER
 2. Take FOLDER/{microgrid}/registry.json and devices.json to the controller of {microgrid}, and the new meter's token,
    in FOLDER/{microgrid}/meter-tokens.json, to the meter.
-3. Let the old meter deliver what it still has: `commonwatt utility gaps --config {config}` lists what is missing.
+3. Let the old meter deliver what it still has: `commonwatt show gaps --config {config}` lists what is missing.
 4. Then revoke it:  commonwatt enroll revoke {old} --out FOLDER --reason exchanged"""
 
 

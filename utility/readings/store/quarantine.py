@@ -69,13 +69,11 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
     """
     row = connection.execute(select(dead_letter).where(dead_letter.c.no == decision.no)).one_or_none()
     if row is None:
-        raise ConfigError(f"dead letter {decision.no}: there is none", "see: commonwatt utility dead-letters")
+        raise ConfigError(f"dead letter {decision.no}: there is none", "see: commonwatt show dead-letters")
     if row.state != QUARANTINED:
         words = text_of(row.decided, row.decided_by, row.why)
         what = f"is {row.state} already, by {words}" if row.state else "is not quarantined"
-        raise ConfigError(
-            f"dead letter {decision.no}: {what}", "see: commonwatt utility dead-letters --state quarantined"
-        )
+        raise ConfigError(f"dead letter {decision.no}: {what}", "see: commonwatt show dead-letters state=quarantined")
     kept = dead_letter_of(row).dead_letter
     if kept.log == Log.EVENT:
         raise ConfigError(f"dead letter {decision.no}: is an event; it is decided on by itself, by a confirmed clock")
@@ -91,7 +89,7 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
     )
     if not connection.execute(decided).rowcount:
         raise ConfigError(
-            f"dead letter {decision.no}: another person has just decided", "see: commonwatt utility dead-letters"
+            f"dead letter {decision.no}: another person has just decided", "see: commonwatt show dead-letters"
         )
     if decision.state == RELEASED:
         connection.execute(delete(quarantined).where(quarantined.c.letter_no == decision.no))

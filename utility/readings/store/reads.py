@@ -143,7 +143,7 @@ def gaps(connection: Connection, limit: int) -> list[dict[str, object]]:
     ]
 
 
-def commands(connection: Connection, limit: int) -> list[dict[str, object]]:
+def commands(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """Return the newest commands to gateways, newest first."""
     columns = command.c["id", "controller", "message", "created", "until", "state", "outcome"]
     statement = select(*columns).order_by(command.c.created.desc(), command.c.id.desc()).limit(limit)
@@ -236,12 +236,12 @@ def _schedule(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Hear
     }
 
 
-def lines(connection: Connection) -> list[dict[str, object]]:
+def lines(connection: Connection) -> list[dict[str, Any]]:
     """Return the month's figures of each controller's LTE line, as its gateway last reported; ``None`` without any."""
     return [_line(*said) for said in _said(connection)]
 
 
-def _line(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
+def _line(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, Any]:
     month = None if heartbeat is None else heartbeat.lte
     used, expected = (None, None) if month is None else (month.used, month.expected)
     return {

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import FORMS, iso, parse_time
 from commonwatt.model.units import QUARTER_S, SLOT_S
@@ -29,8 +29,7 @@ from utility.research.figures import compare
 from utility.research.groups import MIN_HOMES
 from utility.research.homes import quarters_of
 from utility.research.release import Asked, Tier
-from utility.webkit.cli.listing import print_rows
-from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database, reading
+from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database
 from utility.webkit.cli.service import ask, name_of_login
 
 app = typer.Typer(
@@ -167,7 +166,7 @@ def _tell(result: Result, config: Path, limit_percent: float) -> None:
 
 
 def _show_attacks(attacks: Sequence[Success]) -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "attack": one.name,
             "attacker": one.words,
@@ -177,7 +176,7 @@ def _show_attacks(attacks: Sequence[Success]) -> None:
         }
         for one in attacks
     ]
-    print_rows("attacks", rows)
+    show("attacks", rows, ("attack", "attacker", "success", "interval", "guessing"))
 
 
 @contextmanager
@@ -198,7 +197,7 @@ def _progress(what: str) -> Iterator[store.Tell]:
 @app.command()
 @flowing
 def approve(
-    release_id: Annotated[str, typer.Argument(metavar="ID", help="The release, as `research list` shows it.")],
+    release_id: Annotated[str, typer.Argument(metavar="ID", help="The release, as `show releases` shows it.")],
     why: WhyOption,
     config: ConfigOption,
 ) -> None:
@@ -218,51 +217,6 @@ def add(
     end = parse_time(until, "--until")
     ask(config, "POST", "/agreements", {"name": name, "until": iso(end)})
     typer.echo(f"agreement {name.strip()} until {iso(end)}")
-
-
-@agreement_app.command("list")
-@flowing
-def list_agreements(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """Show the agreements."""
-    with reading(config) as (connection, _):
-        found = store.agreements(connection)
-    rows = [
-        {"name": one.name, "until": iso(one.until), "added": iso(one.added), "added_by": one.added_by} for one in found
-    ]
-    print_rows("agreements", rows, as_json=as_json)
-
-
-@app.command("list")
-@flowing
-def list_releases(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
-    """Show the newest releases, with their state and their attacks' success."""
-    with reading(config) as (connection, _):
-        found = store.releases(connection, limit)
-    rows = [
-        {
-            "id": one.id,
-            "tier": one.tier,
-            "from": iso(one.since * QUARTER_S),
-            "until": iso(one.until * QUARTER_S),
-            "state": one.state,
-            "asked_by": one.asked_by,
-            "decided_by": one.decided_by,
-            "why": one.why,
-            "attacks": ", ".join(f"{a['attack']} {100 * float(str(a['success'])):.1f} %" for a in one.attacks),
-        }
-        for one in found
-    ]
-    columns = ("id", "tier", "from", "until", "state", "asked_by", "decided_by", "attacks")
-    print_rows("releases", rows, columns, as_json=as_json)
-
-
-@app.command("log")
-@flowing
-def show_log(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
-    """Show the newest accesses to homes' readings for research, decisions and agreements."""
-    with reading(config) as (connection, _):
-        rows = store.log_lines(connection, limit)
-    print_rows("lines", rows, ("time", "person", "action", "subject", "detail"), as_json=as_json)
 
 
 @app.command()
@@ -290,7 +244,7 @@ def options(start: FromOption, end: ToOption, config: ConfigOption) -> None:
         source.log("read", "options", f"{iso(asked.start)} to {iso(asked.end)}")
         homes, _ = homes_in(source, asked, tell)
         found = compare(homes, source.zone, source.secret)
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "readings": one.option.words,
             "by_half_hours": f"{one.attacks[0].rate:.1%}",
@@ -301,6 +255,6 @@ def options(start: FromOption, end: ToOption, config: ConfigOption) -> None:
         }
         for one in found
     ]
-    print_rows("options", rows)
+    show("options", rows, ("readings", "by_half_hours", "by_bills", "curve", "peak", "home_peak"))
     if not whole_days(asked.start, asked.end):
         typer.echo("without the options that shuffle days: these need --from and --to at the start of a day in UTC")

@@ -110,7 +110,7 @@ def homes_in(source: Source, asked: Asked, tell: store.Tell) -> tuple[Homes, lis
     homes, meters = homes_of(source.database.read(load_dated_registry), first, until)
     if not homes:
         raise ConfigError(
-            "no house or apartment had one account and its meters for the whole period; see: commonwatt accounts list"
+            "no house or apartment had one account and its meters for the whole period; see: commonwatt show accounts"
         )
     return store.load_quarters(source.database, homes, meters, first, until, tell), meters
 

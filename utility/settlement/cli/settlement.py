@@ -3,7 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,11 +12,8 @@ from rich.progress import Progress
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.cli.tables import show as show_table
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId, parse_id
-from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.service import flowing
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuality, SettledQuarters
 from utility.database.database import Database
 from utility.database.metrics import Metrics
 from utility.jobs.calendar_periods import Period
@@ -25,17 +22,12 @@ from utility.jobs.store.due import mark
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.tables import settlement_due
 from utility.jobs.threads import HERE
-from utility.readings.store.reads import meter_number
 from utility.registry.layout import Day
-from utility.settlement.jobs.settlement import FINISHED_S, SettlementJob
+from utility.settlement.jobs.settlement import SettlementJob
 from utility.settlement.metrics import SettlementMetrics
-from utility.settlement.store.settled import load_settled
-from utility.settlement.store.settlement_due import due_days
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_report import report_of
-from utility.settlement.store.settlement_view import RESIDUAL_DAYS, counts, residuals, versions_of
-from utility.webkit.cli.listing import print_rows
-from utility.webkit.cli.options import ConfigOption, day_option, load, opened, place_of_database, reading
+from utility.webkit.cli.options import ConfigOption, day_option, load, opened, place_of_database
 
 app = typer.Typer(
     help="Settled quarter-hours: what each meter exchanged with the town and with its microgrid.",
@@ -83,66 +75,6 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
 
 @app.command()
 @flowing
-def status(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
-    """Show how far settlement is, and the residuals of the last 31 days, the worst first.
-
-    The residual is what a microgrid's members took beyond what its boundary shows, in watt-hours. `beyond` is by how
-    much it exceeds what rounded readings can explain: theft, a damaged meter or a wrong setting.
-    """
-    with reading(config) as (connection, now):
-        today = now // 86_400
-        found = dict(counts(connection))
-        due = sum(due_days(connection, (now - FINISHED_S) // 86_400).values())
-        rows = [vars(one) for one in residuals(connection, today - RESIDUAL_DAYS, today)[:limit]]
-    if as_json:
-        typer.echo(json.dumps(found | {"due": due, "residuals": rows}, indent=1))
-        return
-    last = moment(found["last"] * 86_400)[:10] if found["days"] else "none"
-    typer.echo(
-        f"last settled day {last}; {counted(found['days'], 'microgrid day')}, {found['provisional']} of them "
-        f"provisional; {counted(found['versions'], 'version')} of meters' days; due now: {due}"
-    )
-    for row in rows:
-        row |= {"residual": f"{row['cumulated'] / 1000:.3f}", "beyond": f"{max(0, row['excess']) / 1000:.3f}"}
-    show_table("residuals, Wh", rows, ("microgrid", "residual", "beyond", "days"))
-
-
-@app.command()
-@flowing
-def show(
-    config: ConfigOption,
-    meter: Annotated[str, typer.Option("--meter", help="The meter's id.")],
-    first: FromOption = None,
-    last: ToOption = None,
-    versions: Annotated[
-        bool, typer.Option("--versions", help="The versions of the days, and why each was made.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Show a meter's settled quarter-hours, kilowatt-hours; without --from those of yesterday.
-
-    Examples: `settlement show --meter 10001`, `settlement show --meter 10001 --from 2026-10-01 --versions`.
-    """
-    with reading(config) as (connection, now):
-        meter_id = _id(meter)
-        days = _days(first, last, now)
-        if meter_number(connection, meter_id) is None:
-            raise ConfigError(f"--meter: {meter} is not registered; see: commonwatt accounts list")
-        if versions:
-            rows = versions_of(connection, meter_id, days.start, days.stop - 1)
-        else:
-            found = load_settled(connection, [meter_id], days.start * QUARTERS_A_DAY, days.stop * QUARTERS_A_DAY)
-            rows = _quarters(found)
-    if versions:
-        print_rows(
-            "versions", rows, ("day", "version", "computed", "why", "bytes"), as_json=as_json, shown=_version_row
-        )
-    else:
-        print_rows("quarter-hours, kWh", rows, as_json=as_json, shown=_shown)
-
-
-@app.command()
-@flowing
 def report(
     config: ConfigOption,
     first: FromOption = None,
@@ -184,32 +116,3 @@ def _days(first: str | None, last: str | None, now: int) -> range:
     if end < begin:
         raise ConfigError(f"--to {last}: is before --from")
     return range(begin, end + 1)
-
-
-def _id(text: str) -> MeterId:
-    if (found := parse_id(text)) is None:
-        raise ConfigError(f"--meter {text}: no meter's id; see: commonwatt accounts list")
-    return found
-
-
-def _quarters(found: SettledQuarters) -> list[dict[str, object]]:
-    return [
-        {
-            "start": (found.first + column) * QUARTER_S,
-            **{quantity.name.lower(): int(found.of(quantity)[0, column]) for quantity in Quantity},
-            "quality": SettledQuality(int(found.quality[0, column])).name.lower(),
-            "version": int(found.version[0, column]),
-            "provisional": bool(found.provisional[0, column]),
-        }
-        for column in range(found.quality.shape[1])
-        if found.version[0, column]
-    ]
-
-
-def _version_row(row: dict[str, Any]) -> dict[str, object]:
-    return row | {"day": moment(row["start"])[:10], "computed": moment(row["computed"])}
-
-
-def _shown(row: dict[str, Any]) -> dict[str, object]:
-    energies = {name.lower(): f"{row[name.lower()] / 1e6:.6f}" for name in Quantity.__members__}
-    return row | {"start": moment(row["start"]), **energies, "provisional": "yes" if row["provisional"] else ""}

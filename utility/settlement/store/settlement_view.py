@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 from sqlalchemy import Connection, func, select
 
@@ -55,14 +56,13 @@ def residuals(connection: Connection, first: Day, last: Day) -> list[Residual]:
 
 
 def versions_of(connection: Connection, meter_id: MeterId, first: Day, last: Day) -> list[dict[str, object]]:
-    """Return the versions of a meter's settled days, for people, newest first."""
+    """Return the versions of a meter's settled days, newest first."""
     c = settled.c
     statement = select(settled).join(meter, meter.c.no == c.meter_no).where(meter.c.id == signed64(meter_id))
     statement = statement.where(c.day.between(first, last)).order_by(c.day.desc(), c.version.desc())
     return [
         {
-            "no": row.no,
-            "start": row.day * 86_400,
+            "day": date(1970, 1, 1) + timedelta(days=row.day),
             "version": row.version,
             "computed": row.computed_minute * 60,
             "why": Why(row.why).words,

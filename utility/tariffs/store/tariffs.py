@@ -15,7 +15,7 @@ from utility.tariffs.tables import rates_version
 from utility.tariffs.tariff import Tariff, tariff_of
 
 _MEANWHILE = "{name} v{version}: was replaced or published meanwhile"
-_SEE = "see: commonwatt tariff list"
+_SEE = "see: commonwatt show tariffs"
 
 
 def propose(connection: Connection, new: Tariff, source: str, person: str, now: EpochSeconds) -> Tariff:

@@ -1,7 +1,5 @@
 """The utility's tables, as a person sees them in a terminal of 80 columns."""
 
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from commonwatt.model.records import EventRecord, HistoryRecord, State
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat, Month
+from harness.commands import run_as, shown
 from harness.network.waiting import free_port
 from harness.worlds import sent
 from harness.worlds.sent import append
@@ -36,16 +35,14 @@ EVENT = EventRecord(
 
 
 @pytest.fixture
-def show(tmp_path: Path, database: Database) -> Callable[..., str]:
-    config = tmp_path / "utility.toml"
-    config.write_text("[utility]\n")
+def show(config: Path) -> Callable[..., Any]:
+    return lambda *words: shown(config, *words)
 
-    def run(*words: str) -> str:
-        done = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*words, "--config", str(config)])
-        assert done.exit_code == 0, done.output
-        return done.stdout
 
-    return run
+@pytest.fixture
+def table(config: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    monkeypatch.setenv("COLUMNS", "120")
+    return lambda *words: run_as(config, "show", *words)
 
 
 def given(database: Database, **fields: Any) -> str:
@@ -54,15 +51,6 @@ def given(database: Database, **fields: Any) -> str:
         message = command.pack().decode()
         add_command(connection, OpenCommand(id=command.id, controller="r001", message=message, until=NOON), NOON)
     return command.id
-
-
-def cells(shown: str) -> list[str]:
-    """Return the cells of a table's one row, those of several lines put together."""
-    first, *more = [line for line in shown.splitlines()[3:] if line.strip()]
-    starts = [match.start() for match in re.finditer(r"(?<=  )\S|^\S", first)]
-    ends = [*starts[1:], 80]
-    columns = [[line[a:b].strip() for line in (first, *more)] for a, b in zip(starts, ends, strict=True)]
-    return [" ".join(column).strip() for column in columns]
 
 
 @pytest.mark.parametrize(
@@ -82,12 +70,11 @@ def cells(shown: str) -> list[str]:
     ],
 )
 def test_commands_are_told_in_words(
-    show: Callable[..., str], database: Database, fields: dict[str, Any], what: str
+    show: Callable[..., Any], database: Database, fields: dict[str, Any], what: str
 ) -> None:
     name = given(database, **fields)
-    shown = show("commands")
-    assert name in shown
-    assert cells(shown) == [name, "r001", what, "open"]
+    (found,) = show("commands")["commands"]
+    assert (found["id"], found["controller"], found["what"], found["state"]) == (name, "r001", what, "open")
 
 
 @pytest.mark.parametrize(
@@ -100,12 +87,13 @@ def test_commands_are_told_in_words(
     ],
 )
 def test_letters_are_told_in_words(
-    show: Callable[..., str], database: Database, log: int, content: bytes, told: str
+    show: Callable[..., Any], database: Database, log: int, content: bytes, told: str
 ) -> None:
     dead_letter = DeadLetter(meter=10001, log=log, reason=9, generation=2, record_id=7, time=NOON, content=content)
     Writer(database).commit([append(dead_letters=[dead_letter])])
-    assert cells(show("dead-letters")) == ["1", "2027-01-15 12:00:00Z", "r001", "10001", "wrong account", told]
-    assert f'"content": "{content.hex()}"' in show("dead-letters", "--json")
+    (found,) = show("dead-letters")["dead_letters"]
+    assert (found["no"], found["sender"], found["meter"]) == (1, "r001", "10001")
+    assert (found["reason_text"], found["told"], found["content"]) == ("wrong account", told, content.hex())
 
 
 def test_a_town_is_not_registered_at_a_database_that_others_could_listen_to(tmp_path: Path) -> None:
@@ -200,17 +188,18 @@ def test_a_town_is_not_registered_nowhere(town_file: Path) -> None:
     assert (done.exit_code, "give --database, --config or --out" in done.stderr) == (2, True)
 
 
-def test_lines_are_shown_in_gigabytes(show: Callable[..., str], database: Database) -> None:  # req: C9
+def test_lines_are_shown_in_gigabytes(
+    show: Callable[..., Any], table: Callable[..., str], database: Database
+) -> None:  # req: C9
     month = Month(used=(812_000_000, 1_204_000_000), expected=(983_000_000, 2_100_000_000), allowance=2_000_000_000)
     said = Heartbeat(
         time=NOON, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none", lte=month
     )
     Writer(database).commit([SawGateway(controller="r001", time=NOON, heartbeat=said)])
-    shown = show("lines")
-    line = next(line for line in shown.splitlines() if line.startswith("r001"))
-    assert line.split()[:8] == ["r001", "at", "risk", "0.812", "1.204", "0.983", "2.100", "2.000"]
-    assert "unknown" in next(line for line in shown.splitlines() if line.startswith("r002"))
-    assert json.loads(show("lines", "--json"))[0]["expected_down"] == 2_100_000_000
+    line = next(line for line in table("lines").splitlines() if line.startswith("r001"))
+    assert line.split() == ["r001", "at_risk", "0.812", "1.204", "0.983", "2.100", "2.000"]
+    one, other = show("lines")["lines"][:2]
+    assert (one["expected_down"], other["level"]) == (2_100_000_000, "unknown")
 
 
 @pytest.mark.parametrize(("name", "told"), [("/town", "town: "), ("", "")])
@@ -220,7 +209,7 @@ def test_a_server_that_does_not_answer_is_named_with_the_file_and_the_line_of_it
     config = tmp_path / "utility.toml"
     url = f"postgresql+psycopg://u:secret@127.0.0.1:{free_port()}{name}"
     config.write_text(f'[utility]\n# where it is\ndatabase = "{url}"\n')
-    done = CliRunner().invoke(app, ["gaps", "--config", str(config)])
+    done = CliRunner().invoke(app, ["dump", "--config", str(config)])
     assert done.exit_code == 1
     assert done.stderr.startswith(f"error: {config}: line 3: utility.database: {told}no connection to the server: ")
     assert "Connection refused" in done.stderr
@@ -228,11 +217,12 @@ def test_a_server_that_does_not_answer_is_named_with_the_file_and_the_line_of_it
     assert "secret" not in done.stderr
 
 
-def test_a_dump_is_of_all_times_or_of_those_that_are_given(show: Callable[..., str], database: Database) -> None:
+def test_a_dump_is_of_all_times_or_of_those_that_are_given(config: Path, database: Database) -> None:
     Writer(database).commit([append(sent.blocks({0: 5}))])  # 15 January 2027, 8:00 UTC
-    assert '"quarter":2000000' in show("dump")
-    assert '"quarter":2000000' in show("dump", "--start", "2027-01-15T03:00", "--end", "2027-01-16")
-    assert show("dump", "--start", "2027-01-15T08:15Z") == ""
+    dump = ("utility", "dump")
+    assert '"quarter":2000000' in run_as(config, *dump)
+    assert '"quarter":2000000' in run_as(config, *dump, "--start", "2027-01-15T03:00", "--end", "2027-01-16")
+    assert run_as(config, *dump, "--start", "2027-01-15T08:15Z") == ""
 
 
 def test_a_time_beyond_what_the_protocol_can_say_is_refused(tmp_path: Path, database: Database) -> None:

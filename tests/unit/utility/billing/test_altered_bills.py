@@ -100,7 +100,6 @@ def test_row_32_an_issued_bill_changed_in_the_database_is_named_at_every_door_an
     names = f"issued run 1 of {MONTH}, account {account}: "
 
     for words in (
-        ("show", "1", "--account", str(account)),
         ("explain", str(account), MONTH),
         ("print", MONTH, "--account", str(account), "--out", str(tmp_path / "one")),
         ("receipt", str(account), MONTH),

@@ -20,7 +20,7 @@ from commonwatt.town.town import Function
 from harness.billing.found import found_in_store
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
-from harness.commands import logged_in
+from harness.commands import WHO, logged_in, shown
 from utility.billing.cli import bills as cli_bills
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.proof.head import check_code
@@ -97,10 +97,8 @@ def test_tariff_is_proposed_by_one_person_and_published_by_another(
     assert "begins before a published version" in people("tariff", "propose", file, "--as", "anna", code=2)
     people("tariff", "propose", str(later), "--as", "anna")
     people("tariff", "propose", str(later), "--as", "ben")
-    listed = people("tariff", "list")
-    assert [word for word in listed.split() if word in ("published", "replaced", "proposed")][-3:] == [
-        "published", "replaced", "proposed",
-    ]  # fmt: skip
+    listed = shown(tmp_path / "utility.toml", "tariffs", WHO, "anna")["tariffs"]
+    assert [one["state"] for one in listed] == ["published", "replaced", "proposed"]
     with database.reads.begin() as connection:
         (stored,) = tariffs.published(connection)
     assert stored.label == "town v1"
@@ -126,7 +124,7 @@ def test_change_of_rates_in_the_past_is_refused(database: Database) -> None:
 
 @both_kinds
 def test_run_is_made_checked_and_issued_by_two_people(
-    people: Command, database: Database, world: World, tmp_path: Path
+    people: Command, database: Database, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish(database, tariff())
     first = people("bills", "run", "2026-10", "--as", "anna")
@@ -139,13 +137,11 @@ def test_run_is_made_checked_and_issued_by_two_people(
     assert "bills of 2026-10 are issued and stay" in people("bills", "run", "2026-10", "--as", "anna", code=1)
     assert "only a draft" in people("bills", "check", "1", "--as", "anna", code=1)
     account = min(each.account for each in _bills(database, 1))
-    shown = people("bills", "show", "1", "--account", str(account))
-    assert f"account {account}, 2026-10, town v1, policy spec; run 1, issued" in shown
-    assert json.loads(people("bills", "show", "1", "--account", str(account), "--json"))["account"] == account
-    assert "issued" in people("bills", "list")
-    assert "checked by anna" in people("bills", "show", "1")
-    code = people("bills", "show", "1").split("check code ")[1].split()[0]
-    assert f"check code of the month: {code}" in shown, "the same on every bill"
+    config, as_anna = tmp_path / "utility.toml", (WHO, "anna")
+    assert shown(config, "runs", "1", "bills", str(account), *as_anna)["account"] == account
+    (listed,) = shown(config, "runs", *as_anna)["runs"]
+    assert (listed["state"], listed["checked_by"], listed["issued_by"]) == ("issued", "anna", "ben")
+    code = people("bills", "explain", str(account), "2026-10").split("check code of the month: ")[1].split()[0]
     receipt = json.loads(people("bills", "receipt", str(account), "2026-10"))
     assert receipt["leaf"]["account"] == account
     assert check_code(receipt["head"]) == code
@@ -185,8 +181,10 @@ def test_run_is_made_checked_and_issued_by_two_people(
     assert len(list(folder.glob("*.pdf"))) == len(_bills(database, 1))
     assert "no bill of account 9999" in people("bills", "receipt", "9999", "2026-10", code=2)
     assert "there is no run" in people("bills", "receipt", "1", "2026-11", code=2)
-    assert "no bill of account 9999" in people("bills", "show", "1", "--account", "9999", code=2)
-    assert "no run of bills" in people("bills", "show", "7", code=2)
+    for words, told in ((("runs/1/bills/9999",), "no bill of account 9999"), (("runs", "7"), "no run of bills")):
+        with pytest.raises(SystemExit):
+            shown(config, *words, *as_anna)
+        assert told in capsys.readouterr().err
 
 
 @both_kinds

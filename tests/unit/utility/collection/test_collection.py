@@ -15,7 +15,7 @@ from commonwatt.model.time.times import iso
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
-from harness.commands import run_as
+from harness.commands import shown
 from harness.console import Browser
 from tests.unit.utility.conftest import NOW
 from utility.access.actor import on_machine
@@ -171,9 +171,9 @@ def test_the_command_explains_a_meter(database: Database, tmp_path: Path) -> Non
     pin(database, on_machine("ann"), 30001, ["r002"], "a test", NOW)
     config = tmp_path / "utility.toml"
     config.write_text(f'[utility]\ndatabase = "{database.reads.url}"\n')
-    printed = " ".join(run_as(config, "utility", "assignments", "--explain", "30001").split())
-    assert "meter 30001 of a001 sends to r002: pinned by ann: a test." in printed
-    assert "Its brokers: r002, then a001, then r001." in printed
+    found = shown(config, "assignments/meters/30001")
+    assert (found["microgrid"], found["collector"], found["why"]) == ("a001", "r002", "pinned by ann: a test")
+    assert found["order"] == ["r002", "a001", "r001"]
 
 
 def test_collectors_know_the_meters_and_may_relay_their_data(database: Database, town: Town, tmp_path: Path) -> None:

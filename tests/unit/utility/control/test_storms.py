@@ -1,12 +1,12 @@
 """An announced storm reaches the plant and every gateway, in one transaction, and ends when the storm does."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from commonwatt.protocol.controller_commands import ControllerOutcome
+from harness.commands import shown
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.control import decisions as storms
@@ -62,9 +62,7 @@ def test_the_plant_is_told_before_a_microgrid_is_registered(tmp_path: Path) -> N
     database.close()
 
 
-def test_a_gateway_of_an_earlier_release_is_shown_as_one_that_does_not_hold(
-    database: Database, command: Callable[..., str]
-) -> None:
+def test_a_gateway_of_an_earlier_release_is_shown_as_one_that_does_not_hold(database: Database, config: Path) -> None:
     announce_storm(database, ANNA, STORM, NOW)
     with database.reads.begin() as connection:
         asked = open_commands(connection)
@@ -73,5 +71,7 @@ def test_a_gateway_of_an_earlier_release_is_shown_as_one_that_does_not_hold(
         outcome = ControllerOutcome(id=each.id, cmd="hold", result=result, reason=reason, time=NOW)
         closing = CloseCommand(id=each.id, controller=each.controller, state="done", outcome=outcome.pack().decode())
         Writer(database).commit([closing])
-    assert "refused 1" in command("changes")
-    assert "unsupported: this version has no command hold" in command("commands")
+    (change,) = shown(config, "commands", "changes")["changes"]
+    assert change["counts"]["refused"] == 1
+    results = [one["result"] for one in shown(config, "commands")["commands"]]
+    assert "unsupported: this version has no command hold" in results

@@ -1,7 +1,6 @@
 """Validation and corrections on real databases: what is found, proposed, decided, and what settlement then takes."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import RecordType
+from commonwatt.model.time.times import iso
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.overlay import applied
 from commonwatt.settlement.settled import SettledQuality
-from harness.commands import logged_in
+from harness.commands import logged_in, shown
 from harness.worlds.sent import append
 from utility.access.actor import on_machine
 from utility.assembly.metrics import UtilityMetrics
@@ -356,10 +356,8 @@ def test_a_finding_of_2040_is_listed(kind: str, database: Database) -> None:
 
 
 @pytest.fixture
-def corrections(tmp_path: Path, url: str, database: Database) -> Callable[..., str]:
+def corrections(config: Path, database: Database) -> Callable[..., str]:
     """Run ``commonwatt corrections``, which must exit with ``code``; return its output."""
-    config = tmp_path / "utility.toml"
-    config.write_text(f'[utility]\ndatabase = "{url}"\n')
 
     def run_it(*words: str, code: int = 0) -> str:
         with logged_in(database, config, words) as left:
@@ -380,22 +378,21 @@ def estimates(database: Database) -> None:
 
 
 @pytest.mark.usefixtures("estimates")
-def test_person_lists_looks_approves_and_takes_back(corrections: Callable[..., str]) -> None:
-    [row] = json.loads(corrections("list", "--json"))
-    assert (row["meter"], row["method"], row["state"], row["minutes"]) == (str(INTO), "like-days", "proposed", 1020)
+def test_person_lists_approves_and_takes_back(corrections: Callable[..., str], config: Path) -> None:
+    [row] = shown(config, "corrections")["corrections"]
     # Until 5:00 UTC it was Sunday in the town, and no other Sunday is known.
-    looked = corrections("show", "--meter", str(INTO))
-    for word in ("readings", "corrections", "like days", "·", "█", "a column is 15 min", "the utility", "proposed"):
-        assert word in looked
+    assert (row["meter"], row["method"], row["state"], row["minutes"]) == (str(INTO), "like-days", "proposed", 1020)
     told = corrections("approve", "--as", "anna", "--meter", str(INTO), "--from", "2026-02-16", "--to", "2026-02-17")
     assert "of 1 meter" in told
     assert "approved by anna" in told
-    assert "approved" in corrections("list", "--state", "approved")
+    assert shown(config, "corrections", "state=approved")["corrections"]
     assert "taken back by ben" in corrections("revert", "--as", "ben", "--method", "like-days", "--why", "no")
-    assert "ben" in corrections("show", "--meter", str(INTO))
+    assert shown(config, "corrections", f"meter={INTO}", "state=proposed")["corrections"]
 
 
-def test_person_enters_a_value_which_replaces_the_reading(corrections: Callable[..., str], database: Database) -> None:
+def test_person_enters_a_value_which_replaces_the_reading(
+    corrections: Callable[..., str], config: Path, database: Database
+) -> None:
     store(database, readings(range(FIRST, FIRST + 8), (INTO,)))
     start, end = FIRST * QUARTER_S, FIRST * QUARTER_S + 1815
     words = ("--as", "anna", "--meter", str(INTO), "--from", str(start), "--to", str(end), "--why", "stuck")
@@ -409,7 +406,7 @@ def test_person_enters_a_value_which_replaces_the_reading(corrections: Callable[
     assert set(result.quality.ravel()[:121].tolist()) == {SettledQuality.EDITED}
     assert set(result.quality.ravel()[121:].tolist()) == {SettledQuality.MEASURED}
     assert raw.values.tolist() == readings(range(FIRST, FIRST + 8), (INTO,)).values.tolist(), "readings stay"
-    assert "edited" in corrections("list", "--state", "edited")
+    assert shown(config, "corrections", "state=edited")["corrections"]
 
 
 WHEN = ("--from", "2026-02-16T00:00Z", "--to", "2026-02-17T00:00Z")
@@ -441,8 +438,8 @@ WRONG = [
     ((*EDIT, "--from", "2026-01-01", "--to", "2026-02-17"), "at most 35 days"),
     ((*EDIT, "--from", "2100-01-01", "--to", "2100-01-02"), "to is in the future"),
     ((*EDIT[:-1], " ", *WHEN), "why: give the reason"),
-    (("findings", "--close", "5", "--as", "anna"), "finding 5 is not open; nothing was closed"),
-    (("findings", "--close", "5"), "log in with: commonwatt login"),
+    (("close", "5", "--as", "anna"), "finding 5 is not open; nothing was closed"),
+    (("close", "5"), "log in with: commonwatt login"),
 ]
 
 
@@ -453,14 +450,14 @@ def test_wrong_input_is_told_and_changes_nothing(corrections: Callable[..., str]
         assert connection.execute(select(correction)).first() is None
 
 
-def test_person_closes_a_finding(corrections: Callable[..., str], database: Database) -> None:
+def test_person_closes_a_finding(corrections: Callable[..., str], config: Path, database: Database) -> None:
     store(database, readings(range(FIRST - 1, FIRST + 97), (INTO,), range(LATE, LATE + 2)))
     missing(database, numbers(database, INTO), range(LATE, LATE + 2))
     run(database)
-    [row] = json.loads(corrections("findings", "--json", "--check", "gap", "--meter", str(INTO)))
-    assert (row["meter"], row["figure"], row["start"]) == (str(INTO), 120, LATE * QUARTER_S)
-    assert "1 finding closed by anna" in corrections("findings", "--close", str(row["no"]), "--as", "anna")
-    assert corrections("findings") == "no findings"
+    [row] = shown(config, "findings", "check=gap", f"meter={INTO}")["findings"]
+    assert (row["meter"], row["figure"], row["start"]) == (str(INTO), 120, iso(LATE * QUARTER_S))
+    assert "1 finding closed by anna" in corrections("close", str(row["no"]), "--as", "anna")
+    assert shown(config, "findings")["findings"] == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, select
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.runtime.clock import Clock
+from harness.commands import shown
 from harness.network.waiting import become
 from harness.real import databases
 from utility.database.database import Database
@@ -250,14 +252,11 @@ def test_of_a_job_that_makes_up_for_nothing_two_processes_do_the_present_period_
     assert one.results() == [1, 700, 701]
 
 
-def test_jobs_are_shown_with_what_is_not_done_first(
-    process: Callable[..., Process], command: Callable[..., str]
-) -> None:
+def test_jobs_are_shown_with_what_is_not_done_first(process: Callable[..., Process], config: Path) -> None:
     one = process()
     one.tick()
     one.tick(FIRST + HOUR)
-    shown = command("jobs", "list")
-    assert shown.index("2027-01-15") > 0
-    assert "bills" in shown
-    assert '"state": "done"' in command("jobs", "periods", "--json")
-    assert "no jobs" not in shown
+    jobs = shown(config, "jobs")["jobs"]
+    assert any(str(one["done"]).startswith("2027-01-15") for one in jobs)
+    assert "bills" in {one["name"] for one in jobs}
+    assert "done" in {one["state"] for one in shown(config, "jobs/periods")["periods"]}

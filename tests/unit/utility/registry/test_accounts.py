@@ -1,6 +1,5 @@
 """`commonwatt accounts`: a clerk's table changes the registry whole or not at all, and each change keeps its person."""
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from typer.testing import CliRunner
 
-from harness.commands import logged_in
+from harness.commands import logged_in, shown
 from harness.real import databases
 from utility.database.database import Database
 from utility.outbox.changes import ToldAccount
@@ -61,14 +60,16 @@ def test_a_move_is_previewed_imported_and_kept_with_its_person(run: Run, table: 
         assert 9 not in load_dated_registry(connection).accounts
     assert run("import", str(table)).startswith(preview.partition(str(table))[0])
     assert "nothing new" in run("import", str(table))
-    shown = run("show", "9")
-    assert "minimum 75 from 15 Nov 2026 14:15 EST" in shown
-    assert "@this-machine: meter 10002\n  - account 1\n  + account 1 to 15 Nov 2026 14:15 EST\n" in shown
-    assert "account 9 from 15 Nov 2026 14:15 EST" in run("show", "meter:10002")
+    config = table.with_name("utility.toml")
+    changes = shown(config, "accounts", "changes", "subject=account 9", "subject=meter 10002")["changes"]
+    assert {one["subject"] for one in changes} == {"account 9", "meter 10002"}
+    assert all(one["person"].endswith("@this-machine") for one in changes)
+    assert any("minimum 75 from 15 Nov 2026 14:15 EST" in one["after"] for one in changes)
     # The house is between its accounts by the clock: the new one has it, from 2026-11-15 on.
-    rows = {row["account"]: row for row in json.loads(run("list", "--json"))}
-    assert rows[2]["meters"] == "10003, 10004"
-    assert run("list", "--microgrid", "r001").count("r001") == sum("r001" in row["place"] for row in rows.values())
+    rows = {row["account"]: row for row in shown(config, "accounts")["accounts"]}
+    assert rows[2]["meters"] == ["10003", "10004"]
+    there = [row for row in rows.values() if any(place.startswith("r001 ") for place in row["places"])]
+    assert shown(config, "accounts", "microgrid=r001")["accounts"] == there
     exported = table.with_name("all.csv")
     exported.write_text(run("export"))
     assert "nothing new" in run("import", str(exported))
@@ -77,7 +78,7 @@ def test_a_move_is_previewed_imported_and_kept_with_its_person(run: Run, table: 
     assert "nothing new" in run("import", str(exported))
 
 
-@pytest.mark.parametrize("words", [("list", "--microgrid", "r009"), ("export", "--account", "99")])
+@pytest.mark.parametrize("words", [("export", "--microgrid", "r009"), ("export", "--account", "99")])
 def test_a_name_that_is_not_registered_is_told(run: Run, words: tuple[str, ...]) -> None:
     assert f"{words[1]}: " in (told := run(*words, code=2))
     assert "is not registered" in told
@@ -95,8 +96,6 @@ def test_with_a_mistake_nothing_changes(run: Run, table: Path, database: Databas
     table.write_text(MOVE)
     with database.reads.begin() as connection:
         assert load_dated_registry(connection) == before
-    assert "no such account" in run("show", "77", code=2)
-    assert "no such meter" in run("show", "meter:77", code=2)
 
 
 def test_two_changes_at_once_are_made_one_after_the_other(database: Database) -> None:
@@ -118,7 +117,7 @@ def test_two_changes_at_once_are_made_one_after_the_other(database: Database) ->
     assert [registry.meters[n].account_at(0) for n in range(10001, 10005)] == list(range(10001, 10005))
 
 
-def test_differences_are_bounded_for_each_meter(run: Run, database: Database) -> None:
+def test_differences_are_bounded_for_each_meter(database: Database) -> None:
     found = [ToldAccount(meter=2**64 - 1, told=n, registered=3, time=100 - n) for n in range(20)]
     for some in (found[:5], found, found[2:3]):
         with database.writes.begin() as connection:
@@ -135,4 +134,3 @@ def test_differences_are_bounded_for_each_meter(run: Run, database: Database) ->
         "last": 90,
         "reports": 10,
     }
-    assert "18446744073709551615 2 3 1970-01-01" in " ".join(run("differences").split())

@@ -18,7 +18,7 @@ from commonwatt.model.time.times import iso, parse_time
 from commonwatt.model.units import QUARTER_S
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
-from harness.commands import logged_in
+from harness.commands import WHO, logged_in, shown
 from harness.research.stored import store_homes
 from harness.research.town import emulated_homes, emulated_town
 from utility.database.database import Database, open_database
@@ -91,6 +91,10 @@ def research(tmp_path: Path, url: str, kind: str, database: Database, monkeypatc
 def period(first: int = 0, last: int = 2) -> list[str]:
     start = small_town()[1].start
     return ["--from", iso(start + first * DAY_S), "--to", str(start + last * DAY_S)]
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return shown(folder / "utility.toml", "releases", "log", WHO, "anna")["log"]  # type: ignore[no-any-return]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -226,7 +230,7 @@ def test_above_the_limit_a_second_person_approves(research: Research, tmp_path: 
     said = research(*words, code=1, limit=0)
     assert "a second person approves it" in " ".join(said.lower().split())
     assert not (tmp_path / "out").exists()
-    (waiting,) = json.loads(research("list", "--json"))
+    (waiting,) = shown(tmp_path / "utility.toml", "releases", WHO, "anna")["releases"]
     assert (waiting["state"], waiting["asked_by"]) == ("waiting", "anna")
     approve = ["approve", waiting["id"], "--why", "small town, looked at", "--as"]
     assert "anna asked for it; a second person" in research(*approve, "anna", code=2)
@@ -237,9 +241,10 @@ def test_above_the_limit_a_second_person_approves(research: Research, tmp_path: 
     assert "is approved already" in research(*approve, "ben", code=2)
     assert waiting["id"] in research(*words, limit=0)
     assert (tmp_path / "out" / "sums.csv").is_file()
-    (done,) = json.loads(research("list", "--json"))
+    (done,) = shown(tmp_path / "utility.toml", "releases", WHO, "anna")["releases"]
     assert (done["state"], done["decided_by"], done["why"]) == ("released", "ben", "small town, looked at")
-    log = [(line["person"], line["action"]) for line in json.loads(research("log", "--json"))]
+    lines = log_of(tmp_path)
+    log = [(line["person"], line["action"]) for line in lines]
     assert log == [("anna", "released"), ("anna", "read"), ("ben", "approved"), ("anna", "waiting"), ("anna", "read")]
 
 
@@ -294,9 +299,9 @@ def test_identifiable_data_needs_an_agreement_that_holds(research: Research, tmp
     soon = str(small_town()[1].start + 4 * DAY_S + 1)
     research("agreement", "add", "lab", "--until", soon, "--as", "ben")
     assert "agreement of this name" in research("agreement", "add", "lab", "--until", soon, "--as", "ben", code=2)
-    assert "lab" in research("agreement", "list")
+    assert "lab" in {one["name"] for one in shown(tmp_path / "utility.toml", "agreements", WHO, "anna")["agreements"]}
     research(*words, "--agreement", "lab")
-    (line, *_) = json.loads(research("log", "--json"))
+    (line, *_) = log_of(tmp_path)
     assert (line["action"], line["detail"].split()[-1]) == ("released", "lab")
 
 
@@ -309,7 +314,7 @@ def test_an_agreement_that_has_ended_is_refused(
     monkeypatch.setattr(options, "load_clock", lambda _: late)
     words = ["release", "slots", *period(), "--out", str(tmp_path / "out"), "--as", "anna", "--agreement", "lab"]
     assert "ended" in research(*words, code=2)
-    assert "read" not in [line["action"] for line in json.loads(research("log", "--json"))], "nothing was read"
+    assert "read" not in [line["action"] for line in log_of(tmp_path)], "nothing was read"
 
 
 @pytest.mark.parametrize(
@@ -332,7 +337,7 @@ def test_wrong_input_is_named_and_nothing_is_written(
 ) -> None:
     assert told in research("release", *words, "--out", str(tmp_path / "out"), "--as", "anna", code=2)
     assert not (tmp_path / "out").exists()
-    assert json.loads(research("list", "--json")) == []
+    assert shown(tmp_path / "utility.toml", "releases", WHO, "anna")["releases"] == []
 
 
 def test_wrong_folders_secrets_and_people_are_named(research: Research, tmp_path: Path) -> None:
@@ -352,12 +357,12 @@ def test_wrong_folders_secrets_and_people_are_named(research: Research, tmp_path
     assert "every group has changed" in research(*words, str(tmp_path / "out"), code=2), "another secret, other groups"
 
 
-def test_options_show_what_they_buy_and_cost(research: Research) -> None:
+def test_options_show_what_they_buy_and_cost(research: Research, tmp_path: Path) -> None:
     said = research("options", *period(), "--as", "anna")
     assert "days shuffled" in said
     assert "as measured 100.0%" in said
     assert "without the options" not in said
-    (line,) = json.loads(research("log", "--json"))
+    (line,) = log_of(tmp_path)
     assert (line["action"], line["subject"]) == ("read", "options")
 
 
@@ -375,7 +380,7 @@ def test_days_that_cant_be_shuffled_are_refused_before_homes_are_read(research: 
     words = ["--from", str(start), "--to", str(start + DAY_S), "--agreement", "lab", "--shuffle-days", "--as", "anna"]
     said = research("release", "quarters", *words, "--out", str(tmp_path / "out"), code=2)
     assert "--shuffle-days: --from and --to must be at the start of a day in UTC" in said
-    assert "read" not in [line["action"] for line in json.loads(research("log", "--json"))]
+    assert "read" not in [line["action"] for line in log_of(tmp_path)]
 
 
 def test_a_release_that_is_stopped_leaves_no_folder(

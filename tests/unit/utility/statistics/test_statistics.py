@@ -2,13 +2,11 @@
 
 import asyncio
 import csv
-import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sqlalchemy import select
-from typer.testing import CliRunner
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Function, Town
+from harness.commands import run_as, shown
 from harness.real import databases
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle, store_batteries, store_months
@@ -44,7 +42,6 @@ from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.registry.tables import controller
 from utility.settlement.store.settled import load_settled
 from utility.settlement.store.settlement_members import owners
-from utility.statistics.cli import app
 from utility.statistics.disturbances import Change, seconds_on
 from utility.statistics.jobs.statistics import take_in
 from utility.statistics.months import Span, columns_of, month_number
@@ -420,30 +417,22 @@ def test_commands_show_and_export_months_quarters_years_and_five_years(
     config = tmp_path / "utility.toml"
     config.write_text(f'[utility]\ndatabase = "{url}"\n')
 
-    def told(*words: str, code: int = 0) -> str:
-        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
-        assert done.exit_code == code, done.output
-        return done.output
-
-    assert "4 months computed" in told("run")
-    assert "0 months computed" in told("run")
-    path = tmp_path / "usage.csv"
-    assert "26 rows" in told("export", "--month", "2026-10", "--out", str(path))
-    with path.open() as file:
-        exported = {row["name"]: row for row in csv.DictReader(file)}
+    assert "4 months computed" in run_as(config, "statistics", "run")
+    assert "0 months computed" in run_as(config, "statistics", "run")
+    table = run_as(config, "show", "statistics", "scope=account", "month=2026-10", "--format", "csv")
+    exported = {row["name"]: row for row in csv.DictReader(table.splitlines())}
+    assert len(exported) == 26
     row = rows(database, Scope.ACCOUNT)[month_number("2026-10"), 17]
-    assert exported["17"]["imported_kwh"] == f"{row.imported // 10**6}.{row.imported % 10**6:06d}"
-    assert exported["17"]["complete_percent"] == "100.00"
-    months = json.loads(told("list", "--of", "account", "--name", "17", "--json"))
+    assert int(exported["17"]["imported"]) == row.imported
+    assert exported["17"]["missing"] == "0"
+    months = shown(config, "statistics", "scope=account", "name=17")["usage"]
     assert [each["period"] for each in months] == ["2026-11", "2026-10", "2026-09", "2026-08"]
     for span in ("year", "five_years"):
-        (whole,) = json.loads(told("list", "--of", "account", "--name", "17", "--by", span, "--json"))
-        assert Decimal(whole["imported_kwh"]) == sum(Decimal(each["imported_kwh"]) for each in months)
-        assert float(whole["peak_kw"]) == max(float(each["peak_kw"]) for each in months)
-    (quarter, third) = json.loads(told("list", "--of", "town", "--by", "quarter", "--name", "town", "--json"))
+        (whole,) = shown(config, "statistics", "scope=account", "name=17", f"by={span}")["usage"]
+        assert whole["imported"] == sum(each["imported"] for each in months)
+        assert whole["peak"] == max(each["peak"] for each in months)
+    (quarter, third) = shown(config, "statistics", "scope=town", "by=quarter", "name=town")["usage"]
     assert (quarter["period"], third["period"]) == ("2026-Q4", "2026-Q3")
-    assert "r002: no such class" in told("list", "--of", "class", "--name", "r002", code=2)
-    assert "no such scope" in told("list", "--of", "house", code=2)
     with database.reads.begin() as connection:
         shape = load_shape(connection, Scope.ACCOUNT, 17, range(month_number("2026-10"), month_number("2026-10") + 1))
     # Mean watts over all hours of the month are its energy.

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 from sqlalchemy import select
-from typer.testing import CliRunner
 
 from commonwatt.config.utility import BillingSettings
 from commonwatt.town.town import Town
+from harness.commands import shown
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle, store_months
 from utility.billing.inputs import RunInputs
@@ -25,7 +25,6 @@ from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
 from utility.settlement.store.settlement_members import owners
-from utility.statistics.cli import app
 from utility.statistics.decisions import outlook
 from utility.statistics.jobs import projection
 from utility.statistics.jobs.statistics import take_in
@@ -167,13 +166,7 @@ def test_people_see_the_projected_revenue_before_they_set_rates(database: Databa
     publish(database)
     config = tmp_path / "utility.toml"
     config.write_text(f'[utility]\ndatabase = "{url}"\n')
-
-    def told(*words: str) -> str:
-        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
-        assert done.exit_code == 0, done.output
-        return " ".join(done.output.split())
-
-    assert "nothing is projected yet" in told("projection")
+    assert shown(config, "projection", "scope=town")["month"] is None
     store_months(database, month_number("2021-10"), 60)
     project(database, noon("2026-10-20"))
     dearer = tariff_of(read_tariff(TARIFF).canonical().replace('"0.3200"', '"0.6400"').replace('"0.2000"', '"0.4000"'))
@@ -182,9 +175,7 @@ def test_people_see_the_projected_revenue_before_they_set_rates(database: Databa
     assert found.now is not None
     assert found.revenue[1] > 1.5 * found.now[1]
     assert found.words[0].startswith("2026-11, projected revenue with it: ")
-    shown = told("projection")
-    assert f"town: revenue {found.now[1] / 100:,.0f} dollars, in 8 of 10 months between" in shown
-    assert "months of this town's own past" in shown
-    assert "3 % more each year" in shown
-    assert "17: imported" in told("projection", "--of", "account", "--name", "17")
-    assert json.loads(told("projection", "--json"))["month"] == month_number("2026-11")
+    town = shown(config, "projection", "scope=town")
+    assert town["month"] == "2026-11"
+    assert {one["scenario"] for one in town["scenarios"]} >= {"3 % more each year"}
+    assert shown(config, "projection", "scope=account", "name=17")["figures"]

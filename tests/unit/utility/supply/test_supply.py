@@ -629,7 +629,7 @@ def test_people_and_programs_see_what_is_bought_and_why(
         nothing = await asked()
         assert (nothing["plant"], nothing["purchases"], nothing["no_purchase"]) == (None, [], "not looked at yet")
         await world.step(plant=False)
-        assert "no plant has reported yet" in command("supply")
+        assert (await asked())["plant"] is None
         world.plant.supply = SupplyState.EMPTY
         await world.until(START + 120)
         found = await asked()
@@ -645,10 +645,7 @@ def test_people_and_programs_see_what_is_bought_and_why(
         assert present["reason"].endswith("cut to the line's limit")
         assert (before["state"], before["ordered"]) == ("done", 0)
         assert {row["controller"]: row["import_limit_w"] for row in found["rations"]} == {"r001": 0, "r002": 0}
-        shown = command("supply")
-        for words in ("supply EMPTY, price 1;", "cut to the line's limit", "r001 EMPTY 0 W", "purchases (2 shown)"):
-            assert words in shown, shown
-        assert json.loads(command("supply", "--json"))["plant"]["capacity_mwh"] == CAPACITY
+        assert found["plant"]["capacity_mwh"] == CAPACITY
         states = {
             state.value: world.metrics.registry.get_sample_value("commonwatt_utility_supply_state", {"state": state})
             for state in SupplyState
@@ -698,7 +695,6 @@ def test_a_storm_that_an_operator_announces_fills_the_battery(
         row = world.rows()[-1]
         assert row.reason.startswith("storm: ")
         assert json.loads(row.inputs)["storm"] == [START, START + 7200]
-        assert "storm from 2026-09-21 15:00:00Z" in command("supply")
         assert command("storm", "--off").endswith("no storm")
         with world.database.reads.begin() as connection:
             told = [cast("dict[str, Any]", row["message"]) for row in reads.commands(connection, 100)]
