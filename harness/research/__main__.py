@@ -8,12 +8,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from harness.docs.marked import DOCS
+from harness.research.compared import compare
 from harness.research.town import emulated_homes, emulated_town, varied
 from utility.research.attacks.aggregates import attacks_on
 from utility.research.attacks.half_hours import find_by_half_hours
 from utility.research.attacks.success import Success
 from utility.research.coarsening import Coarsening, coarsened
-from utility.research.figures import Errors, compare, errors_of_open
+from utility.research.figures import Errors, errors_of_open
 from utility.research.groups import Group, grouped, sums_of
 from utility.research.homes import HALF_HOUR_S, Homes, Measure
 from utility.research.secret import random_of

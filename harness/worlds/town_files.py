@@ -74,7 +74,7 @@ def make_release(folder: Path, release: str, tier: Tier, rows: Mapping[str, list
     )
     columns = {
         "groups": name_columns(Tier.OPEN),
-        "homes": name_columns(Tier.QUARTERS),
+        "homes": name_columns(Tier.HOMES),
         **{
             stem: [
                 ReleaseColumn(name=name, kind="string", meaning="")

@@ -61,7 +61,7 @@ def test_researcher_finds_a_release_reads_its_dictionary_and_downloads_it(
 
     seen.open("/console/research")
     assert seen.check() == []
-    press(page.get_by_role("link", name="quarters", exact=True), is_touched)
+    press(page.get_by_role("link", name="homes", exact=True), is_touched)
     expect(page.get_by_text("Made up, of no home")).to_be_visible()
     expect(page.get_by_role("heading", name="How to get it")).to_be_visible()
     expect(page.locator(".plot canvas").first).to_be_visible()
@@ -84,6 +84,6 @@ def test_researcher_finds_a_release_reads_its_dictionary_and_downloads_it(
 def test_release_fits_a_phone_by_night(window: Callable[..., Visit], released: Path) -> None:
     del released
     seen = window(Role.RESEARCHER, width=360, dark=True)
-    for path in ("", "/kinds/open", "/kinds/slots", f"/{RELEASE}"):
+    for path in ("", "/kinds/open", "/kinds/homes", f"/{RELEASE}"):
         seen.open(f"/console/research{path}")
         assert seen.check() == []

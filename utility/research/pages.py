@@ -247,7 +247,7 @@ def _list_row(console: Console, kept: store.Kept) -> ReleaseRow:
     size = sum(path.stat().st_size for path in releases.files_of(_folder(console), kept.id))
     return ReleaseRow(
         id=kept.id,
-        kind=kept.tier,
+        kind=Tier.OPEN if kept.tier == Tier.OPEN else Tier.HOMES,
         start=kept.since * QUARTER_S,
         end=kept.until * QUARTER_S,
         size=plain_bytes(size) if size else MISSING,

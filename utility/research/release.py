@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.research.attacks.aggregates import attacks_on
 from utility.research.attacks.success import Success
 from utility.research.coarsening import Coarsening
@@ -22,8 +22,7 @@ class Tier(StrEnum):
     """How much of its homes a release shows."""
 
     OPEN = "open"  # sums of groups, for everybody
-    QUARTERS = "quarters"  # quarter-hours of each home under a pseudonym: identifiable, under agreement only
-    SLOTS = "slots"  # slots of 15 s of each home under a pseudonym: identifiable, under agreement only
+    HOMES = "homes"  # each home under a pseudonym, by quarter-hour or by 15 s: identifiable, under agreement only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,12 @@ class Asked:
     @property
     def step_s(self) -> int:
         """Length of a released step, seconds."""
-        return self.coarsening.step_s or (SLOT_S if self.tier is Tier.SLOTS else QUARTER_S)
+        return self.coarsening.step_s or QUARTER_S
+
+    @property
+    def is_by_slot(self) -> bool:
+        """Return whether its steps are finer than quarter-hours."""
+        return self.step_s < QUARTER_S
 
     @property
     def options(self) -> dict[str, object]:

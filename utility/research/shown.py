@@ -5,7 +5,7 @@ from math import pi, sin
 from typing import Any
 
 from commonwatt.model.time.times import iso, parse_time
-from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
 from utility.research.coarsening import Coarsening
 from utility.research.documents import Column, data_columns, measures_of, name_columns
@@ -22,8 +22,8 @@ _FLOWS = {Measure.USED: "use", Measure.GENERATED: "sun"}
 
 KINDS = {
     Tier.OPEN: "Sums of groups of at least 15 homes, by quarter-hour or hour. For everybody, CC BY 4.0.",
-    Tier.QUARTERS: "Each home's quarter-hours under a pseudonym. Homes can be identified: under an agreement only.",
-    Tier.SLOTS: "Each home's readings of 15 s, a file a day. Homes can be identified: under an agreement only.",
+    Tier.HOMES: "Each home under a pseudonym, by quarter-hour, or by 15 s in a file a day. Homes can be identified: "
+    "under an agreement only.",
 }
 """What each tier has, for people."""
 
@@ -31,18 +31,14 @@ KINDS = {
 def files_of_tier(tier: Tier) -> dict[str, list[Column]]:
     """Return the CSV files of a tier with their columns."""
     names, data = ("groups.csv", "sums.csv") if tier is Tier.OPEN else ("homes.csv", "readings.csv")
-    if tier is Tier.SLOTS:
-        data = "readings-2026-06-15.csv"  # a file for each day
     return {names: name_columns(tier), data: data_columns(tier)}
 
 
 def made_rows(tier: Tier) -> list[list[str]]:
-    """Return rows of energies that no home has: they show the form of a tier's data. A day; of slots 24 minutes."""
-    step_s = SLOT_S if tier is Tier.SLOTS else QUARTER_S
-    start = _DAY + (18 * 3600 if tier is Tier.SLOTS else 0)
+    """Return rows of energies that no home has: a day shows the form of a tier's data."""
     rows = []
-    for time in range(start, start + _STEPS * step_s, step_s):
-        energies = {name: power * step_s / 3600 for name, power in _powers((time - _DAY) / 3600).items()}
+    for time in range(_DAY, _DAY + _STEPS * QUARTER_S, QUARTER_S):
+        energies = {name: power * QUARTER_S / 3600 for name, power in _powers((time - _DAY) / 3600).items()}
         if tier is Tier.OPEN:
             cells = [str(round(_HOMES * energies[name] / _OPEN_UNIT) * _OPEN_UNIT) for name in measures_of(tier)]
         else:

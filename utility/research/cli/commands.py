@@ -1,7 +1,8 @@
-"""``commonwatt research``: releases for researchers, approvals, agreements, the log, attacks."""
+"""``commonwatt research``: releases for researchers, approvals, agreements."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -13,28 +14,23 @@ from rich.progress import Progress
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import FORMS, iso, parse_time
-from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import EXIT_FAILED, flowing
 from utility.access.roles import Role
 from utility.research import store as store
 from utility.research.attacks.success import Success
-from utility.research.cli.attacking import attack as attack_folder
-from utility.research.cli.attacking import open_folder
 from utility.research.cli.home_release import agreement_of, release_homes
 from utility.research.cli.open_release import earlier_sums, release_open
 from utility.research.cli.source import Result, Source, homes_in, source_of
 from utility.research.coarsening import Coarsening, whole_days
-from utility.research.figures import compare
 from utility.research.groups import MIN_HOMES
 from utility.research.homes import quarters_of
 from utility.research.release import Asked, Tier
 from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database
 from utility.webkit.cli.service import ask, name_of_login
 
-app = typer.Typer(
-    help="Releases for researchers, and what attacks get from them (docs/research.md).", no_args_is_help=True
-)
+app = typer.Typer(help="Releases for researchers, and agreements with them.", no_args_is_help=True)
 agreement_app = typer.Typer(help="Agreements under which identifiable data is released.", no_args_is_help=True)
 app.add_typer(agreement_app, name="agreement")
 
@@ -45,13 +41,13 @@ WhyOption = Annotated[str, typer.Option("--why", help="The reason, at most 200 c
 
 _HOUR_S = 3600
 _DAY_S = 86_400
-_STEPS = {Tier.OPEN: (900, 3600), Tier.QUARTERS: (900, 3600), Tier.SLOTS: (15, 60, 300)}
+_STEPS = {Tier.OPEN: (900, 3600), Tier.HOMES: (15, 60, 300, 900, 3600)}
 
 
 @app.command()
 @flowing
 def release(
-    tier: Annotated[Tier, typer.Argument(help="open: sums of groups; quarters, slots: single homes, identifiable.")],
+    tier: Annotated[Tier, typer.Argument(help="open: sums of groups; homes: single homes, identifiable.")],
     start: FromOption,
     end: ToOption,
     config: ConfigOption,
@@ -59,18 +55,20 @@ def release(
         Path | None,
         typer.Option(help="New folder for the files; without it, one named by the release in `releases` of the file."),
     ] = None,
-    agreement: Annotated[str, typer.Option(help="The agreement; quarters and slots need one.")] = "",
+    agreement: Annotated[str, typer.Option(help="The agreement; homes need one.")] = "",
     homes: Annotated[
         int, typer.Option(min=MIN_HOMES, help="open: the least homes of a group, such as 100.")
     ] = MIN_HOMES,
-    step: Annotated[int | None, typer.Option(help="Seconds of a step: 900 or 3600; of slots 15, 60 or 300.")] = None,
+    step: Annotated[
+        int | None, typer.Option(help="Seconds of a step: 900 or 3600; of homes also 15, 60 or 300.")
+    ] = None,
     unit: Annotated[int, typer.Option("--round", min=0, max=10_000, help="Round to this, Wh.")] = 0,
-    noise: Annotated[int, typer.Option(min=0, max=10_000, help="quarters: add noise of this deviation, Wh.")] = 0,
+    noise: Annotated[int, typer.Option(min=0, max=10_000, help="homes by quarter-hour: add noise of this, Wh.")] = 0,
     sample: Annotated[
         int, typer.Option(min=1, max=100, help="Release this part of the homes, percent: one home at least.")
     ] = 100,
     shuffle: Annotated[
-        bool, typer.Option("--shuffle-days", help="quarters: each home's days in random order.")
+        bool, typer.Option("--shuffle-days", help="homes by quarter-hour: each home's days in random order.")
     ] = False,
 ) -> None:
     """Write a release into a new folder: CSV, Parquet if pyarrow is installed, data dictionary, licence, attacks.
@@ -83,7 +81,7 @@ def release(
     since a period is released once: a group whose readings have changed since is withheld.
 
     Examples: `research release open --from 2026-06-01T04:00Z --to 2026-07-01T04:00Z --out june --config utility.toml`,
-    `research release quarters --agreement university --round 100 ...`.
+    `research release homes --agreement university --round 100 ...`.
     """
     asked = _asked(tier, start, end, homes, agreement, Coarsening(
         sample_percent=sample, step_s=step, shuffled=shuffle, noise_wh=noise, unit_wh=unit
@@ -105,18 +103,22 @@ def _asked(tier: Tier, start: str, end: str, homes: int, agreement: str, coarsen
     begin, stop = _period(start, end)
     if coarsening.step_s is not None and coarsening.step_s not in _STEPS[tier]:
         raise ConfigError(f"--step {coarsening.step_s}: of {tier} one of {', '.join(map(str, _STEPS[tier]))}")
-    default = SLOT_S if tier is Tier.SLOTS else QUARTER_S
-    whole = Coarsening(**{**vars(coarsening), "step_s": None if coarsening.step_s == default else coarsening.step_s})
+    step_s = None if coarsening.step_s == QUARTER_S else coarsening.step_s
+    whole = replace(coarsening, step_s=step_s)
+    asked_fine = (step_s or QUARTER_S) < QUARTER_S
+    is_coarse = tier is Tier.HOMES and not asked_fine
     options = {
-        "--noise": whole.noise_wh and tier is not Tier.QUARTERS,
-        "--shuffle-days": whole.shuffled and tier is not Tier.QUARTERS,
+        "--noise": whole.noise_wh and not is_coarse,
+        "--shuffle-days": whole.shuffled and not is_coarse,
         "--round": whole.unit_wh and tier is Tier.OPEN,
         "--sample": whole.sample_percent < 100 and tier is Tier.OPEN,
         "--agreement": agreement and tier is Tier.OPEN,
         "--homes": homes != MIN_HOMES and tier is not Tier.OPEN,
     }
     if wrong := [name for name, is_wrong in options.items() if is_wrong]:
-        raise ConfigError(f"{wrong[0]}: not an option of {tier}")
+        raise ConfigError(
+            f"{wrong[0]}: not an option of {tier}{'' if is_coarse else f' in steps of {step_s} s' if step_s else ''}"
+        )
     if whole.shuffled and not whole_days(begin, stop):
         raise ConfigError(
             "--shuffle-days: --from and --to must be at the start of a day in UTC, such as 2026-06-01T00:00Z"
@@ -217,44 +219,3 @@ def add(
     end = parse_time(until, "--until")
     ask(config, "POST", "/agreements", {"name": name, "until": iso(end)})
     typer.echo(f"agreement {name.strip()} until {iso(end)}")
-
-
-@app.command()
-@flowing
-def attack(
-    folder: Annotated[Path, typer.Argument(help="A release's folder, perhaps with files changed by hand.")],
-    config: ConfigOption,
-) -> None:
-    """Run the attacks on the CSV files of a folder, and show their success."""
-    with _source(config) as source:
-        found = attack_folder(source, open_folder(folder))
-    _show_attacks(found)
-
-
-@app.command()
-@flowing
-def options(start: FromOption, end: ToOption, config: ConfigOption) -> None:
-    """Show what each way of making quarter-hours coarser buys on the town's own readings, and what it costs.
-
-    Found: how often a home is found by five known half-hours, and by all bills. Errors: of the load curve, of the peak
-    of all homes, and of a home's own peak, in percent.
-    """
-    asked = Asked(tier=Tier.QUARTERS, start=_period(start, end)[0], end=_period(start, end)[1])
-    with _source(config, make=True) as source, _progress("reading") as tell:
-        source.log("read", "options", f"{iso(asked.start)} to {iso(asked.end)}")
-        homes, _ = homes_in(source, asked, tell)
-        found = compare(homes, source.zone, source.secret)
-    rows: list[dict[str, object]] = [
-        {
-            "readings": one.option.words,
-            "by_half_hours": f"{one.attacks[0].rate:.1%}",
-            "by_bills": f"{one.attacks[1].rate:.1%}",
-            "curve": f"{one.errors.curve:.1%}",
-            "peak": f"{one.errors.peak:.1%}",
-            "home_peak": f"{one.errors.home_peak or 0:.1%}",
-        }
-        for one in found
-    ]
-    show("options", rows, ("readings", "by_half_hours", "by_bills", "curve", "peak", "home_peak"))
-    if not whole_days(asked.start, asked.end):
-        typer.echo("without the options that shuffle days: these need --from and --to at the start of a day in UTC")

@@ -32,7 +32,7 @@ def agreement_of(source: Source, asked: Asked) -> store.Agreement:
     """
     add = "add one with: commonwatt research agreement add NAME --until DATE"
     if not asked.agreement:
-        raise ConfigError(f"homes in {asked.tier} can be identified: --agreement NAME is needed; {add}")
+        raise ConfigError(f"{asked.tier} can be identified: --agreement NAME is needed; {add}")
     found = source.database.read(store.find_agreement, asked.agreement)
     if found is None:
         raise ConfigError(f"--agreement {asked.agreement}: there is no such agreement; {add}")
@@ -55,7 +55,7 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
     agreed = agreement_of(source, asked)
     random = random_of(source.secret, "coarsening", f"{asked.start} {asked.end} {asked.options}")
     chosen = sampled(homes, asked.coarsening, random)
-    if asked.tier is Tier.SLOTS:
+    if asked.is_by_slot:
         slots = _Slots(source, asked, homes, chosen, meters)
         seen, digest = slots.half_hours()
     else:
@@ -73,12 +73,12 @@ def release_homes(source: Source, asked: Asked, homes: Homes, meters: Sequence[H
         left_out=len(homes.homes) - len(chosen.homes),
         known_percent=known_percent(chosen),
         attacks=attacks,
-        errors=None if asked.tier is Tier.SLOTS else errors_of(homes, seen),
+        errors=None if asked.is_by_slot else errors_of(homes, seen),
         until=agreed.until,
     )
     named = _Named(seen, [pseudonym(source.secret, release, home.key) for home in chosen.homes])
     files = [DataFile(stem="homes", columns=name_columns(asked.tier), rows=named.listed())]
-    files += slots.files(named) if asked.tier is Tier.SLOTS else [named.file("readings", asked.tier)]
+    files += slots.files(named) if asked.is_by_slot else [named.file("readings")]
     place = place_of(source, out, release)
     with new_folder(place) as folder:
         write_release(folder, facts, files)
@@ -101,18 +101,18 @@ class _Named:
         """Return each pseudonym with its function."""
         return [(self._names[row], self._homes.homes[row].function.value) for row in self.order]
 
-    def file(self, stem: str, tier: Tier) -> DataFile:
+    def file(self, stem: str) -> DataFile:
         """Return the file of all readings."""
         return DataFile(
             stem=stem,
-            columns=data_columns(tier),
+            columns=data_columns(Tier.HOMES),
             blocks=lambda: [block_of(self._homes.take(self.order), [self._names[row] for row in self.order])],
         )
 
 
 def block_of(homes: Homes, names: Sequence[str]) -> Block:
     """Return homes' energies under names."""
-    measures = measures_of(Tier.QUARTERS)
+    measures = measures_of(Tier.HOMES)
     return Block(
         names=names,
         times=homes.times,
@@ -154,7 +154,7 @@ class _Slots:
         return [
             DataFile(
                 stem=f"readings-{iso(start)[:10]}",
-                columns=data_columns(Tier.SLOTS),
+                columns=data_columns(Tier.HOMES),
                 blocks=lambda start=start, end=end: self._blocks(named, start, end),  # type: ignore[misc]
             )
             for start, end in self._days()

@@ -7,11 +7,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from harness.research.compared import compare
 from harness.research.town import emulated_homes, emulated_town
 from utility.research.attacks.aggregates import attacks_on, find_group_by_half_hours, find_use
 from utility.research.attacks.success import Success, of_hits, of_pairs
 from utility.research.coarsening import Coarsening, coarsened, sampled
-from utility.research.figures import attacks_on_pseudonyms, compare
+from utility.research.figures import attacks_on_pseudonyms
 from utility.research.groups import MEASURES, Group, OpenSums, grouped, sums_of
 from utility.research.homes import HALF_HOUR_S, Homes
 

@@ -40,7 +40,7 @@ def release(release_id: str, tier: str, state: str, agreement: str = "") -> stor
 def stored(database: Database, tmp_path: Path) -> None:
     with database.writes.begin() as connection:
         store.save_release(connection, release("aa11", "open", "released"))
-        store.save_release(connection, release("bb22", "quarters", "released", "university"))
+        store.save_release(connection, release("bb22", "homes", "released", "university"))
         store.save_release(connection, release("cc33", "open", "waiting"))
     for name in ("aa11", "bb22"):
         folder = tmp_path / "releases" / name

@@ -173,7 +173,7 @@ def test_the_same_release_is_the_same_bytes_and_its_files_name_no_home(research:
         research("release", "open", *period(), "--out", str(tmp_path / name), "--as", "anna")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
-    words = ["release", "quarters", *period(), "--agreement", "lab", "--as", "anna", "--noise", "20", "--sample", "50"]
+    words = ["release", "homes", *period(), "--agreement", "lab", "--as", "anna", "--noise", "20", "--sample", "50"]
     for name in ("three", "four"):
         research(*words, "--out", str(tmp_path / name))
     assert contents(tmp_path / "three") == contents(tmp_path / "four")
@@ -189,7 +189,7 @@ def test_pseudonyms_of_two_releases_cant_be_joined(research: Research, tmp_path:
     for number, (first, last) in enumerate(((0, 1), (1, 2))):
         out = tmp_path / str(number)
         words = ["--agreement", "lab", "--as", "anna", "--out", str(out)]
-        research("release", "quarters", *period(first, last), *words)
+        research("release", "homes", *period(first, last), *words)
         listed = [row["home"] for row in rows_of(out / "homes.csv")]
         assert listed == sorted(listed), "the order tells nothing"
         assert len(listed) == 20
@@ -209,7 +209,7 @@ def test_slots_are_released_by_day_and_attacked(research: Research, tmp_path: Pa
     research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
     out = tmp_path / "out"
     words = ["--sample", "20", "--step", "300", "--agreement", "lab", "--as", "anna", "--out", str(out)]
-    said = research("release", "slots", *period(0, 1), *words)
+    said = research("release", "homes", *period(0, 1), *words)
     assert "4 homes" in said
     truth = small_town()[1]
     day = iso(truth.start)[:10]
@@ -218,10 +218,6 @@ def test_slots_are_released_by_day_and_attacked(research: Research, tmp_path: Pa
     package = json.loads((out / "datapackage.json").read_text())
     found = {a["attack"]: a["success"] for a in package["release"]["attacks"]}
     assert found["half-hours"] == pytest.approx(0.2, abs=0.06), "four of twenty homes are in it"
-    # The attack on the folder finds the same.
-    assert f"half-hours knows 5 half-hours in a row of a home; finds its pseudonym {found['half-hours']:.1%}" in (
-        research("attack", str(out), "--as", "ben")
-    )
 
 
 @both_kinds
@@ -290,7 +286,7 @@ def test_two_open_releases_at_once_are_not_both_made(
 
 
 def test_identifiable_data_needs_an_agreement_that_holds(research: Research, tmp_path: Path) -> None:
-    words = ["release", "quarters", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
+    words = ["release", "homes", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
     assert "--agreement NAME is needed" in research(*words, code=2)
     assert "there is no such agreement" in research(*words, "--agreement", "lab", code=2)
     assert "is in the past" in research(
@@ -312,7 +308,7 @@ def test_an_agreement_that_has_ended_is_refused(
     research("agreement", "add", "lab", "--until", str(start + 5 * DAY_S), "--as", "ben")
     late = Clock(origin=start + 6 * DAY_S, monotonic_origin=0, speed=0)
     monkeypatch.setattr(options, "load_clock", lambda _: late)
-    words = ["release", "slots", *period(), "--out", str(tmp_path / "out"), "--as", "anna", "--agreement", "lab"]
+    words = ["release", "homes", *period(), "--out", str(tmp_path / "out"), "--as", "anna", "--agreement", "lab"]
     assert "ended" in research(*words, code=2)
     assert "read" not in [line["action"] for line in log_of(tmp_path)], "nothing was read"
 
@@ -328,8 +324,11 @@ def test_an_agreement_that_has_ended_is_refused(
         (["open", *period(), "--round", "10"], "--round: not an option of open"),
         (["open", *period(), "--step", "60"], "--step 60: of open one of 900, 3600"),
         (["open", *period(), "--homes", "100"], "at least 100 are needed"),
-        (["slots", *period(), "--shuffle-days"], "--shuffle-days: not an option of slots"),
-        (["quarters", *period(), "--homes", "20"], "--homes: not an option of quarters"),
+        (
+            ["homes", *period(), "--step", "15", "--shuffle-days"],
+            "--shuffle-days: not an option of homes in steps of 15 s",
+        ),
+        (["homes", *period(), "--homes", "20"], "--homes: not an option of homes"),
     ],
 )
 def test_wrong_input_is_named_and_nothing_is_written(
@@ -347,38 +346,18 @@ def test_wrong_folders_secrets_and_people_are_named(research: Research, tmp_path
     assert "log in with: commonwatt login" in research(*words[:-3], "--out", str(tmp_path / "out"), code=2)
     research(*words, str(tmp_path / "out"))
     assert (tmp_path / "research-secret").stat().st_mode & 0o777 == 0o600
-    assert "not of a release" in research("attack", str(tmp_path / "there"), "--as", "anna", code=2)
-    (tmp_path / "out" / "sums.csv").write_text("group,start\nx,y\n")
-    assert "sums.csv: line 2" in research("attack", str(tmp_path / "out"), "--as", "anna", code=2)
     (tmp_path / "research-secret").write_text("abc")
-    assert "no secret of releases" in research("attack", str(tmp_path / "out"), "--as", "anna", code=2)
+    assert "no secret of releases" in research(*words, str(tmp_path / "other"), code=2)
     (tmp_path / "research-secret").write_text("ab" * 32)
     shutil.rmtree(tmp_path / "out")
     assert "every group has changed" in research(*words, str(tmp_path / "out"), code=2), "another secret, other groups"
-
-
-def test_options_show_what_they_buy_and_cost(research: Research, tmp_path: Path) -> None:
-    said = research("options", *period(), "--as", "anna")
-    assert "days shuffled" in said
-    assert "as measured 100.0%" in said
-    assert "without the options" not in said
-    (line,) = log_of(tmp_path)
-    assert (line["action"], line["subject"]) == ("read", "options")
-
-
-def test_options_of_local_days_leave_out_those_that_shuffle_them(research: Research) -> None:
-    start = small_town()[1].start + 4 * 3600
-    said = research("options", "--from", str(start), "--to", str(start + DAY_S), "--as", "anna")
-    assert "as measured 100.0%" in said
-    assert "days shuffled" not in said
-    assert "without the options that shuffle days" in said
 
 
 def test_days_that_cant_be_shuffled_are_refused_before_homes_are_read(research: Research, tmp_path: Path) -> None:
     start = small_town()[1].start + 4 * 3600
     research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
     words = ["--from", str(start), "--to", str(start + DAY_S), "--agreement", "lab", "--shuffle-days", "--as", "anna"]
-    said = research("release", "quarters", *words, "--out", str(tmp_path / "out"), code=2)
+    said = research("release", "homes", *words, "--out", str(tmp_path / "out"), code=2)
     assert "--shuffle-days: --from and --to must be at the start of a day in UTC" in said
     assert "read" not in [line["action"] for line in log_of(tmp_path)]
 

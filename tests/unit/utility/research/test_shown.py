@@ -42,7 +42,7 @@ MANIFEST = {
 def folder(database: Database, tmp_path: Path) -> Path:
     with database.writes.begin() as connection:
         store.save_release(connection, release("aa11", "open", "released"))
-        store.save_release(connection, release("bb22", "quarters", "released", "university"))
+        store.save_release(connection, release("bb22", "homes", "released", "university"))
     made = tmp_path / "releases" / "aa11"
     made.mkdir(parents=True)
     (made / "datapackage.json").write_text(json.dumps(MANIFEST))
@@ -55,7 +55,7 @@ def test_made_rows_have_the_columns_of_their_tier_and_add_up(tier: Tier) -> None
     *_, columns = files_of_tier(tier).values()
     rows = made_rows(tier)
     assert all(len(row) == len(columns) for row in rows)
-    assert parse_time(rows[1][1], "start") - parse_time(rows[0][1], "start") == (15 if tier is Tier.SLOTS else 900)
+    assert parse_time(rows[1][1], "start") - parse_time(rows[0][1], "start") == 900
     if tier is not Tier.OPEN:
         for _, _, used, generated, taken, given in rows:
             assert float(used) == pytest.approx(float(generated) + float(taken) - float(given), abs=0.01)
@@ -71,14 +71,14 @@ def test_researcher_without_an_agreement_sees_what_there_is_and_whom_to_ask(
     eve = browser(Role.RESEARCHER, name="eve")
     browser(Role.CLERK, name="anna")
     assert "how to get one" in text_of(eve.get("/console/research"))
-    page = text_of(eve.get("/console/research/kinds/quarters"))
+    page = text_of(eve.get("/console/research/kinds/homes"))
     assert "given_wh" in page
     assert "Made up, of no home" in page
     assert "made-up-home,2026-06-15T" in page
     assert "Ask a clerk: Anna" in page
     assert "deleted when the agreement ends" in page
     assert "No agreement is needed" in text_of(eve.get("/console/research/kinds/open"))
-    assert len(eve.get("/console/research/kinds/slots/plot.json").json()["series"]) == 4
+    assert len(eve.get("/console/research/kinds/homes/plot.json").json()["series"]) == 4
     assert eve.get("/console/research/kinds/all").status_code == 422
     assert eve.get("/console/research/bb22/plot.json").status_code == 404
     assert browser(Role.VIEWER).get("/console/research/kinds/open").status_code == 403

@@ -44,8 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_exports(folder / name, microgrids, seed)
     make_archive(folder / "alpha", 40)
     make_release(folder / "alpha", "aa11", Tier.OPEN, OPEN)
-    make_release(folder / "alpha", "bb22", Tier.QUARTERS, SINGLE)
-    make_release(folder / "beta", "cc33", Tier.SLOTS, SINGLE)
+    make_release(folder / "alpha", "bb22", Tier.HOMES, SINGLE)
+    make_release(folder / "beta", "cc33", Tier.HOMES, SINGLE)
     return folder
 
 
