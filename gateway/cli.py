@@ -231,9 +231,9 @@ def take_over(
 @app.command()
 @flowing
 def downgrade(config: Config) -> None:
-    """Before the way back to version 0.2: bring the store of a stopped gateway into its form.
+    """Before the way back to version 0.3: bring the store of a stopped gateway into its form.
 
-    Version 0.2 goes on with all readings, also those that the utility does not have yet, events, dead letters and
+    Version 0.3 goes on with all readings, also those that the utility does not have yet, events, dead letters and
     desired states, and with an epoch under which the meters obey it. Typed again, it changes nothing. The present
     version can go on with the store as well.
     """
@@ -242,11 +242,9 @@ def downgrade(config: Config) -> None:
         now = int(load_clock(settings.clock).now())
         done = way_back.downgrade(settings.store, settings.microgrid, hosted_stores(settings), now)
     state = "is now" if done.changed else "was already"
-    print(f"{settings.store}: {state} in the form of version 0.2, which commands with epoch {list(done.epoch)}")
-    if done.kept is not None:
-        print(f"{done.kept}: as it was; delete it when the older version works")
+    print(f"{settings.store}: {state} in the form of version 0.3, which commands with epoch {list(done.epoch)}")
     if settings.clique is not None:
-        print(f"{config}: remove the lines clique and beats, which version 0.2 does not know")
+        print(f"{config}: remove the lines clique and beats, which version 0.3 does not know")
 
 
 def _trusted(settings: GatewaySettings) -> handover.Trusted | None:

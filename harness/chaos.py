@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.commands import shown
 from harness.real import forks
 
 AGGREGATION = (
@@ -104,7 +105,7 @@ def has_begun(data: Path) -> bool:
 
 
 def _is_done(data: Path, order: tuple[str, ...]) -> bool:
-    found = json.loads(_commonwatt(data, "commands", "--json"))
+    found = shown(data / "utility" / "utility.toml", "commands")["commands"]
     return any((one["controller"], one["state"]) == (order[0], "done") for one in found)
 
 

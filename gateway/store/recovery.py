@@ -7,7 +7,6 @@ requests them.
 
 import logging
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -159,33 +158,6 @@ def _recover_within_disk_space(path: Path, now: EpochSeconds, why: str, old: Sto
                     f" {2 * path.stat().st_size if path.exists() else 0} bytes more are needed; nothing was changed"
                 ) from error
             backup_parts = 0
-
-
-def rewrite(path: Path, now: EpochSeconds, old: Store, version: int) -> Store:
-    """Make a new store of a version beside a store, with all of its sound rows; return it, open.
-
-    Raises:
-        sqlite3.Error: It can't be written; the disk may be full.
-    """
-    delete_database(fresh := _beside(path, "new"))
-    store = Store.open(fresh, version=version)
-    try:
-        _Take(old.connection, store, now, Recovery("")).all(sys.maxsize)
-    except BaseException:
-        store.close()
-        delete_database(fresh)
-        raise
-    return store
-
-
-def finish_rewrite(path: Path, now: EpochSeconds, state: str) -> Path | None:
-    """Put the store of ``rewrite``, closed and without a log, in the place of the old one, which is closed too.
-
-    Returns:
-        The path of the old one now, which has ``state`` in its name.
-    """
-    make_ready(_beside(path, "new"), path)
-    return put_in_place(path, now, state)
 
 
 def _put_in_place(path: Path, now: EpochSeconds, recovery: Recovery) -> tuple[Store, Recovery]:

@@ -7,12 +7,11 @@ from pathlib import Path
 from deploy.debian.wheels import PROJECT
 from harness.real.parts import miss
 
-RELEASE_0_2 = "20cb79b"  # the commit of release 0.2 (CHANGELOG.md)
-BEFORE_TAKEOVER = "40d4ecc4"  # the commit before the first one that knows of takeover
+RELEASE_0_3 = "fdad556c"  # the commit of release 0.3 (CHANGELOG.md)
 HISTORY = "the repository's history: git fetch --unshallow"
 
 
-def has_history(commit: str = RELEASE_0_2) -> bool:
+def has_history(commit: str = RELEASE_0_3) -> bool:
     """Return whether the repository has a commit; a shallow clone lacks it."""
     command = ["git", "-C", str(PROJECT), "cat-file", "-e", commit]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0

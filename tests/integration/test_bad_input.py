@@ -87,6 +87,10 @@ def dead_letters(site: Site, part: str, *words: str) -> list[dict[str, Any]]:
     return listed
 
 
+def _of_meter(part: str) -> tuple[str, ...]:
+    return (f"meter={BAD_METER}",) if part == "utility" else ("--meter", str(BAD_METER))
+
+
 def metrics(site: Site, part: str) -> str:
     with urllib.request.urlopen(f"http://{site.layout.part(part).http}/metrics", timeout=30) as answer:
         return str(answer.read().decode())
@@ -183,9 +187,7 @@ def _every_bad_one_is_listed_and_counted(
     names = Counter(reason for _, _, reason in wanted)
 
     def missing(part: str) -> Counter[str]:
-        found = Counter(
-            dead_letter["reason_text"] for dead_letter in dead_letters(site, part, "--meter", str(BAD_METER))
-        )
+        found = Counter(dead_letter["reason_text"] for dead_letter in dead_letters(site, part, *_of_meter(part)))
         return names - found
 
     for part in ("r001 gateway", "utility"):

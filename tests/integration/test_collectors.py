@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 TOWN = """
@@ -24,7 +25,7 @@ controllers = ["r001", "r002", "r003"]
 
 
 def rows(store: Path, sql: str) -> list[tuple[object, ...]]:
-    with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
         return connection.execute(sql).fetchall()
 
 

@@ -1,4 +1,4 @@
-"""The Debian package of a controller, in a root folder: installed, over 0.2 with a backlog, back, removed, purged."""
+"""The Debian package of a controller, in a root folder: installed, over 0.3 with a backlog, back, removed, purged."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from harness.real import forks
 from harness.real.debian import EPOCH, Root, make_package, make_tree, need_debian
 from harness.real.deploy import SYSTEMD, office, started, steps
 from harness.real.kept import METERS, TOWN, parts_of
-from harness.real.releases import RELEASE_0_2, old_release
+from harness.real.releases import RELEASE_0_3, old_release
 from harness.real.site import Site
 
 PROGRAM = [sys.executable, "-m", "commonwatt"]
@@ -68,7 +68,7 @@ def small_tree(folder: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Upgraded:
-    """A controller with 0.2 on which the package was installed."""
+    """A controller with 0.3 on which the package was installed."""
 
     root: Root  # its root folder
     said: str  # what dpkg and its scripts said
@@ -76,18 +76,18 @@ class Upgraded:
 
 @pytest.fixture(scope="module")
 def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Upgraded:
-    """Install as the page of 0.2 has it, then the package."""
+    """Install as a page without packages has it, then the package."""
     need_debian()
     folder = tmp_path_factory.mktemp("upgraded")
     root = Root(folder / "root")
     etc, current = root.path(ETC), root.path(CURRENT)
     shutil.copytree(SYSTEMD, etc)
-    for path in (etc / "multi-user.target.wants", current.parent / "0.2.0"):
+    for path in (etc / "multi-user.target.wants", current.parent / "0.3.0"):
         path.mkdir(parents=True)
     (etc / ENABLED).symlink_to(f"{ETC}/commonwatt-gateway@.service")
     with (etc / "commonwatt-broker@.service").open("a") as edited:
         edited.write("# a technician's line\n")
-    current.symlink_to("0.2.0")
+    current.symlink_to("0.3.0")
     make_tree(CONTROLLER, folder / "tree")
     said = installed(root, make_package(CONTROLLER, folder / "tree", folder, version()))
     return Upgraded(root=root, said=said)
@@ -125,12 +125,12 @@ def test_the_installed_package_is_small_and_whole(upgraded: Upgraded) -> None:
 
 def test_units_of_an_installation_by_pip_make_room_for_those_of_the_package(upgraded: Upgraded) -> None:
     etc, current = upgraded.root.path(ETC), upgraded.root.path(CURRENT)
-    assert "before, they ran /opt/commonwatt/0.2.0, which stays" in upgraded.said
+    assert "before, they ran /opt/commonwatt/0.3.0, which stays" in upgraded.said
     assert "commonwatt-broker@.service differs from the package's" in upgraded.said
     assert {path.name for path in etc.iterdir()} == {"commonwatt-broker@.service.before", "multi-user.target.wants"}
     assert (etc / ENABLED).readlink() == Path("/usr/lib/systemd/system/commonwatt-gateway@.service")
     assert (current / "bin" / "commonwatt").is_file()
-    assert (current.parent / "0.2.0").is_dir()
+    assert (current.parent / "0.3.0").is_dir()
 
 
 def test_a_technician_unpacks_a_bundle_and_both_services_start(upgraded: Upgraded, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_technician_unpacks_a_bundle_and_both_services_start(upgraded: Upgrade
         eventually(lambda: ask(state / "r001" / "gateway.toml")["connected"]["meters"])
     # The store of a newer version, in case that its file is not where the package looks: the program refuses it too.
     store = state / "r001" / "gateway.db"
-    with sqlite3.connect(store) as connection:
+    with closing(sqlite3.connect(store)) as connection, connection:
         connection.executescript("UPDATE setting SET value = '99' WHERE key = 'schema'; PRAGMA user_version = 99;")
     connection.close()
     before = store.read_bytes()
@@ -172,28 +172,28 @@ def test_a_technician_unpacks_a_bundle_and_both_services_start(upgraded: Upgrade
     assert root.dpkg("--verify").stdout == "", "no file of the package was changed or written"
 
 
-def test_upgraded_from_0_2_with_a_backlog_of_twelve_hours_no_reading_is_lost(
+def test_upgraded_from_0_3_with_a_backlog_of_twelve_hours_no_reading_is_lost(
     upgraded: Upgraded, tmp_path: Path
 ) -> None:
-    old = old_release(RELEASE_0_2, tmp_path / "0.2.0")
+    old = old_release(RELEASE_0_3, tmp_path / "0.3.0")
     with Site(tmp_path / "site", TOWN) as site:
         store = site.folder / "r001" / "gateway.db"
         # Only with the second one, the folder in which this test runs does not come first.
         environment = {"PYTHONPATH": str(old), "PYTHONSAFEPATH": "1"}
-        as_0_2 = partial(subprocess.run, check=True, capture_output=True, text=True, env=os.environ | environment)
-        where = as_0_2(
+        as_0_3 = partial(subprocess.run, check=True, capture_output=True, text=True, env=os.environ | environment)
+        where = as_0_3(
             [sys.executable, "-c", "import commonwatt, gateway.cli as c; print(commonwatt.__file__, c.__file__)"]
         )
         assert where.stdout.count(str(old)) == 2
-        # 0.2 makes its own, without the keys that it does not know.
+        # 0.3 makes its own, without the keys that it does not know.
         (site.folder / "r001" / "registry.json").unlink()
         devices = site.folder / "head-end" / "devices.json"
         present = devices.read_text()
         devices.write_text(json.dumps({name: one for name, one in json.loads(present).items() if name != "plant"}))
         register = ["utility", "register", "--town", str(site.town_file), "--out", str(site.folder)]
-        as_0_2([*PROGRAM, *register, "--database", f"sqlite:///{tmp_path}/registered.db"])
+        as_0_3([*PROGRAM, *register, "--database", f"sqlite:///{tmp_path}/registered.db"])
         devices.write_text(present)
-        as_0_2([sys.executable, str(PROJECT / "harness" / "real" / "kept.py"), str(store), str(HOURS * 60)])
+        as_0_3([sys.executable, str(PROJECT / "harness" / "real" / "kept.py"), str(store), str(HOURS * 60)])
         site.environments = dict.fromkeys(("r001 broker", "r001 gateway"), environment)
         site.start("r001 broker", "r001 gateway", "r001 meters")
         eventually(lambda: backlog(site) > len(METERS) * HOURS * 60)
@@ -218,7 +218,7 @@ def test_an_older_package_is_refused_where_the_store_is_newer_and_nothing_change
     installed(root, small.ours)
     store = root.path("/var/lib/commonwatt/r001/gateway.db")
     store.parent.mkdir(parents=True)
-    with sqlite3.connect(store) as connection:
+    with closing(sqlite3.connect(store)) as connection, connection:
         connection.executescript("CREATE TABLE part (x); PRAGMA user_version = 99;")
     before = hashlib.sha256(store.read_bytes()).digest()
     done = root.dpkg("--install", small.older)
@@ -228,7 +228,7 @@ def test_an_older_package_is_refused_where_the_store_is_newer_and_nothing_change
     assert shown(root) == f"{version()} installed"
     assert hashlib.sha256(store.read_bytes()).digest() == before
     assert root.path("/opt/commonwatt/current/bin/commonwatt").is_file()
-    with sqlite3.connect(store) as connection:
+    with closing(sqlite3.connect(store)) as connection, connection:
         connection.execute("PRAGMA user_version = 1")
     # Where the store is not newer, the way back is open; and then forward again.
     installed(root, small.older)

@@ -1,10 +1,9 @@
 """An operator tunes the schedule of a running microgrid, waits for the gateway's answer, and puts it back."""
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
+from harness.commands import shown
 from harness.network.waiting import eventually
 from harness.real import forks
 from harness.real.site import Site
@@ -22,8 +21,7 @@ def test_a_schedule_is_tuned_in_a_running_town_and_put_back(tmp_path: Path) -> N
             return str(done.stdout)
 
         def relays_every(seconds: int) -> bool:
-            rows: list[dict[str, Any]] = json.loads(utility("schedules", "--json"))
-            return [row["relay_s"] for row in rows] == [seconds]
+            return [row["relay_s"] for row in shown(config, "schedules")["schedules"]] == [seconds]
 
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
         eventually(lambda: relays_every(60))

@@ -1,4 +1,4 @@
-"""A town of release 0.2 is upgraded one controller after the other while data waits, and goes back the same way."""
+"""A town of release 0.3 is upgraded one controller after the other while data waits, and goes back the same way."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from commonwatt.demo.layout import set_ceiling
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.commands import ALONE
 from harness.network.waiting import PATIENCE_S, eventually
-from harness.real.releases import RELEASE_0_2, need_history, old_release
+from harness.real.releases import RELEASE_0_3, need_history, old_release
 from harness.real.site import Site, audited
 
 NAMES = ("r001", "r002")
@@ -27,14 +27,14 @@ TOWN = "".join(f'[[microgrid]]\nid = "{n}"\nkind = "residential"\nhouses = 2\npu
 # seconds would be so far behind that what is sent to it is from the future.
 FAST, SLOW = 150, 60
 LATE_S = 300  # town seconds behind the ceiling at which meters are late; a record is refused 900 s ahead
-LOOK_S = 0.2  # real seconds after which all parts wait at the clock's ceiling, unless it is raised
+LOOK_S = 0.3  # real seconds after which all parts wait at the clock's ceiling, unless it is raised
 BACKLOG_S = 2 * 3600  # of each controller, town time
 MIXED_S = 1800  # between two controllers, town time
 
 UTILITY = ("head-end", "utility")
 OF_OFFICE = ("devices.json", "registry.json")  # the files that the office of each release writes for a machine
-# What the settings files of this release have that 0.2 does not know.
-NEWER = ("beats", "broker_rank", "clique", "cliques", "second_factor", "second_person_wait_days")
+# What the settings files of this release have that 0.3 does not know.
+NEWER = ("beats", "broker_rank", "clique", "cliques")
 
 
 # Patience until a microgrid is commanded from home. While its line was cut for minutes, the other controller may have
@@ -44,7 +44,7 @@ PASSES_S = 5 * PATIENCE_S  # patience until a backlog is made: on a busy machine
 
 
 class Town(Site):
-    """A town of 0.2: all parts run it but the meters of r002, which are of this release from the beginning."""
+    """A town of 0.3: all parts run it but the meters of r002, which are of this release from the beginning."""
 
     def __init__(self, folder: Path, release: Path) -> None:
         super().__init__(folder, TOWN, speed=FAST)
@@ -58,16 +58,19 @@ class Town(Site):
         # The office gives meters the keys of further brokers at a visit; until then they have their own alone.
         self.files = {p.name: p.config.read_text().partition("[[brokers]]")[0] for p in self.layout.parts}
         self.files["r002 meters"] = _without(self.files["r002 meters"], ("clique",))
-        self.places = {place: self._of_office(place) for place in ("head-end", *NAMES)}
-        for files in self.places.values():
-            for path in files:
-                path.unlink()
+        # The office of 0.3 made the town's tokens; this release's keeps them.
+        for path in self.folder.glob("*/*-tokens.json"):
+            path.unlink()
+        for path in [path for place in ("head-end", *NAMES) for path in self._of_office(place)]:
+            path.unlink()
         database = self.folder / "utility" / "utility.db"
         database.unlink()
         self.database = sqlite_url(database.resolve())
         register = ("utility", "register", "--town", str(self.town_file), "--database", self.database)
         self.run_old(*register, "--out", str(self.folder))
-        self.old_places = {place: self._of_office(place) for place in self.places}
+        self.old_places = {place: self._of_office(place) for place in ("head-end", *NAMES)}
+        self.run_new("utility", "register", "--town", str(self.town_file), "--out", str(self.folder))
+        self.places = {place: self._of_office(place) for place in self.old_places}
         for part in self.layout.parts:
             if part.name == "r002 meters":
                 part.config.write_text(self.files[part.name])
@@ -133,7 +136,7 @@ class Town(Site):
         return {path: path.read_bytes() for path in paths if path.exists()}
 
     def becomes_old(self, *names: str) -> None:
-        """Let parts of a machine run 0.2, with its settings and its office's files."""
+        """Let parts of a machine run 0.3, with its settings and its office's files."""
         for name in names:
             part = self.layout.part(name)
             part.config.write_text(_without(self.files[name], NEWER))
@@ -154,7 +157,7 @@ class Town(Site):
         return [sys.executable, "-c", code, *words]
 
     def run_old(self, *words: str) -> str:
-        """Run a command of 0.2 to its good end."""
+        """Run a command of 0.3 to its good end."""
         # By the path and the folder: the audit starts commands of its own.
         environment = os.environ | {"PYTHONPATH": str(self.release)}
         return _run([sys.executable, "-m", "commonwatt", *words], cwd=self.release, env=environment)
@@ -248,14 +251,14 @@ def _run(line: list[str], **options: Any) -> str:
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     need_history()
-    return old_release(RELEASE_0_2, tmp_path / "0.2")
+    return old_release(RELEASE_0_3, tmp_path / "0.3")
 
 
 def test_row_29_an_upgrade_and_its_reversal_while_data_waits(tmp_path: Path, old: Path) -> None:
     with Town(tmp_path / "town", old) as town:
         town.start(*UTILITY, *(f"{name} {part}" for name in NAMES for part in ("broker", "gateway", "meters")))
         eventually(lambda: all(town.relayed(name) > 20 for name in NAMES))
-        # The utility first; controllers of 0.2 go on with it.
+        # The utility first; controllers of 0.3 go on with it.
         upgrade_utility(town, tmp_path / "backup.db")
         before = {name: town.relayed(name) for name in NAMES}
         eventually(lambda: all(town.relayed(name) > before[name] for name in NAMES))
@@ -306,7 +309,7 @@ def upgrade(town: Town, name: str, rank: int) -> None:
 
 
 def go_back(town: Town, name: str) -> None:
-    """Let a controller go back to 0.2; its meters obey a share command of that."""
+    """Let a controller go back to 0.3; its meters obey a share command of that."""
     town.stop_controller(name)
     said = town.run_new("gateway", "downgrade", "--config", str(town.layout.part(f"{name} gateway").config))
     found = re.search(r"epoch \[(\d+), 0\]", said)

@@ -228,9 +228,8 @@ def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
         assert (done.returncode, done.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("name", ["dead-letters", "commands"])
-def test_a_reader_that_has_enough_is_no_error(utility: Utility, name: str) -> None:
-    words = [sys.executable, "-m", "commonwatt", "utility", name, "--json", "--config", str(utility.config)]
+def test_a_reader_that_has_enough_is_no_error(utility: Utility) -> None:
+    words = [sys.executable, "-m", "commonwatt", "accounts", "export", "--config", str(utility.config)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reading:
         assert reading.stdout is not None
         assert reading.stderr is not None

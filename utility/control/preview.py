@@ -179,7 +179,7 @@ _STATES = {
     "isolate on": "The boundary switch opens: the microgrid is an island until the end, and reduces its load when "
     "little energy is left.",
     "hold on": "Until the end batteries give to others only what a nearly empty one needs, as in an island. Sun fills "
-    "them first; places use their own. A gateway of an earlier release answers unsupported.",
+    "them first; places use their own.",
     "hold off": "Batteries share as before.",
     "isolate off": "The boundary switch closes when the voltage is stable and the microgrid's turn has come.",
 }

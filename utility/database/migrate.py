@@ -36,7 +36,7 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
     Raises:
         ConfigError: Another process is migrating it.
         DamagedError: It holds something else.
-        StoreError: It was made by a later version.
+        StoreError: It was made by a later version, or by one before 0.3.
     """
     before = _schema_of(connection, name)
     if before == revisions()[0]:
@@ -94,6 +94,10 @@ def _schema_of(connection: Connection, name: str) -> str | None:
     if not present and is_file and int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0) > 1:
         raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
     if unknown := present - set(revisions()):
+        if max(unknown) < revisions()[-1]:
+            raise StoreError(
+                f"{name}: of schema {max(unknown)}, before release 0.3; upgrade it to 0.3 first, then to this one"
+            )
         if not is_file and connection.execute(_MADE_BY, {"key": RELEASE}).scalar() == release():
             return revisions()[0]  # The later schemas of a release only add: an older patch of it goes on with them.
         raise StoreError(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.real import forks, parts
-from harness.real.releases import BEFORE_TAKEOVER, HISTORY, has_history
+from harness.real.releases import HISTORY, has_history
 from harness.takeover.real.faults import FAULTS, Fault, blackhole
 from harness.takeover.real.namespaces import why_not
 from harness.takeover.real.report import bytes_table, faults_table, times_table
@@ -70,7 +70,7 @@ def _missing() -> str | None:
     """Return what a fault needs that is not here; ``None``: nothing."""
     if parts.path_of("faketime") is None:
         return "needs faketime: apt-get install faketime"
-    return None if has_history(BEFORE_TAKEOVER) else f"needs {HISTORY}"
+    return None if has_history() else f"needs {HISTORY}"
 
 
 def _complain(why: str) -> int:

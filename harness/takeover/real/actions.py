@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.network.waiting import eventually
 from harness.real.fake_clock import FakeClock
-from harness.real.releases import BEFORE_TAKEOVER, old_release
+from harness.real.releases import RELEASE_0_3, old_release
 from harness.takeover.real.register import registering
 from harness.takeover.real.town import RESTART_S, Town, broker, gateway
 
@@ -147,7 +147,7 @@ def put_back(town: Town) -> None:
 def older(town: Town) -> None:
     """Let it run the release before takeover, with that release's settings; needs the history of the repository."""
     with registering:
-        release = old_release(BEFORE_TAKEOVER, town.folder / "older")
+        release = old_release(RELEASE_0_3, town.folder / "older")
     for part in R001:
         town.environments[part] = {}
         town.codes[part] = f"import sys; sys.path.insert(0, {str(release)!r})"

@@ -1,4 +1,4 @@
-"""A store of this release is brought into the form of version 0.2: nothing is lost, and the meters obey."""
+"""A store of this release is brought into a form for release 0.3: nothing is lost, and the meters obey."""
 
 import json
 import sqlite3
@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from commonwatt.device.brokers import Brokers, Installed
 from commonwatt.device.commands.epoch_guard import EpochGuard
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.records import EventRecord, Log
+from commonwatt.model.records import EventRecord
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.runtime.service import only_one
@@ -20,7 +20,6 @@ from gateway.cli import app
 from gateway.control.epochs import Epochs
 from gateway.store.downgrade import FURTHER, downgrade
 from gateway.store.handover import release
-from gateway.store.recovery import open_checked
 from gateway.store.store import Store
 from harness.worlds.gateway import START, World, readings
 
@@ -36,7 +35,7 @@ def outcome(result: str) -> dict[str, object]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A controller's folder; its store has something in every table, and what 0.2 does not know."""
+    """A controller's folder; its store has something in every table, and what 0.3 does not know."""
     (tmp_path / "gateway.toml").write_text(f'[gateway]\nmicrogrid = "{MICROGRID}"\n')
     world = World(tmp_path / "gateway.db")
     for n in range(3):
@@ -68,7 +67,7 @@ def downgraded(folder: Path) -> Result:
 
 def rows(store: Path, table: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(store)) as connection:
-        where = "" if table != "desired" else " WHERE kind NOT IN ('import_limit', 'put_period')"
+        where = "" if table != "desired" else " WHERE kind != 'put_period'"
         return sorted(connection.execute(f"SELECT * FROM {table}{where}"), key=repr)
 
 
@@ -76,7 +75,7 @@ def settings(store: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value, _ in rows(store, "setting")}
 
 
-def test_every_table_is_the_same_and_only_what_0_2_does_not_know_is_changed(folder: Path) -> None:
+def test_every_table_is_the_same_and_only_what_0_3_does_not_know_is_changed(folder: Path) -> None:
     store = folder / "gateway.db"
     before, known = {table: rows(store, table) for table in TABLES}, settings(store)
     done = downgraded(folder)
@@ -85,13 +84,10 @@ def test_every_table_is_the_same_and_only_what_0_2_does_not_know_is_changed(fold
     assert {table: rows(store, table) for table in TABLES} == before
     found = settings(store)
     with closing(sqlite3.connect(store)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         kinds = [kind for (kind,) in connection.execute("SELECT kind FROM desired")]
-    assert kinds == ["sharing"]
-    assert list(json.loads(found["outcomes"])) == ["done"]
+    assert sorted(kinds) == ["import_limit", "sharing"]
     changed = {key for key in known | found if known.get(key) != found.get(key)}
-    # Another store has another id: no number of the old one is taken for its own.
-    assert changed == {"schema", "store_id", "outcomes", "epoch"}
+    assert changed == {"epoch"}
 
 
 def test_meters_of_both_releases_obey_the_epoch(folder: Path) -> None:
@@ -109,9 +105,8 @@ def test_a_second_time_changes_nothing(folder: Path) -> None:
     downgraded(folder)
     before = {table: rows(folder / "gateway.db", table) for table in (*TABLES, "setting")}
     done = downgraded(folder)
-    assert (done.exit_code, "was already in the form of version 0.2" in done.output) == (0, True)
+    assert (done.exit_code, "was already in the form of version 0.3" in done.output) == (0, True)
     assert {table: rows(folder / "gateway.db", table) for table in (*TABLES, "setting")} == before
-    assert len(list(folder.glob("gateway.db.newer-*"))) == 1
 
 
 def test_after_a_second_upgrade_and_takeover_the_epoch_is_above_the_new_ones(folder: Path) -> None:
@@ -128,23 +123,11 @@ def test_a_controller_without_a_clique_keeps_its_epoch(tmp_path: Path) -> None:
     assert "epoch [4, 0]" in downgraded(tmp_path).output
 
 
-def test_a_damaged_store_gives_its_sound_rows(folder: Path) -> None:
-    with closing(sqlite3.connect(folder / "gateway.db")) as connection:
-        connection.execute("UPDATE part SET payload = x'00' WHERE id = 2")
-        connection.commit()
-    assert downgraded(folder).exit_code == 0
-    store, recovery = open_checked(folder / "gateway.db", START)
-    with closing(store):
-        assert recovery is None
-        assert [part.id for part in store.all_parts(unsent_only=False)] == [1, 3]
-        assert store.coverage(METER, Log.HISTORY, 1) == []  # what the meter still has, it sends again
-
-
 def test_a_released_store_stays_as_it_is(folder: Path) -> None:
     release(folder / "gateway.db", MICROGRID, folder / "r001.handover", START)
     done = downgraded(folder)
     assert (done.exit_code, "handed over to a new controller" in done.stderr) == (2, True)
-    assert settings(folder / "gateway.db")["schema"] == "3"
+    assert "epoch" not in settings(folder / "gateway.db")
 
 
 def test_it_refuses_while_the_gateway_runs_and_without_a_store(folder: Path) -> None:
@@ -163,4 +146,4 @@ def test_data_of_another_microgrid_that_waits_here_is_not_left_behind(folder: Pa
     world.store.close()
     with pytest.raises(ConfigError, match=r"another microgrid wait here .* until `commonwatt status` shows no backlog"):
         downgrade(folder / "gateway.db", MICROGRID, [other], START)
-    assert settings(folder / "gateway.db")["schema"] == "3"
+    assert "epoch" not in settings(folder / "gateway.db")

@@ -1,4 +1,4 @@
-"""Databases of every schema there was are brought up to date with nothing lost; those of later ones are left alone."""
+"""Databases of release 0.3 are brought up to date with nothing lost; those of other releases are left alone."""
 
 import re
 import sqlite3
@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import QUARTER_S
-from commonwatt.protocol.dead_letters import LocalReason
 from harness.real import databases
 from harness.real.postgres import Postgres
 from utility.assembly.backup.backup import backup
@@ -29,18 +28,12 @@ from utility.assembly.tables import metadata
 from utility.database import migrations
 from utility.database.database import DamagedDatabaseError, Database, open_database, save_setting
 from utility.database.migrate import RELEASE, lock_schema, revisions
-from utility.jobs.calendar_periods import Seconds
-from utility.jobs.plans import Plan
-from utility.jobs.store.job_leases import take
-from utility.jobs.tables import period
-from utility.outbox.store.commands import open_commands
 from utility.readings.store import reads
 from utility.readings.store.compactor import Compactor
-from utility.readings.store.conflicts import conflicts
 from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.writer import Writer
-from utility.readings.tables import dead_letter, gap, part
+from utility.readings.tables import gap, part
 from utility.registry.store.accounts import load_dated_registry
 
 kind = databases.both_kinds
@@ -95,8 +88,8 @@ def kept(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[
 
 @pytest.fixture
 def old_url(kept: Callable[[str], str]) -> str:
-    """A database of the first schema, made by the code of that time."""
-    return kept("0001")
+    """A database of release 0.3, which was made by 0.2."""
+    return kept("0026")
 
 
 def schema_of(url: str) -> dict[str, object]:
@@ -131,31 +124,26 @@ def schema_of(url: str) -> dict[str, object]:
     return found
 
 
-def test_a_database_of_every_step_since_0_2_has_the_schema_that_one_step_makes(
-    url: str, database: Database, kept: Callable[[str], str]
+def test_a_database_of_0_3_is_brought_up_to_date_with_the_same_schema_and_readings(
+    old_url: str, url: str, database: Database
 ) -> None:
-    """Towns that followed the steps between the releases are at the head."""
     assert database.schema[1] == revisions()[0] == "0029"
-    old = kept("0025")
-    with closing(open_database(old, create=True)):
-        by_steps, at_once = schema_of(old), schema_of(url)
-    partitions = {name for name in at_once if name.startswith("compacted_")}
-    for name in at_once.keys() - partitions:
-        assert at_once[name] == by_steps.get(name), name
-
-
-def test_database_of_0_2_is_brought_up_to_date_with_the_same_schema_and_readings(
-    kept: Callable[[str], str], url: str, database: Database
-) -> None:
-    old = kept("0004")
-    with closing(open_database(old, create=True, check=True)) as opened:
-        assert opened.schema == ("0004", revisions()[0])
+    with closing(open_database(old_url, create=True, check=True)) as opened:
+        assert opened.schema == ("0026", revisions()[0])
         assert readings(opened) == (READINGS, [(5, 59049), (6, 103)])
         with opened.reads.begin() as connection:
             assert load_dated_registry(connection).accounts
-    found, new = schema_of(old), schema_of(url)
+    found, new = schema_of(old_url), schema_of(url)
     for name in new:
         assert found.get(name) == new[name] or name.startswith("compacted_"), name
+
+
+def test_a_database_of_0_2_is_told_to_go_by_way_of_0_3(old_url: str) -> None:
+    with create_engine(old_url, poolclass=NullPool).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0004'"))
+    for create in (True, False):
+        with pytest.raises(StoreError, match=r"of schema 0004, before release 0\.3; upgrade it to 0\.3 first"):
+            open_database(old_url, create=create)
 
 
 def test_migrations_make_the_tables_the_code_uses(database: Database) -> None:
@@ -217,80 +205,9 @@ def test_later_schemas_of_a_release_only_add() -> None:
     assert not only_adds("def upgrade():\n    op.execute('ALTER TABLE meter RENAME COLUMN a TO b')\n")
 
 
-def test_database_of_the_first_schema_is_migrated_with_nothing_lost(old_url: str) -> None:
-    with closing(open_database(old_url, create=True, check=True)) as database:
-        assert database.store_id == 4711
-        assert readings(database) == (READINGS, [(5, 59049), (6, 103)])
-        with database.reads.begin() as connection:
-            blocks = {
-                (row.meter, row.record_type, row.start): row for row in connection.execute(text("SELECT * FROM block"))
-            }
-            assert {(*key[:2], key[2] // QUARTER_S) for key in blocks} == {
-                (str(meter), record_type, quarter) for meter, record_type, quarter in READINGS if quarter != QUARTER + 7
-            }
-            row = blocks["10001", 3, (QUARTER + 1) * QUARTER_S]
-            assert (row.microgrid, row.exact, row.missing, row.conflicts) == ("r001", 60, 0, 2)
-            assert (row.total, row.first_reading, row.last_reading, row.min_reading) == (6246, 100, 110, -3)
-            assert blocks["10001", 2, (QUARTER + 1) * QUARTER_S].total is None
-            fresh = connection.execute(select(part).order_by(part.c.id)).all()
-            assert [(row.id, row.sender_no, row.owner_no, row.received_minute) for row in fresh] == [
-                (13, 1, 1, 30_000_000),
-                (14, 1, 1, 30_000_000),
-                (15, 1, 1, 30_000_001),
-            ]
-            assert len(connection.execute(select(gap)).all()) == 16
-            assert [kept.dead_letter.content for kept in dead_letters(connection, 9)] == [b"abc"]
-            assert [command.id for command in open_commands(connection) if command.id == "c1"] == ["c1"]
-            assert connection.execute(select(period)).all() == [], "they keep house, and do so once more"
-            status = reads.status(connection)["r001"]
-            assert (status["events"], status["conflicts"], status["last_seen"]) == (1, 2, 5)
-        with database.reads.begin() as connection:
-            registry = load_dated_registry(connection)
-            told = connection.execute(text("SELECT id, location, account FROM meter")).all()
-        assert [(m.id, m.place, m.account_at(0) or 0) for m in registry.meters.values()] == [tuple(row) for row in told]
-        assert set(registry.accounts) == {row.account for row in told if row.account}
-        senders = [value["senders"] for slot in conflicts(database, 9) for value in slot["values"]]  # type: ignore[attr-defined]
-        assert senders == [[], [], [], []], "that version did not keep them"
-
-
-def test_database_of_0_1_is_brought_up_to_date_and_keeps_its_readings(old_url: str) -> None:
-    with (
-        closing(open_database(old_url, create=True, revision="0002")) as database,
-        database.writes.begin() as connection,
-    ):
-        connection.execute(text("INSERT INTO period (job, last_done) VALUES ('months', 497222)"))
-    with pytest.raises(ConfigError, match=rf"schema 0002, this one needs {revisions()[0]}"):
-        open_database(old_url, create=False)
-    with closing(open_database(old_url, create=True, check=True)) as database:
-        assert database.schema == ("0002", revisions()[0])
-        assert readings(database) == (READINGS, [(5, 59049), (6, 103)])
-        now = 497_222 * 3600 + 5
-        for catch_up in (False, True):
-            with database.writes.begin() as connection:
-                plan = Plan(name=f"job {catch_up}", does="", cadence=Seconds(3600), catch_up=catch_up)
-                turn = take(connection, plan, now)
-            assert (turn is None) == catch_up, "the present hour is done now, or when it has ended"
-
-
-def test_block_whose_quarter_is_damaged_keeps_nothing_from_being_migrated(old_url: str) -> None:
-    engine = create_engine(old_url, poolclass=NullPool)
-    with engine.begin() as connection:
-        # Of the year 58,974: there is no such month.
-        connection.execute(text(f"UPDATE part SET quarter = 2000000000 WHERE compacted AND quarter = {QUARTER}"))
-    with closing(open_database(old_url, create=True, check=True)) as database:
-        assert readings(database)[0] == {key: values for key, values in READINGS.items() if key[2] != QUARTER}
-        with database.reads.begin() as connection:
-            kept = connection.execute(
-                select(dead_letter.c.reason).where(dead_letter.c.reason == LocalReason.DAMAGED_PART)
-            ).all()
-            assert len(kept) == 1
-
-
 @pytest.mark.parametrize("kind", ["sqlite"])
-def test_backup_that_an_upgrade_made_of_the_first_schema_is_put_back_under_a_new_id(
-    kind: str, old_url: str, tmp_path: Path
-) -> None:
-    path, kept = tmp_path / "old0001.db", tmp_path / "kept"
+def test_backup_that_an_upgrade_made_is_put_back_under_a_new_id(kind: str, old_url: str, tmp_path: Path) -> None:
+    path, kept = tmp_path / "old0026.db", tmp_path / "kept"
     # As the code of that time wrote it.
     backup(path, kept, CONFIG, lambda *_: None)
     with pytest.raises(ConfigError, match="has data"):
@@ -326,10 +243,10 @@ def test_who_only_looks_brings_no_database_up_to_date(old_url: str, tmp_path: Pa
     before = all_there_is(old_url)
     for words in LOOKS:
         code, said = commonwatt(tmp_path, old_url, *words.split())
-        assert (code, "schema 0001" in said, "commonwatt utility migrate --config" in said) == (2, True, True), said
+        assert (code, "schema 0026" in said, "commonwatt utility migrate --config" in said) == (2, True, True), said
     if old_url.startswith("postgresql"):
         assert all_there_is(old_url) == before
-    assert commonwatt(tmp_path, old_url, "migrate")[1].startswith("the database is brought from schema 0001 to ")
+    assert commonwatt(tmp_path, old_url, "migrate")[1].startswith("the database is brought from schema 0026 to ")
     assert commonwatt(tmp_path, old_url, "dump")[0] == 0
 
 
@@ -391,37 +308,20 @@ def test_two_never_make_the_tables_at_the_same_time(kind: str, empty_url: str, t
         open_database(empty_url, create=True).close()
 
 
-@pytest.mark.parametrize("kind", ["postgresql"])
-def test_a_view_of_somebody_else_is_left_alone_and_named(kind: str, old_url: str, tmp_path: Path) -> None:
-    engine = create_engine(old_url, poolclass=NullPool)
-    for source in ("block", "part"):
-        with engine.begin() as connection:
-            connection.execute(text(f"CREATE VIEW monthly AS SELECT * FROM {source}"))
-        code, said = commonwatt(tmp_path, old_url, "migrate")
-        assert (code, "monthly depends on" in said, "date with: commonwatt utility migrate" in said) == (
-            1,
-            True,
-            True,
-        )
-        with engine.begin() as connection:
-            connection.execute(text("DROP VIEW monthly"))
-    assert commonwatt(tmp_path, old_url, "migrate")[0] == 0
-
-
-def first_schema(path: Path) -> Path:
+def of_0_3(path: Path) -> Path:
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((DATABASES / "utility_v0001_sqlite.sql").read_text())
+        connection.executescript((DATABASES / "utility_v0026_sqlite.sql").read_text())
     return path
 
 
-def test_damaged_database_of_the_first_schema_is_recovered_like_any_other(tmp_path: Path) -> None:
-    path = first_schema(tmp_path / "old.db")
+def test_damaged_database_of_0_3_is_recovered_like_any_other(tmp_path: Path) -> None:
+    path = of_0_3(tmp_path / "old.db")
     with closing(sqlite3.connect(path)) as old, old:
         old.execute("UPDATE meter SET crc = crc + 1 WHERE id = 10003")
     with pytest.raises(DamagedDatabaseError, match="utility recover"):
         open_database(f"sqlite:///{path}", create=True, check=True)
     done = recover(path, 0)
-    assert (done.taken["part"], done.damaged["part"], done.damaged["meter"]) == (7, 1, 1)
+    assert (done.taken["part"], done.damaged["meter"]) == (3, 1)
     with closing(open_database(f"sqlite:///{path}", create=False, check=True)) as database:
         assert database.store_id != 4711
         assert readings(database)[0] == {key: values for key, values in READINGS.items() if key[0] != 10003}
@@ -430,7 +330,7 @@ def test_damaged_database_of_the_first_schema_is_recovered_like_any_other(tmp_pa
 
 
 def test_database_of_a_later_schema_is_not_recovered(tmp_path: Path) -> None:
-    path = first_schema(tmp_path / "new.db")
+    path = of_0_3(tmp_path / "new.db")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.execute("ALTER TABLE meter ADD COLUMN colour TEXT")

@@ -1,10 +1,8 @@
-"""Everything since release 0.2: people, accounts with dates, settlement, bills, statistics, supply, control, research.
+"""The schema of release 0.3, the earliest whose databases this release opens.
 
-Released as one step: 0.2 has schema 0004, and schemas between the two were in no release. Days compacted before are not
-settled by themselves: ``commonwatt settlement run --from DATE`` settles them.
+Earlier ones are upgraded to 0.3 first.
 """
 
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,18 +11,30 @@ from alembic import op
 
 from utility.database.base import RowId
 
-revision = "0025"
-down_revision = "0004"
+BLOCK_VIEW = """
+CREATE VIEW block AS
+SELECT m.label AS meter, m.microgrid AS microgrid, c.record_type AS record_type,
+       c.quarter * CAST(900 AS BIGINT) AS start,
+       c.exact AS exact, c.averaged AS averaged, 60 - c.exact - c.averaged AS missing, c.conflicts AS conflicts,
+       c.total AS total, c.first_reading AS first_reading, c.last_reading AS last_reading,
+       c.min_reading AS min_reading, c.max_reading AS max_reading
+FROM compacted AS c JOIN meter AS m ON m.no = c.meter_no
+"""
+"""For people with SQL: the blocks of finished quarters, each once. ``start`` is epoch seconds."""
+
+revision = "0026"
+down_revision = None
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables, and fill those of the registry from the meters."""
+    """Make all tables."""
+    _make_registry()
+    _make_outbox()
+    _make_readings()
     _make_access()
     _make_jobs()
-    _make_registry()
-    _make_readings()
     _make_supply()
     _make_control()
     _make_corrections()
@@ -35,17 +45,12 @@ def upgrade() -> None:
     _make_research()
     _make_alarms()
     _make_overview()
-    for name, kind in (("took_ms", sa.BigInteger()), ("error", sa.String(500)), ("waits_for", sa.String(500))):
-        op.add_column("period", sa.Column(name, kind, nullable=True))
-    # Periods of jobs whose cadence or name changed begin anew.
-    op.execute("DELETE FROM period WHERE job IN ('bills', 'months')")
-    op.create_index("ix_command_controller_created", "command", ["controller", "created"])
-    _fill_registry()
     _let_the_audit_log_only_grow()
 
 
 _TYPES: dict[str, Any] = {
     "row": RowId,
+    "serial": sa.Integer(),
     "int": sa.Integer(),
     "small": sa.SmallInteger(),
     "big": sa.BigInteger(),
@@ -53,6 +58,9 @@ _TYPES: dict[str, Any] = {
     "text": sa.Text(),
     "bytes": sa.LargeBinary(),
 }
+
+
+_DEFAULTS: dict[str, Any] = {"0": "0", "''": "", "no": sa.false()}
 
 
 def _table(
@@ -64,41 +72,52 @@ def _table(
     unique: Mapping[str, str] | None = None,
     never_again: bool = False,
     named: bool = True,
+    **more: Any,
 ) -> None:
     """Make a table.
 
     Args:
         key: The columns of its primary key.
-        columns: Each column with its type: ``sN`` is a text of at most N characters, ``?`` may be NULL, ``=0`` is its
-            default.
+        columns: Each column with its type: ``sN`` is a text of at most N characters, ``?`` may be NULL, ``=0``
+            and ``=''`` are defaults.
         refers: What a column refers to.
         unique: Columns by the name of their constraint.
         never_again: On SQLite, whether the number of a deleted row is given to no other.
         named: Whether the key's constraint has our name.
     """
-    made = []
-    for column in columns.split(", "):
-        field, kind = column.split()
-        kind, default = kind.removesuffix("=0"), "0" if kind.endswith("=0") else None
-        plain = kind.removesuffix("?")
-        found = _TYPES[plain] if plain in _TYPES else sa.String(int(plain[1:]))
-        made.append(
-            sa.Column(
-                field,
-                found,
-                nullable=kind != plain,
-                server_default=default,
-                autoincrement="auto" if plain == "row" else False,  # only row numbers are generated
-            )
-        )
     op.create_table(
         name,
-        *made,
+        *_columns(columns),
         sa.PrimaryKeyConstraint(*key.split(), name=f"pk_{name}" if named else None),
         *(sa.ForeignKeyConstraint([one], [to], name=f"fk_{name}_{one}") for one, to in (refers or {}).items()),
         *(sa.UniqueConstraint(*fields.split(), name=one) for one, fields in (unique or {}).items()),
         sqlite_autoincrement=never_again,
+        **more,
     )
+
+
+def _columns(text: str) -> list[sa.Column[Any]]:
+    made = []
+    for column in text.split(", "):
+        field, kind = column.split()
+        kind, has_default, default = kind.partition("=")
+        plain = kind.removesuffix("?")
+        made.append(
+            sa.Column(
+                field,
+                _TYPES[plain] if plain in _TYPES else sa.String(int(plain[1:])),
+                nullable=kind != plain,
+                server_default=_DEFAULTS[default] if has_default else None,
+                autoincrement="auto" if plain in ("row", "serial") else False,  # only row numbers are generated
+            )
+        )
+    return made
+
+
+def _add(table: str, columns: str) -> None:
+    """Add columns to a table: SQLite keeps the words with which a schema was made, and a file's are compared."""
+    for column in _columns(columns):
+        op.add_column(table, column)
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -158,6 +177,13 @@ def _make_access() -> None:
 
 def _make_jobs() -> None:
     _table(
+        "period",
+        "job start",
+        "job s32, start big, until big, due big, name s32, attempts int, lease_until big?, done big?",
+    )
+    _add("period", "took_ms big?, error s500?, waits_for s500?")
+    op.create_index("ix_period_open", "period", ["job", "start"], **_where("done IS NULL"))
+    _table(
         "job",
         "name",
         "name s32, paused big?, every_s int?, minute small?, period s32?, done big?, took_ms big?, failed big?, "
@@ -166,6 +192,27 @@ def _make_jobs() -> None:
 
 
 def _make_registry() -> None:
+    _table(
+        "controller",
+        "id",
+        "id s16, number int, kind s16, address s45",
+        unique={"uq_controller_number": "number"},
+    )
+    _table("setting", "key", "key s32, value text")
+    _table(
+        "meter",
+        "no",
+        "no serial, id big, label s20, microgrid s16, address s45, location s200, function s16, direction s16, "
+        "account int, record_types s32, service_amps int, battery_capacity big?, minimum_percent int?, push bool, "
+        "crc big",
+        refers={"microgrid": "controller.id"},
+        unique={"uq_meter_id": "id", "uq_meter_label": "label"},
+    )
+    op.create_index("ix_meter_microgrid", "meter", ["microgrid"])
+    _table("declared_minimum", "meter_no", "meter_no int, percent int, said big", refers={"meter_no": "meter.no"})
+    with op.batch_alter_table("declared_minimum") as table:
+        table.drop_constraint("pk_declared_minimum", type_="primary")
+        table.create_primary_key("pk_declared_minimum", ["meter_no", "said"])
     _table("account", "number", "number int, made big")
     _table("account_difference", "meter told", "meter big, told int, registered int, first big, last big, reports big")
     _table("account_term", "account what since", "account int, what s8, since int, value s64, crc big")
@@ -180,7 +227,101 @@ def _make_registry() -> None:
     op.create_index("ix_registry_change_subject", "registry_change", ["subject"])
 
 
+def _make_outbox() -> None:
+    _table(
+        "command",
+        "id",
+        "id s64, controller s16, message text, created big, until big, state s16, outcome text?",
+        refers={"controller": "controller.id"},
+    )
+    _add("command", "result s16?, limits_import bool=no")
+    op.create_index("ix_command_state", "command", ["state"])
+    op.create_index("ix_command_controller_created", "command", ["controller", "created"])
+    _table(
+        "gateway_seen",
+        "controller",
+        "controller s16, time big, heartbeat text",
+        refers={"controller": "controller.id"},
+    )
+    _add("gateway_seen", "tuned bool=no")
+
+
 def _make_readings() -> None:
+    _table(
+        "letter",
+        "no",
+        "no row, meter big, log small, generation big, record_id big, reason small, crc big, time big, sender s16, "
+        "content bytes, state s8='', decided big?, decided_by s64?, why s200?",
+        unique={"uq_letter": "meter log generation record_id reason crc"},
+    )
+    op.create_index("ix_letter_state", "letter", ["state"], **_where("state <> ''"))
+    _table(
+        "tally",
+        "controller",
+        "controller s16, batches big, blocks big, slots big, events big, letters big, held big, event_conflicts big, "
+        "last_batch big",
+        refers={"controller": "controller.id"},
+    )
+    _table(
+        "event",
+        "meter_no generation record_id",
+        "meter_no int, generation big, record_id big, previous_state int, new_state int, time big, sender s16, "
+        "owner s16, crc big",
+        refers={"meter_no": "meter.no"},
+    )
+    op.create_index("ix_event_meter_no_time", "event", ["meter_no", "time"])
+    _table(
+        "gap",
+        "meter_no record_type quarter",
+        "meter_no int, record_type small, quarter int, mask big, absent big, asked int, next_time big, is_open bool",
+        refers={"meter_no": "meter.no"},
+    )
+    _add("gap", "touched int=0")
+    op.create_index("ix_gap_is_open_next_time", "gap", ["is_open", "next_time"])
+    op.create_index("ix_gap_touched", "gap", ["touched"], **_where("touched > 0"))
+    _table(
+        "held",
+        "meter_no record_type quarter letter_no",
+        "meter_no int, record_type small, quarter int, letter_no row, mask big",
+        refers={"letter_no": "letter.no", "meter_no": "meter.no"},
+    )
+    _table(
+        "series",
+        "meter_no record_type",
+        "meter_no int, record_type small, first_quarter int, scanned_from int?, scanned_until int?",
+        refers={"meter_no": "meter.no"},
+    )
+    _table(
+        "compacted",
+        "quarter meter_no record_type",
+        "total big?, first_reading big?, last_reading big?, min_reading big?, max_reading big?, quarter int, "
+        "meter_no int, received_minute int, record_type small, sender_no small, owner_no small, exact small, "
+        "averaged small, conflicts small, payload bytes",
+        postgresql_partition_by="RANGE (quarter)",
+    )
+    op.create_index("ix_compacted_conflicts", "compacted", ["owner_no"], **_where("conflicts > 0"))
+    _table(
+        "part",
+        "id",
+        "id row, quarter int, meter_no int, received_minute int, record_type small, sender_no small, owner_no small, "
+        "payload bytes",
+        never_again=True,
+    )
+    op.create_index("ix_part_key", "part", ["quarter", "meter_no", "record_type"])
+    _table(
+        "conflict_sender",
+        "quarter meter_no record_type slot value sender_no",
+        "quarter int, meter_no int, record_type small, slot small, value big, sender_no small",
+    )
+    op.execute(BLOCK_VIEW)
+    if op.get_bind().dialect.name == "postgresql":
+        # Numbers are taken by the hundred. What is deleted makes room for what comes, and the file's end, which is soon
+        # needed again, is not cut off: that would keep those waiting who append.
+        op.execute("ALTER SEQUENCE part_id_seq CACHE 100")
+        op.execute(
+            "ALTER TABLE part SET (vacuum_truncate = false, autovacuum_vacuum_scale_factor = 0.05,"
+            " autovacuum_vacuum_insert_scale_factor = 0.5)"
+        )
     _table(
         "relayed_day",
         "controller day",
@@ -387,36 +528,6 @@ def _make_overview() -> None:
         named=False,
     )
     op.create_index("ix_complete_day_due", "complete_day", ["day"], **_where("marks > 0"))
-
-
-def _fill_registry() -> None:
-    """Each meter has been at its place from the beginning, and its account had it from the beginning."""
-    connection = op.get_bind()
-    found = connection.execute(sa.text("SELECT id, microgrid, location, function, account FROM meter")).all()
-    buildings = {(row.microgrid, row.location) for row in found if row.function == "building"}
-    places, holdings = [], []
-    for row in found:
-        whole = row.location.partition(" apartment ")[0]
-        building = whole if row.function == "apartment" and (row.microgrid, whole) in buildings else None
-        place = {"meter": row.id, "place": row.location, "building": building, "since": None, "until": None}
-        places.append(_checked(place | {"first_register": None, "last_register": None}))
-        if row.account:
-            holdings.append(_checked({"meter": row.id, "since": 0, "until": None, "account": row.account}))
-    numbers = sorted({row.account for row in found if row.account})
-    for table, rows in (
-        ("installed", places),
-        ("holding", holdings),
-        ("account", [{"number": number, "made": 0} for number in numbers]),
-    ):
-        if rows:
-            names = list(rows[0])
-            values = ", ".join(f":{name}" for name in names)
-            connection.execute(sa.text(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})"), rows)
-
-
-def _checked(row: dict[str, object]) -> dict[str, object]:
-    """Return a row with its checksum: of its values, in the order of the table's columns."""
-    return row | {"crc": zlib.crc32(repr(list(row.values())).encode(errors="surrogatepass"))}
 
 
 def _let_the_audit_log_only_grow() -> None:

@@ -4,6 +4,10 @@ CREATE TABLE account (
 	made BIGINT NOT NULL, 
 	CONSTRAINT pk_account PRIMARY KEY (number)
 );
+INSERT INTO "account" VALUES(1,0);
+INSERT INTO "account" VALUES(2,0);
+INSERT INTO "account" VALUES(3,0);
+INSERT INTO "account" VALUES(4,0);
 CREATE TABLE account_difference (
 	meter BIGINT NOT NULL, 
 	told INTEGER NOT NULL, 
@@ -54,7 +58,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0025');
+INSERT INTO "alembic_version" VALUES('0026');
 CREATE TABLE api_token (
 	no INTEGER NOT NULL, 
 	digest VARCHAR(64) NOT NULL, 
@@ -66,8 +70,8 @@ CREATE TABLE api_token (
 	used BIGINT, 
 	revoked BIGINT, 
 	CONSTRAINT pk_api_token PRIMARY KEY (no), 
-	CONSTRAINT uq_api_token_digest UNIQUE (digest), 
-	CONSTRAINT fk_api_token_person FOREIGN KEY(person) REFERENCES person (name)
+	CONSTRAINT fk_api_token_person FOREIGN KEY(person) REFERENCES person (name), 
+	CONSTRAINT uq_api_token_digest UNIQUE (digest)
 );
 CREATE TABLE audit (
 	no INTEGER NOT NULL, 
@@ -78,7 +82,8 @@ CREATE TABLE audit (
 	action VARCHAR(48) NOT NULL, 
 	subject VARCHAR(128) NOT NULL, 
 	"before" TEXT, 
-	"after" TEXT, token BIGINT, 
+	"after" TEXT, 
+	token BIGINT, 
 	CONSTRAINT pk_audit PRIMARY KEY (no)
 );
 CREATE TABLE bill (
@@ -109,7 +114,10 @@ CREATE TABLE bill_run (
 	checked_by VARCHAR(32), 
 	checked BIGINT, 
 	issued_by VARCHAR(32), 
-	issued BIGINT, secret BLOB, leaves BLOB, head TEXT, 
+	issued BIGINT, 
+	secret BLOB, 
+	leaves BLOB, 
+	head TEXT, 
 	CONSTRAINT pk_bill_run PRIMARY KEY (no), 
 	CONSTRAINT uq_bill_run_by_job UNIQUE (by_job), 
 	CONSTRAINT uq_bill_run_month_inputs UNIQUE (month, inputs_digest)
@@ -128,10 +136,12 @@ CREATE TABLE command (
 	created BIGINT NOT NULL, 
 	until BIGINT NOT NULL, 
 	state VARCHAR(16) NOT NULL, 
-	outcome TEXT, 
+	outcome TEXT, result VARCHAR(16), limits_import BOOLEAN DEFAULT 0 NOT NULL, 
 	CONSTRAINT pk_command PRIMARY KEY (id), 
 	CONSTRAINT fk_command_controller FOREIGN KEY(controller) REFERENCES controller (id)
 );
+INSERT INTO "command" VALUES('gap-5fbb5c4b15d64cbe-1','r001','{"v":1,"id":"gap-5fbb5c4b15d64cbe-1","cmd":"get","until":1800009300,"at":"gateway","mode":"lossless","blocks":[["10001",2,2000002,"fffffffffffffff"],["10001",3,2000002,"fffffffffffffff"],["10001",2,2000003,"fffffffffffffff"],["10001",3,2000003,"ffffffffffffc00"],["10001",2,2000004,"fffffffffffffff"],["10001",3,2000004,"fffffffffffffff"],["10001",2,2000005,"fffffffffffffff"],["10001",3,2000005,"fffffffffffffff"],["10001",2,2000006,"fffffffffffffff"],["10001",3,2000006,"fffffffffffffff"],["10001",2,2000007,"fffffffffffffff"],["10001",3,2000007,"fffffffffffffff"],["10001",2,2000008,"fffffffffffffff"],["10001",3,2000008,"fffffffffffffff"],["10001",2,2000009,"fffffffffffffff"],["10001",3,2000009,"fffffffffffffff"]]}',1800009000,1800009300,'open',NULL,NULL,0);
+INSERT INTO "command" VALUES('c1','r001','{"cmd":"get","at":"x"}',1,9,'open',NULL,NULL,0);
 CREATE TABLE compacted (
 	total BIGINT, 
 	first_reading BIGINT, 
@@ -150,6 +160,11 @@ CREATE TABLE compacted (
 	payload BLOB NOT NULL, 
 	CONSTRAINT pk_compacted PRIMARY KEY (quarter, meter_no, record_type)
 );
+INSERT INTO "compacted" VALUES(NULL,1000000000000,1000000000059,1000000000000,1000000000059,2000001,1,30000000,2,1,1,60,0,0,X'040600E8D4A51000010100BDF05C25');
+INSERT INTO "compacted" VALUES(6352,100,110,100,112,2000000,1,30000000,3,1,1,60,0,0,X'000164040718293A4B5C60718293A4B5C60718293A4B5C60718293A4B5C60718293AA523F9BC');
+INSERT INTO "compacted" VALUES(6246,100,110,-3,112,2000001,1,30000000,3,0,1,60,0,2,X'0801FD07CFBB46FD3C0071D7CB673DB9F768DFA786AE3AF96CE7B73EED1BF4F0D5C75F2D9CF6E7DDA37E9E1AB8EBE5B39EDCFBB46FD3C357100205000000000000E6A9060000000000000067FB01D16B');
+INSERT INTO "compacted" VALUES(50,5,5,5,5,2000003,1,30000000,3,1,1,0,10,0,X'0300000000000003FF00000000000003FF0105001B68A9B0');
+INSERT INTO "compacted" VALUES(3,1,2,1,2,2005000,3,30000000,3,1,1,2,0,0,X'0100000000000000180101014065E9255E');
 CREATE TABLE complete_day (
 	day INTEGER NOT NULL, 
 	owner_no SMALLINT NOT NULL, 
@@ -202,8 +217,8 @@ CREATE TABLE control_version (
 	setting VARCHAR(32) NOT NULL, 
 	change_no INTEGER NOT NULL, 
 	CONSTRAINT pk_control_version PRIMARY KEY (controller, setting), 
-	CONSTRAINT fk_control_version_change_no FOREIGN KEY(change_no) REFERENCES control_change (no), 
-	CONSTRAINT fk_control_version_controller FOREIGN KEY(controller) REFERENCES controller (id)
+	CONSTRAINT fk_control_version_controller FOREIGN KEY(controller) REFERENCES controller (id), 
+	CONSTRAINT fk_control_version_change_no FOREIGN KEY(change_no) REFERENCES control_change (no)
 );
 CREATE TABLE controller (
 	id VARCHAR(16) NOT NULL, 
@@ -213,6 +228,8 @@ CREATE TABLE controller (
 	CONSTRAINT pk_controller PRIMARY KEY (id), 
 	CONSTRAINT uq_controller_number UNIQUE (number)
 );
+INSERT INTO "controller" VALUES('r001',1,'residential','10.0.39.16');
+INSERT INTO "controller" VALUES('r002',2,'residential','10.0.78.32');
 CREATE TABLE correction (
 	no INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	quarter INTEGER NOT NULL, 
@@ -236,13 +253,14 @@ CREATE TABLE correction_step (
 	state_after VARCHAR(8) NOT NULL, 
 	why VARCHAR(200) NOT NULL
 );
-CREATE TABLE declared_minimum (
+CREATE TABLE "declared_minimum" (
 	meter_no INTEGER NOT NULL, 
 	percent INTEGER NOT NULL, 
 	said BIGINT NOT NULL, 
-	CONSTRAINT pk_declared_minimum PRIMARY KEY (meter_no), 
+	CONSTRAINT pk_declared_minimum PRIMARY KEY (meter_no, said), 
 	CONSTRAINT fk_declared_minimum_meter_no FOREIGN KEY(meter_no) REFERENCES meter (no)
 );
+INSERT INTO "declared_minimum" VALUES(1,25,7);
 CREATE TABLE event (
 	meter_no INTEGER NOT NULL, 
 	generation BIGINT NOT NULL, 
@@ -256,6 +274,7 @@ CREATE TABLE event (
 	CONSTRAINT pk_event PRIMARY KEY (meter_no, generation, record_id), 
 	CONSTRAINT fk_event_meter_no FOREIGN KEY(meter_no) REFERENCES meter (no)
 );
+INSERT INTO "event" VALUES(1,1,-1,0,1,1800000000,'r001','r001',2628379905);
 CREATE TABLE finding (
 	no INTEGER NOT NULL, 
 	meter_no INTEGER NOT NULL, 
@@ -284,13 +303,30 @@ CREATE TABLE gap (
 	CONSTRAINT pk_gap PRIMARY KEY (meter_no, record_type, quarter), 
 	CONSTRAINT fk_gap_meter_no FOREIGN KEY(meter_no) REFERENCES meter (no)
 );
+INSERT INTO "gap" VALUES(1,2,2000002,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,2,2000003,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,2,2000004,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,2,2000005,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,2,2000006,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,2,2000007,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,2,2000008,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,2,2000009,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,3,2000002,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,3,2000003,1152921504606845952,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,3,2000004,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,3,2000005,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,3,2000006,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,3,2000007,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,3,2000008,1152921504606846975,0,1,1800009300,1,0);
+INSERT INTO "gap" VALUES(1,3,2000009,1152921504606846975,0,1,1800009300,1,0);
 CREATE TABLE gateway_seen (
 	controller VARCHAR(16) NOT NULL, 
 	time BIGINT NOT NULL, 
-	heartbeat TEXT NOT NULL, 
+	heartbeat TEXT NOT NULL, tuned BOOLEAN DEFAULT 0 NOT NULL, 
 	CONSTRAINT pk_gateway_seen PRIMARY KEY (controller), 
 	CONSTRAINT fk_gateway_seen_controller FOREIGN KEY(controller) REFERENCES controller (id)
 );
+INSERT INTO "gateway_seen" VALUES('r001',5,'{}',1);
 CREATE TABLE held (
 	meter_no INTEGER NOT NULL, 
 	record_type SMALLINT NOT NULL, 
@@ -309,6 +345,14 @@ CREATE TABLE holding (
 	crc BIGINT NOT NULL, 
 	CONSTRAINT pk_holding PRIMARY KEY (meter, since)
 );
+INSERT INTO "holding" VALUES(10001,0,NULL,1,1836202129);
+INSERT INTO "holding" VALUES(10002,0,NULL,1,286465354);
+INSERT INTO "holding" VALUES(10003,0,NULL,2,2805051391);
+INSERT INTO "holding" VALUES(10004,0,NULL,2,3271296319);
+INSERT INTO "holding" VALUES(20001,0,NULL,3,3049424753);
+INSERT INTO "holding" VALUES(20002,0,NULL,3,3382944426);
+INSERT INTO "holding" VALUES(20003,0,NULL,4,468571419);
+INSERT INTO "holding" VALUES(20004,0,NULL,4,2116059099);
 CREATE TABLE installed (
 	meter BIGINT NOT NULL, 
 	place VARCHAR(200) NOT NULL, 
@@ -320,6 +364,18 @@ CREATE TABLE installed (
 	crc BIGINT NOT NULL, 
 	CONSTRAINT pk_installed PRIMARY KEY (meter)
 );
+INSERT INTO "installed" VALUES(10001,'house 1',NULL,NULL,NULL,NULL,NULL,3806144431);
+INSERT INTO "installed" VALUES(10002,'house 1',NULL,NULL,NULL,NULL,NULL,736705698);
+INSERT INTO "installed" VALUES(10003,'house 2',NULL,NULL,NULL,NULL,NULL,938310476);
+INSERT INTO "installed" VALUES(10004,'house 2',NULL,NULL,NULL,NULL,NULL,971488748);
+INSERT INTO "installed" VALUES(10005,'boundary',NULL,NULL,NULL,NULL,NULL,961440705);
+INSERT INTO "installed" VALUES(10006,'boundary',NULL,NULL,NULL,NULL,NULL,1194730343);
+INSERT INTO "installed" VALUES(20001,'house 1',NULL,NULL,NULL,NULL,NULL,1498823168);
+INSERT INTO "installed" VALUES(20002,'house 1',NULL,NULL,NULL,NULL,NULL,2422350093);
+INSERT INTO "installed" VALUES(20003,'house 2',NULL,NULL,NULL,NULL,NULL,2355521251);
+INSERT INTO "installed" VALUES(20004,'house 2',NULL,NULL,NULL,NULL,NULL,2188156995);
+INSERT INTO "installed" VALUES(20005,'boundary',NULL,NULL,NULL,NULL,NULL,2140954277);
+INSERT INTO "installed" VALUES(20006,'boundary',NULL,NULL,NULL,NULL,NULL,31725059);
 CREATE TABLE invitation (
 	digest VARCHAR(64) NOT NULL, 
 	person VARCHAR(32) NOT NULL, 
@@ -360,6 +416,7 @@ CREATE TABLE letter (
 	CONSTRAINT pk_letter PRIMARY KEY (no), 
 	CONSTRAINT uq_letter UNIQUE (meter, log, generation, record_id, reason, crc)
 );
+INSERT INTO "letter" VALUES(1,-1,1,1,9,4,891568578,5,'r001',X'616263','',NULL,NULL,NULL);
 CREATE TABLE meter (
 	no INTEGER NOT NULL, 
 	id BIGINT NOT NULL, 
@@ -381,6 +438,18 @@ CREATE TABLE meter (
 	CONSTRAINT uq_meter_id UNIQUE (id), 
 	CONSTRAINT uq_meter_label UNIQUE (label)
 );
+INSERT INTO "meter" VALUES(1,10001,'10001','r001','10.0.39.17','house 1','house','outgoing',1,'1,2,3',200,28800000,50,0,3239375079);
+INSERT INTO "meter" VALUES(2,10002,'10002','r001','10.0.39.18','house 1','house','incoming',1,'3',200,NULL,NULL,0,2865430590);
+INSERT INTO "meter" VALUES(3,10003,'10003','r001','10.0.39.19','house 2','house','outgoing',2,'1,2,3',200,28800000,75,1,1041458595);
+INSERT INTO "meter" VALUES(4,10004,'10004','r001','10.0.39.20','house 2','house','incoming',2,'3',200,NULL,NULL,1,518432103);
+INSERT INTO "meter" VALUES(5,10005,'10005','r001','10.0.39.21','boundary','boundary','outgoing',0,'3',4000,NULL,NULL,1,2996711485);
+INSERT INTO "meter" VALUES(6,10006,'10006','r001','10.0.39.22','boundary','boundary','incoming',0,'3',4000,NULL,NULL,1,225567700);
+INSERT INTO "meter" VALUES(7,20001,'20001','r002','10.0.78.33','house 1','house','outgoing',3,'1,2,3',200,28800000,75,0,124804187);
+INSERT INTO "meter" VALUES(8,20002,'20002','r002','10.0.78.34','house 1','house','incoming',3,'3',200,NULL,NULL,0,2044400317);
+INSERT INTO "meter" VALUES(9,20003,'20003','r002','10.0.78.35','house 2','house','outgoing',4,'1,2,3',200,28800000,25,1,3905341886);
+INSERT INTO "meter" VALUES(10,20004,'20004','r002','10.0.78.36','house 2','house','incoming',4,'3',200,NULL,NULL,1,2952209860);
+INSERT INTO "meter" VALUES(11,20005,'20005','r002','10.0.78.37','boundary','boundary','outgoing',0,'3',4000,NULL,NULL,1,3241484993);
+INSERT INTO "meter" VALUES(12,20006,'20006','r002','10.0.78.38','boundary','boundary','incoming',0,'3',4000,NULL,NULL,1,2924698227);
 CREATE TABLE part (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	quarter INTEGER NOT NULL, 
@@ -391,6 +460,9 @@ CREATE TABLE part (
 	owner_no SMALLINT NOT NULL, 
 	payload BLOB NOT NULL
 );
+INSERT INTO "part" VALUES(13,2000003,1,30000000,3,1,1,X'01000000000000000101010002B09CCB');
+INSERT INTO "part" VALUES(14,2000007,1,30000000,3,1,1,X'010000000000000002010200FB910A70');
+INSERT INTO "part" VALUES(15,2000007,1,30000001,3,1,1,X'010000000000000004010300C7E164ED');
 CREATE TABLE period (
 	job VARCHAR(32) NOT NULL, 
 	start BIGINT NOT NULL, 
@@ -409,7 +481,13 @@ CREATE TABLE person (
 	state VARCHAR(8) NOT NULL, 
 	account INTEGER, 
 	created BIGINT NOT NULL, 
-	created_by VARCHAR(32) NOT NULL, link_by VARCHAR(32), link_at BIGINT, roles_by VARCHAR(32), roles_at BIGINT, factor_by VARCHAR(32), factor_at BIGINT, 
+	created_by VARCHAR(32) NOT NULL, 
+	link_by VARCHAR(32), 
+	link_at BIGINT, 
+	roles_by VARCHAR(32), 
+	roles_at BIGINT, 
+	factor_by VARCHAR(32), 
+	factor_at BIGINT, 
 	CONSTRAINT pk_person PRIMARY KEY (name)
 );
 CREATE TABLE person_role (
@@ -568,6 +646,9 @@ CREATE TABLE series (
 	CONSTRAINT pk_series PRIMARY KEY (meter_no, record_type), 
 	CONSTRAINT fk_series_meter_no FOREIGN KEY(meter_no) REFERENCES meter (no)
 );
+INSERT INTO "series" VALUES(1,3,2000000,2000000,2000000);
+INSERT INTO "series" VALUES(1,2,2000001,2000001,2000001);
+INSERT INTO "series" VALUES(3,3,2005000,NULL,NULL);
 CREATE TABLE session (
 	digest VARCHAR(64) NOT NULL, 
 	person VARCHAR(32) NOT NULL, 
@@ -585,6 +666,12 @@ CREATE TABLE setting (
 	value TEXT NOT NULL, 
 	CONSTRAINT pk_setting PRIMARY KEY ("key")
 );
+INSERT INTO "setting" VALUES('store_id','4711');
+INSERT INTO "setting" VALUES('town','{"name": "Centertown", "timezone": "America/New_York", "controllers": 2, "meters": 8, "boundary_meters": 4, "batteries": 4, "accounts": 4, "average_w": 4800, "battery_capacity_mwh": 57600000, "peak_start_hour": 15, "peak_end_hour": 21, "peak_factor": 1.5}');
+INSERT INTO "setting" VALUES('registry_revision','1');
+INSERT INTO "setting" VALUES('gap_number','2');
+INSERT INTO "setting" VALUES('gap_watermark','12');
+INSERT INTO "setting" VALUES('release','0.3');
 CREATE TABLE settled (
 	no INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	day INTEGER NOT NULL, 
@@ -657,6 +744,7 @@ CREATE TABLE tally (
 	CONSTRAINT pk_tally PRIMARY KEY (controller), 
 	CONSTRAINT fk_tally_controller FOREIGN KEY(controller) REFERENCES controller (id)
 );
+INSERT INTO "tally" VALUES('r001',11,10,197,1,1,0,0,1800000000);
 CREATE TABLE usage_batteries (
 	month INTEGER NOT NULL, 
 	owner_no SMALLINT NOT NULL, 
@@ -735,31 +823,31 @@ SELECT m.label AS meter, m.microgrid AS microgrid, c.record_type AS record_type,
        c.min_reading AS min_reading, c.max_reading AS max_reading
 FROM compacted AS c JOIN meter AS m ON m.no = c.meter_no;
 CREATE INDEX ix_period_open ON period (job, start) WHERE done IS NULL;
-CREATE INDEX ix_purchase_open ON purchase (quarter) WHERE state = 'open';
+CREATE INDEX ix_audit_time ON audit (time);
+CREATE INDEX ix_audit_token ON audit (token);
+CREATE INDEX ix_api_token_person ON api_token (person);
+CREATE INDEX ix_invitation_person ON invitation (person);
+CREATE INDEX ix_recovery_code_person ON recovery_code (person);
+CREATE INDEX ix_session_person ON session (person);
+CREATE INDEX ix_started_login_person ON started_login (person);
 CREATE INDEX ix_registry_change_subject ON registry_change (subject);
+CREATE INDEX ix_purchase_open ON purchase (quarter) WHERE state = 'open';
+CREATE INDEX ix_control_change_state ON control_change (state);
+CREATE INDEX ix_control_target_controller ON control_target (controller, change_no);
+CREATE INDEX ix_correction_state_meter ON correction (state, meter_no, record_type, quarter);
 CREATE INDEX ix_correction_state_quarter ON correction (state, quarter);
 CREATE INDEX ix_correction_step_correction_no ON correction_step (correction_no);
 CREATE INDEX ix_finding_open ON finding (check_name) WHERE closed IS NULL;
 CREATE UNIQUE INDEX ix_bill_run_issued ON bill_run (month) WHERE state = 'issued';
-CREATE INDEX ix_session_person ON session (person);
-CREATE INDEX ix_invitation_person ON invitation (person);
-CREATE INDEX ix_api_token_person ON api_token (person);
-CREATE INDEX ix_audit_time ON audit (time);
-CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
-CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
-CREATE INDEX ix_complete_day_due ON complete_day (day) WHERE marks > 0;
 CREATE INDEX ix_usage_month_subject ON usage_month (scope, subject, month);
-CREATE INDEX ix_control_change_state ON control_change (state);
-CREATE INDEX ix_control_target_controller ON control_target (controller, change_no);
 CREATE INDEX ix_alarm_ended ON alarm (ended);
 CREATE INDEX ix_alarm_open ON alarm ("key") WHERE ended IS NULL;
 CREATE INDEX ix_alarm_acknowledgement_until ON alarm_acknowledgement (until);
 CREATE INDEX ix_alarm_silence_until ON alarm_silence (until);
-CREATE INDEX ix_correction_state_meter ON correction (state, meter_no, record_type, quarter);
+CREATE INDEX ix_complete_day_due ON complete_day (day) WHERE marks > 0;
 CREATE INDEX ix_command_controller_created ON command (controller, created);
-CREATE INDEX ix_recovery_code_person ON recovery_code (person);
-CREATE INDEX ix_started_login_person ON started_login (person);
-CREATE INDEX ix_audit_token ON audit (token);
+CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
 DELETE FROM "sqlite_sequence";
-INSERT INTO "sqlite_sequence" VALUES('part',0);
+INSERT INTO "sqlite_sequence" VALUES('part',15);
 COMMIT;

@@ -216,7 +216,43 @@ CREATE TABLE public.command (
     created bigint NOT NULL,
     until bigint NOT NULL,
     state character varying(16) NOT NULL,
-    outcome text
+    outcome text,
+    result character varying(16),
+    limits_import boolean DEFAULT false NOT NULL
+);
+CREATE TABLE public.compacted_2027_01 (
+    total bigint,
+    first_reading bigint,
+    last_reading bigint,
+    min_reading bigint,
+    max_reading bigint,
+    quarter integer NOT NULL,
+    meter_no integer NOT NULL,
+    received_minute integer NOT NULL,
+    record_type smallint NOT NULL,
+    sender_no smallint NOT NULL,
+    owner_no smallint NOT NULL,
+    exact smallint NOT NULL,
+    averaged smallint NOT NULL,
+    conflicts smallint NOT NULL,
+    payload bytea NOT NULL
+);
+CREATE TABLE public.compacted_2027_03 (
+    total bigint,
+    first_reading bigint,
+    last_reading bigint,
+    min_reading bigint,
+    max_reading bigint,
+    quarter integer NOT NULL,
+    meter_no integer NOT NULL,
+    received_minute integer NOT NULL,
+    record_type smallint NOT NULL,
+    sender_no smallint NOT NULL,
+    owner_no smallint NOT NULL,
+    exact smallint NOT NULL,
+    averaged smallint NOT NULL,
+    conflicts smallint NOT NULL,
+    payload bytea NOT NULL
 );
 CREATE TABLE public.complete_day (
     day integer NOT NULL,
@@ -364,7 +400,8 @@ CREATE TABLE public.gap (
 CREATE TABLE public.gateway_seen (
     controller character varying(16) NOT NULL,
     "time" bigint NOT NULL,
-    heartbeat text NOT NULL
+    heartbeat text NOT NULL,
+    tuned boolean DEFAULT false NOT NULL
 );
 CREATE TABLE public.held (
     meter_no integer NOT NULL,
@@ -770,6 +807,8 @@ CREATE TABLE public.weights_told (
     weights text NOT NULL,
     command character varying(64) NOT NULL
 );
+ALTER TABLE ONLY public.compacted ATTACH PARTITION public.compacted_2027_01 FOR VALUES FROM (1998624) TO (2001600);
+ALTER TABLE ONLY public.compacted ATTACH PARTITION public.compacted_2027_03 FOR VALUES FROM (2004288) TO (2007264);
 ALTER TABLE ONLY public.alarm_acknowledgement ALTER COLUMN no SET DEFAULT nextval('public.alarm_acknowledgement_no_seq'::regclass);
 ALTER TABLE ONLY public.alarm_silence ALTER COLUMN no SET DEFAULT nextval('public.alarm_silence_no_seq'::regclass);
 ALTER TABLE ONLY public.api_token ALTER COLUMN no SET DEFAULT nextval('public.api_token_no_seq'::regclass);
@@ -785,7 +824,86 @@ ALTER TABLE ONLY public.part ALTER COLUMN id SET DEFAULT nextval('public.part_id
 ALTER TABLE ONLY public.registry_change ALTER COLUMN no SET DEFAULT nextval('public.registry_change_no_seq'::regclass);
 ALTER TABLE ONLY public.research_log ALTER COLUMN no SET DEFAULT nextval('public.research_log_no_seq'::regclass);
 ALTER TABLE ONLY public.settled ALTER COLUMN no SET DEFAULT nextval('public.settled_no_seq'::regclass);
-INSERT INTO public.alembic_version VALUES ('0025');
+INSERT INTO public.account VALUES (1, 0);
+INSERT INTO public.account VALUES (2, 0);
+INSERT INTO public.account VALUES (3, 0);
+INSERT INTO public.account VALUES (4, 0);
+INSERT INTO public.alembic_version VALUES ('0026');
+INSERT INTO public.command VALUES ('gap-289f935e528efde7-1', 'r001', '{"v":1,"id":"gap-289f935e528efde7-1","cmd":"get","until":1800009300,"at":"gateway","mode":"lossless","blocks":[["10001",2,2000002,"fffffffffffffff"],["10001",3,2000002,"fffffffffffffff"],["10001",2,2000003,"fffffffffffffff"],["10001",3,2000003,"ffffffffffffc00"],["10001",2,2000004,"fffffffffffffff"],["10001",3,2000004,"fffffffffffffff"],["10001",2,2000005,"fffffffffffffff"],["10001",3,2000005,"fffffffffffffff"],["10001",2,2000006,"fffffffffffffff"],["10001",3,2000006,"fffffffffffffff"],["10001",2,2000007,"fffffffffffffff"],["10001",3,2000007,"fffffffffffffff"],["10001",2,2000008,"fffffffffffffff"],["10001",3,2000008,"fffffffffffffff"],["10001",2,2000009,"fffffffffffffff"],["10001",3,2000009,"fffffffffffffff"]]}', 1800009000, 1800009300, 'open', NULL, NULL, false);
+INSERT INTO public.command VALUES ('c1', 'r001', '{"cmd":"get","at":"x"}', 1, 9, 'open', NULL, NULL, false);
+INSERT INTO public.compacted_2027_01 VALUES (NULL, 1000000000000, 1000000000059, 1000000000000, 1000000000059, 2000001, 1, 30000000, 2, 1, 1, 60, 0, 0, '\x040600e8d4a51000010100bdf05c25');
+INSERT INTO public.compacted_2027_01 VALUES (6352, 100, 110, 100, 112, 2000000, 1, 30000000, 3, 1, 1, 60, 0, 0, '\x000164040718293a4b5c60718293a4b5c60718293a4b5c60718293a4b5c60718293aa523f9bc');
+INSERT INTO public.compacted_2027_01 VALUES (50, 5, 5, 5, 5, 2000003, 1, 30000000, 3, 1, 1, 0, 10, 0, '\x0300000000000003ff00000000000003ff0105001b68a9b0');
+INSERT INTO public.compacted_2027_01 VALUES (6246, 100, 110, -3, 112, 2000001, 1, 30000000, 3, 0, 1, 60, 0, 2, '\x0801fd07cfbb46fd3c0071d7cb673db9f768dfa786ae3af96ce7b73eed1bf4f0d5c75f2d9cf6e7dda37e9e1ab8ebe5b39edcfbb46fd3c357100205000000000000e6a9060000000000000067fb01d16b');
+INSERT INTO public.compacted_2027_03 VALUES (3, 1, 2, 1, 2, 2005000, 3, 30000000, 3, 1, 1, 2, 0, 0, '\x0100000000000000180101014065e9255e');
+INSERT INTO public.controller VALUES ('r001', 1, 'residential', '10.0.39.16');
+INSERT INTO public.controller VALUES ('r002', 2, 'residential', '10.0.78.32');
+INSERT INTO public.declared_minimum VALUES (1, 25, 7);
+INSERT INTO public.event VALUES (1, 1, -1, 0, 1, 1800000000, 'r001', 'r001', 2628379905);
+INSERT INTO public.gap VALUES (1, 2, 2000002, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 3, 2000002, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 2, 2000003, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 3, 2000003, 1152921504606845952, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 2, 2000004, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 3, 2000004, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 2, 2000005, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 3, 2000005, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 2, 2000006, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 3, 2000006, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 2, 2000007, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 3, 2000007, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 2, 2000008, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 3, 2000008, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 2, 2000009, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gap VALUES (1, 3, 2000009, 1152921504606846975, 0, 1, 1800009300, true, 0);
+INSERT INTO public.gateway_seen VALUES ('r001', 5, '{}', true);
+INSERT INTO public.holding VALUES (10001, 0, NULL, 1, 1836202129);
+INSERT INTO public.holding VALUES (10002, 0, NULL, 1, 286465354);
+INSERT INTO public.holding VALUES (10003, 0, NULL, 2, 2805051391);
+INSERT INTO public.holding VALUES (10004, 0, NULL, 2, 3271296319);
+INSERT INTO public.holding VALUES (20001, 0, NULL, 3, 3049424753);
+INSERT INTO public.holding VALUES (20002, 0, NULL, 3, 3382944426);
+INSERT INTO public.holding VALUES (20003, 0, NULL, 4, 468571419);
+INSERT INTO public.holding VALUES (20004, 0, NULL, 4, 2116059099);
+INSERT INTO public.installed VALUES (10001, 'house 1', NULL, NULL, NULL, NULL, NULL, 3806144431);
+INSERT INTO public.installed VALUES (10002, 'house 1', NULL, NULL, NULL, NULL, NULL, 736705698);
+INSERT INTO public.installed VALUES (10003, 'house 2', NULL, NULL, NULL, NULL, NULL, 938310476);
+INSERT INTO public.installed VALUES (10004, 'house 2', NULL, NULL, NULL, NULL, NULL, 971488748);
+INSERT INTO public.installed VALUES (10005, 'boundary', NULL, NULL, NULL, NULL, NULL, 961440705);
+INSERT INTO public.installed VALUES (10006, 'boundary', NULL, NULL, NULL, NULL, NULL, 1194730343);
+INSERT INTO public.installed VALUES (20001, 'house 1', NULL, NULL, NULL, NULL, NULL, 1498823168);
+INSERT INTO public.installed VALUES (20002, 'house 1', NULL, NULL, NULL, NULL, NULL, 2422350093);
+INSERT INTO public.installed VALUES (20003, 'house 2', NULL, NULL, NULL, NULL, NULL, 2355521251);
+INSERT INTO public.installed VALUES (20004, 'house 2', NULL, NULL, NULL, NULL, NULL, 2188156995);
+INSERT INTO public.installed VALUES (20005, 'boundary', NULL, NULL, NULL, NULL, NULL, 2140954277);
+INSERT INTO public.installed VALUES (20006, 'boundary', NULL, NULL, NULL, NULL, NULL, 31725059);
+INSERT INTO public.letter VALUES (1, -1, 1, 1, 9, 4, 891568578, 5, 'r001', '\x616263', '', NULL, NULL, NULL);
+INSERT INTO public.meter VALUES (1, 10001, '10001', 'r001', '10.0.39.17', 'house 1', 'house', 'outgoing', 1, '1,2,3', 200, 28800000, 50, false, 3239375079);
+INSERT INTO public.meter VALUES (2, 10002, '10002', 'r001', '10.0.39.18', 'house 1', 'house', 'incoming', 1, '3', 200, NULL, NULL, false, 2865430590);
+INSERT INTO public.meter VALUES (3, 10003, '10003', 'r001', '10.0.39.19', 'house 2', 'house', 'outgoing', 2, '1,2,3', 200, 28800000, 75, true, 1041458595);
+INSERT INTO public.meter VALUES (4, 10004, '10004', 'r001', '10.0.39.20', 'house 2', 'house', 'incoming', 2, '3', 200, NULL, NULL, true, 518432103);
+INSERT INTO public.meter VALUES (5, 10005, '10005', 'r001', '10.0.39.21', 'boundary', 'boundary', 'outgoing', 0, '3', 4000, NULL, NULL, true, 2996711485);
+INSERT INTO public.meter VALUES (6, 10006, '10006', 'r001', '10.0.39.22', 'boundary', 'boundary', 'incoming', 0, '3', 4000, NULL, NULL, true, 225567700);
+INSERT INTO public.meter VALUES (7, 20001, '20001', 'r002', '10.0.78.33', 'house 1', 'house', 'outgoing', 3, '1,2,3', 200, 28800000, 75, false, 124804187);
+INSERT INTO public.meter VALUES (8, 20002, '20002', 'r002', '10.0.78.34', 'house 1', 'house', 'incoming', 3, '3', 200, NULL, NULL, false, 2044400317);
+INSERT INTO public.meter VALUES (9, 20003, '20003', 'r002', '10.0.78.35', 'house 2', 'house', 'outgoing', 4, '1,2,3', 200, 28800000, 25, true, 3905341886);
+INSERT INTO public.meter VALUES (10, 20004, '20004', 'r002', '10.0.78.36', 'house 2', 'house', 'incoming', 4, '3', 200, NULL, NULL, true, 2952209860);
+INSERT INTO public.meter VALUES (11, 20005, '20005', 'r002', '10.0.78.37', 'boundary', 'boundary', 'outgoing', 0, '3', 4000, NULL, NULL, true, 3241484993);
+INSERT INTO public.meter VALUES (12, 20006, '20006', 'r002', '10.0.78.38', 'boundary', 'boundary', 'incoming', 0, '3', 4000, NULL, NULL, true, 2924698227);
+INSERT INTO public.part VALUES (13, 2000003, 1, 30000000, 3, 1, 1, '\x01000000000000000101010002b09ccb');
+INSERT INTO public.part VALUES (14, 2000007, 1, 30000000, 3, 1, 1, '\x010000000000000002010200fb910a70');
+INSERT INTO public.part VALUES (15, 2000007, 1, 30000001, 3, 1, 1, '\x010000000000000004010300c7e164ed');
+INSERT INTO public.series VALUES (3, 3, 2005000, NULL, NULL);
+INSERT INTO public.series VALUES (1, 3, 2000000, 2000000, 2000000);
+INSERT INTO public.series VALUES (1, 2, 2000001, 2000001, 2000001);
+INSERT INTO public.setting VALUES ('town', '{"name": "Centertown", "timezone": "America/New_York", "controllers": 2, "meters": 8, "boundary_meters": 4, "batteries": 4, "accounts": 4, "average_w": 4800, "battery_capacity_mwh": 57600000, "peak_start_hour": 15, "peak_end_hour": 21, "peak_factor": 1.5}');
+INSERT INTO public.setting VALUES ('registry_revision', '1');
+INSERT INTO public.setting VALUES ('gap_number', '2');
+INSERT INTO public.setting VALUES ('gap_watermark', '12');
+INSERT INTO public.setting VALUES ('release', '0.3');
+INSERT INTO public.setting VALUES ('place', '7712712255598584525/16458');
+INSERT INTO public.setting VALUES ('store_id', '6315515726784174037');
+INSERT INTO public.tally VALUES ('r001', 11, 10, 197, 1, 1, 0, 0, 1800000000);
 SELECT pg_catalog.setval('public.alarm_acknowledgement_no_seq', 1, false);
 SELECT pg_catalog.setval('public.alarm_silence_no_seq', 1, false);
 SELECT pg_catalog.setval('public.api_token_no_seq', 1, false);
@@ -795,14 +913,20 @@ SELECT pg_catalog.setval('public.control_change_no_seq', 1, false);
 SELECT pg_catalog.setval('public.correction_no_seq', 1, false);
 SELECT pg_catalog.setval('public.correction_step_no_seq', 1, false);
 SELECT pg_catalog.setval('public.finding_no_seq', 1, false);
-SELECT pg_catalog.setval('public.letter_no_seq', 1, false);
-SELECT pg_catalog.setval('public.meter_no_seq', 1, false);
-SELECT pg_catalog.setval('public.part_id_seq', 1, false);
+SELECT pg_catalog.setval('public.letter_no_seq', 1, true);
+SELECT pg_catalog.setval('public.meter_no_seq', 12, true);
+SELECT pg_catalog.setval('public.part_id_seq', 16, false);
 SELECT pg_catalog.setval('public.registry_change_no_seq', 1, false);
 SELECT pg_catalog.setval('public.research_log_no_seq', 1, false);
 SELECT pg_catalog.setval('public.settled_no_seq', 1, false);
 ALTER TABLE ONLY public.alembic_version
     ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
+ALTER TABLE ONLY public.compacted
+    ADD CONSTRAINT pk_compacted PRIMARY KEY (quarter, meter_no, record_type);
+ALTER TABLE ONLY public.compacted_2027_01
+    ADD CONSTRAINT compacted_2027_01_pkey PRIMARY KEY (quarter, meter_no, record_type) WITH (fillfactor='100');
+ALTER TABLE ONLY public.compacted_2027_03
+    ADD CONSTRAINT compacted_2027_03_pkey PRIMARY KEY (quarter, meter_no, record_type) WITH (fillfactor='100');
 ALTER TABLE ONLY public.account
     ADD CONSTRAINT pk_account PRIMARY KEY (number);
 ALTER TABLE ONLY public.account_difference
@@ -827,8 +951,6 @@ ALTER TABLE ONLY public.checked_day
     ADD CONSTRAINT pk_checked_day PRIMARY KEY (day, meter_no, record_type);
 ALTER TABLE ONLY public.command
     ADD CONSTRAINT pk_command PRIMARY KEY (id);
-ALTER TABLE ONLY public.compacted
-    ADD CONSTRAINT pk_compacted PRIMARY KEY (quarter, meter_no, record_type);
 ALTER TABLE ONLY public.complete_day
     ADD CONSTRAINT pk_complete_day PRIMARY KEY (day, owner_no);
 ALTER TABLE ONLY public.conflict_sender
@@ -846,7 +968,7 @@ ALTER TABLE ONLY public.correction
 ALTER TABLE ONLY public.correction_step
     ADD CONSTRAINT pk_correction_step PRIMARY KEY (no);
 ALTER TABLE ONLY public.declared_minimum
-    ADD CONSTRAINT pk_declared_minimum PRIMARY KEY (meter_no);
+    ADD CONSTRAINT pk_declared_minimum PRIMARY KEY (meter_no, said);
 ALTER TABLE ONLY public.event
     ADD CONSTRAINT pk_event PRIMARY KEY (meter_no, generation, record_id);
 ALTER TABLE ONLY public.finding
@@ -961,6 +1083,9 @@ ALTER TABLE ONLY public.purchase
     ADD CONSTRAINT uq_purchase_id UNIQUE (id);
 ALTER TABLE ONLY public.settled
     ADD CONSTRAINT uq_settled UNIQUE (day, meter_no, version);
+CREATE INDEX ix_compacted_conflicts ON ONLY public.compacted USING btree (owner_no) WHERE (conflicts > 0);
+CREATE INDEX compacted_2027_01_owner_no_idx ON public.compacted_2027_01 USING btree (owner_no) WHERE (conflicts > 0);
+CREATE INDEX compacted_2027_03_owner_no_idx ON public.compacted_2027_03 USING btree (owner_no) WHERE (conflicts > 0);
 CREATE INDEX ix_alarm_acknowledgement_until ON public.alarm_acknowledgement USING btree (until);
 CREATE INDEX ix_alarm_ended ON public.alarm USING btree (ended);
 CREATE INDEX ix_alarm_open ON public.alarm USING btree (key) WHERE (ended IS NULL);
@@ -971,7 +1096,6 @@ CREATE INDEX ix_audit_token ON public.audit USING btree (token);
 CREATE UNIQUE INDEX ix_bill_run_issued ON public.bill_run USING btree (month) WHERE ((state)::text = 'issued'::text);
 CREATE INDEX ix_command_controller_created ON public.command USING btree (controller, created);
 CREATE INDEX ix_command_state ON public.command USING btree (state);
-CREATE INDEX ix_compacted_conflicts ON ONLY public.compacted USING btree (owner_no) WHERE (conflicts > 0);
 CREATE INDEX ix_complete_day_due ON public.complete_day USING btree (day) WHERE (marks > 0);
 CREATE INDEX ix_control_change_state ON public.control_change USING btree (state);
 CREATE INDEX ix_control_target_controller ON public.control_target USING btree (controller, change_no);
@@ -993,6 +1117,10 @@ CREATE INDEX ix_registry_change_subject ON public.registry_change USING btree (s
 CREATE INDEX ix_session_person ON public.session USING btree (person);
 CREATE INDEX ix_started_login_person ON public.started_login USING btree (person);
 CREATE INDEX ix_usage_month_subject ON public.usage_month USING btree (scope, subject, month);
+ALTER INDEX public.ix_compacted_conflicts ATTACH PARTITION public.compacted_2027_01_owner_no_idx;
+ALTER INDEX public.pk_compacted ATTACH PARTITION public.compacted_2027_01_pkey;
+ALTER INDEX public.ix_compacted_conflicts ATTACH PARTITION public.compacted_2027_03_owner_no_idx;
+ALTER INDEX public.pk_compacted ATTACH PARTITION public.compacted_2027_03_pkey;
 CREATE TRIGGER audit_only_grows BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit FOR EACH STATEMENT EXECUTE FUNCTION public.audit_only_grows();
 ALTER TABLE ONLY public.api_token
     ADD CONSTRAINT fk_api_token_person FOREIGN KEY (person) REFERENCES public.person(name);
