@@ -48,10 +48,12 @@ check: install ## check lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, every page at each size in both themes, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
+soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, each planted bug anew, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, every page at each size in both themes, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
 	$(BIN)/python -m harness.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m harness.simulation --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m harness.simulation --energy --hours 1 --seeds 1 $(or $(SEEDS),10000)
+	$(BIN)/python -m harness.simulation.found
+	$(BIN)/python -m harness.takeover.small --faults 2 --ticks 8
 	$(BIN)/python -m harness.fuzz.broker --cases $(or $(CASES),500000)
 	$(BIN)/python -m harness.fuzz.messages --cases $(or $(CASES),500000) --seed 2
 	$(BIN)/python -m harness.foreign.counters --sequences $(or $(CASES),500000)

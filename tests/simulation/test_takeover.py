@@ -344,7 +344,7 @@ def test_whatever_happens_one_manages(seed: int) -> None:
     assert campaign.run() == [], "\n".join(campaign.world.story)
 
 
-@pytest.mark.parametrize("bounds", [Bounds(faults=2, ticks=8), Bounds(faults=1, losses=1, ticks=6)], ids=str)
+@pytest.mark.parametrize("bounds", [Bounds(faults=2, ticks=6), Bounds(faults=1, losses=1, ticks=4)], ids=str)
 def test_after_every_schedule_of_faults_one_manages(bounds: Bounds) -> None:
     seen = Explorer(bounds).explore()
     assert seen.takeovers > 50

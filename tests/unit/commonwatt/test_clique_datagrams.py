@@ -98,7 +98,7 @@ def test_no_recorded_datagram_says_anything_at_any_later_time(restarted: tuple[i
         assert two.said(1, data) == ()
 
 
-@pytest.mark.parametrize("days", [0, 1, 30])
+@pytest.mark.parametrize("days", [0, 1])  # in a day the number on the wire begins again more than twice
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_side_that_starts_with_nothing_after_days_is_heard_at_its_first_beat(days: int, which: int) -> None:
     two = Two()
