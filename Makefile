@@ -16,7 +16,7 @@ test: install ## run the checks and every test that needs nothing but Python: no
 	$(MAKE) --no-print-directory -j 2 check tests
 
 test-real: $(COMPILED) ## test real processes, databases, brokers, browsers and clocks; names what is not installed first
-	$(BIN)/python -m harness.real.parts
+	$(BIN)/python -m harness.real.missing
 	$(BIN)/python -m pytest -q -n 4 --dist loadscope --no-loadscope-reorder -m "real and not smoke"
 
 tests: $(COMPILED)

@@ -12,7 +12,7 @@ from commonwatt.model.records import RecordType
 
 
 class Channels:
-    """The tables of channels and of handled messages, an extension of the store (``device.tables.Extension``)."""
+    """The tables of channels and of handled messages, an extension of the store (``device.store.Extension``)."""
 
     tables = """
 CREATE TABLE channel (

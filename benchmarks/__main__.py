@@ -15,44 +15,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import OWN, RESULTS, Section, keep, measure
 from commonwatt.runtime.allocator import keep_freed_memory
-
-BENCHMARKS: dict[str, float] = {
-    "codec": 0.2,
-    "control": 0.2,
-    "consolidation": 0.2,
-    "line": 0.1,
-    "physics": 2,
-    "gateway_store": 0.3,
-    "store": 3.5,
-    "gateway_live": 4.5,
-    "card": 17,
-    "latency": 6.5,
-    "island_latency": 8,
-    "takeover": 12,
-    "half_dead": 0.8,
-    "backlog": 3,
-    "town_load": 11,
-    "sizing": 6,
-    "fleet_memory": 6,
-    "growth": 2,
-    "flood": 3.6,
-    "lte": 22,
-    "assignments": 2,
-    "adapter": 3.5,
-    "planner": 5,
-    "export": 2,
-    "analysis": 1,
-    "archive": 4,
-    "settlement": 4,
-    "usage": 5,
-    "billing": 0.5,
-    "bill_documents": 1,
-    "issued_bills": 1,
-    "console": 16,
-}
-"""Approximate duration of each benchmark in minutes, by module, in the order of the page."""
+from harness.docs.measured import BENCHMARKS, OWN, RESULTS, Section, keep, measure
 
 
 def benchmark(name: str, *, smoke: bool = False) -> Callable[[], Section]:

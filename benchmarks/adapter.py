@@ -16,10 +16,10 @@ from adapters.core import Adapter, foreign_meter
 from adapters.handled import Handled
 from adapters.mapping.readers import Readers, readers_of
 from benchmarks.processes import MIB, Costs
-from benchmarks.report import Goal, Section, Table, number, spread
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
+from harness.docs.measured import Goal, Section, Table, number, spread
 from harness.foreign.devices import Device, Devices, dsmr, shelly, tasmota, zigbee
 from harness.network.waiting import eventually, free_ports
 from harness.real import mosquitto

@@ -8,9 +8,9 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.report import Goal, Section, Table, number, spread
 from commonwatt.model.units import QUARTER_S
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
+from harness.docs.measured import Goal, Section, Table, number, spread
 from utility.exports.columns import SETTLED_TABLE, count_of
 from utility.exports.readings import Grids
 from utility.exports.resolutions import Resolution

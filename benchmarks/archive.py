@@ -15,7 +15,6 @@ import duckdb
 import numpy as np
 from sqlalchemy import text
 
-from benchmarks.report import Goal, Section, Table, number
 from benchmarks.store import NOW, take_in
 from benchmarks.town import readings
 from commonwatt.codec.packing import pack
@@ -28,6 +27,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Microgrid
+from harness.docs.measured import Goal, Section, Table, number
 from harness.network.application import Client
 from harness.real.jobs import compact
 from harness.real.postgres import Postgres

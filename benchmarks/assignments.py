@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import mean
 
-from benchmarks.report import Goal, Section, Table, kept
 from commonwatt.cliques.formation import formed, manager, orders
 from commonwatt.cliques.installed import installed
 from commonwatt.model.units import ControllerId
+from harness.docs.measured import Goal, Section, Table, kept
 from utility.collection.balance import Collected, balanced, loads
 
 AVAILABILITIES = (1.0, 0.75, 0.5, 0.25)

@@ -18,7 +18,6 @@ import numpy as np
 
 from benchmarks.owners import shared_line
 from benchmarks.processes import MIB, Costs
-from benchmarks.report import Goal, Section, Table, number, spread
 from benchmarks.town import (
     MINUTE_SLOTS,
     RESIDENTIAL,
@@ -37,6 +36,7 @@ from commonwatt.protocol.batches import BatchRefusal, unpack_batch, unpack_batch
 from gateway.changes import AppendParts, Part
 from gateway.relay.outbox import BATCH_PARTS
 from gateway.store.store import Store
+from harness.docs.measured import Goal, Section, Table, number, spread
 from harness.network.fates import Fate, Message, Way
 from harness.network.waiting import eventually
 from harness.real.postgres import Postgres

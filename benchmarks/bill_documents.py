@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from benchmarks.report import Goal, Section, Table, number
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuarters
 from harness.billing.worlds import ZONE, tariff, whole_town
+from harness.docs.measured import Goal, Section, Table, number
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
 from utility.billing.documents.statement import Statement

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.report import Goal, Section, Table, number
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuarters
 from harness.billing.worlds import ZONE, tariff, whole_town
+from harness.docs.measured import Goal, Section, Table, number
 from utility.billing.canonical import bill_bytes
 from utility.billing.inputs import RunInputs
 from utility.billing.run import bills_of

@@ -15,8 +15,8 @@ from statistics import median
 from threading import Event
 
 from benchmarks.processes import cpu_s, frames_bytes, memory_bytes
-from benchmarks.report import Goal, Section, Table, number, spread
 from gateway.store.tables import CHECKPOINT_BYTES
+from harness.docs.measured import Goal, Section, Table, number, spread
 from harness.network.waiting import eventually
 from harness.powercut.disk import Kind, records
 from harness.powercut.recorder import build

@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.report import Goal, Section, Table, number, spread
 from benchmarks.series import household, levels
 from commonwatt.codec.packing import pack, unpack
 from commonwatt.model.blocks import Blocks, Quality, average, make_blocks
@@ -17,6 +16,7 @@ from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch
 from commonwatt.protocol.topics import BATCHES, gateway_up
+from harness.docs.measured import Goal, Section, Table, number, spread
 from utility.readings.core import Core
 from utility.readings.events import FromGateway
 from utility.readings.summaries import summaries

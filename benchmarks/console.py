@@ -18,11 +18,11 @@ from benchmarks.console_readings import StoredReadings, part_of_town, stored_rea
 from benchmarks.console_report import FIND, MONTH, PLOT, Answers, Measured, Pages, section
 from benchmarks.console_town import FULL, NOW, SMOKE, Filled, Size, filled
 from benchmarks.processes import cpu_s
-from benchmarks.report import Section
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.runtime.clock import Clock, load_clock, save_clock
 from commonwatt.runtime.service import run_service
 from commonwatt.town.loading import WHOLE_TOWN, load_town
+from harness.docs.measured import Section
 from harness.network.waiting import free_ports
 from harness.settlement.emulated import small_town
 from utility.access.roles import Role

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from benchmarks.console_readings import PART, StoredReadings
 from benchmarks.console_town import FULL, Filled
-from benchmarks.report import Goal, Section, Table, number, percentile
 from commonwatt.model.units import SLOTS
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Town
+from harness.docs.measured import Goal, Section, Table, number, percentile
 
 MOST_MS, MOST_BYTES, MOST_MB, MOST_CORE = 200, 150_000, 250, 0.05
 PLOT_MS, MONTH_MS, FIND_MS = 300, 1_000, 100

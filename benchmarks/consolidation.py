@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import Section, Table
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Effects, Limits, Meter
 from commonwatt.model.effects import Publish
@@ -17,6 +16,7 @@ from commonwatt.protocol.meter_messages import unpack_put
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Meter as Description
 from commonwatt.town.town import Town
+from harness.docs.measured import Section, Table
 from harness.energy.alone import Alone
 from harness.worlds.meters import ack_of
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.report import Goal, Section, Table, number, spread
 from gateway.control.sharing import BatteryState, decide
 from gateway.control.strategies import STRATEGIES
 from gateway.control.strategies.batteries import Batteries
+from harness.docs.measured import Goal, Section, Table, number, spread
 from harness.strategies.microgrids import mismatches, plain
 from harness.strategies.reference import plan
 

@@ -15,7 +15,6 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.report import Goal, Section, Table, number, spread
 from benchmarks.series import household, levels, solar
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
@@ -23,6 +22,7 @@ from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.town.loading import load_town
+from harness.docs.measured import Goal, Section, Table, number, spread
 from utility.database.database import Database, open_database
 from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Rows, count_of

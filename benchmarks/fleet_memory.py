@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 
 from benchmarks.processes import MIB, Costs, memory_bytes
-from benchmarks.report import Goal, Section, Table, number
+from harness.docs.measured import Goal, Section, Table, number
 from harness.network.acknowledging import Acknowledging
 from harness.network.waiting import eventually
 from harness.real.broker_process import resident_bytes

@@ -9,8 +9,8 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
-from benchmarks.report import Section, Table, number
 from benchmarks.starvation import flooded_utility
+from harness.docs.measured import Section, Table, number
 from harness.network.flood import Apartments, Delivery
 
 FLOODS: dict[str, tuple[str, int] | None] = {

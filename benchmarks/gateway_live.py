@@ -13,12 +13,12 @@ from threading import Event
 import numpy as np
 
 from benchmarks.processes import MIB, Costs, memory_bytes
-from benchmarks.report import Goal, Section, Table, spread
 from commonwatt.model.records import HISTORY_BYTES, Log, RecordType
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, Refusal, unpack_put_ack
 from commonwatt.protocol.topics import RECORDS, meter_down, meter_up
 from commonwatt.town.town import Function, Meter
+from harness.docs.measured import Goal, Section, Table, spread
 from harness.network.flood import APARTMENTS
 from harness.network.mqtt_asyncio import AsyncClient
 from harness.real.site import Site

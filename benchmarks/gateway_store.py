@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import Goal, Section, Table, spread
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Write
 from commonwatt.model.records import HistoryRecord, Log
@@ -20,6 +19,7 @@ from gateway.controller import Controller
 from gateway.events import Committed, FromMeter
 from gateway.loop.inbox import MAX_GROUP, Inbox
 from gateway.store.store import Store
+from harness.docs.measured import Goal, Section, Table, spread
 from harness.worlds.gateway import START, registered
 
 MICROGRID = "r001"

@@ -13,10 +13,10 @@ import numpy as np
 
 from benchmarks.backlog import AS_GATEWAYS_SEND
 from benchmarks.processes import MIB, Costs
-from benchmarks.report import Section, Table, number
 from benchmarks.town import MINUTE_SLOTS, RESIDENTIAL, Controller, Uplinks, controllers, use_server
 from commonwatt.model.units import QUARTER_S, SLOTS
 from gateway.relay.turns import WINDOW
+from harness.docs.measured import Section, Table, number
 from harness.real.postgres import Postgres
 from harness.real.site import Site
 

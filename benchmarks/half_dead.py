@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.report import Goal, Section, Table
 from benchmarks.town import WHOLE_TOWN
 from commonwatt.cliques.formation import Clique, formed, manager, orders
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Function
+from harness.docs.measured import Goal, Section, Table
 
 DRAWS = 1_000
 DEAD_SHARE = 0.5

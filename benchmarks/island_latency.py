@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import Goal, Section, Table, percentile
 from commonwatt.config.files import load_settings
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device.store import reading_store
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.commands import Kind
 from commonwatt.town.town import Function
+from harness.docs.measured import Goal, Section, Table, percentile
 from harness.real import forks
 from harness.real.site import Site
 from meter_sim.faults import Faults, path_of, save

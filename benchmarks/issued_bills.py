@@ -7,9 +7,9 @@ from datetime import date
 from functools import partial
 from statistics import median
 
-from benchmarks.report import Goal, Section, Table, number
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from harness.billing.worlds import tariff
+from harness.docs.measured import Goal, Section, Table, number
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle
 from utility.billing.store.bill_documents import documents_of

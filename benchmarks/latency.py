@@ -6,7 +6,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import Goal, Section, Table, percentile
 from commonwatt.model.records import HistoryRecord, Log, RecordType, State
 from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.protocol.commands import Command, Held, Kind, LogIds, Outcome
@@ -15,6 +14,7 @@ from commonwatt.protocol.meter_messages import Level, Put
 from commonwatt.protocol.topics import COMMANDS, LEVELS, OUTCOMES, RECORDS, meter_down, meter_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Meter, Microgrid
+from harness.docs.measured import Goal, Section, Table, percentile
 from harness.network.mqtt_asyncio import AsyncClient
 from harness.real.site import Site
 

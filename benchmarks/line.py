@@ -4,7 +4,6 @@ import numpy as np
 import zstandard
 
 from benchmarks.backlog import AS_GATEWAYS_SEND
-from benchmarks.report import Goal, Section, Table
 from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values
 from benchmarks.town import MINUTE_SLOTS
 from commonwatt.codec.packing import pack
@@ -14,6 +13,7 @@ from commonwatt.model.records import HISTORY_BYTES, HistoryRecord, RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.topics import BATCHES, gateway_up
+from harness.docs.measured import Goal, Section, Table
 
 MICROGRID = "r001"
 FIRST_METER = 10_001

@@ -23,8 +23,8 @@ from benchmarks.lte_lines import (
     place_of,
     weigh_alone,
 )
-from benchmarks.report import Goal, Section, Table
 from commonwatt.model.units import SLOT_S
+from harness.docs.measured import Goal, Section, Table
 from harness.network.loopback import run_alone
 
 SETTLE_S = 150  # real seconds until the messages of a start are over: a gateway requests all states within a minute

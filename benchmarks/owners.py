@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import Goal, Table, number
 from benchmarks.town import MINUTE_SLOTS, readings
 from commonwatt.codec.packing import pack
 from commonwatt.config.settings import GatewaySettings
@@ -31,6 +30,7 @@ from gateway.changes import AppendParts, Part
 from gateway.controller import Controller
 from gateway.events import Committed, Event, FromUtility, Tick
 from gateway.store.store import Store
+from harness.docs.measured import Goal, Table, number
 
 DAYS = 7
 LINE_BYTES_S = 125_000

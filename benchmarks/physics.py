@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import Goal, Section, Table, number, percentile
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Town
+from harness.docs.measured import Goal, Section, Table, number, percentile
 from harness.energy.compare import plain_limited
 from harness.energy.reference import plain_ration
 from meter_sim.physics.boundary import Boundary

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from benchmarks.report import Goal, Section, Table, number, percentile
 from commonwatt.model.units import QUARTER_S, EpochSeconds
+from harness.docs.measured import Goal, Section, Table, number, percentile
 from harness.supply.bound import strict_bound
 from harness.supply.town import BEGIN
 from harness.supply.worlds import WORLDS

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select, text
 
-from benchmarks.report import Goal, Section, Table, number
 from commonwatt.codec.packing import pack
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.blocks import Blocks, Quality, make_blocks
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.town import Town
+from harness.docs.measured import Goal, Section, Table, number
 from harness.real.postgres import Postgres
 from harness.settlement.emulated import EmulatedTown, small_town
 from harness.settlement.truth import DAY

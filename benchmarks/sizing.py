@@ -11,7 +11,6 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from benchmarks.report import Section, Table, number
 from benchmarks.town import MINUTE_SLOTS, RESIDENTIAL, WHOLE_TOWN, controllers, use_server
 from benchmarks.town_load import QUARTER_MIN, load
 from commonwatt.config.files import load_settings
@@ -19,6 +18,7 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Function
+from harness.docs.measured import Section, Table, number
 from harness.network.waiting import eventually
 from harness.real.postgres import Postgres
 from harness.real.site import Site

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import func, select
 
-from benchmarks.report import Goal, Table, number
 from commonwatt.codec.packing import pack
 from commonwatt.codec.payloads import Payloads
 from commonwatt.model.block_keys import Keys
@@ -31,6 +30,7 @@ from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Microgrid
+from harness.docs.measured import Goal, Table, number
 from harness.network.waiting import become
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import open_database

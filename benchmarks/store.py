@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import text
 
-from benchmarks.report import Goal, Section, Table, spread
 from benchmarks.row_store import Peer
 from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values, household
 from commonwatt.codec.packing import pack
@@ -25,6 +24,7 @@ from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Meter, Microgrid, Town
+from harness.docs.measured import Goal, Section, Table, spread
 from harness.real.postgres import Postgres
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.report import Goal, Section, Table, percentile
 from commonwatt.cliques.signs import BEAT_S
+from harness.docs.measured import Goal, Section, Table, percentile
 from harness.takeover.world import METERS, NAMES, RANKS, World
 
 RUNS, OTHER_RUNS = 10_000, 1_000

@@ -12,10 +12,10 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.processes import MIB, Costs
-from benchmarks.report import Goal, Section, Table, measure, number, percentile
 from benchmarks.town import RESIDENTIAL, WHOLE_TOWN, Controller, Uplinks, controllers, use_server
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.topics import STATUS
+from harness.docs.measured import Goal, Section, Table, measure, number, percentile
 from harness.real.postgres import Postgres
 from harness.real.site import Site
 

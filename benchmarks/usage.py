@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import func, select, text
 
-from benchmarks.report import Goal, Section, Table, number
 from commonwatt.model.records import RecordType
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.loading import WHOLE_TOWN, load_town
+from harness.docs.measured import Goal, Section, Table, number
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle
 from utility.database.bulk import insert_columns

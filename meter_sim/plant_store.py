@@ -1,6 +1,6 @@
 """The emulated plant's tables, in the same SQLite file and transaction as the physics of its host.
 
-It has the form of a ``commonwatt.device.tables.Extension``; a host with an extension of its own calls ``write`` there.
+It has the form of a ``commonwatt.device.store.Extension``; a host with an extension of its own calls ``write`` there.
 """
 
 import sqlite3

@@ -40,7 +40,7 @@ Change: TypeAlias = device.Change | Slot  # a change that a fleet commits to its
 class Truth:
     """The truth log's tables: one row a slot with its records, one with its energy, and the levels after the last slot.
 
-    It is an extension of the device store (``device.tables.Extension``).
+    It is an extension of the device store (``device.store.Extension``).
     """
 
     tables = """

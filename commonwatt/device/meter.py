@@ -26,7 +26,7 @@ from commonwatt.model.records import Log, RecordType, State, sensed
 from commonwatt.model.time.now import Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
-from commonwatt.protocol.commands import Command, Kind
+from commonwatt.protocol.commands import Command, Kind, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import unpack_put_ack
 
@@ -392,4 +392,23 @@ class Meter:
         return self._answer(command.id, command.cmd, verdict, now, **found)
 
     def _answer(self, name: str, cmd: str, verdict: Verdict, now: float, **found: Unpack[answers.Found]) -> Publish:
-        return self._publish(topics.OUTCOMES, answers.outcome(self, name, cmd, verdict, self.time(now), **found))
+        """Return the outcome of the command with id ``name``, with the meter's present state."""
+        battery = self.description.battery
+        outcome = Outcome(
+            id=name,
+            cmd=cmd,
+            result=verdict.result,
+            reason=verdict.reason,
+            time=int(self.time(now)),
+            bits=self.state.bits,
+            held=self.desired_states.held,
+            epoch=self.desired_states.epoch,
+            push=self.description.push,
+            minimum_percent=battery.minimum_percent if battery else None,
+            capacity_mwh=battery.capacity if battery else None,
+            put_s=self.desired_states.put_s if Kind.PUT_PERIOD in self.description.commandable else None,
+            history=answers.ids_of(self.history),
+            events=answers.ids_of(self.events),
+            **found,
+        )
+        return self._publish(topics.OUTCOMES, outcome.pack())

@@ -8,11 +8,11 @@ import json
 import logging
 import sqlite3
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Protocol, cast
 
 from pydantic import BeforeValidator, TypeAdapter
 
@@ -27,7 +27,7 @@ from commonwatt.device.changes import (
     Replace,
     Stored,
 )
-from commonwatt.device.tables import ADDED, SCHEMA, TABLES, Extension
+from commonwatt.device.tables import ADDED, SCHEMA, TABLES
 from commonwatt.model.exceptions import ProtocolError, StoreError
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
@@ -56,6 +56,26 @@ _GOES_ON = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
 
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, struct.error, ProtocolError)
 """Errors of malformed content in a sound table."""
+
+
+class Extension(Protocol):
+    """A program's own tables beside its meters."""
+
+    tables: str  # the SQL that makes its tables
+    checked: tuple[str, ...]  # its small tables, which are checked when the file is opened
+    added: Mapping[str, str]  # tables that files of earlier releases do not have, by name, with the SQL that makes each
+
+    def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
+        """Write the extension's rows of ``changes``, in the transaction of the meters.
+
+        Args:
+            connection: In a transaction.
+            changes: All changes, the meters' too.
+            insert: ``INSERT``, or ``INSERT OR REPLACE`` where the same rows may exist already.
+        """
+
+    def read(self, store: "DeviceStore", tables: Collection[str]) -> None:
+        """Read the content of its small tables, those of ``tables``; damaged content raises an error."""
 
 
 class DeviceStore:

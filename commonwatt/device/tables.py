@@ -1,12 +1,5 @@
 """The tables of a device store (docs/stores.md)."""
 
-import sqlite3
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from commonwatt.device.store import DeviceStore
-
 SCHEMA = 1  # version of the tables; a file of a newer one is refused
 
 # Tables that files of earlier releases do not have; earlier releases ignore them.
@@ -34,23 +27,3 @@ CREATE TABLE record (
     data BLOB NOT NULL, PRIMARY KEY (meter, log, first_id)
 ) WITHOUT ROWID;
 """
-
-
-class Extension(Protocol):
-    """A program's own tables beside its meters."""
-
-    tables: str  # the SQL that makes its tables
-    checked: tuple[str, ...]  # its small tables, which are checked when the file is opened
-    added: Mapping[str, str]  # tables that files of earlier releases do not have, by name, with the SQL that makes each
-
-    def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
-        """Write the extension's rows of ``changes``, in the transaction of the meters.
-
-        Args:
-            connection: In a transaction.
-            changes: All changes, the meters' too.
-            insert: ``INSERT``, or ``INSERT OR REPLACE`` where the same rows may exist already.
-        """
-
-    def read(self, store: "DeviceStore", tables: Collection[str]) -> None:
-        """Read the content of its small tables, those of ``tables``; damaged content raises an error."""

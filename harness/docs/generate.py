@@ -17,8 +17,6 @@ from typing import Any
 
 import typer
 
-from benchmarks.__main__ import BENCHMARKS
-from benchmarks.report import kept, made_page
 from commonwatt.cli.main import make_app
 from commonwatt.cli.outline import outline_of
 from harness.docs.controllers import controllers_page
@@ -27,6 +25,7 @@ from harness.docs.exports import exports_page
 from harness.docs.look import console_page, look_page
 from harness.docs.lte import lte_page
 from harness.docs.marked import DOCS, filled, refilled
+from harness.docs.measured import BENCHMARKS, kept, made_page
 from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page

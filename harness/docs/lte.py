@@ -1,7 +1,7 @@
 """The parts of ``docs/lte.md`` that are made from the measured lines."""
 
-from benchmarks.report import kept
 from harness.docs.marked import filled, refilled
+from harness.docs.measured import kept
 
 
 def lte_page() -> str:

@@ -1,7 +1,7 @@
 """The parts of ``docs/sizing.md`` that are made from what was measured."""
 
-from benchmarks.report import kept
 from harness.docs.marked import filled, refilled
+from harness.docs.measured import kept
 
 
 def sizing_page() -> str:

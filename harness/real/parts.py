@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -70,21 +69,3 @@ def miss(what: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(what)
     pytest.skip(what)
-
-
-def main() -> None:
-    """Name what is missing in one line, with the command that installs programs; in CI end with 1."""
-    from harness.real.releases import HISTORY, has_history  # which uses this module
-
-    packages = {package for program, (package, _) in PARTS.items() if path_of(program) is None}
-    others = [] if os.geteuid() == 0 else ["the rights of root"]
-    others += [] if has_history() else [HISTORY]
-    if not packages and not others:
-        return
-    install = f"; install: sudo apt-get install {' '.join(sorted(packages))}" if packages else ""
-    print(f"Tests are skipped for want of {', '.join([*sorted(packages), *others])}{install}", file=sys.stderr)
-    sys.exit(1 if os.environ.get("CI") else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,18 +1,15 @@
 """A meter's answers to commands: outcomes, also for a command that can't be read."""
 
 import json
-from typing import TYPE_CHECKING, TypedDict, Unpack, get_args
+from typing import TypedDict, get_args
 
 from commonwatt.device.changes import MeterState
 from commonwatt.device.commands.desired_states import DONE, Verdict
 from commonwatt.device.records.delivery import Delivery
 from commonwatt.device.records.log import MeterLog
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import Kind, LogIds, Name, Outcome
+from commonwatt.protocol.commands import LogIds, Name
 from commonwatt.protocol.meter_messages import Level
-
-if TYPE_CHECKING:
-    from commonwatt.device.meter import Meter
 
 
 class Found(TypedDict, total=False):
@@ -20,28 +17,6 @@ class Found(TypedDict, total=False):
 
     sent: dict[str, int]  # records put for ``get``, by type
     acknowledged: bool | None  # whether the gateway asked about acknowledged; ``None``: not known
-
-
-def outcome(meter: "Meter", name: str, cmd: str, verdict: Verdict, now: float, **found: Unpack[Found]) -> bytes:
-    """Return the outcome of the command with id ``name``, with the meter's present state at its time ``now``."""
-    battery = meter.description.battery
-    return Outcome(
-        id=name,
-        cmd=cmd,
-        result=verdict.result,
-        reason=verdict.reason,
-        time=int(now),
-        bits=meter.state.bits,
-        held=meter.desired_states.held,
-        epoch=meter.desired_states.epoch,
-        push=meter.description.push,
-        minimum_percent=battery.minimum_percent if battery else None,
-        capacity_mwh=battery.capacity if battery else None,
-        put_s=meter.desired_states.put_s if Kind.PUT_PERIOD in meter.description.commandable else None,
-        history=_ids(meter.history),
-        events=_ids(meter.events),
-        **found,
-    ).pack()
 
 
 def collected(delivery: Delivery) -> tuple[Verdict, dict[str, int]]:
@@ -81,6 +56,7 @@ def _name_of(payload: bytes) -> tuple[str, str] | None:
     return name, cmd[:32] if isinstance(cmd, str) and cmd.isascii() else ""
 
 
-def _ids(log: MeterLog) -> LogIds:
+def ids_of(log: MeterLog) -> LogIds:
+    """Return the ids that a log has, for an outcome."""
     # 64-bit ids are text in JSON, and so in the model that checks it.
     return LogIds.model_validate({"generation": log.generation, "first": str(log.first_id), "next": str(log.next_id)})

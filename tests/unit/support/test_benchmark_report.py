@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import BEGIN, END, Goal, Section, Table, keep, kept, made_page, measure, number, spread
+from harness.docs.measured import BEGIN, END, Goal, Section, Table, keep, kept, made_page, measure, number, spread
 
 SECTION = Section(
     title="Readings made durable",

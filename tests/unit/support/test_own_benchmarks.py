@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks.report import RESULTS, kept
+from harness.docs.measured import RESULTS, kept
 
 
 def test_results_of_an_own_run_stay_outside_the_project_unless_kept(
