@@ -90,7 +90,7 @@ def least_loaded(count: int, alive: Sequence[ControllerId]) -> Lines:
 
 
 def aces(availability: float) -> tuple[int, int, float, float]:
-    """Return E, D, and GB a month up and down by A 3.1.2, with 0.065 in place of 0.65 (docs/decisions.md)."""
+    """Return E, D, and GB a month up and down by A 3.1.2, with 0.065 in place of 0.65."""
     e, d = ceil(2 / availability), ceil(16_307 / 802 / availability)
     return e, d, 0.1 + 0.078 * e + 0.029 * d + 0.155, 0.1 + 0.065 * e + 0.049 * d + 0.155
 
