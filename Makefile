@@ -65,6 +65,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.settlement --truth 96
 	$(BIN)/python -m harness.settlement --residual 3
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
+	TAKEOVERS=2000 MOVES=10 $(BIN)/python -m pytest -q tests/simulation/test_takeover.py tests/simulation/test_moving_meters.py
 	METER_EXAMPLES=5000 FLIPS=2000 BILL_TOWNS=1000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/assembly/test_damage.py tests/unit/utility/billing/test_bills.py
 	SIZES=all $(BIN)/python -m pytest -q -m real tests/browser/test_pages.py
 	$(BIN)/python -m harness.real.other_python
