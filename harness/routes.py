@@ -92,21 +92,24 @@ def routes_page() -> str:
         "",
         "Made from the code by `make docs`; a test compares the two, and another asks every route with every role.",
         "",
-        "Roles are columns; a person may have several. `yes`: allowed. `403`: refused. `401`: no login, and",
-        "pages (`/console/...`) go to the login page. The same holds for an API token, whose scope is a part of",
-        "its person's roles; `session`: the route refuses tokens. A route without a rule does not exist: the service",
-        "refuses to start.",
+        "A person may have several roles. Another role gets 403; without a login the answer is 401, and pages",
+        "(`/console/...`) go to the login page. The same holds for an API token, whose scope is a part of its person's",
+        "roles; `session`: the route refuses tokens. With a route without a rule the service does not start.",
         "A resident's routes have no account in their address: the account is the one of the login.",
         "",
-        "| route | method | needs | nobody | " + " | ".join(Role) + " |",
-        "|---|---|---|---|" + "---|" * len(Role),
+        "| route | method | who may |",
+        "|---|---|---|",
     ]
-    for each in all_routes():
-        cells = ["yes" if each.roles is None else "401"]
-        cells += ["yes" if each.allows(frozenset({role})) else "403" for role in Role]
-        needs = "" if each.roles is None else "session" if each.session else "login or token"
-        lines.append(f"| `{each.path}` | {each.method} | {needs} | {' | '.join(cells)} |")
+    lines += [f"| `{each.path}` | {each.method} | {_who(each)} |" for each in all_routes()]
     return "\n".join(lines) + "\n"
+
+
+def _who(route: Ruled) -> str:
+    if route.roles is None:
+        return "everybody, without a login"
+    allowed = [role for role in Role if route.allows(frozenset({role}))]
+    who = "every role" if len(allowed) == len(Role) else ", ".join(allowed)
+    return f"{who}; session" if route.session else who
 
 
 class Visitors:

@@ -166,17 +166,25 @@ def commands_page() -> str:
         "Each of these explains itself: add `--help`. `commonwatt --version` prints the version. Exit codes: 0 done,",
         "1 it could not be done (or an audit found something amiss), 2 a file or an argument is wrong.",
         "",
+        "Two options are not repeated: `--config PATH`, `-c PATH`, the part's file (TOML), and `--json`, JSON in place",
+        "of a table. What the usage names must be given.",
+        "",
     ]
     for command in all_commands():
-        lines += [f"## commonwatt {' '.join(command.words)}", "", "```", _usage(command), "```", ""]
+        lines += [f"## commonwatt {' '.join(command.words)}", "", f"`{_usage(command)}`", ""]
         lines += [command.text, ""]
-        if command.options:
-            lines += ["| argument or option | what it is for | |", "|---|---|---|"]
-            lines += [
-                f"| {_names(option)} | {_cell(option.text)} | {_cell(option.note)} |" for option in command.options
-            ]
-            lines.append("")
+        told = [option for option in command.options if not {*option.names} & _COMMON]
+        lines += [f"- {_names(option)}: {option.text}{_noted(option)}" for option in told]
+        lines += [""] if told else []
     return "\n".join(lines).rstrip() + "\n"
+
+
+_COMMON = {"--config", "--json"}  # options that are the same of each command
+
+
+def _noted(option: Option) -> str:
+    note = option.note.removeprefix("must be given").strip("; ,")
+    return f" ({note})" if note else ""
 
 
 def _usage(command: Command) -> str:
