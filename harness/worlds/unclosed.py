@@ -1,4 +1,4 @@
-"""Databases that nobody closed: an error of the test in which Python finds one, as Python 3.13 has it by itself."""
+"""Databases that stay open: an error of the test in which Python finds one, as Python 3.13 has it by itself."""
 
 import sqlite3
 import sys

@@ -147,8 +147,8 @@ def show(
 ) -> None:
     """Print a list or a thing that the service has, as a table, CSV or JSON; without a name, all names.
 
-    The running service answers: to the person who is logged in (`commonwatt login`), or on its own machine to whoever
-    can read its token file. A name in braces stands for yours: `runs/{number}` is `show runs/3` or `show runs 3`.
+    The running service answers the person of `commonwatt login`, or, on its own machine, a user with the right to read
+    its token file. A name in braces stands for yours: `runs/{number}` is `show runs/3` or `show runs 3`.
     Filters have the names that the list of names has. Times are UTC; a table cuts long cells, CSV and JSON do not.
 
     Examples: `show`, `show gaps limit=5`, `show dead-letters state=quarantined`, `show assignments r001`, `show runs 3
