@@ -9,16 +9,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.dead_letter_options import (
-    CountsOption,
-    JsonOption,
-    LimitOption,
-    MeterOption,
-    ReasonOption,
-    SinceOption,
-    show_counts,
-    show_dead_letters,
-)
+from commonwatt.cli.options import JsonOption, LimitOption
 from commonwatt.cli.tables import show
 from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.config.files import load_settings
@@ -26,8 +17,9 @@ from commonwatt.config.host import HostSettings
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.passwords import save_password, weakness
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.times import FORMS
 from commonwatt.model.words import moment
-from commonwatt.protocol.dead_letter_words import wanted
+from commonwatt.protocol.dead_letter_words import counts_of, row_of, wanted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import flowing, only_one, run_service
 from commonwatt.runtime.starts import wait_if_often
@@ -101,10 +93,14 @@ def dump(
 @flowing
 def dead_letters(
     config: Config,
-    meter: MeterOption = None,
-    reason: ReasonOption = None,
-    since: SinceOption = None,
-    counts: CountsOption = False,
+    meter: Annotated[str | None, typer.Option("--meter", help="Only dead letters of this meter.")] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Only this reason, by name or number, such as `implausible`.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help=f"Only what came since then: an age (90m, 24h, 7d), {FORMS}.")
+    ] = None,
+    counts: Annotated[bool, typer.Option("--counts", help="Only the number of dead letters, by reason.")] = False,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,12 +116,15 @@ def dead_letters(
     settings = load_settings(config, "gateway", GatewaySettings)
     asked = wanted(meter, reason, since, int(load_clock(settings.clock).now()))
     with reading(settings.store) as store:
-        if counts:
-            show_counts(store.dead_letter_counts(asked), as_json=as_json)
-        else:
-            show_dead_letters(
-                store.kept_dead_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "source")
-            )
+        rows = counts_of(store.dead_letter_counts(asked)) if counts else []
+        letters = [] if counts else [row_of(one) for one in store.kept_dead_letters(asked, limit)]
+    if as_json:
+        print(json.dumps(rows if counts else letters, indent=1))
+    elif counts:
+        show("dead letters by reason", rows, ("reason", "dead_letters"))
+    else:
+        letters = [letter | {"reason": letter["reason_text"]} for letter in letters]
+        show("dead letters", letters, ("no", "time", "meter", "source", "reason", "told"))
 
 
 @app.command()

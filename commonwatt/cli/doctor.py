@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.options import JsonOption
 from commonwatt.config.files import check_file, check_named_files, load_settings
 from commonwatt.config.parts import command_of, settings_of
 from commonwatt.doctor.doctors import doctor_of

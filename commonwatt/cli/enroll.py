@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.options import JsonOption
 from commonwatt.cli.tables import show
 from commonwatt.identity.authority import (
     BROKER_DAYS,

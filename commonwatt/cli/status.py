@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.options import JsonOption
 from commonwatt.config.files import check_file, load_settings
 from commonwatt.config.parts import settings_of
 from commonwatt.doctor.doctors import doctor_of

@@ -10,19 +10,10 @@ import typer
 
 from commonwatt.model.words import moment
 
-WIDE = 110  # width from which a terminal shows every column whole
-
 _TIMES = ("time", "start", "next_time", "due", "done", "expires")
 
 _WHOLE = ("no", "id", "time", "to", "sender", "meter", "microgrid")
 """Columns that are never wrapped, so that they can be copied."""
-
-
-def is_wide() -> bool:
-    """Return whether the terminal is wide enough for every column."""
-    from rich.console import Console
-
-    return Console().width >= WIDE
 
 
 def show(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.options import JsonOption
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment

@@ -11,7 +11,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import typer
 
-from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.options import JsonOption
 from commonwatt.cli.tables import show
 from commonwatt.config.files import check_table, place_in
 from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.cli.options import JsonOption
 from commonwatt.cli.tables import show
 from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.words import counted

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
+from commonwatt.cli.options import JsonOption, LimitOption
 from commonwatt.cli.tables import show as show_table
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
