@@ -14,7 +14,7 @@ from utility.jobs.store.job_leases import newest_periods
 from utility.overview.store.job_previews import preview
 from utility.readings.columns import Request
 from utility.readings.store.requests import unanswered
-from utility.webkit.columns import Time
+from utility.webkit.columns import Shown, Time
 from utility.webkit.parameters import Limit
 from utility.webkit.rights import Admins, Staff
 from utility.webkit.services import Api
@@ -26,23 +26,23 @@ JobName = Annotated[str, Path(pattern="^[A-Za-z_-]{1,32}$", description="Its nam
 class JobAnswer(BaseModel):
     """A job. `open`: its periods that are due and not done; `late_s`: seconds by which it is late."""
 
-    name: str
+    name: Annotated[str, Shown("Job")]
     also: list[str]
     does: str
-    every: str
+    every: Annotated[str, Shown("Every")]
     at: str
     changed: bool
-    state: Literal["paused", "running", "waiting", "failed", "due", "ok"]
+    state: Annotated[Literal["paused", "running", "waiting", "failed", "due", "ok"], Shown("State")]
     waits_for: str
     paused: Time | None
-    next_due: Time | None
-    open: int
-    late_s: int
+    next_due: Annotated[Time | None, Shown("Next")]
+    open: Annotated[int, Shown("Due")]
+    late_s: Annotated[int, Shown("Late, s")]
     period: str | None
-    done: Time | None
+    done: Annotated[Time | None, Shown("Done")]
     took_ms: int | None
     failed: Time | None
-    error: str | None
+    error: Annotated[str | None, Shown("Last error")]
 
 
 class Jobs(BaseModel):

@@ -25,6 +25,7 @@ from utility.webkit.columns import COLUMN, Written, type_name
 
 WATCH_S = 5.0  # real seconds between two looks of --watch
 MOST = 60  # most characters of a cell; --format csv and json have all
+COLUMNS = 8  # most columns of a table; likewise
 
 _pause = Event()
 
@@ -204,9 +205,13 @@ def _print(described: Described, thing: Thing, answer: Any, form: Format) -> Non
             sys.stdout.writelines(line_of(_plain(row.get(name)) for name in fields) for row in rows)
             return  # A file has one table: the first list.
         columns = described.columns(schema, rows)
+        left_out = [*columns][COLUMNS:]
+        columns = dict([*columns.items()][:COLUMNS])
         names = [name + _UNITS.get(kind, "") for name, kind in columns.items()]
         cells = [[_cell(name, kind, row.get(name)) for name, kind in columns.items()] for row in rows]
         show_table(title.replace("_", " "), [dict(zip(names, row, strict=True)) for row in cells], names)
+        if left_out:
+            typer.echo(f"also, with --format csv: {', '.join(left_out)}")
 
 
 def _plain(value: object) -> object:
