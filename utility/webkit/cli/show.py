@@ -123,13 +123,15 @@ class Described:
         """Return the lists in an answer: title, schema of a row, rows; what is no list is a row of the last one."""
         if not isinstance(answer, dict):
             answer = {thing.name: answer}
-        single = {}
+        single: dict[str, object] = {}
         for name, value in answer.items():
             if isinstance(value, list) and all(isinstance(row, dict) for row in value):
                 schema = thing.schema.get("properties", {}).get(name) or thing.schema.get("additionalProperties")
                 yield name, (schema if isinstance(schema, dict) else {}).get("items", {}), value
             elif isinstance(value, list):
                 yield name, {}, [{name: one} for one in value]
+            elif isinstance(value, dict):
+                single |= {f"{name} {inner}": _cell(inner, "", each) for inner, each in value.items()}
             elif value not in (None, ""):
                 single[name] = _cell(name, "", value)
         if single:
