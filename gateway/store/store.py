@@ -87,8 +87,8 @@ class Store(StoreReads):
         return self._pragma("user_version")
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False, version: int = SCHEMA_VERSION) -> Self:
-        """Open ``path``, making it, of a version, when it is missing.
+    def open(cls, path: Path, *, read_only: bool = False) -> Self:
+        """Open ``path``, making it when it is missing.
 
         Raises:
             ConfigError: It is opened with ``read_only``, and is missing.
@@ -111,7 +111,7 @@ class Store(StoreReads):
             raise StoreError(f"{path}: {error}") from error
         store = cls(path, connection)
         try:
-            store._begin(version, read_only=read_only)
+            store._begin(read_only=read_only)
         except BaseException as error:
             store.close()
             if isinstance(error, UnicodeDecodeError) or (isinstance(error, sqlite3.Error) and fails_check(error)):
@@ -121,31 +121,31 @@ class Store(StoreReads):
             raise
         return store
 
-    def _begin(self, new_version: int, *, read_only: bool) -> None:
+    def _begin(self, *, read_only: bool) -> None:
         self._db.text_factory = lenient_text
         tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if self.version not in PAGE_BYTES and tables:
             self._refuse(self.version, tables)
         self._file = OpenedFile(self._path)
         if not read_only:
-            self._prepare(None if tables else new_version)
+            self._prepare(is_new=not tables)
         self.store_id = int(self.setting("store_id") or "0")
         if not read_only:
             self._db.execute("PRAGMA busy_timeout=0")
 
-    def _prepare(self, new_version: int | None) -> None:
-        """Set the connection up; make the tables of a version if there are none."""
-        if new_version is not None:
-            self._db.execute(f"PRAGMA page_size={PAGE_BYTES[new_version]}")
+    def _prepare(self, *, is_new: bool) -> None:
+        """Set the connection up; make the tables if there are none."""
+        if is_new:
+            self._db.execute(f"PRAGMA page_size={PAGE_BYTES[SCHEMA_VERSION]}")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // self._pragma('page_size')}")
         # Otherwise some builds of SQLite write zeros into freed pages, through the log.
         self._db.execute("PRAGMA secure_delete=FAST")
         self._db.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
-        if new_version is not None:
-            self._db.executescript(f"BEGIN; {schema(new_version)} COMMIT;")
-            self.commit([Setting("schema", str(new_version)), Setting("store_id", str(secrets.randbits(63)))])
+        if is_new:
+            self._db.executescript(f"BEGIN; {schema(SCHEMA_VERSION)} COMMIT;")
+            self.commit([Setting("schema", str(SCHEMA_VERSION)), Setting("store_id", str(secrets.randbits(63)))])
 
     def _refuse(self, version: int, tables: set[str]) -> None:
         """Raise the error for a file whose header has another version."""

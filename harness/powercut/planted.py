@@ -29,8 +29,8 @@ def normal() -> None:
     engines._set_pragmas = not_synced
     prepare = Store._prepare
 
-    def prepare_not_synced(store: Store, new_version: int | None) -> None:
-        prepare(store, new_version)
+    def prepare_not_synced(store: Store, *, is_new: bool) -> None:
+        prepare(store, is_new=is_new)
         store._db.execute("PRAGMA synchronous = NORMAL")
 
     Store._prepare = prepare_not_synced  # type: ignore[assignment, method-assign]
