@@ -70,7 +70,7 @@ def edit(
     why: Annotated[str, typer.Option("--why", help="The reason, kept with the values.")],
     energy: Annotated[
         str | None,
-        typer.Option("--energy", help="Energy of the whole period, kilowatt-hours; without it, that of like days."),
+        typer.Option("--energy", help="Energy of the period, kWh; the default is the energy of similar days."),
     ] = None,
     of: Annotated[str, typer.Option("--type", help="through or generation.")] = "through",
 ) -> None:

@@ -128,7 +128,7 @@ def test_a_controller_that_ends_while_it_begins_leaves_nothing_running(
         return opened[-1]
 
     monkeypatch.setattr(Store, "open", opening)
-    # The registry of its own microgrid is there, that of the one which it collects is not.
+    # Its own registry is there; the registry of the microgrid that it collects is missing.
     (one,) = controllers(make(tmp_path, "r001", r001='collects = ["r002"]')).values()
 
     async def play() -> None:

@@ -53,7 +53,7 @@ def swap_meter(
         typer.Option(
             "--last-register",
             prompt="Register of the old meter, kWh (unknown: -)",
-            help="What the old meter's register shows at its end, kWh; - if nobody knows.",
+            help="What the old meter's register shows at its end, kWh; - if it is not known.",
         ),
     ],
     first_register: Annotated[
@@ -61,7 +61,7 @@ def swap_meter(
         typer.Option(
             "--first-register",
             prompt="Register of the new meter, kWh (unknown: -)",
-            help="What the new meter's register shows at its begin, kWh; - if nobody knows.",
+            help="What the new meter's register shows at its begin, kWh; - if it is not known.",
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the registry changes.")] = False,
@@ -128,5 +128,5 @@ def _register(option: str, text: str) -> MilliwattHours | None:
     except (InvalidOperation, Overflow):
         energy = Decimal(-1)
     if not (energy.is_finite() and 0 <= energy <= MAX_ABS_READING and energy == energy.to_integral_value()):
-        raise ConfigError(f"{option} {text}: is no register in kWh, such as 12345.678; or - if nobody knows it")
+        raise ConfigError(f"{option} {text}: is no register in kWh, such as 12345.678; or - if it is not known")
     return int(energy)
