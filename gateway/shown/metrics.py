@@ -21,6 +21,7 @@ from gateway.control.plausibility import Doubt
 from gateway.controller import Controller
 from gateway.core import HostedMicrogrid
 from gateway.line.line import Line
+from gateway.page.alarms import KINDS
 from gateway.store.tables import COLUMNS
 
 _PREFIX = "commonwatt_gateway"
@@ -75,6 +76,7 @@ class Figures:
     month: Month | None = None  # the LTE line's month; ``None``: nothing was counted yet
     # Time of the next expiry of a certificate, epoch seconds; ``None``: it has none.
     certificate_expires: float | None = None
+    alarms: frozenset[str] = frozenset()  # the names of the page's alarms
 
 
 class _GatewayMetrics(Collector):
@@ -101,6 +103,7 @@ class _GatewayMetrics(Collector):
         yield from _time(controller)
         yield _saves(controller)
         yield _manages(controller)
+        yield _alarms(figures)
 
 
 def _manages(controller: Controller) -> Metric:
@@ -110,6 +113,16 @@ def _manages(controller: Controller) -> Metric:
     )
     for name, core in list(controller.hosted.items()):
         family.add_metric([name], core.manager.epochs.commands)
+    return family
+
+
+def _alarms(figures: Figures) -> Metric:
+    """Return which alarms hold that nobody else sees."""
+    text = "1 while an alarm holds that only this controller sees, of a microgrid that it hosts or of itself."
+    family = GaugeMetricFamily(f"{_PREFIX}_alarms", text, labels=["alarm", "severity"])
+    for name, kind in KINDS.items():
+        if not kind.is_heard:
+            family.add_metric([name, kind.severity], name in figures.alarms)
     return family
 
 

@@ -5,6 +5,7 @@ import time
 from importlib.metadata import version
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.time.recent import Recent
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import Clock, read_machine
 from commonwatt.runtime.ticker import Ticker
@@ -17,11 +18,21 @@ from gateway.links import HEAD_END, Links
 from gateway.loop.disk import Disk
 from gateway.loop.inbox import Inbox
 from gateway.loop.work import Work
+from gateway.page.alarms import alarms
 from gateway.page.site import Site
+from gateway.page.words import View
 from gateway.shown.metrics import Figures, make_registry
-from gateway.shown.recent import ALARM_WINDOWS_S, Recent
 
 RELEASE = version("commonwatt")
+ALARM_WINDOWS_S = {
+    "records": 900,
+    "dropped_messages": 900,
+    "store_failures": 900,
+    "stuck": 900,
+    "time_contradictions": 3600,
+    "faults": 3600,
+}
+"""The windows in which the page's alarms watch the gateway's counters, seconds."""
 LOOKS_AGAIN_AFTER_S = 1.0  # real seconds for which what is shown is not read again
 LOOKS_WITHIN_S = 3.0  # real seconds that a request waits for a store; after that it gets what was shown before
 
@@ -46,7 +57,7 @@ class Shown:
         self._links, self._disk, self._line, self._ticker = links, disk, line, ticker
         self._clique, self._household = clique, household
         self._figures = Figures()
-        self._recent = Recent(time.monotonic())
+        self._recent = Recent[str](time.monotonic())
         self._watchdog: Watchdog | None = None
         self._view: dict[str, object] = {}
         self._looked = 0.0
@@ -114,8 +125,12 @@ class Shown:
         return time.monotonic() - max(last) if last else None
 
     def _shown_figures(self) -> Figures:
-        self.status()
-        return self._counted()
+        view: View = self.status()
+        figures = self._counted()
+        hosted: View = view.get("hosted", {})
+        views = [view, *(view | of | {"store": view["store"] | of["store"]} for of in hosted.values())]
+        figures.alarms = frozenset(alarm.alert for each in views if each for alarm in alarms(each))
+        return figures
 
     async def _look(self) -> None:
         """Replace the values that /metrics and /status show, unless that was done just now."""

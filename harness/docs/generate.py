@@ -29,6 +29,7 @@ from harness.docs.measured import BENCHMARKS, kept, made_page
 from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
+from harness.docs.rules import rules_file
 from harness.docs.settings import reference
 from harness.docs.sizing import sizing_page
 from harness.routes import routes_page
@@ -40,6 +41,7 @@ def pages() -> dict[str, Callable[[], str]]:
     """Return the function that makes each page, by its name in ``docs/``."""
     return {
         "../commonwatt/cli/outline.json": outlined,
+        "../grafana/prometheus/rules.yml": rules_file,
         "adapters.md": adapters_page,
         "console.md": console_page,
         "controllers.md": controllers_page,

@@ -105,6 +105,7 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics.registry.register(TakeoverMetrics(Groups([], 0), {}, lambda: 0.0))
     Backups("", create_engine("sqlite://"), metrics)
     metrics.watch_health(list)
+    metrics.watch_alarms(dict)
     metrics.watch_disk(lambda: None)
     metrics.watch_connection(lambda: {"": True}, dict, lambda: 0, lambda: 0)
     return _of(metrics.registry)

@@ -210,6 +210,9 @@ def test_utility_shows_both_sources_and_keeps_silences_across_a_restart(real: Re
         since = alarms_by_name()["UtilityDisconnected"]["since"]
         board = site.ask("utility", "/alarms")
         assert board["alertmanager"]["failure"] is None
+        series = 'commonwatt_utility_alarms{{alarm="{}",severity="critical"}}'.format
+        eventually(lambda: site.metric("utility", series("UtilityDisconnected")) == 1)
+        assert site.metric("utility", series("StoreDamaged")) == 0
         until = datetime.fromisoformat(board["time"]) + timedelta(hours=4)  # four minutes, at this speed
         silence_r001(part, {"start": board["time"], "until": until.isoformat()})
         assert "this-machine" in {one["createdBy"] for one in standing(real)}
@@ -242,6 +245,9 @@ def test_shipped_routes_are_sound_and_call_a_person_for_what_is_critical() -> No
     ):
         asked = [amtool, "config", "routes", "test", f"--config.file={SHIPPED}"]
         told = subprocess.run(
-            [*asked, f"alertname=Commonwatt{name}", f"severity={severity}"], check=True, capture_output=True, text=True
+            [*asked, "alertname=CommonwattUtilityWarning", f"alarm={name}", f"severity={severity}"],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         assert told.stdout.strip() == receiver

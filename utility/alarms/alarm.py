@@ -11,9 +11,13 @@ PREFIX = "Commonwatt"  # the names of all alarms begin with it
 TOWN = "utility"  # the place of alarms that concern no microgrid
 HEAD_END = "head-end"  # the place of the head-end broker's alarms
 _NAMED = 3  # places that a sentence names
+# The rules of Prometheus by which the utility's own alarms, as counts, reach Alertmanager.
+OWN_RULES = (f"{PREFIX}UtilityCritical", f"{PREFIX}UtilityWarning")
 PARTS = ("broker", "gateway", "meters", "utility")  # the parts that alarms are of
 # Labels that do not tell two alarms of a place apart, or stand at the front of the key.
-_LEFT_OUT = frozenset({"alertname", "controller", "instance", "job", "part", "place", "severity", "commonwatt_utility"})
+_LEFT_OUT = frozenset(
+    {"alarm", "alertname", "controller", "instance", "job", "part", "place", "severity", "commonwatt_utility"}
+)
 
 
 class Severity(StrEnum):
@@ -43,8 +47,9 @@ class Alarm:
 
     @property
     def name(self) -> str:
-        """The alert's name, which is its section in the runbooks."""
-        return self.labels.get("alertname", "")
+        """The alarm's name, which is its section in the runbooks: that of a part's own alarm, or of the rule."""
+        alarm = self.labels.get("alarm")
+        return self.labels.get("alertname", "") if alarm is None else f"{PREFIX}{alarm}"
 
     @property
     def severity(self) -> Severity:

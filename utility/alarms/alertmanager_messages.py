@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from commonwatt.model.units import EpochSeconds
-from utility.alarms.alarm import Alarm
+from utility.alarms.alarm import OWN_RULES, Alarm
 from utility.alarms.silences import Silence, Text, Way
 
 MAX_ALARMS = 5_000  # most alarms, and most silences, that are taken from one answer
@@ -59,7 +59,7 @@ ToTown = Callable[[datetime], EpochSeconds]  # converts the machine's time to th
 
 
 def read_alerts(answer: bytes, to_town: ToTown) -> tuple[Alarm, ...]:
-    """Return the alarms of an answer.
+    """Return the alarms of an answer, without the counts of the utility's own: the utility has each of these.
 
     Raises:
         ValueError: It is none of Alertmanager's, or has more than ``MAX_ALARMS``.
@@ -74,6 +74,7 @@ def read_alerts(answer: bytes, to_town: ToTown) -> tuple[Alarm, ...]:
             inhibited=bool(one.status.inhibited_by),
         )
         for one in _checked(_ALERTS, answer)
+        if one.labels.get("alertname") not in OWN_RULES
     )
 
 

@@ -1,19 +1,18 @@
-"""The conditions that the utility itself sees: those of grafana/prometheus/rules.yml that its own state shows.
+"""The conditions that the utility itself sees, by its own state: when each alarm of ``kinds`` holds (pure)."""
 
-Names, severities, waits and summaries are those of the rules; a test compares them. Rules that need the past of a
-figure, or another part's metrics, are Prometheus's alone.
-"""
-
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.time.now import Trust
-from commonwatt.model.words import duration
+from commonwatt.model.words import counted, duration
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantReport
-from utility.alarms.alarm import PREFIX, TOWN, Alarm, Severity
+from utility.alarms.alarm import PREFIX, Alarm
+from utility.alarms.kinds import KINDS
 from utility.alarms.lifecycle import Condition
+from utility.alarms.past import Past
 
 UNMANAGED_S = 60  # seconds without a controller that can command a microgrid after which it is an alarm
 LATE_S = 150  # seconds without a message after which a gateway is late: two heartbeats are missing
@@ -21,10 +20,13 @@ SILENT_S = 300  # seconds without a message after which a gateway, or the plant,
 
 _HOUR_S, _DAY_S = 3_600, 86_400
 _BACKLOG_OLD_S = _DAY_S
+_BACKLOG_GROWS_S = 1_800  # seconds that the oldest reading has waited at least in a backlog that grows
+_BACKUP_OLD_S = 36 * _HOUR_S
+_LOG_KEPT_BYTES = 10_000_000_000
+_MANY_HANDOVERS = 3  # handovers of a microgrid within an hour that are none too many
 _CERTIFICATE_SOON_S, _CERTIFICATE_NOW_S = 14 * _DAY_S, _DAY_S
 _GATEWAYS_SOON_DAYS, _GATEWAYS_NOW_DAYS = 21, 3  # a person has to visit it
 _NEARLY_FULL = 0.1
-_HEARD = (f"{PREFIX}GatewaySilent", f"{PREFIX}PlantSilent")
 _LOW_PERCENT = 98  # percent of the kept level: at that level the plant's battery waits, within what its meter shows
 
 
@@ -78,6 +80,11 @@ class Facts:
     # Seconds until the first certificate of a use expires.
     certificates: Mapping[str, float] = field(default_factory=dict)
     counted: Counted = field(default_factory=Counted)  # what was counted in the database
+    past: Past = field(default_factory=Past)  # what was counted lately
+    log_kept_bytes: int = 0  # bytes of a cluster's log that wait for a standby
+    # Seconds since the newest backup in each repository was finished; empty: pgBackRest is not used.
+    backups_s: Mapping[str, float] = field(default_factory=dict)
+    archive_fails: bool = False  # whether the server's log is not archived to pgBackRest
 
     @property
     def connected(self) -> bool:
@@ -91,17 +98,19 @@ def conditions(facts: Facts) -> Iterator[Condition]:
         yield from rule(facts)
 
 
-def is_judged(alarm: Alarm, facts: Facts) -> bool:
-    """Return whether an alarm that was not found is over; without the head-end, silence says nothing."""
-    return facts.connected or alarm.name not in _HEARD
+def is_judged(alarm: Alarm, facts: Facts, ran_s: float) -> bool:
+    """Return whether an alarm that was not found is over; without the head-end, silence says nothing.
+
+    Args:
+        ran_s: Clock seconds that the service has run.
+    """
+    kind = KINDS.get(alarm.name.removeprefix(PREFIX))
+    return kind is None or (ran_s >= kind.past_s and (facts.connected or not kind.needs_head_end))
 
 
-def _condition(
-    name: str, severity: Severity, for_s: int, summary: str, description: str, *, held_s: float = 0, **labels: str
-) -> Condition:
-    every = {"alertname": f"{PREFIX}{name}", "severity": severity.value, "part": TOWN, "place": TOWN, **labels}
-    alarm = Alarm(labels=every, summary=summary, description=description)
-    return Condition(alarm=alarm, for_s=for_s, held_s=int(held_s))
+def _condition(name: str, description: str, *, held_s: float = 0, **labels: str) -> Condition:
+    kind = KINDS[name]
+    return Condition(alarm=kind.alarm(description, **labels), for_s=kind.for_s, held_s=int(held_s))
 
 
 def _gateways(facts: Facts) -> Iterator[Condition]:
@@ -110,35 +119,28 @@ def _gateways(facts: Facts) -> Iterator[Condition]:
             text = (
                 f"No message for {duration(int(silent_s))}. Its meters' readings wait at the gateway, or at the meters."
             )
-            yield _condition(
-                "GatewaySilent", _CRITICAL, 120, f"The gateway of {name} is silent.", text, controller=name
-            )
+            yield _condition("GatewaySilent", text, controller=name)
     for name, heartbeat in facts.said.items():
         if heartbeat.backlog_age_s > _BACKLOG_OLD_S:
-            summary = f"Readings of {name} have waited for more than a day."
             text = f"The oldest reading has waited at its gateway for {duration(heartbeat.backlog_age_s)}."
-            yield _condition("BacklogOld", _WARNING, 6 * _HOUR_S, summary, text, controller=name)
+            yield _condition("BacklogOld", text, controller=name)
         if heartbeat.trust < Trust.HARDWARE:
-            summary = f"The gateway of {name} has no trusted time."
             text = "It keeps readings, but sends no averages and rejects no reading as from the future."
-            yield _condition("GatewayClockUntrusted", _WARNING, 900, summary, text, controller=name)
+            yield _condition("GatewayClockUntrusted", text, controller=name)
         if heartbeat.cert_days is not None:
             yield from _ending(name, heartbeat.cert_days)
     for name, reason in facts.over_quota.items():
-        summary = f"{name} has sent more dead letters today than are kept."
         text = f"Its batches with more wait at it until tomorrow: {reason}."
         text += " A program with its credentials may be no gateway."
-        yield _condition("GatewayOverQuota", _CRITICAL, 0, summary, text, controller=name)
+        yield _condition("GatewayOverQuota", text, controller=name)
 
 
 def _ending(name: str, days: int) -> Iterator[Condition]:
     text = f"Days left: {days}. Without it the gateway does not connect, and readings wait there."
     if days < _GATEWAYS_NOW_DAYS:
-        summary = f"A certificate of the gateway of {name} has expired, or expires within three days."
-        yield _condition("GatewayCertificateExpired", _CRITICAL, 0, summary, text, controller=name)
+        yield _condition("GatewayCertificateExpired", text, controller=name)
     if days < _GATEWAYS_SOON_DAYS:
-        summary = f"A certificate of the gateway of {name} expires soon."
-        yield _condition("GatewayCertificateExpiring", _WARNING, 600, summary, text, controller=name)
+        yield _condition("GatewayCertificateExpiring", text, controller=name)
 
 
 def _takeover(facts: Facts) -> Iterator[Condition]:
@@ -146,16 +148,14 @@ def _takeover(facts: Facts) -> Iterator[Condition]:
         if lost_s > UNMANAGED_S:
             text = f"For {duration(int(lost_s))} no controller was heard that can command it. Its meters keep what they"
             text += " were told until it ends."
-            yield _condition("Unmanaged", _CRITICAL, 0, f"No controller manages {name}.", text, controller=name)
+            yield _condition("Unmanaged", text, controller=name)
     for name, error in facts.stopped.items():
         text = f"The rules of takeover failed there: {error}. Its controllers watch each other by themselves meanwhile."
-        summary = f"The utility grants nothing in the clique of {name}."
-        yield _condition("CliqueStopped", _CRITICAL, 0, summary, text, controller=name)
+        yield _condition("CliqueStopped", text, controller=name)
     for name, manager in facts.managed_by.items() if facts.connected else ():
         if facts.silent_s.get(name, LATE_S) < LATE_S:
-            summary = f"Another controller manages {name}, although its own is alive."
             text = f"{manager} manages it, and the utility hears the controller of {name}."
-            yield _condition("ManagedByAnother", _WARNING, 1800, summary, text, controller=name)
+            yield _condition("ManagedByAnother", text, controller=name)
 
 
 def _lines(facts: Facts) -> Iterator[Condition]:
@@ -164,99 +164,79 @@ def _lines(facts: Facts) -> Iterator[Condition]:
         for direction, of in (("up", 0), ("down", 1)) if month is not None else ():
             assert month is not None
             if month.used[of] > month.allowance:
-                summary = f"The LTE line of {name} has carried more than its plan allows."
                 text = f"{month.used[of] / 1e9:.2f} GB {direction} so far this month."
-                yield _condition("AllowanceExceeded", _CRITICAL, 0, summary, text, controller=name, direction=direction)
+                yield _condition("AllowanceExceeded", text, controller=name, direction=direction)
             if month.expected is not None and month.expected[of] > month.allowance:
-                summary = f"The LTE line of {name} will carry more than its plan allows."
                 text = f"About {month.expected[of] / 1e9:.2f} GB {direction} by the month's end, at the present rate."
-                yield _condition(
-                    "AllowanceAtRisk", _WARNING, _HOUR_S, summary, text, controller=name, direction=direction
-                )
+                yield _condition("AllowanceAtRisk", text, controller=name, direction=direction)
 
 
 def _utility(facts: Facts) -> Iterator[Condition]:
     if not facts.connected:
-        summary = "The utility has no connection to a head-end broker."
         text = "No readings arrive from any microgrid; they wait at the gateways."
-        yield _condition("UtilityDisconnected", _CRITICAL, 120, summary, text)
+        yield _condition("UtilityDisconnected", text)
     for address, is_connected in facts.head_ends.items() if facts.connected else ():
         if not is_connected:
-            summary = f"The utility has no connection to the head-end {address}."
             text = "Gateways that were there go to the other head-end. If that is lost too, no readings arrive."
-            yield _condition("HeadEndAway", _WARNING, 300, summary, text, head_end=address)
+            yield _condition("HeadEndAway", text, head_end=address)
     if not facts.trusted:
-        summary = "The utility's clock is not synchronized by NTP."
-        yield _condition("UtilityClockUntrusted", _WARNING, 900, summary, "Gateways do not take the time from it.")
+        yield _condition("UtilityClockUntrusted", "Gateways do not take the time from it.")
 
 
 def _jobs(facts: Facts) -> Iterator[Condition]:
     for job in facts.counted.jobs:
         if job.error:
-            summary = f"The utility's job {job.name} fails again and again."
             text = f"The last time: {job.error.rstrip('.')}. It runs again by itself."
-            yield _condition("JobFailing", _WARNING, 900, summary, text, task=job.name)
+            yield _condition("JobFailing", text, task=job.name)
         if job.late_s:
             text = f"It should have been done {duration(job.late_s)} ago at the latest."
-            summary = f"The utility's job {job.name} is late."
-            yield _condition("JobLate", _WARNING, 1800, summary, text, held_s=job.late_s, task=job.name)
+            yield _condition("JobLate", text, held_s=job.late_s, task=job.name)
         if job.paused_s is not None:
-            summary = f"The utility's job {job.name} has been paused for over a day."
             text = "A person paused it. What it would do waits until a person resumes it."
-            yield _condition("JobPaused", _WARNING, _DAY_S, summary, text, held_s=job.paused_s, task=job.name)
+            yield _condition("JobPaused", text, held_s=job.paused_s, task=job.name)
 
 
 def _store(facts: Facts) -> Iterator[Condition]:
     if facts.damaged:
-        summary = "The utility's database is damaged."
         text = "Nothing is acknowledged any more; readings wait at the gateways until a person acts."
-        yield _condition("StoreDamaged", _CRITICAL, 0, summary, text, alarm="store_damaged")
+        yield _condition("StoreDamaged", text)
     if facts.full:
-        summary = "The disk of the utility at utility is full."
         text = "It stores no readings; they wait at their senders."
-        yield _condition("DiskFull", _CRITICAL, 0, summary, text, alarm="disk_full")
+        yield _condition("DiskFull", text)
     if facts.waits:
-        summary = "The utility's database has no synchronous standby."
         text = "No commit ends, so nothing is acknowledged; readings wait at the gateways."
-        yield _condition("CommitsWait", _CRITICAL, 0, summary, text, alarm="no_standby")
+        yield _condition("CommitsWait", text)
     if facts.disk is not None and facts.disk[0] < _NEARLY_FULL * facts.disk[1]:
-        summary = "The disk of the utility at utility is nearly full."
         text = f"Only {100 * facts.disk[0] / facts.disk[1]:.1f} % of it is free."
-        yield _condition("DiskNearlyFull", _WARNING, 600, summary, text)
+        yield _condition("DiskNearlyFull", text)
 
 
 def _data(facts: Facts) -> Iterator[Condition]:
     if facts.counted.quarantined:
-        summary = "Quarantined readings wait for a person's decision."
         number = facts.counted.quarantined
         text = f"Dead letters with such readings: {number}. No bill includes them until they are released."
-        yield _condition("ReadingsQuarantined", _WARNING, _HOUR_S, summary, text)
+        yield _condition("ReadingsQuarantined", text)
     for check, number in facts.counted.findings.items():
         if number:
-            summary = f"The daily checks found readings that a person must look at: {check}."
             text = f"Open findings: {number}."
-            yield _condition("FindingsOpen", _WARNING, _HOUR_S, summary, text, check=check)
+            yield _condition("FindingsOpen", text, check=check)
     if facts.counted.archive:
-        summary = "Files with old months of readings are missing or damaged."
         text = f"{'; '.join(facts.counted.archive[:3])}. What is asked of these months fails, or lacks readings."
-        yield _condition("ArchiveDamaged", _CRITICAL, 0, summary, text)
+        yield _condition("ArchiveDamaged", text)
     if facts.counted.residuals:
         number = len(facts.counted.residuals)
-        summary = f"Members and boundary of {number} microgrids differ by more than their meters' rounding."
         worst = ", ".join(facts.counted.residuals[:3])
         text = f"Energy passes a meter that does not read it, or settings are wrong. The worst: {worst}."
-        yield _condition("Residual", _WARNING, _HOUR_S, summary, text)
+        yield _condition("Residual", text)
 
 
 def _people(facts: Facts) -> Iterator[Condition]:
     if facts.counted.refused:
-        summary = "A person who may not be the second one tried to approve."
         text = f"Attempts: {len(facts.counted.refused)}. The newest: {facts.counted.refused[-1]}."
-        yield _condition("SecondPersonRefused", _WARNING, 0, summary, text)
+        yield _condition("SecondPersonRefused", text)
     if facts.counted.broken:
-        summary = "A command decided without the service and without a login."
         text = f"Commands: {len(facts.counted.broken)}. The newest: {facts.counted.broken[-1]}."
-        yield _condition("BreakGlass", _CRITICAL, 0, summary, text)
+        yield _condition("BreakGlass", text)
 
 
 def _plant(facts: Facts) -> Iterator[Condition]:
@@ -265,31 +245,74 @@ def _plant(facts: Facts) -> Iterator[Condition]:
     age_s, report = facts.plant
     if age_s > SILENT_S and facts.connected:
         text = f"No report for {duration(int(age_s))}. Nothing is bought ahead; the plant serves the town by itself."
-        yield _condition("PlantSilent", _CRITICAL, 120, "The town's plant is silent.", text)
+        yield _condition("PlantSilent", text)
     if 100 * report.level_mwh < _LOW_PERCENT * report.keep_mwh:
-        summary = "The battery of the town's plant is below the level that is kept."
         text = f"It holds {report.level_mwh / 1e6:,.0f} kWh. What is left serves the public microgrid alone."
-        yield _condition("PlantLow", _WARNING, 300, summary, text)
+        yield _condition("PlantLow", text)
     # The last known state holds until a report says otherwise: reports that come late end no shortage.
     if report.supply is not SupplyState.NORMAL:
-        summary = f"The regional supply is {report.supply.value}."
         text = "All places reduce, and microgrids may have an import limit; emergency services have none."
         text += f" The plant reported it {duration(int(age_s))} ago." if age_s > SILENT_S else ""
-        yield _condition("SupplyShort", _CRITICAL, 60, summary, text, state=report.supply.value)
+        yield _condition("SupplyShort", text, state=report.supply.value)
 
 
 def _certificates(facts: Facts) -> Iterator[Condition]:
     for use, left_s in facts.certificates.items():
         text = f"It is used for {use}. Without it connections fail, and readings wait at their senders."
         if left_s < _CERTIFICATE_NOW_S:
-            summary = "A certificate of the utility at utility has expired, or expires within a day."
-            yield _condition("CertificateExpired", _CRITICAL, 0, summary, text, use=use)
+            yield _condition("CertificateExpired", text, use=use)
         if left_s < _CERTIFICATE_SOON_S:
-            summary = "A certificate of the utility at utility expires soon."
-            yield _condition("CertificateExpiring", _WARNING, 600, summary, text, use=use)
+            yield _condition("CertificateExpiring", text, use=use)
 
 
-_CRITICAL, _WARNING = Severity.CRITICAL, Severity.WARNING
+def _lately(facts: Facts) -> Iterator[Condition]:
+    past = facts.past
+    for name in sorted(past.growing):
+        heartbeat = facts.said.get(name)
+        if heartbeat is not None and heartbeat.backlog_age_s > _BACKLOG_GROWS_S:
+            waiting = heartbeat.backlog_parts + heartbeat.backlog_events + heartbeat.backlog_letters
+            text = f"{waiting:,} parts, events and dead letters wait at its gateway for the utility, more than before."
+            yield _condition("BacklogGrowing", text, controller=name)
+    for name, times in past.by_label("handovers").items():
+        if times > _MANY_HANDOVERS:
+            text = f"{times} handovers within an hour. Each harms nothing, but sharing begins anew each time."
+            yield _condition("Handovers", text, controller=name)
+    for reason, number in past.by_label("refusals").items():
+        if number and not reason.endswith("_full"):  # A quota is an alarm of its own.
+            text = "Their data waits at the gateways until the cause is removed."
+            yield _condition("BatchesRefused", text, reason=reason)
+    if past.gaps_grow:
+        text = "The utility requests them from gateways. More are missing than three hours ago."
+        yield _condition("GapsGrowing", text)
+    if dropped := past.count("dropped"):
+        text = f"{dropped:,} were dropped in 15 minutes. They are sent again, so nothing is lost."
+        yield _condition("MessagesDropped", text)
+    if store_errors := past.count("store_errors"):
+        text = f"{counted(store_errors, 'failure')} in 15 minutes. The data was not acknowledged; it is sent again."
+        yield _condition("StoreErrors", text)
+    if dead_letters := past.count("dead_letters"):
+        yield _condition("DeadLetters", f"{dead_letters:,} new dead letters within the last hour.")
+    if past.count("conflicts"):
+        yield _condition("Conflicts", "The smaller value and the older event are in force; all are kept.")
+
+
+def _database(facts: Facts) -> Iterator[Condition]:
+    if facts.past.count("went_back"):
+        text = "Gateways send again what they have acknowledged since; what people decided since is lost."
+        yield _condition("DatabaseWentBack", text)
+    if facts.log_kept_bytes > _LOG_KEPT_BYTES:
+        text = (
+            f"{facts.log_kept_bytes / 1e9:,.1f} GB wait. After 20 GB that standby is given up and must be copied anew."
+        )
+        yield _condition("LogKept", text)
+    for repository, age_s in facts.backups_s.items():
+        if age_s > _BACKUP_OLD_S:
+            ago = "There is none" if age_s == math.inf else f"pgBackRest finished it {duration(int(age_s))} ago"
+            yield _condition("BackupOld", f"{ago}.", repository=repository)
+    if facts.archive_fails:
+        text = "A restore would end at the last archived minute, and the server's disk fills."
+        yield _condition("ArchiveFails", text)
+
 
 _RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
     _gateways,
@@ -302,4 +325,6 @@ _RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
     _people,
     _plant,
     _certificates,
+    _lately,
+    _database,
 )

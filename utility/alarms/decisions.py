@@ -4,6 +4,8 @@ Reading the board opens, asks and waits for nothing: it joins what the last look
 Alertmanager have left in memory. What a person does is on the board before the answer to that person.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +15,8 @@ from commonwatt.network.tls import client_tls
 from commonwatt.runtime.clock import Clock
 from utility.access.actor import Actor
 from utility.alarms import store as store
-from utility.alarms.board import Acknowledgement, Counts, Row, counted, mark_of, merged, rows
+from utility.alarms.alarm import PREFIX
+from utility.alarms.board import Acknowledgement, Counts, Row, State, counted, mark_of, merged, rows
 from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
 from utility.alarms.jobs.client import Alertmanager
 from utility.alarms.jobs.watch import Seen, Watch
@@ -122,8 +125,13 @@ class Alarms:
         """
         now = int(self._clock.now())
         facts = self.facts()
-        settled = not 0 <= now - self._began < SETTLING_S
-        after = advance(self._lives, conditions(facts), now, lambda alarm: settled and is_judged(alarm, facts))
+        ran_s = now - self._began if now >= self._began else math.inf  # The clock was set back: it ran before that.
+        after = advance(
+            self._lives,
+            conditions(facts),
+            now,
+            lambda alarm: ran_s >= SETTLING_S and is_judged(alarm, facts, ran_s),
+        )
         for key, life in after.items():
             before = self._lives.get(key)
             if before is not None and before.alarm.since != life.alarm.since and before.stage is Stage.STANDING:
@@ -164,6 +172,11 @@ class Alarms:
             complaint="" if seen is None else seen.complaint,
             mark=mark_of(found, silences, now, is_fresh=seen is None or not seen.complaint),
         )
+
+    def own(self) -> Counter[str]:
+        """Count the utility's own alarms that wait for a person, by name."""
+        waiting = (row.alarm for row in self.board().rows if row.state is State.ACTIVE)
+        return Counter(alarm.name.removeprefix(PREFIX) for alarm in waiting if alarm.key in self._lives)
 
     def past(self, limit: int) -> list[Life]:
         """Return the utility's own alarms that are over, the last first."""

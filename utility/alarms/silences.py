@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm
+from utility.alarms.alarm import HEAD_END, OWN_RULES, PARTS, PREFIX, TOWN, Alarm
 
 LONGEST_S = 31 * 86_400  # the longest silence or acknowledgement, clock seconds: nobody remembers a longer one
 FURTHEST_S = 366 * 86_400  # how far ahead a maintenance may be planned, clock seconds
@@ -61,7 +61,8 @@ def ways_of(place: str, part: str) -> tuple[Way, ...]:
     """Return the matchers of a maintenance; it holds an alarm if all of one list match.
 
     What the utility reports of a microgrid has the label ``controller``, what is scraped there ``place``: one of
-    Alertmanager's silences can't match either of them. Sums over parts have no such label.
+    Alertmanager's silences can't match either of them. Sums over parts have no such label. The counts of the
+    utility's own alarms are left alone: alarms that are held here are not counted.
 
     Args:
         place: Microgrids, ``head-end`` or ``utility``, with commas or spaces between them; empty: the whole town.
@@ -73,7 +74,14 @@ def ways_of(place: str, part: str) -> tuple[Way, ...]:
         return ((ours,),)
     here = _one_of("place", [*places, *([""] if TOWN in places else [])])
     of_part = Matcher(name="part", value=f"{part}|", is_regex=True)
-    scraped = (ours, *([here] if places else []), *([of_part] if part else []), Matcher(name="controller", value=""))
+    no_counts = Matcher(name="alertname", value="|".join(OWN_RULES), is_regex=True, is_equal=False)
+    scraped = (
+        ours,
+        no_counts,
+        *([here] if places else []),
+        *([of_part] if part else []),
+        Matcher(name="controller", value=""),
+    )
     named = [each for each in places if each != TOWN]
     if (places and not named) or part not in ("", "gateway"):
         return (scraped,)
@@ -83,7 +91,9 @@ def ways_of(place: str, part: str) -> tuple[Way, ...]:
 
 def equal_to(alarm: Alarm) -> Way:
     """Return the matchers of all alarms of a name, wherever they stand or begin."""
-    return (Matcher(name="alertname", value=alarm.name),)
+    return tuple(
+        Matcher(name=name, value=alarm.labels[name]) for name in ("alertname", "alarm") if name in alarm.labels
+    )
 
 
 def places_of(text: str) -> list[str]:

@@ -6,6 +6,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from commonwatt.runtime.metric_families import counters
 from utility.access import metrics as access
+from utility.alarms.metrics import own_alarms
 from utility.archive import metrics as archive
 from utility.billing import metrics as billing
 from utility.corrections import metrics as corrections
@@ -32,7 +33,7 @@ class UtilityMetrics(Metrics):
         self.settlement = SettlementMetrics(self)
         self.corrections = Counted(self, corrections.COUNTS)
         rest = (*access.COUNTS, *archive.COUNTS, *billing.COUNTS, *readings.COUNTS, *tariffs.COUNTS)
-        self._counted = (self.corrections, Counted(self, rest))
+        self.rest = Counted(self, rest)
         self.http_cut = self.counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
         self.active = self.gauge("active", ACTIVE_HELP)
         self.log_kept = self.gauge(
@@ -47,7 +48,7 @@ class UtilityMetrics(Metrics):
 
     def count(self, connection: Connection) -> None:
         """Count what is counted in the database."""
-        for each in self._counted:
+        for each in (self.corrections, self.rest):
             each.count(connection)
 
     def watch_connection(
@@ -105,6 +106,10 @@ class UtilityMetrics(Metrics):
         )
         for name in ALARMS:
             gauge.labels(name).set_function(lambda name=name: float(name in alarms()))  # type: ignore[misc]
+
+    def watch_alarms(self, waiting: Callable[[], Mapping[str, int]]) -> None:
+        """Show how many of the utility's own alarms wait for a person, by kind."""
+        self.registry.register(AtEachScrape(lambda: own_alarms(waiting)))
 
     def watch_disk(self, disk: Callable[[], Disk | None]) -> None:
         """Show the disk space of an SQLite database at its last check; a server's disk is not visible here."""

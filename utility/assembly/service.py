@@ -24,6 +24,7 @@ from commonwatt.runtime.watchdog_metrics import register_process
 from utility.access.store.access import first_invitation
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.decisions import alarms_of
+from utility.alarms.past import Counting
 from utility.assembly.application import make_app
 from utility.assembly.head_ends import HeadEnds
 from utility.assembly.jobs import Jobs
@@ -129,6 +130,8 @@ class Service:
             self._api.parts[GrantsJob] = self._takeover
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
+        self._counting = Counting(clock.now())
+        self._metrics.watch_alarms(self._alarms.own)
         self._backups = self._load_backups()
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
@@ -257,6 +260,7 @@ class Service:
     async def _see_to_alarms(self) -> None:
         """Look which of the utility's own alarms stand; a damaged database is one of them."""
         alarms = self._alarms
+        self._count_lately()
         try:
             if not self._health.damaged:
                 await asyncio.to_thread(alarms.count)
@@ -265,6 +269,18 @@ class Service:
         except SQLAlchemyError as error:
             self._health.failed(error, "the reading or storing of alarms")
             alarms.look()
+
+    def _count_lately(self) -> None:
+        """Take the counters and figures whose past is an alarm."""
+        metrics, said = self._metrics, self._ingest.said
+        moves = {} if self._takeover is None else self._takeover.groups.moves
+        self._counting.look(
+            metrics.readings.watched() | {("handovers", name): times for name, times in moves.items() if times},
+            {name: each.backlog_parts + each.backlog_events + each.backlog_letters for name, each in said.items()},
+            metrics.rest.value("gaps_open_blocks"),
+            metrics.rest.value("conflicting_slots"),
+            self._clock.now(),
+        )
 
     def _facts(self, counted: Counted | None) -> Facts:
         """Return the service's state for its own alarms."""
@@ -288,6 +304,10 @@ class Service:
             disk=None if disk is None else (disk.free_bytes, disk.size_bytes),
             certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
             counted=counted or Counted(),
+            past=self._counting.past(now),
+            log_kept_bytes=self._database.log_kept_bytes(),
+            backups_s={} if self._backups is None else self._backups.ages_s(machine_now()),
+            archive_fails=self._backups is not None and self._backups.fails,
         )
 
 

@@ -37,6 +37,11 @@ class Metrics:
         return gauge
 
 
+def value_of(metric: Counter | Gauge) -> float:
+    """Return the present value of a metric without labels, or with its labels' values."""
+    return float(next(iter(metric.collect())).samples[0].value)
+
+
 class AtEachScrape(Collector):
     """Collector of metrics that a function makes at each scrape."""
 
@@ -74,6 +79,10 @@ class Counted:
                     gauge.labels(value).set(found.get(value, 0))
             else:
                 gauge.set(found)
+
+    def value(self, name: str) -> float:
+        """Return the last count of one without a label; NaN: it was not counted yet."""
+        return next(value_of(gauge) for each, gauge in self._gauges if each.name == name)
 
     @staticmethod
     def _made(metrics: Metrics, each: Count) -> Gauge:

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from commonwatt.model.time.now import Trust
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.database.health import DISK_FULL, STORE_DAMAGED
-from utility.database.metrics import PREFIX, Count, Metrics
+from utility.database.metrics import PREFIX, Count, Metrics, value_of
 from utility.outbox.changes import Committed
 from utility.readings.store.quarantine import count_quarantined
 from utility.readings.store.reads import count_conflicts, count_open_gaps
@@ -105,6 +105,18 @@ class ReadingsMetrics:
         """Add the counts of a committed transaction."""
         for name, count in vars(counts).items():
             self._committed[name].inc(count)
+
+    def watched(self) -> dict[tuple[str, str], int]:
+        """Return the counters whose growth is an alarm, by name and label (``utility.alarms.past``)."""
+        refused = {sample.labels["reason"] for family in self.refusals.collect() for sample in family.samples}
+        counters = {
+            ("dropped", ""): self.messages.labels("dropped"),
+            ("store_errors", ""): self.store_errors,
+            ("went_back", ""): self.went_back,
+            ("dead_letters", ""): self._committed["dead_letters"],
+            ("conflicts", ""): self._committed["event_conflicts"],
+        } | {("refusals", reason): self.refusals.labels(reason) for reason in refused}
+        return {name: int(value_of(counter)) for name, counter in counters.items()}
 
 
 def gateways_said(

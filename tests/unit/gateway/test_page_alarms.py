@@ -1,23 +1,11 @@
-"""The page's alarms are the alerts that concern a gateway, in words."""
+"""The page's alarms: each raised by its condition, and by nothing else."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from gateway.page.alarms import Alarm, alarms
-from gateway.shown.recent import ALARM_WINDOWS_S, Recent
+from gateway.page.alarms import KINDS, Alarm, alarms
 from harness.worlds.page import add_meter, empty
-
-RULES = Path(__file__).resolve().parents[3] / "grafana" / "prometheus" / "rules.yml"
-
-LEFT_OUT = {
-    "CommonwattDatabaseMachineDown": "of the machines of a cluster",
-    "CommonwattRestarting": "a process does not know its earlier starts",
-    "CommonwattPartDown": "then there is no page",
-}
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -96,52 +84,7 @@ def test_a_lost_connection_names_its_reason() -> None:
     assert alarm.remedy == "Readings wait at the meters. Reason: no answer"
 
 
-def test_every_alert_about_a_gateway_is_an_alarm_of_its_severity() -> None:
-    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
-    of_gateways = {
-        rule["alert"]: rule["labels"]["severity"]
-        for rule in rules
-        if re.search(r"commonwatt_gateway_|commonwatt_\(broker\|gateway|part=~", rule["expr"])
+def test_every_kind_is_raised_with_its_severity() -> None:
+    assert {alert: severity for alert, severity, _ in CASES if alert} == {
+        name: kind.severity for name, kind in KINDS.items()
     }
-    known = {f"Commonwatt{alert}": severity for alert, severity, _ in CASES}
-    assert {name for name, severity in of_gateways.items() if known.get(name) != severity} == LEFT_OUT.keys()
-
-
-# The counters' windows
-
-
-def test_a_counter_grows_within_its_window_and_is_forgotten_after_it() -> None:
-    recent = Recent(0.0)
-    for minute in range(61):
-        recent.look({"faults": 3 if minute >= 10 else 0}, minute * 60.0)
-        expected = 3 if 10 <= minute < 25 else 0
-        assert recent.increase("faults", 900) == expected, minute
-    assert recent.increase("faults", 3600) == 3
-
-
-def test_what_happened_before_the_first_look_counts() -> None:
-    recent = Recent(0.0)
-    recent.look({"store_failures": 2}, 5.0)
-    assert recent.increase("store_failures", 900) == 2
-    assert recent.increase("faults", 900) == 0
-    assert recent.watched_s == 5
-
-
-def test_a_counter_that_began_again_counts_from_zero() -> None:
-    recent = Recent(0.0)
-    recent.look({"records": 500}, 60.0)
-    recent.look({"records": 4}, 120.0)
-    recent.look({"records": 4}, 1020.0)
-    assert recent.increase("records", 900) == 0
-    recent.look({"records": 7}, 1025.0)
-    assert recent.increase("records", 960) == 7
-
-
-def test_samples_are_bounded() -> None:
-    recent = Recent(0.0)
-    for second in range(0, 100_000, 5):
-        recent.look({"records": second}, float(second))
-    assert len(recent._samples) <= 62
-    assert recent.watched_s == 3600
-    assert abs(recent.increase("records", 900) - 900) <= 60
-    assert set(ALARM_WINDOWS_S.values()) <= {900, 3600}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import subprocess
 
 from sqlalchemy import Engine, text
@@ -34,21 +35,26 @@ class Backups:
             "repository",
         )
         self._fails = metrics.gauge("archive_fails", "1 while the server's log is not archived to pgBackRest.")
-        self._known = {"1"}
+        self._ends: dict[str, EpochSeconds] = {}
+        self.fails = False  # whether the server's log is not archived, at the last look
 
     def look(self) -> None:
         """Read the state; a failure is logged."""
-        found, fails = dict.fromkeys(self._known, 0), True
+        found, fails = dict.fromkeys(self._ends or ("1",), 0), True
         try:
             found |= finished(self._info())
             with self._reads.begin() as connection:
                 fails = bool(connection.execute(_FAILS).scalar_one())
         except (OSError, subprocess.SubprocessError, ValueError, LookupError, SQLAlchemyError) as error:
             log.warning("the state of the backups could not be read: %s", error)
-        self._known |= set(found)
+        self._ends, self.fails = found, fails
         for repository, at in found.items():
             self._finished.labels(repository).set(at)
         self._fails.set(fails)
+
+    def ages_s(self, now: float) -> dict[str, float]:
+        """Return the age of the newest backup in each repository at the last look; infinite: there is none."""
+        return {repository: now - at if at else math.inf for repository, at in self._ends.items()}
 
     def _info(self) -> str:
         command = ["pgbackrest", f"--stanza={self._stanza}", "--output=json", "info"]

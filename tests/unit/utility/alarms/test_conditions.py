@@ -1,26 +1,18 @@
-"""The utility's own alarms are those of Prometheus's rules, in name, severity, wait and words."""
+"""The utility's own alarms: each raised by its condition, and by nothing else."""
 
-import re
+import math
 from typing import Any
-
-import pytest
-import yaml
 
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.time.now import Trust
 from commonwatt.protocol.plant_messages import PlantReport
-from harness.docs.marked import DOCS
 from harness.worlds.utility import a_heartbeat
 from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
+from utility.alarms.kinds import KINDS
 from utility.alarms.lifecycle import Condition
+from utility.alarms.past import Past
 
-RULES: dict[str, dict[str, Any]] = {
-    rule["alert"]: rule
-    for group in yaml.safe_load((DOCS.parent / "grafana" / "prometheus" / "rules.yml").read_text())["groups"]
-    for rule in group["rules"]
-}
 GB = 10**9
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def report(**fields: Any) -> PlantReport:
@@ -45,6 +37,12 @@ WELL = Facts(
     disk=(20, 100),
     certificates={"mqtt": 15 * 86_400},
     counted=Counted(jobs=(JobFacts(name="gaps"),), findings={"spike": 0}),
+    past=Past(
+        counts={("handovers", "r001"): 3, ("refusals", "unknown_meter"): 0, ("refusals", "dead_letters_full"): 5},
+        growing=frozenset({"r001", "r999"}),
+    ),
+    log_kept_bytes=10**10,
+    backups_s={"1": 36.0 * 3_600},
 )
 BAD = Facts(
     trusted=False,
@@ -70,6 +68,18 @@ BAD = Facts(
         residuals=("r001", "r002", "r003", "r004"),
         archive=("/archive/blocks-2026-11.parquet: is missing",),
     ),
+    past=Past(
+        counts={
+            ("handovers", "r001"): 4,
+            ("refusals", "unknown_meter"): 1,
+            **{(name, ""): 1 for name in ("dropped", "store_errors", "went_back", "dead_letters", "conflicts")},
+        },
+        growing=frozenset({"r001"}),
+        gaps_grow=True,
+    ),
+    log_kept_bytes=10**10 + 1,
+    backups_s={"1": 36.0 * 3_600 + 1, "2": math.inf},
+    archive_fails=True,
 )
 
 
@@ -93,8 +103,13 @@ def test_silence_is_not_told_of_gateways_while_the_head_end_is_gone() -> None:
     gone = Facts(head_ends=GONE, silent_s={"r001": 9_999}, plant=(9_999.0, report()))
     assert set(found(gone)) == {"CommonwattUtilityDisconnected"}
     silent = EVERY["CommonwattGatewaySilent"].alarm
-    assert (is_judged(silent, gone), is_judged(silent, WELL)) == (False, True)
-    assert is_judged(EVERY["CommonwattResidual"].alarm, gone)
+    assert (is_judged(silent, gone, 200), is_judged(silent, WELL, 200)) == (False, True)
+    assert is_judged(EVERY["CommonwattResidual"].alarm, gone, 200)
+
+
+def test_alarm_of_what_was_counted_lately_is_not_over_before_the_service_has_counted_for_as_long() -> None:
+    alarm = EVERY["CommonwattDeadLetters"].alarm
+    assert (is_judged(alarm, WELL, 3_599), is_judged(alarm, WELL, 3_600)) == (False, True)
 
 
 def test_supply_that_was_short_before_the_plant_fell_silent_stays_an_alarm_that_says_how_old_it_is() -> None:
@@ -108,31 +123,14 @@ def test_supply_that_was_short_before_the_plant_fell_silent_stays_an_alarm_that_
     assert ["ago" in one.alarm.description for one in alarms if one is not None] == [False, False, True, False, True]
 
 
-@pytest.mark.parametrize("name", sorted(EVERY))
-def test_own_alarm_is_as_its_rule(name: str) -> None:
-    one, rule = EVERY[name], RULES[name]
-    assert one.alarm.severity == rule["labels"]["severity"]
-    # Prometheus counts a job's failures within an hour, which is a wait by itself.
-    text = "15m" if name == "CommonwattJobFailing" else rule.get("for", "0s")
-    assert one.for_s == int(text[:-1]) * SECONDS[text[-1]]
-    words = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda m: one.alarm.labels[m[1]], rule["annotations"]["summary"])
-    assert one.alarm.summary == words.replace("{{ $value }}", "4")
-    assert one.alarm.description.endswith(".")
+def test_each_kind_is_raised_in_whole_sentences() -> None:
+    assert {name.removeprefix("Commonwatt") for name in EVERY} == set(KINDS)
+    for one in EVERY.values():
+        for words in (one.alarm.summary, one.alarm.description):
+            assert words.endswith(".")
+            assert "{" not in words
 
 
-def test_rules_that_the_utility_can_see_by_itself_are_raised() -> None:
-    unseen = set(RULES) - set(EVERY)
-    assert unseen == {
-        # Of other parts, or of figures whose past is needed.
-        *(f"Commonwatt{name}" for name in (
-            "BacklogGrowing", "BatchesRefused", "BoundaryDisagrees", "BoundaryUnknown", "ClockContradicted",
-            "Conflicts", "DeadLetters", "Faults", "GapsGrowing", "GatewayDisconnected", "Handovers", "MessagesDropped",
-            "NoRecords", "PartDown", "Restarting", "StoreErrors", "StoreQuarantined", "Stuck", "UtilityNotScraped",
-            "DatabaseWentBack", "LeaseFlaps", "LogKept", "NoActiveUtility",
-            # Of the database's server and of pgBackRest, which are asked only for the metrics.
-            "ArchiveFails", "BackupOld",
-            # Of a cluster's databases.
-            "DatabaseMachineDown", "EtcdNearlyFull", "EtcdNoLeader", "FailoverPaused", "Failovers", "NoPrimary",
-            "NoSynchronousStandby", "ReplicationLag",
-        )),
-    }  # fmt: skip
+def test_repository_without_any_backup_says_so() -> None:
+    texts = [one.alarm.description for one in conditions(BAD) if one.alarm.name == "CommonwattBackupOld"]
+    assert texts[1] == "There is none."

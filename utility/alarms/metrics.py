@@ -1,0 +1,22 @@
+"""The utility's own alarms as a metric, from which Prometheus raises its alerts."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from utility.alarms.kinds import KINDS
+from utility.database.metrics import PREFIX
+
+
+def own_alarms(waiting: Callable[[], Mapping[str, int]]) -> Iterable[Metric]:
+    """Yield how many alarms of each kind wait for a person; every kind from the start.
+
+    Args:
+        waiting: Returns these alarms by kind.
+    """
+    text = "Alarms that wait for a person, by name: neither acknowledged nor silenced."
+    family = GaugeMetricFamily(f"{PREFIX}_alarms", text, labels=["alarm", "severity"])
+    counts = waiting()
+    for name, kind in KINDS.items():
+        family.add_metric([name, kind.severity.value], counts.get(name, 0))
+    yield family
