@@ -1,4 +1,4 @@
-"""The gateway's time and its trust (docs/time.md): utility or NTP, hardware clock, meters, none.
+"""The gateway's time and its trust (docs/architecture.md): utility or NTP, hardware clock, meters, none.
 
 The gateway's time is ``raw``, which follows the monotonic clock and no step of the machine's clock, plus an offset,
 which is kept here. The offset never changes a record. There are three sources: this machine, the utility, and the

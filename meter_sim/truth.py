@@ -24,7 +24,7 @@ SlotEnergy: TypeAlias = Mapping[str, list[MilliwattHours] | dict[str, MilliwattH
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The physics after the slot that ended at ``slot_end``; commits with the slot's records (docs/time.md)."""
+    """The physics after the slot that ended at ``slot_end``; commits with the slot's records (docs/architecture.md)."""
 
     slot_end: EpochSeconds  # end of the slot
     levels: dict[MeterId, MilliwattHours]  # levels of the batteries at that time, by their meters' ids

@@ -1,4 +1,4 @@
-"""Which reported times a meter accepts (M4; docs/time.md)."""
+"""Which reported times a meter accepts (M4; docs/protocol.md)."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Dead letters: their sources and reasons (docs/bad-input.md); see ``dead_letter_words``.
+"""Dead letters: their sources and reasons (docs/limits.md); see ``dead_letter_words``.
 
 Gateway and utility store them; a command of each shows them.
 """

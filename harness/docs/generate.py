@@ -22,7 +22,7 @@ from commonwatt.cli.outline import outline_of
 from harness.docs.controllers import controllers_page
 from harness.docs.demonstration import KEYS, tour
 from harness.docs.exports import exports_page
-from harness.docs.look import console_page, look_page
+from harness.docs.look import console_page
 from harness.docs.lte import lte_page
 from harness.docs.marked import DOCS, filled, refilled
 from harness.docs.measured import BENCHMARKS, kept, made_page
@@ -46,7 +46,6 @@ def pages() -> dict[str, Callable[[], str]]:
         "console.md": console_page,
         "controllers.md": controllers_page,
         "exports.md": exports_page,
-        "look.md": look_page,
         "lte.md": lte_page,
         "reference/benchmarks.md": benchmarks_page,
         "reference/commands.md": commands_page,

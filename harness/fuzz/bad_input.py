@@ -1,4 +1,4 @@
-"""Bad input of every kind at every input of the real cores and stores: the cases of docs/bad-input.md.
+"""Bad input of every kind at every input of the real cores and stores: the cases of docs/limits.md.
 
 Each door is a function that takes a case and returns what was seen of it: the answer, what was counted, and the dead
 letters kept. The cases are found by the words of the page's first column.

@@ -1,4 +1,4 @@
-"""docs/bad-input.md row by row: every answer, counter and dead letter it names is what the real cores and stores do."""
+"""docs/limits.md case by case: every answer, counter and dead letter it names is what the real cores and stores do."""
 
 import re
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from harness.docs.marked import DOCS
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import Seen, gateway_bench, utility_bench
 
-PAGE = (DOCS / "bad-input.md").read_text()
+PAGE = (DOCS / "limits.md").read_text()
 Row = tuple[str, str, str, str]
 
 
 def rows(title: str) -> list[Row]:
-    """The rows of the section under ``title``: what comes, answer, counted, kept."""
+    """The cases of the section under ``title``: what comes, answer, counted, kept. A row may have several, by ``;``."""
     found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     assert found, title
     lines = [line for line in found[1].splitlines() if line.startswith("|") and not line.startswith("|---")][1:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [(what, answer, counted, kept) for what, answer, counted, kept in cells]
+    return [(case, answer, counted, kept) for what, answer, counted, kept in cells for case in what.split("; ")]
 
 
 def in_gateway(play: Callable[[bad_input.GatewayBench, str], Seen], folder: Path, case: str) -> Seen:

@@ -11,7 +11,7 @@ from harness.network.waiting import PATIENCE_S, become
 from harness.real.broker_process import broker_metric
 
 WINDOW_S = 5.0
-MEMORY_BYTES = 128 << 20  # what the broker of an apartment microgrid may take, flooded or not (docs/bounds.md)
+MEMORY_BYTES = 128 << 20  # what the broker of an apartment microgrid may take, flooded or not (docs/limits.md)
 FLOODED_S = 300.0  # longer than any block below; the client is killed at its end
 
 

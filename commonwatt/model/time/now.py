@@ -1,4 +1,4 @@
-"""Time together with how far it can be trusted (docs/time.md)."""
+"""Time together with how far it can be trusted (docs/architecture.md)."""
 
 from enum import IntEnum
 from typing import Self
@@ -7,7 +7,7 @@ from commonwatt.model.units import EpochSeconds
 
 
 class Trust(IntEnum):
-    """Trust of the time in an acknowledgement: its source (docs/time.md)."""
+    """Trust of the time in an acknowledgement: its source (docs/architecture.md)."""
 
     NONE = 0
     METERS = 1  # the median of the meters
