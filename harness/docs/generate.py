@@ -30,7 +30,7 @@ from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
 from harness.docs.settings import reference
-from harness.docs.sizing import sizing_page
+from harness.docs.sizing import operations_page
 from harness.routes import routes_page
 
 _MADE = "Made from the code by `make docs`; a test compares the two.\n"
@@ -46,6 +46,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "exports.md": exports_page,
         "look.md": look_page,
         "lte.md": lte_page,
+        "operations.md": operations_page,
         "reference/benchmarks.md": benchmarks_page,
         "reference/commands.md": commands_page,
         "reference/console-routes.md": routes_page,
@@ -53,7 +54,6 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/settings.md": reference,
         "reliability.md": reliability_page,
         "scenarios.md": scenarios_page,
-        "sizing.md": sizing_page,
     }
 
 
@@ -263,7 +263,6 @@ def pages_for_people() -> list[Path]:
         root / "README.md",
         root / "CHANGELOG.md",
         *sorted(DOCS.rglob("*.md")),
-        *sorted((root / "grafana").rglob("*.md")),
         RUNBOOKS,
     ]
 

@@ -189,7 +189,7 @@ def _move(name: str, town: Town, to: str) -> None:
     comment = place.closed
     if comment is None and not place.archives:
         raise ConfigError(
-            f"{store.where(old)}: the server archives no log (docs/guides/backups.md), or its user lacks a right; "
+            f"{store.where(old)}: the server archives no log (docs/stores.md), or its user lacks a right; "
             "give it as the administrator: GRANT EXECUTE ON FUNCTION pg_switch_wal TO USER"
         )
     if comment is None:
