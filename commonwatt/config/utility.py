@@ -175,7 +175,7 @@ _Percent = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class ValidationSettings(Settings):
-    """The daily checks of readings and the estimates for missing ones (docs/corrections.md)."""
+    """The daily checks of readings and the estimates for missing ones (docs/billing.md)."""
 
     reference_days: int = Field(
         14, ge=1, le=90, description="Days without an outage or a gap whose mean is an ordinary day."
