@@ -24,7 +24,7 @@ from utility.webkit.cli.options import opened
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Many towns: list, migrate and move their databases; one table at the office has them all (docs/towns.md).",
+    help="Many towns: list, migrate and move their databases; one table at the office has them all (docs/cluster.md).",
 )
 
 TownsOption = Annotated[Path, typer.Option("--towns", help="The table of the towns (TOML).")]
