@@ -33,7 +33,7 @@ def _network(text: str) -> str:
 
 
 ProxyNetwork = Annotated[str, AfterValidator(_network)]  # an IP address or a network of them
-PGBACKREST = "a PostgreSQL database is backed up by pgBackRest, see docs/guides/backups.md"  # for errors
+PGBACKREST = "a PostgreSQL database is backed up by pgBackRest, see docs/stores.md"  # for errors
 FIRST_LOGIN = "first-login"  # name of the file, beside the utility's tokens, with the link of the first administrator
 
 
@@ -87,7 +87,7 @@ class BackupSettings(Settings):
     stanza: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
-        description="The PostgreSQL server's name in pgBackRest's settings (docs/guides/backups.md): its backups have "
+        description="The PostgreSQL server's name in pgBackRest's settings (docs/stores.md): its backups have "
         "metrics and alerts.",
     )
 
@@ -175,7 +175,7 @@ _Percent = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class ValidationSettings(Settings):
-    """The daily checks of readings and the estimates for missing ones (docs/corrections.md)."""
+    """The daily checks of readings and the estimates for missing ones (docs/billing.md)."""
 
     reference_days: int = Field(
         14, ge=1, le=90, description="Days without an outage or a gap whose mean is an ordinary day."

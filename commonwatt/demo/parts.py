@@ -167,7 +167,7 @@ def _shared_brokers(data: Path, places: Places, addresses: Mapping[ControllerId,
 
 
 def write_targets(data: Path, parts: tuple[Part, ...]) -> None:
-    """Write the addresses of the parts' metrics for Prometheus (``file_sd_configs``); see grafana/README.md."""
+    """Write the addresses of the parts' metrics for Prometheus (``file_sd_configs``); see docs/operations.md."""
     targets = [
         {"targets": [part.http], "labels": {"part": part.kind, "place": part.config.parent.name}}
         for part in parts

@@ -31,7 +31,7 @@ from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
 from harness.docs.rules import rules_file
 from harness.docs.settings import reference
-from harness.docs.sizing import sizing_page
+from harness.docs.sizing import operations_page
 from harness.routes import routes_page
 
 _MADE = "Made from the code by `make docs`; a test compares the two.\n"
@@ -47,6 +47,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "controllers.md": controllers_page,
         "exports.md": exports_page,
         "lte.md": lte_page,
+        "operations.md": operations_page,
         "reference/benchmarks.md": benchmarks_page,
         "reference/commands.md": commands_page,
         "reference/console-routes.md": routes_page,
@@ -54,7 +55,6 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/settings.md": reference,
         "reliability.md": reliability_page,
         "scenarios.md": scenarios_page,
-        "sizing.md": sizing_page,
     }
 
 
@@ -264,7 +264,6 @@ def pages_for_people() -> list[Path]:
         root / "README.md",
         root / "CHANGELOG.md",
         *sorted(DOCS.rglob("*.md")),
-        *sorted((root / "grafana").rglob("*.md")),
         RUNBOOKS,
     ]
 

@@ -1,10 +1,10 @@
-"""The parts of ``docs/sizing.md`` that are made from what was measured."""
+"""The parts of ``docs/operations.md`` that are made from what was measured."""
 
 from harness.docs.marked import filled, refilled
 from harness.docs.measured import kept
 
 
-def sizing_page() -> str:
-    """Return ``docs/sizing.md``."""
+def operations_page() -> str:
+    """Return ``docs/operations.md``."""
     constants, towns = kept(["sizing"])["sizing"].section.tables
-    return refilled(filled("sizing.md", "constants", constants.markdown()), "towns", towns.markdown())
+    return refilled(filled("operations.md", "constants", constants.markdown()), "towns", towns.markdown())

@@ -10,7 +10,7 @@ from harness.docs.marked import DOCS
 from harness.real.parts import need_root, real_part
 from harness.real.postgres import USER, Postgres
 
-GUIDE = DOCS / "guides" / "backups.md"
+GUIDE = DOCS / "stores.md"
 SHIPPED = DOCS.parent / "deploy" / "pgbackrest"
 
 

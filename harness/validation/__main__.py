@@ -1,4 +1,4 @@
-"""Prints the figures of docs/corrections.md: ``python -m harness.validation``. Takes half a minute."""
+"""Prints the figures of docs/billing.md: ``python -m harness.validation``. Takes half a minute."""
 
 from collections.abc import Sequence
 

@@ -283,7 +283,7 @@ def test_only_a_controllers_package_turns_tcp_timestamps_off(tmp_path: Path) -> 
 
 def test_the_utilitys_package_has_the_files_that_the_guide_to_backups_installs(tmp_path: Path) -> None:
     make_tree(UTILITY, tmp_path / "root")
-    lines = steps("Set up", DOCS / "guides" / "backups.md")
+    lines = steps("Set up pgBackRest", DOCS / "stores.md")
     named = [word for line in lines for word in line.split() if word.startswith("deploy/")]
     assert len(named) == 4
     assert all(list((tmp_path / "root/usr/share/commonwatt").glob(word)) for word in named)

@@ -85,7 +85,7 @@ def backup_command(
     The backup is a snapshot. Before it gets its name it is checked completely, as `restore` does: a file with
     that name can be restored. Damaged parts are copied as they are, and reported: the exit code is then 1.
     Tokens and settings are separate files: back them up too. A PostgreSQL database is backed up by pgBackRest: see
-    docs/guides/backups.md.
+    docs/stores.md.
     """
     settings, _ = load(config)
     path = _file(settings)
@@ -116,7 +116,7 @@ def restore_command(
     was made, as far back as they keep it.
 
     A replaced file is kept beside it, as FILE.replaced-DATE; the newest three of those are kept. A PostgreSQL database
-    is restored by pgBackRest: see docs/guides/backups.md.
+    is restored by pgBackRest: see docs/stores.md.
     """
     settings, clock = load(config)
     path = _file(settings)

@@ -212,7 +212,7 @@ def _told(name: str, error: Exception, kind: str) -> StoreError:
         )
     return DamagedDatabaseError(
         f"{name}: the utility's database is damaged ({why}); restore its server by pgBackRest to a minute before the "
-        "damage, see docs/guides/backups.md; the gateways then send missing data again"
+        "damage, see docs/stores.md; the gateways then send missing data again"
     )
 
 

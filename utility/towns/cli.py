@@ -24,7 +24,7 @@ from utility.webkit.cli.options import opened
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Many towns: list, migrate and move their databases; one table at the office has them all (docs/towns.md).",
+    help="Many towns: list, migrate and move their databases; one table at the office has them all (docs/cluster.md).",
 )
 
 TownsOption = Annotated[Path, typer.Option("--towns", help="The table of the towns (TOML).")]
@@ -189,7 +189,7 @@ def _move(name: str, town: Town, to: str) -> None:
     comment = place.closed
     if comment is None and not place.archives:
         raise ConfigError(
-            f"{store.where(old)}: the server archives no log (docs/guides/backups.md), or its user lacks a right; "
+            f"{store.where(old)}: the server archives no log (docs/stores.md), or its user lacks a right; "
             "give it as the administrator: GRANT EXECUTE ON FUNCTION pg_switch_wal TO USER"
         )
     if comment is None:

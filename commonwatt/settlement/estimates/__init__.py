@@ -1,1 +1,1 @@
-"""Estimates for missing readings: by balance, by interpolation, by like days; scaled (docs/corrections.md)."""
+"""Estimates for missing readings: by balance, by interpolation, by like days; scaled (docs/billing.md)."""

@@ -1,1 +1,1 @@
-"""Checks of readings by day: which are likely wrong, and why (docs/corrections.md)."""
+"""Checks of readings by day: which are likely wrong, and why (docs/billing.md)."""

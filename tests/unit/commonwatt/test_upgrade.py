@@ -65,7 +65,7 @@ def test_the_utilitys_database_is_backed_up_before(root: Path) -> None:
     assert "  systemctl start commonwatt-backup.service\n  apt-get install" in upgraded(root).stdout
     settings.write_text('[utility]\ndatabase = "postgresql+psycopg:///town"\n')
     done = upgraded(root)
-    assert (done.exit_code, "set up pgBackRest first, see docs/guides/backups.md" in done.stderr) == (2, True)
+    assert (done.exit_code, "set up pgBackRest first, see docs/stores.md" in done.stderr) == (2, True)
     unit = root / "etc/systemd/system/pgbackrest-commonwatt@.service"
     unit.parent.mkdir(parents=True)
     unit.touch()

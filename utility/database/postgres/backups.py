@@ -1,4 +1,4 @@
-"""How old the backups of pgBackRest are, and whether the server's log reaches them (docs/guides/backups.md)."""
+"""How old the backups of pgBackRest are, and whether the server's log reaches them (docs/stores.md)."""
 
 import json
 import logging

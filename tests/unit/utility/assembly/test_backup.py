@@ -172,5 +172,5 @@ def test_a_servers_database_is_left_to_pgbackrest(tmp_path: Path, words: str) ->
     done = CliRunner().invoke(app, [*words.format(file).split(), "--config", str(config)])
     assert done.exit_code == 2
     said = " ".join(done.output.split())
-    assert "a PostgreSQL database is backed up by pgBackRest, see docs/guides/backups.md" in said
+    assert "a PostgreSQL database is backed up by pgBackRest, see docs/stores.md" in said
     assert not file.exists()

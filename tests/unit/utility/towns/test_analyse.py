@@ -324,7 +324,7 @@ def test_a_terminal_shows_the_first_rows(folder: Path, tmp_path: Path) -> None:
 
 def test_without_sql_the_tables_are_shown_and_the_page_has_them() -> None:
     shown = CliRunner(env={"COLUMNS": "200"}).invoke(app, []).output
-    page = (DOCS / "analysis.md").read_text()
+    page = (DOCS / "cluster.md").read_text()
     for name, view in VIEWS.items():
         assert f"{name}: {view.about}" in shown
         assert f"### `{name}`\n\n{view.about}" in page
