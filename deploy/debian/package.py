@@ -84,8 +84,8 @@ UTILITY = Package(
 
 
 def version() -> str:
-    """Return the project's version."""
-    return str(project_table()["project"]["version"])
+    """Return the project's version as Debian writes it: one in development comes before the release."""
+    return str(project_table()["project"]["version"]).replace(".dev", "~dev")
 
 
 def finish_tree(package: Package, root: Path, epoch: int) -> None:

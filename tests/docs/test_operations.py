@@ -9,6 +9,7 @@ import pytest
 from commonwatt.config.files import check_file, check_named_files
 from commonwatt.site.places import BACKUP_TIMER, services_of
 from deploy.debian.package import CONTROLLER, UTILITY
+from deploy.debian.package import version as package_version
 from deploy.debian.wheels import MACHINES
 from harness.docs.generate import blocks_of, code_of, command_of
 from harness.docs.marked import DOCS
@@ -90,7 +91,7 @@ def test_the_packages_that_are_installed_are_those_that_are_made() -> None:
     named = {word for line in code_of(PAGE.read_text()) for word in re.findall(r"commonwatt-[a-z]+_[^ ]*\.deb", line)}
     names = {package.name for package in (CONTROLLER, UTILITY)}
     assert {name.partition("_")[0] for name in named} == names
-    assert {name.split("_")[1] for name in named} == {version[1]}
+    assert {name.split("_")[1] for name in named} == {package_version()}
     assert {name.split("_")[2].removesuffix(".deb") for name in named} <= MACHINES.keys()
 
 
