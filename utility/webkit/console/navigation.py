@@ -15,7 +15,7 @@ _WATCH = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})
 class Entry:
     """One page of the navigation."""
 
-    group: str  # the group that it is a tab of, for people
+    group: str  # the group that it is a segment of, for people
     title: str  # for people
     path: str  # its address
     roles: frozenset[Role]  # the roles that may open it
@@ -28,15 +28,26 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class PageGroup:
-    """Pages of one subject: a link of the navigation, and the tabs of its pages."""
+    """Pages of one subject: a link of the navigation, and the segments in the head of its pages."""
 
     title: str  # for people
+    icon: str  # the name of its icon
     entries: tuple[Entry, ...]  # its pages; the link leads to the first
 
     def holds(self, here: str) -> bool:
         """Return whether a page is one of it, or below one."""
         return any(entry.holds(here) for entry in self.entries)
 
+
+_ICONS = {
+    "Town": "layout-dashboard",
+    "Alarms": "bell",
+    "Operation": "sliders-horizontal",
+    "Billing": "receipt-text",
+    "Research": "flask-conical",
+    "Home": "house",
+    "People": "users",
+}
 
 NAVIGATION = (
     Entry("Town", "Town", "/console/town", STAFF),
@@ -69,4 +80,4 @@ def entries_for(actor: Actor) -> list[Entry]:
 def groups_of(entries: Iterable[Entry]) -> list[PageGroup]:
     """Return pages by their groups, in order."""
     by_group = groupby(entries, key=lambda entry: entry.group)
-    return [PageGroup(title=title, entries=tuple(some)) for title, some in by_group]
+    return [PageGroup(title=title, icon=_ICONS[title], entries=tuple(some)) for title, some in by_group]

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,10 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
+    ".woff2": "font/woff2",
 }
+_INTER = "inter-latin-wght-normal.woff2"
+_FONT = '@font-face { font-family: Inter; src: url(%s) format("woff2"); font-weight: 100 900; font-display: swap; }\n'
 _MANIFEST = "app.webmanifest"
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
 
@@ -53,10 +57,22 @@ def load_static() -> StaticFiles:
     """Read the files; a process does it once."""
     paths = [*(_HERE / "static").iterdir(), *(_HERE / "vendor").glob("*/*")]
     contents = {path.name: path.read_bytes() for path in sorted(paths) if path.suffix in _TYPES}
-    contents["palette.css"] = stylesheet().encode()
+    icons = sorted(path for path in paths if path.parent.name.startswith("lucide-"))
+    contents["icons.svg"] = _sprite({path.stem: path.read_text() for path in icons if path.suffix == ".svg"})
     files = StaticFiles({name: _loaded(name, content) for name, content in contents.items()})
+    files.files["palette.css"] = _loaded("palette.css", (_FONT % files.address(_INTER) + stylesheet()).encode())
     files.files[_MANIFEST] = _loaded(_MANIFEST, _manifest(files.address("icon.svg")))
     return files
+
+
+def _sprite(icons: Mapping[str, str]) -> bytes:
+    """Return one picture with all icons, each as a symbol of its name."""
+    symbols = [
+        f'<symbol id="{name}" viewBox="0 0 24 24">{icon[icon.index(">", icon.index("<svg")) + 1 : -len("</svg>")].strip()}'
+        "</symbol>"
+        for name, icon in ((name, icon.strip()) for name, icon in icons.items())
+    ]
+    return f'<svg xmlns="http://www.w3.org/2000/svg">{"".join(symbols)}</svg>'.encode()
 
 
 def _manifest(icon: str) -> bytes:

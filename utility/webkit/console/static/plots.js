@@ -1,4 +1,5 @@
-// Draws the figures with data-plot (see the macro `plot`), and below each a table of the same numbers.
+// Draws the figures with data-plot (see the macro `plot`), and behind a button of each a table of the same numbers.
+// The arrow keys go from step to step; a line below says a step's values, their sum, and why one is missing.
 //
 // The address answers {series: [{label, unit, x, step_s, high, low?, marks, missing}], note?}: `high` has null in a gap,
 // `low` makes a band of the least and greatest values of a step, `marks` are [begin, end, word] of doubtful spans,
@@ -10,7 +11,7 @@
   const MOST_ROWS = 200;
   const AGAIN_MS = 60000;
   const COLOURS = 6;  // lines that are told apart; more are off until a person chooses them in the legend
-  const STRIPES = [[], [[0, 0, 12, 12]], [[12, 0, 0, 12]], [[0, 6, 12, 6]], [[6, 0, 6, 12]], [[0, 6, 12, 6], [6, 0, 6, 12]]];
+  const SMOOTH = 60;  // steps from which on an area has a line, and no stairs
   const DASHES = [undefined, [8, 4], [2, 4], [12, 4, 2, 4], [5, 5], [1, 6]];
 
   const clock = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: ZONE, ...options });
@@ -56,36 +57,14 @@
     return splits.map((time) => form.format(at(time)));
   }
 
-  // The spans in which no series has a value.
-  function gaps(series) {
-    const { x, step_s } = series[0];
-    const empty = (place) => series.every((one) => one.x.length !== x.length || one.high[place] === null);
-    return x.flatMap((begin, place) => (empty(place) ? [[begin, begin + step_s, "--idle"]] : []));
-  }
-
-  // A filled area has stripes besides its colour, others at each place.
-  function striped(ctx, colour, place) {
-    const tile = Object.assign(document.createElement("canvas"), { width: 12, height: 12 });
-    const paint = tile.getContext("2d");
-    paint.fillStyle = colour;
-    paint.fillRect(0, 0, 12, 12);
-    paint.strokeStyle = style("--pico-background-color");
-    for (const [x, y, toX, toY] of STRIPES[place % COLOURS]) {
-      paint.moveTo(x, y);
-      paint.lineTo(toX, toY);
-    }
-    paint.stroke();
-    return ctx.createPattern(tile, "repeat");
-  }
-
   // Doubtful spans are shaded behind the lines.
   function shade(series) {
     return (plot) => {
       const { ctx, bbox } = plot;
       ctx.save();
-      const doubtful = [...series.flatMap((one) => one.marks), ...(series[0].shaded || [])];
-      for (const [begin, end, colour] of [...doubtful.map((span) => [...span.slice(0, 2), "--warning"]), ...gaps(series)]) {
-        ctx.fillStyle = `${style(colour)}40`;
+      const spans = [...series.flatMap((one) => one.marks.map((mark) => [...mark, "--warning"])), ...(series[0].shaded || []).map((span) => [...span, "--flow-sun"])];
+      for (const [begin, end, , colour] of spans) {
+        ctx.fillStyle = `${style(colour)}1f`;
         const left = Math.max(bbox.left, plot.valToPos(begin, "x", true));
         const right = Math.min(bbox.left + bbox.width, plot.valToPos(end, "x", true));
         if (right > left) ctx.fillRect(left, bbox.top, Math.max(1, right - left), bbox.height);
@@ -101,7 +80,7 @@
     if (plot.legend.idx !== last) plot.setLegend({ idx: last });
   }
 
-  function options(series, width) {
+  function options(series, width, told) {
     const units = [...new Set(series.map((one) => one.unit))];
     const few = series.every((one) => one.x.length <= 400);
     const lines = [{ label: "Time", value: (_, time) => (time === null ? "–" : WHOLE.format(at(time))) }];
@@ -109,30 +88,49 @@
     series.forEach((one, place) => {
       const colour = style(one.flow ? `--flow-${one.flow}` : `--plot-${(place % COLOURS) + 1}`);
       const line = {
-        scale: one.unit, stroke: colour, width: 1.5, dash: one.own ? undefined : DASHES[place % COLOURS], show: place < COLOURS,
-        paths: few ? uPlot.paths.stepped({ align: 1 }) : undefined,
-        fill: one.own ? (plot) => striped(plot.ctx, colour, place) : undefined,
+        scale: one.unit, stroke: colour, width: 2, dash: one.flow ? undefined : DASHES[place % COLOURS], show: place < COLOURS, points: { show: false },
+        paths: few && !(one.own && one.x.length > SMOOTH) ? uPlot.paths.stepped({ align: 1 }) : undefined,
+        fill: one.own && place === series.length - 1 ? `${colour}52` : series.length === 1 && !one.low ? `${colour}1f` : undefined,
         value: (_, value, __, at) => (value === null || value === undefined ? "–" : `${number(one.own ? one.own[Math.min(at, one.own.length - 1)] : value)} ${one.unit}`),
       };
       lines.push({ ...line, label: one.low ? `${sign(one)}${one.label}, most` : `${sign(one)}${one.label}` });
+      // An area is between its own line and the next one below it.
+      if (one.own && place < series.length - 1) bands.push({ series: [place + 1, place + 2], fill: `${colour}52` });
       if (one.low) {
         lines.push({ ...line, label: `${one.label}, least` });
         bands.push({ series: [lines.length - 2, lines.length - 1], fill: `${colour}55` });
       }
     });
-    const axis = { stroke: style("--pico-color"), grid: { stroke: style("--pico-muted-border-color"), width: 1 }, ticks: { stroke: style("--pico-muted-border-color") } };
+    const axis = { stroke: style("--soft"), font: "12px Inter, sans-serif", grid: { stroke: style("--line"), width: 1 }, ticks: { show: false } };
     return {
       width, height: 280, series: lines, bands,
       tzDate: (seconds) => uPlot.tzDate(at(seconds), ZONE),
       // Areas begin at nothing: a part of an area would say a part of the energy.
       scales: { x: { time: true }, ...(series.some((one) => one.own) ? { [series[0].unit]: { range: (_, __, most) => [0, most * 1.05 || 1] } } : {}) },
       axes: [
-        { ...axis, values: labels },
-        ...units.map((unit, place) => ({ ...axis, scale: unit, label: unit, side: place ? 1 : 3, grid: { ...axis.grid, show: place === 0 } })),
+        { ...axis, values: labels, grid: { show: false } },
+        ...units.map((unit, place) => ({ ...axis, scale: unit, label: unit, labelFont: axis.font, labelSize: 20, space: 70, side: place ? 1 : 3, grid: { ...axis.grid, show: place === 0 } })),
       ],
       // Without a cursor, as on a phone, the legend has the newest values.
-      hooks: { drawClear: [shade(series)], setLegend: [newest], ready: [newest] },
+      cursor: { points: { size: 7 }, y: false },
+      hooks: { drawClear: [shade(series)], setLegend: [newest, told], ready: [newest] },
     };
+  }
+
+  // A step in words: its time and values, their sum, and why one is missing or doubtful.
+  function step(found, time) {
+    const parts = [];
+    let sum = 0;
+    for (const one of found.series) {
+      const place = one.x.findLastIndex((x) => x <= time);
+      const value = place < 0 || one.x[place] + one.step_s < time ? null : one.high[place];
+      const doubt = word(one, time, time + one.step_s);
+      sum += value || 0;
+      parts.push(`${one.label} ${value === null ? "no reading" : `${number(value)} ${one.unit}`}${doubt ? ` (${doubt})` : ""}`);
+    }
+    if (found.stack) parts.push(`together ${number(sum)} ${found.series[0].unit}`);
+    const shaded = (found.series[0].shaded || []).filter((span) => span[0] <= time && time < span[1]).map((span) => span[2]);
+    return `${WHOLE.format(at(time))}: ${[...parts, ...new Set(shaded)].join(", ")}`;
   }
 
   // What the lines can't say, in words.
@@ -197,8 +195,23 @@
     place.setAttribute("aria-hidden", "true");
     figure.append(place);
     const drawn = found.stack ? stacked(series) : series;
-    figure.plotted = new uPlot(options(drawn, place.clientWidth || 600), columns(drawn), place);
-    figure.append(facts({ ...found, series }));
+    const readout = make("p", "");
+    readout.className = "readout";
+    readout.setAttribute("aria-live", "polite");
+    const told = (plot) => {
+      const { idx } = plot.legend, isHere = idx !== null && plot.cursor.idx === idx;
+      readout.textContent = isHere ? step({ ...found, series }, plot.data[0][idx]) : "";
+    };
+    figure.plotted = new uPlot(options(drawn, place.clientWidth || 600, told), columns(drawn), place);
+    figure.append(readout);
+    figure.tabIndex = 0;
+    figure.onkeydown = (event) => {
+      const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key], plot = figure.plotted;
+      if (!way || event.target !== figure) return;
+      event.preventDefault();
+      const last = plot.data[0].length - 1, from = plot.cursor.idx ?? plot.legend.idx ?? last;
+      plot.setCursor({ left: plot.valToPos(plot.data[0][Math.min(last, Math.max(0, from + way))], "x"), top: 10 });
+    };
     const details = document.createElement("details");
     details.append(make("summary", "The same as a table"));
     details.addEventListener("toggle", () => {
@@ -209,7 +222,7 @@
       wide.setAttribute("role", "region");
       wide.setAttribute("aria-label", "Table of the plot");
       wide.append(table({ ...found, series }, figure.getAttribute("aria-label")));
-      details.append(wide);
+      details.append(facts({ ...found, series }), wide);
     });
     figure.append(details);
   }
