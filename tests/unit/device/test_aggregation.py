@@ -89,12 +89,6 @@ def test_lossless_leaves_nothing_to_consolidate(records: list[HistoryRecord]) ->
             assert a.end != b.start or a.reading != b.reading or b.start % QUARTER_S == 0
 
 
-def test_lossless_makes_one_record_of_a_quiet_quarter_under_its_first_id() -> None:  # req: M7
-    records = [slot(i + 1, i + 60 - START % QUARTER_S // SLOT_S, 5) for i in range(60)]
-    (only,) = consolidate(records)
-    assert (only.record_id, only.start, only.end) == (1, records[0].start, records[-1].end)
-
-
 def test_lossless_keeps_accounts_apart() -> None:
     a, b = slot(1, 0, 5), slot(2, 1, 5)
     moved = b._replace(account=2)

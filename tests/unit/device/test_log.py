@@ -36,12 +36,6 @@ def log_of(*readings: tuple[int, ...]) -> MeterLog:
     return log
 
 
-def test_an_empty_log_begins_where_it_ends() -> None:
-    log = log_of()
-    assert (log.first_id, log.next_id, log.frozen_last) == (1, 1, 0)
-    assert log.freeze(10) is None
-
-
 def test_a_batch_ends_at_the_limit() -> None:
     log = log_of((1,), (2,), (3,))
     put = log.freeze(2)
@@ -127,12 +121,6 @@ def test_records_that_end_after_a_moment_stay_behind() -> None:
     put = log.freeze(10, before=T + 30)
     assert put is not None
     assert put.last_id == 2
-
-
-@pytest.mark.parametrize(("to_id", "last"), [(0, None), (1, 1), (2, 2), (99, 3)])
-def test_a_batch_up_to_an_id(to_id: int, last: int | None) -> None:
-    put = log_of((1,), (2,), (3,)).freeze(10, to_id)
-    assert (put.last_id if put else None) == last
 
 
 def test_a_log_comes_back_from_its_rows_with_its_batch() -> None:

@@ -11,7 +11,6 @@ from commonwatt.protocol.sharing_words import Why
 from gateway.control.manager import SHARE_FOR_S
 from gateway.control.meter_view import MeterView
 from gateway.control.microgrid_states import MicrogridStates
-from gateway.control.mode_changes import ModeChanges
 from gateway.control.plausibility import EXCESS_PERMILLE, JUMP_PERMILLE, Doubt, recorded_of
 from gateway.control.rotation import Rotation
 from gateway.control.sharing import reasons
@@ -55,13 +54,6 @@ def test_a_strategy_for_a_date_takes_the_place_of_another_one_for_it() -> None:
         command = {"id": str(n), "cmd": "sharing", "until": 600, "strategy": strategy, "from_time": 500}
         states = states.set(ControllerCommand.model_validate(command), 100)
     assert [(one.strategy, one.from_time) for one in states.sharing] == [("rangers", 500)]
-
-
-def test_a_mode_is_noted_when_it_changes_and_not_again() -> None:
-    changes, now = ModeChanges(None), Now(START, Trust.NETWORK)
-    assert changes.note({"phase": ("island", "")}, now)
-    assert not changes.note({"phase": ("island", "")}, now)
-    assert [str(one) for one in changes.take_unlogged()] == ["phase: island"]
 
 
 def test_a_battery_is_shown_as_told_to_share_until_the_commands_end(world: World) -> None:

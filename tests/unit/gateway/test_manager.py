@@ -41,11 +41,6 @@ def test_those_above_share_as_soon_as_a_level_below_its_minimum_arrives(world: W
     assert households(world, 80, 70, 48) == [("1", "share_power_on"), ("2", "share_power_on")]
 
 
-def test_nobody_shares_while_all_are_above_or_all_below(world: World) -> None:
-    assert households(world, 80, 70, 60) == []
-    assert households(world, 40, 30, 20) == []
-
-
 def test_a_level_in_a_put_decides_as_well(world: World) -> None:
     households(world, 80, 70)
     world.introduce(3)
@@ -264,14 +259,6 @@ def test_a_restarted_gateway_does_not_wait_for_a_meter_that_was_replaced(world: 
     assert sharing_since(world, 0) == [("3", "share_power_on")]
 
 
-def test_a_donor_stops_at_its_own_minimum(world: World) -> None:
-    households(world, 52, 20)
-    world.now += 15
-    before = len(world.sent)
-    world.level(1, 50)
-    assert sharing_since(world, before) == [("1", "share_power_off")]
-
-
 def test_the_order_ends_by_itself_and_is_renewed_while_needed(world: World) -> None:
     households(world, 80, 40)
     order = next(c for c in commands(world.sent) if c.cmd == "share_power_on")
@@ -410,13 +397,6 @@ def test_a_level_from_the_future_is_not_believed(world: World) -> None:
     world.meter_says(1, "lvl", Level(state=State.INITIALIZED, time=world.now + 10_000, level=CAPACITY).pack())
     world.level(1, 40)
     assert world.core.manager.meters[1].level == 0.4 * CAPACITY
-
-
-def test_without_trust_in_its_clock_the_gateway_commands_durations(world: World) -> None:
-    world.forget_time()
-    households(world, 80, 40)
-    order = next(c for c in commands(world.sent) if c.cmd == "share_power_on")
-    assert (order.until, order.for_s) == (None, SHARE_FOR_S)
 
 
 def test_time_is_trusted_when_the_utility_confirms_it(world: World) -> None:

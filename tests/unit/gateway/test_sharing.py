@@ -263,18 +263,6 @@ def test_noise_of_half_a_band_switches_a_battery_at_most_four_times(
     assert max(switches(strategy, samples)) <= 4
 
 
-@pytest.mark.parametrize(("strategy", "lowest"), [("spec", 450), ("rangers", 450), ("aces", 0)])
-def test_slow_rise_and_fall_switch_once_each_way(strategy: str, lowest: int) -> None:
-    rise = [[level, 900] for level in range(lowest, 560)]
-    assert switches(strategy, rise)[1] == 2
-    assert switches(strategy, [*rise[::-1], [lowest, 900]])[1] == 1
-
-
-def test_donor_near_its_minimum_does_not_flap() -> None:
-    falling = [[level + odd, 100] for level in range(560, 500, -1) for odd in (-4, 4, 0)]
-    assert switches("spec", falling) == [2, 0]
-
-
 # Convergence
 
 
@@ -302,31 +290,6 @@ def take(town: Batteries, row: int) -> Batteries:
     arrays = {name: value[row : row + 1] for name, value in vars(town).items() if isinstance(value, np.ndarray)}
     fields = {name: arrays.get(name, getattr(town, name)) for name in town.__dataclass_fields__}
     return Batteries(**fields)
-
-
-@pytest.mark.parametrize("strategy", NAMES)
-def test_a_night_of_help_switches_a_battery_at_most_four_times_an_hour(strategy: str) -> None:
-    """Loads draw from all batteries; the receivers fall below their minimum again and again."""
-    rng, hours, capacity = np.random.default_rng(1), 4, 28_800_000
-    level = np.array([[49, 49, 49, 95, 92, 90, 88, 86, 85, 84]]) * capacity // 100
-    if strategy == "aces":
-        level[0, 0] = 0
-    same, yes = np.full_like(level, capacity), np.ones_like(level, bool)
-    batteries = Batteries(
-        level=level,
-        capacity=same,
-        minimum=same // 2,
-        available=yes,
-        may_share=yes,
-        sharing=~yes,
-        weight=np.ones_like(level),
-        band_permille=GatewaySettings.model_fields["sharing_band_permille"].default,
-    )
-    average = capacity // (24 * 240)
-    drawn = [rng.integers(0, 2 * average, level.shape) for _ in range(hours * 240)]
-    told = [batteries.sharing, *(each.sharing for each in follow(strategy, batteries, drawn))]
-    switched = sum((a != b)[0].astype(int) for a, b in pairwise(told))
-    assert 0 < max(switched) <= 4 * hours
 
 
 @pytest.mark.parametrize("strategy", NAMES)
