@@ -17,17 +17,19 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import func, select
 
-from benchmarks.databases import ingest_of, utility_database
+from benchmarks.databases import utility_database
 from benchmarks.town import packed_batch
 from commonwatt.model.blocks import make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.topics import BATCHES, gateway_up
+from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Microgrid
 from harness.docs.measured import Goal, Table, number
 from harness.network.waiting import become
 from harness.simulation.world import town_of
+from harness.worlds.utility import ingest_of
 from utility.readings.tables import dead_letter
 
 GATEWAYS = 801
@@ -95,7 +97,7 @@ async def _play(folder: Path, gateways: int, seconds: float, flood: str) -> Play
             latencies.append(time.perf_counter() - since)
 
     with utility_database(f"sqlite:///{folder}/utility.db", town) as database:
-        ingest = ingest_of(database, NOW, publish)
+        ingest = ingest_of(database, Clock(origin=NOW, monotonic_origin=0, speed=0), publish)
         running = asyncio.create_task(ingest.run())
         # Made beforehand, since another machine makes them in reality.
         named = {QUIET: [], OWN_NAME: [flooder], OTHERS_NAMES: grids}[flood]

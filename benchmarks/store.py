@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import text
 
-from benchmarks.databases import ingest_of, utility_database
+from benchmarks.databases import utility_database
 from benchmarks.row_store import Peer
 from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values, household
 from benchmarks.town import packed_batch
@@ -22,11 +22,13 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.topics import BATCHES, gateway_up
+from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Meter, Microgrid, Town
 from harness.docs.measured import Goal, Section, Table, spread
 from harness.real.jobs import compact
 from harness.real.postgres import Postgres
 from harness.simulation.world import town_of
+from harness.worlds.utility import ingest_of
 from utility.database.database import Database
 from utility.outbox.changes import Append
 from utility.readings.ingest.ingest import MAX_GROUP
@@ -104,7 +106,7 @@ async def take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> floa
         if acknowledged == len(sent):
             done.set()
 
-    ingest = ingest_of(database, NOW, publish)
+    ingest = ingest_of(database, Clock(origin=NOW, monotonic_origin=0, speed=0), publish)
     task = asyncio.create_task(ingest.run())
     began = time.perf_counter()
     for topic, payload in sent:

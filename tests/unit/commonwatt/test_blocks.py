@@ -20,8 +20,9 @@ from commonwatt.model.blocks import (
     make_blocks,
     mask_of,
 )
-from commonwatt.model.records import HistoryRecord, RecordType
+from commonwatt.model.records import HistoryRecord
 from commonwatt.model.units import GROUP_SLOTS, MAX_ABS_READING, QUARTER_S, SLOT_S, SLOTS
+from harness.worlds.records import a_record
 
 Key = tuple[int, int, int]
 Slots = dict[int, tuple[Quality, frozenset[int]]]  # by slot: the quality, and the values seen at it
@@ -75,16 +76,7 @@ def slots_of(blocks: Blocks) -> dict[Key, Slots]:
 
 def record(start_slot: int, slots: int, reading: int, *, lossy: int = 0, meter: int = 1) -> HistoryRecord:
     start = QUARTER_START + start_slot * SLOT_S
-    return HistoryRecord(
-        record_type=RecordType.THROUGH,
-        lossy=lossy,
-        record_id=1,
-        meter_id=meter,
-        account=0,
-        start=start,
-        end=start + slots * SLOT_S,
-        reading=reading,
-    )
+    return a_record(start, reading, end=start + slots * SLOT_S, meter=meter, account=0, lossy=lossy)
 
 
 @given(batches, batches)

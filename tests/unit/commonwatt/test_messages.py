@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
+from commonwatt.model.records import EventRecord, Log, Rejection
 from commonwatt.model.time.now import Trust
 from commonwatt.protocol.meter_messages import (
     MAX_ID,
@@ -24,14 +24,13 @@ from commonwatt.protocol.meter_messages import (
     unpack_put,
     unpack_put_ack,
 )
+from harness.worlds.records import a_record
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 
 
 def history(record_id: int, record_type: int = 3) -> bytes:
-    return HistoryRecord(
-        record_type=record_type, lossy=0, record_id=record_id, meter_id=77, account=12, start=0, end=15, reading=5
-    ).pack()
+    return a_record(0, 5, meter=77, record_id=record_id, kind=record_type, account=12).pack()
 
 
 def event(record_id: int) -> bytes:

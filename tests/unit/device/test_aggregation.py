@@ -12,6 +12,7 @@ from commonwatt.model.blocks import average as average_blocks
 from commonwatt.model.records import HistoryRecord, RecordType
 from commonwatt.model.units import GROUP_S, GROUP_SLOTS, QUARTER_S, SLOT_S
 from commonwatt.model.validation import Expected, judge_history
+from harness.worlds.records import a_record
 
 START = 1_790_000_100
 TYPES = (RecordType.STORED, RecordType.THROUGH)
@@ -20,16 +21,7 @@ EXPECTED = Expected(meter_id=7, record_types=TYPES, now=None)
 
 def slot(record_id: int, at: int, reading: int, record_type: int = 3) -> HistoryRecord:
     start = START + at * SLOT_S
-    return HistoryRecord(
-        record_type=record_type,
-        lossy=0,
-        record_id=record_id,
-        meter_id=7,
-        account=1,
-        start=start,
-        end=start + SLOT_S,
-        reading=reading,
-    )
+    return a_record(start, reading, meter=7, record_id=record_id, kind=record_type)
 
 
 @st.composite

@@ -11,21 +11,13 @@ from commonwatt.device.changes import LogRow
 from commonwatt.device.records.aggregation import average, consolidate
 from commonwatt.device.records.log import Aggregation, MeterLog
 from commonwatt.model.records import HistoryRecord, Log, unpack_history
+from harness.worlds.records import a_record
 
 T = 1_790_000_100
 
 
 def record(number: int, kind: int, slot: int, reading: int) -> bytes:
-    return HistoryRecord(
-        record_type=kind,
-        lossy=0,
-        record_id=number,
-        meter_id=1,
-        account=0,
-        start=T + 15 * slot,
-        end=T + 15 * slot + 15,
-        reading=reading,
-    ).pack()
+    return a_record(T + 15 * slot, reading, meter=1, record_id=number, kind=kind, account=0).pack()
 
 
 def log_of(*readings: tuple[int, ...]) -> MeterLog:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.protocol.sharing_words import Why
-from commonwatt.settlement.splits import fill, pro_rata
 from gateway.control.sharing import BatteryState, Decision, decide, near_minimum, reasons
 from gateway.control.strategies import STRATEGIES
 from gateway.control.strategies.batteries import MAX_WEIGHT, Batteries
@@ -18,7 +17,6 @@ from harness.strategies.hours import watch
 from harness.strategies.loop import follow
 from harness.strategies.microgrids import mismatches, plain, random_batteries
 from harness.strategies.properties import PROPERTIES, Property, table
-from harness.strategies.reference import divide
 
 CAPACITY = 1000
 BAND = 10
@@ -298,30 +296,3 @@ def test_hours_of_noise_and_loads_keep_every_limit_and_help_settles(strategy: st
     seen = watch(strategy, (1, 0), 40)
     assert seen.helped
     assert (seen.limits, seen.unsettled, seen.noisy) == (0, 0, 0)
-
-
-# Division
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, MAX_WEIGHT), st.integers(0, 2**52)), min_size=1, max_size=12),
-    st.integers(0, 2**56),
-)
-def test_division_is_exact_for_any_numbers(parts: list[tuple[int, int]], total: int) -> None:
-    weights, caps = zip(*parts, strict=True)
-    found = pro_rata(np.array([total]), np.array([weights]), np.array([caps]))[0].tolist()
-    assert found == divide(total, weights, caps)
-    assert sum(found) == min(total, sum(cap for weight, cap in parts if weight))
-
-
-def test_totals_of_three_apartment_buildings_do_not_wrap() -> None:
-    """Each stores 2.4e9 mWh; times a weight of as many, the product passes 2**63."""
-    totals, caps = np.array([7_200_000_000, 2**62]), np.full((2, 3), 2**61)
-    weights = np.array([[1000, 999, 998], [1000, 999, 998]])
-    shares = pro_rata(totals, weights, caps)
-    assert shares.sum(axis=1).tolist() == totals.tolist()
-    assert [shares[row].tolist() for row in (0, 1)] == [
-        divide(int(total), row_weights.tolist(), [2**61] * 3)
-        for total, row_weights in zip(totals, weights, strict=True)
-    ]
-    assert fill(totals, caps)[1].tolist() == divide(2**62, [1] * 3, [2**61] * 3)

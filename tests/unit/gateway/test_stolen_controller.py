@@ -49,6 +49,13 @@ def test_no_message_of_a_mate_deposes_a_living_manager(message: CliqueMessage) -
     assert owner.members["r001"].commands
 
 
+def test_only_the_utility_grants() -> None:
+    mate = controller("r002", Kept((0, 2), (1, 1)))
+    grant = Grant(microgrid="r001", epoch=(2, 2), replaces=(1, 1))
+    assert mate.handle(THIEF, grant, 100.1) == []
+    assert [effect for effect in mate.handle(UTILITY, grant, 100.1) if isinstance(effect, Begin)]
+
+
 def test_a_lying_vote_ends_no_manager_that_the_asker_hears() -> None:
     mate = controller("r002", Kept((0, 2), (1, 1)))
     member = mate.members["r001"]
