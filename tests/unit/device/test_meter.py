@@ -181,16 +181,6 @@ def test_a_pull_meter_waits_for_get() -> None:
     assert len(bench.get("records")) == 1
 
 
-def test_turns_of_neighbouring_ids_are_spread_over_the_minute() -> None:
-    turns = set()
-    for meter in range(10_001, 10_061):
-        new = Stored(state=MeterState(meter=meter, generation=1), desired_states=DesiredStates(meter, (0, 0), {}))
-        core = Meter(description(meter=meter), Limits(), new, Counter())
-        core.boot(T, power_lost=False)
-        turns.add(core.wake_at)
-    assert len(turns) == 60
-
-
 def test_a_batch_without_acknowledgement_is_sent_again_as_it_was() -> None:
     bench = Bench(battery=False)
     bench.slots(1)
