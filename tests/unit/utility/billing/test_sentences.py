@@ -19,6 +19,11 @@ def test_sentences_say_who_pays_how_much_more() -> None:
     ]
 
 
+def test_sentences_without_earlier_prices_or_accounts() -> None:
+    assert "since no tariff was in force" in sentences([change(1, None, "9.00")], "2026-10")[1]
+    assert sentences([], "2026-10") == ["No account has a bill in 2026-10."]
+
+
 def test_steps_are_round_and_few() -> None:
     assert steps_of([]) == []
     assert steps_of([-3, 4]) == [(Decimal(n) / 100, Decimal(n + 1) / 100, int(n in (-3, 4))) for n in range(-3, 5)]

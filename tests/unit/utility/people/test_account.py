@@ -14,7 +14,7 @@ from utility.access.passwords import hash_password
 from utility.access.roles import Role
 from utility.access.store import access, audit_log
 from utility.database.database import Database
-from utility.webkit.rights import COOKIE
+from utility.webkit.rights import COOKIE, Gate
 
 Browsers = Callable[..., Browser]
 
@@ -164,6 +164,19 @@ def test_token_has_its_scope_until_it_ends_or_is_revoked(app: FastAPI, eve: Brow
     assert eve.post("/console/tokens/1/revoke").status_code == 303
     assert asked(app, token, "/status") == 401
     assert eve.post("/console/tokens/1/revoke").status_code == 422
+
+
+def test_token_ends_with_its_date_and_with_its_person(app: FastAPI, eve: Browser, database: Database) -> None:
+    token = eve.send(
+        "POST", "/tokens", json={"label": "x", "roles": ["viewer"], "days": 1}, headers={"X-CSRF": eve.csrf}
+    ).json()["token"]
+    gate: Gate = app.state.gate
+    with database.reads.begin() as connection:
+        assert access.token_actor(connection, token, "", gate.now() + 86_399) is not None
+        assert access.token_actor(connection, token, "", gate.now() + 86_400) is None
+    with database.writes.begin() as connection:
+        access.set_state(connection, "eve", "disabled")
+    assert asked(app, token, "/status") == 401
 
 
 def test_token_of_a_disabled_person_stays_dead_when_enabled_again(

@@ -14,6 +14,7 @@ from harness.billing.two_months import world_of
 from harness.billing.worlds import World
 from harness.console import Browser, text_of
 from utility.access.roles import Role
+from utility.access.store import audit_log
 from utility.database.database import Database
 from utility.tariffs.store import tariffs
 from utility.webkit.console.answers import ROWS
@@ -149,6 +150,25 @@ def test_file_that_is_too_long_or_no_text_is_refused(browser: Browsers) -> None:
         assert said in text_of(answer)
     files = {"file": ("tariff.toml", SOURCE.encode(), "text/plain")}
     assert clerk.post("/console/rates/new", {"action": "propose"}, files=files).status_code == 303
+
+
+def test_one_person_proposes_and_another_one_approves(browser: Browsers, database: Database) -> None:
+    both = browser(Role.CLERK, Role.APPROVER, name="anna")
+    ben = browser(Role.APPROVER, name="ben")
+    done = both.post("/console/rates/new", {"action": "propose", "source": SOURCE})
+    assert "another person has to approve it" in text_of(both.get(done.headers["location"]))
+    place = "/console/rates/version/town/1"
+    own = both.post(f"{place}/approve")
+    assert own.status_code == 409
+    assert "anna proposed it; a second person has to approve it" in text_of(own)
+    assert browser(Role.CLERK, name="eve").post(f"{place}/approve").status_code == 403
+    assert ben.post(f"{place}/approve").status_code == 303
+    assert ben.post(f"{place}/approve").status_code == 409, "the second one sees it"
+    page = text_of(browser(Role.VIEWER).get("/console/rates"))
+    assert "town v1 ● published" in page
+    with database.reads.begin() as connection:
+        entries = audit_log.entries(connection, audit_log.Wanted(action="tariff."), 9)
+    assert [(e["person"], e["action"]) for e in entries] == [("ben", "tariff.publish"), ("anna", "tariff.propose")]
 
 
 def test_versions_are_compared_by_what_they_say(browser: Browsers) -> None:
