@@ -205,24 +205,6 @@ def test_runbooks_have_a_section_at_the_anchor_of_each_alert(client: Client) -> 
         assert f'id="{anchor}"' in text
 
 
-def test_lines_show_what_gateways_said_last(client: Client, database: Database) -> None:  # req: C9
-    month = Month(used=(5, 7), expected=(6, 11), allowance=10)
-    said = a_heartbeat(time=BEGIN, lte=month)
-    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=said)])
-    first, second = client.get("/lines").json()["lines"]
-    assert first == {
-        "microgrid": "r001",
-        "level": "at_risk",
-        "used_up": 5,
-        "used_down": 7,
-        "expected_up": 6,
-        "expected_down": 11,
-        "allowance": 10,
-        "time": BEGIN,
-    }
-    assert (second["microgrid"], second["level"], second["used_up"]) == ("r002", "unknown", None)
-
-
 def test_schedules_show_the_periods_in_force_and_which_were_tuned(client: Client, database: Database) -> None:
     periods = {"collect_s": 60, "levels_s": 60, "relay_s": 900, "compact_s": 900}
     said = a_heartbeat(time=BEGIN, periods=periods, tuned=("relay_s",))
