@@ -1,26 +1,21 @@
 """The cost of foreign meters: mapping a message, an adapter's core, and a real adapter with 300 meters."""
 
-import json
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adapters.arrived import Arrived
-from adapters.core import Adapter, foreign_meter
-from adapters.handled import Handled
 from adapters.mapping.readers import Readers, readers_of
 from benchmarks.processes import MIB, Costs
 from commonwatt.config.adapter import AdapterSettings
-from commonwatt.device.changes import DesiredStates, MeterState, Stored
-from commonwatt.device.meter import Limits, Meter
 from harness.docs.measured import Goal, Section, Table, number, spread
 from harness.foreign.devices import Device, Devices, dsmr, shelly, tasmota, zigbee
+from harness.foreign.payloads import core_of
 from harness.network.waiting import eventually, free_ports
 from harness.real import mosquitto
 from harness.real.site import Site
@@ -73,28 +68,9 @@ def mapping_us(readers: Readers, messages: list[tuple[str, bytes, int]]) -> floa
     return (time.perf_counter() - started) / len(messages) * 1e6
 
 
-def parsing_us(messages: list[tuple[str, bytes, int]]) -> float:
-    """Return the microseconds that the standard library needs to parse a message: the peer."""
-    started = time.perf_counter()
-    for _, payload, _ in messages:
-        json.loads(payload)
-    return (time.perf_counter() - started) / len(messages) * 1e6
-
-
 def core_per_s(settings: AdapterSettings, readers: Readers, messages: list[tuple[str, bytes, int]]) -> float:
     """Return the messages a second that a core makes records of."""
-    meters = {
-        meter.id: Meter(
-            foreign_meter("r001", meter, readers),
-            Limits(resolution=1),
-            Stored(state=MeterState(meter=meter.id, generation=1), desired_states=DesiredStates(meter.id, (0, 0), {})),
-            Counter(),
-        )
-        for meter in settings.meter
-    }
-    core = Adapter(
-        settings=settings.meter, readers=readers, meters=meters, channels={}, handled=Handled(), tally=Counter()
-    )
+    core = core_of(settings, readers)
     # Packet ids in turn, as a broker gives them.
     arrived = [
         Arrived(topic, payload, at=at, retained=False, qos=1, number=n % 65_535 + 1)
@@ -162,22 +138,19 @@ def bench(*, smoke: bool = False) -> Section:
         messages = messages_of(preset, n, count)
         everything += messages
         mapping = [mapping_us(readers, messages) for _ in range(runs)]
-        parsing = [parsing_us(messages) for _ in range(runs)]
         slowest = max(slowest, statistics.median(mapping))
-        rows.append((preset, str(len(messages[0][1])), spread(mapping, "µs"), spread(parsing, "µs")))
+        rows.append((preset, str(len(messages[0][1])), spread(mapping, "µs")))
     everything.sort(key=lambda message: message[2])
     rates = [core_per_s(settings, readers, everything) for _ in range(runs)]
     cpu_percent, memory_mib = live(1.0 if smoke else 120.0, meters)
     return Section(
         title="Foreign meters",
-        about=f"Meters of four makers. *Mapping* finds the rule of a message and reads its value and time; "
-        f"the peer parses the same JSON and does nothing with it. The *core* also judges counters, spreads energy over "
+        about=f"Meters of four makers. *Mapping* finds the rule of a message and reads its value and time. "
+        f"The *core* also judges counters, spreads energy over "
         f"slots and makes records. The real adapter has {meters} meters, each with a message every {EVERY_S} s on a "
         "Mosquitto (a Shelly has three), and puts their records to a real broker and gateway.",
         tables=(
-            Table(
-                title="Mapping, on one core", columns=("maker", "bytes", "mapping", "parsing alone"), rows=tuple(rows)
-            ),
+            Table(title="Mapping, on one core", columns=("maker", "bytes", "mapping"), rows=tuple(rows)),
             Table(
                 title="An adapter",
                 columns=("core, messages/s", "real adapter, share of a core", "its memory"),

@@ -1,4 +1,4 @@
-"""Analysis over towns: settled quarter-hours that a core sums in a second, and what a terabyte of them takes."""
+"""Analysis over towns: settled quarter-hours that a core sums in a second."""
 
 import tempfile
 import time
@@ -22,7 +22,6 @@ from utility.towns.analysis.views import VIEWS
 
 FIRST = 1_996_628  # the first quarter: 1 December 2026 in New York
 SQL = "SELECT start_utc::DATE AS day, sum(imported_milliwatt_hours) AS imported FROM settled GROUP BY day"
-TERABYTE = 1e12
 
 
 def random_settled(meters: Collection[int], first: int, end: int) -> SettledQuarters:
@@ -72,7 +71,6 @@ def bench(*, smoke: bool = False) -> Section:
             took.append(time.process_time() - began)
             assert found.num_rows in (days, days + 1), found
     rows, megabytes = [count / one / 1e6 for one in took[1:]], [size / one / 1e6 for one in took[1:]]
-    hours = TERABYTE / 1e6 / median(megabytes) / 3600
     return Section(
         title="Analysis over towns",
         about=f"The task of one town of `commonwatt analyse`: {count:,} settled quarter-hours of {meters:,} meters, "
@@ -83,11 +81,6 @@ def bench(*, smoke: bool = False) -> Section:
                 title="In a second of CPU time: median (least to most)",
                 columns=("million rows", "MB of Parquet", "bytes a row"),
                 rows=((spread(rows), spread(megabytes), f"{size / count:.2f}"),),
-            ),
-            Table(
-                title="A terabyte of settled quarter-hours, computed",
-                columns=("meters' years", "hours of one core"),
-                rows=((number(TERABYTE / (size / count) / QUARTERS_A_DAY / 365), number(hours)),),
             ),
         ),
         goals=(

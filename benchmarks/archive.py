@@ -1,55 +1,44 @@
-"""Months of a tenth of the town: through the ingest, to files, read there, and back."""
+"""Months of a tenth of the town: through the ingest, to files, and read there."""
 
 import asyncio
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 from sqlalchemy import text
 
+from benchmarks.databases import utility_database
 from benchmarks.store import NOW, take_in
-from benchmarks.town import readings
-from commonwatt.codec.packing import pack
+from benchmarks.town import packed_batch, readings
 from commonwatt.model.blocks import make_blocks
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.model.words import counted, moment
-from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from commonwatt.town.loading import load_town
 from commonwatt.town.town import Microgrid
 from harness.docs.measured import Goal, Section, Table, number
 from harness.network.application import Client
 from harness.real.jobs import compact
 from harness.real.postgres import Postgres
+from harness.simulation.world import town_of
 from utility.archive.store.archive import Archive
-from utility.archive.store.months import month_at, months
+from utility.archive.store.months import months
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
-from utility.database.database import Database, open_database
+from utility.database.database import Database
 from utility.database.health import Health
 from utility.database.postgres.partitions import first_quarter, month_of, months_later
-from utility.exports.resolutions import Resolution
-from utility.exports.store.exports import Asked, readings_export
-from utility.exports.store.files import write_files
-from utility.exports.writers import Format
-from utility.registry.store.registration import fill_registry
 from utility.webkit.services import Api
 
 TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'
 BLOCKS_A_BATCH = 1_500
 NEWEST = first_quarter((2027, 1))  # of which the newest reading is: months before it go to files
-DAYS = "BENCH_DAYS"
-"""The variable with PostgreSQL's days of each month (at most 28) and months, such as ``28x6``; SQLite has ``3x1``."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +51,7 @@ class Size:
     requests: int  # requests of the API
 
 
+FULL = Size(microgrids=80, days=3, months=1, requests=200)
 SMOKE = Size(microgrids=2, days=1, months=1, requests=5)
 
 
@@ -73,17 +63,12 @@ class Figures:
     months: int
     ingest_s: float = 0
     archive_s: float = 0
-    check_s: float = 0
-    restore_s: float = 0
     before_bytes: int = 0  # of the database with all months
     after_bytes: int = 0  # of the database without them
     file_bytes: int = 0
     blocks: int = 0
     database_ms: tuple[float, ...] = ()  # of each request, before
     file_ms: tuple[float, ...] = ()  # of each request, from files
-    rows_s: float = 0  # of an export of a day's rows
-    rows: int = 0
-    rows_bytes: int = 0
 
 
 def _batches(grids: Sequence[Microgrid], quarters: range, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
@@ -96,17 +81,7 @@ def _batches(grids: Sequence[Microgrid], quarters: range, rng: np.random.Generat
             keys = [(*one, quarter) for quarter in some for one in series]
             values = readings(np.array([key[1] for key in keys], np.uint8), rng)
             blocks = make_blocks(keys, values, np.full(values.shape, 2))
-            batch = Batch(
-                owner=grid.id,
-                store=7,
-                sequence=at,
-                time=NOW,
-                keys=blocks.keys(),
-                payloads=pack(blocks),
-                events=[],
-                dead_letters=[],
-            )
-            yield gateway_up(grid.id, BATCHES), batch.pack()
+            yield gateway_up(grid.id, BATCHES), packed_batch(grid.id, at, NOW, blocks)
 
 
 def _bytes_of(database: Database, url: str) -> int:
@@ -132,17 +107,14 @@ def _ask(client: Client, numbers: Sequence[int], days: Sequence[int], requests: 
 
 
 def measure_one(url: str, folder: Path, size: Size) -> Figures:
-    """Fill a database, bring its months to files, read them, and bring one back."""
+    """Fill a database, bring its months to files, and read them."""
     found = Figures(days=size.days * size.months, months=size.months)
-    (folder / "town.toml").write_text(TOWN.format(size.microgrids))
-    town = load_town(folder / "town.toml")
+    town = town_of(TOWN.format(size.microgrids))
     files = folder / "archive"
     files.mkdir()
     firsts = [first_quarter(months_later(month_of(NEWEST), -back)) for back in range(size.months, 0, -1)]
     days = [first // QUARTERS_A_DAY + day for first in firsts for day in range(size.days)]
-    with closing(open_database(url, create=True)) as database:
-        with database.writes.begin() as connection:
-            fill_registry(connection, town)
+    with utility_database(url, town) as database:
         rng, grids = np.random.default_rng(4), list(town.microgrids.values())
         for quarters in (*(range(day * 96, day * 96 + 96) for day in days), range(NEWEST, NEWEST + 1)):
             sent = list(_batches(grids, quarters, rng))
@@ -166,32 +138,7 @@ def measure_one(url: str, folder: Path, size: Size) -> Figures:
         assert [month.state for month in filed] == ["archived"] * size.months
         found.file_bytes, found.blocks = sum(m.size for m in filed), sum(m.rows for m in filed)
         found.file_ms = _ask(client, ids, days, size.requests)
-        began = time.perf_counter()
-        assert not any(archive.check(month) for month in filed)
-        found.check_s = time.perf_counter() - began
-        _export(database, days[0], folder / "rows", found)
-        began = time.perf_counter()
-        archive.restore(firsts[0])
-        found.restore_s = time.perf_counter() - began
-        with database.reads.begin() as connection:
-            assert (month := month_at(connection, firsts[0])) is not None
-            assert month.state == "restored"
     return found
-
-
-def _export(database: Database, day: int, out: Path, found: Figures) -> None:
-    began = time.perf_counter()
-    asked = Asked(start=day * 86_400, end=(day + 1) * 86_400, resolution=Resolution.SLOT)
-    found.rows = write_files(readings_export(database, asked), Format.PARQUET, out, NOW).rows
-    found.rows_s = time.perf_counter() - began
-    found.rows_bytes = sum(path.stat().st_size for path in out.glob("*.parquet"))
-    read = duckdb.connect().execute("SELECT count(*) FROM read_parquet(?)", [f"{out}/*.parquet"]).fetchall()
-    assert read == [(found.rows,)]
-
-
-def _size(text: str) -> Size:
-    days, _, count = text.partition("x")
-    return Size(microgrids=80, days=int(days), months=int(count or 1), requests=200)
 
 
 def bench(*, smoke: bool = False) -> Section:
@@ -200,9 +147,9 @@ def bench(*, smoke: bool = False) -> Section:
     with tempfile.TemporaryDirectory() as place:
         if not smoke:
             with Postgres(Path(place)) as server:
-                found["PostgreSQL"] = measure_one(server.url, Path(place), _size(os.environ.get(DAYS, "3x1")))
+                found["PostgreSQL"] = measure_one(server.url, Path(place), FULL)
     with tempfile.TemporaryDirectory() as place:
-        found["SQLite"] = measure_one(f"sqlite:///{place}/utility.db", Path(place), SMOKE if smoke else _size("3x1"))
+        found["SQLite"] = measure_one(f"sqlite:///{place}/utility.db", Path(place), SMOKE if smoke else FULL)
     rows = tuple((name, *_cells(one)) for name, one in found.items())
     worst = {name: statistics.quantiles(one.file_ms, n=20)[-1] for name, one in found.items()}
     return Section(
@@ -211,16 +158,15 @@ def bench(*, smoke: bool = False) -> Section:
             "Eighty microgrids with their boundaries send days of whole months at 1 mWh, as after an outage, through "
             "the service's ingest and the compactor. The months go to files: written, read back and compared, then "
             "gone from the database. "
-            "200 requests each ask the API for a day of one meter, from any of these days. *Rows*: the "
-            "export of one archived day at 15 s, which DuckDB reads."
+            "200 requests each ask the API for a day of one meter, from any of these days."
         ),
         tables=(
             Table(
                 title="Months to files, and what reads them",
                 columns=(
-                    *("database", "days", "readings", "ingest", "to files", "checked again", "a month back"),
+                    *("database", "days", "readings", "ingest", "to files"),
                     *("database, before and after", "file, bytes a reading", "API p50, p95: database"),
-                    *("API p50, p95: file", "rows, bytes a reading", "rows a second"),
+                    "API p50, p95: file",
                 ),
                 rows=rows,
             ),
@@ -258,11 +204,7 @@ def _cells(one: Figures) -> tuple[str, ...]:
         number(readings_of),
         f"{one.ingest_s:,.0f} s",
         f"{one.archive_s:,.1f} s",
-        f"{one.check_s:,.1f} s",
-        f"{one.restore_s:,.1f} s",
         f"{one.before_bytes / 1e6:,.0f} MB, {one.after_bytes / 1e6:,.0f} MB",
         f"{one.file_bytes / readings_of:.2f}",
         *spans,
-        f"{one.rows_bytes / one.rows:.2f}",
-        number(one.rows / one.rows_s),
     )

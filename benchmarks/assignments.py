@@ -8,7 +8,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil
 from statistics import mean
 
 from commonwatt.cliques.formation import formed, manager, orders
@@ -24,11 +23,6 @@ METERS = {"residential": 20, "apartment": 303, "public": 4}  # meters of a micro
 WARM = {"residential": 10, "apartment": 4, "public": 4}  # meters that can send to any that may manage, by kind
 OWN_LINES = 15  # LTE lines of the apartments' controller
 ALONE, OWN, SHARED = "the apartments on one line", "the apartments on 15 lines", "the apartments shared by 24 others"
-
-NOTE = (
-    "ACES' download is printed with 0.65 for each microgrid; its own table and its conclusion of 2 GB hold only with "
-    "0.065 (its 5,400 beats a day of 50 bytes give 0.0647). With whole numbers its 0.65 availability is at 2.08 GB."
-)
 
 Lines = dict[ControllerId, int]  # meters on each line that carries some
 
@@ -83,20 +77,8 @@ def lines(meters: Sequence[Collected], alive: Iterable[ControllerId]) -> tuple[L
     )
 
 
-def least_loaded(count: int, alive: Sequence[ControllerId]) -> Lines:
-    """Return the loads if each of ``count`` may go to any living controller, the least loaded first (A 2.2.2)."""
-    whole, more = divmod(count, len(alive))
-    return {name: whole + (n < more) for n, name in enumerate(alive)}
-
-
-def aces(availability: float) -> tuple[int, int, float, float]:
-    """Return E, D, and GB a month up and down by A 3.1.2, with 0.065 in place of 0.65."""
-    e, d = ceil(2 / availability), ceil(16_307 / 802 / availability)
-    return e, d, 0.1 + 0.078 * e + 0.029 * d + 0.155, 0.1 + 0.065 * e + 0.049 * d + 0.155
-
-
 def bench(*, smoke: bool = False) -> Section:
-    """Apply both modes at each availability."""
+    """Apply the rules at each availability."""
     place, seeds = town(12 if smoke else RESIDENTIAL), range(1 if smoke else SEEDS)
     gigabytes = _gigabytes()
     tables = [_cliques(place, layout, seeds, gigabytes) for layout in (ALONE, OWN, SHARED)]
@@ -104,12 +86,11 @@ def bench(*, smoke: bool = False) -> Section:
     return Section(
         title="The whole town's controllers, some of them down",
         about=f"802 controllers and 16,307 meters; each controller lives with the probability in the first column, "
-        f"{len(seeds)} random sets each. Mode *cliques*: a microgrid is managed by the first living controller of its "
-        "order; a meter sends to the least loaded of its brokers that lives, after all moves for balance. Mode *aces*: "
-        "any controller may manage and collect, the least loaded is taken. GB a month: meters times what a meter of a "
-        f"residential line costs in the fuller direction, {gigabytes(1):.4f} GB ([the line](#what-a-controllers-lte-"
-        "line-carries)). Nothing is measured on a network here.",
-        tables=(*tables, _aces(place, seeds, gigabytes)),
+        f"{len(seeds)} random sets each. A microgrid is managed by the first living controller of its order; a "
+        "meter sends to the least loaded of its brokers that lives, after all moves for balance. GB a month: meters "
+        f"times what a meter of a residential line costs in the fuller direction, {gigabytes(1):.4f} GB ([the line]"
+        "(#what-a-controllers-lte-line-carries)). Nothing is measured on a network here.",
+        tables=tuple(tables),
         goals=(
             Goal(
                 what="meters on the fullest line, all controllers up, the apartments shared by 24 others",
@@ -119,7 +100,6 @@ def bench(*, smoke: bool = False) -> Section:
                 limited_by="Each of the 24 has 20 meters of its own.",
             ),
         ),
-        notes=(NOTE,),
     )
 
 
@@ -155,7 +135,7 @@ def _cliques(place: Town, layout: str, seeds: Iterable[int], gigabytes: Callable
                 f"{gigabytes(mean(fullest)):.2f}",
             )
         )
-    return Table(title=f"Mode *cliques*, {layout}", columns=_COLUMNS, rows=tuple(rows))
+    return Table(title=layout.capitalize(), columns=_COLUMNS, rows=tuple(rows))
 
 
 _COLUMNS = (
@@ -168,23 +148,6 @@ _COLUMNS = (
     "GB, mean",
     "GB, fullest",
 )
-
-
-def _aces(place: Town, seeds: Iterable[int], gigabytes: Callable[[float], float]) -> Table:
-    rows = []
-    meters = sum(METERS[kind] for kind in place.kinds.values())
-    for availability in AVAILABILITIES:
-        found = [_alive(place, availability, seed) for seed in (seeds if availability < 1 else (0,))]
-        fullest = mean(max(least_loaded(meters, sorted(alive)).values()) for alive in found)
-        most = max(max(least_loaded(2 * len(place.kinds), sorted(alive)).values()) for alive in found)
-        e, d, up, down = aces(availability)
-        ours = (f"{availability:g}", f"{fullest:.0f}", f"{most}", f"{gigabytes(fullest):.2f}")
-        rows.append((*ours, f"{d}", f"{e}", f"{up:.2f}", f"{down:.2f}"))
-    columns = ("available", "meters on the fullest line", "most microgrids of a controller, backups too", "GB, fullest")
-    of_source = ("ACES' D", "ACES' E", "its GB up", "its GB down, corrected")
-    return Table(
-        title="Mode *aces*, beside the formula of its source", columns=(*columns, *of_source), rows=tuple(rows)
-    )
 
 
 def _alive(place: Town, availability: float, seed: int) -> set[ControllerId]:

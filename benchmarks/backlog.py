@@ -1,7 +1,4 @@
-"""A backlog of twelve hours: one microgrid from gateway to utility, and the whole town at the utility.
-
-Then a backlog of a week of three microgrids at one controller (``benchmarks.owners``).
-"""
+"""A backlog of twelve hours: one microgrid from gateway to utility, and the whole town at the utility."""
 
 import asyncio
 import os
@@ -16,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.owners import shared_line
 from benchmarks.processes import MIB, Costs
 from benchmarks.town import (
     MINUTE_SLOTS,
@@ -58,9 +54,7 @@ ABOUT = (
     "Then the line is restored. The time is measured from the first byte of the new connection to the acknowledgement "
     "of the last batch, which the utility sends after its commit. The whole town: the batches of 802 gateways, made "
     "beforehand and stored in a file, go through a real head-end (Mosquitto) to one utility, "
-    f"{IN_FLIGHT} at a time. The time is measured from the first batch to the last acknowledgement. Three owners: the "
-    "real cores and stores of one controller, on a virtual clock and line, with a utility that acknowledges "
-    "everything; new readings come each minute."
+    f"{IN_FLIGHT} at a time. The time is measured from the first batch to the last acknowledgement."
 )
 
 _FRAME = struct.Struct(">HII")  # place of the controller, sequence, length
@@ -230,17 +224,15 @@ def bench(*, smoke: bool = False) -> Section:
             for name, blocks in list(BATCHES.items())[: 1 if smoke else None]:
                 one = towns[store, name] = drain_town(folder / f"{store}-town-{blocks}", server, town, hours, blocks)
                 print(f"  the town into {store}, batches {name}: {one.seconds:.1f} s", flush=True)
-    return _section(ones, towns, *shared_line(smoke=smoke))
+    return _section(ones, towns)
 
 
-def _section(
-    ones: dict[str, list[Drained]], towns: dict[tuple[str, str], Drained], owners: Table, shared: Sequence[Goal]
-) -> Section:
+def _section(ones: dict[str, list[Drained]], towns: dict[tuple[str, str], Drained]) -> Section:
     return Section(
         title="A backlog of twelve hours",
         about=ABOUT,
-        tables=(_microgrid_table(ones), _town_table(towns), owners),
-        goals=(*_goals(ones, towns), *shared),
+        tables=(_microgrid_table(ones), _town_table(towns)),
+        goals=tuple(_goals(ones, towns)),
         notes=(
             "In addition, a gateway whose line is down tries to connect only every 5 to 10 s.",
             "The published figure for the town's backlog is 4 hours (ACES).",

@@ -13,7 +13,6 @@ from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuarters
 from harness.billing.worlds import ZONE, tariff, whole_town
 from harness.docs.measured import Goal, Section, Table, number
-from utility.billing.canonical import bill_bytes
 from utility.billing.inputs import RunInputs
 from utility.billing.run import bills_of
 from utility.tariffs.tariff import Tariff
@@ -62,21 +61,16 @@ def measured(policy: str, times: int, residential: int) -> dict[str, float]:
     """Return the least processor time of some runs, and the process's memory."""
     registry, meters = whole_town(residential)
     inputs = RunInputs(month=MONTH, timezone=ZONE, registry=registry, tariffs=(tariff_of(policy),), default="town")
-    seconds, writing = [], []
+    seconds = []
     for _ in range(times):
         months = Months(inputs.length)
         begun = time.process_time()
         billed = bills_of(inputs, months.load).billed
         seconds.append(time.process_time() - begun - months.seconds)
-        begun = time.process_time()
-        size = sum(len(bill_bytes(each.bill)) for each in billed.values())
-        writing.append(time.process_time() - begun)
     return {
         "meters": len(meters),
         "bills": len(billed),
         "seconds": min(seconds),
-        "writing": min(writing),
-        "bytes": size / len(billed),
         "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
     }
 
@@ -90,13 +84,11 @@ def bench(*, smoke: bool = False) -> Section:
             policy,
             f"{each['bills']:,}",
             number(each["seconds"]),
-            number(each["writing"]),
-            number(each["bytes"]),
             number(each["mb"]),
         )
         for policy, each in found.items()
     )
-    columns = ("policy", "bills", "computing, CPU s", "as JSON, CPU s", "bytes a bill", "memory, MB")
+    columns = ("policy", "bills", "computing, CPU s", "memory, MB")
     any_of = next(iter(found.values()))
     return Section(
         title="Bills of a month",

@@ -8,13 +8,14 @@ from functools import partial
 import numpy as np
 
 from benchmarks.series import household, levels
+from benchmarks.town import packed_batch
 from commonwatt.codec.packing import pack, unpack
 from commonwatt.model.blocks import Blocks, Quality, average, make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.model.validation import limits_of
-from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch
+from commonwatt.protocol.batches import MAX_BATCH_BLOCKS
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from harness.docs.measured import Goal, Section, Table, number, spread
 from utility.readings.core import Core
@@ -74,12 +75,11 @@ def bench(*, smoke: bool = False) -> Section:
         title="Packing, and taking in a batch",
         about=f"Batches of {n:,} blocks, on one core. *Utility* is all of the utility's work on a received message "
         "before its database: expand and check it, compare every block with the registry, unpack, find implausible "
-        "readings, and compute the sums that are stored with a compacted block. The peer is the same codec, one "
-        "block at a time.",
+        "readings, and compute the sums that are stored with a compacted block.",
         tables=(
             Table(
                 title="Readings a second",
-                columns=("blocks", "bytes a reading", "pack", "one at a time", "unpack", "one at a time", "utility"),
+                columns=("blocks", "bytes a reading", "pack", "unpack", "utility"),
                 rows=tuple(rows),
             ),
         ),
@@ -89,14 +89,10 @@ def bench(*, smoke: bool = False) -> Section:
 
 def _measure(blocks: Blocks, runs: int) -> tuple[Blocks, dict[str, list[float]]]:
     """Return the seconds of each run, by operation; operations take turns, so that each has the same machine."""
-    single = [blocks.take([row]) for row in range(len(blocks))]
     keys, payloads = blocks.keys(), pack(blocks)
-    each = [(block.keys(), payloads.take(np.array([row]))) for row, block in enumerate(single)]
     work: dict[str, Callable[[], object]] = {
         "pack": partial(pack, blocks),
-        "pack each": lambda: [pack(block) for block in single],
         "unpack": partial(unpack, keys, payloads),
-        "unpack each": lambda: [unpack(key, payload) for key, payload in each],
         "utility": _utility(blocks),
     }
     samples: dict[str, list[float]] = {name: [] for name in work}
@@ -118,17 +114,7 @@ def _utility(blocks: Blocks) -> Callable[[], object]:
     meters = {FIRST_METER + number: known for number in range(METERS)}
     core = Core(1, RegistrySnapshot(controllers={MICROGRID: 1}, meters=meters), 900)
     now = (QUARTER + 1) * QUARTER_S
-    batch = Batch(
-        owner=MICROGRID,
-        store=1,
-        sequence=1,
-        time=now,
-        keys=blocks.keys(),
-        payloads=pack(blocks),
-        events=[],
-        dead_letters=[],
-    )
-    message = batch.pack()
+    message = packed_batch(MICROGRID, 1, now, blocks)
 
     def take_in() -> None:
         step = core.handle(FromGateway(gateway_up(MICROGRID, BATCHES), message), Now(now, Trust.NONE))

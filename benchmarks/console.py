@@ -1,4 +1,4 @@
-"""The console before a whole town: times and bytes of pages, browsers with streams, memory, six months of readings."""
+"""The console before a whole town: times and bytes of pages, browsers with streams, memory."""
 
 import asyncio
 import sqlite3
@@ -14,10 +14,9 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.console_readings import StoredReadings, part_of_town, stored_readings
 from benchmarks.console_report import FIND, MONTH, PLOT, Answers, Measured, Pages, section
 from benchmarks.console_town import FULL, NOW, SMOKE, Filled, Size, filled
-from benchmarks.processes import cpu_s
+from benchmarks.processes import cpu_s, peak_mb
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.runtime.clock import Clock, load_clock, save_clock
 from commonwatt.runtime.service import run_service
@@ -37,12 +36,11 @@ PAGE_EVERY_S = 0.1  # how often a page is asked for while the jobs run
 _STARTS_WITHIN_S, _JOBS_WITHIN_S = 300, 900
 _WAITING = {"bills"}  # jobs that wait for what the town does not have: a tariff
 
-_SMOKED = StoredReadings(series=1, days=1, blocks=1, bytes=0)
 _QUIET_CORE = 0.05  # the core that it uses at most once its jobs at the start are over
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Measure the console on SQLite, and the size of readings on PostgreSQL."""
+    """Measure the console on SQLite."""
     size, town = (SMOKE, small_town()) if smoke else (FULL, load_town(WHOLE_TOWN))
     with tempfile.TemporaryDirectory() as folder:
         made = filled(Path(folder), town, size)
@@ -53,14 +51,14 @@ def bench(*, smoke: bool = False) -> Section:
             jobs = set() if smoke else {plan.name for plan in catalogue(UtilitySettings())} - _WAITING
             beside_jobs = asyncio.run(_while_jobs_run(address, cookie, made, pid, jobs))
             jobs_s = time.monotonic() - began
-            start_mb = _rss_mb(pid)
+            start_mb = peak_mb(pid)
             _wait_until_quiet(pid, size.quiet_s)
             pages = asyncio.run(_pages(address, cookie, made, size, pid))
             cookies = [_cookie(made.path, f"vera{n}") for n in range(size.browsers)]
             asyncio.run(_watched(address, cookies, pid, size))  # It also reads the day so far.
             core = asyncio.run(_watched(address, cookies, pid, size))
             core -= _idle(pid, size)
-            memory_mb = _rss_mb(pid)
+            memory_mb = peak_mb(pid)
         file_gb = made.path.stat().st_size / 1e9
     return section(
         town,
@@ -73,7 +71,6 @@ def bench(*, smoke: bool = False) -> Section:
             start_mb=start_mb,
             memory_mb=memory_mb,
             file_gb=file_gb,
-            readings=_SMOKED if smoke else stored_readings(part_of_town()),
         ),
     )
 
@@ -233,11 +230,6 @@ def _cookie(path: Path, name: str) -> str:
                 access.add_person(connection, person, "benchmark")
                 access.set_state(connection, name, "active")
             return access.open_session(connection, name, "127.0.0.1", "benchmark", now).cookie
-
-
-def _rss_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
 def _serve(path: str, port: str) -> None:

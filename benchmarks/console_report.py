@@ -3,17 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.console_readings import PART, StoredReadings
 from benchmarks.console_town import FULL, Filled
-from commonwatt.model.units import SLOTS
-from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Town
 from harness.docs.measured import Goal, Section, Table, number, percentile
 
 MOST_MS, MOST_BYTES, MOST_MB, MOST_CORE = 200, 150_000, 250, 0.05
 PLOT_MS, MONTH_MS, FIND_MS = 300, 1_000, 100
-SIX_MONTHS_DAYS = 182
-ACES_TB = 1.8  # six months of the town's readings in the ACES report
 # Requests with goals of their own.
 PLOT, MONTH, FIND = "plot of five settled years", "the town's completeness of a month", "search, three characters"
 
@@ -49,7 +44,6 @@ class Measured:
     start_mb: float  # peak of the utility's memory when the jobs at its start were done
     memory_mb: float  # peak of the utility's memory
     file_gb: float  # size of the SQLite file
-    readings: StoredReadings  # readings on PostgreSQL
 
 
 def section(town: Town, it: Measured) -> Section:
@@ -57,9 +51,8 @@ def section(town: Town, it: Measured) -> Section:
     return Section(
         title="The console before a whole town",
         about=_about(town, it),
-        tables=(_answers(it), _beside_jobs(it), _six_months(town, it.readings)),
+        tables=(_answers(it), _beside_jobs(it)),
         goals=(*_goals_of_pages(it), *_goals_of_utility(it)),
-        notes=(_note(town, it.readings),),
     )
 
 
@@ -113,25 +106,6 @@ def _beside_jobs(it: Measured) -> Table:
     )
 
 
-def _readings_of(town: Town) -> int:
-    """Return the readings of the town in six months."""
-    return _series(town) * QUARTERS_A_DAY * SLOTS * SIX_MONTHS_DAYS
-
-
-def _series(town: Town) -> int:
-    return sum(len(meter.record_types) for meter in town.meters)
-
-
-def _six_months(town: Town, stored: StoredReadings) -> Table:
-    readings = _readings_of(town)
-    tb = readings * stored.per_reading / 1e12
-    return Table(
-        title="Six months of the town's packed readings on PostgreSQL",
-        columns=("readings", "bytes a reading, with index", "TB", "ACES, TB"),
-        rows=((f"{readings:,}", number(stored.per_reading), number(tb), str(ACES_TB)),),
-    )
-
-
 def _about(town: Town, it: Measured) -> str:
     return (
         f"The whole utility as a process of its own, without a broker, on SQLite: {len(town.microgrids)} microgrids, "
@@ -143,14 +117,4 @@ def _about(town: Town, it: Measured) -> str:
         "again, counted for completeness, searched for gaps, and taken into its month's usage. The cost of the "
         "browsers is the utility's processor time while each has a stream "
         "and asks when the town changed, less its processor time without them, just after."
-    )
-
-
-def _note(town: Town, stored: StoredReadings) -> str:
-    month = _series(town) * QUARTERS_A_DAY * 31
-    return (
-        f"The size of six months is extrapolated from {number(stored.days)} emulated days of {stored.series:,} series: "
-        f"the meters of one in {PART} residential microgrids and apartments and the whole public microgrid, with the "
-        f"columns for queries; a month of every meter, {_series(town):,} series, would take too long to emulate. It "
-        f"would have about {number(month / 1e6)} million blocks in the SQLite file."
     )

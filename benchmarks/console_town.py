@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.databases import utility_database
 from benchmarks.series import household, levels, solar
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import make_blocks
@@ -28,9 +29,7 @@ from commonwatt.settlement.residual import DayResidual, Stretch
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Direction, Meter, Town
 from harness.worlds.utility import a_heartbeat
-from utility.database.database import open_database
 from utility.jobs.reasons import Why
-from utility.registry.store.registration import fill_registry
 
 NOW = 1_795_997_100  # 29 November 2026, 19:05 in New York: what is done every hour was done at the start
 
@@ -83,8 +82,8 @@ class Filled:
 def filled(folder: Path, town: Town, size: Size) -> Filled:
     """Make the database."""
     path = folder / "utility.db"
-    with closing(open_database(f"sqlite:///{path}", create=True)) as database, database.writes.begin() as connection:
-        fill_registry(connection, town)
+    with utility_database(f"sqlite:///{path}", town):
+        pass
     every = max(1, len(town.microgrids) // size.measured)
     chosen = [next(m for m in one.meters if m.battery) for one in list(town.microgrids.values())[::every]]
     measured = chosen[: size.measured]

@@ -10,9 +10,8 @@ import numpy as np
 from gateway.control.sharing import BatteryState, decide
 from gateway.control.strategies import STRATEGIES
 from gateway.control.strategies.batteries import Batteries
-from harness.docs.measured import Goal, Section, Table, number, spread
-from harness.strategies.microgrids import mismatches, plain
-from harness.strategies.reference import plan
+from harness.docs.measured import Goal, Section, Table, spread
+from harness.strategies.microgrids import plain
 
 MICROGRIDS, PLACES = 802, 10
 CAPACITY = 28_800_000
@@ -21,7 +20,6 @@ LOW, SHARING = 0.5, 0.5
 """Part of the microgrids with a battery below its minimum, and part of those in which help has begun."""
 
 RUNS = 200
-PEER_RUNS = 15
 GOAL_MS = 1.0
 
 LIMITED_BY = "One core; sorting and dividing the rows whose donors reach their minima takes most of it."
@@ -49,30 +47,26 @@ def town(rng: np.random.Generator, rows: int) -> Batteries:
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Measure each strategy for the town at once, for one microgrid, and one place at a time."""
+    """Measure each strategy for the town at once, and for one microgrid."""
     rows = 20 if smoke else MICROGRIDS
     batteries = town(np.random.default_rng(1), rows)
-    one_by_one = plain(batteries)
     single = {meter: _state(meter, batteries) for meter in range(PLACES)}
     found: dict[str, dict[str, list[float]]] = {}
     for name, strategy in STRATEGIES.items():
-        assert mismatches(name, batteries, one_by_one) == 0
         work: dict[str, tuple[int, Callable[[], object]]] = {
             # Copied, so that nothing that an earlier run computed is used again.
             "town": (RUNS, lambda strategy=strategy: strategy(_fresh(batteries))),  # type: ignore[misc]
             "gateway": (RUNS, partial(decide, single, name, BAND_PERMILLE)),
-            "peer": (PEER_RUNS, lambda name=name: [plan(name, each, BAND_PERMILLE) for each in one_by_one]),  # type: ignore[misc]
         }
         found[name] = {case: _times(do, 1 if smoke else runs) for case, (runs, do) in work.items()}
     return Section(
         title="Deciding about sharing",
         about=f"{MICROGRIDS} microgrids of {PLACES} batteries on a winter evening, on one core: half of them with a "
         "battery below its minimum, in half help has begun. *Town* is one decision of all microgrids at once, as a "
-        "simulation makes it for each step: who gives and receives, and how much, to the milliwatt-hour. *One at a "
-        "time* is a peer in plain Python, whose plans were the same. *Gateway* is a gateway's decision for its own "
-        "ten batteries.",
+        "simulation makes it for each step: who gives and receives, and how much, to the milliwatt-hour. *Gateway* "
+        "is a gateway's decision for its own ten batteries.",
         tables=(_table(found),),
-        goals=() if smoke else tuple(_goals(found)),
+        goals=tuple(_goals(found)),
     )
 
 
@@ -100,17 +94,8 @@ def _times(do: Callable[[], object], runs: int) -> list[float]:
 def _table(found: Mapping[str, Mapping[str, list[float]]]) -> Table:
     return Table(
         title="Processor milliseconds for a decision",
-        columns=("strategy", "town", "town, one at a time", "times faster", "gateway"),
-        rows=tuple(
-            (
-                f"`{name}`",
-                spread(times["town"]),
-                spread(times["peer"]),
-                number(statistics.median(times["peer"]) / statistics.median(times["town"])),
-                spread(times["gateway"]),
-            )
-            for name, times in found.items()
-        ),
+        columns=("strategy", "town", "gateway"),
+        rows=tuple((f"`{name}`", spread(times["town"]), spread(times["gateway"])) for name, times in found.items()),
     )
 
 

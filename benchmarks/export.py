@@ -1,4 +1,4 @@
-"""Exports: readings a second to Parquet and CSV, bytes a value, a town's day; pandas and DuckDB beside them."""
+"""Exports: readings a second to Parquet and CSV, bytes a value, a town's day."""
 
 import io
 import os
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +15,22 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.databases import utility_database
+from benchmarks.processes import peak_mb
 from benchmarks.series import household, levels, solar
 from commonwatt.codec.packing import pack
-from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.blocks import make_blocks
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
-from commonwatt.town.loading import load_town
 from harness.docs.measured import Goal, Section, Table, number, spread
+from harness.simulation.world import town_of
 from utility.database.database import Database, open_database
 from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Rows, count_of
 from utility.exports.resolutions import Resolution
 from utility.exports.store.exports import Asked, readings_export
 from utility.exports.writers import Format, make_writer
-from utility.readings.summaries import summaries
-from utility.registry.store.registration import fill_registry
 
 TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'
 FIRST = 1_996_628  # the first quarter: 1 December 2026 in New York
@@ -58,11 +58,9 @@ SMOKE = Size(microgrids=1, town=1, quarters=8, repeats=1)
 
 def filled(folder: Path, name: str, microgrids: int, quarters: int) -> tuple[Path, int]:
     """Make a database with compacted blocks; return it, and how many blocks it has."""
-    path, town_file = folder / f"{name}.db", folder / f"{name}.toml"
-    town_file.write_text(TOWN.format(microgrids))
-    town = load_town(town_file)
-    with closing(open_database(f"sqlite:///{path}", create=True)) as database, database.writes.begin() as connection:
-        fill_registry(connection, town)
+    path, town = folder / f"{name}.db", town_of(TOWN.format(microgrids))
+    with utility_database(f"sqlite:///{path}", town):
+        pass
     rng, count = np.random.default_rng(1), 0
     with closing(sqlite3.connect(path)) as raw, raw:
         raw.execute("PRAGMA synchronous = OFF")
@@ -139,7 +137,7 @@ def town_day(folder: Path, path: Path, size: Size) -> Day:
     peak = 0.0
     while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
         # The kernel's own figure of an ended process includes this process, which it was forked from.
-        peak = max(peak, _peak_mb(process.pid))
+        peak = max(peak, peak_mb(process.pid))
         time.sleep(0.05)
     process.returncode = os.waitstatus_to_exitcode(ended[1])
     assert process.returncode == 0
@@ -147,62 +145,8 @@ def town_day(folder: Path, path: Path, size: Size) -> Day:
     return Day(time.perf_counter() - began, ended[2].ru_utime + ended[2].ru_stime, peak, length)
 
 
-def _peak_mb(pid: int) -> float:
-    """Return the most memory of a running process so far, MB; 0 when it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return 0.0
-    lines = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(lines[0].split()[1]) * 1024 / 1e6 if lines else 0.0
-
-
-Writer = Callable[[], bytes]
-
-
-def peers(blocks: Blocks, folder: Path) -> Iterator[tuple[str, Writer]]:
-    """Yield other programs' writers of the same sums of quarters, which are in memory already."""
-    import duckdb
-    import pandas as pd
-
-    frame = pd.DataFrame(
-        {
-            "meter_id": blocks.meter,
-            "record_type": "through",
-            "start_utc": pd.to_datetime(blocks.quarter.astype(np.int64) * QUARTER_S, unit="s", utc=True),
-            "energy_milliwatt_hours": summaries(blocks)["total"].values,
-        }
-    )
-    path = folder / "peer.parquet"
-
-    def by_duckdb() -> bytes:
-        connection = duckdb.connect()
-        connection.execute("SET threads = 1")
-        connection.register("frame", frame)
-        connection.execute(f"COPY frame TO '{path}' (FORMAT parquet, COMPRESSION zstd)")
-        connection.close()
-        return path.read_bytes()
-
-    def by_pandas_csv() -> bytes:
-        return frame.to_csv(index=False).encode()
-
-    yield "pandas, Parquet, zstd", lambda: frame.to_parquet(compression="zstd", index=False)
-    yield "DuckDB, Parquet, zstd", by_duckdb
-    yield "pandas, CSV", by_pandas_csv
-
-
-def peer_rate(write: Writer, rows: int, repeats: int) -> Rate:
-    """Measure a peer."""
-    rates, length = [], 0
-    for _ in range(repeats + 1):
-        began = time.process_time()
-        length = len(write())
-        rates.append(rows / (time.process_time() - began) / 1e6)
-    return Rate([], rates[1:], length / rows)
-
-
 def bench(*, smoke: bool = False) -> Section:
-    """Measure exports, a town's day, and the peers."""
+    """Measure exports, and a town's day."""
     size = SMOKE if smoke else FULL
     ours: dict[tuple[Resolution, Format], Rate] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -213,34 +157,28 @@ def bench(*, smoke: bool = False) -> Section:
                 if resolution is not Resolution.DAY or size.quarters == 96:
                     ours[resolution, Format.PARQUET] = rate(database, count, resolution, Format.PARQUET, size)
             ours[Resolution.QUARTER, Format.CSV] = rate(database, count, Resolution.QUARTER, Format.CSV, size)
-        rng = np.random.default_rng(2)
-        keys = [(one, 3, quarter) for one in range(10_001, 10_001 + size.microgrids * 22) for quarter in range(96)]
-        same = make_blocks(keys, household(rng, len(keys), 1), np.full((len(keys), SLOTS), 2))
-        others = {what: peer_rate(write, len(keys), size.repeats) for what, write in peers(same, folder)}
         path, blocks = filled(folder, "town", size.town, size.quarters)
         day = town_day(folder, path, size)
-    return _section(ours, others, day, blocks)
+    return _section(ours, day, blocks)
 
 
-def _section(ours: dict[tuple[Resolution, Format], Rate], others: dict[str, Rate], day: Day, blocks: int) -> Section:
-    rows: list[tuple[str, ...]] = [
+def _section(ours: dict[tuple[Resolution, Format], Rate], day: Day, blocks: int) -> Section:
+    rows = tuple(
         (f"{resolution}, {form}", spread(found.readings), spread(found.rows), f"{found.bytes:.2f}")
         for (resolution, form), found in ours.items()
-    ]
-    rows += [(what, "", spread(found.rows), f"{found.bytes:.2f}") for what, found in others.items()]
+    )
     per_day = f"{number(day.wall_s)} s, {number(day.cpu_s)} s of CPU time, {number(day.bytes / 1e6)} MB"
     return Section(
         title="Exports",
         about="Compacted blocks of places with batteries and solar are read from SQLite, checked, unpacked, and "
         "written to a file in memory, on one thread. Readings are the stored values of 15 s that an export reads; a "
         "value is an energy, or a level's last, lowest or highest. The synthetic energies of quarter-hours are uniform "
-        "over 1.1 kWh, which is 20 bits each. The peers write the sums of quarters of one record type, which they have "
-        "in memory already: they neither read nor sum.",
+        "over 1.1 kWh, which is 20 bits each.",
         tables=(
             Table(
                 title="Millions in a second of CPU time: median (least to most)",
                 columns=("export", "readings", "rows", "bytes a value"),
-                rows=tuple(rows),
+                rows=rows,
             ),
             Table(
                 title=f"The quarter-hours of a town's day by the command: {blocks:,} blocks",

@@ -1,6 +1,5 @@
 """How many records a gateway makes durable: its core and its store, from the meters' messages to the commit."""
 
-import sqlite3
 import statistics
 import tempfile
 import time
@@ -13,7 +12,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Write
 from commonwatt.model.records import HistoryRecord, Log
 from commonwatt.model.units import SLOT_S
-from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, unpack_put
+from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put
 from commonwatt.protocol.topics import RECORDS, meter_up
 from gateway.controller import Controller
 from gateway.events import Committed, FromMeter
@@ -62,40 +61,36 @@ def puts(meters: int, rounds: int, slots: int) -> list[FromMeter]:
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Measure live load and a backlog, and compare them with a table of one row for each record."""
+    """Measure live load and a backlog."""
     meters, rounds, runs = (3, 1, 1) if smoke else (METERS, 6, 7)
     loads = {MINUTE: puts(meters, rounds, 4), BACKLOG: puts(min(meters, 60), 1, MAX_PUT_RECORDS // 3)}
-    samples: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in loads}
+    samples: dict[str, list[float]] = {name: [] for name in loads}
     with tempfile.TemporaryDirectory() as folder:
         for run in range(runs):
             for name, events in loads.items():
-                ours, plain = samples[name]
-                ours.append(_gateway(Path(folder) / f"{run}.db", events))
-                plain.append(_plain_rows(Path(folder) / f"{run}.rows.db", events))
+                samples[name].append(_gateway(Path(folder) / f"{run}.db", events))
                 for file in Path(folder).iterdir():
                     file.unlink()
     return Section(
         title="A gateway's core and store",
         about=f"{meters} meters with batteries; messages are taken into transactions as the gateway does it, without a "
-        "broker: every record is checked, packed and committed durably, its acknowledgement made. The peer is a plain "
-        "SQLite table, a row for each record under its meter and id, committed durably in the same groups; it checks "
-        "nothing, and keeps no note of what it took in.",
+        "broker: every record is checked, packed and committed durably, its acknowledgement made.",
         tables=(
             Table(
                 title="Records a second made durable",
-                columns=("messages", "gateway", "a row for each record"),
-                rows=tuple((name, spread(ours), spread(plain)) for name, (ours, plain) in samples.items()),
+                columns=("messages", "gateway"),
+                rows=tuple((name, spread(rates)) for name, rates in samples.items()),
             ),
         ),
         goals=tuple(
             Goal(
                 what=f"core and store, {name}",
-                value=statistics.median(ours),
+                value=statistics.median(rates),
                 unit="records/s",
                 at_least=RECORDS_PER_S,
                 limited_by=LIMITED_BY,
             )
-            for name, (ours, _) in samples.items()
+            for name, rates in samples.items()
         ),
     )
 
@@ -127,29 +122,3 @@ def _groups(events: Sequence[FromMeter]) -> Iterator[list[FromMeter]]:
             yield [event for event in inbox.take() if isinstance(event, FromMeter)]
     while group := inbox.take():
         yield [event for event in group if isinstance(event, FromMeter)]
-
-
-def _plain_rows(path: Path, events: Sequence[FromMeter]) -> float:
-    """Return the records a second that a plain table stores."""
-    database = sqlite3.connect(path, isolation_level=None)
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("PRAGMA synchronous=FULL")
-    database.execute(
-        "CREATE TABLE record (meter, generation, id, type, account, start, end, lossy, reading,"
-        " PRIMARY KEY (meter, generation, id)) WITHOUT ROWID"
-    )
-    records = 0
-    started = time.perf_counter()
-    for group in _groups(events):
-        rows = [
-            (r.meter_id, 1, r.record_id, r.record_type, r.account, r.start, r.end, r.lossy, r.reading)
-            for event in group
-            for r in unpack_put(event.payload).history()
-        ]
-        database.execute("BEGIN IMMEDIATE")
-        database.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        database.execute("COMMIT")
-        records += len(rows)
-    taken_s = time.perf_counter() - started
-    database.close()
-    return records / taken_s

@@ -1,17 +1,14 @@
-"""Bytes of a reading between a gateway and the utility, compared with other encodings."""
+"""Bytes of a reading between a gateway and the utility."""
 
 import numpy as np
-import zstandard
 
 from benchmarks.backlog import AS_GATEWAYS_SEND
 from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values
-from benchmarks.town import MINUTE_SLOTS
-from commonwatt.codec.packing import pack
+from benchmarks.town import MINUTE_SLOTS, packed_batch
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Quality, make_blocks
-from commonwatt.model.records import HISTORY_BYTES, HistoryRecord, RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
-from commonwatt.protocol.batches import Batch
+from commonwatt.model.records import HISTORY_BYTES, RecordType
+from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from harness.docs.measured import Goal, Section, Table
 
@@ -24,8 +21,8 @@ P6_BYTES = 23  # P6: its compact record
 MOST = 1.6  # the goal, bytes a reading
 
 
-def sent(kind: RecordType, values: Values, there: slice) -> tuple[int, int]:
-    """Return the bytes of a batch of the slots that are ``there``, and of the same records compressed by zstd."""
+def sent(kind: RecordType, values: Values, there: slice) -> int:
+    """Return the bytes of a batch of the slots that are ``there``."""
     n = len(values)
     keys = Keys(
         np.arange(n, dtype=np.uint64) % SERIES + FIRST_METER,
@@ -34,36 +31,8 @@ def sent(kind: RecordType, values: Values, there: slice) -> tuple[int, int]:
     )
     quality = np.zeros(values.shape, np.uint8)
     quality[:, there] = Quality.EXACT
-    batch = Batch(
-        owner=MICROGRID,
-        store=7,
-        sequence=1,
-        time=QUARTER * QUARTER_S,
-        keys=keys,
-        payloads=pack(make_blocks(keys, values, quality)),
-        events=[],
-        dead_letters=[],
-    )
-    records = b"".join(
-        _record(meter, kind, quarter * SLOTS + slot, int(values[row, slot]))
-        for row, (meter, _, quarter) in enumerate(keys)
-        for slot in range(SLOTS)[there]
-    )
-    ours = len(batch.pack()) + len(gateway_up(MICROGRID, BATCHES)) + PUBLISH_BYTES
-    return ours, len(zstandard.ZstdCompressor(level=3).compress(records))
-
-
-def _record(meter: int, kind: RecordType, slot: int, reading: int) -> bytes:
-    return HistoryRecord(
-        record_type=kind,
-        lossy=0,
-        record_id=slot,
-        meter_id=meter,
-        account=meter,
-        start=slot * SLOT_S,
-        end=(slot + 1) * SLOT_S,
-        reading=reading,
-    ).pack()
+    batch = packed_batch(MICROGRID, 1, QUARTER * QUARTER_S, make_blocks(keys, values, quality))
+    return len(batch) + len(gateway_up(MICROGRID, BATCHES)) + PUBLISH_BYTES
 
 
 def bench(*, smoke: bool = False) -> Section:
@@ -77,8 +46,7 @@ def bench(*, smoke: bool = False) -> Section:
             each = []
             for count, there in loads.values():
                 values = make(rng, count, resolution)
-                readings = values[:, there].size
-                each += [size / readings for size in sent(kind, values, there)]
+                each.append(sent(kind, values, there) / values[:, there].size)
             households = households or each[0]
             rows.append((name, f"{resolution:,} mWh", *(f"{value:.2f}" for value in each)))
     return Section(
@@ -86,16 +54,15 @@ def bench(*, smoke: bool = False) -> Section:
         about="Messages from a gateway to the utility with their MQTT heads, without TLS and TCP (the LTE lines "
         f"below include these). *Whole*: a batch of a backlog, {blocks} quarter-hours of {SERIES} meters, as a "
         f"gateway makes it. *Minute*: a batch of the last minute, {MINUTE_SLOTS} readings of each meter. The noise of "
-        "a reading has eight bits of entropy at 1 mWh, so one byte is the lower bound. The peer is zstd (level 3) "
-        "over the meters' own records of the same readings.",
+        "a reading has eight bits of entropy at 1 mWh, so one byte is the lower bound.",
         tables=(
             Table(
                 title="Bytes a reading",
-                columns=("readings", "resolution", "whole", "whole, zstd", "minute", "minute, zstd"),
+                columns=("readings", "resolution", "whole", "minute"),
                 rows=(
                     *rows,
-                    ("the meters' records", "", *(str(HISTORY_BYTES),) * 4),
-                    ("RAnGeRS' compact records", "", *(str(P6_BYTES),) * 4),
+                    ("the meters' records", "", *(str(HISTORY_BYTES),) * 2),
+                    ("RAnGeRS' compact records", "", *(str(P6_BYTES),) * 2),
                 ),
             ),
         ),

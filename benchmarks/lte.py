@@ -13,9 +13,7 @@ from typing import Any
 
 from benchmarks.lte_lines import (
     COMINGS_A_DAY,
-    DAY_S,
     KINDS,
-    MONTH_DAYS,
     PLACES,
     PLAN,
     STEPS,
@@ -36,16 +34,6 @@ PLAN_GB, PLAN_DOLLARS = 2.0, 10  # T9: a line's plan, each way
 APARTMENT_METERS, USERS = 303, 8_303
 TOWN_DOLLARS = 17_109 * PLAN_DOLLARS  # of 16,307 meters and 802 controllers, one line each
 SALARY_DOLLARS = 200_000 - 171_060  # what RAnGeRS' month costs besides its lines
-# P9's figures, GB, both ways together; a clique has three microgrids.
-CLIQUES = {"homes": ("RAnGeRS, house clique", 1.51), "apartments": ("RAnGeRS, apartment clique", 1.72)}
-
-NOTE = (
-    "ACES' figures are its formula for the same number of meters (0.1 + 0.078 + 0.029 D + 0.155 GB up, 0.1 + 0.065 + "
-    "0.049 D + 0.155 GB down). RAnGeRS' figures are its plan for a clique of three microgrids, both directions "
-    "together. Both were calculated, not measured, and without encryption."
-)
-
-
 INSTALLED = 6  # the step as which a controller is installed, without a schedule
 
 
@@ -82,9 +70,8 @@ def section(lines: Sequence[Line]) -> Section:
         "controllers form cliques, so beats and the silent sessions of the clique's meters are counted. Not included: "
         "outages, requests for missing readings, commands of the utility, and the boundary's two meters, which are at "
         "the controller itself.",
-        tables=(steps_table(found), lines_table(lines), advice_table(found)),
+        tables=(steps_table(found), advice_table(found)),
         goals=tuple(one for one in goals if one is not None),
-        notes=(NOTE,),
     )
 
 
@@ -107,16 +94,6 @@ def steps_table(found: Mapping[str, Line]) -> Table:
             "age of a reading at the utility, at most",
         ),
         rows=tuple(rows),
-    )
-
-
-def lines_table(lines: Sequence[Line]) -> Table:
-    """Return the lines as installed, and the published figures beside them."""
-    shown = [line for line in lines if line.step in (STEPS[0], STEPS[INSTALLED])]
-    return Table(
-        title="GB a month, as before and as installed, beside published figures",
-        columns=("line", "up, from the controller", "down", "both"),
-        rows=tuple(row for line in shown for row in rows(line)),
     )
 
 
@@ -198,29 +175,6 @@ def main() -> None:
         for line in measure(arguments.places.split(","), arguments.seconds, arguments.settle):
             up, down = line.month()
             print(f"{line.place} {line.step.name}: {up:.3f} up, {down:.3f} down; {line}")
-
-
-def aces(meters: int) -> tuple[float, float]:
-    """Return A10's GB a month, up and down, of a controller with one microgrid of ``meters`` meters."""
-    return 0.1 + 0.078 + 0.029 * meters + 0.155, 0.1 + 0.065 + 0.049 * meters + 0.155
-
-
-def rows(line: Line) -> list[tuple[str, ...]]:
-    """Return a line's figures, and with the installed ones the published figures beside them."""
-    found = [_row(f"**{KINDS[line.kind][0]}, {line.meters} meters**, {line.step.name}", *line.month())]
-    if line.step is not STEPS[INSTALLED]:
-        return found
-    for name, counted in (("utility", line.to_utility), ("clique, datagrams", line.beats)):
-        found.append(_row(f"of it with the {name}", *(MONTH_DAYS * c / line.seconds * DAY_S / 1e9 for c in counted)))
-    found.append(_row("ACES, one microgrid and as many meters", *aces(line.meters)))
-    if line.kind in CLIQUES:
-        name, both = CLIQUES[line.kind]
-        found.append((f"{name}, three microgrids", "", "", f"{both:.2f}"))
-    return found
-
-
-def _row(name: str, up: float, down: float) -> tuple[str, ...]:
-    return name, f"{up:.3f}", f"{down:.3f}", f"{up + down:.3f}"
 
 
 if __name__ == "__main__":

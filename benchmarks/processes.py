@@ -54,6 +54,15 @@ def frames_bytes(pids: Iterable[int]) -> int:
     return len(frames) * _PAGE_BYTES
 
 
+def peak_mb(pid: int) -> float:
+    """Return the most memory of a running process so far, megabytes; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
 class Costs:
     """Processor time of some processes from now on."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select, text
 
+from benchmarks.databases import utility_database
 from commonwatt.codec.packing import pack
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.blocks import Blocks, Quality, make_blocks
@@ -18,13 +19,14 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.town import Town
 from harness.docs.measured import Goal, Section, Table, number
+from harness.real.jobs import compact
 from harness.real.postgres import Postgres
 from harness.settlement.emulated import EmulatedTown, small_town
 from harness.settlement.truth import DAY
 from harness.worlds.sent import append
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.bulk import insert_columns
-from utility.database.database import Database, open_database
+from utility.database.database import Database
 from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
 from utility.jobs.calendar_periods import Period
@@ -34,12 +36,10 @@ from utility.jobs.store.job_leases import Turn
 from utility.jobs.tables import settlement_due
 from utility.jobs.threads import HERE
 from utility.outbox.changes import Append
-from utility.readings.store.compactor import Compactor
 from utility.readings.store.reads import numbers_of
 from utility.readings.store.writer import Writer
 from utility.readings.summaries import summaries
 from utility.readings.tables import compacted
-from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller, meter
 from utility.settlement.jobs.settlement import SettlementJob
 
@@ -91,24 +91,21 @@ def _day(town: Town, quarters: int) -> list[Blocks]:
 
 @contextmanager
 def _sqlite(town: Town) -> Iterator[Database]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield from _filled(f"sqlite:///{folder}/utility.db", town)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        utility_database(f"sqlite:///{folder}/utility.db", town) as database,
+    ):
+        yield database
 
 
 @contextmanager
 def _postgres(town: Town) -> Iterator[Database]:
-    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder)) as server:
-        yield from _filled(server.url, town)
-
-
-def _filled(url: str, town: Town) -> Iterator[Database]:
-    database = open_database(url, create=True)
-    try:
-        with database.writes.begin() as connection:
-            fill_registry(connection, town)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Postgres(Path(folder)) as server,
+        utility_database(server.url, town) as database,
+    ):
         yield database
-    finally:
-        database.close()
 
 
 def _measured(database: Database, blocks: list[Blocks]) -> dict[str, float]:
@@ -122,9 +119,7 @@ def _measured(database: Database, blocks: list[Blocks]) -> dict[str, float]:
     versions = metrics.registry.get_sample_value("commonwatt_utility_settled_versions_total")
     Writer(database).commit([late])
     started = time.monotonic()
-    compactor = Compactor(database)
-    while (replacement := compactor.plan(SOON)) is not None:
-        compactor.apply(replacement)
+    compact(database, SOON)
     _run(database)
     result["late"] = time.monotonic() - started
     with database.reads.begin() as connection:

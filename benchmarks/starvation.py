@@ -11,33 +11,26 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import func, select
 
-from commonwatt.codec.packing import pack
-from commonwatt.codec.payloads import Payloads
-from commonwatt.model.block_keys import Keys
+from benchmarks.databases import utility_database
+from benchmarks.town import packed_batch
 from commonwatt.model.blocks import make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import QUARTER_S, SLOTS
-from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.loading import load_town
 from commonwatt.town.town import Microgrid
 from harness.docs.measured import Goal, Table, number
 from harness.network.waiting import become
-from utility.assembly.metrics import UtilityMetrics
-from utility.database.database import open_database
-from utility.database.health import Health
-from utility.readings.ingest.ingest import Ingest
+from harness.simulation.world import town_of
+from harness.worlds.utility import ingest_of
 from utility.readings.tables import dead_letter
-from utility.registry.store.registration import fill_registry
 
 GATEWAYS = 801
 FLOODS_A_S = 100
@@ -69,7 +62,7 @@ def _minute(grid: Microgrid, turn: int) -> bytes:
     at = 4 * (turn % 15)
     quality[:, at : at + 4] = 2
     blocks = make_blocks(keys, np.where(quality > 0, 5_000, 0), quality)
-    return _batch(grid.id, turn, blocks.keys(), pack(blocks), [])
+    return packed_batch(grid.id, turn, NOW, blocks)
 
 
 def _flood(grid: Microgrid, owner: str, turn: int) -> bytes:
@@ -86,29 +79,12 @@ def _flood(grid: Microgrid, owner: str, turn: int) -> bytes:
         )
         for number in range(DEAD_LETTERS)
     ]
-    empty = make_blocks([], [], [])
-    return _batch(owner, turn, empty.keys(), pack(empty), dead_letters)
-
-
-def _batch(owner: str, turn: int, keys: Keys, payloads: Payloads, dead_letters: list[DeadLetter]) -> bytes:
-    return Batch(
-        owner=owner,
-        store=7,
-        sequence=turn,
-        time=NOW,
-        keys=keys,
-        payloads=payloads,
-        events=[],
-        dead_letters=dead_letters,
-    ).pack()
+    return packed_batch(owner, turn, NOW, make_blocks([], [], []), dead_letters)
 
 
 async def _play(folder: Path, gateways: int, seconds: float, flood: str) -> Played:
     """Let gateways relay for some seconds, with or without a flood."""
-    (folder / "town.toml").write_text(
-        f'microgrid = [{{id = "r", kind = "residential", count = {gateways + 1}, houses = 10}}]\n'
-    )
-    town = load_town(folder / "town.toml")
+    town = town_of(f'microgrid = [{{id = "r", kind = "residential", count = {gateways + 1}, houses = 10}}]\n')
     sent: dict[str, float] = {}
     latencies: list[float] = []
     *grids, flooder = town.microgrids.values()
@@ -120,18 +96,8 @@ async def _play(folder: Path, gateways: int, seconds: float, flood: str) -> Play
         if (since := sent.pop(name, None)) is not None and since >= counted_from:
             latencies.append(time.perf_counter() - since)
 
-    with closing(open_database(f"sqlite:///{folder}/utility.db", create=True)) as database:
-        with database.writes.begin() as connection:
-            fill_registry(connection, town)
-        clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
-        ingest = Ingest.load(
-            database,
-            clock=clock,
-            metrics=UtilityMetrics().readings,
-            publish=publish,
-            gap_age_s=1800,
-            health=Health(None),
-        )
+    with utility_database(f"sqlite:///{folder}/utility.db", town) as database:
+        ingest = ingest_of(database, Clock(origin=NOW, monotonic_origin=0, speed=0), publish)
         running = asyncio.create_task(ingest.run())
         # Made beforehand, since another machine makes them in reality.
         named = {QUIET: [], OWN_NAME: [flooder], OTHERS_NAMES: grids}[flood]

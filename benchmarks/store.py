@@ -12,28 +12,27 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import text
 
+from benchmarks.databases import utility_database
 from benchmarks.row_store import Peer
 from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values, household
+from benchmarks.town import packed_batch
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
-from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.loading import load_town
 from commonwatt.town.town import Meter, Microgrid, Town
 from harness.docs.measured import Goal, Section, Table, spread
+from harness.real.jobs import compact
 from harness.real.postgres import Postgres
-from utility.assembly.metrics import UtilityMetrics
-from utility.database.database import Database, open_database
-from utility.database.health import Health
+from harness.simulation.world import town_of
+from harness.worlds.utility import ingest_of
+from utility.database.database import Database
 from utility.outbox.changes import Append
-from utility.readings.ingest.ingest import MAX_GROUP, Ingest
-from utility.readings.store.compactor import Compactor
+from utility.readings.ingest.ingest import MAX_GROUP
 from utility.readings.store.writer import Writer
-from utility.registry.store.registration import fill_registry
 
 TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'
 FIRST = 2_000_000
@@ -77,17 +76,7 @@ def messages(town: Town, count: int, *, minute: bool, seed: int) -> tuple[list[t
         grid = grids[batch % len(grids)]
         blocks = _blocks_of(rng, grid, batch // len(grids), minute=minute)
         readings += int((blocks.quality > 0).sum())
-        sent = Batch(
-            owner=grid.id,
-            store=7,
-            sequence=batch,
-            time=NOW,
-            keys=blocks.keys(),
-            payloads=pack(blocks),
-            events=[],
-            dead_letters=[],
-        )
-        made.append((gateway_up(grid.id, BATCHES), sent.pack()))
+        made.append((gateway_up(grid.id, BATCHES), packed_batch(grid.id, batch, NOW, blocks)))
     return made, readings
 
 
@@ -107,7 +96,6 @@ def _blocks_of(rng: np.random.Generator, grid: Microgrid, turn: int, *, minute: 
 async def take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> float:
     """Return the seconds until every message is acknowledged, by the service's own ingest."""
     places = asyncio.Semaphore(2 * MAX_GROUP)
-    clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
     done = asyncio.Event()
     acknowledged = 0
 
@@ -118,14 +106,7 @@ async def take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> floa
         if acknowledged == len(sent):
             done.set()
 
-    ingest = Ingest.load(
-        database,
-        clock=clock,
-        metrics=UtilityMetrics().readings,
-        publish=publish,
-        gap_age_s=1800,
-        health=Health(None),
-    )
+    ingest = ingest_of(database, Clock(origin=NOW, monotonic_origin=0, speed=0), publish)
     task = asyncio.create_task(ingest.run())
     began = time.perf_counter()
     for topic, payload in sent:
@@ -137,15 +118,6 @@ async def take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> floa
     await asyncio.gather(task, return_exceptions=True)
     ingest.close()
     return took
-
-
-def compact(database: Database) -> float:
-    """Compact until nothing is left; return the seconds."""
-    began = time.perf_counter()
-    compactor = Compactor(database)
-    while (replacement := compactor.plan(NOW)) is not None:
-        compactor.apply(replacement)
-    return time.perf_counter() - began
 
 
 def rates(url: str, town: Town, size: Size) -> Rates:
@@ -160,7 +132,9 @@ def rates(url: str, town: Town, size: Size) -> Rates:
             found.again.append(readings / asyncio.run(take_in(database, whole)))
             _forget(database)
             took = asyncio.run(take_in(database, whole))
-            found.compacted.append(readings / (took + compact(database)))
+            began = time.perf_counter()
+            compact(database, NOW)
+            found.compacted.append(readings / (took + time.perf_counter() - began))
             found.minutes.append(few / asyncio.run(take_in(database, minutes)))
     return found
 
@@ -168,9 +142,7 @@ def rates(url: str, town: Town, size: Size) -> Rates:
 @contextmanager
 def _database(url: str, town: Town) -> Iterator[Database]:
     """Open a database with the town in it and no readings."""
-    with closing(open_database(url, create=True)) as database:
-        with database.writes.begin() as connection:
-            fill_registry(connection, town)
+    with utility_database(url, town) as database:
         _forget(database)
         yield database
 
@@ -190,7 +162,7 @@ def bytes_a_reading(url: str, town: Town, size: Size, kind: str, resolution: int
     with _database(url, town) as database:
         for quarter in range(FIRST, FIRST + size.quarters):
             _keep(database, meters, record_type, quarter, make(rng, len(meters), resolution))
-        compact(database)
+        compact(database, NOW)
         return _size_of(database) / (len(meters) * size.quarters * SLOTS)
 
 
@@ -235,9 +207,7 @@ def bench(*, smoke: bool = False) -> Section:
     """Measure both databases and the peer."""
     size = SMOKE if smoke else FULL
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder)) as server:
-        path = Path(folder) / "town.toml"
-        path.write_text(TOWN.format(size.microgrids))
-        town = load_town(path)
+        town = town_of(TOWN.format(size.microgrids))
         urls = {"PostgreSQL": server.url, "SQLite": f"sqlite:///{folder}/utility.db"}
         found = {name: rates(url, town, size) for name, url in urls.items()}
         taken = {
@@ -247,18 +217,6 @@ def bench(*, smoke: bool = False) -> Section:
         }
         peer = _peer(server, size)
     return _section(found, taken, peer)
-
-
-PUBLISHED = Table(
-    title="Published by others, on other machines",
-    columns=("who", "a second"),
-    rows=(
-        ("ThingsBoard, points on 2 virtual CPUs", "15,000"),
-        ("TimescaleDB, rows of the Time Series Benchmark Suite", "356,000"),
-        ("QuestDB, rows of the same", "718,000"),
-        ("QuestDB, the same again", "46,000"),
-    ),
-)
 
 
 def _section(
@@ -298,7 +256,6 @@ def _section(
                     ("peer: a row for each", "", f"{peer[2]:.1f}", ""),
                 ),
             ),
-            PUBLISHED,
         ),
         goals=_goals(found["PostgreSQL"], statistics.median(peer[0]), taken["household", 1]),
     )

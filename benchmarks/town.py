@@ -14,10 +14,11 @@ import numpy.typing as npt
 from benchmarks.series import Values, household, levels
 from commonwatt.codec.packing import pack
 from commonwatt.model.block_keys import Keys
-from commonwatt.model.blocks import Quality, make_blocks
+from commonwatt.model.blocks import Blocks, Quality, make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
+from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.topics import BATCHES, gateway_down, gateway_up
 from commonwatt.town.town import Function, Microgrid
 from harness.network.mqtt_asyncio import AsyncClient
@@ -47,17 +48,7 @@ class Controller:
     def batch(self, keys: Keys, values: npt.NDArray[np.int64], there: npt.NDArray[np.bool_]) -> bytes:
         """Return the next batch, of the slots that are ``there``."""
         self.sequence += 1
-        blocks = make_blocks(keys, values, there * Quality.EXACT)
-        return Batch(
-            owner=self.id,
-            store=1,
-            sequence=self.sequence,
-            time=int(time.time()),
-            keys=keys,
-            payloads=pack(blocks),
-            events=[],
-            dead_letters=[],
-        ).pack()
+        return packed_batch(self.id, self.sequence, int(time.time()), make_blocks(keys, values, there * Quality.EXACT))
 
     def empty(self) -> bytes:
         """Return an empty batch, which a gateway sends to test the connection to the utility."""
@@ -81,6 +72,20 @@ class Controller:
             some = slice(start, start + blocks)
             keys = Keys(meter[some], record_type[some], of_quarter[some])
             yield self.batch(keys, readings(keys.record_type, rng), np.ones((len(keys), SLOTS), np.bool_))
+
+
+def packed_batch(owner: str, sequence: int, now: int, blocks: Blocks, dead_letters: Sequence[DeadLetter] = ()) -> bytes:
+    """Return a batch as a gateway sends it."""
+    return Batch(
+        owner=owner,
+        store=7,
+        sequence=sequence,
+        time=now,
+        keys=blocks.keys(),
+        payloads=pack(blocks),
+        events=[],
+        dead_letters=list(dead_letters),
+    ).pack()
 
 
 def readings(record_type: npt.NDArray[np.uint8], rng: np.random.Generator) -> Values:

@@ -38,8 +38,6 @@ class Minute:
 
     offered: int  # batches sent, without empty ones
     waiting: int  # unacknowledged batches at its end
-    slowest_s: float  # longest latency of a batch that was acknowledged in this minute
-    late_s: float  # largest delay of the generator
     cores: dict[str, float]  # busy cores, by process
 
 
@@ -68,13 +66,11 @@ class Load:
 
     async def minute(self, seconds: float) -> Minute:
         """Send the messages of the first ``seconds`` of a minute, each at its time."""
-        started, before, late_s, offered = time.monotonic(), self._costs.cpu_s(), 0.0, 0
-        known = len(self._uplinks.latencies_s)
+        started, before, offered = time.monotonic(), self._costs.cpu_s(), 0
         for due_s, _, kind, gateway in self._turn:
             if due_s >= seconds:
                 break
             await asyncio.sleep(max(0.0, started + due_s - time.monotonic()))
-            late_s = max(late_s, time.monotonic() - started - due_s)
             self._send(kind, gateway)
             offered += kind == "batch"
         await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
@@ -82,8 +78,6 @@ class Load:
         return Minute(
             offered=offered,
             waiting=self._uplinks.waiting(),
-            slowest_s=max(self._uplinks.latencies_s[known:], default=0.0),
-            late_s=late_s,
             cores={name: (taken - before[name]) / elapsed_s for name, taken in self._costs.cpu_s().items()},
         )
 
@@ -154,30 +148,9 @@ def _section(
             "share the machine. Before the first minute, a whole quarter-hour is sent, so that there is one to "
             "compact."
         ),
-        tables=(_minutes(found, list(memory)), _processes(cores, memory, uplinks.latencies_s or [float("inf")])),
+        tables=(_processes(cores, memory, uplinks.latencies_s or [float("inf")]),),
         goals=_goals(cores, found[-1]),
-        notes=(
-            "The columns of the processes show shares of the machine.",
-            f"{number(compacted)} blocks were compacted; {uplinks.refused} batches were refused.",
-        ),
-    )
-
-
-def _minutes(found: Sequence[Minute], names: Sequence[str]) -> Table:
-    return Table(
-        title="Minute by minute",
-        columns=("minute", "batches sent", "waiting at its end", "slowest", "generator late", *names),
-        rows=tuple(
-            (
-                str(n),
-                str(each.offered),
-                str(each.waiting),
-                f"{each.slowest_s:.2f} s",
-                f"{each.late_s:.2f} s",
-                *(f"{_of_machine(each.cores[name]):.1f} %" for name in names),
-            )
-            for n, each in enumerate(found, 1)
-        ),
+        notes=(f"{number(compacted)} blocks were compacted; {uplinks.refused} batches were refused.",),
     )
 
 
@@ -209,7 +182,7 @@ def _goals(cores: dict[str, float], last: Minute) -> tuple[Goal, Goal]:
             value=last.waiting,
             unit=f"of {last.offered} sent in it",
             at_most=max(1, last.offered // 100),
-            limited_by="The backlog grew: the table says in which minutes.",
+            limited_by="The backlog grew.",
         ),
     )
 

@@ -1,14 +1,18 @@
 """Statistics of the whole town: a month at once, a day that is settled, a day of a microgrid that is settled again."""
 
 import asyncio
+import os
 import tempfile
 import time
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import func, select, text
+from sqlalchemy import select
 
+from benchmarks.databases import utility_database
+from benchmarks.processes import peak_mb
 from commonwatt.model.records import RecordType
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.loading import WHOLE_TOWN, load_town
@@ -16,17 +20,15 @@ from harness.docs.measured import Goal, Section, Table, number
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle
 from utility.database.bulk import insert_columns
-from utility.database.database import Database, open_database
+from utility.database.database import Database
 from utility.database.numbers import Column
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
 from utility.readings.tables import compacted
-from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller, meter
 from utility.settlement.store.settlement_members import owners
 from utility.statistics.jobs.statistics import take_in
-from utility.statistics.tables import usage_month
 
 FIRST = (date(2026, 10, 1) - date(1970, 1, 1)).days
 DAYS = 31
@@ -39,10 +41,9 @@ def bench(*, smoke: bool = False) -> Section:
     """Take in a month of the town on SQLite."""
     town = small_town() if smoke else load_town(WHOLE_TOWN)
     days = 3 if smoke else DAYS
-    with tempfile.TemporaryDirectory() as folder:
-        database = open_database(f"sqlite:///{folder}/utility.db", create=True)
-        with database.writes.begin() as connection:
-            fill_registry(connection, town)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        database = stack.enter_context(utility_database(f"sqlite:///{folder}/utility.db", town))
+        with database.reads.begin() as connection:
             members = list(owners(connection).values())
         _readings(database, FIRST + days)
         for day in range(FIRST, FIRST + days):
@@ -52,8 +53,6 @@ def bench(*, smoke: bool = False) -> Section:
         one = _timed(database)
         settle(database, members[:1], random_day(members[:1], FIRST + 1, seed=1))
         again = _timed(database)
-        size = _bytes(database)
-        database.close()
     rows = tuple(
         (what, *map(number, each))
         for what, each in (("month at once", month), ("one day more", one), ("a microgrid's day again", again))
@@ -73,32 +72,16 @@ def bench(*, smoke: bool = False) -> Section:
             ),
             Goal(what="memory", value=month[2], unit="MB", at_most=MOST_MB, limited_by="A chunk's quarter-hours."),
         ),
-        tables=(
-            Table(title="Taken in", columns=("what", "CPU s", "s", "memory, MB"), rows=rows),
-            Table(title="Stored", columns=("what", "bytes"), rows=(("a row, nearly all are accounts'", number(size)),)),
-        ),
+        tables=(Table(title="Taken in", columns=("what", "CPU s", "s", "memory, MB"), rows=rows),),
     )
 
 
 def _timed(database: Database) -> tuple[float, float, float]:
     Path("/proc/self/clear_refs").write_text("5")
-    before, started, cpu = _peak_mb(), time.monotonic(), time.process_time()
+    before, started, cpu = peak_mb(os.getpid()), time.monotonic(), time.process_time()
     turn = Turn(job="statistics", period=Period(start=0, end=0, name=""), attempt=1, now=0)
     asyncio.run(take_in(database, HERE, turn))
-    return time.process_time() - cpu, time.monotonic() - started, _peak_mb() - before
-
-
-def _peak_mb() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1000
-
-
-def _bytes(database: Database) -> float:
-    """Return the bytes of a row, with its part of the index."""
-    with database.reads.begin() as connection:
-        pages = "SELECT sum(pgsize) FROM dbstat WHERE name LIKE '%usage_month%'"
-        count = connection.execute(select(func.count()).select_from(usage_month)).scalar() or 1
-        return int(connection.execute(text(pages)).scalar() or 0) / count
+    return time.process_time() - cpu, time.monotonic() - started, peak_mb(os.getpid()) - before
 
 
 def _readings(database: Database, day: int) -> None:

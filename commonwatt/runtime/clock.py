@@ -1,4 +1,4 @@
-"""Clocks. A shell reads one clock, which it gets as an argument, and passes the time to its cores (docs/architecture.md)."""
+"""Clocks. A shell reads one clock, which it gets as an argument, and passes the time to its cores."""
 
 import ctypes
 import json

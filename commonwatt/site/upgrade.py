@@ -77,8 +77,7 @@ def _backup(machine: Machine) -> str:
         return "commonwatt-backup.service"
     if not machine.path("/etc/systemd/system/pgbackrest-commonwatt@.service").exists():
         raise ConfigError(
-            "no backup of the database can be made: set up pgBackRest first, see docs/stores.md; nothing was "
-            "changed"
+            "no backup of the database can be made: set up pgBackRest first, see docs/stores.md; nothing was changed"
         )
     return "pgbackrest-commonwatt@incr.service"
 

@@ -16,6 +16,7 @@ from commonwatt.town.loading import town_of
 from commonwatt.town.town import Direction, Function, Meter, Town
 from harness.answers.runs import table
 from harness.energy.alone import Alone
+from harness.worlds.records import a_record
 
 DAY_SLOTS = 86_400 // SLOT_S
 QUARTER_SLOTS = 60
@@ -73,17 +74,8 @@ def _microgrid(town: Town, name: str, begin: int, slots: int) -> dict[tuple[Mete
 def records_of(meter: Meter, kind: RecordType, begin: int, series: Series) -> list[HistoryRecord]:
     """Return readings as a meter's records."""
     return [
-        HistoryRecord(
-            record_type=kind,
-            lossy=0,
-            record_id=number + 1,
-            meter_id=meter.id,
-            account=meter.account,
-            start=begin + number * SLOT_S,
-            end=begin + (number + 1) * SLOT_S,
-            reading=reading,
-        )
-        for number, reading in enumerate(series.tolist())
+        a_record(begin + n * SLOT_S, reading, meter=meter.id, record_id=n + 1, kind=kind, account=meter.account)
+        for n, reading in enumerate(series.tolist())
     ]
 
 

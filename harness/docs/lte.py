@@ -6,5 +6,5 @@ from harness.docs.measured import kept
 
 def lte_page() -> str:
     """Return ``docs/lte.md``."""
-    steps, _, advice = kept(["lte"])["lte"].section.tables
+    steps, advice = kept(["lte"])["lte"].section.tables
     return refilled(filled("lte.md", "steps", steps.markdown()), "advice", advice.markdown())

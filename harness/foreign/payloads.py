@@ -11,12 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 from adapters.arrived import Arrived
-from adapters.changes import Key
 from adapters.core import Adapter, foreign_meter
-from adapters.energy.channel import Channel
 from adapters.handled import Handled
 from adapters.mapping.presets import known_presets
-from adapters.mapping.readers import readers_of
+from adapters.mapping.readers import Readers, readers_of
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
@@ -42,7 +40,11 @@ def core() -> Adapter:
             ],
         }
     )
-    readers = readers_of(settings)
+    return core_of(settings, readers_of(settings))
+
+
+def core_of(settings: AdapterSettings, readers: Readers) -> Adapter:
+    """Return an adapter's core whose meters have nothing yet."""
     meters = {
         meter.id: Meter(
             foreign_meter("r001", meter, readers),
@@ -52,9 +54,8 @@ def core() -> Adapter:
         )
         for meter in settings.meter
     }
-    channels: dict[Key, Channel] = {}
     return Adapter(
-        settings=settings.meter, readers=readers, meters=meters, channels=channels, handled=Handled(), tally=Counter()
+        settings=settings.meter, readers=readers, meters=meters, channels={}, handled=Handled(), tally=Counter()
     )
 
 

@@ -25,7 +25,7 @@ from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
-from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, State
+from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
 from commonwatt.model.time.now import Trust
 from commonwatt.model.units import MAX_EPOCH
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch, BatchAck, BatchRefusal, unpack_batch_ack
@@ -39,10 +39,10 @@ from commonwatt.town.town import Battery
 from gateway.shown.metrics import Figures, make_registry
 from harness.worlds.gateway import CAPACITY, START, World, batches, readings
 from harness.worlds.meters import ack_of, house_meter
+from harness.worlds.records import a_record
+from harness.worlds.utility import ingest_of
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
-from utility.database.health import Health
-from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.dead_letters import dead_letters
 from utility.registry.store.registration import fill_registry
 
@@ -428,15 +428,7 @@ class UtilityBench:
         self.metrics = UtilityMetrics()
         self.sent: list[Publish] = []
         clock = Clock(origin=START + 900, monotonic_origin=0, speed=0)
-        self.ingest = Ingest.load(
-            self.database,
-            clock=clock,
-            metrics=self.metrics.readings,
-            publish=self.sent.append,
-            gap_age_s=1800,
-            health=Health(None),
-        )
-        self.ingest.trust = Trust.NETWORK
+        self.ingest = ingest_of(self.database, clock, self.sent.append, metrics=self.metrics, trust=Trust.NETWORK)
         self._slot = 0
 
     def close(self) -> None:
@@ -515,9 +507,7 @@ _DEAD_LETTER = DeadLetter(
     generation=1,
     record_id=1,
     time=START,
-    content=HistoryRecord(
-        record_type=3, lossy=0, record_id=1, meter_id=20001, account=2, start=START, end=START + 15, reading=250_001
-    ).pack(),
+    content=a_record(START, 250_001, meter=20001, account=2).pack(),
 )
 AT_UTILITY: dict[str, tuple[str, bytes]] = {
     "an empty batch message": ("batch", b""),

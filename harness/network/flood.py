@@ -15,13 +15,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from commonwatt.model.records import HistoryRecord, Log, RecordType
+from commonwatt.model.records import Log
 from commonwatt.protocol.meter_messages import Put, unpack_put_ack
 from commonwatt.town.town import Function
 from harness.network.mqtt_asyncio import AsyncClient
 from harness.network.mqtt_raw import connect_packet, publish_packet
 from harness.real.broker_process import resident_bytes
 from harness.real.site import Site
+from harness.worlds.records import a_record
 
 APARTMENTS = '[[microgrid]]\nid = "r001"\nkind = "apartment"\nbuildings = 3\napartments = 100\n'
 METERS = 303  # number of the buildings' and apartments' meters; one of the two boundary meters is the flooding client
@@ -72,15 +73,12 @@ class _Meter:
         first = self._next_id
         self._next_id += RECORDS_IN_A_PUT
         records = tuple(
-            HistoryRecord(
-                record_type=RecordType.THROUGH,
-                lossy=0,
+            a_record(
+                end - SLOT_S * (RECORDS_IN_A_PUT - n),
+                2500,
+                meter=int(self.identity),
                 record_id=first + n,
-                meter_id=int(self.identity),
                 account=self.account,
-                start=end - SLOT_S * (RECORDS_IN_A_PUT - n),
-                end=end - SLOT_S * (RECORDS_IN_A_PUT - n - 1),
-                reading=2500,
             ).pack()
             for n in range(RECORDS_IN_A_PUT)
         )

@@ -25,6 +25,7 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.meter_messages import Put, unpack_put_ack
 from commonwatt.protocol.topics import ACKS, BATCHES, EVENTS, RECORDS, gateway_down, gateway_up, meter_down, meter_up
+from harness.worlds.records import a_record
 
 AGAIN_S = 0.5  # seconds after which an unacknowledged message is sent again
 
@@ -155,16 +156,7 @@ class PlayedMeter(Player):
 
     def _record(self, record_id: int, slot: int, value: int) -> HistoryRecord:
         start = self._quarter * QUARTER_S + slot * SLOT_S
-        return HistoryRecord(
-            record_type=RecordType.THROUGH,
-            lossy=0,
-            record_id=record_id,
-            meter_id=self._meter,
-            account=self._meter,
-            start=start,
-            end=start + SLOT_S,
-            reading=value,
-        )
+        return a_record(start, value, meter=self._meter, record_id=record_id, account=self._meter)
 
     def _event(self, record_id: int) -> EventRecord:
         return EventRecord(

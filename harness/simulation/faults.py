@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from commonwatt.model.effects import Publish
-from commonwatt.model.records import HistoryRecord, Log, RecordType
+from commonwatt.model.records import Log
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Put
 from commonwatt.protocol.topics import BATCHES, RECORDS, gateway_up, meter_up
 from harness.simulation.network import CALM, Weather
+from harness.worlds.records import a_record
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store.commands import add_command
 
@@ -189,16 +190,7 @@ class Faults:
         microgrid, fleet = rng.choice(list(world.fleets.items()))
         who, victim = rng.sample(list(fleet.meters), 2)
         end = world.clock() // SLOT_S * SLOT_S
-        record = HistoryRecord(
-            record_type=RecordType.THROUGH,
-            lossy=0,
-            record_id=1,
-            meter_id=victim,
-            account=fleet.account(victim),
-            start=end - SLOT_S,
-            end=end,
-            reading=FORGED_READING,
-        ).pack()
+        record = a_record(end - SLOT_S, FORGED_READING, end=end, meter=victim, account=fleet.account(victim)).pack()
         world.ledger.forged.add(record)
         put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=1, records=(record,)).pack()
         world.tell("intruder", f"meter {who} speaks for meter {victim}")

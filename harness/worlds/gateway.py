@@ -25,6 +25,7 @@ from gateway.loop.work import Work
 from gateway.store.store import Store
 from gateway.timekeeper import Timekeeper
 from harness.worlds.opened import opened
+from harness.worlds.records import a_record
 
 START = 1_782_000_000  # a quarter's start
 CAPACITY = 28_800_000
@@ -224,16 +225,7 @@ def readings(
     meter: int, first_id: int, count: int, *, start: int = START, kind: int = 3, value: int = 1000
 ) -> list[HistoryRecord]:
     return [
-        HistoryRecord(
-            record_type=kind,
-            lossy=0,
-            record_id=first_id + i,
-            meter_id=meter,
-            account=meter,
-            start=start + SLOT_S * i,
-            end=start + SLOT_S * (i + 1),
-            reading=value + i,
-        )
+        a_record(start + SLOT_S * i, value + i, meter=meter, record_id=first_id + i, kind=kind, account=meter)
         for i in range(count)
     ]
 

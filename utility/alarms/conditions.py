@@ -23,6 +23,7 @@ _BACKLOG_OLD_S = _DAY_S
 _BACKLOG_GROWS_S = 1_800  # seconds that the oldest reading has waited at least in a backlog that grows
 _BACKUP_OLD_S = 36 * _HOUR_S
 _LOG_KEPT_BYTES = 10_000_000_000
+_MANY_FAILURES = 2  # failures of a job within an hour that are none too many
 _MANY_HANDOVERS = 3  # handovers of a microgrid within an hour that are none too many
 _CERTIFICATE_SOON_S, _CERTIFICATE_NOW_S = 14 * _DAY_S, _DAY_S
 _GATEWAYS_SOON_DAYS, _GATEWAYS_NOW_DAYS = 21, 3  # a person has to visit it
@@ -105,7 +106,9 @@ def is_judged(alarm: Alarm, facts: Facts, ran_s: float) -> bool:
         ran_s: Clock seconds that the service has run.
     """
     kind = KINDS.get(alarm.name.removeprefix(PREFIX))
-    return kind is None or (ran_s >= kind.past_s and (facts.connected or not kind.needs_head_end))
+    if kind is None or (kind.name == "GapsGrowing" and facts.past.none_missing):
+        return True
+    return ran_s >= kind.past_s and (facts.connected or not kind.needs_head_end)
 
 
 def _condition(name: str, description: str, *, held_s: float = 0, **labels: str) -> Condition:
@@ -139,7 +142,7 @@ def _ending(name: str, days: int) -> Iterator[Condition]:
     text = f"Days left: {days}. Without it the gateway does not connect, and readings wait there."
     if days < _GATEWAYS_NOW_DAYS:
         yield _condition("GatewayCertificateExpired", text, controller=name)
-    if days < _GATEWAYS_SOON_DAYS:
+    elif days < _GATEWAYS_SOON_DAYS:
         yield _condition("GatewayCertificateExpiring", text, controller=name)
 
 
@@ -166,7 +169,7 @@ def _lines(facts: Facts) -> Iterator[Condition]:
             if month.used[of] > month.allowance:
                 text = f"{month.used[of] / 1e9:.2f} GB {direction} so far this month."
                 yield _condition("AllowanceExceeded", text, controller=name, direction=direction)
-            if month.expected is not None and month.expected[of] > month.allowance:
+            elif month.expected is not None and month.expected[of] > month.allowance:
                 text = f"About {month.expected[of] / 1e9:.2f} GB {direction} by the month's end, at the present rate."
                 yield _condition("AllowanceAtRisk", text, controller=name, direction=direction)
 
@@ -185,8 +188,9 @@ def _utility(facts: Facts) -> Iterator[Condition]:
 
 def _jobs(facts: Facts) -> Iterator[Condition]:
     for job in facts.counted.jobs:
-        if job.error:
-            text = f"The last time: {job.error.rstrip('.')}. It runs again by itself."
+        if (failures := facts.past.counts.get(("job_failures", job.name), 0)) > _MANY_FAILURES:
+            text = f"{failures} failures within an hour. It runs again by itself."
+            text += f" The last time: {job.error.rstrip('.')}." if job.error else ""
             yield _condition("JobFailing", text, task=job.name)
         if job.late_s:
             text = f"It should have been done {duration(job.late_s)} ago at the latest."
@@ -261,7 +265,7 @@ def _certificates(facts: Facts) -> Iterator[Condition]:
         text = f"It is used for {use}. Without it connections fail, and readings wait at their senders."
         if left_s < _CERTIFICATE_NOW_S:
             yield _condition("CertificateExpired", text, use=use)
-        if left_s < _CERTIFICATE_SOON_S:
+        elif left_s < _CERTIFICATE_SOON_S:
             yield _condition("CertificateExpiring", text, use=use)
 
 

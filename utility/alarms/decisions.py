@@ -112,9 +112,13 @@ class Alarms:
         with self._database.reads.begin() as connection:
             counts = store.counted(connection, now) if self._counted is None or is_due else self._counted
             self._counted = replace(counts, jobs=jobs)
-            if not self._is_loaded:
-                self._lives, self._is_loaded = store.open_lives(connection), True
+            stored = {} if self._is_loaded else store.open_lives(connection)
         self._read(now)
+        if not self._is_loaded:
+            # What began since the start while the database was away stays; what stood before it keeps its beginning.
+            self._lives = {key: life for key, life in self._lives.items() if key not in stored} | stored
+            self._unsaved = {key: life for key, life in self._unsaved.items() if key[0] not in stored}
+            self._is_loaded = True
         if is_due:
             self._counted_at = now
 
@@ -173,8 +177,10 @@ class Alarms:
             mark=mark_of(found, silences, now, is_fresh=seen is None or not seen.complaint),
         )
 
-    def own(self) -> Counter[str]:
-        """Count the utility's own alarms that wait for a person, by name."""
+    def own(self) -> Counter[str] | None:
+        """Count the utility's own alarms that wait for a person, by name; ``None``: they are not read yet."""
+        if not self._is_loaded:
+            return None
         waiting = (row.alarm for row in self.board().rows if row.state is State.ACTIVE)
         return Counter(alarm.name.removeprefix(PREFIX) for alarm in waiting if alarm.key in self._lives)
 
@@ -226,7 +232,7 @@ class Alarms:
         alarm = self.find(key).alarm
         subject = f"{alarm.name} {'everywhere' if equal else f'of {alarm.place}'}"
         return self._hold(
-            actor, (equal_to(alarm) if equal else way_of(alarm),), subject, (int(self._clock.now()), end), note
+            actor, equal_to(alarm) if equal else (way_of(alarm),), subject, (int(self._clock.now()), end), note
         )
 
     def maintain(self, actor: Actor, place: str, part: str, start: EpochSeconds, end: EpochSeconds, note: str) -> int:

@@ -25,8 +25,12 @@ class Kind:
 
     def alarm(self, description: str, **labels: str) -> Alarm:
         """Return an alarm of this kind."""
-        every = {"alertname": f"{PREFIX}{self.name}", "severity": self.severity.value, "part": TOWN, "place": TOWN}
-        return Alarm(labels=every | labels, summary=self.summary.format(**labels), description=description)
+        own = {"alarm": self.name, "alertname": f"{PREFIX}{self.name}", "severity": self.severity.value}
+        return Alarm(
+            labels=own | {"part": TOWN, "place": TOWN} | labels,
+            summary=self.summary.format(**labels),
+            description=description,
+        )
 
 
 _EVERY = (
@@ -64,11 +68,11 @@ _EVERY = (
     Kind("UtilityDisconnected", _CRITICAL, 2 * _MINUTE_S, "The utility has no connection to a head-end broker."),
     Kind("HeadEndAway", _WARNING, 5 * _MINUTE_S, "The utility has no connection to the head-end {head_end}."),
     Kind("UtilityClockUntrusted", _WARNING, 15 * _MINUTE_S, "The utility's clock is not synchronized by NTP."),
-    Kind("BatchesRefused", _WARNING, 30 * _MINUTE_S, "The utility refuses batches: {reason}.", _HOUR_S),
-    Kind("MessagesDropped", _WARNING, 0, "More messages arrive than the utility can process.", _HOUR_S),
+    Kind("BatchesRefused", _WARNING, 30 * _MINUTE_S, "The utility refuses batches: {reason}.", 20 * _MINUTE_S),
+    Kind("MessagesDropped", _WARNING, 0, "More messages arrive than the utility can process.", 15 * _MINUTE_S),
     Kind("CertificateExpired", _CRITICAL, 0, "A certificate of the utility has expired, or expires within a day."),
     Kind("CertificateExpiring", _WARNING, 10 * _MINUTE_S, "A certificate of the utility expires soon."),
-    Kind("JobFailing", _WARNING, 15 * _MINUTE_S, "The utility's job {task} fails again and again."),
+    Kind("JobFailing", _WARNING, 0, "The utility's job {task} fails again and again.", _HOUR_S),
     Kind("JobLate", _WARNING, 30 * _MINUTE_S, "The utility's job {task} is late."),
     Kind("JobPaused", _WARNING, _DAY_S, "The utility's job {task} has been paused for over a day."),
     # Its database, disk and backups.
@@ -77,7 +81,7 @@ _EVERY = (
     Kind("DiskNearlyFull", _WARNING, 10 * _MINUTE_S, "The utility's disk is nearly full."),
     Kind("CommitsWait", _CRITICAL, 0, "The utility's database has no synchronous standby."),
     Kind("DatabaseWentBack", _CRITICAL, 0, "The utility's database lacks what it had committed.", _HOUR_S),
-    Kind("StoreErrors", _WARNING, 0, "The utility's store fails.", _HOUR_S),
+    Kind("StoreErrors", _WARNING, 0, "The utility's store fails.", 15 * _MINUTE_S),
     Kind("LogKept", _WARNING, 5 * _MINUTE_S, "The primary keeps much of its log for a standby that is behind or away."),
     Kind("BackupOld", _WARNING, 15 * _MINUTE_S, "The newest backup of the database in repository {repository} is old."),
     Kind("ArchiveFails", _WARNING, 15 * _MINUTE_S, "The log of the database's server is not archived."),

@@ -19,6 +19,7 @@ _WINDOWS_S = {
     "conflicts": 3_600,
     "dead_letters": 3_600,
     "handovers": 3_600,
+    "job_failures": 3_600,
     "went_back": 3_600,
 }
 """The windows in which counters are watched, by their names, seconds."""
@@ -34,6 +35,7 @@ class Past:
     counts: Mapping[Count, int] = field(default_factory=dict)  # by how much each counter grew within its window
     growing: frozenset[str] = frozenset()  # controllers whose backlog grows
     gaps_grow: bool = False  # whether more and more blocks have missing readings
+    none_missing: bool = False  # whether no block has missing readings
 
     def count(self, name: str) -> int:
         """Return by how much a counter without labels grew."""
@@ -45,13 +47,19 @@ class Past:
 
 
 class Counting:
-    """Counters and figures since ``now``, clock seconds."""
+    """Counters and figures since ``now``, clock seconds; it begins anew when the clock is set back."""
 
     def __init__(self, now: float) -> None:
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self._now = now
         self._recent = Recent[Count](now)
         self._backlogs = Lows[str](_BACKLOGS_S)
         self._gaps = Lows[str](_GAPS_S)
-        self._fewest_conflicts = math.inf
+        self._conflicts = math.nan
+        self._more_conflicts = 0
+        self._missing = math.nan
 
     def look(
         self, counts: Mapping[Count, int], backlogs: Mapping[str, int], gaps: float, conflicts: float, now: float
@@ -64,11 +72,13 @@ class Counting:
             gaps: Blocks with missing readings; NaN: not counted yet.
             conflicts: Slots with more than one value; NaN: not counted yet.
         """
-        more = 0
+        if now < self._now:
+            self._begin(now)
+        self._now, self._missing = now, gaps
         if not math.isnan(conflicts):
-            self._fewest_conflicts = min(self._fewest_conflicts, conflicts)
-            more = int(conflicts - self._fewest_conflicts)
-        self._recent.look({**counts, _CONFLICTS: counts.get(_CONFLICTS, 0) + more}, now)
+            self._more_conflicts += 0 if math.isnan(self._conflicts) else max(0, int(conflicts - self._conflicts))
+            self._conflicts = conflicts
+        self._recent.look({**counts, _CONFLICTS: counts.get(_CONFLICTS, 0) + self._more_conflicts}, now)
         self._backlogs.look(backlogs, now)
         self._gaps.look({} if math.isnan(gaps) else {"": gaps}, now)
 
@@ -78,4 +88,5 @@ class Counting:
             counts={name: self._recent.increase(name, _WINDOWS_S[name[0]]) for name in self._recent.names},
             growing=frozenset(self._backlogs.growing(now)),
             gaps_grow=bool(self._gaps.growing(now)),
+            none_missing=self._missing == 0,
         )

@@ -89,11 +89,11 @@ def ways_of(place: str, part: str) -> tuple[Way, ...]:
     return ((ours, told), scraped)
 
 
-def equal_to(alarm: Alarm) -> Way:
-    """Return the matchers of all alarms of a name, wherever they stand or begin."""
-    return tuple(
-        Matcher(name=name, value=alarm.labels[name]) for name in ("alertname", "alarm") if name in alarm.labels
-    )
+def equal_to(alarm: Alarm) -> tuple[Way, ...]:
+    """Return the matchers of all alarms of a name, wherever they stand or begin: the rules', and those of parts."""
+    name = alarm.name.removeprefix(PREFIX)
+    no_counts = Matcher(name="alertname", value="|".join(OWN_RULES), is_regex=True, is_equal=False)
+    return (Matcher(name="alertname", value=alarm.name),), (no_counts, Matcher(name="alarm", value=name))
 
 
 def places_of(text: str) -> list[str]:
@@ -125,7 +125,11 @@ class Silence:
 
     def names_ours(self) -> bool:
         """Return whether it names alarms of Commonwatt: an Alertmanager may serve other programs too."""
-        return any(matcher.name == "alertname" and PREFIX in matcher.value for way in self.ways for matcher in way)
+        return any(
+            matcher.name == "alarm" or (matcher.name == "alertname" and PREFIX in matcher.value)
+            for way in self.ways
+            for matcher in way
+        )
 
     def holds(self, alarm: Alarm) -> bool:
         """Return whether it is about an alarm, whatever the time."""

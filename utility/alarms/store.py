@@ -11,7 +11,7 @@ from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.access.store.audit_log import record
 from utility.access.store.second_people import BROKEN, REFUSED, unseen
-from utility.alarms.alarm import Alarm
+from utility.alarms.alarm import PREFIX, Alarm
 from utility.alarms.alertmanager_messages import read_ways, write_ways
 from utility.alarms.board import Acknowledgement
 from utility.alarms.conditions import Counted
@@ -165,7 +165,9 @@ def _silence(row: Row[Any]) -> Silence:
 
 
 def _life(row: Row[Any]) -> Life:
-    of = Alarm(labels=json.loads(row.labels), summary=row.summary, description=row.description, since=row.since)
+    labels = json.loads(row.labels)
+    labels["alarm"] = labels["alertname"].removeprefix(PREFIX)  # 0.3 had another word there, or none
+    of = Alarm(labels=labels, summary=row.summary, description=row.description, since=row.since)
     return Life(alarm=of, stage=Stage(row.stage), ended=row.ended)
 
 

@@ -107,7 +107,7 @@ class UtilityMetrics(Metrics):
         for name in ALARMS:
             gauge.labels(name).set_function(lambda name=name: float(name in alarms()))  # type: ignore[misc]
 
-    def watch_alarms(self, waiting: Callable[[], Mapping[str, int]]) -> None:
+    def watch_alarms(self, waiting: Callable[[], Mapping[str, int] | None]) -> None:
         """Show how many of the utility's own alarms wait for a person, by kind."""
         self.registry.register(AtEachScrape(lambda: own_alarms(waiting)))
 

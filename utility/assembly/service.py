@@ -131,6 +131,8 @@ class Service:
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
         self._counting = Counting(clock.now())
+        self._past = self._counting.past(clock.now())
+        self._saving: asyncio.Task[object] | None = None
         self._metrics.watch_alarms(self._alarms.own)
         self._backups = self._load_backups()
 
@@ -264,23 +266,33 @@ class Service:
         try:
             if not self._health.damaged:
                 await asyncio.to_thread(alarms.count)
-            if alarms.look() and not self._health.alarms():
-                await self._ingest.in_thread(alarms.save)
-        except SQLAlchemyError as error:
-            self._health.failed(error, "the reading or storing of alarms")
-            alarms.look()
+        except (SQLAlchemyError, SqliteError, OSError) as error:
+            self._health.failed(error, "the reading of alarms")
+        # A commit may wait for a standby: the next look, which finds that, must not wait for it.
+        if alarms.look() and not self._health.alarms() and (self._saving is None or self._saving.done()):
+            self._saving = asyncio.create_task(self._save_alarms(), name="the alarms")
+
+    async def _save_alarms(self) -> None:
+        try:
+            await self._ingest.in_thread(self._alarms.save)
+        except (SQLAlchemyError, SqliteError, OSError) as error:
+            self._health.failed(error, "the storing of alarms")
 
     def _count_lately(self) -> None:
         """Take the counters and figures whose past is an alarm."""
         metrics, said = self._metrics, self._ingest.said
         moves = {} if self._takeover is None else self._takeover.groups.moves
+        now = self._clock.now()
         self._counting.look(
-            metrics.readings.watched() | {("handovers", name): times for name, times in moves.items() if times},
+            metrics.readings.watched()
+            | metrics.jobs.watched()
+            | {("handovers", name): times for name, times in moves.items() if times},
             {name: each.backlog_parts + each.backlog_events + each.backlog_letters for name, each in said.items()},
             metrics.rest.value("gaps_open_blocks"),
             metrics.rest.value("conflicting_slots"),
-            self._clock.now(),
+            now,
         )
+        self._past = self._counting.past(now)
 
     def _facts(self, counted: Counted | None) -> Facts:
         """Return the service's state for its own alarms."""
@@ -304,7 +316,7 @@ class Service:
             disk=None if disk is None else (disk.free_bytes, disk.size_bytes),
             certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
             counted=counted or Counted(),
-            past=self._counting.past(now),
+            past=self._past,
             log_kept_bytes=self._database.log_kept_bytes(),
             backups_s={} if self._backups is None else self._backups.ages_s(machine_now()),
             archive_fails=self._backups is not None and self._backups.fails,

@@ -1,7 +1,8 @@
 """What a change does to a microgrid's LTE line, and how late its data comes: figures from the measured line (pure).
 
-``commonwatt.model.control.relaying`` has the formula. The line's present use is measured by its gateway (``Heartbeat.lte``), and what
-of it are readings by the utility (``Relayed``). Only the difference between two periods of relaying is computed.
+``commonwatt.model.control.relaying`` has the formula. The line's present use is measured by its gateway
+(``Heartbeat.lte``), and what of it are readings by the utility (``Relayed``). Only the difference between two periods
+of relaying is computed.
 """
 
 from collections.abc import Mapping

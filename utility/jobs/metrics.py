@@ -20,6 +20,11 @@ class JobMetrics:
         self.paused = metrics.gauge("job_paused", "1 while a person has paused a job, by job.", "task")
         self.seconds = metrics.gauge("job_last_run_seconds", "Real time of a job's last finished run, by job.", "task")
 
+    def watched(self) -> dict[tuple[str, str], int]:
+        """Return the failures by job (``utility.alarms.past``)."""
+        samples = (sample for family in self.failures.collect() for sample in family.samples)
+        return {("job_failures", sample.labels["task"]): int(sample.value) for sample in samples}
+
     def expect(self, names: Iterable[str]) -> None:
         """Show jobs from the start; their counts of periods are NaN until the first count."""
         for name in names:

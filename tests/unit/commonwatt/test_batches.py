@@ -114,10 +114,6 @@ def test_batch_acknowledgement_reads_back_as_it_was_sent(ack: BatchAck) -> None:
     assert unpack_batch_ack(data) == ack
 
 
-def test_empty_batch_reads_back() -> None:
-    assert unpack_batch(EMPTY.pack()) == replace(EMPTY, flags=BatchFlag.COMPRESSED)
-
-
 def test_full_batch_reads_back() -> None:
     event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=2**64 - 1, time=3)
     dead_letter = DeadLetter(

@@ -20,8 +20,9 @@ from commonwatt.model.blocks import (
     make_blocks,
     mask_of,
 )
-from commonwatt.model.records import HistoryRecord, RecordType
+from commonwatt.model.records import HistoryRecord
 from commonwatt.model.units import GROUP_SLOTS, MAX_ABS_READING, QUARTER_S, SLOT_S, SLOTS
+from harness.worlds.records import a_record
 
 Key = tuple[int, int, int]
 Slots = dict[int, tuple[Quality, frozenset[int]]]  # by slot: the quality, and the values seen at it
@@ -75,21 +76,7 @@ def slots_of(blocks: Blocks) -> dict[Key, Slots]:
 
 def record(start_slot: int, slots: int, reading: int, *, lossy: int = 0, meter: int = 1) -> HistoryRecord:
     start = QUARTER_START + start_slot * SLOT_S
-    return HistoryRecord(
-        record_type=RecordType.THROUGH,
-        lossy=lossy,
-        record_id=1,
-        meter_id=meter,
-        account=0,
-        start=start,
-        end=start + slots * SLOT_S,
-        reading=reading,
-    )
-
-
-@given(batches, batches)
-def test_join_in_another_order_gives_the_same_bill(a: Blocks, b: Blocks) -> None:
-    assert_same(join([a, b]), join([b, a]))
+    return a_record(start, reading, end=start + slots * SLOT_S, meter=meter, account=0, lossy=lossy)
 
 
 @given(batches, batches, batches)
@@ -97,14 +84,6 @@ def test_join_in_steps_gives_the_same_bill_as_at_once(a: Blocks, b: Blocks, c: B
     at_once = join([a, b, c])
     assert_same(join([join([a, b]), c]), at_once)
     assert_same(join([a, join([b, c])]), at_once)
-
-
-@given(batches, batches)
-def test_join_of_what_was_sent_twice_counts_nothing_twice(a: Blocks, b: Blocks) -> None:
-    joined = join([a, b])
-    assert_same(join([a, b, a, b]), joined)
-    assert_same(join([joined, joined]), joined)
-    assert_same(join([joined, a]), joined)
 
 
 @given(parts, parts)
@@ -131,13 +110,6 @@ def test_join_keeps_every_slot_its_best_quality_and_all_values_seen_at_it(
             rest += [(slot, value) for value in sorted(seen)[1:]]
         assert joined.extras_of(row) == rest
     assert not joined.values[joined.quality == 0].any()
-
-
-def test_join_of_an_exact_value_over_conflicting_averages_ends_the_conflict() -> None:
-    conflict = join([build([(KEYS[0], {3: (Quality.AVERAGED, frozenset({value}))})]) for value in (5, 4)])
-    assert conflict.extras_of(0) == [(3, 5)]
-    joined = join([conflict, build([(KEYS[0], {3: (Quality.EXACT, frozenset({9}))})])])
-    assert slots_of(joined) == {KEYS[0]: {3: (Quality.EXACT, frozenset({9}))}}
 
 
 def test_join_of_nothing_is_nothing() -> None:
@@ -205,13 +177,6 @@ def test_from_records_keeps_contradicting_records_as_a_conflict() -> None:
     blocks = from_records([record(0, 4, 9), record(2, 4, 8), record(3, 1, 8)])
     assert blocks.values[0, :6].tolist() == [9, 9, 8, 8, 8, 8]
     assert blocks.extras_of(0) == [(2, 9), (3, 9)]
-
-
-def test_from_records_prefers_an_exact_record_to_an_average() -> None:
-    blocks = from_records([record(0, 10, 5, lossy=1), record(2, 1, 90)])
-    assert blocks.quality[0, :4].tolist() == [1, 1, 2, 1]
-    assert blocks.values[0, :4].tolist() == [5, 5, 90, 5]
-    assert not len(blocks.extras)
 
 
 full_blocks = st.lists(

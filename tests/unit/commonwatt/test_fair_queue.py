@@ -29,26 +29,6 @@ def test_a_flooder_waits_behind_itself_and_delays_others_by_one_turn() -> None:
     assert drain(fair).index(("honest", 0)) <= 1
 
 
-def test_work_counts_and_not_items() -> None:
-    fair = queue()
-    for n in range(20):
-        fair.put("heavy", ("heavy", n), work=2 * QUANTUM, size=1)
-        fair.put("light", ("light", n), work=QUANTUM // 10, size=1)
-    order = [sender for sender, _ in drain(fair)]
-    assert order[:20].count("light") >= 19, "twenty light items are one heavy item's work"
-
-
-def test_a_sender_of_twice_the_weight_gets_twice_the_work() -> None:
-    fair: FairQueue[str, str] = FairQueue(
-        max_items=1000, max_bytes=PLENTY, weight=lambda name: 2.0 if name == "public" else 1.0
-    )
-    for _ in range(90):
-        fair.put("public", "public", work=QUANTUM, size=1)
-        fair.put("houses", "houses", work=QUANTUM, size=1)
-    first = fair.take(items=60, work=PLENTY, size=PLENTY)
-    assert (first.count("public"), first.count("houses")) == (40, 20)
-
-
 def test_an_empty_queue_keeps_no_credit() -> None:
     fair = queue()
     for n in range(100):

@@ -154,7 +154,3 @@ def test_nothing_is_from_the_future_while_the_clock_is_not_trusted() -> None:
     untrusted = replace(EXPECTED, now=None)
     assert judge_history(GOOD._replace(start=2**32 - 16 - 30, end=2**32 - 16), untrusted) is None
     assert judge_event(replace(EVENT, time=2**32 - 1), untrusted) is None
-
-
-def test_only_flows_are_summed() -> None:
-    assert {kind for kind in RecordType if kind.is_flow} == {RecordType.GENERATION, RecordType.THROUGH}

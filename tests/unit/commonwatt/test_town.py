@@ -109,11 +109,6 @@ def test_town_battery_lasts_twelve_hours_of_average_use(full: Town) -> None:  # 
     assert full.battery_capacity == watts * 12 * WH
 
 
-@pytest.mark.parametrize(("hour", "factor"), [(0, 1), (14, 1), (15, 1.5), (20, 1.5), (21, 1)])
-def test_regional_power_is_dear_from_15_to_21(full: Town, hour: int, factor: float) -> None:  # req: T5
-    assert full.regional_price_factor(hour) == factor
-
-
 @pytest.mark.parametrize(
     ("start", "end", "hours"),
     [(7, 13, [*range(7, 13)]), (22, 4, [*range(4), 22, 23]), (18, 24, [*range(18, 24)]), (6, 6, [])],

@@ -12,6 +12,7 @@ from commonwatt.model.blocks import average as average_blocks
 from commonwatt.model.records import HistoryRecord, RecordType
 from commonwatt.model.units import GROUP_S, GROUP_SLOTS, QUARTER_S, SLOT_S
 from commonwatt.model.validation import Expected, judge_history
+from harness.worlds.records import a_record
 
 START = 1_790_000_100
 TYPES = (RecordType.STORED, RecordType.THROUGH)
@@ -20,16 +21,7 @@ EXPECTED = Expected(meter_id=7, record_types=TYPES, now=None)
 
 def slot(record_id: int, at: int, reading: int, record_type: int = 3) -> HistoryRecord:
     start = START + at * SLOT_S
-    return HistoryRecord(
-        record_type=record_type,
-        lossy=0,
-        record_id=record_id,
-        meter_id=7,
-        account=1,
-        start=start,
-        end=start + SLOT_S,
-        reading=reading,
-    )
+    return a_record(start, reading, meter=7, record_id=record_id, kind=record_type)
 
 
 @st.composite
@@ -87,12 +79,6 @@ def test_lossless_leaves_nothing_to_consolidate(records: list[HistoryRecord]) ->
         of = [record for record in consolidated if record.record_type == kind]
         for a, b in itertools.pairwise(of):
             assert a.end != b.start or a.reading != b.reading or b.start % QUARTER_S == 0
-
-
-def test_lossless_makes_one_record_of_a_quiet_quarter_under_its_first_id() -> None:  # req: M7
-    records = [slot(i + 1, i + 60 - START % QUARTER_S // SLOT_S, 5) for i in range(60)]
-    (only,) = consolidate(records)
-    assert (only.record_id, only.start, only.end) == (1, records[0].start, records[-1].end)
 
 
 def test_lossless_keeps_accounts_apart() -> None:

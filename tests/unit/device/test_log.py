@@ -11,21 +11,13 @@ from commonwatt.device.changes import LogRow
 from commonwatt.device.records.aggregation import average, consolidate
 from commonwatt.device.records.log import Aggregation, MeterLog
 from commonwatt.model.records import HistoryRecord, Log, unpack_history
+from harness.worlds.records import a_record
 
 T = 1_790_000_100
 
 
 def record(number: int, kind: int, slot: int, reading: int) -> bytes:
-    return HistoryRecord(
-        record_type=kind,
-        lossy=0,
-        record_id=number,
-        meter_id=1,
-        account=0,
-        start=T + 15 * slot,
-        end=T + 15 * slot + 15,
-        reading=reading,
-    ).pack()
+    return a_record(T + 15 * slot, reading, meter=1, record_id=number, kind=kind, account=0).pack()
 
 
 def log_of(*readings: tuple[int, ...]) -> MeterLog:
@@ -34,12 +26,6 @@ def log_of(*readings: tuple[int, ...]) -> MeterLog:
     for slot, values in enumerate(readings):
         log.add([record(log.next_id + n, n + 1, slot, value) for n, value in enumerate(values)])
     return log
-
-
-def test_an_empty_log_begins_where_it_ends() -> None:
-    log = log_of()
-    assert (log.first_id, log.next_id, log.frozen_last) == (1, 1, 0)
-    assert log.freeze(10) is None
 
 
 def test_a_batch_ends_at_the_limit() -> None:
@@ -127,12 +113,6 @@ def test_records_that_end_after_a_moment_stay_behind() -> None:
     put = log.freeze(10, before=T + 30)
     assert put is not None
     assert put.last_id == 2
-
-
-@pytest.mark.parametrize(("to_id", "last"), [(0, None), (1, 1), (2, 2), (99, 3)])
-def test_a_batch_up_to_an_id(to_id: int, last: int | None) -> None:
-    put = log_of((1,), (2,), (3,)).freeze(10, to_id)
-    assert (put.last_id if put else None) == last
 
 
 def test_a_log_comes_back_from_its_rows_with_its_batch() -> None:

@@ -181,16 +181,6 @@ def test_a_pull_meter_waits_for_get() -> None:
     assert len(bench.get("records")) == 1
 
 
-def test_turns_of_neighbouring_ids_are_spread_over_the_minute() -> None:
-    turns = set()
-    for meter in range(10_001, 10_061):
-        new = Stored(state=MeterState(meter=meter, generation=1), desired_states=DesiredStates(meter, (0, 0), {}))
-        core = Meter(description(meter=meter), Limits(), new, Counter())
-        core.boot(T, power_lost=False)
-        turns.add(core.wake_at)
-    assert len(turns) == 60
-
-
 def test_a_batch_without_acknowledgement_is_sent_again_as_it_was() -> None:
     bench = Bench(battery=False)
     bench.slots(1)
@@ -229,16 +219,6 @@ def test_records_are_deleted_only_when_exactly_they_are_acknowledged() -> None:
     assert bench.meter.history.rows == []
     assert bench.meter.state.acknowledged == 3
     assert bench.tally["ack", "mismatch"] == 2
-
-
-def test_a_second_acknowledgement_deletes_nothing() -> None:
-    bench = Bench(battery=False)
-    bench.slots(1)
-    put = history(bench.get("records"))
-    bench.ack(put)
-    bench.slots(1)
-    bench.ack(put)
-    assert len(bench.meter.history.rows) == 1
 
 
 def test_a_meter_with_much_to_tell_goes_on_at_each_acknowledgement() -> None:
@@ -445,13 +425,6 @@ def test_sharing_ends_by_itself_at_its_end() -> None:
     assert bench.command("share_power_on", now=T + 122, seq=5, until=T + 300).result == "repeated"
 
 
-def test_sharing_for_a_duration_ends_after_it() -> None:
-    bench = Bench()
-    bench.command("share_power_on", now=T + 7, seq=1, for_s=60)
-    assert bench.command("get", now=T + 66, what="state").bits & State.SHARING
-    assert bench.command("get", now=T + 67, what="state").bits == UP
-
-
 @pytest.mark.parametrize(
     ("cmd", "fields"),
     [
@@ -480,14 +453,6 @@ def test_a_state_without_an_end_is_refused_since_its_controller_may_be_lost(cmd:
 )
 def test_what_goes_back_to_the_default_and_aggregation_need_no_end(cmd: str, fields: dict[str, Any]) -> None:
     assert Bench().command(cmd, seq=1, **fields).result == "done"
-
-
-def test_isolate_off_without_an_end_connects_again_for_good() -> None:
-    bench = Bench()
-    bench.command("isolate", seq=1, state="on", until=T + 900)
-    outcome = bench.command("isolate", now=T + 60, seq=2, state="off")
-    assert (outcome.result, outcome.bits, outcome.held[Kind.ISOLATED].until) == ("done", UP, None)
-    assert bench.command("get", now=T + 86_400, what="state").bits == UP
 
 
 def test_share_power_on_without_a_battery_is_refused() -> None:
@@ -581,13 +546,6 @@ def test_a_command_after_its_end_is_not_executed_and_leaves_no_trace() -> None:
     outcome = bench.command("share_power_off", seq=7, epoch=[9, 0], until=T)
     assert (outcome.result, outcome.epoch, outcome.held[Kind.SHARING].seq) == ("expired", (1, 0), 1)
     assert bench.command("share_power_off", seq=2).result == "done", "its own manager is not fenced off"
-
-
-def test_the_pair_is_written_in_the_step_that_answers() -> None:
-    bench = Bench()
-    effects = bench.meter.receive(topics.COMMANDS, command("share_power_on", seq=1, for_s=60), T)
-    desired_states = [e.change for e in effects if isinstance(e, Write) and isinstance(e.change, DesiredStates)]
-    assert [(o.epoch, o.held["sharing"].seq) for o in desired_states] == [((1, 0), 1)]  # type: ignore[index]
 
 
 def test_put_gives_the_meter_the_time_which_may_be_later_by_now_but_not_earlier() -> None:
@@ -700,15 +658,6 @@ def test_a_duration_beyond_the_last_second_of_a_record_ends_with_it() -> None:
     late = 2**32 - 1000
     bench.do(bench.meter.boot(late, power_lost=True))
     assert bench.command("share_power_on", now=late, seq=1, for_s=2000).held["sharing"].until == 2**32 - 1  # type: ignore[index]
-
-
-def test_aggregate_may_have_an_end_or_none() -> None:
-    bench = Bench()
-    assert bench.command("aggregate", mode="lossy", seq=1).bits == UP | State.LOSSY
-    assert bench.command("aggregate", mode="lossless", seq=2, for_s=60).bits == UP | State.LOSSLESS
-    bench.tick(T + 60)
-    assert bench.command("get", now=T + 60, what="state").bits == UP
-    assert bench.command("deaggregate", seq=3).result == "done"
 
 
 def test_junk_commands_are_counted_and_answered_only_by_name() -> None:

@@ -10,9 +10,10 @@ import pytest
 from commonwatt.device.changes import BrokerOrder, Delete, DesiredStates, LogRow, Made, MeterState, Replace
 from commonwatt.device.store import DeviceStore, open_checked, open_store, reading_store
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType
+from commonwatt.model.records import EventRecord, Log, RecordType
 from commonwatt.protocol.commands import Held, Kind
 from commonwatt.sqlite.damage import quarantined_before
+from harness.worlds.records import a_record
 from meter_sim.cli import held_lines, true_lines
 from meter_sim.truth import TRUTH, Change, Slot, last_slot, true_records
 
@@ -29,16 +30,7 @@ ORDERS = DesiredStates(
 
 
 def row(number: int, slot: int = 0, reading: int = 1, meter: int = 5, kind: int = 3) -> LogRow:
-    record = HistoryRecord(
-        record_type=kind,
-        lossy=0,
-        record_id=number,
-        meter_id=meter,
-        account=0,
-        start=T + 15 * slot,
-        end=T + 15 * slot + 15,
-        reading=reading,
-    )
+    record = a_record(T + 15 * slot, reading, meter=meter, record_id=number, kind=kind, account=0)
     return LogRow(number, number, record.pack())
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from commonwatt.device.reported_time import AHEAD_TOLERANCE_S, GOOD_FOR_S, TOLERANCE_S, Reported, ReportedTime
+from commonwatt.device.reported_time import AHEAD_TOLERANCE_S, TOLERANCE_S, Reported, ReportedTime
 from commonwatt.model.time.now import Trust
 
 NOW = 1_782_000_000.0
@@ -25,15 +25,3 @@ def test_of_a_told_time_what_is_certain_is_taken(behind_s: int, asked_s_ago: int
         since = None if asked_s_ago is None else NOW - asked_s_ago
         told = Reported(int(NOW) + offset_s + behind_s, Trust.NETWORK, since)
         assert ReportedTime().step_s(told, Trust.NONE, offset_s, NOW) == by_s
-
-
-def test_less_trust_is_taken_after_a_day_and_none_never() -> None:
-    it = ReportedTime()
-    assert it.step_s(Reported(int(NOW), Trust.NETWORK, None), Trust.NONE, 0, NOW) == 0
-    for after_s, trust, by_s in (
-        (GOOD_FOR_S, Trust.METERS, None),
-        (GOOD_FOR_S + 1, Trust.NONE, None),
-        (GOOD_FOR_S + 1, Trust.METERS, 1000),
-    ):
-        told = Reported(int(NOW) + after_s + 1000, trust, None)
-        assert it.step_s(told, Trust.NETWORK, 0, NOW + after_s) == by_s

@@ -5,6 +5,7 @@ from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Refusal
 from gateway.collect.slot_allowance import BURST_SLOTS, SLOTS_A_MINUTE, SlotAllowance
 from harness.worlds.gateway import START, World, readings
+from harness.worlds.records import a_record
 
 DAY_S = 86_400
 
@@ -12,16 +13,7 @@ DAY_S = 86_400
 def days(meter: int, first_id: int) -> list[HistoryRecord]:
     """Return 17 records that each cover a day: 97,920 slots in 640 bytes."""
     return [
-        HistoryRecord(
-            record_type=3,
-            lossy=0,
-            record_id=first_id + n,
-            meter_id=meter,
-            account=meter,
-            start=START - (n + 1) * DAY_S,
-            end=START - n * DAY_S,
-            reading=1,
-        )
+        a_record(START - (n + 1) * DAY_S, 1, end=START - n * DAY_S, meter=meter, record_id=first_id + n, account=meter)
         for n in range(17)
     ]
 

@@ -44,13 +44,6 @@ def test_the_oldest_acknowledged_goes_first_and_nothing_else_goes(made: list[tup
         store.close()
 
 
-def test_a_drop_that_names_what_is_not_acknowledged_deletes_nothing(world: World) -> None:
-    world.put(1, 1, readings(1, 1, 4))
-    (part,) = world.store.all_parts(unsent_only=False)
-    world.store.commit([DropBackup((part.id,))])
-    assert list(world.store.all_parts(unsent_only=False)) == [part]
-
-
 def test_a_running_gateway_drops_what_is_above_the_limit_a_slice_at_a_turn(world: World) -> None:
     world.now += 61 * 900
     for n in range(60):

@@ -29,14 +29,6 @@ def test_it_rests_until_the_next_beat() -> None:
     assert calm_at(100.0).rests_until(100.1) == 100.0 + BEAT_S
 
 
-def test_it_does_not_rest_once_a_sign_may_be_late() -> None:
-    takeover = calm_at(100.0)
-    late = 100.0 + BEAT_S + LATE_S
-    takeover.tick(late - 0.1)  # the beat
-    assert takeover.rests_until(late - 0.1) == late
-    assert takeover.rests_until(late + 1) <= late + 1
-
-
 def test_in_doubt_it_rests_no_longer_than_between_two_probes() -> None:
     takeover = calm_at(100.0)
     takeover.members["r001"].restore(Kept((1, 1), (1, 1)))

@@ -4,15 +4,15 @@ import pytest
 
 from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import join
-from commonwatt.model.exceptions import StoreError
-from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, unpack_event
+from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, unpack_event
 from commonwatt.model.time.now import Trust
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Level, Put, PutAck, Refusal, unpack_put_ack
-from gateway.changes import AppendRecords, Setting
+from gateway.changes import AppendRecords
 from gateway.collect.collector import ACCOUNTS_A_DAY, ALL_REJECTED_A_DAY, REJECTED_A_DAY
-from gateway.store.store import PORTION_SLOTS, Store
+from gateway.store.store import PORTION_SLOTS
 from harness.worlds.gateway import CAPACITY, START, World, commands, readings
+from harness.worlds.records import a_record
 
 
 def stored_slots(world: World) -> int:
@@ -259,21 +259,8 @@ def test_ids_that_no_log_reaches_are_refused_and_harm_nobody(world: World) -> No
 
 
 def test_a_put_that_covers_years_is_refused_before_it_is_taken_apart(world: World) -> None:
-    day = [
-        HistoryRecord(
-            record_type=3, lossy=0, record_id=i, meter_id=1, account=1, start=START, end=START + 86_400, reading=1
-        )
-        for i in range(1, 1001)
-    ]
+    day = [a_record(START, 1, end=START + 86_400, meter=1, record_id=i) for i in range(1, 1001)]
     assert world.put(1, 1, day).status is Refusal.TOO_LARGE
-
-
-def test_coverage_merges_ranges_that_touch(world: World) -> None:
-    for first in (1, 5, 3, 9, 7):
-        world.put(1, first, readings(1, first, 2, start=START + first * SLOT_S))
-    assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 10)]
-    world.put(1, 21, readings(1, 21, 2))
-    assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 10), (21, 22)]
 
 
 def test_ranges_of_ids_are_bounded_and_those_of_a_log_that_goes_on_stay(
@@ -299,13 +286,6 @@ def test_at_start_the_gateway_asks_for_what_a_meter_holds_and_counts_what_is_gon
     asked = world.introduce(1, first=11, next_id=15)
     assert [c.what for c in asked if c.cmd == "get"] == ["records"]
     assert world.core.collector.gone[1, Log.HISTORY] == 6, "ids 5 to 10 are neither at the meter nor here"
-
-
-def test_a_store_of_a_newer_release_is_refused(world: World) -> None:
-    world.store.commit([Setting("schema", "99")])
-    world.store._db.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer release"):
-        Store.open(world.path)
 
 
 def test_what_the_service_can_just_carry_is_accepted(world: World) -> None:

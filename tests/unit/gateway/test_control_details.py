@@ -9,9 +9,7 @@ from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.sharing_words import Why
 from gateway.control.manager import SHARE_FOR_S
-from gateway.control.meter_view import MeterView
 from gateway.control.microgrid_states import MicrogridStates
-from gateway.control.mode_changes import ModeChanges
 from gateway.control.plausibility import EXCESS_PERMILLE, JUMP_PERMILLE, Doubt, recorded_of
 from gateway.control.rotation import Rotation
 from gateway.control.sharing import reasons
@@ -57,13 +55,6 @@ def test_a_strategy_for_a_date_takes_the_place_of_another_one_for_it() -> None:
     assert [(one.strategy, one.from_time) for one in states.sharing] == [("rangers", 500)]
 
 
-def test_a_mode_is_noted_when_it_changes_and_not_again() -> None:
-    changes, now = ModeChanges(None), Now(START, Trust.NETWORK)
-    assert changes.note({"phase": ("island", "")}, now)
-    assert not changes.note({"phase": ("island", "")}, now)
-    assert [str(one) for one in changes.take_unlogged()] == ["phase: island"]
-
-
 def test_a_battery_is_shown_as_told_to_share_until_the_commands_end(world: World) -> None:
     def told(later_s: int = 0) -> list[Any]:
         states: Any = view(world.core, world.controller.line, Now(world.core.now + later_s, world.core.now.trust))[
@@ -85,16 +76,6 @@ def test_a_battery_that_rests_is_at_its_minimum_or_too_close_to_it() -> None:
 def test_a_battery_in_need_that_nobody_helps_yet_waits_for_the_band_or_as_an_island() -> None:
     assert reasons(town((60, 50), (49, 50)), "spec", 20)[2] is Why.WAITS_BAND
     assert reasons(town((60, 25), (4, 75)), "spec", 20, island=True)[2] is Why.WAITS_ISLAND
-
-
-def test_times_of_a_meter_go_along_when_the_clock_is_set() -> None:
-    meter = MeterView(asked=100, heard=200, told=0, level_heard=300, level_time=300, bits_time=150)
-    meter.shift(-50)
-    assert (meter.asked, meter.heard, meter.told, meter.level_heard) == (50, 150, 0, 250)
-    assert (meter.level_time, meter.bits_time) == (300, 150), "those are the meter's own"
-    fresh = MeterView()
-    fresh.shift(50)
-    assert fresh == MeterView()
 
 
 def test_outcomes_of_the_minutes_question_displace_no_others(world: World) -> None:

@@ -422,15 +422,6 @@ def _is_the_first(world: Damaged) -> None:
     assert world.store.period("relay_s") == 29_700_000
 
 
-def test_a_replacement_that_was_not_finished_is_begun_again(filled: tuple[Path, Reference], tmp_path: Path) -> None:
-    folder = shutil.copytree(filled[0] / "file", tmp_path / "killed")
-    (folder / "gateway.db.new").write_bytes(b"half a store")
-    store, recovery = open_checked(folder / "gateway.db", START)
-    store.close()
-    assert recovery is None
-    assert not (folder / "gateway.db.new").exists()
-
-
 class Kills:
     """Keeps a copy of a folder at every step that changes something in it: what a kill there leaves."""
 

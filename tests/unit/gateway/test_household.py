@@ -16,7 +16,6 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, RecordType, State
 from commonwatt.model.units import GROUP_S, QUARTER_S, SLOT_S
-from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.town.registry import RegisteredMeter
 from gateway import doctor
 from gateway.core import RETRY, RETRY_S
@@ -226,15 +225,6 @@ def test_each_direction_and_generation_has_its_total_and_other_places_have_none(
     assert (house.energy("energy_out"), house.energy("generated"), house.energy("energy_in")) == (4006, 149, 30)
 
 
-def test_a_put_that_comes_again_adds_nothing_not_even_in_one_transaction(house: House) -> None:
-    house.now += QUARTER_S
-    for _ in range(3):
-        assert house.put(OUT, 1, own(OUT, 1, 4)).status is Refusal.NONE
-        assert house.energy("energy_out") == 4006
-    house.put(OUT, 3, own(OUT, 3, 4))
-    assert house.energy("energy_out") == sum(range(1000, 1006))
-
-
 def test_energy_from_before_the_table_was_there_does_not_count(tmp_path: Path) -> None:
     world = House(tmp_path / "gateway.db", None)
     world.now += QUARTER_S
@@ -244,18 +234,6 @@ def test_energy_from_before_the_table_was_there_does_not_count(tmp_path: Path) -
     assert world.energy("energy_out") == 0
     world.put(OUT, 1, own(OUT, 1, 6))
     assert world.energy("energy_out") == 1004 + 1005
-
-
-def test_exact_slots_replace_averages_and_the_published_total_never_falls(house: House) -> None:
-    house.now += QUARTER_S
-    mean = own(OUT, 1, 1)[0]._replace(lossy=1, end=START + GROUP_S, reading=500)
-    house.put(OUT, 1, [mean])
-    assert house.energy("energy_out") == 5000
-    exact = [record._replace(record_id=n + 2) for n, record in enumerate(own(OUT, 1, 10, value=0))]
-    house.put(OUT, 2, exact)
-    assert house.energy("energy_out") == 5000
-    house.put(OUT, 12, own(OUT, 12, 5))
-    assert house.energy("energy_out") == sum(range(10)) + sum(range(1011, 1016))
 
 
 def test_totals_are_stored_with_the_acknowledgement_of_the_utility_only(house: House) -> None:

@@ -5,13 +5,14 @@ import time
 
 import pytest
 
-from commonwatt.model.records import HistoryRecord, Log
+from commonwatt.model.records import Log
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Put
 from gateway.core import RETRY
 from gateway.events import Event, FromMeter, FromUtility, Tick
 from gateway.loop import inbox as module
 from gateway.loop.inbox import MAX_GROUP, MAX_GROUP_BYTES, MAX_GROUP_SLOTS, SMALL_PUT_SLOTS, Inbox
+from harness.worlds.records import a_record
 
 DAY_S = 86_400
 START = 1_781_913_600
@@ -27,16 +28,7 @@ def filled(*events: Event) -> Inbox:
 def put_of(meter: int, records: int, seconds: int) -> FromMeter:
     """Return a put of records that each cover so many seconds."""
     rows = tuple(
-        HistoryRecord(
-            record_type=3,
-            lossy=0,
-            record_id=n + 1,
-            meter_id=meter,
-            account=1,
-            start=START + n * seconds,
-            end=START + (n + 1) * seconds,
-            reading=1,
-        ).pack()
+        a_record(START + n * seconds, 1, end=START + (n + 1) * seconds, meter=meter, record_id=n + 1).pack()
         for n in range(records)
     )
     put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=records, records=rows)

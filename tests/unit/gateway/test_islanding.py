@@ -70,19 +70,6 @@ def test_the_phase_follows_from_voltage_switch_and_command(
     assert wanted(seen((0, voltage, is_open)), 0, commanded=commanded).phase is phase
 
 
-def test_the_switch_closes_after_the_wait_and_the_own_delay_and_not_before() -> None:
-    reports = [(t, True, True) for t in range(0, STABLE_S + DELAY_S + 1, 15)]
-    for n, (now, *_) in enumerate(reports):
-        assert wanted(seen(*reports[: n + 1]), now).is_open is (now < STABLE_S + DELAY_S), now
-
-
-def test_an_excursion_and_a_silent_sensor_begin_the_wait_again() -> None:
-    excursion = [(0, True, True), (15, False, True), *((t, True, True) for t in range(30, 391, 15))]
-    assert "closes in 15 s" in wanted(seen(*excursion), 375).reason
-    silent = [(0, True, True), *((t, True, True) for t in range(REPORT_GOOD_FOR_S + 1, 421, 15))]
-    assert wanted(seen(*silent), 420).is_open is True
-
-
 def test_a_silent_sensor_never_closes_the_switch() -> None:
     boundary = seen(*((t, True, True) for t in range(0, 61, 15)))
     assert wanted(boundary, 10_000, isolated=True).is_open is True
@@ -102,19 +89,6 @@ def test_a_switch_that_was_commanded_to_close_is_opened_again_by_the_loss_of_vol
     assert wanted(late, now + REPORT_GOOD_FOR_S + 15, released=True).is_open is None, "a late report of an open switch"
     assert wanted(seen(*closing), now + 90, released=True).is_open is None, "no report for a while"
     assert wanted(seen(*closing, (now + 15, False, True)), now + 15, released=True).is_open is True
-
-
-def test_a_restart_closes_nothing_and_commands_nothing_before_the_first_report() -> None:
-    assert wanted(Boundary(), 10_000).is_open is None
-    assert wanted(Boundary(), 10_000, commanded=True).is_open is None
-    assert wanted(seen((10_000, True, True)), 10_000).is_open is True
-
-
-def test_the_end_of_a_command_to_isolate_closes_only_a_stable_voltage() -> None:
-    reports = [(t, True, True) for t in range(0, 3600, 15)]
-    assert wanted(seen(*reports), 3600, commanded=True).is_open is True
-    assert wanted(seen(*reports), 3600).is_open is False
-    assert wanted(seen(*reports, (3600, False, True)), 3600).is_open is True
 
 
 def test_the_sensor_is_right_against_a_notice_and_the_contradiction_is_told() -> None:

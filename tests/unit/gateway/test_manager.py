@@ -8,10 +8,9 @@ import pytest
 from commonwatt.model.records import Log, State
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.batches import BatchAck
-from commonwatt.protocol.commands import Kind, LogIds, Outcome
+from commonwatt.protocol.commands import Kind, Outcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.meter_messages import Level
 from gateway.control.lifetimes import RESEND_AT_MOST_S, RESEND_S
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.sharing import RENEWED_S
@@ -41,11 +40,6 @@ def test_those_above_share_as_soon_as_a_level_below_its_minimum_arrives(world: W
     assert households(world, 80, 70, 48) == [("1", "share_power_on"), ("2", "share_power_on")]
 
 
-def test_nobody_shares_while_all_are_above_or_all_below(world: World) -> None:
-    assert households(world, 80, 70, 60) == []
-    assert households(world, 40, 30, 20) == []
-
-
 def test_a_level_in_a_put_decides_as_well(world: World) -> None:
     households(world, 80, 70)
     world.introduce(3)
@@ -65,17 +59,6 @@ def test_a_level_of_hours_ago_in_a_put_shares_nothing(world: World) -> None:
     assert not world.core.manager.batteries(world.core.now)[1].available
     world.put(1, 21, readings(1, 21, 1, start=world.now - 60, kind=2, value=CAPACITY * 8 // 10))
     assert sharing_since(world, before) == [("1", "share_power_on")]
-
-
-def test_sharing_ends_when_the_receiver_is_at_its_minimum(world: World) -> None:
-    households(world, 80, 48, 50.5)
-    for _ in range(LEAST_S // 60):
-        world.now += 60
-        assert [*world.level(1, 80), *world.level(2, 49.9)] == []
-    world.now += 15
-    before = len(world.sent)
-    world.level(2, 50)
-    assert sharing_since(world, before) == [("1", "share_power_off")]
 
 
 def test_sharing_is_not_ended_by_levels_in_its_first_five_minutes(world: World) -> None:
@@ -179,20 +162,6 @@ def changes(sent: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return found
 
 
-def test_no_battery_shares_for_ever_at_night(world: World) -> None:
-    """The physics fills a receiver exactly to its minimum, and its load takes from it all night."""
-    households(world, 80, 48, 50.5)
-    before = len(world.sent)
-    for percent in (49.5, 50, 49.9, 49.8, 48.1):
-        world.now += LEAST_S
-        world.level(1, 80)
-        world.level(2, percent)
-    assert sharing_since(world, before) == [("1", "share_power_off")]
-    world.now += 15
-    world.level(2, 47.9)
-    assert sharing_since(world, before)[1:] == [("1", "share_power_on")]
-
-
 def test_a_donor_without_a_level_for_two_periods_stops(world: World) -> None:
     households(world, 80, 40, 90)
     for _ in range(5):
@@ -262,14 +231,6 @@ def test_a_restarted_gateway_does_not_wait_for_a_meter_that_was_replaced(world: 
         world.introduce(meter)
         world.level(meter, percent)
     assert sharing_since(world, 0) == [("3", "share_power_on")]
-
-
-def test_a_donor_stops_at_its_own_minimum(world: World) -> None:
-    households(world, 52, 20)
-    world.now += 15
-    before = len(world.sent)
-    world.level(1, 50)
-    assert sharing_since(world, before) == [("1", "share_power_off")]
 
 
 def test_the_order_ends_by_itself_and_is_renewed_while_needed(world: World) -> None:
@@ -403,20 +364,6 @@ def test_a_receiver_nobody_hears_of_any_more_keeps_nobody_sharing(world: World) 
     before = len(world.sent)
     world.level(1, 80)
     assert sharing_since(world, before) == [("1", "share_power_off")]
-
-
-def test_a_level_from_the_future_is_not_believed(world: World) -> None:
-    world.introduce(1)
-    world.meter_says(1, "lvl", Level(state=State.INITIALIZED, time=world.now + 10_000, level=CAPACITY).pack())
-    world.level(1, 40)
-    assert world.core.manager.meters[1].level == 0.4 * CAPACITY
-
-
-def test_without_trust_in_its_clock_the_gateway_commands_durations(world: World) -> None:
-    world.forget_time()
-    households(world, 80, 40)
-    order = next(c for c in commands(world.sent) if c.cmd == "share_power_on")
-    assert (order.until, order.for_s) == (None, SHARE_FOR_S)
 
 
 def test_time_is_trusted_when_the_utility_confirms_it(world: World) -> None:
@@ -584,28 +531,6 @@ def test_the_minimum_a_meter_names_is_not_dated_by_a_clock_that_is_not_trusted(w
     confirm(world)
     world.introduce(1, minimum=30)
     assert world.core.manager.minima() == {1: (30, world.now)}
-
-
-def test_a_hardware_clock_is_enough_to_date_a_minimum(world: World) -> None:
-    world.do(world.core.manager.outcome(1, named_minimum(world), Now(world.now, Trust.METERS)))
-    assert world.core.manager.minima() == {1: (30, 0)}
-    world.do(world.core.manager.outcome(1, named_minimum(world), Now(world.now, Trust.HARDWARE)))
-    assert world.core.manager.minima() == {1: (30, world.now)}
-
-
-def named_minimum(world: World) -> Outcome:
-    none = LogIds(generation=1, first=1, next=1)
-    return Outcome(
-        id="x",
-        cmd="initialize",
-        result="done",
-        time=world.now,
-        bits=State.INITIALIZED,
-        push=True,
-        minimum_percent=30,
-        history=none,
-        events=none,
-    )
 
 
 def test_an_answer_to_something_long_ago_makes_no_wrong_clock_trusted(world: World) -> None:

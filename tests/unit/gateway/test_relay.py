@@ -105,34 +105,6 @@ def test_a_number_is_not_used_again_although_making_the_first_batch_failed(
     assert again.sequence > batch.sequence
 
 
-def test_a_crash_in_flight_sends_it_again_under_a_new_number(world: World) -> None:
-    world.put(1, 1, readings(1, 1, 4))
-    (batch,) = relay(world)
-    world.crash()
-    (again,) = relay(world)
-    assert again.sequence > batch.sequence
-    world.acknowledge(batch)
-    assert world.store.backlog()[0] == 1, "an acknowledgement from before the crash is nobody's"
-    world.acknowledge(again)
-    assert world.store.backlog()[0] == 0
-
-
-def test_an_acknowledgement_covers_only_what_was_in_the_batch(world: World) -> None:
-    world.put(1, 1, readings(1, 1, 4))
-    (batch,) = relay(world)
-    world.put(1, 5, readings(1, 5, 4, start=START + 60))
-    world.acknowledge(batch)
-    (rest,) = relay(world)
-    assert (blocks_of([rest]).quality[0] > 0).sum() == 4
-
-
-def test_a_refused_batch_stays_in_the_outbox(world: World) -> None:
-    world.put(1, 1, readings(1, 1, 4))
-    (batch,) = relay(world)
-    assert world.acknowledge(batch, status=BatchRefusal.BUSY) == []
-    assert len(relay(world)) == 1
-
-
 def test_a_state_event_goes_at_once(world: World) -> None:
     world.put(1, 1, [EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=1, time=START)])
     (batch,) = batches(world.tick("retry"))

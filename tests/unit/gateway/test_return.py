@@ -94,20 +94,6 @@ def test_each_switch_closes_at_its_time_and_not_before(delays: dict[str, int], s
         assert wanted.is_open is (time < STABLE_S + delays[name])
 
 
-def test_in_the_storm_the_cold_load_stays_within_the_line(
-    town: Town, mean_w: dict[str, int], delays: dict[str, int]
-) -> None:
-    """N3: half the residential microgrids return at once, whichever half, at the day's mean load."""
-    residential = sorted(name for name in delays if town.microgrids[name].kind == "residential")
-    peaks = [
-        peak_w(mean_w, delays, set(random.Random(seed).sample(residential, len(residential) // 2)))
-        for seed in range(10)
-    ]
-    assert max(peaks) <= line_w(town)
-    # At the evening's peak the load is 2.2 times the mean, and the line is full without any outage.
-    assert max(peaks) * 22 // 10 <= line_w(town) + plant_of(town, 3600).power // 1000
-
-
 @pytest.mark.parametrize("policy", ["none", "spec"])
 def test_a_run_of_the_storm_with_cold_load_stays_within_the_line(town: Town, policy: str) -> None:
     conditions = Conditions(scenario=load("storm"), zone=ZoneInfo(town.table.timezone), seed=town.table.seed)

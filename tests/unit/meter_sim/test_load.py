@@ -57,11 +57,6 @@ def test_mean_stress_is_that_of_the_temperature_curve() -> None:
     )
 
 
-def test_load_is_the_same_for_the_same_arguments() -> None:
-    assert np.array_equal(day_mwh(consumer(), DAY), day_mwh(consumer(), DAY))
-    assert load_mwh(consumer(), DAY * DAY_S + 900, 5.0) == load_mwh(consumer(), DAY * DAY_S + 900, 5.0)
-
-
 def test_load_differs_between_places_days_and_seeds() -> None:
     day = day_mwh(consumer(), DAY)
     for other in (

@@ -28,19 +28,6 @@ def zenith_by_pvlib(seconds: NDArray[Any], latitude: float, longitude: float) ->
     return solarposition.spa_python(times, latitude, longitude)["apparent_zenith"]
 
 
-def test_sun_at_night_is_zero() -> None:
-    sun = Sun(BOSTON.latitude, BOSTON.longitude)
-    for month in range(1, 13):
-        assert sun.fraction(local(2026, month, 15, 0)) == 0
-        assert sun.fraction(local(2026, month, 15, 3)) == 0
-
-
-def test_sun_at_noon_in_june_is_nearly_full_and_in_december_less() -> None:
-    sun = Sun(BOSTON.latitude, BOSTON.longitude)
-    assert 0.93 < sun.fraction(local(2026, 6, 21, 13)) <= 1
-    assert 0.25 < sun.fraction(local(2026, 12, 21, 12)) < 0.5
-
-
 @pytest.mark.parametrize(
     "place", [(-66.0, 20.0), (-33.9, 151.2), (0.0, 0.0), (42.36, -71.06), (66.0, -150.0), (89.0, 3.0)]
 )

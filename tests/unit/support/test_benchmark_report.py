@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.docs.measured import BEGIN, END, Goal, Section, Table, keep, kept, made_page, measure, number, spread
+from harness.docs.measured import BEGIN, END, Goal, Section, Table, keep, kept, made_page, measure
 
 SECTION = Section(
     title="Readings made durable",
@@ -33,20 +33,3 @@ def test_result_is_kept_and_shown_with_its_machine_and_what_was_missed(tmp_path:
     assert "- memory: 120 MB; goal at most 100: **missed**. numpy alone takes 30." in page
     assert f"{result.machine.cores} cores of" in page
     assert "`make bench BENCH=store`" in page
-
-
-def test_numbers_have_three_digits_that_count() -> None:
-    assert [number(x) for x in (5_234_567, 12_345, 1234, 123.4, 1.234, 0.001234, 0)] == [
-        "5,230,000",
-        "12,300",
-        "1,230",
-        "123",
-        "1.23",
-        "0.00123",
-        "0",
-    ]
-
-
-def test_spread_names_the_median_the_least_and_the_most() -> None:
-    assert spread([3, 1, 2], "s") == "2 s (1 to 3)"
-    assert spread([3], "s") == "3 s"

@@ -32,13 +32,6 @@ def expected(steps: list[tuple[str, int, bytes]]) -> list[bytes]:
     return states
 
 
-@given(STEPS)
-def test_reads_see_every_write(steps: list[tuple[str, int, bytes]]) -> None:
-    file = File()
-    run(file, steps)
-    assert bytes(file.seen) == expected(steps)[-1]
-
-
 @given(STEPS, STEPS, st.integers())
 def test_what_is_synced_is_certain(
     steps: list[tuple[str, int, bytes]], more: list[tuple[str, int, bytes]], seed: int

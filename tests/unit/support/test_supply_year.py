@@ -13,8 +13,8 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.town.file import TownTable
 from harness.supply.bound import strict_bound
 from harness.supply.plant import step
-from harness.supply.town import BEGIN, MEAN_W, WARM_UP_DAYS, ZONE, Kind, net_load
-from harness.supply.worlds import WORLDS, cloudy, storms, two_prices
+from harness.supply.town import BEGIN, MEAN_W, WARM_UP_DAYS, ZONE
+from harness.supply.worlds import cloudy, storms, two_prices
 from harness.supply.year import PLANT, World, run
 from utility.supply.buying.policies import POLICIES
 from utility.supply.buying.situation import Purchase
@@ -76,21 +76,3 @@ def test_rule_pays_no_more_than_doing_nothing_at_any_peak_hours(name: str, start
     world = replace(plain, prices=np.where(np.isin(hours, dear), 1500, 1000).astype(np.int64), peak_hours=dear)
     nothing = run(lambda _: Purchase(energy=0, reason="the line serves what the battery does not"), world)
     assert run(POLICIES[name](), world).cost <= nothing.cost
-
-
-def test_same_seed_makes_the_same_town_and_another_seed_another() -> None:
-    first, same, other = (net_load(seed, 1, Kind()) for seed in (1, 1, 2))
-    assert (first == same).all()
-    assert (first != other).any()
-
-
-def test_town_imports_in_winter_at_its_mean_load() -> None:
-    mean = net_load(1, 1, Kind(cloudy=True)).mean() / (MEAN_W * 250)
-    assert 0.6 < mean < 1.3
-
-
-@pytest.mark.parametrize("name", WORLDS)
-def test_world_has_prices_for_a_horizon_after_its_end(name: str) -> None:
-    made = WORLDS[name](1, 1)
-    assert len(made.prices) == len(made.net) + 192
-    assert made.prices.min() > 0

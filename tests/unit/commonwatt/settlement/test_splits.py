@@ -29,10 +29,6 @@ def test_division_pro_rata_is_exact_capped_and_proportional(total: int, members:
             assert all((o - 1) * weight <= (part + 1) * w for o, (w, _) in zip(parts, members, strict=True) if w)
 
 
-def test_a_place_without_weight_gets_nothing() -> None:
-    assert pro_rata(*one_row(10, [(1, 5), (0, 100), (1, 5)]))[0].tolist() == [5, 0, 5]
-
-
 @given(total=st.integers(0, 1000), caps=st.lists(st.integers(0, 300), max_size=8))
 def test_equal_division_is_level(total: int, caps: list[int]) -> None:
     parts = fill(np.array([total]), np.array([caps], dtype=np.int64))[0].tolist()
@@ -50,11 +46,6 @@ def test_rows_are_divided_independently(rows: list[tuple[int, list[int]]]) -> No
     weights = np.arange(4) + np.zeros_like(caps)
     assert fill(totals, caps).tolist() == [water_fill(total, each) for total, each in rows]
     assert pro_rata(totals, weights, caps).tolist() == [split(total, range(4), each) for total, each in rows]
-
-
-def test_equal_division_gives_the_odd_ones_to_the_first() -> None:
-    assert fill(np.array([11]), np.array([[2, 10, 10]])).tolist() == [[2, 5, 4]]
-    assert pro_rata(np.array([10]), np.array([[1, 2]]), np.array([[100, 100]])).tolist() == [[3, 7]]
 
 
 def test_three_apartment_buildings_are_divided_without_overflow() -> None:

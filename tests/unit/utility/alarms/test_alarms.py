@@ -17,7 +17,6 @@ from utility.alarms.silences import LONGEST_S
 from utility.corrections.tables import finding
 from utility.database.database import Database
 from utility.jobs.catalogue import catalogue
-from utility.jobs.tables import period
 
 kind = databases.both_kinds
 
@@ -125,6 +124,30 @@ def test_silence_shows_at_once_and_holds_until_its_end_or_until_a_person_ends_it
                              (("ann", "silence"), ("ben", "unsilence"), ("ann", "silence"))]  # fmt: skip
 
 
+def test_alarms_that_wait_for_a_person_are_counted_and_unknown_before_they_are_read(world: World) -> None:
+    assert world.alarms.own() == {"GatewaySilent": 1}
+    world.restart()
+    assert world.alarms.own() is None
+    world.pass_s(15)
+    assert world.alarms.own() == {"GatewaySilent": 1}
+    number = world.alarms.acknowledge(ANN, KEY, "driving there", NOW + 4_000)
+    assert world.alarms.own() == {}
+    world.alarms.withdraw(ANN, number)
+    world.alarms.silence(ANN, KEY, "cable work", NOW + 4_000)
+    assert world.alarms.own() == {}
+
+
+def test_alarm_that_was_seen_before_the_stored_ones_were_read_is_one(world: World) -> None:
+    world.restart()
+    world.alarms.look()
+    assert [row.alarm.since for row in world.pass_s(15).rows] == [NOW + 200]
+    world.facts = Facts()
+    world.pass_s(400)
+    world.restart()
+    assert world.pass_s(15).rows == ()
+    assert len(world.alarms.past(10)) == 1
+
+
 def test_maintenance_holds_from_its_start(world: World) -> None:
     world.alarms.maintain(ANN, "r001", "", NOW + 1_000, NOW + 2_000, "new cable")
     board = world.alarms.board()
@@ -160,20 +183,15 @@ def test_silences_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> 
         world.alarms.maintain(ANN, "r001", "", NOW + 1_000, NOW + 2_000, "new cable")
 
 
-def test_findings_and_jobs_that_fail_are_alarms(database: Database) -> None:
-    job = {"job": "gaps", "start": 5, "until": 9, "due": 5, "name": "x", "attempts": 2}
+def test_findings_are_alarms(database: Database) -> None:
     one = {"meter_no": 1, "record_type": 3, "check_name": "spike", "first_quarter": 5, "until_quarter": 6}
     with database.writes.begin() as connection:
-        connection.execute(period.insert(), job)
         connection.execute(finding.insert(), {**one, "figure": 1, "threshold": 1, "found": 5})
     world = World(database)
     world.facts = Facts()
     assert world.pass_s(10).rows == ()
-    found = world.pass_s(3_600).rows
-    assert sorted(row.alarm.key for row in found) == [
-        "CommonwattFindingsOpen|utility|utility|check=spike",
-        "CommonwattJobFailing|utility|utility|task=gaps",
-    ]
+    (row,) = world.pass_s(3_600).rows
+    assert row.alarm.key == "CommonwattFindingsOpen|utility|utility|check=spike"
 
 
 def test_damaged_database_is_an_alarm_although_nothing_can_be_read(database: Database) -> None:

@@ -38,7 +38,12 @@ WELL = Facts(
     certificates={"mqtt": 15 * 86_400},
     counted=Counted(jobs=(JobFacts(name="gaps"),), findings={"spike": 0}),
     past=Past(
-        counts={("handovers", "r001"): 3, ("refusals", "unknown_meter"): 0, ("refusals", "dead_letters_full"): 5},
+        counts={
+            ("handovers", "r001"): 3,
+            ("job_failures", "gaps"): 2,
+            ("refusals", "unknown_meter"): 0,
+            ("refusals", "dead_letters_full"): 5,
+        },
         growing=frozenset({"r001", "r999"}),
     ),
     log_kept_bytes=10**10,
@@ -71,6 +76,7 @@ BAD = Facts(
     past=Past(
         counts={
             ("handovers", "r001"): 4,
+            ("job_failures", "gaps"): 3,
             ("refusals", "unknown_meter"): 1,
             **{(name, ""): 1 for name in ("dropped", "store_errors", "went_back", "dead_letters", "conflicts")},
         },
@@ -82,6 +88,11 @@ BAD = Facts(
     archive_fails=True,
 )
 
+SOON = Facts(
+    said={"r001": a_heartbeat(trust=Trust.HARDWARE, lte=line(GB, GB + 1), cert_days=20)},
+    certificates={"mqtt": 14 * 86_400 - 1},
+)
+
 
 def found(facts: Facts) -> dict[str, Condition]:
     listed = list(conditions(facts))
@@ -91,7 +102,7 @@ def found(facts: Facts) -> dict[str, Condition]:
 
 
 GONE = {"10.0.0.1:1884": False, "10.0.0.2:1884": False}
-EVERY = found(BAD) | found(Facts(head_ends=GONE, plant=(0.0, report(supply=SupplyState.LOW))))
+EVERY = found(BAD) | found(SOON) | found(Facts(head_ends=GONE, plant=(0.0, report(supply=SupplyState.LOW))))
 
 
 def test_nothing_is_raised_while_all_is_well_or_not_known_yet() -> None:
@@ -110,6 +121,15 @@ def test_silence_is_not_told_of_gateways_while_the_head_end_is_gone() -> None:
 def test_alarm_of_what_was_counted_lately_is_not_over_before_the_service_has_counted_for_as_long() -> None:
     alarm = EVERY["CommonwattDeadLetters"].alarm
     assert (is_judged(alarm, WELL, 3_599), is_judged(alarm, WELL, 3_600)) == (False, True)
+    gaps = EVERY["CommonwattGapsGrowing"].alarm
+    assert [is_judged(gaps, Facts(past=Past(none_missing=none)), 60) for none in (False, True)] == [False, True]
+
+
+def test_what_is_grave_is_one_alarm_and_not_its_warning_besides() -> None:
+    warnings = {"CertificateExpiring", "GatewayCertificateExpiring", "AllowanceAtRisk"}
+    raised = {name.removeprefix("Commonwatt") for name in found(BAD)}
+    assert raised & warnings == {"AllowanceAtRisk"}, "of the line's other direction"
+    assert {name.removeprefix("Commonwatt") for name in found(SOON)} == warnings
 
 
 def test_supply_that_was_short_before_the_plant_fell_silent_stays_an_alarm_that_says_how_old_it_is() -> None:

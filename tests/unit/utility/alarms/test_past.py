@@ -26,7 +26,8 @@ class Minutes:
 
 
 @pytest.mark.parametrize(
-    ("name", "minutes"), [("dropped", 15), ("store_errors", 15), ("dead_letters", 60), ("handovers", 60)]
+    ("name", "minutes"),
+    [("dropped", 15), ("store_errors", 15), ("dead_letters", 60), ("handovers", 60), ("job_failures", 60)],
 )
 def test_counter_that_grew_is_seen_within_its_window_and_forgotten_after_it(name: str, minutes: int) -> None:
     it, key = Minutes(), (name, "")
@@ -80,8 +81,18 @@ def test_some_that_are_always_missing_and_a_start_are_no_growth() -> None:
         assert not any(it.look(gaps=value).gaps_grow for value in values)
 
 
-def test_conflicting_slots_count_from_the_fewest_seen() -> None:
+def test_conflicting_slots_count_as_they_grow() -> None:
     it = Minutes()
-    values = [NAN, 4, 4, 6, *[6] * 60, 3, 3, 4]
-    seen = [it.look(conflicts=value).count("conflicts") for value in values]
-    assert (seen[:4], seen[62:64], seen[64:]) == ([0, 0, 0, 2], [2, 0], [0, 0, 1])
+    values = [NAN, 4, 4, 6, 5, *[5] * 60, 3, 3, 4]
+    seen = [it.look({("conflicts", ""): 50}, conflicts=value).count("conflicts") - 50 for value in values]
+    assert (seen[3:6], seen[-3:]) == ([2, 2, 2], [-50, -50, -49]), "fewer of them are no new ones"
+
+
+def test_clock_that_is_set_back_begins_the_count_anew() -> None:
+    it = Minutes()
+    for _ in range(10):
+        it.look({("dropped", ""): 1})
+    it.minute -= 1_440
+    assert it.look({("dropped", ""): 1}).count("dropped") == 1
+    seen = [it.look({("dropped", ""): 1}).count("dropped") for _ in range(30)]
+    assert seen[-1] == 0

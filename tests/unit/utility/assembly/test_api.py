@@ -4,7 +4,7 @@ import pytest
 
 from commonwatt.model.records import EventRecord
 from commonwatt.protocol.batches import BatchRefusal
-from commonwatt.protocol.heartbeats import Heartbeat, Month
+from commonwatt.protocol.heartbeats import Month
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
 from harness.network.application import Client
@@ -37,17 +37,7 @@ def refused() -> dict[str, Refused]:
 @pytest.fixture
 def client(database: Database, refused: dict[str, Refused]) -> Client:
     metrics = UtilityMetrics()
-    said = Heartbeat(
-        time=BEGIN,
-        store=7,
-        backlog_parts=3,
-        backlog_events=0,
-        backlog_letters=1,
-        backlog_age_s=1200,
-        aggregation="none",
-        trust=1,
-        lte=MONTH,
-    )
+    said = a_heartbeat(time=BEGIN, backlog_parts=3, backlog_letters=1, backlog_age_s=1200, trust=1, lte=MONTH)
     metrics.watch_gateways(lambda: gateways_said({"r001": BEGIN}, {"r001": said}, {"r001"}, BEGIN + 7), lambda: 2)
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
     return Client(make_app(Api(database, clock, metrics, lambda: False, lambda: "", refused, Health(None))))
@@ -215,37 +205,9 @@ def test_runbooks_have_a_section_at_the_anchor_of_each_alert(client: Client) -> 
         assert f'id="{anchor}"' in text
 
 
-def test_lines_show_what_gateways_said_last(client: Client, database: Database) -> None:  # req: C9
-    month = Month(used=(5, 7), expected=(6, 11), allowance=10)
-    said = Heartbeat(
-        time=BEGIN, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none", lte=month
-    )
-    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=said)])
-    first, second = client.get("/lines").json()["lines"]
-    assert first == {
-        "microgrid": "r001",
-        "level": "at_risk",
-        "used_up": 5,
-        "used_down": 7,
-        "expected_up": 6,
-        "expected_down": 11,
-        "allowance": 10,
-        "time": BEGIN,
-    }
-    assert (second["microgrid"], second["level"], second["used_up"]) == ("r002", "unknown", None)
-
-
 def test_schedules_show_the_periods_in_force_and_which_were_tuned(client: Client, database: Database) -> None:
-    said = Heartbeat(
-        time=BEGIN,
-        store=7,
-        backlog_parts=0,
-        backlog_events=0,
-        backlog_letters=0,
-        aggregation="none",
-        periods={"collect_s": 60, "levels_s": 60, "relay_s": 900, "compact_s": 900},
-        tuned=("relay_s",),
-    )
+    periods = {"collect_s": 60, "levels_s": 60, "relay_s": 900, "compact_s": 900}
+    said = a_heartbeat(time=BEGIN, periods=periods, tuned=("relay_s",))
     Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=said)])
     first, second = client.get("/schedules").json()["schedules"]
     before_puts = {"put_s": None}  # an older gateway

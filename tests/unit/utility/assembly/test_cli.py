@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.model.records import EventRecord, HistoryRecord, State
+from commonwatt.model.records import EventRecord, State
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat, Month
 from harness.commands import run_as, shown
 from harness.network.waiting import free_port
 from harness.worlds import sent
+from harness.worlds.records import a_record
 from harness.worlds.sent import append
 from utility.assembly.cli import app
 from utility.database.database import Database
@@ -22,9 +23,7 @@ from utility.outbox.store.commands import add_command
 from utility.readings.store.writer import Writer
 
 NOON = 1_800_014_400 - 1_800_014_400 % 86_400 + 12 * 3600
-READING = HistoryRecord(
-    record_type=3, lossy=0, record_id=7, meter_id=10001, account=0, start=NOON, end=NOON + 15, reading=5000
-)
+READING = a_record(NOON, 5000, record_id=7, account=0)
 EVENT = EventRecord(
     previous_state=State.INITIALIZED,
     new_state=State.INITIALIZED | State.SHARING | 0x8000,

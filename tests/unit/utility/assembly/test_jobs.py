@@ -16,6 +16,7 @@ from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from harness.network.waiting import become
 from harness.worlds.sent import append, blocks
+from harness.worlds.utility import ingest_of
 from utility.assembly import jobs as table
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
@@ -46,15 +47,7 @@ def tick(
 ) -> UtilityMetrics:
     async def play() -> UtilityMetrics:
         metrics = UtilityMetrics()
-        ingest = Ingest.load(
-            database,
-            clock=CLOCK,
-            metrics=metrics.readings,
-            publish=lambda _: None,
-            gap_age_s=1800,
-            health=health or Health(None),
-        )
-        ingest.trust = trust
+        ingest = ingest_of(database, CLOCK, metrics=metrics, health=health, trust=trust)
         jobs = Jobs(settings or UtilitySettings(), database, CLOCK, ingest, metrics)
         try:
             for _ in range(times):
@@ -210,14 +203,7 @@ def test_a_job_that_hangs_is_seen_by_a_watchdog(database: Database, monkeypatch:
         assert answers.wait(60)
 
     async def play() -> None:
-        ingest = Ingest.load(
-            database,
-            clock=CLOCK,
-            metrics=UtilityMetrics().readings,
-            publish=lambda _: None,
-            gap_age_s=1800,
-            health=Health(None),
-        )
+        ingest = ingest_of(database, CLOCK)
         jobs = Jobs(UtilitySettings(), database, CLOCK, ingest, UtilityMetrics())
         watchdog = Watchdog(Notifier({}), look_every_s=0.01, stuck_after_s=0.1, end_after_s=3600)
         watchdog.watch("jobs", jobs.reading.mark)

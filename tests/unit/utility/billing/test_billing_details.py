@@ -26,7 +26,6 @@ from utility.billing.proof.head import _tells
 from utility.billing.stored_run import _of_account
 from utility.billing.sums import _stretches
 from utility.registry.accounts import Installed
-from utility.tariffs.week import season_days
 
 METER = Installed(
     id=1, microgrid="r001", place="house 1", function=Function.HOUSE, direction=Direction.INCOMING, capacity=None
@@ -79,10 +78,6 @@ def test_a_total_tells_of_an_account_that_has_more_than_15_percent_of_it_or_is_o
     largest: int, others: int, tells: bool
 ) -> None:
     assert _tells([largest] + [5] * others) == tells
-
-
-def test_a_year_of_seasons_has_366_days() -> None:
-    assert len(season_days(())) == 366
 
 
 def test_of_a_runs_inputs_an_account_gets_its_own_objects() -> None:

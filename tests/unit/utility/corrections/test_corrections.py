@@ -419,16 +419,12 @@ WRONG = [
     (("approve", "--method", "balance"), "log in with: commonwatt login"),
     (("approve", *AS, "--method", "guess"), "is none of balance, interpolation, like-days, edit, register"),
     (("approve", *AS, "--meter", "77"), "meter 77: no such meter"),
-    (("approve", *AS, "--meter", "x"), "meter x: no such meter"),
     (("approve", *AS, "--from", "soon"), "from: 'soon' is no time"),
-    (("approve", *AS, "--from", "2026-03-08T02:30"), "does not exist in America/New_York"),
     (("approve", *AS, "--from", "2026-02-16T00:01Z"), "from must be a quarter-hour"),
     (("approve", *AS, "--from", "2026-02-17", "--to", "2026-02-16"), "from must be before to"),
     (("approve", *AS, *WHEN), "nothing to approve: none was chosen"),
-    (("refuse", *AS, *WHEN, "--why", "x" * 201), "why: String should have at most 200 characters"),
     ((*EDIT, *WHEN), "no like days for the whole period; give its energy"),
     ((*EDIT, *WHEN, "--energy", "-1"), "energy -1: must be kilowatt-hours"),
-    ((*EDIT, *WHEN, "--energy", "1e3"), "energy 1e3: must be kilowatt-hours"),
     ((*EDIT, *WHEN, "--energy", "1.2345678"), "at most 6 decimals"),
     ((*EDIT, *WHEN, "--energy", "999999999"), "more than its service carries"),
     ((*EDIT, *WHEN, "--energy", "9999999999"), "more than any meter measures"),
@@ -458,29 +454,6 @@ def test_person_closes_a_finding(corrections: Callable[..., str], config: Path, 
     assert (row["meter"], row["figure"], row["start"]) == (str(INTO), 120, iso(LATE * QUARTER_S))
     assert "1 finding closed by anna" in corrections("close", str(row["no"]), "--as", "anna")
     assert shown(config, "findings")["findings"] == []
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("reference_days", 0),
-        ("least_days", 15),
-        ("high_percent", 0),
-        ("low_percent", 101),
-        ("spike_percent", 0),
-        ("spike_wh", -1),
-        ("stuck_quarters", 97),
-        ("zero_days", 0),
-        ("register_permille", 1001),
-        ("register_wh", -1),
-        ("gap_slots", 0),
-        ("like_days", 21),
-        ("final_days", 0),
-    ],
-)
-def test_wrong_threshold_is_refused(key: str, value: int) -> None:
-    with pytest.raises(ValueError, match=key):
-        ValidationSettings.model_validate({key: value})
 
 
 def test_every_threshold_is_a_setting() -> None:

@@ -15,8 +15,8 @@ from harness.billing.two_months import MONTH, world_of
 from harness.billing.worlds import tariff
 from harness.real.lost_answers import Fate, Line
 from harness.worlds.sent import batch, blocks
+from harness.worlds.utility import ingest_of
 from utility.access.actor import on_machine
-from utility.assembly.metrics import UtilityMetrics
 from utility.billing.decisions import draft
 from utility.billing.store import billing_sources
 from utility.billing.store.billing import check_run, issue_run
@@ -25,9 +25,7 @@ from utility.control.changes import Asked, Chosen, NewerChangeError
 from utility.control.decisions import make_change
 from utility.database.checks import is_unknown
 from utility.database.database import Database
-from utility.database.health import Health
 from utility.outbox.tables import command, purchase
-from utility.readings.ingest.ingest import Ingest
 from utility.readings.store import reads
 from utility.supply.store.plant import NewPurchase, add_purchase
 from utility.tariffs.store import tariffs
@@ -134,10 +132,7 @@ def test_a_batch_is_stored_once_and_acknowledged_only_when_it_is(
     message = "cw1/r001/u/batch", batch(blocks({7: 70})).pack()
 
     async def play() -> None:
-        metrics = UtilityMetrics().readings
-        ingest = Ingest.load(
-            line.database, clock=CLOCK, metrics=metrics, publish=sent.append, gap_age_s=1800, health=Health(None)
-        )
+        ingest = ingest_of(line.database, CLOCK, sent.append)
         await ingest.take_in([("cw1/r001/u/batch", batch(blocks({6: 60})).pack())])
         acknowledged = len(sent)
         line.lose("part", fate, monkeypatch)

@@ -55,13 +55,10 @@ def test_jobs_of_files_are_there_only_with_a_folder(url: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[utility.backup]\nkeep = 0", "line 3: utility.backup.keep: .*1"),
-        ("[utility.exports]\nwhat = []", "line 3: utility.exports.what: .*1 item"),
         (
             '[utility.exports]\nwhat = ["bills"]',
             "line 3: utility.exports.what.*'settled', 'usage', 'readings' or 'events'",
         ),
-        ('[utility.exports]\nformat = "xls"', "line 3: utility.exports.format: .*'parquet', 'csv' or 'jsonl'"),
         (
             '[utility.backup]\nfolder = "nowhere"',
             "line 3: utility.backup.folder: .*nowhere: No such file or directory; The folder",

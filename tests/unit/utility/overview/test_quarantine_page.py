@@ -5,10 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from commonwatt.model.effects import Write
-from commonwatt.model.records import HistoryRecord, Rejection
 from commonwatt.model.time.now import Now, Trust
-from commonwatt.protocol.dead_letters import DeadLetter
 from harness.console import Browser, text_of
+from harness.worlds.records import a_letter, a_record
 from harness.worlds.sent import batch, blocks
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
@@ -35,27 +34,8 @@ def send_letters(database: Database) -> None:
     found = []
     for slot in (1, 2, 3):
         start = BEGIN + 15 * slot
-        record = HistoryRecord(
-            record_type=3,
-            lossy=0,
-            record_id=slot,
-            meter_id=10001,
-            account=1,
-            start=start,
-            end=start + 15,
-            reading=250_001,
-        )
-        found.append(
-            DeadLetter(
-                meter=10001,
-                log=1,
-                reason=Rejection.IMPLAUSIBLE,
-                generation=1,
-                record_id=slot,
-                time=NOW,
-                content=record.pack(),
-            )
-        )
+        record = a_record(start, 250_001, record_id=slot)
+        found.append(a_letter(record, time=NOW))
     with database.reads.begin() as connection:
         core = Core(7, load_snapshot(connection), 1800)
     sent = batch(blocks({0: 5}), dead_letters=found)

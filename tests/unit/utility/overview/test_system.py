@@ -8,6 +8,7 @@ from harness.console import Browser, text_of
 from harness.worlds.utility import a_heartbeat
 from utility.access.roles import Role
 from utility.alarms.conditions import Counted, Facts, JobFacts
+from utility.alarms.past import Past
 from utility.overview.system import Known, Part, parts
 
 HOUR_S, DAY_S = 3_600, 86_400
@@ -33,6 +34,9 @@ def test_what_is_not_measured_or_not_in_use_is_neither_good_nor_wrong() -> None:
     assert {name for name, part in found.items() if part.state == "idle"} == {"Disk", "Backups", "Certificates"}
 
 
+FAILING = Facts(counted=Counted(jobs=(JobFacts(name="gaps"),)), past=Past(counts={("job_failures", "gaps"): 3}))
+
+
 @pytest.mark.parametrize(
     ("facts", "name", "state", "words"),
     [
@@ -43,7 +47,7 @@ def test_what_is_not_measured_or_not_in_use_is_neither_good_nor_wrong() -> None:
         (Facts(trusted=False), "Clock", "warning", "not synchronized"),
         (Facts(certificates={"http": 3 * DAY_S}), "Certificates", "warning", "expires soon"),
         (Facts(certificates={"mqtt": -HOUR_S}), "Certificates", "bad", "has expired"),
-        (Facts(counted=Counted(jobs=(JobFacts(name="gaps", error="no disk"),))), "Jobs", "warning", "gaps fails"),
+        (FAILING, "Jobs", "warning", "gaps fails"),
         (Facts(counted=Counted(jobs=(JobFacts(name="backup", late_s=DAY_S),))), "Backups", "warning", "backup is late"),
     ],
 )

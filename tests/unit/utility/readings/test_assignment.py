@@ -10,13 +10,14 @@ import utility.readings.core
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish, Write
-from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, Rejection, State
+from commonwatt.model.records import EventRecord, RecordType, Rejection, State
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import MAX_EPOCH
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from harness.real import databases
+from harness.worlds.records import a_letter, a_record
 from harness.worlds.sent import batch, blocks
 from utility.database.database import Database
 from utility.outbox.changes import Step
@@ -141,19 +142,8 @@ def test_another_gateways_event_is_kept_apart(utility_: Utility) -> None:
 
 
 def test_another_gateways_letter_takes_the_place_of_none(utility_: Utility) -> None:
-    record = HistoryRecord(
-        record_type=3,
-        lossy=0,
-        record_id=9,
-        meter_id=10001,
-        account=1,
-        start=BEGIN + 15,
-        end=BEGIN + 30,
-        reading=250_001,
-    )
-    dead_letter = DeadLetter(
-        meter=10001, log=1, reason=Rejection.IMPLAUSIBLE, generation=1, record_id=9, time=NOW, content=record.pack()
-    )
+    record = a_record(BEGIN + 15, 250_001, record_id=9)
+    dead_letter = a_letter(record, time=NOW)
     sent = batch(blocks({0: TRUE}), dead_letters=[dead_letter])
     utility_.send(batch(dead_letters=[dead_letter]), "r002")
     utility_.send(sent)
@@ -256,19 +246,8 @@ def test_relayed_dead_letters_of_others_count_as_too_much_sooner_than_a_gateways
     monkeypatch.setattr(utility.readings.core, "MAX_QUARANTINED_A_DAY", 2)
 
     def send(number: int, sender: str) -> BatchRefusal:
-        record = HistoryRecord(
-            record_type=3,
-            lossy=0,
-            record_id=number,
-            meter_id=10001,
-            account=1,
-            start=BEGIN + 15 * number,
-            end=BEGIN + 15 * (number + 1),
-            reading=250_001,
-        )
-        relayed = DeadLetter(
-            meter=10001, log=1, reason=reason, generation=0, record_id=number, time=NOW, content=record.pack()
-        )
+        record = a_record(BEGIN + 15 * number, 250_001, record_id=number)
+        relayed = a_letter(record, reason, generation=0, time=NOW)
         return utility_.send(batch(dead_letters=[relayed]), sender)[0]
 
     assert [send(number, "r002") for number in range(3)] == [BatchRefusal.NONE, BatchRefusal.NONE, BatchRefusal.BUSY]
@@ -308,25 +287,8 @@ def test_a_relayed_dead_letter_of_the_far_future_goes_with_the_readings_of_the_p
 
 
 def test_a_relayed_reading_of_the_far_future_waits_for_no_decision(utility_: Utility) -> None:
-    record = HistoryRecord(
-        record_type=3,
-        lossy=0,
-        record_id=1,
-        meter_id=10001,
-        account=1,
-        start=2**32 - 1096,
-        end=2**32 - 1081,
-        reading=10**9,
-    )
-    relayed = DeadLetter(
-        meter=10001,
-        log=1,
-        reason=Rejection.IMPLAUSIBLE,
-        generation=0,
-        record_id=1,
-        time=NOW,
-        content=record.pack(),
-    )
+    record = a_record(2**32 - 1096, 10**9)
+    relayed = a_letter(record, generation=0, time=NOW)
     utility_.send(batch(dead_letters=[relayed]))
     assert utility_.kept() == [("r001", "", Rejection.IMPLAUSIBLE)], "so the retention drops it"
 
@@ -364,16 +326,7 @@ def test_both_doors_judge_alike(slots: dict[int, int], ahead: int, late: int) ->
 
     def at_gateway(slot: int, value: int) -> Rejection | None:
         start = (QUARTER + ahead) * 900 + 15 * slot
-        record = HistoryRecord(
-            record_type=3,
-            lossy=0,
-            record_id=1,
-            meter_id=10001,
-            account=1,
-            start=start,
-            end=start + 15,
-            reading=value,
-        )
+        record = a_record(start, value)
         return judge_history(record, expected)
 
     given_ = blocks(slots, quarter=QUARTER + ahead)

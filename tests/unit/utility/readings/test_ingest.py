@@ -25,6 +25,7 @@ from commonwatt.town.loading import load_town
 from harness.real import databases
 from harness.settlement.stored import remove_meter
 from harness.worlds.sent import append, batch, blocks
+from harness.worlds.utility import ingest_of
 from utility.access.actor import on_machine
 from utility.assembly.metrics import UtilityMetrics
 from utility.control.changes import Asked, Chosen
@@ -67,9 +68,7 @@ def running(database: Database, scenario: Callable[[Ingest, UtilityMetrics, list
 
     async def play() -> None:
         metrics, sent = UtilityMetrics(), list[Publish]()
-        ingest = Ingest.load(
-            database, clock=CLOCK, metrics=metrics.readings, publish=sent.append, gap_age_s=1800, health=Health(None)
-        )
+        ingest = ingest_of(database, CLOCK, sent.append, metrics=metrics)
         task = asyncio.create_task(ingest.run())
         try:
             await scenario(ingest, metrics, sent)
@@ -367,14 +366,7 @@ def test_room_within_the_file_is_room(
     monkeypatch.setattr("utility.database.health.ENOUGH_BYTES", 8192)
 
     async def short() -> bool:
-        ingest = Ingest.load(
-            database,
-            clock=CLOCK,
-            metrics=UtilityMetrics().readings,
-            publish=lambda _: None,
-            gap_age_s=1800,
-            health=Health(tmp_path / "utility.db"),
-        )
+        ingest = ingest_of(database, CLOCK, health=Health(tmp_path / "utility.db"))
         ingest.health.look(0)
         await ingest.poll()
         ingest.close()

@@ -14,11 +14,10 @@ from commonwatt.protocol.topics import ACKS
 from commonwatt.runtime.clock import Clock
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
+from harness.worlds.utility import ingest_of
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, new_store_id, read_setting
-from utility.database.health import Health
 from utility.database.tables import setting
-from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.reads import all_blocks
 
 kind = databases.both_kinds
@@ -36,14 +35,7 @@ class Service:
     def __init__(self, database: Database) -> None:
         self.database, self.sent = database, list[Publish]()
         self.metrics = UtilityMetrics()
-        self.ingest = Ingest.load(
-            database,
-            clock=CLOCK,
-            metrics=self.metrics.readings,
-            publish=self.sent.append,
-            gap_age_s=1800,
-            health=Health(None),
-        )
+        self.ingest = ingest_of(database, CLOCK, self.sent.append, metrics=self.metrics)
 
     def take(self, leaf: str, *payloads: bytes) -> list[BatchAck]:
         """Take in messages of a gateway in one transaction; return the acknowledgements."""

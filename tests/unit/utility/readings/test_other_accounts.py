@@ -9,12 +9,13 @@ import pytest
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import from_records
 from commonwatt.model.effects import Write
-from commonwatt.model.records import HistoryRecord, Log, RecordType, Rejection
+from commonwatt.model.records import HistoryRecord, RecordType, Rejection
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.batches import Batch
-from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
+from commonwatt.protocol.dead_letters import LocalReason
 from harness.real import databases
+from harness.worlds.records import a_letter, a_record
 from utility.database.database import Database
 from utility.readings.core import Core
 from utility.readings.events import FromGateway
@@ -36,16 +37,7 @@ Send = Callable[..., None]
 
 def record(slot: int, account: int, **changes: int) -> HistoryRecord:
     start = QUARTER * QUARTER_S + 15 * slot
-    made = HistoryRecord(
-        record_type=RecordType.THROUGH,
-        lossy=0,
-        record_id=slot + 1,
-        meter_id=10001,
-        account=account,
-        start=start,
-        end=start + 15,
-        reading=5 + slot,
-    )
+    made = a_record(start, 5 + slot, record_id=slot + 1, account=account)
     return made._replace(**changes)
 
 
@@ -57,18 +49,7 @@ def send(database: Database) -> Send:
     writer = Writer(database)
 
     def sends(*records: HistoryRecord, sender: str = "r001", in_blocks: bool = False) -> None:
-        letters = [
-            DeadLetter(
-                meter=10001,
-                log=Log.HISTORY,
-                reason=Rejection.WRONG_ACCOUNT,
-                generation=1,
-                record_id=one.record_id,
-                time=NOW,
-                content=one.pack(),
-            )
-            for one in records
-        ]
+        letters = [a_letter(one, Rejection.WRONG_ACCOUNT, meter=10001, time=NOW) for one in records]
         blocks = from_records(records if in_blocks else ())
         sent = Batch(
             owner="r001",

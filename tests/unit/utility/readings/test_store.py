@@ -16,7 +16,7 @@ from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import EventRecord
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
 from commonwatt.protocol.dead_letter_words import row_of
-from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, reason_text
+from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from commonwatt.protocol.json_messages import unpack_json
 from harness.real import databases
 from harness.real.jobs import compact
@@ -139,13 +139,6 @@ def test_letter_sent_again_is_counted_once(database: Database) -> None:
     assert writer.commit([append(dead_letters=[one, replace(one, content=b"abd")])]).dead_letters == 1
     with database.reads.begin() as connection:
         assert [kept.dead_letter.meter for kept in dead_letters(connection, 10)] == [2**64 - 1] * 2
-
-
-@pytest.mark.parametrize(
-    ("reason", "name"), [(4, "unaligned"), (130, "message checksum"), (240, "bad batch"), (77, "reason 77")]
-)
-def test_reason_has_a_name(reason: int, name: str) -> None:
-    assert reason_text(reason) == name
 
 
 def test_what_a_meter_says_of_its_minimum_counts_and_only_what_is_newer(database: Database) -> None:  # req: T6

@@ -7,20 +7,19 @@ import pytest
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
+from commonwatt.model.records import EventRecord, Log, Rejection
 from commonwatt.model.time.now import Trust
 from commonwatt.model.units import MADE, MAX_EPOCH
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from commonwatt.runtime.clock import Clock
 from harness.real import databases
+from harness.worlds.records import a_letter, a_record
 from harness.worlds.sent import batch, blocks
+from harness.worlds.utility import ingest_of
 from utility.access.actor import on_machine
-from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
-from utility.database.health import Health
 from utility.readings.decisions import decide_letters
-from utility.readings.ingest.ingest import Ingest
 from utility.readings.store import confirmed, reads
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.dead_letters import dead_letters
@@ -33,9 +32,7 @@ DAY = 96  # quarters
 TODAY = 2_000_000  # quarter; 2027-01-15
 NOW = TODAY * 900
 METERS = {"r001": 10001, "r002": 20001}
-READING = HistoryRecord(
-    record_type=3, lossy=0, record_id=1, meter_id=10001, account=9, start=NOW, end=NOW + 15, reading=5
-)
+READING = a_record(NOW, 5, account=9)
 BOOTED = 1_000  # a machine without a clock battery, epoch seconds
 
 
@@ -52,15 +49,7 @@ class Utility:
         """Start the service, let it take messages one by one, and look around so many times."""
 
         async def play() -> None:
-            ingest = Ingest.load(
-                self.database,
-                clock=self.clock,
-                metrics=UtilityMetrics().readings,
-                publish=self.sent.append,
-                gap_age_s=1800,
-                health=Health(None),
-            )
-            ingest.trust = self.trust
+            ingest = ingest_of(self.database, self.clock, self.sent.append, trust=self.trust)
             try:
                 for sender, given in messages:
                     await ingest.take_in([(f"cw1/{sender}/u/batch", given.pack())])
@@ -193,15 +182,7 @@ def test_what_a_sender_calls_ahead_is_neither_stored_nor_stops_what_waits(databa
 def test_records_of_other_accounts_that_an_earlier_gateway_rejected_wait_too(database: Database) -> None:
     utility = Utility(database)
     rejected = [
-        DeadLetter(
-            meter=10001,
-            log=Log.HISTORY,
-            reason=Rejection.WRONG_ACCOUNT,
-            generation=1,
-            record_id=number,
-            time=NOW,
-            content=READING._replace(record_id=number, reading=reading).pack(),
-        )
+        a_letter(READING._replace(record_id=number, reading=reading), Rejection.WRONG_ACCOUNT, time=NOW)
         for number, reading in ((1, 5), (2, 250_001))
     ]
     utility.play(("r001", batch(dead_letters=rejected)))

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 from commonwatt.cli.main import make_app
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import from_records
-from commonwatt.model.records import HistoryRecord, RecordType
+from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 from harness.real import databases
 from harness.real.jobs import compact
+from harness.worlds.records import a_record
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.outbox.changes import Append
@@ -62,16 +63,7 @@ def swap(tmp_path: Path, url: str, kind: str, database: Database) -> Swap:
 def store(database: Database, meter: int, quarters: range, reading: int) -> None:
     """Store a meter's readings of whole quarter-hours."""
     records = [
-        HistoryRecord(
-            record_type=RecordType.THROUGH,
-            lossy=0,
-            record_id=1,
-            meter_id=meter,
-            account=0,
-            start=quarter * QUARTER_S,
-            end=(quarter + 1) * QUARTER_S,
-            reading=reading,
-        )
+        a_record(quarter * QUARTER_S, reading, end=(quarter + 1) * QUARTER_S, meter=meter, account=0)
         for quarter in quarters
     ]
     blocks = from_records(records)

@@ -26,18 +26,17 @@ from commonwatt.town.town import Direction, Function, Town
 from harness.console import standing_api
 from harness.network.application import local_headers
 from harness.worlds.plant import CAPACITY, PlantHost
+from harness.worlds.utility import ingest_of
 from meter_sim.plant_core import PlantState
 from utility.assembly.application import make_app
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, read_setting, save_setting
-from utility.database.health import Health
 from utility.database.town_zone import TOWN
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store.commands import add_command, open_commands
 from utility.outbox.store.plant import write_plant
 from utility.outbox.tables import command, purchase
-from utility.readings.ingest.ingest import Ingest
 from utility.readings.ingest.plant import from_plant
 from utility.readings.store import reads
 from utility.readings.store.replaced_meters import register_replacement
@@ -106,15 +105,13 @@ class World:
 
     async def start(self) -> None:
         self.metrics = UtilityMetrics()
-        self.ingest = Ingest.load(
+        self.ingest = ingest_of(
             self.database,
-            clock=self.clock,
-            metrics=self.metrics.readings,
-            publish=lambda message: self.sent.append((message.topic, message.payload)),
-            gap_age_s=1800,
-            health=Health(None),
+            self.clock,
+            lambda message: self.sent.append((message.topic, message.payload)),
+            metrics=self.metrics,
+            trust=self.trust,
         )
-        self.ingest.trust = self.trust
         self.metrics.registry.register(PlantMetrics(lambda: self.ingest.plant, self.clock.now))
         self.jobs = Jobs(self.settings, self.database, self.clock, self.ingest, self.metrics)
 

@@ -12,15 +12,12 @@ from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
-from harness.worlds.utility import a_heartbeat
+from harness.worlds.utility import a_heartbeat, ingest_of
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.takeover.test_jobs import Running
-from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
-from utility.database.health import Health
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store.commands import add_command, open_commands
-from utility.readings.ingest.ingest import Ingest
 
 
 @pytest.fixture
@@ -47,14 +44,7 @@ def test_a_command_follows_the_manager_and_what_a_deposed_controller_says_is_loo
 ) -> None:
     async def scenario() -> None:
         running, sent = Running(database, clock), list[Publish]()
-        ingest = Ingest.load(
-            database,
-            clock=clock,
-            metrics=UtilityMetrics().readings,
-            publish=sent.append,
-            gap_age_s=1800,
-            health=Health(None),
-        )
+        ingest = ingest_of(database, clock, sent.append)
         ingest.takeover = running.job
         given(database)
         await ingest.poll()
@@ -78,14 +68,7 @@ def test_a_command_follows_the_manager_and_what_a_deposed_controller_says_is_loo
 def test_a_heartbeat_says_who_manages_where_no_beats_come(database: Database, clock: Clock) -> None:
     async def scenario() -> None:
         running = Running(database, clock)
-        ingest = Ingest.load(
-            database,
-            clock=clock,
-            metrics=UtilityMetrics().readings,
-            publish=lambda _: None,
-            gap_age_s=1800,
-            health=Health(None),
-        )
+        ingest = ingest_of(database, clock)
         ingest.takeover = running.job
         heartbeat = a_heartbeat(time=NOW, manages={"r001": (4, 1)})
         await ingest.take_in([("cw1/r001/u/stat", heartbeat.pack())])
