@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped] # it has no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # it has no types
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped] # it has no types
 
 from commonwatt.demo import parts
 from harness.network.waiting import free_ports
@@ -42,7 +43,7 @@ def _worlds_databases() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of ``make test-real``, and mix the files of each folder.
+    """Mark the tests of ``make test-real``, and mix the files of each folder after those that take longest.
 
     Each simulated world is by itself: short tests at the end keep all processes busy.
     """
@@ -55,9 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         kind = folder if folder == "integration" or group == item.nodeid else "others"
         groups.setdefault(kind, {}).setdefault(group, []).append(item)
     places = [
-        (_ENDS[kind] * n / len(files), group)
+        (_FIRST.get(name, _ENDS[kind] * n / len(files)), group)
         for kind, files in groups.items()
-        for n, group in enumerate(files.values())
+        for n, (name, group) in enumerate(files.items())
     ]
     items[:] = [item for _, group in sorted(places, key=itemgetter(0)) for item in group]
 
@@ -71,7 +72,22 @@ _REAL_FOLDERS = {"integration", "browser"}
 
 # Shares of the order within which the tests of a kind are spread.
 _ENDS = {"integration": 0.8, "others": 0.9, "simulation": 1.0}
-_ALONE = ("simulation/test_delivery.py", "simulation/test_energy.py")  # files whose tests share nothing
+# Files whose tests share nothing.
+_ALONE = (
+    "integration/test_archive_kills.py",
+    "integration/test_benchmarks.py",
+    "integration/test_clocks.py",
+    "simulation/test_delivery.py",
+    "simulation/test_energy.py",
+)
+# Files and folders that take longest, the longest one first: all processes would wait for one that starts late.
+_LONGEST = (
+    "browser",
+    "integration/test_cluster_town.py",
+    "integration/test_cluster.py",
+    "integration/test_analyse.py",
+)
+_FIRST = {name: place - len(_LONGEST) for place, name in enumerate(_LONGEST)}
 
 
 def group_of(nodeid: str) -> str:
@@ -82,11 +98,19 @@ def group_of(nodeid: str) -> str:
     return folder if folder == "browser" else f"{folder}/{name}"
 
 
+_KNOWN = 2  # tests that a process knows, the running one too
+
+
 class Groups(LoadScopeScheduling):  # type: ignore[misc] # its base has no types
     """Gives each process one group after another; xdist's own groups get lost with this version of pytest."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        # A process needs to know which test follows, no more: a group that waits behind a long one could run elsewhere.
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) < _KNOWN:
+            super()._reschedule(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
