@@ -54,6 +54,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.simulation --energy --hours 1 --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m harness.simulation.found
 	$(BIN)/python -m harness.takeover.small --faults 2 --ticks 8
+	$(BIN)/python -m harness.takeover.small --faults 1 --losses 1 --ticks 4
 	$(BIN)/python -m harness.fuzz.broker --cases $(or $(CASES),500000)
 	$(BIN)/python -m harness.fuzz.messages --cases $(or $(CASES),500000) --seed 2
 	$(BIN)/python -m harness.foreign.counters --sequences $(or $(CASES),500000)

@@ -3,8 +3,9 @@
 import gc
 import signal
 from collections.abc import Iterator
+from functools import cache
 from operator import itemgetter
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from unittest.mock import patch
 
 import pytest
@@ -24,6 +25,9 @@ from harness.worlds.unclosed import watch
 settings.register_profile("commonwatt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("commonwatt")
 
+# Nothing that is imported and collected becomes garbage: the collector would only look at it again and again.
+gc.disable()
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _ports_and_forks() -> Iterator[None]:
@@ -41,6 +45,19 @@ def _worlds_databases() -> Iterator[None]:
     close_opened()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files without tests of ``make test-real`` out of it: collecting all takes each process seconds."""
+    if config.option.markexpr == _REAL and collection_path.suffix == ".py" and not may_be_real(collection_path):
+        return True
+    return None
+
+
+@cache
+def may_be_real(path: Path) -> bool:
+    """Return whether a file may have tests of ``make test-real``, by its text."""
+    return path.parent.name in _REAL_FOLDERS or any(word in path.read_text() for word in _REAL_WORDS)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of ``make test-real``, and mix the files of each folder after those that take longest.
@@ -48,8 +65,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Each simulated world is by itself: short tests at the end keep all processes busy.
     """
     for item in items:
-        if item.path.parts[-2] in _REAL_FOLDERS or "postgresql" in item.name:
+        if item.path.parts[-2] in _REAL_FOLDERS or ("postgresql" in item.name and may_be_real(item.path)):
             item.add_marker(pytest.mark.real)
+        if item.get_closest_marker("real") is not None and not may_be_real(item.path):
+            raise pytest.UsageError(f"{item.path}: make test-real finds no file that lacks all of: {_REAL_WORDS}")
     groups: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
         folder, group = item.path.parts[-2], group_of(item.nodeid)
@@ -68,7 +87,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     parts_of_others.are_allowed = item.get_closest_marker("real") is not None
 
 
+_REAL = "real and not smoke"  # what `make test-real` chooses
 _REAL_FOLDERS = {"integration", "browser"}
+_REAL_WORDS = ("both_kinds", "mark.real", "postgresql")  # one of them is in each file with real tests of other folders
 
 # Shares of the order within which the tests of a kind are spread.
 _ENDS = {"integration": 0.8, "others": 0.9, "simulation": 1.0}
@@ -125,3 +146,4 @@ def pytest_collection_finish() -> None:
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
