@@ -69,7 +69,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	TAKEOVERS=2000 MOVES=10 $(BIN)/python -m pytest -q tests/simulation/test_takeover.py tests/simulation/test_moving_meters.py
 	METER_EXAMPLES=5000 FLIPS=2000 BILL_TOWNS=1000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/assembly/test_damage.py tests/unit/utility/billing/test_bills.py
 	SIZES=all $(BIN)/python -m pytest -q -m real tests/browser/test_pages.py
-	PACKAGES=all ARCHIVE_KILLS=50 BENCHMARKS=all $(BIN)/python -m pytest -q tests/integration/test_debian.py tests/integration/test_archive_kills.py tests/integration/test_benchmarks.py
+	PACKAGES=all ARCHIVE_KILLS=50 BENCHMARKS=all RESTORES=all $(BIN)/python -m pytest -q tests/integration/test_restore_to_a_minute.py tests/integration/test_debian.py tests/integration/test_archive_kills.py tests/integration/test_benchmarks.py
 	$(BIN)/python -m harness.real.other_python
 	$(BIN)/python -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet pip-audit
 	.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip

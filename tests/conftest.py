@@ -98,6 +98,9 @@ _ALONE = (
     "integration/test_archive_kills.py",
     "integration/test_benchmarks.py",
     "integration/test_clocks.py",
+    "integration/test_island.py",
+    "integration/test_late_readings.py",
+    "integration/test_restore_to_a_minute.py",
     "simulation/test_delivery.py",
     "simulation/test_energy.py",
 )
@@ -105,8 +108,14 @@ _ALONE = (
 _LONGEST = (
     "browser",
     "integration/test_cluster_town.py",
+    "integration/test_full_stack.py",
     "integration/test_cluster.py",
+    "integration/test_debian.py",
+    "integration/test_power_cut.py",
+    "integration/test_package.py",
+    "integration/test_faults.py",
     "integration/test_analyse.py",
+    "integration/test_large_town.py",
 )
 _FIRST = {name: place - len(_LONGEST) for place, name in enumerate(_LONGEST)}
 

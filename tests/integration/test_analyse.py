@@ -20,8 +20,8 @@ pytestmark = pytest.mark.real
 TOWNS = 9
 SCHEDULER = "scheduler"
 DAYS = "SELECT start_utc::DATE AS day, sum(imported_milliwatt_hours) AS taken FROM settled GROUP BY day ORDER BY day"
-# Each town's query takes a second or two, so that a worker is killed during one.
-LONG = f"SELECT * FROM ({DAYS}), (SELECT count(DISTINCT hash(range)) AS work FROM range(4_000_000)) ORDER BY day"
+# Each town's query takes most of a second, so that a worker is killed during one.
+LONG = f"SELECT * FROM ({DAYS}), (SELECT count(DISTINCT hash(range)) AS work FROM range(2_000_000)) ORDER BY day"
 THEN = "SELECT day, count(*) AS towns, sum(taken) AS taken FROM each GROUP BY day ORDER BY day"
 
 
@@ -45,7 +45,7 @@ class Cluster:
         self.address = f"tcp://127.0.0.1:{port}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder))
-        self._commands = {
+        self._commands: dict[str, tuple[str, ...]] = {
             name: ("distributed.cli.dask_worker", self.address, "--name", name, *options) for name in ("one", "two")
         }
         words = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show")

@@ -14,7 +14,6 @@ import pytest
 from commonwatt.audit.folder import DATABASE
 from harness.chaos import has_begun
 from harness.network.waiting import eventually
-from harness.real.demonstration import FORKING
 from harness.real.parts import real_part
 from tests.integration.test_town import COMMONWATT, PERFECT, amiss
 
@@ -64,7 +63,7 @@ def test_three_hosts_of_24_gateways_lose_nothing_while_their_processes_are_kille
     words = ["demo", "--town", str(town), "--data", str(data), "--report", str(report), "--no-view"]
     words += ["--speed", str(SPEED), "--for", f"{FOR_S}s"]
     with log.open("wb") as file:
-        demo = subprocess.Popen([*FORKING, *words], stdout=file, stderr=file)
+        demo = subprocess.Popen([*COMMONWATT, *words], stdout=file, stderr=file)
     try:
         eventually(lambda: demo.poll() is not None or has_begun(data))
         for name in KILLED:
