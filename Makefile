@@ -17,7 +17,7 @@ test: install ## run the checks and every test that needs nothing but Python: no
 
 test-real: $(COMPILED) ## test real processes, databases, brokers, browsers and clocks; names what is not installed first
 	$(BIN)/python -m harness.real.missing
-	$(BIN)/python -m pytest -q -n 4 --dist loadscope --no-loadscope-reorder -m "real and not smoke"
+	$(BIN)/python -m pytest -q -n 6 --dist loadscope --no-loadscope-reorder -m "real and not smoke"
 
 tests: $(COMPILED)
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "smoke or not real"
@@ -48,7 +48,7 @@ check: install ## check lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, each planted bug anew, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, every page at each size in both themes, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
+soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, each planted bug anew, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, every page at each size in both themes, all packages, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
 	$(BIN)/python -m harness.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m harness.simulation --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m harness.simulation --energy --hours 1 --seeds 1 $(or $(SEEDS),10000)

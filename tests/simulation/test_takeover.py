@@ -674,6 +674,10 @@ FOUND_BY: dict[str, Callable[[], None]] = {
 }
 
 
+FOUND_AT = {"equal ranks": 1, "the own rank raised without a grant": 1, "a grant repeated after a claim": 1}
+"""By bug that no test above finds: a seed whose campaign finds it; the others are found by seed 0."""
+
+
 @pytest.mark.parametrize("bug", BUGS)
 def test_each_planted_bug_is_found(bug: str) -> None:
     with BUGS[bug]():
@@ -681,4 +685,5 @@ def test_each_planted_bug_is_found(bug: str) -> None:
             with pytest.raises(AssertionError):
                 FOUND_BY[bug]()
         else:
-            assert any(Campaign(seed).run() for seed in range(60))
+            seed = FOUND_AT.get(bug, 0)
+            assert Campaign(seed).run(), f"seed {seed} no longer finds it"
