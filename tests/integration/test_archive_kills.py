@@ -51,8 +51,8 @@ def url(tmp_path: Path, kind: str) -> Iterator[str]:
 
 @pytest.fixture
 def database(tmp_path: Path, url: str) -> Iterator[Database]:
-    """A database with 20 meters' readings of a month, more blocks than go in one step."""
-    (tmp_path / "town.toml").write_text('microgrid = [{id = "r", kind = "residential", count = 1}]\n')
+    """A database with ten meters' readings of a month, more blocks than go in one step."""
+    (tmp_path / "town.toml").write_text('microgrid = [{id = "r", kind = "residential", count = 1, houses = 5}]\n')
     (tmp_path / "archive").mkdir()
     with closing(open_database(url, create=True)) as opened:
         town = load_town(tmp_path / "town.toml")
