@@ -17,7 +17,7 @@ test: install ## run the checks and every test that needs nothing but Python: no
 
 test-real: $(COMPILED) ## test real processes, databases, brokers, browsers and clocks; names what is not installed first
 	$(BIN)/python -m harness.real.missing
-	$(BIN)/python -m pytest -q -n 6 --dist loadscope --no-loadscope-reorder -m "real and not smoke"
+	$(BIN)/python -m pytest -q -n 4 --dist loadscope --no-loadscope-reorder -m "real and not smoke"
 
 tests: $(COMPILED)
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "smoke or not real"

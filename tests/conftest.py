@@ -108,14 +108,12 @@ _ALONE = (
 _LONGEST = (
     "browser",
     "integration/test_cluster_town.py",
-    "integration/test_full_stack.py",
     "integration/test_cluster.py",
     "integration/test_debian.py",
     "integration/test_power_cut.py",
     "integration/test_package.py",
     "integration/test_faults.py",
     "integration/test_analyse.py",
-    "integration/test_large_town.py",
 )
 _FIRST = {name: place - len(_LONGEST) for place, name in enumerate(_LONGEST)}
 
