@@ -3,14 +3,16 @@
 import gc
 import signal
 from collections.abc import Iterator
+from functools import cache
 from operator import itemgetter
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped] # it has no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # it has no types
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped] # it has no types
 
 from commonwatt.demo import parts
 from harness.network.waiting import free_ports
@@ -22,6 +24,9 @@ from harness.worlds.unclosed import watch
 # Property tests have no deadline, so that they pass on a busy machine.
 settings.register_profile("commonwatt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("commonwatt")
+
+# Nothing that is imported and collected becomes garbage: the collector would only look at it again and again.
+gc.disable()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -40,24 +45,39 @@ def _worlds_databases() -> Iterator[None]:
     close_opened()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files without tests of ``make test-real`` out of it: collecting all takes each process seconds."""
+    if config.option.markexpr == _REAL and collection_path.suffix == ".py" and not may_be_real(collection_path):
+        return True
+    return None
+
+
+@cache
+def may_be_real(path: Path) -> bool:
+    """Return whether a file may have tests of ``make test-real``, by its text."""
+    return path.parent.name in _REAL_FOLDERS or any(word in path.read_text() for word in _REAL_WORDS)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of ``make test-real``, and mix the files of each folder.
+    """Mark the tests of ``make test-real``, and mix the files of each folder after those that take longest.
 
     Each simulated world is by itself: short tests at the end keep all processes busy.
     """
     for item in items:
-        if item.path.parts[-2] in _REAL_FOLDERS or "postgresql" in item.name:
+        if item.path.parts[-2] in _REAL_FOLDERS or ("postgresql" in item.name and may_be_real(item.path)):
             item.add_marker(pytest.mark.real)
+        if item.get_closest_marker("real") is not None and not may_be_real(item.path):
+            raise pytest.UsageError(f"{item.path}: make test-real finds no file that lacks all of: {_REAL_WORDS}")
     groups: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
         folder, group = item.path.parts[-2], group_of(item.nodeid)
         kind = folder if folder == "integration" or group == item.nodeid else "others"
         groups.setdefault(kind, {}).setdefault(group, []).append(item)
     places = [
-        (_ENDS[kind] * n / len(files), group)
+        (_FIRST.get(name, _ENDS[kind] * n / len(files)), group)
         for kind, files in groups.items()
-        for n, group in enumerate(files.values())
+        for n, (name, group) in enumerate(files.items())
     ]
     items[:] = [item for _, group in sorted(places, key=itemgetter(0)) for item in group]
 
@@ -67,11 +87,35 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     parts_of_others.are_allowed = item.get_closest_marker("real") is not None
 
 
+_REAL = "real and not smoke"  # what `make test-real` chooses
 _REAL_FOLDERS = {"integration", "browser"}
+_REAL_WORDS = ("both_kinds", "mark.real", "postgresql")  # one of them is in each file with real tests of other folders
 
 # Shares of the order within which the tests of a kind are spread.
 _ENDS = {"integration": 0.8, "others": 0.9, "simulation": 1.0}
-_ALONE = ("simulation/test_delivery.py", "simulation/test_energy.py")  # files whose tests share nothing
+# Files whose tests share nothing.
+_ALONE = (
+    "integration/test_archive_kills.py",
+    "integration/test_benchmarks.py",
+    "integration/test_clocks.py",
+    "integration/test_island.py",
+    "integration/test_late_readings.py",
+    "integration/test_restore_to_a_minute.py",
+    "simulation/test_delivery.py",
+    "simulation/test_energy.py",
+)
+# Files and folders that take longest, the longest one first: all processes would wait for one that starts late.
+_LONGEST = (
+    "browser",
+    "integration/test_cluster_town.py",
+    "integration/test_cluster.py",
+    "integration/test_debian.py",
+    "integration/test_power_cut.py",
+    "integration/test_package.py",
+    "integration/test_faults.py",
+    "integration/test_analyse.py",
+)
+_FIRST = {name: place - len(_LONGEST) for place, name in enumerate(_LONGEST)}
 
 
 def group_of(nodeid: str) -> str:
@@ -82,11 +126,19 @@ def group_of(nodeid: str) -> str:
     return folder if folder == "browser" else f"{folder}/{name}"
 
 
+_KNOWN = 2  # tests that a process knows, the running one too
+
+
 class Groups(LoadScopeScheduling):  # type: ignore[misc] # its base has no types
     """Gives each process one group after another; xdist's own groups get lost with this version of pytest."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        # A process needs to know which test follows, no more: a group that waits behind a long one could run elsewhere.
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) < _KNOWN:
+            super()._reschedule(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
@@ -101,3 +153,4 @@ def pytest_collection_finish() -> None:
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()

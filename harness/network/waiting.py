@@ -26,8 +26,8 @@ def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S) ->
         now = time.monotonic()
         waited_s = now - began
         assert waited_s < within_s, f"not within {within_s:g} s; last: {value!r}"
-        # A look costs the waiting process, and the one that is asked, a part of a processor: at most half of the time.
-        _TICK.wait(max(min(max(0.02, waited_s / 10), 0.25), now - looked))
+        # A look costs the waiting process, and the one that is asked, a part of a processor: at most a quarter of it.
+        _TICK.wait(max(min(max(0.02, waited_s / 10), 0.25), 3 * (now - looked)))
         looked = time.monotonic()
 
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.blocks import empty
 from commonwatt.model.time.local_calendar import month_quarters
-from commonwatt.model.units import QUARTER_S, MicrogridId, Quarter
+from commonwatt.model.units import QUARTER_S, SLOT_S, MicrogridId, Quarter
 from commonwatt.settlement.overlay import Corrected, applied, no_overlay
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.scenario import load
@@ -44,6 +44,7 @@ class Asked:
     days: int  # the last days of the month that are emulated; everybody moves in at their beginning
     folder: Path  # an empty folder for the database and the files
     bills: bool = True  # whether a tariff is published and the month billed
+    step_s: int = SLOT_S  # seconds of a step of the physics
 
 
 @dataclass(kw_only=True)
@@ -133,7 +134,7 @@ class _Emulated:
         # A day before, whose last quarter has the batteries' levels at the beginning.
         start = local.date() - timedelta(days=1)
         scenario = load(asked.scenario).model_copy(update={"start": start, "days": asked.days + 2})
-        town = EmulatedTown(asked.town, scenario, resolution=_RESOLUTION)
+        town = EmulatedTown(asked.town, scenario, resolution=_RESOLUTION, step_s=asked.step_s)
         hours = (begin * QUARTER_S - town.begin) // 3600 - 1
         self._stream = town.quarters(town.begin // QUARTER_S + hours * 4, hours)
         self._made, self._begin, self._until = made, begin, until

@@ -51,7 +51,8 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     folder = tmp_path_factory.mktemp("town")
     town = small_town()
     make(
-        Asked(town=town, scenario="normal", month=MONTH, days=2, folder=folder, bills=False), lambda _what, _part: None
+        Asked(town=town, scenario="normal", month=MONTH, days=2, folder=folder, bills=False, step_s=60),
+        lambda _what, _part: None,
     )
     settings = load_settings(folder / "utility.toml", "utility", UtilitySettings)
     settings = settings.model_copy(update={"second_factor": "optional"})

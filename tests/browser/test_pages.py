@@ -1,17 +1,19 @@
 """Every page of the navigation, in a real browser: on a phone, by night, without a mouse."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from playwright.sync_api import Browser
 from starlette.routing import Match
 
 from harness.authenticator import shown
-from harness.browser import Visit, by_keyboard, html_faults
+from harness.browser import Visit, by_keyboard, html_faults, visit
 from harness.console import PASSWORD
+from harness.console import Browser as Person
 from tests.browser.conftest import METER, NOW
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
@@ -28,10 +30,27 @@ SIZES = (320, 768, 1280, 1920) if os.environ.get("SIZES") == "all" else (320,)  
 THEMES = (True, False) if os.environ.get("SIZES") == "all" else (True,)  # dark or light
 
 
+@pytest.fixture(scope="module")
+def windows(chrome: Browser, address: str, application: FastAPI) -> Iterator[Callable[[Role | None], Visit]]:
+    """Return the window of a role, in which one page is opened after the other."""
+    opened: dict[Role | None, Visit] = {}
+
+    def window_of(role: Role | None) -> Visit:
+        if role not in opened:
+            account = ACCOUNT if role is Role.RESIDENT else None
+            person = None if role is None else Person(application, role, name=role.value, account=account)
+            opened[role] = visit(chrome, address, person)
+        opened[role].faults.clear()
+        return opened[role]
+
+    yield window_of
+    for one in opened.values():
+        one.page.context.close()
+
+
 @pytest.mark.parametrize("path", PAGES)
-def test_page_is_accessible_and_valid(window: Callable[..., Visit], path: str) -> None:
-    role = PAGES[path]
-    seen = window(*(() if role is None else (role,)), account=ACCOUNT if role is Role.RESIDENT else None)
+def test_page_is_accessible_and_valid(windows: Callable[[Role | None], Visit], path: str) -> None:
+    seen = windows(PAGES[path])
     seen.open(path)
     assert not (faults := seen.check()), "\n".join(faults)
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.real
 TOWNS = 9
 SCHEDULER = "scheduler"
 DAYS = "SELECT start_utc::DATE AS day, sum(imported_milliwatt_hours) AS taken FROM settled GROUP BY day ORDER BY day"
-# Each town's query takes a second or two, so that a worker is killed during one.
-LONG = f"SELECT * FROM ({DAYS}), (SELECT count(DISTINCT hash(range)) AS work FROM range(4_000_000)) ORDER BY day"
+# Each town's query takes most of a second, so that a worker is killed during one.
+LONG = f"SELECT * FROM ({DAYS}), (SELECT count(DISTINCT hash(range)) AS work FROM range(2_000_000)) ORDER BY day"
 THEN = "SELECT day, count(*) AS towns, sum(taken) AS taken FROM each GROUP BY day ORDER BY day"
 
 
@@ -33,30 +33,50 @@ def towns(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return towns_table(folder / "towns.toml", {f"t{n}": folder / f"files-{n % 3}" for n in range(TOWNS)})
 
 
-@contextmanager
-def started(*words: str) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen([sys.executable, "-m", *words], stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+class Cluster:
+    """A Dask scheduler and two workers of a thread each.
+
+    Args:
+        folder: Gets the workers' files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.address = f"tcp://127.0.0.1:{port}"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder))
+        self._commands: dict[str, tuple[str, ...]] = {
+            name: ("distributed.cli.dask_worker", self.address, "--name", name, *options) for name in ("one", "two")
+        }
+        words = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show")
+        self._commands[SCHEDULER] = ("distributed.cli.dask_scheduler", *words)
+
+    def start(self) -> None:
+        """Start what does not run."""
+        for name, words in self._commands.items():
+            if name not in self.processes or self.processes[name].poll() is not None:
+                self.processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", *words], stderr=subprocess.DEVNULL, start_new_session=True
+                )
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with closing(Cluster(tmp_path_factory.mktemp("workers"))) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, "subprocess.Popen[bytes]"]]]:
-    """Start a scheduler and two workers of a thread each; yield its address, and all by their names."""
-    port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    with ExitStack() as stack:
-        words = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show")
-        scheduler = stack.enter_context(started("distributed.cli.dask_scheduler", *words))
-        options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path))
-        workers = {
-            name: stack.enter_context(started("distributed.cli.dask_worker", address, "--name", name, *options))
-            for name in ("one", "two")
-        }
-        yield address, {**workers, SCHEDULER: scheduler}
+def cluster(started: Cluster) -> tuple[str, dict[str, "subprocess.Popen[bytes]"]]:
+    """Return the address of a cluster that runs, and its processes by their names."""
+    started.start()
+    return started.address, started.processes
 
 
 def command(towns: Path, *words: str) -> list[str]:
@@ -122,22 +142,6 @@ def _tasks(dask_scheduler: object) -> int:
     return sum("analyse" in str(key) for key in dask_scheduler.tasks)  # type: ignore[attr-defined]
 
 
-def test_the_end_of_the_scheduler_is_told(
-    towns: Path, cluster: tuple[str, dict[str, "subprocess.Popen[bytes]"]]
-) -> None:
-    address, processes = cluster
-    with subprocess.Popen(
-        command(towns, "--each-town", LONG, "--scheduler", address), stderr=subprocess.PIPE, text=True
-    ) as process:
-        with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
-            eventually(lambda: sum(client.run_on_scheduler(_running).values()) > 1, 60)
-        os.kill(processes[SCHEDULER].pid, signal.SIGKILL)
-        _, said = process.communicate(timeout=120)
-    assert process.returncode == 1, said
-    assert "the cluster lost the tasks; give the command again" in said
-
-
 def test_a_town_whose_files_a_worker_can_not_read_is_named(
     towns: Path, tmp_path: Path, cluster: tuple[str, dict[str, "subprocess.Popen[bytes]"]]
 ) -> None:
@@ -153,6 +157,22 @@ def test_a_town_whose_files_a_worker_can_not_read_is_named(
     assert "town bad: " in process.stderr
     assert file.name in process.stderr
     assert not process.stdout, "no rows of the other town"
+
+
+def test_the_end_of_the_scheduler_is_told(
+    towns: Path, cluster: tuple[str, dict[str, "subprocess.Popen[bytes]"]]
+) -> None:
+    address, processes = cluster
+    with subprocess.Popen(
+        command(towns, "--each-town", LONG, "--scheduler", address), stderr=subprocess.PIPE, text=True
+    ) as process:
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+            eventually(lambda: sum(client.run_on_scheduler(_running).values()) > 1, 60)
+        os.kill(processes[SCHEDULER].pid, signal.SIGKILL)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "the cluster lost the tasks; give the command again" in said
 
 
 def test_no_scheduler_is_told(towns: Path) -> None:

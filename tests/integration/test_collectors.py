@@ -2,9 +2,10 @@
 
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
+
+from harness.real.demonstration import FORKING
 
 TOWN = """
 [[microgrid]]
@@ -33,7 +34,7 @@ def test_meters_of_a_crowded_line_send_to_collectors_and_the_audit_is_good(tmp_p
     (tmp_path / "town.toml").write_text(TOWN)
     data = tmp_path / "data"
     words = ["demo", "--town", str(tmp_path / "town.toml"), "--data", str(data), "--speed", "120", "--for", "20s"]
-    done = subprocess.run([sys.executable, "-m", "commonwatt", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([*FORKING, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing lost, nothing counted twice" in done.stdout
     database = data / "utility" / "utility.db"

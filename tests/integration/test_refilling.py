@@ -29,10 +29,10 @@ TOWN = "".join(f'[[microgrid]]\nid = "{name}"\nkind = "{kind}"\n' for name, kind
 PARTS = ("head-end", "utility", *(f"{name} {part}" for name, part in product(MICROGRIDS, ("broker", "gateway"))))
 METERS = [f"{name} meters" for name in MICROGRIDS]
 MONTHS_END = 1_782_856_800  # 30 June 2026, 18:00 in Centertown
-HALF_YEAR = 180 * 96  # quarters
+THREE_MONTHS = 90 * 96  # quarters
 ACKNOWLEDGED = 'commonwatt_gateway_batches_total{result="acknowledged"}'
 PATIENT_S = 400.0  # real seconds for the refill on a busy machine
-SERIES = 5  # series of the public microgrid with half a year
+SERIES = 5  # series of the public microgrid with three months
 FULL = "p001"  # the public microgrid, which refills first
 
 
@@ -53,11 +53,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def fill(site: Site) -> int:
-    """Give the gateway of the public microgrid half a year that the lost database had; return its parts."""
+    """Give the gateway of the public microgrid three months that the lost database had; return its parts."""
     meters = site.layout.town.microgrids[FULL].meters
     series = [(meter.id, int(kind)) for meter in meters for kind in meter.record_types][:SERIES]
-    quarters = np.arange(MONTHS_END // QUARTER_S - HALF_YEAR, MONTHS_END // QUARTER_S, dtype=np.uint32)
-    meter, kind = (np.repeat(np.array(each), HALF_YEAR) for each in zip(*series, strict=True))
+    quarters = np.arange(MONTHS_END // QUARTER_S - THREE_MONTHS, MONTHS_END // QUARTER_S, dtype=np.uint32)
+    meter, kind = (np.repeat(np.array(each), THREE_MONTHS) for each in zip(*series, strict=True))
     keys = Keys(meter.astype(np.uint64), kind.astype(np.uint8), np.tile(quarters, SERIES))
     values = np.random.default_rng(1).integers(1000, 2000, (len(keys), SLOTS))
     payloads = pack(make_blocks(keys, values, np.full(values.shape, Quality.EXACT)))
@@ -70,7 +70,7 @@ def fill(site: Site) -> int:
 
 
 def left(site: Site) -> int:
-    """Return the parts of the half-year that the gateway's store has and that are not acknowledged."""
+    """Return the parts of the three months that the gateway's store has and that are not acknowledged."""
     with closing(sqlite3.connect(f"file:{site.folder / FULL / 'gateway.db'}?mode=ro", uri=True)) as store:
         which = f"relayed NOT IN ({AVERAGED}, {DONE}) AND quarter < {MONTHS_END // QUARTER_S}"
         return int(store.execute(f"SELECT count(*) FROM part WHERE {which}").fetchone()[0])
