@@ -67,12 +67,13 @@ def load_static() -> StaticFiles:
 
 def _sprite(icons: Mapping[str, str]) -> bytes:
     """Return one picture with all icons, each as a symbol of its name."""
-    symbols = [
-        f'<symbol id="{name}" viewBox="0 0 24 24">{icon[icon.index(">", icon.index("<svg")) + 1 : -len("</svg>")].strip()}'
-        "</symbol>"
-        for name, icon in ((name, icon.strip()) for name, icon in icons.items())
-    ]
+    symbols = [f'<symbol id="{name}" viewBox="0 0 24 24">{_inside(icon)}</symbol>' for name, icon in icons.items()]
     return f'<svg xmlns="http://www.w3.org/2000/svg">{"".join(symbols)}</svg>'.encode()
+
+
+def _inside(icon: str) -> str:
+    """Return what the file of an icon draws."""
+    return icon[icon.index(">", icon.index("<svg")) + 1 : icon.rindex("</svg>")].strip()
 
 
 def _manifest(icon: str) -> bytes:
