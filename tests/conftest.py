@@ -106,6 +106,7 @@ _ALONE = (
 )
 # Files and folders that take longest, the longest one first: all processes would wait for one that starts late.
 _LONGEST = (
+    "integration/test_upgrade.py",
     "browser",
     "integration/test_cluster_town.py",
     "integration/test_cluster.py",
