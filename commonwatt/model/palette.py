@@ -54,6 +54,20 @@ STATES: Mapping[str, Shade] = {
 }
 """By state; a shape and a word stand beside each."""
 
+SURFACES: Mapping[str, Shade] = {
+    "ground": Shade(light="#f5f6f8", dark="#0d1219"),  # behind everything
+    "card": Shade(light="#ffffff", dark="#151c26"),
+    "line": Shade(light="#e4e7ec", dark="#263041"),  # between things
+    "edge": Shade(light="#8691a3", dark="#66738a"),  # around what a person fills in
+    "ink": Shade(light="#131a26", dark="#eef2f7"),
+    "soft": Shade(light="#566072", dark="#a9b4c4"),  # words of the second rank
+    "accent": Shade(light="#1f5fd6", dark="#7fb0ff"),  # what can be pressed
+    "on-accent": Shade(light="#ffffff", dark="#0d1219"),
+    "wash": Shade(light="#eef3fe", dark="#1a2638"),  # behind what is chosen
+    "shade": Shade(light="#1018280f", dark="#00000000"),  # of a card's shadow
+}
+"""Of pages: what lies behind, between and upon things."""
+
 LINES: tuple[Shade, ...] = (
     Shade(light="#0b5cad", dark="#7db8ff"),
     Shade(light="#a35200", dark="#ffa14a"),
@@ -71,7 +85,7 @@ def stylesheet() -> str:
     """Return CSS for both themes: a property for each colour, such as ``--flow-sun``, and a class that sets it."""
     flows = {f"flow-{flow}": look for flow, look in LOOKS.items()}
     lines = {f"plot-{number}": shade for number, shade in enumerate(LINES, 1)}
-    shades: dict[str, Shade | FlowLook] = {**flows, **STATES, **lines}
+    shades: dict[str, Shade | FlowLook] = {**flows, **STATES, **SURFACES, **lines}
     light = " ".join(f"--{name}: {shade.light};" for name, shade in shades.items())
     dark = " ".join(f"--{name}: {shade.dark};" for name, shade in shades.items())
     light += "".join(f' --sign-{flow}: "{look.sign}";' for flow, look in LOOKS.items())
