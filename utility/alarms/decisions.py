@@ -225,15 +225,18 @@ class Alarms:
     def silence(self, actor: Actor, key: str, note: str, end: EpochSeconds, *, equal: bool = False) -> int:
         """Silence one alarm from now, or all of its name; return the silence's number.
 
+        Alertmanager is not asked about one of the utility's own: the alarm is then not counted any more.
+
         Raises:
             ConfigError: There is no such alarm, or the note or the end can't be taken.
             AlertmanagerError: Alertmanager refuses, or does not answer; nothing is silenced.
         """
         alarm = self.find(key).alarm
         subject = f"{alarm.name} {'everywhere' if equal else f'of {alarm.place}'}"
-        return self._hold(
-            actor, equal_to(alarm) if equal else (way_of(alarm),), subject, (int(self._clock.now()), end), note
-        )
+        window = (int(self._clock.now()), end)
+        if equal:
+            return self._hold(actor, equal_to(alarm), subject, window, note)
+        return self._hold(actor, (way_of(alarm),), subject, window, note, is_own=alarm.key in self._lives)
 
     def maintain(self, actor: Actor, place: str, part: str, start: EpochSeconds, end: EpochSeconds, note: str) -> int:
         """Silence all alarms of a place, or of a part there, from ``start`` on; return the silence's number.
@@ -267,13 +270,20 @@ class Alarms:
         self._read(now)
 
     def _hold(
-        self, actor: Actor, ways: tuple[Way, ...], subject: str, window: tuple[EpochSeconds, EpochSeconds], note: str
+        self,
+        actor: Actor,
+        ways: tuple[Way, ...],
+        subject: str,
+        window: tuple[EpochSeconds, EpochSeconds],
+        note: str,
+        *,
+        is_own: bool = False,
     ) -> int:
         now = int(self._clock.now())
         start, end = window
         check_note(note)
         check_window(start, end, now)
-        ids = () if self.watch is None else self.watch.silence(ways, start, end, actor.name, note)
+        ids = () if self.watch is None or is_own else self.watch.silence(ways, start, end, actor.name, note)
         made = Silence(
             id="", ways=ways, start=start, end=end, person=actor.name, note=note, foreign=ids, subject=subject
         )

@@ -5,6 +5,7 @@ import pytest
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import Clock
+from harness.network.waiting import free_port
 from harness.real import databases
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
@@ -13,6 +14,8 @@ from utility.alarms import store as store
 from utility.alarms.board import State
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.decisions import Alarms, Board
+from utility.alarms.jobs.client import Alertmanager, AlertmanagerError
+from utility.alarms.jobs.watch import Watch
 from utility.alarms.silences import LONGEST_S
 from utility.corrections.tables import finding
 from utility.database.database import Database
@@ -146,6 +149,14 @@ def test_alarm_that_was_seen_before_the_stored_ones_were_read_is_one(world: Worl
     world.restart()
     assert world.pass_s(15).rows == ()
     assert len(world.alarms.past(10)) == 1
+
+
+def test_own_alarm_can_be_silenced_while_alertmanager_is_away(world: World) -> None:
+    world.alarms.watch = Watch(Alertmanager(f"127.0.0.1:{free_port()}", None), world.clock)
+    world.alarms.silence(ANN, KEY, "cable work", NOW + 4_000)
+    assert world.alarms.board().rows[0].state is State.SUPPRESSED
+    with pytest.raises(AlertmanagerError, match="nothing is silenced"):
+        world.alarms.maintain(ANN, "r001", "", NOW + 1_000, NOW + 2_000, "new cable")
 
 
 def test_maintenance_holds_from_its_start(world: World) -> None:
