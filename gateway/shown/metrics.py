@@ -117,7 +117,7 @@ def _manages(controller: Controller) -> Metric:
 
 
 def _alarms(figures: Figures) -> Metric:
-    """Return which alarms hold that nobody else sees."""
+    """Return the alarms that only this controller sees, and whether each holds."""
     text = "1 while an alarm holds that only this controller sees, of a microgrid that it hosts or of itself."
     family = GaugeMetricFamily(f"{_PREFIX}_alarms", text, labels=["alarm", "severity"])
     for name, kind in KINDS.items():

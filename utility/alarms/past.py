@@ -50,6 +50,7 @@ class Counting:
     """Counters and figures since ``now``, clock seconds; it begins anew when the clock is set back."""
 
     def __init__(self, now: float) -> None:
+        self.past = Past()  # what was counted lately, at the last look
         self._begin(now)
 
     def _begin(self, now: float) -> None:
@@ -81,10 +82,7 @@ class Counting:
         self._recent.look({**counts, _CONFLICTS: counts.get(_CONFLICTS, 0) + self._more_conflicts}, now)
         self._backlogs.look(backlogs, now)
         self._gaps.look({} if math.isnan(gaps) else {"": gaps}, now)
-
-    def past(self, now: float) -> Past:
-        """Return what was counted lately."""
-        return Past(
+        self.past = Past(
             counts={name: self._recent.increase(name, _WINDOWS_S[name[0]]) for name in self._recent.names},
             growing=frozenset(self._backlogs.growing(now)),
             gaps_grow=bool(self._gaps.growing(now)),

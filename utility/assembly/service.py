@@ -131,7 +131,6 @@ class Service:
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
         self._counting = Counting(clock.now())
-        self._past = self._counting.past(clock.now())
         self._saving: asyncio.Task[object] | None = None
         self._metrics.watch_alarms(self._alarms.own)
         self._backups = self._load_backups()
@@ -282,7 +281,6 @@ class Service:
         """Take the counters and figures whose past is an alarm."""
         metrics, said = self._metrics, self._ingest.said
         moves = {} if self._takeover is None else self._takeover.groups.moves
-        now = self._clock.now()
         self._counting.look(
             metrics.readings.watched()
             | metrics.jobs.watched()
@@ -290,9 +288,8 @@ class Service:
             {name: each.backlog_parts + each.backlog_events + each.backlog_letters for name, each in said.items()},
             metrics.rest.value("gaps_open_blocks"),
             metrics.rest.value("conflicting_slots"),
-            now,
+            self._clock.now(),
         )
-        self._past = self._counting.past(now)
 
     def _facts(self, counted: Counted | None) -> Facts:
         """Return the service's state for its own alarms."""
@@ -316,7 +313,7 @@ class Service:
             disk=None if disk is None else (disk.free_bytes, disk.size_bytes),
             certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
             counted=counted or Counted(),
-            past=self._past,
+            past=self._counting.past,
             log_kept_bytes=self._database.log_kept_bytes(),
             backups_s={} if self._backups is None else self._backups.ages_s(machine_now()),
             archive_fails=self._backups is not None and self._backups.fails,

@@ -22,7 +22,7 @@ class Minutes:
         self.minute += 1
         now = self.minute * 60.0
         self.counting.look(counts or {}, {"r001": backlog}, gaps, conflicts, now)
-        return self.counting.past(now)
+        return self.counting.past
 
 
 @pytest.mark.parametrize(
