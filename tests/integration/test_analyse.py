@@ -95,21 +95,18 @@ def test_rows_are_the_same_here_and_on_a_cluster_whose_worker_is_killed(
     address, workers = cluster
     here, there, again = (tmp_path / name for name in ("here.parquet", "there.parquet", "each.parquet"))
     done(towns, "--each-town", LONG, "--then", THEN, "--out", str(here))
-    with subprocess.Popen(
-        command(towns, "--each-town", LONG, "--then", THEN, "--scheduler", address, "--out", str(there))
-    ) as process:
-        with Client(address, set_as_default=False) as client:
-            busy: list[str] = []
-
-            def is_at_work() -> bool:
-                names = {each["name"]: at for at, each in client.scheduler_info(n_workers=-1)["workers"].items()}
-                running = client.run_on_scheduler(_running)
-                busy[:] = [name for name, at in names.items() if running.get(at)]
-                return len(running) == 2 and sum(running.values()) < TOWNS and bool(busy)
-
-            eventually(is_at_work, 60)
-            os.kill(workers[busy[0]].pid, signal.SIGKILL)
-        assert process.wait(120) == 0
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        at, held = next(
+            (at, workers[each["name"]].pid) for at, each in client.scheduler_info(n_workers=-1)["workers"].items()
+        )
+        os.kill(held, signal.SIGSTOP)  # whatever it is given, it can't have done before it is killed
+        with subprocess.Popen(
+            command(towns, "--each-town", LONG, "--then", THEN, "--scheduler", address, "--out", str(there))
+        ) as process:
+            eventually(lambda: client.run_on_scheduler(_running)[at] > 0, 60)
+            os.kill(held, signal.SIGKILL)
+            assert process.wait(120) == 0
     assert pq.read_table(there).to_pylist() == (rows := pq.read_table(here).to_pylist())
     assert [row["towns"] for row in rows] == [TOWNS] * 6
     done(towns, "--each-town", DAYS, "--scheduler", address, "--out", str(again))
