@@ -37,12 +37,12 @@ class FlowLook(Shade):
 
 
 LOOKS: Mapping[PowerFlow, FlowLook] = {
-    PowerFlow.SUN: FlowLook(words="sun", sign="☀", light="#b87d37", dark="#de8d1c"),
-    PowerFlow.BATTERY: FlowLook(words="batteries", sign="▮", light="#325e31", dark="#b4ffae"),
-    PowerFlow.NEIGHBOURS: FlowLook(words="neighbours", sign="⇄", light="#00a3a3", dark="#3d8f8c"),
-    PowerFlow.PLANT: FlowLook(words="the town's plant", sign="⬢", light="#78209b", dark="#9a57e8"),
-    PowerFlow.GRID: FlowLook(words="the regional grid", sign="≋", light="#323333", dark="#c3c4c4"),
-    PowerFlow.USE: FlowLook(words="use", sign="⌂", light="#2756eb", dark="#7ea9fd"),
+    PowerFlow.SUN: FlowLook(words="sun", sign="☀", light="#ce8402", dark="#f8b94b"),
+    PowerFlow.BATTERY: FlowLook(words="batteries", sign="▮", light="#006618", dark="#109554"),
+    PowerFlow.NEIGHBOURS: FlowLook(words="neighbours", sign="⇄", light="#1aa4ac", dark="#50dae6"),
+    PowerFlow.PLANT: FlowLook(words="the town's plant", sign="⬢", light="#4700a6", dark="#8861d0"),
+    PowerFlow.GRID: FlowLook(words="the regional grid", sign="≋", light="#726179", dark="#9e9ba9"),
+    PowerFlow.USE: FlowLook(words="use", sign="⌂", light="#1762df", dark="#6fa2ff"),
 }
 
 

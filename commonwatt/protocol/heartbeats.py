@@ -44,6 +44,7 @@ class Power(MessagePart):
     use_w: Natural  # used by the homes, losses included
     import_w: Natural  # taken from the town
     export_w: Natural  # given to the town
+    between_w: Natural = 0  # given by homes to neighbours in the microgrid; an older gateway does not say it
 
 
 class Energy(MessagePart):

@@ -49,9 +49,11 @@ class LastMinute:
         if minute is None:
             return None
         known = {meter.id: meter for meter in meters}
-        has_boundary = any(meter.function is Function.BOUNDARY for meter in meters)
+        functions = {meter.function for meter in meters}
+        has_boundary = Function.BOUNDARY in functions
+        are_neighbours = functions == {Function.BOUNDARY, Function.HOUSE}  # a building's battery is everybody's
         end, before = (minute + 1) * 60, whole[minute - 1]
-        sun = charged = taken = given = 0
+        sun = charged = taken = given = between = 0
         for (meter, record_type, slot_end), reading in whole[minute].items():
             if meter not in known:
                 continue
@@ -59,9 +61,14 @@ class LastMinute:
                 sun += reading
             elif record_type == RecordType.STORED and slot_end == end:
                 charged += reading - before.get((meter, record_type, minute * 60), reading)
-            elif record_type == RecordType.THROUGH and (known[meter].function is Function.BOUNDARY) == has_boundary:
+            elif record_type == RecordType.THROUGH:
                 incoming = known[meter].direction is Direction.INCOMING
-                taken, given = taken + incoming * reading, given + (not incoming) * reading
+                if (known[meter].function is Function.BOUNDARY) == has_boundary:
+                    taken, given = taken + incoming * reading, given + (not incoming) * reading
+                # What homes took beyond what came through the boundary came from homes.
+                between += (
+                    incoming * are_neighbours * (reading if known[meter].function is Function.HOUSE else -reading)
+                )
         if not has_boundary:
             taken, given = max(taken - given, 0), max(given - taken, 0)
         return Power(
@@ -70,4 +77,5 @@ class LastMinute:
             use_w=max(0, round((taken - given + sun - charged) * _WATTS)),
             import_w=round(taken * _WATTS),
             export_w=round(given * _WATTS),
+            between_w=max(0, round(between * _WATTS)),
         )

@@ -24,8 +24,8 @@ class Condition(StrEnum):
     FRESH = "fresh"
 
 
-SHAPES = {Condition.ALARM: "▲", Condition.ISLANDED: "◆", Condition.LATE: "◐", Condition.FRESH: "●"}
-"""A shape for each state, so that no state is shown by its colour alone."""
+BADGES = {Condition.ALARM: "bad", Condition.ISLANDED: "warning", Condition.LATE: "warning", Condition.FRESH: "good"}
+"""How pages mark each state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,7 @@ class Cell:
     condition: Condition  # its state
     why: str  # the reasons, for people; empty if all is as usual
     battery: str  # its batteries' levels above their minima, a name of ``BATTERY_STEPS``
+    level: int | None  # its batteries' mean level, percent in steps of 5; ``None``: none is known
     heard: str  # how long ago its gateway was heard, a name of ``HEARD_STEPS``
     line: str  # its LTE line this month: unknown, ok, at_risk or exceeded
 
@@ -73,10 +74,8 @@ HEARD_STEPS = {"now": LATE_S, "minutes": SILENT_S, "hour": 3_600}
 """By name, the age of the last message, seconds, up to which it has this name; ``long`` after that."""
 
 
-def _battery(heartbeat: Heartbeat | None) -> str:
+def _battery(levels: list[int], minima: list[int]) -> str:
     """Return the step of the mean level above the mean minimum; ``unknown`` without a level or a minimum."""
-    levels = [] if heartbeat is None else [level for level in heartbeat.levels if level is not None]
-    minima = [] if heartbeat is None else [percent for percent, _ in heartbeat.minima.values()]
     if not levels or not minima:
         return "unknown"
     above = sum(levels) / len(levels) - 10 * sum(minima) / len(minima)
@@ -90,7 +89,10 @@ def _heard(facts: Facts, now: EpochSeconds) -> str:
 
 def cell(facts: Facts, now: EpochSeconds) -> Cell:
     """Return the cell of a microgrid."""
-    line = None if facts.heartbeat is None else facts.heartbeat.lte
+    said = facts.heartbeat
+    line = None if said is None else said.lte
+    levels = [] if said is None else [level for level in said.levels if level is not None]
+    minima = [] if said is None else [percent for percent, _ in said.minima.values()]
     found = list(_reasons(facts, now))
     condition = min((one for one, _ in found), key=list(Condition).index, default=Condition.FRESH)
     return Cell(
@@ -98,7 +100,8 @@ def cell(facts: Facts, now: EpochSeconds) -> Cell:
         kind=facts.kind,
         condition=condition,
         why="; ".join(why for one, why in sorted(found, key=lambda each: list(Condition).index(each[0]))),
-        battery=_battery(facts.heartbeat),
+        battery=_battery(levels, minima),
+        level=5 * round(sum(levels) / len(levels) / 50) if levels else None,
         heard=_heard(facts, now),
         line="unknown" if line is None else line.level,
     )

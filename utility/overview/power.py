@@ -24,19 +24,21 @@ class TownPower:
     use_w: int  # used by the homes, losses included
     import_w: int  # taken from the town, by each microgrid
     export_w: int  # given to the town
+    between_w: int  # given by homes to others of their microgrid
     stored: MilliwattHours  # sum of the batteries' levels
 
     @property
     def parts(self) -> list[tuple[PowerFlow, int, bool]]:
         """Where power comes from or goes: the flow, watts, and whether it goes to the homes.
 
-        What microgrids gave while others took went to neighbours; the rest went to the plant or came from it.
+        What homes gave to others of their microgrid, and microgrids while others took, went to neighbours; the rest
+        went to the plant or came from it.
         """
         plant = self.import_w - self.export_w
         batteries = self.use_w - self.sun_w - plant
         given = ((PowerFlow.SUN, self.sun_w), (PowerFlow.BATTERY, batteries), (PowerFlow.PLANT, plant))
         found = [(flow, abs(watts), watts >= 0) for flow, watts in given]
-        return [*found, (PowerFlow.NEIGHBOURS, min(self.import_w, self.export_w), True)]
+        return [*found, (PowerFlow.NEIGHBOURS, self.between_w + min(self.import_w, self.export_w), True)]
 
 
 def town_power(facts: Iterable[Facts], now: EpochSeconds) -> TownPower:
@@ -56,5 +58,6 @@ def town_power(facts: Iterable[Facts], now: EpochSeconds) -> TownPower:
         use_w=sum(power.use_w for power in powers),
         import_w=sum(power.import_w for power in powers),
         export_w=sum(power.export_w for power in powers),
+        between_w=sum(power.between_w for power in powers),
         stored=sum(beat.stored[0] for beat in fresh if beat.stored),
     )

@@ -1,7 +1,8 @@
 """The energy of the town's local day so far and of the last 24 hours, by quarter, from what was read of each; pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 from commonwatt.model.palette import PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
@@ -24,6 +25,7 @@ class QuarterEnergy:
     sun: MilliwattHours = 0  # generated
     # The batteries' change of level: 60 slots of it, estimated from the 59 between first and last reading.
     charged: MilliwattHours = 0
+    given: MilliwattHours = 0  # by homes to others of their microgrid
     blocks: int = 0  # how many stored blocks it was made of
 
     @property
@@ -31,15 +33,28 @@ class QuarterEnergy:
         """What the homes used, losses included."""
         return self.net + self.sun - self.charged
 
+    @property
+    def bought(self) -> MilliwattHours:
+        """What was taken from the town; what was given to it counts against nothing."""
+        return max(0, self.net)
+
     def by_source(self) -> dict[PowerFlow, MilliwattHours]:
         """Return where the energy that was used came from: sun, then batteries, the rest from the plant.
 
-        The plant's part has what microgrids took from the town, also what others of them gave to it.
+        What came from another home's battery or sun is the neighbours' part. The plant's part has what microgrids took
+        from the town, also what others of them gave to it.
         """
         used = max(0, self.used)
         sun = min(used, self.sun)
         battery = min(used - sun, max(0, -self.charged))
-        return {PowerFlow.SUN: sun, PowerFlow.BATTERY: battery, PowerFlow.PLANT: used - sun - battery}
+        given = min(self.given, sun + battery)
+        of_battery = min(given, battery)
+        return {
+            PowerFlow.SUN: sun - (given - of_battery),
+            PowerFlow.BATTERY: battery - of_battery,
+            PowerFlow.NEIGHBOURS: given,
+            PowerFlow.PLANT: used - sun - battery,
+        }
 
     def plus(self, other: "QuarterEnergy") -> "QuarterEnergy":
         """Return the sum of both."""
@@ -55,9 +70,8 @@ class Today:
     sun_w: float  # generated
     used_w: float  # used by the homes, losses included
     charged_w: float  # stored in batteries; below 0: they gave
-    net: MilliwattHours  # energy of the day so far
-    sun: MilliwattHours  # generated
-    used: MilliwattHours  # used
+    total: QuarterEnergy  # the day so far
+    before: QuarterEnergy | None  # the same 24 hours before; ``None``: a part of it is not known
     known: int  # how many quarters these are of
     passed: int  # how many quarters of the day have passed
     begin: Quarter  # its first quarter
@@ -101,7 +115,7 @@ class DayEnergy:
             newest: The newest quarter that is stored.
         """
         self._begin = begin
-        first = min(begin, now // QUARTER_S - SPAN)
+        first = begin - SPAN  # with it the day is compared
         for old in [quarter for quarter in self._read if quarter < first]:
             del self._known[old], self._read[old]
         day = range(first, newest + 1)
@@ -119,18 +133,16 @@ class DayEnergy:
         known = {quarter: found for quarter, found in self._known.items() if found.blocks}
         present = self._present(known)
         shown = QuarterEnergy() if present is None else known[present]
-        total, of_day = QuarterEnergy(), [found for quarter, found in known.items() if quarter >= self._begin]
-        for found in of_day:
-            total = total.plus(found)
+        of_day = {quarter - self._begin: found for quarter, found in known.items() if quarter >= self._begin}
+        of_before = [known.get(self._begin - SPAN + place) for place in of_day]
         return Today(
             quarter=present,
             net_w=shown.net * _WATTS,
             sun_w=shown.sun * _WATTS,
             used_w=shown.used * _WATTS,
             charged_w=shown.charged * _WATTS,
-            net=total.net,
-            sun=total.sun,
-            used=total.used,
+            total=_sum(of_day.values()),
+            before=None if None in of_before or not of_before else _sum(each for each in of_before if each),
             known=len(of_day),
             passed=max(0, now // QUARTER_S - self._begin),
             begin=self._begin,
@@ -147,3 +159,7 @@ class DayEnergy:
         if before is not None and known[newest].blocks < PART_OF_USUAL * before.blocks:
             return newest - 1
         return newest
+
+
+def _sum(some: Iterable[QuarterEnergy]) -> QuarterEnergy:
+    return reduce(QuarterEnergy.plus, some, QuarterEnergy())

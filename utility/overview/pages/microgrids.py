@@ -1,17 +1,24 @@
 """Microgrids as a table, and the page of one: batteries and why they share, feeder, line, backlog, commands, a day."""
 
+from dataclasses import replace
 from datetime import date, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from numpy.typing import NDArray
 
-from commonwatt.model.palette import PowerFlow
-from commonwatt.model.units import QUARTER_S, EpochSeconds, quarter_of
+from commonwatt.model.palette import LOOKS, PowerFlow
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.town import Function
 from utility.overview.batteries import BatteryFacts, battery_lines, sharing_summary
-from utility.overview.microgrids import SHAPES, Facts, cell, island_words
+from utility.overview.microgrids import BADGES, Facts, cell, island_words
+from utility.overview.outlook import dear_spans
+from utility.overview.pages.town import sources_plot
+from utility.overview.power import town_power
 from utility.overview.store.microgrid import (
+    DayOfMicrogrid,
     changes_of_state,
     day_of_microgrid,
     is_there,
@@ -21,11 +28,14 @@ from utility.overview.store.microgrid import (
 )
 from utility.overview.store.town import microgrids
 from utility.overview.timeline import ISLAND, ROWS, spans
+from utility.overview.today import QuarterEnergy
 from utility.settlement.store.sharing import recorded
 from utility.takeover.jobs import unmanaged_of
 from utility.takeover.store import explained
+from utility.tariffs.store.tariffs import published
+from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.console.console import Console
-from utility.webkit.console.days import KILOWATTS, local_day, quarters_of
+from utility.webkit.console.days import local_day, quarters_of
 from utility.webkit.console.plots import plotted, single
 from utility.webkit.rights import Staff
 
@@ -34,6 +44,8 @@ SHARED_QUARTERS = 96  # quarters back in which sharing is listed
 COMMANDS = 10  # commands that are listed
 HANDOVERS = 10  # lines of the history of managers
 MARKED = 50  # newest commands of which the timeline marks those of its day
+NEW_S = 3_600  # seconds for which a quarter-hour's sharing is shown beside the batteries
+View = Literal["power", "batteries", "money"]
 DRAWN = 6  # places on each side of the picture of sharing
 
 _Name = Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]
@@ -49,47 +61,73 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
         facts = [each for each in found if each.number > after]
         rows = [(each, cell(each, console.now())) for each in facts[:PAGE]]
         later = f"/console/microgrids?after={rows[-1][0].number}" if len(facts) > PAGE else None
-        content = {"rows": rows, "later": later, "earlier": "/console/microgrids" if after else None}
+        content = {"rows": rows, "later": later, "earlier": "/console/microgrids" if after else None, "badges": BADGES}
         return console.page(request, actor, "microgrids.html", content)
 
     @app.get("/console/microgrids/{name}", include_in_schema=False)
-    def one(request: Request, actor: Staff, name: _Name, day: date | None = None) -> Response:
-        """Return the page of one."""
+    def one(
+        request: Request, actor: Staff, name: _Name, day: date | None = None, of: View | Literal["who"] = "power"
+    ) -> Response:
+        """Return the page of one: now, with its day as ``of`` says, or who manages it and its meters."""
         facts = _facts(console, name)
         zone = console.zone()
         shown = day or local_day(console.now(), zone)
         quarters_of(shown, shown, zone)  # A day that the plot refuses may have no day before or after it.
         content = _live(console, facts) | _lists(console, name) | _timeline(console, name, shown)
-        content |= {"day": shown, "one_day": timedelta(days=1)}
+        content |= {"day": shown, "one_day": timedelta(days=1), "of": of, "views": get_args(View)}
         return console.page(request, actor, "microgrid.html", content)
 
     @app.get("/console/microgrids/{name}/live", include_in_schema=False)
     def live(request: Request, actor: Staff, name: _Name) -> Response:
         """Return the part of the page that is polled."""
-        return console.fragment(request, actor, "microgrid_live.html", _live(console, _facts(console, name)))
+        content = _live(console, _facts(console, name)) | {"moved": True}
+        return console.fragment(request, actor, "microgrid_live.html", content)
 
     @app.get("/console/microgrids/{name}/day.json", include_in_schema=False)
-    def plot(_: Staff, name: _Name, day: date) -> dict[str, Any]:
-        """Return the series of a local day for its plot."""
+    def plot(_: Staff, name: _Name, day: date, of: View = "power") -> dict[str, Any]:
+        """Return the series of a local day for its plot: use by source, what batteries store, or dollars."""
         first, until = quarters_of(day, day, console.zone())
         # What is to come is no gap.
         until = max(first + 1, min(until, quarter_of(console.now()) + 1))
         with console.database.reads.begin() as connection:
             meters = meters_of(connection, name)
-            found = day_of_microgrid(connection, meters, first, until)
-        lines = (
-            ("Taken from the town", PowerFlow.PLANT, "kW", KILOWATTS, found.net, found.has_net),
-            ("Sun", PowerFlow.SUN, "kW", KILOWATTS, found.sun, found.has_sun),
-            ("Stored", PowerFlow.BATTERY, "kWh", 1e-6, found.stored, found.has_stored),
+            found = day_of_microgrid(connection, meters, first - 1, until)
+            tariff = in_force(
+                [t for t in published(connection) if t.name == console.api.settings.billing.tariff], first
+            )
+        quarters, start = range(first, until), first * QUARTER_S
+        if of == "power":
+            dear = [] if tariff is None else dear_spans([tariff], first, until)
+            return {"stack": True, "series": sources_plot(quarters, _energies(found), dear)}
+        if of == "batteries":
+            line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", found.has_stored, found.stored * 1.0
+        else:
+            line, flow, unit, there = "Energy from the town", PowerFlow.PLANT, "$", found.has_net
+            values = found.net * (
+                np.zeros(len(found.net)) if tariff is None else _dollars(tariff, first - 1, found.net)
+            )
+        points = plotted(single(start, QUARTER_S, values[1:], there[1:]), 1e-6, {})
+        return {"series": [{"label": line, "flow": flow, "unit": unit} | points] if there[1:].any() else []}
+
+
+def _energies(found: DayOfMicrogrid) -> list[QuarterEnergy | None]:
+    """Return the energies of each quarter but the first, of which only the level is wanted."""
+    whole = found.has_net & found.has_sun & found.has_stored
+    charged = np.diff(found.stored)
+    return [
+        QuarterEnergy(
+            net=int(found.net[at]), sun=int(found.sun[at]), charged=int(charged[at - 1]), given=int(found.given[at])
         )
-        return {
-            "series": [
-                {"label": label, "flow": flow, "unit": unit}
-                | plotted(single(first * QUARTER_S, QUARTER_S, values, whole), scale, {})
-                for label, flow, unit, scale, values, whole in lines
-                if whole.any()
-            ]
-        }
+        if whole[at] and whole[at - 1]
+        else None
+        for at in range(1, len(whole))
+    ]
+
+
+def _dollars(tariff: Tariff, first: Quarter, net: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the price of each quarter's energy: import of what was taken, credit of what was given."""
+    prices = np.array([(float(each.import_), float(each.credit)) for each in tariff.prices])
+    return np.asarray(prices[tariff.periods_of(first + np.arange(len(net))), (net < 0).astype(int)])
 
 
 def _facts(console: Console, name: str) -> Facts:
@@ -112,13 +150,28 @@ def _live(console: Console, facts: Facts) -> dict[str, Any]:
     return {
         "facts": facts,
         "cell": cell(facts, now),
-        "shapes": SHAPES,
+        "badges": BADGES,
+        "power": town_power([facts], now),
+        "looks": {**LOOKS, PowerFlow.PLANT: replace(LOOKS[PowerFlow.PLANT], words="the town")},
+        "shared_w": _shared_w(console, facts.microgrid, now),
         "island": island_words(facts),
         "lines": lines,
         "summary": sharing_summary(lines, facts.heartbeat),
         "commands": commands,
         "managed": managed.assignment,
         "history": managed.history[:HANDOVERS],
+    }
+
+
+def _shared_w(console: Console, name: str, now: EpochSeconds) -> dict[str, tuple[int, int]]:
+    """Return by meter the mean watts that it gave and received in the newest quarter-hour, if that is new."""
+    with console.database.reads.begin() as connection:
+        newest = recorded(connection, quarter_of(now - NEW_S), quarter_of(now), name, 1)
+    watts = 3600 / QUARTER_S / 1000
+    return {
+        each["meter"]: (round(each["given"] * watts), round(each["received"] * watts))
+        for one in newest
+        for each in one["meters"]
     }
 
 

@@ -9,14 +9,14 @@ from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 from commonwatt.model.palette import LOOKS, PowerFlow
-from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from utility.access.actor import Actor
 from utility.access.roles import Role
 from utility.overview.inbox import of_roles
 from utility.overview.metrics import TownFigures, TownMetrics
-from utility.overview.microgrids import SHAPES, Cell, Condition
+from utility.overview.microgrids import BADGES, Cell, Condition
 from utility.overview.pages.town_view import TownState, TownView
-from utility.overview.today import Today
+from utility.overview.today import QuarterEnergy, Today
 from utility.readings.store.completeness import Completeness
 from utility.webkit.console.console import Console
 from utility.webkit.console.days import KILOWATTS
@@ -26,14 +26,20 @@ MOST_FRAGMENTS = 32  # versions of which the changes are kept rendered: browsers
 # The kinds of microgrids, for people, in the order of the page.
 KINDS = {"public": "Public", "apartment": "Apartments", "residential": "Residential"}
 
-# By what tiles are coloured: the words, and each value's words.
+# The sums of the town's day: words, the energy's name, its flow, and whether more of it is good.
+_FIGURES = (
+    ("Used", "used", PowerFlow.USE, False),
+    ("Sun", "sun", PowerFlow.SUN, True),
+    ("Given between neighbours", "given", PowerFlow.NEIGHBOURS, True),
+    ("Bought", "bought", PowerFlow.PLANT, False),
+)
+
+# By what tiles are coloured: the words, and by mark what it means.
 TILES = {
-    "battery": (
-        "battery",
-        {"below": "below the minimum", "low": "under 10 % above", "half": "10 to 30 % above", "high": "more"},
-    ),
-    "heard": ("last message", {"now": "now", "minutes": "minutes ago", "hour": "under an hour", "long": "longer"}),
-    "line": ("LTE line", {"ok": "ok", "at_risk": "at risk", "exceeded": "exceeded", "unknown": "unknown"}),
+    "battery": ("Battery", {"battery": "above the minimum", "warning": "less than 10 % above", "bad": "below it"}),
+    "state": ("State", {"good": "fresh", "warning": "late", "islanded": "island", "bad": "alarm"}),
+    "heard": ("Age", {"good": "heard now", "warning": "minutes ago", "bad": "longer ago"}),
+    "line": ("Line", {"good": "ok", "warning": "at risk", "bad": "exceeded", "idle": "unknown"}),
 }
 
 
@@ -117,9 +123,10 @@ def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
         "state": state,
         "counts": state.counts,
         "conditions": list(Condition),
-        "shapes": SHAPES,
+        "badges": BADGES,
         "power": state.power,
         "today": state.today,
+        "figures": figures_of(state.today),
         "looks": LOOKS,
         "parts": _parts(state.today),
         "plant": state.supply["plant"],
@@ -144,26 +151,61 @@ def day_plot(today: Today, dear: Sequence[tuple[EpochSeconds, EpochSeconds]] = (
         dear: When energy from the town costs most.
     """
     quarters = today.passed_day if today.quarter is None else range(today.passed_day.start, today.quarter + 1)
-    found = [None if (one := today.quarters.get(each)) is None else one.by_source() for each in quarters]
+    found = [today.quarters.get(each) for each in quarters]
     unknown = f"{found.count(None)} of {len(found)} quarter-hours of the last day are not shown"
     return {
         "stack": True,
         "note": f"{unknown}: without readings, or being read." if None in found else "",
-        "series": [
-            {
-                "label": LOOKS[flow].words,
-                "flow": flow,
-                "unit": "kW",
-                "x": [each * QUARTER_S for each in quarters],
-                "step_s": QUARTER_S,
-                "high": [None if each is None else round(each[flow] * KILOWATTS, 4) for each in found],
-                "marks": [],
-                "shaded": [[begin, end, "peak hours, when energy from the town costs most"] for begin, end in dear],
-                "missing": 0,
-            }
-            for flow in (PowerFlow.SUN, PowerFlow.BATTERY, PowerFlow.PLANT)
-        ],
+        "series": sources_plot(quarters, found, dear),
     }
+
+
+def sources_plot(
+    quarters: range, energies: Sequence[QuarterEnergy | None], dear: Sequence[tuple[EpochSeconds, EpochSeconds]]
+) -> list[dict[str, Any]]:
+    """Return series of what was used in quarter-hours, kW by source."""
+    found = [None if each is None else each.by_source() for each in energies]
+    return [
+        {
+            "label": LOOKS[flow].words,
+            "flow": flow,
+            "unit": "kW",
+            "x": [each * QUARTER_S for each in quarters],
+            "step_s": QUARTER_S,
+            "high": [None if each is None else round(each[flow] * KILOWATTS, 4) for each in found],
+            "marks": [],
+            "shaded": [[begin, end, "peak hours, when energy from the town costs most"] for begin, end in dear],
+            "missing": 0,
+        }
+        for flow in (PowerFlow.SUN, PowerFlow.BATTERY, PowerFlow.NEIGHBOURS, PowerFlow.PLANT)
+    ]
+
+
+def figures_of(today: Today) -> list[dict[str, Any]]:
+    """Return the sums of the day that matter, each beside the day before at this time, and its last 24 hours."""
+    day = [today.quarters.get(each) for each in today.passed_day]
+    found: list[dict[str, Any]] = []
+    for words, name, flow, is_more_good in _FIGURES:
+        now, before = getattr(today.total, name), today.before and getattr(today.before, name)
+        percent = round(100 * (now - before) / before) if before and before > 0 else 0
+        spark = [None if one is None else getattr(one, name) for one in day]
+        found.append(
+            {
+                "words": words,
+                "value": mwh_words(now),
+                "flow": flow,
+                "change": f"{abs(percent):,} % {'more' if percent > 0 else 'less'}" if percent else "",
+                "is_good": (percent > 0) == is_more_good if percent else None,
+                "note": "" if before is None else "than yesterday" if percent else "as yesterday",
+                "spark": spark if any(spark) else None,
+            }
+        )
+    return found
+
+
+def mwh_words(energy: MilliwattHours) -> str:
+    """Return an energy of the town, for people."""
+    return f"{energy / 1e9:,.2f} MWh" if abs(energy) >= 1e9 else f"{energy / 1e6:,.1f} kWh"
 
 
 def permille_of(counts: Completeness) -> float | None:

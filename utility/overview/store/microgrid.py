@@ -53,6 +53,7 @@ class DayOfMicrogrid:
     net: NDArray[np.int64]  # taken from the town, less what was given to it
     sun: NDArray[np.int64]  # generated
     stored: NDArray[np.int64]  # the batteries' levels at the quarter's end, together
+    given: NDArray[np.int64]  # by homes to others of it; 0 without a boundary
     has_net: NDArray[np.bool_]  # in which quarters each meter of it has all slots
     has_sun: NDArray[np.bool_]  # the same for generation
     has_stored: NDArray[np.bool_]  # the same for levels
@@ -131,7 +132,8 @@ def day_of_microgrid(
         meters: The microgrid's meters, from ``meters_of``.
         until: The quarter after the last.
     """
-    signs, kinds = _signs(meters), (RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)
+    signs, taking = _signs(meters), _taking(meters)
+    given, kinds = np.zeros(until - first, np.int64), (RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED)
     sums = {kind: np.zeros(until - first, np.int64) for kind in kinds}
     whole = {kind: np.zeros(until - first, np.int64) for kind in kinds}
     of = {each["no"]: each for each in meters}
@@ -139,10 +141,12 @@ def day_of_microgrid(
         values = {"quarters": list(some), "numbers": [each["no"] for each in meters]}
         for row in execute(connection, _DAY, values, quarters=some, meters=[each["no"] for each in meters]):
             kind = RecordType(row.record_type)
-            if kind not in sums or (kind is RecordType.THROUGH and row.meter_no not in signs):
+            if kind not in sums or not is_there(of[row.meter_no], row.quarter):
                 continue
-            if not is_there(of[row.meter_no], row.quarter):
-                continue
+            if kind is RecordType.THROUGH:
+                given[row.quarter - first] += (row.total or 0) * taking.get(row.meter_no, 0)
+                if row.meter_no not in signs:
+                    continue
             value = row.last_reading if kind is RecordType.STORED else row.total
             sums[kind][row.quarter - first] += (value or 0) * signs.get(row.meter_no, 1)
             whole[kind][row.quarter - first] += row.exact + row.averaged == 60
@@ -150,7 +154,13 @@ def day_of_microgrid(
     has = {kind: (whole[kind] >= expected[kind]) & (expected[kind] > 0) for kind in kinds}
     net, sun, stored = kinds
     return DayOfMicrogrid(
-        net=sums[net], sun=sums[sun], stored=sums[stored], has_net=has[net], has_sun=has[sun], has_stored=has[stored]
+        net=sums[net],
+        sun=sums[sun],
+        stored=sums[stored],
+        given=np.maximum(0, given),
+        has_net=has[net],
+        has_sun=has[sun],
+        has_stored=has[stored],
     )
 
 
@@ -169,3 +179,11 @@ def _signs(meters: Sequence[dict[str, Any]]) -> dict[int, int]:
     """Return the sign of each meter in what a microgrid takes: its boundary's, or without one those of its places."""
     boundary = [each for each in meters if each["function"] == Function.BOUNDARY]
     return {each["no"]: 1 if each["direction"] == Direction.INCOMING else -1 for each in boundary or meters}
+
+
+def _taking(meters: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Return the sign of each meter in what homes took from each other: their incoming, less the boundary's."""
+    if {each["function"] for each in meters} != {Function.BOUNDARY, Function.HOUSE}:
+        return {}
+    incoming = [each for each in meters if each["direction"] == Direction.INCOMING]
+    return {each["no"]: -1 if each["function"] == Function.BOUNDARY else 1 for each in incoming}

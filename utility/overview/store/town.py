@@ -178,10 +178,13 @@ _WITH_BOUNDARY = (
     .join(meter, meter.c.no == _c.meter_no)
     .where(_AT_QUARTER, _c.record_type == int(RecordType.THROUGH), _IS_BOUNDARY)
 )
+# Microgrids whose places are neighbours with batteries of their own; a building's battery is everybody's.
+_OF_HOMES = select(controller.c.number).where(controller.c.kind == "residential")
 _EACH = (
     select(
         _IS_BOUNDARY.label("is_boundary"),
         _c.owner_no.in_(_WITH_BOUNDARY).label("has_boundary"),
+        _c.owner_no.in_(_OF_HOMES).label("has_homes"),
         meter.c.direction,
         _c.record_type,
         _c.total,
@@ -191,7 +194,7 @@ _EACH = (
     .where(_AT_QUARTER)
     .subquery()
 )
-_KINDS = _EACH.c.is_boundary, _EACH.c.has_boundary, _EACH.c.direction, _EACH.c.record_type
+_KINDS = _EACH.c.is_boundary, _EACH.c.has_boundary, _EACH.c.has_homes, _EACH.c.direction, _EACH.c.record_type
 # The database adds up: the sums of each microgrid would take the time of other threads.
 _QUARTER = select(
     *_KINDS,
@@ -204,15 +207,20 @@ _QUARTER = select(
 def town_energy(connection: Connection, quarter: Quarter) -> QuarterEnergy:
     """Return the energy of the town in a compacted quarter.
 
-    ``net`` is what the boundaries' meters counted; of a microgrid without them, the sum over its places.
+    ``net`` is what the boundaries' meters counted; of a microgrid without them, the sum over its places. ``given`` is
+    what homes took beyond what came through their boundary.
     """
-    net = sun = change = blocks = 0
+    net = sun = change = given = blocks = 0
     for row in execute(connection, _QUARTER, {"quarter": quarter}, quarters=[quarter]):
         blocks += row.blocks
-        if row.record_type == RecordType.THROUGH and bool(row.is_boundary) == bool(row.has_boundary):
-            net += int(row.total or 0) * (1 if row.direction == Direction.INCOMING else -1)
+        if row.record_type == RecordType.THROUGH:
+            incoming = row.direction == Direction.INCOMING
+            if bool(row.is_boundary) == bool(row.has_boundary):
+                net += int(row.total or 0) * (1 if incoming else -1)
+            if row.has_boundary and row.has_homes and incoming:
+                given += int(row.total or 0) * (-1 if row.is_boundary else 1)
         elif row.record_type == RecordType.GENERATION:
             sun += int(row.total or 0)
         elif row.record_type == RecordType.STORED:
             change += int(row.change or 0)
-    return QuarterEnergy(net=net, sun=sun, charged=round(change * 60 / 59), blocks=blocks)
+    return QuarterEnergy(net=net, sun=sun, charged=round(change * 60 / 59), given=max(0, given), blocks=blocks)

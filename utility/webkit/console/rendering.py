@@ -42,6 +42,9 @@ class Renderer:
         self._environment.globals["static"] = address
         self._environment.filters.update(
             local=local,
+            local_short=pass_context(
+                lambda page, time: datetime.fromtimestamp(time, page["zone"]).strftime("%a %-d %b · %H:%M")
+            ),
             utc=utc,
             ago=ago,
             kwh=_or_dash("{:,.1f} kWh", 1e6),  # of milliwatt-hours

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from commonwatt.model.palette import PowerFlow
 from utility.overview.pages.town import day_plot
-from utility.overview.today import DayEnergy, QuarterEnergy
+from utility.overview.today import SPAN, DayEnergy, QuarterEnergy
 from utility.webkit.console.shared import Shared
 
 
@@ -94,19 +94,19 @@ def test_a_fault_beside_is_met_by_the_request_that_finds_the_value_too_old(caplo
     st.lists(st.integers(0, 300), min_size=1, max_size=30),
 )
 def test_every_quarter_of_the_day_is_read_soon_and_the_newest_often(passed: int, steps: list[int]) -> None:
-    day, now, newest = DayEnergy(), 10**9, passed - 1
+    day, now, newest = DayEnergy(), 10**9, SPAN + passed - 1
     reads: dict[int, list[int]] = {}
-    for step in [*steps, *[60] * 30]:
+    for step in [*steps, *[60] * 60]:
         now += step
-        wanted = day.wanted(0, newest, now)
+        wanted = day.wanted(SPAN, newest, now)
         assert len(wanted) == len(set(wanted))
         for quarter in wanted[:7]:
             assert 0 <= quarter <= newest
             reads.setdefault(quarter, []).append(now)
             day.read(quarter, QuarterEnergy(net=1, blocks=5), now)
         assert now - reads[newest][-1] < 60
-    assert set(reads) == set(range(passed)), "the whole day is known after some looks"
-    assert day.today(now).net == day.today(now).known == passed
+    assert set(reads) == set(range(SPAN + passed)), "the day, and the one before, are known after some looks"
+    assert day.today(now).total.net == day.today(now).known == passed
 
 
 def test_a_quarter_that_is_still_being_joined_is_not_the_present() -> None:
@@ -121,7 +121,9 @@ def test_a_quarter_that_is_still_being_joined_is_not_the_present() -> None:
     assert day.today(12 * 900).quarter == 11
     assert 96 in day.wanted(96, 96, 97 * 900)
     found = day.today(97 * 900)
-    assert (found.quarter, found.known, found.net, found.own_permille) == (11, 0, 0, None), "a new day has nothing yet"
+    assert (found.quarter, found.known, found.total.net, found.own_permille) == (11, 0, 0, None), (
+        "a new day has nothing yet"
+    )
     assert day.wanted(192, 192, 200 * 900)[0] == 192, "what is older than 24 hours is forgotten"
     assert day.today(200 * 900).quarter is None
 
@@ -139,9 +141,9 @@ def test_tomorrows_sun_is_that_of_the_last_24_hours_if_they_are_known() -> None:
 _ENERGY = st.integers(0, 10**9)
 
 
-@given(st.integers(-(10**9), 10**9), _ENERGY, st.integers(-(10**9), 10**9))
-def test_what_was_used_is_the_sum_of_its_sources(net: int, sun: int, charged: int) -> None:
-    energy = QuarterEnergy(net=net, sun=sun, charged=charged, blocks=1)
+@given(st.integers(-(10**9), 10**9), _ENERGY, st.integers(-(10**9), 10**9), _ENERGY)
+def test_what_was_used_is_the_sum_of_its_sources(net: int, sun: int, charged: int, given: int) -> None:
+    energy = QuarterEnergy(net=net, sun=sun, charged=charged, given=given, blocks=1)
     found = energy.by_source()
     assert sum(found.values()) == max(0, energy.used)
     assert min(found.values()) >= 0
@@ -158,5 +160,6 @@ def test_the_days_plot_leaves_a_gap_where_a_quarter_hour_is_unknown() -> None:
     assert {one["flow"]: one["high"][-3:] for one in plot["series"]} == {
         "sun": [2.0, None, 2.0],
         "battery": [1.0, None, 1.0],
+        "neighbours": [0.0, None, 0.0],
         "plant": [4.0, None, 4.0],
     }

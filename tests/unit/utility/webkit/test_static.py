@@ -25,6 +25,9 @@ def test_first_visit_loads_little() -> None:
 def test_each_icon_that_is_named_is_in_the_picture_of_icons() -> None:
     shown = set(re.findall(r'<symbol id="([^"]+)"', load_static().files["icons.svg"].content.decode()))
     named = {name for text in PAGES.values() for name in re.findall(r'icon\("([^"]+)"\)', text)}
+    named |= {
+        name for path, text in PAGES.items() if path.name == "flows.html" for name in re.findall(r'"([a-z-]+)"', text)
+    } & shown
     named |= {group.icon for group in groups_of(NAVIGATION)}
     assert named <= shown
     assert shown <= named, "an icon that no page shows"
