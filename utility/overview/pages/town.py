@@ -184,6 +184,7 @@ def sources_plot(
 def figures_of(today: Today) -> list[dict[str, Any]]:
     """Return the sums of the day that matter, each beside the day before at this time, and its last 24 hours."""
     day = [today.quarters.get(each) for each in today.passed_day]
+    part = f"in {today.known} of {today.passed} quarter-hours" if today.known < today.passed - 1 else ""
     found: list[dict[str, Any]] = []
     for words, name, flow, is_more_good in _FIGURES:
         now, before = getattr(today.total, name), today.before and getattr(today.before, name)
@@ -196,7 +197,7 @@ def figures_of(today: Today) -> list[dict[str, Any]]:
                 "flow": flow,
                 "change": f"{abs(percent):,} % {'more' if percent > 0 else 'less'}" if percent else "",
                 "is_good": (percent > 0) == is_more_good if percent else None,
-                "note": "" if before is None else "than yesterday" if percent else "as yesterday",
+                "note": part or ("" if before is None else "than yesterday" if percent else "as yesterday"),
                 "spark": spark if any(spark) else None,
             }
         )

@@ -46,6 +46,7 @@ _ICONS = {
     "Billing": "receipt-text",
     "Research": "flask-conical",
     "Home": "house",
+    "Settings": "settings",
     "People": "users",
 }
 
@@ -66,6 +67,7 @@ NAVIGATION = (
     Entry("Billing", "Bills", "/console/bills", _OFFICE),
     Entry("Research", "Research", "/console/research", _OFFICE | {Role.RESEARCHER}),
     Entry("Home", "Home", "/console/home", frozenset({Role.RESIDENT})),
+    Entry("Settings", "Settings", "/console/settings", frozenset({Role.RESIDENT})),
     Entry("People", "People", "/console/users", frozenset({Role.ADMIN})),
     Entry("People", "Audit log", "/console/audit", frozenset({Role.ADMIN})),
 )
