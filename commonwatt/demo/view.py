@@ -24,7 +24,7 @@ from commonwatt.demo.parts import Part
 from commonwatt.demo.stage import Seen, few
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.doctor.running import local_headers
-from commonwatt.model.palette import LOOKS, PowerFlow
+from commonwatt.look.palette import LOOKS, PowerFlow
 from commonwatt.model.units import QUARTER_S, MicrogridId
 
 # Real seconds within which a part must answer on a busy machine; a part that is restarting shows as a dash.

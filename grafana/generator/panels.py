@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from commonwatt.model.palette import LINES, LOOKS, STATES, SURFACES, Shade
+from commonwatt.look.palette import LINES, LOOKS, STATES, SURFACES, Shade
 
 Json: TypeAlias = dict[str, Any]
 

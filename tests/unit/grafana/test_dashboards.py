@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from commonwatt.model.palette import LINES, LOOKS, STATES, SURFACES
+from commonwatt.look.palette import LINES, LOOKS, STATES, SURFACES
 from grafana.generator.__main__ import FOLDER, texts
 from harness.docs.dashboards import dashboards, panels_of
 from harness.docs.metrics import all_metrics

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from fpdf import FPDF
 
-from commonwatt.model.palette import LOOKS, STATES, SURFACES
+from commonwatt.look.palette import LOOKS, STATES, SURFACES
 from commonwatt.model.units import QUARTER_S
 from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity, SettledQuality
 from utility.billing.documents.plot import DRAWN

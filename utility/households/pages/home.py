@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from fastapi import FastAPI, Form, Query, Request, Response
 
+from commonwatt.look.palette import PowerFlow
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.palette import PowerFlow
 from commonwatt.model.time.local_calendar import month_after, month_before, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.billing.store.issued_bills import issued_bills

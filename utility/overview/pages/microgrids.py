@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from numpy.typing import NDArray
 
-from commonwatt.model.palette import LOOKS, PowerFlow
+from commonwatt.look.palette import LOOKS, PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.town import Function

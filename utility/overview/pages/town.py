@@ -8,7 +8,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
-from commonwatt.model.palette import LOOKS, PowerFlow
+from commonwatt.look.palette import LOOKS, PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from utility.access.actor import Actor
 from utility.access.roles import Role
@@ -127,7 +127,6 @@ def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
         "power": state.power,
         "today": state.today,
         "figures": figures_of(state.today),
-        "looks": LOOKS,
         "parts": _parts(state.today),
         "plant": state.supply["plant"],
         "rations": state.supply["rations"],
