@@ -31,7 +31,7 @@ _FIGURES = (
     ("Used", "used", PowerFlow.USE, False),
     ("Sun", "sun", PowerFlow.SUN, True),
     ("Given between neighbours", "given", PowerFlow.NEIGHBOURS, True),
-    ("Bought", "bought", PowerFlow.PLANT, False),
+    ("Taken from the plant", "bought", PowerFlow.PLANT, False),
 )
 
 # By what tiles are coloured: the words, and by mark what it means.

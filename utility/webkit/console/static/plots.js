@@ -81,9 +81,12 @@
       Object.assign(ctx, { font: `600 ${12 * px}px Inter, sans-serif`, textAlign: "center", textBaseline: "middle", fillStyle: style("--ink") });
       for (const one of series.filter((each) => each.own)) {
         const edge = (value) => plot.valToPos(value, one.unit, true), last = one.own.length - 1;
-        const tall = one.own.map((own, at) => (own && at > last / 12 && at < last * 11 / 12 ? edge(one.high[at] - own) - edge(one.high[at]) : 0));
-        const at = tall.indexOf(Math.max(...tall));
-        if (tall[at] > 22 * px) ctx.fillText(`${sign(one)}${one.label}`, plot.valToPos(one.x[at] + one.step_s / 2, "x", true), edge(one.high[at] - one.own[at] / 2));
+        const text = `${sign(one)}${one.label}`, wide = plot.valToPos(one.x[last], "x", true) - plot.valToPos(one.x[0], "x", true);
+        const beside = Math.ceil(((ctx.measureText(text).width / 2 + 4 * px) / wide) * last);
+        const tall = one.own.map((own, at) => (own ? edge(one.high[at] - own) - edge(one.high[at]) : 0));
+        const least = tall.map((_, at) => (at < beside || at > last - beside ? 0 : Math.min(...tall.slice(at - beside, at + beside + 1))));
+        const at = least.indexOf(Math.max(...least));
+        if (least[at] > 20 * px) ctx.fillText(text, plot.valToPos(one.x[at] + one.step_s / 2, "x", true), edge(one.high[at] - one.own[at] / 2));
       }
       ctx.restore();
     };
