@@ -42,9 +42,9 @@ class Players:
 
     def look(self, observer: Observer, now: EpochSeconds) -> None:
         """Do what the stage and the tour decide, once a second."""
-        well = observer.audit if observer.is_well() else ""
-        effects = self._stage.handle(observer.on_stage(), now) + self.tour.handle(self._ordered(), now, well)
-        for effect in effects:
+        seen, well = observer.on_stage(), observer.audit if observer.is_good and not observer.silent else ""
+        islands = [name for name, one in seen.items() if one.phase != "connected"]
+        for effect in self._stage.handle(seen, now) + self.tour.handle(self._ordered(), now, well, islands):
             if isinstance(effect, Play):
                 self._play(effect)
             else:

@@ -11,7 +11,7 @@ from typing import Any
 
 from commonwatt.demo.stage import Play, Say
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.runtime.files import read_object
 
 STAGE = "stage.json"  # the file of the stage, in the demonstration's folder
@@ -29,7 +29,7 @@ class Step:
     do: Sequence[str] = ()  # what people do by hand: pages with the role that opens them, or commands
     what: str = ""  # what happens when the supervisor does it
     words: str = ""  # its command, in a ``Play``; empty: none
-    folder: str = ""  # the folder of the data that has the command's settings file
+    folder: str = ""  # the folder of the data with the command's settings file, or of the microgrid
     stops: Sequence[str] = ()  # the processes that it keeps dead
     for_s: int = 0  # for how long, town seconds; 0: it does nothing
 
@@ -57,8 +57,10 @@ class Tour:
         self._steps = steps
         self._states: dict[str, tuple[str, EpochSeconds]] = {step.id: ("idle", 0) for step in steps}
 
-    def handle(self, ordered: Collection[str], now: EpochSeconds, well: str) -> list[Say | Play]:
-        """Take the ordered steps, and why the town is well (empty: it is not); return what to do and to say."""
+    def handle(
+        self, ordered: Collection[str], now: EpochSeconds, well: str, islands: Collection[MicrogridId] = ()
+    ) -> list[Say | Play]:
+        """Take the ordered steps, why the town is well (empty: it is not), and its islands; return what to do and say."""
         effects: list[Say | Play] = []
         for step in self._steps:
             state, since = self._states[step.id]
@@ -66,7 +68,7 @@ class Tour:
                 self._states[step.id] = ("running", now)
                 effects.append(Say(what=step.what, does=step.look, page=step.page))
                 effects += [Play(words=f"{step.words} --for {step.for_s}", folder=step.folder)] if step.words else []
-            elif state == "running" and now >= since + step.for_s and well:
+            elif state == "running" and now >= since + step.for_s and well and step.folder not in islands:
                 self._states[step.id] = ("well again", now)
                 effects.append(Say(what=f"{step.title}: well again.", does=well, page=step.page))
         return effects

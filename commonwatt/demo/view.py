@@ -104,11 +104,6 @@ class Observer:
         many, state = ("all", "stored") if self.is_good else (f"{missing:,}", "not stored yet")
         self.audit = f"audit: {many} readings older than {late_s // 60} minutes are {state}"
 
-    def is_well(self) -> bool:
-        """Whether the audit is good, all parts answer, and all microgrids are connected."""
-        connected = all(one.phase == "connected" for one in self.on_stage().values())
-        return self.is_good and connected and not self.silent
-
     def on_stage(self) -> dict[str, Seen]:
         """Return what the gateways that answered report, with the batteries' names."""
         gateways = {name: self.seen.get(f"{name} gateway", {}) for name in self._layout.town.microgrids}

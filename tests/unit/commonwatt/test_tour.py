@@ -51,8 +51,9 @@ def test_a_step_runs_once_until_its_time_has_passed_and_the_town_is_well() -> No
     assert tour.shown()[0].items() >= {"id": "feeder", "state": "running", "since": 100}.items()
     assert tour.handle(["feeder"], 101, well) == []
     assert tour.handle([], 1899, well) == []
-    assert tour.handle([], 1900, "") == [], "its time has passed, but an island has not returned"
-    (said,) = tour.handle([], 2500, well)
+    assert tour.handle([], 1900, "") == [], "its time has passed, but a reading is late"
+    assert tour.handle([], 1901, well, ["r001"]) == [], "it is an island still"
+    (said,) = tour.handle([], 2500, well, ["r002"])
     assert said == Say(what="Cut a feeder: well again.", does=well, page="/console/microgrids/r001")
     assert tour.shown()[0].items() >= {"state": "well again", "since": 2500}.items()
     assert len(tour.handle(["feeder"], 2501, well)) == 2, "it may be tried again"
