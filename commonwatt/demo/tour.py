@@ -60,7 +60,7 @@ class Tour:
     def handle(
         self, ordered: Collection[str], now: EpochSeconds, well: str, islands: Collection[MicrogridId] = ()
     ) -> list[Say | Play]:
-        """Take the ordered steps, why the town is well (empty: it is not), and its islands; return what to do and say."""
+        """Take the ordered steps, why the town is well (empty: it is not), and its islands; return what to do."""
         effects: list[Say | Play] = []
         for step in self._steps:
             state, since = self._states[step.id]
