@@ -73,10 +73,13 @@ NAVIGATION = (
 )
 """All pages of the navigation, in its order; the first one that a person may open is the start page."""
 
+TOUR = Entry("Town", "Tour", "/console/tour", STAFF)  # the page that only a demonstration has
 
-def entries_for(actor: Actor) -> list[Entry]:
+
+def entries_for(actor: Actor, is_demonstration: bool) -> list[Entry]:
     """Return the pages that a person is offered."""
-    return [entry for entry in NAVIGATION if actor.has(*entry.roles)]
+    pages = sorted([*NAVIGATION, TOUR], key=lambda entry: entry.group != "Town") if is_demonstration else NAVIGATION
+    return [entry for entry in pages if actor.has(*entry.roles)]
 
 
 def groups_of(entries: Iterable[Entry]) -> list[PageGroup]:
