@@ -64,7 +64,7 @@ def _add_table(app: FastAPI, console: Console) -> None:
             changes = newest_changes(connection, NEWEST)
             kind_of, said = kinds_of(connection), last_heartbeats(connection)
             seen = newest_change(connection)
-        kinds = sorted(set(kind_of.values()))
+        kinds = list(dict.fromkeys(kind_of.values()))
         by_kind = {
             each: {name: said.get(name, (0, None))[1] for name in kind_of if kind_of[name] == each} for each in kinds
         }

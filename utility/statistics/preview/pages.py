@@ -23,7 +23,7 @@ from utility.webkit.console.console import Console
 from utility.webkit.rights import Clerks, ClerksOrApprovers
 
 _PLACE = "/console/rates/preview"
-_FEW = 8  # most steps of the histogram beside the form
+_FEW = 8  # most steps of a histogram, as many as fit on a phone
 
 
 def add_preview(app: FastAPI, console: Console) -> None:
@@ -64,7 +64,7 @@ def add_preview(app: FastAPI, console: Console) -> None:
             "preview": made,
             "work": work,
             "sentences": sentences(made.changes, made.month),
-            "steps": steps_of([int(100 * change.difference) for change in made.changes]),
+            "steps": steps_of([int(100 * change.difference) for change in made.changes], _FEW),
             "rows": ranked[skip : skip + ROWS],
             "order": order,
             **other_pages(path, skip, is_more=len(ranked) > skip + ROWS, order=order),
