@@ -25,7 +25,9 @@ class Usual:
 def usual_of(kind: str, said: Mapping[MicrogridId, Heartbeat | None]) -> Usual:
     """Return what is usual among the microgrids of a kind; those that have not reported say ``None``."""
     heard = [each for each in said.values() if each is not None]
-    values = {period: [each.periods[period] for each in heard if period in each.periods] for period in PERIODS}
+    values: dict[str, list[int]] = {
+        period: [each.periods[period] for each in heard if period in each.periods] for period in PERIODS
+    }
     periods = {period: mode(found) for period, found in values.items() if found}
     months = [each.lte for each in heard if each.lte and each.lte.expected and each.lte.allowance]
     line = [fmean(each) for each in zip(*((max(m.expected or ()), m.allowance) for m in months), strict=True)]
