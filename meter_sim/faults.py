@@ -51,6 +51,7 @@ class Faults(Settings):
     feeder_dead_until: End = 0  # until when the town's side of the boundary has no voltage
     line_dead_until: End = 0  # until when the plant's line to the regional grid has no voltage
     lte_dead_until: End = 0  # until when no meter reaches its controller
+    lte_lossy_until: End = 0  # until when a third of the messages between meters and controllers is lost
     sun: Factor | None = None  # the sun that clouds let through
     demand: Factor | None = None  # the load of all places
     supply: Shortage | None = None  # the state of the regional supply

@@ -50,6 +50,7 @@ from meter_sim.world import Failures
 
 # Most slots that wait for a store which can't be written: a day. Of more, the oldest are lost, and counted.
 MAX_WAITING = 86_400 // SLOT_S
+LOSS = 1 / 3  # part of the messages that a lossy network loses
 STUCK_AFTER_S = 1.0  # real seconds of a commit after which the other microgrids do not wait for this one
 
 _log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class MicrogridMeters:
         self._faults = faults
         self._wrong: Mapping[str, MeterFault] = {}
         self._cut = False
+        self._lossy_until: EpochSeconds = 0
         self._backup = Backup(dark_since(store))
         self._false = FalseReadings()
         self._dead: frozenset[MeterId] = frozenset()
@@ -112,6 +114,8 @@ class MicrogridMeters:
         self._switch = BoundarySwitch(self._delay_s, Kept(is_open=False))
         self._written: Kept | None = None
         self._shell = DeviceShell(microgrid.id, store, self.tally)
+        self._shell.loses = self._loses
+        self._losses = random.Random(f"{seed}/{microgrid.id}/losses")  # noqa: S311
         self._is_signed = check_of(settings.authority)
         self._home = Installed(name=microgrid.id, rank=settings.broker_rank)
         inside = {i: meter.battery is not None for i, meter in self._descriptions.items() if i not in self._boundary}
@@ -258,6 +262,7 @@ class MicrogridMeters:
         own = Faults() if self._faults is None else self._faults.read()
         self._wrong = {**shared.meters, **own.meters}
         self._cut = at < max(own.lte_dead_until, shared.lte_dead_until)
+        self._lossy_until = max(own.lte_lossy_until, shared.lte_lossy_until)
         voltage = around.voltage and at >= own.feeder_dead_until
         held = [self.meters[meter].desired_states.held.get(Kind.ISOLATED) for meter in self._boundary]
         self._switch.step(voltage=voltage, held=newest(held), at=at)
@@ -408,6 +413,10 @@ class MicrogridMeters:
         silent = frozenset(self.meters) if passed.cut else silent & self.meters.keys()
         changed, self._silent = silent ^ self._silent, silent
         self._connect(changed)
+
+    def _loses(self) -> bool:
+        """Whether a message to or from a meter is lost now."""
+        return self.slot_end < self._lossy_until and self._losses.random() < LOSS
 
     def _connect(self, meters: Iterable[MeterId]) -> None:
         """Connect meters, or cut the connections of those that are off or silent."""

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import typer
@@ -146,18 +146,19 @@ def supply(
 
 @flowing
 def lte(
-    state: Annotated[Line, typer.Argument(help="`dead` or `alive`.")],
+    state: Annotated[Literal["dead", "lossy", "alive"], typer.Argument(help="`dead`, `lossy` or `alive`.")],
     config: ConfigOption,
     for_s: ForOption = 3600,
 ) -> None:
-    """Cut the network between the meters and their controller, or make it work again.
+    """Cut the network between the meters and their controller, have it lose messages, or make it work again.
 
-    The meters go on measuring, and deliver what they kept when it works again. The utility's broadband is not emulated
-    here: stop the head-end for that.
+    dead: the meters go on measuring, and deliver what they kept when it works again. lossy: a third of all messages is
+    lost, both ways. The utility's broadband is not emulated here: stop the head-end for that.
     """
     world = _World(config)
-    until = world.until(for_s, begins=state is Line.DEAD)
-    world.change(f"the meters' network of {world.names} is {state}", until, lte_dead_until=until)
+    until = world.until(for_s, begins=state != "alive")
+    ends = {f"lte_{each}_until": until if state == each else 0 for each in ("dead", "lossy")}
+    world.change(f"the meters' network of {world.names} is {state}", until, **ends)
 
 
 @flowing

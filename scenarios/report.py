@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.palette import LINES
+from commonwatt.look.palette import LINES
 from scenarios.decided import equal_rows
 from scenarios.fairness import fairness
 from scenarios.figures import KINDS, Figures, Sample

@@ -16,9 +16,10 @@ from commonwatt.audit.command import left_out, table_of
 from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import PAST, audit_folder
 from commonwatt.demo.layout import Layout, prepare
-from commonwatt.demo.people import console_of, invited, told, welcome
+from commonwatt.demo.people import console_of, invited, welcome
 from commonwatt.demo.players import Players
 from commonwatt.demo.running import DRAIN_WITHIN_S, Run, stopped_by_signals
+from commonwatt.demo.tour import order, told
 from commonwatt.demo.view import draw
 from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, only_one
@@ -90,14 +91,20 @@ def demo(
     tour: Annotated[
         bool, typer.Option("--tour", help="Print eight things to try in a demonstration that runs in --data; end.")
     ] = False,
+    step: Annotated[
+        str | None,
+        typer.Option(
+            "--try", metavar="STEP", help="Have a demonstration that runs in --data do this step of the tour; end."
+        ),
+    ] = None,
 ) -> None:
     """Run a small town on this machine: meters, brokers, gateways and the utility, each a process of its own.
 
     Ctrl-C stops it cleanly and prints the audit of every record; another run continues where this one stopped.
     """
-    if tour:
+    if tour or step is not None:
         with errors_reported():
-            typer.echo("\n".join(told(str(data), console_of(data))))
+            typer.echo("\n".join(told(str(data), console_of(data))) if step is None else order(data, step))
         return
     for_s = None if for_ is None else _duration(for_)
     with errors_reported(), only_one(data, "another demonstration"):
@@ -135,11 +142,13 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
             with Live(console=console, auto_refresh=False) if show else nullcontext() as live:
 
                 def looked() -> None:
-                    players.look(town.observer.on_stage(), int(town.layout.clock.now()))
+                    now = int(town.layout.clock.now())
+                    players.look(town.observer, now)
+                    town.dead = players.tour.dead(now)
                     if live is not None:
                         drawn = draw(town.layout, town.observer, town.supervisor, live.console.width, town.speed)
                         live.update(drawn, refresh=True)
-                        town.observer.count()
+                    town.observer.count(now)
 
                 drained = town.watch(ends, looked)
         finally:

@@ -1,12 +1,10 @@
-"""What a visitor of the demonstration is told: links to log in, one of each role, and eight things to try."""
+"""What a visitor of the demonstration is told: links to log in, one of each role."""
 
 import json
 import subprocess
 import sys
-import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from commonwatt.config.files import load_settings
@@ -69,33 +67,10 @@ def welcome(layout: Layout, links: dict[str, str]) -> str:
     utility = layout.part("utility")
     first = utility.config.with_name(FIRST_LOGIN)
     links = links | ({"admin": first.read_text().strip()} if first.exists() else {})
-    tour = f"eight things to try: commonwatt demo --tour --data {layout.data}"
     page = f"the utility's console: http://{utility.http}/"
+    tour = f"eight things to try: http://{utility.http}/console/tour, or commonwatt demo --tour --data {layout.data}"
     if not links:
         return f"{page}\n{tour}"
     # Each link on a line of its own, so that it can be copied.
     rows = [f"{role}: {sees}\n{links[role]}" for role, sees in SEES.items() if role in links]
     return "\n".join([f"{page}, with a password of your choice; each link works once, for seven days:", *rows, tour])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """Something to try."""
-
-    title: str  # what it is
-    do: Sequence[str]  # commands for a second terminal, or pages with the role that opens them
-    look: str  # what to look at, and what it shows
-
-
-STEPS: Sequence[Step] = tuple(
-    Step(**step) for step in tomllib.loads(Path(__file__).with_name("tour.toml").read_text(encoding="utf-8"))["step"]
-)
-"""The tour. DATA is the demonstration's folder, CONSOLE the address of its console."""
-
-
-def told(data: str, console: str) -> Iterator[str]:
-    """Yield the tour's lines for a terminal, with the folder and the address of a demonstration."""
-    for number, step in enumerate(STEPS, start=1):
-        yield f"{number}. {step.title}"
-        for line in (*step.do, f"→ {step.look}"):
-            yield "   " + line.replace("DATA", data).replace("CONSOLE", console)

@@ -1,8 +1,10 @@
-"""The shell of the stage: gives its commands to the running meters, and prints its lines."""
+"""The shell of the stage: gives its commands to the running town, prints its lines, and shows them to the console."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections import deque
+from dataclasses import asdict
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -10,13 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from commonwatt.demo.layout import BUILT_IN_TOWN, Layout
-from commonwatt.demo.stage import PROGRAMME, Play, Say, Seen, Stage
-from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.demo.stage import PROGRAMME, Play, Say, Stage
+from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Tour
+from commonwatt.demo.view import Observer
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.files import write_private
 from commonwatt.town.loading import load_town
+
+SAID = 10  # most lines that the console shows
 
 
 class Players:
-    """Performs what the stage decides. Another town than the built-in one has no scenes: only its own events."""
+    """Performs what stage and tour decide. Another town than the built-in one has no scenes: only its own events."""
 
     def __init__(self, layout: Layout, console: Console) -> None:
         self._layout = layout
@@ -25,10 +32,19 @@ class Players:
         programme = PROGRAMME if layout.town == load_town(BUILT_IN_TOWN) else ()
         self._stage = Stage(self._zone, programme, layout.clock.meters_stop_at)
         self._running: list[subprocess.Popen[str]] = []
+        self._said: deque[tuple[EpochSeconds, Say]] = deque(maxlen=SAID)
+        self._orders = layout.data / ORDERS
+        self._orders.mkdir(mode=0o700, exist_ok=True)
+        self._ordered()
+        processes = {part.name for part in layout.processes}
+        has = [one for one in STEPS if (layout.data / one.folder).is_dir() and processes.issuperset(one.stops)]
+        self.tour = Tour(has)  # the steps that this town can show
 
-    def look(self, seen: Mapping[MicrogridId, Seen], now: EpochSeconds) -> None:
-        """Do what the stage decides, once a second."""
-        for effect in self._stage.handle(seen, now):
+    def look(self, observer: Observer, now: EpochSeconds) -> None:
+        """Do what the stage and the tour decide, once a second."""
+        seen, well = observer.on_stage(), observer.audit if observer.is_good and not observer.silent else ""
+        islands = [name for name, one in seen.items() if one.phase != "connected"]
+        for effect in self._stage.handle(seen, now) + self.tour.handle(self._ordered(), now, well, islands):
             if isinstance(effect, Play):
                 self._play(effect)
             else:
@@ -36,16 +52,30 @@ class Players:
         for process in [one for one in self._running if one.poll() is not None]:
             self._running.remove(process)
             if process.returncode:
-                self._console.print(f"[red]{escape(process.communicate()[1].strip())}[/red]")
+                why = process.communicate()[1].strip()
+                self._say(Say(what="A command of the stage failed.", does=why, page="/console/town"), now)
+        said = [{"at": at, **asdict(one)} for at, one in reversed(self._said)]
+        audit = {"is_good": observer.is_good, "words": observer.audit}
+        shown = {"audit": audit, "said": said, "steps": self.tour.shown()}
+        write_private(self._layout.data / STAGE, json.dumps(shown) + "\n")
 
     def close(self) -> None:
         """Wait for the commands that run."""
         for process in self._running:
             process.communicate()
+        (self._layout.data / STAGE).unlink(missing_ok=True)
+
+    def _ordered(self) -> list[str]:
+        """Return the steps that were ordered since the last look."""
+        orders = list(self._orders.iterdir())
+        for one in orders:
+            one.unlink()
+        return [one.name for one in orders]
 
     def _play(self, play: Play) -> None:
-        config = self._layout.data / play.folder / "meters.toml"
-        command = [sys.executable, "-m", "commonwatt", "meters", *play.words.split(), "--config", str(config)]
+        words = play.words.split()
+        config = self._layout.data / play.folder / f"{words[0]}.toml"
+        command = [sys.executable, "-m", "commonwatt", *words, "--config", str(config)]
         # Without Ctrl-C: a command that is begun is done.
         self._running.append(
             subprocess.Popen(
@@ -54,6 +84,7 @@ class Players:
         )
 
     def _say(self, say: Say, now: EpochSeconds) -> None:
+        self._said.append((now, say))
         local = datetime.fromtimestamp(now, self._zone)
         self._console.print(f"[bold]{local:%H:%M} {escape(say.what)}[/bold] {escape(say.does)}")
         self._console.print(f"      see http://{self._layout.part('utility').http}{say.page}", soft_wrap=True)

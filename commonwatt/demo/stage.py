@@ -33,9 +33,9 @@ class Say:
 
 @dataclass(frozen=True, kw_only=True)
 class Play:
-    """A command of ``commonwatt meters`` that changes the emulated world."""
+    """A command that changes the town."""
 
-    words: str  # the command without its settings file
+    words: str  # the command without ``commonwatt`` and its settings file, which is named after its first word
     folder: str  # the folder of the data that has the settings file
 
 

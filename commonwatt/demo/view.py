@@ -3,6 +3,7 @@
 import json
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -24,13 +25,14 @@ from commonwatt.demo.parts import Part
 from commonwatt.demo.stage import Seen, few
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.doctor.running import local_headers
-from commonwatt.model.palette import LOOKS, PowerFlow
-from commonwatt.model.units import QUARTER_S, MicrogridId
+from commonwatt.look.palette import LOOKS, PowerFlow
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 
 # Real seconds within which a part must answer on a busy machine; a part that is restarting shows as a dash.
 ASK_WITHIN_S = 2.0
 STORED_EVERY_S = 4.0  # real seconds between two counts of stored slots: a count reads all blocks of the run
 STORED_IN_LARGE_EVERY_S = 60.0  # the same in a large town
+LATE_S = 900  # age in town seconds from which a reading that is not stored is late; in real seconds a sixtieth of it
 WEEK_S = 7 * 86_400  # the longest time range of one count
 NARROW = 110  # terminal width below which the table shows less of each microgrid
 _QUIET = ("initialize", "put", "get")  # commands of the machinery, which no visitor looks for
@@ -49,6 +51,9 @@ class Observer:
         # Slots stored of each microgrid, each once.
         self.stored: dict[str, int] = {}
         self.lapses = 0  # states of meters that ended before their gateways renewed them, as the answers counted them
+        # The audit so far: whether every reading that is old enough is stored, and that in words.
+        self.is_good, self.audit = True, "audit: not counted yet"
+        self._made: deque[tuple[int, int]] = deque()
         self._counted = 0.0
         self._layout = layout
         self._headers: dict[str, dict[str, str]] = {}
@@ -68,7 +73,7 @@ class Observer:
                 self.lapses += (count := answer.get("lapses", 0)) - (last if count >= last else 0)
                 self.seen[part.name] = answer
 
-    def count(self) -> None:
+    def count(self, now: EpochSeconds) -> None:
         """Count the stored slots of all weeks since the folder's first run, but not more often than is cheap.
 
         Without an answer the last count stays. Beside statuses that were requested later, it is at most what was made.
@@ -76,14 +81,28 @@ class Observer:
         every_s = STORED_IN_LARGE_EVERY_S if self._layout.large else STORED_EVERY_S
         if time.monotonic() < self._counted + every_s:
             return
-        utility, now = self._layout.part("utility"), int(self._layout.clock.now())
+        utility = self._layout.part("utility")
         weeks = range(self._layout.began // QUARTER_S * QUARTER_S, now + QUARTER_S, WEEK_S)
         answers = [self._ask(utility, f"/stored?start={week}&end={week + WEEK_S}") for week in weeks]
         if None not in answers:
             found = [answer["slots"] for answer in answers if answer is not None]
             names = self._layout.town.microgrids
             self.stored = {name: sum(slots.get(name, 0) for slots in found) for name in names}
+            self._audit(now)
         self._counted = time.monotonic()
+
+    def _audit(self, now: EpochSeconds) -> None:
+        """Compare what was made some time ago with what is stored now."""
+        late_s = LATE_S * max(1, int(self._layout.clock.speed) // 60)
+        fleets = [one for name, one in self.seen.items() if name == "meters" or name.startswith("fleet ")]
+        self._made.append((now, sum(one["made"] for one in fleets)))
+        while len(self._made) > 1 and self._made[1][0] <= now - late_s:
+            self._made.popleft()
+        at, made = self._made[0]
+        missing = (made if at <= now - late_s else 0) - sum(self.stored.values())
+        self.is_good = missing <= 0
+        many, state = ("all", "stored") if self.is_good else (f"{missing:,}", "not stored yet")
+        self.audit = f"audit: {many} readings older than {late_s // 60} minutes are {state}"
 
     def on_stage(self) -> dict[str, Seen]:
         """Return what the gateways that answered report, with the batteries' names."""
@@ -190,18 +209,19 @@ def draw(
         width: Columns of the terminal; ``None``: unlimited.
     """
     narrow = width is not None and width < NARROW
+    audit = Text(observer.audit, "green" if observer.is_good else "yellow")
     if layout.large:
         stored = sum(observer.stored.values())
         utility = observer.seen.get("utility", {})
         table = large_table(_title(layout), utility, observer.hosts, observer.fleets, stored)
         return Group(
-            _processes(supervisor, observer), table, *_town(observer.fleets.get("fleet 1", {})), large_legend()
+            _processes(supervisor, observer), table, *_town(observer.fleets.get("fleet 1", {})), audit, large_legend()
         )
     lines: list[RenderableType] = [_processes(supervisor, observer), _table(layout, observer, narrow=narrow)]
     if speed is not None and speed < layout.clock.speed:
         words = f"this machine can't keep up with {layout.clock.speed:g}x: the town's clock runs at {speed:.0f}x"
         lines.append(Text(words, style="yellow"))
-    lines += _town(observer.seen.get("meters", {}))
+    lines += [*_town(observer.seen.get("meters", {})), audit]
     commands = _commands(layout, observer, 2 if narrow else 5)
     return Group(*lines, *commands, _legend(narrow=narrow), *_dead_letters(layout, observer))
 

@@ -63,7 +63,9 @@ class DeviceShell:
         elsewhere: Callable[[Publish], None] | None = None,
     ) -> None:
         self.links: dict[MeterId, dict[str, MqttLink]] = {}  # the connections of each meter, by broker; home first
-        self.dropped = 0  # messages dropped because the queue was full
+        self.dropped = 0  # messages dropped because the queue was full, or by that fault
+        # Whether the next message, of either way, is lost, by a fault of an emulated network.
+        self.loses: Callable[[], bool] = lambda: False
         self.writing = Work()  # the running commit, for the watchdog
         self._microgrid = microgrid
         self._store = store
@@ -131,7 +133,7 @@ class DeviceShell:
         self._put(Arrived(meter, via, topic.rpartition("/")[2], payload))
 
     def _put(self, arrived: Arrived) -> None:
-        if len(self._arrived) >= MAX_ARRIVED and arrived.leaf not in (CONNECTED, LOST):
+        if arrived.leaf not in (CONNECTED, LOST) and (len(self._arrived) >= MAX_ARRIVED or self.loses()):
             self.dropped += 1
             return
         self._arrived.append(arrived)
@@ -203,7 +205,9 @@ class DeviceShell:
 
     def _publish(self, message: Publish) -> None:
         topic = topics.parse_meter_up(message.topic)
-        if topic is not None:
+        if topic is not None and self.loses():
+            self.dropped += 1
+        elif topic is not None:
             self.links[topic.meter][message.via or self._microgrid].publish(message)
         else:
             assert self._elsewhere is not None

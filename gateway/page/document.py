@@ -15,6 +15,7 @@ from gateway.page.sections import (
     line,
     meters,
     mode_changes,
+    power,
     rates,
     readings,
     saves,
@@ -49,6 +50,7 @@ def overview(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
     content = el(
         "main",
         _verdict(view),
+        power(view),
         _batteries(summary(view), found[:SHOWN_BATTERIES], len(found), "/batteries"),
         el(
             "div",

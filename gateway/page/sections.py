@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
+from commonwatt.look.flows import flow_picture, parts_of
 from commonwatt.model.control.saving import saving_words
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted, duration
@@ -71,6 +72,17 @@ _PHASES = {
     "resynchronising": ("warn", "island, about to return"),
 }
 """Phases of the connection to the town: class and words."""
+
+
+def power(view: View) -> Html | None:
+    """Return the picture of power, if a whole minute is known."""
+    said = dict(view.get("power") or {})
+    if not said:
+        return None
+    until = el("small", f"mean of the minute that ended {ago(said.pop('end'), view['time'])}")
+    return el(
+        "section", el("h2", "Power now", until), Html(flow_picture(said["use_w"], parts_of(**said))), class_="all"
+    )
 
 
 def silent(view: View) -> int:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 from pathlib import Path
 
-from commonwatt.model.palette import stylesheet
+from commonwatt.look.palette import stylesheet
 
 STYLE = f"{stylesheet()}\n{Path(__file__).with_name('page.css').read_text(encoding='utf-8')}"
 """Colours, sizes and places; widths of bars stand in the drawings, so that no style stands in an element."""

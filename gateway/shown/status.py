@@ -131,6 +131,9 @@ def view(core: HostedMicrogrid, line: Line, now: Now) -> dict[str, object]:
         "meters_mode": core.modes.meters_mode.mode,
         "lte": line.view(now),
         "batteries": batteries_view(meters, core.manager, now),
+        "power": None
+        if (said := core.collector.last_minute.power(meters.values(), now)) is None
+        else said.model_dump(),
         "sharing": core.manager.strategy,
         "modes": asdict(core.modes.view(now)),
         "mode_changes": [asdict(change) for change in core.modes.changes.changes],

@@ -1,19 +1,22 @@
 """Dashboards in Grafana's JSON (schema of Grafana 11.6), from their TOML files.
 
-A file has the sections from top to bottom, and the panels of each, which are laid out from left to right. A panel has a
-title, a text with the action to take, its queries by the names of their series, and a look; numbers are at the top,
-curves below. ``looks.toml`` has looks by name, ``skeleton.json`` what is the same in all dashboards.
+A file has the sections from top to bottom, and the panels of each, which are laid out from left to right: first the
+answer in large numbers, then curves with the reason, then details, of which the rare ones are folded. A panel has a
+title, a text with the action to take, its queries by the names of their series, and a look. Queries of a panel with
+``rare`` leave out zeros; if nothing is left, they answer 0 with this label. ``colour`` has flows of energy and states
+by the names of their series. ``looks.toml`` has looks by name, ``skeleton.json`` what is the same in all dashboards.
 """
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from commonwatt.model.palette import LOOKS, STATES, PowerFlow
+from commonwatt.look.palette import LINES, LOOKS, STATES, SURFACES, Shade
 
 Json: TypeAlias = dict[str, Any]
 
@@ -23,7 +26,9 @@ WIDTH = 24  # columns of a dashboard
 _NAMED = tomllib.loads((HERE / "looks.toml").read_text(encoding="utf-8"))
 _SKELETON = json.loads((HERE / "skeleton.json").read_text(encoding="utf-8"))
 _COLOURS = {name: STATES[state].dark for name, state in (("green", "good"), ("orange", "warning"), ("red", "bad"))}
-_SIZES = {"stat": (3, 4), "graph": (8, 8), "states": (8, 8), "table": (WIDTH, 9)}  # columns, and rows of Grafana's grid
+_SHADES: dict[str, Shade] = {**{str(flow): look for flow, look in LOOKS.items()}, **STATES, **SURFACES}
+_SIZES = {"answer": (6, 5), "stat": (3, 4), "graph": (8, 8), "states": (8, 8), "table": (WIDTH, 9)}
+"""By kind: columns, and rows of Grafana's grid."""
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -51,36 +56,43 @@ def dashboard_json(path: Path) -> Json:
         variable = deepcopy(_SKELETON["choice"]) | {"name": choice["name"], "label": choice["label"]}
         variable["query"]["query"] = f"label_values({choice['values']})"
         made["templating"]["list"].append(variable)
-    return made | {"panels": list(_placed(given["section"]))}
+    return made | {"panels": _placed(given["section"])}
 
 
-def _placed(sections: Sequence[Json]) -> Iterator[Json]:
-    """Number the panels, and lay them out from left to right."""
-    number, y = 0, 0
+def _placed(sections: Sequence[Json]) -> list[Json]:
+    """Number the panels, and lay them out from left to right; those of a folded section are inside its row."""
+    made: list[Json] = []
+    ids, y = count(1), 0
     for section in sections:
+        into, folded = made, section.get("folded", False)
         if "title" in section:
-            number += 1
             place = {"x": 0, "y": y, "w": WIDTH, "h": 1}
-            yield _SKELETON["row"] | {"title": section["title"], "id": number, "gridPos": place}
+            row = deepcopy(_SKELETON["row"]) | {"title": section["title"], "id": next(ids), "gridPos": place}
+            made.append(row)
             y += 1
-        x = row_height = 0
+            if folded:
+                row["collapsed"], into = True, row["panels"]
+        top, x, row_height = y, 0, 0
         for panel in section["panel"]:
             kind = panel.get("kind", section["panels"])
             width, height = _SIZES[kind]
             width = section.get("width", width)
             if x + width > WIDTH:
                 x, y, row_height = 0, y + row_height, 0
-            number += 1
             place = {"x": x, "y": y, "w": width, "h": height}
-            yield _panel(kind, panel) | {"id": number, "gridPos": place}
+            into.append(_panel("stat" if kind == "answer" else kind, panel) | {"id": next(ids), "gridPos": place})
             x, row_height = x + width, max(row_height, height)
-        y += row_height
+        y = top if folded else y + row_height
+    return made
 
 
 def _panel(kind: str, given: Json) -> Json:
     """Return a panel without its position."""
     query = given.get("query", {f"column {i}": one["query"] for i, one in enumerate(given.get("column", ()))})
     queries: Mapping[str, str] = {"": query} if isinstance(query, str) else query
+    if "rare" in given:
+        none = f'label_replace(vector(0), "{given["rare"]}", "none", "", "")'
+        queries = {name: f"{one} > 0 or on () {none}" for name, one in queries.items()}
     look = _look(given.get("look", {"stat": "count", "table": "any"}.get(kind, {})))
     defaults: Json = {
         "unit": look.unit,
@@ -114,7 +126,9 @@ def _panel(kind: str, given: Json) -> Json:
     if "custom" in same:
         defaults["custom"] = same["custom"]
     if kind == "stat":
-        body["options"]["colorMode"] = "value" if look.steps else "none"
+        if "flow" in given:
+            defaults["color"] = {"mode": "fixed", "fixedColor": _SHADES[given["flow"]].dark}
+        body["options"]["colorMode"] = "value" if look.steps or "flow" in given else "none"
         body["options"]["textMode"] = "value_and_name" if len(queries) > 1 else "value"
     elif kind == "graph":
         _finish_graph(body, given, look)
@@ -133,23 +147,22 @@ def _finish_graph(body: Json, given: Json, look: Look) -> None:
         custom["thresholdsStyle"]["mode"] = "dashed"
     if look.high is not None:
         custom["axisSoftMax"] = look.high
-    flows: Mapping[str, str] = given.get("flow", {})
+    plain = [name for target in body["targets"] if "{{" not in (name := target["legendFormat"])]
+    shades: dict[str, Shade] = dict(zip(plain, LINES, strict=False))
+    shades |= {name: _SHADES[colour] for name, colour in given.get("colour", {}).items()}
     body["fieldConfig"]["overrides"] = [
         {
-            "matcher": {"id": "byFrameRefID", "options": target["refId"]},
-            "properties": [
-                {"id": "color", "value": {"mode": "fixed", "fixedColor": LOOKS[PowerFlow(flows[name])].dark}}
-            ],
+            "matcher": {"id": "byName", "options": name},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": shade.dark}}],
         }
-        for target in body["targets"]
-        if (name := target["legendFormat"]) in flows
+        for name, shade in shades.items()
     ]
 
 
 def _finish_states(body: Json, look: Look) -> None:
     (mapping,) = body["fieldConfig"]["defaults"]["mappings"]
     for result, colour in zip(mapping["options"].values(), look.colours, strict=True):
-        result["color"] = _COLOURS.get(colour, colour)
+        result["color"] = _COLOURS[colour]
 
 
 def _finish_table(body: Json, given: Json) -> None:

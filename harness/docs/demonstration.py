@@ -1,6 +1,6 @@
 """What docs/scenarios.md says of the demonstration: the keys of its report, and its tour."""
 
-from commonwatt.demo.people import STEPS
+from commonwatt.demo.tour import told
 
 KEYS: dict[str, str] = {
     "town": "Name of the town.",
@@ -31,7 +31,11 @@ KEYS: dict[str, str] = {
 def tour() -> str:
     """Return the tour of the demonstration as a part of a page."""
     lines = []
-    for number, step in enumerate(STEPS, start=1):
-        lines.append(f"{number}. **{step.title}.** {step.look.replace('CONSOLE', '')}")
-        lines += [f"   - `{line.replace('DATA', 'data').replace('CONSOLE', '')}`" for line in step.do]
+    for line in told("data", ""):
+        number, _, title = line.partition(". ")
+        does, arrow, look = line.strip().partition("→ ")
+        if number.isdecimal():
+            lines.append(f"{number}. **{title}.**")
+        else:
+            lines.append(f"   - {look}" if arrow else f"   - `{does}`")
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
 """The parts of ``docs/console.md`` that are made from the palette and the roles."""
 
-from commonwatt.model.palette import LINES, LOOKS, STATES
+from commonwatt.look.palette import LINES, LOOKS, STATES
 from harness.docs.marked import filled, refilled
 from utility.access.roles import Role
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.docs.marked import DOCS
+from harness.docs.dashboards import dashboards, panels_of
 from harness.real.parts import real_part
 
 GRAFANA = "11.6"
@@ -51,7 +51,7 @@ def source_of(dashboard: dict[str, Any]) -> str:
         )
         fields = "{}" if kind in WITHOUT_FIELDS else f"{name}.FieldConfig"
         lines.append(f"type {name}Panel = Drawn<{literal(kind)}, {name}.Options, {fields}>;")
-    for panel in dashboard["panels"]:
+    for panel in panels_of(dashboard):
         kind = "Plain<RowPanel>" if panel["type"] == "row" else f"{alias(panel['type'])}Panel"
         lines.append(f"export const panel{panel['id']}: {kind} = {literal(panel)};")
     rest = {key: value for key, value in dashboard.items() if key != "panels"}
@@ -64,13 +64,13 @@ def alias(kind: str) -> str:
     return re.sub(r"\W", "", kind.title())
 
 
-def check(folder: Path, dashboards: dict[str, dict[str, Any]]) -> str:
+def check(folder: Path, every: dict[str, dict[str, Any]]) -> str:
     """Check dashboards in a folder with the packages; return the errors, empty if there are none."""
     (folder / "src").mkdir(exist_ok=True)
-    for name, dashboard in dashboards.items():
+    for name, dashboard in every.items():
         (folder / "src" / f"{name}.ts").write_text(source_of(dashboard))
     command = ["node_modules/.bin/tsc", "--strict", "--noEmit", "--skipLibCheck", "--target", "es2022"]
-    command += ["--module", "esnext", "--moduleResolution", "bundler", *(f"src/{name}.ts" for name in dashboards)]
+    command += ["--module", "esnext", "--moduleResolution", "bundler", *(f"src/{name}.ts" for name in every)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert bool(done.returncode) == bool(done.stdout), done.stderr
     return done.stdout
@@ -87,25 +87,21 @@ def install(folder: Path) -> None:
 
 def main() -> None:
     """Check every dashboard, and check that each planted mistake is found."""
-    dashboards = {
-        path.stem: json.loads(path.read_text()) for path in (DOCS.parent / "grafana" / "dashboards").iterdir()
-    }
+    every = dashboards()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         install(folder)
-        found = check(folder, dashboards)
+        found = check(folder, every)
         for what, mistake in MISTAKES.items():
-            wrong = json.loads(json.dumps(dashboards["gateway"]))
+            wrong = json.loads(json.dumps(every["gateway"]))
             mistake(wrong)
             assert check(folder, {"wrong": wrong}), f"not found: {what}"
-    print(
-        found or f"{len(dashboards)} dashboards fit the types of Grafana {GRAFANA}; {len(MISTAKES)} mistakes are found"
-    )
+    print(found or f"{len(every)} dashboards fit the types of Grafana {GRAFANA}; {len(MISTAKES)} mistakes are found")
     sys.exit(bool(found))
 
 
 def _first(dashboard: dict[str, Any], kind: str) -> dict[str, Any]:
-    panel: dict[str, Any] = next(panel for panel in dashboard["panels"] if panel["type"] == kind)
+    panel: dict[str, Any] = next(panel for panel in panels_of(dashboard) if panel["type"] == kind)
     return panel
 
 

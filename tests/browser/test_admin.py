@@ -34,7 +34,7 @@ def test_administrator_invites_a_person_copies_the_link_and_disables_the_person(
     assert seen.check() == []
     disable = page.get_by_role("button", name=f"Yes, disable {name}")
     expect(disable).to_be_hidden()
-    press(page.locator("summary", has_text="Disable:"), is_touched)
+    press(page.get_by_role("button", name="Disable:"), is_touched)
     press(disable, is_touched)
     expect(page.get_by_text(f"{name} is disabled")).to_be_visible()
     seen.open(f"/console/audit?subject={name}")

@@ -1,22 +1,16 @@
 """A real Prometheus scrapes a running town, and every query of every dashboard and rule returns data."""
 
-import json
 import re
 import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from commonwatt.demo.layout import STARTS_AT
-from gateway.line.line import ENOUGH_S, METERS, UTILITY, LineDay, kept_days
-from gateway.store.store import Store
-from harness.docs.marked import DOCS
+from harness.docs.dashboards import dashboards, panels_of
 from harness.docs.metrics import all_metrics
 from harness.network.waiting import eventually
 from harness.real.parts import real_part
@@ -24,11 +18,11 @@ from harness.real.prometheus import SHIPPED, Prometheus
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
-GRAFANA = DOCS.parent / "grafana"
+FILES = dashboards()
 PANELS = [
-    (path.stem, panel["title"], target["expr"])
-    for path in sorted((GRAFANA / "dashboards").glob("*.json"))
-    for panel in json.loads(path.read_text())["panels"]
+    (name, panel["title"], target["expr"])
+    for name, dashboard in FILES.items()
+    for panel in panels_of(dashboard)
     for target in panel.get("targets", ())
 ]
 OF_THE_SCRAPE = {"__name__", "job", "instance", "part", "place"}
@@ -41,25 +35,11 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Prome
     with ExitStack() as stack:
         site = stack.enter_context(Site(folder / "town", TOWN, speed=60, plain_text=False))
         prometheus = stack.enter_context(Prometheus(folder / "prometheus", site.folder / "prometheus-targets.json"))
-        count_the_line_yesterday(site.folder / "r001" / "gateway.db")
         site.start(*(part.name for part in site.layout.processes))
         eventually(lambda: len(prometheus.ask("up == 1")) == len(site.layout.parts))
         # Joined once, with gaps looked for, and scraped often enough for rates.
         eventually(lambda: prometheus.ask("commonwatt_utility_slots_total > 300"))
         yield site, prometheus
-
-
-def count_the_line_yesterday(path: Path) -> None:
-    """Add an hour of LTE line counts before now, which a forecast needs."""
-    yesterday = datetime.fromtimestamp(STARTS_AT, UTC).toordinal() - 1
-    store = Store.open(path)
-    store.commit(
-        [
-            kept_days([LineDay(side=side, day=yesterday, sent=60_000, received=120_000, seconds=ENOUGH_S)])
-            for side in (METERS, UTILITY)
-        ]
-    )
-    store.close()
 
 
 def filled_in(expr: str) -> str:
@@ -83,11 +63,10 @@ def test_every_panel_shows_data(town: tuple[Site, Prometheus], dashboard: str, t
     eventually(lambda: values(prometheus.ask(filled_in(expr).partition(" > 0 or on () ")[0])))
 
 
-@pytest.mark.parametrize("dashboard", sorted({dashboard for dashboard, _, _ in PANELS}))
+@pytest.mark.parametrize("dashboard", FILES)
 def test_what_can_be_chosen_is_there(town: tuple[Site, Prometheus], dashboard: str) -> None:
     _, prometheus = town
-    content = json.loads((GRAFANA / "dashboards" / f"{dashboard}.json").read_text())
-    for variable in content["templating"]["list"]:
+    for variable in FILES[dashboard]["templating"]["list"]:
         if variable["type"] == "query":
             metric, label = variable["query"]["query"].removeprefix("label_values(").removesuffix(")").split(", ")
             assert prometheus.get(f"label/{label}/values", **{"match[]": metric}) == ["r001"]

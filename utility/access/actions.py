@@ -40,6 +40,7 @@ ACTIONS: Mapping[str, str] = {
     "correction.revert": "took a decision about estimates back",
     "correction.edit": "entered a value",
     "finding.close": "closed a finding",
+    "tour.order": "had a step of the tour done",
     "tariff.propose": "proposed a tariff",
     "tariff.publish": "published a tariff",
     "run.make": "made a draft of bills",

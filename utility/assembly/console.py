@@ -27,6 +27,7 @@ from utility.overview.pages.meters import add_meters
 from utility.overview.pages.microgrids import add_microgrids
 from utility.overview.pages.quarantine import add_quarantine, tabs
 from utility.overview.pages.system import add_system
+from utility.overview.pages.tour import add_tour
 from utility.overview.pages.town import add_town
 from utility.people.pages.account import add_account
 from utility.people.pages.audit import add_audit
@@ -78,6 +79,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_audit,
     add_research,
     add_devices,
+    add_tour,
 )
 """Each adds the routes of one page."""
 
@@ -96,7 +98,7 @@ def add_console(app: FastAPI, console: Console) -> None:
     @app.get("/console/", include_in_schema=False)
     def start(actor: Anybody) -> RedirectResponse:
         """Redirect to the first page that the person may open."""
-        offered = entries_for(actor)
+        offered = entries_for(actor, console.demonstration is not None)
         return RedirectResponse(offered[0].path if offered else "/console/account", 303)
 
     for add in PAGES:

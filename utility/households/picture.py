@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from commonwatt.model.palette import LOOKS, FlowLook, PowerFlow
+from commonwatt.look.palette import LOOKS, FlowLook, PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from utility.households.course import Course
 from utility.tariffs.tariff import Tariff

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from commonwatt.look.flows import parts_of
+from commonwatt.look.palette import PowerFlow
 from commonwatt.model.control.relaying import PUT_S
-from commonwatt.model.palette import PowerFlow
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from utility.overview.microgrids import Facts
 
@@ -28,17 +29,15 @@ class TownPower:
     stored: MilliwattHours  # sum of the batteries' levels
 
     @property
-    def parts(self) -> list[tuple[PowerFlow, int, bool]]:
-        """Where power comes from or goes: the flow, watts, and whether it goes to the homes.
-
-        What homes gave to others of their microgrid, and microgrids while others took, went to neighbours; the rest
-        went to the plant or came from it.
-        """
-        plant = self.import_w - self.export_w
-        batteries = self.use_w - self.sun_w - plant
-        given = ((PowerFlow.SUN, self.sun_w), (PowerFlow.BATTERY, batteries), (PowerFlow.PLANT, plant))
-        found = [(flow, abs(watts), watts >= 0) for flow, watts in given]
-        return [*found, (PowerFlow.NEIGHBOURS, self.between_w + min(self.import_w, self.export_w), True)]
+    def parts(self) -> list[tuple[PowerFlow, float, bool]]:
+        """The flows of the picture; what microgrids gave while others took went to neighbours, too."""
+        return parts_of(
+            sun_w=self.sun_w,
+            use_w=self.use_w,
+            import_w=self.import_w,
+            export_w=self.export_w,
+            between_w=self.between_w + min(self.import_w, self.export_w),
+        )
 
 
 def town_power(facts: Iterable[Facts], now: EpochSeconds) -> TownPower:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
-from commonwatt.model.palette import PowerFlow
+from commonwatt.look.palette import PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours, Quarter
 
 PART_OF_USUAL = 0.95

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from commonwatt.model.palette import BRAND, LINES, LOOKS, STATES, PowerFlow, stylesheet
+from commonwatt.look.palette import BRAND, LINES, LOOKS, STATES, PowerFlow, stylesheet
 
 ROOT = Path(__file__).parents[3]
 KINDS = (".py", ".html", ".css", ".js", ".json", ".svg", ".toml")
@@ -98,7 +98,7 @@ def list_of_files() -> list[Path]:
 
 
 def test_pages_get_the_colours_of_the_table() -> None:
-    light, dark, _ = stylesheet().splitlines()
+    light, dark, *_ = stylesheet().splitlines()
     for flow, look in LOOKS.items():
         assert f"--flow-{flow}: {look.light};" in light
         assert f"--flow-{flow}: {look.dark};" in dark

@@ -104,6 +104,22 @@ def test_lapses_are_counted_over_the_restarts_of_gateways(monkeypatch: pytest.Mo
     assert counts == [3, 5, 5, 6, 6]
 
 
+def test_the_line_of_the_audit_turns_green_again_when_late_readings_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(origin=NOW, monotonic_origin=0, speed=60)
+    part = Part(name="utility", kind="utility", config=Path(), http="127.0.0.1:1", log=Path())
+    observer = Observer(Layout(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=(part,), began=NOW))
+    monkeypatch.setattr("commonwatt.demo.view.STORED_EVERY_S", 0)
+    said = []
+    for minutes, made, stored in ((0, 100, 0), (10, 200, 90), (15, 300, 90), (20, 400, 100), (25, 500, 200)):
+        observer.seen = {"meters": {"made": made}, "r001 meters": {"made": made}}
+        monkeypatch.setattr(observer, "_ask", lambda *_, stored=stored: {"slots": {"r001": stored}})
+        observer.count(NOW + 60 * minutes)
+        said.append((observer.is_good, observer.audit))
+    observer.close()
+    well = (True, "audit: all readings older than 15 minutes are stored")
+    assert said == [well, well, (False, "audit: 10 readings older than 15 minutes are not stored yet"), well, well]
+
+
 def test_letters_are_told_last_if_there_are_any(seen: dict[str, Any]) -> None:
     assert "letter" not in "\n".join(drawn(seen, 80, 80))
     seen["utility"]["totals"]["dead_letters"] = 2

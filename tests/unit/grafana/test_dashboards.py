@@ -1,6 +1,5 @@
 """What can be said of the dashboards without Grafana; `make dashboard-types` checks them by Grafana's own types."""
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import combinations
@@ -10,14 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
+from commonwatt.look.palette import LINES, LOOKS, STATES, SURFACES
 from grafana.generator.__main__ import FOLDER, texts
+from harness.docs.dashboards import dashboards, panels_of
 from harness.docs.metrics import all_metrics
 
-FILES = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+FILES = dashboards()
 PANELS = [
     pytest.param(name, panel, id=f"{name}: {panel['title']}")
     for name, dashboard in FILES.items()
-    for panel in dashboard["panels"]
+    for panel in panels_of(dashboard)
     if panel["type"] != "row"
 ]
 UNITS = {"short", "s", "bytes", "decbytes", "Bps", "percentunit", "watt", "watth"}
@@ -35,16 +36,34 @@ def test_dashboard_has_an_address_of_its_own_and_no_panel_over_another(name: str
     dashboard = FILES[name]
     assert dashboard["uid"] == f"commonwatt-{name}"
     assert "id" not in dashboard, "Grafana gives it"
-    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
-    for panel in dashboard["panels"]:
-        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
-    for a, b in combinations((panel["gridPos"] for panel in dashboard["panels"]), 2):
-        assert (
-            a["x"] + a["w"] <= b["x"]
-            or b["x"] + b["w"] <= a["x"]
-            or a["y"] + a["h"] <= b["y"]
-            or b["y"] + b["h"] <= a["y"]
-        )
+    panels = panels_of(dashboard)
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+    for seen in (dashboard["panels"], *(panel["panels"] for panel in panels if panel["type"] == "row")):
+        for a, b in combinations((panel["gridPos"] for panel in seen), 2):
+            assert (
+                a["x"] + a["w"] <= b["x"]
+                or b["x"] + b["w"] <= a["x"]
+                or a["y"] + a["h"] <= b["y"]
+                or b["y"] + b["h"] <= a["y"]
+            )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_answer_is_on_top_the_reason_below_and_details_last(name: str) -> None:
+    kinds = [panel["type"] for panel in FILES[name]["panels"]]
+    answer = kinds.index("row")
+    details = [panel["title"] for panel in FILES[name]["panels"]].index("Details")
+    assert set(kinds[:answer]) == {"stat"}
+    assert sum(panel["gridPos"]["w"] for panel in FILES[name]["panels"][:answer]) == 24
+    assert set(kinds[answer:details]) - {"row"} <= {"timeseries", "state-timeline"}
+    folded = [panel["title"] for panel in FILES[name]["panels"] if panel.get("collapsed")]
+    assert folded == [panel["title"] for panel in FILES[name]["panels"][details + 1 :] if panel["type"] == "row"]
+
+
+def test_every_colour_is_of_the_palette() -> None:
+    palette = {shade.dark for shade in (*LOOKS.values(), *STATES.values(), *SURFACES.values(), *LINES)}
+    assert {colour for text in texts().values() for colour in re.findall("#[0-9a-f]{6}", text)} <= palette
 
 
 def thresholds(panel: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from commonwatt.device.store import reading_store
 from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.effects import Publish
 from commonwatt.model.records import RecordType, State
+from commonwatt.protocol.topics import RECORDS, meter_up
 from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.town.scenario import Demand
 from commonwatt.town.scenario import load as load_scenario
@@ -71,6 +73,23 @@ def test_silent_meters_measure_and_are_connected_again(bench: FleetBench) -> Non
             paused.append({meter for meter, link in links if not link._paused_until_resume.is_set()})
         assert paused == [set(meters.meters), {BATTERY}, set()]
     assert len(of(bench, BATTERY, RecordType.STORED)) == 3
+
+
+def test_a_lossy_network_loses_a_third_of_the_messages_either_way_until_its_end(bench: FleetBench) -> None:
+    save(bench.faults, Faults(lte_lossy_until=T + 30))
+    with bench.fleet() as fleet:
+        bench.slots(fleet, 1)
+        shell = fleet.members["r001"]._shell
+        for _ in range(900):
+            shell._message(BATTERY, "r001", "x/down", b"")
+        assert 250 < shell.dropped < 350
+        assert len(shell.take()) == 900 - shell.dropped
+        before = shell.dropped
+        for _ in range(900):
+            shell._publish(Publish(topic=meter_up("r001", BATTERY, RECORDS), payload=b"", qos=0))
+        assert 250 < shell.dropped - before < 350
+        bench.slots(fleet, 2)
+        assert not any(shell.loses() for _ in range(100))
 
 
 def test_clouds_and_demand_of_one_microgrid_and_of_all(bench: FleetBench) -> None:
@@ -241,6 +260,11 @@ def test_commands_change_one_fault_each_and_say_what_holds_until_when(files: tup
     assert (found.line_dead_until, found.lte_dead_until) == (T + 43_200, T + 3600)
     assert found.scenario is not None
     assert found.scenario.start_hour == 22
+    run("lte", "lossy", "--for", "60", "-c", every)
+    found = load(tmp_path / "all.toml.world.json")
+    assert (found.lte_dead_until, found.lte_lossy_until) == (0, T + 60)
+    run("lte", "alive", "-c", every)
+    assert load(tmp_path / "all.toml.world.json").lte_lossy_until == 0
     run("play", "--stop", "-c", every)
     assert load(tmp_path / "all.toml.world.json").scenario is None
 

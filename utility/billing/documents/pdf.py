@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from fpdf import FPDF
 
-from commonwatt.model.palette import LOOKS, STATES
+from commonwatt.look.palette import LOOKS, STATES, SURFACES
 from commonwatt.model.units import QUARTER_S
 from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity, SettledQuality
 from utility.billing.documents.plot import DRAWN
@@ -34,6 +34,7 @@ _FONT = "helvetica"
 _LINES_AT = (_EDGE, 380.0, 465.0, _RIGHT)
 _TOTALS_AT = (_EDGE, 300.0, 380.0, 471.0, _RIGHT)
 """Where the columns of tables are: the first begins there, the others end there."""
+_INK, _SOFT, _LINE, _RULE = (SURFACES[name].light for name in ("ink", "soft", "line", "edge"))
 _BETWEEN = 6.0  # least space after the text of a table's first column
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 860, 240, 52, 20  # of the plot, in its own units
@@ -80,6 +81,8 @@ class _Page:
         self._pdf.set_creation_date(made)
         self._pdf.set_title(_latin(title))
         self._pdf.set_auto_page_break(False)
+        self._pdf.set_text_color(_INK)
+        self._pdf.set_draw_color(_RULE)
         self._y = _FOOT
         self._room(0)
         self._write(title, 18, _LEADING * 1.8, style="B")
@@ -150,7 +153,8 @@ class _Page:
                 self._pdf.text(at + 10, self._y + 10, text)
                 at += 22 + self._pdf.get_string_width(text)
         self._y += _LEADING
-        draw(self._pdf, found, zone, self._y, scale)
+        with self._pdf.local_context():
+            draw(self._pdf, found, zone, self._y, scale)
         self._y += HEIGHT * scale + 4
 
     def _write(self, text: str, size: int, height: float, *, style: str = "") -> None:
@@ -192,6 +196,11 @@ def draw(pdf: Canvas, found: Hours, zone: ZoneInfo, top: float, scale: float) ->
     low = float(HEIGHT - BOTTOM - 4)  # the lowest place of areas, where marks begin
     unit = (low - 12) / max(above + below, 1)
     zero, step = 12 + above * unit, (WIDTH - LEFT) / max(len(found.starts), 1)
+    edges = ((12.0, kwh(above)), (low, f"-{kwh(below)}"))[: 2 if below else 1]
+    pdf.set_line_width(0.5)
+    pdf.set_draw_color(_LINE)
+    for y, _ in edges:
+        pdf.line(left, top + y * scale, _RIGHT, top + y * scale)
     # From the axis: a later area covers a part of the one before it.
     for number, (quantity, flow, side) in reversed(list(enumerate(DRAWN))):
         if of[quantity].any():
@@ -207,10 +216,11 @@ def draw(pdf: Canvas, found: Hours, zone: ZoneInfo, top: float, scale: float) ->
             place = _EDGE + (LEFT + at * step) * scale
             pdf.rect(place, top + low * scale, count * step * scale, 3, style="F")
         at += count
-    pdf.set_line_width(0.5)
+    pdf.set_draw_color(_SOFT)
     pdf.line(left, top + zero * scale, _RIGHT, top + zero * scale)
     pdf.set_font(_FONT, size=7)
-    for y, text in ((12.0, kwh(above)), (low, f"-{kwh(below)}"))[: 2 if below else 1]:
+    pdf.set_text_color(_SOFT)
+    for y, text in edges:
         pdf.text(_EDGE, top + y * scale, text)
     for number, text in _dated(found.starts, zone):
         pdf.text(_EDGE + (LEFT + number * step) * scale, top + (HEIGHT - 4) * scale, text)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from commonwatt.model.palette import PowerFlow
+from commonwatt.look.palette import PowerFlow
 from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity
 from utility.billing.documents.statement import Hours
 

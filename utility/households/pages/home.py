@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from fastapi import FastAPI, Form, Query, Request, Response
 
+from commonwatt.look.palette import PowerFlow
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.palette import PowerFlow
 from commonwatt.model.time.local_calendar import month_after, month_before, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.billing.store.issued_bills import issued_bills
@@ -53,7 +53,7 @@ def add_home(app: FastAPI, console: Console) -> None:
     def page(request: Request, actor: Residents) -> Response:
         """Return the page."""
         home, now, zone = own_home(console.database, actor), console.now(), console.zone()
-        content = _today(console, home, now, zone) | _sharing(home, now, zone)
+        content = _today(console, home, now, zone)
         content |= _bills(console, bills, home, now, zone) | _course_of("day", content["date"], content["date"])
         tariff = _tariff(console, home)
         content["cost_today"] = None if tariff is None else cost_of(content["today"].course, tariff)
@@ -63,16 +63,20 @@ def add_home(app: FastAPI, console: Console) -> None:
     def live(request: Request, actor: Residents) -> Response:
         """Return the part of the page that changes by itself: today and the battery."""
         content = _today(console, own_home(console.database, actor), console.now(), console.zone())
-        return console.fragment(request, actor, "home_live.html", content)
+        return console.fragment(request, actor, "home_live.html", content | {"moved": True})
 
     @app.get("/console/home/bills", include_in_schema=False)
     def issued(request: Request, actor: Residents) -> Response:
         """Return the issued bills, a part of the page that is loaded after it: each is proved."""
         found = issued_bills(console.database, own_home(console.database, actor).account.number, SHOWN_BILLS)
-        return console.fragment(request, actor, "home_bills.html", {"issued": found})
+        shown = [(f"{_first(one.month):%b}", one.total or 0, f"/console/home/bills/{one.month}") for one in found[:12]]
+        month = month_of(quarter_of(console.now()), console.zone())
+        befores = [one for one in found if one.month in (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")]
+        content = {"issued": found, "shown": shown[::-1], "older": found[12:], "befores": befores}
+        return console.fragment(request, actor, "home_bills.html", content)
 
     _add_spans(app, console)
-    _add_weight(app, console)
+    _add_weight(app, console, bills)
 
 
 def _add_spans(app: FastAPI, console: Console) -> None:
@@ -138,8 +142,15 @@ def _add_spans(app: FastAPI, console: Console) -> None:
         return console.fragment(request, actor, "home_sums.html", _month(console, home, month))
 
 
-def _add_weight(app: FastAPI, console: Console) -> None:
-    """Add the sharing weight: what it did, and its change."""
+def _add_weight(app: FastAPI, console: Console, bills: BillsSoFar) -> None:
+    """Add the settings, of which the sharing weight has what it did, and its change."""
+
+    @app.get("/console/settings", include_in_schema=False)
+    def settings(request: Request, actor: Residents) -> Response:
+        """Return what a resident decides and takes away: the weight, and files."""
+        home, now, zone = own_home(console.database, actor), console.now(), console.zone()
+        content = _today(console, home, now, zone) | _sharing(home, now, zone) | _bills(console, bills, home, now, zone)
+        return console.page(request, actor, "home_settings.html", content)
 
     @app.get("/console/home/weight/past", include_in_schema=False)
     def past(request: Request, actor: Residents) -> Response:
@@ -158,7 +169,9 @@ def _add_weight(app: FastAPI, console: Console) -> None:
         """Set the account's sharing weight from a local day on."""
         with changing(console.api, request, actor) as by:
             change_weight(by, own_home(console.database, actor), weight, start)
-        return console.see_other(actor, "/console/home", f"Your sharing weight is {weight} from {start:%d %B %Y} on.")
+        return console.see_other(
+            actor, "/console/settings", f"Your sharing weight is {weight} from {start:%d %B %Y} on."
+        )
 
 
 def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
@@ -196,9 +209,8 @@ def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds, z
         found["has_rates"] = False
     found["issued"] = issued_bills(console.database, home.account.number, 1)
     month = month_of(quarter_of(now), zone)
-    return (
-        found | {"month": month} | _file(found["so_far"], date.fromisoformat(f"{month}-01"), local_day(now, zone), zone)
-    )
+    found |= {"month": month, "title": f"{_first(month):%B}"}
+    return found | _file(found["so_far"], _first(month), local_day(now, zone), zone)
 
 
 def _file(so_far: BillSoFar | None, first: date, today: date, zone: ZoneInfo) -> dict[str, Any]:
@@ -263,8 +275,12 @@ def _added(days: list[Figures]) -> list[tuple[str, int]]:
     return list(found.items())
 
 
+def _first(month: str) -> date:
+    return date.fromisoformat(f"{month}-01")
+
+
 def _title(month: str) -> str:
-    return date.fromisoformat(f"{month}-01").strftime("%B %Y")
+    return _first(month).strftime("%B %Y")
 
 
 def _course_of(of: str, at: date, today: date) -> dict[str, Any]:

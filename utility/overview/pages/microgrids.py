@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from numpy.typing import NDArray
 
-from commonwatt.model.palette import LOOKS, PowerFlow
+from commonwatt.look.palette import LOOKS, PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.town import Function
@@ -100,12 +100,10 @@ def add_microgrids(app: FastAPI, console: Console) -> None:
             dear = [] if tariff is None else dear_spans([tariff], first, until)
             return {"stack": True, "series": sources_plot(quarters, _energies(found), dear)}
         if of == "batteries":
-            line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", found.has_stored, found.stored * 1.0
+            line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", found.has_stored, found.stored
         else:
             line, flow, unit, there = "Energy from the town", PowerFlow.PLANT, "$", found.has_net
-            values = found.net * (
-                np.zeros(len(found.net)) if tariff is None else _dollars(tariff, first - 1, found.net)
-            )
+            values = found.net * 0 if tariff is None else _cost(tariff, first - 1, found.net)
         points = plotted(single(start, QUARTER_S, values[1:], there[1:]), 1e-6, {})
         return {"series": [{"label": line, "flow": flow, "unit": unit} | points] if there[1:].any() else []}
 
@@ -124,10 +122,12 @@ def _energies(found: DayOfMicrogrid) -> list[QuarterEnergy | None]:
     ]
 
 
-def _dollars(tariff: Tariff, first: Quarter, net: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the price of each quarter's energy: import of what was taken, credit of what was given."""
+def _cost(tariff: Tariff, first: Quarter, net: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what each quarter's energy cost, millionths of a dollar; below 0 is credit for what was given."""
     prices = np.array([(float(each.import_), float(each.credit)) for each in tariff.prices])
-    return np.asarray(prices[tariff.periods_of(first + np.arange(len(net))), (net < 0).astype(int)])
+    return np.asarray(
+        np.rint(net * prices[tariff.periods_of(first + np.arange(len(net))), (net < 0).astype(int)]), np.int64
+    )
 
 
 def _facts(console: Console, name: str) -> Facts:

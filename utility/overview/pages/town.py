@@ -1,15 +1,14 @@
 """The town at a glance: each microgrid by its state, power and energy now, completeness; live."""
 
-from collections.abc import Callable, Sequence
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
-from commonwatt.model.palette import LOOKS, PowerFlow
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
+from commonwatt.look.palette import LOOKS, PowerFlow
+from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId, MilliwattHours
 from utility.access.actor import Actor
 from utility.access.roles import Role
 from utility.overview.inbox import of_roles
@@ -18,6 +17,7 @@ from utility.overview.microgrids import BADGES, Cell, Condition
 from utility.overview.pages.town_view import TownState, TownView
 from utility.overview.today import QuarterEnergy, Today
 from utility.readings.store.completeness import Completeness
+from utility.takeover.store import load_orders
 from utility.webkit.console.console import Console
 from utility.webkit.console.days import KILOWATTS
 from utility.webkit.rights import Staff
@@ -31,7 +31,7 @@ _FIGURES = (
     ("Used", "used", PowerFlow.USE, False),
     ("Sun", "sun", PowerFlow.SUN, True),
     ("Given between neighbours", "given", PowerFlow.NEIGHBOURS, True),
-    ("Bought", "bought", PowerFlow.PLANT, False),
+    ("Taken from the plant", "bought", PowerFlow.PLANT, False),
 )
 
 # By what tiles are coloured: the words, and by mark what it means.
@@ -53,7 +53,8 @@ def add_town(app: FastAPI, console: Console) -> None:
     def page(request: Request, actor: Staff) -> Response:
         """Return the page."""
         state = view.get()
-        content = _figures(state, actor) | {"groups": _groups(state), "since": 0, "tiles": TILES}
+        groups = _groups(state, console.database.read(load_orders))
+        content = _figures(state, actor) | {"groups": groups, "since": 0, "tiles": TILES}
         return console.page(request, actor, "town.html", content)
 
     @app.get("/console/town/day.json", include_in_schema=False)
@@ -110,11 +111,19 @@ class _Fragments:
         return found
 
 
-def _groups(state: TownState) -> list[tuple[str, list[Cell]]]:
-    """Return the cells by kind."""
-    order = [*KINDS, *sorted({each.kind for each in state.cells} - KINDS.keys())]
-    ordered = sorted(state.cells, key=lambda each: order.index(each.kind))
-    return [(KINDS.get(kind, kind), list(some)) for kind, some in groupby(ordered, key=lambda each: each.kind)]
+def _groups(
+    state: TownState, orders: Mapping[MicrogridId, Sequence[ControllerId]]
+) -> list[tuple[str, int, list[list[Cell]]]]:
+    """Return the cells by kind, with their count, and by clique: those that may manage each other stand together."""
+    kinds = [*KINDS, *sorted({each.kind for each in state.cells} - KINDS.keys())]
+    groups = []
+    for kind in kinds:
+        of_kind = [each for each in state.cells if each.kind == kind]
+        cliques: dict[str, list[Cell]] = {}
+        for each in of_kind:
+            cliques.setdefault(min(orders.get(each.microgrid, (each.microgrid,))), []).append(each)
+        groups.append((KINDS.get(kind, kind), len(of_kind), list(cliques.values())))
+    return [each for each in groups if each[1]]
 
 
 def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
@@ -127,7 +136,6 @@ def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
         "power": state.power,
         "today": state.today,
         "figures": figures_of(state.today),
-        "looks": LOOKS,
         "parts": _parts(state.today),
         "plant": state.supply["plant"],
         "rations": state.supply["rations"],
@@ -184,6 +192,7 @@ def sources_plot(
 def figures_of(today: Today) -> list[dict[str, Any]]:
     """Return the sums of the day that matter, each beside the day before at this time, and its last 24 hours."""
     day = [today.quarters.get(each) for each in today.passed_day]
+    part = f"in {today.known} of {today.passed} quarter-hours" if today.known < today.passed - 1 else ""
     found: list[dict[str, Any]] = []
     for words, name, flow, is_more_good in _FIGURES:
         now, before = getattr(today.total, name), today.before and getattr(today.before, name)
@@ -196,7 +205,7 @@ def figures_of(today: Today) -> list[dict[str, Any]]:
                 "flow": flow,
                 "change": f"{abs(percent):,} % {'more' if percent > 0 else 'less'}" if percent else "",
                 "is_good": (percent > 0) == is_more_good if percent else None,
-                "note": "" if before is None else "than yesterday" if percent else "as yesterday",
+                "note": part or ("" if before is None else "than yesterday" if percent else "as yesterday"),
                 "spark": spark if any(spark) else None,
             }
         )

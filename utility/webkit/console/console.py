@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -12,6 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.identity.guesses import Guesses
 from commonwatt.model.units import EpochSeconds
+from commonwatt.network.addresses import is_loopback
 from utility.access.actor import Actor
 from utility.access.roles import STAFF
 from utility.database.database import Database
@@ -38,6 +40,12 @@ class Console:
     def database(self) -> Database:
         """The database."""
         return self.api.database
+
+    @property
+    def demonstration(self) -> Path | None:
+        """The folder of the demonstration whose console it is; ``None``: it is of a real town."""
+        settings = self.api.settings
+        return settings.clock.parent if settings.clock is not None and is_loopback(settings.http) else None
 
     def now(self) -> EpochSeconds:
         """Return the time of the service's clock, by which all values of pages have their age."""
@@ -73,7 +81,7 @@ class Console:
             "emulated_until": self.api.zone.emulated_until,
             "csrf_secret": "" if actor is None else actor.csrf,
             "searches": is_staff,
-            "navigation": [] if actor is None else groups_of(entries_for(actor)),
+            "navigation": [] if actor is None else groups_of(entries_for(actor, self.demonstration is not None)),
             "here": request.url.path,
             "message": _message(request, actor),
             **{name: make() if is_staff else None for name, make in self.shared.items()},

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-from commonwatt.model.palette import LOOKS, PowerFlow
+from commonwatt.look.palette import LOOKS, PowerFlow
 from utility.webkit.columns import Shown, Written, columns_of
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Admins
@@ -33,7 +33,12 @@ def add_look(app: FastAPI, console: Console) -> None:
             "rows": [("Sharing", [(span, 400, 200)])],
             "columns": columns_of(_Line),
             "lines": lines,
-            "looks": LOOKS,
+            "parts": [(flow, 500.0 * no, no != 2) for no, flow in enumerate(list(PowerFlow)[:4], 1)],
+            "tiles": [
+                {"microgrid": f"r{no:03}", "words": "", "condition": state, "battery": level, "heard": "now"}
+                | {"line": "ok", "level": 25 * no}
+                for no, (state, level) in enumerate(_TILES, 1)
+            ],
         }
         return console.page(request, actor, "look.html", content)
 
@@ -50,6 +55,7 @@ def add_look(app: FastAPI, console: Console) -> None:
         return {"series": [_series(start, name, place) for place, name in enumerate(names)]}
 
 
+_TILES = (("fresh", "high"), ("late", "low"), ("islanded", "half"), ("alarm", "below"))
 _STATES = ((1, "done"), (2, "failed"), (3, "waits"))
 
 

@@ -46,6 +46,7 @@ _ICONS = {
     "Billing": "receipt-text",
     "Research": "flask-conical",
     "Home": "house",
+    "Settings": "settings",
     "People": "users",
 }
 
@@ -66,15 +67,19 @@ NAVIGATION = (
     Entry("Billing", "Bills", "/console/bills", _OFFICE),
     Entry("Research", "Research", "/console/research", _OFFICE | {Role.RESEARCHER}),
     Entry("Home", "Home", "/console/home", frozenset({Role.RESIDENT})),
+    Entry("Settings", "Settings", "/console/settings", frozenset({Role.RESIDENT})),
     Entry("People", "People", "/console/users", frozenset({Role.ADMIN})),
     Entry("People", "Audit log", "/console/audit", frozenset({Role.ADMIN})),
 )
 """All pages of the navigation, in its order; the first one that a person may open is the start page."""
 
+TOUR = Entry("Town", "Tour", "/console/tour", STAFF)  # the page that only a demonstration has
 
-def entries_for(actor: Actor) -> list[Entry]:
+
+def entries_for(actor: Actor, is_demonstration: bool) -> list[Entry]:
     """Return the pages that a person is offered."""
-    return [entry for entry in NAVIGATION if actor.has(*entry.roles)]
+    pages = sorted([*NAVIGATION, TOUR], key=lambda entry: entry.group != "Town") if is_demonstration else NAVIGATION
+    return [entry for entry in pages if actor.has(*entry.roles)]
 
 
 def groups_of(entries: Iterable[Entry]) -> list[PageGroup]:

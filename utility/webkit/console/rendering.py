@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,8 +11,11 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup
 from pydantic import BaseModel
 
+from commonwatt.look.flows import flow_picture
+from commonwatt.look.palette import PowerFlow
 from commonwatt.model.control.saving import saving_words
 from commonwatt.model.words import duration
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
@@ -23,6 +26,13 @@ from utility.webkit.console.static_files import load_static
 
 _MOMENT = re.compile(r"<(textarea|pre|code)\b.*?</\1>|(\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ)", re.DOTALL)
 QUIET = 4  # squares of quiet zone on each side of a QR code, by ISO/IEC 18004
+FLOW_ICONS = {  # what stands for each in the picture of power
+    PowerFlow.SUN: "sun",
+    PowerFlow.BATTERY: "battery-charging",
+    PowerFlow.PLANT: "battery-full",
+    PowerFlow.GRID: "utility-pole",
+    PowerFlow.USE: "house",
+}
 MISSING = "\u2013"  # what stands for a missing value: a dash
 _TEMPLATES = sorted(Path(__file__).parents[2].glob("*/templates"))  # each room's; a name is there once
 
@@ -39,7 +49,7 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.globals["static"] = address
+        self._environment.globals |= {"static": address, "flows": partial(_flows, address)}
         self._environment.filters.update(
             local=local,
             local_short=pass_context(
@@ -74,6 +84,13 @@ class Renderer:
 def console_renderer() -> Renderer:
     """Return the renderer of the console's pages; a process compiles each template once."""
     return Renderer(load_static().address)
+
+
+def _flows(address: Callable[[str], str], *given: Any, **options: Any) -> Markup:
+    """Return the picture of power (``commonwatt.look.flows``) with the console's icons."""
+    box = f'class="icon" x="-11" y="-27" width="22" height="22" aria-hidden="true"><use href="{address("icons.svg")}#'
+    picture = flow_picture(*given, **options, mark=lambda flow: f'<svg {box}{FLOW_ICONS[flow]}"></use></svg>')
+    return Markup(picture)  # noqa: S704 - of numbers and the palette's words
 
 
 def link(row: BaseModel, column: ListColumn) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request, Response
 
-from commonwatt.model.palette import BRAND, stylesheet
+from commonwatt.look.palette import BRAND, stylesheet
 from utility.webkit.rights import OPEN
 
 _HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.model.palette import PowerFlow
+from commonwatt.look.palette import PowerFlow
 from utility.overview.pages.town import day_plot
 from utility.overview.today import SPAN, DayEnergy, QuarterEnergy
 from utility.webkit.console.shared import Shared

@@ -3,7 +3,12 @@
 import re
 from pathlib import Path
 
-from utility.webkit.console.navigation import NAVIGATION, groups_of
+import pytest
+
+from utility.access.actor import Actor, Via
+from utility.access.roles import Role
+from utility.webkit.console.navigation import NAVIGATION, entries_for, groups_of
+from utility.webkit.console.rendering import FLOW_ICONS
 from utility.webkit.console.static_files import load_static
 
 ROOMS = Path(__file__).resolve().parents[4] / "utility"
@@ -25,9 +30,12 @@ def test_first_visit_loads_little() -> None:
 def test_each_icon_that_is_named_is_in_the_picture_of_icons() -> None:
     shown = set(re.findall(r'<symbol id="([^"]+)"', load_static().files["icons.svg"].content.decode()))
     named = {name for text in PAGES.values() for name in re.findall(r'icon\("([^"]+)"\)', text)}
-    named |= {
-        name for path, text in PAGES.items() if path.name == "flows.html" for name in re.findall(r'"([a-z-]+)"', text)
-    } & shown
-    named |= {group.icon for group in groups_of(NAVIGATION)}
+    named |= {group.icon for group in groups_of(NAVIGATION)} | set(FLOW_ICONS.values())
     assert named <= shown
     assert shown <= named, "an icon that no page shows"
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_role_is_offered_as_many_entries_as_a_phones_bar_has_room_for(role: Role) -> None:
+    actor = Actor(name="one", roles=frozenset({role}), account=None, via=Via.SESSION, address="")
+    assert 1 <= len(groups_of(entries_for(actor))) <= 5

@@ -73,6 +73,25 @@
     };
   }
 
+  // The name of each area where it is thickest, if it fits there: colour is never alone.
+  function named(series) {
+    return (plot) => {
+      const { ctx } = plot, px = devicePixelRatio;
+      ctx.save();
+      Object.assign(ctx, { font: `600 ${12 * px}px Inter, sans-serif`, textAlign: "center", textBaseline: "middle", fillStyle: style("--ink") });
+      for (const one of series.filter((each) => each.own)) {
+        const edge = (value) => plot.valToPos(value, one.unit, true), last = one.own.length - 1;
+        const text = `${sign(one)}${one.label}`, wide = plot.valToPos(one.x[last], "x", true) - plot.valToPos(one.x[0], "x", true);
+        const beside = Math.ceil(((ctx.measureText(text).width / 2 + 4 * px) / wide) * last);
+        const tall = one.own.map((own, at) => (own ? edge(one.high[at] - own) - edge(one.high[at]) : 0));
+        const least = tall.map((_, at) => (at < beside || at > last - beside ? 0 : Math.min(...tall.slice(at - beside, at + beside + 1))));
+        const at = least.indexOf(Math.max(...least));
+        if (least[at] > 20 * px) ctx.fillText(text, plot.valToPos(one.x[at] + one.step_s / 2, "x", true), edge(one.high[at] - one.own[at] / 2));
+      }
+      ctx.restore();
+    };
+  }
+
   function newest(plot) {
     if (plot.cursor.idx !== null && plot.cursor.idx !== undefined) return;
     let last = plot.data[0].length - 1;
@@ -113,7 +132,7 @@
       ],
       // Without a cursor, as on a phone, the legend has the newest values.
       cursor: { points: { size: 7 }, y: false },
-      hooks: { drawClear: [shade(series)], setLegend: [newest, told], ready: [newest] },
+      hooks: { drawClear: [shade(series)], draw: [named(series)], setLegend: [newest, told], ready: [newest] },
     };
   }
 

@@ -7,6 +7,7 @@ and stand out from the page (WCAG 2.2, 1.4.11). Where a flow leaves a place, it 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 
 class PowerFlow(StrEnum):
@@ -82,12 +83,13 @@ BRAND = "#00bb66"  # the sign of the console
 
 
 def stylesheet() -> str:
-    """Return CSS for both themes: a property for each colour, such as ``--flow-sun``, and a class that sets it."""
+    """Return CSS for both themes: a property for each colour, such as ``--flow-sun``, a class that sets it, flows."""
     flows = {f"flow-{flow}": look for flow, look in LOOKS.items()}
     lines = {f"plot-{number}": shade for number, shade in enumerate(LINES, 1)}
     shades: dict[str, Shade | FlowLook] = {**flows, **STATES, **SURFACES, **lines}
     light = " ".join(f"--{name}: {shade.light};" for name, shade in shades.items())
     dark = " ".join(f"--{name}: {shade.dark};" for name, shade in shades.items())
     light += "".join(f' --sign-{flow}: "{look.sign}";' for flow, look in LOOKS.items())
+    flows_css = Path(__file__).with_name("flows.css").read_text(encoding="utf-8")
     classes = " ".join(f".flow-{flow} {{ --flow: var(--flow-{flow}); }}" for flow in LOOKS)
-    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{classes}\n"
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{classes}\n{flows_css}"
