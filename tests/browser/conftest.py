@@ -1,5 +1,6 @@
 """One Chromium, and one utility with a small town of two settled days, for all tests of this folder."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 
@@ -25,11 +26,15 @@ from harness.worlds.utility import a_heartbeat
 from utility.access.roles import Role
 from utility.assembly.application import make_app
 from utility.database.database import Database, open_database
+from utility.jobs.calendar_periods import Period
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import HERE
 from utility.outbox.changes import SawGateway
 from utility.readings.core import Core
 from utility.readings.events import FromGateway
 from utility.readings.store.writer import Writer
 from utility.registry.store.registry import load_snapshot
+from utility.statistics.jobs.statistics import take_in
 
 MONTH = "2026-10"
 NOW = 1_794_330_000  # noon of 10 November 2026, after the deadline of settlement
@@ -62,6 +67,8 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
         [SawGateway(controller=name, time=NOW - 20, heartbeat=a_heartbeat(lte=used)) for name in town.microgrids]
     )
     _quarantine(database)
+    turn = Turn(job="statistics", period=Period(start=0, end=0, name=""), attempt=1, now=NOW)
+    asyncio.run(take_in(database, HERE, turn))
     # Sessions end by the time of the browser, which is the real one.
     yield make_app(standing_api(database, NOW, settings=settings, machine_s=lambda: int(time.time())))
     database.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from harness.browser import Visit, by_keyboard, visit
 from harness.console import Browser as Person
@@ -109,6 +109,19 @@ def test_painted_hours_are_those_of_the_published_prices(application: FastAPI) -
     assert table.sum() == 20
 
 
+def stroke(page: Page, first: str, last: str) -> None:
+    """Draw a finger from a cell to another one, over those between."""
+    page.get_by_label(first).scroll_into_view_if_needed()
+    boxes = [page.get_by_label(name).bounding_box() for name in (first, last)]
+    (x, y), (_, end) = ((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes if box)
+    finger = page.context.new_cdp_session(page)
+    finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for n in range(1, 21):
+        points = [{"x": x, "y": y + (end - y) * n / 20}]
+        finger.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": points})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
 @pytest.mark.usefixtures("published")
 def test_clerk_paints_hours_and_sees_who_pays_by_touch(person: Callable[..., Visit]) -> None:
     seen = person("clara", Role.CLERK, touch=True)
@@ -121,6 +134,18 @@ def test_clerk_paints_hours_and_sees_who_pays_by_touch(person: Callable[..., Vis
     page.get_by_label("Mon 00:00").tap()
     for painted in ("Wed 00:00: price 2", "Wed 23:00: price 2", "Mon 00:00: price 2", "Mon 01:00: price 1"):
         expect(page.get_by_label(painted)).to_be_visible()
+    sentence = page.locator("#effect p").first
+    expect(sentence).to_contain_text("accounts would have paid more in 2026-10")
+    before = sentence.inner_text()
+    stroke(page, "Fri 06:00", "Fri 11:00")
+    expect(page.get_by_label("Fri 09:00: price 2")).to_be_visible()
+    expect(page.get_by_label("Sat 09:00: price 1")).to_be_visible()
+    expect(sentence).not_to_have_text(before)
+    expect(page.locator("#effect .histogram")).to_be_visible()
+    page.get_by_label("Import, price 2").fill("dear")
+    expect(page.locator("#effect")).to_contain_text("import 2: must be dollars")
+    page.get_by_label("Import, price 2").fill("0.32")
+    expect(page.locator("#effect .histogram")).to_be_visible()
     assert seen.check() == []
     page.get_by_role("button", name="Next: who pays").tap()
     expect(page.get_by_text("accounts would have paid more")).to_be_visible()

@@ -63,6 +63,7 @@ def test_operator_tunes_a_gateway_which_answers_and_the_second_one_is_told(opera
     anna, ben = operators
     for operator in operators:
         operator.page.goto(f"{operator.address}/console/schedules")
+        by_keyboard(operator.page.get_by_text("All microgrids"))
         by_keyboard(operator.page.get_by_role("checkbox", name="r001"), key="Space")
         by_keyboard(operator.page.get_by_role("button", name="Make a change"))
         by_keyboard(operator.page.locator("#relay_s"), "900")

@@ -17,6 +17,7 @@ from utility.control.forms import LABELS, TITLES, asked_by, local_input
 from utility.control.in_force import before_words, in_force
 from utility.control.store.control_changes import find_change, kinds_of, newest_change, newest_changes, targets_of
 from utility.control.store.schedules_view import schedules_page
+from utility.control.usual import usual_of
 from utility.control.words import answered, called, words_of
 from utility.outbox.settings import WEIGHTS, settings_of
 from utility.readings.store.heartbeats import last_heartbeats
@@ -31,7 +32,7 @@ LATER_S = 3_600  # a planned change is proposed for so many seconds from now
 INPUTS = frozenset({"microgrids", "minutes", "time", "weights", "strategy", "mode", "at", "state", *PERIODS})
 """The fields of the form that show a fault beside them."""
 
-SHOWN = 20  # most lines of a preview
+SHOWN = 20  # most lines of a preview, and most microgrids of a card that differ
 
 
 async def _given(request: Request) -> dict[str, str]:
@@ -57,16 +58,26 @@ def _add_table(app: FastAPI, console: Console) -> None:
     def table(
         request: Request, actor: Staff, name: Short = "", kind: Short = "", tuned: bool = False, skip: Skip = 0
     ) -> Response:
-        """List what is in force at each microgrid, and the newest changes."""
+        """Show what is usual in each kind, list what is in force at each microgrid, and the newest changes."""
         with console.database.reads.begin() as connection:
             rows = schedules_page(connection, ROWS + 1, skip, name=name, kind=kind, tuned=tuned)
             changes = newest_changes(connection, NEWEST)
-            kinds = sorted(set(kinds_of(connection).values()))
+            kind_of, said = kinds_of(connection), last_heartbeats(connection)
+            seen = newest_change(connection)
+        kinds = list(dict.fromkeys(kind_of.values()))
+        by_kind = {
+            each: {name: said.get(name, (0, None))[1] for name in kind_of if kind_of[name] == each} for each in kinds
+        }
         words = {"name": name, "kind": kind, "tuned": "true" if tuned else ""}
         content = words | {
             "rows": rows[:ROWS],
             "periods": PERIODS,
             "kinds": kinds,
+            "usual": [usual_of(each, heard) for each, heard in by_kind.items()],
+            "called": called,
+            "seen": seen,
+            "shown": SHOWN,
+            "is_open": bool(name or kind or tuned or skip),
             "actions": TITLES,
             "changes": changes,
             "title_of": title,
@@ -90,7 +101,7 @@ def _add_form(app: FastAPI, console: Console) -> None:
     @app.post(f"{PATH}/preview", include_in_schema=False)
     def preview(request: Request, actor: Operators, given: Given) -> Response:
         """Show what the change of the form would do; nothing is changed."""
-        content: dict[str, Any] = {"preview": None, "fault": "", "shown": SHOWN}
+        content: dict[str, Any] = {"preview": None, "fault": "", "shown": SHOWN, "brief": "brief" in given}
         try:
             content["preview"] = preview_change(console.database, asked_by(given, console.zone()), console.now())
         except (ConfigError, ValueError) as error:

@@ -1,15 +1,21 @@
-"""What the next month would bring by a new tariff: the projection that people see before they set rates (U6)."""
+"""What a new tariff would bring: the next month's projection, and what it would have made of a month's bills (U6)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from commonwatt.model.units import QUARTER_S, EpochSeconds
+from utility.billing.money import dollars
+from utility.billing.preview import Change
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.statistics.months import Month, month_at, month_text
 from utility.statistics.store.usage import Scope
-from utility.statistics.store.usage_money import rates_in_force, revenue
+from utility.statistics.store.usage_money import RatesInForce, Usage, month_usage, paid, rates_in_force, revenue
 from utility.statistics.store.usage_projection import (
     Projectable,
     money_panel,
@@ -19,6 +25,8 @@ from utility.statistics.store.usage_projection import (
 )
 from utility.statistics.words import projected_words
 from utility.tariffs.tariff import Tariff
+
+KEPT_S = 300  # seconds for which a month's load shapes are kept while a person paints prices
 
 Band = tuple[int | None, int, int | None]  # low, middle and high, cents; without a band the outer two are None
 
@@ -70,6 +78,38 @@ def outlook(database: Database, tariff: Tariff, default: str, now: EpochSeconds)
     return Outlook(
         month=present + 1, revenue=whole[0], now=known.get(Projectable.REVENUE), cost=known.get(Projectable.COST)
     )
+
+
+def estimated(database: Database, tariff: Tariff, month: Month, default: str, now: EpochSeconds) -> list[Change]:
+    """Return how a month's bills would change by a tariff, from load shapes; none: the month has none.
+
+    Raises:
+        ConfigError: An account has no tariff in force.
+    """
+    kept = _kept(database, month, default, now // KEPT_S)
+    if kept is None:
+        return []
+    usage, rates, before = kept
+    tariffs = tuple(tariff if each.name == tariff.name else each for each in rates.tariffs)
+    both = zip(before.items(), _by_account(usage, replace(rates, tariffs=tariffs)).values(), strict=True)
+    return [Change(account=number, before=old, after=new) for (number, old), new in both]
+
+
+@lru_cache(maxsize=1)
+def _kept(
+    database: Database, month: Month, default: str, _since: int
+) -> tuple[Usage, RatesInForce, dict[int, Decimal]] | None:
+    """Read what stays while a person paints prices."""
+    with database.reads.begin() as connection:
+        usage, rates = month_usage(connection, month), rates_in_force(connection, month, default)
+    return None if usage is None else (usage, rates, _by_account(usage, rates))
+
+
+def _by_account(usage: Usage, rates: RatesInForce) -> dict[int, Decimal]:
+    """Return what each account would pay, dollars."""
+    numbers, rows = np.unique(usage[0].numbers, return_inverse=True)
+    cents = np.rint(100 * np.bincount(rows, paid(usage, rates))).astype(int)
+    return dict(zip(numbers.tolist(), map(dollars, cents.tolist()), strict=True))
 
 
 def _band(row: Mapping[str, Any]) -> Band:

@@ -16,6 +16,7 @@ from utility.statistics.months import CELLS, MonthColumns
 from utility.statistics.projection import Floats
 from utility.tariffs.tariff import Tariff
 
+_PUBLIC = 2
 _KWH = 1e6  # milliwatt-hours of a kilowatt-hour
 
 
@@ -26,6 +27,7 @@ class Accounts:
     imported: NDArray[np.int64]  # milliwatt-hours by cell, (accounts, 48)
     exported: NDArray[np.int64]  # the same of what they gave by their own meters
     microgrids: NDArray[np.int64]  # the number of each account's microgrid, from 0
+    numbers: NDArray[np.int64]  # their numbers; one that moved between microgrids comes several times
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,9 +35,8 @@ class Microgrids:
     """The months of microgrids."""
 
     exported: NDArray[np.int64]  # milliwatt-hours by cell, (microgrids, 48)
-    # Whether what nobody's own meter gave is for all accounts: a building's and the farm's.
-    is_pooled: NDArray[np.bool_]
-    by_import: NDArray[np.bool_]  # whether it is divided by what the accounts import, else equally
+    # What nobody's own meter gave is for all accounts of a building's (1) and of the public (2) microgrid.
+    kind: NDArray[np.int64]
 
 
 def bills(accounts: Accounts, microgrids: Microgrids, tariff: Tariff, columns: MonthColumns) -> Floats:
@@ -48,8 +49,9 @@ def bills(accounts: Accounts, microgrids: Microgrids, tariff: Tariff, columns: M
     else:
         given = np.zeros_like(microgrids.exported)
         np.add.at(given, accounts.microgrids, accounts.exported)
-        pool = (microgrids.exported - given) * microgrids.is_pooled[:, None]
-        weights = np.where(microgrids.by_import[accounts.microgrids], accounts.imported.sum(axis=1), 1.0)
+        pool = (microgrids.exported - given) * (microgrids.kind > 0)[:, None]
+        by_import = (microgrids.kind == _PUBLIC) & (getattr(tariff.policy, "farm", "") == "import")
+        weights = np.where(by_import[accounts.microgrids], accounts.imported.sum(axis=1), 1.0)
     whole = np.bincount(accounts.microgrids, weights=weights, minlength=len(pool))[accounts.microgrids]
     part = weights / np.where(whole > 0, whole, 1.0)
     credited = own + pool[accounts.microgrids] * part[:, None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from sqlalchemy import Connection, func, select
 
@@ -27,6 +28,12 @@ class Preview:
     # Its effect on each line, those with the fullest line first; empty: it changes nothing there.
     effects: Sequence[Effect]
     refused: str  # why it would be refused; empty: it would be made
+
+    @property
+    def mean(self) -> tuple[float, float] | None:
+        """Mean bytes a month of the lines before and after, in the fuller direction; ``None``: of none it is known."""
+        known = [(max(each.before), max(each.after)) for each in self.effects if each.before and each.after]
+        return (fmean(old for old, _ in known), fmean(new for _, new in known)) if known else None
 
 
 def has_figures(fields: Fields) -> bool:

@@ -2,26 +2,49 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import local_text
 from utility.access.actor import Actor
 from utility.access.decisions import shown as shown_second
 from utility.billing.preview import sentences
 from utility.billing.steps import steps_of
+from utility.statistics.decisions import estimated
+from utility.statistics.months import month_number
 from utility.statistics.preview.api import Preview
+from utility.tariffs.pages.drafts import Filled
+from utility.tariffs.prices_form import kept_of, written
 from utility.tariffs.store.tariffs import find_version
-from utility.tariffs.tariff import Tariff
-from utility.webkit.console.answers import ROWS, Skip, other_pages
+from utility.tariffs.tariff import Tariff, parse_tariff
+from utility.webkit.console.answers import ROWS, Skip, other_pages, plain
 from utility.webkit.console.console import Console
-from utility.webkit.rights import ClerksOrApprovers
+from utility.webkit.rights import Clerks, ClerksOrApprovers
 
 _PLACE = "/console/rates/preview"
+_FEW = 8  # most steps of a histogram, as many as fit on a phone
 
 
 def add_preview(app: FastAPI, console: Console) -> None:
-    """Add the page."""
+    """Add the page, and the part of the form that shows at once what its prices would change."""
+    default = console.api.settings.billing.tariff
+
+    @app.post("/console/rates/form/effect", include_in_schema=False)
+    def effect(request: Request, actor: Clerks, filled: Annotated[Filled, Form()]) -> HTMLResponse:
+        """Show what the form's prices would have made of a month's bills, or what is wrong with them."""
+        month, changes = filled.month or console.api.last_month(), []
+        try:
+            made = written(filled, kept_of(filled.source))
+            faults = made.faults
+            if not faults:
+                tariff = parse_tariff(made.text)
+                changes = estimated(console.database, tariff, month_number(month), default, console.now())
+        except ConfigError as error:
+            faults = {"": plain(error)}
+        steps = steps_of([int(100 * change.difference) for change in changes], _FEW)
+        content = {"faults": faults, "month": month, "steps": steps, "sentences": sentences(changes, month)}
+        return console.fragment(request, actor, "rates_effect.html", content)
 
     @app.get(f"{_PLACE}/{{work_id}}", include_in_schema=False)
     def preview(
@@ -41,7 +64,7 @@ def add_preview(app: FastAPI, console: Console) -> None:
             "preview": made,
             "work": work,
             "sentences": sentences(made.changes, made.month),
-            "steps": steps_of([int(100 * change.difference) for change in made.changes]),
+            "steps": steps_of([int(100 * change.difference) for change in made.changes], _FEW),
             "rows": ranked[skip : skip + ROWS],
             "order": order,
             **other_pages(path, skip, is_more=len(ranked) > skip + ROWS, order=order),

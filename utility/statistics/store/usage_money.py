@@ -13,8 +13,9 @@ from utility.readings.store.reads import town as town_figures
 from utility.registry.store.accounts import load_dated_registry
 from utility.registry.tables import controller
 from utility.statistics.money import Accounts, Microgrids, bills, cost_of
-from utility.statistics.months import CELLS, Month, columns_of, month_text
+from utility.statistics.months import CELLS, Month, MonthColumns, columns_of, month_text
 from utility.statistics.packed import unpacked
+from utility.statistics.projection import Floats
 from utility.statistics.series import SHAPES
 from utility.statistics.store.usage import CLASSES, Scope
 from utility.statistics.tables import usage_month
@@ -22,6 +23,9 @@ from utility.tariffs.store import tariffs
 from utility.tariffs.tariff import Tariff
 
 _IMPORTED, _EXPORTED = SHAPES.index("imported"), SHAPES.index("exported")
+
+
+Usage = tuple[Accounts, Microgrids, MonthColumns]  # the load shapes of a month
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,8 @@ def rates_in_force(connection: Connection, month: Month, default: str, instead: 
     return RatesInForce(month=month, tariffs=tuple(labels.values()), of_account=others)
 
 
-def revenue(connection: Connection, month: Month, rates: RatesInForce) -> NDArray[np.float64]:
-    """Return what the accounts of each class, and all of them, would pay for a month by some rates, dollars, (4)."""
+def month_usage(connection: Connection, month: Month) -> Usage | None:
+    """Return the load shapes of a month; ``None``: there are none of accounts."""
     c = usage_month.c
     wanted = select(c.scope, c.subject, c.owner_no, c.payload).where(c.month == month)
     owners: dict[int, NDArray[np.int64]] = {}
@@ -82,28 +86,39 @@ def revenue(connection: Connection, month: Month, rates: RatesInForce) -> NDArra
         else:
             accounts.append((subject, owner, shape))
     if not accounts:
-        return np.zeros(len(CLASSES) + 1)
+        return None
     at = {number: row for row, number in enumerate(owners)}
     kinds = {row.number: row.kind for row in connection.execute(select(controller.c.number, controller.c.kind))}
-    kind = np.array([CLASSES.index(kinds[number]) for number in owners])
-    columns, zone = columns_of(month, zone_of(connection)), np.array([at[owner] for _, owner, _ in accounts])
     all_accounts = Accounts(
         imported=np.array([shape[_IMPORTED] for _, _, shape in accounts]),
         exported=np.array([shape[_EXPORTED] for _, _, shape in accounts]),
-        microgrids=zone,
+        microgrids=np.array([at[owner] for _, owner, _ in accounts]),
+        numbers=np.array([subject for subject, _, _ in accounts]),
     )
     microgrids = Microgrids(
         exported=np.array(list(owners.values())).reshape(-1, CELLS),
-        is_pooled=kind > 0,
-        by_import=(kind == CLASSES.index("public")) & (getattr(rates.tariffs[0].policy, "farm", "") == "import"),
+        kind=np.array([CLASSES.index(kinds[number]) for number in owners]),
     )
-    which = np.array([rates.of_account.get(subject, 0) for subject, _, _ in accounts])
-    due = np.zeros(len(accounts))
+    return all_accounts, microgrids, columns_of(month, zone_of(connection))
+
+
+def paid(usage: Usage, rates: RatesInForce) -> Floats:
+    """Return what each account would pay for a month by some rates, dollars."""
+    which = np.array([rates.of_account.get(number, 0) for number in usage[0].numbers.tolist()])
+    due = np.zeros(len(which))
     for number, tariff in enumerate(rates.tariffs):
         if (which == number).any():
-            due = np.where(which == number, bills(all_accounts, microgrids, tariff, columns), due)
-    by_class = np.bincount(kind[zone], weights=due, minlength=len(CLASSES))
-    return np.append(by_class, due.sum())
+            due = np.where(which == number, bills(*usage[:2], tariff, usage[2]), due)
+    return due
+
+
+def revenue(connection: Connection, month: Month, rates: RatesInForce) -> Floats:
+    """Return what the accounts of each class, and all of them, would pay for a month by some rates, dollars, (4)."""
+    usage = month_usage(connection, month)
+    if usage is None:
+        return np.zeros(len(CLASSES) + 1)
+    due, kind = paid(usage, rates), usage[1].kind[usage[0].microgrids]
+    return np.append(np.bincount(kind, weights=due, minlength=len(CLASSES)), due.sum())
 
 
 def cost(connection: Connection, month: Month, price: float) -> NDArray[np.float64]:

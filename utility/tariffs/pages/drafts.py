@@ -43,7 +43,7 @@ class Filled(PricesForm):
     """The form as it is sent."""
 
     source: str = ""  # the text that the form began with
-    action: Literal["preview", "text"]
+    action: Literal["preview", "text"] = "preview"
     month: str = ""  # of the preview
 
 

@@ -1,5 +1,6 @@
 """Operators tune schedules in the browser: what is in force, the effect beforehand, outcomes, put back, conflicts."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from utility.access.roles import Role
 from utility.database.database import Database
 from utility.outbox.changes import SawGateway
 from utility.readings.store.writer import Writer
+from utility.readings.tables import relayed_day
 from utility.registry.store.registration import fill_registry
 
 Browsers = Callable[..., Browser]
@@ -50,6 +52,38 @@ def test_a_schedule_is_tuned_watched_and_put_back(browser: Browsers, database: D
     assert back.headers["location"].startswith(f"{PAGE}/changes/2")
     assert "put back change 1: schedule relay as installed" in text_of(operator.get(PAGE))
     assert operator.post(f"{path}/put-back").status_code == 409
+
+
+def test_each_kind_has_a_card_with_its_usual_periods_those_that_differ_and_a_slider(
+    browser: Browsers, database: Database
+) -> None:
+    month = Month(used=(1, 2), expected=(400_000_000, 500_000_000), allowance=2_000_000_000)
+    hear(database, lte=month)
+    operator = browser(Role.OPERATOR)
+    page = operator.get(PAGE)
+    assert "Residential 2 microgrids Collect every 60 s Levels every 60 s Relay every 60 s" in text_of(page)
+    assert "500.0 MB of 2.0 GB, on average" in text_of(page)
+    assert "Different r002 no report yet" in text_of(page)
+    assert "Send to all 2" in text_of(page)
+    assert '<details class="card"><summary>All microgrids' in page.text
+    for query in ("name=r", "kind=residential", "tuned=true", "skip=1"):
+        assert '<details class="card" open>' in operator.get(f"{PAGE}?{query}").text
+    slowed = {"collect_s": 60, "levels_s": 60, "relay_s": 900, "put_s": 60, "compact_s": 900}
+    hear(database, "r002", periods=slowed)
+    assert "Different r002 relay 900 s" in text_of(operator.get(PAGE))
+    assert 'type="range"' not in browser(Role.VIEWER).get(PAGE).text
+    slid = SLOWER | {"which": "kind", "kind": "residential", "brief": "", "relay_s": "1800"}
+    said = text_of(operator.post(f"{PAGE}/preview", slid))
+    assert "Bytes are not known: its batches were not counted for an hour yet." in said
+    assert "A reading comes after 1875 s at most; now 975 s." in said
+    with database.writes.begin() as connection:
+        counts = {"seconds": 7200, "batches": 120, "blocks": 960, "slots": 3840, "size": 90_000}
+        connection.execute(relayed_day.insert().values(controller="r001", day=NOW // 86_400, **counts))
+    assert re.search(r"[0-9.]+ MB a month on a line, on average; now [0-9.,]+ [MG]B\.", text_of(
+        operator.post(f"{PAGE}/preview", slid)
+    ))  # fmt: skip
+    made = operator.post(PAGE, slid)
+    assert (made.status_code, made.headers["location"]) == (303, f"{PAGE}/changes/1")
 
 
 def test_the_second_person_is_told_and_keeps_the_form(browser: Browsers, database: Database) -> None:

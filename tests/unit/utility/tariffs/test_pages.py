@@ -13,9 +13,11 @@ from harness.billing.found import found_in_store
 from harness.billing.two_months import world_of
 from harness.billing.worlds import World
 from harness.console import Browser, text_of
+from harness.statistics.stored import store_months
 from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.database.database import Database
+from utility.statistics.months import month_number
 from utility.tariffs.store import tariffs
 from utility.webkit.console.answers import ROWS
 
@@ -74,7 +76,7 @@ def test_the_form_begins_after_every_published_version(browser: Browsers, world:
 
 def form_in(page: str) -> dict[str, Any]:
     """Return the fields of the form of prices as a browser sends them."""
-    form = document(page).find(".//form[@class='prices']")
+    form = document(page).find(".//form[@action='/console/rates/form']")
     assert form is not None
     lists = {name: [one.get("value") for one in form.findall(f".//input[@name='{name}']")] for name in LISTS}
     fields = {name: form.find(f".//input[@name='{name}']") for name in ("text", "effective", "base", "month", "source")}
@@ -109,6 +111,34 @@ def test_prices_begin_with_the_version_in_force_and_go_to_the_preview(browser: B
     assert hidden is not None
     back = form_in(clerk.post("/console/rates/new", {"action": "form", "source": hidden.get("value", "")}).text)
     assert back["import_price"] == ["0.40", "0.20", ""]
+
+
+def test_form_shows_at_once_who_pays_how_much_more(browser: Browsers, database: Database) -> None:
+    clerk, place = browser(Role.CLERK), "/console/rates/form/effect"
+    fields = form_in(clerk.post("/console/rates/new", {"action": "form", "source": SOURCE}).text)
+    fields = {key: value for key, value in fields.items() if key != "month"}
+    assert "no tariff &#39;town&#39; is in force" in clerk.post(place, fields).text
+    clerk.post("/console/rates/new", {"action": "propose", "source": SOURCE})
+    browser(Role.APPROVER).post("/console/rates/version/town/1/approve")
+    assert "There are no load shapes of 2026-12" in text_of(clerk.post(place, fields))
+    store_months(database, month_number("2026-12") - 1, 1)
+    fields["month"] = "2026-11"
+    fields["source"] = fields["source"].replace('"town"', '"other"')
+    assert "0 of 4 accounts would have paid more in 2026-11, 0 less and 4 the same." in text_of(
+        clerk.post(place, fields)
+    ), "nobody has this tariff"
+    fields["source"] = fields["source"].replace('"other"', '"town"')
+    dearer = clerk.post(place, fields | {"import_price": ["0.40", "0.30", ""], "credit": ["0.16", "0.10", ""]})
+    assert "4 of 4 accounts would have paid more in 2026-11" in text_of(dearer)
+    assert '<figure class="histogram">' in dearer.text
+    wrong = clerk.post(place, fields | {"import_price": ["0.32", "cheap", ""], "base": "-1"})
+    assert wrong.status_code == 200
+    assert "import 2 : must be dollars with at most six decimals, such as 0.2150" in text_of(wrong)
+    assert 'href="#base"' in wrong.text
+    for bad in ({"source": "["}, {"month": "2026-13"}, {"week": ["x"]}):
+        answer = clerk.post(place, fields | bad)
+        assert (answer.status_code, "not known yet" in answer.text) == (200, True)
+    assert browser(Role.VIEWER).post(place, fields).status_code == 403
 
 
 def test_form_and_text_lead_to_each_other(browser: Browsers) -> None:

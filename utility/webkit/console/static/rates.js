@@ -1,4 +1,4 @@
-// Paints the week of a tariff (rates_form.html): a cell, a day, an hour, a stroke of the mouse, or from key to key.
+// Paints the week of a tariff (rates_form.html): a cell, a day, an hour, a stroke of mouse or finger, or from key to key.
 "use strict";
 for (const grid of document.querySelectorAll("[data-week]")) {
   const DAYS = 8;
@@ -14,6 +14,7 @@ for (const grid of document.querySelectorAll("[data-week]")) {
       cell.setAttribute("aria-label", cell.getAttribute("aria-label").replace(/\d+$/, price));
     }
     field.value = cells.map((cell) => cell.textContent).join("");
+    field.dispatchEvent(new Event("input", { bubbles: true })); // The form shows what it changes.
   }
   function go(cell) {
     for (const one of cells) one.tabIndex = one === cell ? 0 : -1;
@@ -29,14 +30,16 @@ for (const grid of document.querySelectorAll("[data-week]")) {
     else if (hour) paint(ofHour(Number(hour)));
     else if (cells.includes(target)) paint([target]);
   });
-  grid.addEventListener("pointerdown", ({ target, pointerType }) => {
-    stroke = pointerType === "mouse" && cells.includes(target);
+  grid.addEventListener("pointerdown", ({ target, button }) => {
+    stroke = button === 0 && cells.includes(target);
     if (stroke) paint([target]);
   });
-  grid.addEventListener("pointerover", ({ target, buttons }) => {
-    if (stroke && buttons && cells.includes(target)) paint([target]);
+  // A finger's moves are of the cell on which it began: what is below it is asked for.
+  grid.addEventListener("pointermove", ({ clientX, clientY, buttons }) => {
+    const cell = stroke && buttons && document.elementFromPoint(clientX, clientY);
+    if (cells.includes(cell) && cell.textContent !== brush()) paint([cell]);
   });
-  document.addEventListener("pointerup", () => { stroke = false; });
+  for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { stroke = false; });
   grid.addEventListener("keydown", (event) => {
     const place = cells.indexOf(event.target);
     if (place < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
