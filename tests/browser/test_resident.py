@@ -19,13 +19,14 @@ def test_resident_goes_back_to_a_month_and_takes_its_data(
 
     seen.open("/console/home")
     press(page.get_by_role("link", name="Month", exact=True), is_touched)
-    expect(page.get_by_text("November 2026", exact=True)).to_be_visible()
+    expect(page.get_by_text("November 2026: kilowatt-hours by day")).to_be_visible()
     press(page.get_by_role("link", name="The month before"), is_touched)
-    expect(page.get_by_text("October 2026", exact=True)).to_be_visible()
+    expect(page.get_by_text("October 2026: kilowatt-hours by day")).to_be_visible()
     assert page.url.endswith("/console/home"), "the plot changes, the page stays"
     # The town's readings are not stored in this fixture: what is settled of the month is plotted.
     expect(page.locator("#course canvas").first).to_be_visible()
     assert seen.check() == []
+    press(page.get_by_role("link", name="Settings"), is_touched)
     with page.expect_download() as download:
         press(page.get_by_role("button", name="Download"), is_touched)
     download.value.save_as(tmp_path / "energy.xml")

@@ -31,8 +31,9 @@ def test_the_town_changes_without_a_reload_and_says_when_nothing_answers(chrome:
         assert window.page.locator("#m-r001.late").count() == 0
         seen(application, NOW - 200)
         window.page.wait_for_selector("#m-r001.late", timeout=SOON_MS)
-        window.page.check("#show-late")
-        assert window.page.locator(".cell:visible").count() == 1, "a filter leaves the microgrids of one state"
+        window.page.check("#by-state")
+        sign = "e => getComputedStyle(e, '::before').content"
+        assert "◐" in window.page.locator("#m-r001").evaluate(sign), "a state has a sign besides its colour"
         assert window.check() == []
         seen(application, NOW - 20)
     told = window.page.wait_for_selector("p.stale", timeout=SOON_MS)
