@@ -124,11 +124,7 @@ def _accounts(console: Console, text: str) -> list[FoundAccount]:
 
 
 def bill_content(statement: Statement, before: Callable[[], RunDocuments]) -> dict[str, Any]:
-    """Return what every page of a bill shows.
-
-    Args:
-        before: Returns the documents of the account's bill of the month before; a ``ConfigError``: there is none.
-    """
+    """Return what every page of a bill shows; ``before`` returns the documents of the month before."""
     bill, by_hour, said = statement.bill, hours(statement), texts(statement)
     received = Decimal(int(by_hour.energies[Quantity.SHARED_IN].sum())) / KWH
     try:
@@ -142,7 +138,7 @@ def bill_content(statement: Statement, before: Callable[[], RunDocuments]) -> di
         "code": spaced(said.code),
         "parts": parts_of(bill),
         "differs": differs,
-        "worth": worth_of_sharing(bill, received) if received else None,
+        "worth": worth_of_sharing(bill, received),
         "days": days,
         "most": most,
         "day": None,

@@ -1,5 +1,6 @@
 """Runs of bills in the browser: made beside the service, checked, issued by a second person, explained, on paper."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -54,8 +55,14 @@ def test_run_is_made_checked_and_issued_by_two_people(browser: Browsers, databas
     assert "What stands out" in page
     assert "accounts pay more than in 2026-10" in page
     assert "Bills by amount, dollars" in page
+    assert re.search(r"more than in October 2026: .*corrections of earlier months \+\$", page), "the sum's reason"
+    listed = anna.get(november).text
+    assert f'<a href="/console/bills/{account}">Open</a>' in listed, "what stands out leads to the account's months"
     assert "An issue can't be undone" in text_of(ben.get(november)).replace("&#39;", "'")
     assert "2026-11" in text_of(anna.get("/console/runs"))
+    issue = text_of(ben.get(november))
+    assert "anna checked it; you, ben, issue it" in issue
+    assert "have 30 days to pay" in issue
     rises = anna.get(f"{november}/bills?order=more").text
     assert f"/console/bills/{account}/2" in rises
     with database.reads.begin() as connection:
