@@ -83,7 +83,7 @@ def issued(person: Callable[..., Visit], address: str, published: None) -> None:
     ben.goto(anna.url)
     by_keyboard(ben.get_by_label("I have looked at what stands out"), key="Space")
     by_keyboard(ben.get_by_role("button", name="Issue 26 bills"))
-    expect(ben.get_by_text("Issued by ben").first).to_be_visible()
+    expect(ben.locator(".steps .done").nth(3)).to_contain_text("ben")
 
 
 @pytest.mark.usefixtures("issued")
@@ -153,8 +153,18 @@ def test_clerk_paints_hours_and_sees_who_pays_by_touch(person: Callable[..., Vis
 
 
 @pytest.mark.usefixtures("issued")
-def test_clerk_explains_a_bill_down_to_its_quarter_hours(person: Callable[..., Visit]) -> None:
+def test_clerk_goes_from_a_run_to_a_bill_and_its_quarter_hours(person: Callable[..., Visit]) -> None:
     seen = person("anna", Role.CLERK)
+    for path in ("/console/runs/1", "/console/runs/1/bills", "/console/runs"):
+        seen.open(path)
+        assert seen.check() == []
+    by_keyboard(seen.page.get_by_role("link", name="Open").first)
+    by_keyboard(seen.page.get_by_role("link", name="2026-10"))
+    expect(seen.page.get_by_role("heading", name="From the base to the sum")).to_be_visible()
+    seen.page.get_by_text("Day by day").click()
+    by_keyboard(seen.page.get_by_role("link", name="2026-10-31"))
+    expect(seen.page.get_by_text("Hours of 2026-10-31", exact=True)).to_be_visible()
+    assert seen.check() == []
     seen.open("/console/bills/1/1")
     expect(seen.page.get_by_role("heading", level=1)).to_be_visible()
     assert seen.check() == []

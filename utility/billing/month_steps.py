@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from commonwatt.model.units import EpochSeconds
+
 _DONE = {"draft": 2, "checked": 3, "issued": 4}  # how many steps a run in a state has behind it
 
 
@@ -15,6 +17,8 @@ class Step:
     state: str  # ``done``, ``now`` or ``later``
     waits_for: str  # what it waits for; empty: it is done, or an earlier step comes first
     run: int | None  # the run that it is about; ``None``: there is none yet
+    by: str  # the person who did it; empty: nobody yet, or no person does it
+    at: EpochSeconds | None  # when
 
 
 def month_steps(runs: Sequence[Mapping[str, Any]], waits_for: str | None) -> list[Step]:
@@ -33,13 +37,15 @@ def month_steps(runs: Sequence[Mapping[str, Any]], waits_for: str | None) -> lis
         "A clerk computes it again and compares",
         "A second person looks at what stands out, and issues it",
     )
-    words = ("Data complete", "Draft", "Checked", "Issued")
+    words = {"Data complete": "", "Draft": "made", "Checked": "checked", "Issued": "issued"}
     return [
         Step(
             words=each,
             state="done" if place < done else "now" if place == done else "later",
             waits_for=waits[place] if place == done else "",
             run=None if run is None or place == 0 else run["no"],
+            by=(run or {}).get(f"{did}_by") or "",
+            at=(run or {}).get(did),
         )
-        for place, each in enumerate(words)
+        for place, (each, did) in enumerate(words.items())
     ]

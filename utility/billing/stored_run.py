@@ -201,6 +201,7 @@ def _figures(result: Result, corrected: Corrected) -> dict[str, Any]:
         "missing": sum(bill.missing > 0 for bill in bills),
         "given_mwh": result.sums.given,
         "kept_by_town_mwh": result.sums.kept,
+        "taken_mwh": sum(line.energy or 0 for line in lines if line.kind == "import"),
         "taken_by_nobody_mwh": result.sums.unheld,
     }
 

@@ -1,8 +1,9 @@
-"""What a household asks of its bill first: why it differs from the month before, and what sharing was worth (pure)."""
+"""What people ask of bills first: what a sum is made of, why it differs, and what sharing was worth (pure)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 from utility.billing.bill import Bill, Line, LineKind
 
@@ -11,19 +12,49 @@ _WORDS = {
     LineKind.IMPORT: "energy taken from the town",
     LineKind.CREDIT: "credit for energy given",
     LineKind.LAPSED: "credit that lapsed",
+    LineKind.INFORMATION: "energy shared with neighbours, free",
     LineKind.CORRECTION: "corrections of earlier months",
 }
 
 
+def parts_of(bill: Bill) -> list[tuple[str, Decimal, Decimal]]:
+    """Return the parts of a bill's total: words, dollars, and the sum of the parts before, dollars."""
+    found, before = [], Decimal(0)
+    for kind, words in _WORDS.items():
+        if any(line.kind is kind for line in bill.lines):
+            found.append((words.capitalize(), _sum(bill.lines, kind), before))
+            before += found[-1][1]
+    return found
+
+
 def why_it_differs(bill: Bill, before: Bill) -> str:
     """Return in a sentence how a bill differs from an earlier one, the greatest reason first."""
-    change, month = bill.total - before.total, date.fromisoformat(f"{before.month}-01").strftime("%B %Y")
+    changes = {words: _sum(bill.lines, kind) - _sum(before.lines, kind) for kind, words in _WORDS.items()}
+    return _why(bill.total - before.total, before.month, changes)
+
+
+def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """Return in a sentence how the sum of a run's bills differs from that of an earlier one, the greatest reason first.
+
+    Where both runs know the energy taken, what it costs differs by its amount, at the old price, and by the price.
+    """
+    now, was = run["figures"], before["figures"]
+    changes = {words: Decimal(now[kind]) - Decimal(was[kind]) for kind, words in _WORDS.items() if kind in now}
+    if now.get("taken_mwh") and was.get("taken_mwh"):
+        energy = now["taken_mwh"] - was["taken_mwh"]
+        by_energy = round(Decimal(was["import"]) * energy / was["taken_mwh"], 2)
+        words = f"{abs(energy) / 1e6:,.0f} kWh {'more' if energy > 0 else 'less'} taken from the town"
+        changes |= {words: by_energy, "its price": changes.pop(_WORDS[LineKind.IMPORT]) - by_energy}
+    return _why(Decimal(now["total"]) - Decimal(was["total"]), before["month"], changes)
+
+
+def _why(change: Decimal, month: str, changes: Mapping[str, Decimal]) -> str:
+    month = date.fromisoformat(f"{month}-01").strftime("%B %Y")
     if not change:
         return f"As much as in {month}."
-    sums = {kind: _sum(bill.lines, kind) - _sum(before.lines, kind) for kind in _WORDS}
-    reasons = sorted((kind for kind in sums if sums[kind]), key=lambda kind: -abs(sums[kind]))
-    words = ", ".join(f"{_WORDS[kind]} {'+' if sums[kind] > 0 else '-'}${abs(sums[kind]):,.2f}" for kind in reasons)
-    return f"${abs(change):,.2f} {'more' if change > 0 else 'less'} than in {month}: {words}."
+    reasons = sorted((words for words in changes if changes[words]), key=lambda words: -abs(changes[words]))
+    said = ", ".join(f"{words} {'+' if changes[words] > 0 else '-'}${abs(changes[words]):,.2f}" for words in reasons)
+    return f"${abs(change):,.2f} {'more' if change > 0 else 'less'} than in {month}: {said}."
 
 
 def worth_of_sharing(bill: Bill, received_kwh: Decimal) -> Decimal | None:

@@ -1,20 +1,26 @@
 """Bills: found by account, explained from the amount down to quarter-hours, printed, with their receipt."""
 
 import json
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import month_before
 from commonwatt.model.units import quarter_of
+from commonwatt.settlement.settled import Quantity
 from utility.billing.bill import Bill
+from utility.billing.documents.answer import parts_of, why_it_differs, worth_of_sharing
 from utility.billing.documents.explained import Explained, rows_of
-from utility.billing.documents.plot import hours_plot
-from utility.billing.documents.statement import hours, spaced, texts
+from utility.billing.documents.plot import heat_of, hours_plot
+from utility.billing.documents.statement import KWH, Statement, hours, spaced, texts
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
-from utility.billing.store.billing import run_of
+from utility.billing.store.billing import latest_run, run_of
 from utility.billing.store.finding import FoundAccount, find_accounts
 from utility.billing.store.issued_bills import issued_bills
 from utility.billing.store.kept_documents import KeptDocuments
@@ -29,7 +35,6 @@ Day = Annotated[date | None, Query(description="A local day of the bill.")]
 Hour = Annotated[int | None, Query(ge=0, le=23)]
 
 _START = "/console/bills"
-_COLUMNS = ("imported kWh", "exported kWh", "shared in kWh", "shared out kWh", "dollars", "quality")
 
 
 def add_bills(app: FastAPI, console: Console) -> None:
@@ -69,20 +74,16 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
     ) -> HTMLResponse:
         """Show a bill with its days, the hours of a day or the quarter-hours of an hour."""
         documents = _documents(kept, account, run)
-        bill = documents.bill(account)
-        rows = _steps(documents, bill, day, hour)
         (statement,) = documents.statements([account])
-        said = texts(statement)
-        content = {
-            "bill": bill,
-            "texts": said,
-            "code": spaced(said.code),
+        path = f"{_START}/{account}/{run}"
+        with console.database.reads.begin() as connection:
+            before = latest_run(connection, month_before(statement.bill.month)) or 0
+        content = bill_content(statement, lambda: kept.of(account, before)) | {
             "run": {"no": documents.number, "state": documents.state},
-            "rows": rows,
-            "columns": _COLUMNS,
-            "day": "" if day is None else day.isoformat(),
+            "rows": _steps(documents, statement.bill, day, hour),
+            "files": [f"{path}/{name}" for name in ("bill.pdf", "receipt.json", "plot.json")],
+            "day": day,
             "hour": hour,
-            "path": f"{_START}/{account}/{run}",
             "who": next((each for each in _accounts(console, str(account)) if each.account == account), None),
             "due": due_date(console, run),
         }
@@ -90,7 +91,7 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
 
     @app.get(f"{_START}/{{account}}/{{run}}/plot.json", include_in_schema=False)
     def plot(_: ClerksOrApprovers, account: Number, run: Number) -> dict[str, Any]:
-        """Return a bill's energies by local hour, watt-hours."""
+        """Return a bill's energies by local hour, kWh."""
         (statement,) = _documents(kept, account, run).statements([account])
         return hours_plot(hours(statement))
 
@@ -120,6 +121,29 @@ def _is_number(text: str) -> bool:
 def _accounts(console: Console, text: str) -> list[FoundAccount]:
     with console.database.reads.begin() as connection:
         return find_accounts(connection, text, quarter_of(console.now()))
+
+
+def bill_content(statement: Statement, before: Callable[[], RunDocuments]) -> dict[str, Any]:
+    """Return what every page of a bill shows; ``before`` returns the documents of the month before."""
+    bill, by_hour, said = statement.bill, hours(statement), texts(statement)
+    received = Decimal(int(by_hour.energies[Quantity.SHARED_IN].sum())) / KWH
+    try:
+        differs = why_it_differs(bill, before().bill(bill.account))
+    except ConfigError:
+        differs = ""
+    days, most = heat_of(by_hour, statement.zone)
+    return {
+        "bill": bill,
+        "said": said,
+        "code": spaced(said.code),
+        "parts": parts_of(bill),
+        "differs": differs,
+        "worth": worth_of_sharing(bill, received),
+        "days": days,
+        "most": most,
+        "day": None,
+        "hour": None,
+    }
 
 
 def due_date(console: Console, number: int) -> date | None:

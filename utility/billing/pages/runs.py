@@ -1,6 +1,5 @@
 """Runs of bills: made, checked and issued by two people; a run beside the month before; its bills."""
 
-from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Form, Query, Request
@@ -10,8 +9,10 @@ from commonwatt.model.time.local_calendar import month_before
 from utility.access.decisions import shown as shown_second
 from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
+from utility.billing.documents.answer import why_runs_differ
 from utility.billing.documents.statement import spaced
 from utility.billing.month_steps import month_steps
+from utility.billing.proof.altered import AlteredBillError
 from utility.billing.proof.head import check_code
 from utility.billing.store import billing, run_views
 from utility.billing.store.bill_documents import refuse_altered
@@ -40,6 +41,7 @@ _FIGURES = {
     "missing": "Bills with quarter-hours without data",
     "given_mwh": "Given to the town, kWh",
     "kept_by_town_mwh": "Given, with credit that stays with the town, kWh",
+    "taken_mwh": "Taken, kWh",
     "taken_by_nobody_mwh": "Taken by places without an account, kWh",
 }
 """The words of a run's sums."""
@@ -60,14 +62,22 @@ def _add_list(app: FastAPI, console: Console) -> None:
             rows = billing.runs(connection, ROWS + 1, before or None)
         month = console.api.last_month()
         waits_for = bills_wait_for(console.database, local_month(month, console.zone()))
+        steps = month_steps([row for row in rows if row["month"] == month], waits_for)
+        run = next((row for row in rows if row["no"] == steps[-1].run), None)
         content = {
-            "steps": month_steps([row for row in rows if row["month"] == month], waits_for),
+            "steps": steps,
+            "run": run,
+            "altered": "",
             "rows": rows[:ROWS],
             "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
             "month": month,
             "policies": POLICY_WORDS,
             "works": [work for work in console.api.works.newest() if work.is_open],
         }
+        try:
+            content |= _seen(console, run) if run else {}
+        except AlteredBillError as error:
+            content |= {"run": None, "altered": str(error)}
         return console.page(request, actor, "runs.html", content)
 
     @app.post(_START, include_in_schema=False)
@@ -84,17 +94,13 @@ def _add_run(app: FastAPI, console: Console) -> None:
         """Show a run's sums beside those of the month before, or of another run."""
         with console.database.reads.begin() as connection:
             run = found(lambda: billing.run_of(connection, number))
-            base = other or billing.latest_run(connection, month_before(run["month"])) or 0
-            for each in filter(None, (number, base)):
-                refuse_altered(console.database, each)
-            before = found(lambda: billing.run_of(connection, base)) if base else None
             content = {
-                "run": run,
-                "before": before,
-                "standing": run_views.standing_out(connection, number, base or None),
-                "compared": run_views.comparison(connection, number, base) if base else None,
+                "steps": month_steps([run], None),
+                "month": run["month"],
                 "code": spaced(check_code(billing.tree_of(connection, number).head)),
-                "figures": _figures(run, before),
+                "words": _FIGURES,
+                "payment_days": console.api.settings.billing.payment_days,
+                **_seen(console, run, other),
             }
             if run["state"] == "checked":
                 content |= shown_second(connection, console.api.second(actor), runs.firsts_of(connection, run))
@@ -113,6 +119,22 @@ def _add_run(app: FastAPI, console: Console) -> None:
         with refusing():
             runs.issue(console.database, number, console.api.second(actor))
         return console.see_other(actor, f"{_START}/{number}", f"run {number} is issued")
+
+
+def _seen(console: Console, run: dict[str, Any], other: int = 0) -> dict[str, Any]:
+    """Return what both pages show of a run, beside the month before or another run.
+
+    Raises:
+        AlteredBillError: An issued bill of one of them was changed.
+    """
+    with console.database.reads.begin() as connection:
+        base = other or billing.latest_run(connection, month_before(run["month"])) or 0
+        for each in filter(None, (run["no"], base)):
+            refuse_altered(console.database, each)
+        before = found(lambda: billing.run_of(connection, base)) if base else None
+        standing = run_views.standing_out(connection, run["no"], base or None)
+    differs = why_runs_differ(run, before) if before else ""
+    return {"run": run, "before": before, "standing": standing, "differs": differs}
 
 
 def _add_bills(app: FastAPI, console: Console) -> None:
@@ -138,19 +160,6 @@ def _add_bills(app: FastAPI, console: Console) -> None:
             "base": base,
             "rows": rows[:ROWS],
             "order": order,
-            "orders": list(Order),
             **other_pages(path, skip, is_more=len(rows) > ROWS, other=other, order=order),
         }
         return console.page(request, actor, "run_bills.html", content)
-
-
-def _figures(run: dict[str, Any], before: dict[str, Any] | None) -> list[tuple[str, Any, Any]]:
-    """Return (name, figure, figure of the other run) of a run's sums."""
-    there = {} if before is None else before["figures"]
-    return [(words, _figure(name, run["figures"]), _figure(name, there)) for name, words in _FIGURES.items()]
-
-
-def _figure(name: str, figures: dict[str, Any]) -> str:
-    if name not in figures:
-        return ""
-    return f"{figures[name] / 1e6:,.3f}" if name.endswith("_mwh") else f"{Decimal(figures[name]):,f}"

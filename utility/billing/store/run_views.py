@@ -7,12 +7,14 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from commonwatt.model.units import AccountNumber
 from utility.billing.money import dollars
 from utility.billing.steps import Step, steps_of
 from utility.billing.tables import bill, bill_run
+
+_FEW = 2  # bills that are listed for each reason
 
 
 class Order(StrEnum):
@@ -38,26 +40,14 @@ class BillRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """A run beside another one."""
-
-    more: int  # accounts that pay more
-    less: int  # accounts that pay less
-    same: int  # accounts that pay the same
-    new: int  # accounts without a bill in the other run
-    gone: int  # accounts with a bill in the other run alone
-    total: Decimal  # the sum of the run, dollars
-    before: Decimal  # the sum of the other one
-
-
-@dataclass(frozen=True, kw_only=True)
 class StandingOut:
     """What a person looks at before a run is issued."""
 
-    largest: Sequence[BillRow]  # the largest bills, at most three
+    listed: Sequence[tuple[BillRow, str]]  # some bills, each with why it stands out
     zero: int  # bills of nothing
-    halved: int  # bills that fell by more than half
-    risen: int  # bills that rose by more than half
+    both: int  # accounts with a bill in the other run, too
+    more: int  # accounts that pay more than there
+    less: int  # accounts that pay less
     median: Decimal  # half of the bills are higher, dollars
     median_change: Decimal | None  # the same of the changes; ``None``: there is nothing to compare with
     steps: Sequence[Step]  # how many bills there are from one amount to below another one
@@ -69,18 +59,40 @@ def standing_out(connection: Connection, number: int, other: int | None) -> Stan
     statement, _ = _beside(number, other)
     rows = sorted(connection.execute(statement), key=lambda row: -row.cents)
     cents = [row.cents for row in rows]
-    both = [(row.cents, row.was) for row in rows if row.was is not None]
-    changes = [now - was for now, was in both]
+    changes = [row.cents - row.was for row in rows if row.was is not None]
     return StandingOut(
-        largest=[_bill_row(row) for row in rows[:3]],
+        listed=_listed(connection, number, rows),
         zero=cents.count(0),
-        halved=sum(2 * (was - now) > abs(was) for now, was in both),
-        risen=sum(2 * (now - was) > abs(was) for now, was in both),
+        both=len(changes),
+        more=sum(change > 0 for change in changes),
+        less=sum(change < 0 for change in changes),
         median=dollars(round(median(cents))) if cents else Decimal(0),
         median_change=dollars(round(median(changes))) if changes else None,
         steps=steps_of(cents),
         change_steps=steps_of(changes),
     )
+
+
+def _listed(connection: Connection, number: int, rows: Sequence[Row[Any]]) -> list[tuple[BillRow, str]]:
+    """Return the first bills of each reason to look at one; ``rows`` are the run's bills, the largest first."""
+    known = sorted((row for row in rows if row.was is not None), key=lambda row: row.cents - row.was)
+    content = bill.c.content  # canonical JSON: without spaces
+    marks = {
+        "lacks some data": ~content.contains('"missing":0,'),
+        "has estimates": ~content.contains('"estimated":0,'),
+        "credit larger than the rest": content.contains('"kind":"lapsed"'),
+    }
+    chosen = {
+        "largest": [row.account for row in rows[:_FEW] if row.cents],
+        "rose most": [row.account for row in known[: -_FEW - 1 : -1] if row.cents > row.was],
+        "fell most": [row.account for row in known[:_FEW] if row.cents < row.was],
+    }
+    for words, mark in marks.items():
+        statement = select(bill.c.account).where(bill.c.run_no == number, mark).order_by(bill.c.account).limit(_FEW)
+        chosen[words] = list(connection.execute(statement).scalars())
+    reasons = {n: ", ".join(words for words in chosen if n in chosen[words]) for of in chosen.values() for n in of}
+    found = {row.account: _bill_row(row) for row in rows}
+    return [(found[account], why) for account, why in reasons.items()]
 
 
 def bills_page(
@@ -104,31 +116,6 @@ def bills_page(
     }
     statement = statement.order_by(*orders[order]).limit(limit).offset(skipped)
     return [_bill_row(row) for row in connection.execute(statement)]
-
-
-def comparison(connection: Connection, number: int, other: int) -> Comparison:
-    """Return how many bills of a run are higher, lower and the same as in another one, and both sums."""
-    statement, was = _beside(number, other)
-    cents = bill.c.cents
-    counts = statement.with_only_columns(
-        func.coalesce(func.sum(case((cents > was, 1), else_=0)), 0).label("more"),
-        func.coalesce(func.sum(case((cents < was, 1), else_=0)), 0).label("less"),
-        func.coalesce(func.sum(case((cents == was, 1), else_=0)), 0).label("same"),
-        func.coalesce(func.sum(case((was.is_(None), 1), else_=0)), 0).label("new"),
-        func.coalesce(func.sum(cents), 0).label("total"),
-    )
-    row = connection.execute(counts).one()
-    of_other = select(func.count(), func.coalesce(func.sum(cents), 0)).where(bill.c.run_no == other)
-    there, before = connection.execute(of_other).one()
-    return Comparison(
-        more=int(row.more),
-        less=int(row.less),
-        same=int(row.same),
-        new=int(row.new),
-        gone=int(there - row.more - row.less - row.same),
-        total=dollars(row.total),
-        before=dollars(before),
-    )
 
 
 def drafts_of_account(connection: Connection, account: AccountNumber, limit: int) -> Sequence[dict[str, Any]]:

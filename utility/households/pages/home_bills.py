@@ -2,7 +2,6 @@
 
 import json
 from datetime import date, timedelta
-from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,13 +12,10 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import midnight, month_before
 from commonwatt.model.units import QUARTER_S, AccountNumber
 from utility.access.actor import Actor
-from utility.billing.bill import Bill
-from utility.billing.documents.answer import why_it_differs, worth_of_sharing
 from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.plot import hours_plot
-from utility.billing.documents.statement import hours, spaced, texts
-from utility.billing.pages.bills import due_date
-from utility.billing.proof.head import check_code
+from utility.billing.documents.statement import hours
+from utility.billing.pages.bills import bill_content, due_date
 from utility.billing.store.bill_documents import RunDocuments, issued_documents
 from utility.billing.store.kept_documents import KeptDocuments
 from utility.exports.customer.files import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
@@ -53,18 +49,13 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         account, found = documents(actor, month)
         (statement,) = found.statements([account])
         explained = Explained(found.run.inputs(), statement.bill, statement.meters)
-        code = spaced(check_code(found.tree.head))
-        content = {"month": month, "said": texts(statement), "bill": statement.bill, "code": code}
-        days = list(rows_of(explained, explained.by_day(), "%Y-%m-%d"))
-        received = sum((Decimal(str(row["shared in kWh"])) for row in days), Decimal(0))
-        worth = worth_of_sharing(statement.bill, received) if received else None
-        content |= {
-            "days": days,
+        path = f"/console/home/bills/{month}"
+        content = bill_content(statement, lambda: kept.of(account, month_before(month))) | {
+            "rows": list(rows_of(explained, explained.by_day(), "%Y-%m-%d")),
+            "files": [f"{path}/{name}" for name in ("pdf", "receipt", "plot.json")],
             "due": due_date(console, found.number),
-            "differs": _differs(account, month, statement.bill),
-            "worth": worth,
         }
-        return console.page(request, actor, "home_bill.html", content)
+        return console.page(request, actor, "bill_parts.html", content)
 
     @app.get("/console/home/bills/{month}/plot.json", include_in_schema=False)
     def plot(actor: Residents, month: _Month) -> dict[str, Any]:
@@ -72,14 +63,6 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         account, found = documents(actor, month)
         (statement,) = found.statements([account])
         return hours_plot(hours(statement))
-
-    def _differs(account: AccountNumber, month: str, bill: Bill) -> str:
-        """Return why a bill differs from the one of the month before; empty: there is none."""
-        try:
-            before = kept.of(account, month_before(month)).bill(account)
-        except ConfigError:
-            return ""
-        return why_it_differs(bill, before)
 
     @app.get("/console/home/bills/{month}/receipt", include_in_schema=False)
     def receipt(actor: Residents, month: _Month) -> Response:

@@ -14,8 +14,12 @@ def test_the_first_step_that_is_not_done_says_what_it_waits_for() -> None:
     ready = states([], None)
     assert ready[1][0] == "now"
     assert "a clerk now" in ready[1][1]
-    drafts: list[dict[str, object]] = [{"no": 1, "state": "draft"}, {"no": 2, "state": "checked"}]
+    drafts: list[dict[str, object]] = [
+        {"no": 1, "state": "draft"},
+        {"no": 2, "state": "checked", "made_by": "service", "made": 5, "checked_by": "anna", "checked": 9},
+    ]
     checked = month_steps(drafts, None)
     assert [step.state for step in checked] == ["done", "done", "done", "now"]
     assert checked[3].run == 2
+    assert [(step.by, step.at) for step in checked] == [("", None), ("service", 5), ("anna", 9), ("", None)]
     assert [state for state, _ in states([{"no": 3, "state": "issued"}], None)] == ["done"] * 4

@@ -1,5 +1,6 @@
 """Runs of bills in the browser: made beside the service, checked, issued by a second person, explained, on paper."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -8,12 +9,14 @@ from commonwatt.settlement.settled import Quantity
 from harness.billing.found import found_in_store
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
-from harness.console import Browser, text_of
+from harness.console import Browser, standing_api, text_of
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.tariffs.test_pages import result_of
 from utility.access.roles import Role
 from utility.access.store import audit_log
+from utility.assembly.application import make_app
 from utility.billing.store.billing import stored_bills
+from utility.billing.tables import bill
 from utility.database.database import Database
 from utility.tariffs.store import tariffs
 
@@ -54,8 +57,14 @@ def test_run_is_made_checked_and_issued_by_two_people(browser: Browsers, databas
     assert "What stands out" in page
     assert "accounts pay more than in 2026-10" in page
     assert "Bills by amount, dollars" in page
+    assert re.search(r"more than in October 2026: .*corrections of earlier months \+\$", page), "the sum's reason"
+    listed = anna.get(november).text
+    assert f'<a href="/console/bills/{account}">Open</a>' in listed, "what stands out leads to the account's months"
     assert "An issue can't be undone" in text_of(ben.get(november)).replace("&#39;", "'")
     assert "2026-11" in text_of(anna.get("/console/runs"))
+    issue = text_of(ben.get(november))
+    assert "anna checked it; you, ben, issue it" in issue
+    assert "have 30 days to pay" in issue
     rises = anna.get(f"{november}/bills?order=more").text
     assert f"/console/bills/{account}/2" in rises
     with database.reads.begin() as connection:
@@ -65,6 +74,21 @@ def test_run_is_made_checked_and_issued_by_two_people(browser: Browsers, databas
         ("anna", "run.check", "run 1"),
         ("ben", "run.issue", "run 1"),
     ]
+
+
+def test_first_page_shows_the_month_in_work_but_no_altered_bills(browser: Browsers, database: Database) -> None:
+    path = made(browser(Role.CLERK, name="anna"), "2026-10")
+    browser(Role.APPROVER, name="ben").post(f"{path}/issue")
+    in_november = make_app(standing_api(database, 1_794_330_000))
+    clerk = Browser(in_november, Role.CLERK, name="clara")
+    words = text_of(clerk.get("/console/runs"))
+    assert "anna, 15 Jan 2027" in words
+    assert "Half of the bills are above" in words
+    with database.writes.begin() as connection:
+        connection.execute(bill.update().values(cents=bill.c.cents + 1000))
+    words = text_of(clerk.get("/console/runs"))
+    assert "issued run 1 of 2026-10" in words
+    assert "Half of the bills are above" not in words
 
 
 def test_wrong_or_repeated_run_is_told(browser: Browsers, database: Database) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -212,6 +213,12 @@ def test_bill_is_explained_and_comes_as_pdf_and_green_button(resident: Callable[
     assert "2026-12-31" in words
     assert "To pay" in words
     assert person.get(f"/console/home/bills/{MONTH}/pdf").content.startswith(b"%PDF")
+    page = person.get(f"/console/home/bills/{MONTH}").text
+    assert page.split('class="heat"')[1].split("</svg>")[0].count("z") == 31 * 24
+    bill = person.get(f"/console/home/bills/{MONTH}/receipt").json()["leaf"]["bill"]
+    assert f"${Decimal(bill['total']):,.2f}" in words
+    assert not re.search(r"\d\.\d{4,}", words), "pages round"
+    assert all(isinstance(line["energy"] or 0, int) for line in bill["lines"]), "the receipt has whole milliwatt-hours"
     green = person.get("/console/home/energy?start=2026-12-01&end=2026-12-02")
     assert green.headers["content-type"].startswith("application/atom+xml")
     assert "Green Button usage of account 2" in green.text
