@@ -36,7 +36,10 @@ from utility.webkit.rights import Residents
 
 SHOWN_BILLS = 60  # issued bills that are listed: five years
 
-_Day = Annotated[date | None, Query(description="A local day; today if it is not given.")]
+_Day = Annotated[
+    date | None,
+    Query(ge=date(2000, 1, 1), le=date(2099, 12, 31), description="A local day; today if it is not given."),
+]
 _Year = Annotated[int | None, Query(ge=2000, le=2099, description="A year; the present one if it is not given.")]
 _Span = Annotated[Literal["day", "month", "year"], Query(description="What the plot spans.")]
 _Month = Annotated[
@@ -50,11 +53,11 @@ def add_home(app: FastAPI, console: Console) -> None:
     bills = BillsSoFar(console.database, console.api.settings.billing.tariff)
 
     @app.get("/console/home", include_in_schema=False)
-    def page(request: Request, actor: Residents) -> Response:
-        """Return the page."""
+    def page(request: Request, actor: Residents, of: _Span = "day", at: _Day = None) -> Response:
+        """Return the page, with the plot of a day, month or year."""
         home, now, zone = own_home(console.database, actor), console.now(), console.zone()
         content = _today(console, home, now, zone)
-        content |= _bills(console, bills, home, now, zone) | _course_of("day", content["date"], content["date"])
+        content |= _bills(console, bills, home, now, zone) | _course_of(of, at or content["date"], content["date"])
         tariff = _tariff(console, home)
         content["cost_today"] = None if tariff is None else cost_of(content["today"].course, tariff)
         return console.page(request, actor, "home.html", content)
@@ -92,15 +95,6 @@ def _add_spans(app: FastAPI, console: Console) -> None:
         content = _course_of(of, at or today(), today())
         return console.fragment(request, actor, "home_course.html", content)
 
-    @app.get("/console/home/day", include_in_schema=False)
-    def day(request: Request, actor: Residents, day: _Day = None) -> Response:
-        """Return a local day."""
-        day = day or today()
-        home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
-        content = {"day": day, "found": day_of(console.database, home, first, end)}
-        content |= {"earlier": day - timedelta(days=1), "later": day + timedelta(days=1)}
-        return console.page(request, actor, "home_day.html", content)
-
     @app.get("/console/home/day.json", include_in_schema=False)
     def day_plot(actor: Residents, day: _Day = None) -> dict[str, Any]:
         """Return the series of a local day for its plot, kilowatts by quarter-hour."""
@@ -120,14 +114,6 @@ def _add_spans(app: FastAPI, console: Console) -> None:
         """Return the series of a year for its plot, kWh by month."""
         home = own_home(console.database, actor)
         return {"series": _months_series(console, home, year or today().year), "stack": True}
-
-    @app.get("/console/home/year", include_in_schema=False)
-    def year(request: Request, actor: Residents, year: _Year = None) -> Response:
-        """Return a year by month."""
-        year = year or today().year
-        content = {"year": year, "is_last": year >= today().year}
-        own_home(console.database, actor)
-        return console.page(request, actor, "home_year.html", content)
 
     @app.get("/console/home/month", include_in_schema=False)
     def month(request: Request, actor: Residents, month: _Month = None) -> Response:

@@ -102,10 +102,8 @@ def test_month_and_day_have_rows_and_series(resident: Callable[[int], Browser]) 
     days = person.get("/console/home/month.json?month=2027-01").json()["series"]
     assert [len(one["x"]) for one in days] == [15, 15], "a bar for each day that has begun"
     assert "Saved by your own sun and battery $" in text_of(person.get("/console/home/month/sums"))
-    assert person.get("/console/home/year?year=2027").status_code == 200
     assert person.get("/console/home/year.json?year=2027").json()["stack"]
-    assert "Sums of the day" in text_of(person.get("/console/home/day?day=2027-01-14"))
-    assert person.get("/console/home/day?day=0001-01-01").status_code == 422
+    assert person.get("/console/home?of=day&at=0001-01-01").status_code == 422
 
 
 def test_plot_goes_by_day_month_and_year_with_arrows(resident: Callable[[int], Browser]) -> None:
@@ -115,7 +113,10 @@ def test_plot_goes_by_day_month_and_year_with_arrows(resident: Callable[[int], B
     assert "The day after" not in page, "nothing is known of tomorrow"
     month = person.get("/console/home/course?of=month&at=2027-01-14").text
     assert 'data-plot="/console/home/month.json?month=2027-01"' in month
-    assert 'href="/console/home/month?month=2026-12"' in month, "works without scripts"
+    assert 'href="/console/home?of=month&amp;at=2026-12-31#course"' in month, "works without scripts"
+    assert (
+        'data-plot="/console/home/month.json?month=2026-12"' in person.get("/console/home?of=month&at=2026-12-31").text
+    )
     year = person.get("/console/home/course?of=year&at=2026-12-31").text
     assert 'hx-get="/console/home/course?of=year&amp;at=2025-12-31"' in year
     assert 'hx-get="/console/home/course?of=year&amp;at=2027-01-01"' in year
