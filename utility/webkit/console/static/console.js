@@ -96,3 +96,11 @@ document.addEventListener("htmx:after:request", (event) => {
   if (!context || !context.sourceElement || context.response.status >= 400) return;
   for (const told of context.sourceElement.querySelectorAll(":scope > p.stale")) told.remove();
 });
+// What a person opened in a part of a page stays open when the part comes anew.
+let opened = [];
+document.addEventListener("htmx:before:swap", () => {
+  opened = [...document.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent);
+});
+document.addEventListener("htmx:after:swap", () => {
+  for (const summary of document.querySelectorAll("details:not([open]) > summary")) if (opened.includes(summary.textContent)) summary.parentElement.open = true;
+});
