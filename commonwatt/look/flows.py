@@ -68,7 +68,11 @@ def flow_picture(
         ]
         begin, one, other, end = course if towards else course[::-1]
         drawn.append(_wire(flow, f"M{begin}C{one} {other} {end}", watts, most))
-        drawn.append(_node(flow, watts, looks, mark, (full or {}).get(flow)))
+        if watts > _LEAST * most:
+            way = out if towards else -out
+            drawn.append(f'<path class="head flow-{flow}" d="M{end}l{-13 * way} -8v16z"/>')
+        gets = ", charging" if flow is PowerFlow.BATTERY else ", gets"
+        drawn.append(_node(flow, watts, looks, mark, (full or {}).get(flow), "" if towards or not watts else gets))
     if through_w is not None:
         takes = through_w > 0
         said.append(
@@ -97,11 +101,12 @@ def _node(
     looks: Mapping[PowerFlow, FlowLook],
     mark: Callable[[PowerFlow], str],
     full: float | None = None,
+    gets: str = "",
 ) -> str:
     is_use = flow is PowerFlow.USE
     x, y = _MIDDLE if is_use else _PLACES[flow]
     inside = f'<circle r="{54 if is_use else 44}"/>{mark(flow)}<text y="17">{_kw(watts)}</text>'
-    words = looks[flow].words
+    words = looks[flow].words + gets
     if full is not None:
         bar = '<rect class="{}" x="-22" y="24" width="{}" height="6" rx="3"/>'
         inside += bar.format("track", 44) + bar.format("level", round(44 * full, 1))

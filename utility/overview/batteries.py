@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.sharing_words import BatteryWords, Reason, reason_of_code, summary_of
+from utility.overview.microgrids import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,3 +83,16 @@ def _words(battery: BatteryFacts, heartbeat: Heartbeat | None) -> BatteryWords:
         minimum=battery.minimum,
         capacity=battery.capacity,
     )
+
+
+def helping(facts: Iterable[Facts]) -> list[tuple[MicrogridId, int, int]]:
+    """Return the microgrids whose batteries help now: the name, how many give, and how many get."""
+    found = []
+    for one in facts:
+        said = one.heartbeat
+        roles = (
+            [] if said is None else [reason_of_code(each, said.band_permille).role for each in said.sharing.values()]
+        )
+        if "gives" in roles and "receives" in roles:
+            found.append((one.microgrid, roles.count("gives"), roles.count("receives")))
+    return found

@@ -74,8 +74,9 @@ def add_home(app: FastAPI, console: Console) -> None:
         found = issued_bills(console.database, own_home(console.database, actor).account.number, SHOWN_BILLS)
         shown = [(f"{_first(one.month):%b}", one.total or 0, f"/console/home/bills/{one.month}") for one in found[:12]]
         month = month_of(quarter_of(console.now()), console.zone())
-        befores = [one for one in found if one.month in (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")]
-        content = {"issued": found, "shown": shown[::-1], "older": found[12:], "befores": befores}
+        both = (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")
+        befores = [(_title(one.month), one.total) for one in found if one.month in both and one.total is not None]
+        content = {"issued": found, "shown": shown, "older": found[12:], "befores": befores}
         return console.fragment(request, actor, "home_bills.html", content)
 
     _add_spans(app, console)

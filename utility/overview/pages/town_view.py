@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.time.local_calendar import midnight, month_of, month_quarters
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from utility.alarms.decisions import alarms_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
+from utility.overview.batteries import helping
 from utility.overview.inbox import Item, items
 from utility.overview.microgrids import Cell, Condition, cell, count
 from utility.overview.outlook import NeedTomorrow, PriceNow, dear_spans, need_tomorrow, price_now
@@ -52,6 +53,7 @@ class TownState:
     cells: tuple[Cell, ...]  # the cells, in the order of the controllers' numbers
     changed: dict[str, int]  # the version in which each cell last changed, by name
     power: TownPower  # the power now, as gateways say it
+    helping: Sequence[tuple[MicrogridId, int, int]]  # where neighbours help now: how many batteries give, and get
     today: Today  # the local day so far
     supply: dict[str, Any]  # the plant and the newest purchase
     yesterday: CountedDays  # completeness of the last day of UTC that is counted
@@ -108,6 +110,7 @@ class TownView:
             cells=cells,
             changed=changed,
             power=town_power(facts, now),
+            helping=helping(facts),
             today=self._energy.today(now),
             supply=supply,
             yesterday=yesterday,

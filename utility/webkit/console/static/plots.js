@@ -23,7 +23,7 @@
     hourCycle: "h23", timeZoneName: "short",
   });
   const at = (seconds) => new Date(seconds * 1000);
-  const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: 3 }));
+  const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: 3, signDisplay: "negative" }));
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const sign = (one) => (one.flow ? `${JSON.parse(style(`--sign-${one.flow}`))} ` : "");
   const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });
