@@ -1,6 +1,7 @@
 """Power now as one picture, for every page: who uses it in the middle, where it comes from around (SVG)."""
 
 from collections.abc import Callable, Iterable, Mapping
+from html import escape
 
 from commonwatt.look.palette import LOOKS, FlowLook, PowerFlow
 
@@ -56,7 +57,7 @@ def flow_picture(
         said.append(f"{'from' if towards else 'to'} {looks[flow].words} {_kw(watts)}")
         if flow is PowerFlow.NEIGHBOURS:
             drawn += [_wire(flow, "M226 209C212 278 288 278 274 209", watts, most)]
-            drawn += [f'<text x="250" y="290" class="name">{looks[flow].words} {_kw(watts)}</text>']
+            drawn += [f'<text x="250" y="290" class="name">{escape(looks[flow].words)} {_kw(watts)}</text>']
             continue
         (x, y), out = _PLACES[flow], 1 if _PLACES[flow][0] < _MIDDLE[0] else -1
         beside = _MIDDLE[1] + (-12 if y < _MIDDLE[1] else 12)
@@ -81,7 +82,7 @@ def flow_picture(
         source, path = (PowerFlow.GRID, "M430 192V128") if takes else (PowerFlow.PLANT, "M430 128V192")
         drawn += [_wire(source, path, abs(through_w), most), _node(PowerFlow.GRID, abs(through_w), looks, mark)]
     drawn.append(_node(PowerFlow.USE, use_w, looks, mark))
-    label = "; ".join(said).replace("'", "&#39;")
+    label = escape("; ".join(said))
     head = f'class="flows{" old" * is_old}" viewBox="-30 0 560 316" role="img" aria-label="{label}"'
     return f"<svg {head}>{''.join(drawn)}</svg>"
 
@@ -106,7 +107,7 @@ def _node(
     is_use = flow is PowerFlow.USE
     x, y = _MIDDLE if is_use else _PLACES[flow]
     inside = f'<circle r="{54 if is_use else 44}"/>{mark(flow)}<text y="17">{_kw(watts)}</text>'
-    words = looks[flow].words + gets
+    words = escape(looks[flow].words) + gets
     if full is not None:
         bar = '<rect class="{}" x="-22" y="24" width="{}" height="6" rx="3"/>'
         inside += bar.format("track", 44) + bar.format("level", round(44 * full, 1))

@@ -58,7 +58,7 @@ def test_finder_finds_a_hole() -> None:
 
 
 def test_templates_escape_everything() -> None:
-    """No template and no page switches the escaping off."""
+    """No template and no page switches the escaping off, but for the picture of power, which escapes its words."""
     templates = list((ROOT / "utility").glob("*/templates/*.html"))
     assert len({path.name for path in templates}) == len(templates) > 10, (
         "each room's templates have names of their own"
@@ -66,7 +66,8 @@ def test_templates_escape_everything() -> None:
     for path in [*templates, *(ROOT / "utility").rglob("*.py")]:
         text = path.read_text()
         for word in ("|safe", "| safe", "Markup(", "autoescape false", "autoescape=False", "|tojson", "| tojson"):
-            assert word not in text, f"{path.name}: {word}"
+            is_picture = (path.name, word) == ("rendering.py", "Markup(")
+            assert text.count(word) == is_picture, f"{path.name}: {word}"
         unquoted = re.search(r"\s[\w:-]+=\{\{", text) if path.suffix == ".html" else None
         assert not unquoted, f"{path.name}: an attribute without quotation marks"
 

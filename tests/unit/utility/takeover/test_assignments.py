@@ -66,9 +66,10 @@ def test_pages_show_a_microgrid_that_another_controller_manages(
     page = text_of(viewer.get("/console/microgrids/r001"))
     assert "managed by r002" in page
     assert WHY in page
+    page = text_of(viewer.get("/console/microgrids/r001?of=who"))
     assert "It may be managed by r001, then r002, then r003." in page
     assert "first start" in page
-    assert "Who managed it" not in text_of(viewer.get("/console/microgrids/r004"))
+    assert "It may be managed" not in text_of(viewer.get("/console/microgrids/r004?of=who"))
     assert "managed by r002" in viewer.get("/console/town").text
 
 
