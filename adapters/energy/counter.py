@@ -8,7 +8,7 @@ strange first reading, by one later sample that is higher and still below the hi
   its messages waited at a broker and came together.
 
 - **glitch**: a later sample continues from before; the samples held back are dropped.
-- **dip**: a fall by less than the resolution, or by less than the last sample rose, without a report of a restart:
+- **dip**: without a report of a restart a fall by less than the resolution, or by less than the last sample rose:
   it may be rounded, or the end of a spike. The counter is held at its highest reading until it passes that again.
 - **rollover**: the declared width explains the fall; the energy across it counts.
 - **reset**: the counter began again at zero, as its rule declares it can; its new reading counts.
@@ -138,7 +138,7 @@ class Counter:
         """
         if not self.at:
             return self._begin(read, limits)
-        fell = restarted and read.raw < self.raw and not self._is_small(read, limits)
+        fell = restarted and read.raw < self.raw
         self.reported = fell or (self.reported and bool(self.held))
         way = self._least(read, limits)
         if way is _Way.CONTINUES and not fell:
@@ -152,7 +152,9 @@ class Counter:
             self.held, self.reported = [], fell
         self.held.append(read)
         rose = self.reported and self.held[0].raw < read.raw < self.raw
-        if len(self.held) < CONFIRMING and not rose and not (fell and self._is_older(read, limits)):
+        # A small fall may be the first message after a start without its decimals: the next one tells.
+        is_older = fell and not self._is_small(read, limits) and self._is_older(read, limits)
+        if len(self.held) < CONFIRMING and not rose and not is_older:
             return Outcome.HELD_BACK, []
         return self._confirm(limits)
 
@@ -195,12 +197,13 @@ class Counter:
     def _agrees(self, read: Read, limits: CounterLimits) -> bool:
         """Return whether a reading continues those held back.
 
-        After a fall it is nearer to them than to the accepted reading: else they may be a glitch, and it a fall.
+        After a fall without a report of a restart it is nearer to them than to the accepted reading: else they may be a
+        glitch, and it a fall.
         """
         first, last = self.held[0], self.held[-1]
         if _is_other_unit(first.raw, self.raw) and _is_other_unit(read.raw, self.raw):
             return True
-        if first.raw < self.raw and self.raw - read.raw < read.raw - last.raw:
+        if first.raw < self.raw and not self.reported and self.raw - read.raw < read.raw - last.raw:
             return False
         # After a long gap nearly any rise is possible: too little to tell a glitch.
         known_ms = min(read.at - last.at, _KNOWN_MS)

@@ -256,6 +256,7 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
 
     capacity: MilliwattHours = (meter.capacity_wh or 0) * 1000
     factor, record_type = PER_UNIT[rule.unit] * Fraction(rule.scale), RecordType[rule.record_type.upper()]
+    rated_mw = 1000 * min(meter.rated_w, rule.rated_w or meter.rated_w)
     gap_s = min(meter.longest_gap_s, POWER_GAP_S) if rule.kind == "power" else meter.longest_gap_s
     return Reader(
         meter=meter.id,
@@ -268,14 +269,14 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
             kind=rule.kind,
             record_type=record_type,
             limits=CounterLimits(
-                rated_mw=meter.rated_w * 1000,
+                rated_mw=rated_mw,
                 resolution=rule.resolution_mwh,
                 rollover=rule.rollover_mwh,
                 restarts_at_zero=rule.restarts_at_zero,
             ),
             longest_gap_ms=1000 * gap_s,
             # A capacity is nominal: a full battery may report more.
-            highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else meter.rated_w * 1000,
+            highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else rated_mw,
         ),
         _terms=(
             *((filled(path), True) for path in rule.path or ("",)),

@@ -144,6 +144,12 @@ class AdapterRule(Settings):
     restart_path: str | None = Field(
         None, description="Path of a value in the message that changes when the register is set back."
     )
+    rated_w: int | None = Field(
+        None,
+        ge=1,
+        le=100_000_000,
+        description="The highest power of such a device, watts; without it, what its meter has as `rated_w`.",
+    )
 
     @property
     def record_type(self) -> str:
@@ -194,7 +200,10 @@ class AdapterMeter(Settings):
     account: int = Field(0, ge=0, lt=2**16, description="The account of its energy; 0: none.")
     token: str | None = Field(None, repr=False, description="Its token; without it, the one in `tokens`.")
     rated_w: int = Field(
-        48_000, ge=1, le=100_000_000, description="The highest power through it, watts; no increment may exceed it."
+        48_000,
+        ge=1,
+        le=100_000_000,
+        description="The highest power through it, watts, at most what the rule has; no increment may exceed it.",
     )
     longest_gap_s: int = Field(
         86_400,

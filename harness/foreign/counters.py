@@ -1,8 +1,8 @@
 """Random histories of a foreign counter: what flowed, and what the device reports of it.
 
-A history has a strange first sample, restarts (to zero, or to an older total), rollovers, glitches of one or two
-samples, also right after the report of a start, duplicates, samples out of order, reports of a start without one, and
-gaps, also one right after the first sample.
+A history has a strange first sample, restarts (to zero, also of a counter near zero, or to an older total),
+rollovers, glitches of one or two samples, also right after the report of a start, duplicates, samples out of order,
+reports of a start without one, and gaps, also one right after the first sample.
 ``python -m harness.foreign.counters --sequences N`` judges N.
 """
 
@@ -64,6 +64,9 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
     counter = saved = (
         WIDTH - rng.randrange(6_000_000, 30_000_000) if habit == "width" else rng.randrange(100_000_000, 200_000_000)
     )
+    # After a restart a young counter stands near its old value; a lower strange total is no strange one to anybody.
+    is_young = habit == "zero" and rng.random() < 0.3
+    counter = rng.randrange(3 * RESOLUTION) if is_young else counter
     counter = saved = counter // step * step
     before: int | None = None
     flowed, since_saved, counts_all = 0, 0, True
@@ -92,12 +95,13 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             glitches, quiet = rng.choice((1, 2)), 5
             # A strange total may be the first one after a start.
             restarted = restarted or rng.random() < 0.3
-            glitch = rng.choice((0, shown + 60 * RATED_MW, rng.randrange(shown + 1) // 3))
+            strange = (0, rng.randrange(shown + 1) // 3) if not is_young else ()
+            glitch = rng.choice((shown + 60 * RATED_MW, *strange))
         if glitches:
             glitches -= 1
             shown = glitch
-        if n == 0 and rng.random() < 0.1:
-            shown = rng.choice((0, 1, rng.randrange(shown) // 3, shown + 60 * RATED_MW))
+        if n == 0 and not is_young and rng.random() < 0.1:
+            shown = rng.choice((0, 1, rng.randrange(shown + 1) // 3, shown + 60 * RATED_MW))
             # A rollover between it and the second sample looks like a start.
             counts_all = habit != "width"
         device = at - rng.randrange(500) if has_clock else None

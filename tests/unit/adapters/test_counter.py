@@ -97,6 +97,22 @@ def test_restart_evidence_confirms_a_fall_at_once() -> None:
     assert energy == 20
 
 
+@pytest.mark.parametrize(("readings", "counted"), [([5, 10, 15, 6, 13, 20, 30], 34), ([5, 10, 15, 9, 13, 17, 21], 22)])
+def test_a_reported_restart_near_zero_is_no_dip(readings: list[int], counted: int) -> None:
+    outcomes, energy = run(readings, restarts=[3], every_s=60)
+    assert outcomes[3:5] == [Outcome.HELD_BACK, Outcome.REWIND]
+    assert energy == counted, "one interval is lost, of the restart itself"
+
+
+def test_a_reported_restart_that_cuts_decimals_counts_from_the_cut_total() -> None:
+    outcomes, energy = run([544_580, 544_587, 544_580, 544_585, 544_590], restarts=[2])
+    assert outcomes[2:] == [Outcome.HELD_BACK, Outcome.REWIND, Outcome.COUNTED]
+    assert energy == 7 + 10
+    outcomes, energy = run([544_580, 544_587, 544_580, 544_590, 544_595], restarts=[2])
+    assert outcomes[2:] == [Outcome.HELD_BACK, Outcome.GLITCH, Outcome.COUNTED], "the decimals are there again"
+    assert energy == 7 + 8
+
+
 def test_reset_counts_the_new_reading_only_if_the_rule_says_that_it_begins_at_zero() -> None:
     readings = [100_000, 100_010, 20, 30, 40]
     assert run(readings)[1] == 10 + 20

@@ -51,7 +51,7 @@ CASES = {
     "shelly-em": Case(
         [{"source": "shellypro3em-0cb8"}, {"source": "shellypro3em-0cb8", "direction": "outgoing"}],
         {"1 through": (0, 40, 302_500), "2 through": (0, 40, 25_000)},
-        {"dip": 1, "glitch": 1, "held back": 3, "not in it": 24, "not preferred": 22, "retained": 2, "start": 4},
+        {"glitch": 1, "held back": 3, "not in it": 24, "not preferred": 22, "retained": 2, "start": 4},
     ),
     "shelly-em1": Case(
         [
@@ -259,3 +259,9 @@ def test_every_preset_names_its_sources_and_says_what_a_person_must_know() -> No
         assert preset.title, preset.name
         assert preset.source, preset.name
         assert preset.notes.strip(), preset.name
+
+
+def test_a_plug_counts_no_more_than_its_relay_can_carry() -> None:
+    channels = readers_of(settings_of("shelly-pm", [{"source": "a"}, {"source": "b", "rated_w": 2_300}])).all
+    found = {(one.meter, one.channel.limits.rated_mw) for one in channels if one.rule.kind == "register"}
+    assert found == {(1, 4_000_000), (2, 2_300_000)}
