@@ -89,7 +89,7 @@ def take(page: Page, path: Path) -> None:
     """Write what a page shows as a small PNG."""
     page.wait_for_timeout(DRAWN_MS)
     picture = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
-    picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def window(browser: Browser, address: str, cookie: str, size: str, theme: str) -> BrowserContext:
