@@ -83,7 +83,7 @@ def flow_picture(
         drawn += [_wire(source, path, abs(through_w), most), _node(PowerFlow.GRID, abs(through_w), looks, mark)]
     drawn.append(_node(PowerFlow.USE, use_w, looks, mark))
     label = escape("; ".join(said))
-    head = f'class="flows{" old" * is_old}" viewBox="-30 0 560 316" role="img" aria-label="{label}"'
+    head = f'class="flows{" old" * is_old}" viewBox="-50 0 600 316" role="img" aria-label="{label}"'
     return f"<svg {head}>{''.join(drawn)}</svg>"
 
 
