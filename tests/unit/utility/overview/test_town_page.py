@@ -86,7 +86,7 @@ def test_the_town_shows_each_microgrid_and_then_only_what_changed(
     assert "1 late" in text_of(page)
     assert "r002 late" in text_of(page)
     assert 'id="m-r001" class="tile fresh battery-high heard-now line-unknown"' in page.text
-    assert "use 2.5 kW; from sun 4.0 kW; to batteries 1.2 kW; to the town&#39;s plant 0.3 kW" in page.text, (
+    assert "use 2.5 kW; from sun 4.0 kW; to batteries 1.2 kW; to the town&#x27;s plant 0.3 kW" in page.text, (
         "the picture, in words"
     )
     assert "Mean of the minute that ended 40 seconds ago ; without 1 of 2 microgrids" in text_of(page)
