@@ -86,13 +86,13 @@ def _words(battery: BatteryFacts, heartbeat: Heartbeat | None) -> BatteryWords:
 
 
 def helping(facts: Iterable[Facts]) -> list[tuple[MicrogridId, int, int]]:
-    """Return the microgrids whose batteries help now: the name, how many give, and how many get."""
+    """Return the microgrids with batteries that need help now: the name, how many give it, and how many need it."""
     found = []
     for one in facts:
         said = one.heartbeat
         roles = (
             [] if said is None else [reason_of_code(each, said.band_permille).role for each in said.sharing.values()]
         )
-        if "gives" in roles and "receives" in roles:
+        if "receives" in roles:
             found.append((one.microgrid, roles.count("gives"), roles.count("receives")))
     return found

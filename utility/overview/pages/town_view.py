@@ -53,7 +53,7 @@ class TownState:
     cells: tuple[Cell, ...]  # the cells, in the order of the controllers' numbers
     changed: dict[str, int]  # the version in which each cell last changed, by name
     power: TownPower  # the power now, as gateways say it
-    helping: Sequence[tuple[MicrogridId, int, int]]  # where neighbours help now: how many batteries give, and get
+    helping: Sequence[tuple[MicrogridId, int, int]]  # where batteries need help now: how many give it, and need it
     today: Today  # the local day so far
     supply: dict[str, Any]  # the plant and the newest purchase
     yesterday: CountedDays  # completeness of the last day of UTC that is counted

@@ -17,7 +17,7 @@ from harness.worlds.utility import a_heartbeat
 from tests.unit.utility.settlement.test_settlement import run as settle
 from utility.database.database import Database
 from utility.outbox.changes import SawGateway
-from utility.overview.batteries import BatteryFacts, battery_lines
+from utility.overview.batteries import BatteryFacts, battery_lines, helping
 from utility.overview.microgrids import Condition, Facts, cell, count
 from utility.overview.power import town_power
 from utility.overview.store.finding import find
@@ -252,3 +252,13 @@ def test_the_battery_nearest_to_its_minimum_comes_first_and_one_of_unknown_level
         [battery(1, 900), battery(2, None), battery(3, 210), battery(4, 500, None), battery(5, 90)], None
     )
     assert [line.facts.meter for line in found] == [5, 3, 1, 2, 4]
+
+
+def test_the_town_says_where_neighbours_help_and_where_none_can() -> None:
+    said = {"r001": ["helps", "helps?", "low", "no-need"], "r002": ["alone", "at-minimum"], "r003": ["no-need"]}
+    facts = [
+        Facts(microgrid=name, number=1, kind="residential", heartbeat=a_heartbeat(sharing=dict(enumerate(codes))))
+        for name, codes in said.items()
+    ]
+    assert helping(facts) == [("r001", 2, 1), ("r002", 0, 1)]
+    assert helping([Facts(microgrid="r004", number=4, kind="residential")]) == []
