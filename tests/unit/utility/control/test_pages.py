@@ -64,7 +64,7 @@ def test_each_kind_has_a_card_with_its_usual_periods_those_that_differ_and_a_sli
     assert "Residential 2 microgrids Collect every 60 s Levels every 60 s Relay every 60 s" in text_of(page)
     assert "500.0 MB of 2.0 GB, on average" in text_of(page)
     assert "Different r002 no report yet" in text_of(page)
-    assert "Send to all 2" in text_of(page)
+    assert "Set the relay period of all 2" in text_of(page)
     assert '<details class="card"><summary>All microgrids' in page.text
     for query in ("name=r", "kind=residential", "tuned=true", "skip=1"):
         assert '<details class="card" open>' in operator.get(f"{PAGE}?{query}").text
