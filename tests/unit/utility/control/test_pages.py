@@ -79,7 +79,7 @@ def test_each_kind_has_a_card_with_its_usual_periods_those_that_differ_and_a_sli
     with database.writes.begin() as connection:
         counts = {"seconds": 7200, "batches": 120, "blocks": 960, "slots": 3840, "size": 90_000}
         connection.execute(relayed_day.insert().values(controller="r001", day=NOW // 86_400, **counts))
-    assert re.search(r"[0-9.]+ MB a month on a line, on average; now [0-9.,]+ [MG]B\.", text_of(
+    assert re.search(r"a line carries [0-9.]+ MB on average; now [0-9.,]+ [MG]B: [0-9.]+ [kM]B less\.", text_of(
         operator.post(f"{PAGE}/preview", slid)
     ))  # fmt: skip
     made = operator.post(PAGE, slid)
