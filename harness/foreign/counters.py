@@ -54,12 +54,7 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
     has_clock = rng.random() < 0.5
     spacing = rng.choice((1_000, 10_000, 15_000, 60_000, 300_000))
     step = rng.choice((1, 1_000, RESOLUTION))
-    limits = CounterLimits(
-        rated_mw=RATED_MW,
-        resolution=RESOLUTION,
-        rollover=WIDTH if habit == "width" else None,
-        restarts_at_zero=habit == "zero",
-    )
+    limits = _limits(habit)
     at = 1_790_000_000_000 + rng.randrange(60_000)
     counter = saved = (
         WIDTH - rng.randrange(6_000_000, 30_000_000) if habit == "width" else rng.randrange(100_000_000, 200_000_000)
@@ -95,8 +90,7 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             glitches, quiet = rng.choice((1, 2)), 5
             # A strange total may be the first one after a start.
             restarted = restarted or rng.random() < 0.3
-            strange = (0, rng.randrange(shown + 1) // 3) if not is_young else ()
-            glitch = rng.choice((shown + 60 * RATED_MW, *strange))
+            glitch = rng.choice((shown + 60 * RATED_MW, *(() if is_young else (0, rng.randrange(shown + 1) // 3))))
         if glitches:
             glitches -= 1
             shown = glitch
@@ -112,6 +106,16 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
         if fault == "disorder" and has_clock and len(samples) > 1:
             samples.append(replace(samples[-2], arrival=at + 7, flowed=flowed, restarted=False))
     return History(samples, limits, counts_all)
+
+
+def _limits(habit: str) -> CounterLimits:
+    """Return what a counter with a habit can do."""
+    return CounterLimits(
+        rated_mw=RATED_MW,
+        resolution=RESOLUTION,
+        rollover=WIDTH if habit == "width" else None,
+        restarts_at_zero=habit == "zero",
+    )
 
 
 def _fault(rng: random.Random, faults: tuple[str, ...], n: int, length: int) -> str:

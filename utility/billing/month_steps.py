@@ -17,7 +17,7 @@ class Step:
     state: str  # ``done``, ``now`` or ``later``
     waits_for: str  # what it waits for; empty: it is done, or an earlier step comes first
     run: int | None  # the run that it is about; ``None``: there is none yet
-    by: str  # the person who did it; empty: nobody yet, or no person does it
+    by: str  # the person who did it; empty: it is not done, or no person does it
     at: EpochSeconds | None  # when
 
 

@@ -35,7 +35,7 @@ class Microgrids:
     """The months of microgrids."""
 
     exported: NDArray[np.int64]  # milliwatt-hours by cell, (microgrids, 48)
-    # What nobody's own meter gave is for all accounts of a building's (1) and of the public (2) microgrid.
+    # What no account's own meter gave is for all accounts of a building's (1) and of the public (2) microgrid.
     kind: NDArray[np.int64]
 
 

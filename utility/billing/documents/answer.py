@@ -34,7 +34,7 @@ def why_it_differs(bill: Bill, before: Bill) -> str:
 
 
 def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any]) -> str:
-    """Return in a sentence how the sum of a run's bills differs from that of an earlier one, the greatest reason first.
+    """Return how the sum of a run's bills differs from that of an earlier one, the greatest reason first.
 
     Where both runs know the energy taken, what it costs differs by its amount, at the old price, and by the price.
     """

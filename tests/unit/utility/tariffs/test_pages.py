@@ -126,7 +126,7 @@ def test_form_shows_at_once_who_pays_how_much_more(browser: Browsers, database: 
     fields["source"] = fields["source"].replace('"town"', '"other"')
     assert "0 of 4 accounts would have paid more in 2026-11, 0 less and 4 the same." in text_of(
         clerk.post(place, fields)
-    ), "nobody has this tariff"
+    ), "no account has this tariff"
     fields["source"] = fields["source"].replace('"other"', '"town"')
     dearer = clerk.post(place, fields | {"import_price": ["0.40", "0.30", ""], "credit": ["0.16", "0.10", ""]})
     assert "4 of 4 accounts would have paid more in 2026-11" in text_of(dearer)
