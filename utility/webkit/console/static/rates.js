@@ -30,14 +30,20 @@ for (const grid of document.querySelectorAll("[data-week]")) {
     else if (hour) paint(ofHour(Number(hour)));
     else if (cells.includes(target)) paint([target]);
   });
-  grid.addEventListener("pointerdown", ({ target, button }) => {
-    stroke = button === 0 && cells.includes(target);
+  grid.addEventListener("pointerdown", ({ target, button, clientX, clientY }) => {
+    stroke = button === 0 && cells.includes(target) && [clientX, clientY];
     if (stroke) paint([target]);
   });
-  // A finger's moves are of the cell on which it began: what is below it is asked for.
+  // A finger's moves are of the cell on which it began, and a fast one is seen at some cells only: the way is walked.
   grid.addEventListener("pointermove", ({ clientX, clientY, buttons }) => {
-    const cell = stroke && buttons && document.elementFromPoint(clientX, clientY);
-    if (cells.includes(cell) && cell.textContent !== brush()) paint([cell]);
+    if (!stroke || !buttons) return;
+    const [x, y] = stroke;
+    const steps = Math.ceil(Math.hypot(clientX - x, clientY - y) / 8);
+    const way = Array.from({ length: steps }, (_, n) => (n + 1) / steps);
+    const passed = way.map((part) => document.elementFromPoint(x + (clientX - x) * part, y + (clientY - y) * part));
+    const painted = new Set(passed.filter((cell) => cells.includes(cell) && cell.textContent !== brush()));
+    if (painted.size) paint(painted);
+    stroke = [clientX, clientY];
   });
   for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { stroke = false; });
   grid.addEventListener("keydown", (event) => {
