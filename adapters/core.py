@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeAlias
 
 from adapters.arrived import Arrived
 from adapters.changes import Change, ChannelChange, HandledChange, Key
+from adapters.commands.command import DeviceCommand
+from adapters.commands.commands import Commands
 from adapters.energy.channel import Channel, Ignored, Taken, Value, take
 from adapters.energy.counter import Outcome
 from adapters.energy.spread import EpochMilliseconds, Run
@@ -21,15 +23,13 @@ from commonwatt.config.adapter import AdapterMeter
 from commonwatt.device.meter import Meter
 from commonwatt.device.records.recording import Reading as Record
 from commonwatt.device.timers import Timers
-from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import MAX_RECORD_S, RecordType
 from commonwatt.model.units import SLOT_S, MicrogridId
 from commonwatt.protocol.commands import Kind
 from commonwatt.town.town import Battery
 
-# Seconds until the command of a state in force is published again: a device that restarts has forgotten it.
-REPEAT_S = 300
 KEPT_WRONG = 100  # unreadable messages kept for inspection; the oldest is dropped
 KEPT_BYTES = 300  # bytes of each that are kept
 
@@ -80,6 +80,7 @@ class Adapter:
         channels: Mapping[Key, Channel],
         handled: Handled,
         tally: Tally,
+        commands: Sequence[DeviceCommand] = (),
     ) -> None:
         self.meters = dict(meters)  # the cores of their meters
         self.channels = dict(channels)  # their channels
@@ -87,16 +88,16 @@ class Adapter:
         self.tally = tally  # event counts of the adapter and its meters
         self.readers = readers  # their rules
         self._settings = {meter.id: meter for meter in settings}
-        self._commandable = [meter for meter in settings if meter.share is not None or meter.reduce is not None]
+        self.commands = Commands(commands, self.meters, tally)  # what their devices are told
         self._timers = Timers()
         self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)  # the last messages that could not be read
-        self._commanded: dict[tuple[MeterId, Kind], tuple[bool, float]] = {}
 
     def message(self, message: Arrived) -> Effects:
         """Handle a message of a foreign meter; one that its broker sends again has no effect."""
         if self._handled.take(message):
             self.tally["message", "sent_again"] += 1
             return []
+        self.commands.show(message.topic, message.payload, message.at / 1000, retained=message.retained)
         found = self.explain(message.topic, message.payload, message.at, retained=message.retained)
         effects = [effect for _, effects in found for effect in effects]
         # What has no effect needs no commit, and may come again.
@@ -129,6 +130,7 @@ class Adapter:
     def receive(self, meter: MeterId, leaf: str, payload: bytes, now: float) -> Effects:
         """Handle a message of the gateway to one of the meters."""
         effects: Effects = [*self.meters[meter].receive(leaf, payload, now)]
+        self.commands.permit(meter, now)
         self._timers.set(meter, self.meters[meter].wake_at)
         return effects
 
@@ -138,55 +140,31 @@ class Adapter:
         An adapter that was away measured nothing wrong: the registers went on. So the meters log no loss of power.
         """
         effects: Effects = []
+        self.commands.boot()
         for meter, core in self.meters.items():
             effects += core.boot(now, power_lost=False)
             self._timers.set(meter, core.wake_at)
         return effects
 
     def tick(self, now: float) -> Effects:
-        """Do the due work of the meters, and publish commands to devices."""
+        """Do the due work of the meters, and tell devices what they should do."""
         effects: Effects = []
         for meter in self._timers.due(now):
             effects += self.meters[meter].tick(now)
             self._timers.set(meter, self.meters[meter].wake_at)
-        return effects + self.commands(now)
+        return effects + self.commands.run(now)
 
     @property
     def wake_at(self) -> float | None:
         """When ``tick`` is due next; ``None``: not by itself."""
-        times = [] if self._timers.next is None else [self._timers.next]
-        times += [at + REPEAT_S for on, at in self._commanded.values() if on]
-        return min(times, default=None)
+        times = (self._timers.next, self.commands.wake_at)
+        return min((at for at in times if at is not None), default=None)
 
-    def reconnected(self, session: int) -> Effects:
-        """Publish commands again after a new connection (``Arrived.session``), as devices may have missed them."""
-        self._commanded.clear()
+    def reconnected(self, session: int, now: float) -> Effects:
+        """Read the devices' states after a new connection (``Arrived.session``), as they may have missed commands."""
+        self.commands.connected(now)
         self._handled.begin(session)
         return [Write(HandledChange(self._handled))]
-
-    def commands(self, now: float) -> Effects:
-        """Return the messages to devices: for desired states that began or ended, and again for those in force.
-
-        After a start, a state that was commanded once is published too, also if it ended meanwhile.
-        """
-        effects: Effects = []
-        for settings in self._commandable:
-            meter = settings.id
-            core = self.meters[meter]
-            commanded = core.commanded(int(core.time(now)))
-            for kind, on, table in (
-                (Kind.SHARING, commanded.sharing and commanded.weight > 0, settings.share),
-                (Kind.REDUCING, commanded.reducing, settings.reduce),
-            ):
-                never = (False if kind not in core.desired_states.held else None, float("-inf"))
-                was, at = self._commanded.get((meter, kind), never)
-                if table is None or (on == was and not (on and at + REPEAT_S <= now)):
-                    continue
-                self._commanded[meter, kind] = (on, now)
-                topic = table.topic.replace("{device}", settings.source).replace("{channel}", settings.channel)
-                effects.append(Publish(topic, (table.on if on else table.off).encode(), 0))
-                self.tally["device_command", kind.value] += 1
-        return effects
 
     def _value(self, reading: Reading, value: int, at: EpochMilliseconds) -> tuple[Explained, Effects]:
         reader = reading.reader
@@ -233,15 +211,15 @@ class Adapter:
         return self.channels.setdefault((reader.meter, reader.record_type), Channel())
 
 
-def foreign_meter(microgrid: MicrogridId, settings: AdapterMeter, readers: Readers) -> ForeignMeter:
-    """Return the description of a meter, with the record types that its rules make."""
+def foreign_meter(
+    microgrid: MicrogridId, settings: AdapterMeter, readers: Readers, commands: Sequence[DeviceCommand] = ()
+) -> ForeignMeter:
+    """Return the description of a meter, with the record types that its rules make, and the states it can be told."""
     own = [reader for reader in readers.all if reader.meter == settings.id]
     types = {reader.record_type for reader in own}
     if any(reader.rule.kind == "register" and reader.record_type is RecordType.THROUGH for reader in own):
         types.add(RecordType.REGISTER)
-    kinds = {Kind.AGGREGATION, Kind.PUT_PERIOD}
-    kinds |= {Kind.SHARING} if settings.share is not None else set()
-    kinds |= {Kind.REDUCING} if settings.reduce is not None else set()
+    kinds = {command.kind for command in commands if command.meter == settings.id and not command.is_refused}
     capacity = settings.capacity_wh
     return ForeignMeter(
         id=settings.id,
@@ -251,7 +229,7 @@ def foreign_meter(microgrid: MicrogridId, settings: AdapterMeter, readers: Reade
         battery=None
         if capacity is None
         else Battery(capacity=capacity * 1000, minimum_percent=settings.minimum_percent),
-        commandable=frozenset(kinds),
+        commandable=frozenset({Kind.AGGREGATION, Kind.PUT_PERIOD} | kinds),
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from statistics import median
 
 from adapters.arrived import Arrived
+from adapters.commands.command import commands_of
+from adapters.commands.wills import Wills
 from adapters.core import Adapter, Effects, Tally, foreign_meter
 from adapters.mapping.readers import Readers
 from adapters.metrics import Figures
@@ -51,7 +53,10 @@ class Service:
         self._connects = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shell = DeviceShell(settings.microgrid, store, self.tally, self._to_device)
-        self._descriptions = {meter.id: foreign_meter(settings.microgrid, meter, readers) for meter in settings.meter}
+        commands = commands_of(settings)
+        self._descriptions = {
+            meter.id: foreign_meter(settings.microgrid, meter, readers, commands) for meter in settings.meter
+        }
         digests = {}
         for meter in settings.meter:
             token = meter.token or tokens.get(str(meter.id))
@@ -62,14 +67,6 @@ class Service:
                 )
             digests[meter.id] = digest(token.encode())
             self._shell.add(meter.id, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
-        # The connection to the foreign meters' broker.
-        self.source = Source(
-            settings=settings.source,
-            client_id=settings.source.client_id or f"commonwatt-{settings.microgrid}",
-            filters=readers.filters,
-            now=clock.now,
-            wake=self._woken,
-        )
         # The core; set when ``run`` has loaded the store.
         self.core = Adapter(
             settings=settings.meter,
@@ -78,7 +75,19 @@ class Service:
             channels=load_channels(store),
             handled=load_handled(store),
             tally=self.tally,
+            commands=commands,
         )
+        # The connection to the foreign meters' broker.
+        client_id = settings.source.client_id or f"commonwatt-{settings.microgrid}"
+        self.source = Source(
+            settings=settings.source,
+            client_id=client_id,
+            filters=readers.filters,
+            states=self.core.commands.topics,
+            now=clock.now,
+            wake=self._woken,
+        )
+        self.wills = Wills(settings.source, client_id, self._woken)  # the connections whose wills end what devices do
         for description in self._descriptions.values():
             stored = store.load(description.id) or new_meter(description.id, clock.now())
             stored = under_token(stored, digests[description.id])
@@ -103,6 +112,7 @@ class Service:
                 await self._take_all()
             finally:
                 await asyncio.to_thread(self.source.stop)
+                await asyncio.to_thread(self.wills.stop)
 
     def figures(self) -> Figures:
         """Return the present figures; safe in any thread, since it only reads single values."""
@@ -128,8 +138,10 @@ class Service:
             effects += self.core.receive(arrived.meter, arrived.leaf, arrived.payload, now)
         if self.source.connects != self._connects:
             self._connects = self.source.connects
-            effects += self.core.reconnected(self.source.sessions)
+            effects += self.core.reconnected(self.source.sessions, now)
+        self.core.commands.reached, self.core.commands.armed = self.source.connected, self.wills.armed
         effects += self.core.tick(now)
+        self.wills.keep(self.core.commands.wills())
         taken = self._gathered()
         effects += self._messages(taken)
         await self._shell.perform(effects)
@@ -147,7 +159,8 @@ class Service:
             self._waits_since = None
             return []
         since = self._waits_since = self._waits_since or self._real_now()
-        if not self.source.are_many and self._real_now() - since < GATHER_S:
+        is_awaited = self.core.commands.is_awaited(self._clock.now())
+        if not self.source.are_many and not is_awaited and self._real_now() - since < GATHER_S:
             return []
         self._waits_since = None
         return self.source.take(AT_ONCE)

@@ -56,6 +56,34 @@ def password_of(settings: AdapterSource) -> str | None:
         raise ConfigError(f"{settings.password}: can't be read: {error}") from error
 
 
+def new_client(settings: AdapterSource, client_id: str, *, clean: bool) -> paho.Client:
+    """Return a client for the foreign meters' broker, not connected yet; ``clean``: the broker keeps nothing for it."""
+    is_5 = settings.mqtt == "5"
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id,
+        clean_session=None if is_5 else clean,
+        protocol=MQTTProtocolVersion.MQTTv5 if is_5 else MQTTProtocolVersion.MQTTv311,
+        manual_ack=True,
+    )
+    if settings.user is not None:
+        client.username_pw_set(settings.user, password_of(settings))
+    client.reconnect_delay_set(_FIRST_RETRY_S, _LAST_RETRY_S)
+    return client
+
+
+def secure(client: paho.Client, settings: AdapterSource) -> None:
+    """Have a client use TLS, if its broker has it.
+
+    Raises:
+        ConfigError: A certificate file can't be used.
+    """
+    if settings.ca is not None:
+        tls = ClientTls(settings.ca, settings.certificate)
+        client.tls_set_context(tls.context())
+        client.on_pre_connect = lambda client, _: _read_anew(client, tls)
+
+
 class Source:
     """A subscriber on the foreign meters' broker."""
 
@@ -67,6 +95,7 @@ class Source:
         filters: Iterable[str],
         now: Callable[[], float],
         wake: Callable[[], None],
+        states: Iterable[str] = (),
         keeps: bool = True,
         retained: bool = False,
     ) -> None:
@@ -74,6 +103,7 @@ class Source:
 
         Args:
             client_id: The adapter's name at the broker.
+            states: Topics of devices' states, of which the message that the broker kept is asked for too.
             wake: Called when messages begin to wait, when they are many, and for a new connection; on paho's thread.
             keeps: Whether the broker keeps messages while the adapter is away.
             retained: Whether to ask a broker of MQTT 5 for retained messages.
@@ -88,7 +118,8 @@ class Source:
         # refused a subscription.
         self.limits: dict[str, object] = {}
         self._settings = settings
-        self._filters = tuple(filters)
+        self._states = frozenset(states)
+        self._filters = tuple(sorted({*filters, *self._states}))
         self._now = now
         self._wake = wake
         self._keeps = keeps
@@ -108,10 +139,7 @@ class Source:
             ConfigError: A certificate file can't be used.
         """
         host, port = split_address(self._settings.address)
-        if self._settings.ca is not None:
-            tls = ClientTls(self._settings.ca, self._settings.certificate)
-            self._client.tls_set_context(tls.context())
-            self._client.on_pre_connect = lambda client, _: _read_anew(client, tls)
+        secure(self._client, self._settings)
         if self._is_5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = SESSION_S if self._keeps else 0
@@ -155,19 +183,12 @@ class Source:
 
     def publish(self, message: Publish) -> bool:
         """Send a command to a device; return whether there is a connection."""
-        return self.connected and self._client.publish(message.topic, message.payload, 0).rc == paho.MQTT_ERR_SUCCESS
+        if not self.connected:
+            return False
+        return self._client.publish(message.topic, message.payload, message.qos).rc == paho.MQTT_ERR_SUCCESS
 
     def _new_client(self, client_id: str) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id,
-            clean_session=None if self._is_5 else not self._keeps,
-            protocol=MQTTProtocolVersion.MQTTv5 if self._is_5 else MQTTProtocolVersion.MQTTv311,
-            manual_ack=True,
-        )
-        if self._settings.user is not None:
-            client.username_pw_set(self._settings.user, password_of(self._settings))
-        client.reconnect_delay_set(_FIRST_RETRY_S, _LAST_RETRY_S)
+        client = new_client(self._settings, client_id, clean=not self._keeps)
         client.on_connect = self._connected
         client.on_connect_fail = self._failed
         client.on_subscribe = self._subscribed
@@ -196,7 +217,7 @@ class Source:
         for topic in self._filters:
             if self._is_5:
                 send, hold = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE, SubscribeOptions.RETAIN_DO_NOT_SEND
-                handling = send if self._retained else hold
+                handling = send if self._retained or topic in self._states else hold
                 client.subscribe(topic, options=SubscribeOptions(qos=1, retainHandling=handling))
             else:
                 client.subscribe(topic, qos=1)

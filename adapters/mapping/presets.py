@@ -1,4 +1,4 @@
-"""Presets: the rules for the messages of known makers, from data files and from an adapter's own file."""
+"""Presets: the rules and the commands for known makers' devices, from data files and from an adapter's own file."""
 
 import tomllib
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from commonwatt.config.adapter import AdapterRule, AdapterSettings
+from commonwatt.config.adapter_commands import AdapterCommand
 from commonwatt.config.files import check_model
 from commonwatt.model.exceptions import SettingError
 
@@ -14,7 +15,7 @@ _FOLDER = Path(__file__).parents[1] / "presets"
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """The rules for one maker's messages."""
+    """The rules for one maker's messages, and the commands for its devices."""
 
     name: str  # its name in ``preset`` of a meter
     title: str  # makers and devices
@@ -22,6 +23,7 @@ class Preset:
     sources: tuple[str, ...]  # where the shape of the messages is documented
     notes: str  # what a person who sets up such a meter must know
     rules: tuple[AdapterRule, ...]  # the rules, in their order of preference for each record type
+    commands: tuple[AdapterCommand, ...]  # the commands, one of a kind
 
 
 @cache
@@ -53,6 +55,7 @@ def _load(path: Path) -> Preset:
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     every = {"preset": path.stem} | content.get("every_rule", {})
     rules = tuple(check_model(path, AdapterRule, every | rule) for rule in content["rule"])
+    commands = content.get("command", [])
     return Preset(
         name=path.stem,
         title=content["title"],
@@ -60,4 +63,5 @@ def _load(path: Path) -> Preset:
         sources=tuple(content["sources"]),
         notes=content["notes"],
         rules=rules,
+        commands=tuple(check_model(path, AdapterCommand, {"preset": path.stem} | command) for command in commands),
     )

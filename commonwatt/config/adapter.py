@@ -9,6 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
+from commonwatt.config.adapter_commands import (
+    AdapterCommand,
+    CommandKind,
+    PlainCommand,
+    PlainTopic,
+    check_plain_topic,
+)
 from commonwatt.config.settings import (
     BROKER_CA,
     BROKER_REVOKED,
@@ -47,27 +54,10 @@ def check_topic(text: str) -> str:
 Topic = Annotated[str, AfterValidator(check_topic)]  # a topic, which may have MQTT's wildcards
 
 
-def _check_plain_topic(text: str) -> str:
-    if set(text) & set("+#\0") or not text:
-        raise ValueError("must be one topic: not empty, and without + and #")
-    return text
-
-
-PlainTopic = Annotated[str, AfterValidator(_check_plain_topic)]  # a topic without wildcards
-
-
 # A list may be one text.
 _ALONE = BeforeValidator(
     lambda given: (given,) if isinstance(given, str) else given, json_schema_input_type=str | tuple[str, ...]
 )
-
-
-class AdapterCommand(Settings):
-    """What an adapter publishes to a foreign device for a desired state."""
-
-    topic: PlainTopic = Field(description="Topic of the command; `{device}` and `{channel}` as in rules.")
-    on: str = Field(max_length=1024, description="Payload when the state begins.")
-    off: str = Field(max_length=1024, description="Payload when the state ends.")
 
 
 class AdapterRule(Settings):
@@ -218,13 +208,22 @@ class AdapterMeter(Settings):
     minimum_percent: int = Field(
         50, ge=0, le=100, description="The battery's sharing minimum, percent of its capacity."
     )
-    share: AdapterCommand | None = Field(
-        None,
-        description="A table with `topic`, `on`, `off`: the command that makes its battery share; without it, none.",
+    obeys: Annotated[tuple[CommandKind, ...], _ALONE] = Field(
+        (), description="Which commands of its preset it is sent; without it, none."
     )
-    reduce: AdapterCommand | None = Field(
+    watts: int | None = Field(
+        None, ge=1, le=100_000_000, description="The power that it is told to give, for commands with `{watts}`."
+    )
+    accept_unsafe: bool = Field(
+        False, description="Whether its battery shares although nothing ends that if the adapter is gone."
+    )
+    share: PlainCommand | None = Field(
         None,
-        description="A table with `topic`, `on`, `off`: the command that reduces its load; without it, none.",
+        description="A table with `topic`, `on`, `off`: shares unseen. Better: `obeys` with a `[[command]]`.",
+    )
+    reduce: PlainCommand | None = Field(
+        None,
+        description="A table with `topic`, `on`, `off`: reduces unseen. Better: `obeys` with a `[[command]]`.",
     )
     exchanged: AwareDatetime | None = Field(
         None,
@@ -233,11 +232,13 @@ class AdapterMeter(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.share is not None and self.capacity_wh is None:
+        if (self.share is not None or "share" in self.obeys) and self.capacity_wh is None:
             raise ValueError("share needs capacity_wh, the battery that shares")
-        for command in (self.share, self.reduce):
+        for kind, command in (("share", self.share), ("reduce", self.reduce)):
+            if command is not None and kind in self.obeys:
+                raise ValueError(f"obeys has {kind}, and so has the table {kind}; keep one")
             if command is not None:
-                _check_plain_topic(command.topic.replace("{device}", self.source).replace("{channel}", self.channel))
+                check_plain_topic(command.topic.replace("{device}", self.source).replace("{channel}", self.channel))
         return self
 
 
@@ -269,7 +270,7 @@ class AdapterSettings(Settings):
         Reach("broker", "broker_ca", "broker_plain_text"),
         Reach("http", None, "http_plain_text"),
     )
-    lists: ClassVar[tuple[str, ...]] = ("meter", "rule")
+    lists: ClassVar[tuple[str, ...]] = ("meter", "rule", "command")
 
     microgrid: MicrogridName = Field(description="The microgrid of these meters.")
     source: AdapterSource = Field(AdapterSource(), description="The broker on which the foreign meters publish.")
@@ -304,6 +305,7 @@ class AdapterSettings(Settings):
     )
     meter: tuple[AdapterMeter, ...] = Field((), max_length=1000, description="The foreign meters.")
     rule: tuple[AdapterRule, ...] = Field((), max_length=1000, description="Rules of your own presets.")
+    command: tuple[AdapterCommand, ...] = Field((), max_length=1000, description="Commands of your own presets.")
 
     @model_validator(mode="before")
     @classmethod

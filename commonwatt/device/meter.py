@@ -11,6 +11,7 @@ from typing import Unpack
 
 from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
 from commonwatt.device.commands import answers
+from commonwatt.device.commands.deferred import Deferred
 from commonwatt.device.commands.desired_states import DONE, Commanded, HeldStates, Verdict, possible
 from commonwatt.device.commands.questions import Question, Questions, puts_of
 from commonwatt.device.description import Description
@@ -61,6 +62,7 @@ class Meter:
         self._tally = tally
         self._deliveries = {Log.HISTORY: Delivery(self.history, tally), Log.EVENT: Delivery(self.events, tally)}
         self.clique = frozenset({description.microgrid})  # the controllers about which it can be asked
+        self.deferred = Deferred()  # its commands that an adapter answers
         self._questions = Questions()
         self._written: MeterState | None = None
         self._put_at: float | None = None
@@ -258,9 +260,14 @@ class Meter:
         verdict = self.desired_states.judge(command, self.time(now))
         if verdict == DONE:
             verdict = possible(command, self.description, self.state)
+        desired = command.desired()
+        if verdict.result == "repeated" and desired and self.deferred.is_open(desired[0]):
+            return []
         if verdict != DONE:
             return [self._outcome(command, verdict, now)]
         effects = self._obey(command, now)
+        if self.deferred.takes(command):
+            return effects
         if command.cmd == "get" and command.what == "levels":
             self._tally["command", "done"] += 1
             level = answers.level(self.state, self._level_at)
@@ -268,6 +275,15 @@ class Meter:
         if command.cmd == "get" and command.what in ("records", "events"):
             return [*effects, *self._collect(command, now)]
         return [*effects, self._outcome(command, DONE, now)]
+
+    def answer_deferred(self, kind: Kind, now: float, why_not: str | None = None) -> Effects:
+        """Answer the last command of a kind that was deferred; ``why_not``: the device does not do it, so it ends."""
+        effects: Effects = []
+        if why_not is not None and self.desired_states.withdraw(kind):
+            effects = [Write(self._desired_states()), *self._note(self.time(now)), *self._save()]
+        verdict = DONE if why_not is None else Verdict("refused", why_not)
+        self._tally["command", verdict.result] += 1
+        return [*effects, self._answer(*self.deferred.close(kind), verdict, now)]
 
     def _question(self, command: Command, now: float, via: str) -> Effects:
         """Answer a question about a controller, under any epoch: put what the meter has, or its newest event again."""
@@ -406,6 +422,7 @@ class Meter:
             push=self.description.push,
             minimum_percent=battery.minimum_percent if battery else None,
             capacity_mwh=battery.capacity if battery else None,
+            devices=self.deferred.states or None,
             put_s=self.desired_states.put_s if Kind.PUT_PERIOD in self.description.commandable else None,
             history=answers.ids_of(self.history),
             events=answers.ids_of(self.events),

@@ -12,7 +12,12 @@ Role = Literal["gives", "receives", "rests", "out"]
 ORDER: dict[Role, int] = {"receives": 0, "gives": 1, "out": 2, "rests": 3}  # roles in the order of interest
 UNCONFIRMED = "?"  # follows the code of a battery whose meter has not confirmed the command to share yet
 
-UNCONFIRMED_WORDS = " Its meter has not confirmed the command yet; it is sent again."
+UNSEEN = "~"  # follows the code of a battery that can't show whether it obeys
+
+_SUFFIXES = {
+    UNCONFIRMED: " Its meter has not confirmed the command yet; it is sent again.",
+    UNSEEN: " It can't show whether it obeys (unconfirmed).",
+}
 
 
 class Why(StrEnum):
@@ -39,6 +44,7 @@ class Why(StrEnum):
     TOO_FAST = "too-fast"
     CONTRADICTING = "contradicting"
     FROZEN = "frozen"
+    DISOBEYS = "disobeys"
     ISOLATED = "isolated"
     SHUT_DOWN = "shut-down"
     OLD_LEVEL = "old-level"
@@ -78,6 +84,7 @@ _WORDS: dict[Why, tuple[Role, str]] = {
         "out",
         "Its level has stayed the same, although its place's meters count energy or two hours have passed.",
     ),
+    Why.DISOBEYS: ("out", "It was told to share three times and did not; it is told again later."),
     Why.ISOLATED: ("out", "Isolated by command."),
     Why.SHUT_DOWN: ("out", "Its meter is shut down."),
     Why.OLD_LEVEL: ("out", "Its level is too old."),
@@ -108,11 +115,11 @@ def reason_of(why: Why, band_permille: int) -> Reason:
 
 def reason_of_code(code: str, band_permille: int) -> Reason:
     """Return the reason that a heartbeat has for a battery; a later version may have others."""
-    known = code.removesuffix(UNCONFIRMED)
+    known = code.rstrip("".join(_SUFFIXES))
     if known not in set(Why):
         return Reason("out", "Its gateway has a reason that this version of the utility does not know.")
     found = reason_of(Why(known), band_permille)
-    return found if known == code else Reason(found.role, found.why + UNCONFIRMED_WORDS)
+    return Reason(found.role, found.why + _SUFFIXES.get(code.removeprefix(known), ""))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,10 +21,11 @@ from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, ForgetDesired, MeterInfo
 from gateway.control.broker_orders import BrokerOrders
+from gateway.control.disobeying import Disobeying
 from gateway.control.epochs import MAX_COUNTER, epochs_of
 from gateway.control.lifetimes import LIFETIMES, MANY_TIMES, UNKNOWN, resend_after_s
 from gateway.control.meter_view import INITIALIZE_AGAIN_S, CommandNote, Counts, MeterView
-from gateway.control.plausibility import Recorded
+from gateway.control.plausibility import Doubt, Recorded
 from gateway.control.sharing import RENEWED_S, REWEIGH, BatteryState, Decision, decide, reasons
 from gateway.control.strategies import COMPARING
 from gateway.stored import Stored
@@ -85,6 +86,7 @@ class Manager:
         self._number = 0
         self.epochs = epochs_of(settings, microgrid, store, registry, member)
         self.orders = BrokerOrders(microgrid, store)
+        self._disobeying = Disobeying()
         self._registry = registry
         said = {info.meter: info for info in store.meters()}
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
@@ -137,7 +139,8 @@ class Manager:
         )
         if view.info is None or replace(view.info, time=dated) != info or (dated and not view.info.time):
             effects.append(Write(info))
-        view.info, view.put_s = info, outcome.put_s
+        view.info, view.put_s, view.devices = info, outcome.put_s, outcome.devices or {}
+        self._changed = self._disobeying.take(meter, outcome, now) or self._changed
         view.answered = view.answered or outcome.cmd == ("stop" if meter in self.stopped else "initialize")
         raised = self.epochs.reported(meter, max([outcome.epoch, *(held.epoch for held in outcome.held.values())]))
         if self.epochs.is_fenced(meter):
@@ -295,6 +298,8 @@ class Manager:
     ) -> list[Effect[Change]]:
         """Keep a state on (a text: at this value) or end it; ``explicit``: also one that ended by itself, once."""
         desired, life = self._desired.get((meter, kind)), LIFETIMES[kind]
+        if self._disobeying.waits(meter, kind, now):
+            return []
         end = 0 if desired is None else desired.until or 0
         held = UNKNOWN if desired is None or end <= now else desired.value
         value = on if isinstance(on, str) else life.on
@@ -326,7 +331,9 @@ class Manager:
                 continue
             up = view.bits & _UP_OR_ISOLATED == State.INITIALIZED
             left_s = self._left_s(self._desired.get((meter, Kind.SHARING)), now)
-            doubt = self.recorded.get(meter, _UNRECORDED).judge(view.level, view.level_time)
+            disobeys = self._disobeying.waits(meter, Kind.SHARING, now)
+            recorded = self.recorded.get(meter, _UNRECORDED)
+            doubt = Doubt.DISOBEYS if disobeys else recorded.judge(view.level, view.level_time)
             states[meter] = BatteryState(
                 level=view.level,
                 capacity=info.capacity,
@@ -357,6 +364,7 @@ class Manager:
         """
         self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
         self._began = None if self._began is None else self._began + by_s
+        self._disobeying.shift(by_s)
         for view in self.meters.values():
             view.shift(by_s)
         lasting = [desired for desired in self._desired.values() if desired.for_s]
@@ -386,7 +394,7 @@ class Manager:
             strange = key[1] is Kind.SHARING and desired.until is not None and desired.until - now > SHARE_FOR_S
             due = not desired.confirmed and not ended and not strange and now - sent >= resend_after_s(times)
             permits = key[0] in self.no_permit and desired.value == "off"
-            if key[0] in self.meters and due and not permits:
+            if key[0] in self.meters and due and not permits and not self._disobeying.waits(*key, now):
                 effects += self._send(desired, now)
         return effects
 

@@ -8,7 +8,8 @@ from commonwatt.model.records import State
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.sharing_words import UNCONFIRMED, Why, reason_of_code
+from commonwatt.protocol.device_states import Stage
+from commonwatt.protocol.sharing_words import UNCONFIRMED, UNSEEN, Why, reason_of_code
 from commonwatt.town.registry import RegisteredMeter
 from gateway.control.manager import Manager
 
@@ -83,7 +84,7 @@ def sharing_codes(manager: Manager, registry: Mapping[MeterId, RegisteredMeter],
     batteries = [meter for meter, one in registry.items() if one.battery_capacity_mwh is not None]
     found = {meter: known.get(meter) or _unknown(manager, meter) for meter in (*batteries, *known)}
     return {
-        meter: _refined(manager, meter, why).value + (UNCONFIRMED if _is_unconfirmed(manager, meter, why, now) else "")
+        meter: _refined(manager, meter, why).value + _unconfirmed(manager, meter, why, now)
         for meter, why in found.items()
     }
 
@@ -98,12 +99,15 @@ def _unknown(manager: Manager, meter: MeterId) -> Why:
     return Why.NO_LEVEL if view.level is None else Why.NO_MINIMUM
 
 
-def _is_unconfirmed(manager: Manager, meter: MeterId, why: Why, now: Now) -> bool:
-    """Return whether a battery gives by a command that its meter has not confirmed."""
+def _unconfirmed(manager: Manager, meter: MeterId, why: Why, now: Now) -> str:
+    """Return what follows the code of a battery that gives, if its meter or its device has not confirmed that."""
     if why not in (Why.HELPS, Why.READY):
-        return False
-    sharing = manager.desired(meter, Kind.SHARING)
-    return sharing is None or not manager.holds(meter, Kind.SHARING, now) or not sharing.confirmed
+        return ""
+    sharing, device = manager.desired(meter, Kind.SHARING), manager.meters[meter].devices.get(Kind.SHARING)
+    if device is not None and device.stage is Stage.UNCONFIRMED:
+        return UNSEEN
+    confirmed = sharing is not None and manager.holds(meter, Kind.SHARING, now) and sharing.confirmed
+    return "" if confirmed and (device is None or device.stage is Stage.OBEYS) else UNCONFIRMED
 
 
 def _refined(manager: Manager, meter: MeterId, why: Why) -> Why:

@@ -30,6 +30,7 @@ class Doubt(StrEnum):
     TOO_FAST = "too fast"
     CONTRADICTING = "contradicting"
     FROZEN = "frozen"
+    DISOBEYS = "disobeys"  # not of its level: it did not share when it was told to
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -22,6 +22,7 @@ DOUBTS = {
     Doubt.TOO_FAST: Why.TOO_FAST,
     Doubt.CONTRADICTING: Why.CONTRADICTING,
     Doubt.FROZEN: Why.FROZEN,
+    Doubt.DISOBEYS: Why.DISOBEYS,
 }
 """The doubts about a level as reasons."""
 
@@ -38,7 +39,8 @@ class BatteryState:
     sharing: bool = False  # whether it shares now: ``share_power_on`` is in force at its meter
     recent: bool = False  # whether it began less than ``strategies.batteries.LEAST_S`` ago
     weight: int = 1  # its share of the discharge relative to other donors
-    doubt: Doubt | None = None  # why its level can't be, so that it is not available; ``None``: it can
+    # Why its level can't be, or that it does not obey, so that it is not available; ``None``: neither.
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True)

@@ -157,13 +157,16 @@ class World:
         name: str = "x",
         late_s: int = 0,
         put_s: int | None = 60,
+        result: str = "done",
+        devices: dict[Kind, dict[str, object]] | None = None,
     ) -> list[Command]:
         """Let a meter answer the command ``name``, by a clock that is ``late_s`` behind."""
         outcome = Outcome.model_validate(
             {
                 "id": name,
                 "cmd": cmd,
-                "result": "done",
+                "result": result,
+                "devices": devices,
                 "time": self.now - late_s,
                 "bits": bits,
                 "push": push,

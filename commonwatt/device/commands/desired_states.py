@@ -196,6 +196,14 @@ class HeldStates:
             weight=command.weight if value == "on" else None,
         )
 
+    def withdraw(self, kind: Kind) -> bool:
+        """Set a kind of state to its default and keep its pair; return whether it was another."""
+        held = self.held.get(kind)
+        if held is None or held.value == DEFAULT[kind]:
+            return False
+        self.held[kind] = Held(value=DEFAULT[kind], epoch=held.epoch, seq=held.seq)
+        return True
+
     def sooner(self, by_s: int) -> bool:
         """Move every end earlier after the clock was set back; return whether a state has an end.
 
@@ -210,8 +218,8 @@ class HeldStates:
     def expire(self, now: float) -> EpochSeconds | None:
         """Set ended states to their default and keep their pairs; return the last of these ends."""
         ended = {kind: held for kind, held in self.held.items() if held.until is not None and held.until <= now}
-        for kind, held in ended.items():
-            self.held[kind] = Held(value=DEFAULT[kind], epoch=held.epoch, seq=held.seq)
+        for kind in ended:
+            self.withdraw(kind)
         return max((held.until for held in ended.values() if held.until is not None), default=None)
 
 

@@ -3,13 +3,14 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from adapters.arrived import Arrived
-from adapters.core import REPEAT_S, Adapter, foreign_meter
+from adapters.commands.command import commands_of
+from adapters.core import Adapter, foreign_meter
 from adapters.mapping.readers import Readers, readers_of
 from adapters.store import CHANNELS, load_channels, load_handled
 from commonwatt.config.adapter import AdapterSettings
@@ -43,9 +44,10 @@ COMMAND = {"topic": "cmd/{device}", "on": "give", "off": "stop"}
 class Bench:
     """An adapter on a real store, without connections."""
 
-    def __init__(self, store: DeviceStore, **meter: object) -> None:
+    def __init__(self, store: DeviceStore, *, command: Sequence[object] = (), **meter: object) -> None:
+        of_meter = [{"id": 77, "source": "house"} | meter]
         self.settings = AdapterSettings.model_validate(
-            {"microgrid": "r001", "meter": [{"id": 77, "source": "house"} | meter], "rule": RULES}
+            {"microgrid": "r001", "meter": of_meter, "rule": RULES, "command": command}
         )
         self.store = store
         self.records: list[HistoryRecord] = []
@@ -58,7 +60,9 @@ class Bench:
         stored = self.store.load(77) or Stored(
             state=MeterState(meter=77, generation=1), desired_states=DesiredStates(77, (0, 0), {})
         )
-        meter = Meter(foreign_meter("r001", self.settings.meter[0], readers), Limits(resolution=1), stored, Counter())
+        commands = commands_of(self.settings)
+        description = foreign_meter("r001", self.settings.meter[0], readers, commands)
+        meter = Meter(description, Limits(resolution=1), stored, Counter())
         self.adapter = Adapter(
             settings=self.settings.meter,
             readers=readers,
@@ -66,7 +70,9 @@ class Bench:
             channels=load_channels(self.store),
             handled=load_handled(self.store),
             tally=Counter(),
+            commands=commands,
         )
+        self.adapter.commands.reached = True
         self.do(self.adapter.boot(T))
 
     def do(self, effects: Iterable[object]) -> None:
@@ -198,7 +204,7 @@ def test_a_broker_that_lost_the_session_begins_again_with_its_packet_ids(store: 
     bench = Bench(store, preset="pulses")
     for number in (1, 2):
         bench.hear("p", "20", T + number, number=number)
-    bench.do(bench.adapter.reconnected(1))
+    bench.do(bench.adapter.reconnected(1, T))
     bench.start()
     bench.hear("p", "20", T + 30, number=2, dup=True)
     assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 40_000
@@ -409,10 +415,10 @@ def test_share_commands_reach_the_device_again_and_again_until_they_end(store: D
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.tick(T + 10))
     assert not bench.to_devices()
-    bench.do(bench.adapter.tick(T + REPEAT_S))
+    bench.do(bench.adapter.tick(T + 300))
     assert bench.to_devices() == [("cmd/house", b"give")]
-    bench.do(bench.adapter.reconnected(0))
-    bench.do(bench.adapter.tick(T + REPEAT_S + 1))
+    bench.do(bench.adapter.reconnected(0, T + 300))
+    bench.do(bench.adapter.tick(T + 301))
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.tick(T + 901))
     assert bench.to_devices() == [("cmd/house", b"stop")]
@@ -425,7 +431,7 @@ def test_a_share_that_ended_while_nobody_could_say_so_is_ended_at_the_next_conne
     bench.start()  # A crash; it starts again after the end.
     bench.do(bench.adapter.tick(T + 1000))
     bench.to_devices()  # There was no connection yet.
-    bench.do(bench.adapter.reconnected(0))
+    bench.do(bench.adapter.reconnected(0, T + 1000))
     bench.do(bench.adapter.tick(T + 1001))
     assert bench.to_devices() == [("cmd/house", b"stop")], "and nothing for reduce, which was never commanded"
 

@@ -1,0 +1,1 @@
+"""Commands of foreign devices in a closed loop: told, seen to obey, told again, and ended when we are gone."""

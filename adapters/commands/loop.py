@@ -1,0 +1,179 @@
+"""The closed loop of one command: tell the device, see that it obeys, tell it again, give up (docs/adapters.md).
+
+It reads no clock and has no connection. It takes what is wished and what the device shows, and says what to publish.
+"""
+
+from dataclasses import dataclass, field
+
+from adapters.commands.command import DeviceCommand, Shows, Wish
+from commonwatt.model.effects import Publish
+from commonwatt.protocol.device_states import DeviceState, Stage
+
+TRIES = 3  # times that a device is told before it disobeys
+_NEVER = float("-inf")
+_NOT_DUE = float("inf")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What can be done for a device now."""
+
+    broker: bool  # whether its broker is connected
+    armed: bool  # whether its broker has the will that ends the state
+    free: bool  # whether no other command of it is in flight
+
+
+@dataclass
+class Loop:
+    """One command of one device."""
+
+    command: DeviceCommand  # how it is told
+    wish: Wish = field(default_factory=Wish)  # what the device should do
+    ever: bool = False  # whether it was ever commanded
+    permits: bool = False  # of a switch at a boundary: whether a command permits it to close
+    stage: Stage = Stage.UNKNOWN  # how far it obeys
+    since: float = 0.0  # since when
+    finding: str | None = None  # of a device that disobeys: what it should do, and what it shows
+    found_at: float = 0.0  # since when it disobeys
+    gave_up: bool = False  # whether ``act`` gave up this time
+    shows: Shows | None = None  # what it showed last
+    due_at: float = _NEVER  # when ``act`` is due next, if nothing else happens
+    _failed: bool = field(default=False, repr=False)  # the wish that it did not obey
+    _shown_at: float = _NEVER
+    _told: bool | None = None  # what it was told last; ``None``: nothing since the connection began
+    _told_at: float = _NEVER
+    _asked_at: float = _NEVER  # when it was told last so that it changes
+    _wished_at: float = _NEVER
+    _not_before: float = _NEVER
+    _tries: int = 0
+    _read_by: float = _NEVER  # until when its state is awaited before any command
+
+    def begin(self, now: float) -> None:
+        """Await the device's state after a new connection: it may have restarted, or missed a command."""
+        self.shows = self._told = None
+        self._told_at = self._asked_at = self._not_before = _NEVER
+        self._tries, self._wished_at = 0, now
+        self._read_by = now + (self.command.settings.confirm_s if self.command.shown_on else 0)
+        self.due_at = now
+
+    def want(self, wish: Wish, now: float, *, ever: bool) -> None:
+        """Set what the device should do; the newest wish counts."""
+        if wish.limit_w != self.wish.limit_w:
+            self.shows = self._told = None
+        if (wish.on, wish.limit_w) != (self.wish.on, self.wish.limit_w):
+            self._tries, self._wished_at, self._not_before, self.due_at = 0, now, _NEVER, now
+            self._enter(Stage.ASKED, now)
+        self.wish, self.ever = wish, ever
+
+    def show(self, shows: Shows, now: float, *, retained: bool) -> bool:
+        """Note what the device shows; return whether its state ended by itself.
+
+        A message that its broker kept counts only if nothing newer is known.
+        """
+        if retained and (self.shows is not None or self._told is not None):
+            return False
+        ended = self.stage is Stage.OBEYS and shows.on is not True
+        if ended:
+            self._tries, self._wished_at = 0, now
+            self._enter(Stage.ASKED, now)
+        self.shows, self._shown_at, self.due_at = shows, now, now
+        return ended
+
+    def in_flight(self, now: float) -> bool:
+        """Whether the device was told and has not answered."""
+        if not self.command.shown_on or now >= self._asked_at + self.command.settings.confirm_s:
+            return False
+        return self.shows is None or self._shown_at < self._asked_at or self.shows.on is not self._told
+
+    def act(self, now: float, reach: Reach, level_percent: int | None) -> Publish | None:
+        """Return the message to publish now, if there is one; set the stage and when it is due next."""
+        settings = self.command.settings
+        self.gave_up, self.due_at = False, _NOT_DUE
+        if self.shows is None and self._told is None and now < self._read_by:
+            self.due_at = self._read_by
+        elif self._is_settled:
+            self._settle(now)
+            if self.wish.on and now >= self._told_at + settings.repeat_s and reach.broker:
+                return self._tell(now, level_percent)
+            self.due_at = max(now + 1, self._told_at + settings.repeat_s) if self.wish.on else _NOT_DUE
+        elif not self._is_asked:
+            self._enter(Stage.OFF if self.shows is not None else Stage.UNKNOWN, now)
+        elif self.in_flight(now):
+            self.due_at = self._asked_at + settings.confirm_s
+        elif self._tries >= TRIES:
+            self._give_up(now, reach)
+        elif (later := max(self._not_before, self._told_at + settings.at_most_each_s)) > now:
+            self.due_at = later
+        elif not reach.broker or not reach.free or (settings.failsafe == "will" and self.wish.on and not reach.armed):
+            latest = self._wished_at + TRIES * settings.confirm_s
+            if now >= latest:
+                self._give_up(now, reach)
+            else:
+                self.due_at = latest
+        else:
+            self._tries, self._asked_at = self._tries + 1, now
+            self._enter(Stage.ASKED, now)
+            message = self._tell(now, level_percent)
+            if self._is_settled:
+                self._settle(now)
+            return message
+        return None
+
+    def state(self) -> DeviceState:
+        """Return what is known of it."""
+        settings = self.command.settings
+        return DeviceState(
+            stage=Stage.DISOBEYS if self.finding else self.stage,
+            since=max(0, int(self.found_at if self.finding else self.since)),
+            failsafe=settings.failsafe,
+            failsafe_s=settings.ends_within_s,
+            finding=self.finding,
+        )
+
+    @property
+    def _is_settled(self) -> bool:
+        if not self.command.shown_on or (not self.wish.on and not self.command.shows_off):
+            return self._told is self.wish.on
+        return self.shows is not None and self.shows.on is self.wish.on and self._shown_at >= self._asked_at
+
+    @property
+    def _is_asked(self) -> bool:
+        """Whether the device is to be told; a boundary is never closed without a permit."""
+        if self.wish.on:
+            return True
+        if self.command.is_boundary:
+            return self.permits
+        return self.ever or (self.shows is not None and self.shows.on is True)
+
+    def _settle(self, now: float) -> None:
+        self._tries, self.permits = 0, False
+        if self._failed is self.wish.on:
+            self.finding = None
+        on = Stage.OBEYS if self.command.shown_on else Stage.UNCONFIRMED
+        self._enter(on if self.wish.on else Stage.OFF, now)
+
+    def _give_up(self, now: float, reach: Reach) -> None:
+        self._tries, self._not_before = 0, now + self.command.settings.repeat_s
+        self._wished_at = self._not_before
+        self.due_at = self._not_before
+        if self.shows is not None and self.shows.on is self.wish.on and reach.broker:
+            # It shows its state only when that changes, and had this one before it was told.
+            self._asked_at = self.due_at = self._shown_at
+            return
+        shown = "shows nothing" if self.shows is None else f"shows {self.shows.words!r}"
+        if self.finding is None:
+            self.found_at = now
+        should = "be on" if self.wish.on else "be off"
+        self.finding = f"should {should}, and {shown if reach.broker else 'its broker is not connected'}"
+        self.gave_up, self._failed = True, self.wish.on
+        self._enter(Stage.DISOBEYS, now)
+
+    def _tell(self, now: float, level_percent: int | None) -> Publish:
+        self._told, self._told_at = self.wish.on, now
+        settings = self.command.settings
+        self.due_at = now + (settings.repeat_s if self._is_settled else settings.confirm_s)
+        return self.command.message(self.wish, now, level_percent)
+
+    def _enter(self, stage: Stage, now: float) -> None:
+        if stage is not self.stage:
+            self.stage, self.since = stage, now

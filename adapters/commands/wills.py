@@ -1,0 +1,85 @@
+"""Connections whose last wills end what devices were told: their broker publishes them if the adapter is gone.
+
+A connection has one will, so each such device has a connection of its own, while it is told anything.
+"""
+
+from collections.abc import Callable, Mapping
+
+import paho.mqtt.client as paho
+from paho.mqtt.reasoncodes import ReasonCode
+
+from adapters.source import new_client, secure
+from commonwatt.config.adapter import AdapterSource
+from commonwatt.model.effects import Publish
+from commonwatt.model.ids import MeterId
+from commonwatt.network.addresses import split_address
+
+KEEPALIVE_S = 20  # a broker publishes the will of a silent client after one and a half of these: ``WILL_S``
+
+
+class Wills:
+    """The connections to one broker."""
+
+    def __init__(self, settings: AdapterSource, client_id: str, wake: Callable[[], None]) -> None:
+        """Prepare them.
+
+        Args:
+            client_id: The adapter's name at the broker; each of these adds the meter's id.
+            wake: Called when a will has reached the broker, or is gone; on a thread of paho.
+        """
+        self._settings = settings
+        self._client_id = client_id
+        self._wake = wake
+        self._clients: dict[MeterId, paho.Client] = {}
+        self._armed: set[MeterId] = set()
+
+    @property
+    def armed(self) -> frozenset[MeterId]:
+        """The meters whose will the broker has."""
+        return frozenset(self._armed)
+
+    def keep(self, wanted: Mapping[MeterId, Publish]) -> None:
+        """Have the broker hold these wills, and no others.
+
+        Raises:
+            ConfigError: A certificate file can't be used.
+        """
+        for meter in self._clients.keys() - wanted.keys():
+            self._drop(meter)
+        for meter in wanted.keys() - self._clients.keys():
+            self._clients[meter] = self._begin(meter, wanted[meter])
+
+    def stop(self) -> None:
+        """Leave without a word: the broker publishes the wills, as if the adapter had died."""
+        for client in self._clients.values():
+            client.loop_stop()
+            if (socket := client.socket()) is not None:
+                socket.close()
+        self._clients.clear()
+
+    def _begin(self, meter: MeterId, will: Publish) -> paho.Client:
+        client = new_client(self._settings, f"{self._client_id}-{meter}", clean=True)
+        client.will_set(will.topic, will.payload, will.qos)
+
+        def connected(_: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
+            if not reason.is_failure:
+                self._armed.add(meter)
+                self._wake()
+
+        def disconnected(*_: object) -> None:
+            self._armed.discard(meter)
+            self._wake()
+
+        client.on_connect = connected
+        client.on_disconnect = disconnected
+        secure(client, self._settings)
+        host, port = split_address(self._settings.address)
+        client.connect_async(host, port, KEEPALIVE_S)
+        client.loop_start()
+        return client
+
+    def _drop(self, meter: MeterId) -> None:
+        client = self._clients.pop(meter)
+        client.disconnect()
+        client.loop_stop()
+        self._armed.discard(meter)
