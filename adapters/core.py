@@ -123,9 +123,15 @@ class Adapter:
                 if reading.fault:
                     self.tally["message", "unreadable"] += 1
                     self.wrong.append(Wrong(at, topic, payload[:KEPT_BYTES], reading.fault))
+                    self._ignore(reading.reader, "unreadable", topic, reading.fault)
                 yield Explained(reading, None), []
             else:
-                yield self._value(reading, reading.value, at)
+                explained, effects = self._value(reading, reading.value, at)
+                if explained.taken is not None and isinstance(explained.taken.outcome, Ignored):
+                    self._ignore(
+                        reading.reader, explained.taken.outcome.name.lower(), topic, payload.decode(errors="replace")
+                    )
+                yield explained, effects
 
     def receive(self, meter: MeterId, leaf: str, payload: bytes, now: float) -> Effects:
         """Handle a message of the gateway to one of the meters."""
@@ -140,7 +146,7 @@ class Adapter:
         An adapter that was away measured nothing wrong: the registers went on. So the meters log no loss of power.
         """
         effects: Effects = []
-        self.commands.boot()
+        self.commands.boot(self._settings.values())
         for meter, core in self.meters.items():
             effects += core.boot(now, power_lost=False)
             self._timers.set(meter, core.wake_at)
@@ -206,6 +212,9 @@ class Adapter:
         if taken.outcome not in (Ignored.DUPLICATE, Ignored.OUT_OF_ORDER, Ignored.CLOCK):
             effects.append(Write(ChannelChange((reader.meter, reader.record_type), channel)))
         return Explained(reading, taken), effects
+
+    def _ignore(self, reader: Reader, reason: str, topic: str, text: str) -> None:
+        self.meters[reader.meter].deferred.ignore(reason, f"{topic}: {text}")
 
     def _channel(self, reader: Reader) -> Channel:
         return self.channels.setdefault((reader.meter, reader.record_type), Channel())

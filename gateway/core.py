@@ -44,6 +44,7 @@ from gateway.relay.refill import Pace
 from gateway.relay.relay import Relay
 from gateway.relay.turns import Turns
 from gateway.relay.utility_commands import UtilityCommands
+from gateway.shown.devices import DevicesTold
 from gateway.stored import Stored
 from gateway.takeover.member import Member
 from gateway.timekeeper import Timekeeper
@@ -91,6 +92,7 @@ class HostedMicrogrid:
         # Carries out the utility's commands.
         commands = UtilityCommands(settings.controller, microgrid, store, self.relay, self.modes, periods)
         self.utility_commands = commands
+        self.devices_told = DevicesTold()  # what the utility was told of foreign devices
         self.controller = settings.controller  # the controller
         self.microgrid = microgrid  # the microgrid
         self.store = store  # its store

@@ -8,6 +8,8 @@ from adapters.changes import Change
 from adapters.commands.command import DeviceCommand, Wish
 from adapters.commands.loop import Loop, Reach
 from adapters.mapping.values import UnreadableError
+from commonwatt.config.adapter import AdapterMeter
+from commonwatt.device.commands.deferred import Deferred
 from commonwatt.device.commands.desired_states import DEFAULT
 from commonwatt.device.meter import Meter
 from commonwatt.model.effects import Effect, Publish
@@ -63,15 +65,18 @@ class Commands:
             if loop.command.settings.failsafe == "will" and (loop.wish.on or loop.stage is not Stage.OFF) and loop.ever
         }
 
-    def boot(self) -> None:
+    def boot(self, settings: Iterable[AdapterMeter]) -> None:
         """Have the meters leave the answers to their commands to these loops."""
+        kinds: dict[MeterId, set[Kind]] = defaultdict(set)
+        for loop in self.loops:
+            kinds[loop.command.meter].add(loop.command.kind)
+        for meter in settings:
+            name = meter.source or str(meter.id)
+            self._meters[meter.id].deferred = Deferred(name, meter.preset, frozenset(kinds[meter.id]))
         for command in self.all:
-            deferred = self._meters[command.meter].deferred
-            deferred.states[command.kind] = Loop(command).state()
-            if command.is_refused:
-                deferred.states[command.kind] = deferred.states[command.kind].model_copy(update={"finding": UNSAFE})
-            else:
-                deferred.kinds |= {command.kind}
+            state = Loop(command).state()
+            refused = state.model_copy(update={"finding": UNSAFE})
+            self._meters[command.meter].deferred.states[command.kind] = refused if command.is_refused else state
 
     def connected(self, now: float) -> None:
         """Read the devices' states after a new connection."""

@@ -91,7 +91,7 @@ class Loop:
         self.gave_up, self.due_at = False, _NOT_DUE
         if self.shows is None and self._told is None and now < self._read_by:
             self.due_at = self._read_by
-        elif self._is_settled:
+        elif self._is_settled():
             self._settle(now)
             if self.wish.on and now >= self._told_at + settings.repeat_s and reach.broker:
                 return self._tell(now, level_percent)
@@ -114,7 +114,7 @@ class Loop:
             self._tries, self._asked_at = self._tries + 1, now
             self._enter(Stage.ASKED, now)
             message = self._tell(now, level_percent)
-            if self._is_settled:
+            if self._is_settled():
                 self._settle(now)
             return message
         return None
@@ -130,7 +130,6 @@ class Loop:
             finding=self.finding,
         )
 
-    @property
     def _is_settled(self) -> bool:
         if not self.command.shown_on or (not self.wish.on and not self.command.shows_off):
             return self._told is self.wish.on
@@ -171,7 +170,7 @@ class Loop:
     def _tell(self, now: float, level_percent: int | None) -> Publish:
         self._told, self._told_at = self.wish.on, now
         settings = self.command.settings
-        self.due_at = now + (settings.repeat_s if self._is_settled else settings.confirm_s)
+        self.due_at = now + (settings.repeat_s if self._is_settled() else settings.confirm_s)
         return self.command.message(self.wish, now, level_percent)
 
     def _enter(self, stage: Stage, now: float) -> None:

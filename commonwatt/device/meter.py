@@ -422,7 +422,7 @@ class Meter:
             push=self.description.push,
             minimum_percent=battery.minimum_percent if battery else None,
             capacity_mwh=battery.capacity if battery else None,
-            devices=self.deferred.states or None,
+            device=self.deferred.device,
             put_s=self.desired_states.put_s if Kind.PUT_PERIOD in self.description.commandable else None,
             history=answers.ids_of(self.history),
             events=answers.ids_of(self.events),

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
-from commonwatt.protocol.device_states import DeviceState
+from commonwatt.protocol.device_states import ForeignDevice
 from commonwatt.protocol.json_messages import Id64, Message, MessagePart, Moment, Natural
 
 # (counter, rank) of the commanding manager; compared as a pair.
@@ -210,8 +210,7 @@ class Outcome(Answer):
     # For ``get`` of ``manager``: whether that gateway acknowledged a put within 3 s; absent: it is not known.
     acknowledged: bool | None = None
     put_s: PutPeriod | None = None  # seconds between its puts; absent: its period can't be commanded
-    # Of a foreign device: what is known of each state that it can be told; kinds of a later version are left out.
-    devices: Annotated[dict[Kind, DeviceState] | None, BeforeValidator(known_kinds)] = None
+    device: ForeignDevice | None = None  # of a foreign device: what its adapter knows of it
     # Of a boundary meter, optional: the voltage of the town's side, per mille of the nominal one.
     voltage_permille: Annotated[int, Field(ge=0, le=2000)] | None = None
     # Of a boundary meter, optional: the frequency of the town's side.

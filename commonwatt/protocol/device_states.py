@@ -1,11 +1,11 @@
-"""What is known of a foreign device's commanded state, for outcomes, status pages and people (docs/adapters.md)."""
+"""What an adapter says of a foreign device, in outcomes and heartbeats, for pages and people (docs/adapters.md)."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from commonwatt.protocol.json_messages import MessagePart, Moment
+from commonwatt.protocol.json_messages import MessagePart, Moment, Natural
 
 
 class Stage(StrEnum):
@@ -25,10 +25,28 @@ Failsafe = Literal["will", "watchdog", "none"]
 class DeviceState(MessagePart):
     """One commanded state of a foreign device."""
 
-    stage: Stage  # how far it obeys
+    stage: Stage  # how far it obeys; one of a later version is not read
     since: Moment  # since when, epoch seconds
     failsafe: Failsafe  # what ends the state if the adapter is gone
     # Most seconds until it has ended then; absent: nothing ends it.
     failsafe_s: Annotated[int, Field(ge=0, le=3600)] | None = None
     # Of a device that disobeys: what it should do, and what it shows; for people.
     finding: Annotated[str, Field(max_length=200)] | None = None
+
+    @property
+    def is_unsafe(self) -> bool:
+        """Whether nothing ends it if the adapter is gone."""
+        return self.failsafe == "none"
+
+
+class ForeignDevice(MessagePart):
+    """A foreign device as its adapter knows it."""
+
+    name: Annotated[str, Field(max_length=64)]  # its name in topics
+    preset: Annotated[str, Field(max_length=32)]  # the preset that reads its messages
+    # What it can be told, by kind of state (``commands.Kind``; a later version may have others).
+    states: Annotated[dict[str, DeviceState], Field(max_length=6)] = Field(default_factory=dict)
+    # How many of its values were not used since the adapter's start, and the last of them, by reason.
+    ignored: Annotated[dict[str, tuple[Natural, Annotated[str, Field(max_length=80)]]], Field(max_length=12)] = Field(
+        default_factory=dict
+    )

@@ -7,6 +7,7 @@ from pydantic import Field
 from commonwatt.model.units import MilliwattHours
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.controller_commands import MetersMode, Strategy
+from commonwatt.protocol.device_states import ForeignDevice
 from commonwatt.protocol.json_messages import Id64, Message, MessagePart, Moment, Natural
 
 
@@ -115,6 +116,8 @@ class Heartbeat(Message, Energy):
     # The mark of the last acknowledged data of its own microgrid: a run of the utility's store, and a commit's number;
     # ``None``: none yet, or an older gateway.
     mark: tuple[Natural, Natural] | None = None
+    # By meter, the foreign devices; ``None``: as in the heartbeat before, or none. Sent when they change, and each hour.
+    devices: dict[Id64, ForeignDevice] | None = None
     release: Annotated[str, Field(max_length=24)] | None = None  # its program's; ``None``: 0.3 or older
     # Whole days until the first of its certificates ends, below zero after that; ``None``: it has none, or is older.
     cert_days: Annotated[int, Field(ge=-(2**31), le=2**31)] | None = None

@@ -18,7 +18,7 @@ class Disobeying:
     def take(self, meter: MeterId, outcome: Outcome, now: EpochSeconds) -> bool:
         """Note whether a device obeys; return whether it just refused."""
         kind = KINDS.get(outcome.cmd)
-        state = (outcome.devices or {}).get(kind) if kind else None
+        state = outcome.device.states.get(kind) if kind and outcome.device else None
         if kind is None or state is None:
             return False
         refuses = outcome.result == "refused" and state.stage is Stage.DISOBEYS

@@ -16,6 +16,7 @@ from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import SLOT_S, ControllerId, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import KINDS, Command, Held, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import Strategy
+from commonwatt.protocol.device_states import ForeignDevice
 from commonwatt.protocol.sharing_words import Why
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
@@ -139,7 +140,7 @@ class Manager:
         )
         if view.info is None or replace(view.info, time=dated) != info or (dated and not view.info.time):
             effects.append(Write(info))
-        view.info, view.put_s, view.devices = info, outcome.put_s, outcome.devices or {}
+        view.info, view.put_s, view.device = info, outcome.put_s, outcome.device
         self._changed = self._disobeying.take(meter, outcome, now) or self._changed
         view.answered = view.answered or outcome.cmd == ("stop" if meter in self.stopped else "initialize")
         raised = self.epochs.reported(meter, max([outcome.epoch, *(held.epoch for held in outcome.held.values())]))
@@ -351,6 +352,10 @@ class Manager:
     def level_is_old(self, view: MeterView, now: Now) -> bool:
         """Return whether a battery's level is too old for sharing: two periods passed without one."""
         return now - view.level_heard > self._level_good_for_s
+
+    def foreign(self) -> dict[MeterId, ForeignDevice]:
+        """Return the foreign devices, by their meter."""
+        return {meter: view.device for meter, view in self.meters.items() if view.device is not None}
 
     def minima(self) -> dict[MeterId, tuple[int, EpochSeconds]]:
         """Return each battery's sharing minimum, in percent, and the time of its report (T6), by meter id."""

@@ -60,6 +60,7 @@ def _state(meter: MeterId, registered: RegisteredMeter, manager: Manager, now: N
         "shares": registered.shares,
         "heard": view.heard or 0,
         "answered": view.answered,
+        "device": None if view.device is None else view.device.model_dump(exclude_none=True),
         "states": [str(state.name).lower() for state in State if view.bits & state],
         "told_to_share": manager.holds(meter, Kind.SHARING, now),
     }
@@ -103,7 +104,8 @@ def _unconfirmed(manager: Manager, meter: MeterId, why: Why, now: Now) -> str:
     """Return what follows the code of a battery that gives, if its meter or its device has not confirmed that."""
     if why not in (Why.HELPS, Why.READY):
         return ""
-    sharing, device = manager.desired(meter, Kind.SHARING), manager.meters[meter].devices.get(Kind.SHARING)
+    sharing, foreign = manager.desired(meter, Kind.SHARING), manager.meters[meter].device
+    device = foreign.states.get(Kind.SHARING) if foreign else None
     if device is not None and device.stage is Stage.UNCONFIRMED:
         return UNSEEN
     confirmed = sharing is not None and manager.holds(meter, Kind.SHARING, now) and sharing.confirmed

@@ -1,7 +1,6 @@
 """What the manager knows of each meter, and what it counts."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from commonwatt.model.ids import MeterId
@@ -9,8 +8,7 @@ from commonwatt.model.records import State
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MilliwattHours
 from commonwatt.model.validation import FUTURE_S
-from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.device_states import DeviceState
+from commonwatt.protocol.device_states import ForeignDevice
 from gateway.changes import MeterInfo
 
 LEVEL_GOOD_FOR_S = 300
@@ -37,8 +35,7 @@ class MeterView:
     level_time: EpochSeconds = 0  # end of that level's slot
     level_heard: EpochSeconds = 0  # when that level came
     put_s: int | None = None  # seconds between its puts, as it last said; ``None``: they can't be set, or not known
-    # Of a foreign device: what is known of each state that it can be told.
-    devices: Mapping[Kind, DeviceState] = field(default_factory=dict)
+    device: ForeignDevice | None = None  # what the adapter of a foreign device knows of it; ``None``: it is none
     told: EpochSeconds = 0  # when it was last sent the time
 
     def hear(self, now: Now) -> None:

@@ -62,6 +62,7 @@ def heartbeat(
             "fenced": len(core.manager.epochs.fenced) if core.manager.epochs.commands else 0,
             "lte": line.month(now),
             "mark": mark_of(core.store.setting(MARK)),
+            "devices": core.devices_told.due(core.manager.foreign(), now),
             "refilling": {n: said for n, each in hosted.items() if (said := each.relay.refill.said(now)) is not None},
         }
     )

@@ -158,7 +158,7 @@ class World:
         late_s: int = 0,
         put_s: int | None = 60,
         result: str = "done",
-        devices: dict[Kind, dict[str, object]] | None = None,
+        states: dict[Kind, dict[str, object]] | None = None,
     ) -> list[Command]:
         """Let a meter answer the command ``name``, by a clock that is ``late_s`` behind."""
         outcome = Outcome.model_validate(
@@ -166,7 +166,7 @@ class World:
                 "id": name,
                 "cmd": cmd,
                 "result": result,
-                "devices": devices,
+                "device": None if states is None else {"name": "shed", "preset": "mine", "states": states},
                 "time": self.now - late_s,
                 "bits": bits,
                 "push": push,

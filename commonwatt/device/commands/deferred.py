@@ -1,17 +1,42 @@
 """Commands that are answered later: those of a foreign device, whose adapter first sees whether it obeys."""
 
-from commonwatt.protocol.commands import Command, Kind
-from commonwatt.protocol.device_states import DeviceState
+from commonwatt.protocol.commands import KINDS, Command, Kind
+from commonwatt.protocol.device_states import DeviceState, ForeignDevice
+
+_LONGEST = 80  # characters of an unused message that are kept
+MOST_REASONS = 12
 
 
 class Deferred:
-    """The kinds of commands that are answered later, and the last command of each."""
+    """The kinds of commands of a meter that are answered later, the last command of each, and what its device shows.
 
-    def __init__(self) -> None:
-        self.kinds: frozenset[Kind] = frozenset()  # the kinds
-        self.states: dict[Kind, DeviceState] = {}  # what is known of the device, for every outcome
+    Args:
+        name: The device's name; empty: the meter is no foreign device.
+        preset: What reads its messages.
+        kinds: The kinds.
+    """
+
+    def __init__(self, name: str = "", preset: str = "", kinds: frozenset[Kind] = frozenset()) -> None:
+        self.kinds = kinds  # the kinds
+        self.states: dict[str, DeviceState] = {}  # what is known of each state that the device can be told
+        self.ignored: dict[str, tuple[int, str]] = {}  # its values that were not used, by reason: how many, the last
+        self._name, self._preset = name, preset
         self._last: dict[Kind, Command] = {}
         self._open: set[Kind] = set()
+
+    @property
+    def device(self) -> ForeignDevice | None:
+        """What is known of the device, for outcomes; ``None``: the meter is no foreign device."""
+        if not self._name:
+            return None
+        return ForeignDevice(
+            name=self._name[:64], preset=self._preset, states=dict(self.states), ignored=dict(self.ignored)
+        )
+
+    def ignore(self, reason: str, text: str) -> None:
+        """Count a value that is not used."""
+        if reason in self.ignored or len(self.ignored) < MOST_REASONS:
+            self.ignored[reason] = self.ignored.get(reason, (0, ""))[0] + 1, text[:_LONGEST]
 
     def takes(self, command: Command) -> bool:
         """Take a command that was accepted; return whether it is answered later."""
@@ -30,4 +55,4 @@ class Deferred:
         """Return id and name of a kind's last command, which is answered now; without an id: none since the start."""
         self._open.discard(kind)
         last = self._last.get(kind)
-        return ("", "get") if last is None else (last.id, last.cmd)
+        return (last.id, last.cmd) if last else ("", next(cmd for cmd, of in KINDS.items() if of is kind))

@@ -70,7 +70,7 @@ def outcomes(bench: Bench) -> list[tuple[str, str]]:
     """Return result and stage of each outcome since the last call, and forget what was published."""
     found = [json.loads(m.payload) for m in bench.published if m.topic.endswith("/out")]
     bench.published.clear()
-    return [(one["result"], one["devices"]["sharing"]["stage"]) for one in found]
+    return [(one["result"], one["device"]["states"]["sharing"]["stage"]) for one in found]
 
 
 def mode(bench: Bench, state: str, at: float, *, retained: bool = False) -> None:
@@ -107,7 +107,7 @@ def test_a_device_that_does_not_obey_is_told_three_times_and_then_its_state_is_w
     (outcome,) = [json.loads(m.payload) for m in bench.published if m.topic.endswith("/out")]
     assert (outcome["result"], outcome["reason"]) == ("refused", "should be on, and shows 'holding'")
     assert outcome["held"]["sharing"]["value"] == "off"
-    state = outcome["devices"]["sharing"]
+    state = outcome["device"]["states"]["sharing"]
     assert (state["stage"], state["since"], state["failsafe_s"]) == ("disobeys", T + 90, 120)
     bench.published.clear()
     assert told(bench, T + 91) == [b'{"give": 0}'], "what it may do late ends"
@@ -233,8 +233,8 @@ def test_a_battery_that_nothing_would_end_is_not_told_to_share_unless_a_person_a
     bench = start(unsafe)
     bench.command("share_power_on", T, seq=1, for_s=900)
     (outcome,) = [json.loads(m.payload) for m in bench.published]
-    assert (outcome["result"], outcome["devices"]["sharing"]["failsafe"]) == ("refused", "none")
-    assert "accept_unsafe" in outcome["devices"]["sharing"]["finding"]
+    assert (outcome["result"], outcome["device"]["states"]["sharing"]["failsafe"]) == ("refused", "none")
+    assert "accept_unsafe" in outcome["device"]["states"]["sharing"]["finding"]
     accepted = start(unsafe, accept_unsafe=True)
     accepted.command("share_power_on", T, seq=2, for_s=900)
     assert accepted.to_devices()

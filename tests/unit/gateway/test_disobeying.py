@@ -18,9 +18,9 @@ def answers(world: World, meter: int, kind: Kind, cmd: str, stage: Stage, result
     """Let a foreign meter answer that its device is at a stage; it withdraws what was refused."""
     desired = world.core.manager.desired(meter, kind)
     assert desired is not None
-    held = {"value": "on" if result == "done" else "off", "epoch": desired.epoch, "seq": desired.seq}
+    held: dict[str, object] = {"value": "on" if result == "done" else "off", "epoch": desired.epoch, "seq": desired.seq}
     until = {"until": desired.until} if result == "done" else {}
-    return world.introduce(meter, cmd=cmd, result=result, devices={kind: state(stage)}, held={kind: held | until})
+    return world.introduce(meter, cmd=cmd, result=result, states={kind: state(stage)}, held={kind: held | until})
 
 
 def told(world: World, since: int, cmd: str) -> list[str]:
