@@ -119,6 +119,7 @@ class Adapter:
             if channel.restarts(uptime):
                 yield None, [Write(ChannelChange((reader.meter, reader.record_type), channel))]
         for reading in self.readers.read(topic, payload):
+            self.meters[reading.reader.meter].deferred.heard = max(0, at // 1000)
             if reading.value is None:
                 if reading.fault:
                     self.tally["message", "unreadable"] += 1

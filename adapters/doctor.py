@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from adapters.commands.command import commands_of
 from adapters.mapping.readers import readers_of
 from adapters.source import REFUSED, password_of
 from adapters.store import CHANNELS
@@ -19,8 +20,11 @@ from commonwatt.doctor.running import Running, port_findings
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
+from commonwatt.protocol.device_states import DeviceState, Stage
 
 _SILENT = "compare its topic and preset with what the device publishes: commonwatt adapter test --config FILE --live"
+
+_UNSAFE = "use a preset with a watchdog, or failsafe = 'will' in its [[command]]; see docs/adapters.md#commands"
 
 
 def checks(settings: AdapterSettings, running: Running) -> Sequence[Check]:
@@ -57,6 +61,9 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
         values = state["values"]
         if not any(value["at"] for value in values.values()):
             yield warning(f"meter {meter}", f"no value of {state['source']} since the start", _SILENT)
+        device = state["device"] or {"states": {}}
+        for kind, one in device["states"].items():
+            yield from _obedience(f"meter {meter}", kind, DeviceState.model_validate(one))
         for kind, value in values.items():
             if value["other_unit"]:
                 yield bad(
@@ -67,6 +74,15 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
     if answer["unreadable"]:
         last = answer["unreadable"][-1]
         yield warning("messages", f"unreadable, such as {last['topic']}: {last['fault']}", _SILENT)
+
+
+def _obedience(meter: str, kind: str, state: DeviceState) -> Iterator[Finding]:
+    if state.stage is Stage.DISOBEYS:
+        yield bad(meter, f"{kind}: {state.finding}", "see the device: its mode, its own schedule, its connection")
+    if state.is_unsafe:
+        yield warning(meter, f"{kind}: nothing ends it if the adapter is gone", _UNSAFE)
+    if state.stage is Stage.UNCONFIRMED:
+        yield warning(meter, f"{kind}: unconfirmed, the device shows nothing", "add confirm to its [[command]]")
 
 
 def _words(limits: dict[str, object]) -> str:
@@ -85,7 +101,7 @@ def _certificates(settings: AdapterSettings) -> Iterator[Finding]:
 
 def _mapping(settings: AdapterSettings) -> Iterator[Finding]:
     try:
-        readers = readers_of(settings)
+        readers, _ = readers_of(settings), commands_of(settings)
     except ConfigError as error:
         yield bad("mapping", str(error), "correct the file; the presets stand in docs/adapters.md")
         return

@@ -20,6 +20,9 @@ class Figures:
     made: int  # readings recorded, one for each slot and type
     acknowledged: int  # of these, readings that the gateway has acknowledged
     gaps: int  # slots not recorded because a log was full
+    disobeying: int  # devices that do not obey
+    unsafe: int  # devices that can be told something that nothing would end without the adapter
+    unconfirmed: int  # devices that were told something, and can't show whether they obey
     dropped: int  # messages to and from the gateway dropped; their senders send them again
 
 
@@ -27,6 +30,7 @@ _TALLIED = (
     ("value", "values", "Values of foreign meters, by what became of them.", "outcome"),
     ("message", "messages_not_used", "Messages without a value: retained, unreadable, or sent again.", "reason"),
     ("device_command", "device_commands", "Commands published to devices, by state.", "state"),
+    ("obedience", "obedience", "States not obeyed after three commands, and states that ended by themselves.", "event"),
     ("put", "puts", "Batches sent, for the first time or again.", "try"),
     ("ack", "acks", "Acknowledgements, by result.", "result"),
     ("command", "commands", "Commands from the gateway, by result.", "result"),
@@ -46,6 +50,9 @@ class AdapterMetrics(TallyCollector[Figures]):
                 ("source_connected", "Whether the foreign meters' broker is connected.", now.source_connected),
                 ("meters", "Foreign meters.", now.meters),
                 ("meters_connected", "Foreign meters with a connection to the microgrid's broker.", now.connected),
+                ("devices_disobeying", "Devices that do not obey a command.", now.disobeying),
+                ("devices_unsafe", "Devices with a state that nothing ends without the adapter.", now.unsafe),
+                ("devices_unconfirmed", "Devices told something that can't show whether they obey.", now.unconfirmed),
                 ("readings_held", "Readings recorded and not acknowledged yet.", now.made - now.acknowledged),
             ),
         )

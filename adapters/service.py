@@ -24,6 +24,7 @@ from commonwatt.identity.devices import digest
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import ClientTls, client_tls
+from commonwatt.protocol.device_states import Stage
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 
@@ -117,6 +118,7 @@ class Service:
     def figures(self) -> Figures:
         """Return the present figures; safe in any thread, since it only reads single values."""
         meters = list(self.core.meters.values())
+        states = [list(meter.deferred.states.values()) for meter in meters]
         links = [link for each in self._shell.links.values() for link in each.values()]
         return Figures(
             source_connected=self.source.connected,
@@ -126,6 +128,9 @@ class Service:
             connected=sum(link.connected for link in links),
             made=sum(meter.state.made for meter in meters),
             acknowledged=sum(meter.state.acknowledged for meter in meters),
+            disobeying=sum(any(each.stage is Stage.DISOBEYS for each in device) for device in states),
+            unsafe=sum(any(each.is_unsafe for each in device) for device in states),
+            unconfirmed=sum(any(each.stage is Stage.UNCONFIRMED for each in device) for device in states),
             gaps=sum(meter.state.gaps for meter in meters),
             dropped=self._shell.dropped + sum(link.dropped for link in links),
         )

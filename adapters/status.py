@@ -25,6 +25,7 @@ def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
             "preset": meter.preset,
             "state": state_names(core.state.bits),
             "not_acknowledged": core.state.made - core.state.acknowledged,
+            "device": None if (device := core.deferred.device) is None else device.model_dump(exclude_none=True),
             "commandable": sorted(kind.value for kind in core.description.commandable),
             "without": list(WITHOUT),
             "values": {

@@ -44,6 +44,7 @@ class ForeignDevice(MessagePart):
 
     name: Annotated[str, Field(max_length=64)]  # its name in topics
     preset: Annotated[str, Field(max_length=32)]  # the preset that reads its messages
+    heard: Moment | None = None  # when its last message came, by the adapter's clock; absent: none since its start
     # What it can be told, by kind of state (``commands.Kind``; a later version may have others).
     states: Annotated[dict[str, DeviceState], Field(max_length=6)] = Field(default_factory=dict)
     # How many of its values were not used since the adapter's start, and the last of them, by reason.

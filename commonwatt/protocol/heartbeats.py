@@ -116,7 +116,7 @@ class Heartbeat(Message, Energy):
     # The mark of the last acknowledged data of its own microgrid: a run of the utility's store, and a commit's number;
     # ``None``: none yet, or an older gateway.
     mark: tuple[Natural, Natural] | None = None
-    # By meter, the foreign devices; ``None``: as in the heartbeat before, or none. Sent when they change, and each hour.
+    # By meter, the foreign devices; ``None``: as in the heartbeat before, or none. Sent when they change, each hour.
     devices: dict[Id64, ForeignDevice] | None = None
     release: Annotated[str, Field(max_length=24)] | None = None  # its program's; ``None``: 0.3 or older
     # Whole days until the first of its certificates ends, below zero after that; ``None``: it has none, or is older.

@@ -67,6 +67,9 @@ def _no_adapter_figures() -> AdapterFigures:
         made=0,
         acknowledged=0,
         gaps=0,
+        disobeying=0,
+        unsafe=0,
+        unconfirmed=0,
         dropped=0,
     )
 

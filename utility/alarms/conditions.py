@@ -1,12 +1,13 @@
 """The conditions that the utility itself sees, by its own state: when each alarm of ``kinds`` holds (pure)."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.time.now import Trust
 from commonwatt.model.words import counted, duration
+from commonwatt.protocol.device_states import ForeignDevice, Stage
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantReport
 from utility.alarms.alarm import PREFIX, Alarm
@@ -132,6 +133,7 @@ def _gateways(facts: Facts) -> Iterator[Condition]:
             yield _condition("GatewayClockUntrusted", text, controller=name)
         if heartbeat.cert_days is not None:
             yield from _ending(name, heartbeat.cert_days)
+        yield from _devices(name, (heartbeat.devices or {}).values())
     for name, reason in facts.over_quota.items():
         text = f"Its batches with more wait at it until tomorrow: {reason}."
         text += " A program with its credentials may be no gateway."
@@ -144,6 +146,18 @@ def _ending(name: str, days: int) -> Iterator[Condition]:
         yield _condition("GatewayCertificateExpired", text, controller=name)
     elif days < _GATEWAYS_SOON_DAYS:
         yield _condition("GatewayCertificateExpiring", text, controller=name)
+
+
+def _devices(name: str, devices: Iterable[ForeignDevice]) -> Iterator[Condition]:
+    states = [(device.name, kind, state) for device in devices for kind, state in device.states.items()]
+    disobeys = [f"{device}, {kind}: {state.finding}" for device, kind, state in states if state.stage is Stage.DISOBEYS]
+    unsafe = [f"{device}, {kind}" for device, kind, state in states if state.is_unsafe]
+    if disobeys:
+        text = f"{'; '.join(disobeys[:5])}. They are told again after 10 to 160 minutes; others give more meanwhile."
+        yield _condition("DeviceDisobeys", text, controller=name)
+    if unsafe:
+        text = f"If the adapter or its machine stops, they go on with what they were told: {'; '.join(unsafe[:5])}."
+        yield _condition("DeviceUnsafe", text, controller=name)
 
 
 def _takeover(facts: Facts) -> Iterator[Condition]:

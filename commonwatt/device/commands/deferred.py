@@ -20,6 +20,7 @@ class Deferred:
         self.kinds = kinds  # the kinds
         self.states: dict[str, DeviceState] = {}  # what is known of each state that the device can be told
         self.ignored: dict[str, tuple[int, str]] = {}  # its values that were not used, by reason: how many, the last
+        self.heard: int | None = None  # when a message of the device came last, epoch seconds
         self._name, self._preset = name, preset
         self._last: dict[Kind, Command] = {}
         self._open: set[Kind] = set()
@@ -30,7 +31,11 @@ class Deferred:
         if not self._name:
             return None
         return ForeignDevice(
-            name=self._name[:64], preset=self._preset, states=dict(self.states), ignored=dict(self.ignored)
+            name=self._name[:64],
+            preset=self._preset,
+            heard=self.heard,
+            states=dict(self.states),
+            ignored=dict(self.ignored),
         )
 
     def ignore(self, reason: str, text: str) -> None:

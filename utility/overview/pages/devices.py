@@ -11,7 +11,7 @@ from commonwatt.network.tls import Expiry
 from commonwatt.protocol.topics import PLANT, UTILITY
 from utility.access.actor import Actor
 from utility.access.roles import Role
-from utility.overview.store.devices import Connected, gateways, meters_of, microgrid_of
+from utility.overview.store.devices import Connected, devices_of_others, gateways, meters_of, microgrid_of
 from utility.registry.store.enrolled import Enrolment
 from utility.webkit.acting import changing
 from utility.webkit.console.answers import address
@@ -48,6 +48,7 @@ def add_devices(app: FastAPI, console: Console) -> None:
         others = [Connected(id=one, kind=one) for one in (PLANT, UTILITY) if enrolled and one in enrolled]
         content = _shared(console, request) | {
             "devices": [*found[:SHOWN], *(one for one in others if is_last and one.id.startswith(search))],
+            "others": console.database.read(devices_of_others),
             "later": "" if is_last else address("/console/devices", search=search, after=found[SHOWN - 1].id),
             "search": search,
             "enrolled": enrolled,
@@ -112,6 +113,7 @@ def _device_page(
     with console.database.reads.begin() as connection:
         microgrid = microgrid_of(connection, identity)
         meters = meters_of(connection, identity) if microgrid == identity else []
+        others = [one for one in devices_of_others(connection, microgrid) if identity in (microgrid, one.meter)]
     if microgrid is None and identity not in (UTILITY, PLANT):
         raise HTTPException(404, f"there is no device called {identity}")
     enrolled = _read(enrolment, microgrid)
@@ -119,6 +121,7 @@ def _device_page(
         "identity": identity,
         "microgrid": microgrid,
         "meters": meters,
+        "others": others,
         "enrolled": enrolled,
         "one": None if enrolled is None else enrolled.get(identity),
         "carry": [str(path) for path in carry],

@@ -4,9 +4,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.protocol.device_states import ForeignDevice
+from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.tables import gateway_seen
 from utility.registry.tables import controller, meter
+
+_FEW = 500  # ids in one statement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,37 @@ class MeterDevice:
     id: str  # its identity, its id as text
     location: str  # its place
     address: str  # its address
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOfOthers:
+    """A device of another maker, which an adapter reads and may command."""
+
+    meter: str  # our id of its meter
+    microgrid: str  # its microgrid
+    place: str  # where it is
+    measures: tuple[str, ...]  # what its meter records
+    device: ForeignDevice  # what its adapter says of it
+
+
+def devices_of_others(connection: Connection, of: MicrogridId | None = None) -> list[DeviceOfOthers]:
+    """Return what gateways said last of foreign devices, of one microgrid or all; those that disobey first."""
+    heard = last_heartbeats(connection, None if of is None else [of])
+    told = {str(no): one for _, said in heard.values() if said for no, one in (said.devices or {}).items()}
+    its = meter.c.label.in_(told) if len(told) < _FEW else meter.c.label.is_not(None)
+    rows = [row for row in connection.execute(select(meter).where(its).order_by(meter.c.no)) if row.label in told]
+    known = {int(kind): kind.name.lower() for kind in RecordType}
+    found = [
+        DeviceOfOthers(
+            meter=row.label,
+            microgrid=row.microgrid,
+            place=row.location,
+            measures=tuple(known[int(kind)] for kind in row.record_types.split(",") if int(kind) in known),
+            device=told[row.label],
+        )
+        for row in rows
+    ]
+    return sorted(found, key=lambda one: not any(state.finding for state in one.device.states.values()))
 
 
 def gateways(connection: Connection, search: str, after: str, limit: int) -> list[Connected]:

@@ -13,6 +13,14 @@ from utility.alarms.lifecycle import Condition
 from utility.alarms.past import Past
 
 GB = 10**9
+SAFE, UNSAFE = (
+    {"stage": "obeys", "since": 1, "failsafe": "watchdog", "failsafe_s": 60},
+    {"stage": "disobeys", "since": 1, "failsafe": "none", "finding": "should be on, and shows 'idle'"},
+)
+
+
+def device(**states: dict[str, Any]) -> dict[str, Any]:
+    return {"10001": {"name": "shed", "preset": "mine", "states": states}}
 
 
 def report(**fields: Any) -> PlantReport:
@@ -30,7 +38,7 @@ WELL = Facts(
     managed_by={"r001": "r002"},
     unmanaged_s={"r001": 60},
     said={
-        "r001": a_heartbeat(trust=Trust.NETWORK, lte=line(GB, GB)),
+        "r001": a_heartbeat(trust=Trust.NETWORK, lte=line(GB, GB), devices=device(sharing=SAFE)),
         "r002": a_heartbeat(trust=Trust.HARDWARE, cert_days=21),
     },
     plant=(300.0, report()),
@@ -56,7 +64,15 @@ BAD = Facts(
     unmanaged_s={"r001": 61},
     stopped={"r001": "KeyError: 7"},
     head_ends={"10.0.0.1:1884": True, "10.0.0.2:1884": False},
-    said={"r001": a_heartbeat(trust=Trust.METERS, backlog_age_s=86_401, lte=line(GB + 1, GB + 1), cert_days=2)},
+    said={
+        "r001": a_heartbeat(
+            trust=Trust.METERS,
+            backlog_age_s=86_401,
+            lte=line(GB + 1, GB + 1),
+            cert_days=2,
+            devices=device(sharing=UNSAFE),
+        )
+    },
     over_quota={"r001": "dead_letters_full"},
     plant=(301.0, report(level_mwh=19, supply=SupplyState.LOW)),
     damaged=True,
@@ -141,6 +157,11 @@ def test_supply_that_was_short_before_the_plant_fell_silent_stays_an_alarm_that_
     alarms = [one.get("CommonwattSupplyShort") for one in seen]
     assert [one is not None for one in alarms] == [short for _, short in reports]
     assert ["ago" in one.alarm.description for one in alarms if one is not None] == [False, False, True, False, True]
+
+
+def test_a_device_that_disobeys_is_named_with_what_it_shows() -> None:
+    assert "shed, sharing: should be on, and shows 'idle'" in EVERY["CommonwattDeviceDisobeys"].alarm.description
+    assert "shed, sharing" in EVERY["CommonwattDeviceUnsafe"].alarm.description
 
 
 def test_each_kind_is_raised_in_whole_sentences() -> None:

@@ -11,11 +11,14 @@ from commonwatt.identity.devices import load_devices, load_tokens
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
 from harness.console import Browser, standing_api, text_of
+from harness.worlds.utility import a_heartbeat
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.assembly.application import make_app
 from utility.database.database import Database
+from utility.outbox.changes import SawGateway
+from utility.readings.store.writer import Writer
 from utility.registry.store.enrolment import enrol
 
 
@@ -71,6 +74,38 @@ def test_gateway_is_enrolled_revoked_and_admitted_again(
     with database.reads.begin() as connection:
         entries = audit_log.entries(connection, audit_log.Wanted(action="device."), 9)
     assert [entry["action"] for entry in entries] == ["device.readmit", "device.revoke", "device.enrol"]
+
+
+def test_devices_of_other_makers_show_what_they_are_told_and_whether_they_obey(
+    browser: Callable[..., Browser], database: Database
+) -> None:
+    states = {
+        "sharing": {
+            "stage": "disobeys",
+            "since": NOW - 60,
+            "failsafe": "none",
+            "finding": "should be on, shows idle",
+        },
+        "reducing": {"stage": "obeys", "since": NOW - 600, "failsafe": "watchdog", "failsafe_s": 180},
+    }
+    ignored = {"unreadable": [3, "tele/shed: not JSON <b>"]}
+    shed = {"name": "shed", "preset": "tasmota", "heard": NOW - 5, "states": states, "ignored": ignored}
+    said = a_heartbeat(devices={"10001": shed, "10002": shed | {"name": "roof", "states": {}, "ignored": {}}})
+    Writer(database).commit([SawGateway(controller="r001", time=NOW, heartbeat=said)])
+    admin = browser(Role.ADMIN)
+    for path, both in (("/console/devices", True), ("/console/devices/10001", False), ("/console/devices/r001", True)):
+        page = text_of(admin.get(path))
+        for words in (
+            "sharing: ■ disobeys since",
+            "should be on, shows idle",
+            "▲ nothing",
+            "reducing: ● obeys since",
+            "the device itself, within 180 s",
+            "3 unreadable",
+            "tele/shed: not JSON &lt;b&gt;",
+        ):
+            assert words in page, (path, words)
+        assert ("roof" in page) == both
 
 
 def test_operators_read_and_change_nothing(person: Callable[..., Browser], out: Path) -> None:

@@ -8,6 +8,7 @@ from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.batches import BatchAck, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import LocalReason
+from commonwatt.protocol.device_states import ForeignDevice
 from commonwatt.protocol.heartbeats import Heartbeat
 from harness.worlds.sent import batch, blocks
 from utility.outbox.changes import Append, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway, Step
@@ -163,6 +164,18 @@ def test_heartbeat_is_kept_with_the_minima_its_own_meters_declared(core: Core) -
     step = core.handle(FromGateway("cw1/r001/u/stat", heartbeat.pack()), at(NOW))
     kept = SawGateway(controller="r001", time=NOW, heartbeat=heartbeat, minima=((10001, 75, NOW - 60),))
     assert writes_of(step) == [kept]
+
+
+def test_a_heartbeat_that_says_no_devices_has_those_of_the_one_before(core: Core) -> None:
+    said = Heartbeat(time=NOW, store=7, backlog_parts=4, backlog_events=0, backlog_letters=0, aggregation="none")
+    known = {10001: ForeignDevice(name="shed", preset="mine")}
+    told = []
+    for devices in (None, known, None, {}, None):
+        step = core.handle(FromGateway("cw1/r001/u/stat", said.model_copy(update={"devices": devices}).pack()), at(NOW))
+        (seen,) = [effect.change for effect in step.effects if isinstance(effect, Write)]
+        assert isinstance(seen, SawGateway)
+        told.append(seen.heartbeat.devices)
+    assert told == [None, known, known, {}, {}]
 
 
 def test_heartbeat_with_a_meter_of_thousands_of_digits_becomes_a_dead_letter(core: Core) -> None:
