@@ -17,3 +17,4 @@ class Arrived(NamedTuple):
     connection: int = 0  # the connection it came by
     session: int = 0  # the broker's session it came by; 0 is the one before the adapter's start
     dup: bool = False  # whether the broker may have sent it before (flag DUP)
+    source: str = ""  # the name of the source that it came from

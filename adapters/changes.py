@@ -24,6 +24,7 @@ class ChannelChange:
 class HandledChange:
     """The messages that a broker may send again, with all of this commit."""
 
+    source: str  # the name of the source whose broker sent them
     handled: Handled
 
 

@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -68,31 +69,40 @@ def listen(settings: AdapterSettings, filters: Iterable[str]) -> Iterator[Arrive
         arrived.set()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    source = Source(
-        settings=settings.source,
-        # A name of its own: the name of a running adapter would end its connection.
-        client_id=f"commonwatt-listen-{os.getpid()}",
-        filters=filters,
-        now=load_clock(settings.clock).now,
-        wake=arrived.set,
-        keeps=False,
-        retained=True,
-    )
-    source.start()
+    sources = [
+        Source(
+            settings=one,
+            # A name of its own: the name of a running adapter would end its connection.
+            client_id=f"commonwatt-listen-{os.getpid()}",
+            filters=filters,
+            now=load_clock(settings.clock).now,
+            wake=arrived.set,
+            keeps=False,
+            retained=True,
+        )
+        for one in settings.source
+    ]
+    for source in sources:
+        source.start()
     try:
-        arrived.wait(FIRST_S)
-        if not source.connected:
-            raise CommonwattError(f"source {settings.source.address}: {source.complaint}")
-        print(f"listening; the broker's limits: {source.limits}", file=sys.stderr)
+        end = time.monotonic() + FIRST_S
+        while away := [source for source in sources if not source.connected]:
+            if not arrived.wait(max(0.0, end - time.monotonic())):
+                raise CommonwattError(f"source {away[0].address}: {away[0].complaint}")
+            arrived.clear()
+        for source in sources:
+            print(f"listening; the broker's limits: {source.limits}", file=sys.stderr)
         while not stopped.is_set():
             arrived.clear()
-            taken = source.take(1000)
-            source.acknowledge(taken)
-            yield from taken
-            if not taken:
+            taken = [(source, source.take(1000)) for source in sources]
+            for source, messages in taken:
+                source.acknowledge(messages)
+                yield from messages
+            if not any(messages for _, messages in taken):
                 arrived.wait(1.0)
     finally:
-        source.stop()
+        for source in sources:
+            source.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
 

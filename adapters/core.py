@@ -78,15 +78,17 @@ class Adapter:
         readers: Readers,
         meters: Mapping[MeterId, Meter],
         channels: Mapping[Key, Channel],
-        handled: Handled,
+        handled: Mapping[str, Handled],
         tally: Tally,
         commands: Sequence[DeviceCommand] = (),
     ) -> None:
         self.meters = dict(meters)  # the cores of their meters
         self.channels = dict(channels)  # their channels
-        self._handled = handled
+        self._handled = dict(handled)
         self.tally = tally  # event counts of the adapter and its meters
-        self.readers = readers  # their rules
+        # Their rules, by source; ``None``: all, for recordings, which have no source.
+        self.readers: dict[str | None, Readers] = {source: readers.of(source) for source in readers.sources}
+        self.readers[None] = readers
         self._settings = {meter.id: meter for meter in settings}
         self.commands = Commands(commands, self.meters, tally)  # what their devices are told
         self._timers = Timers()
@@ -94,31 +96,32 @@ class Adapter:
 
     def message(self, message: Arrived) -> Effects:
         """Handle a message of a foreign meter; one that its broker sends again has no effect."""
-        if self._handled.take(message):
+        handled = self._handled.setdefault(message.source, Handled())
+        if handled.take(message):
             self.tally["message", "sent_again"] += 1
             return []
-        self.commands.show(message.topic, message.payload, message.at / 1000, retained=message.retained)
-        found = self.explain(message.topic, message.payload, message.at, retained=message.retained)
+        self.commands.show(message.source, message.topic, message.payload, message.at / 1000, retained=message.retained)
+        found = self.explain(message.source, message.topic, message.payload, message.at, retained=message.retained)
         effects = [effect for _, effects in found for effect in effects]
         # What has no effect needs no commit, and may come again.
         if effects and message.qos:
-            effects.append(Write(HandledChange(self._handled)))
+            effects.append(Write(HandledChange(message.source, handled)))
         return effects
 
     def explain(
-        self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool
+        self, source: str | None, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool
     ) -> Iterator[tuple[Explained | None, Effects]]:
         """Handle a message that arrived at ``at``; yield what became of each of its values, and the effects."""
         if retained:
             # It may be of any age. A broker sends it for each subscription.
             self.tally["message", "retained"] += 1
             return
-        for reader, uptime in self.readers.reports(topic, payload):
+        for reader, uptime in self._readers(source).reports(topic, payload):
             channel = self._channel(reader)
             # An uptime that rises is stored with the next value.
             if channel.restarts(uptime):
                 yield None, [Write(ChannelChange((reader.meter, reader.record_type), channel))]
-        for reading in self.readers.read(topic, payload):
+        for reading in self._readers(source).read(topic, payload):
             self.meters[reading.reader.meter].deferred.heard = max(0, at // 1000)
             if reading.value is None:
                 if reading.fault:
@@ -167,11 +170,12 @@ class Adapter:
         times = (self._timers.next, self.commands.wake_at)
         return min((at for at in times if at is not None), default=None)
 
-    def reconnected(self, session: int, now: float) -> Effects:
+    def reconnected(self, source: str, session: int, now: float) -> Effects:
         """Read the devices' states after a new connection (``Arrived.session``), as they may have missed commands."""
-        self.commands.connected(now)
-        self._handled.begin(session)
-        return [Write(HandledChange(self._handled))]
+        self.commands.connected(source, now)
+        handled = self._handled.setdefault(source, Handled())
+        handled.begin(session)
+        return [Write(HandledChange(source, handled))]
 
     def _value(self, reading: Reading, value: int, at: EpochMilliseconds) -> tuple[Explained, Effects]:
         reader = reading.reader
@@ -213,6 +217,9 @@ class Adapter:
         if taken.outcome not in (Ignored.DUPLICATE, Ignored.OUT_OF_ORDER, Ignored.CLOCK):
             effects.append(Write(ChannelChange((reader.meter, reader.record_type), channel)))
         return Explained(reading, taken), effects
+
+    def _readers(self, source: str | None) -> Readers:
+        return self.readers.get(source) or Readers(())
 
     def _ignore(self, reader: Reader, reason: str, topic: str, text: str) -> None:
         self.meters[reader.meter].deferred.ignore(reason, f"{topic}: {text}")

@@ -8,7 +8,7 @@ from adapters.commands.command import commands_of
 from adapters.mapping.readers import readers_of
 from adapters.source import REFUSED, password_of
 from adapters.store import CHANNELS
-from commonwatt.config.adapter import AdapterSettings
+from commonwatt.config.adapter import AdapterSettings, AdapterSource
 from commonwatt.device.store import damage_of
 from commonwatt.doctor.certificates import certificate_findings
 from commonwatt.doctor.connection import Reported, Target, connection_findings
@@ -43,17 +43,18 @@ def checks(settings: AdapterSettings, running: Running) -> Sequence[Check]:
 
 def judge(answer: dict[str, Any]) -> Iterator[Finding]:
     """Yield what the status of a running adapter shows."""
-    source = answer["source"]
-    if source["connected"] and REFUSED in source["limits"]:
-        yield bad(
-            "source",
-            f"{source['address']} refuses a subscription: {source['limits'][REFUSED]}",
-            "allow the adapter's user there to read the topics of the devices",
-        )
-    elif source["connected"]:
-        yield good("source", f"connected to {source['address']}; its limits: {_words(source['limits'])}")
-    else:
-        yield bad("source", f"not connected to {source['address']}: {source['complaint']}", "see the steps below")
+    for source in answer["sources"]:
+        name = f"source {source['name']}".strip()
+        if source["connected"] and REFUSED in source["limits"]:
+            yield bad(
+                name,
+                f"{source['address']} refuses a subscription: {source['limits'][REFUSED]}",
+                "allow the adapter's user there to read the topics of the devices",
+            )
+        elif source["connected"]:
+            yield good(name, f"connected to {source['address']}; its limits: {_words(source['limits'])}")
+        else:
+            yield bad(name, f"not connected to {source['address']}: {source['complaint']}", "see the steps below")
     connected, meters = answer["connected"], len(answer["meters"])
     found = f"{connected} of {counted(meters, 'meter')} connected to the microgrid's broker"
     yield good("broker", found) if connected == meters else warning("broker", found, "see the log of the adapter")
@@ -95,8 +96,9 @@ def _store(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
 
 def _certificates(settings: AdapterSettings) -> Iterator[Finding]:
     yield from meter_certificate_findings(settings, [meter.id for meter in settings.meter])
-    yield from certificate_findings("source.ca", settings.source.ca)
-    yield from certificate_findings("source.certificate", settings.source.certificate)
+    for source in settings.source:
+        yield from certificate_findings("source.ca", source.ca)
+        yield from certificate_findings("source.certificate", source.certificate)
 
 
 def _mapping(settings: AdapterSettings) -> Iterator[Finding]:
@@ -121,21 +123,25 @@ def _mapping(settings: AdapterSettings) -> Iterator[Finding]:
 
 
 def _source(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
-    """Yield the steps to the foreign meters' broker, by another client id: the adapter's own would end its session."""
-    source = settings.source
-    target = Target(
-        setting="source.address",
-        address=source.address,
-        ca=source.ca,
-        certificate=source.certificate,
-        revoked=None,
-        identity="commonwatt-doctor",
-        token=lambda: password_of(source) or "",
-        subscribe="commonwatt-doctor/nothing",
-        user=source.user or "",
-    )
-    told = None if running.answer is None else running.answer["source"]
-    yield from connection_findings(target, Reported(connected=True) if told and told["connected"] else None)
+    """Yield the steps to the foreign meters' brokers, by another client id: the adapter's own would end its session."""
+    told = {} if running.answer is None else {one["name"]: one["connected"] for one in running.answer["sources"]}
+    for source in settings.source:
+        target = Target(
+            setting="source.address",
+            address=source.address,
+            ca=source.ca,
+            certificate=source.certificate,
+            revoked=None,
+            identity="commonwatt-doctor",
+            token=partial(_password, source),
+            subscribe="commonwatt-doctor/nothing",
+            user=source.user or "",
+        )
+        yield from connection_findings(target, Reported(connected=True) if told.get(source.name) else None)
+
+
+def _password(source: AdapterSource) -> str:
+    return password_of(source) or ""
 
 
 def _broker(settings: AdapterSettings, running: Running) -> Iterator[Finding]:

@@ -12,8 +12,7 @@ from commonwatt.runtime.metric_families import TallyCollector, counters, gauges,
 class Figures:
     """An adapter's figures at one moment."""
 
-    source_connected: bool  # whether the foreign meters' broker is connected
-    source_complaint: str  # why not; empty if it is
+    source_connected: bool  # whether every foreign meters' broker is connected
     source_dropped: int  # messages of QoS 0 dropped because the queue was full
     meters: int  # foreign meters
     connected: int  # of these, with a connection to the microgrid's broker
@@ -47,7 +46,7 @@ class AdapterMetrics(TallyCollector[Figures]):
         yield from gauges(
             "commonwatt_adapter",
             (
-                ("source_connected", "Whether the foreign meters' broker is connected.", now.source_connected),
+                ("source_connected", "Whether each foreign meters' broker is connected.", now.source_connected),
                 ("meters", "Foreign meters.", now.meters),
                 ("meters_connected", "Foreign meters with a connection to the microgrid's broker.", now.connected),
                 ("devices_disobeying", "Devices that do not obey a command.", now.disobeying),

@@ -23,6 +23,7 @@ from commonwatt.device.store import DeviceStore
 from commonwatt.identity.devices import digest
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.protocol.device_states import Stage
 from commonwatt.runtime.clock import Clock
@@ -51,7 +52,7 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._waits_since: float | None = None
-        self._connects = 0
+        self._connects: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shell = DeviceShell(settings.microgrid, store, self.tally, self._to_device)
         commands = commands_of(settings)
@@ -74,21 +75,24 @@ class Service:
             readers=readers,
             meters={},
             channels=load_channels(store),
-            handled=load_handled(store),
+            handled=load_handled(store, settings.source[0].name),
             tally=self.tally,
             commands=commands,
         )
-        # The connection to the foreign meters' broker.
-        client_id = settings.source.client_id or f"commonwatt-{settings.microgrid}"
-        self.source = Source(
-            settings=settings.source,
-            client_id=client_id,
-            filters=readers.filters,
-            states=self.core.commands.topics,
-            now=clock.now,
-            wake=self._woken,
-        )
-        self.wills = Wills(settings.source, client_id, self._woken)  # the connections whose wills end what devices do
+        # The connections to the foreign meters' brokers by the sources' names, and those for wills.
+        self.sources: dict[str, Source] = {}
+        self._wills: dict[str, Wills] = {}
+        for source in settings.source:
+            client_id = source.client_id or f"commonwatt-{settings.microgrid}"
+            self.sources[source.name] = Source(
+                settings=source,
+                client_id=client_id,
+                filters=readers.of(source.name).filters,
+                states=self.core.commands.topics(source.name),
+                now=clock.now,
+                wake=self._woken,
+            )
+            self._wills[source.name] = Wills(source, client_id, self._woken)
         for description in self._descriptions.values():
             stored = store.load(description.id) or new_meter(description.id, clock.now())
             stored = under_token(stored, digests[description.id])
@@ -105,15 +109,17 @@ class Service:
         self._loop = asyncio.get_running_loop()
         async with self._shell.running(stop):
             await self._shell.perform(self.core.boot(self._clock.now()))
-            self.source.start()
+            for source in self.sources.values():
+                source.start()
             try:
                 while not stop.is_set():
                     await self._turn()
                     await self._shell.rest(self._wait_s())
                 await self._take_all()
             finally:
-                await asyncio.to_thread(self.source.stop)
-                await asyncio.to_thread(self.wills.stop)
+                for source, wills in zip(self.sources.values(), self._wills.values(), strict=True):
+                    await asyncio.to_thread(source.stop)
+                    await asyncio.to_thread(wills.stop)
 
     def figures(self) -> Figures:
         """Return the present figures; safe in any thread, since it only reads single values."""
@@ -121,9 +127,8 @@ class Service:
         states = [list(meter.deferred.states.values()) for meter in meters]
         links = [link for each in self._shell.links.values() for link in each.values()]
         return Figures(
-            source_connected=self.source.connected,
-            source_complaint=self.source.complaint,
-            source_dropped=self.source.dropped,
+            source_connected=all(source.connected for source in self.sources.values()),
+            source_dropped=sum(source.dropped for source in self.sources.values()),
             meters=len(links),
             connected=sum(link.connected for link in links),
             made=sum(meter.state.made for meter in meters),
@@ -141,34 +146,48 @@ class Service:
         effects: Effects = []
         for arrived in self._shell.take():
             effects += self.core.receive(arrived.meter, arrived.leaf, arrived.payload, now)
-        if self.source.connects != self._connects:
-            self._connects = self.source.connects
-            effects += self.core.reconnected(self.source.sessions, now)
-        self.core.commands.reached, self.core.commands.armed = self.source.connected, self.wills.armed
+        for name, source in self.sources.items():
+            if source.connects != self._connects.get(name, 0):
+                self._connects[name] = source.connects
+                effects += self.core.reconnected(name, source.sessions, now)
+        commands = self.core.commands
+        commands.reached = frozenset(name for name, source in self.sources.items() if source.connected)
+        commands.armed = frozenset[MeterId]().union(*(wills.armed for wills in self._wills.values()))
         effects += self.core.tick(now)
-        self.wills.keep(self.core.commands.wills())
+        for name, wills in self._wills.items():
+            wills.keep(commands.wills(name))
         taken = self._gathered()
         effects += self._messages(taken)
         await self._shell.perform(effects)
-        self.source.acknowledge(taken)
+        self._acknowledge(taken)
 
     async def _take_all(self) -> None:
         """Commit what has arrived before the stop."""
-        while taken := self.source.take(AT_ONCE):
+        while taken := self._take():
             await self._shell.perform(self._messages(taken))
-            self.source.acknowledge(taken)
+            self._acknowledge(taken)
+
+    def _take(self) -> list[Arrived]:
+        return [
+            message._replace(source=name) for name, source in self.sources.items() for message in source.take(AT_ONCE)
+        ]
+
+    def _acknowledge(self, messages: list[Arrived]) -> None:
+        for name, source in self.sources.items():
+            source.acknowledge(message for message in messages if message.source == name)
 
     def _gathered(self) -> list[Arrived]:
         """Return waiting messages if they are many or have waited long enough."""
-        if not self.source.waiting:
+        if not any(source.waiting for source in self.sources.values()):
             self._waits_since = None
             return []
         since = self._waits_since = self._waits_since or self._real_now()
         is_awaited = self.core.commands.is_awaited(self._clock.now())
-        if not self.source.are_many and not is_awaited and self._real_now() - since < GATHER_S:
+        are_many = any(source.are_many for source in self.sources.values())
+        if not are_many and not is_awaited and self._real_now() - since < GATHER_S:
             return []
         self._waits_since = None
-        return self.source.take(AT_ONCE)
+        return self._take()
 
     def _messages(self, messages: list[Arrived]) -> Effects:
         correction_ms = int(self._offset_s() * 1000)
@@ -198,8 +217,8 @@ class Service:
             self._loop.call_soon_threadsafe(self._shell.wake)
 
     def _to_device(self, message: Publish) -> None:
-        if not self.source.publish(message):
-            _log.warning("command to %s not sent: no connection to the source", message.topic)
+        if not self.sources[message.via].publish(message):
+            _log.warning("command to %s not sent: no connection to the source %s", message.topic, message.via)
 
     def _tls(self, meter: AdapterMeter) -> ClientTls | None:
         settings = self._settings

@@ -108,6 +108,7 @@ class Source:
             keeps: Whether the broker keeps messages while the adapter is away.
             retained: Whether to ask a broker of MQTT 5 for retained messages.
         """
+        self.address = settings.address  # the broker's address
         self.connected = False  # whether the broker has accepted the connection
         self.complaint = "not connected yet"  # why there is no connection; empty while there is one
         self.connects = 0  # times it was connected

@@ -42,12 +42,16 @@ def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
         }
     return {
         "microgrid": settings.microgrid,
-        "source": {
-            "address": settings.source.address,
-            "connected": now.source_connected,
-            "complaint": now.source_complaint,
-            "limits": dict(service.source.limits),
-        },
+        "sources": [
+            {
+                "name": one.name,
+                "address": one.address,
+                "connected": (source := service.sources[one.name]).connected,
+                "complaint": source.complaint,
+                "limits": dict(source.limits),
+            }
+            for one in settings.source
+        ],
         "connected": now.connected,
         "held": now.made - now.acknowledged,
         "counts": {f"{kind} {what}": count for (kind, what), count in sorted(service.tally.copy().items())},

@@ -19,9 +19,11 @@ CREATE TABLE channel (
     meter INTEGER NOT NULL, record_type INTEGER NOT NULL, state BLOB NOT NULL, PRIMARY KEY (meter, record_type)
 ) WITHOUT ROWID;
 """
-    checked: tuple[str, ...] = ("channel", "handled")
+    checked: tuple[str, ...] = ("channel", "handled", "handled_of")
+    # ``handled`` is of releases with one source: read, and not written any more.
     added: Mapping[str, str] = {
-        "handled": "CREATE TABLE handled (one INTEGER PRIMARY KEY CHECK (one = 1), messages BLOB NOT NULL)"
+        "handled": "CREATE TABLE handled (one INTEGER PRIMARY KEY CHECK (one = 1), messages BLOB NOT NULL)",
+        "handled_of": "CREATE TABLE handled_of (source TEXT PRIMARY KEY, messages BLOB NOT NULL) WITHOUT ROWID",
     }
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
@@ -32,13 +34,14 @@ CREATE TABLE channel (
             "INSERT OR REPLACE INTO channel VALUES (?, ?, ?)",
             [(signed64(meter), kind, pack_channel(channel)) for (meter, kind), channel in changed.items()],
         )
-        for change in [change for change in changes if isinstance(change, HandledChange)][-1:]:
-            connection.execute("INSERT OR REPLACE INTO handled VALUES (1, ?)", (change.handled.pack(),))
+        handled = {change.source: change.handled for change in changes if isinstance(change, HandledChange)}
+        rows = [(source, messages.pack()) for source, messages in handled.items()]
+        connection.executemany("INSERT OR REPLACE INTO handled_of VALUES (?, ?)", rows)
 
     def read(self, store: DeviceStore, tables: Collection[str]) -> None:
         """Read both tables."""
         load_channels(store)
-        if "handled" in tables:
+        if {"handled", "handled_of"} <= set(tables):
             load_handled(store)
 
 
@@ -51,7 +54,9 @@ def load_channels(store: DeviceStore) -> dict[Key, Channel]:
     return {(unsigned64(meter), RecordType(record_type)): unpack_channel(state) for meter, record_type, state in rows}
 
 
-def load_handled(store: DeviceStore) -> Handled:
-    """Return the messages that the foreign meters' broker may send again."""
-    found = store.connection.execute("SELECT messages FROM handled").fetchone()
-    return Handled() if found is None else Handled(found[0])
+def load_handled(store: DeviceStore, first: str = "") -> dict[str, Handled]:
+    """Return the messages that the foreign meters' brokers may send again, by source; ``first``: the first source."""
+    before = store.connection.execute("SELECT messages FROM handled").fetchone()
+    found = {} if before is None else {first: Handled(before[0])}
+    rows = store.connection.execute("SELECT source, messages FROM handled_of")
+    return found | {source: Handled(messages) for source, messages in rows}

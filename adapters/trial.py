@@ -9,7 +9,6 @@ from adapters.core import Adapter, Explained, foreign_meter
 from adapters.energy.channel import Ignored
 from adapters.energy.counter import Outcome
 from adapters.energy.spread import EpochMilliseconds, Run
-from adapters.handled import Handled
 from adapters.mapping.presets import known_presets
 from adapters.mapping.readers import Reader, Readers
 from adapters.recordings import Recorded, is_time
@@ -65,7 +64,7 @@ class Trial:
             description = foreign_meter(settings.microgrid, meter, readers)
             meters[meter.id] = Meter(description, Limits(resolution=1), stored, Counter())
         self._adapter = Adapter(
-            settings=settings.meter, readers=readers, meters=meters, channels={}, handled=Handled(), tally=Counter()
+            settings=settings.meter, readers=readers, meters=meters, channels={}, handled={}, tally=Counter()
         )
 
     @property
@@ -94,7 +93,7 @@ class Trial:
         elif not self._readers.knows(message.topic):
             yield self._without(message, "no rule is for this topic")
         else:
-            found = list(self._adapter.explain(message.topic, message.payload, self._at, retained=False))
+            found = list(self._adapter.explain(None, message.topic, message.payload, self._at, retained=False))
             for explained, _ in found:
                 if explained is None:
                     yield Line(message.line, message.topic, None, "", "", "the device reports its start", True)

@@ -50,6 +50,7 @@ class DeviceCommand:
     kind: Kind  # the state that it sets
     settings: AdapterCommand  # how
     source: AdapterMeter  # the settings of its meter
+    at: str  # the name of the source on whose broker it is
 
     @property
     def is_refused(self) -> bool:
@@ -57,9 +58,9 @@ class DeviceCommand:
         return self.kind is Kind.SHARING and self.settings.failsafe == "none" and not self.source.accept_unsafe
 
     @property
-    def device(self) -> str:
-        """The name of the device; commands of one device wait for each other."""
-        return self.source.source or str(self.meter)
+    def device(self) -> tuple[str, str]:
+        """The source and the name of the device; commands of one device wait for each other."""
+        return self.at, self.source.source or str(self.meter)
 
     @property
     def shown_on(self) -> str | None:
@@ -85,7 +86,7 @@ class DeviceCommand:
             "until": wish.until,
         }
         payload = fill(self.settings.on if wish.on else self.settings.off, values)
-        return Publish(self._topic(self.settings.topic), payload.encode(), self.settings.qos)
+        return Publish(self._topic(self.settings.topic), payload.encode(), self.settings.qos, via=self.at)
 
     def shows(self, payload: bytes, wish: Wish) -> Shows | None:
         """Return the state that a message shows; ``None``: it shows none.
@@ -151,18 +152,18 @@ def commands_of(settings: AdapterSettings) -> tuple[DeviceCommand, ...]:
     return tuple(
         command
         for n, meter in enumerate(settings.meter)
-        for command in _of_meter(n, meter, presets.get(meter.preset, []))
+        for command in _of_meter(n, meter, settings.source_of(meter), presets.get(meter.preset, []))
     )
 
 
-def _of_meter(n: int, meter: AdapterMeter, known: list[AdapterCommand]) -> Iterator[DeviceCommand]:
+def _of_meter(n: int, meter: AdapterMeter, at: str, known: list[AdapterCommand]) -> Iterator[DeviceCommand]:
     plain: tuple[CommandKind, ...] = ("share", "reduce")
     for kind in plain:
         if (table := getattr(meter, kind)) is not None:
             told = AdapterCommand(preset=meter.preset, kind=kind, qos=0, **table.model_dump())
             # It was accepted before there was a better one.
             accepted = meter.model_copy(update={"accept_unsafe": True})
-            yield DeviceCommand(meter=meter.id, kind=KINDS[kind], settings=told, source=accepted)
+            yield DeviceCommand(meter=meter.id, kind=KINDS[kind], settings=told, source=accepted, at=at)
     for kind in meter.obeys:
         found = next((command for command in known if command.kind == kind), None)
         if found is None:
@@ -173,4 +174,4 @@ def _of_meter(n: int, meter: AdapterMeter, known: list[AdapterCommand]) -> Itera
         if meter.watts is None and kind != "limit_import" and (by_power or "watts" in places_of(found.on)):
             why = f"{kind} of preset {meter.preset} needs watts, the power that it is told to give"
             raise SettingError(("meter", n, "watts"), f"[[meter]] {meter.id}: {why}")
-        yield DeviceCommand(meter=meter.id, kind=KINDS[kind], settings=found, source=meter)
+        yield DeviceCommand(meter=meter.id, kind=KINDS[kind], settings=found, source=meter, at=at)

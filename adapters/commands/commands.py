@@ -32,20 +32,19 @@ class Commands:
         self.all = tuple(commands)  # every command, also the refused ones
         self.loops = [Loop(command) for command in self.all if not command.is_refused]
         self.armed: frozenset[MeterId] = frozenset()  # the meters whose device's broker has its will
-        self.reached = False  # whether the devices' broker is connected
+        self.reached: frozenset[str] = frozenset()  # the names of the sources that are connected
         self._meters = meters
         self._tally = tally
-        self._shown: dict[str, list[Loop]] = defaultdict(list)
-        self._devices: dict[str, list[Loop]] = defaultdict(list)
+        self._shown: dict[tuple[str, str], list[Loop]] = defaultdict(list)
+        self._devices: dict[tuple[str, str], list[Loop]] = defaultdict(list)
         for loop in self.loops:
             self._devices[loop.command.device].append(loop)
             if loop.command.shown_on is not None:
-                self._shown[loop.command.shown_on].append(loop)
+                self._shown[loop.command.at, loop.command.shown_on].append(loop)
 
-    @property
-    def topics(self) -> list[str]:
-        """The topics on which devices show their states."""
-        return sorted(self._shown)
+    def topics(self, source: str) -> list[str]:
+        """Return the topics on which a source's devices show their states."""
+        return sorted(topic for at, topic in self._shown if at == source)
 
     @property
     def wake_at(self) -> float | None:
@@ -57,12 +56,14 @@ class Commands:
         """Return whether a device was told, and its answer is awaited."""
         return any(loop.in_flight(now) for loop in self.loops)
 
-    def wills(self) -> dict[MeterId, Publish]:
-        """Return the messages that end what devices were told, which their broker is to publish if we are gone."""
+    def wills(self, source: str) -> dict[MeterId, Publish]:
+        """Return the messages that end what devices were told, which a source's broker publishes if we are gone."""
         return {
             loop.command.meter: loop.command.message(Wish(), 0, None)
             for loop in self.loops
-            if loop.command.settings.failsafe == "will" and (loop.wish.on or loop.stage is not Stage.OFF) and loop.ever
+            if (loop.command.at, loop.command.settings.failsafe) == (source, "will")
+            and (loop.wish.on or loop.stage is not Stage.OFF)
+            and loop.ever
         }
 
     def boot(self, settings: Iterable[AdapterMeter]) -> None:
@@ -78,14 +79,15 @@ class Commands:
             refused = state.model_copy(update={"finding": UNSAFE})
             self._meters[command.meter].deferred.states[command.kind] = refused if command.is_refused else state
 
-    def connected(self, now: float) -> None:
-        """Read the devices' states after a new connection."""
+    def connected(self, source: str, now: float) -> None:
+        """Read the states of a source's devices after a new connection."""
         for loop in self.loops:
-            loop.begin(now)
+            if loop.command.at == source:
+                loop.begin(now)
 
-    def show(self, topic: str, payload: bytes, now: float, *, retained: bool) -> None:
+    def show(self, source: str, topic: str, payload: bytes, now: float, *, retained: bool) -> None:
         """Note what a device shows."""
-        for loop in self._shown.get(topic, ()):
+        for loop in self._shown.get((source, topic), ()):
             try:
                 shows = loop.command.shows(payload, loop.wish)
             except UnreadableError:
@@ -109,7 +111,9 @@ class Commands:
             for loop in loops:
                 self._want(loop, now)
                 others = any(other.in_flight(now) for other in loops if other is not loop)
-                effects += self._act(loop, Reach(self.reached, loop.command.meter in self.armed, not others), now)
+                told = loop.command
+                reach = Reach(told.at in self.reached, told.meter in self.armed, not others)
+                effects += self._act(loop, reach, now)
         return effects
 
     def _want(self, loop: Loop, now: float) -> None:

@@ -33,6 +33,7 @@ class Reader:
     """One rule for one meter."""
 
     meter: MeterId  # the meter
+    source: str  # the name of the source on whose broker it is
     rule: AdapterRule  # the rule
     rank: int  # its place among the meter's rules of the same record type, from 0; the first is preferred
     record_type: RecordType  # the record type
@@ -135,6 +136,15 @@ class Readers:
                     self._exact[topic].append((reader, part))
             for topic in reader.restart_topics:
                 self._restarts[topic].append(reader)
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the sources of their meters."""
+        return sorted({reader.source for reader in self.all})
+
+    def of(self, source: str) -> "Readers":
+        """Return the rules of a source's meters."""
+        return Readers(reader for reader in self.all if reader.source == source)
 
     @property
     def filters(self) -> list[str]:
@@ -260,6 +270,7 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
     gap_s = min(meter.longest_gap_s, POWER_GAP_S) if rule.kind == "power" else meter.longest_gap_s
     return Reader(
         meter=meter.id,
+        source=settings.source_of(meter),
         rule=rule,
         rank=rank,
         record_type=record_type,

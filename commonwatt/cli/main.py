@@ -61,13 +61,13 @@ def check_certificates(path: Path, part: str) -> None:
         raise ConfigError("\n".join(faults))
 
 
-def _faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+def _faults(settings: Settings) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    for keys, one in settings.inside():
+        yield from (((*keys, *rest), why) for rest, why in _faults(one))
     cas = [ca for reach in settings.reaches if (ca := reach.tls_key) is not None and ca in _BROKER_CAS]
     has_tls = not cas or any(getattr(settings, ca) is not None for ca in cas)
     for key, value in settings:
-        if isinstance(value, Settings):
-            yield from (((key, *keys), why) for keys, why in _faults(value))
-        elif key in ("certificate", "certificates") and value is not None and not has_tls:
+        if key in ("certificate", "certificates") and value is not None and not has_tls:
             yield (key,), f"needs {' or '.join(cas)}: without it the connection is plain text"
         elif key in ("certificate", "http_certificate") and value is not None:
             try:

@@ -183,6 +183,7 @@ class AdapterMeter(Settings):
         max_length=256,
         description="Its name in topics, such as `kitchen` of `tele/kitchen/SENSOR`; may have slashes.",
     )
+    at: str = Field("", description="The `name` of the `[[source]]` on whose broker it is; without it, the first one.")
     channel: str = Field("0", max_length=64, description="The channel of a device that has several.")
     direction: Literal["incoming", "outgoing"] = Field(
         "incoming", description="The one direction that this meter of ours measures."
@@ -242,11 +243,16 @@ class AdapterMeter(Settings):
         return self
 
 
+# A list of one may be a table.
+_TABLE = BeforeValidator(lambda given: (given,) if isinstance(given, dict) else given)
+
+
 class AdapterSource(Settings):
     """The broker on which the foreign meters publish."""
 
     reaches: ClassVar[tuple[Reach, ...]] = (Reach("address", "ca", "plain_text"),)
 
+    name: str = Field("", pattern=r"^[a-z0-9-]{0,32}$", description="Its name, if there are several: a meter's `at`.")
     address: Address = Field("127.0.0.1:1883", description="Its address.")
     mqtt: Literal["3.1.1", "5"] = Field("3.1.1", description="The version of MQTT it speaks.")
     client_id: str | None = Field(
@@ -270,10 +276,15 @@ class AdapterSettings(Settings):
         Reach("broker", "broker_ca", "broker_plain_text"),
         Reach("http", None, "http_plain_text"),
     )
-    lists: ClassVar[tuple[str, ...]] = ("meter", "rule", "command")
+    lists: ClassVar[tuple[str, ...]] = ("source", "meter", "rule", "command")
 
     microgrid: MicrogridName = Field(description="The microgrid of these meters.")
-    source: AdapterSource = Field(AdapterSource(), description="The broker on which the foreign meters publish.")
+    source: Annotated[tuple[AdapterSource, ...], _TABLE] = Field(
+        (AdapterSource(),),
+        min_length=1,
+        max_length=20,
+        description="The brokers on which the foreign meters publish; most have one.",
+    )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
     broker_ca: Path | None = Field(None, description=BROKER_CA.format("the broker"))
     broker_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("broker_ca"))
@@ -307,6 +318,10 @@ class AdapterSettings(Settings):
     rule: tuple[AdapterRule, ...] = Field((), max_length=1000, description="Rules of your own presets.")
     command: tuple[AdapterCommand, ...] = Field((), max_length=1000, description="Commands of your own presets.")
 
+    def source_of(self, meter: AdapterMeter) -> str:
+        """Return the name of the source on whose broker a meter is."""
+        return meter.at or self.source[0].name
+
     @model_validator(mode="before")
     @classmethod
     def _tokens_of_their_own(cls, given: Any) -> Any:
@@ -321,4 +336,11 @@ class AdapterSettings(Settings):
         ids = [meter.id for meter in self.meter]
         if twice := {meter for meter in ids if ids.count(meter) > 1}:
             raise ValueError(f"meter {min(twice)} is there twice; give each [[meter]] its own id")
+        names = [source.name for source in self.source]
+        if len(set(names)) < len(names):
+            raise ValueError("give each [[source]] a name of its own")
+        for meter in self.meter:
+            if meter.at and meter.at not in names:
+                there = ", ".join(names)
+                raise ValueError(f"meter {meter.id}: no [[source]] is called {meter.at!r}; there are: {there}")
         return self

@@ -58,7 +58,9 @@ def load_settings(path: Path, part: str, model: type[_S]) -> _S:
         )
     table = tables.pop(part)
     if isinstance(table, dict):
-        inside = next((name for name in lists if name in table), None)
+        # One table of a list may stand in the part's own table, as [part.name].
+        both = [name for name in lists if name in table and (name in tables or not isinstance(table[name], dict))]
+        inside = next(iter(both), None)
         if inside is not None:
             raise ConfigError(f"{place_of(path, part, inside)}: is a list of its own; write [[{inside}]]")
         table |= tables
@@ -99,12 +101,12 @@ def check_named_files(path: Path, part: str) -> None:
         raise ConfigError("\n".join(faults))
 
 
-def _named_files(settings: Settings) -> Iterator[tuple[tuple[str, ...], Path, str]]:
+def _named_files(settings: Settings) -> Iterator[tuple[tuple[int | str, ...], Path, str]]:
     """Yield the keys, the file and the description of each setting that names a file, tables inside included."""
+    for keys, one in settings.inside():
+        yield from (((*keys, *rest), file, description) for rest, file, description in _named_files(one))
     for key, value in settings:
-        if isinstance(value, Settings):
-            yield from (((key, *keys), file, description) for keys, file, description in _named_files(value))
-        elif isinstance(value, Path) and key not in settings.unused:
+        if isinstance(value, Path) and key not in settings.unused:
             yield (key,), value, type(settings).model_fields[key].description or ""
 
 
@@ -290,6 +292,11 @@ def _absolute(settings: _S, path: Path) -> _S:
     base = path.resolve().parent
     changes: dict[str, object] = {key: base / value for key, value in settings if isinstance(value, Path)}
     changes |= {key: _absolute(value, path) for key, value in settings if isinstance(value, Settings)}
+    changes |= {
+        key: tuple(_absolute(one, path) if isinstance(one, Settings) else one for one in value)
+        for key, value in settings
+        if isinstance(value, tuple)
+    }
     if isinstance(settings, UtilitySettings):
         # Imported here: the other parts are installed without SQLAlchemy.
         from commonwatt.config.database_url import absolute_database

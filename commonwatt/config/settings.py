@@ -3,6 +3,7 @@
 ``docs/reference/settings.md`` and ``commonwatt config example PART`` are made from the descriptions below.
 """
 
+from collections.abc import Iterator
 from inspect import isclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_args
@@ -103,6 +104,14 @@ class Settings(BaseModel):
             for kind in (field.annotation, *get_args(field.annotation))
             if isclass(kind) and issubclass(kind, Settings) and key not in cls.lists
         }
+
+    def inside(self) -> Iterator[tuple[tuple[int | str, ...], "Settings"]]:
+        """Yield each table inside, and each of a list of tables, with its keys."""
+        for key, value in self:
+            if isinstance(value, Settings):
+                yield (key,), value
+            elif isinstance(value, tuple):
+                yield from (((key, n), one) for n, one in enumerate(value) if isinstance(one, Settings))
 
     @model_validator(mode="after")
     def _no_plain_text_by_accident(self) -> Self:

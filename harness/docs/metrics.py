@@ -60,7 +60,6 @@ def all_metrics() -> dict[str, list[MetricInfo]]:
 def _no_adapter_figures() -> AdapterFigures:
     return AdapterFigures(
         source_connected=False,
-        source_complaint="",
         source_dropped=0,
         meters=0,
         connected=0,

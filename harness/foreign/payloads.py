@@ -12,7 +12,6 @@ from pathlib import Path
 
 from adapters.arrived import Arrived
 from adapters.core import Adapter, foreign_meter
-from adapters.handled import Handled
 from adapters.mapping.presets import known_presets
 from adapters.mapping.readers import Readers, readers_of
 from commonwatt.config.adapter import AdapterSettings
@@ -54,9 +53,7 @@ def core_of(settings: AdapterSettings, readers: Readers) -> Adapter:
         )
         for meter in settings.meter
     }
-    return Adapter(
-        settings=settings.meter, readers=readers, meters=meters, channels={}, handled=Handled(), tally=Counter()
-    )
+    return Adapter(settings=settings.meter, readers=readers, meters=meters, channels={}, handled={}, tally=Counter())
 
 
 def _direction(preset: str) -> str:
@@ -97,7 +94,7 @@ def run(cases: int, seed: int) -> tuple[int, Counter[tuple[str, str]]]:
     topics = sorted(
         {
             reader.topics[0].replace("+", "x").replace("#", "x")
-            for reader in adapter.readers.all
+            for reader in adapter.readers[None].all
             if reader.meter != _GOOD
         }
     )

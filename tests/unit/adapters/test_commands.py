@@ -133,7 +133,7 @@ def test_a_state_that_ends_by_itself_is_told_again_and_then_reported(start: Star
 
 def test_at_a_start_the_state_is_read_before_any_command_and_what_is_on_unasked_is_ended(start: Start) -> None:
     bench = start(SHARE)
-    bench.do(bench.adapter.reconnected(0, T))
+    bench.do(bench.adapter.reconnected("", 0, T))
     assert not told(bench, T)
     mode(bench, "giving", T + 1, retained=True)
     assert told(bench, T + 1) == [b'{"give": 0}']
@@ -143,7 +143,7 @@ def test_at_a_start_the_state_is_read_before_any_command_and_what_is_on_unasked_
 
 def test_a_device_that_was_never_commanded_and_shows_nothing_is_left_alone(start: Start) -> None:
     bench = start(SHARE)
-    bench.do(bench.adapter.reconnected(0, T))
+    bench.do(bench.adapter.reconnected("", 0, T))
     assert not [at for at in range(0, 600, 5) if told(bench, T + at)]
 
 
@@ -154,7 +154,7 @@ def test_what_goes_on_over_a_restart_of_the_adapter_is_not_interrupted(start: St
     bench.do(bench.adapter.tick(T + 1))
     bench.start()
     bench.published.clear()
-    bench.do(bench.adapter.reconnected(0, T + 5))
+    bench.do(bench.adapter.reconnected("", 0, T + 5))
     assert not told(bench, T + 5)
     mode(bench, "giving", T + 6, retained=True)
     assert told(bench, T + 6) == [b'{"give": 2000, "s": 894}'], "its watchdog is fed"
@@ -193,7 +193,7 @@ def test_without_confirm_the_outcome_says_unconfirmed(start: Start) -> None:
 
 def test_a_command_that_can_not_be_sent_is_not_done(start: Start) -> None:
     bench = start({key: value for key, value in SHARE.items() if key != "confirm"})
-    bench.adapter.commands.reached = False
+    bench.adapter.commands.reached = frozenset()
     bench.command("share_power_on", T, seq=1, for_s=900)
     assert not bench.published
     for at in range(0, 100, 5):
@@ -214,18 +214,18 @@ def test_power_confirms_by_direction_and_share(start: Start, watts: int, stage: 
 def test_a_will_is_at_the_broker_before_the_device_is_told_and_until_it_has_ended(start: Start) -> None:
     command = SHARE | {"failsafe": "will", "failsafe_s": None}
     bench = start(command)
-    assert not bench.adapter.commands.wills()
+    assert not bench.adapter.commands.wills("")
     bench.command("share_power_on", T, seq=1, for_s=900)
     assert not bench.to_devices()
-    assert bench.adapter.commands.wills()[77].payload == b'{"give": 0}'
+    assert bench.adapter.commands.wills("")[77].payload == b'{"give": 0}'
     bench.adapter.commands.armed = frozenset({77})
     assert told(bench, T + 1) == [b'{"give": 2000, "s": 899}']
     mode(bench, "giving", T + 2)
     bench.command("share_power_off", T + 10, seq=2)
-    assert bench.adapter.commands.wills()
+    assert bench.adapter.commands.wills("")
     mode(bench, "idle", T + 11)
     bench.do(bench.adapter.tick(T + 11))
-    assert not bench.adapter.commands.wills()
+    assert not bench.adapter.commands.wills("")
 
 
 def test_a_battery_that_nothing_would_end_is_not_told_to_share_unless_a_person_accepts_it(start: Start) -> None:
@@ -242,7 +242,7 @@ def test_a_battery_that_nothing_would_end_is_not_told_to_share_unless_a_person_a
 
 def test_a_switch_at_the_boundary_opens_and_is_closed_by_nothing_but_a_permit(start: Start) -> None:
     bench = start(ISOLATE)
-    bench.do(bench.adapter.reconnected(0, T))
+    bench.do(bench.adapter.reconnected("", 0, T))
     bench.hear("house/switch", "open", T + 1, retained=True)
     assert not told(bench, T + 1), "open by hand: it stays open"
     bench.hear("house/switch", "closed", T + 2)

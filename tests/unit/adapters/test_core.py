@@ -72,7 +72,7 @@ class Bench:
             tally=Counter(),
             commands=commands,
         )
-        self.adapter.commands.reached = True
+        self.adapter.commands.reached = frozenset({""})
         self.do(self.adapter.boot(T))
 
     def do(self, effects: Iterable[object]) -> None:
@@ -204,7 +204,7 @@ def test_a_broker_that_lost_the_session_begins_again_with_its_packet_ids(store: 
     bench = Bench(store, preset="pulses")
     for number in (1, 2):
         bench.hear("p", "20", T + number, number=number)
-    bench.do(bench.adapter.reconnected(1, T))
+    bench.do(bench.adapter.reconnected("", 1, T))
     bench.start()
     bench.hear("p", "20", T + 30, number=2, dup=True)
     assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 40_000
@@ -417,7 +417,7 @@ def test_share_commands_reach_the_device_again_and_again_until_they_end(store: D
     assert not bench.to_devices()
     bench.do(bench.adapter.tick(T + 300))
     assert bench.to_devices() == [("cmd/house", b"give")]
-    bench.do(bench.adapter.reconnected(0, T + 300))
+    bench.do(bench.adapter.reconnected("", 0, T + 300))
     bench.do(bench.adapter.tick(T + 301))
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.tick(T + 901))
@@ -431,7 +431,7 @@ def test_a_share_that_ended_while_nobody_could_say_so_is_ended_at_the_next_conne
     bench.start()  # A crash; it starts again after the end.
     bench.do(bench.adapter.tick(T + 1000))
     bench.to_devices()  # There was no connection yet.
-    bench.do(bench.adapter.reconnected(0, T + 1000))
+    bench.do(bench.adapter.reconnected("", 0, T + 1000))
     bench.do(bench.adapter.tick(T + 1001))
     assert bench.to_devices() == [("cmd/house", b"stop")], "and nothing for reduce, which was never commanded"
 
@@ -558,3 +558,41 @@ def test_broken_messages_of_every_maker_disturb_no_other_meter() -> None:  # mor
     energy, tally = payloads.run(1500, seed=7)
     assert energy == 1_500_000
     assert tally["message", "unreadable"] > 500
+
+
+def test_the_same_topic_and_packet_on_two_brokers_are_two_messages(store: DeviceStore) -> None:
+    meters = [{"id": n, "preset": "pulses", "at": at} for n, at in ((77, "house"), (78, "shed"))]
+    settings = AdapterSettings.model_validate(
+        {"microgrid": "r001", "source": [{"name": "house"}, {"name": "shed"}], "meter": meters, "rule": RULES}
+    )
+    readers = readers_of(settings)
+
+    def begin() -> Adapter:
+        kept = {
+            meter.id: store.load(meter.id)
+            or Stored(
+                state=MeterState(meter=meter.id, generation=1), desired_states=DesiredStates(meter.id, (0, 0), {})
+            )
+            for meter in settings.meter
+        }
+        return Adapter(
+            settings=settings.meter,
+            readers=readers,
+            meters={
+                meter.id: Meter(foreign_meter("r001", meter, readers), Limits(resolution=1), kept[meter.id], Counter())
+                for meter in settings.meter
+            },
+            channels=load_channels(store),
+            handled=load_handled(store),
+            tally=Counter(),
+        )
+
+    adapter = begin()
+    adapter.boot(T)
+    for at, number, dup in ((T, 4, False), (T + 15, 5, False), (T + 30, 5, True)):
+        for source in ("house", "shed"):
+            arrived = Arrived("p", b"20", False, at * 1000, qos=1, number=number, dup=dup, source=source)
+            effects = adapter.message(arrived)
+            store.commit([effect.change for effect in effects if isinstance(effect, Write)])
+        adapter = begin()
+    assert {key[0]: channel.counter.total for key, channel in adapter.channels.items()} == {77: 20_000, 78: 20_000}

@@ -9,7 +9,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from adapters.doctor import DOCTOR, judge
 from adapters.source import Source
-from commonwatt.config.adapter import AdapterSettings
+from commonwatt.config.adapter import AdapterSettings, AdapterSource
 from commonwatt.doctor.connection import Target, _refusal
 from commonwatt.doctor.findings import Finding, Level
 from commonwatt.doctor.running import Running
@@ -57,11 +57,11 @@ def test_a_broker_that_may_require_tls_names_the_setting_of_its_authority() -> N
 
 
 def test_a_refused_subscription_is_bad_though_the_broker_is_connected() -> None:
-    source = {"address": "127.0.0.1:1884", "connected": True, "limits": {"session kept": "no"}}
-    answer = {"source": source, "connected": 0, "meters": {}, "unreadable": []}
+    source = {"name": "", "address": "127.0.0.1:1884", "connected": True, "limits": {"session kept": "no"}}
+    answer = {"sources": [source], "connected": 0, "meters": {}, "unreadable": []}
     assert next(iter(judge(answer))).level is Level.GOOD
     subscriber = Source(
-        settings=AdapterSettings.model_validate({"microgrid": "r001"}).source,
+        settings=AdapterSource(),
         client_id="a",
         filters=["#"],
         now=lambda: 0.0,
@@ -69,6 +69,6 @@ def test_a_refused_subscription_is_bad_though_the_broker_is_connected() -> None:
     )
     refused = ReasonCode(PacketTypes.SUBACK, identifier=128)
     subscriber._subscribed(Client(CallbackAPIVersion.VERSION2), None, 1, [refused], None)
-    found = next(iter(judge(answer | {"source": source | {"limits": subscriber.limits}})))
+    found = next(iter(judge(answer | {"sources": [source | {"limits": subscriber.limits}]})))
     assert (found.check, found.level) == ("source", Level.BAD)
     assert "refuses a subscription" in found.found

@@ -311,7 +311,7 @@ def test_a_list_of_revocations_needs_its_authority(tmp_path: Path) -> None:
         ("broker", 'certificate = "part.toml"', "certificate: {}: no certificate with its key: "),
         ("utility", 'certificate = "part.toml"', "certificate: needs head_end_ca: without it the connection is plain"),
         ("gateway", 'certificate = "part.toml"', "certificate: needs broker_ca or head_end_ca: without it "),
-        ("adapter", '[adapter.source]\ncertificate = "part.toml"', "source.certificate: needs ca: without it "),
+        ("adapter", '[adapter.source]\ncertificate = "part.toml"', "source.0.certificate: needs ca: without it "),
         ("meters", 'certificates = "."', "certificates: needs broker_ca: without it "),
     ],
 )

@@ -11,15 +11,15 @@ def at(time: int) -> Now:
     return Now(time, Trust.HARDWARE)
 
 
-def device(state: DeviceState = OFF, **ignored: tuple[int, str]) -> ForeignDevice:
-    return ForeignDevice(name="shed", preset="mine", states={"sharing": state}, ignored=ignored)
+def device(state: DeviceState = OFF, ignored: dict[str, tuple[int, str]] | None = None) -> ForeignDevice:
+    return ForeignDevice(name="shed", preset="mine", states={"sharing": state}, ignored=ignored or {})
 
 
 def test_devices_are_told_when_one_changes_and_each_hour() -> None:
     told = DevicesTold()
     assert told.due({}, at(0)) is None, "most microgrids have none"
     assert told.due({7: device()}, at(60)) == {7: device()}
-    assert told.due({7: device(unreadable=(3, "x"))}, at(120)) is None, "what was not used waits for the hour"
+    assert told.due({7: device(ignored={"unreadable": (3, "x")})}, at(120)) is None, "that waits for the hour"
     obeys = device(OFF.model_copy(update={"stage": Stage.OBEYS}))
     assert told.due({7: obeys}, at(180)) == {7: obeys}
     assert [told.due({7: obeys}, at(180 + s)) is None for s in (AGAIN_S - 60, AGAIN_S)] == [True, False]
@@ -29,7 +29,7 @@ def test_devices_are_told_when_one_changes_and_each_hour() -> None:
 
 def test_of_very_many_devices_those_that_disobey_come_first_and_the_message_stays_small() -> None:
     long = {f"reason {n}": (n, "x" * 80) for n in range(12)}
-    many = {n: device(**long) for n in range(500)}
+    many = {n: device(ignored=long) for n in range(500)}
     many[499] = device(OFF.model_copy(update={"finding": "should be on, and shows 'idle'"}))
     found = DevicesTold().due(many, at(0))
     assert found is not None
