@@ -18,6 +18,8 @@ from commonwatt.protocol.device_states import Stage
 Effects: TypeAlias = list[Effect[Change]]
 
 UNSAFE = "is never told to share, since nothing would end it without the adapter: accept_unsafe"
+_NOW = float("-inf")
+KEEPALIVE_S = 25  # seconds between the messages that keep a device publishing; they stop after 60 s
 _ENDED = (Stage.OBEYS, Stage.UNCONFIRMED, Stage.OFF)  # stages in which a command is answered
 
 
@@ -35,6 +37,7 @@ class Commands:
         self._tally = tally
         self._shown: dict[str, list[Loop]] = defaultdict(list)
         self._devices: dict[str, list[Loop]] = defaultdict(list)
+        self._keepalives = {c.keepalive: _NOW for c in self.all if c.keepalive is not None}  # when each is due
         for loop in self.loops:
             self._devices[loop.command.device].append(loop)
             if loop.command.shown_on is not None:
@@ -48,7 +51,8 @@ class Commands:
     @property
     def wake_at(self) -> float | None:
         """When ``run`` is due next; ``None``: not by itself."""
-        due = min((loop.due_at for loop in self.loops), default=float("inf"))
+        keepalives = self._keepalives.values() if self.reached else ()
+        due = min((*(loop.due_at for loop in self.loops), *keepalives), default=float("inf"))
         return None if due == float("inf") else due
 
     def is_awaited(self, now: float) -> bool:
@@ -75,6 +79,7 @@ class Commands:
 
     def connected(self, now: float) -> None:
         """Read the devices' states after a new connection."""
+        self._keepalives = dict.fromkeys(self._keepalives, _NOW)
         for loop in self.loops:
             loop.begin(now)
 
@@ -100,6 +105,9 @@ class Commands:
     def run(self, now: float) -> Effects:
         """Tell devices what their meters' desired states say, and answer commands that are obeyed or are not."""
         effects: Effects = []
+        for topic in [topic for topic, due in self._keepalives.items() if self.reached and now >= due]:
+            self._keepalives[topic] = now + KEEPALIVE_S
+            effects.append(Publish(topic, b"", 0))
         for loops in self._devices.values():
             for loop in loops:
                 self._want(loop, now)

@@ -78,7 +78,9 @@ Shown: TypeAlias = tuple[Decimal, Decimal] | Annotated[Template, BeforeValidator
 class PlainCommand(Settings):
     """What an adapter publishes to a foreign device for a desired state, without looking whether it obeys."""
 
-    topic: PlainTopic = Field(description="Topic of the command; `{device}` and `{channel}` as in rules.")
+    topic: PlainTopic = Field(
+        description="Topic of the command; `{device}` and `{channel}` as in rules, `..` is the level above."
+    )
     on: Template = Field(description="Payload when the state begins.")
     off: Template = Field(description="Payload when the state ends.")
 
@@ -134,6 +136,10 @@ class AdapterCommand(PlainCommand):
     )
     failsafe_s: int | None = Field(
         None, ge=10, le=3600, description="Seconds after which a device with a watchdog returns by itself."
+    )
+    keepalive: PlainTopic | None = Field(
+        None,
+        description="Topic of an empty message each 25 s, for a device that stops to publish without; as `topic`.",
     )
     at_most_each_s: int = Field(5, ge=0, le=600, description="Least seconds between two commands: relays wear.")
 
