@@ -134,6 +134,8 @@ class Loop:
     def _is_settled(self) -> bool:
         if not self.command.shown_on or (not self.wish.on and not self.command.shows_off):
             return self._told is self.wish.on
+        if self._told and not self.wish.on and not self.command.is_boundary:
+            return False  # What it shows may be old: no state is left without a command that ends it.
         return self.shows is not None and self.shows.on is self.wish.on and self._shown_at >= self._asked_at
 
     @property

@@ -172,7 +172,9 @@ def test_one_command_is_in_flight_and_the_newest_wish_wins(start: Start) -> None
     assert not bench.to_devices(), "the first is awaited"
     mode(bench, "idle", T + 20)
     assert not told(bench, T + 20), "it may be slow"
-    assert told(bench, T + 30) == [b"less"], "off is shown already"
+    assert told(bench, T + 30) == [b'{"give": 0}'], "no state is left without a command that ends it"
+    mode(bench, "idle", T + 31)
+    assert told(bench, T + 31) == [b"less"]
 
 
 def test_relays_are_told_no_more_often_than_their_makers_allow(start: Start) -> None:
