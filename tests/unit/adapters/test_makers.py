@@ -4,19 +4,22 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.mapping.presets import known_presets
 from adapters.store import CHANNELS
-from commonwatt.config.adapter_commands import WILL_S
+from commonwatt.config.adapter_commands import WILL_S, AdapterCommand
 from commonwatt.device.store import DeviceStore, open_store
 from harness.foreign.commanded import MAKERS, WATTS, Commanded, Habit, Message
 from tests.unit.adapters.test_core import Bench, T
 
 SETTLED = T + 105  # when a world is ready for commands
 OWN = "cw1/"  # the beginning of Commonwatt's topics
-COMMANDS = {(preset.name, found.kind): found for preset in known_presets().values() for found in preset.commands}
+COMMANDS: dict[tuple[str, str], AdapterCommand] = {
+    (preset.name, found.kind): found for preset in known_presets().values() for found in preset.commands
+}
 BY_TIMER = [key for key, found in COMMANDS.items() if found.failsafe == "watchdog"]
 BY_WILL = [key for key, found in COMMANDS.items() if found.failsafe == "will"]
 REFUSED = ("refused", "disobeys")
@@ -30,9 +33,14 @@ class World:
         preset, self.kind = key
         self.settings, maker = COMMANDS[key], MAKERS[key]
         self.device = Commanded(maker, habit)
-        battery = {"capacity_wh": 10_000, "watts": WATTS} if self.kind == "share" else {}
-        meter = {"preset": preset, "source": maker.source, "channel": maker.channel, "obeys": [self.kind]}
-        self.bench = Bench(store, **meter, **battery)
+        meter: dict[str, Any] = {
+            "preset": preset,
+            "source": maker.source,
+            "channel": maker.channel,
+            "obeys": [self.kind],
+        }
+        meter |= {"capacity_wh": 10_000, "watts": WATTS} if self.kind == "share" else {}
+        self.bench = Bench(store, **meter)
         self.bench.adapter.commands.armed = frozenset({77})
         self.now = T
         self.told: list[tuple[int, str, str]] = []  # time, topic and payload of each message to the device
