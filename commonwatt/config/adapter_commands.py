@@ -97,6 +97,13 @@ class Confirm(Settings):
     on: Shown | None = Field(None, description="The state that means on: a value, or a list of lowest and highest.")
     off: Shown | None = Field(None, description="The state that means off; without it, any that is not on.")
     percent: int = Field(50, ge=1, le=100, description="Least share of `watts` by which a power confirms.")
+    fresh_s: int | None = Field(
+        None,
+        ge=15,
+        le=3600,
+        description="Seconds for which a state counts without another message, of a device that shows it regularly or "
+        "after each command; without it, for ever.",
+    )
     sign: Literal["positive", "negative"] = Field(
         "positive", description="The sign of the power while the device gives."
     )
@@ -125,8 +132,9 @@ class AdapterCommand(PlainCommand):
     repeat_s: int = Field(300, ge=5, le=3600, description="Seconds until `on` is published again while it holds.")
     confirm: Confirm | None = Field(
         None,
-        description="A table with `topic`, `path`, `on`, `off`: where the device shows its state; without it the "
-        "outcome is `unconfirmed`.",
+        description="A table, where the device shows its state: `topic`, `path`, `on`, `off`, or in place of both "
+        "`by = 'power'` with `percent` of `watts` (50) and `sign`; `fresh_s`, for how long a state counts. Without the "
+        "table the outcome is `unconfirmed`.",
     )
     confirm_s: int = Field(60, ge=5, le=100, description="Seconds within which it obeys; it is told three times.")
     failsafe: Literal["will", "watchdog", "none"] = Field(

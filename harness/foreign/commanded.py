@@ -35,7 +35,7 @@ class Habit(Enum):
     HALF = "half"  # gives 40 %; a relay sheds, and does not switch on again
     LATE = "late"  # after ``LATE_S``
     STALE = "stale"  # obeys, and shows its state of before
-    DEAD = "dead"  # does nothing and shows nothing
+    DEAD = "dead"  # has no power: does nothing and shows nothing
 
 
 class Order(NamedTuple):

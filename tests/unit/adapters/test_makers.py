@@ -22,6 +22,7 @@ COMMANDS: dict[tuple[str, str], AdapterCommand] = {
 }
 BY_TIMER = [key for key, found in COMMANDS.items() if found.failsafe == "watchdog"]
 BY_WILL = [key for key, found in COMMANDS.items() if found.failsafe == "will"]
+FRESH = {key: found.confirm.fresh_s for key, found in COMMANDS.items() if found.confirm and found.confirm.fresh_s}
 REFUSED = ("refused", "disobeys")
 STATES = {"share": "sharing", "reduce": "reducing"}
 
@@ -218,6 +219,16 @@ def test_a_device_that_is_dead_is_reported(start: Start, key: tuple[str, str]) -
     world.order("on")
     world.pass_s(3 * world.settings.confirm_s)
     assert world.outcomes == [(*REFUSED, "should be on, and shows nothing")]
+
+
+@pytest.mark.parametrize("key", FRESH, ids="-".join)
+def test_a_device_that_dies_while_it_obeys_is_reported(start: Start, key: tuple[str, str]) -> None:
+    world = start(key)
+    world.order("on")
+    world.pass_s(100)
+    world.device.habit = Habit.DEAD
+    world.pass_s(FRESH[key] + 3 * world.settings.confirm_s)
+    assert world.outcomes == [("done", "obeys", None), (*REFUSED, "should be on, and shows nothing")]
 
 
 @pytest.mark.parametrize("key", BY_TIMER, ids="-".join)
