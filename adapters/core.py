@@ -140,6 +140,7 @@ class Adapter:
     def receive(self, meter: MeterId, leaf: str, payload: bytes, now: float) -> Effects:
         """Handle a message of the gateway to one of the meters."""
         effects: Effects = [*self.meters[meter].receive(leaf, payload, now)]
+        self.commands.heard_at = now
         self.commands.permit(meter, now)
         self._timers.set(meter, self.meters[meter].wake_at)
         return effects
@@ -151,6 +152,7 @@ class Adapter:
         """
         effects: Effects = []
         self.commands.boot(self._settings.values())
+        self.commands.heard_at = now
         for meter, core in self.meters.items():
             effects += core.boot(now, power_lost=False)
             self._timers.set(meter, core.wake_at)

@@ -9,6 +9,7 @@ from statistics import median
 
 from adapters.arrived import Arrived
 from adapters.commands.command import commands_of
+from adapters.commands.commands import Armed
 from adapters.commands.wills import Wills
 from adapters.core import Adapter, Effects, Tally, foreign_meter
 from adapters.mapping.readers import Readers
@@ -23,7 +24,6 @@ from commonwatt.device.store import DeviceStore
 from commonwatt.identity.devices import digest
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.protocol.device_states import Stage
 from commonwatt.runtime.clock import Clock
@@ -152,7 +152,7 @@ class Service:
                 effects += self.core.reconnected(name, source.sessions, now)
         commands = self.core.commands
         commands.reached = frozenset(name for name, source in self.sources.items() if source.connected)
-        commands.armed = frozenset[MeterId]().union(*(wills.armed for wills in self._wills.values()))
+        commands.armed = frozenset[Armed]().union(*(wills.armed for wills in self._wills.values()))
         effects += self.core.tick(now)
         for name, wills in self._wills.items():
             wills.keep(commands.wills(name))

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from adapters.mapping.presets import known_presets
+from adapters.mapping.readers import without_dots
 from adapters.mapping.values import UnreadableError, at_path, json_of, number, split_path
 from commonwatt.config.adapter import AdapterMeter, AdapterSettings
 from commonwatt.config.adapter_commands import AdapterCommand, CommandKind, Confirm, Shown, fill, places_of
@@ -66,6 +67,11 @@ class DeviceCommand:
     def shown_on(self) -> str | None:
         """The topic on which the device shows its state; ``None``: it does not."""
         return None if self.settings.confirm is None else self._topic(self.settings.confirm.topic)
+
+    @property
+    def keepalive(self) -> str | None:
+        """The topic without whose messages the device stops to publish; ``None``: it does not stop."""
+        return None if self.settings.keepalive is None else self._topic(self.settings.keepalive)
 
     @property
     def shows_off(self) -> bool:
@@ -131,7 +137,7 @@ class DeviceCommand:
         return named | {"watts": watts or 0, "percent": percent}
 
     def _topic(self, topic: str) -> str:
-        return topic.replace("{device}", self.source.source).replace("{channel}", self.source.channel)
+        return without_dots(topic.replace("{device}", self.source.source).replace("{channel}", self.source.channel))
 
 
 def commands_of(settings: AdapterSettings) -> tuple[DeviceCommand, ...]:

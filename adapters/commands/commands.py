@@ -18,8 +18,12 @@ from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.device_states import Stage
 
 Effects: TypeAlias = list[Effect[Change]]
+Armed: TypeAlias = tuple[MeterId, Kind]  # a state of a meter's device
 
 UNSAFE = "is never told to share, since nothing would end it without the adapter: accept_unsafe"
+_NOW = float("-inf")
+KEEPALIVE_S = 25  # seconds between the messages that keep a device publishing; they stop after 60 s
+_GATEWAY_S = 60
 _ENDED = (Stage.OBEYS, Stage.UNCONFIRMED, Stage.OFF)  # stages in which a command is answered
 
 
@@ -31,12 +35,15 @@ class Commands:
     ) -> None:
         self.all = tuple(commands)  # every command, also the refused ones
         self.loops = [Loop(command) for command in self.all if not command.is_refused]
-        self.armed: frozenset[MeterId] = frozenset()  # the meters whose device's broker has its will
+        self.armed: frozenset[Armed] = frozenset()  # what has its will at the device's broker
+        self.heard_at = float("inf")  # when the gateway was heard last; before its first word nothing is judged
         self.reached: frozenset[str] = frozenset()  # the names of the sources that are connected
         self._meters = meters
         self._tally = tally
         self._shown: dict[tuple[str, str], list[Loop]] = defaultdict(list)
         self._devices: dict[tuple[str, str], list[Loop]] = defaultdict(list)
+        # When each is due, by source and topic.
+        self._keepalives = {(c.at, c.keepalive): _NOW for c in self.all if c.keepalive is not None}
         for loop in self.loops:
             self._devices[loop.command.device].append(loop)
             if loop.command.shown_on is not None:
@@ -50,16 +57,24 @@ class Commands:
     def wake_at(self) -> float | None:
         """When ``run`` is due next; ``None``: not by itself."""
         due = min((loop.due_at for loop in self.loops), default=float("inf"))
+        due = min([due, *(at for (source, _), at in self._keepalives.items() if source in self.reached)])
+        if any(loop.command.kind is Kind.SHARING and loop.wish.on for loop in self.loops):
+            due = min(due, self.heard_at + self._patience_s)
         return None if due == float("inf") else due
 
     def is_awaited(self, now: float) -> bool:
         """Return whether a device was told, and its answer is awaited."""
         return any(loop.in_flight(now) for loop in self.loops)
 
-    def wills(self, source: str) -> dict[MeterId, Publish]:
+    @property
+    def _patience_s(self) -> float:
+        """Seconds without a word of the gateway after which it is gone: two periods of puts, which it acknowledges."""
+        return _GATEWAY_S + 2 * max((meter.desired_states.put_s for meter in self._meters.values()), default=0)
+
+    def wills(self, source: str) -> dict[Armed, Publish]:
         """Return the messages that end what devices were told, which a source's broker publishes if we are gone."""
         return {
-            loop.command.meter: loop.command.message(Wish(), 0, None)
+            (loop.command.meter, loop.command.kind): loop.command.message(Wish(), 0, None)
             for loop in self.loops
             if (loop.command.at, loop.command.settings.failsafe) == (source, "will")
             and (loop.wish.on or loop.stage is not Stage.OFF)
@@ -81,6 +96,7 @@ class Commands:
 
     def connected(self, source: str, now: float) -> None:
         """Read the states of a source's devices after a new connection."""
+        self._keepalives |= {key: _NOW for key in self._keepalives if key[0] == source}
         for loop in self.loops:
             if loop.command.at == source:
                 loop.begin(now)
@@ -107,12 +123,15 @@ class Commands:
     def run(self, now: float) -> Effects:
         """Tell devices what their meters' desired states say, and answer commands that are obeyed or are not."""
         effects: Effects = []
+        for source, topic in [key for key, due in self._keepalives.items() if key[0] in self.reached and now >= due]:
+            self._keepalives[source, topic] = now + KEEPALIVE_S
+            effects.append(Publish(topic, b"", 0, via=source))
         for loops in self._devices.values():
             for loop in loops:
                 self._want(loop, now)
                 others = any(other.in_flight(now) for other in loops if other is not loop)
                 told = loop.command
-                reach = Reach(told.at in self.reached, told.meter in self.armed, not others)
+                reach = Reach(told.at in self.reached, (told.meter, told.kind) in self.armed, not others)
                 effects += self._act(loop, reach, now)
         return effects
 
@@ -122,7 +141,8 @@ class Commands:
         commanded = core.commanded(int(at))
         held = core.desired_states.held.get(kind)
         on = {
-            Kind.SHARING: commanded.sharing and commanded.weight > 0,
+            # A battery stops giving with its gateway; what reduces or isolates goes on until its end.
+            Kind.SHARING: commanded.sharing and commanded.weight > 0 and now < self.heard_at + self._patience_s,
             Kind.REDUCING: commanded.reducing,
             Kind.ISOLATED: commanded.isolated,
             Kind.IMPORT_LIMIT: commanded.import_limit_w is not None,

@@ -89,6 +89,9 @@ class Loop:
         """Return the message to publish now, if there is one; set the stage and when it is due next."""
         settings = self.command.settings
         self.gave_up, self.due_at = False, _NOT_DUE
+        fresh_s = settings.confirm.fresh_s if settings.confirm is not None else None
+        if fresh_s is not None and self.wish.on and now >= self._shown_at + fresh_s:
+            self.shows = None  # It may be dead.
         if self.shows is None and self._told is None and now < self._read_by:
             self.due_at = self._read_by
         elif self._is_settled():
@@ -133,6 +136,8 @@ class Loop:
     def _is_settled(self) -> bool:
         if not self.command.shown_on or (not self.wish.on and not self.command.shows_off):
             return self._told is self.wish.on
+        if self._told and not self.wish.on and not self.command.is_boundary:
+            return False  # What it shows may be old: no state is left without a command that ends it.
         return self.shows is not None and self.shows.on is self.wish.on and self._shown_at >= self._asked_at
 
     @property

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
+from adapters.commands.commands import Armed
 from adapters.source import new_client, secure
 from commonwatt.config.adapter import AdapterSource
 from commonwatt.model.effects import Publish
-from commonwatt.model.ids import MeterId
 from commonwatt.network.addresses import split_address
 
 KEEPALIVE_S = 20  # a broker publishes the will of a silent client after one and a half of these: ``WILL_S``
@@ -24,30 +24,30 @@ class Wills:
         """Prepare them.
 
         Args:
-            client_id: The adapter's name at the broker; each of these adds the meter's id.
+            client_id: The adapter's name at the broker; each of these adds meter and state.
             wake: Called when a will has reached the broker, or is gone; on a thread of paho.
         """
         self._settings = settings
         self._client_id = client_id
         self._wake = wake
-        self._clients: dict[MeterId, paho.Client] = {}
-        self._armed: set[MeterId] = set()
+        self._clients: dict[Armed, paho.Client] = {}
+        self._armed: set[Armed] = set()
 
     @property
-    def armed(self) -> frozenset[MeterId]:
-        """The meters whose will the broker has."""
+    def armed(self) -> frozenset[Armed]:
+        """What has its will at the broker."""
         return frozenset(self._armed)
 
-    def keep(self, wanted: Mapping[MeterId, Publish]) -> None:
+    def keep(self, wanted: Mapping[Armed, Publish]) -> None:
         """Have the broker hold these wills, and no others.
 
         Raises:
             ConfigError: A certificate file can't be used.
         """
-        for meter in self._clients.keys() - wanted.keys():
-            self._drop(meter)
-        for meter in wanted.keys() - self._clients.keys():
-            self._clients[meter] = self._begin(meter, wanted[meter])
+        for state in self._clients.keys() - wanted.keys():
+            self._drop(state)
+        for state in wanted.keys() - self._clients.keys():
+            self._clients[state] = self._begin(state, wanted[state])
 
     def stop(self) -> None:
         """Leave without a word: the broker publishes the wills, as if the adapter had died."""
@@ -57,17 +57,17 @@ class Wills:
                 socket.close()
         self._clients.clear()
 
-    def _begin(self, meter: MeterId, will: Publish) -> paho.Client:
-        client = new_client(self._settings, f"{self._client_id}-{meter}", clean=True)
+    def _begin(self, state: Armed, will: Publish) -> paho.Client:
+        client = new_client(self._settings, "-".join((self._client_id, *map(str, state))), clean=True)
         client.will_set(will.topic, will.payload, will.qos)
 
         def connected(_: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
             if not reason.is_failure:
-                self._armed.add(meter)
+                self._armed.add(state)
                 self._wake()
 
         def disconnected(*_: object) -> None:
-            self._armed.discard(meter)
+            self._armed.discard(state)
             self._wake()
 
         client.on_connect = connected
@@ -78,8 +78,8 @@ class Wills:
         client.loop_start()
         return client
 
-    def _drop(self, meter: MeterId) -> None:
-        client = self._clients.pop(meter)
+    def _drop(self, state: Armed) -> None:
+        client = self._clients.pop(state)
         client.disconnect()
         client.loop_stop()
-        self._armed.discard(meter)
+        self._armed.discard(state)

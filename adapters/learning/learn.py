@@ -177,9 +177,10 @@ class Learner:
     def _by_preset(self, found: Iterable[Series]) -> Iterator[Proposal]:
         seen = set(self.series)
         for series in found:
-            best = max(self._matches(series, seen), key=lambda pair: pair[0], default=None)
-            if best is not None:
-                yield best[1]
+            matches = sorted(self._matches(series, seen), key=lambda pair: -pair[0])
+            # A power has both directions, if its sign says which.
+            best = [one for score, one in matches if (score, one.preset) == (matches[0][0], matches[0][1].preset)]
+            yield from {one.direction: one for one in reversed(best)}.values()
 
     def _matches(self, series: Series, seen: set[tuple[str, str, str]]) -> Iterator[tuple[int, Proposal]]:
         """Yield the presets that read a number, with how much of their topic and path is literal."""

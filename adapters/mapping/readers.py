@@ -198,7 +198,7 @@ def _any_of(texts: Iterable[str]) -> re.Pattern[bytes]:
     return re.compile(b"|".join(re.escape(text.encode()).replace(rb"\*", b".*") for text in texts), re.DOTALL)
 
 
-def _without_dots(topic: str) -> str:
+def without_dots(topic: str) -> str:
     """Return a topic without ``..``, which is the level above."""
     levels: list[str] = []
     for level in topic.split("/"):
@@ -275,7 +275,7 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
         rank=rank,
         record_type=record_type,
         topics=tuple(filled(topic) for topic in rule.topic),
-        restart_topics=tuple(_without_dots(filled(topic)) for topic in rule.restart_topic),
+        restart_topics=tuple(without_dots(filled(topic)) for topic in rule.restart_topic),
         channel=ChannelRule(
             kind=rule.kind,
             record_type=record_type,

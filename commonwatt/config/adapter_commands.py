@@ -78,7 +78,9 @@ Shown: TypeAlias = tuple[Decimal, Decimal] | Annotated[Template, BeforeValidator
 class PlainCommand(Settings):
     """What an adapter publishes to a foreign device for a desired state, without looking whether it obeys."""
 
-    topic: PlainTopic = Field(description="Topic of the command; `{device}` and `{channel}` as in rules.")
+    topic: PlainTopic = Field(
+        description="Topic of the command; `{device}` and `{channel}` as in rules, `..` is the level above."
+    )
     on: Template = Field(description="Payload when the state begins.")
     off: Template = Field(description="Payload when the state ends.")
 
@@ -95,6 +97,13 @@ class Confirm(Settings):
     on: Shown | None = Field(None, description="The state that means on: a value, or a list of lowest and highest.")
     off: Shown | None = Field(None, description="The state that means off; without it, any that is not on.")
     percent: int = Field(50, ge=1, le=100, description="Least share of `watts` by which a power confirms.")
+    fresh_s: int | None = Field(
+        None,
+        ge=15,
+        le=3600,
+        description="Seconds for which a state counts without another message, of a device that shows it regularly or "
+        "after each command; without it, for ever.",
+    )
     sign: Literal["positive", "negative"] = Field(
         "positive", description="The sign of the power while the device gives."
     )
@@ -123,8 +132,9 @@ class AdapterCommand(PlainCommand):
     repeat_s: int = Field(300, ge=5, le=3600, description="Seconds until `on` is published again while it holds.")
     confirm: Confirm | None = Field(
         None,
-        description="A table with `topic`, `path`, `on`, `off`: where the device shows its state; without it the "
-        "outcome is `unconfirmed`.",
+        description="A table, where the device shows its state: `topic`, `path`, `on`, `off`, or in place of both "
+        "`by = 'power'` with `percent` of `watts` (50) and `sign`; `fresh_s`, for how long a state counts. Without the "
+        "table the outcome is `unconfirmed`.",
     )
     confirm_s: int = Field(60, ge=5, le=100, description="Seconds within which it obeys; it is told three times.")
     failsafe: Literal["will", "watchdog", "none"] = Field(
@@ -134,6 +144,10 @@ class AdapterCommand(PlainCommand):
     )
     failsafe_s: int | None = Field(
         None, ge=10, le=3600, description="Seconds after which a device with a watchdog returns by itself."
+    )
+    keepalive: PlainTopic | None = Field(
+        None,
+        description="Topic of an empty message each 25 s, for a device that stops to publish without; as `topic`.",
     )
     at_most_each_s: int = Field(5, ge=0, le=600, description="Least seconds between two commands: relays wear.")
 

@@ -1,6 +1,7 @@
 """Makes the table of presets in ``docs/adapters.md`` from the presets' files; a test compares the two."""
 
 from adapters.mapping.presets import known_presets
+from commonwatt.config.adapter_commands import AdapterCommand
 from harness.docs.marked import filled
 
 
@@ -11,8 +12,16 @@ def adapters_page() -> str:
 
 def presets_table() -> str:
     """Return the presets as a table."""
-    lines = ["| preset | devices | `source` of a meter | what to know |", "|---|---|---|---|"]
+    ends = "commands; what ends them without the adapter"
+    lines = [f"| preset | devices | {ends} | `source` of a meter | what to know |", "|---|---|---|---|---|"]
     for preset in known_presets().values():
-        cells = (f"`{preset.name}`", preset.title, preset.source, preset.notes)
+        commands = "; ".join(map(_command, preset.commands))
+        cells = (f"`{preset.name}`", preset.title, commands, preset.source, preset.notes)
         lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _command(command: AdapterCommand) -> str:
+    by = {"watchdog": "itself", "will": "its broker", "none": "nothing"}[command.failsafe]
+    seconds = "" if command.ends_within_s is None else f", {command.ends_within_s} s"
+    return f"`{command.kind}`: {by}{seconds}"

@@ -172,7 +172,9 @@ def test_one_command_is_in_flight_and_the_newest_wish_wins(start: Start) -> None
     assert not bench.to_devices(), "the first is awaited"
     mode(bench, "idle", T + 20)
     assert not told(bench, T + 20), "it may be slow"
-    assert told(bench, T + 30) == [b"less"], "off is shown already"
+    assert told(bench, T + 30) == [b'{"give": 0}'], "no state is left without a command that ends it"
+    mode(bench, "idle", T + 31)
+    assert told(bench, T + 31) == [b"less"]
 
 
 def test_relays_are_told_no_more_often_than_their_makers_allow(start: Start) -> None:
@@ -217,8 +219,8 @@ def test_a_will_is_at_the_broker_before_the_device_is_told_and_until_it_has_ende
     assert not bench.adapter.commands.wills("")
     bench.command("share_power_on", T, seq=1, for_s=900)
     assert not bench.to_devices()
-    assert bench.adapter.commands.wills("")[77].payload == b'{"give": 0}'
-    bench.adapter.commands.armed = frozenset({77})
+    assert bench.adapter.commands.wills("")[77, Kind.SHARING].payload == b'{"give": 0}'
+    bench.adapter.commands.armed = frozenset({(77, Kind.SHARING)})
     assert told(bench, T + 1) == [b'{"give": 2000, "s": 899}']
     mode(bench, "giving", T + 2)
     bench.command("share_power_off", T + 10, seq=2)
@@ -294,3 +296,13 @@ def test_a_text_in_json_stays_json(start: Start) -> None:
     ((_, payload),) = bench.to_devices()
     assert json.loads(payload) == {"name": 'my "battery"', "give": 2000}
     assert Kind.SHARING in bench.adapter.meters[77].description.commandable
+
+
+def test_a_battery_stops_giving_when_its_gateway_is_gone_and_goes_on_when_it_is_back(start: Start) -> None:
+    bench = start(SHARE)
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    mode(bench, "giving", T + 1)
+    assert [at for at in range(2, 200) if b'"give": 0' in b"".join(told(bench, T + at))] == [180]
+    mode(bench, "idle", T + 200)
+    bench.command("put", T + 210, time=T + 210, trust=1)
+    assert [payload for _, payload in bench.to_devices()] == [b'{"give": 2000, "s": 690}']

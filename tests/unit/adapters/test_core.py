@@ -415,6 +415,7 @@ def test_share_commands_reach_the_device_again_and_again_until_they_end(store: D
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.tick(T + 10))
     assert not bench.to_devices()
+    bench.adapter.commands.heard_at = T + 290
     bench.do(bench.adapter.tick(T + 300))
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.reconnected("", 0, T + 300))

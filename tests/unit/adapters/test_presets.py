@@ -157,6 +157,29 @@ CASES = {
         {"1 generation": (20, 0, 150_000), "2 generation": (20, 0, 75_000)},
         {"held back": 2},
     ),
+    "evcc": Case(
+        [{"source": "evcc", "capacity_wh": 10000}, {"source": "evcc", "direction": "outgoing"}],
+        {"1 stored": (40, 0, 0), "1 through": (40, 0, 48_750), "2 through": (40, 0, 102_500)},
+        {"begun": 2, "retained": 2},
+    ),
+    "openwb": Case(
+        [{"source": "4"}, {"source": "4", "direction": "outgoing"}],
+        {"1 through": (20, 0, 610_000), "2 through": (20, 0, 0)},
+        {"held back": 2, "retained": 2},
+    ),
+    "sunspec": Case(
+        [{"source": "cellar/battery", "capacity_wh": 10000}, {"source": "cellar/battery", "direction": "outgoing"}],
+        {"1 stored": (20, 0, 0), "1 through": (20, 0, 0), "2 through": (10, 10, 150_000)},
+        {"held back": 2, "not in it": 1},
+    ),
+    "zendure": Case(
+        [
+            {"source": "HOA1NPN4N1", "capacity_wh": 1920},
+            {"source": "HOA1NPN4N1", "direction": "outgoing"},
+        ],
+        {"1 stored": (20, 0, 0), "1 through": (20, 0, 0), "2 through": (20, 0, 40_000)},
+        {"begun": 2, "retained": 1},
+    ),
     "senml": Case(
         [
             {"source": "things/10e2/senml", "channel": "urn:dev:ow:10e2:energy"},
