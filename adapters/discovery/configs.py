@@ -1,0 +1,113 @@
+"""Home Assistant's discovery: entities with the keys that matter here, by their long names.
+
+Its topics are ``homeassistant/COMPONENT/[NODE/]OBJECT/config`` for an entity, and since 2024.11
+``homeassistant/device/ID/config`` for a device with components.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from adapters.mapping.payloads import MAX_BYTES
+from adapters.mapping.values import UnreadableError, json_of
+
+FILTERS = ("homeassistant/+/+/config", "homeassistant/+/+/+/config")
+MAX_ENTITIES = 5_000  # most entities that are kept; further ones are counted
+LONGEST = 256  # most characters of a text that is used
+
+_WORDS = (
+    "avail=available avty=availability cat=category cla=class cmd=command cmps=components dev=device ent=entity "
+    "ids=identifiers lrst=last_reset meas=measurement ops=options p=platform pl=payload stat=state t=topic "
+    "tpl=template val=value"
+)
+_LONG = dict(pair.split("=") for pair in _WORDS.split())
+_KEPT = (
+    "availability_template availability_topic command_template command_topic device_class entity_category "
+    "last_reset_value_template max min name options payload_available payload_off payload_on state_class state_off "
+    "state_on state_topic unit_of_measurement value_template"
+)
+
+
+class Entity(NamedTuple):
+    """A sensor, or a switch, select or number that takes commands."""
+
+    component: str  # ``sensor``, ``switch``, ``select`` or ``number``
+    device: str  # the device's first identifier, else a part of the topic
+    device_name: str  # the device's name
+    via: bool  # whether another device, such as a bridge, speaks for it
+    texts: Mapping[str, str]  # its keys by their long names; a missing one is empty
+
+    @property
+    def title(self) -> str:
+        """The device and the entity, for people."""
+        return f"{self.device_name}: {self.texts['name']}"
+
+
+class Announced:
+    """What was announced."""
+
+    def __init__(self) -> None:
+        self.faults: Counter[str] = Counter()  # messages that can't be used, by their topic and the reason
+        self._by_topic: dict[str, tuple[Entity, ...]] = {}
+        self._count = 0
+
+    @property
+    def entities(self) -> list[Entity]:
+        """The entities by topic."""
+        return [entity for _, entities in sorted(self._by_topic.items()) for entity in entities]
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """Take a message: it replaces the one before on its topic, and an empty one ends that."""
+        levels = topic.split("/")
+        if len(levels) not in (4, 5) or levels[0] != "homeassistant" or levels[-1] != "config":
+            return
+        self._count -= len(self._by_topic.pop(topic, ()))
+        try:
+            found = tuple(_entities(levels, payload)) if payload.strip() else ()
+            if self._count + len(found) > MAX_ENTITIES:
+                raise UnreadableError(f"more than {MAX_ENTITIES:,} entities")
+            self._by_topic[topic], self._count = found, self._count + len(found)
+        except UnreadableError as error:
+            self.faults[f"{topic[:LONGEST]}: {str(error)[:100]}" if len(self.faults) < 100 else "other topics"] += 1
+
+
+def _entities(levels: list[str], payload: bytes) -> Iterator[Entity]:
+    if len(payload) > MAX_BYTES:
+        raise UnreadableError(f"more than {MAX_BYTES} bytes")
+    shared = _long(json_of(payload))
+    parts = shared.pop("components", None) if levels[1] == "device" else {levels[-2]: {"platform": levels[1]}}
+    device = _long(shared.get("device", {}))
+    ids = device.get("identifiers")
+    key = _text(ids[0] if isinstance(ids, list) and ids else ids) or levels[2]
+    for name, part in _long(parts).items():
+        config = {"name": name} | shared | _long(part)
+        if config.get("platform") in ("sensor", "switch", "select", "number"):
+            texts = _texts(config)
+            yield Entity(config["platform"], key, _text(device.get("name")) or key, "via_device" in device, texts)
+
+
+def _texts(config: dict[str, Any]) -> dict[str, str]:
+    reports = config.get("availability")
+    if isinstance(reports, list | dict):
+        # Of several reports none is the device's own.
+        one = _long(reports if isinstance(reports, dict) else reports[0] if len(reports) == 1 else {})
+        config |= {"availability_topic": one.get("topic"), "availability_template": one.get("value_template")}
+        config["payload_available"] = one.get("payload_available")
+    if isinstance(config.get("options"), list):
+        config["options"] = ", ".join(map(_text, config["options"][:20]))
+    texts, base = {key: _text(config.get(key)) for key in _KEPT.split()}, _text(config.get("~"))
+    for key in ("availability_topic", "command_topic", "state_topic") if base else ():
+        text = base + texts[key][1:] if texts[key].startswith("~") else texts[key]
+        texts[key] = text[:-1] + base if text.endswith("~") else text
+    return texts
+
+
+def _long(given: object) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise UnreadableError("not an object where Home Assistant has one")
+    return {"_".join(_LONG.get(word, word) for word in key.split("_")): value for key, value in given.items()}
+
+
+def _text(value: object) -> str:
+    """Return a text or number; of one that is too long to be used, the start."""
+    return value[: LONGEST + 1] if isinstance(value, str) else ""
