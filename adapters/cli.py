@@ -18,8 +18,8 @@ import typer
 from adapters.arrived import Arrived
 from adapters.discovery.configs import FILTERS, Announced
 from adapters.discovery.plan import plan_of
-from adapters.discovery.registers import MAX_NUMBERS, Registers
-from adapters.discovery.toml import add_to, printable, snippet
+from adapters.discovery.registers import registers_in
+from adapters.discovery.toml import add_to, snippet
 from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics
 from adapters.recordings import Recorded, line_of, messages_in
@@ -34,7 +34,7 @@ from commonwatt.config.files import load_settings
 from commonwatt.device.store import open_checked
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import CommonwattError, ConfigError
-from commonwatt.model.words import counted
+from commonwatt.model.words import counted, printable
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import EXIT_FAILED, flowing, only_one, run_service
@@ -198,8 +198,9 @@ def discover(
         announced.take(message.topic, message.payload)
     read = {place for reader in readers.all for place in reader.places}
     read |= {(topic, path) for rule in settings.rule for topic in rule.topic for path in rule.path or ("",)}
-    devices, refused = plan_of(announced.entities, read)
-    for quantity in (one for device in devices for one in device.meters if not one.direction and sys.stdin.isatty()):
+    devices, refused = plan_of([one for _, every in sorted(announced.entities.items()) for one in every], read)
+    asked = [one for meters, *_ in devices for one in meters if not (one.direction or one.configured)]
+    for quantity in asked if sys.stdin.isatty() else ():
         ask = f"direction of {printable(quantity.entity.title)}: incoming, outgoing, or Enter if unknown"
         answer = typer.prompt(ask, default="", show_default=False, err=True)
         quantity.direction = {"i": "incoming", "o": "outgoing"}.get(answer[:1].lower(), "")
@@ -208,7 +209,7 @@ def discover(
     for line in (*refused[:MOST_REMARKS], *announced.faults):
         typer.echo(f"# left out: {printable(line)}")
     if not devices:
-        typer.echo(f"{len(announced.entities):,} entities were read; {_NOT_ANNOUNCED}", err=True)
+        typer.echo(f"{counted(len(announced.entities), 'announcement')} read; {_NOT_ANNOUNCED}", err=True)
         raise SystemExit(EXIT_FAILED)
     if write:
         add_to(config, text)
@@ -238,18 +239,13 @@ def learn(
     """
     if live == (file is not None) or (live and config is None):
         raise ConfigError("give either a file of recorded messages, or --live and --config")
-    registers, read = Registers(), 0
-    for message in _messages(file, config):
-        registers.take(message.topic, message.payload)
-        read += 1
-    if not registers.found:
-        typer.echo(f"{counted(read, 'message')} read; {_NOTHING}", err=True)
+    registers = registers_in(_messages(file, config))
+    if not registers:
+        typer.echo(_NOTHING, err=True)
         raise SystemExit(EXIT_FAILED)
-    for topic, path, first, last in registers.found:
+    for topic, path, first, last in registers:
         values = f"{first} to {last}, rose" if first < last else f"{first}, did not rise"
         typer.echo(f"{printable(f'{topic} {path}'.rstrip())}: {values}")
-    if registers.left_out:
-        typer.echo(f"{registers.left_out:,} values left out: of more than {MAX_NUMBERS:,} numbers", err=True)
 
 
 def _messages(file: Path | None, config: Path | None) -> Iterator[Recorded]:

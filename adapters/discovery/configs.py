@@ -4,6 +4,7 @@ Its topics are ``homeassistant/COMPONENT/[NODE/]OBJECT/config`` for an entity, a
 ``homeassistant/device/ID/config`` for a device with components.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from adapters.mapping.payloads import MAX_BYTES
 from adapters.mapping.values import UnreadableError, json_of
 
 FILTERS = ("homeassistant/+/+/config", "homeassistant/+/+/+/config")
-MAX_ENTITIES = 5_000  # most entities that are kept; further ones are counted
+MAX_ENTITIES = 5_000  # most entities that are kept
 LONGEST = 256  # most characters of a text that is used
 
 _WORDS = (
@@ -42,31 +43,37 @@ class Entity(NamedTuple):
         """The device and the entity, for people."""
         return f"{self.device_name}: {self.texts['name']}"
 
+    @property
+    def online(self) -> tuple[str, str] | None:
+        """Topic and payload that report the device itself, whose name its folder has, as online; else ``None``."""
+        topic, payload = self.texts["availability_topic"], self.texts["payload_available"] or "online"
+        folder = topic.rpartition("/")[0]
+        own = folder.rpartition("/")[2].lower() in {self.device.lower(), self.device_name.lower()} and not self.via
+        usable = (topic + payload).isprintable() and not set(topic + payload) & set("+#{}*")
+        own = own and usable and self.texts["state_topic"].startswith(f"{folder}/")
+        return (topic, payload) if own and not self.texts["availability_template"] else None
+
 
 class Announced:
     """What was announced."""
 
     def __init__(self) -> None:
         self.faults: Counter[str] = Counter()  # messages that can't be used, by their topic and the reason
-        self._by_topic: dict[str, tuple[Entity, ...]] = {}
+        self.entities: dict[str, tuple[Entity, ...]] = {}  # entities by their topic
         self._count = 0
-
-    @property
-    def entities(self) -> list[Entity]:
-        """The entities by topic."""
-        return [entity for _, entities in sorted(self._by_topic.items()) for entity in entities]
 
     def take(self, topic: str, payload: bytes) -> None:
         """Take a message: it replaces the one before on its topic, and an empty one ends that."""
         levels = topic.split("/")
         if len(levels) not in (4, 5) or levels[0] != "homeassistant" or levels[-1] != "config":
             return
-        self._count -= len(self._by_topic.pop(topic, ()))
+        self._count -= len(self.entities.pop(topic, ()))
         try:
             found = tuple(_entities(levels, payload)) if payload.strip() else ()
             if self._count + len(found) > MAX_ENTITIES:
                 raise UnreadableError(f"more than {MAX_ENTITIES:,} entities")
-            self._by_topic[topic], self._count = found, self._count + len(found)
+            self.entities |= {topic: found} if found else {}
+            self._count += len(found)
         except UnreadableError as error:
             self.faults[f"{topic[:LONGEST]}: {str(error)[:100]}" if len(self.faults) < 100 else "other topics"] += 1
 
@@ -95,11 +102,9 @@ def _texts(config: dict[str, Any]) -> dict[str, str]:
         config["payload_available"] = one.get("payload_available")
     if isinstance(config.get("options"), list):
         config["options"] = ", ".join(map(_text, config["options"][:20]))
-    texts, base = {key: _text(config.get(key)) for key in _KEPT.split()}, _text(config.get("~"))
-    for key in ("availability_topic", "command_topic", "state_topic") if base else ():
-        text = base + texts[key][1:] if texts[key].startswith("~") else texts[key]
-        texts[key] = text[:-1] + base if text.endswith("~") else text
-    return texts
+    base, topics = _text(config.get("~")), ("availability_topic", "command_topic", "state_topic")
+    texts = {key: _text(config.get(key)) for key in _KEPT.split()}
+    return texts | {key: re.sub(r"^~|~$", lambda _: base, texts[key]) for key in topics if base}
 
 
 def _long(given: object) -> dict[str, Any]:

@@ -1,38 +1,27 @@
 """``adapter learn``: numbers that look like a register."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 
 from adapters.mapping.payloads import FORMATS, MAX_BYTES
 from adapters.mapping.values import UnreadableError
+from adapters.recordings import Recorded
 
-MAX_NUMBERS = 20_000  # most numbers that are watched; values of further ones are counted
+MAX_NUMBERS = 20_000  # most numbers that are watched; further ones are left out
 
 
-class Registers:
-    """The numbers in messages."""
-
-    def __init__(self) -> None:
-        self.left_out = 0  # values that are not watched
-        # First and last value by topic and path; ``None``: it fell, or was below zero.
-        self._numbers: dict[tuple[str, str], tuple[Decimal, Decimal] | None] = {}
-
-    @property
-    def found(self) -> list[tuple[str, str, Decimal, Decimal]]:
-        """Topic, path, first and last value of numbers that never fell; what rose comes first."""
-        found = [(*place, *values) for place, values in self._numbers.items() if values is not None]
-        return sorted(found, key=lambda one: (one[2] == one[3], one))
-
-    def take(self, topic: str, payload: bytes) -> None:
-        """Take a message."""
-        for path, value in _numbers(payload.strip()):
-            before = self._numbers.get((topic, path), (value, value))
-            if (topic, path) not in self._numbers and len(self._numbers) >= MAX_NUMBERS:
-                self.left_out += 1
-            else:
-                falls = before is None or value < max(before[1], Decimal(0))
-                self._numbers[topic, path] = None if before is None or falls else (before[0], value)
+def registers_in(messages: Iterable[Recorded]) -> list[tuple[str, str, Decimal, Decimal]]:
+    """Return topic, path, first and last value of numbers that never fell; what rose comes first."""
+    seen: dict[tuple[str, str], tuple[Decimal, Decimal] | None] = {}
+    for message in messages:
+        for path, value in _numbers(message.payload.strip()):
+            place = (message.topic, path)
+            if place in seen or len(seen) < MAX_NUMBERS:
+                before = seen.get(place, (value, value))
+                seen[place] = None if before is None or value < max(before[1], Decimal(0)) else (before[0], value)
+    found = [(*place, *values) for place, values in seen.items() if values is not None]
+    return sorted(found, key=lambda one: (one[2] == one[3], one))
 
 
 def _numbers(payload: bytes) -> Iterator[tuple[str, Decimal]]:
