@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from adapters.arrived import Arrived
-from adapters.discovery.configs import FILTERS, Announced
+from adapters.discovery.configs import FILTERS, announced_in
 from adapters.discovery.plan import plan_of
 from adapters.discovery.registers import registers_in
 from adapters.discovery.toml import add_to, snippet
@@ -192,24 +192,23 @@ def discover(
     Give each meter its id of the town file and its token, then try it: commonwatt adapter test --config FILE --live
     """
     settings = load_settings(config, "adapter", AdapterSettings)
-    readers, announced = readers_of(settings), Announced()
+    readers = readers_of(settings)
     messages = _recorded(settings, FILTERS, QUIET_S) if file is None else messages_in(file)
-    for message in islice(messages, MOST_KEPT):
-        announced.take(message.topic, message.payload)
+    entities, faults = announced_in(islice(messages, MOST_KEPT))
     read = {place for reader in readers.all for place in reader.places}
     read |= {(topic, path) for rule in settings.rule for topic in rule.topic for path in rule.path or ("",)}
-    devices, refused = plan_of([one for _, every in sorted(announced.entities.items()) for one in every], read)
+    devices, refused = plan_of(entities, read)
     asked = [one for meters, *_ in devices for one in meters if not (one.direction or one.configured)]
     for quantity in asked if sys.stdin.isatty() else ():
         ask = f"direction of {printable(quantity.entity.title)}: incoming, outgoing, or Enter if unknown"
         answer = typer.prompt(ask, default="", show_default=False, err=True)
         quantity.direction = {"i": "incoming", "o": "outgoing"}.get(answer[:1].lower(), "")
-    text = "\n".join(snippet(devices, settings))
-    typer.echo(text)
-    for line in (*refused[:MOST_REMARKS], *announced.faults):
+    text = "".join(snippet(devices, settings))
+    typer.echo(text, nl=False)
+    for line in (*refused[:MOST_REMARKS], *faults):
         typer.echo(f"# left out: {printable(line)}")
     if not devices:
-        typer.echo(f"{counted(len(announced.entities), 'announcement')} read; {_NOT_ANNOUNCED}", err=True)
+        typer.echo(f"{counted(len(entities), 'announcement')} read; {_NOT_ANNOUNCED}", err=True)
         raise SystemExit(EXIT_FAILED)
     if write:
         add_to(config, text)

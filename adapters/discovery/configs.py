@@ -6,14 +6,15 @@ Its topics are ``homeassistant/COMPONENT/[NODE/]OBJECT/config`` for an entity, a
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from adapters.mapping.payloads import MAX_BYTES
 from adapters.mapping.values import UnreadableError, json_of
+from adapters.recordings import Recorded
 
 FILTERS = ("homeassistant/+/+/config", "homeassistant/+/+/+/config")
-MAX_ENTITIES = 5_000  # most entities that are kept
+MAX_ENTITIES, MAX_FAULTS = 5_000, 100  # most entities that are kept, and most messages that are named
 LONGEST = 256  # most characters of a text that is used
 
 _WORDS = (
@@ -25,7 +26,7 @@ _LONG = dict(pair.split("=") for pair in _WORDS.split())
 _KEPT = (
     "availability_template availability_topic command_template command_topic device_class entity_category "
     "last_reset_value_template max min name options payload_available payload_off payload_on state_class state_off "
-    "state_on state_topic unit_of_measurement value_template"
+    "state_on state_topic unit_of_measurement value_template via_device"
 )
 
 
@@ -35,7 +36,6 @@ class Entity(NamedTuple):
     component: str  # ``sensor``, ``switch``, ``select`` or ``number``
     device: str  # the device's first identifier, else a part of the topic
     device_name: str  # the device's name
-    via: bool  # whether another device, such as a bridge, speaks for it
     texts: Mapping[str, str]  # its keys by their long names; a missing one is empty
 
     @property
@@ -47,35 +47,28 @@ class Entity(NamedTuple):
     def online(self) -> tuple[str, str] | None:
         """Topic and payload that report the device itself, whose name its folder has, as online; else ``None``."""
         topic, payload = self.texts["availability_topic"], self.texts["payload_available"] or "online"
-        folder = topic.rpartition("/")[0]
-        own = folder.rpartition("/")[2].lower() in {self.device.lower(), self.device_name.lower()} and not self.via
-        usable = (topic + payload).isprintable() and not set(topic + payload) & set("+#{}*")
-        own = own and usable and self.texts["state_topic"].startswith(f"{folder}/")
-        return (topic, payload) if own and not self.texts["availability_template"] else None
+        folder, _, _ = topic.rpartition("/")
+        own = folder.rpartition("/")[2].lower() in {self.device.lower(), self.device_name.lower()}
+        own = own and self.texts["state_topic"].startswith(f"{folder}/") and (topic + payload).isprintable()
+        other = self.texts["availability_template"] or self.texts["via_device"] or set(topic + payload) & set("+#{}*")
+        return (topic, payload) if own and not other else None
 
 
-class Announced:
-    """What was announced."""
-
-    def __init__(self) -> None:
-        self.faults: Counter[str] = Counter()  # messages that can't be used, by their topic and the reason
-        self.entities: dict[str, tuple[Entity, ...]] = {}  # entities by their topic
-        self._count = 0
-
-    def take(self, topic: str, payload: bytes) -> None:
-        """Take a message: it replaces the one before on its topic, and an empty one ends that."""
-        levels = topic.split("/")
-        if len(levels) not in (4, 5) or levels[0] != "homeassistant" or levels[-1] != "config":
-            return
-        self._count -= len(self.entities.pop(topic, ()))
-        try:
-            found = tuple(_entities(levels, payload)) if payload.strip() else ()
-            if self._count + len(found) > MAX_ENTITIES:
-                raise UnreadableError(f"more than {MAX_ENTITIES:,} entities")
-            self.entities |= {topic: found} if found else {}
-            self._count += len(found)
-        except UnreadableError as error:
-            self.faults[f"{topic[:LONGEST]}: {str(error)[:100]}" if len(self.faults) < 100 else "other topics"] += 1
+def announced_in(messages: Iterable[Recorded]) -> tuple[list[Entity], Counter[str]]:
+    """Return the entities that are announced last on each topic, and what can't be used: topic and reason, counted."""
+    by_topic, faults, count = dict[str, tuple[Entity, ...]](), Counter[str](), 0
+    for message in messages:
+        topic, levels = message.topic, message.topic.split("/")
+        if len(levels) in (4, 5) and levels[0] == "homeassistant" and levels[-1] == "config":
+            count -= len(by_topic.pop(topic, ()))
+            try:
+                found = tuple(_entities(levels, message.payload)) if message.payload.strip() else ()
+                if count + len(found) > MAX_ENTITIES:
+                    raise UnreadableError(f"more than {MAX_ENTITIES:,} entities")
+                by_topic[topic], count = found, count + len(found)
+            except UnreadableError as error:
+                faults[f"{topic[:LONGEST]}: {str(error)[:100]}" if len(faults) < MAX_FAULTS else "other topics"] += 1
+    return [entity for _, found in sorted(by_topic.items()) for entity in found], faults
 
 
 def _entities(levels: list[str], payload: bytes) -> Iterator[Entity]:
@@ -87,10 +80,9 @@ def _entities(levels: list[str], payload: bytes) -> Iterator[Entity]:
     ids = device.get("identifiers")
     key = _text(ids[0] if isinstance(ids, list) and ids else ids) or levels[2]
     for name, part in _long(parts).items():
-        config = {"name": name} | shared | _long(part)
+        config = {"name": name} | shared | _long(part) | {"via_device": device.get("via_device")}
         if config.get("platform") in ("sensor", "switch", "select", "number"):
-            texts = _texts(config)
-            yield Entity(config["platform"], key, _text(device.get("name")) or key, "via_device" in device, texts)
+            yield Entity(config["platform"], key, _text(device.get("name")) or key, _texts(config))
 
 
 def _texts(config: dict[str, Any]) -> dict[str, str]:

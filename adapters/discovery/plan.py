@@ -14,7 +14,7 @@ _UNITS = {"register": ("Wh", "kWh", "MWh", "J"), "power": ("mW", "W", "kW"), "le
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _FILLED_IN = re.compile(r"\{(?:device|channel|watts|percent|seconds|until|level)\}")
 
-Command = tuple[str, dict[str, Any]]  # what a person must fill in, and the table
+Command = tuple[str, str, dict[str, Any]]  # its entity, what a person must fill in, and its table
 
 
 def _words(text: str) -> frozenset[str]:
@@ -40,7 +40,6 @@ class Quantity:
     kind: str  # ``register``, ``power`` or ``level``
     place: Place  # where it is in a message
     direction: str  # ``incoming`` or ``outgoing``; empty: nothing says it
-    doubts: list[str]  # what a person must look up before it counts
     configured: bool  # whether the adapter's file reads it already
 
 
@@ -78,7 +77,7 @@ def _made(make: Callable[[Entity], Any], entities: Iterable[Entity], refused: li
 
 def _quantity(entity: Entity) -> Quantity | None:
     """Return what a sensor measures; ``None``: nothing of energy."""
-    texts, unit, doubts = entity.texts, entity.texts["unit_of_measurement"], list[str]()
+    texts, unit = entity.texts, entity.texts["unit_of_measurement"]
     by_unit = next((kind for kind in ("register", "power") if unit in _UNITS[kind]), None)
     kind = _CLASSES.get(texts["device_class"]) if texts["device_class"] else by_unit
     if entity.component != "sensor" or kind is None:
@@ -92,11 +91,9 @@ def _quantity(entity: Entity) -> Quantity | None:
             raise _RefusedError(f"no register: state_class {texts['state_class'] or 'missing'}")
         if texts["last_reset_value_template"] or words & _PERIODS:
             raise _RefusedError(f"begins again: {min(words & _PERIODS, default='last_reset')}")
-        if texts["state_class"] == "total":
-            doubts.append("state_class total may fall: keep it if it never does")
     ways = [way for way, known in _WAYS.items() if words & known]
     direction = ways[0] if len(ways) == 1 else ""
-    return Quantity(entity=entity, kind=kind, place=place, direction=direction, doubts=doubts, configured=False)
+    return Quantity(entity=entity, kind=kind, place=place, direction=direction, configured=False)
 
 
 def _command(entity: Entity) -> Command | None:
@@ -108,7 +105,8 @@ def _command(entity: Entity) -> Command | None:
     if texts["command_template"]:
         raise _RefusedError(f"template not translated: {texts['command_template']}")
     on = off = told_on = told_off = ""
-    hint = f"on and off, of: {texts['options'] or texts['min'] + ' to ' + texts['max']} {texts['unit_of_measurement']}"
+    choice = texts["options"] or f"{texts['min']} to {texts['max']} {texts['unit_of_measurement']}".strip()
+    hint = f"on and off, of: {choice}"
     if is_switch:
         # Less load is the switch's off.
         on, off, hint = texts["payload_off"] or "OFF", texts["payload_on"] or "ON", "the meter whose load it switches"
@@ -118,19 +116,20 @@ def _command(entity: Entity) -> Command | None:
     table: dict[str, Any] = {"kind": "reduce" if is_switch else "share", "topic": texts["command_topic"]}
     table |= {"on": on, "off": off, "qos": 1, "failsafe": "none"}
     try:
-        path, scale = _place(entity)
-        if scale == 1:
-            table["confirm"] = {"topic": texts["state_topic"]} | ({"path": path} if path else {})
-            table["confirm"] |= {"on": told_on, "off": told_off, "within_s": 60}
+        place = _place(entity)
+        table["confirm"] = {"topic": texts["state_topic"]} | ({"path": place.path} if place.path else {})
+        table["confirm"] |= {"on": told_on, "off": told_off, "within_s": 60}
     except _RefusedError as why:
-        hint += f"; without a confirmation: {why}"
-    return f"{entity.title}: fill in {hint.strip()}", table
+        return f"{entity.title} has no confirmation: {why}", hint, table
+    return entity.title, hint, table
 
 
 def _place(entity: Entity) -> Place:
     _check(entity.texts["state_topic"])
     if (place := place_of(entity.texts["value_template"])) is None:
         raise _RefusedError(f"template not translated: {entity.texts['value_template']}")
+    if place.scale != 1 and entity.component != "sensor":
+        raise _RefusedError(f"a factor: {entity.texts['value_template']}")
     _check(place.path or "-", without="")
     return place
 

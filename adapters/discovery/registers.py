@@ -18,8 +18,8 @@ def registers_in(messages: Iterable[Recorded]) -> list[tuple[str, str, Decimal, 
         for path, value in _numbers(message.payload.strip()):
             place = (message.topic, path)
             if place in seen or len(seen) < MAX_NUMBERS:
-                before = seen.get(place, (value, value))
-                seen[place] = None if before is None or value < max(before[1], Decimal(0)) else (before[0], value)
+                first, last = seen.get(place, (value, value)) or (value, Decimal("Infinity"))
+                seen[place] = (first, value) if value >= max(last, Decimal(0)) else None
     found = [(*place, *values) for place, values in seen.items() if values is not None]
     return sorted(found, key=lambda one: (one[2] == one[3], one))
 

@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from textwrap import indent
 
 from adapters.discovery.configs import LONGEST
 from adapters.discovery.plan import Command, Device, Quantity
@@ -26,19 +27,22 @@ def snippet(devices: Iterable[Device], settings: AdapterSettings) -> Iterator[st
     ids = count(max((meter.id for meter in settings.meter), default=0) + 1)
     for meters, level, commands in devices:
         alike, loads = Counter(one.direction for one in meters), [one for one in meters if one.direction != "outgoing"]
-        switches = [one for one in commands if one[1]["kind"] == "reduce"]
+        switches = [one for one in commands if one[2]["kind"] == "reduce"]
         switch = switches[0] if len(loads) == len(switches) == 1 and not loads[0].configured else None
         for meter in (one for one in meters if not one.configured):
-            if meter.direction and alike[meter.direction] > 1:
-                meter.doubts.append(f"one of {alike[meter.direction]} alike: keep it if it contains none of the others")
             name = re.sub(r"[^a-z0-9]+", "-", meter.entity.title.lower()).strip("-") or "own"
             names = (f"{name[:26]}-{n}" if n else name[:32] for n in count())
             preset = next(each for each in names if each not in taken)
             taken.add(preset)
-            yield from _meter(meter, level, switch if meter in loads else None, preset, next(ids))
+            yield f"# {printable(meter.entity.title)}\n{_rule(meter, preset)}\n"
+            if level is not None:
+                yield f"# {printable(level.entity.title)}: needs the meter's capacity_wh\n{_rule(level, preset)}\n"
             level = None
-        for hint, command in (one for one in commands if one is not switch):
-            yield from (f"# {printable(hint)}", *_table("[[meter.command]]", command, "# "), "")
+            command = switch if meter in loads else None
+            yield from _meter(meter, {"id": next(ids), "preset": preset}, command, is_alike=alike[meter.direction] > 1)
+        for title, hint, table in (one for one in commands if one is not switch):
+            yield f"# {printable(title)}: fill in {printable(hint)}\n"
+            yield indent(toml_table("[[meter.command]]", table), "# ") + "\n"
 
 
 def add_to(path: Path, text: str) -> None:
@@ -59,30 +63,28 @@ def add_to(path: Path, text: str) -> None:
     replace_file(path.resolve(), content, mode=status.st_mode & 0o777, owner=(status.st_uid, status.st_gid))
 
 
-def _meter(meter: Quantity, level: Quantity | None, command: Command | None, preset: str, number: int) -> Iterator[str]:
-    for quantity in filter(None, (meter, level)):
-        yield f"# {printable(quantity.entity.title)}" + ("" if quantity is meter else ": needs the meter's capacity_wh")
-        yield from (*_table("[[rule]]", _rule(quantity, preset)), "")
-    table = {"id": number, "preset": preset, "source": printable(meter.entity.device_name)[:LONGEST]}
+def _meter(meter: Quantity, table: dict[str, object], command: Command | None, *, is_alike: bool) -> Iterator[str]:
+    is_total = meter.kind == "register" and meter.entity.texts["state_class"] == "total"
+    doubts = ["state_class total may fall: keep it if it never does\n"] if is_total else []
+    doubts += [] if meter.direction else ["fill in the direction: incoming or outgoing\n"]
+    doubts += ["one of several alike: keep it if it contains none of the others\n"] if is_alike else []
+    table["source"] = printable(meter.entity.device_name)[:LONGEST]
     table |= {"direction": meter.direction} if meter.direction != "incoming" else {}
-    doubts = [*meter.doubts, *([] if meter.direction else ["fill in the direction: incoming or outgoing"])]
-    yield from ("# its id in the town file", *map("# {}".format, doubts))
-    yield from _table("[[meter]]", table, "# " if doubts else "")
+    yield indent("".join(["its id in the town file\n", *doubts]), "# ")
+    yield indent(toml_table("[[meter]]", table), "# " if doubts else "")
     if command is not None:
-        yield from _table("[[meter.command]]", command[1], "" if HAVE_COMMANDS and not doubts else "# ")
-    yield ""
+        text = toml_table("[[meter.command]]", command[2])
+        yield f"# {printable(command[0])}\n" + indent(text, "" if HAVE_COMMANDS and not doubts else "# ")
+    yield "\n"
 
 
-def _rule(quantity: Quantity, preset: str) -> dict[str, object]:
+def _rule(quantity: Quantity, preset: str) -> str:
     texts, (path, scale) = quantity.entity.texts, quantity.place
     table: dict[str, object] = {"preset": preset, "topic": texts["state_topic"]}
     table |= {"path": path} if path else {"format": "plain"}
     table |= {"kind": quantity.kind, "unit": texts["unit_of_measurement"]}
     table |= {"scale": f"{scale:f}"} if scale != 1 else {}
     table |= {"sign": "positive"} if quantity.kind == "power" else {}
-    online = quantity.entity.online
-    return table | ({"restart_topic": online[0], "restart_payload": online[1]} if online is not None else {})
-
-
-def _table(header: str, table: Mapping[str, object], mark: str = "") -> Iterator[str]:
-    return (f"{mark}{line}" for line in toml_table(header, table).splitlines())
+    if (online := quantity.entity.online) is not None:
+        table |= {"restart_topic": online[0], "restart_payload": online[1]}
+    return toml_table("[[rule]]", table)

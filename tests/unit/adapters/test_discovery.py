@@ -6,6 +6,7 @@ The recordings follow the makers' public sources, which each case names; the pay
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -19,11 +20,12 @@ from typer.testing import CliRunner
 
 from adapters.cli import app
 from adapters.discovery import toml
-from adapters.discovery.configs import MAX_ENTITIES, Announced
+from adapters.discovery.configs import FILTERS, MAX_ENTITIES, MAX_FAULTS, Entity, announced_in
 from adapters.discovery.plan import plan_of
 from adapters.discovery.templates import place_of
 from adapters.mapping.payloads import MAX_BYTES
 from adapters.mapping.readers import readers_of
+from adapters.recordings import Recorded
 from commonwatt.config.adapter import AdapterSettings
 
 DISCOVERIES = Path(__file__).parent / "discoveries"
@@ -53,10 +55,7 @@ CASES = {
     "ahoydtu": Case(
         "github lumapu/ahoy: src/publisher/pubMqtt.h",
         [],
-        [
-            (f"inverter/Roof/ch{n}/YieldTotal", "", "kWh", "outgoing", "one of 2 alike: keep it if it contains none")
-            for n in range(2)
-        ],
+        [(f"inverter/Roof/ch{n}/YieldTotal", "", "kWh", "outgoing", "one of several alike") for n in range(2)],
         left_out=["ch0 YieldDay: begins again", "ch1 YieldDay: begins again", "ch0 P_AC: a register counts"],
     ),
     "hm2mqtt": Case(
@@ -296,7 +295,7 @@ def test_a_simple_template_is_translated(template: str, path: str, scale: str) -
 def test_another_template_is_named_and_not_guessed(template: str) -> None:
     assert place_of(template) is None
     config = plug("energy", "Import") | {"val_tpl": template}
-    _, refused = plan_of(entities_of(announced([config])), ())
+    _, refused = plan_of(announced([config]), ())
     assert refused == [f"Plug: Import: template not translated: {template[:257]}"]
 
 
@@ -319,20 +318,18 @@ def switch(**keys: Any) -> dict[str, Any]:
     return plug("energy", "Relay", component="switch", dev_cla="outlet", **(topics | keys))
 
 
-def announced(configs: Iterable[dict[str, Any]]) -> Announced:
-    found = Announced()
-    for n, config in enumerate(configs):
-        found.take(f"homeassistant/{config['component']}/node/{n:05}/config", json.dumps(config).encode())
-    return found
+def heard(topic: str, payload: Any) -> Recorded:
+    return Recorded(1, topic, payload if isinstance(payload, bytes) else json.dumps(payload).encode())
 
 
-def entities_of(found: Announced) -> list[Any]:
-    return [entity for entities in found.entities.values() for entity in entities]
+def announced(configs: Iterable[dict[str, Any]]) -> list[Entity]:
+    messages = (heard(f"homeassistant/{c['component']}/node/{n:05}/config", c) for n, c in enumerate(configs))
+    return announced_in(messages)[0]
 
 
-def snippet(found: Announced, **settings: Any) -> str:
-    devices, _ = plan_of(entities_of(found), ())
-    return "\n".join(toml.snippet(devices, AdapterSettings.model_validate({"microgrid": "r001", **settings})))
+def snippet(entities: Iterable[Entity], **settings: Any) -> str:
+    devices, _ = plan_of(entities, ())
+    return "".join(toml.snippet(devices, AdapterSettings.model_validate({"microgrid": "r001", **settings})))
 
 
 def test_a_base_topic_and_long_names_are_read() -> None:
@@ -372,12 +369,12 @@ def test_an_energy_without_a_class_is_known_by_its_unit() -> None:
 )
 def test_a_register_that_cannot_be_used_is_named_with_the_reason(keys: dict[str, Any], why: str) -> None:
     config = plug("energy", "Import") | keys
-    devices, refused = plan_of(entities_of(announced([config])), ())
+    devices, refused = plan_of(announced([config]), ())
     assert (devices, refused) == ([], [f"Plug: {config['name']}: {why}"])
 
 
 def test_a_level_without_a_meter_is_left_out() -> None:
-    _, refused = plan_of(entities_of(announced([plug("battery", "Door")])), ())
+    _, refused = plan_of(announced([plug("battery", "Door")]), ())
     assert refused == ["Plug: Door: no new meter for a level"]
 
 
@@ -391,7 +388,7 @@ def test_a_level_without_a_meter_is_left_out() -> None:
     ],
 )
 def test_a_command_that_cannot_be_used_is_named(keys: dict[str, Any]) -> None:
-    devices, refused = plan_of(entities_of(announced([plug("energy", "Import"), switch() | keys])), ())
+    devices, refused = plan_of(announced([plug("energy", "Import"), switch() | keys]), ())
     assert devices[0][2] == []
     assert len(refused) == 1
     assert refused[0].startswith("Plug: Relay: ")
@@ -405,8 +402,10 @@ def test_a_setting_is_no_command_and_two_switches_are_candidates() -> None:
 
 def test_a_state_that_is_not_translated_leaves_the_command_without_a_confirmation() -> None:
     config = switch(val_tpl="{{ value_json.val | lower }}")
-    (command,) = commands_of(snippet(announced([plug("energy", "Import"), config])))
+    text = snippet(announced([plug("energy", "Import"), config]))
+    (command,) = commands_of(text)
     assert "confirm" not in command
+    assert "# Plug: Relay has no confirmation: template not translated: {{ value_json.val | lower }}\n" in text
     (command,) = commands_of(snippet(announced([plug("energy", "Import"), switch(val_tpl="{{ value_json.s }}")])))
     assert command["confirm"] == {"topic": "plug/relay", "path": "s", "on": "OFF", "off": "ON", "within_s": 60}
 
@@ -460,11 +459,11 @@ def test_a_value_of_a_preset_is_not_printed_again(tmp_path: Path) -> None:
     _, text, _ = discover(tmp_path, tmp_path / "heard.jsonl")
     # The other one is alike to a meter that is there.
     assert [one[0] for one in read_by(COMMENT.sub("", text))] == ["t2"]
-    assert "one of 2 alike" in text
+    assert "one of several alike" in text
 
 
 def test_a_file_that_would_be_wrong_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.cli.snippet", lambda *_: ["[[meter]]", "id = 1", 'preset = "no-such"', ""])
+    monkeypatch.setattr("adapters.cli.snippet", lambda *_: ['[[meter]]\nid = 1\npreset = "no-such"\n'])
     code, _, told = discover(tmp_path, DISCOVERIES / "solaredge2mqtt.jsonl", "--write")
     assert code == 2
     assert told.startswith(f"{tmp_path / 'adapter.toml'} is as it was: ")
@@ -472,40 +471,36 @@ def test_a_file_that_would_be_wrong_stays_as_it_was(tmp_path: Path, monkeypatch:
 
 
 def test_broken_announcements_are_counted_with_their_topic() -> None:
-    found = Announced()
     payloads = (b"\xff", b"{", b"[]", b"[" * 5000, b"1", b"x" * (MAX_BYTES + 1), b'{"dev": null}', b'{"dev": []}')
-    for n, payload in enumerate(payloads):
-        found.take(f"homeassistant/sensor/{n}/config", payload)
-    found.take("homeassistant/device/x/config", b'{"dev": {"ids": "x"}}')
-    assert (len(found.faults), found.entities) == (len(payloads) + 1, {})
-    assert all(text.startswith("homeassistant/") for text in found.faults)
-    for n in range(1000):
-        found.take(f"homeassistant/sensor/{n}/config", b"{")
-    assert len(found.faults) <= 101
-    assert found.faults.total() == len(payloads) + 1001
+    broken = [heard(f"homeassistant/sensor/{n}/config", payload) for n, payload in enumerate(payloads)]
+    broken.append(heard("homeassistant/device/x/config", {"dev": {"ids": "x"}}))
+    entities, faults = announced_in(broken)
+    assert (entities, len(faults)) == ([], len(broken))
+    assert all(text.startswith("homeassistant/") for text in faults)
+    _, faults = announced_in(heard(f"homeassistant/sensor/{n}/config", b"{") for n in range(1000))
+    assert (len(faults), faults.total()) == (MAX_FAULTS + 1, 1000)
 
 
 def test_a_million_entities_are_bounded() -> None:
-    found = Announced()
     device = json.dumps({"cmps": {str(n): {"p": "sensor"} for n in range(1000)}}).encode()
-    for n in range(1000):
-        found.take(f"homeassistant/device/{n}/config", device)
-    assert len(entities_of(found)) == MAX_ENTITIES
-    assert found.faults.total() == 1000 - MAX_ENTITIES // 1000
+    entities, faults = announced_in(heard(f"homeassistant/device/{n}/config", device) for n in range(1000))
+    assert len(entities) == MAX_ENTITIES
+    assert faults.total() == 1000 - MAX_ENTITIES // 1000
 
 
 def test_an_empty_payload_ends_an_announcement_and_a_new_one_replaces_it() -> None:
-    found = announced([plug("energy", "Import")])
-    (topic,) = found.entities
-    found.take(topic, json.dumps(plug("energy", "Export")).encode())
-    assert [entity.texts["name"] for entity in entities_of(found)] == ["Export"]
-    found.take(topic, b"")
-    assert found.entities == {}
-    found.take("homeassistant/status", b"online")
-    found.take("homeassistant/sensor/a/b/c/config", b"{}")
-    assert found.entities == {}
+    first, second, end = (heard("homeassistant/sensor/x/config", payload) for payload in (FIRST, SECOND, b""))
+    assert [one.texts["name"] for one in announced_in([first, second])[0]] == ["Export"]
+    assert announced_in([first, second, end])[0] == []
 
 
+def test_other_topics_are_no_announcements() -> None:
+    others = ("homeassistant/status", "homeassistant/sensor/a/b/c/config", "other/sensor/a/config")
+    assert announced_in(heard(topic, FIRST) for topic in others) == ([], Counter())
+    assert [filter_.count("/") for filter_ in FILTERS] == [3, 4]
+
+
+FIRST, SECOND = plug("energy", "Import"), plug("energy", "Export")
 KEYS = "dev_cla stat_cla unit_of_meas stat_t val_tpl name cmd_t pl_on pl_off stat_on avty avty_t ~ dev cmps p ops min"
 WORDS = 'energy battery total_increasing kWh % ~/a a/~ ~ a/+ \x7f " ä sensor switch number import \ud800 # {{value*2}}'
 texts = st.sampled_from([*WORDS.split(" "), "", "{{ value_json.a }}", "\x85", "\u2028", "x" * 300])
@@ -518,13 +513,13 @@ values = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["sensor", "switch", "device"]), values), max_size=5))
-def test_printed_toml_is_valid_whatever_was_announced(heard: list[tuple[str, Any]]) -> None:
-    found = announced([plug("energy", "Import")])
-    for n, (component, config) in enumerate(heard):
-        full = plug("energy", "Export") | (config if isinstance(config, dict) else {})
-        for payload in (config, full):
-            found.take(f"homeassistant/{component}/{n}/config", json.dumps(payload).encode())
-    text = snippet(found)
+def test_printed_toml_is_valid_whatever_was_announced(announcements: list[tuple[str, Any]]) -> None:
+    messages = [heard("homeassistant/sensor/first/config", FIRST)]
+    for n, (component, config) in enumerate(announcements):
+        full = SECOND | (config if isinstance(config, dict) else {})
+        messages += [heard(f"homeassistant/{component}/{n}/config", config)]
+        messages += [heard(f"homeassistant/{component}/{n}/full/config", full)]
+    text = snippet(announced_in(messages)[0])
     text.encode()
     readers_of(AdapterSettings.model_validate({"microgrid": "r001", **without_commands(text)}))
     tomllib.loads(COMMENT.sub("", text))
