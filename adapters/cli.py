@@ -18,7 +18,7 @@ import typer
 from adapters.arrived import Arrived
 from adapters.discovery.configs import FILTERS, announced_in
 from adapters.discovery.plan import plan_of
-from adapters.discovery.registers import registers_in
+from adapters.discovery.registers import MAX_NUMBERS, registers_in
 from adapters.discovery.toml import add_to, snippet
 from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics
@@ -205,8 +205,11 @@ def discover(
         quantity.direction = {"i": "incoming", "o": "outgoing"}.get(answer[:1].lower(), "")
     text = "".join(snippet(devices, settings))
     typer.echo(text, nl=False)
-    for line in (*refused[:MOST_REMARKS], *faults):
+    refused += [f"{what} ({times:,} times)" if times > 1 else what for what, times in faults.items()]
+    for line in refused[:MOST_REMARKS]:
         typer.echo(f"# left out: {printable(line)}")
+    if len(refused) > MOST_REMARKS:
+        typer.echo(f"# left out: {len(refused) - MOST_REMARKS:,} more")
     if not devices:
         typer.echo(f"{counted(len(entities), 'announcement')} read; {_NOT_ANNOUNCED}", err=True)
         raise SystemExit(EXIT_FAILED)
@@ -238,13 +241,15 @@ def learn(
     """
     if live == (file is not None) or (live and config is None):
         raise ConfigError("give either a file of recorded messages, or --live and --config")
-    registers = registers_in(_messages(file, config))
+    registers, left_out = registers_in(_messages(file, config))
     if not registers:
         typer.echo(_NOTHING, err=True)
         raise SystemExit(EXIT_FAILED)
     for topic, path, first, last in registers:
         values = f"{first} to {last}, rose" if first < last else f"{first}, did not rise"
         typer.echo(f"{printable(f'{topic} {path}'.rstrip())}: {values}")
+    if left_out:
+        typer.echo(f"{left_out:,} values left out: of more than {MAX_NUMBERS:,} numbers", err=True)
 
 
 def _messages(file: Path | None, config: Path | None) -> Iterator[Recorded]:

@@ -7,6 +7,7 @@ Its topics are ``homeassistant/COMPONENT/[NODE/]OBJECT/config`` for an entity, a
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from adapters.mapping.payloads import MAX_BYTES
@@ -62,7 +63,8 @@ def announced_in(messages: Iterable[Recorded]) -> tuple[list[Entity], Counter[st
         if len(levels) in (4, 5) and levels[0] == "homeassistant" and levels[-1] == "config":
             count -= len(by_topic.pop(topic, ()))
             try:
-                found = tuple(_entities(levels, message.payload)) if message.payload.strip() else ()
+                every = _entities(levels, message.payload) if message.payload.strip() else ()
+                found = tuple(islice(every, MAX_ENTITIES + 1 - count))
                 if count + len(found) > MAX_ENTITIES:
                     raise UnreadableError(f"more than {MAX_ENTITIES:,} entities")
                 by_topic[topic], count = found, count + len(found)

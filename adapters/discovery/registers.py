@@ -8,20 +8,24 @@ from adapters.mapping.payloads import FORMATS, MAX_BYTES
 from adapters.mapping.values import UnreadableError
 from adapters.recordings import Recorded
 
-MAX_NUMBERS = 20_000  # most numbers that are watched; further ones are left out
+MAX_NUMBERS = 20_000  # most numbers that are watched; values of further ones are counted
+
+Register = tuple[str, str, Decimal, Decimal]  # topic, path, first and last value
 
 
-def registers_in(messages: Iterable[Recorded]) -> list[tuple[str, str, Decimal, Decimal]]:
-    """Return topic, path, first and last value of numbers that never fell; what rose comes first."""
-    seen: dict[tuple[str, str], tuple[Decimal, Decimal] | None] = {}
+def registers_in(messages: Iterable[Recorded]) -> tuple[list[Register], int]:
+    """Return the numbers that never fell, first what rose; and how many values of other numbers were left out."""
+    seen, left_out = dict[tuple[str, str], tuple[Decimal, Decimal] | None](), 0
     for message in messages:
         for path, value in _numbers(message.payload.strip()):
             place = (message.topic, path)
-            if place in seen or len(seen) < MAX_NUMBERS:
-                first, last = seen.get(place, (value, value)) or (value, Decimal("Infinity"))
-                seen[place] = (first, value) if value >= max(last, Decimal(0)) else None
+            if place not in seen and len(seen) >= MAX_NUMBERS:
+                left_out += 1
+                continue
+            first, last = seen.get(place, (value, value)) or (value, Decimal("Infinity"))
+            seen[place] = (first, value) if value >= max(last, Decimal(0)) else None
     found = [(*place, *values) for place, values in seen.items() if values is not None]
-    return sorted(found, key=lambda one: (one[2] == one[3], one))
+    return sorted(found, key=lambda one: (one[2] == one[3], one)), left_out
 
 
 def _numbers(payload: bytes) -> Iterator[tuple[str, Decimal]]:

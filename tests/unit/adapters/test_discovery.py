@@ -488,6 +488,19 @@ def test_a_million_entities_are_bounded() -> None:
     assert faults.total() == 1000 - MAX_ENTITIES // 1000
 
 
+def test_what_is_left_out_is_counted_beyond_the_first(tmp_path: Path) -> None:
+    configs = [plug("energy", f"Import {n}", unit_of_meas="GJ") for n in range(300)]
+    lines = [
+        json.dumps({"topic": f"homeassistant/sensor/{n}/config", "payload": json.dumps(c)})
+        for n, c in enumerate(configs)
+    ]
+    lines += [json.dumps({"topic": "homeassistant/sensor/x/config", "payload": "{"})] * 2
+    (tmp_path / "heard.jsonl").write_text("\n".join(lines))
+    code, text, _ = discover(tmp_path, tmp_path / "heard.jsonl")
+    assert (code, text.count("unit GJ")) == (1, 200)
+    assert text.endswith("# left out: 101 more\n")
+
+
 def test_an_empty_payload_ends_an_announcement_and_a_new_one_replaces_it() -> None:
     first, second, end = (heard("homeassistant/sensor/x/config", payload) for payload in (FIRST, SECOND, b""))
     assert [one.texts["name"] for one in announced_in([first, second])[0]] == ["Export"]
