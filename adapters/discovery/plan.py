@@ -59,7 +59,9 @@ def plan_of(entities: Iterable[Entity], configured: Collection[tuple[str, str]])
         kind = "register" if any(one.kind == "register" for one in found) else "power"
         meters, new = [one for one in found if one.kind == kind], [one for one in found if not one.configured]
         levels, is_new = [one for one in new if one.kind == "level"], any(one.kind == kind for one in new)
-        refused += [f"{one.entity.title}: no new meter for a level" for one in levels[is_new:]]
+        # A level in percent alone is of a sensor's small battery.
+        without = [one for one in levels[is_new:] if meters or one.entity.texts["unit_of_measurement"] != "%"]
+        refused += [f"{one.entity.title}: no new meter for a level" for one in without]
         refused += [f"{one.entity.title}: a register counts" for one in new if one.kind not in (kind, "level")]
         if is_new:
             devices.append((meters, levels[0] if levels else None, [*_made(_command, every, refused)]))

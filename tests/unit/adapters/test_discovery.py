@@ -176,14 +176,7 @@ def test_a_makers_discovery_is_right_or_refused_with_the_reason(tmp_path: Path, 
     assert all(any(words in line for line in left_out) for words in case.left_out)
     assert code == (0 if case.meters or undecided else 1)
     assert ("no new meter is announced" in told) == (code == 1)
-    readers_of(AdapterSettings.model_validate({"microgrid": "r001", **without_commands(text)}))
-
-
-def without_commands(text: str) -> dict[str, Any]:
-    content = tomllib.loads(text)
-    for meter in content.get("meter", []):
-        meter.pop("command", None)
-    return content
+    readers_of(AdapterSettings.model_validate({"microgrid": "r001", **tomllib.loads(text)}))
 
 
 def test_every_recording_has_a_case() -> None:
@@ -373,9 +366,10 @@ def test_a_register_that_cannot_be_used_is_named_with_the_reason(keys: dict[str,
     assert (devices, refused) == ([], [f"Plug: {config['name']}: {why}"])
 
 
-def test_a_level_without_a_meter_is_left_out() -> None:
-    _, refused = plan_of(announced([plug("battery", "Door")]), ())
-    assert refused == ["Plug: Door: no new meter for a level"]
+def test_a_level_without_a_meter_is_left_out_and_named_if_it_is_of_energy() -> None:
+    storage = plug("energy_storage", "Store", dev={"ids": "store"})
+    devices, refused = plan_of(announced([plug("battery", "Door"), storage]), ())
+    assert (devices, refused) == ([], ["store: Store: no new meter for a level"])
 
 
 @pytest.mark.parametrize(
@@ -534,5 +528,5 @@ def test_printed_toml_is_valid_whatever_was_announced(announcements: list[tuple[
         messages += [heard(f"homeassistant/{component}/{n}/full/config", full)]
     text = snippet(announced_in(messages)[0])
     text.encode()
-    readers_of(AdapterSettings.model_validate({"microgrid": "r001", **without_commands(text)}))
+    readers_of(AdapterSettings.model_validate({"microgrid": "r001", **tomllib.loads(text)}))
     tomllib.loads(COMMENT.sub("", text))
