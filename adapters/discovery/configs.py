@@ -1,13 +1,11 @@
-"""Home Assistant's discovery: entities with the keys that matter here, by their long names.
-
-Its topics are ``homeassistant/COMPONENT/[NODE/]OBJECT/config`` for an entity, and since 2024.11
-``homeassistant/device/ID/config`` for a device with components.
-"""
+"""Home Assistant's discovery: entities by ``COMPONENT/[NODE/]OBJECT``, since 2024.11 devices by ``device/ID``."""
 
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from adapters.mapping.payloads import MAX_BYTES
@@ -18,17 +16,8 @@ FILTERS = ("homeassistant/+/+/config", "homeassistant/+/+/+/config")
 MAX_ENTITIES, MAX_FAULTS = 5_000, 100  # most entities that are kept, and most messages that are named
 LONGEST = 256  # most characters of a text that is used
 
-_WORDS = (
-    "avail=available avty=availability cat=category cla=class cmd=command cmps=components dev=device ent=entity "
-    "ids=identifiers lrst=last_reset meas=measurement ops=options p=platform pl=payload stat=state t=topic "
-    "tpl=template val=value"
-)
-_LONG = dict(pair.split("=") for pair in _WORDS.split())
-_KEPT = (
-    "availability_template availability_topic command_template command_topic device_class entity_category "
-    "last_reset_value_template max min name options payload_available payload_off payload_on state_class state_off "
-    "state_on state_topic unit_of_measurement value_template via_device"
-)
+# What the words of the discovery mean here.
+VOCABULARY: dict[str, Any] = tomllib.loads(Path(__file__).with_name("vocabulary.toml").read_text(encoding="utf-8"))
 
 
 class Entity(NamedTuple):
@@ -97,14 +86,15 @@ def _texts(config: dict[str, Any]) -> dict[str, str]:
     if isinstance(config.get("options"), list):
         config["options"] = ", ".join(map(_text, config["options"][:20]))
     base, topics = _text(config.get("~")), ("availability_topic", "command_topic", "state_topic")
-    texts = {key: _text(config.get(key)) for key in _KEPT.split()}
+    texts = {key: _text(config.get(key)) for key in VOCABULARY["keys"]}
     return texts | {key: re.sub(r"^~|~$", lambda _: base, texts[key]) for key in topics if base}
 
 
 def _long(given: object) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise UnreadableError("not an object where Home Assistant has one")
-    return {"_".join(_LONG.get(word, word) for word in key.split("_")): value for key, value in given.items()}
+    long = VOCABULARY["long"]
+    return {"_".join(long.get(word, word) for word in key.split("_")): value for key, value in given.items()}
 
 
 def _text(value: object) -> str:

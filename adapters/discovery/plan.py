@@ -6,26 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.discovery.configs import LONGEST, Entity
+from adapters.discovery.configs import LONGEST, VOCABULARY, Entity
 from adapters.discovery.templates import Place, place_of
 
-_CLASSES = {"energy": "register", "power": "power", "energy_storage": "level", "battery": "level"}
-_UNITS = {"register": ("Wh", "kWh", "MWh", "J"), "power": ("mW", "W", "kW"), "level": ("Wh", "kWh", "MWh", "%")}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _FILLED_IN = re.compile(r"\{(?:device|channel|watts|percent|seconds|until|level)\}")
 
 Command = tuple[str, str, dict[str, Any]]  # its entity, what a person must fill in, and its table
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(word.lower() for word in _WORD.findall(text))
-
-
-_PERIODS = _words("today yesterday hour hourly day daily week weekly month monthly year yearly session")
-_WAYS = {
-    "incoming": _words("import imported consumption consumed charged charging"),
-    "outgoing": _words("export exported produced production generated generation yield returned discharged discharge"),
-}
 
 
 class _RefusedError(ValueError):
@@ -40,11 +27,10 @@ class Quantity:
     kind: str  # ``register``, ``power`` or ``level``
     place: Place  # where it is in a message
     direction: str  # ``incoming`` or ``outgoing``; empty: nothing says it
-    configured: bool  # whether the adapter's file reads it already
+    configured: bool = False  # whether the adapter's file reads it already
 
 
-# Of a device with a new meter: all its meters, its battery's level and its commands.
-Device = tuple[list[Quantity], Quantity | None, list[Command]]
+Device = tuple[list[Quantity], Quantity | None, list[Command]]  # all its meters, its battery's level and its commands
 
 
 def plan_of(entities: Iterable[Entity], configured: Collection[tuple[str, str]]) -> tuple[list[Device], list[str]]:
@@ -55,7 +41,7 @@ def plan_of(entities: Iterable[Entity], configured: Collection[tuple[str, str]])
     for every in by_device.values():
         found: list[Quantity] = [*_made(_quantity, every, refused)]
         for one in found:
-            one.configured = (one.entity.texts["state_topic"], one.place.path) in configured
+            one.configured = (one.entity.texts["state_topic"], one.place[0]) in configured
         kind = "register" if any(one.kind == "register" for one in found) else "power"
         meters, new = [one for one in found if one.kind == kind], [one for one in found if not one.configured]
         levels, is_new = [one for one in new if one.kind == "level"], any(one.kind == kind for one in new)
@@ -79,23 +65,23 @@ def _made(make: Callable[[Entity], Any], entities: Iterable[Entity], refused: li
 
 def _quantity(entity: Entity) -> Quantity | None:
     """Return what a sensor measures; ``None``: nothing of energy."""
-    texts, unit = entity.texts, entity.texts["unit_of_measurement"]
-    by_unit = next((kind for kind in ("register", "power") if unit in _UNITS[kind]), None)
-    kind = _CLASSES.get(texts["device_class"]) if texts["device_class"] else by_unit
+    texts, unit, units = entity.texts, entity.texts["unit_of_measurement"], VOCABULARY["units"]
+    by_unit = next((kind for kind in ("register", "power") if unit in units[kind]), None)
+    kind = VOCABULARY["kinds"].get(texts["device_class"]) if texts["device_class"] else by_unit
     if entity.component != "sensor" or kind is None:
         return None
-    if unit not in _UNITS[kind]:
+    if unit not in units[kind]:
         raise _RefusedError(f"unit {unit or 'missing'}")
     place = _place(entity)
-    words = _words(f"{texts['name']} {place.path or texts['state_topic'].rpartition('/')[2]}")
+    named = f"{texts['name']} {place[0] or texts['state_topic'].rpartition('/')[2]}"
+    words = {word.lower() for word in _WORD.findall(named)}
     if kind == "register":
         if texts["state_class"] not in ("total_increasing", "total"):
             raise _RefusedError(f"no register: state_class {texts['state_class'] or 'missing'}")
-        if texts["last_reset_value_template"] or words & _PERIODS:
-            raise _RefusedError(f"begins again: {min(words & _PERIODS, default='last_reset')}")
-    ways = [way for way, known in _WAYS.items() if words & known]
-    direction = ways[0] if len(ways) == 1 else ""
-    return Quantity(entity=entity, kind=kind, place=place, direction=direction, configured=False)
+        if texts["last_reset_value_template"] or (periods := words.intersection(VOCABULARY["periods"])):
+            raise _RefusedError(f"begins again: {'last_reset' if texts['last_reset_value_template'] else min(periods)}")
+    ways = [way for way, known in VOCABULARY["directions"].items() if words.intersection(known)]
+    return Quantity(entity=entity, kind=kind, place=place, direction=ways[0] if len(ways) == 1 else "")
 
 
 def _command(entity: Entity) -> Command | None:
@@ -118,8 +104,8 @@ def _command(entity: Entity) -> Command | None:
     table: dict[str, Any] = {"kind": "reduce" if is_switch else "share", "topic": texts["command_topic"]}
     table |= {"on": on, "off": off, "qos": 1, "failsafe": "none"}
     try:
-        place = _place(entity)
-        table["confirm"] = {"topic": texts["state_topic"]} | ({"path": place.path} if place.path else {})
+        path, _ = _place(entity)
+        table["confirm"] = {"topic": texts["state_topic"]} | ({"path": path} if path else {})
         table["confirm"] |= {"on": told_on, "off": told_off, "within_s": 60}
     except _RefusedError as why:
         return f"{entity.title} has no confirmation: {why}", hint, table
@@ -130,9 +116,9 @@ def _place(entity: Entity) -> Place:
     _check(entity.texts["state_topic"])
     if (place := place_of(entity.texts["value_template"])) is None:
         raise _RefusedError(f"template not translated: {entity.texts['value_template']}")
-    if place.scale != 1 and entity.component != "sensor":
+    if place[1] != 1 and entity.component != "sensor":
         raise _RefusedError(f"a factor: {entity.texts['value_template']}")
-    _check(place.path or "-", without="")
+    _check(place[0] or "-", without="")
     return place
 
 

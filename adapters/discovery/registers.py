@@ -10,11 +10,9 @@ from adapters.recordings import Recorded
 
 MAX_NUMBERS = 20_000  # most numbers that are watched; values of further ones are counted
 
-Register = tuple[str, str, Decimal, Decimal]  # topic, path, first and last value
 
-
-def registers_in(messages: Iterable[Recorded]) -> tuple[list[Register], int]:
-    """Return the numbers that never fell, first what rose; and how many values of other numbers were left out."""
+def registers_in(messages: Iterable[Recorded]) -> tuple[list[tuple[str, str, Decimal, Decimal]], int]:
+    """Return topic, path, first and last value of numbers that never fell, what rose first; and the values left out."""
     seen, left_out = dict[tuple[str, str], tuple[Decimal, Decimal] | None](), 0
     for message in messages:
         for path, value in _numbers(message.payload.strip()):

@@ -2,7 +2,6 @@
 
 import re
 from decimal import Decimal
-from typing import NamedTuple
 
 _KEY = r"""\.[A-Za-z_]\w*|\[\s*(?:'[^'"\\{}*]+'|"[^'"\\{}*]+"|\d{1,3})\s*\]"""
 _FILTERS = r"(?:\s*\|\s*(?:float|int|round|is_defined)(?:\([\d.]*\))?)*"
@@ -13,12 +12,7 @@ _SIMPLE = re.compile(
     re.ASCII,
 )
 
-
-class Place(NamedTuple):
-    """Where a value is in a message."""
-
-    path: str  # as in rules; empty: the message is the value
-    scale: Decimal  # its factor
+Place = tuple[str, Decimal]  # a value's path, as in rules (empty: the message is the value), and its factor
 
 
 def place_of(template: str) -> Place | None:
@@ -31,4 +25,4 @@ def place_of(template: str) -> Place | None:
     if not number or (match["sign"] == "/" and scale * number != 1):
         return None
     keys = [key.strip(".[]").strip(" '\"").replace(".", r"\.") for key in re.findall(_KEY, match["keys"] or "")]
-    return Place(".".join(keys), scale)
+    return ".".join(keys), scale
