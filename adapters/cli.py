@@ -10,19 +10,22 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from adapters.arrived import Arrived
-from adapters.learning.learn import Learner
-from adapters.learning.toml import listing, toml_of
+from adapters.discovery.configs import FILTERS, announced_in
+from adapters.discovery.plan import plan_of
+from adapters.discovery.registers import MAX_NUMBERS, registers_in
+from adapters.discovery.toml import add_to, snippet
 from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics
 from adapters.recordings import Recorded, line_of, messages_in
 from adapters.service import Service
-from adapters.source import Source
+from adapters.source import REFUSED, Source
 from adapters.status import refuse_others, status_of
 from adapters.store import CHANNELS
 from adapters.trial import Trial
@@ -32,7 +35,7 @@ from commonwatt.config.files import load_settings
 from commonwatt.device.store import open_checked
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import CommonwattError, ConfigError
-from commonwatt.model.words import counted
+from commonwatt.model.words import counted, printable
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import EXIT_FAILED, flowing, only_one, run_service
@@ -40,11 +43,18 @@ from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 
 FIRST_S = 15.0  # seconds within which the broker must accept the connection
+QUIET_S = 3.0  # seconds without a message after which a broker has sent what it keeps
+MOST_KEPT = 100_000  # most messages that ``discover`` reads
+MOST_REMARKS = 200  # most entities that it names as left out
 
 _HELP = "Foreign meters: Tasmota, Shelly, zigbee2mqtt, DSMR and others, by MQTT topic."
 _NOTHING = (
-    "no register, power or level was found. Record all topics for some minutes while energy flows: "
+    "nothing looks like a register. Record all topics for some minutes while energy flows: "
     "commonwatt adapter record --topic '#' --config FILE > messages.jsonl"
+)
+_NOT_ANNOUNCED = (
+    "no new meter is announced. Switch on the devices' discovery for Home Assistant, with retained messages, or find "
+    "their topics: commonwatt adapter learn --config FILE --live"
 )
 app = typer.Typer(help=_HELP)
 ConfigOption = Annotated[
@@ -56,8 +66,8 @@ FileArgument = Annotated[
 ]
 
 
-def listen(settings: AdapterSettings, filters: Iterable[str]) -> Iterator[Arrived]:
-    """Yield the messages of these topics, retained ones too, until Ctrl-C or SIGTERM.
+def listen(settings: AdapterSettings, filters: Iterable[str], quiet_s: float | None = None) -> Iterator[Arrived]:
+    """Yield the messages of these topics, retained ones too, until Ctrl-C or SIGTERM, or ``quiet_s`` without one.
 
     Raises:
         CommonwattError: There is no connection.
@@ -98,8 +108,12 @@ def listen(settings: AdapterSettings, filters: Iterable[str]) -> Iterator[Arrive
             for source, messages in taken:
                 source.acknowledge(messages)
                 yield from messages
-            if not any(messages for _, messages in taken):
-                arrived.wait(1.0)
+            quiet = not any(messages for _, messages in taken) and not arrived.wait(quiet_s or 1.0)
+            if quiet and quiet_s is not None:
+                for source in sources:
+                    if REFUSED in source.limits or not source.connected:
+                        raise CommonwattError(f"source {source.address}: {source.limits.get(REFUSED, 'it ended')}")
+                return
     finally:
         for source in sources:
             source.stop()
@@ -176,6 +190,48 @@ def record(
 
 @app.command()
 @flowing
+def discover(
+    config: ConfigOption,
+    file: FileArgument = None,
+    write: Annotated[bool, typer.Option("--write", help="Add the meters to the file, too.")] = False,
+) -> None:
+    """Print TOML for the meters that devices announce to Home Assistant (MQTT discovery).
+
+    It reads the retained messages below homeassistant/ at the foreign meters' broker, or recorded ones. What the file
+    reads already is not printed. A direction that nothing says is asked for on a terminal; else the meter is a comment
+    that says what to fill in. What can't be used, such as a template of another kind, is named with the reason.
+
+    Give each meter its id of the town file and its token, then try it: commonwatt adapter test --config FILE --live
+    """
+    settings = load_settings(config, "adapter", AdapterSettings)
+    readers = readers_of(settings)
+    messages = _recorded(settings, FILTERS, QUIET_S) if file is None else messages_in(file)
+    entities, faults = announced_in(islice(messages, MOST_KEPT))
+    read = {place for reader in readers.all for place in reader.places}
+    read |= {(topic, path) for rule in settings.rule for topic in rule.topic for path in rule.path or ("",)}
+    devices, refused = plan_of(entities, read)
+    asked = [one for meters, *_ in devices for one in meters if not (one.direction or one.configured)]
+    for quantity in asked if sys.stdin.isatty() else ():
+        ask = f"direction of {printable(quantity.entity.title)}: incoming, outgoing, or Enter if unknown"
+        answer = typer.prompt(ask, default="", show_default=False, err=True)
+        quantity.direction = {"i": "incoming", "o": "outgoing"}.get(answer[:1].lower(), "")
+    text = "".join(snippet(devices, settings))
+    typer.echo(text, nl=False)
+    refused += [f"{what} ({times:,} times)" if times > 1 else what for what, times in faults.items()]
+    for line in refused[:MOST_REMARKS]:
+        typer.echo(f"# left out: {printable(line)}")
+    if len(refused) > MOST_REMARKS:
+        typer.echo(f"# left out: {len(refused) - MOST_REMARKS:,} more")
+    if not devices:
+        typer.echo(f"{counted(len(entities), 'announcement')} read; {_NOT_ANNOUNCED}", err=True)
+        raise SystemExit(EXIT_FAILED)
+    if write:
+        add_to(config, text)
+        typer.echo(f"added to {config}; give each new meter its id of the town file and its token", err=True)
+
+
+@app.command()
+@flowing
 def learn(
     file: FileArgument = None,
     live: Annotated[
@@ -188,28 +244,24 @@ def learn(
         ),
     ] = None,
 ) -> None:
-    """List what looks like a register or a power, and print TOML to start from.
+    """List the numbers that look like a register, for devices that announce nothing.
 
-    Each line of the list is a comment: topic, path, direction, last value, unit, and the preset that reads it. For a
-    number that no preset reads there is a rule of your own. Check units and directions, and give the meters your ids.
-    If nothing was found, the exit code is 1.
+    For each number that never fell: topic, path, first and last value, and whether it rose. A rule of your own reads
+    such a number; a preset may know the topic. If nothing was found, the exit code is 1.
 
-    Then try it: commonwatt adapter test --config FILE messages.jsonl
+    For devices that announce themselves to Home Assistant: commonwatt adapter discover --config FILE
     """
     if live == (file is not None) or (live and config is None):
         raise ConfigError("give either a file of recorded messages, or --live and --config")
-    learner, read = Learner(), 0
-    for message in _messages(file, config):
-        learner.take(message)
-        read += 1
-    proposals = learner.proposals()
-    if not learner.found():
-        typer.echo(f"{counted(read, 'message')} read; {_NOTHING}", err=True)
+    registers, left_out = registers_in(_messages(file, config))
+    if not registers:
+        typer.echo(_NOTHING, err=True)
         raise SystemExit(EXIT_FAILED)
-    for line in listing(learner, proposals):
-        typer.echo(f"# {line}")
-    start = "" if config is not None else '[adapter]\nmicrogrid = "r001"\n\n'
-    typer.echo(f"\n{start}{toml_of(proposals)}", nl=False)
+    for topic, path, first, last in registers:
+        values = f"{first} to {last}, rose" if first < last else f"{first}, did not rise"
+        typer.echo(f"{printable(f'{topic} {path}'.rstrip())}: {values}")
+    if left_out:
+        typer.echo(f"{left_out:,} values left out: of more than {MAX_NUMBERS:,} numbers", err=True)
 
 
 def _messages(file: Path | None, config: Path | None) -> Iterator[Recorded]:
@@ -221,8 +273,8 @@ def _messages(file: Path | None, config: Path | None) -> Iterator[Recorded]:
         yield from _recorded(load_settings(config, "adapter", AdapterSettings), ["#"])
 
 
-def _recorded(settings: AdapterSettings, filters: list[str]) -> Iterator[Recorded]:
-    for number, message in enumerate(listen(settings, filters), 1):
+def _recorded(settings: AdapterSettings, filters: Iterable[str], quiet_s: float | None = None) -> Iterator[Recorded]:
+    for number, message in enumerate(listen(settings, filters, quiet_s), 1):
         yield Recorded(number, message.topic, message.payload, message.at, message.retained)
 
 

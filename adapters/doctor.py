@@ -116,7 +116,7 @@ def _mapping(settings: AdapterSettings) -> Iterator[Finding]:
         )
     elif not settings.meter:
         yield warning(
-            "mapping", "no meter", "find out what the devices publish: commonwatt adapter learn --config FILE"
+            "mapping", "no meter", "find out what the devices publish: commonwatt adapter discover --config FILE"
         )
     else:
         yield good("mapping", f"{counted(len(settings.meter), 'meter')}, {counted(len(readers.all), 'rule')}")

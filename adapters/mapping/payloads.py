@@ -65,13 +65,9 @@ class JsonPayload(Payload):
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """As ``Payload.numbers``."""
-        for path, text in self.texts():
+        for path, text in _texts_in(self.content, ()):
             if (found := _number_or_none(text)) is not None:
                 yield path, found
-
-    def texts(self) -> Iterator[tuple[str, str]]:
-        """Yield each number and text, as text, with its path."""
-        return _texts_in(self.content, ())
 
 
 class PlainPayload(Payload):

@@ -48,6 +48,11 @@ class Reader:
     _restart_payload: re.Pattern[bytes]
 
     @property
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Topic and path of each value that is added up or subtracted."""
+        return ((topic, path) for topic in self.topics for path, _ in self._terms)
+
+    @property
     def where(self) -> str:
         """Where in a message the value is, for people."""
         text = "".join(f" {'+' if added else '-'} {path}" for path, added in self._terms)

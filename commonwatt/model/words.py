@@ -19,6 +19,11 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+def printable(text: str) -> str:
+    """Return a text without characters that would end a line or steer a terminal; they are escaped."""
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
+
+
 def duration(seconds: int) -> str:
     """Return a time span in one unit, such as ``12 s`` or ``3 hours``."""
     if seconds < 100:

@@ -10,7 +10,7 @@ from commonwatt.model.ids import parse_id
 from commonwatt.model.records import EVENT_BYTES, HISTORY_BYTES, Rejection, state_names, unpack_event, unpack_history
 from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from commonwatt.model.words import moment, near
+from commonwatt.model.words import moment, near, printable
 from commonwatt.protocol.batches import unpack_batch, unpack_batch_ack
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
@@ -108,8 +108,7 @@ def _begin(dead_letter: DeadLetter) -> str:
     shown = content[:_SHOWN_BYTES]
     text = shown.decode("ascii", "backslashreplace") if dead_letter.log in _JSON else shown.hex()
     # Received control characters must not reach a terminal.
-    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return text + (f"... ({len(content)} bytes)" if len(content) > _SHOWN_BYTES else "")
+    return printable(text) + (f"... ({len(content)} bytes)" if len(content) > _SHOWN_BYTES else "")
 
 
 def _bits(state: int) -> str:

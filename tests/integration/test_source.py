@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,14 +14,18 @@ import pytest
 from adapters.arrived import Arrived
 from adapters.doctor import DOCTOR
 from adapters.handled import Handled
+from adapters.recordings import messages_in
 from adapters.source import Source
 from commonwatt.config.adapter import AdapterSettings, AdapterSource
+from commonwatt.config.files import load_settings
 from commonwatt.doctor.running import Running
 from commonwatt.identity.certificates import Kind
 from commonwatt.network.tls import server_context, trust
 from harness.network.waiting import eventually, free_ports
-from harness.real import mosquitto
+from harness.real import forks, mosquitto
 from harness.real.enrolled import authority, certificate
+
+DISCOVERIES = Path(__file__).parents[1] / "unit" / "adapters" / "discoveries"
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +159,21 @@ def test_a_renewed_certificate_is_shown_at_the_next_connection(tmp_path: Path) -
         count = len(shown)
         eventually(lambda: len(shown) > count)
         source.stop()
+
+
+@pytest.mark.parametrize("mqtt", ["3.1.1", "5"])
+def test_discover_reads_what_the_broker_keeps_and_ends_by_itself(port: int, mqtt: str, tmp_path: Path) -> None:
+    hostile = {"homeassistant/sensor/bad/config": b"\xff\x00", "homeassistant/device/big/config": b"[" * 100_000}
+    kept = [*hostile.items(), *((one.topic, one.payload) for one in messages_in(DISCOVERIES / "solaredge2mqtt.jsonl"))]
+    publish.multiple([(topic, payload, 1, True) for topic, payload in kept], hostname="127.0.0.1", port=port)
+    config = tmp_path / "adapter.toml"
+    config.write_text(
+        f'[adapter]\nmicrogrid = "r001"\n[adapter.source]\naddress = "127.0.0.1:{port}"\nmqtt = "{mqtt}"\n'
+    )
+    words = [sys.executable, "-m", "commonwatt", "adapter", "discover", "--config", str(config), "--write"]
+    done = forks.run(words)
+    assert done.returncode == 0, done.stderr
+    assert all(f"# left out: {topic}: " in done.stdout for topic in hostile)
+    directions = [meter.direction for meter in load_settings(config, "adapter", AdapterSettings).meter]
+    assert sorted(directions) == ["incoming", "outgoing"]
+    assert forks.run(words).returncode == 1, "nothing is new"
