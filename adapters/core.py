@@ -117,7 +117,7 @@ class Adapter:
             # An uptime that rises is stored with the next value.
             if channel.restarts(uptime):
                 yield None, [Write(ChannelChange((reader.meter, reader.record_type), channel))]
-        for reading in self.readers.read(topic, payload):
+        for reading in self.readers.read(topic, payload, at):
             if reading.value is None:
                 if reading.fault:
                     self.tally["message", "unreadable"] += 1
@@ -190,7 +190,7 @@ class Adapter:
 
     def _value(self, reading: Reading, value: int, at: EpochMilliseconds) -> tuple[Explained, Effects]:
         reader = reading.reader
-        device = instant(reading.times, at, queued=reader.rule.queued) if reading.times else None
+        device = instant(reading.times, at, queued=reader.rule.queued or reading.is_late) if reading.times else None
         if reading.times and device is None:
             self.tally["value", "clock_wrong"] += 1
         channel = self._channel(reader)
@@ -214,6 +214,7 @@ class Adapter:
                 len(reader.topics),
                 reading.restart_mark,
                 difference=bool(reader.rule.less),
+                lowest=reader.lowest,
             ),
         )
         self.tally["value", taken.outcome.name.lower()] += 1

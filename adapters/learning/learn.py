@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
+from itertools import cycle
 from math import log
 from typing import NamedTuple
 
@@ -193,13 +194,18 @@ class Learner:
                 continue
             if (named := _names(rule, series)) is None or not self._is_whole(rule, named, series, seen):
                 continue
-            open_unit = _is_open(rule) and rule.unit != (unit or self._unit_by_power(series) or rule.unit)
+            open_unit = (
+                _is_open(rule)
+                and rule.unit_path is None
+                and rule.unit != (unit or self._unit_by_power(series) or rule.unit)
+            )
             score = sum(len(word) for word in _literals(rule)) + solar
             way = "outgoing" if solar else rule.direction or direction
             # A register of the other direction that has never moved is no meter.
             channel = named.get("channel") or "0"
             if score and not open_unit and (way == "incoming" or series.last) and len(channel) <= _LONGEST_CHANNEL:
-                yield score, Proposal(series, name, named.get("device") or "", channel, way, rule.unit)
+                stated = unit if rule.unit_path is not None else rule.unit
+                yield score, Proposal(series, name, named.get("device") or "", channel, way, stated)
 
     def _is_whole(
         self, rule: AdapterRule, named: Mapping[str, str], series: Series, seen: set[tuple[str, str, str]]
@@ -209,11 +215,11 @@ class Learner:
         def filled(text: str) -> str:
             return text.replace("{device}", named.get("device", "")).replace("{channel}", named.get("channel") or "0")
 
-        topics = rule.topic if len(rule.topic) > 1 else ()
+        topics = zip(rule.topic, cycle(_paths(rule)), strict=False) if len(rule.topic) > 1 else ()
         paths = {filled(path) for path in _paths(rule)} if series.form == "p1" else set()
         tariffs = {one.path for one in self._tariffs[without_tariff(series)]} if len(paths) > 1 else set()
         return (
-            all((filled(topic), series.form, "") in seen for topic in topics)
+            all((filled(topic), series.form, filled(path)) in seen for topic, path in topics)
             and all((series.topic, series.form, path) in seen for path in (*paths, *map(filled, rule.less)))
             and tariffs <= paths
         )
@@ -256,8 +262,8 @@ def _pattern(text: str, form: str) -> re.Pattern[str]:
     text = re.escape(text).replace(r"\{", "{").replace(r"\}", "}").replace(r"\*\.", rf"[^.{_END}]+\.")
     for name, inner in (("device", f"[^{_END}]+"), ("channel", f"[^/{_END}]+?")):
         text = text.replace(f"{{{name}}}", f"(?P<{name}>{inner})", 1).replace(f"{{{name}}}", f"(?P={name})")
-    # The elements of a list are added up.
-    return re.compile(text + (r"(?:\.\d+)?" if form == "json" else ""))
+    # The elements of a list are added up; a number of SenML is named with its unit.
+    return re.compile(text + {"json": r"(?:\.\d+)?", "senml": r"(?: \w+)?"}.get(form, ""))
 
 
 def _paths(rule: AdapterRule) -> tuple[str, ...]:

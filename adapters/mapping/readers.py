@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,10 +13,20 @@ from zoneinfo import ZoneInfo
 from adapters.energy.channel import ChannelRule
 from adapters.energy.counter import CounterLimits
 from adapters.energy.spread import EpochMilliseconds
-from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
+from adapters.mapping.payloads import FORMATS, MAX_BYTES, Sample
 from adapters.mapping.presets import presets_of
 from adapters.mapping.times import times_of
-from adapters.mapping.values import PER_UNIT, UnreadableError, converted, scaled
+from adapters.mapping.values import (
+    NOTATIONS,
+    PER_UNIT,
+    UnreadableError,
+    converted,
+    float_of,
+    number,
+    number_or_nothing,
+    scaled,
+    summed,
+)
 from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings, check_topic
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.ids import MeterId
@@ -39,7 +49,13 @@ class Reader:
     topics: tuple[str, ...]  # the topic filters, one for each number that is added up
     restart_topics: tuple[str, ...]  # topics of the device's reports of its start
     channel: ChannelRule  # what its channel needs
-    _terms: tuple[tuple[str, bool], ...]
+    lowest: (
+        int | None
+    )  # of a counter in several topics, the one with the lowest digits; ``None``: of sums, or one topic
+    # For each topic the paths to add up, each with its factor; ``None``: 1, below zero: subtracted.
+    _terms: tuple[tuple[tuple[str, Decimal | None], ...], ...]
+    _notation: Callable[[object], tuple[Decimal, str]]
+    _unit_path: str | None
     _factor: Fraction
     _zone: ZoneInfo
     _time: str | None
@@ -49,37 +65,60 @@ class Reader:
     @property
     def where(self) -> str:
         """Where in a message the value is, for people."""
-        text = "".join(f" {'+' if added else '-'} {path}" for path, added in self._terms)
+        terms = dict.fromkeys(term for terms in self._terms for term in terms)
+        text = "".join(f" {'+' if factor is None or factor > 0 else '-'} {path}" for path, factor in terms)
         return text.removeprefix(" + ") or "a number"
 
-    def value(self, payload: Payload) -> int | None:
+    def value(self, sample: Sample, part: int) -> int | None:
         """Return the value, milliwatt-hours or milliwatts; ``None``: the message does not have it.
 
         Raises:
             UnreadableError: It is no number, or not a possible one.
         """
         total = Decimal(0)
-        for path, added in self._terms:
-            found = payload.value(path)
-            if found is None:
+        for path, factor in self._terms[part]:
+            try:
+                found = summed(sample.found(path), self._notation)
+                if found is None:
+                    return None
+                value, stated = found
+                stated = stated or self._stated(sample, path)
+                if stated:
+                    value = converted(value, stated, self.rule.unit)
+            except UnreadableError as error:
+                raise UnreadableError(f"{path}: {error}" if path else str(error)) from None
+            total += value if factor is None else value * factor
+        if self.rule.float32:
+            if (real := float_of(total)) is None:
                 return None
-            found = converted(found, payload.unit(path), self.rule.unit)
-            total = total + found if added else total - found
+            total = real
         if self.rule.sign != "both":
             total = max(total if self.rule.sign == "positive" else -total, Decimal(0))
-        value = scaled(total, self._factor) if total else 0
-        if value < 0 and self.rule.kind != "power":
+        result = scaled(total, self._factor) if total else 0
+        if result < 0 and self.rule.kind != "power":
             raise UnreadableError(f"negative: {total} {self.rule.unit}")
-        return value
+        return result
 
-    def times(self, payload: Payload) -> tuple[EpochMilliseconds, ...]:
+    def _stated(self, sample: Sample, path: str) -> str:
+        """Return the unit that a message states for the number at a path; empty: none, the rule's counts."""
+        if self._unit_path is None:
+            return sample.unit(path)
+        if not (stated := sample.text(self._unit_path)):
+            raise UnreadableError(f"no unit at {self._unit_path}")
+        return stated
+
+    def times(self, sample: Sample, arrival: EpochMilliseconds | None) -> tuple[EpochMilliseconds, ...]:
         """Return the instants that the message's own time may mean; empty: it has none.
 
         Raises:
             UnreadableError: It is no time.
         """
-        found = None if self._time is None else payload.text(self._time)
-        return () if found is None else times_of(found, self._zone)
+        found = None if self._time is None else sample.text(self._time)
+        if found is None:
+            return ()
+        if found.startswith("now"):
+            return () if arrival is None else (arrival + int(number(found[3:]) * 1000),)
+        return times_of(found, self._zone)
 
     def report(self, payload: bytes) -> "Report | None":
         """Return what a message on a restart topic reports; ``None``: nothing of its start."""
@@ -89,14 +128,15 @@ class Reader:
         if path is None:
             return None
         with suppress(UnreadableError):
-            parsed = _parsed("json" if path else "plain", payload)
-            found = None if isinstance(parsed, UnreadableError) else parsed.value(path)
+            parsed = _samples("json" if path else "plain", payload)
+            text = None if isinstance(parsed, UnreadableError) else parsed[0].found(path)
+            found = None if text is None else number_or_nothing(text)
             return None if found is None else Report(self, int(found))
         return None
 
-    def restart_mark(self, payload: Payload) -> str | None:
+    def restart_mark(self, sample: Sample) -> str | None:
         """Return the value that changes when the register is set back; ``None``: the message does not have it."""
-        mark = None if self._restart_path is None else payload.text(self._restart_path)
+        mark = None if self._restart_path is None else sample.text(self._restart_path)
         # The mark is stored: JSON can have half a surrogate pair, which is no text.
         return None if mark is None else mark[:_LONGEST_MARK].encode(errors="backslashreplace").decode()
 
@@ -117,6 +157,7 @@ class Reading(NamedTuple):
     times: tuple[EpochMilliseconds, ...] = ()  # the instants that the message's own time may mean
     restart_mark: str | None = None  # a value that changes when the register is set back
     fault: str = ""  # why there is no value, for people; empty if there is one
+    is_late: bool = False  # whether its source kept it until it could send it
 
 
 class Readers:
@@ -151,14 +192,25 @@ class Readers:
         """Return whether a rule is for this topic."""
         return topic in self._restarts or bool(self._matching(topic))
 
-    def read(self, topic: str, payload: bytes) -> Iterator[Reading]:
-        """Yield what each rule for this topic finds in the message; each format is parsed once."""
-        parsed: dict[str, Payload | UnreadableError] = {}
+    def read(self, topic: str, payload: bytes, arrival: EpochMilliseconds | None = None) -> Iterator[Reading]:
+        """Yield what each rule for this topic finds in each sample of a message; each format is parsed once."""
+        parsed: dict[str, Sequence[Sample] | UnreadableError] = {}
         for reader, part in self._matching(topic):
             name = reader.rule.format
             if name not in parsed:
-                parsed[name] = _parsed(name, payload)
-            yield _reading(reader, part, parsed[name])
+                parsed[name] = _samples(name, payload)
+            samples = parsed[name]
+            if isinstance(samples, UnreadableError):
+                yield Reading(reader, part, fault=str(samples))
+                continue
+            is_there = False
+            for sample in samples:
+                reading = _reading(reader, part, sample, arrival)
+                if reading.value is not None or reading.fault:
+                    is_there = True
+                    yield reading
+            if not is_there:
+                yield Reading(reader, part)
 
     def _matching(self, topic: str) -> list[tuple[Reader, int]]:
         found = self._exact.get(topic, [])
@@ -174,11 +226,11 @@ def _matches(pattern: tuple[str, ...], levels: list[str]) -> bool:
     return len(pattern) == len(levels) and all(one in ("+", level) for one, level in zip(pattern, levels, strict=True))
 
 
-def _parsed(name: str, payload: bytes) -> Payload | UnreadableError:
+def _samples(name: str, payload: bytes) -> Sequence[Sample] | UnreadableError:
     if len(payload) > MAX_BYTES:
         return UnreadableError(f"{len(payload)} bytes, more than {MAX_BYTES}")
     try:
-        return FORMATS[name](payload)  # type: ignore[call-arg]
+        return FORMATS[name](payload).samples()  # type: ignore[call-arg]
     except UnreadableError as error:
         return error
 
@@ -199,14 +251,13 @@ def _without_dots(topic: str) -> str:
     return "/".join(levels)
 
 
-def _reading(reader: Reader, part: int, payload: Payload | UnreadableError) -> Reading:
+def _reading(reader: Reader, part: int, sample: Sample, arrival: EpochMilliseconds | None) -> Reading:
     try:
-        if isinstance(payload, UnreadableError):
-            raise payload
-        value = reader.value(payload)
+        value = reader.value(sample, part)
         if value is None:
             return Reading(reader, part)
-        return Reading(reader, part, value, reader.times(payload), reader.restart_mark(payload))
+        times, mark = reader.times(sample, arrival), reader.restart_mark(sample)
+        return Reading(reader, part, value, times, mark, "", sample.is_late)
     except UnreadableError as error:
         return Reading(reader, part, fault=str(error))
 
@@ -278,13 +329,26 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
             # A capacity is nominal: a full battery may report more.
             highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else rated_mw,
         ),
-        _terms=(
-            *((filled(path), True) for path in rule.path or ("",)),
-            *((filled(path), False) for path in rule.less),
-        ),
+        lowest=rule.factors.index(min(rule.factors)) if rule.factors and len(rule.topic) > 1 else None,
+        _terms=_terms(rule, filled),
+        _notation=NOTATIONS[rule.number],
+        _unit_path=None if rule.unit_path is None else filled(rule.unit_path),
         _factor=factor * capacity if rule.unit == "%" else factor,
         _zone=ZoneInfo(rule.zone or settings.zone),
         _time=None if rule.time is None else filled(rule.time),
         _restart_path=None if rule.restart_path is None else filled(rule.restart_path),
         _restart_payload=_any_of([filled(text) for text in rule.restart_payload]),
+    )
+
+
+def _terms(rule: AdapterRule, filled: Callable[[str], str]) -> tuple[tuple[tuple[str, Decimal | None], ...], ...]:
+    """Return for each topic the paths to add up, each with its factor."""
+    paths = [filled(path) for path in rule.path or ("",)]
+    several = len(rule.topic) > 1
+    paths = paths * len(rule.topic) if several and len(paths) == 1 else paths
+    terms = tuple(zip(paths, rule.factors or (None,) * len(paths), strict=True))
+    return (
+        tuple((term,) for term in terms)
+        if several
+        else ((*terms, *((filled(path), Decimal(-1)) for path in rule.less)),)
     )

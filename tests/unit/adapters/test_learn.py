@@ -34,7 +34,7 @@ MAKERS = {
     "ESPHome": ("esphome",),
     "Home Assistant": ("homeassistant-statestream",),
     "OpenEnergyMonitor": ("openenergymonitor", "openenergymonitor-json", "openenergymonitor-csv"),
-    "Victron": ("victron", "victron-solar"),
+    "Victron": ("victron", "victron-solar", "victron-vebus"),
     "SenML": ("senml",),
     "JSON": ("json",),
     "plain numbers": ("plain",),
