@@ -82,8 +82,8 @@ class Reader:
                 if found is None:
                     return None
                 value, stated = found
-                stated = stated or self._stated(sample, path)
-                if stated:
+                if stated or self._unit_path is not None or (stated := sample.units.get(path, "")):
+                    stated = stated or self._stated(sample)
                     value = converted(value, stated, self.rule.unit)
             except UnreadableError as error:
                 raise UnreadableError(f"{path}: {error}" if path else str(error)) from None
@@ -99,11 +99,9 @@ class Reader:
             raise UnreadableError(f"negative: {total} {self.rule.unit}")
         return result
 
-    def _stated(self, sample: Sample, path: str) -> str:
-        """Return the unit that a message states for the number at a path; empty: none, the rule's counts."""
-        if self._unit_path is None:
-            return sample.unit(path)
-        if not (stated := sample.text(self._unit_path)):
+    def _stated(self, sample: Sample) -> str:
+        """Return the unit at the path that the rule has for it."""
+        if not (stated := sample.text(self._unit_path or "")):
             raise UnreadableError(f"no unit at {self._unit_path}")
         return stated
 
@@ -137,8 +135,10 @@ class Reader:
     def restart_mark(self, sample: Sample) -> str | None:
         """Return the value that changes when the register is set back; ``None``: the message does not have it."""
         mark = None if self._restart_path is None else sample.text(self._restart_path)
+        if mark is None or mark.isascii():
+            return mark and mark[:_LONGEST_MARK]
         # The mark is stored: JSON can have half a surrogate pair, which is no text.
-        return None if mark is None else mark[:_LONGEST_MARK].encode(errors="backslashreplace").decode()
+        return mark[:_LONGEST_MARK].encode(errors="backslashreplace").decode()
 
 
 class Report(NamedTuple):
@@ -230,7 +230,7 @@ def _samples(name: str, payload: bytes) -> Sequence[Sample] | UnreadableError:
     if len(payload) > MAX_BYTES:
         return UnreadableError(f"{len(payload)} bytes, more than {MAX_BYTES}")
     try:
-        return FORMATS[name](payload).samples()  # type: ignore[call-arg]
+        return FORMATS[name](payload).samples  # type: ignore[call-arg]
     except UnreadableError as error:
         return error
 

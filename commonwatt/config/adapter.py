@@ -87,8 +87,8 @@ class AdapterRule(Settings):
         (),
         description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for "
         "any one key; the name of a SenML record, whose own unit counts, with a blank and a unit if no other counts; "
-        "an OBIS code of a telegram; the number of a field; Influx's `measurement,tag=value field`; a range of bytes "
-        "such as `0:4`. Several paths, and the elements of a list, are added up.",
+        "an OBIS code of a telegram; the number of a field; Influx's `measurement,tag=value field`, with all "
+        "tags or none. Several paths, and the elements of a list, are added up.",
     )
     factors: Annotated[tuple[Decimal, ...], Field(max_length=16)] = Field(
         (),
