@@ -99,6 +99,9 @@ class Adapter:
             return []
         found = self.explain(message.topic, message.payload, message.at, retained=message.retained)
         effects = [effect for _, effects in found for effect in effects]
+        for topic, payload in self.readers.requests(message.at):
+            effects.append(Publish(topic, payload, 0))
+            self.tally["device_command", "rebirth"] += 1
         # What has no effect needs no commit, and may come again.
         if effects and message.qos:
             effects.append(Write(HandledChange(self._handled)))
@@ -122,7 +125,7 @@ class Adapter:
                 if reading.fault:
                     self.tally["message", "unreadable"] += 1
                     self.wrong.append(Wrong(at, topic, payload[:KEPT_BYTES], reading.fault))
-                yield Explained(reading, None), []
+                yield Explained(reading, None), self._end(reading.reader, at) if reading.has_ended else []
             else:
                 yield self._value(reading, reading.value, at)
 
@@ -229,6 +232,15 @@ class Adapter:
         if taken.outcome not in (Ignored.DUPLICATE, Ignored.OUT_OF_ORDER, Ignored.CLOCK):
             effects.append(Write(ChannelChange((reader.meter, reader.record_type), channel)))
         return Explained(reading, taken), effects
+
+    def _end(self, reader: Reader, at: EpochMilliseconds) -> Effects:
+        """End the level of a device that died: none is known until its next value."""
+        if reader.record_type is not RecordType.STORED:
+            return []
+        channel = self._channel(reader)
+        channel.steps, channel.parts, channel.fresh = None, {}, []
+        effects = self.meters[reader.meter].report_level(at // 1000, None)
+        return [*effects, Write(ChannelChange((reader.meter, reader.record_type), channel))]
 
     def _channel(self, reader: Reader) -> Channel:
         return self.channels.setdefault((reader.meter, reader.record_type), Channel())

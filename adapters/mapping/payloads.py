@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ _DEEPEST = 8  # most keys of a path that ``numbers`` yields
 # Characters of keys and names that a path can't have; JSON has halves of surrogate pairs, a file can't.
 _UNNAMEABLE = re.compile(r"[\\\0{}*\ud800-\udfff]")
 
+_NO_UNITS: dict[str, str] = {}
 _SENML_RELATIVE_BELOW = 2**28
 _SENML_LAST = 10**12
 _LONGEST_NAME = 256  # most characters of a SenML name and unit, or of Influx's measurement and tags
@@ -31,9 +32,7 @@ class Sample(Protocol):
     """The values of one moment in a payload."""
 
     is_late: bool = False  # whether its source kept it until it could send it
-    units: Mapping[
-        str, str
-    ] = {}  # the units that the payload states, by the path of the number; the others are the rule's
+    units: dict[str, str]  # the units that the payload states, by the path of the number; else the rule's counts
 
     def found(self, path: str) -> Any:
         """Return the text at a path, or a list of texts, which are added up; ``None``: it is missing.
@@ -67,6 +66,7 @@ class JsonPayload(Payload, Sample):
             UnreadableError: It is not JSON.
         """
         self.content: Any = json_of(payload) if payload.strip() else None
+        self.units = _NO_UNITS
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -96,9 +96,9 @@ class JsonPayload(Payload, Sample):
 class Texts(Sample):
     """Texts by their path."""
 
-    def __init__(self, texts: Mapping[str, str | UnreadableError], units: Mapping[str, str] | None = None) -> None:
+    def __init__(self, texts: dict[str, str | UnreadableError]) -> None:
         self.texts = texts
-        self.units = units or {}
+        self.units = {}
 
     def found(self, path: str) -> Any:
         """As ``Sample.found``; a fault at ``*`` is the fault of every path."""
@@ -111,6 +111,24 @@ class Texts(Sample):
         """As ``Sample.text``."""
         found = self.texts.get(path)
         return found if isinstance(found, str) else None
+
+
+class Moments:
+    """Samples by their time; a name that comes again at the same time begins a further sample."""
+
+    def __init__(self) -> None:
+        self._samples: dict[tuple[Decimal, int], Texts] = {}
+        self._again: Counter[tuple[Decimal, str]] = Counter()
+
+    def at(self, time: Decimal, name: str) -> Texts:
+        """Return the sample to which a value belongs."""
+        self._again[time, name] += 1
+        return self._samples.setdefault((time, self._again[time, name]), Texts({}))
+
+    @property
+    def samples(self) -> list[Texts]:
+        """The samples in order of time."""
+        return [self._samples[key] for key in sorted(self._samples)]
 
 
 class PlainPayload(Payload):
@@ -188,8 +206,7 @@ class SenmlPayload(PlainPayload):
         pack = json_of(payload)
         if not isinstance(pack, list) or len(pack) > _MOST_SAMPLES:
             raise UnreadableError(f"not SenML: no list of at most {_MOST_SAMPLES} records")
-        found: dict[tuple[Decimal, int], tuple[dict[str, str | UnreadableError], dict[str, str]]] = {}
-        again: Counter[tuple[Decimal, str]] = Counter()
+        found = Moments()
         base: dict[str, Any] = {}
         for record in pack:
             if not isinstance(record, dict):
@@ -209,15 +226,13 @@ class SenmlPayload(PlainPayload):
                 yield Texts({name: error})
                 continue
             is_relative = time < _SENML_RELATIVE_BELOW
-            order = time + _SENML_LAST if is_relative else time
-            texts, units = found.setdefault((order, again[order, name]), ({}, {}))
-            again[order, name] += 1
+            sample = found.at(time + _SENML_LAST if is_relative else time, name)
             # A sum is of the values over the seconds.
-            units[name] = unit = "J" if (value, unit) == ("s", "W") else unit
-            texts |= {name: text, f"{name} {unit}": text, f"{name} unit": unit}
+            sample.units[name] = unit = "J" if (value, unit) == ("s", "W") else unit
+            sample.texts |= {name: text, f"{name} {unit}": text, f"{name} unit": unit}
             if "t" in record or "bt" in base:
-                texts[f"{name} time"] = f"now{time:+f}" if is_relative else str(time)
-        yield from (Texts(texts, units) for _, (texts, units) in sorted(found.items(), key=lambda item: item[0]))
+                sample.texts[f"{name} time"] = f"now{time:+f}" if is_relative else str(time)
+        yield from found.samples
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """As ``Payload.numbers``; of records with a unit, whose name has no blank."""

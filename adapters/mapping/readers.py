@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 from adapters.energy.channel import ChannelRule
@@ -15,6 +15,7 @@ from adapters.energy.counter import CounterLimits
 from adapters.energy.spread import EpochMilliseconds
 from adapters.mapping.payloads import FORMATS, MAX_BYTES, Sample
 from adapters.mapping.presets import presets_of
+from adapters.mapping.sparkplug import KINDS, NAMESPACE, Node, check_node
 from adapters.mapping.times import times_of
 from adapters.mapping.values import (
     NOTATIONS,
@@ -22,7 +23,6 @@ from adapters.mapping.values import (
     UnreadableError,
     converted,
     float_of,
-    number,
     number_or_nothing,
     scaled,
     summed,
@@ -35,6 +35,7 @@ from commonwatt.model.units import MilliwattHours
 from commonwatt.model.validation import MARGIN_PERCENT
 
 POWER_GAP_S = 300  # most seconds between two powers over which energy counts
+Found: TypeAlias = Sequence[Sample] | UnreadableError | None  # the samples of a message; ``None``: the device died
 _LONGEST_MARK = 100  # characters of a restart mark that are compared and stored
 
 
@@ -53,7 +54,7 @@ class Reader:
         int | None
     )  # of a counter in several topics, the one with the lowest digits; ``None``: of sums, or one topic
     # For each topic the paths to add up, each with its factor; ``None``: 1, below zero: subtracted.
-    _terms: tuple[tuple[tuple[str, Decimal | None], ...], ...]
+    terms: tuple[tuple[tuple[str, Decimal | None], ...], ...]
     _notation: Callable[[object], tuple[Decimal, str]]
     _unit_path: str | None
     _factor: Fraction
@@ -65,7 +66,7 @@ class Reader:
     @property
     def where(self) -> str:
         """Where in a message the value is, for people."""
-        terms = dict.fromkeys(term for terms in self._terms for term in terms)
+        terms = dict.fromkeys(term for terms in self.terms for term in terms)
         text = "".join(f" {'+' if factor is None or factor > 0 else '-'} {path}" for path, factor in terms)
         return text.removeprefix(" + ") or "a number"
 
@@ -76,7 +77,7 @@ class Reader:
             UnreadableError: It is no number, or not a possible one.
         """
         total = Decimal(0)
-        for path, factor in self._terms[part]:
+        for path, factor in self.terms[part]:
             try:
                 found = summed(sample.found(path), self._notation)
                 if found is None:
@@ -112,11 +113,7 @@ class Reader:
             UnreadableError: It is no time.
         """
         found = None if self._time is None else sample.text(self._time)
-        if found is None:
-            return ()
-        if found.startswith("now"):
-            return () if arrival is None else (arrival + int(number(found[3:]) * 1000),)
-        return times_of(found, self._zone)
+        return () if found is None else times_of(found, self._zone, arrival)
 
     def report(self, payload: bytes) -> "Report | None":
         """Return what a message on a restart topic reports; ``None``: nothing of its start."""
@@ -126,8 +123,8 @@ class Reader:
         if path is None:
             return None
         with suppress(UnreadableError):
-            parsed = _samples("json" if path else "plain", payload)
-            text = None if isinstance(parsed, UnreadableError) else parsed[0].found(path)
+            parsed = _parsed("json" if path else "plain", payload)
+            text = parsed[0].found(path) if isinstance(parsed, Sequence) else None
             found = None if text is None else number_or_nothing(text)
             return None if found is None else Report(self, int(found))
         return None
@@ -158,6 +155,7 @@ class Reading(NamedTuple):
     restart_mark: str | None = None  # a value that changes when the register is set back
     fault: str = ""  # why there is no value, for people; empty if there is one
     is_late: bool = False  # whether its source kept it until it could send it
+    has_ended: bool = False  # whether the device died, and its level is not known any more
 
 
 class Readers:
@@ -165,12 +163,20 @@ class Readers:
 
     def __init__(self, readers: Iterable[Reader]) -> None:
         self.all = tuple(readers)  # the readers
+        # Nodes of Sparkplug by group and name, and for each the device, reader and part of its rules.
+        self._nodes: dict[tuple[str, str], tuple[Node, list[tuple[str, Reader, int]]]] = {}
         self._exact: dict[str, list[tuple[Reader, int]]] = defaultdict(list)
         self._wild: list[tuple[tuple[str, ...], Reader, int]] = []
         self._restarts: dict[str, list[Reader]] = defaultdict(list)
         for reader in self.all:
             for part, topic in enumerate(reader.topics):
-                if "+" in topic or "#" in topic:
+                if reader.rule.format == "sparkplug":
+                    _, group, _, name, device = [*topic.split("/"), ""][:5]
+                    node, rules = self._nodes.setdefault((group, name), (Node(), []))
+                    node.wanted |= {(device, path) for path, _ in reader.terms[part]}
+                    node.asks |= reader.rule.rebirth
+                    rules.append((device, reader, part))
+                elif "+" in topic or "#" in topic:
                     self._wild.append((tuple(topic.split("/")), reader, part))
                 else:
                     self._exact[topic].append((reader, part))
@@ -180,7 +186,10 @@ class Readers:
     @property
     def filters(self) -> list[str]:
         """The topic filters to subscribe to."""
-        return sorted({topic for reader in self.all for topic in (*reader.topics, *reader.restart_topics)})
+        topics = {topic for reader in self.all for topic in (*reader.topics, *reader.restart_topics)}
+        # A sequence is that of a node with all its devices.
+        nodes = {f"{NAMESPACE}/{group}/+/{name}/#" for group, name in self._nodes}
+        return sorted(nodes | {topic for topic in topics if not topic.startswith(f"{NAMESPACE}/")})
 
     def reports(self, topic: str, payload: bytes) -> Iterator[Report]:
         """Yield the starts and uptimes that this message reports."""
@@ -190,27 +199,41 @@ class Readers:
 
     def knows(self, topic: str) -> bool:
         """Return whether a rule is for this topic."""
-        return topic in self._restarts or bool(self._matching(topic))
+        return topic in self._restarts or bool(self._matching(topic)) or self._node_of(topic) is not None
 
     def read(self, topic: str, payload: bytes, arrival: EpochMilliseconds | None = None) -> Iterator[Reading]:
         """Yield what each rule for this topic finds in each sample of a message; each format is parsed once."""
-        parsed: dict[str, Sequence[Sample] | UnreadableError] = {}
+        if self._nodes and self._node_of(topic) is not None:
+            for reader, part, found in self._read_node(topic, payload):
+                yield from _readings(reader, part, found, arrival)
+        parsed: dict[str, Found] = {}
         for reader, part in self._matching(topic):
             name = reader.rule.format
             if name not in parsed:
-                parsed[name] = _samples(name, payload)
-            samples = parsed[name]
-            if isinstance(samples, UnreadableError):
-                yield Reading(reader, part, fault=str(samples))
-                continue
-            is_there = False
-            for sample in samples:
-                reading = _reading(reader, part, sample, arrival)
-                if reading.value is not None or reading.fault:
-                    is_there = True
-                    yield reading
-            if not is_there:
-                yield Reading(reader, part)
+                parsed[name] = _parsed(name, payload)
+            yield from _readings(reader, part, parsed[name], arrival)
+
+    def requests(self, now: EpochMilliseconds) -> Iterator[tuple[str, bytes]]:
+        """Yield topic and payload of each request for births of Sparkplug that is due."""
+        for (group, name), (node, _) in self._nodes.items():
+            if (payload := node.request(now)) is not None:
+                yield f"{NAMESPACE}/{group}/NCMD/{name}", payload
+
+    def _node_of(self, topic: str) -> tuple[Node, list[tuple[str, Reader, int]]] | None:
+        _, group, kind, name, *_ = topic.split("/") if topic.count("/") in (3, 4) else [""] * 4
+        return self._nodes.get((group, name)) if kind in KINDS and topic.startswith(f"{NAMESPACE}/") else None
+
+    def _read_node(self, topic: str, payload: bytes) -> Iterator[tuple[Reader, int, Found]]:
+        """Yield what a message of Sparkplug has for each rule."""
+        node, rules = self._node_of(topic) or (Node(), [])
+        kind, device = topic.split("/")[2], "/".join(topic.split("/")[4:])
+        try:
+            found: Found = node.take(kind, device, payload)
+        except UnreadableError as error:
+            found = error
+        for own, reader, part in rules:
+            if own == device or (found is None and kind == "NDEATH"):
+                yield reader, part, found
 
     def _matching(self, topic: str) -> list[tuple[Reader, int]]:
         found = self._exact.get(topic, [])
@@ -226,7 +249,7 @@ def _matches(pattern: tuple[str, ...], levels: list[str]) -> bool:
     return len(pattern) == len(levels) and all(one in ("+", level) for one, level in zip(pattern, levels, strict=True))
 
 
-def _samples(name: str, payload: bytes) -> Sequence[Sample] | UnreadableError:
+def _parsed(name: str, payload: bytes) -> Found:
     if len(payload) > MAX_BYTES:
         return UnreadableError(f"{len(payload)} bytes, more than {MAX_BYTES}")
     try:
@@ -249,6 +272,21 @@ def _without_dots(topic: str) -> str:
         else:
             levels.append(level)
     return "/".join(levels)
+
+
+def _readings(reader: Reader, part: int, samples: Found, arrival: EpochMilliseconds | None) -> Iterator[Reading]:
+    """Yield what a rule finds in the samples of a message."""
+    if samples is None or isinstance(samples, UnreadableError):
+        yield Reading(reader, part, fault=str(samples or ""), has_ended=samples is None)
+        return
+    is_there = False
+    for sample in samples:
+        reading = _reading(reader, part, sample, arrival)
+        if reading.value is not None or reading.fault:
+            is_there = True
+            yield reading
+    if not is_there:
+        yield Reading(reader, part)
 
 
 def _reading(reader: Reader, part: int, sample: Sample, arrival: EpochMilliseconds | None) -> Reading:
@@ -294,6 +332,8 @@ def _of_meter(settings: AdapterSettings, n: int, rules: tuple[AdapterRule, ...])
         for topic in (*reader.topics, *reader.restart_topics):
             try:
                 check_topic(topic)
+                if rule.format == "sparkplug" and topic in reader.topics:
+                    check_node(topic)
             except ValueError as error:
                 why = f"with this source and channel a topic is {topic!r}: {error}"
                 raise SettingError(("meter", n, "source"), f"[[meter]] {meter.id}: {why}") from None
@@ -330,12 +370,12 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
             highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else rated_mw,
         ),
         lowest=rule.factors.index(min(rule.factors)) if rule.factors and len(rule.topic) > 1 else None,
-        _terms=_terms(rule, filled),
+        terms=_terms(rule, filled),
         _notation=NOTATIONS[rule.number],
         _unit_path=None if rule.unit_path is None else filled(rule.unit_path),
         _factor=factor * capacity if rule.unit == "%" else factor,
         _zone=ZoneInfo(rule.zone or settings.zone),
-        _time=None if rule.time is None else filled(rule.time),
+        _time="time" if rule.format == "sparkplug" else None if rule.time is None else filled(rule.time),
         _restart_path=None if rule.restart_path is None else filled(rule.restart_path),
         _restart_payload=_any_of([filled(text) for text in rule.restart_payload]),
     )

@@ -76,19 +76,20 @@ class AdapterRule(Settings):
     preset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="The preset that the rule belongs to.")
     topic: Annotated[tuple[Topic, ...], _ALONE] = Field(
         description="The topic, with MQTT's wildcards; `{device}` is the meter's `source`, `{channel}` its `channel`. "
-        "Numbers of several topics are added up, with one path for all or one for each."
+        "Of Sparkplug `spBv1.0/GROUP/+/NODE/DEVICE`. Numbers of several topics are added up; with one path for all "
+        "or one for each."
     )
-    format: Literal["json", "plain", "senml", "p1", "csv", "influx", "bytes"] = Field(
+    format: Literal["json", "plain", "senml", "p1", "csv", "influx", "bytes", "sparkplug"] = Field(
         "json",
         description="JSON, a plain number, SenML (RFC 8428), a DSMR telegram, lines of numbers with semicolons, tabs "
-        "or commas, Influx's line protocol, or bytes of one whole number.",
+        "or commas, Influx's line protocol, bytes of one whole number, or Sparkplug B, whose own time counts.",
     )
     path: Annotated[tuple[str, ...], _ALONE] = Field(
         (),
         description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for "
         "any one key; the name of a SenML record, whose own unit counts, with a blank and a unit if no other counts; "
         "an OBIS code of a telegram; the number of a field; Influx's `measurement,tag=value field`, with all "
-        "tags or none. Several paths, and the elements of a list, are added up.",
+        "tags or none; the name of a Sparkplug metric. Several paths, and the elements of a list, are added up.",
     )
     factors: Annotated[tuple[Decimal, ...], Field(max_length=16)] = Field(
         (),
@@ -143,6 +144,11 @@ class AdapterRule(Settings):
     )
     queued: bool = Field(
         False, description="Whether the source keeps messages and sends them late: then older times count too."
+    )
+    rebirth: bool = Field(
+        False,
+        description="Whether to request the births of a Sparkplug node when messages are missing, at most once a "
+        "minute; until they come, aliases have no values. Without it, aliases known before stay in use.",
     )
     restart_topic: Annotated[tuple[PlainTopic, ...], _ALONE] = Field(
         (),
