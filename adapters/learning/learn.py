@@ -236,7 +236,7 @@ def _numbers(payload: bytes) -> Iterator[tuple[str, str, Decimal]]:
 def _parsed(payload: bytes) -> tuple[str, Payload]:
     form = {b"{": "json", b"[": "senml", b"/": "p1"}.get(payload[:1], "csv" if b"," in payload else "plain")
     try:
-        return form, FORMATS[form](payload)  # type: ignore[call-arg]
+        return form, FORMATS[form](payload)
     except UnreadableError:
         if form != "senml":
             raise

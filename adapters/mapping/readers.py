@@ -13,20 +13,11 @@ from zoneinfo import ZoneInfo
 from adapters.energy.channel import ChannelRule
 from adapters.energy.counter import CounterLimits
 from adapters.energy.spread import EpochMilliseconds
-from adapters.mapping.payloads import FORMATS, MAX_BYTES, Sample
+from adapters.mapping.payloads import FORMATS, MAX_BYTES, JsonPayload, Sample
 from adapters.mapping.presets import presets_of
 from adapters.mapping.sparkplug import KINDS, NAMESPACE, Node, check_node
 from adapters.mapping.times import times_of
-from adapters.mapping.values import (
-    NOTATIONS,
-    PER_UNIT,
-    UnreadableError,
-    converted,
-    float_of,
-    number_or_nothing,
-    scaled,
-    summed,
-)
+from adapters.mapping.values import NOTATIONS, PER_UNIT, UnreadableError, converted, decimal, float_of, scaled, summed
 from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings, check_topic
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.ids import MeterId
@@ -50,9 +41,7 @@ class Reader:
     topics: tuple[str, ...]  # the topic filters, one for each number that is added up
     restart_topics: tuple[str, ...]  # topics of the device's reports of its start
     channel: ChannelRule  # what its channel needs
-    lowest: (
-        int | None
-    )  # of a counter in several topics, the one with the lowest digits; ``None``: of sums, or one topic
+    lowest: int | None  # which topic has a counter's lowest digits; ``None``: they are added up, or one
     # For each topic the paths to add up, each with its factor; ``None``: 1, below zero: subtracted.
     terms: tuple[tuple[tuple[str, Decimal | None], ...], ...]
     _notation: Callable[[object], tuple[Decimal, str]]
@@ -83,8 +72,9 @@ class Reader:
                 if found is None:
                     return None
                 value, stated = found
-                if stated or self._unit_path is not None or (stated := sample.units.get(path, "")):
-                    stated = stated or self._stated(sample)
+                if not stated and self._unit_path is not None and not (stated := sample.text(self._unit_path) or ""):
+                    raise UnreadableError(f"no unit at {self._unit_path}")
+                if stated or (stated := sample.units.get(path, "")):
                     value = converted(value, stated, self.rule.unit)
             except UnreadableError as error:
                 raise UnreadableError(f"{path}: {error}" if path else str(error)) from None
@@ -99,12 +89,6 @@ class Reader:
         if result < 0 and self.rule.kind != "power":
             raise UnreadableError(f"negative: {total} {self.rule.unit}")
         return result
-
-    def _stated(self, sample: Sample) -> str:
-        """Return the unit at the path that the rule has for it."""
-        if not (stated := sample.text(self._unit_path or "")):
-            raise UnreadableError(f"no unit at {self._unit_path}")
-        return stated
 
     def times(self, sample: Sample, arrival: EpochMilliseconds | None) -> tuple[EpochMilliseconds, ...]:
         """Return the instants that the message's own time may mean; empty: it has none.
@@ -123,10 +107,9 @@ class Reader:
         if path is None:
             return None
         with suppress(UnreadableError):
-            parsed = _parsed("json" if path else "plain", payload)
-            text = parsed[0].found(path) if isinstance(parsed, Sequence) else None
-            found = None if text is None else number_or_nothing(text)
-            return None if found is None else Report(self, int(found))
+            sample = FORMATS["json" if path else "plain"](payload[: MAX_BYTES + 1]).samples[0]
+            found = summed(sample.found(path), decimal)
+            return None if found is None or found[1] else Report(self, int(found[0]))
         return None
 
     def restart_mark(self, sample: Sample) -> str | None:
@@ -186,10 +169,10 @@ class Readers:
     @property
     def filters(self) -> list[str]:
         """The topic filters to subscribe to."""
-        topics = {topic for reader in self.all for topic in (*reader.topics, *reader.restart_topics)}
-        # A sequence is that of a node with all its devices.
+        # Messages of Sparkplug are numbered by node, with all its devices.
         nodes = {f"{NAMESPACE}/{group}/+/{name}/#" for group, name in self._nodes}
-        return sorted(nodes | {topic for topic in topics if not topic.startswith(f"{NAMESPACE}/")})
+        others = {topic for reader in self.all if reader.rule.format != "sparkplug" for topic in reader.topics}
+        return sorted(nodes | others | {topic for reader in self.all for topic in reader.restart_topics})
 
     def reports(self, topic: str, payload: bytes) -> Iterator[Report]:
         """Yield the starts and uptimes that this message reports."""
@@ -199,19 +182,23 @@ class Readers:
 
     def knows(self, topic: str) -> bool:
         """Return whether a rule is for this topic."""
-        return topic in self._restarts or bool(self._matching(topic)) or self._node_of(topic) is not None
+        return topic in self._restarts or bool(self._matching(topic)) or self._node_of(topic.split("/")) is not None
 
     def read(self, topic: str, payload: bytes, arrival: EpochMilliseconds | None = None) -> Iterator[Reading]:
         """Yield what each rule for this topic finds in each sample of a message; each format is parsed once."""
-        if self._nodes and self._node_of(topic) is not None:
-            for reader, part, found in self._read_node(topic, payload):
+        if self._nodes:
+            for reader, part, found in self._of_node(topic.split("/"), payload):
                 yield from _readings(reader, part, found, arrival)
-        parsed: dict[str, Found] = {}
+        parsed: dict[str, Found | JsonPayload] = {}
         for reader, part in self._matching(topic):
             name = reader.rule.format
             if name not in parsed:
                 parsed[name] = _parsed(name, payload)
-            yield from _readings(reader, part, parsed[name], arrival)
+            samples = parsed[name]
+            if isinstance(samples, JsonPayload):
+                yield _reading(reader, part, samples, arrival)
+            else:
+                yield from _readings(reader, part, samples, arrival)
 
     def requests(self, now: EpochMilliseconds) -> Iterator[tuple[str, bytes]]:
         """Yield topic and payload of each request for births of Sparkplug that is due."""
@@ -219,20 +206,21 @@ class Readers:
             if (payload := node.request(now)) is not None:
                 yield f"{NAMESPACE}/{group}/NCMD/{name}", payload
 
-    def _node_of(self, topic: str) -> tuple[Node, list[tuple[str, Reader, int]]] | None:
-        _, group, kind, name, *_ = topic.split("/") if topic.count("/") in (3, 4) else [""] * 4
-        return self._nodes.get((group, name)) if kind in KINDS and topic.startswith(f"{NAMESPACE}/") else None
+    def _node_of(self, levels: list[str]) -> tuple[Node, list[tuple[str, Reader, int]]] | None:
+        is_read = 4 <= len(levels) <= 5 and levels[0] == NAMESPACE and levels[2] in KINDS
+        return self._nodes.get((levels[1], levels[3])) if is_read else None
 
-    def _read_node(self, topic: str, payload: bytes) -> Iterator[tuple[Reader, int, Found]]:
+    def _of_node(self, levels: list[str], payload: bytes) -> Iterator[tuple[Reader, int, Found]]:
         """Yield what a message of Sparkplug has for each rule."""
-        node, rules = self._node_of(topic) or (Node(), [])
-        kind, device = topic.split("/")[2], "/".join(topic.split("/")[4:])
+        if (place := self._node_of(levels)) is None:
+            return
+        (node, rules), device = place, "/".join(levels[4:])
         try:
-            found: Found = node.take(kind, device, payload)
+            found: Found = node.take(levels[2], device, payload)
         except UnreadableError as error:
             found = error
         for own, reader, part in rules:
-            if own == device or (found is None and kind == "NDEATH"):
+            if own == device or (found is None and levels[2] == "NDEATH"):
                 yield reader, part, found
 
     def _matching(self, topic: str) -> list[tuple[Reader, int]]:
@@ -249,11 +237,12 @@ def _matches(pattern: tuple[str, ...], levels: list[str]) -> bool:
     return len(pattern) == len(levels) and all(one in ("+", level) for one, level in zip(pattern, levels, strict=True))
 
 
-def _parsed(name: str, payload: bytes) -> Found:
+def _parsed(name: str, payload: bytes) -> Found | JsonPayload:
     if len(payload) > MAX_BYTES:
         return UnreadableError(f"{len(payload)} bytes, more than {MAX_BYTES}")
     try:
-        return FORMATS[name](payload).samples  # type: ignore[call-arg]
+        found = FORMATS[name](payload)
+        return found if isinstance(found, JsonPayload) else found.samples
     except UnreadableError as error:
         return error
 
@@ -274,19 +263,12 @@ def _without_dots(topic: str) -> str:
     return "/".join(levels)
 
 
-def _readings(reader: Reader, part: int, samples: Found, arrival: EpochMilliseconds | None) -> Iterator[Reading]:
-    """Yield what a rule finds in the samples of a message."""
+def _readings(reader: Reader, part: int, samples: Found, arrival: EpochMilliseconds | None) -> list[Reading]:
+    """Return what a rule finds in the samples of a message."""
     if samples is None or isinstance(samples, UnreadableError):
-        yield Reading(reader, part, fault=str(samples or ""), has_ended=samples is None)
-        return
-    is_there = False
-    for sample in samples:
-        reading = _reading(reader, part, sample, arrival)
-        if reading.value is not None or reading.fault:
-            is_there = True
-            yield reading
-    if not is_there:
-        yield Reading(reader, part)
+        return [Reading(reader, part, fault=str(samples or ""), has_ended=samples is None)]
+    every = [_reading(reader, part, sample, arrival) for sample in samples]
+    return [one for one in every if one.value is not None or one.fault] or [Reading(reader, part)]
 
 
 def _reading(reader: Reader, part: int, sample: Sample, arrival: EpochMilliseconds | None) -> Reading:
@@ -384,11 +366,9 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
 def _terms(rule: AdapterRule, filled: Callable[[str], str]) -> tuple[tuple[tuple[str, Decimal | None], ...], ...]:
     """Return for each topic the paths to add up, each with its factor."""
     paths = [filled(path) for path in rule.path or ("",)]
-    several = len(rule.topic) > 1
-    paths = paths * len(rule.topic) if several and len(paths) == 1 else paths
+    if len(rule.topic) > len(paths):
+        paths = paths * len(rule.topic)
     terms = tuple(zip(paths, rule.factors or (None,) * len(paths), strict=True))
-    return (
-        tuple((term,) for term in terms)
-        if several
-        else ((*terms, *((filled(path), Decimal(-1)) for path in rule.less)),)
-    )
+    if len(rule.topic) > 1:
+        return tuple((term,) for term in terms)
+    return ((*terms, *((filled(path), Decimal(-1)) for path in rule.less)),)

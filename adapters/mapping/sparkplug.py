@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.energy.spread import EpochMilliseconds
-from adapters.mapping.payloads import MAX_BYTES, Moments, Texts
+from adapters.mapping.payloads import MAX_BYTES, Moments, Sample
 from adapters.mapping.values import UnreadableError
 
 NAMESPACE = "spBv1.0"  # the first level of topics
@@ -62,7 +62,7 @@ class Node:
         self._sequence: int | None = None
         self._session: str | None = None
 
-    def take(self, kind: str, device: str, payload: bytes) -> Sequence[Texts] | None:
+    def take(self, kind: str, device: str, payload: bytes) -> Sequence[Sample] | None:
         """Return the samples of a message, in order of time; ``None``: the device died, or the node and all of them.
 
         Raises:
@@ -107,7 +107,7 @@ class Node:
         message.metrics.add(name="Node Control/Rebirth", timestamp=now, datatype=_BOOLEAN, boolean_value=True)
         return bytes(message.SerializeToString())
 
-    def _samples(self, device: str, message: Any) -> Sequence[Texts]:
+    def _samples(self, device: str, message: Any) -> Sequence[Sample]:
         found = Moments()
         for metric in message.metrics:
             key = (device, metric.name) if metric.name else self._aliases.get(metric.alias, ("", ""))
@@ -115,8 +115,8 @@ class Node:
                 time = metric.timestamp or message.timestamp
                 sample = found.at(time, key[1])
                 sample.is_late = metric.is_historical
-                sample.texts |= {"time": str(time)} if time else {}
-                sample.texts[key[1]] = _text(metric, metric.datatype or self._types.get(key, 0))
+                sample.by_path |= {"time": str(time)} if time else {}
+                sample.by_path[key[1]] = _text(metric, metric.datatype or self._types.get(key, 0))
         return found.samples
 
 

@@ -40,11 +40,10 @@ PER_UNIT: Mapping[str, Fraction] = {
 _SPELLED = {"wh": "Wh", "kwh": "kWh", "w": "W", "kw": "kW", "j": "J"}
 
 # The digit at the end, and the letter after it, keep the time in proportion to the length.
-_WITH_UNIT = re.compile(r"\s*([-+]?[\d.,]*\d(?:[eE][-+]?\d+)?)\s*([^\W\d_]\w*|%)?\s*", re.ASCII)
-_GERMAN = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?", re.ASCII)
+_WITH_UNIT = re.compile(r"\s*([-+]?[\d.,]*\d(?:[eE][-+]?\d+)?)\s*((?![eE][-+\d])[^\W\d_]\w*|%)\s*", re.ASCII)
+_GERMAN = re.compile(r"\s*([-+]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?)\s*([^\W\d_]\w*|%)?\s*", re.ASCII)
 _HEXADECIMAL = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]{1,16})\s*")
 _LONGEST = MAX_TEXT + 12  # characters of a number with a unit
-_FLOAT_BITS = 2**32
 
 ENERGY_UNITS = {"mWh", "Wh", "kWh", "MWh", "J", "Wmin"}
 POWER_UNITS = {"mW", "W", "kW"}
@@ -83,56 +82,25 @@ def number(value: object) -> Decimal:
     return found
 
 
-def number_or_nothing(value: object) -> Decimal | None:
-    """Return a finite decimal number; ``None`` if the text means no value, such as ``nan``.
-
-    Raises:
-        UnreadableError: It is something else.
-    """
-    try:
-        return number(value)
-    except UnreadableError:
-        if means_nothing(value):
-            return None
-        raise
-
-
-def means_nothing(value: object) -> bool:
-    """Return whether a text means no value, such as ``nan``."""
-    return isinstance(value, str) and value.strip().lower() in _NOTHING
-
-
 def decimal(value: object) -> tuple[Decimal, str]:
-    """Return a number and the unit after it; empty: none.
-
-    Raises:
-        UnreadableError: It is something else.
-    """
+    """Return a number and the unit after it; empty: none. As ``german`` and ``hexadecimal``, refuse anything else."""
     try:
         return number(value), ""
     except UnreadableError:
-        if (parts := _parts(value)) is None or not parts[1]:
+        if not isinstance(value, str) or len(value) > _LONGEST or (parts := _WITH_UNIT.fullmatch(value)) is None:
             raise
-        return number(parts[0]), parts[1]
+        return number(parts[1]), parts[2]
 
 
 def german(value: object) -> tuple[Decimal, str]:
-    """Return a number with a decimal comma, and dots between thousands, and the unit after it; empty: none.
-
-    Raises:
-        UnreadableError: It is something else.
-    """
-    if (parts := _parts(value)) is None or not _GERMAN.fullmatch(parts[0]):
+    """Return a number with a decimal comma, and dots between thousands, and its unit."""
+    if not isinstance(value, str) or len(value) > _LONGEST or (parts := _GERMAN.fullmatch(value)) is None:
         _refuse("a number with a decimal comma", value)
-    return number(parts[0].replace(".", "").replace(",", ".")), parts[1]
+    return number(parts[1].replace(".", "").replace(",", ".")), parts[2] or ""
 
 
 def hexadecimal(value: object) -> tuple[Decimal, str]:
-    """Return a number without sign from up to 16 hexadecimal digits; it has no unit.
-
-    Raises:
-        UnreadableError: It is something else.
-    """
+    """Return a number without sign from up to 16 hexadecimal digits, which has no unit."""
     if not isinstance(value, str) or (found := _HEXADECIMAL.fullmatch(value)) is None:
         _refuse("hexadecimal", value)
     return Decimal(int(found[1], 16)), ""
@@ -146,20 +114,14 @@ def float_of(bits: Decimal) -> Decimal | None:
     """Return the 4-byte float (IEEE 754) that has these bits; ``None``: it is no number.
 
     Raises:
-        UnreadableError: The bits are no whole number of 32 bits.
+        UnreadableError: The bits are no whole number of 32 bits, or the number is too large.
     """
-    if not 0 <= bits < _FLOAT_BITS or bits != int(bits):
+    if not 0 <= bits < 2**32 or bits != int(bits):
         _refuse("the bits of a 4-byte float", bits)
     found = Decimal(struct.unpack(">f", int(bits).to_bytes(4, "big"))[0])
     if found.is_infinite() or found.adjusted() > _MAX_EXPONENT:
         _refuse("a usable number", found)
     return None if found.is_nan() else found
-
-
-def _parts(value: object) -> tuple[str, str] | None:
-    """Return the number and the unit of a text, both as text; ``None``: it is something else."""
-    found = _WITH_UNIT.fullmatch(value) if isinstance(value, str) and len(value) <= _LONGEST else None
-    return None if found is None else (found[1], found[2] or "")
 
 
 def _refuse(what: str, value: object) -> NoReturn:
@@ -231,7 +193,7 @@ def summed(value: Any, notation: Callable[[object], tuple[Decimal, str]]) -> tup
         try:
             return notation(value)
         except UnreadableError:
-            if value is None or means_nothing(value):
+            if value is None or (isinstance(value, str) and value.strip().lower() in _NOTHING):
                 return None
             raise
     if not 0 < len(value) <= 16:
