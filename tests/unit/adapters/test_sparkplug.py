@@ -42,6 +42,10 @@ def through(core: Adapter) -> Channel:
     return core.channels[1, RecordType.THROUGH]
 
 
+def level_of(core: Adapter) -> int | None:
+    return core.meters[1].state.level
+
+
 def birth(kwh: float, alias: int | None = 5) -> list[Metric]:
     return [
         Metric(name="Voltage", alias=None if alias is None else alias + 1, datatype=DOUBLE, double_value=230.0),
@@ -97,13 +101,15 @@ def test_a_power_has_its_sign_by_the_data_type_of_its_birth(value: dict[str, Any
 
 def test_a_four_byte_float_and_a_whole_number_are_read() -> None:
     core, edge = adapter(KWH), Edge()
-    for field, datatype, value, mwh in (
+    values: tuple[tuple[str, int, Any, int], ...] = (
         ("float_value", FLOAT, 123.456, 123_456_001),
         ("double_value", DOUBLE, 123.456, 123_456_000),
         ("long_value", INT64, 123, 123_000_000),
         ("string_value", 12, "123456 Wh", 123_456_000),
-    ):
-        metric = Metric(name="Energy/In", datatype=datatype, **{field: value})
+    )
+    for field, datatype, value, mwh in values:
+        metric = Metric(name="Energy/In", datatype=datatype)
+        setattr(metric, field, value)
         topic, payload = edge.message("DDATA", "m7", T, metric)
         assert [reading.value for reading in core.readers.read(topic, payload)] == [mwh], field
 
@@ -129,15 +135,14 @@ def test_a_death_ends_the_level_until_the_next_value(whose: str) -> None:
     hear(core, edge.born(T), T)
     for n in range(1, 4):
         hear(core, edge.message("DBIRTH", "m7", T + n * 15_000, soc), T + n * 15_000)
-    meter = core.meters[1]
-    assert meter.state.level == 5_000_000
-    made = meter.state.made
+    assert level_of(core) == 5_000_000
+    made = core.meters[1].state.made
     hear(core, edge.died() if whose == "node" else edge.message("DDEATH", "m7", T + 50_000), T + 50_000)
-    assert meter.state.level is None
+    assert level_of(core) is None
     hear(core, edge.born(T + 600_000), T + 600_000)
     hear(core, edge.message("DBIRTH", "m7", T + 600_000, soc), T + 600_000)
-    assert meter.state.level == 5_000_000
-    assert meter.state.made == made, "no slot of the time between is reported"
+    assert level_of(core) == 5_000_000
+    assert core.meters[1].state.made == made, "no slot of the time between is reported"
 
 
 def test_the_will_of_an_earlier_connection_ends_nothing() -> None:
