@@ -18,7 +18,6 @@ _UNNAMEABLE = re.compile(r"[\\\0{}*\ud800-\udfff]")
 
 _NO_UNITS: dict[str, str] = {}
 _SENML_RELATIVE_BELOW = 2**28
-_SENML_LAST = 10**12
 _LONGEST_NAME = 256  # most characters of a SenML name and unit, or of Influx's measurement and tags
 # A value has no parenthesis: else the time for a telegram of openings would grow with the square of its length.
 _P1_LINE = re.compile(r"(\d-\d:\d+\.\d+\.\d+)\(([^()]*)\)(?:\(([^()]*)\))?", re.ASCII)
@@ -207,7 +206,7 @@ class SenmlPayload(Payload):
                 yield Sample({name: error})
                 continue
             is_relative = time < _SENML_RELATIVE_BELOW
-            sample = found.at(time + _SENML_LAST if is_relative else time, name)
+            sample = found.at(time, name)
             # A sum is of the values over the seconds.
             sample.units[name] = unit = "J" if (value, unit) == ("s", "W") else unit
             sample.by_path |= {name: text, f"{name} {unit}": text, f"{name} unit": unit}

@@ -67,9 +67,21 @@ def test_a_device_is_read_by_the_aliases_of_its_birth() -> None:
     born(core, edge)
     for n in range(1, 21):
         hear(core, edge.message("DDATA", "m7", T + n * 15_000, *data(100 + n / 1000)), T + n * 15_000 + 400)
+        hear(core, edge.message("DDATA", "m8", T + n * 15_000, *data(9_999.0)), T + n * 15_000 + 401)
     assert through(core).counter.total == 20_000
     assert through(core).at == T + 20 * 15_000, "the device's time counts"
     assert not core.tally["message", "unreadable"]
+
+
+def test_an_alias_of_one_device_is_none_of_another() -> None:
+    rules = [{"preset": f"p{n}", "topic": f"spBv1.0/town/+/edge1/m{n}", "format": "sparkplug", **KWH} for n in (7, 8)]
+    meters = [{"id": n, "preset": f"p{n}"} for n in (7, 8)]
+    readers = readers_of(AdapterSettings.model_validate({"microgrid": "r001", "rule": rules, "meter": meters}))
+    edge = Edge()
+    for message in (edge.born(T), edge.message("DBIRTH", "m7", T, *birth(1)), edge.message("DBIRTH", "m8", T)):
+        list(readers.read(*message))
+    found = [reading.value for reading in readers.read(*edge.message("DDATA", "m8", T, *data(9)))]
+    assert found == [None]
 
 
 def test_a_node_has_metrics_of_its_own_and_names_need_no_birth() -> None:
@@ -156,11 +168,12 @@ def test_the_will_of_an_earlier_connection_ends_nothing() -> None:
     assert through(core).counter.total == 1_000
 
 
-def test_after_a_death_aliases_count_again_with_the_next_birth_which_may_give_others() -> None:
+@pytest.mark.parametrize("whose", ["node", "device"])
+def test_after_a_death_aliases_count_again_with_the_next_birth_which_may_give_others(whose: str) -> None:
     core, edge = adapter(KWH), Edge()
     born(core, edge)
     hear(core, edge.message("DDATA", "m7", T + 15_000, *data(100.001)), T + 15_000)
-    hear(core, edge.died(), T + 20_000)
+    hear(core, edge.died() if whose == "node" else edge.message("DDEATH", "m7", T + 20_000), T + 20_000)
     hear(core, edge.message("DDATA", "m7", T + 30_000, *data(500.0)), T + 30_000)
     assert core.wrong[0].fault == "aliases that no birth certificate has explained"
     born(core, edge, T + 45_000, 100.003, alias=6)  # the register has the alias that the voltage had
