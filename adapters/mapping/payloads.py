@@ -211,7 +211,7 @@ class SenmlPayload(Payload):
             sample.units[name] = unit = "J" if (value, unit) == ("s", "W") else unit
             sample.by_path |= {name: text, f"{name} {unit}": text, f"{name} unit": unit}
             if "t" in record or "bt" in base:
-                sample.by_path[f"{name} time"] = f"now{time:+f}" if is_relative else str(time)
+                sample.by_path[f"{name} time"] = f"now{time}" if is_relative else str(time)
         yield from found.samples
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:

@@ -524,6 +524,14 @@ def test_telegram_of_openings_takes_no_longer_than_its_length() -> None:
     assert process_time() - begin < 0.3, "it took 1.4 s"
 
 
+def test_senml_times_of_a_million_decimals_take_no_time() -> None:
+    pack = json.dumps([{"n": "m:in", "t": "1e-999999", "v": 3}] * 1000).encode()
+    begin = process_time()
+    found = list(made([{"topic": "t", "format": "senml", "path": "m:in", "time": "m:in time"}]).read("t", pack, 5))
+    assert process_time() - begin < 0.5
+    assert {(one.value, one.times) for one in found} == {(3_000_000, (5,))}
+
+
 def test_senml_pack_of_long_names_is_refused_before_it_takes_much_memory() -> None:
     records = b",".join(b'{"n":"%d","v":1}' % n for n in range(990))
     payload = b'[{"bn":"' + b"a" * 30_000 + b'"},' + records + b"]"
