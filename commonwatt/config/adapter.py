@@ -148,7 +148,8 @@ class AdapterRule(Settings):
     rebirth: bool = Field(
         False,
         description="Whether to request the births of a Sparkplug node when messages are missing, at most once a "
-        "minute; until they come, aliases have no values. Without it, aliases known before stay in use.",
+        "minute; until they come, aliases have no values. Without it, aliases known before stay in use. "
+        "After a start of the adapter none is known until the next births.",
     )
     restart_topic: Annotated[tuple[PlainTopic, ...], _ALONE] = Field(
         (),
