@@ -74,11 +74,7 @@ class Payload:
     """A parsed payload."""
 
     def __init__(self, payload: bytes) -> None:
-        """Find its samples.
-
-        Raises:
-            UnreadableError: It is of another format.
-        """
+        """Find its samples, or raise ``UnreadableError``."""
         self._samples = list(self._found_in(payload))
 
     @property
@@ -104,11 +100,6 @@ class JsonPayload(Payload, Sample):
     """A JSON payload; the elements of a list are added up. An empty payload has no values: the device is gone."""
 
     def __init__(self, payload: bytes) -> None:
-        """Parse it.
-
-        Raises:
-            UnreadableError: It is not JSON.
-        """
         self.units, self.is_late = _NO_UNITS, False
         self.content: Any = json_of(payload) if payload.strip() else None
 
@@ -267,15 +258,10 @@ def _texts_in(content: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _lines_of(payload: bytes) -> list[str]:
-    """Return the lines of a payload that are not empty, at most ``_MOST_SAMPLES``.
-
-    Raises:
-        UnreadableError: It is no text, or has more lines.
-    """
-    lines = [line for line in _text_of(payload).splitlines() if line.strip()]
+    lines = [line.strip() for line in _text_of(payload).splitlines() if line.strip()]
     if len(lines) > _MOST_SAMPLES:
         raise UnreadableError(f"{len(lines)} lines, more than {_MOST_SAMPLES}")
-    return [line.strip() for line in lines]
+    return lines
 
 
 def _text_of(payload: bytes) -> str:
