@@ -23,7 +23,7 @@ from commonwatt.config.adapter import AdapterMeter
 from commonwatt.device.meter import Meter
 from commonwatt.device.records.recording import Reading as Record
 from commonwatt.device.timers import Timers
-from commonwatt.model.effects import Effect, Write
+from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import MAX_RECORD_S, RecordType
 from commonwatt.model.units import SLOT_S, MicrogridId
@@ -103,6 +103,9 @@ class Adapter:
         self.commands.show(message.source, message.topic, message.payload, message.at / 1000, retained=message.retained)
         found = self.explain(message.source, message.topic, message.payload, message.at, retained=message.retained)
         effects = [effect for _, effects in found for effect in effects]
+        for topic, payload in self._readers(message.source).requests(message.at):
+            effects.append(Publish(topic, payload, 0, via=message.source))
+            self.tally["device_command", "rebirth"] += 1
         # What has no effect needs no commit, and may come again.
         if effects and message.qos:
             effects.append(Write(HandledChange(message.source, handled)))
@@ -121,14 +124,14 @@ class Adapter:
             # An uptime that rises is stored with the next value.
             if channel.restarts(uptime):
                 yield None, [Write(ChannelChange((reader.meter, reader.record_type), channel))]
-        for reading in self._readers(source).read(topic, payload):
+        for reading in self._readers(source).read(topic, payload, at):
             self.meters[reading.reader.meter].deferred.heard = max(0, at // 1000)
             if reading.value is None:
                 if reading.fault:
                     self.tally["message", "unreadable"] += 1
                     self.wrong.append(Wrong(at, topic, payload[:KEPT_BYTES], reading.fault))
                     self._ignore(reading.reader, "unreadable", topic, reading.fault)
-                yield Explained(reading, None), []
+                yield Explained(reading, None), self._end(reading.reader, at) if reading.has_ended else []
             else:
                 explained, effects = self._value(reading, reading.value, at)
                 if explained.taken is not None and isinstance(explained.taken.outcome, Ignored):
@@ -181,7 +184,7 @@ class Adapter:
 
     def _value(self, reading: Reading, value: int, at: EpochMilliseconds) -> tuple[Explained, Effects]:
         reader = reading.reader
-        device = instant(reading.times, at, queued=reader.rule.queued) if reading.times else None
+        device = instant(reading.times, at, queued=reader.rule.queued or reading.is_late) if reading.times else None
         if reading.times and device is None:
             self.tally["value", "clock_wrong"] += 1
         channel = self._channel(reader)
@@ -205,6 +208,7 @@ class Adapter:
                 len(reader.topics),
                 reading.restart_mark,
                 difference=bool(reader.rule.less),
+                lowest=reader.lowest,
             ),
         )
         self.tally["value", taken.outcome.name.lower()] += 1
@@ -225,6 +229,15 @@ class Adapter:
 
     def _ignore(self, reader: Reader, reason: str, topic: str, text: str) -> None:
         self.meters[reader.meter].deferred.ignore(reason, f"{topic}: {text}")
+
+    def _end(self, reader: Reader, at: EpochMilliseconds) -> Effects:
+        """End the level of a device that died: none is known until its next value."""
+        if reader.record_type is not RecordType.STORED:
+            return []
+        channel = self._channel(reader)
+        channel.steps, channel.parts, channel.fresh = None, {}, []
+        effects = self.meters[reader.meter].report_level(at // 1000, None)
+        return [*effects, Write(ChannelChange((reader.meter, reader.record_type), channel))]
 
     def _channel(self, reader: Reader) -> Channel:
         return self.channels.setdefault((reader.meter, reader.record_type), Channel())

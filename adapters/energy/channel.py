@@ -58,6 +58,8 @@ class Value(NamedTuple):
     parts: int = 1  # how many numbers are added up
     restart_mark: str | None = None  # a value that changes when the register is set back
     difference: bool = False  # whether it is a difference of two registers
+    # Of a counter that comes in several messages, which part has its lowest digits; ``None``: of sums, or one message.
+    lowest: int | None = None
 
 
 class Taken(NamedTuple):
@@ -159,6 +161,8 @@ def take(channel: Channel, rule: ChannelRule, value: Value) -> Taken:
 
 def _adds_up(channel: Channel, value: Value) -> bool:
     """Return whether each number of a sum came since the last sum, or one came again: the others did not change."""
+    if value.lowest is not None:
+        return _agrees(channel, value, channel.parts.get(value.part))
     again = value.part in channel.fresh
     channel.parts[value.part] = value.value
     channel.fresh.append(value.part)
@@ -166,6 +170,23 @@ def _adds_up(channel: Channel, value: Value) -> bool:
         channel.fresh = sorted(set(channel.fresh))
         return False
     channel.fresh = [value.part] if again else []
+    return True
+
+
+def _agrees(channel: Channel, value: Value, before: int | None) -> bool:
+    """Return whether the parts of a counter are of one reading.
+
+    The lowest part may rise alone. After another change the reading is known when each part has come since: a carry
+    changes two parts, in two messages.
+    """
+    channel.parts[value.part] = value.value
+    is_lowest = value.part == value.lowest
+    if not channel.fresh and before is not None and (value.value == before or (is_lowest and value.value > before)):
+        return is_lowest
+    channel.fresh = sorted({*channel.fresh, value.part})
+    if len(channel.fresh) < value.parts:
+        return False
+    channel.fresh = []
     return True
 
 
@@ -196,6 +217,8 @@ def _choose(channel: Channel, value: Value) -> Ignored | None:
         return Ignored.NOT_PREFERRED
     if value.rank > channel.rank and value.arrival - channel.arrived < FALLBACK_MS and channel.arrived:
         return Ignored.NOT_PREFERRED
+    if value.rank != channel.rank:
+        channel.parts, channel.fresh = {}, []
     channel.rank, channel.arrived, channel.difference = value.rank, value.arrival, value.difference
     return None
 

@@ -1,213 +1,234 @@
-"""The formats of foreign payloads, each as values at paths."""
+"""The formats of foreign payloads, each as samples with values at paths."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
-from adapters.mapping.values import UnreadableError, at_path, json_of, number, number_or_nothing, split_path, summed
+from adapters.mapping.values import UnreadableError, at_path, decimal, json_of, number, split_path
 
 MAX_BYTES = 65_536  # largest payload that is read; larger ones are ignored and counted
+_MOST_SAMPLES = 1000  # most lines or SenML records of a payload
+_MOST_BYTES = 8  # most bytes of a whole number
 _DEEPEST = 8  # most keys of a path that ``numbers`` yields
 # Characters of keys and names that a path can't have; JSON has halves of surrogate pairs, a file can't.
 _UNNAMEABLE = re.compile(r"[\\\0{}*\ud800-\udfff]")
 
+_NO_UNITS: dict[str, str] = {}
 _SENML_RELATIVE_BELOW = 2**28
-_SENML_LONGEST_NAME = 256
+_LONGEST_NAME = 256  # most characters of a SenML name and unit, or of Influx's measurement and tags
 # A value has no parenthesis: else the time for a telegram of openings would grow with the square of its length.
 _P1_LINE = re.compile(r"(\d-\d:\d+\.\d+\.\d+)\(([^()]*)\)(?:\(([^()]*)\))?", re.ASCII)
 _P1_TIME = "0-0:1.0.0"
-_NUMBER_START = re.compile(r"\s*([-+0-9.eE]+)", re.ASCII)
+_INFLUX_LINE = re.compile(r'((?:\\.|[^\\ ])+) ((?:\\.|"(?:\\.|[^\\"])*"|[^\\" ])+)(?: (-?\d+))?', re.ASCII)
+_INFLUX_FIELD = re.compile(r'(?:\\.|"(?:\\.|[^\\"])*"|[^\\",])+')
+_INFLUX_MEASUREMENT = re.compile(r"(?:\\.|[^\\,])+")
 
 
-class Payload(Protocol):
-    """A parsed payload."""
+class Sample:
+    """The values of one moment in a payload: texts by their path."""
 
-    def value(self, path: str) -> Decimal | None:
-        """Return the number at a path; ``None``: it is missing.
+    def __init__(self, texts: dict[str, str | UnreadableError]) -> None:
+        self.by_path = texts
+        self.units: dict[str, str] = {}  # the units that the payload states, by path; else the rule's unit counts
+        self.is_late = False  # whether its source kept it until it could send it
+
+    def found(self, path: str) -> Any:
+        """Return the text at a path, or a list of texts, which are added up; ``None``: it is missing.
 
         Raises:
-            UnreadableError: It is no number.
+            UnreadableError: It can't be read, or at ``*`` nothing can be.
         """
-
-    def unit(self, path: str) -> str:
-        """Return the unit that the payload states for the number at a path; empty: none, the rule's counts."""
-        del path
-        return ""
+        found = self.by_path.get(path, self.by_path.get("*"))
+        if isinstance(found, UnreadableError):
+            raise found
+        return found
 
     def text(self, path: str) -> str | None:
         """Return the text at a path, such as a time; ``None``: it is missing."""
+        found = self.by_path.get(path)
+        return found if isinstance(found, str) else None
+
+
+class Moments:
+    """Samples by their time; a name that comes again at the same time begins a further sample."""
+
+    def __init__(self) -> None:
+        self._samples: dict[tuple[Decimal, int], Sample] = {}
+        self._again: Counter[tuple[Decimal, str]] = Counter()
+
+    def at(self, time: Decimal, name: str) -> Sample:
+        """Return the sample to which a value belongs."""
+        self._again[time, name] += 1
+        return self._samples.setdefault((time, self._again[time, name]), Sample({}))
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples in order of time."""
+        return [self._samples[key] for key in sorted(self._samples)]
+
+
+class Payload:
+    """A parsed payload."""
+
+    def __init__(self, payload: bytes) -> None:
+        """Find its samples, or raise ``UnreadableError``."""
+        self._samples = list(self._found_in(payload))
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """Its samples, in their order."""
+        return self._samples
+
+    def _found_in(self, payload: bytes) -> Iterator[Sample]:
+        raise NotImplementedError
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """Yield each number with its path."""
+        for path, text in self.texts():
+            with suppress(UnreadableError):
+                yield path, number(text)
+
+    def texts(self) -> Iterator[tuple[str, object]]:
+        """Yield each number and text, as text, with its path."""
+        return (item for sample in self.samples for item in sample.by_path.items())
 
 
-class JsonPayload(Payload):
+class JsonPayload(Payload, Sample):
     """A JSON payload; the elements of a list are added up. An empty payload has no values: the device is gone."""
 
     def __init__(self, payload: bytes) -> None:
-        """Parse it.
-
-        Raises:
-            UnreadableError: It is not JSON.
-        """
+        self.units, self.is_late = _NO_UNITS, False
         self.content: Any = json_of(payload) if payload.strip() else None
 
-    def value(self, path: str) -> Decimal | None:
-        """As ``Payload.value``."""
-        return summed(at_path(self.content, split_path(path)))
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """As ``Payload.samples``."""
+        return (self,)
+
+    def found(self, path: str) -> Any:
+        """As ``Sample.found``."""
+        return at_path(self.content, split_path(path))
 
     def text(self, path: str) -> str | None:
-        """As ``Payload.text``."""
+        """As ``Sample.text``."""
         found = at_path(self.content, split_path(path))
         return found if isinstance(found, str) and found else None
 
-    def numbers(self) -> Iterator[tuple[str, Decimal]]:
-        """As ``Payload.numbers``."""
-        for path, text in _texts_in(self.content, ()):
-            if (found := _number_or_none(text)) is not None:
-                yield path, found
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """As ``Payload.texts``."""
+        return _texts_in(self.content, ())
 
 
 class PlainPayload(Payload):
-    """A payload that is one number."""
+    """A payload that is one number; its path is empty."""
 
-    def __init__(self, payload: bytes) -> None:
-        """Take it as text.
-
-        Raises:
-            UnreadableError: It is no text.
-        """
-        self._text = _text_of(payload).strip()
-
-    def value(self, path: str) -> Decimal | None:
-        """Return the number, whatever the path."""
-        del path
-        return number_or_nothing(self._text)
-
-    def text(self, path: str) -> str | None:
-        """Return the text, whatever the path."""
-        del path
-        return self._text
-
-    def numbers(self) -> Iterator[tuple[str, Decimal]]:
-        """As ``Payload.numbers``; the path is empty."""
-        if (found := _number_or_none(self._text)) is not None:
-            yield "", found
+    def _found_in(self, payload: bytes) -> Iterator[Sample]:
+        yield Sample({"": _text_of(payload).strip()})
 
 
-class CsvPayload(PlainPayload):
-    """Numbers with commas; a path is the position of one, from 1."""
+class BytesPayload(Payload):
+    """A whole number without sign in bytes, the high one first."""
 
-    def value(self, path: str) -> Decimal | None:
-        """As ``Payload.value``."""
-        found = self.text(path)
-        return None if found is None else number_or_nothing(found)
+    def _found_in(self, payload: bytes) -> Iterator[Sample]:
+        if len(payload) > _MOST_BYTES:
+            raise UnreadableError(f"{len(payload)} bytes, more than {_MOST_BYTES}")
+        yield Sample({"": str(int.from_bytes(payload, "big"))} if payload else {})
 
-    def text(self, path: str) -> str | None:
-        """As ``Payload.text``."""
-        fields = self._text.split(",")
-        return fields[int(path) - 1].strip() if path.isdecimal() and 0 < int(path) <= len(fields) else None
 
-    def numbers(self) -> Iterator[tuple[str, Decimal]]:
-        """As ``Payload.numbers``."""
-        for place, text in enumerate(self._text.split(","), 1):
-            if (found := _number_or_none(text.strip())) is not None:
-                yield str(place), found
+class CsvPayload(Payload):
+    """Lines of numbers with semicolons, tabs or commas; a path is the position of one, from 1."""
+
+    def _found_in(self, payload: bytes) -> Iterator[Sample]:
+        for line in _lines_of(payload):
+            separator = next((one for one in ";\t" if one in line), ",")
+            yield Sample({str(place): text.strip() for place, text in enumerate(line.split(separator), 1)})
+
+
+class InfluxPayload(Payload):
+    """Lines of Influx's protocol; a path is ``time``, or a measurement with all tags or none, a blank and a field."""
+
+    def _found_in(self, payload: bytes) -> Iterator[Sample]:
+        for line in _lines_of(payload):
+            parts = _INFLUX_LINE.fullmatch(line)
+            measurement = None if parts is None else _INFLUX_MEASUREMENT.match(parts[1])
+            if parts is None or measurement is None or len(parts[1]) > _LONGEST_NAME:
+                yield Sample({"*": UnreadableError(f"not Influx's line protocol: {line[:40]!r}")})
+                continue
+            texts: dict[str, str | UnreadableError] = {} if parts[3] is None else {"time": parts[3]}
+            for field in _INFLUX_FIELD.findall(parts[2]):
+                name, _, text = field.partition("=")
+                text = text[1:-1] if text.startswith('"') else text.rstrip("iu")
+                texts |= {f"{measurement[0]} {name}": text, f"{parts[1]} {name}": text}
+            yield Sample(texts)
 
 
 class SenmlPayload(Payload):
     """A SenML pack (RFC 8428); a path is the name of a record, the base name included.
 
-    At the path ``NAME UNIT`` is the same value, but only if the pack states this unit. The time of a record is at the
-    path ``NAME time``.
+    At the path ``NAME UNIT`` is the same value, but only if the pack states this unit. The unit is at ``NAME unit``,
+    the time at ``NAME time``: ``now`` and seconds, if it is relative to the arrival.
     """
 
-    def __init__(self, payload: bytes) -> None:
-        """Resolve the names of its records.
-
-        Raises:
-            UnreadableError: It is no SenML.
-        """
+    def _found_in(self, payload: bytes) -> Iterator[Sample]:
+        """Yield the records of one time as a sample, in order of time; a name that comes again is a further one."""
         pack = json_of(payload)
-        if not isinstance(pack, list) or len(pack) > 1000:
-            raise UnreadableError("not SenML: no list of records")
-        self._values: dict[str, tuple[Any, Any]] = {}
-        self._units: dict[str, str] = {}
-        self._times: dict[str, tuple[Any, Any]] = {}
+        if not isinstance(pack, list) or len(pack) > _MOST_SAMPLES:
+            raise UnreadableError(f"not SenML: no list of at most {_MOST_SAMPLES} records")
+        found = Moments()
         base: dict[str, Any] = {}
         for record in pack:
             if not isinstance(record, dict):
                 raise UnreadableError("not SenML: a record is no object")
             base |= {key: record[key] for key in ("bn", "bt", "bu", "bv", "bs") if key in record}
             name = f"{base.get('bn', '')}{record.get('n', '')}"
-            if len(name) > _SENML_LONGEST_NAME:
+            unit = str(record.get("u", base.get("bu", "")))
+            if len(name) + len(unit) > _LONGEST_NAME:
                 raise UnreadableError("not usable SenML: a name is too long")
             value, base_value = ("v", "bv") if "v" in record else ("s", "bs")
-            if record.get(value) is not None:
-                found = record[value], base.get(base_value, "0")
-                unit = str(record.get("u", base.get("bu", "")))
-                # A sum is of the values over the seconds.
-                self._units[name] = unit = "J" if (value, unit) == ("s", "W") else unit
-                self._values[name] = self._values[f"{name} {unit}"] = found
-                if "t" in record or "bt" in base:
-                    self._times[name] = record.get("t", "0"), base.get("bt", "0")
-
-    def value(self, path: str) -> Decimal | None:
-        """As ``Payload.value``."""
-        found = self._values.get(path)
-        return None if found is None else number(found[0]) + number(found[1])
-
-    def unit(self, path: str) -> str:
-        """As ``Payload.unit``."""
-        return self._units.get(path, "")
-
-    def text(self, path: str) -> str | None:
-        """Return the time of a record; ``None``: it has none, or one relative to the arrival."""
-        found = self._times.get(path.removesuffix(" time"))
-        time = None if found is None else number(found[0]) + number(found[1])
-        return str(time) if time is not None and time >= _SENML_RELATIVE_BELOW else None
+            if record.get(value) is None:
+                continue
+            try:
+                time = number(record.get("t", "0")) + number(base.get("bt", "0"))
+                text = str(number(record[value]) + number(base.get(base_value, "0")))
+            except UnreadableError as error:
+                yield Sample({name: error})
+                continue
+            is_relative = time < _SENML_RELATIVE_BELOW
+            sample = found.at(time, name)
+            # A sum is of the values over the seconds.
+            sample.units[name] = unit = "J" if (value, unit) == ("s", "W") else unit
+            sample.by_path |= {name: text, f"{name} {unit}": text, f"{name} unit": unit}
+            if "t" in record or "bt" in base:
+                sample.by_path[f"{name} time"] = f"now{time}" if is_relative else str(time)
+        yield from found.samples
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """As ``Payload.numbers``; of records with a unit, whose name has no blank."""
-        for path, (value, base) in self._values.items():
-            name, blank, unit = path.partition(" ")
-            if blank and unit and " " not in unit and not _UNNAMEABLE.search(name):
-                with suppress(UnreadableError):
-                    yield path, number(value) + number(base)
+        for sample in self.samples:
+            for name, unit in sample.units.items():
+                if unit and " " not in unit and " " not in name and not _UNNAMEABLE.search(name):
+                    yield f"{name} {unit}", number(sample.by_path[name])
 
 
 class TelegramPayload(Payload):
-    """A DSMR P1 telegram; a path is an OBIS code, such as 1-0:1.8.1."""
+    """A DSMR P1 telegram; a path is an OBIS code, such as 1-0:1.8.1, or ``time``, the telegram's own."""
 
-    def __init__(self, payload: bytes) -> None:
-        """Find its values.
-
-        Raises:
-            UnreadableError: It has none.
-        """
-        self._found = {code: last or first for code, first, last in _P1_LINE.findall(_text_of(payload))}
-        if not self._found:
+    def _found_in(self, payload: bytes) -> Iterator[Sample]:
+        found = {code: (last or first).replace("*", " ") for code, first, last in _P1_LINE.findall(_text_of(payload))}
+        if not found:
             raise UnreadableError("not a telegram: no OBIS code in it")
-
-    def value(self, path: str) -> Decimal | None:
-        """As ``Payload.value``."""
-        text = self._found.get(path)
-        if text is None:
-            return None
-        value = _NUMBER_START.match(text)
-        return number(value[1] if value else text)
-
-    def text(self, path: str) -> str | None:
-        """As ``Payload.text``; the path ``time`` is the telegram's own time."""
-        return self._found.get(_P1_TIME if path == "time" else path)
+        yield Sample(found if _P1_TIME not in found else found | {"time": found[_P1_TIME]})
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """As ``Payload.numbers``; of OBIS codes with a unit."""
-        for code, text in self._found.items():
-            if "*" in text and (found := _number_or_none(text.partition("*")[0])) is not None:
-                yield code, found
+        for code, text in self.samples[0].by_path.items():
+            with suppress(UnreadableError):
+                value, unit = decimal(text)
+                if unit and " " in str(text):
+                    yield code, value
 
 
 FORMATS: dict[str, type[Payload]] = {
@@ -216,6 +237,8 @@ FORMATS: dict[str, type[Payload]] = {
     "senml": SenmlPayload,
     "p1": TelegramPayload,
     "csv": CsvPayload,
+    "influx": InfluxPayload,
+    "bytes": BytesPayload,
 }
 """The formats by their name in rules."""
 
@@ -234,11 +257,11 @@ def _texts_in(content: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         yield ".".join(path), content
 
 
-def _number_or_none(value: object) -> Decimal | None:
-    try:
-        return number_or_nothing(value)
-    except UnreadableError:
-        return None
+def _lines_of(payload: bytes) -> list[str]:
+    lines = [line.strip() for line in _text_of(payload).splitlines() if line.strip()]
+    if len(lines) > _MOST_SAMPLES:
+        raise UnreadableError(f"{len(lines)} lines, more than {_MOST_SAMPLES}")
+    return lines
 
 
 def _text_of(payload: bytes) -> str:

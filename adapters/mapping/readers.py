@@ -2,21 +2,22 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 from adapters.energy.channel import ChannelRule
 from adapters.energy.counter import CounterLimits
 from adapters.energy.spread import EpochMilliseconds
-from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
+from adapters.mapping.payloads import FORMATS, MAX_BYTES, JsonPayload, Sample
 from adapters.mapping.presets import presets_of
+from adapters.mapping.sparkplug import KINDS, NAMESPACE, Node, check_node
 from adapters.mapping.times import times_of
-from adapters.mapping.values import PER_UNIT, UnreadableError, converted, scaled
+from adapters.mapping.values import NOTATIONS, PER_UNIT, UnreadableError, converted, decimal, float_of, scaled, summed
 from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings, check_topic
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.ids import MeterId
@@ -25,6 +26,7 @@ from commonwatt.model.units import MilliwattHours
 from commonwatt.model.validation import MARGIN_PERCENT
 
 POWER_GAP_S = 300  # most seconds between two powers over which energy counts
+Found: TypeAlias = Sequence[Sample] | UnreadableError | None  # the samples of a message; ``None``: the device died
 _LONGEST_MARK = 100  # characters of a restart mark that are compared and stored
 
 
@@ -40,7 +42,11 @@ class Reader:
     topics: tuple[str, ...]  # the topic filters, one for each number that is added up
     restart_topics: tuple[str, ...]  # topics of the device's reports of its start
     channel: ChannelRule  # what its channel needs
-    _terms: tuple[tuple[str, bool], ...]
+    lowest: int | None  # which topic has a counter's lowest digits; ``None``: they are added up, or one
+    # For each topic the paths to add up, each with its factor; ``None``: 1, below zero: subtracted.
+    terms: tuple[tuple[tuple[str, Decimal | None], ...], ...]
+    _notation: Callable[[object], tuple[Decimal, str]]
+    _unit_path: str | None
     _factor: Fraction
     _zone: ZoneInfo
     _time: str | None
@@ -50,42 +56,54 @@ class Reader:
     @property
     def places(self) -> Iterator[tuple[str, str]]:
         """Topic and path of each value that is added up or subtracted."""
-        return ((topic, path) for topic in self.topics for path, _ in self._terms)
+        return ((topic, path) for topic, terms in zip(self.topics, self.terms, strict=True) for path, _ in terms)
 
     @property
     def where(self) -> str:
         """Where in a message the value is, for people."""
-        text = "".join(f" {'+' if added else '-'} {path}" for path, added in self._terms)
+        terms = dict.fromkeys(term for terms in self.terms for term in terms)
+        text = "".join(f" {'+' if factor is None or factor > 0 else '-'} {path}" for path, factor in terms)
         return text.removeprefix(" + ") or "a number"
 
-    def value(self, payload: Payload) -> int | None:
+    def value(self, sample: Sample, part: int) -> int | None:
         """Return the value, milliwatt-hours or milliwatts; ``None``: the message does not have it.
 
         Raises:
             UnreadableError: It is no number, or not a possible one.
         """
         total = Decimal(0)
-        for path, added in self._terms:
-            found = payload.value(path)
-            if found is None:
+        for path, factor in self.terms[part]:
+            try:
+                found = summed(sample.found(path), self._notation)
+                if found is None:
+                    return None
+                value, stated = found
+                if not stated and self._unit_path is not None and not (stated := sample.text(self._unit_path) or ""):
+                    raise UnreadableError(f"no unit at {self._unit_path}")
+                if stated or (stated := sample.units.get(path, "")):
+                    value = converted(value, stated, self.rule.unit)
+            except UnreadableError as error:
+                raise UnreadableError(f"{path}: {error}" if path else str(error)) from None
+            total += value if factor is None else value * factor
+        if self.rule.float32:
+            if (real := float_of(total)) is None:
                 return None
-            found = converted(found, payload.unit(path), self.rule.unit)
-            total = total + found if added else total - found
+            total = real
         if self.rule.sign != "both":
             total = max(total if self.rule.sign == "positive" else -total, Decimal(0))
-        value = scaled(total, self._factor) if total else 0
-        if value < 0 and self.rule.kind != "power":
+        result = scaled(total, self._factor) if total else 0
+        if result < 0 and self.rule.kind != "power":
             raise UnreadableError(f"negative: {total} {self.rule.unit}")
-        return value
+        return result
 
-    def times(self, payload: Payload) -> tuple[EpochMilliseconds, ...]:
+    def times(self, sample: Sample, arrival: EpochMilliseconds | None) -> tuple[EpochMilliseconds, ...]:
         """Return the instants that the message's own time may mean; empty: it has none.
 
         Raises:
             UnreadableError: It is no time.
         """
-        found = None if self._time is None else payload.text(self._time)
-        return () if found is None else times_of(found, self._zone)
+        found = None if self._time is None else sample.text(self._time)
+        return () if found is None else times_of(found, self._zone, arrival)
 
     def report(self, payload: bytes) -> "Report | None":
         """Return what a message on a restart topic reports; ``None``: nothing of its start."""
@@ -95,16 +113,18 @@ class Reader:
         if path is None:
             return None
         with suppress(UnreadableError):
-            parsed = _parsed("json" if path else "plain", payload)
-            found = None if isinstance(parsed, UnreadableError) else parsed.value(path)
-            return None if found is None else Report(self, int(found))
+            sample = FORMATS["json" if path else "plain"](payload[: MAX_BYTES + 1]).samples[0]
+            found = summed(sample.found(path), decimal)
+            return None if found is None or found[1] else Report(self, int(found[0]))
         return None
 
-    def restart_mark(self, payload: Payload) -> str | None:
+    def restart_mark(self, sample: Sample) -> str | None:
         """Return the value that changes when the register is set back; ``None``: the message does not have it."""
-        mark = None if self._restart_path is None else payload.text(self._restart_path)
+        mark = None if self._restart_path is None else sample.text(self._restart_path)
+        if mark is None or mark.isascii():
+            return mark and mark[:_LONGEST_MARK]
         # The mark is stored: JSON can have half a surrogate pair, which is no text.
-        return None if mark is None else mark[:_LONGEST_MARK].encode(errors="backslashreplace").decode()
+        return mark[:_LONGEST_MARK].encode(errors="backslashreplace").decode()
 
 
 class Report(NamedTuple):
@@ -123,6 +143,8 @@ class Reading(NamedTuple):
     times: tuple[EpochMilliseconds, ...] = ()  # the instants that the message's own time may mean
     restart_mark: str | None = None  # a value that changes when the register is set back
     fault: str = ""  # why there is no value, for people; empty if there is one
+    is_late: bool = False  # whether its source kept it until it could send it
+    has_ended: bool = False  # whether the device died, and its level is not known any more
 
 
 class Readers:
@@ -130,12 +152,20 @@ class Readers:
 
     def __init__(self, readers: Iterable[Reader]) -> None:
         self.all = tuple(readers)  # the readers
+        # Nodes of Sparkplug by group and name, and for each the device, reader and part of its rules.
+        self._nodes: dict[tuple[str, str], tuple[Node, list[tuple[str, Reader, int]]]] = {}
         self._exact: dict[str, list[tuple[Reader, int]]] = defaultdict(list)
         self._wild: list[tuple[tuple[str, ...], Reader, int]] = []
         self._restarts: dict[str, list[Reader]] = defaultdict(list)
         for reader in self.all:
             for part, topic in enumerate(reader.topics):
-                if "+" in topic or "#" in topic:
+                if reader.rule.format == "sparkplug":
+                    _, group, _, name, device = [*topic.split("/"), ""][:5]
+                    node, rules = self._nodes.setdefault((group, name), (Node(), []))
+                    node.wanted |= {(device, path) for path, _ in reader.terms[part]}
+                    node.asks |= reader.rule.rebirth
+                    rules.append((device, reader, part))
+                elif "+" in topic or "#" in topic:
                     self._wild.append((tuple(topic.split("/")), reader, part))
                 else:
                     self._exact[topic].append((reader, part))
@@ -154,7 +184,10 @@ class Readers:
     @property
     def filters(self) -> list[str]:
         """The topic filters to subscribe to."""
-        return sorted({topic for reader in self.all for topic in (*reader.topics, *reader.restart_topics)})
+        # Messages of Sparkplug are numbered by node, with all its devices.
+        nodes = {f"{NAMESPACE}/{group}/+/{name}/#" for group, name in self._nodes}
+        others = {topic for reader in self.all if reader.rule.format != "sparkplug" for topic in reader.topics}
+        return sorted(nodes | others | {topic for reader in self.all for topic in reader.restart_topics})
 
     def reports(self, topic: str, payload: bytes) -> Iterator[Report]:
         """Yield the starts and uptimes that this message reports."""
@@ -164,16 +197,46 @@ class Readers:
 
     def knows(self, topic: str) -> bool:
         """Return whether a rule is for this topic."""
-        return topic in self._restarts or bool(self._matching(topic))
+        return topic in self._restarts or bool(self._matching(topic)) or self._node_of(topic.split("/")) is not None
 
-    def read(self, topic: str, payload: bytes) -> Iterator[Reading]:
-        """Yield what each rule for this topic finds in the message; each format is parsed once."""
-        parsed: dict[str, Payload | UnreadableError] = {}
+    def read(self, topic: str, payload: bytes, arrival: EpochMilliseconds | None = None) -> Iterator[Reading]:
+        """Yield what each rule for this topic finds in each sample of a message; each format is parsed once."""
+        if self._nodes:
+            for reader, part, found in self._of_node(topic.split("/"), payload):
+                yield from _readings(reader, part, found, arrival)
+        parsed: dict[str, Found | JsonPayload] = {}
         for reader, part in self._matching(topic):
             name = reader.rule.format
             if name not in parsed:
                 parsed[name] = _parsed(name, payload)
-            yield _reading(reader, part, parsed[name])
+            samples = parsed[name]
+            if isinstance(samples, JsonPayload):
+                yield _reading(reader, part, samples, arrival)
+            else:
+                yield from _readings(reader, part, samples, arrival)
+
+    def requests(self, now: EpochMilliseconds) -> Iterator[tuple[str, bytes]]:
+        """Yield topic and payload of each request for births of Sparkplug that is due."""
+        for (group, name), (node, _) in self._nodes.items():
+            if (payload := node.request(now)) is not None:
+                yield f"{NAMESPACE}/{group}/NCMD/{name}", payload
+
+    def _node_of(self, levels: list[str]) -> tuple[Node, list[tuple[str, Reader, int]]] | None:
+        is_read = 4 <= len(levels) <= 5 and levels[0] == NAMESPACE and levels[2] in KINDS
+        return self._nodes.get((levels[1], levels[3])) if is_read else None
+
+    def _of_node(self, levels: list[str], payload: bytes) -> Iterator[tuple[Reader, int, Found]]:
+        """Yield what a message of Sparkplug has for each rule."""
+        if (place := self._node_of(levels)) is None:
+            return
+        (node, rules), device = place, "/".join(levels[4:])
+        try:
+            found: Found = node.take(levels[2], device, payload)
+        except UnreadableError as error:
+            found = error
+        for own, reader, part in rules:
+            if own == device or (found is None and levels[2] == "NDEATH"):
+                yield reader, part, found
 
     def _matching(self, topic: str) -> list[tuple[Reader, int]]:
         found = self._exact.get(topic, [])
@@ -189,11 +252,12 @@ def _matches(pattern: tuple[str, ...], levels: list[str]) -> bool:
     return len(pattern) == len(levels) and all(one in ("+", level) for one, level in zip(pattern, levels, strict=True))
 
 
-def _parsed(name: str, payload: bytes) -> Payload | UnreadableError:
+def _parsed(name: str, payload: bytes) -> Found | JsonPayload:
     if len(payload) > MAX_BYTES:
         return UnreadableError(f"{len(payload)} bytes, more than {MAX_BYTES}")
     try:
-        return FORMATS[name](payload)  # type: ignore[call-arg]
+        found = FORMATS[name](payload)
+        return found if isinstance(found, JsonPayload) else found.samples
     except UnreadableError as error:
         return error
 
@@ -214,14 +278,21 @@ def without_dots(topic: str) -> str:
     return "/".join(levels)
 
 
-def _reading(reader: Reader, part: int, payload: Payload | UnreadableError) -> Reading:
+def _readings(reader: Reader, part: int, samples: Found, arrival: EpochMilliseconds | None) -> list[Reading]:
+    """Return what a rule finds in the samples of a message."""
+    if samples is None or isinstance(samples, UnreadableError):
+        return [Reading(reader, part, fault=str(samples or ""), has_ended=samples is None)]
+    every = [_reading(reader, part, sample, arrival) for sample in samples]
+    return [one for one in every if one.value is not None or one.fault] or [Reading(reader, part)]
+
+
+def _reading(reader: Reader, part: int, sample: Sample, arrival: EpochMilliseconds | None) -> Reading:
     try:
-        if isinstance(payload, UnreadableError):
-            raise payload
-        value = reader.value(payload)
+        value = reader.value(sample, part)
         if value is None:
             return Reading(reader, part)
-        return Reading(reader, part, value, reader.times(payload), reader.restart_mark(payload))
+        times, mark = reader.times(sample, arrival), reader.restart_mark(sample)
+        return Reading(reader, part, value, times, mark, "", sample.is_late)
     except UnreadableError as error:
         return Reading(reader, part, fault=str(error))
 
@@ -258,6 +329,8 @@ def _of_meter(settings: AdapterSettings, n: int, rules: tuple[AdapterRule, ...])
         for topic in (*reader.topics, *reader.restart_topics):
             try:
                 check_topic(topic)
+                if rule.format == "sparkplug" and topic in reader.topics:
+                    check_node(topic)
             except ValueError as error:
                 why = f"with this source and channel a topic is {topic!r}: {error}"
                 raise SettingError(("meter", n, "source"), f"[[meter]] {meter.id}: {why}") from None
@@ -294,13 +367,24 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
             # A capacity is nominal: a full battery may report more.
             highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else rated_mw,
         ),
-        _terms=(
-            *((filled(path), True) for path in rule.path or ("",)),
-            *((filled(path), False) for path in rule.less),
-        ),
+        lowest=rule.factors.index(min(rule.factors)) if rule.factors and len(rule.topic) > 1 else None,
+        terms=_terms(rule, filled),
+        _notation=NOTATIONS[rule.number],
+        _unit_path=None if rule.unit_path is None else filled(rule.unit_path),
         _factor=factor * capacity if rule.unit == "%" else factor,
         _zone=ZoneInfo(rule.zone or settings.zone),
-        _time=None if rule.time is None else filled(rule.time),
+        _time="time" if rule.format == "sparkplug" else None if rule.time is None else filled(rule.time),
         _restart_path=None if rule.restart_path is None else filled(rule.restart_path),
         _restart_payload=_any_of([filled(text) for text in rule.restart_payload]),
     )
+
+
+def _terms(rule: AdapterRule, filled: Callable[[str], str]) -> tuple[tuple[tuple[str, Decimal | None], ...], ...]:
+    """Return for each topic the paths to add up, each with its factor."""
+    paths = [filled(path) for path in rule.path or ("",)]
+    if len(rule.topic) > len(paths):
+        paths = paths * len(rule.topic)
+    terms = tuple(zip(paths, rule.factors or (None,) * len(paths), strict=True))
+    if len(rule.topic) > 1:
+        return tuple((term,) for term in terms)
+    return ((*terms, *((filled(path), Decimal(-1)) for path in rule.less)),)

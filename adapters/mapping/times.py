@@ -1,4 +1,4 @@
-"""Times in foreign messages: epoch seconds or milliseconds, ISO 8601, DSMR; and which of them count."""
+"""Times in foreign messages: epoch seconds to nanoseconds, ISO 8601, DSMR, 31.12.2026; which of them count."""
 
 import re
 from datetime import datetime, timedelta, timezone
@@ -10,13 +10,17 @@ from adapters.mapping.values import UnreadableError, number
 TOLERANCE_MS = 300_000  # most milliseconds between a device's time and the arrival of its message
 QUEUED_MS = 7 * 86_400_000  # most milliseconds that a message may be late if its source keeps messages
 
-_MILLISECONDS_FROM = 100_000_000_000
+# From which number on an epoch counts milliseconds, microseconds, nanoseconds.
+_FINER_FROM = (10**11, 10**14, 10**17)
 _DSMR = re.compile(r"(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})([SW])", re.ASCII)
+_GERMAN = re.compile(r"(\d\d)\.(\d\d)\.(\d{4})", re.ASCII)
 _FEWEST_DIGITS = 9
 
 
-def times_of(value: object, zone: ZoneInfo) -> tuple[EpochMilliseconds, ...]:
+def times_of(value: object, zone: ZoneInfo, arrival: EpochMilliseconds | None = None) -> tuple[EpochMilliseconds, ...]:
     """Return the instants that a device's time may mean: two in the hour that comes twice in autumn.
+
+    ``now`` and seconds are relative to the arrival; none without it.
 
     Raises:
         UnreadableError: It is no time.
@@ -29,7 +33,11 @@ def times_of(value: object, zone: ZoneInfo) -> tuple[EpochMilliseconds, ...]:
         # Central European time: S is summer time, one hour more.
         offset = timezone(timedelta(hours=2 if dsmr[7] == "S" else 1))
         return (_ms(_made(text, 2000 + year, month, day, hour, minute, second).replace(tzinfo=offset)),)
-    is_number = text.replace(".", "", 1).isdecimal()
+    if text.startswith("now"):
+        return () if arrival is None else (arrival + int(number(text[3:]) * 1000),)
+    if text[2:3] == ".":
+        text = _GERMAN.sub(r"\3-\2-\1", text, count=1)
+    is_number = text[4:5] != "-" and text.replace(".", "", 1).isdecimal()
     try:
         found = None if is_number and len(text) >= _FEWEST_DIGITS else datetime.fromisoformat(text)
     except ValueError:
@@ -39,7 +47,7 @@ def times_of(value: object, zone: ZoneInfo) -> tuple[EpochMilliseconds, ...]:
             raise UnreadableError(f"no time: {text!r}")
         # A small number counts from the device's start: a clock of 1970, which is wrong.
         epoch = number(text)
-        return (int(epoch if epoch >= _MILLISECONDS_FROM else epoch * 1000),)
+        return (int(epoch * 1000 / 1000 ** sum(epoch >= finer for finer in _FINER_FROM)),)
     if found.tzinfo is not None:
         return (_ms(found),)
     summer = found.replace(tzinfo=zone)

@@ -1,11 +1,13 @@
 """Numbers in foreign payloads: from decimal text to whole milliwatt-hours or milliwatts, never through floats."""
 
 import json
-from collections.abc import Mapping
+import re
+import struct
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from commonwatt.model.units import MilliwattHours
 
@@ -35,6 +37,14 @@ PER_UNIT: Mapping[str, Fraction] = {
 }
 """Milliwatt-hours, or milliwatts, in each unit."""
 
+_SPELLED = {"wh": "Wh", "kwh": "kWh", "w": "W", "kw": "kW", "j": "J"}
+
+# The digit at the end, and the letter after it, keep the time in proportion to the length.
+_WITH_UNIT = re.compile(r"\s*([-+]?[\d.,]*\d(?:[eE][-+]?\d+)?)\s*((?![eE][-+\d])[^\W\d_]\w*|%)\s*", re.ASCII)
+_GERMAN = re.compile(r"\s*([-+]?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?)\s*([^\W\d_]\w*|%)?\s*", re.ASCII)
+_HEXADECIMAL = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]{1,16})\s*")
+_LONGEST = MAX_TEXT + 12  # characters of a number with a unit
+
 ENERGY_UNITS = {"mWh", "Wh", "kWh", "MWh", "J", "Wmin"}
 POWER_UNITS = {"mW", "W", "kW"}
 
@@ -62,28 +72,60 @@ def number(value: object) -> Decimal:
         UnreadableError: It is not a number, too long or too large.
     """
     if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise UnreadableError(f"not a number: {str(value)[:MAX_TEXT]!r}")
+        _refuse("a number", value)
     try:
         found = Decimal(value)
     except InvalidOperation:
         raise UnreadableError(f"not a number: {value!r}") from None
     if not found.is_finite() or found.adjusted() > _MAX_EXPONENT:
-        raise UnreadableError(f"not a usable number: {value!r}")
+        _refuse("a usable number", value)
     return found
 
 
-def number_or_nothing(value: object) -> Decimal | None:
-    """Return a finite decimal number; ``None`` if the text means no value, such as ``nan``.
+def decimal(value: object) -> tuple[Decimal, str]:
+    """Return a number and the unit after it; empty: none. As ``german`` and ``hexadecimal``, refuse anything else."""
+    try:
+        return number(value), ""
+    except UnreadableError:
+        if not isinstance(value, str) or len(value) > _LONGEST or (parts := _WITH_UNIT.fullmatch(value)) is None:
+            raise
+        return number(parts[1]), parts[2]
+
+
+def german(value: object) -> tuple[Decimal, str]:
+    """Return a number with a decimal comma, and dots between thousands, and its unit."""
+    if not isinstance(value, str) or len(value) > _LONGEST or (parts := _GERMAN.fullmatch(value)) is None:
+        _refuse("a number with a decimal comma", value)
+    return number(parts[1].replace(".", "").replace(",", ".")), parts[2] or ""
+
+
+def hexadecimal(value: object) -> tuple[Decimal, str]:
+    """Return a number without sign from up to 16 hexadecimal digits, which has no unit."""
+    if not isinstance(value, str) or (found := _HEXADECIMAL.fullmatch(value)) is None:
+        _refuse("hexadecimal", value)
+    return Decimal(int(found[1], 16)), ""
+
+
+NOTATIONS: Mapping[str, Callable[[object], tuple[Decimal, str]]] = {"en": decimal, "de": german, "hex": hexadecimal}
+"""How numbers are written, by their name in rules."""
+
+
+def float_of(bits: Decimal) -> Decimal | None:
+    """Return the 4-byte float (IEEE 754) that has these bits; ``None``: it is no number.
 
     Raises:
-        UnreadableError: It is something else.
+        UnreadableError: The bits are no whole number of 32 bits, or the number is too large.
     """
-    try:
-        return number(value)
-    except UnreadableError:
-        if isinstance(value, str) and value.strip().lower() in _NOTHING:
-            return None
-        raise
+    if not 0 <= bits < 2**32 or bits != int(bits):
+        _refuse("the bits of a 4-byte float", bits)
+    found = Decimal(struct.unpack(">f", int(bits).to_bytes(4, "big"))[0])
+    if found.is_infinite() or found.adjusted() > _MAX_EXPONENT:
+        _refuse("a usable number", found)
+    return None if found.is_nan() else found
+
+
+def _refuse(what: str, value: object) -> NoReturn:
+    raise UnreadableError(f"not {what}: {str(value)[:MAX_TEXT]!r}")
 
 
 def scaled(value: Decimal, factor: Fraction) -> MilliwattHours:
@@ -110,6 +152,7 @@ def converted(value: Decimal, stated: str, unit: str) -> Decimal:
     """
     if stated in ("", unit) or unit == "%":
         return value
+    stated = _SPELLED.get(stated.lower(), stated)
     if not any({stated, unit} <= units for units in (ENERGY_UNITS, POWER_UNITS)):
         raise UnreadableError(f"in {stated}, not {unit}")
     factor = PER_UNIT[stated] / PER_UNIT[unit]
@@ -140,16 +183,22 @@ def split_path(path: str) -> tuple[str, ...]:
     return tuple(part.replace("\0", ".") for part in path.replace(r"\.", "\0").split("."))
 
 
-def summed(value: Any) -> Decimal | None:
-    """Return a number, or the sum of a list of numbers; ``None``: the value is missing or null.
+def summed(value: Any, notation: Callable[[object], tuple[Decimal, str]]) -> tuple[Decimal, str] | None:
+    """Return a number and its unit, or the sum of a list of numbers; ``None``: the value is missing or null.
 
     Raises:
         UnreadableError: It is something else.
     """
-    if value is None:
-        return None
-    if isinstance(value, list):
-        if not 0 < len(value) <= 16:
-            raise UnreadableError(f"a list of {len(value)} values")
-        return sum((number(one) for one in value), Decimal(0))
-    return number_or_nothing(value)
+    if not isinstance(value, list):
+        try:
+            return notation(value)
+        except UnreadableError:
+            if value is None or (isinstance(value, str) and value.strip().lower() in _NOTHING):
+                return None
+            raise
+    if not 0 < len(value) <= 16:
+        raise UnreadableError(f"a list of {len(value)} values")
+    found = [notation(one) for one in value]
+    if len({unit for _, unit in found}) > 1:
+        raise UnreadableError("a list of several units")
+    return sum((one for one, _ in found), Decimal(0)), found[0][1]

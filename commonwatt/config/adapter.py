@@ -66,18 +66,31 @@ class AdapterRule(Settings):
     preset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="The preset that the rule belongs to.")
     topic: Annotated[tuple[Topic, ...], _ALONE] = Field(
         description="The topic, with MQTT's wildcards; `{device}` is the meter's `source`, `{channel}` its `channel`. "
-        "Several topics with one number each are added up."
+        "Of Sparkplug `spBv1.0/GROUP/+/NODE/DEVICE`. Numbers of several topics are added up; with one path for all "
+        "or one for each."
     )
-    format: Literal["json", "plain", "senml", "p1", "csv"] = Field(
+    format: Literal["json", "plain", "senml", "p1", "csv", "influx", "bytes", "sparkplug"] = Field(
         "json",
-        description="JSON, a plain number, SenML (RFC 8428), a DSMR telegram, or numbers with commas.",
+        description="JSON, a plain number, SenML (RFC 8428), a DSMR telegram, lines of numbers with semicolons, tabs "
+        "or commas, Influx's line protocol, bytes of one whole number, or Sparkplug B, whose own time counts.",
     )
     path: Annotated[tuple[str, ...], _ALONE] = Field(
         (),
         description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for "
         "any one key; the name of a SenML record, whose own unit counts, with a blank and a unit if no other counts; "
-        "an OBIS code of a telegram; the number of a field. Several paths, and the elements of a list, are added up.",
+        "an OBIS code of a telegram; the number of a field; Influx's `measurement,tag=value field`, with all "
+        "tags or none; the name of a Sparkplug metric. Several paths, and the elements of a list, are added up.",
     )
+    factors: Annotated[tuple[Decimal, ...], Field(max_length=16)] = Field(
+        (),
+        description="A factor of each path, or of each topic if there are several: `[65536, 1]` for a counter in two "
+        "words of 16 bits. When a word of several topics changes, but for a rise of the lowest, each must come again.",
+    )
+    number: Literal["en", "de", "hex"] = Field(
+        "en",
+        description="How numbers are written: `12.5`, `1.234,5` or hexadecimal; a unit may follow, and then counts.",
+    )
+    float32: bool = Field(False, description="Whether the number, words together, is the bits of a 4-byte float.")
     less: Annotated[tuple[str, ...], _ALONE] = Field((), description="Paths whose values are subtracted.")
     kind: Kind = Field(
         description="`register`: a cumulative counter; `interval`: energy since the message before; `power`: is "
@@ -91,6 +104,10 @@ class AdapterRule(Settings):
     )
     unit: Literal["mWh", "Wh", "kWh", "MWh", "J", "Wmin", "mW", "W", "kW", "%"] = Field(
         description="The value's unit; `%` of the battery's capacity, for a level."
+    )
+    unit_path: str | None = Field(
+        None,
+        description="Path of the unit's text, which then counts; in SenML `NAME unit`. Without it, no value.",
     )
     scale: Decimal = Field(Decimal(1), description="Factor of the value, for meters that publish another multiple.")
     sign: Literal["both", "positive", "negative"] = Field(
@@ -109,14 +126,20 @@ class AdapterRule(Settings):
     )
     time: str | None = Field(
         None,
-        description="Path of the message's time: epoch seconds or milliseconds, ISO 8601, or a DSMR time; without it, "
-        "the time of arrival.",
+        description="Path of the message's time: epoch seconds to nanoseconds, ISO 8601, `31.12.2026 23:59`, or a "
+        "DSMR time; in SenML `NAME time`, in Influx's lines `time`; without it, the time of arrival.",
     )
     zone: Zone | None = Field(
         None, description="Time zone of times without their own; without it, the adapter's `zone`."
     )
     queued: bool = Field(
         False, description="Whether the source keeps messages and sends them late: then older times count too."
+    )
+    rebirth: bool = Field(
+        False,
+        description="Whether to request the births of a Sparkplug node when messages are missing, at most once a "
+        "minute; until they come, aliases have no values. Without it, aliases known before stay in use. "
+        "After a start of the adapter none is known until the next births.",
     )
     restart_topic: Annotated[tuple[PlainTopic, ...], _ALONE] = Field(
         (),
@@ -158,14 +181,21 @@ class AdapterRule(Settings):
             raise ValueError(f"kind {self.kind} has one of the units {', '.join(units)}, not {self.unit}")
         if (self.record_type == "stored") != (self.kind == "level"):
             raise ValueError("type stored and kind level go together")
-        if self.format != "plain" and not self.path:
+        if self.format not in ("plain", "bytes") and not self.path:
             raise ValueError(f"format {self.format} needs path")
         if self.format == "plain" and (self.path or self.less or self.time):
             raise ValueError("a plain number has no path, less or time")
         if not self.topic:
             raise ValueError("topic is empty")
-        if len(self.topic) > 1 and self.format != "plain":
-            raise ValueError("only plain numbers of several topics are added up")
+        several = len(self.topic) > 1
+        if several and (len(self.path) not in (0, 1, len(self.topic)) or self.less or self.float32):
+            raise ValueError("several topics have one path, or one for each, and neither less nor float32")
+        if self.factors and len(self.factors) != len(self.topic if several else self.path):
+            raise ValueError("factors has one number for each path, or for each of several topics")
+        if not all(factor.is_finite() and factor > 0 for factor in self.factors):
+            raise ValueError("factors must be above zero")
+        if self.float32 and self.less:
+            raise ValueError("float32 has no less")
         if self.uptime_path is not None and not self.restart_topic:
             raise ValueError("uptime_path needs restart_topic")
         if self.scale <= 0 or not self.scale.is_finite():

@@ -147,8 +147,11 @@ class Meter:
         self._sensed = bits
         return [*self._note(self.time(now)), *self._save(), *self._send(Log.EVENT, now)]
 
-    def report_level(self, at: EpochSeconds, level: MilliwattHours) -> Effects:
-        """Set the present level of the battery, which ``get`` of levels reports; records may be made of it later."""
+    def report_level(self, at: EpochSeconds, level: MilliwattHours | None) -> Effects:
+        """Set the present level of the battery, which ``get`` of levels reports; records may be made of it later.
+
+        ``None``: it is not known any more.
+        """
         self._level_at = at
         return self._save(level=level)
 

@@ -67,7 +67,7 @@ class Package:
 
 CONTROLLER = Package(
     name="commonwatt-controller",
-    extras="adapter,broker,gateway",
+    extras="adapter,broker,gateway,sparkplug",
     other="commonwatt-utility",
     recommends=("systemd-timesyncd | time-daemon",),
     without=("commonwatt/demo", "meter_sim", "scenarios", "utility"),

@@ -18,10 +18,24 @@ from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
 from commonwatt.model.records import RecordType
+from harness.foreign.sparkplug import Edge, Metric
 
 RECORDINGS = Path(__file__).parents[2] / "tests" / "unit" / "adapters" / "recordings"
 T = 1_790_000_100
 _GOOD = 1
+_OWN: list[dict[str, object]] = [
+    {"topic": "{device}/lines", "format": "influx", "path": "energy,meter=7 total", "time": "time"},
+    {"topic": "{device}/float", "format": "bytes", "float32": True},
+    {"topic": "{device}/german", "number": "de", "path": ["a", "b"], "factors": [65536, 1], "unit_path": "u"},
+    {"topic": "{device}/hex", "format": "plain", "number": "hex"},
+    {"topic": "spBv1.0/{device}/+/node", "format": "sparkplug", "path": "Energy", "rebirth": True},
+]
+_LINES = [
+    b"energy,meter=7 total=12.5,n=3i 1790000100",
+    b"\x42\xf6\xe9\x79",
+    b'{"a":"1.234,5 kWh","b":"1","u":"Wh"}',
+    b"0x1E240",
+]
 
 
 def core() -> Adapter:
@@ -30,7 +44,9 @@ def core() -> Adapter:
     settings = AdapterSettings.model_validate(
         {
             "microgrid": "r001",
+            "rule": [{"preset": f"own-{n}", "kind": "register", "unit": "kWh"} | rule for n, rule in enumerate(_OWN)],
             "meter": [{"id": _GOOD, "preset": "plain", "source": "good"}]
+            + [{"id": 1000 + n, "preset": f"own-{n}", "source": "broken"} for n in range(len(_OWN))]
             + [
                 {"id": n, "preset": preset, "source": "broken", "direction": direction, "capacity_wh": 10_000}
                 for n, (preset, direction) in enumerate(
@@ -90,10 +106,12 @@ def run(cases: int, seed: int) -> tuple[int, Counter[tuple[str, str]]]:
     rng = random.Random(seed)
     adapter = core()
     lines = [json.loads(line) for path in RECORDINGS.glob("*.jsonl") for line in path.read_text().splitlines()]
-    samples = [str(line["payload"]).encode() for line in lines if line.get("payload")]
+    edge = Edge()
+    samples = [str(line["payload"]).encode() for line in lines if line.get("payload")] + 50 * _LINES
+    samples += [edge.born(1000 * T, Metric(name="Energy", alias=n, double_value=n + 0.5))[1] for n in range(50)]
     topics = sorted(
         {
-            reader.topics[0].replace("+", "x").replace("#", "x")
+            reader.topics[0].replace("+", "NBIRTH" if reader.rule.format == "sparkplug" else "x").replace("#", "x")
             for reader in adapter.readers[None].all
             if reader.meter != _GOOD
         }

@@ -1,8 +1,8 @@
-"""A street of ten homes on real parts: devices of ten makers on a Mosquitto, an adapter, a broker, a gateway, a utility.
+"""A street of ten homes on real parts: devices of ten makers on a Mosquitto, an adapter, broker, gateway and utility.
 
-``python -m harness.foreign.street`` shows that batteries share and loads reduce, that disobedient devices are named, and
-that others then give. ``--kills 50`` kills each part so often while batteries share, and measures until when each device
-acts on a command. A neighbour's battery stays below its minimum; so there is always need.
+``python -m harness.foreign.street`` shows that batteries share, that loads reduce, that disobedient devices are named,
+and that others give then. ``--kills 50`` kills each part so often while batteries share, and measures how long each
+device acts on a command. A neighbour's battery stays below its minimum, so that there is always need.
 """
 
 import argparse
@@ -196,8 +196,7 @@ class Street:
         (self.port,) = free_ports(1)
         self._folder = folder
         self.homes = [Home(77_001 + n, key, Commanded(MAKERS[key])) for n, key in enumerate(HOMES)]
-        run = mosquitto.open_to_all(folder / "mosquitto", "127.0.0.1", self.port)
-        self._run_source = lambda: mosquitto.Mosquitto(run, ("127.0.0.1", self.port), folder / "mosquitto.log")
+        self._run = mosquitto.open_to_all(folder / "mosquitto", "127.0.0.1", self.port)
         self.source: mosquitto.Mosquitto | None = self._run_source()
         self.site = self._stack.enter_context(Site(folder / "site", self._town(), speed=SPEED))
         self.site.start("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
@@ -215,7 +214,7 @@ class Street:
         self.adapter.wait()
         self._stack.close()
         if self.source is not None:
-            self.source.__exit__()
+            self.source.kill()
 
     def start_adapter(self) -> Any:
         """Start the adapter."""
@@ -223,11 +222,14 @@ class Street:
         self.adapter = forks.start(command, self.adapter_log)
         return self.adapter
 
+    def _run_source(self) -> mosquitto.Mosquitto:
+        return mosquitto.Mosquitto(self._run, ("127.0.0.1", self.port), self._folder / "mosquitto.log")
+
     def kill(self, what: str) -> None:
         """Kill a part, or all, by SIGKILL."""
         if what in ("source broker", "all"):  # first: a machine without power publishes no will
             assert self.source is not None
-            self.source.__exit__()
+            self.source.kill()
             self.source = None
         if what in ("adapter", "all"):
             self.adapter.kill()
@@ -316,6 +318,11 @@ def _seconds_until(street: Street, holds: Callable[[], object], most_s: float) -
     return street.player.now() - began
 
 
+def _until_off(street: Street, homes: list[Home]) -> float | None:
+    """Return the town's seconds until no device of these acts on a command; ``None``: not within four minutes."""
+    return _seconds_until(street, lambda: not any(home.device.value for home in homes), 240)
+
+
 def all_share(street: Street) -> None:
     """Wait until every battery shares."""
     eventually(lambda: len(street.givers()) == 5, PATIENCE_S * 4)
@@ -325,7 +332,7 @@ def disobeying(street: Street, homes: list[Home]) -> dict[int, float | None]:
     """Let devices disobey; return the town's seconds until each is named."""
     for home in homes:
         street.player.set_habit(home, Habit.DISOBEYS)
-        with street.player._lock:  # noqa: SLF001 - its state ends by itself, as by a person's hand
+        with street.player._lock:
             home.device.value = 0
     began, found = street.player.now(), dict[int, float | None]()
     while len(found) < len(homes) and street.player.now() - began < 900:
@@ -348,7 +355,7 @@ def kills(street: Street, what: str, times: int, rng: random.Random) -> dict[str
         began = street.player.now()
         # A will needs its broker: without it such a device goes on.
         ends = [one for one in batteries if one.key[0] not in BY_WILL or what in ("adapter", "gateway")]
-        _seconds_until(street, lambda: not any(home.device.value for home in ends), 240)
+        _until_off(street, ends)
         for home in batteries:
             is_off = not home.device.value and home.until is not None
             seconds[home.key[0]].append(max(0.0, (home.until or 0) - began) if is_off else None)

@@ -69,12 +69,16 @@ class Mosquitto:
         """Send it a signal, such as SIGSTOP: it then accepts connections and says nothing."""
         self._process.send_signal(number)
 
+    def kill(self) -> None:
+        """Kill it by SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.kill()
 
 
 def listens(host: str, port: int) -> bool:

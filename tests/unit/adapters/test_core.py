@@ -36,6 +36,23 @@ RULES = [
     {"preset": "sum", "topic": ["t1", "t2"], "format": "plain", "kind": "register", "unit": "kWh"},
     {"preset": "pulses", "topic": "p", "format": "plain", "kind": "interval", "unit": "Wh"},
     {"preset": "timed", "topic": "i", "path": "wh", "kind": "interval", "unit": "Wh", "time": "t"},
+    {"preset": "json-sum", "topic": ["v/a", "v/b"], "path": "value", "kind": "register", "unit": "kWh"},
+    {
+        "preset": "words",
+        "topic": ["w/hi", "w/lo"],
+        "format": "plain",
+        "factors": [65536, 1],
+        "kind": "register",
+        "unit": "Wh",
+    },
+    {
+        "preset": "one-topic",
+        "topic": ["w", "w"],
+        "path": ["hi", "lo"],
+        "factors": [65536, 1],
+        "kind": "register",
+        "unit": "Wh",
+    },
     {"preset": "two", "topic": ["l1", "l2"], "format": "plain", "kind": "level", "unit": "Wh"},
 ]
 COMMAND = {"topic": "cmd/{device}", "on": "give", "off": "stop"}
@@ -285,6 +302,44 @@ def test_registers_on_several_topics_are_added_up(store: DeviceStore) -> None:
     for n in range(30, 60):
         bench.hear("t1", f"{200 + n / 1000:.3f}", T + n * 10)  # t2 does not change, and is not sent
     assert bench.adapter.channels[77, RecordType.THROUGH].counter.raw == 500_059_000
+
+
+def test_json_values_of_several_topics_are_added_up_over_a_restart_between_them(store: DeviceStore) -> None:
+    bench = Bench(store, preset="json-sum")
+    for n in range(31):
+        bench.hear("v/a", {"value": round(200 + n / 1000, 3)}, T + n * 10)
+        bench.start()  # half of a sum waits in the store
+        bench.hear("v/b", {"value": None} if n == 9 else {"value": round(300 + n / 500, 3)}, T + n * 10)
+    assert bench.sum(RecordType.THROUGH) == 30 * 3_000
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 30 * 3_000
+
+
+@pytest.mark.parametrize("preset", ["words", "one-topic"])
+@pytest.mark.parametrize("habit", ["high first", "low first", "torn, high first", "torn, low first", "changes only"])
+def test_a_counter_in_two_messages_counts_no_half_of_a_carry(tmp_path: Path, preset: str, habit: str) -> None:
+    """The words are read one after the other while the counter goes on; the adapter is killed now and then."""
+    bench, rng = Bench(opened_store(tmp_path / "adapter.db"), preset=preset, rated_w=100_000_000), random.Random(3)
+    sent, step, counter, tally = {"hi": -1, "lo": -1}, 5_003, 7 * 65_536 + 100, Counter[tuple[str, str]]()
+    for n in range(80):
+        order = ("lo", "hi") if "low" in habit else ("hi", "lo")
+        for place, word in enumerate(order):
+            reading = counter + (step // 2 if "torn" in habit and place else 0)
+            value = reading >> 16 if word == "hi" else reading & 0xFFFF
+            if habit != "changes only" or value != sent[word]:
+                sent[word] = value
+                topic, payload = (f"w/{word}", f"{value}") if preset == "words" else ("w", {word: value})
+                bench.hear(topic, payload, T + n * 15 + place)
+            if rng.random() < 0.2:
+                tally += bench.adapter.tally
+                bench.start()
+        counter += step
+    tally += bench.adapter.tally
+    found = bench.adapter.channels[77, RecordType.THROUGH].counter
+    assert 77 * step <= found.total // 1000 <= 80 * step
+    assert found.raw == max(found.raw, (counter - 2 * step) * 1000)
+    assert {what for kind, what in tally if kind == "value"} <= {"held_back", "started", "counted", "incomplete"}
+    assert tally["value", "held_back"] == tally["value", "started"] == 1
+    assert tally["value", "counted"] <= 80, "a word that does not change is no reading"
 
 
 def test_energy_of_intervals_adds_up(store: DeviceStore) -> None:

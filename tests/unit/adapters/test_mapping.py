@@ -18,7 +18,7 @@ from adapters.energy.counter import Counted, Counter
 from adapters.mapping.payloads import FORMATS, MAX_BYTES
 from adapters.mapping.readers import Readers, Reading, readers_of
 from adapters.mapping.times import instant, times_of
-from adapters.mapping.values import PER_UNIT, UnreadableError, at_path, number, scaled, split_path
+from adapters.mapping.values import NOTATIONS, PER_UNIT, UnreadableError, at_path, number, scaled, split_path, summed
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.model.exceptions import ConfigError
 
@@ -120,8 +120,9 @@ def test_decimal_text_becomes_whole_milliwatt_hours(text: str, unit: str, value:
         ("0e999999", "not a usable number"),
         ("1" * 29, "not a number"),
         ("12,5", "not a number"),
-        ("offline", "not a number"),
-        ("12 kWh", "not a number"),
+        ("offline", "not a number: 'offline'"),
+        ("12 V", "in V, not MWh"),
+        ("12 kWh 5", "not a number: '12 kWh 5'"),
     ],
 )
 def test_number_that_cannot_be_a_register_has_a_reason(text: str, fault: str) -> None:
@@ -289,12 +290,195 @@ def test_senml_record_has_its_own_unit_whatever_the_rule_says(record: str, value
 
 def test_senml_record_of_another_quantity_is_named() -> None:
     fault = read({"format": "senml", "unit": "kWh", "path": "m:in"}, '[{"n":"m:in","u":"V","v":230}]').fault
-    assert fault == "in V, not kWh"
+    assert fault == "m:in: in V, not kWh"
 
 
-def test_senml_time_relative_to_the_arrival_is_the_arrival() -> None:
-    rule = {"format": "senml", "path": "e", "time": "e time", "unit": "Wh"}
-    assert read(rule, '[{"n":"e","t":-5,"v":1}]').times == ()
+def senml(pack: list[dict[str, Any]], **rule: object) -> list[tuple[int | None, tuple[int, ...], str]]:
+    rules = [{"topic": "t", "format": "senml", "path": "m:in", "time": "m:in time", "unit": "Wh", **rule}]
+    return [(r.value, r.times, r.fault) for r in made(rules).read("t", json.dumps(pack).encode(), 1_790_000_100_000)]
+
+
+def test_senml_records_of_one_name_are_samples_in_their_order() -> None:
+    pack = [
+        {"bn": "m:", "bt": 1_790_000_000, "bu": "Wh", "n": "in", "t": 30, "v": 3},
+        {"n": "in", "v": 1},
+        {"n": "other", "t": 7, "v": 9},
+        {"n": "in", "u": "kWh", "t": 15, "v": 0.002},
+        {"n": "in", "u": "kWh", "t": 15, "v": 0.002},
+    ]
+    found = [(1_000, 0), (2_000, 15_000), (2_000, 15_000), (3_000, 30_000)]
+    assert senml(pack) == [(value, (1_790_000_000_000 + ms,), "") for value, ms in found]
+
+
+def test_senml_records_of_one_time_are_added_up() -> None:
+    pack = [{"n": f"m:{name}", "t": at, "v": value} for at in (-15, -5) for name, value in (("in", at + 20), ("lo", 1))]
+    pack.append({"n": "m:in", "v": 9})
+    assert [value for value, *_ in senml(pack, path=["m:in", "m:lo"])] == [6_000, 16_000]
+
+
+def test_senml_times_may_be_relative_to_the_arrival() -> None:
+    pack = [{"n": "m:in", "v": 2}, {"n": "m:in", "t": -5.5, "v": 1}]
+    assert senml(pack) == [(1_000, (1_790_000_094_500,), ""), (2_000, (), "")]
+
+
+def test_a_broken_senml_record_is_named_and_the_others_count() -> None:
+    pack = [{"n": "m:in", "t": "soon", "v": 1}, {"n": "m:in", "t": 0, "v": "much"}, {"n": "m:in", "t": 1, "v": 3}]
+    faults = ["m:in: not a number: 'soon'", "m:in: not a number: 'much'", ""]
+    assert [fault for _, _, fault in senml(pack)] == faults
+    assert [value for value, _, _ in senml(pack)] == [None, None, 3_000]
+    assert not senml(pack, path="m:other")[0][2]
+
+
+def test_a_senml_record_without_the_unit_that_the_rule_asks_for_is_no_value() -> None:
+    assert senml([{"n": "m:in", "v": 3}], unit_path="m:in unit")[0][2] == "m:in: no unit at m:in unit"
+
+
+# Units and notations
+
+
+@pytest.mark.parametrize("record", [("88015.0", "Wh"), ("88.015", "kWh"), ("88.015", "KWH"), ("316854000", "J")])
+def test_a_register_whose_unit_is_in_the_message_is_one_register(record: tuple[str, str]) -> None:
+    rule = {"path": "reading.v", "unit_path": "reading.u", "unit": "kWh"}
+    value, unit = record
+    assert read(rule, json.dumps({"reading": {"v": value, "u": unit}})).value == 88_015_000
+    assert read(rule, json.dumps({"reading": {"v": value}})).fault == "reading.v: no unit at reading.u"
+    assert read(rule, json.dumps({"reading": {"v": value, "u": "VAh"}})).fault == "reading.v: in VAh, not kWh"
+
+
+@pytest.mark.parametrize(
+    ("number_form", "text", "value"),
+    [
+        ("en", "12.5 kWh", 12_500_000),
+        ("en", "12.5kWh", 12_500_000),
+        ("en", " 12500 Wh ", 12_500_000),
+        ("en", "1.25e4 WH", 12_500_000),
+        ("de", "1.234,5", 1_234_500_000),
+        ("de", "1234,5 kWh", 1_234_500_000),
+        ("de", "1.234.567", 1_234_567_000_000),
+        ("de", "0,001", 1_000),
+        ("hex", "0x0001E240", 123_456_000_000),
+        ("hex", "1e240", 123_456_000_000),
+    ],
+)
+def test_text_of_a_number_may_have_a_unit_a_decimal_comma_or_hexadecimal_digits(
+    number_form: str, text: str, value: int
+) -> None:
+    assert read({"format": "plain", "number": number_form}, text).value == value
+    assert read({"path": "a", "number": number_form}, json.dumps({"a": text})).value == value
+
+
+@pytest.mark.parametrize(
+    ("number_form", "text"),
+    [
+        *(("en", text) for text in ("1.234,5", "12,5 kWh", "twelve", "12 kWh more", "kWh")),
+        *(("de", text) for text in ("1.5", "1.23,4", "12.34.567", "1,234.5", "twelve", ",5")),
+        *(("hex", text) for text in ("12 kWh", "0x", "-1f", "1.5", "0" * 17)),
+    ],
+)
+def test_what_is_no_number_says_what_it_was(number_form: str, text: str) -> None:
+    reading = read({"path": "meter.total", "number": number_form}, json.dumps({"meter": {"total": text}}))
+    assert reading.value is None
+    assert reading.fault.startswith("meter.total: not "), reading.fault
+    assert repr(text[:3])[:-1] in reading.fault
+
+
+def test_text_for_no_value_is_none_in_every_notation() -> None:
+    for form in ("de", "hex"):
+        assert read({"path": "a", "number": form}, '{"a":"unavailable"}').fault == ""
+
+
+# Registers in words, bytes and lines
+
+
+def test_a_counter_in_two_words_of_a_message_is_one_number() -> None:
+    rule = {"path": ["data.0", "data.1"], "factors": [65536, 1], "unit": "Wh"}
+    assert read(rule, '{"data":[1,57920]}').value == 123_456_000
+    assert read(rule, '{"data":[1]}').value is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "payload"),
+    [
+        ({"format": "bytes", "float32": True}, bytes.fromhex("42f6e979")),
+        ({"format": "plain", "number": "hex", "float32": True}, b"0x42F6E979"),
+        ({"path": "raw", "number": "hex", "float32": True}, b'{"raw":"42f6e979"}'),
+        ({"path": ["w.0", "w.1"], "factors": [65536, 1], "float32": True}, b'{"w":[17142,59769]}'),
+        ({"path": ["w.1", "w.0"], "factors": [65536, 1], "float32": True}, b'{"w":[59769,17142]}'),
+    ],
+)
+def test_a_four_byte_float_is_read_to_its_last_bit(rule: dict[str, Any], payload: bytes) -> None:
+    assert read(rule, payload).value == 123_456_001  # 123.45600128173828125 kWh
+
+
+@pytest.mark.parametrize(
+    ("payload", "fault"),
+    [
+        (b"\x7f\xc0\0\0", ""),
+        (b"\x7f\x80\0\0", "not a usable number: 'Infinity'"),
+        (b"\x42\xf6\xe9\x79\0", "not the bits of a 4-byte float"),
+        (b"123456789", "9 bytes, more than 8"),
+        (b"", ""),
+    ],
+)
+def test_bytes_that_are_no_float_have_a_reason(payload: bytes, fault: str) -> None:
+    reading = read({"format": "bytes", "float32": True}, payload)
+    assert reading.value is None
+    assert reading.fault.startswith(fault)
+    assert bool(reading.fault) is bool(fault)
+
+
+def test_bytes_are_a_whole_number() -> None:
+    assert read({"format": "bytes", "unit": "Wh"}, b"\0\1\xe2\x40").value == 123_456_000
+
+
+def test_lines_with_semicolons_have_their_time_and_are_samples() -> None:
+    lines = "21.09.2026 16:15:00;1.234,5;7\r\n21.09.2026 16:15:15;1.234,6;7\r\n"
+    rule = {"topic": "t", "format": "csv", "number": "de", "path": "2", "time": "1", "zone": "Europe/Berlin"}
+    found = [(reading.value, reading.times) for reading in made([rule]).read("t", lines.encode())]
+    assert found == [(1_234_500_000, (1_790_000_100_000,)), (1_234_600_000, (1_790_000_115_000,))]
+
+
+@pytest.mark.parametrize("unit_s", [1, 1_000, 1_000_000, 1_000_000_000])
+def test_lines_of_influx_have_their_fields_tags_and_time(unit_s: int) -> None:
+    lines = (
+        f'energy,meter=7,room=left\\ hall total=12.5,count=3i,note="a, b=c" {1_790_000_100 * unit_s}\n'
+        f"energy,meter=8 total=99 {1_790_000_100 * unit_s}\n"
+        "broken\n"
+    )
+    rule = {"topic": "t", "format": "influx", "path": "energy,meter=7,room=left\\ hall total", "time": "time"}
+    first, fault = made([rule]).read("t", lines.encode())
+    assert (first.value, first.times) == (12_500_000, (1_790_000_100_000,))
+    assert fault.fault == "energy,meter=7,room=left\\ hall total: not Influx's line protocol: 'broken'"
+    one = lines.splitlines()[0]
+    assert read({**rule, "path": "energy count"}, one).value == 3_000_000
+    assert read({**rule, "path": "energy total"}, one).value == 12_500_000
+    assert read({**rule, "path": "energy note"}, one).fault == "energy note: not a number: 'a, b=c'"
+    assert read({**rule, "path": "energy,meter=9 total"}, one).value is None
+
+
+@pytest.mark.parametrize(
+    "payload", [b"a" * 60_000, b'a b="' + b'\\"' * 30_000, b"a,=" * 20_000 + b" x", b"a b=" + b'""' * 30_000]
+)
+def test_a_hostile_line_takes_no_longer_than_its_length(payload: bytes) -> None:
+    begin = process_time()
+    read({"format": "influx", "path": "a b"}, payload)
+    read({"format": "csv", "path": "1"}, payload)
+    assert process_time() - begin < 0.3
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        ({"topic": ["a", "b", "c"], "path": ["x", "y"]}, "one path, or one for each"),
+        ({"topic": ["a", "b"], "path": "x", "less": "y"}, "neither less nor float32"),
+        ({"path": ["x", "y"], "factors": [1]}, "one number for each path"),
+        ({"path": ["x", "y"], "factors": [1, 0]}, "above zero"),
+        ({"path": "x", "less": "y", "float32": True}, "float32 has no less"),
+    ],
+)
+def test_a_rule_that_means_nothing_is_refused(rule: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        made([{"topic": "t", **rule}])
 
 
 def test_telegram_has_its_registers_and_its_time() -> None:
@@ -319,7 +503,7 @@ def test_telegram_has_its_registers_and_its_time() -> None:
         ("json", b'{"a":"' + b"x" * MAX_BYTES + b'"}', "bytes, more than"),
         ("plain", b"\xff", "no text"),
         ("csv", b"\xff", "no text"),
-        ("senml", b"{}", "no list of records"),
+        ("senml", b"{}", "no list of at most 1000 records"),
         ("senml", b"[1]", "a record is no object"),
         ("senml", b'[{"n":"a","v":"x"}]', "not a number"),
         ("p1", b"/ISk5 nothing", "no OBIS code"),
@@ -338,6 +522,14 @@ def test_telegram_of_openings_takes_no_longer_than_its_length() -> None:
     begin = process_time()
     assert read({"format": "p1", "path": "1-0:1.8.0"}, payload).fault == "not a telegram: no OBIS code in it"
     assert process_time() - begin < 0.3, "it took 1.4 s"
+
+
+def test_senml_times_of_a_million_decimals_take_no_time() -> None:
+    pack = json.dumps([{"n": "m:in", "t": "1e-999999", "v": 3}] * 1000).encode()
+    begin = process_time()
+    found = list(made([{"topic": "t", "format": "senml", "path": "m:in", "time": "m:in time"}]).read("t", pack, 5))
+    assert process_time() - begin < 0.5
+    assert {(one.value, one.times) for one in found} == {(3_000_000, (5,))}
 
 
 def test_senml_pack_of_long_names_is_refused_before_it_takes_much_memory() -> None:
@@ -400,7 +592,11 @@ EVERY_FORMAT = made(
         {"topic": "t", "format": "plain"},
         {"topic": "t", "path": ("a", "*.v"), "less": "n", "time": "t", "restart_path": "u"},
         {"topic": "t", "path": "a", "time": "t", "sign": "negative"},
-        {"topic": "t", "format": "senml", "path": "a", "time": "a time"},
+        {"topic": "t", "format": "senml", "path": "a", "time": "a time", "unit_path": "a unit"},
+        {"topic": "t", "format": "influx", "path": "a b", "time": "time"},
+        {"topic": "t", "format": "bytes"},
+        {"topic": "t", "format": "plain", "number": "hex", "float32": True},
+        {"topic": "t", "path": ("a", "t"), "factors": (3, 1), "number": "de", "unit_path": "u"},
         {"topic": "t", "format": "senml", "path": "a Wh"},
         {"topic": "t", "format": "csv", "path": "1"},
         {"topic": "t", "format": "p1", "path": ("1-0:1.8.0", "1-0:1.8.1"), "time": "time"},
@@ -420,9 +616,12 @@ def test_payload_of_any_kind_is_a_value_nothing_or_a_reason(payload: bytes) -> N
 @given(payloads, st.sampled_from(sorted(FORMATS)), st.sampled_from(["a", "time", "1", "a time", "1-0:1.8.1", ""]))
 def test_formats_raise_nothing_but_unreadable(payload: bytes, form: str, path: str) -> None:
     with suppress(UnreadableError):
-        parsed = FORMATS[form](payload)  # type: ignore[call-arg]
-        parsed.text(path)
-        parsed.value(path)
+        parsed = FORMATS[form](payload)
+        list(parsed.numbers())
+        for sample in parsed.samples:
+            sample.text(path)
+            with suppress(UnreadableError):
+                summed(sample.found(path), NOTATIONS["en"])
 
 
 @settings(max_examples=100, deadline=None)
