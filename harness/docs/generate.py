@@ -27,7 +27,7 @@ from harness.docs.lte import lte_page
 from harness.docs.marked import DOCS, filled, refilled
 from harness.docs.measured import BENCHMARKS, kept, made_page
 from harness.docs.metrics import all_metrics
-from harness.docs.presets import adapters_page
+from harness.docs.presets import presets_page
 from harness.docs.reliability import reliability_page
 from harness.docs.rules import rules_file
 from harness.docs.settings import reference
@@ -42,7 +42,6 @@ def pages() -> dict[str, Callable[[], str]]:
     return {
         "../commonwatt/cli/outline.json": outlined,
         "../grafana/prometheus/rules.yml": rules_file,
-        "adapters.md": adapters_page,
         "console.md": console_page,
         "controllers.md": controllers_page,
         "exports.md": exports_page,
@@ -52,6 +51,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/commands.md": commands_page,
         "reference/console-routes.md": routes_page,
         "reference/metrics.md": metrics_page,
+        "reference/presets.md": presets_page,
         "reference/settings.md": reference,
         "reliability.md": reliability_page,
         "scenarios.md": scenarios_page,

@@ -1,24 +1,25 @@
-"""Makes the table of presets in ``docs/adapters.md`` from the presets' files; a test compares the two."""
+"""Makes ``docs/reference/presets.md`` from the presets' files; a test compares the two."""
 
 from adapters.mapping.presets import known_presets
 from commonwatt.config.adapter_commands import AdapterCommand
-from harness.docs.marked import filled
+
+_HEAD = """# Presets of foreign meters
+
+Made by `make docs` from [adapters/presets](../../adapters/presets), for [adapters](../adapters.md#presets).
+Sparkplug B has no preset: each maker has metrics of its own.
+
+"""
 
 
-def adapters_page() -> str:
-    """Return ``docs/adapters.md`` as it is, with its table of presets made anew."""
-    return filled("adapters.md", "presets", presets_table())
-
-
-def presets_table() -> str:
-    """Return the presets as a table."""
+def presets_page() -> str:
+    """Return the page with a row for each preset."""
     ends = "commands; what ends them without the adapter"
     lines = [f"| preset | devices | {ends} | `source` of a meter | what to know |", "|---|---|---|---|---|"]
     for preset in known_presets().values():
         commands = "; ".join(map(_command, preset.commands))
         cells = (f"`{preset.name}`", preset.title, commands, preset.source, preset.notes)
         lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    return _HEAD + "\n".join(lines) + "\n"
 
 
 def _command(command: AdapterCommand) -> str:
