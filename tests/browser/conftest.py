@@ -16,6 +16,7 @@ from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Month
+from commonwatt.town.town import Microgrid
 from harness.browser import Visit, chromium, served, visit
 from harness.console import Browser as Person
 from harness.console import standing_api
@@ -64,7 +65,10 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     database = open_database(settings.database, create=True)
     used = Month(used=(9_000_000, 4_000_000), allowance=ALLOWANCE)
     Writer(database).commit(
-        [SawGateway(controller=name, time=NOW - 20, heartbeat=a_heartbeat(lte=used)) for name in town.microgrids]
+        [
+            SawGateway(controller=name, time=NOW - 20, heartbeat=a_heartbeat(lte=used, devices=_devices(each)))
+            for name, each in town.microgrids.items()
+        ]
     )
     _quarantine(database)
     turn = Turn(job="statistics", period=Period(start=0, end=0, name=""), attempt=1, now=NOW)
@@ -72,6 +76,26 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     # Sessions end by the time of the browser, which is the real one.
     yield make_app(standing_api(database, NOW, settings=settings, machine_s=lambda: int(time.time())))
     database.close()
+
+
+def _devices(microgrid: Microgrid) -> dict[str, object]:
+    """Return devices of other makers, as a gateway tells of them: one disobeys, one obeys, one is unsafe."""
+    makers = ("victron", "tasmota", "zendure")
+    states: tuple[dict[str, object], ...] = (
+        {"stage": "disobeys", "failsafe": "watchdog", "failsafe_s": 60, "finding": "should be on, and shows '0'"},
+        {"stage": "obeys", "failsafe": "watchdog", "failsafe_s": 180},
+        {"stage": "unconfirmed", "failsafe": "none"},
+    )
+    return {
+        str(meter.id): {
+            "name": f"{maker}-{meter.id}",
+            "preset": maker,
+            "heard": NOW - 30,
+            "states": {"sharing": state | {"since": NOW - 600}},
+            "ignored": {"unreadable": [3, "tele/shed/SENSOR: not JSON: Expecting value: line 1 column 1 (char 0)"]},
+        }
+        for meter, maker, state in zip(microgrid.meters, makers, states, strict=False)
+    }
 
 
 def _quarantine(database: Database) -> None:

@@ -96,11 +96,11 @@ def test_devices_of_other_makers_show_what_they_are_told_and_whether_they_obey(
     for path, both in (("/console/devices", True), ("/console/devices/10001", False), ("/console/devices/r001", True)):
         page = text_of(admin.get(path))
         for words in (
-            "sharing: ■ disobeys since",
+            "sharing: ■ disobeys",
             "should be on, shows idle",
             "▲ nothing",
-            "reducing: ● obeys since",
-            "the device itself, within 180 s",
+            "reducing: ● obeys",
+            "the device, 180 s",
             "3 unreadable",
             "tele/shed: not JSON &lt;b&gt;",
         ):
