@@ -19,7 +19,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from commonwatt.config.files import check_file, check_named_files
+from commonwatt.config.files import check_file, check_named_files, load_settings, named_files, place_of
+from commonwatt.config.parts import settings_of
 from commonwatt.config.settings import MicrogridName, Settings
 from commonwatt.identity.authority import CA_FILE, Authority
 from commonwatt.identity.certificates import check_signed
@@ -29,7 +30,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.topics import MICROGRID_PATTERN, UTILITY
 from commonwatt.runtime.files import replace_file
 from commonwatt.site.file import FILE, TOWN_FILE, load_site
-from commonwatt.site.places import SECOND, folders_of, places_of, runs_mosquitto, sources_of
+from commonwatt.site.places import ADAPTER_FILE, SECOND, folders_of, places_of, runs_mosquitto, sources_of
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 
@@ -37,7 +38,9 @@ _PURPOSE = "bundle"
 
 MAX_BYTES = 64 * 1024 * 1024  # most bytes of a bundle's content; the largest town's utility has less than one MiB
 
-_FILE_NAME = re.compile(rf"{MICROGRID_PATTERN}/[a-z0-9][a-z0-9_-]*\.(?:json|pem|toml)", re.ASCII)
+_FILE_NAME = re.compile(
+    rf"{MICROGRID_PATTERN}/(?:[a-z0-9][a-z0-9_-]*\.(?:json|pem|toml)|source(?:-[a-z0-9-]+)?\.password)", re.ASCII
+)
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -78,7 +81,9 @@ def pack(folder: Path, place: str, now: EpochSeconds) -> Bundle:
     files = {name: path.read_bytes() for name, path in carried.items()}
     for name, path in carried.items():
         if name.endswith(".toml") and name != f"{UTILITY}/{TOWN_FILE}":
-            check_named_files(path, check_file(path))
+            part = check_file(path)
+            check_named_files(path, part)
+            _check_carried(path, part, {path.name for path in carried.values()})
     manifest_place = UTILITY if place == SECOND else place  # A second machine is one of the utility, too.
     manifest = Manifest(
         version=version("commonwatt"),
@@ -96,7 +101,18 @@ def _carried(folder: Path, place: str) -> dict[str, Path]:
     sources = sources_of(place).items()
     found = {f"{own}/{path.name}": path for own, source in sources for path in (folder / source).iterdir()}
     carried = {name: found[name] for name in sorted(found) if _FILE_NAME.fullmatch(name) and "/meter" not in name}
+    if f"{place}/{ADAPTER_FILE}" not in found:
+        carried = {name: path for name, path in carried.items() if path.suffix != ".password"}
     return carried | ({f"{UTILITY}/{TOWN_FILE}": folder / TOWN_FILE} if place in (UTILITY, SECOND) else {})
+
+
+def _check_carried(path: Path, part: str, carried: set[str]) -> None:
+    for keys, file, _ in named_files(load_settings(path, part, settings_of(part))):
+        if file.parent == path.parent.resolve() and file.exists() and file.name not in carried:
+            raise ConfigError(
+                f"{place_of(path, part, *keys)}: no bundle has a file with the name {file.name}; a password's may be "
+                "source-NAME.password, another NAME.pem or NAME.json"
+            )
 
 
 def write_bundle(bundle: Bundle, path: Path, authority: Authority) -> None:
