@@ -325,7 +325,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
         only_one(settings.store, "another adapter"),
         closing(open_checked(settings.store, int(clock.now()), CHANNELS)) as store,
     ):
-        check_in_use(settings.store, store)
+        check_in_use(settings.store, store.connection)
         service = Service(
             settings=settings,
             readers=readers,

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -42,10 +42,7 @@ app = typer.Typer(
 )
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The TOML file; see: commonwatt config example gateway")]
-AdapterOption = Annotated[
-    Path | None,
-    typer.Option("--adapter", help="The file of its stopped adapter, whose store goes along.", dir_okay=False),
-]
+AdapterOption = Annotated[Path | None, typer.Option("--adapter", help="Its adapter's file: that store goes along.")]
 
 
 @app.command()
@@ -199,7 +196,7 @@ def release(
     settings = load_settings(config, "gateway", GatewaySettings)
     if undo == (out is not None):
         raise ConfigError("name the file to write with --out FILE, or use this controller again with --undo")
-    with _locked(settings, adapter) as theirs:
+    with only_one(settings.store, "a running gateway"), _locked(adapter) as theirs:
         now = int(load_clock(settings.clock).now())
         if out is None:
             handover.undo(settings.store, now, theirs)
@@ -224,7 +221,7 @@ def take_over(
     controller of its microgrid signed.
     """
     settings = load_settings(config, "gateway", GatewaySettings)
-    with _locked(settings, adapter) as theirs:
+    with only_one(settings.store, "a running gateway"), _locked(adapter) as theirs:
         now = int(load_clock(settings.clock).now())
         taken = handover.take_over(settings.store, settings.microgrid, file, now, _trusted(settings), theirs)
     released = moment(taken.handover.released)
@@ -236,10 +233,9 @@ def take_over(
         print(f"{settings.store}: had records; {taken.added:,} parts, events and dead letters of {released} added")
     if taken.adapter:
         print(f"{theirs}: is the adapter's store that was released {released}")
-    elif taken.handover.adapter_bytes and theirs is None:
-        print("the handover has an adapter's store too, which was not taken over; to do it: --adapter ADAPTER.toml")
     elif taken.handover.adapter_bytes:
-        print(f"{theirs}: is there already, and stays; the adapter's store in the handover was not taken over")
+        why = f"{theirs} is there already" if theirs else "to do it, add --adapter and its file"
+        print(f"the adapter's store in the handover was not taken over: {why}")
 
 
 @app.command()
@@ -262,16 +258,16 @@ def downgrade(config: Config) -> None:
 
 
 @contextmanager
-def _locked(settings: GatewaySettings, adapter: Path | None) -> Iterator[Path | None]:
-    """Lock the stores of a gateway and of an adapter, that of this file; yield the adapter's store."""
+def _locked(adapter: Path | None) -> Iterator[Path | None]:
+    """Lock the store of the adapter of a file, and yield it."""
+    if adapter is None:
+        yield None
+        return
     # Not at the top: its models would take memory in a running gateway.
     from commonwatt.config.adapter import AdapterSettings
 
-    with ExitStack() as locked:
-        locked.enter_context(only_one(settings.store, "a running gateway"))
-        store = None if adapter is None else load_settings(adapter, "adapter", AdapterSettings).store
-        if store is not None:
-            locked.enter_context(only_one(store, "a running adapter"))
+    store = load_settings(adapter, "adapter", AdapterSettings).store
+    with only_one(store, "a running adapter"):
         yield store
 
 

@@ -3,18 +3,14 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from commonwatt.model.exceptions import ConfigError, StoreError
-
-if TYPE_CHECKING:
-    from commonwatt.device.store import DeviceStore
 
 _RELEASED = 0x52454C  # SQLite's ``application_id`` of a released store; 0: in use
 
 
 def mark(path: Path, *, released: bool) -> None:
-    """Mark a store that no program uses as released or in use; all of it is in its file then, nothing in a log.
+    """Mark a store that no program uses; nothing of it is in a log then.
 
     Raises:
         StoreError: It is damaged, can't be opened, or a program reads it.
@@ -25,23 +21,17 @@ def mark(path: Path, *, released: bool) -> None:
     if why := damage_of(path, None):
         raise StoreError(f"{path}: is damaged ({why}); move it away with its -wal, and type this again")
     with closing(open_store(path)) as store:
-        try:
-            store.connection.execute(f"PRAGMA application_id = {_RELEASED if released else 0}")
-            busy = store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        except sqlite3.Error as error:
-            raise StoreError(f"{path}: {error}") from error
-    if busy:
-        raise StoreError(f"{path}: is read by another program; type this again")
+        store.connection.execute(f"PRAGMA application_id = {_RELEASED if released else 0}")
+        if store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise StoreError(f"{path}: is read by another program; type this again")
 
 
-def check_in_use(path: Path, store: "DeviceStore") -> None:
-    """Check that a store was not handed over.
+def check_in_use(path: Path, connection: sqlite3.Connection) -> None:
+    """Check that an adapter's store was not handed over.
 
     Raises:
         ConfigError: It was.
     """
-    if store.connection.execute("PRAGMA application_id").fetchone()[0] == _RELEASED:
-        raise ConfigError(
-            f"{path}: was handed over to a new controller, and no adapter may run on it. If the new controller never "
-            "started with it: commonwatt gateway release --undo --config FILE --adapter FILE"
-        )
+    if connection.execute("PRAGMA application_id").fetchone()[0] == _RELEASED:
+        undo = "commonwatt gateway release --undo --config FILE --adapter FILE"
+        raise ConfigError(f"{path}: was handed over to a new controller. If that never started with it: {undo}")

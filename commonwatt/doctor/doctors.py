@@ -36,18 +36,14 @@ def doctor_of(part: str) -> Doctor:
 
 
 def check_settings(part: str, settings: Any, place: Callable[..., str]) -> None:
-    """Check the settings that only the part itself can check, such as the presets of an adapter.
-
-    Args:
-        place: Returns the words for the place of a key, as ``config.files.place_of``.
+    """Check the settings that only the part itself can check; ``place`` returns the words for a key, as ``place_of``.
 
     Raises:
         ConfigError: A setting is wrong; names its place.
         ModuleNotFoundError: A package that the part needs is not installed.
     """
-    check = doctor_of(part).check_settings
     try:
-        if check is not None:
+        if (check := doctor_of(part).check_settings) is not None:
             check(settings)
     except SettingError as error:
         raise ConfigError(f"{place(*error.keys)}: {error}") from error

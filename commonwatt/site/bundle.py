@@ -30,7 +30,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.topics import MICROGRID_PATTERN, UTILITY
 from commonwatt.runtime.files import replace_file
 from commonwatt.site.file import FILE, TOWN_FILE, load_site
-from commonwatt.site.places import ADAPTER_FILE, SECOND, folders_of, places_of, runs_mosquitto, sources_of
+from commonwatt.site.places import ADAPTER_FILE, SECOND, folders_of, part_files, places_of, runs_mosquitto, sources_of
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 
@@ -38,9 +38,9 @@ _PURPOSE = "bundle"
 
 MAX_BYTES = 64 * 1024 * 1024  # most bytes of a bundle's content; the largest town's utility has less than one MiB
 
-_FILE_NAME = re.compile(
-    rf"{MICROGRID_PATTERN}/(?:[a-z0-9][a-z0-9_-]*\.(?:json|pem|toml)|source(?:-[a-z0-9-]+)?\.password)", re.ASCII
-)
+_OF_SOURCE = r"source(?:-[a-z0-9-]+)?\.password"  # the password at an adapter's source
+_FILE_NAME = re.compile(rf"{MICROGRID_PATTERN}/(?:[a-z0-9][a-z0-9_-]*\.(?:json|pem|toml)|{_OF_SOURCE})", re.ASCII)
+_OF_ADAPTER = re.compile(rf"adapter(?:-tokens\.json|\.toml)|{_OF_SOURCE}", re.ASCII)
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -78,12 +78,14 @@ def pack(folder: Path, place: str, now: EpochSeconds) -> Bundle:
     if not all((folder / source / CA_FILE).exists() for source in sources_of(place).values()):
         raise ConfigError(f"{folder}: has no files of {place} yet; first: commonwatt site init")
     carried = _carried(folder, place)
+    if f"{place}/{ADAPTER_FILE}" not in {part.name for part in part_files(site, town)}:
+        # What is left of an adapter that the site file has no more.
+        carried = {name: path for name, path in carried.items() if not _OF_ADAPTER.fullmatch(path.name)}
     files = {name: path.read_bytes() for name, path in carried.items()}
     for name, path in carried.items():
         if name.endswith(".toml") and name != f"{UTILITY}/{TOWN_FILE}":
-            part = check_file(path)
-            check_named_files(path, part)
-            _check_carried(path, part, {path.name for path in carried.values()})
+            check_named_files(path, part := check_file(path))
+            _check_carried(path, part, set(carried.values()))
     manifest_place = UTILITY if place == SECOND else place  # A second machine is one of the utility, too.
     manifest = Manifest(
         version=version("commonwatt"),
@@ -101,18 +103,14 @@ def _carried(folder: Path, place: str) -> dict[str, Path]:
     sources = sources_of(place).items()
     found = {f"{own}/{path.name}": path for own, source in sources for path in (folder / source).iterdir()}
     carried = {name: found[name] for name in sorted(found) if _FILE_NAME.fullmatch(name) and "/meter" not in name}
-    if f"{place}/{ADAPTER_FILE}" not in found:
-        carried = {name: path for name, path in carried.items() if path.suffix != ".password"}
     return carried | ({f"{UTILITY}/{TOWN_FILE}": folder / TOWN_FILE} if place in (UTILITY, SECOND) else {})
 
 
-def _check_carried(path: Path, part: str, carried: set[str]) -> None:
+def _check_carried(path: Path, part: str, carried: set[Path]) -> None:
     for keys, file, _ in named_files(load_settings(path, part, settings_of(part))):
-        if file.parent == path.parent.resolve() and file.exists() and file.name not in carried:
-            raise ConfigError(
-                f"{place_of(path, part, *keys)}: no bundle has a file with the name {file.name}; a password's may be "
-                "source-NAME.password, another NAME.pem or NAME.json"
-            )
+        if file.parent == path.parent.resolve() and path.with_name(file.name) not in carried:
+            why = f"a bundle has no {file.name}; name a password's file source-NAME.password, another NAME.pem"
+            raise ConfigError(f"{place_of(path, part, *keys)}: {why}")
 
 
 def write_bundle(bundle: Bundle, path: Path, authority: Authority) -> None:

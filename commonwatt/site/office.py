@@ -13,16 +13,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
 from commonwatt.site.file import FILE, TOWN_FILE, load_site
-from commonwatt.site.places import (
-    ADAPTER_FILE,
-    ADAPTER_TOKENS,
-    HEADER,
-    SECOND,
-    PartFile,
-    beats_of,
-    certificates,
-    part_files,
-)
+from commonwatt.site.places import ADAPTER_TOKENS, HEADER, SECOND, PartFile, beats_of, certificates, part_files
 from commonwatt.town.cliques import write_clique_files
 from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Function, Town
@@ -45,7 +36,8 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
     for part in parts:
         part.check(folder / FILE)
         _refuse_foreign(folder, part)
-        _check_adapted(folder / FILE, part, town)
+        if part.part == "adapter":
+            _check_meters(folder / FILE, part, town)
     _register_text(site.town_text(), folder, two_head_ends=site.site.second is not None)
     with only_one(folder / FOLDER, "another enrolment"):
         made = (folder / FOLDER / KEY_FILE).exists()
@@ -59,10 +51,9 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
         write_private(folder / part.name, part.text)
         if part.part == "adapter":
             tokens = load_tokens(folder / part.folder / "meter-tokens.json")
-            ids = [str(meter["id"]) for meter in part.tables("meter") if "token" not in meter]
+            ids = [str(meter["id"]) for meter in part.keys.get("meter", ()) if "token" not in meter]
             save_tokens(folder / part.folder / ADAPTER_TOKENS, {meter: tokens[meter] for meter in ids})
         check_named_files(folder / part.name, part.part)
-    _remove_adapters(folder, {part.name for part in parts})
     return town, len(issued)
 
 
@@ -92,24 +83,15 @@ def _register_text(text: str, folder: Path, *, two_head_ends: bool) -> None:
         register(path, folder, two_head_ends=two_head_ends)
 
 
-def _check_adapted(path: Path, part: PartFile, town: Town) -> None:
-    """Check that the meters of an adapter's file are such meters of its microgrid in the town."""
+def _check_meters(path: Path, part: PartFile, town: Town) -> None:
+    """Check that the town has the meters of an adapter's file."""
     known = {m.id for m in town.meters if m.microgrid == part.folder and m.function is Function.ADAPTED}
-    for n, meter in enumerate(part.tables("meter") if part.part == "adapter" else ()):
+    for n, meter in enumerate(part.keys.get("meter", ())):
         if meter["id"] not in known:
             raise ConfigError(
                 f"{place_of(path, *part.stated, 'meter', n, 'id')}: {part.folder} has no meter {meter['id']} behind an "
                 f'adapter; add [[meter]] with microgrid = "{part.folder}", id = {meter["id"]}, adapter = true'
             )
-
-
-def _remove_adapters(folder: Path, names: set[str]) -> None:
-    """Remove the files of adapters that the site file has no more."""
-    for path in folder.glob(f"*/{ADAPTER_FILE}"):
-        is_ours = path.read_text(encoding="utf-8").startswith(HEADER)
-        if is_ours and path.relative_to(folder).as_posix() not in names:
-            path.unlink()
-            path.with_name(ADAPTER_TOKENS).unlink(missing_ok=True)
 
 
 def _refuse_foreign(folder: Path, part: PartFile) -> None:

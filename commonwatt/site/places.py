@@ -48,7 +48,7 @@ class PartFile:
 
     folder: str  # its folder below the site's folder
     part: str  # the part that reads it
-    keys: Mapping[str, object]  # its keys
+    keys: Mapping[str, Any]  # its keys
     stated: tuple[str | int, ...]  # where the site file states own keys of it, for errors
 
     @property
@@ -59,15 +59,10 @@ class PartFile:
     @property
     def text(self) -> str:
         """Its content."""
-        lists = {key: self.keys[key] for key in settings_of(self.part).lists if isinstance(self.keys.get(key), list)}
+        lists = [key for key in settings_of(self.part).lists if isinstance(self.keys.get(key), list)]
         tables = [toml_table(f"[{self.part}]", {key: self.keys[key] for key in self.keys if key not in lists})]
-        tables += [toml_table(f"[[{key}]]", table) for key in lists for table in self.tables(key)]
+        tables += [toml_table(f"[[{key}]]", table) for key in lists for table in self.keys[key]]
         return HEADER + "\n".join(tables)
-
-    def tables(self, key: str) -> list[dict[str, Any]]:
-        """Return the tables of a list."""
-        found: Any = self.keys.get(key, [])
-        return list(found)
 
     def check(self, site: Path) -> None:
         """Check the keys; faults are named by their line in the site file.

@@ -9,7 +9,6 @@ none), then the database, then the store of an adapter on the same machine, if t
 import gzip
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
 import zlib
@@ -115,18 +114,13 @@ def open_in_use(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:
 
 
 def release(
-    path: Path,
-    microgrid: str,
-    out: Path,
-    now: EpochSeconds,
-    certificate: bytes | None = None,
-    adapter: Path | None = None,
+    path: Path, microgrid: str, out: Path, now: EpochSeconds, certificate: bytes | None = None, also: Path | None = None
 ) -> Handover:
     """Release a store and write its handover; the caller has locked the store. Again, it writes the same content.
 
     Args:
         certificate: The controller's certificate and key (PEM), which sign it; ``None``: it has none.
-        adapter: The store of its adapter, locked too; it may be missing. ``None``: it has no adapter.
+        also: The store of its adapter, locked too; it may be missing. ``None``: it has no adapter.
 
     Raises:
         ConfigError: The store is missing, or the certificate can't be read.
@@ -139,10 +133,9 @@ def release(
     from commonwatt.identity.certificates import Signer, pem
 
     signer = None if certificate is None else Signer.load(certificate, certificate)
-    if adapter is not None and not adapter.exists():
-        adapter = None
-    if adapter is not None:
-        mark(adapter, released=True)
+    stores = [path, *([also] if also is not None and also.exists() else [])]
+    for other in stores[1:]:
+        mark(other, released=True)
     store, _ = open_checked(path, now)
     with closing(store):
         at = int(store.setting(RELEASED) or now)
@@ -156,14 +149,14 @@ def release(
             store_bytes=path.stat().st_size,
             sha256=_sha256(path),
             certificate="" if signer is None else pem(signer.certificate),
-            adapter_bytes=0 if adapter is None else adapter.stat().st_size,
-            adapter_sha256="" if adapter is None else _sha256(adapter),
+            adapter_bytes=sum(other.stat().st_size for other in stores[1:]),
+            adapter_sha256="".join(map(_sha256, stores[1:])),
         )
-    _write(made, [path] if adapter is None else [path, adapter], out, signer)
+    _write(made, stores, out, signer)
     return made
 
 
-def undo(path: Path, now: EpochSeconds, adapter: Path | None = None) -> None:
+def undo(path: Path, now: EpochSeconds, also: Path | None = None) -> None:
     """Let a gateway run on a released store again, and an adapter on its own; the caller has locked the stores.
 
     Raises:
@@ -176,8 +169,8 @@ def undo(path: Path, now: EpochSeconds, adapter: Path | None = None) -> None:
         if not store.setting(RELEASED):
             raise ConfigError(f"{path}: was not released")
         store.commit([Setting(RELEASED, "")])
-    if adapter is not None and adapter.exists():
-        mark(adapter, released=False)
+    if also is not None and also.exists():
+        mark(also, released=False)
 
 
 def _sha256(path: Path) -> str:
@@ -198,12 +191,7 @@ def _write(made: Handover, paths: list[Path], out: Path, signer: "Signer | None"
 
 
 def take_over(
-    path: Path,
-    microgrid: str,
-    file: Path,
-    now: EpochSeconds,
-    trusted: Trusted | None = None,
-    adapter: Path | None = None,
+    path: Path, microgrid: str, file: Path, now: EpochSeconds, trusted: Trusted | None = None, also: Path | None = None
 ) -> TakenOver:
     """Take a handover over; the caller has locked the store. A kill at any moment is repaired by calling this again.
 
@@ -213,7 +201,7 @@ def take_over(
     Args:
         path: The new controller's store; it may be missing.
         trusted: The authority; ``None``: controllers have no certificates, and no signature is checked.
-        adapter: The store of the new controller's adapter, locked too: missing, it becomes the one in the handover;
+        also: The store of the new controller's adapter, locked too: missing, it becomes the one in the handover;
             one that is there stays. ``None``: it has no adapter.
 
     Raises:
@@ -222,22 +210,21 @@ def take_over(
         StoreError: A store can't be opened.
     """
     received = path.with_name(f"{path.name}.handover")
-    wanted = None if adapter is None or adapter.exists() else adapter.with_name(f"{adapter.name}.handover")
+    theirs = (also or path).with_name("adapter.handover")
     try:
-        handover = _unpack(file, microgrid, (received, wanted or Path(os.devnull)), trusted)
+        handover = _unpack(file, microgrid, (received, theirs), trusted)
         with closing(_opened(received)) as source:
             taken = _take(path, handover, source, now)
-        if adapter is None or wanted is None or not handover.adapter_bytes:
+        if also is None or also.exists() or not handover.adapter_bytes:
             return taken
-        mark(wanted, released=False)
-        delete_database(adapter)  # A log without its file.
-        wanted.rename(adapter)
-        sync_folder(adapter.parent)
+        mark(theirs, released=False)
+        delete_database(also)  # A log without its file.
+        theirs.rename(also)
+        sync_folder(also.parent)
         return replace(taken, adapter=True)
     finally:
         delete_database(received)
-        if wanted is not None:
-            delete_database(wanted)
+        delete_database(theirs)
 
 
 def _take(path: Path, handover: Handover, source: Store, now: EpochSeconds) -> TakenOver:
@@ -270,8 +257,8 @@ def _unpack(file: Path, microgrid: str, received: tuple[Path, Path], trusted: Tr
             # To the end, so that the checksum of the whole is checked.
             if packed.read(1):
                 raise ValueError("more than it states")
-        checked = zip(received, (handover.sha256, handover.adapter_sha256), strict=True)
-        if any(sha256 not in ("", _sha256(one)) for one, sha256 in checked if one != Path(os.devnull)):
+        sums = (handover.sha256, handover.adapter_sha256)
+        if any(sha256 not in ("", _sha256(one)) for one, sha256 in zip(received, sums, strict=True)):
             raise ValueError("not the database that it states")
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
         raise ConfigError(f"{file}: damaged, incomplete or no handover ({error}); copy it again") from error
