@@ -595,7 +595,7 @@ topic = "{device}/set"
 on = "off"
 off = "on"
 """
-METERS = "".join(f'\n[[meter]]\nmicrogrid = "r002"\nid = {id}\nadapter = true\n' for id in (77001, 77002))
+METERS = "".join(f'\n[[meter]]\nmicrogrid = "r002"\nid = {meter}\nadapter = true\n' for meter in (77001, 77002))
 UNIT = "commonwatt-adapter@r002.service"
 
 
