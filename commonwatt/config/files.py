@@ -281,7 +281,7 @@ def _line_of(lines: list[str], keys: tuple[int | str, ...]) -> int:
             if text.lstrip().startswith("[["):
                 seen[before] = seen.get(before, -1) + 1
                 table = (*before, seen[before])
-            if table == keys[: len(table)]:
+            if table in ((*keys, 0), keys[: len(table)]):
                 header_line = number
         elif (key := _KEY.match(text)) and (*table, key[1]) == keys[: len(table) + 1]:
             return number
