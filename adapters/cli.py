@@ -32,6 +32,7 @@ from adapters.trial import Trial
 from commonwatt.cli.tables import show
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.config.files import load_settings
+from commonwatt.device.released import check_in_use
 from commonwatt.device.store import open_checked
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import CommonwattError, ConfigError
@@ -324,6 +325,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
         only_one(settings.store, "another adapter"),
         closing(open_checked(settings.store, int(clock.now()), CHANNELS)) as store,
     ):
+        check_in_use(settings.store, store.connection)
         service = Service(
             settings=settings,
             readers=readers,

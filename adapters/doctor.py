@@ -157,4 +157,9 @@ def _broker(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
     yield from connection_findings(target, Reported(connected=connected or None) if running.runs else None)
 
 
-DOCTOR = Doctor(checks=checks, judge=judge, check_settings=readers_of)
+def _check_settings(settings: AdapterSettings) -> None:
+    readers_of(settings)
+    commands_of(settings)
+
+
+DOCTOR = Doctor(checks=checks, judge=judge, check_settings=_check_settings)

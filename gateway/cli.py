@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +42,7 @@ app = typer.Typer(
 )
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The TOML file; see: commonwatt config example gateway")]
+AdapterOption = Annotated[Path | None, typer.Option("--adapter", help="Its adapter's file: that store goes along.")]
 
 
 @app.command()
@@ -180,6 +183,7 @@ def release(
     undo: Annotated[
         bool, typer.Option("--undo", help="Use this controller again: the new one never started with the handover.")
     ] = False,
+    adapter: AdapterOption = None,
 ) -> None:
     """Hand the store of a stopped gateway over to the controller that replaces this one.
 
@@ -192,21 +196,23 @@ def release(
     settings = load_settings(config, "gateway", GatewaySettings)
     if undo == (out is not None):
         raise ConfigError("name the file to write with --out FILE, or use this controller again with --undo")
-    with only_one(settings.store, "a running gateway"):
+    with only_one(settings.store, "a running gateway"), _locked(adapter) as theirs:
         now = int(load_clock(settings.clock).now())
         if out is None:
-            handover.undo(settings.store, now)
+            handover.undo(settings.store, now, theirs)
             print(f"{settings.store}: in use again. Keep the new controller off, and delete the handover")
             return
         certificate = settings.certificate.read_bytes() if settings.certificate else None
-        made = handover.release(settings.store, settings.microgrid, out, now, certificate)
+        made = handover.release(settings.store, settings.microgrid, out, now, certificate, theirs)
     print(f"{out}: the store of {made.microgrid}, {made.store_bytes:,} bytes")
 
 
 @app.command()
 @flowing
 def take_over(
-    file: Annotated[Path, typer.Argument(help="The file that the old controller's `release` wrote.")], config: Config
+    file: Annotated[Path, typer.Argument(help="The file that the old controller's `release` wrote.")],
+    config: Config,
+    adapter: AdapterOption = None,
 ) -> None:
     """Take over the store of the controller that this one replaces; the gateway must be stopped.
 
@@ -215,9 +221,9 @@ def take_over(
     controller of its microgrid signed.
     """
     settings = load_settings(config, "gateway", GatewaySettings)
-    with only_one(settings.store, "a running gateway"):
+    with only_one(settings.store, "a running gateway"), _locked(adapter) as theirs:
         now = int(load_clock(settings.clock).now())
-        taken = handover.take_over(settings.store, settings.microgrid, file, now, _trusted(settings))
+        taken = handover.take_over(settings.store, settings.microgrid, file, now, _trusted(settings), theirs)
     released = moment(taken.handover.released)
     if taken.again:
         print(f"{settings.store}: has this handover of {released} already; nothing was changed")
@@ -225,6 +231,11 @@ def take_over(
         print(f"{settings.store}: is the store that was released {released}")
     else:
         print(f"{settings.store}: had records; {taken.added:,} parts, events and dead letters of {released} added")
+    if taken.adapter:
+        print(f"{theirs}: is the adapter's store that was released {released}")
+    elif taken.handover.adapter_bytes:
+        why = f"{theirs} is there already" if theirs else "to do it, add --adapter and its file"
+        print(f"the adapter's store in the handover was not taken over: {why}")
 
 
 @app.command()
@@ -244,6 +255,20 @@ def downgrade(config: Config) -> None:
     print(f"{settings.store}: {state} in the form of version 0.3, which commands with epoch {list(done.epoch)}")
     if settings.clique is not None:
         print(f"{config}: remove the lines clique and beats, which version 0.3 does not know")
+
+
+@contextmanager
+def _locked(adapter: Path | None) -> Iterator[Path | None]:
+    """Lock the store of the adapter of a file, and yield it."""
+    if adapter is None:
+        yield None
+        return
+    # Not at the top: its models would take memory in a running gateway.
+    from commonwatt.config.adapter import AdapterSettings
+
+    store = load_settings(adapter, "adapter", AdapterSettings).store
+    with only_one(store, "a running adapter"):
+        yield store
 
 
 def _trusted(settings: GatewaySettings) -> handover.Trusted | None:

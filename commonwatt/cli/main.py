@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from commonwatt.cli.outline import add_outline, group_in_outline
 from commonwatt.config.files import check_file, check_named_files, example, load_settings, notes_on, place_of
 from commonwatt.config.parts import PARTS, command_of, settings_of
 from commonwatt.config.settings import Settings
-from commonwatt.model.exceptions import ConfigError, SettingError
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import server_context
 from commonwatt.runtime.service import flowing
 
@@ -90,23 +91,12 @@ def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one p
 
 
 def _check_by_part(file: Path, part: str) -> None:
-    """Check the settings that only the part itself can check, such as the presets of an adapter.
-
-    Raises:
-        ConfigError: A setting is wrong; names its file, line and key.
-    """
-    from commonwatt.doctor.doctors import doctor_of
+    from commonwatt.doctor.doctors import check_settings
 
     try:
-        check = doctor_of(part).check_settings
+        check_settings(part, load_settings(file, part, settings_of(part)), partial(place_of, file))
     except ModuleNotFoundError as error:
         print(f"note: {error.name} is not installed: {part} can't run here, and only keys and files were checked")
-        return
-    try:
-        if check is not None:
-            check(load_settings(file, part, settings_of(part)))
-    except SettingError as error:
-        raise ConfigError(f"{place_of(file, *error.keys)}: {error}") from error
 
 
 @config_app.command("example")

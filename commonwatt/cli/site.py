@@ -120,8 +120,9 @@ def unpack(
     unpacking = prepare(read_bundle(bundle), machine, program, now, authority=authority, handover=handover)
     run_or_print(machine, unpacking.install(typer.echo), "To start the services:")
     unpacking.finish()
-    config = f"{STATE}/{unpacking.place}/{UTILITY if unpacking.place == UTILITY else 'gateway'}.toml"
-    typer.echo(f"State: sudo -u commonwatt commonwatt status --config {config}")
+    parts = [UTILITY] if unpacking.place == UTILITY else ["gateway", *(["adapter"] * unpacking.has_adapter)]
+    for part in parts:
+        typer.echo(f"State: sudo -u commonwatt commonwatt status --config {STATE}/{unpacking.place}/{part}.toml")
     files = [bundle, *([handover] if handover else [])]
     typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.join(map(str, files))}")
 

@@ -34,10 +34,6 @@ The old controller is dead: its card in another machine gives the handover, by s
 handover, leave out --handover: readings that the old one had acknowledged and not yet relayed are lost then, and the
 utility lists their slots as missing."""
 
-_ADAPTER = """\
-The adapter on this controller has a store of its own: sudo systemctl disable --now commonwatt-adapter@{place}
-Copy adapter.toml, adapter.db* and the files that it names to the new controller's folder, and no other file."""
-
 
 @app.callback()
 def swap() -> None:
@@ -50,7 +46,7 @@ def swap_controller() -> None:
     """Replace a microgrid's controller by a new one: `begin` at the office, `release` on the old, then `finish`.
 
     The old controller's whole store moves to the new one: readings that the utility does not have yet, desired
-    states, schedules, the line's byte counts. `begin` prints every step.
+    states, schedules, the line's byte counts; the store of its adapter too. `begin` prints every step.
     """
 
 
@@ -90,8 +86,6 @@ def release(
     place = installed.manifest.place
     commands = release_commands(machine, place, mosquitto=installed.manifest.mosquitto)
     run_or_print(machine, commands, "To stop the controller and write its handover:")
-    if (machine.state / place / "adapter.toml").exists():
-        typer.echo(_ADAPTER.format(place=place))
     typer.echo(
         f"Next, on the new controller: commonwatt site unpack {place}.bundle --handover {handover_name(place)} "
         "--authority and the fingerprint that `begin` printed"

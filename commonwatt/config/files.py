@@ -90,8 +90,8 @@ def check_named_files(path: Path, part: str) -> None:
     settings = load_settings(path, part, settings_of(part))
     faults = [
         f"{place_of(path, part, *keys)}: {file}: {why}; {description}"
-        for keys, file, description in _named_files(settings)
-        if keys[-1] not in (*MADE_BY_THE_PART, *_MADE_LATER) and (why := _unreadable(file))
+        for keys, file, description in named_files(settings)
+        if (why := _unreadable(file))
     ]
     faults += [f"{place_of(path, part, key)}: {why}" for key, why in _port_faults(dict(settings))]
     if not faults and isinstance(settings, GatewaySettings):
@@ -101,12 +101,15 @@ def check_named_files(path: Path, part: str) -> None:
         raise ConfigError("\n".join(faults))
 
 
-def _named_files(settings: Settings) -> Iterator[tuple[tuple[int | str, ...], Path, str]]:
-    """Yield the keys, the file and the description of each setting that names a file, tables inside included."""
+def named_files(settings: Settings) -> Iterator[tuple[tuple[int | str, ...], Path, str]]:
+    """Yield the keys, the file and the description of each setting that names a file that must be there at the start.
+
+    Tables inside are included.
+    """
     for keys, one in settings.inside():
-        yield from (((*keys, *rest), file, description) for rest, file, description in _named_files(one))
+        yield from (((*keys, *rest), file, description) for rest, file, description in named_files(one))
     for key, value in settings:
-        if isinstance(value, Path) and key not in settings.unused:
+        if isinstance(value, Path) and key not in (*settings.unused, *MADE_BY_THE_PART, *_MADE_LATER):
             yield (key,), value, type(settings).model_fields[key].description or ""
 
 
@@ -221,7 +224,8 @@ def check_table(place: Callable[..., str], model: type[_S], table: object, prefi
         return model.model_validate(table)
     except ValidationError as error:
         # Without the cause: pydantic's error quotes the value found, which may be a secret.
-        lists = model.lists if issubclass(model, Settings) else ()
+        # In the part's own file its lists stand beside its table.
+        lists = model.lists if issubclass(model, Settings) and len(prefix) == 1 else ()
         faults = [
             f"{place(*(() if fault['loc'][:1] and fault['loc'][0] in lists else prefix), *fault['loc'])}: "
             f"{_allowed(model, fault)}"
@@ -265,24 +269,21 @@ def _model_at(model: type[BaseModel], keys: tuple[int | str, ...]) -> type[BaseM
 
 def _line_of(lines: list[str], keys: tuple[int | str, ...]) -> int:
     """Return the line (from 1) of ``keys``, or of the table in which the key is missing; else 0."""
-    wanted = [str(key) for key in keys if isinstance(key, str)]
-    index = next((key for key in keys if isinstance(key, int)), 0)
-    table: list[str] = []
-    seen: dict[str, int] = {}
+    table: tuple[int | str, ...] = ()
+    seen: dict[tuple[int | str, ...], int] = {}  # the position of the last table of each list
     header_line = 0
     for number, text in enumerate(lines, 1):
         if header := _HEADER.match(text):
-            name = header[1]
-            table = name.split(".")
+            table = ()
+            for name in header[1].split("."):
+                before = (*table, name)
+                table = (*before, seen[before]) if before in seen else before
             if text.lstrip().startswith("[["):
-                seen[name] = seen.get(name, -1) + 1
-            if table == wanted[: len(table)] and seen.get(name, index) == index:
+                seen[before] = seen.get(before, -1) + 1
+                table = (*before, seen[before])
+            if table in ((*keys, 0), keys[: len(table)]):
                 header_line = number
-        elif (
-            (key := _KEY.match(text))
-            and [*table, key[1]] == wanted[: len(table) + 1]
-            and (seen.get(".".join(table), index) == index)
-        ):
+        elif (key := _KEY.match(text)) and (*table, key[1]) == keys[: len(table) + 1]:
             return number
     return header_line
 

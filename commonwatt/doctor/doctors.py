@@ -7,6 +7,7 @@ from typing import Any
 
 from commonwatt.doctor.findings import Check, Finding
 from commonwatt.doctor.running import Running
+from commonwatt.model.exceptions import ConfigError, SettingError
 
 GROUP = "commonwatt.doctors"  # entry points of the services' doctors
 
@@ -32,3 +33,17 @@ def doctor_of(part: str) -> Doctor:
     doctor = next(entry for entry in entry_points(group=GROUP) if entry.name == part).load()
     assert isinstance(doctor, Doctor)
     return doctor
+
+
+def check_settings(part: str, settings: Any, place: Callable[..., str]) -> None:
+    """Check the settings that only the part itself can check; ``place`` returns the words for a key, as ``place_of``.
+
+    Raises:
+        ConfigError: A setting is wrong; names its place.
+        ModuleNotFoundError: A package that the part needs is not installed.
+    """
+    try:
+        if (check := doctor_of(part).check_settings) is not None:
+            check(settings)
+    except SettingError as error:
+        raise ConfigError(f"{place(*error.keys)}: {error}") from error

@@ -19,7 +19,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from commonwatt.config.files import check_file, check_named_files
+from commonwatt.config.files import check_file, check_named_files, load_settings, named_files, place_of
+from commonwatt.config.parts import settings_of
 from commonwatt.config.settings import MicrogridName, Settings
 from commonwatt.identity.authority import CA_FILE, Authority
 from commonwatt.identity.certificates import check_signed
@@ -29,7 +30,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.topics import MICROGRID_PATTERN, UTILITY
 from commonwatt.runtime.files import replace_file
 from commonwatt.site.file import FILE, TOWN_FILE, load_site
-from commonwatt.site.places import SECOND, folders_of, places_of, runs_mosquitto, sources_of
+from commonwatt.site.places import ADAPTER_FILE, SECOND, folders_of, part_files, places_of, runs_mosquitto, sources_of
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 
@@ -37,7 +38,9 @@ _PURPOSE = "bundle"
 
 MAX_BYTES = 64 * 1024 * 1024  # most bytes of a bundle's content; the largest town's utility has less than one MiB
 
-_FILE_NAME = re.compile(rf"{MICROGRID_PATTERN}/[a-z0-9][a-z0-9_-]*\.(?:json|pem|toml)", re.ASCII)
+_OF_SOURCE = r"source(?:-[a-z0-9-]+)?\.password"  # the password at an adapter's source
+_FILE_NAME = re.compile(rf"{MICROGRID_PATTERN}/(?:[a-z0-9][a-z0-9_-]*\.(?:json|pem|toml)|{_OF_SOURCE})", re.ASCII)
+_OF_ADAPTER = re.compile(rf"adapter(?:-tokens\.json|\.toml)|{_OF_SOURCE}", re.ASCII)
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -75,10 +78,14 @@ def pack(folder: Path, place: str, now: EpochSeconds) -> Bundle:
     if not all((folder / source / CA_FILE).exists() for source in sources_of(place).values()):
         raise ConfigError(f"{folder}: has no files of {place} yet; first: commonwatt site init")
     carried = _carried(folder, place)
+    if f"{place}/{ADAPTER_FILE}" not in {part.name for part in part_files(site, town)}:
+        # What is left of an adapter that the site file has no more.
+        carried = {name: path for name, path in carried.items() if not _OF_ADAPTER.fullmatch(path.name)}
     files = {name: path.read_bytes() for name, path in carried.items()}
     for name, path in carried.items():
         if name.endswith(".toml") and name != f"{UTILITY}/{TOWN_FILE}":
-            check_named_files(path, check_file(path))
+            check_named_files(path, part := check_file(path))
+            _check_carried(path, part, set(carried.values()))
     manifest_place = UTILITY if place == SECOND else place  # A second machine is one of the utility, too.
     manifest = Manifest(
         version=version("commonwatt"),
@@ -97,6 +104,13 @@ def _carried(folder: Path, place: str) -> dict[str, Path]:
     found = {f"{own}/{path.name}": path for own, source in sources for path in (folder / source).iterdir()}
     carried = {name: found[name] for name in sorted(found) if _FILE_NAME.fullmatch(name) and "/meter" not in name}
     return carried | ({f"{UTILITY}/{TOWN_FILE}": folder / TOWN_FILE} if place in (UTILITY, SECOND) else {})
+
+
+def _check_carried(path: Path, part: str, carried: set[Path]) -> None:
+    for keys, file, _ in named_files(load_settings(path, part, settings_of(part))):
+        if file.parent == path.parent.resolve() and path.with_name(file.name) not in carried:
+            why = f"a bundle has no {file.name}; name a password's file source-NAME.password, another NAME.pem"
+            raise ConfigError(f"{place_of(path, part, *keys)}: {why}")
 
 
 def write_bundle(bundle: Bundle, path: Path, authority: Authority) -> None:

@@ -21,7 +21,7 @@ from commonwatt.runtime.files import read_object, write_private
 from commonwatt.runtime.service import only_one
 from commonwatt.site.file import FILE, load_site
 from commonwatt.site.machine import PROGRAM, USER, Machine
-from commonwatt.site.places import broker_of, certificates, folders_of, services_of
+from commonwatt.site.places import ADAPTER_FILE, broker_of, certificates, folders_of, services_of
 
 _ANSWER_S = 10.0
 
@@ -121,12 +121,15 @@ def release_commands(machine: Machine, place: str, *, mosquitto: bool) -> Iterat
     If its files are not on this machine, such as those on its card, its services do not run here.
     """
     folder, name = machine.state / place, handover_name(place)
-    release = ["gateway", "release", "--config", str(folder / "gateway.toml"), "--out"]
+    adapter = folder / ADAPTER_FILE  # by the site file, or of a person
+    release = ["gateway", "release", "--config", str(folder / "gateway.toml")]
+    release += [*(["--adapter", str(adapter)] if adapter.exists() else []), "--out"]
     if not machine.is_own:
         yield ["commonwatt", *release, name]
         return
-    # The gateway first: it acknowledges nothing more, and the meters keep their records.
-    yield ["systemctl", "disable", "--now", *reversed(services_of(place, mosquitto=mosquitto))]
+    # The broker last: the gateway acknowledges nothing more, and the meters keep their records.
+    units = services_of(place, mosquitto=mosquitto, adapter=adapter.exists())
+    yield ["systemctl", "disable", "--now", *reversed(units)]
     yield ["runuser", "-u", USER, "--", PROGRAM, *release, str(folder / name)]
     owner = os.environ.get("SUDO_UID", str(os.geteuid()))
     yield ["install", f"--owner={owner}", "--mode=600", str(folder / name), name]

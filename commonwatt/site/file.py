@@ -56,11 +56,13 @@ class SiteMicrogrid(MicrogridTable):
     mosquitto: bool = Field(False, description="Run Mosquitto as the controller's broker; otherwise our broker.")
     broker: dict[str, Any] = Field({}, description=_OWN_KEYS.format("the controller's `broker.toml`"))
     gateway: dict[str, Any] = Field({}, description=_OWN_KEYS.format("its `gateway.toml`"))
+    adapter: dict[str, Any] | None = Field(None, description=_OWN_KEYS.format("its `adapter.toml`, if it has one"))
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
-        if self.count is not None and (self.address is not None or self.lines):
-            raise ValueError("an address is of one controller, but count makes several; give each a [[microgrid]]")
+        if self.count is not None and (self.address is not None or self.lines or self.adapter is not None):
+            what = "an address" if self.adapter is None else "an adapter"
+            raise ValueError(f"{what} is of one controller, but count makes several; give each a [[microgrid]]")
         return self
 
 

@@ -5,17 +5,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from commonwatt.config.files import check_named_files
+from commonwatt.config.files import check_named_files, place_of
 from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority
+from commonwatt.identity.devices import load_tokens, save_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
 from commonwatt.site.file import FILE, TOWN_FILE, load_site
-from commonwatt.site.places import HEADER, SECOND, PartFile, beats_of, certificates, part_files
+from commonwatt.site.places import ADAPTER_TOKENS, HEADER, SECOND, PartFile, beats_of, certificates, part_files
 from commonwatt.town.cliques import write_clique_files
 from commonwatt.town.revocation import write_revoked_list
-from commonwatt.town.town import Town
+from commonwatt.town.town import Function, Town
 
 
 def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
@@ -35,6 +36,8 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
     for part in parts:
         part.check(folder / FILE)
         _refuse_foreign(folder, part)
+        if part.part == "adapter":
+            _check_meters(folder / FILE, part, town)
     _register_text(site.town_text(), folder, two_head_ends=site.site.second is not None)
     with only_one(folder / FOLDER, "another enrolment"):
         made = (folder / FOLDER / KEY_FILE).exists()
@@ -46,6 +49,10 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
     write_private(folder / TOWN_FILE, site.town_text())
     for part in parts:
         write_private(folder / part.name, part.text)
+        if part.part == "adapter":
+            tokens = load_tokens(folder / part.folder / "meter-tokens.json")
+            ids = [str(meter["id"]) for meter in part.keys.get("meter", ()) if "token" not in meter]
+            save_tokens(folder / part.folder / ADAPTER_TOKENS, {meter: tokens[meter] for meter in ids})
         check_named_files(folder / part.name, part.part)
     return town, len(issued)
 
@@ -74,6 +81,17 @@ def _register_text(text: str, folder: Path, *, two_head_ends: bool) -> None:
         path = Path(name) / TOWN_FILE
         path.write_text(text, encoding="utf-8")
         register(path, folder, two_head_ends=two_head_ends)
+
+
+def _check_meters(path: Path, part: PartFile, town: Town) -> None:
+    """Check that the town has the meters of an adapter's file."""
+    known = {m.id for m in town.meters if m.microgrid == part.folder and m.function is Function.ADAPTED}
+    for n, meter in enumerate(part.keys.get("meter", ())):
+        if meter["id"] not in known:
+            raise ConfigError(
+                f"{place_of(path, *part.stated, 'meter', n, 'id')}: {part.folder} has no meter {meter['id']} behind an "
+                f'adapter; add [[meter]] with microgrid = "{part.folder}", id = {meter["id"]}, adapter = true'
+            )
 
 
 def _refuse_foreign(folder: Path, part: PartFile) -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from commonwatt.cliques.formation import exchanges, formed, orders
-from commonwatt.config.files import check_model, toml_table
+from commonwatt.config.files import check_model, place_of, toml_table
 from commonwatt.config.parts import settings_of
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.doctor.doctors import check_settings
 from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Role
@@ -30,6 +32,9 @@ HEADER = f"# Written by `commonwatt site init` from {FILE}; make changes there.\
 
 BACKUP_TIMER = "commonwatt-backup.timer"  # makes backups of a utility's SQLite database each night
 
+ADAPTER_FILE = "adapter.toml"  # an adapter's settings file
+ADAPTER_TOKENS = "adapter-tokens.json"  # the tokens of its meters, and of no others
+
 _OWN_HOST = "127.0.0.1"
 _DAY_S = 86_400
 _LISTEN = "0.0.0.0:8883"
@@ -43,7 +48,7 @@ class PartFile:
 
     folder: str  # its folder below the site's folder
     part: str  # the part that reads it
-    keys: Mapping[str, object]  # its keys
+    keys: Mapping[str, Any]  # its keys
     stated: tuple[str | int, ...]  # where the site file states own keys of it, for errors
 
     @property
@@ -54,7 +59,10 @@ class PartFile:
     @property
     def text(self) -> str:
         """Its content."""
-        return HEADER + toml_table(f"[{self.part}]", self.keys)
+        lists = [key for key in settings_of(self.part).lists if isinstance(self.keys.get(key), list)]
+        tables = [toml_table(f"[{self.part}]", {key: self.keys[key] for key in self.keys if key not in lists})]
+        tables += [toml_table(f"[[{key}]]", table) for key in lists for table in self.keys[key]]
+        return HEADER + "\n".join(tables)
 
     def check(self, site: Path) -> None:
         """Check the keys; faults are named by their line in the site file.
@@ -62,7 +70,9 @@ class PartFile:
         Raises:
             ConfigError: One line for each fault.
         """
-        check_model(site, settings_of(self.part), self.keys, prefix=self.stated)
+        settings = check_model(site, settings_of(self.part), self.keys, prefix=self.stated)
+        if self.part == "adapter":
+            check_settings(self.part, settings, partial(place_of, site, *self.stated))
 
 
 def folders_of(place: str) -> tuple[str, ...]:
@@ -82,12 +92,12 @@ def places_of(site: SiteFile, town: Town) -> list[str]:
     return [UTILITY, *([] if site.site.second is None else [SECOND]), *town.microgrids]
 
 
-def services_of(place: str, *, mosquitto: bool) -> list[str]:
+def services_of(place: str, *, mosquitto: bool, adapter: bool = False) -> list[str]:
     """Return the systemd units of a place's machine, in the order in which they are started."""
     broker = f"commonwatt-{'mosquitto' if mosquitto else 'broker'}@{folders_of(place)[0]}.service"
     if place == UTILITY:
         return [broker, "commonwatt-utility.service"]
-    return [broker, f"commonwatt-gateway@{place}.service"]
+    return [broker, f"commonwatt-gateway@{place}.service", *([f"commonwatt-adapter@{place}.service"] * adapter)]
 
 
 def is_on_sqlite(file: Mapping[str, Any]) -> bool:
@@ -149,6 +159,10 @@ def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: Mappi
     own = ("microgrid", index)
     yield PartFile(folder=name, part="broker", keys=broker | table.broker, stated=(*own, "broker"))
     yield PartFile(folder=name, part="gateway", keys=gateway | table.gateway, stated=(*own, "gateway"))
+    if table.adapter is not None:
+        local = {key: gateway[key] for key in ("microgrid", "broker", "broker_ca")}
+        adapter = local | {"tokens": ADAPTER_TOKENS, "zone": shared["timezone"], "http": f"{_OWN_HOST}:9102"}
+        yield PartFile(folder=name, part="adapter", keys=adapter | table.adapter, stated=(*own, "adapter"))
 
 
 def address_of(site: SiteFile, town: Town, place: str) -> str:

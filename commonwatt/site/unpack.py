@@ -27,7 +27,7 @@ from commonwatt.site.bundle import Bundle, Manifest
 from commonwatt.site.exchange import handover_name
 from commonwatt.site.file import TOWN_FILE
 from commonwatt.site.machine import PROGRAM, STATE, USER, Machine, missing_program
-from commonwatt.site.places import BACKUP_TIMER, folders_of, is_on_sqlite, services_of
+from commonwatt.site.places import ADAPTER_FILE, BACKUP_TIMER, HEADER, folders_of, is_on_sqlite, services_of
 
 INSTALLED = "installed.json"  # what was unpacked last, in the folder of the services' data
 _AHEAD_S = 86_400  # most seconds by which a bundle may be ahead of this machine's clock
@@ -56,6 +56,11 @@ class Unpacking:
     def place(self) -> str:
         """A microgrid's id, or ``utility``."""
         return self.bundle.manifest.place
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether the machine has an adapter by the site file."""
+        return f"{self.place}/{ADAPTER_FILE}" in self.bundle.files
 
     def changed(self) -> list[str]:
         """Return the names of files that differ from those unpacked last, or from those that are there."""
@@ -108,8 +113,11 @@ class Unpacking:
 
     def _commands(self, changed: list[str], *, units_changed: bool) -> Iterator[list[str]]:
         mosquitto = self.bundle.manifest.mosquitto
-        units = services_of(self.place, mosquitto=mosquitto)
-        others = [unit for unit in services_of(self.place, mosquitto=not mosquitto) if unit not in units]
+        # An adapter that a person set up on the machine is left alone.
+        there = _content(self.machine.state / self.place / ADAPTER_FILE) or b""
+        units = services_of(self.place, mosquitto=mosquitto, adapter=self.has_adapter)
+        may_be = services_of(self.place, mosquitto=not mosquitto, adapter=there.startswith(HEADER.encode()))
+        others = [unit for unit in may_be if unit not in units]
         if self.place == UTILITY:
             settings = f"{UTILITY}/utility.toml"
             on_sqlite = is_on_sqlite(parse_toml(settings, self.bundle.files[settings].decode()))
@@ -125,8 +133,9 @@ class Unpacking:
         if self.handover is not None:
             folder = f"{STATE}/{self.place}"
             copy = f"{folder}/{handover_name(self.place)}"
-            yield ["systemctl", "stop", units[-1]]
+            yield ["systemctl", "stop", *reversed(units[1:])]
             taken = ["gateway", "take-over", copy, "--config", f"{folder}/gateway.toml"]
+            taken += ["--adapter", f"{folder}/{ADAPTER_FILE}"] if self.has_adapter else []
             yield ["runuser", "-u", USER, "--", PROGRAM, *taken]
             yield ["rm", copy]
         yield ["systemctl", "enable", *units]
@@ -244,6 +253,8 @@ def _needs_restart(unit: str, changed: list[str]) -> bool:
     kind, _, folder = unit.removesuffix(".service").removeprefix("commonwatt-").partition("@")
     if kind == "mosquitto":
         return any(name.startswith(f"{folder}/") for name in changed)
+    if kind == "adapter" and any(name.endswith(".password") for name in changed):
+        return True
     return any(f"{folder or kind}/{kind}{end}" in changed for end in (".toml", "-tokens.json"))
 
 

@@ -3,7 +3,7 @@
 The store moves with its microgrid. It is marked as released before it is copied, and no gateway runs on a released
 store: so no record is acknowledged that is not in the copy. The file is gzip-compressed: a line of JSON, which states
 what it is, a line with the signature of the first by the old controller's certificate (hexadecimal; empty: it has
-none), then the database.
+none), then the database, then the store of an adapter on the same machine, if there is one.
 """
 
 import gzip
@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from pydantic import ValidationError
 
 from commonwatt.config.settings import Settings
+from commonwatt.device.released import mark
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
-from commonwatt.runtime.files import replacing
+from commonwatt.runtime.files import replacing, sync_folder
 from commonwatt.sqlite.damage import DamagedError, delete_database, make_ready, put_in_place
 from gateway.changes import DONE, OFFERED, UNSENT, AddDeadLetters, AppendEvents, AppendParts, Change, Cover, Setting
 from gateway.store.recovery import Recovery, in_commits, open_checked
@@ -56,6 +57,8 @@ class Handover(Settings):
     store_bytes: int  # the size of the database that follows, bytes
     sha256: str = ""  # the database's checksum; empty: an earlier version wrote it, without a signature
     certificate: str = ""  # the old controller's certificate (PEM), by which it is signed; empty: not signed
+    adapter_bytes: int = 0  # the size of the adapter's store that follows the database, bytes; 0: there is none
+    adapter_sha256: str = ""  # that store's checksum
 
     @property
     def id(self) -> str:
@@ -79,6 +82,7 @@ class TakenOver:
     again: bool = False  # whether it had been taken over before; then nothing was changed
     moved: bool = False  # whether its store became this controller's store
     added: int = 0  # otherwise: how many parts, events and dead letters were added to the store that was there
+    adapter: bool = False  # whether the adapter's store in it became that of this controller's adapter
 
 
 def check_not_released(path: Path, store: Store) -> None:
@@ -109,11 +113,14 @@ def open_in_use(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:
     return opened
 
 
-def release(path: Path, microgrid: str, out: Path, now: EpochSeconds, certificate: bytes | None = None) -> Handover:
+def release(
+    path: Path, microgrid: str, out: Path, now: EpochSeconds, certificate: bytes | None = None, also: Path | None = None
+) -> Handover:
     """Release a store and write its handover; the caller has locked the store. Again, it writes the same content.
 
     Args:
         certificate: The controller's certificate and key (PEM), which sign it; ``None``: it has none.
+        also: The store of its adapter, locked too; it may be missing. ``None``: it has no adapter.
 
     Raises:
         ConfigError: The store is missing, or the certificate can't be read.
@@ -126,6 +133,9 @@ def release(path: Path, microgrid: str, out: Path, now: EpochSeconds, certificat
     from commonwatt.identity.certificates import Signer, pem
 
     signer = None if certificate is None else Signer.load(certificate, certificate)
+    stores = [path, *([also] if also is not None and also.exists() else [])]
+    for other in stores[1:]:
+        mark(other, released=True)
     store, _ = open_checked(path, now)
     with closing(store):
         at = int(store.setting(RELEASED) or now)
@@ -139,13 +149,15 @@ def release(path: Path, microgrid: str, out: Path, now: EpochSeconds, certificat
             store_bytes=path.stat().st_size,
             sha256=_sha256(path),
             certificate="" if signer is None else pem(signer.certificate),
+            adapter_bytes=sum(other.stat().st_size for other in stores[1:]),
+            adapter_sha256="".join(map(_sha256, stores[1:])),
         )
-    _write(made, path, out, signer)
+    _write(made, stores, out, signer)
     return made
 
 
-def undo(path: Path, now: EpochSeconds) -> None:
-    """Let a gateway run on a released store again; the caller has locked the store.
+def undo(path: Path, now: EpochSeconds, also: Path | None = None) -> None:
+    """Let a gateway run on a released store again, and an adapter on its own; the caller has locked the stores.
 
     Raises:
         ConfigError: It is missing, or was not released.
@@ -157,6 +169,8 @@ def undo(path: Path, now: EpochSeconds) -> None:
         if not store.setting(RELEASED):
             raise ConfigError(f"{path}: was not released")
         store.commit([Setting(RELEASED, "")])
+    if also is not None and also.exists():
+        mark(also, released=False)
 
 
 def _sha256(path: Path) -> str:
@@ -164,17 +178,21 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(made: Handover, path: Path, out: Path, signer: "Signer | None") -> None:
-    header = made.model_dump_json().encode() + b"\n"
+def _write(made: Handover, paths: list[Path], out: Path, signer: "Signer | None") -> None:
+    # An earlier version reads it if there is no adapter.
+    header = made.model_dump_json(exclude_defaults=True).encode() + b"\n"
     signature = b"" if signer is None else signer.signature(_PURPOSE, header)
     # A fast level: the parts in it are compressed already.
     with replacing(out) as file, gzip.GzipFile("", "wb", 1, file, made.released) as packed:
         packed.write(header + signature.hex().encode() + b"\n")
-        with path.open("rb") as database:
-            shutil.copyfileobj(database, packed, 1 << 20)
+        for path in paths:
+            with path.open("rb") as database:
+                shutil.copyfileobj(database, packed, 1 << 20)
 
 
-def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds, trusted: Trusted | None = None) -> TakenOver:
+def take_over(
+    path: Path, microgrid: str, file: Path, now: EpochSeconds, trusted: Trusted | None = None, also: Path | None = None
+) -> TakenOver:
     """Take a handover over; the caller has locked the store. A kill at any moment is repaired by calling this again.
 
     A store without records is replaced. To a store that has records already, those of the handover are added: what
@@ -183,6 +201,8 @@ def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds, trusted
     Args:
         path: The new controller's store; it may be missing.
         trusted: The authority; ``None``: controllers have no certificates, and no signature is checked.
+        also: The store of the new controller's adapter, locked too: missing, it becomes the one in the handover;
+            one that is there stays. ``None``: it has no adapter.
 
     Raises:
         ConfigError: The file is missing, damaged, no handover, of another microgrid, or not signed by a controller of
@@ -190,25 +210,38 @@ def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds, trusted
         StoreError: A store can't be opened.
     """
     received = path.with_name(f"{path.name}.handover")
+    theirs = (also or path).with_name("adapter.handover")
     try:
-        handover = _unpack(file, microgrid, received, trusted)
+        handover = _unpack(file, microgrid, (received, theirs), trusted)
         with closing(_opened(received)) as source:
-            if not path.exists():
-                return _moved(path, handover, source, now)
-            store, _ = open_checked(path, now)
-            with closing(store):
-                if store.setting(TAKEN_OVER) == handover.id:
-                    return TakenOver(handover=handover, again=True)
-                check_not_released(path, store)
-                if store.newest_part() or any(store.all_events(unsent_only=False)):
-                    return TakenOver(handover=handover, added=_add(store, source, handover))
-            return _moved(path, handover, source, now)
+            taken = _take(path, handover, source, now)
+        if also is None or also.exists() or not handover.adapter_bytes:
+            return taken
+        mark(theirs, released=False)
+        delete_database(also)  # A log without its file.
+        theirs.rename(also)
+        sync_folder(also.parent)
+        return replace(taken, adapter=True)
     finally:
         delete_database(received)
+        delete_database(theirs)
 
 
-def _unpack(file: Path, microgrid: str, received: Path, trusted: Trusted | None) -> Handover:
-    """Write the database of a handover to ``received``, and check all of the file."""
+def _take(path: Path, handover: Handover, source: Store, now: EpochSeconds) -> TakenOver:
+    if not path.exists():
+        return _moved(path, handover, source, now)
+    store, _ = open_checked(path, now)
+    with closing(store):
+        if store.setting(TAKEN_OVER) == handover.id:
+            return TakenOver(handover=handover, again=True)
+        check_not_released(path, store)
+        if store.newest_part() or any(store.all_events(unsent_only=False)):
+            return TakenOver(handover=handover, added=_add(store, source, handover))
+    return _moved(path, handover, source, now)
+
+
+def _unpack(file: Path, microgrid: str, received: tuple[Path, Path], trusted: Trusted | None) -> Handover:
+    """Write the database of a handover and the adapter's store to ``received``, and check all of the file."""
     try:
         with gzip.open(file) as packed:
             line = packed.readline(_MAX_HEADER_BYTES)
@@ -218,9 +251,14 @@ def _unpack(file: Path, microgrid: str, received: Path, trusted: Trusted | None)
                 raise ConfigError(f"{file}: is of {handover.microgrid}, but this controller is of {microgrid}")
             if trusted is not None:
                 _check_signed(file, handover, line, signature, trusted)
-            with received.open("wb") as database:
-                _copy(packed, database, handover.store_bytes)
-        if handover.sha256 not in ("", _sha256(received)):
+            for one, size in zip(received, (handover.store_bytes, handover.adapter_bytes), strict=True):
+                with one.open("wb") as database:
+                    _copy(packed, database, size)
+            # To the end, so that the checksum of the whole is checked.
+            if packed.read(1):
+                raise ValueError("more than it states")
+        sums = (handover.sha256, handover.adapter_sha256)
+        if any(sha256 not in ("", _sha256(one)) for one, sha256 in zip(received, sums, strict=True)):
             raise ValueError("not the database that it states")
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
         raise ConfigError(f"{file}: damaged, incomplete or no handover ({error}); copy it again") from error
@@ -251,12 +289,10 @@ def _check_signed(file: Path, handover: Handover, header: bytes, signature: byte
 
 
 def _copy(packed: gzip.GzipFile, database: BinaryIO, size: int) -> None:
-    """Copy exactly ``size`` bytes, and read to the end, so that the checksum of the whole is checked."""
+    """Copy exactly ``size`` bytes."""
     left = size
-    while chunk := packed.read(1 << 20):
+    while chunk := packed.read(min(left, 1 << 20)):
         left -= len(chunk)
-        if left < 0:
-            break
         database.write(chunk)
     if left:
         raise ValueError(f"not the {size} bytes that it states")

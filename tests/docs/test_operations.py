@@ -44,7 +44,7 @@ def test_every_file_that_a_unit_reads_was_made_at_the_office(unit: str, site: Pa
 def test_every_unit_is_started_at_a_place() -> None:
     started = [s for place in ("utility", "r001") for own in (True, False) for s in services_of(place, mosquitto=own)]
     started.append(BACKUP_TIMER)  # with SQLite
-    started.append("commonwatt-adapter@r001.service")  # by the integrator
+    started.append("commonwatt-adapter@r001.service")  # by the site file, or by the integrator
     started.append("commonwatt-host@cooperative.service")  # by a cooperative (docs/controllers.md)
     assert {unit.partition("@")[0].partition(".")[0] for unit in UNITS} == {
         name.partition("@")[0].partition(".")[0] for name in started

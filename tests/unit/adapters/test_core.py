@@ -2,13 +2,16 @@
 
 import json
 import random
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from adapters.arrived import Arrived
+from adapters.cli import app as adapter_app
 from adapters.commands.command import commands_of
 from adapters.core import Adapter, foreign_meter
 from adapters.mapping.readers import Readers, readers_of
@@ -16,6 +19,7 @@ from adapters.store import CHANNELS, load_channels, load_handled
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, Made, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.released import check_in_use
 from commonwatt.device.store import DeviceStore, damage_of, open_checked, open_store
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ConfigError
@@ -23,6 +27,8 @@ from commonwatt.model.records import HistoryRecord, Log, RecordType, unpack_hist
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.topics import COMMANDS
+from gateway.cli import app as gateway_app
+from gateway.store.store import Store
 from harness.foreign import payloads
 from harness.worlds.opened import opened
 
@@ -206,6 +212,76 @@ def test_messages_that_a_broker_sends_again_after_a_crash_count_once(tmp_path: P
     assert crashing.adapter.tally["value", "duplicate"] == 0
     if preset != "power":
         assert crashing.adapter.channels[77, RecordType.THROUGH].counter.total == 39 * 20_000
+
+
+def test_an_adapter_of_an_exchanged_controller_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    """Its store moves with the gateway's: what waits in it is delivered, and no energy is lost or counted twice."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+        for part in ("gateway", "adapter"):
+            (folder / f"{part}.toml").write_text(f'[{part}]\nmicrogrid = "r001"\n')
+    Store.open(old / "gateway.db").close()
+    steady = Bench(opened_store(tmp_path / "steady.db"), preset="mine")
+    exchanged = Bench(opened_store(tmp_path / "killed.db"), preset="mine")
+    for n in range(10):
+        for bench in (steady, exchanged):
+            bench.hear("house/energy", value_of("mine", n), T + n * 15, number=n + 1)
+    # The old adapter was killed: its newest records are in the log beside its store.
+    for end in ("", "-wal"):
+        shutil.copy(tmp_path / f"killed.db{end}", old / f"adapter.db{end}")
+    assert (old / "adapter.db-wal").stat().st_size
+
+    def gateway(command: str, folder: Path, *words: str) -> str:
+        files = ["--config", str(folder / "gateway.toml"), "--adapter", str(folder / "adapter.toml")]
+        done = CliRunner().invoke(gateway_app, [command, *files, *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    handover = str(tmp_path / "r001.handover")
+    gateway("release", old, "--out", handover)
+    gateway("release", old, "--out", handover)
+    with pytest.raises(ConfigError, match="was handed over to a new controller"):
+        check_in_use(old / "adapter.db", opened_store(old / "adapter.db").connection)
+    assert "adapter.db: is the adapter's store that was released" in gateway("take-over", new, handover)
+    assert not (new / "adapter.handover").exists()
+    store = opened_store(new / "adapter.db")
+    check_in_use(new / "adapter.db", store.connection)
+    exchanged.store = store
+    exchanged.start()
+    # The household's broker sends again what was not acknowledged, then what it kept meanwhile.
+    exchanged.hear("house/energy", value_of("mine", 9), T + 300, number=10, dup=True)
+    for n in range(10, 30):
+        for bench in (steady, exchanged):
+            bench.hear("house/energy", value_of("mine", n), T + n * 15, number=n + 1)
+    assert exchanged.records == steady.records
+    waiting = [store.connection.execute("SELECT data FROM record ORDER BY log, first_id").fetchall()
+               for store in (steady.store, exchanged.store)]  # fmt: skip
+    assert waiting[0] == waiting[1]
+    assert len(waiting[0]) > 20
+    # Typed again, the store that went on stays.
+    assert "not taken over" in gateway("take-over", new, handover)
+    assert store.connection.execute("SELECT data FROM record ORDER BY log, first_id").fetchall() == waiting[1]
+
+
+def test_the_adapter_of_a_controller_that_is_used_again_may_run_again(tmp_path: Path) -> None:
+    for part in ("gateway", "adapter"):
+        (tmp_path / f"{part}.toml").write_text(f'[{part}]\nmicrogrid = "r001"\ntokens = "tokens.json"\n')
+    (tmp_path / "tokens.json").write_text("{}")
+    Store.open(tmp_path / "gateway.db").close()
+    open_store(tmp_path / "adapter.db", CHANNELS).close()
+    files = ["--config", str(tmp_path / "gateway.toml"), "--adapter", str(tmp_path / "adapter.toml")]
+    released = CliRunner().invoke(gateway_app, ["release", *files, "--out", str(tmp_path / "out")])
+    assert released.exit_code == 0, released.output
+    done = CliRunner().invoke(adapter_app, ["run", "--config", str(tmp_path / "adapter.toml")])
+    assert (done.exit_code, "gateway release --undo --config FILE --adapter FILE" in done.output) == (2, True)
+    assert CliRunner().invoke(gateway_app, ["release", "--undo", *files]).exit_code == 0
+    check_in_use(tmp_path / "adapter.db", opened_store(tmp_path / "adapter.db").connection)
+    # A damaged store stops the release, before anything is released.
+    (tmp_path / "adapter.db").write_bytes(b"no database" * 1000)
+    done = CliRunner().invoke(gateway_app, ["release", *files, "--out", str(tmp_path / "out")])
+    assert "adapter.db: is damaged" in done.output
+    assert CliRunner().invoke(gateway_app, ["release", "--undo", *files]).exit_code == 2, "was not released"
 
 
 def test_the_same_energy_in_two_messages_counts_twice(store: DeviceStore) -> None:

@@ -4,14 +4,16 @@ import gzip
 import io
 import json
 import random
+import re
 import shutil
 import stat
 import sys
 import tarfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from unittest.mock import patch
 
@@ -19,12 +21,20 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner, Result
 
+from adapters.mapping.readers import readers_of
+from adapters.service import Service
+from adapters.store import CHANNELS
 from commonwatt.cli.enroll import app as enroll
+from commonwatt.cli.main import config_app
 from commonwatt.cli.site import app
+from commonwatt.config.adapter import AdapterSettings
+from commonwatt.config.files import load_settings
+from commonwatt.device.store import open_store
 from commonwatt.identity.authority import Authority
-from commonwatt.identity.devices import digest
+from commonwatt.identity.devices import digest, load_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MADE
+from commonwatt.runtime.clock import load_clock
 from commonwatt.site import unpack as unpack_module
 from commonwatt.site.bundle import Bundle, pack, read_bundle, write_bundle
 from commonwatt.site.machine import Machine
@@ -541,3 +551,175 @@ def test_units_of_a_package_of_the_system_are_not_hidden_by_copies(office: Path,
     packaged.write_text("[Unit]\n")
     unpacked(office, root)
     assert not (root / "etc/systemd").exists()
+
+
+ADAPTER = """
+[microgrid.adapter]
+zone = "Europe/Berlin"
+
+[[microgrid.adapter.source]]
+name = "cellar"
+address = "127.0.0.1:1884"
+user = "adapter"
+password = "source-cellar.password"
+
+[[microgrid.adapter.source]]
+name = "attic"
+address = "127.0.0.1:1885"
+
+[[microgrid.adapter.meter]]
+id = 77001
+at = "cellar"
+preset = "tasmota"
+source = "kitchen"
+
+[[microgrid.adapter.meter]]
+id = 77002
+at = "attic"
+preset = "own"
+source = "plug"
+obeys = "reduce"
+
+[[microgrid.adapter.rule]]
+preset = "own"
+topic = "{device}/energy"
+path = "total"
+kind = "register"
+unit = "kWh"
+scale = 0.001
+
+[[microgrid.adapter.command]]
+preset = "own"
+kind = "reduce"
+topic = "{device}/set"
+on = "off"
+off = "on"
+"""
+METERS = "".join(f'\n[[meter]]\nmicrogrid = "r002"\nid = {meter}\nadapter = true\n' for meter in (77001, 77002))
+UNIT = "commonwatt-adapter@r002.service"
+
+
+def with_adapter(office: Path, adapter: str = ADAPTER, meters: str = METERS) -> None:
+    file = office / "site/site.toml"
+    file.write_text(file.read_text() + adapter + meters)
+    (office / "site/r002/source-cellar.password").write_text("secret\n")
+
+
+def test_an_adapter_of_the_site_file_runs_with_the_files_that_were_made(office: Path) -> None:
+    with_adapter(office)
+    good(office, "init")
+    path = office / "site/r002/adapter.toml"
+    checked = CliRunner().invoke(config_app, ["check", str(path)])
+    assert checked.exit_code == 0, checked.output
+    settings = load_settings(path, "adapter", AdapterSettings)
+    assert (settings.microgrid, settings.broker, settings.zone) == ("r002", "127.0.0.1:8883", "Europe/Berlin")
+    assert settings.broker_ca == path.with_name("ca.pem")
+    assert [source.name for source in settings.source] == ["cellar", "attic"]
+    assert (settings.rule[0].scale, settings.command[0].off) == (Decimal("0.001"), "on")
+    everything = load_tokens(path.with_name("meter-tokens.json"))
+    assert settings.tokens is not None
+    tokens = load_tokens(settings.tokens)
+    assert tokens == {meter: everything[meter] for meter in ("77001", "77002")}
+    clock = load_clock(None)
+    with closing(open_store(path.with_name("adapter.db"), CHANNELS)) as store:
+        service = Service(
+            settings=settings,
+            readers=readers_of(settings),
+            tokens=tokens,
+            clock=clock,
+            store=store,
+            rng=random.Random(1),
+        )
+        assert service.core.meters.keys() == {77001, 77002}
+    before = contents(office / "site")
+    good(office, "init")
+    assert contents(office / "site") == before
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "fault"),
+    [
+        ('preset = "tasmota"', 'preset = "tasmotta"', "adapter.meter.0.preset: [[meter]] 77001: no preset 'tasmotta'"),
+        ('obeys = "reduce"', 'obeys = "share"', "adapter.meter.1: "),
+        ('at = "attic"', 'at = "roof"', "adapter: meter 77002: no [[source]] is called 'roof'"),
+        ('unit = "kWh"', 'unit = "W"', "adapter.rule.0: kind register has one of the units"),
+        ('zone = "Europe/Berlin"', "zones = 1", "adapter.zones: unknown key"),
+        ('off = "on"', 'of = "on"', "adapter.command.0.of"),
+        ("id = 77002", "id = 77003", "adapter.meter.1.id: r002 has no meter 77003 behind an adapter; add [[meter]]"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_an_adapter_is_named_by_its_line_in_the_site_file(
+    office: Path, found: str, instead: str, fault: str
+) -> None:
+    assert ADAPTER.count(found) == 1
+    # Another microgrid's adapter before it, with as many tables.
+    file = office / "site/site.toml"
+    first, second = file.read_text().rsplit("[[microgrid]]", 1)
+    other = ADAPTER.replace("7700", "6600").replace("source-cellar.password", "ca.pem")
+    file.write_text(f"{first}{other}\n[[microgrid]]{second}")
+    wrong = ADAPTER.replace(found, instead)
+    meters = METERS + METERS.replace("7700", "6600").replace("r002", "r001")
+    with_adapter(office, wrong, meters)
+    before = contents(office / "site")
+    said = " ".join(refused(office, "init").split())
+    number = int(re.search(r"site\.toml: line (\d+): ", said)[1])  # type: ignore[index]
+    assert f"line {number}: microgrid.1.{fault}" in said
+    assert contents(office / "site") == before
+    line = file.read_text().splitlines()[number - 1]
+    assert line in (
+        instead.split("\n")[0],
+        "[microgrid.adapter]",
+        f"[[microgrid.{fault.split('.0')[0].split('.1')[0]}]]",
+    )
+    assert number > file.read_text().count("\n", 0, file.read_text().rindex("[[microgrid]]"))
+
+
+def test_an_adapter_is_packed_without_the_secrets_of_other_meters_and_started_after_the_gateway(
+    office: Path, root: Path
+) -> None:
+    with_adapter(office)
+    good(office, "init")
+    good(office, "pack", "r002")
+    files = read_bundle(office / "r002.bundle").files
+    adapters = {name for name in files if "adapter" in name or "password" in name}
+    assert adapters == {"r002/adapter.toml", "r002/adapter-tokens.json", "r002/source-cellar.password"}
+    assert json.loads(files["r002/adapter-tokens.json"]).keys() == {"77001", "77002"}
+    fingerprint = digest((office / "site/authority/ca.pem").read_bytes())
+    said = good(office, "unpack", "r002.bundle", "--root", str(root), "--authority", fingerprint)
+    units = f"commonwatt-broker@r002.service commonwatt-gateway@r002.service {UNIT}"
+    assert f"systemctl enable {units}\n" in said
+    assert "status --config /var/lib/commonwatt/r002/adapter.toml" in said
+    assert stat.S_IMODE((root / STATE / "r002/source-cellar.password").stat().st_mode) == 0o600
+    assert "restart" not in good(office, "unpack", "r002.bundle", "--root", str(root))
+    # Each file of it restarts it alone.
+    (office / "site/r002/source-cellar.password").write_text("other\n")
+    good(office, "pack", "r002")
+    assert f"systemctl restart {UNIT}\n" in good(office, "unpack", "r002.bundle", "--root", str(root))
+    file = office / "site/site.toml"
+    file.write_text(file.read_text().replace("Europe/Berlin", "Europe/Paris"))
+    good(office, "init")
+    good(office, "pack", "r002")
+    assert f"systemctl restart {UNIT}\n" in good(office, "unpack", "r002.bundle", "--root", str(root))
+    # Without it in the site file its unit is disabled, and nothing of it is carried.
+    file.write_text(file.read_text().replace(ADAPTER.replace("Berlin", "Paris"), ""))
+    good(office, "init")
+    good(office, "pack", "r002")
+    assert not [name for name in read_bundle(office / "r002.bundle").files if "adapter" in name or "password" in name]
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    (wants / UNIT).symlink_to(f"../{UNIT}")
+    assert f"systemctl disable --now {UNIT}\n" in good(office, "unpack", "r002.bundle", "--root", str(root))
+    # One that a person set up on the machine is left alone.
+    (root / STATE / "r002/adapter.toml").write_text('[adapter]\nmicrogrid = "r002"\n')
+    assert "disable" not in good(office, "unpack", "r002.bundle", "--root", str(root))
+
+
+def test_a_password_that_no_bundle_has_is_named_before_it_is_packed(office: Path) -> None:
+    with_adapter(office, ADAPTER.replace("source-cellar.password", "cellar.txt"))
+    (office / "site/r002/cellar.txt").write_text("secret\n")
+    good(office, "init")
+    said = " ".join(refused(office, "pack", "r002").split())
+    assert "source.0.password: a bundle has no cellar.txt; name a password's file source-NAME.password" in said
+    with_adapter(office, "", "")
+    (office / "site/r002/cellar.txt").unlink()
+    assert "cellar.txt: No such file or directory" in refused(office, "init")

@@ -6,20 +6,25 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 from typer.testing import CliRunner
 
+from adapters.store import CHANNELS
 from commonwatt.cli.main import make_app
+from commonwatt.device.released import check_in_use
+from commonwatt.device.store import open_store
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.certificates import Kind, revoked_serials
 from commonwatt.identity.devices import digest
 from commonwatt.network.tls import server_context
+from commonwatt.site.bundle import read_bundle
 from commonwatt.site.exchange import release_commands
 from commonwatt.site.machine import Machine
+from commonwatt.site.unpack import prepare
 from gateway.store.store import Store
 from harness.docs.marked import DOCS
 from harness.real import forks
@@ -84,6 +89,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, listener: socket.socket) -> P
         typed(office, "commonwatt site init --yes --utility utility.example", *microgrid)
         with (office / "site" / "site.toml").open("a") as file:
             file.write(f'broker = {{listen = "127.0.0.1:{listener.getsockname()[1]}"}}\n')
+            file.write('[[microgrid.adapter.meter]]\nid = 77001\npreset = "tasmota"\nsource = "kitchen"\n')
+            file.write('[[meter]]\nmicrogrid = "r001"\nid = 77001\nadapter = true\n')
         typed(office, "commonwatt site init")
     typed(office, "commonwatt site pack r001")
     return office
@@ -118,6 +125,7 @@ def test_a_controller_is_exchanged_by_the_lines_of_the_guide(
     world = World(store_of(old))
     assert world.put(1, 1, readings(1, 1, 20, start=START)).accepted
     world.store.close()
+    open_store(store_of(old).with_name("adapter.db"), CHANNELS).close()
     before = {entry.file: entry.serial for entry in Authority.load(office / "site").current()}
 
     begin, _ = steps("1. Begin", GUIDE)
@@ -130,11 +138,7 @@ def test_a_controller_is_exchanged_by_the_lines_of_the_guide(
     assert fresh == {entry.file: entry.serial for entry in Authority.load(office / "site").current()}
 
     release, _ = steps("2. Release", GUIDE)
-    said = typed(old, release, "--root", "root")
-    assert "adapter" not in said
-    (store_of(old).parent / "adapter.toml").touch()
-    assert "disable --now commonwatt-adapter@r001" in typed(old, release, "--root", "root")
-    printed(said, old)
+    printed(typed(old, release, "--root", "root"), old)
     for file in (office / "r001.bundle", old / "r001.handover"):
         shutil.copy(file, new)
     unpack = steps("3. Install", GUIDE)[-1].replace("FINGERPRINT", with_authority(office)[1])
@@ -142,6 +146,8 @@ def test_a_controller_is_exchanged_by_the_lines_of_the_guide(
     store = Store.open(store_of(new), read_only=True)
     assert len(list(store.all_parts(unsent_only=True))) == 1
     store.close()
+    with closing(open_store(store_of(new).with_name("adapter.db"), CHANNELS)) as theirs:
+        check_in_use(Path("adapter.db"), theirs.connection)
 
     finish, pack = steps("4. Finish", GUIDE)
     with answering(listener, tmp_path / "old.pem"):
@@ -198,8 +204,34 @@ def test_a_handover_that_is_missing_or_for_the_utility_is_refused(office: Path, 
     assert "only a controller takes a handover" in typed(office, line, "--root", "root", exit_code=2)
 
 
-def test_on_the_old_controller_the_services_stop_before_the_store_is_released() -> None:
+@pytest.mark.parametrize("has_adapter", [True, False])
+def test_on_the_old_controller_the_services_stop_before_the_store_is_released(
+    monkeypatch: pytest.MonkeyPatch, *, has_adapter: bool
+) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _: has_adapter)
     commands = [shlex.join(c) for c in release_commands(Machine(root=Path("/"), runs=True), "r001", mosquitto=False)]
-    assert commands[0] == "systemctl disable --now commonwatt-gateway@r001.service commonwatt-broker@r001.service"
-    assert "gateway release --config /var/lib/commonwatt/r001/gateway.toml" in commands[1]
+    monkeypatch.undo()
+    adapter, file = "commonwatt-adapter@r001.service ", "--adapter /var/lib/commonwatt/r001/adapter.toml "
+    first, own = (adapter, file) if has_adapter else ("", "")
+    assert commands[0] == (
+        f"systemctl disable --now {first}commonwatt-gateway@r001.service commonwatt-broker@r001.service"
+    )
+    assert f"gateway release --config /var/lib/commonwatt/r001/gateway.toml {own}--out" in commands[1]
     assert commands[2].endswith("/var/lib/commonwatt/r001/r001.handover r001.handover")
+
+
+def test_the_new_controller_takes_the_store_over_while_gateway_and_adapter_are_stopped(
+    office: Path, tmp_path: Path
+) -> None:
+    handover = tmp_path / "r001.handover"
+    handover.touch()
+    machine(tmp_path)
+    bundle = read_bundle(office / "r001.bundle")
+    ready = prepare(bundle, Machine(root=tmp_path / "root", runs=False), "0.4.0", bundle.manifest.made,
+                    authority=bundle.manifest.authority, handover=handover)  # fmt: skip
+    commands = [shlex.join(command) for command in ready.install(lambda _: None)]
+    units = "commonwatt-adapter@r001.service commonwatt-gateway@r001.service"
+    files = f"--config {STATE}/r001/gateway.toml --adapter {STATE}/r001/adapter.toml"
+    assert commands[1] == f"systemctl stop {units}"
+    assert commands[2].endswith(f"gateway take-over {STATE}/r001/r001.handover {files}")
+    assert commands[-1].startswith("systemctl restart commonwatt-broker@r001.service commonwatt-gateway@r001.service ")
