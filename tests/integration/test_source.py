@@ -114,7 +114,7 @@ def test_a_refused_login_keeps_its_reason_for_status_and_doctor(tmp_path: Path, 
             ended.append(self.complaint)
 
     with mosquitto.Mosquitto(run, ("127.0.0.1", port), tmp_path / "log"):
-        source = Watched(settings=settings.source, client_id="a", filters=["#"], now=lambda: 0.0, wake=lambda: None)
+        source = Watched(settings=settings.source[0], client_id="a", filters=["#"], now=lambda: 0.0, wake=lambda: None)
         source.start()
         eventually(lambda: bool(ended))
         source.stop()
