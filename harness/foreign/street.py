@@ -145,6 +145,11 @@ class Player:
         with self._lock:
             home.device.habit = habit
 
+    def ignore(self, home: Home) -> None:
+        """Let a device end what it does, as by a person's hand, and obey nothing more."""
+        with self._lock:
+            home.device.habit, home.device.value = Habit.DISOBEYS, 0
+
     def refill(self) -> None:
         """Charge all batteries to where they began."""
         with self._lock:
@@ -331,9 +336,7 @@ def all_share(street: Street) -> None:
 def disobeying(street: Street, homes: list[Home]) -> dict[int, float | None]:
     """Let devices disobey; return the town's seconds until each is named."""
     for home in homes:
-        street.player.set_habit(home, Habit.DISOBEYS)
-        with street.player._lock:
-            home.device.value = 0
+        street.player.ignore(home)
     began, found = street.player.now(), dict[int, float | None]()
     while len(found) < len(homes) and street.player.now() - began < 900:
         for meter, device in street.devices().items():
