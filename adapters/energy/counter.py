@@ -31,6 +31,10 @@ from commonwatt.model.units import MilliwattHours
 CONFIRMING = 3  # samples in agreement, the first included, that confirm a fall or a jump
 WINDOW_MS = 60_000  # least milliseconds over which a confirmed rise is compared with the rated power
 TOGETHER_MS = 1000  # messages less than this apart may have waited at a broker and come together
+SILENT_MS = 600_000  # milliseconds without a reading after which a rise may be a jump
+REMEMBERED_MS = 3_600_000  # milliseconds of a period of which the highest power is remembered
+LIKELY = 3  # times of a known power that are likely after a restart or a silence
+BEGUN_SHARE = 8  # a load of this part of the rated power may have begun in a silence
 _KNOWN_MS = 600_000  # most milliseconds between two readings of which the second can confirm the first
 
 _RECENT = 2
@@ -130,6 +134,10 @@ class Counter:
     other_unit: bool = False  # whether the readings held back seem to be of another unit
     reported: bool = False  # whether the device reported a restart before the readings held back
     doubted: bool = False  # whether, before the start, a rise over a long time was possible and confirmed nothing
+    restarted: bool = False  # whether the device reported a restart since the accepted reading
+    # The highest power since ``peaks_at``, and in the period before that, milliwatts.
+    peaks: tuple[int, int] = (0, 0)
+    peaks_at: EpochMilliseconds = 0  # when the present period began; 0: no power is known
 
     def take(self, read: Read, limits: CounterLimits, *, restarted: bool = False) -> tuple[Outcome, list[Point]]:
         """Take a reading later than all before; return what became of it, and the points that were accepted.
@@ -140,6 +148,7 @@ class Counter:
             return self._begin(read, limits)
         fell = restarted and read.raw < self.raw
         self.reported = fell or (self.reported and bool(self.held))
+        self.restarted = restarted or (self.restarted and bool(self.held))
         way = self._least(read, limits)
         if way is _Way.CONTINUES and not fell:
             waits = read.raw < self.raw
@@ -217,7 +226,24 @@ class Counter:
         rise = read.raw - self.raw
         if rise < 0:
             return self._is_small(read, limits) or read.raw >= min(self.recent)
-        return rise <= limits.most(read.at - self.at)
+        return rise <= min(limits.most(read.at - self.at), self._likely(read, limits))
+
+    def _likely(self, read: Read, limits: CounterLimits) -> float:
+        """Return the most energy up to a reading that a known power explains, after a restart or a silence."""
+        away_ms = read.at - self.at
+        is_silent = away_ms >= SILENT_MS
+        if not self.peaks_at or not (self.restarted or is_silent):
+            return inf
+        power = LIKELY * max(*self.peaks, self._held_power(limits))
+        power = max(power, limits.rated_mw // BEGUN_SHARE) if is_silent else power
+        return power * away_ms // _HOUR_MS + limits.resolution
+
+    def _held_power(self, limits: CounterLimits) -> int:
+        """Return the power at which the readings held back go on, over a minute or more and beyond a step."""
+        if len(self.held) < CONFIRMING:
+            return 0
+        (began, low), *_, (ended, high) = self.held
+        return max(0, high - low - limits.resolution) * _HOUR_MS // max(WINDOW_MS, ended - began)
 
     def _is_small(self, read: Read, limits: CounterLimits) -> bool:
         """Return whether a fall may be rounding: at most the resolution, and less than half of the reading."""
@@ -229,11 +255,10 @@ class Counter:
         After a real fall the counter climbs back in steps that are smaller than what was counted since.
         """
         before, rise = self.before, read.raw - self.raw
-        return (
-            before is not None
-            and 0 <= read.raw - before.raw <= limits.most(read.at - before.at)
-            and (rise < 0 or rise > self.total - before.total)
-        )
+        if before is None or not 0 <= read.raw - before.raw <= limits.most(read.at - before.at):
+            return False
+        counted = self.total - before.total
+        return rise < 0 or (rise > counted and self.raw - counted < before.raw)
 
     def _most(self, read: Read, limits: CounterLimits) -> MilliwattHours:
         """Return the most energy between the accepted reading and this one, judged from an earlier move."""
@@ -279,7 +304,8 @@ class Counter:
             # What was counted meanwhile is part of the counter's own total.
             return Outcome.GLITCH, max(0, first.raw - self.before.raw - (self.total - self.before.total))
         if 0 < first.raw - self.raw <= most:
-            return Outcome.COUNTED, first.raw - self.raw
+            is_likely = first.raw - self.raw <= self._likely(first, limits)
+            return (Outcome.COUNTED, first.raw - self.raw) if is_likely else (Outcome.JUMP, 0)
         if self.other_unit or (_is_other_unit(first.raw, self.raw) and not self.reported):
             return Outcome.UNIT, 0
         if first.raw > self.raw:
@@ -300,7 +326,10 @@ class Counter:
     def _accept(self, read: Read) -> None:
         """Count the energy up to a reading; below the highest one there is none."""
         raw = max(read.raw, self.raw)
-        if read.at - self.moved.at >= WINDOW_MS and raw != self.moved.raw:
+        since_ms = read.at - self.moved.at
+        if since_ms >= WINDOW_MS:
+            self._learn(read.at, (raw - self.moved.raw) * _HOUR_MS // since_ms)
+        if since_ms >= WINDOW_MS and raw != self.moved.raw:
             self.anchor, self.moved = self.moved, Read(read.at, raw)
         elif read.at - self.at < TOGETHER_MS:
             self.moved = Read(self.moved.at, raw)
@@ -308,6 +337,12 @@ class Counter:
         if read.raw >= self.raw:
             self.recent = [*self.recent[1 - _RECENT :], raw]
         self.at, self.raw = read.at, raw
+
+    def _learn(self, at: EpochMilliseconds, power: int) -> None:
+        """Remember the highest power of one to two periods."""
+        if at - self.peaks_at >= REMEMBERED_MS:
+            self.peaks_at, self.peaks = at, (0, self.peaks[0])
+        self.peaks = (max(self.peaks[0], power), self.peaks[1])
 
     def _point(self, read: Read) -> Point:
         return Point(read.at, self.total, read.raw)
