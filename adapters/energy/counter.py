@@ -157,10 +157,11 @@ class Counter:
             self._accept(read)
             self.fallen = None if not waits else read.raw if self.fallen is None else self.fallen
             return outcome, [self._point(read)._replace(waits=waits)]
+        is_young = way is _Way.AGREES and self._is_young(read)
         if way is not _Way.AGREES:
             self.held, self.reported = [], fell
         self.held.append(read)
-        rose = self.reported and self.held[0].raw < read.raw < self.raw
+        rose = self.reported and self.held[0].raw < read.raw and (read.raw < self.raw or is_young)
         # A small fall may be the first message after a start without its decimals: the next one tells.
         is_older = fell and not self._is_small(read, limits) and self._is_older(read, limits)
         if len(self.held) < CONFIRMING and not rose and not is_older:
@@ -173,6 +174,7 @@ class Counter:
         agrees = bool(self.held) and self._agrees(read, limits)
         # Below the highest reading only the end of a spike continues, and that has nothing held back before it.
         falls = read.raw < self.raw and (self.reported or not self._is_small(read, limits))
+        falls = falls or self._is_young(read)
         if self._continues(read, limits) and not (agrees and falls):
             ways.append((max(0, read.raw - self.raw), _Way.CONTINUES))
         if agrees:
@@ -297,22 +299,29 @@ class Counter:
             points.append(self._point(read))
         return outcome, points
 
+    def _is_young(self, read: Read) -> bool:
+        """Return whether after a reported fall to no more than half a known power explains the rise from there."""
+        if not (self.reported and self.held) or not 0 < 2 * self.held[0].raw <= self.raw:
+            return False
+        last = self.held[-1]
+        return (read.raw - last.raw) * _HOUR_MS <= LIKELY * max(self.peaks) * (read.at - last.at)
+
     def _explain(self, first: Read, limits: CounterLimits) -> tuple[Outcome, MilliwattHours]:
         """Return the kind of a confirmed fall or rise, and the energy that counts across it."""
         most = self._most(first, limits)
         if self.before is not None and self._returns(first, limits):
             # What was counted meanwhile is part of the counter's own total.
             return Outcome.GLITCH, max(0, first.raw - self.before.raw - (self.total - self.before.total))
+        likely = min(most, self._likely(first, limits))
         if 0 < first.raw - self.raw <= most:
-            is_likely = first.raw - self.raw <= self._likely(first, limits)
-            return (Outcome.COUNTED, first.raw - self.raw) if is_likely else (Outcome.JUMP, 0)
+            return (Outcome.COUNTED, first.raw - self.raw) if first.raw - self.raw <= likely else (Outcome.JUMP, 0)
         if self.other_unit or (_is_other_unit(first.raw, self.raw) and not self.reported):
             return Outcome.UNIT, 0
         if first.raw > self.raw:
             return Outcome.JUMP, 0
-        if limits.rollover is not None and 0 <= first.raw + limits.rollover - self.raw <= most:
+        if limits.rollover is not None and 0 <= first.raw + limits.rollover - self.raw <= likely:
             return Outcome.ROLLOVER, first.raw + limits.rollover - self.raw
-        if limits.restarts_at_zero and first.raw <= most:
+        if limits.restarts_at_zero and first.raw <= likely:
             return Outcome.RESET, first.raw
         return Outcome.REWIND, 0
 

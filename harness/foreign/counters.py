@@ -1,27 +1,55 @@
 """Random histories of a foreign counter: what flowed, and what the device reports of it.
 
 A history has a strange first sample, restarts (to zero, also of a counter near zero, or to an older total),
-rollovers, glitches of one or two samples, also right after the report of a start, duplicates, samples out of order,
-reports of a start without one, and gaps, also one right after the first sample.
-``python -m harness.foreign.counters --sequences N`` judges N.
+rollovers, jumps to a higher total over a restart or a silence, glitches of one or two samples, also right after the
+report of a start, duplicates, samples out of order, reports of a start without one, and gaps, also one right after
+the first sample. A restart is reported as a preset reads it, each preset's evidence in its turn.
+
+Energy counted never exceeds what flowed; what is not counted is at most the one interval of each restart, report or
+large rise over a silence.
+``python -m harness.foreign.counters --sequences N`` judges N; both errors of small jumps: ``harness.foreign.jumps``.
 """
 
 import argparse
 import random
 import sys
 from collections import Counter as Tally
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 from adapters.energy.channel import Channel, ChannelRule, Value, take
-from adapters.energy.counter import CONFIRMING, CounterLimits, Outcome
+from adapters.energy.counter import BEGUN_SHARE, CONFIRMING, LIKELY, SILENT_MS, WINDOW_MS, CounterLimits, Outcome
+from adapters.mapping.readers import Readers, readers_of
+from commonwatt.config.adapter import AdapterSettings
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 
-RATED_MW = 12_000_000
-RESOLUTION = 10_000
+RATED_W = 12_000
 WIDTH = 1_000_000_000
+HOUR_MS = 3_600_000
+LOAD = 110
+WILD = (0, 1, 10, 100)  # parts of the rated power, of ``LOAD``
+CALM = (0, 1, 2, 4)  # the same of calm loads
 
-FAULTS = ("restart", "glitch", "duplicate", "disorder", "gap", "reconnection")
+FAULTS = ("restart", "glitch", "duplicate", "disorder", "gap", "reconnection", "jump")
+
+UP = '{"UptimeSec":5}'
+ZIGBEE = {
+    "zigbee2mqtt/y/x/availability": '{"state":"online"}',
+    "zigbee2mqtt/bridge/event": '{"type":"device_announce","data":{"friendly_name":"y/x"}}',
+}
+EVIDENCE: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "tasmota": ("x", {"tele/x/LWT": "Online", "x/tele/INFO3": '{"RestartReason":"Power On"}', "tele/x/STATE": UP}),
+    "esphome": ("x/sensor/energy", {"x/status": "online"}),
+    "homeassistant-statestream": ("x", {"homeassistant/sensor/x/state": "unavailable"}),
+    "openenergymonitor": ("x/E1", {"emon/x/MSG": "3"}),
+    "openenergymonitor-json": ("x", {"emon/JSON/x": '{"MSG":3,"E1":7}', "emon/x": '{"MSG":3}'}),
+    **dict.fromkeys(("shelly-em", "shelly-em1", "shelly-pm"), ("x", {"x/online": "true"})),
+    **dict.fromkeys(("shelly-gen1", "shelly-gen1-3em", "shelly-gen1-plug"), ("x", {"shellies/x/online": "true"})),
+    **dict.fromkeys(("zigbee2mqtt", "zigbee2mqtt-channel"), ("y/x", ZIGBEE)),
+}
+"""The source of a meter of each preset, and the messages that show its device's restart."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +62,10 @@ class Sample:
     # The rise of the device's counter since its first sample, without all faults, milliwatt-hours.
     flowed: MilliwattHours
     restarted: bool = False  # whether it reported a restart before
+    mark: str = ""  # a value that changes when the register is set back
+    is_strange: bool = False  # whether the value is not its total
+    is_lossy: bool = False  # whether the interval before it may be lost
+    fell: MilliwattHours = 0  # the fall of a restart without a report
 
 
 @dataclass(frozen=True)
@@ -42,80 +74,124 @@ class History:
 
     samples: list[Sample]
     limits: CounterLimits
-    counts_all: bool
+    preset: str
+    is_bounded: bool = True  # whether the energy that may be lost is known
+
+
+@cache
+def readers(preset: str) -> Readers:
+    """Return the rules of a meter of a preset."""
+    meter = {"id": 1, "preset": preset, "source": EVIDENCE[preset][0], "rated_w": RATED_W}
+    return readers_of(AdapterSettings.model_validate({"microgrid": "r001", "meter": [meter]}))
+
+
+class _Device:
+    """A device with its counter."""
+
+    def __init__(self, rng: random.Random, preset: str) -> None:
+        self.rng, self.preset = rng, preset
+        limits = readers(preset).all[0].channel.limits
+        self.habit = rng.choice(("zero", "older", "width", "none"))
+        self.limits = replace(
+            limits, rollover=WIDTH if self.habit == "width" else None, restarts_at_zero=self.habit == "zero"
+        )
+        self.step = rng.choice((1, 100, limits.resolution))
+        # With small loads a jump can be told from energy.
+        self.is_calm = rng.random() < 0.5
+        start = (
+            WIDTH - rng.randrange(6_000_000, 30_000_000) if self.habit == "width" else rng.randrange(10**8, 2 * 10**8)
+        )
+        # After a restart a young counter stands near its old value; a lower strange total is no strange one to anybody.
+        self.is_young = self.habit == "zero" and rng.random() < 0.3
+        self.counter = self.saved = self._whole(rng.randrange(3 * limits.resolution) if self.is_young else start)
+        self.before: int | None = None  # what it showed last, strange totals aside
+        self.flowed = self.since_saved = 0
+
+    def _whole(self, counter: int) -> int:
+        return counter // self.step * self.step
+
+    def restart(self) -> MilliwattHours:
+        """Go on from zero or from the total that was saved; return the fall."""
+        was = self.before or 0
+        self.before = self.counter = 0 if self.habit == "zero" else self.saved
+        return was - self.counter
+
+    def jump(self, wait: int, *, restarted: bool) -> bool:
+        """Rise by more than what flows, within the rated power; return whether there is room for such a jump."""
+        rated, step = self.limits.rated_mw, self.step
+        likely = LIKELY * (rated * CALM[-1] // LOAD + step * HOUR_MS // WINDOW_MS)
+        likely = max(likely, rated // BEGUN_SHARE) if wait >= SILENT_MS else likely
+        low, high = (power * wait // HOUR_MS for power in (likely, rated * 9 // 10))
+        low += self.limits.resolution + step
+        if not self.is_calm or self.before is None or low >= high or not (restarted or wait >= SILENT_MS):
+            return False
+        jump = self._whole(self.rng.randrange(low, high)) + step
+        self.counter, self.before = self.counter + jump, self.before + jump
+        return True
+
+    def run(self, wait: int) -> int:
+        """Count for a time; return what is shown."""
+        self.counter += self.rng.choice(CALM if self.is_calm else WILD) * self.limits.rated_mw * wait // HOUR_MS // LOAD
+        self.since_saved += 1
+        if self.since_saved > 5:
+            self.saved, self.since_saved = self._whole(self.counter), 0
+        shown = self._whole(self.counter)
+        self.flowed += 0 if self.before is None else shown - self.before
+        self.before = shown
+        return shown % WIDTH if self.habit == "width" else shown
+
+    def glitch(self, shown: int) -> int:
+        """Return a strange total."""
+        low = () if self.is_young else (0, self.rng.randrange(shown + 1) // 3)
+        return self.rng.choice((shown + 60 * 1000 * RATED_W, *low))
 
 
 def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 40) -> History:
-    """Return a random history; the last four samples are without faults.
-
-    ``counts_all``: whether all that flowed must count, since no fault lost a part of it.
-    """
-    habit = rng.choice(("zero", "older", "width", "none"))
-    has_clock = rng.random() < 0.5
-    spacing = rng.choice((1_000, 10_000, 15_000, 60_000, 300_000))
-    step = rng.choice((1, 1_000, RESOLUTION))
-    limits = _limits(habit)
-    at = 1_790_000_000_000 + rng.randrange(60_000)
-    counter = saved = (
-        WIDTH - rng.randrange(6_000_000, 30_000_000) if habit == "width" else rng.randrange(100_000_000, 200_000_000)
-    )
-    # After a restart a young counter stands near its old value; a lower strange total is no strange one to anybody.
-    is_young = habit == "zero" and rng.random() < 0.3
-    counter = rng.randrange(3 * RESOLUTION) if is_young else counter
-    counter = saved = counter // step * step
-    before: int | None = None
-    flowed, since_saved, counts_all = 0, 0, True
+    """Return a random history; the last six samples are without faults."""
+    device = _Device(rng, rng.choice(tuple(EVIDENCE)))
+    has_clock, spacing = rng.random() < 0.5, rng.choice((1_000, 10_000, 15_000, 60_000, 300_000))
+    at, mark, is_bounded = 1_790_000_000_000 + rng.randrange(60_000), 0, True
     samples: list[Sample] = []
     glitches = glitch = quiet = 0
+    calm_until = 0  # no fault before this sample: two later samples tell a restart without a report
     for n in range(length):
-        fault = _fault(rng, faults, n, length)
-        wait = spacing * (rng.randrange(2, 200) if fault == "gap" else 1) + rng.randrange(spacing // 5 + 1)
+        fault = _fault(rng, faults, n, length) if n >= calm_until else ""
+        is_long = fault == "gap" or (fault == "jump" and rng.random() < 0.5)
+        wait = spacing * (rng.randrange(2, 200) if is_long else 1) + rng.randrange(spacing // 5 + 1)
+        at += wait
         # Devices report a start at each connection.
-        at, since_saved, restarted = at + wait, since_saved + 1, fault == "reconnection" or rng.random() < 0.02
-        if fault == "restart" and habit in ("zero", "older") and not glitches:
-            before = counter = 0 if habit == "zero" else saved
-            counts_all = False
-            restarted = restarted or rng.random() < 0.3
-        counter += rng.choice((0, 1, 10, 100)) * RATED_MW * wait // 3_600_000 // 110
-        if since_saved > 5:
-            saved, since_saved = counter // step * step, 0
-        shown = counter // step * step
-        flowed += 0 if before is None else shown - before
-        before = shown
-        if habit == "width":
-            shown %= WIDTH
+        restarted = fault == "reconnection" or (n >= calm_until and rng.random() < 0.02)
+        fell, is_lossy = 0, False
+        if fault == "restart" and device.habit in ("zero", "older") and not glitches:
+            restarted, is_lossy = restarted or rng.random() < 0.5, True
+            fell = device.restart() * (not restarted)
+            calm_until = n if restarted else n + 4
+        if fault == "jump" and not glitches:
+            restarted = restarted or rng.random() < 0.5
+            is_lossy = device.jump(wait, restarted=restarted)
+        shown = device.run(wait)
         quiet -= 1
-        if fault == "glitch" and quiet < 0 and habit != "width":
+        if fault == "glitch" and quiet < 0 and device.habit != "width":
             # Three samples that agree are no glitch to anybody without the truth.
             glitches, quiet = rng.choice((1, 2)), 5
             # A strange total may be the first one after a start.
-            restarted = restarted or rng.random() < 0.3
-            glitch = rng.choice((shown + 60 * RATED_MW, *(() if is_young else (0, rng.randrange(shown + 1) // 3))))
-        if glitches:
-            glitches -= 1
-            shown = glitch
-        if n == 0 and not is_young and rng.random() < 0.1:
-            shown = rng.choice((0, 1, rng.randrange(shown + 1) // 3, shown + 60 * RATED_MW))
+            restarted, glitch = restarted or rng.random() < 0.3, device.glitch(shown)
+        is_strange = glitches > 0
+        shown, glitches = (glitch, glitches - 1) if glitches else (shown, 0)
+        if n == 0 and not device.is_young and rng.random() < 0.1:
+            shown = rng.choice((0, 1, rng.randrange(shown + 1) // 3, shown + 60 * 1000 * RATED_W))
             # A rollover between it and the second sample looks like a start.
-            counts_all = habit != "width"
-        device = at - rng.randrange(500) if has_clock else None
-        sample = Sample(at, device, shown, flowed, restarted)
+            is_bounded = device.habit != "width"
+        mark += restarted and rng.random() < 0.3
+        clock = at - rng.randrange(500) if has_clock else None
+        sample = Sample(at, clock, shown, device.flowed, restarted, f"{mark}", is_strange, is_lossy or restarted, fell)
         samples.append(sample)
         if fault == "duplicate" and has_clock:
-            samples.append(replace(sample, arrival=at + 5, restarted=False))
+            samples.append(replace(sample, arrival=at + 5, restarted=False, fell=0))
         if fault == "disorder" and has_clock and len(samples) > 1:
-            samples.append(replace(samples[-2], arrival=at + 7, flowed=flowed, restarted=False))
-    return History(samples, limits, counts_all)
-
-
-def _limits(habit: str) -> CounterLimits:
-    """Return what a counter with a habit can do."""
-    return CounterLimits(
-        rated_mw=RATED_MW,
-        resolution=RESOLUTION,
-        rollover=WIDTH if habit == "width" else None,
-        restarts_at_zero=habit == "zero",
-    )
+            late = replace(samples[-2], arrival=at + 7, flowed=device.flowed, restarted=False, is_strange=True)
+            samples.append(late)
+    return History(samples, device.limits, device.preset, is_bounded)
 
 
 def _fault(rng: random.Random, faults: tuple[str, ...], n: int, length: int) -> str:
@@ -125,38 +201,58 @@ def _fault(rng: random.Random, faults: tuple[str, ...], n: int, length: int) -> 
     return rng.choice(faults) if faults and 6 < n < length - 6 and rng.random() < 0.25 else ""
 
 
-def rule_of(limits: CounterLimits) -> ChannelRule:
+def _rule_of(limits: CounterLimits) -> ChannelRule:
     """Return the rule of a history's register."""
-    return ChannelRule(
-        kind="register",
-        record_type=RecordType.THROUGH,
-        limits=limits,
-        longest_gap_ms=10**12,
-        highest=0,
-    )
+    return ChannelRule(kind="register", record_type=RecordType.THROUGH, limits=limits, longest_gap_ms=10**12, highest=0)
+
+
+def _report(channel: Channel, preset: str, n: int) -> None:
+    """Let a device report its restart by one of the messages of its preset."""
+    messages = list(EVIDENCE[preset][1].items())
+    topic, payload = messages[n % len(messages)]
+    for _, uptime in readers(preset).reports(topic, payload.encode()):
+        # The uptime before is not played: it was higher.
+        channel.uptime = 90_000
+        channel.restarts(uptime)
 
 
 def judge(found: History) -> tuple[str, Tally[Outcome]]:
     """Return what is wrong with the energy counted since the start, else an empty text; and the outcomes."""
-    channel, rule = Channel(), rule_of(found.limits)
+    channel, rule = Channel(), _rule_of(found.limits)
     outcomes: Tally[Outcome] = Tally()
-    begun = before = 0
-    for sample in found.samples:
-        channel.restarted |= sample.restarted
-        taken = take(channel, rule, Value(sample.value, sample.arrival, sample.device))
+    begun = before = may_lose = 0
+    last = found.samples[0]
+    is_lossy = False
+    for n, sample in enumerate(found.samples):
+        if sample.restarted and sample.mark == last.mark:
+            _report(channel, found.preset, n)
+        value = Value(sample.value, sample.arrival, sample.device, restart_mark=sample.mark)
+        taken = take(channel, rule, value)
         if isinstance(taken.outcome, Outcome):
             outcomes[taken.outcome] += 1
         if taken.outcome is Outcome.STARTED:
-            begun = before
+            begun, may_lose = before, 0
         before = sample.flowed
+        is_lossy |= sample.is_lossy
+        if not sample.is_strange:
+            may_lose += _may_lose(found.limits, last, sample, is_lossy=is_lossy)
+            last, is_lossy = sample, False
         if channel.counter.total > sample.flowed - begun:
             return f"phantom energy: {channel.counter.total - sample.flowed + begun} mWh", outcomes
         if len(channel.counter.held) >= CONFIRMING:
             return f"{len(channel.counter.held)} samples are held back", outcomes
     short = before - begun - channel.counter.total
-    if found.counts_all and short and not channel.counter.held:
-        return f"{short} mWh did not count", outcomes
+    if found.is_bounded and short > may_lose and not channel.counter.held:
+        return f"{short} mWh did not count, at most {may_lose} may be lost", outcomes
     return "", outcomes
+
+
+def _may_lose(limits: CounterLimits, last: Sample, sample: Sample, *, is_lossy: bool) -> MilliwattHours:
+    """Return how much of the energy of an interval may not count."""
+    flowed, passed_ms = sample.flowed - last.flowed, sample.arrival - last.arrival
+    is_large = passed_ms >= SILENT_MS and flowed > limits.rated_mw // BEGUN_SHARE * passed_ms // HOUR_MS
+    dip = min(sample.fell, limits.resolution + flowed)
+    return (flowed if is_lossy or is_large else 0) + dip
 
 
 def main() -> int:
