@@ -22,6 +22,7 @@ In doubt no energy is counted: what counts is at most what flowed.
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ class Read(NamedTuple):
 
     at: EpochMilliseconds  # when it was read, epoch milliseconds
     raw: MilliwattHours  # the counter's own reading
+    restarted: bool = False  # whether the device reported a restart before
 
 
 _NEVER = Read(0, 0)
@@ -134,7 +136,6 @@ class Counter:
     other_unit: bool = False  # whether the readings held back seem to be of another unit
     reported: bool = False  # whether the device reported a restart before the readings held back
     doubted: bool = False  # whether, before the start, a rise over a long time was possible and confirmed nothing
-    restarted: bool = False  # whether the device reported a restart since the accepted reading
     # The highest power since ``peaks_at``, and in the period before that, milliwatts.
     peaks: tuple[int, int] = (0, 0)
     peaks_at: EpochMilliseconds = 0  # when the present period began; 0: no power is known
@@ -148,7 +149,7 @@ class Counter:
             return self._begin(read, limits)
         fell = restarted and read.raw < self.raw
         self.reported = fell or (self.reported and bool(self.held))
-        self.restarted = restarted or (self.restarted and bool(self.held))
+        read = read._replace(restarted=restarted)
         way = self._least(read, limits)
         if way is _Way.CONTINUES and not fell:
             waits = read.raw < self.raw
@@ -159,6 +160,7 @@ class Counter:
             return outcome, [self._point(read)._replace(waits=waits)]
         is_young = way is _Way.AGREES and self._is_young(read)
         if way is not _Way.AGREES:
+            read = read._replace(restarted=self._is_reported(read))
             self.held, self.reported = [], fell
         self.held.append(read)
         rose = self.reported and self.held[0].raw < read.raw and (read.raw < self.raw or is_young)
@@ -228,24 +230,29 @@ class Counter:
         rise = read.raw - self.raw
         if rise < 0:
             return self._is_small(read, limits) or read.raw >= min(self.recent)
-        return rise <= min(limits.most(read.at - self.at), self._likely(read, limits))
+        return rise <= min(limits.most(read.at - self.at), self._likely(read, limits, reported=self._is_reported(read)))
 
-    def _likely(self, read: Read, limits: CounterLimits) -> float:
+    def _is_reported(self, read: Read) -> bool:
+        """Return whether the device reported a restart since the accepted reading."""
+        return any(one.restarted for one in (*self.held, read))
+
+    def _likely(self, read: Read, limits: CounterLimits, *, reported: bool) -> float:
         """Return the most energy up to a reading that a known power explains, after a restart or a silence."""
         away_ms = read.at - self.at
-        is_silent = away_ms >= SILENT_MS
-        if not self.peaks_at or not (self.restarted or is_silent):
+        if not self.peaks_at or not (reported or away_ms >= SILENT_MS):
             return inf
         power = LIKELY * max(*self.peaks, self._held_power(limits))
-        power = max(power, limits.rated_mw // BEGUN_SHARE) if is_silent else power
+        power = max(power, limits.rated_mw // BEGUN_SHARE) if away_ms >= SILENT_MS else power
         return power * away_ms // _HOUR_MS + limits.resolution
 
     def _held_power(self, limits: CounterLimits) -> int:
-        """Return the power at which the readings held back go on, over a minute or more and beyond a step."""
+        """Return the least power at which the readings held back go on, over a minute or more and beyond a step."""
         if len(self.held) < CONFIRMING:
             return 0
-        (began, low), *_, (ended, high) = self.held
-        return max(0, high - low - limits.resolution) * _HOUR_MS // max(WINDOW_MS, ended - began)
+        return min(
+            max(0, high - low - limits.resolution) * _HOUR_MS // max(WINDOW_MS, ended - began)
+            for (began, low, _), (ended, high, _) in pairwise(self.held)
+        )
 
     def _is_small(self, read: Read, limits: CounterLimits) -> bool:
         """Return whether a fall may be rounding: at most the resolution, and less than half of the reading."""
@@ -254,13 +261,17 @@ class Counter:
     def _returns(self, read: Read, limits: CounterLimits) -> bool:
         """Return whether a reading goes on from before the last fall or jump, which then was a long glitch.
 
-        After a real fall the counter climbs back in steps that are smaller than what was counted since.
+        After a real fall the counter climbs back in steps that are smaller than what was counted since; after a real
+        jump it does not fall below its first reading.
         """
-        before, rise = self.before, read.raw - self.raw
+        before = self.before
         if before is None or not 0 <= read.raw - before.raw <= limits.most(read.at - before.at):
             return False
+        if self._likely(read, limits, reported=self._is_reported(read)) < inf:
+            return False
         counted = self.total - before.total
-        return rise < 0 or (rise > counted and self.raw - counted < before.raw)
+        began = self.raw - counted
+        return read.raw < began if before.raw < began else read.raw - self.raw > counted
 
     def _most(self, read: Read, limits: CounterLimits) -> MilliwattHours:
         """Return the most energy between the accepted reading and this one, judged from an earlier move."""
@@ -281,7 +292,6 @@ class Counter:
             self.held, self.other_unit = self.held[1:], True
             return outcome, []
         before = Counted(self.at, self.total, self.raw)
-        self.held = []
         if outcome is Outcome.COUNTED:
             self._accept(first)
             points = [self._point(first)]
@@ -290,13 +300,17 @@ class Counter:
             lossy = outcome in (Outcome.RESET, Outcome.REWIND, Outcome.JUMP)
             is_older = self._is_older(first, limits)
             points = [self._rebase(first)._replace(is_certain=not lossy)]
-            # An older total is right, and a large step may follow.
-            self.before = before if lossy and not is_older else None
+            # An older total is right, and a large step may follow; so is one that rises after a report.
+            is_right = is_older or (self.reported and self.held[-1].raw > first.raw)
+            self.before = before if lossy and not is_right else None
             if is_older:
                 self.moved = self.anchor = Read(before.at, first.raw)
         for read in later:
-            self._accept(read)
-            points.append(self._point(read))
+            is_likely = read.raw - self.raw <= self._likely(read, limits, reported=read.restarted)
+            if is_likely:
+                self._accept(read)
+            points.append(self._point(read) if is_likely else self._rebase(read)._replace(is_certain=False))
+        self.held = []
         return outcome, points
 
     def _is_young(self, read: Read) -> bool:
@@ -312,7 +326,7 @@ class Counter:
         if self.before is not None and self._returns(first, limits):
             # What was counted meanwhile is part of the counter's own total.
             return Outcome.GLITCH, max(0, first.raw - self.before.raw - (self.total - self.before.total))
-        likely = min(most, self._likely(first, limits))
+        likely = min(most, self._likely(first, limits, reported=first.restarted))
         if 0 < first.raw - self.raw <= most:
             return (Outcome.COUNTED, first.raw - self.raw) if first.raw - self.raw <= likely else (Outcome.JUMP, 0)
         if self.other_unit or (_is_other_unit(first.raw, self.raw) and not self.reported):
@@ -327,7 +341,7 @@ class Counter:
 
     def _rebase(self, read: Read) -> Point:
         """Go on from a reading without counting energy up to it."""
-        self.at, self.raw = read
+        self.at, self.raw = read.at, read.raw
         self.moved = self.anchor = read
         self.recent, self.fallen = [read.raw], None
         return self._point(read)

@@ -27,6 +27,7 @@ from commonwatt.model.units import MilliwattHours
 
 RATED_W = 12_000
 WIDTH = 1_000_000_000
+YOUNG = 10_000_000  # a counter below this may have begun at a lower total
 HOUR_MS = 3_600_000
 LOAD = 110
 WILD = (0, 1, 10, 100)  # parts of the rated power, of ``LOAD``
@@ -65,7 +66,7 @@ class Sample:
     mark: str = ""  # a value that changes when the register is set back
     is_strange: bool = False  # whether the value is not its total
     is_lossy: bool = False  # whether the interval before it may be lost
-    fell: MilliwattHours = 0  # the fall of a restart without a report
+    fell: MilliwattHours = 0  # the fall of a reported restart
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,12 @@ class _Device:
         self.before = self.counter = 0 if self.habit == "zero" else self.saved
         return was - self.counter
 
-    def jump(self, wait: int, *, restarted: bool) -> bool:
-        """Rise by more than what flows, within the rated power; return whether there is room for such a jump."""
+    def jump(self, wait: int, *, restarted: bool, longest: int) -> bool:
+        """Rise by more than what is likely until ``longest``, within the rated power; return whether that can be."""
         rated, step = self.limits.rated_mw, self.step
         likely = LIKELY * (rated * CALM[-1] // LOAD + step * HOUR_MS // WINDOW_MS)
-        likely = max(likely, rated // BEGUN_SHARE) if wait >= SILENT_MS else likely
-        low, high = (power * wait // HOUR_MS for power in (likely, rated * 9 // 10))
-        low += self.limits.resolution + step
+        likely = max(likely, rated // BEGUN_SHARE) if longest >= SILENT_MS else likely
+        low, high = likely * longest // HOUR_MS + self.limits.resolution + step, rated * 9 // 10 * wait // HOUR_MS
         if not self.is_calm or self.before is None or low >= high or not (restarted or wait >= SILENT_MS):
             return False
         jump = self._whole(self.rng.randrange(low, high)) + step
@@ -142,7 +142,7 @@ class _Device:
 
     def glitch(self, shown: int) -> int:
         """Return a strange total."""
-        low = () if self.is_young else (0, self.rng.randrange(shown + 1) // 3)
+        low = () if self.is_young else (0,) if shown < YOUNG else (0, self.rng.randrange(shown + 1) // 3)
         return self.rng.choice((shown + 60 * 1000 * RATED_W, *low))
 
 
@@ -153,22 +153,28 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
     at, mark, is_bounded = 1_790_000_000_000 + rng.randrange(60_000), 0, True
     samples: list[Sample] = []
     glitches = glitch = quiet = 0
-    calm_until = 0  # no fault before this sample: two later samples tell a restart without a report
+    jumped = -9  # the sample of the last jump
+    begun_at, is_known = at, False  # the last restart or glitch; whether the power is known since then
     for n in range(length):
-        fault = _fault(rng, faults, n, length) if n >= calm_until else ""
+        fault = _fault(rng, faults, n, length)
+        # A jump with another fault right after it, or a long time, is power to anybody without the truth.
+        fault = "" if n < jumped + 4 and fault in ("gap", "jump", "restart", "glitch") else fault
         is_long = fault == "gap" or (fault == "jump" and rng.random() < 0.5)
         wait = spacing * (rng.randrange(2, 200) if is_long else 1) + rng.randrange(spacing // 5 + 1)
         at += wait
         # Devices report a start at each connection.
-        restarted = fault == "reconnection" or (n >= calm_until and rng.random() < 0.02)
+        restarted = fault == "reconnection" or rng.random() < 0.02
         fell, is_lossy = 0, False
         if fault == "restart" and device.habit in ("zero", "older") and not glitches:
             restarted, is_lossy = restarted or rng.random() < 0.5, True
-            fell = device.restart() * (not restarted)
-            calm_until = n if restarted else n + 4
-        if fault == "jump" and not glitches:
-            restarted = restarted or rng.random() < 0.5
-            is_lossy = device.jump(wait, restarted=restarted)
+            fell = device.restart()
+            # Without a report a small fall may be the end of a spike.
+            is_bounded = is_bounded and restarted
+        # The power must be known.
+        is_known = is_known or (n > 2 and samples[-1].arrival - begun_at > WINDOW_MS)
+        if fault == "jump" and not glitches and is_known:
+            restarted, jumped = restarted or rng.random() < 0.5, n
+            is_lossy = device.jump(wait, restarted=restarted, longest=wait + 8 * spacing)
         shown = device.run(wait)
         quiet -= 1
         if fault == "glitch" and quiet < 0 and device.habit != "width":
@@ -176,6 +182,7 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             glitches, quiet = rng.choice((1, 2)), 5
             # A strange total may be the first one after a start.
             restarted, glitch = restarted or rng.random() < 0.3, device.glitch(shown)
+        begun_at = at if fault in ("restart", "glitch") or glitches or n == 2 else begun_at
         is_strange = glitches > 0
         shown, glitches = (glitch, glitches - 1) if glitches else (shown, 0)
         if n == 0 and not device.is_young and rng.random() < 0.1:
@@ -216,13 +223,40 @@ def _report(channel: Channel, preset: str, n: int) -> None:
         channel.restarts(uptime)
 
 
+class _Losses:
+    """The most energy that may not count: of the interval of a restart, a report, or a large rise over a silence.
+
+    Until two later samples agree, another one makes the intervals between them uncertain too.
+    """
+
+    def __init__(self, limits: CounterLimits, first: Sample) -> None:
+        self._limits, self._last = limits, first
+        self._is_lossy = False
+        self._since, self._uncertain = CONFIRMING, 0  # samples after the last such interval, and their energy
+        self.most: MilliwattHours = 0  # energy that may not count
+
+    def take(self, sample: Sample) -> None:
+        """Take the next sample."""
+        self._is_lossy |= sample.is_lossy or (sample.is_strange and self._since < CONFIRMING)
+        if sample.is_strange:
+            return
+        flowed, passed_ms = sample.flowed - self._last.flowed, sample.arrival - self._last.arrival
+        is_large = flowed > self._limits.rated_mw // BEGUN_SHARE * passed_ms // HOUR_MS
+        if self._is_lossy or (passed_ms >= SILENT_MS and is_large):
+            self.most += flowed + self._uncertain + min(sample.fell, self._limits.resolution)
+            self._since, self._uncertain = 0, 0
+        else:
+            self._since += 1
+            self._uncertain = self._uncertain + flowed if self._since < CONFIRMING else 0
+        self._last, self._is_lossy = sample, False
+
+
 def judge(found: History) -> tuple[str, Tally[Outcome]]:
     """Return what is wrong with the energy counted since the start, else an empty text; and the outcomes."""
     channel, rule = Channel(), _rule_of(found.limits)
     outcomes: Tally[Outcome] = Tally()
-    begun = before = may_lose = 0
-    last = found.samples[0]
-    is_lossy = False
+    begun = before = 0
+    last, losses = found.samples[0], _Losses(found.limits, found.samples[0])
     for n, sample in enumerate(found.samples):
         if sample.restarted and sample.mark == last.mark:
             _report(channel, found.preset, n)
@@ -231,28 +265,18 @@ def judge(found: History) -> tuple[str, Tally[Outcome]]:
         if isinstance(taken.outcome, Outcome):
             outcomes[taken.outcome] += 1
         if taken.outcome is Outcome.STARTED:
-            begun, may_lose = before, 0
+            begun, losses.most = before, 0
         before = sample.flowed
-        is_lossy |= sample.is_lossy
-        if not sample.is_strange:
-            may_lose += _may_lose(found.limits, last, sample, is_lossy=is_lossy)
-            last, is_lossy = sample, False
+        losses.take(sample)
+        last = last if sample.is_strange else sample
         if channel.counter.total > sample.flowed - begun:
             return f"phantom energy: {channel.counter.total - sample.flowed + begun} mWh", outcomes
         if len(channel.counter.held) >= CONFIRMING:
             return f"{len(channel.counter.held)} samples are held back", outcomes
     short = before - begun - channel.counter.total
-    if found.is_bounded and short > may_lose and not channel.counter.held:
-        return f"{short} mWh did not count, at most {may_lose} may be lost", outcomes
+    if found.is_bounded and short > losses.most and not channel.counter.held:
+        return f"{short} mWh did not count, at most {losses.most} may be lost", outcomes
     return "", outcomes
-
-
-def _may_lose(limits: CounterLimits, last: Sample, sample: Sample, *, is_lossy: bool) -> MilliwattHours:
-    """Return how much of the energy of an interval may not count."""
-    flowed, passed_ms = sample.flowed - last.flowed, sample.arrival - last.arrival
-    is_large = passed_ms >= SILENT_MS and flowed > limits.rated_mw // BEGUN_SHARE * passed_ms // HOUR_MS
-    dip = min(sample.fell, limits.resolution + flowed)
-    return (flowed if is_lossy or is_large else 0) + dip
 
 
 def main() -> int:
