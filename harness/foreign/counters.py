@@ -153,7 +153,7 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
     at, mark, is_bounded = 1_790_000_000_000 + rng.randrange(60_000), 0, True
     samples: list[Sample] = []
     glitches = glitch = quiet = 0
-    jumped = -9  # the sample of the last jump
+    jumped = faulted = -9  # the sample of the last jump, and of the last restart or glitch
     begun_at, is_known = at, False  # the last restart or glitch; whether the power is known since then
     for n in range(length):
         fault = _fault(rng, faults, n, length)
@@ -172,7 +172,7 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             is_bounded = is_bounded and restarted
         # The power must be known.
         is_known = is_known or (n > 2 and samples[-1].arrival - begun_at > WINDOW_MS)
-        if fault == "jump" and not glitches and is_known:
+        if fault == "jump" and not glitches and is_known and n > faulted + 3:
             restarted, jumped = restarted or rng.random() < 0.5, n
             is_lossy = device.jump(wait, restarted=restarted, longest=wait + 8 * spacing)
         shown = device.run(wait)
@@ -182,7 +182,10 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             glitches, quiet = rng.choice((1, 2)), 5
             # A strange total may be the first one after a start.
             restarted, glitch = restarted or rng.random() < 0.3, device.glitch(shown)
-        begun_at = at if fault in ("restart", "glitch") or glitches or n == 2 else begun_at
+        # A strange total before a restart is confirmed hides that it was reported.
+        is_bounded = is_bounded and not (glitches and fault == "glitch" and n < faulted + 4)
+        if fault in ("restart", "glitch") or glitches or n == 2:
+            begun_at, faulted = at, n
         is_strange = glitches > 0
         shown, glitches = (glitch, glitches - 1) if glitches else (shown, 0)
         if n == 0 and not device.is_young and rng.random() < 0.1:
@@ -226,13 +229,15 @@ def _report(channel: Channel, preset: str, n: int) -> None:
 class _Losses:
     """The most energy that may not count: of the interval of a restart, a report, or a large rise over a silence.
 
-    Until two later samples agree, another one makes the intervals between them uncertain too.
+    Until two later samples agree, another one makes the intervals between them uncertain too. After a reported fall a
+    later reading above the highest one goes on from before: then at most the fall does not count.
     """
 
     def __init__(self, limits: CounterLimits, first: Sample) -> None:
         self._limits, self._last = limits, first
         self._is_lossy = False
         self._since, self._uncertain = CONFIRMING, 0  # samples after the last such interval, and their energy
+        self._fell: MilliwattHours = 0  # the fall of the last reported restart, as far as no energy was allowed for it
         self.most: MilliwattHours = 0  # energy that may not count
 
     def take(self, sample: Sample) -> None:
@@ -242,13 +247,16 @@ class _Losses:
             return
         flowed, passed_ms = sample.flowed - self._last.flowed, sample.arrival - self._last.arrival
         is_large = flowed > self._limits.rated_mw // BEGUN_SHARE * passed_ms // HOUR_MS
+        is_large |= self._since < CONFIRMING - 1
         if self._is_lossy or (passed_ms >= SILENT_MS and is_large):
             self.most += flowed + self._uncertain + min(sample.fell, self._limits.resolution)
             self._since, self._uncertain = 0, 0
         else:
             self._since += 1
             self._uncertain = self._uncertain + flowed if self._since < CONFIRMING else 0
-        self._last, self._is_lossy = sample, False
+        behind = min(self._fell, flowed) if self._since < CONFIRMING or self._fell < YOUNG else 0
+        self.most += behind
+        self._last, self._is_lossy, self._fell = sample, False, max(sample.fell, self._fell - behind)
 
 
 def judge(found: History) -> tuple[str, Tally[Outcome]]:
