@@ -155,6 +155,7 @@ class Counter:
             waits = read.raw < self.raw
             outcome = Outcome.GLITCH if self.held else Outcome.DIP if waits else Outcome.COUNTED
             self.held, self.other_unit = [], False
+            self._learn(read)
             self._accept(read)
             self.fallen = None if not waits else read.raw if self.fallen is None else self.fallen
             return outcome, [self._point(read)._replace(waits=waits)]
@@ -230,7 +231,8 @@ class Counter:
         rise = read.raw - self.raw
         if rise < 0:
             return self._is_small(read, limits) or read.raw >= min(self.recent)
-        return rise <= min(limits.most(read.at - self.at), self._likely(read, limits, reported=self._is_reported(read)))
+        most = self._likely(read, limits, reported=self._is_reported(read))
+        return rise <= min(limits.most(read.at - self.at), most)
 
     def _is_reported(self, read: Read) -> bool:
         """Return whether the device reported a restart since the accepted reading."""
@@ -239,7 +241,7 @@ class Counter:
     def _likely(self, read: Read, limits: CounterLimits, *, reported: bool) -> float:
         """Return the most energy up to a reading that a known power explains, after a restart or a silence."""
         away_ms = read.at - self.at
-        if not self.peaks_at or not (reported or away_ms >= SILENT_MS):
+        if not (self.peaks_at and (reported or away_ms >= SILENT_MS)):
             return inf
         power = LIKELY * max(*self.peaks, self._held_power(limits))
         power = max(power, limits.rated_mw // BEGUN_SHARE) if away_ms >= SILENT_MS else power
@@ -349,10 +351,7 @@ class Counter:
     def _accept(self, read: Read) -> None:
         """Count the energy up to a reading; below the highest one there is none."""
         raw = max(read.raw, self.raw)
-        since_ms = read.at - self.moved.at
-        if since_ms >= WINDOW_MS:
-            self._learn(read.at, (raw - self.moved.raw) * _HOUR_MS // since_ms)
-        if since_ms >= WINDOW_MS and raw != self.moved.raw:
+        if read.at - self.moved.at >= WINDOW_MS and raw != self.moved.raw:
             self.anchor, self.moved = self.moved, Read(read.at, raw)
         elif read.at - self.at < TOGETHER_MS:
             self.moved = Read(self.moved.at, raw)
@@ -361,11 +360,14 @@ class Counter:
             self.recent = [*self.recent[1 - _RECENT :], raw]
         self.at, self.raw = read.at, raw
 
-    def _learn(self, at: EpochMilliseconds, power: int) -> None:
-        """Remember the highest power of one to two periods."""
-        if at - self.peaks_at >= REMEMBERED_MS:
-            self.peaks_at, self.peaks = at, (0, self.peaks[0])
-        self.peaks = (max(self.peaks[0], power), self.peaks[1])
+    def _learn(self, read: Read) -> None:
+        """Remember the highest power of one to two periods, over at least a minute."""
+        since_ms = read.at - self.moved.at
+        if since_ms < WINDOW_MS:
+            return
+        if read.at - self.peaks_at >= REMEMBERED_MS:
+            self.peaks_at, self.peaks = read.at, (0, self.peaks[0])
+        self.peaks = (max(self.peaks[0], (read.raw - self.moved.raw) * _HOUR_MS // since_ms), self.peaks[1])
 
     def _point(self, read: Read) -> Point:
         return Point(read.at, self.total, read.raw)

@@ -67,6 +67,7 @@ class Sample:
     is_strange: bool = False  # whether the value is not its total
     is_lossy: bool = False  # whether the interval before it may be lost
     fell: MilliwattHours = 0  # the fall of a reported restart
+    power: int = 0  # the highest power that may be known at a jump, milliwatts; 0: no jump
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ class _Device:
         self.is_young = self.habit == "zero" and rng.random() < 0.3
         self.counter = self.saved = self._whole(rng.randrange(3 * limits.resolution) if self.is_young else start)
         self.before: int | None = None  # what it showed last, strange totals aside
-        self.flowed = self.since_saved = 0
+        self.flowed = self.since_saved = self.power = 0
 
     def _whole(self, counter: int) -> int:
-        return counter // self.step * self.step
+        return counter - counter % self.step
 
     def restart(self) -> MilliwattHours:
         """Go on from zero or from the total that was saved; return the fall."""
@@ -120,7 +121,8 @@ class _Device:
     def jump(self, wait: int, *, restarted: bool, longest: int) -> bool:
         """Rise by more than what is likely until ``longest``, within the rated power; return whether that can be."""
         rated, step = self.limits.rated_mw, self.step
-        likely = LIKELY * (rated * CALM[-1] // LOAD + step * HOUR_MS // WINDOW_MS)
+        self.power = rated * CALM[-1] // LOAD + step * HOUR_MS // WINDOW_MS
+        likely = LIKELY * self.power
         likely = max(likely, rated // BEGUN_SHARE) if longest >= SILENT_MS else likely
         low, high = likely * longest // HOUR_MS + self.limits.resolution + step, rated * 9 // 10 * wait // HOUR_MS
         if not self.is_calm or self.before is None or low >= high or not (restarted or wait >= SILENT_MS):
@@ -142,7 +144,7 @@ class _Device:
 
     def glitch(self, shown: int) -> int:
         """Return a strange total."""
-        low = () if self.is_young else (0,) if shown < YOUNG else (0, self.rng.randrange(shown + 1) // 3)
+        low = () if shown < YOUNG else (0, self.rng.randrange(shown + 1) // 3)
         return self.rng.choice((shown + 60 * 1000 * RATED_W, *low))
 
 
@@ -154,7 +156,6 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
     samples: list[Sample] = []
     glitches = glitch = quiet = 0
     jumped = faulted = -9  # the sample of the last jump, and of the last restart or glitch
-    begun_at, is_known = at, False  # the last restart or glitch; whether the power is known since then
     for n in range(length):
         fault = _fault(rng, faults, n, length)
         # A jump with another fault right after it, or a long time, is power to anybody without the truth.
@@ -171,10 +172,10 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             # Without a report a small fall may be the end of a spike.
             is_bounded = is_bounded and restarted
         # The power must be known.
-        is_known = is_known or (n > 2 and samples[-1].arrival - begun_at > WINDOW_MS)
-        if fault == "jump" and not glitches and is_known and n > faulted + 3:
+        is_jump = False
+        if fault == "jump" and not glitches and n > faulted + 3:
             restarted, jumped = restarted or rng.random() < 0.5, n
-            is_lossy = device.jump(wait, restarted=restarted, longest=wait + 8 * spacing)
+            is_jump = is_lossy = device.jump(wait, restarted=restarted, longest=wait + 8 * spacing)
         shown = device.run(wait)
         quiet -= 1
         if fault == "glitch" and quiet < 0 and device.habit != "width":
@@ -184,8 +185,8 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             restarted, glitch = restarted or rng.random() < 0.3, device.glitch(shown)
         # A strange total before a restart is confirmed hides that it was reported.
         is_bounded = is_bounded and not (glitches and fault == "glitch" and n < faulted + 4)
-        if fault in ("restart", "glitch") or glitches or n == 2:
-            begun_at, faulted = at, n
+        is_bounded = is_bounded and not (restarted and device.habit == "width")
+        faulted = n if fault in ("restart", "glitch") or glitches else faulted
         is_strange = glitches > 0
         shown, glitches = (glitch, glitches - 1) if glitches else (shown, 0)
         if n == 0 and not device.is_young and rng.random() < 0.1:
@@ -193,8 +194,19 @@ def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 
             # A rollover between it and the second sample looks like a start.
             is_bounded = device.habit != "width"
         mark += restarted and rng.random() < 0.3
-        clock = at - rng.randrange(500) if has_clock else None
-        sample = Sample(at, clock, shown, device.flowed, restarted, f"{mark}", is_strange, is_lossy or restarted, fell)
+        clock = at - rng.randrange(min(500, spacing // 25)) if has_clock else None
+        sample = Sample(
+            at,
+            clock,
+            shown,
+            device.flowed,
+            restarted,
+            f"{mark}",
+            is_strange,
+            is_lossy or restarted,
+            fell,
+            device.power * is_jump,
+        )
         samples.append(sample)
         if fault == "duplicate" and has_clock:
             samples.append(replace(sample, arrival=at + 5, restarted=False, fell=0))
@@ -266,6 +278,10 @@ def judge(found: History) -> tuple[str, Tally[Outcome]]:
     begun = before = 0
     last, losses = found.samples[0], _Losses(found.limits, found.samples[0])
     for n, sample in enumerate(found.samples):
+        known = channel.counter.peaks if channel.counter.peaks_at else (sample.power + 1, 0)
+        if sample.power and max(known) > sample.power:
+            # A jump is none to anybody without the power before it, or beside one that a strange total pretended.
+            break
         if sample.restarted and sample.mark == last.mark:
             _report(channel, found.preset, n)
         value = Value(sample.value, sample.arrival, sample.device, restart_mark=sample.mark)
