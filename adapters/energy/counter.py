@@ -14,7 +14,8 @@ strange first reading, by one later sample that is higher and still below the hi
 - **reset**: the counter began again at zero, as its rule declares it can; its new reading counts.
 - **rewind**: the counter goes on from an older total, or from zero without such a rule; it counts from there. What
   flowed between the last reading before the fall and the first one after it is lost with the counter, and not counted.
-- **jump**: the counter goes on from a higher total than the rated power allows; it counts from there.
+- **jump**: the counter goes on from a higher total than the rated power allows, or after a reported restart or a
+  silence than a known power explains (``_likely``); it counts from there.
 - **unit**: the reading is 10, 100 or 1,000 times as high or low: nothing counts until the mapping is corrected.
 
 In doubt no energy is counted: what counts is at most what flowed.
@@ -33,9 +34,9 @@ CONFIRMING = 3  # samples in agreement, the first included, that confirm a fall 
 WINDOW_MS = 60_000  # least milliseconds over which a confirmed rise is compared with the rated power
 TOGETHER_MS = 1000  # messages less than this apart may have waited at a broker and come together
 SILENT_MS = 600_000  # milliseconds without a reading after which a rise may be a jump
-REMEMBERED_MS = 3_600_000  # milliseconds of a period of which the highest power is remembered
+REMEMBERED_MS = 3_600_000  # milliseconds of each of the two periods of which the highest power is remembered
 LIKELY = 3  # times of a known power that are likely after a restart or a silence
-BEGUN_SHARE = 8  # a load of this part of the rated power may have begun in a silence
+BEGUN_SHARE = 8  # a load of this part of the rated power, one eighth, may have begun in a silence
 _KNOWN_MS = 600_000  # most milliseconds between two readings of which the second can confirm the first
 
 _RECENT = 2
@@ -73,7 +74,6 @@ class Read(NamedTuple):
 
     at: EpochMilliseconds  # when it was read, epoch milliseconds
     raw: MilliwattHours  # the counter's own reading
-    restarted: bool = False  # whether the device reported a restart before
 
 
 _NEVER = Read(0, 0)
@@ -136,6 +136,8 @@ class Counter:
     other_unit: bool = False  # whether the readings held back seem to be of another unit
     reported: bool = False  # whether the device reported a restart before the readings held back
     doubted: bool = False  # whether, before the start, a rise over a long time was possible and confirmed nothing
+    # Times of the readings held back, or of the present one, before which the device reported a restart.
+    reports: list[EpochMilliseconds] = field(default_factory=list)
     # The highest power since ``peaks_at``, and in the period before that, milliwatts.
     peaks: tuple[int, int] = (0, 0)
     peaks_at: EpochMilliseconds = 0  # when the present period began; 0: no power is known
@@ -149,7 +151,7 @@ class Counter:
             return self._begin(read, limits)
         fell = restarted and read.raw < self.raw
         self.reported = fell or (self.reported and bool(self.held))
-        read = read._replace(restarted=restarted)
+        self.reports = self.reports * bool(self.held) + [read.at] * restarted
         way = self._least(read, limits)
         if way is _Way.CONTINUES and not fell:
             waits = read.raw < self.raw
@@ -161,8 +163,8 @@ class Counter:
             return outcome, [self._point(read)._replace(waits=waits)]
         is_young = way is _Way.AGREES and self._is_young(read)
         if way is not _Way.AGREES:
-            read = read._replace(restarted=self._is_reported(read))
             self.held, self.reported = [], fell
+            self.reports = [read.at] * bool(self.reports)
         self.held.append(read)
         rose = self.reported and self.held[0].raw < read.raw and (read.raw < self.raw or is_young)
         # A small fall may be the first message after a start without its decimals: the next one tells.
@@ -231,15 +233,15 @@ class Counter:
         rise = read.raw - self.raw
         if rise < 0:
             return self._is_small(read, limits) or read.raw >= min(self.recent)
-        most = self._likely(read, limits, reported=self._is_reported(read))
-        return rise <= min(limits.most(read.at - self.at), most)
-
-    def _is_reported(self, read: Read) -> bool:
-        """Return whether the device reported a restart since the accepted reading."""
-        return any(one.restarted for one in (*self.held, read))
+        return rise <= min(limits.most(read.at - self.at), self._likely(read, limits, reported=bool(self.reports)))
 
     def _likely(self, read: Read, limits: CounterLimits, *, reported: bool) -> float:
-        """Return the most energy up to a reading that a known power explains, after a restart or a silence."""
+        """Return the most energy up to a reading that is no jump, after a reported restart or a silence.
+
+        It is three times the highest power of the last hour or two, or of the readings after it: the load may go on.
+        In a silence, of which a report says little, as every device reports its new connection, a load may have begun
+        that nobody saw: at least an eighth of the rated power counts. ``harness.foreign.jumps`` measures both errors.
+        """
         away_ms = read.at - self.at
         if not (self.peaks_at and (reported or away_ms >= SILENT_MS)):
             return inf
@@ -253,7 +255,7 @@ class Counter:
             return 0
         return min(
             max(0, high - low - limits.resolution) * _HOUR_MS // max(WINDOW_MS, ended - began)
-            for (began, low, _), (ended, high, _) in pairwise(self.held)
+            for (began, low), (ended, high) in pairwise(self.held)
         )
 
     def _is_small(self, read: Read, limits: CounterLimits) -> bool:
@@ -269,7 +271,7 @@ class Counter:
         before = self.before
         if before is None or not 0 <= read.raw - before.raw <= limits.most(read.at - before.at):
             return False
-        if self._likely(read, limits, reported=self._is_reported(read)) < inf:
+        if self._likely(read, limits, reported=bool(self.reports)) < inf:
             return False
         counted = self.total - before.total
         began = self.raw - counted
@@ -302,13 +304,13 @@ class Counter:
             lossy = outcome in (Outcome.RESET, Outcome.REWIND, Outcome.JUMP)
             is_older = self._is_older(first, limits)
             points = [self._rebase(first)._replace(is_certain=not lossy)]
-            # An older total is right, and a large step may follow; so is one that rises after a report.
+            # An older total is right, as one that rises after a report, and a large step may follow.
             is_right = is_older or (self.reported and self.held[-1].raw > first.raw)
             self.before = before if lossy and not is_right else None
             if is_older:
                 self.moved = self.anchor = Read(before.at, first.raw)
         for read in later:
-            is_likely = read.raw - self.raw <= self._likely(read, limits, reported=read.restarted)
+            is_likely = read.raw - self.raw <= self._likely(read, limits, reported=read.at in self.reports)
             if is_likely:
                 self._accept(read)
             points.append(self._point(read) if is_likely else self._rebase(read)._replace(is_certain=False))
@@ -328,7 +330,7 @@ class Counter:
         if self.before is not None and self._returns(first, limits):
             # What was counted meanwhile is part of the counter's own total.
             return Outcome.GLITCH, max(0, first.raw - self.before.raw - (self.total - self.before.total))
-        likely = min(most, self._likely(first, limits, reported=first.restarted))
+        likely = min(most, self._likely(first, limits, reported=first.at in self.reports))
         if 0 < first.raw - self.raw <= most:
             return (Outcome.COUNTED, first.raw - self.raw) if first.raw - self.raw <= likely else (Outcome.JUMP, 0)
         if self.other_unit or (_is_other_unit(first.raw, self.raw) and not self.reported):
@@ -343,7 +345,7 @@ class Counter:
 
     def _rebase(self, read: Read) -> Point:
         """Go on from a reading without counting energy up to it."""
-        self.at, self.raw = read.at, read.raw
+        self.at, self.raw = read
         self.moved = self.anchor = read
         self.recent, self.fallen = [read.raw], None
         return self._point(read)

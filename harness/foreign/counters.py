@@ -144,8 +144,9 @@ class _Device:
 
     def glitch(self, shown: int) -> int:
         """Return a strange total."""
-        low = () if shown < YOUNG else (0, self.rng.randrange(shown + 1) // 3)
-        return self.rng.choice((shown + 60 * 1000 * RATED_W, *low))
+        strange = [shown + 60 * 1000 * RATED_W]
+        strange += [] if shown < YOUNG else [0, self.rng.randrange(shown + 1) // 3]
+        return self.rng.choice(strange)
 
 
 def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 40) -> History:

@@ -112,8 +112,6 @@ def run(rng: random.Random, load: Load, rated_w: int, way: str, errors: Errors) 
     for n in range(AFTER):
         counter.take(Read(at, raw + jump), limits, restarted=n == 0 and way != "silence")
         at, raw = at + every * MINUTE_MS, raw + sum(next(powers) for _ in range(every)) * 1000 // 60
-        last = raw
-    del last
     error = counter.total - before[1] - (counter.raw - jump - before[0])
     if jump:
         errors.jumps, errors.jumped = errors.jumps + 1, errors.jumped + jump
@@ -140,10 +138,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=200)
     given = parser.parse_args()
     for (name, way), one in measure(given.runs).items():
-        print(
-            f"{name:18}{way:16} of {one.flowed / 1e6:8.1f} kWh {one.lost / 1e6:7.2f} not counted ({one.lossy}/{one.calm} runs);"
-            f" of jumps of {one.jumped / 1e6:7.1f} kWh {one.phantom / 1e6:7.1f} counted ({one.passed}/{one.jumps})"
-        )
+        true = f"of {one.flowed / 1e6:8.1f} kWh {one.lost / 1e6:6.2f} not counted ({one.lossy} of {one.calm} runs)"
+        false = f"of {one.jumped / 1e6:8.1f} kWh {one.phantom / 1e6:6.1f} counted ({one.passed} of {one.jumps} jumps)"
+        print(f"{name:18}{way:16}{true}; {false}")
     return 0
 
 
