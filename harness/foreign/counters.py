@@ -224,7 +224,7 @@ def _fault(rng: random.Random, faults: tuple[str, ...], n: int, length: int) -> 
     return rng.choice(faults) if faults and 6 < n < length - 6 and rng.random() < 0.25 else ""
 
 
-def _rule_of(limits: CounterLimits) -> ChannelRule:
+def rule_of(limits: CounterLimits) -> ChannelRule:
     """Return the rule of a history's register."""
     return ChannelRule(kind="register", record_type=RecordType.THROUGH, limits=limits, longest_gap_ms=10**12, highest=0)
 
@@ -269,12 +269,12 @@ class _Losses:
             self._uncertain = self._uncertain + flowed if self._since < CONFIRMING else 0
         behind = min(self._fell, flowed) if self._since < CONFIRMING or self._fell < YOUNG else 0
         self.most += behind
-        self._last, self._is_lossy, self._fell = sample, False, max(sample.fell, self._fell - behind)
+        self._last, self._is_lossy, self._fell = sample, False, sample.fell or self._fell - behind
 
 
 def judge(found: History) -> tuple[str, Tally[Outcome]]:
     """Return what is wrong with the energy counted since the start, else an empty text; and the outcomes."""
-    channel, rule = Channel(), _rule_of(found.limits)
+    channel, rule = Channel(), rule_of(found.limits)
     outcomes: Tally[Outcome] = Tally()
     begun = before = 0
     last, losses = found.samples[0], _Losses(found.limits, found.samples[0])
