@@ -125,7 +125,7 @@ class _Device:
         likely = LIKELY * self.power
         likely = max(likely, rated // BEGUN_SHARE) if longest >= SILENT_MS else likely
         low, high = likely * longest // HOUR_MS + self.limits.resolution + step, rated * 9 // 10 * wait // HOUR_MS
-        if not self.is_calm or self.before is None or low >= high or not (restarted or wait >= SILENT_MS):
+        if not self.is_calm or self.before is None or low >= high or not (restarted or wait > SILENT_MS + 1000):
             return False
         jump = self._whole(self.rng.randrange(low, high)) + step
         self.counter, self.before = self.counter + jump, self.before + jump
@@ -253,8 +253,8 @@ class _Losses:
         self._fell: MilliwattHours = 0  # the fall of the last reported restart, as far as no energy was allowed for it
         self.most: MilliwattHours = 0  # energy that may not count
 
-    def take(self, sample: Sample) -> None:
-        """Take the next sample."""
+    def take(self, sample: Sample, *, is_held: bool) -> None:
+        """Take the next sample; ``is_held``: after it some are held back."""
         self._is_lossy |= sample.is_lossy or (sample.is_strange and self._since < CONFIRMING)
         if sample.is_strange:
             return
@@ -266,7 +266,7 @@ class _Losses:
             self._since, self._uncertain = 0, 0
         else:
             self._since += 1
-            self._uncertain = self._uncertain + flowed if self._since < CONFIRMING else 0
+            self._uncertain = self._uncertain + flowed if self._since < CONFIRMING or is_held else 0
         behind = min(self._fell, flowed) if self._since < CONFIRMING or self._fell < YOUNG else 0
         self.most += behind
         self._last, self._is_lossy, self._fell = sample, False, sample.fell or self._fell - behind
@@ -280,8 +280,8 @@ def judge(found: History) -> tuple[str, Tally[Outcome]]:
     last, losses = found.samples[0], _Losses(found.limits, found.samples[0])
     for n, sample in enumerate(found.samples):
         known = channel.counter.peaks if channel.counter.peaks_at else (sample.power + 1, 0)
-        if sample.power and max(known) > sample.power:
-            # A jump is none to anybody without the power before it, or beside one that a strange total pretended.
+        if sample.power and (max(known) > sample.power or channel.counter.held or channel.counter.fallen is not None):
+            # A jump is power to anybody without the power before it, or with a strange one, or before a fall is decided.
             break
         if sample.restarted and sample.mark == last.mark:
             _report(channel, found.preset, n)
@@ -292,7 +292,7 @@ def judge(found: History) -> tuple[str, Tally[Outcome]]:
         if taken.outcome is Outcome.STARTED:
             begun, losses.most = before, 0
         before = sample.flowed
-        losses.take(sample)
+        losses.take(sample, is_held=bool(channel.counter.held))
         last = last if sample.is_strange else sample
         if channel.counter.total > sample.flowed - begun:
             return f"phantom energy: {channel.counter.total - sample.flowed + begun} mWh", outcomes
