@@ -281,7 +281,7 @@ def judge(found: History) -> tuple[str, Tally[Outcome]]:
     for n, sample in enumerate(found.samples):
         known = channel.counter.peaks if channel.counter.peaks_at else (sample.power + 1, 0)
         if sample.power and (max(known) > sample.power or channel.counter.held or channel.counter.fallen is not None):
-            # A jump is power to anybody without the power before it, or with a strange one, or before a fall is decided.
+            # A jump is power to anybody without the power before it, or before a fall is decided.
             break
         if sample.restarted and sample.mark == last.mark:
             _report(channel, found.preset, n)
