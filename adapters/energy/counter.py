@@ -14,7 +14,8 @@ strange first reading, by one later sample that is higher and still below the hi
 - **reset**: the counter began again at zero, as its rule declares it can; its new reading counts.
 - **rewind**: the counter goes on from an older total, or from zero without such a rule; it counts from there. What
   flowed between the last reading before the fall and the first one after it is lost with the counter, and not counted.
-- **jump**: the counter goes on from a higher total than the rated power allows; it counts from there.
+- **jump**: the counter goes on from a higher total than the rated power allows, or after a reported restart or a
+  silence than a known power explains (``_likely``); it counts from there.
 - **unit**: the reading is 10, 100 or 1,000 times as high or low: nothing counts until the mapping is corrected.
 
 In doubt no energy is counted: what counts is at most what flowed.
@@ -22,6 +23,7 @@ In doubt no energy is counted: what counts is at most what flowed.
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
@@ -31,6 +33,10 @@ from commonwatt.model.units import MilliwattHours
 CONFIRMING = 3  # samples in agreement, the first included, that confirm a fall or a jump
 WINDOW_MS = 60_000  # least milliseconds over which a confirmed rise is compared with the rated power
 TOGETHER_MS = 1000  # messages less than this apart may have waited at a broker and come together
+SILENT_MS = 600_000  # milliseconds without a reading after which a rise may be a jump
+REMEMBERED_MS = 3_600_000  # milliseconds of each of the two periods of which the highest power is remembered
+LIKELY = 3  # times of a known power that are likely after a restart or a silence
+BEGUN_SHARE = 8  # a load of this part of the rated power, one eighth, may have begun in a silence
 _KNOWN_MS = 600_000  # most milliseconds between two readings of which the second can confirm the first
 
 _RECENT = 2
@@ -130,6 +136,11 @@ class Counter:
     other_unit: bool = False  # whether the readings held back seem to be of another unit
     reported: bool = False  # whether the device reported a restart before the readings held back
     doubted: bool = False  # whether, before the start, a rise over a long time was possible and confirmed nothing
+    # Times of the readings held back, or of the present one, before which the device reported a restart.
+    reports: list[EpochMilliseconds] = field(default_factory=list)
+    # The highest power since ``peaks_at``, and in the period before that, milliwatts.
+    peaks: tuple[int, int] = (0, 0)
+    peaks_at: EpochMilliseconds = 0  # when the present period began; 0: no power is known
 
     def take(self, read: Read, limits: CounterLimits, *, restarted: bool = False) -> tuple[Outcome, list[Point]]:
         """Take a reading later than all before; return what became of it, and the points that were accepted.
@@ -140,18 +151,22 @@ class Counter:
             return self._begin(read, limits)
         fell = restarted and read.raw < self.raw
         self.reported = fell or (self.reported and bool(self.held))
+        self.reports = self.reports * bool(self.held) + [read.at] * restarted
         way = self._least(read, limits)
         if way is _Way.CONTINUES and not fell:
             waits = read.raw < self.raw
             outcome = Outcome.GLITCH if self.held else Outcome.DIP if waits else Outcome.COUNTED
             self.held, self.other_unit = [], False
+            self._learn(read)
             self._accept(read)
             self.fallen = None if not waits else read.raw if self.fallen is None else self.fallen
             return outcome, [self._point(read)._replace(waits=waits)]
+        is_young = way is _Way.AGREES and self._is_young(read)
         if way is not _Way.AGREES:
             self.held, self.reported = [], fell
+            self.reports = [read.at] * bool(self.reports)
         self.held.append(read)
-        rose = self.reported and self.held[0].raw < read.raw < self.raw
+        rose = self.reported and self.held[0].raw < read.raw and (read.raw < self.raw or is_young)
         # A small fall may be the first message after a start without its decimals: the next one tells.
         is_older = fell and not self._is_small(read, limits) and self._is_older(read, limits)
         if len(self.held) < CONFIRMING and not rose and not is_older:
@@ -164,6 +179,7 @@ class Counter:
         agrees = bool(self.held) and self._agrees(read, limits)
         # Below the highest reading only the end of a spike continues, and that has nothing held back before it.
         falls = read.raw < self.raw and (self.reported or not self._is_small(read, limits))
+        falls = falls or self._is_young(read)
         if self._continues(read, limits) and not (agrees and falls):
             ways.append((max(0, read.raw - self.raw), _Way.CONTINUES))
         if agrees:
@@ -217,7 +233,30 @@ class Counter:
         rise = read.raw - self.raw
         if rise < 0:
             return self._is_small(read, limits) or read.raw >= min(self.recent)
-        return rise <= limits.most(read.at - self.at)
+        return rise <= min(limits.most(read.at - self.at), self._likely(read, limits, reported=bool(self.reports)))
+
+    def _likely(self, read: Read, limits: CounterLimits, *, reported: bool) -> float:
+        """Return the most energy up to a reading that is no jump, after a reported restart or a silence.
+
+        It is three times the highest power of the last hour or two, or of the readings after it: the load may go on.
+        In a silence, of which a report says little, as every device reports its new connection, a load may have begun
+        that nobody saw: at least an eighth of the rated power counts. ``harness.foreign.jumps`` measures both errors.
+        """
+        away_ms = read.at - self.at
+        if not (self.peaks_at and (reported or away_ms >= SILENT_MS)):
+            return inf
+        power = LIKELY * max(*self.peaks, self._held_power(limits))
+        power = max(power, limits.rated_mw // BEGUN_SHARE) if away_ms >= SILENT_MS else power
+        return power * away_ms // _HOUR_MS + limits.resolution
+
+    def _held_power(self, limits: CounterLimits) -> int:
+        """Return the least power at which the readings held back go on, over a minute or more and beyond a step."""
+        if len(self.held) < CONFIRMING:
+            return 0
+        return min(
+            max(0, high - low - limits.resolution) * _HOUR_MS // max(WINDOW_MS, ended - began)
+            for (began, low), (ended, high) in pairwise(self.held)
+        )
 
     def _is_small(self, read: Read, limits: CounterLimits) -> bool:
         """Return whether a fall may be rounding: at most the resolution, and less than half of the reading."""
@@ -226,14 +265,17 @@ class Counter:
     def _returns(self, read: Read, limits: CounterLimits) -> bool:
         """Return whether a reading goes on from before the last fall or jump, which then was a long glitch.
 
-        After a real fall the counter climbs back in steps that are smaller than what was counted since.
+        After a real fall the counter climbs back in steps that are smaller than what was counted since; after a real
+        jump it does not fall below its first reading.
         """
-        before, rise = self.before, read.raw - self.raw
-        return (
-            before is not None
-            and 0 <= read.raw - before.raw <= limits.most(read.at - before.at)
-            and (rise < 0 or rise > self.total - before.total)
-        )
+        before = self.before
+        if before is None or not 0 <= read.raw - before.raw <= limits.most(read.at - before.at):
+            return False
+        if self._likely(read, limits, reported=bool(self.reports)) < inf:
+            return False
+        counted = self.total - before.total
+        began = self.raw - counted
+        return read.raw < began if before.raw < began else read.raw - self.raw > counted
 
     def _most(self, read: Read, limits: CounterLimits) -> MilliwattHours:
         """Return the most energy between the accepted reading and this one, judged from an earlier move."""
@@ -254,7 +296,6 @@ class Counter:
             self.held, self.other_unit = self.held[1:], True
             return outcome, []
         before = Counted(self.at, self.total, self.raw)
-        self.held = []
         if outcome is Outcome.COUNTED:
             self._accept(first)
             points = [self._point(first)]
@@ -263,14 +304,25 @@ class Counter:
             lossy = outcome in (Outcome.RESET, Outcome.REWIND, Outcome.JUMP)
             is_older = self._is_older(first, limits)
             points = [self._rebase(first)._replace(is_certain=not lossy)]
-            # An older total is right, and a large step may follow.
-            self.before = before if lossy and not is_older else None
+            # An older total is right, as one that rises after a report, and a large step may follow.
+            is_right = is_older or (self.reported and self.held[-1].raw > first.raw)
+            self.before = before if lossy and not is_right else None
             if is_older:
                 self.moved = self.anchor = Read(before.at, first.raw)
         for read in later:
-            self._accept(read)
-            points.append(self._point(read))
+            is_likely = read.raw - self.raw <= self._likely(read, limits, reported=read.at in self.reports)
+            if is_likely:
+                self._accept(read)
+            points.append(self._point(read) if is_likely else self._rebase(read)._replace(is_certain=False))
+        self.held = []
         return outcome, points
+
+    def _is_young(self, read: Read) -> bool:
+        """Return whether after a reported fall to no more than half a known power explains the rise from there."""
+        if not (self.reported and self.held) or not 0 < 2 * self.held[0].raw <= self.raw:
+            return False
+        last = self.held[-1]
+        return (read.raw - last.raw) * _HOUR_MS <= LIKELY * max(self.peaks) * (read.at - last.at)
 
     def _explain(self, first: Read, limits: CounterLimits) -> tuple[Outcome, MilliwattHours]:
         """Return the kind of a confirmed fall or rise, and the energy that counts across it."""
@@ -278,15 +330,16 @@ class Counter:
         if self.before is not None and self._returns(first, limits):
             # What was counted meanwhile is part of the counter's own total.
             return Outcome.GLITCH, max(0, first.raw - self.before.raw - (self.total - self.before.total))
+        likely = min(most, self._likely(first, limits, reported=first.at in self.reports))
         if 0 < first.raw - self.raw <= most:
-            return Outcome.COUNTED, first.raw - self.raw
+            return (Outcome.COUNTED, first.raw - self.raw) if first.raw - self.raw <= likely else (Outcome.JUMP, 0)
         if self.other_unit or (_is_other_unit(first.raw, self.raw) and not self.reported):
             return Outcome.UNIT, 0
         if first.raw > self.raw:
             return Outcome.JUMP, 0
-        if limits.rollover is not None and 0 <= first.raw + limits.rollover - self.raw <= most:
+        if limits.rollover is not None and 0 <= first.raw + limits.rollover - self.raw <= likely:
             return Outcome.ROLLOVER, first.raw + limits.rollover - self.raw
-        if limits.restarts_at_zero and first.raw <= most:
+        if limits.restarts_at_zero and first.raw <= likely:
             return Outcome.RESET, first.raw
         return Outcome.REWIND, 0
 
@@ -308,6 +361,15 @@ class Counter:
         if read.raw >= self.raw:
             self.recent = [*self.recent[1 - _RECENT :], raw]
         self.at, self.raw = read.at, raw
+
+    def _learn(self, read: Read) -> None:
+        """Remember the highest power of one to two periods, over at least a minute."""
+        since_ms = read.at - self.moved.at
+        if since_ms < WINDOW_MS:
+            return
+        if read.at - self.peaks_at >= REMEMBERED_MS:
+            self.peaks_at, self.peaks = read.at, (0, self.peaks[0])
+        self.peaks = (max(self.peaks[0], (read.raw - self.moved.raw) * _HOUR_MS // since_ms), self.peaks[1])
 
     def _point(self, read: Read) -> Point:
         return Point(read.at, self.total, read.raw)

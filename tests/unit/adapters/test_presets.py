@@ -14,6 +14,7 @@ from adapters.mapping.readers import readers_of
 from adapters.recordings import messages_of
 from adapters.trial import Trial
 from commonwatt.config.adapter import AdapterSettings
+from harness.foreign.counters import EVIDENCE
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
@@ -276,23 +277,6 @@ def test_every_preset_names_its_evidence_of_a_restart_or_says_that_it_has_none()
         assert all(evidence) != ("no report of a restart" in " ".join(preset.notes.split())), preset.name
 
 
-UP = '{"UptimeSec":5}'
-ZIGBEE = {
-    "zigbee2mqtt/y/x/availability": '{"state":"online"}',
-    "zigbee2mqtt/bridge/event": '{"type":"device_announce","data":{"friendly_name":"y/x"}}',
-}
-EVIDENCE = {
-    "tasmota": ("x", {"tele/x/LWT": "Online", "x/tele/INFO3": '{"RestartReason":"Power On"}', "tele/x/STATE": UP}),
-    "esphome": ("x/sensor/energy", {"x/status": "online"}),
-    "homeassistant-statestream": ("x", {"homeassistant/sensor/x/state": "unavailable"}),
-    "openenergymonitor": ("x/E1", {"emon/x/MSG": "3"}),
-    "openenergymonitor-json": ("x", {"emon/JSON/x": '{"MSG":3,"E1":7}', "emon/x": '{"MSG":3}'}),
-    **dict.fromkeys(("shelly-em", "shelly-em1", "shelly-pm"), ("x", {"x/online": "true"})),
-    **dict.fromkeys(("shelly-gen1", "shelly-gen1-3em", "shelly-gen1-plug"), ("x", {"shellies/x/online": "true"})),
-    **dict.fromkeys(("zigbee2mqtt", "zigbee2mqtt-channel"), ("y/x", ZIGBEE)),
-}
-
-
 @pytest.mark.parametrize("preset", EVIDENCE)
 def test_the_evidence_of_a_restart_is_recognised(preset: str) -> None:
     source, messages = EVIDENCE[preset]
@@ -316,3 +300,12 @@ def test_a_plug_counts_no_more_than_its_relay_can_carry() -> None:
     channels = readers_of(settings_of("shelly-pm", [{"source": "a"}, {"source": "b", "rated_w": 2_300}])).all
     found = {(one.meter, one.channel.limits.rated_mw) for one in channels if one.rule.kind == "register"}
     assert found == {(1, 4_000_000), (2, 2_300_000)}
+
+
+def test_presets_of_plugs_and_relays_alone_have_a_rated_power() -> None:
+    """Tasmota, zigbee2mqtt and ESPHome read clamps and three-phase meters too: there the meter states it."""
+    rated = {preset.name: {rule.rated_w for rule in preset.rules} for preset in known_presets().values()}
+    assert {name: watts for name, watts in rated.items() if watts != {None}} == {
+        "shelly-gen1-plug": {4000},
+        "shelly-pm": {4000},
+    }
