@@ -191,11 +191,7 @@ class Service:
 
     def _messages(self, messages: list[Arrived]) -> Effects:
         correction_ms = int(self._offset_s() * 1000)
-        return [
-            effect
-            for message in messages
-            for effect in self.core.message(message._replace(at=message.at + correction_ms))
-        ]
+        return [effect for message in messages for effect in self.core.message(message, correction_ms)]
 
     def _offset_s(self) -> float:
         """Return how far this machine's clock is behind the gateway's time: the median of the meters' offsets."""

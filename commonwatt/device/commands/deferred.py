@@ -1,5 +1,6 @@
 """Commands that are answered later: those of a foreign device, whose adapter first sees whether it obeys."""
 
+from commonwatt.device.commands.desired_states import DEFAULT
 from commonwatt.protocol.commands import KINDS, Command, Kind
 from commonwatt.protocol.device_states import DeviceState, ForeignDevice
 
@@ -24,6 +25,7 @@ class Deferred:
         self._name, self._preset = name, preset
         self._last: dict[Kind, Command] = {}
         self._open: set[Kind] = set()
+        self._ended: set[Kind] = set()
 
     @property
     def device(self) -> ForeignDevice | None:
@@ -41,7 +43,9 @@ class Deferred:
     def ignore(self, reason: str, text: str) -> None:
         """Count a value that is not used."""
         if reason in self.ignored or len(self.ignored) < MOST_REASONS:
-            self.ignored[reason] = self.ignored.get(reason, (0, ""))[0] + 1, text[:_LONGEST]
+            # Half of a surrogate pair, which JSON of a device may have, could not be sent.
+            text = text[:_LONGEST].encode(errors="replace").decode()
+            self.ignored[reason] = self.ignored.get(reason, (0, ""))[0] + 1, text
 
     def takes(self, command: Command) -> bool:
         """Take a command that was accepted; return whether it is answered later."""
@@ -50,7 +54,19 @@ class Deferred:
             return False
         self._last[desired[0]] = command
         self._open.add(desired[0])
+        (self._ended.add if desired[1] == DEFAULT[desired[0]] else self._ended.discard)(desired[0])
         return True
+
+    def take_ended(self, kind: Kind) -> bool:
+        """Return whether a command ended a state since the last call; the end of its time is none."""
+        found = kind in self._ended
+        self._ended.discard(kind)
+        return found
+
+    def value(self, kind: Kind) -> str:
+        """Return the value that the last command of a kind sets; without one, the default."""
+        desired = self._last[kind].desired() if kind in self._last else None
+        return desired[1] if desired else DEFAULT[kind]
 
     def is_open(self, kind: Kind) -> bool:
         """Return whether a command of a kind awaits its answer."""

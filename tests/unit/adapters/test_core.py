@@ -77,7 +77,7 @@ class Bench:
         self.published: list[Publish] = []
         self.start()
 
-    def start(self) -> None:
+    def start(self, at: float = T) -> None:
         """Build the adapter from its store, as after a crash."""
         readers: Readers = readers_of(self.settings)
         stored = self.store.load(77) or Stored(
@@ -96,7 +96,7 @@ class Bench:
             commands=commands,
         )
         self.adapter.commands.reached = frozenset({""})
-        self.do(self.adapter.boot(T))
+        self.do(self.adapter.boot(at))
 
     def do(self, effects: Iterable[object]) -> None:
         effects = list(effects)
