@@ -95,10 +95,7 @@ class Adapter:
         self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)  # the last messages that could not be read
 
     def message(self, message: Arrived, behind_ms: int = 0) -> Effects:
-        """Handle a message of a foreign meter; one that its broker sends again has no effect.
-
-        ``behind_ms``: how far the clock of its arrival, by which commands are told, is behind the gateway's time.
-        """
+        """Handle a message of a foreign meter, once; ``behind_ms``: how far its time is behind the gateway's."""
         handled = self._handled.setdefault(message.source, Handled())
         if handled.take(message):
             self.tally["message", "sent_again"] += 1

@@ -154,11 +154,12 @@ class Service:
         commands.reached = frozenset(name for name, source in self.sources.items() if source.connected)
         commands.armed = frozenset[Armed]().union(*(wills.armed for wills in self._wills.values()))
         effects += self.core.tick(now)
-        for name, wills in self._wills.items():
-            wills.keep(commands.wills(name))
         taken = self._gathered()
         effects += self._messages(taken)
         await self._shell.perform(effects)
+        # A will goes after the message that ends its state.
+        for name, wills in self._wills.items():
+            wills.keep(commands.wills(name))
         self._acknowledge(taken)
 
     async def _take_all(self) -> None:

@@ -35,7 +35,7 @@ class Commands:
         self.all = tuple(commands)  # every command, also the refused ones
         self.loops = [Loop(command) for command in self.all if not command.is_refused]
         self.armed: frozenset[Armed] = frozenset()  # what has its will at the device's broker
-        self.heard_at = float("inf")  # when the gateway was heard last; before its first word nothing is judged
+        self.heard_at = float("inf")  # when the gateway was heard last; until then, the start
         self.reached: frozenset[str] = frozenset()  # the names of the sources that are connected
         self._ran_at = _NOW
         self._meters = meters
@@ -148,12 +148,13 @@ class Commands:
         # The end by the adapter's clock, and for the device by the gateway's.
         wish = Wish(on, (held.until or 0) if held and on else 0, commanded.import_limit_w)
         loop.want(wish if kind is Kind.IMPORT_LIMIT else wish._replace(limit_w=None), now, ever=held is not None)
-        if core.deferred.take_ended(kind):
+        if kind in core.deferred.ended:
+            core.deferred.ended.remove(kind)
             loop.permit(now)
 
     def _act(self, loop: Loop, reach: Reach, now: float) -> Effects:
         meter, kind = self._meters[loop.command.meter], loop.command.kind
-        before = loop.state()
+        before = meter.deferred.states[kind]
         message = loop.act(now, reach, _percent(meter))
         effects: Effects = [] if message is None else [message]
         if message is not None:

@@ -96,7 +96,7 @@ class Loop:
         """Return the message to publish now, if there is one; set the stage and when it is due next."""
         settings = self.command.settings
         self.gave_up, self.due_at = False, _NOT_DUE
-        can_tell = reach.broker and (reach.armed or settings.failsafe != "will" or not self.wish.on)
+        can_tell = self._can_tell(reach)
         fresh_s = settings.confirm.fresh_s if settings.confirm is not None else None
         if fresh_s is not None and self.wish.on and now >= self._shown_at + fresh_s:
             self.shows = None  # It may be dead.
@@ -144,6 +144,9 @@ class Loop:
             finding=self.finding,
         )
 
+    def _can_tell(self, reach: Reach) -> bool:
+        return reach.broker and (reach.armed or self.command.settings.failsafe != "will" or not self.wish.on)
+
     def _is_settled(self) -> bool:
         if not self.command.shown_on or (not self.wish.on and not self.command.shows_off):
             return self._told is self.wish.on and not self.permits
@@ -175,12 +178,14 @@ class Loop:
             # It shows its state only when that changes, and had this one before it was told.
             self._asked_at = self.due_at = self._shown_at
             return
-        # Escapes of hostile text are longer than the text.
-        shown = "shows nothing" if self.shows is None else f"shows {self.shows.words!r:.100}"
+        shown = (
+            "shows nothing" if self.shows is None else f"shows {self.shows.words!r:.100}"
+        )  # escapes are longer than the text
         if self.finding is None:
             self.found_at = now
         should = "be on" if self.wish.on else "be off"
-        self.finding = f"should {should}, and {shown if reach.broker else 'its broker is not connected'}"
+        unsent = "its broker has no will that would end it" if reach.broker else "its broker is not connected"
+        self.finding = f"should {should}, and {shown if self._can_tell(reach) else unsent}"
         self.gave_up, self._failed, self.permits = True, self.wish.on, False
         self._enter(Stage.DISOBEYS, now)
 

@@ -21,11 +21,11 @@ class Deferred:
         self.kinds = kinds  # the kinds
         self.states: dict[str, DeviceState] = {}  # what is known of each state that the device can be told
         self.ignored: dict[str, tuple[int, str]] = {}  # its values that were not used, by reason: how many, the last
+        self.ended: set[Kind] = set()  # the kinds that a command ended, not their time, until that is handled
         self.heard: int | None = None  # when a message of the device came last, epoch seconds
         self._name, self._preset = name, preset
         self._last: dict[Kind, Command] = {}
         self._open: set[Kind] = set()
-        self._ended: set[Kind] = set()
 
     @property
     def device(self) -> ForeignDevice | None:
@@ -43,8 +43,7 @@ class Deferred:
     def ignore(self, reason: str, text: str) -> None:
         """Count a value that is not used."""
         if reason in self.ignored or len(self.ignored) < MOST_REASONS:
-            # Half of a surrogate pair, which JSON of a device may have, could not be sent.
-            text = text[:_LONGEST].encode(errors="replace").decode()
+            text = text[:_LONGEST].encode(errors="replace").decode()  # JSON may have half a surrogate pair
             self.ignored[reason] = self.ignored.get(reason, (0, ""))[0] + 1, text
 
     def takes(self, command: Command) -> bool:
@@ -54,19 +53,13 @@ class Deferred:
             return False
         self._last[desired[0]] = command
         self._open.add(desired[0])
-        (self._ended.add if desired[1] == DEFAULT[desired[0]] else self._ended.discard)(desired[0])
+        (self.ended.add if desired[1] == DEFAULT[desired[0]] else self.ended.discard)(desired[0])
         return True
 
-    def take_ended(self, kind: Kind) -> bool:
-        """Return whether a command ended a state since the last call; the end of its time is none."""
-        found = kind in self._ended
-        self._ended.discard(kind)
-        return found
-
-    def value(self, kind: Kind) -> str:
-        """Return the value that the last command of a kind sets; without one, the default."""
+    def value(self, kind: Kind) -> str | None:
+        """Return the value that the last command of a kind sets; ``None``: none came since the start."""
         desired = self._last[kind].desired() if kind in self._last else None
-        return desired[1] if desired else DEFAULT[kind]
+        return desired[1] if desired else None
 
     def is_open(self, kind: Kind) -> bool:
         """Return whether a command of a kind awaits its answer."""

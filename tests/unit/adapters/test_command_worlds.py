@@ -125,10 +125,13 @@ class World:
             ((_, message),) = wanted.items()
             self.will, self.woken = (message.topic, message.payload.decode()), True
 
+    def arm(self) -> None:
+        self.commands.armed = frozenset({(77, self.kind)} if self.will else ())
+
     def turn(self) -> None:
         self.woken = False
         while True:
-            self.commands.armed = frozenset({(77, self.kind)} if self.will else ())
+            self.arm()
             self.bench.do(self.bench.adapter.tick(self.now))
             self.keep_wills()
             if not self.bench.published:
@@ -176,6 +179,7 @@ class World:
         ends = {"for_s": for_s} if value == "on" else {}
         if self.up:
             self.woken = True
+            self.arm()
             self.bench.command(f"{self.verb}_{value}", self.now, seq=self.sequence, id=name, **ends)
 
     # Time.

@@ -424,3 +424,29 @@ def test_a_state_of_before_the_command_confirms_nothing_though_the_clock_is_behi
     bench.do(bench.adapter.message(ahead, -60_000))
     bench.do(bench.adapter.tick(T + 1))
     assert outcomes(bench) == [("done", "obeys")]
+
+
+def test_a_will_that_can_not_be_made_is_named(start: Start) -> None:
+    bench = start(SHARE | {"failsafe": "will", "failsafe_s": None})
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    mode(bench, "idle", T + 1)
+    for at in range(1, 100):
+        bench.do(bench.adapter.tick(T + at))
+    (outcome,) = [json.loads(m.payload) for m in bench.published if m.topic.endswith("/out")]
+    assert outcome["reason"] == "should be on, and its broker has no will that would end it"
+
+
+def test_a_command_that_was_done_is_not_done_again_at_its_end(start: Start) -> None:
+    reduce = SHARE | {"kind": "reduce"}
+    bench = start(reduce)
+    bench.command("reduce_power_off", T, seq=1)
+    for at in range(0, 100, 5):
+        bench.do(bench.adapter.tick(T + at))
+    bench.command("reduce_power_on", T + 200, seq=2, for_s=60, id="2")
+    mode(bench, "giving", T + 201)
+    for at in (201, 260):
+        bench.do(bench.adapter.tick(T + at))
+    mode(bench, "idle", T + 261)
+    bench.do(bench.adapter.tick(T + 261))
+    answers = [json.loads(m.payload) for m in bench.published if m.topic.endswith("/out")]
+    assert [(one["id"], one["result"]) for one in answers] == [("1", "refused"), ("2", "done"), ("2", "expired")]

@@ -551,6 +551,8 @@ def test_share_commands_reach_the_device_again_and_again_until_they_end(store: D
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.reconnected("", 0, T + 300))
     bench.do(bench.adapter.tick(T + 301))
+    assert not bench.to_devices(), "it was told a second ago: at_most_each_s"
+    bench.do(bench.adapter.tick(T + 305))
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.tick(T + 901))
     assert bench.to_devices() == [("cmd/house", b"stop")]
