@@ -563,8 +563,10 @@ def test_a_share_that_ended_while_nobody_could_say_so_is_ended_at_the_next_conne
     bench.command("share_power_on", T, seq=1, for_s=900)
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.start()  # A crash; it starts again after the end.
+    bench.adapter.commands.reached = frozenset()
     bench.do(bench.adapter.tick(T + 1000))
-    bench.to_devices()  # There was no connection yet.
+    assert not bench.to_devices(), "there was no connection yet"
+    bench.adapter.commands.reached = frozenset({""})
     bench.do(bench.adapter.reconnected("", 0, T + 1000))
     bench.do(bench.adapter.tick(T + 1001))
     assert bench.to_devices() == [("cmd/house", b"stop")], "and nothing for reduce, which was never commanded"
