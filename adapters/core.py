@@ -94,13 +94,14 @@ class Adapter:
         self._timers = Timers()
         self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)  # the last messages that could not be read
 
-    def message(self, message: Arrived) -> Effects:
-        """Handle a message of a foreign meter; one that its broker sends again has no effect."""
+    def message(self, message: Arrived, behind_ms: int = 0) -> Effects:
+        """Handle a message of a foreign meter, once; ``behind_ms``: how far its time is behind the gateway's."""
         handled = self._handled.setdefault(message.source, Handled())
         if handled.take(message):
             self.tally["message", "sent_again"] += 1
             return []
         self.commands.show(message.source, message.topic, message.payload, message.at / 1000, retained=message.retained)
+        message = message._replace(at=message.at + behind_ms)
         found = self.explain(message.source, message.topic, message.payload, message.at, retained=message.retained)
         effects = [effect for _, effects in found for effect in effects]
         for topic, payload in self._readers(message.source).requests(message.at):
@@ -144,7 +145,6 @@ class Adapter:
         """Handle a message of the gateway to one of the meters."""
         effects: Effects = [*self.meters[meter].receive(leaf, payload, now)]
         self.commands.heard_at = now
-        self.commands.permit(meter, now)
         self._timers.set(meter, self.meters[meter].wake_at)
         return effects
 

@@ -154,11 +154,12 @@ class Service:
         commands.reached = frozenset(name for name, source in self.sources.items() if source.connected)
         commands.armed = frozenset[Armed]().union(*(wills.armed for wills in self._wills.values()))
         effects += self.core.tick(now)
-        for name, wills in self._wills.items():
-            wills.keep(commands.wills(name))
         taken = self._gathered()
         effects += self._messages(taken)
         await self._shell.perform(effects)
+        # A will goes after the message that ends its state.
+        for name, wills in self._wills.items():
+            wills.keep(commands.wills(name))
         self._acknowledge(taken)
 
     async def _take_all(self) -> None:
@@ -191,11 +192,7 @@ class Service:
 
     def _messages(self, messages: list[Arrived]) -> Effects:
         correction_ms = int(self._offset_s() * 1000)
-        return [
-            effect
-            for message in messages
-            for effect in self.core.message(message._replace(at=message.at + correction_ms))
-        ]
+        return [effect for message in messages for effect in self.core.message(message, correction_ms)]
 
     def _offset_s(self) -> float:
         """Return how far this machine's clock is behind the gateway's time: the median of the meters' offsets."""

@@ -10,7 +10,6 @@ from adapters.commands.loop import Loop, Reach
 from adapters.mapping.values import UnreadableError
 from commonwatt.config.adapter import AdapterMeter
 from commonwatt.device.commands.deferred import Deferred
-from commonwatt.device.commands.desired_states import DEFAULT
 from commonwatt.device.meter import Meter
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.ids import MeterId
@@ -36,8 +35,9 @@ class Commands:
         self.all = tuple(commands)  # every command, also the refused ones
         self.loops = [Loop(command) for command in self.all if not command.is_refused]
         self.armed: frozenset[Armed] = frozenset()  # what has its will at the device's broker
-        self.heard_at = float("inf")  # when the gateway was heard last; before its first word nothing is judged
+        self.heard_at = float("inf")  # when the gateway was heard last; until then, the start
         self.reached: frozenset[str] = frozenset()  # the names of the sources that are connected
+        self._ran_at = _NOW
         self._meters = meters
         self._tally = tally
         self._shown: dict[tuple[str, str], list[Loop]] = defaultdict(list)
@@ -112,17 +112,15 @@ class Commands:
             if shows is not None and loop.show(shows, now, retained=retained):
                 self._tally["obedience", "ended_by_itself"] += 1
 
-    def permit(self, meter: MeterId, now: float) -> None:
-        """Let a meter's switch at the boundary close, if the message that just came says so."""
-        for loop in self.loops:
-            held = self._meters[meter].desired_states.held.get(loop.command.kind)
-            if loop.command.meter == meter and loop.wish.on and held and held.value == DEFAULT[loop.command.kind]:
-                loop.permits = True
-                loop.due_at = now
-
     def run(self, now: float) -> Effects:
         """Tell devices what their meters' desired states say, and answer commands that are obeyed or are not."""
         effects: Effects = []
+        if now < self._ran_at:
+            # The clock was set back: times before that would be due too late.
+            self.heard_at = min(self.heard_at, now)
+            for source in {loop.command.at for loop in self.loops}:
+                self.connected(source, now)
+        self._ran_at = now
         for source, topic in [key for key, due in self._keepalives.items() if key[0] in self.reached and now >= due]:
             self._keepalives[source, topic] = now + KEEPALIVE_S
             effects.append(Publish(topic, b"", 0, via=source))
@@ -150,10 +148,13 @@ class Commands:
         # The end by the adapter's clock, and for the device by the gateway's.
         wish = Wish(on, (held.until or 0) if held and on else 0, commanded.import_limit_w)
         loop.want(wish if kind is Kind.IMPORT_LIMIT else wish._replace(limit_w=None), now, ever=held is not None)
+        if kind in core.deferred.ended:
+            core.deferred.ended.remove(kind)
+            loop.permit(now)
 
     def _act(self, loop: Loop, reach: Reach, now: float) -> Effects:
         meter, kind = self._meters[loop.command.meter], loop.command.kind
-        before = loop.state()
+        before = meter.deferred.states[kind]
         message = loop.act(now, reach, _percent(meter))
         effects: Effects = [] if message is None else [message]
         if message is not None:

@@ -42,6 +42,7 @@ class Loop:
     _shown_at: float = _NEVER
     _told: bool | None = None  # what it was told last; ``None``: nothing since the connection began
     _told_at: float = _NEVER
+    _unended: bool = False  # whether it was told on, and not off since
     _asked_at: float = _NEVER  # when it was told last so that it changes
     _wished_at: float = _NEVER
     _not_before: float = _NEVER
@@ -51,7 +52,8 @@ class Loop:
     def begin(self, now: float) -> None:
         """Await the device's state after a new connection: it may have restarted, or missed a command."""
         self.shows = self._told = None
-        self._told_at = self._asked_at = self._not_before = _NEVER
+        self._told_at = min(self._told_at, now)
+        self._asked_at = self._not_before = _NEVER
         self._tries, self._wished_at = 0, now
         self._read_by = now + (self.command.settings.confirm_s if self.command.shown_on else 0)
         self.due_at = now
@@ -64,6 +66,11 @@ class Loop:
             self._tries, self._wished_at, self._not_before, self.due_at = 0, now, _NEVER, now
             self._enter(Stage.ASKED, now)
         self.wish, self.ever = wish, ever
+        self.permits = self.permits and not wish.on
+
+    def permit(self, now: float) -> None:
+        """Let a switch at a boundary close, or lift its limit, once: a command says so."""
+        self.permits, self.due_at = self.command.is_boundary, now
 
     def show(self, shows: Shows, now: float, *, retained: bool) -> bool:
         """Note what the device shows; return whether its state ended by itself.
@@ -89,6 +96,7 @@ class Loop:
         """Return the message to publish now, if there is one; set the stage and when it is due next."""
         settings = self.command.settings
         self.gave_up, self.due_at = False, _NOT_DUE
+        can_tell = self._can_tell(reach)
         fresh_s = settings.confirm.fresh_s if settings.confirm is not None else None
         if fresh_s is not None and self.wish.on and now >= self._shown_at + fresh_s:
             self.shows = None  # It may be dead.
@@ -96,9 +104,12 @@ class Loop:
             self.due_at = self._read_by
         elif self._is_settled():
             self._settle(now)
-            if self.wish.on and now >= self._told_at + settings.repeat_s and reach.broker:
+            # After a new connection it is told soon: it may count the seconds since the last command.
+            repeat_s = 0 if self._told is None else settings.repeat_s
+            again_at = self._told_at + max(repeat_s, settings.at_most_each_s)
+            if self.wish.on and now >= again_at and can_tell:
                 return self._tell(now, level_percent)
-            self.due_at = max(now + 1, self._told_at + settings.repeat_s) if self.wish.on else _NOT_DUE
+            self.due_at = max(now + 1, again_at) if self.wish.on else _NOT_DUE
         elif not self._is_asked:
             self._enter(Stage.OFF if self.shows is not None else Stage.UNKNOWN, now)
         elif self.in_flight(now):
@@ -107,7 +118,7 @@ class Loop:
             self._give_up(now, reach)
         elif (later := max(self._not_before, self._told_at + settings.at_most_each_s)) > now:
             self.due_at = later
-        elif not reach.broker or not reach.free or (settings.failsafe == "will" and self.wish.on and not reach.armed):
+        elif not can_tell or not reach.free:
             latest = self._wished_at + TRIES * settings.confirm_s
             if now >= latest:
                 self._give_up(now, reach)
@@ -133,10 +144,13 @@ class Loop:
             finding=self.finding,
         )
 
+    def _can_tell(self, reach: Reach) -> bool:
+        return reach.broker and (reach.armed or self.command.settings.failsafe != "will" or not self.wish.on)
+
     def _is_settled(self) -> bool:
         if not self.command.shown_on or (not self.wish.on and not self.command.shows_off):
-            return self._told is self.wish.on
-        if self._told and not self.wish.on and not self.command.is_boundary:
+            return self._told is self.wish.on and not self.permits
+        if self._unended and not self.wish.on and not self.command.is_boundary:
             return False  # What it shows may be old: no state is left without a command that ends it.
         return self.shows is not None and self.shows.on is self.wish.on and self._shown_at >= self._asked_at
 
@@ -150,7 +164,7 @@ class Loop:
         return self.ever or (self.shows is not None and self.shows.on is True)
 
     def _settle(self, now: float) -> None:
-        self._tries, self.permits = 0, False
+        self._tries = 0
         if self._failed is self.wish.on:
             self.finding = None
         on = Stage.OBEYS if self.command.shown_on else Stage.UNCONFIRMED
@@ -164,16 +178,19 @@ class Loop:
             # It shows its state only when that changes, and had this one before it was told.
             self._asked_at = self.due_at = self._shown_at
             return
-        shown = "shows nothing" if self.shows is None else f"shows {self.shows.words!r}"
+        shown = (
+            "shows nothing" if self.shows is None else f"shows {self.shows.words!r:.100}"
+        )  # escapes are longer than the text
         if self.finding is None:
             self.found_at = now
         should = "be on" if self.wish.on else "be off"
-        self.finding = f"should {should}, and {shown if reach.broker else 'its broker is not connected'}"
-        self.gave_up, self._failed = True, self.wish.on
+        unsent = "its broker has no will that would end it" if reach.broker else "its broker is not connected"
+        self.finding = f"should {should}, and {shown if self._can_tell(reach) else unsent}"
+        self.gave_up, self._failed, self.permits = True, self.wish.on, False
         self._enter(Stage.DISOBEYS, now)
 
     def _tell(self, now: float, level_percent: int | None) -> Publish:
-        self._told, self._told_at = self.wish.on, now
+        self._told, self._unended, self._told_at, self.permits = self.wish.on, self.wish.on, now, False
         settings = self.command.settings
         self.due_at = now + (settings.repeat_s if self._is_settled() else settings.confirm_s)
         return self.command.message(self.wish, now, level_percent)

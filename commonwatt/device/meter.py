@@ -284,7 +284,9 @@ class Meter:
         effects: Effects = []
         if why_not is not None and self.desired_states.withdraw(kind):
             effects = [Write(self._desired_states()), *self._note(self.time(now)), *self._save()]
-        verdict = DONE if why_not is None else Verdict("refused", why_not)
+        is_in_force = self.deferred.value(kind) in (None, self.desired_states.value(kind))
+        done = DONE if is_in_force else Verdict("expired")
+        verdict = done if why_not is None else Verdict("refused", why_not)
         self._tally["command", verdict.result] += 1
         return [*effects, self._answer(*self.deferred.close(kind), verdict, now)]
 

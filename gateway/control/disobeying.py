@@ -22,7 +22,7 @@ class Disobeying:
         if kind is None or state is None:
             return False
         refuses = outcome.result == "refused" and state.stage is Stage.DISOBEYS
-        if refuses:
+        if refuses and not self.waits(meter, kind, now):
             times = self._until.get((meter, kind), (0, 0))[0]
             self._until[meter, kind] = times + 1, now + (FIRST_S << min(times, DOUBLED))
         elif state.stage in (Stage.OBEYS, Stage.UNCONFIRMED):

@@ -299,7 +299,7 @@ class Manager:
     ) -> list[Effect[Change]]:
         """Keep a state on (a text: at this value) or end it; ``explicit``: also one that ended by itself, once."""
         desired, life = self._desired.get((meter, kind)), LIFETIMES[kind]
-        if self._disobeying.waits(meter, kind, now):
+        if on and self._disobeying.waits(meter, kind, now):
             return []
         end = 0 if desired is None else desired.until or 0
         held = UNKNOWN if desired is None or end <= now else desired.value
@@ -399,7 +399,8 @@ class Manager:
             strange = key[1] is Kind.SHARING and desired.until is not None and desired.until - now > SHARE_FOR_S
             due = not desired.confirmed and not ended and not strange and now - sent >= resend_after_s(times)
             permits = key[0] in self.no_permit and desired.value == "off"
-            if key[0] in self.meters and due and not permits and not self._disobeying.waits(*key, now):
+            waits = desired.value != LIFETIMES[key[1]].off and self._disobeying.waits(*key, now)
+            if key[0] in self.meters and due and not permits and not waits:
                 effects += self._send(desired, now)
         return effects
 

@@ -33,7 +33,7 @@ class DevicesTold:
         for meter in sorted(devices, key=lambda each: (_order(states[each]), each)):
             worst = sorted(devices[meter].ignored.items(), key=lambda one: -one[1][0])[:MOST_REASONS]
             device = devices[meter].model_copy(update={"ignored": dict(worst)})
-            left -= len(device.model_dump_json()) + 24
+            left -= len(device.model_dump_json().encode()) + 24
             if left >= 0:
                 found[meter] = device
         return found

@@ -1,5 +1,6 @@
 """Commands that are answered later: those of a foreign device, whose adapter first sees whether it obeys."""
 
+from commonwatt.device.commands.desired_states import DEFAULT
 from commonwatt.protocol.commands import KINDS, Command, Kind
 from commonwatt.protocol.device_states import DeviceState, ForeignDevice
 
@@ -20,6 +21,7 @@ class Deferred:
         self.kinds = kinds  # the kinds
         self.states: dict[str, DeviceState] = {}  # what is known of each state that the device can be told
         self.ignored: dict[str, tuple[int, str]] = {}  # its values that were not used, by reason: how many, the last
+        self.ended: set[Kind] = set()  # the kinds that a command ended, not their time, until that is handled
         self.heard: int | None = None  # when a message of the device came last, epoch seconds
         self._name, self._preset = name, preset
         self._last: dict[Kind, Command] = {}
@@ -41,7 +43,8 @@ class Deferred:
     def ignore(self, reason: str, text: str) -> None:
         """Count a value that is not used."""
         if reason in self.ignored or len(self.ignored) < MOST_REASONS:
-            self.ignored[reason] = self.ignored.get(reason, (0, ""))[0] + 1, text[:_LONGEST]
+            text = text[:_LONGEST].encode(errors="replace").decode()  # JSON may have half a surrogate pair
+            self.ignored[reason] = self.ignored.get(reason, (0, ""))[0] + 1, text
 
     def takes(self, command: Command) -> bool:
         """Take a command that was accepted; return whether it is answered later."""
@@ -50,7 +53,13 @@ class Deferred:
             return False
         self._last[desired[0]] = command
         self._open.add(desired[0])
+        (self.ended.add if desired[1] == DEFAULT[desired[0]] else self.ended.discard)(desired[0])
         return True
+
+    def value(self, kind: Kind) -> str | None:
+        """Return the value that the last command of a kind sets; ``None``: none came since the start."""
+        desired = self._last[kind].desired() if kind in self._last else None
+        return desired[1] if desired else None
 
     def is_open(self, kind: Kind) -> bool:
         """Return whether a command of a kind awaits its answer."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from adapters.arrived import Arrived
 from adapters.commands.command import commands_of
 from adapters.store import CHANNELS
 from commonwatt.config.adapter import AdapterSettings
@@ -306,3 +307,146 @@ def test_a_battery_stops_giving_when_its_gateway_is_gone_and_goes_on_when_it_is_
     mode(bench, "idle", T + 200)
     bench.command("put", T + 210, time=T + 210, trust=1)
     assert [payload for _, payload in bench.to_devices()] == [b'{"give": 2000, "s": 690}']
+
+
+def test_a_message_after_the_end_of_a_command_is_no_permit(start: Start) -> None:
+    bench = start(ISOLATE)
+    bench.command("isolate", T, seq=1, for_s=100, state="on")
+    bench.hear("house/switch", "open", T + 1)
+    told(bench, T + 99)
+    bench.command("put", T + 100, time=T + 100, trust=1)
+    assert not bench.to_devices(), "the end of the command permits nothing"
+
+
+def test_a_permit_after_the_end_of_a_command_is_sent_once(start: Start) -> None:
+    bench = start(ISOLATE)
+    bench.command("isolate", T, seq=1, for_s=100, state="on")
+    bench.hear("house/switch", "open", T + 1)
+    bench.to_devices()
+    assert not told(bench, T + 101)
+    bench.command("isolate", T + 200, seq=2, state="off")
+    assert [payload for _, payload in bench.to_devices()] == [b"permit"]
+    assert not told(bench, T + 900)
+    bench.command("isolate", T + 1000, seq=3, state="off")
+    assert [payload for _, payload in bench.to_devices()] == [b"permit"], "the switch may not have closed"
+
+
+def test_a_permit_that_can_not_be_sent_is_refused_and_not_sent_later(start: Start) -> None:
+    bench = start(ISOLATE)
+    bench.command("isolate", T, seq=1, for_s=900, state="on")
+    bench.hear("house/switch", "open", T + 1)
+    told(bench, T + 1)
+    bench.adapter.commands.reached = frozenset()
+    bench.command("isolate", T + 10, seq=2, state="off")
+    for at in range(10, 200, 5):
+        bench.do(bench.adapter.tick(T + at))
+    answers = [json.loads(m.payload)["result"] for m in bench.published if m.topic.endswith("/out")]
+    assert answers == ["refused"]
+    bench.published.clear()
+    bench.adapter.commands.reached = frozenset({""})
+    bench.do(bench.adapter.reconnected("", 0, T + 3600))
+    bench.hear("house/switch", "open", T + 3600)
+    assert not [at for at in range(3600, 4600, 5) if told(bench, T + at)]
+
+
+def test_a_command_that_ends_before_its_device_obeys_is_not_done(start: Start) -> None:
+    bench = start(SHARE)
+    bench.command("share_power_on", T, seq=1, for_s=20)
+    mode(bench, "idle", T + 1)
+    bench.published.clear()
+    for at in range(2, 60):
+        bench.do(bench.adapter.tick(T + at))
+    mode(bench, "idle", T + 60)
+    bench.do(bench.adapter.tick(T + 60))
+    assert outcomes(bench) == [("expired", "off")]
+
+
+@pytest.mark.parametrize("words", ["\x00" * 60, "\U000e0001" * 60, "é" * 60])
+def test_a_device_that_shows_nonsense_ends_nothing(start: Start, words: str) -> None:
+    bench = start(SHARE)
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    mode(bench, words, T + 1)
+    for at in range(1, 91):
+        bench.do(bench.adapter.tick(T + at))
+    assert outcomes(bench) == [("refused", "disobeys")]
+
+
+def test_half_a_surrogate_pair_of_a_device_ends_nothing(start: Start) -> None:
+    bench = start(SHARE)
+    bench.adapter.meters[77].deferred.ignore("unreadable", "in \ud800, not kWh")
+    bench.command("get", T, what="manager")
+    assert json.loads(bench.published[-1].payload)["device"]["ignored"] == {"unreadable": [1, "in ?, not kWh"]}
+
+
+def test_without_its_will_a_device_is_not_told_again(start: Start) -> None:
+    bench = start(SHARE | {"failsafe": "will", "failsafe_s": None})
+    bench.adapter.commands.armed = frozenset({(77, Kind.SHARING)})
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    mode(bench, "giving", T + 1)
+    bench.to_devices()
+    bench.adapter.commands.armed = frozenset()
+    assert not [at for at in range(2, 100) if told(bench, T + at)]
+    bench.adapter.commands.armed = frozenset({(77, Kind.SHARING)})
+    assert told(bench, T + 100)
+
+
+def test_connections_that_come_and_go_wear_no_relay(start: Start) -> None:
+    bench = start(SHARE | {"at_most_each_s": 50})
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    bench.published.clear()
+    sent = []
+    for at in range(1, 111):
+        bench.do(bench.adapter.reconnected("", 0, T + at))
+        mode(bench, "giving", T + at)
+        sent += [at] * bool(told(bench, T + at))
+    assert sent == [50, 100]
+
+
+def test_a_clock_that_is_set_back_delays_no_end(start: Start) -> None:
+    bench = start(SHARE)
+    bench.command("share_power_on", T + 3600, seq=1, for_s=900)
+    bench.published.clear()
+    bench.do(bench.adapter.tick(T))
+    bench.command("share_power_off", T, seq=2)
+    mode(bench, "giving", T + 1)
+    assert b'{"give": 0}' in told(bench, T + 6)
+
+
+def test_a_state_of_before_the_command_confirms_nothing_though_the_clock_is_behind(start: Start) -> None:
+    bench = start(SHARE)
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    bench.published.clear()
+    before = Arrived("house/mode", b'{"mode": "giving"}', False, int((T - 1) * 1000))
+    bench.do(bench.adapter.message(before, 60_000))
+    bench.do(bench.adapter.tick(T))
+    assert not outcomes(bench)
+    ahead = Arrived("house/mode", b'{"mode": "giving"}', False, int((T + 1) * 1000))
+    bench.do(bench.adapter.message(ahead, -60_000))
+    bench.do(bench.adapter.tick(T + 1))
+    assert outcomes(bench) == [("done", "obeys")]
+
+
+def test_a_will_that_can_not_be_made_is_named(start: Start) -> None:
+    bench = start(SHARE | {"failsafe": "will", "failsafe_s": None})
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    mode(bench, "idle", T + 1)
+    for at in range(1, 100):
+        bench.do(bench.adapter.tick(T + at))
+    (outcome,) = [json.loads(m.payload) for m in bench.published if m.topic.endswith("/out")]
+    assert outcome["reason"] == "should be on, and its broker has no will that would end it"
+
+
+def test_a_command_that_was_done_is_not_done_again_at_its_end(start: Start) -> None:
+    reduce = SHARE | {"kind": "reduce"}
+    bench = start(reduce)
+    bench.command("reduce_power_off", T, seq=1)
+    for at in range(0, 100, 5):
+        bench.do(bench.adapter.tick(T + at))
+    bench.command("reduce_power_on", T + 200, seq=2, for_s=60, id="2")
+    mode(bench, "giving", T + 201)
+    for at in (201, 260):
+        bench.do(bench.adapter.tick(T + at))
+    mode(bench, "idle", T + 261)
+    bench.do(bench.adapter.tick(T + 261))
+    answers = [json.loads(m.payload) for m in bench.published if m.topic.endswith("/out")]
+    assert [(one["id"], one["result"]) for one in answers] == [("1", "refused"), ("2", "done"), ("2", "expired")]

@@ -77,7 +77,7 @@ class Bench:
         self.published: list[Publish] = []
         self.start()
 
-    def start(self) -> None:
+    def start(self, at: float = T) -> None:
         """Build the adapter from its store, as after a crash."""
         readers: Readers = readers_of(self.settings)
         stored = self.store.load(77) or Stored(
@@ -96,7 +96,7 @@ class Bench:
             commands=commands,
         )
         self.adapter.commands.reached = frozenset({""})
-        self.do(self.adapter.boot(T))
+        self.do(self.adapter.boot(at))
 
     def do(self, effects: Iterable[object]) -> None:
         effects = list(effects)
@@ -551,6 +551,8 @@ def test_share_commands_reach_the_device_again_and_again_until_they_end(store: D
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.reconnected("", 0, T + 300))
     bench.do(bench.adapter.tick(T + 301))
+    assert not bench.to_devices(), "it was told a second ago: at_most_each_s"
+    bench.do(bench.adapter.tick(T + 305))
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.tick(T + 901))
     assert bench.to_devices() == [("cmd/house", b"stop")]
@@ -561,8 +563,10 @@ def test_a_share_that_ended_while_nobody_could_say_so_is_ended_at_the_next_conne
     bench.command("share_power_on", T, seq=1, for_s=900)
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.start()  # A crash; it starts again after the end.
+    bench.adapter.commands.reached = frozenset()
     bench.do(bench.adapter.tick(T + 1000))
-    bench.to_devices()  # There was no connection yet.
+    assert not bench.to_devices(), "there was no connection yet"
+    bench.adapter.commands.reached = frozenset({""})
     bench.do(bench.adapter.reconnected("", 0, T + 1000))
     bench.do(bench.adapter.tick(T + 1001))
     assert bench.to_devices() == [("cmd/house", b"stop")], "and nothing for reduce, which was never commanded"

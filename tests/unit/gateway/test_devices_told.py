@@ -37,3 +37,10 @@ def test_of_very_many_devices_those_that_disobey_come_first_and_the_message_stay
     assert 10 < len(found) < 100
     assert sum(len(one.model_dump_json()) for one in found.values()) < MOST_BYTES
     assert list(found[0].ignored) == ["reason 11", "reason 10", "reason 9"]
+
+
+def test_text_of_many_bytes_keeps_the_message_small() -> None:
+    many = {n: device(ignored={"unreadable": (1, "\U0001f50b" * 80)}) for n in range(500)}
+    found = DevicesTold().due(many, at(0))
+    assert found
+    assert sum(len(one.model_dump_json().encode()) for one in found.values()) < MOST_BYTES

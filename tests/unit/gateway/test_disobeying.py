@@ -77,3 +77,33 @@ def test_a_battery_that_can_not_show_whether_it_obeys_is_unconfirmed_for_people(
     answers(world, 1, Kind.SHARING, "share_power_on", Stage.UNCONFIRMED, "done")
     assert codes(world)[1] == "helps~"
     assert reason_of_code("helps~", 10).why.endswith("It can't show whether it obeys (unconfirmed).")
+
+
+def test_a_switch_that_did_not_open_is_still_permitted_to_close(world: World) -> None:
+    world.introduce(1)
+    manager = world.core.manager
+    world.do(manager.keep(1, Kind.ISOLATED, True, world.core.now))
+    answers(world, 1, Kind.ISOLATED, "isolate", Stage.DISOBEYS)
+    before = len(world.sent)
+    world.do(manager.keep(1, Kind.ISOLATED, False, world.core.now, explicit=True))
+    assert told(world, before, "isolate")
+    before = len(world.sent)
+    world.now += 120
+    world.tick("retry")
+    assert told(world, before, "isolate"), "until it is confirmed"
+
+
+def test_refusals_during_a_wait_make_it_no_longer(world: World) -> None:
+    """An adapter whose device's broker is away tries to end the state, and is refused again and again."""
+    world.introduce(1)
+    manager = world.core.manager
+    world.do(manager.keep(1, Kind.REDUCING, True, world.core.now))
+    for _ in range(6):
+        answers(world, 1, Kind.REDUCING, "reduce_power_off", Stage.DISOBEYS)
+        world.now += 100
+    world.now += 60
+    before = len(world.sent)
+    world.tick("retry")
+    world.do(manager.keep(1, Kind.REDUCING, True, world.core.now))
+    world.do(manager.resend(world.core.now))
+    assert told(world, before, "reduce_power_on")
