@@ -215,6 +215,7 @@ class Source:
         self.complaint = ""
         self.limits = {"session kept": "yes" if flags.session_present else "no"}
         self.limits |= {name: getattr(properties, name) for name in _LIMITS if hasattr(properties, name)}
+        client.drop_out_messages()  # a command of the connection before may have ended since
         for topic in self._filters:
             if self._is_5:
                 send, hold = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE, SubscribeOptions.RETAIN_DO_NOT_SEND

@@ -155,11 +155,15 @@ def commands_of(settings: AdapterSettings) -> tuple[DeviceCommand, ...]:
         if any(command.kind == other.kind for other in presets.get(command.preset, ())):
             raise SettingError(("command", n, "kind"), f"[[command]] {command.kind} of {command.preset} is there twice")
         presets.setdefault(command.preset, []).append(command)
-    return tuple(
-        command
-        for n, meter in enumerate(settings.meter)
-        for command in _of_meter(n, meter, settings.source_of(meter), presets.get(meter.preset, []))
-    )
+    found: dict[tuple[Publish, Kind], DeviceCommand] = {}
+    for n, meter in enumerate(settings.meter):
+        for one in _of_meter(n, meter, settings.source_of(meter), presets.get(meter.preset, [])):
+            ends = one.message(Wish(), 0, None)
+            if other := found.get((ends, one.kind)):
+                why = f"meter {other.meter} obeys the same command at {ends.topic}; let one of them"
+                raise SettingError(("meter", n, "obeys"), f"[[meter]] {meter.id}: {why}")
+            found[ends, one.kind] = one
+    return tuple(found.values())
 
 
 def _of_meter(n: int, meter: AdapterMeter, at: str, known: list[AdapterCommand]) -> Iterator[DeviceCommand]:

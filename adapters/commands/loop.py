@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from adapters.commands.command import DeviceCommand, Shows, Wish
 from commonwatt.model.effects import Publish
+from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.device_states import DeviceState, Stage
 
 TRIES = 3  # times that a device is told before it disobeys
@@ -42,7 +43,9 @@ class Loop:
     _shown_at: float = _NEVER
     _told: bool | None = None  # what it was told last; ``None``: nothing since the connection began
     _told_at: float = _NEVER
-    _unended: bool = False  # whether it was told on, and not off since
+    _unended: bool = False  # whether it was told on, and not off since, as far as is known
+    _ours: bool = False  # whether what it does may be by what it was told since the start
+    _starts: bool = True  # whether what it does may be of before the adapter's start
     _asked_at: float = _NEVER  # when it was told last so that it changes
     _wished_at: float = _NEVER
     _not_before: float = _NEVER
@@ -51,6 +54,7 @@ class Loop:
 
     def begin(self, now: float) -> None:
         """Await the device's state after a new connection: it may have restarted, or missed a command."""
+        self._unended = self._unended or (self._told is False and not self._is_settled())
         self.shows = self._told = None
         self._told_at = min(self._told_at, now)
         self._asked_at = self._not_before = _NEVER
@@ -75,9 +79,9 @@ class Loop:
     def show(self, shows: Shows, now: float, *, retained: bool) -> bool:
         """Note what the device shows; return whether its state ended by itself.
 
-        A message that its broker kept counts only if nothing newer is known.
+        A message that its broker kept counts only if nothing newer is known, and never at a boundary.
         """
-        if retained and (self.shows is not None or self._told is not None):
+        if retained and (self.shows is not None or self._told is not None or self.command.is_boundary):
             return False
         ended = self.stage is Stage.OBEYS and shows.on is not True
         if ended:
@@ -111,6 +115,7 @@ class Loop:
                 return self._tell(now, level_percent)
             self.due_at = max(now + 1, again_at) if self.wish.on else _NOT_DUE
         elif not self._is_asked:
+            self._starts = False
             self._enter(Stage.OFF if self.shows is not None else Stage.UNKNOWN, now)
         elif self.in_flight(now):
             self.due_at = self._asked_at + settings.confirm_s
@@ -156,15 +161,21 @@ class Loop:
 
     @property
     def _is_asked(self) -> bool:
-        """Whether the device is to be told; a boundary is never closed without a permit."""
+        """Whether the device is to be told; a boundary is never closed without a permit.
+
+        What a person, or the device itself, switches on is not ours to end: only what we told, or may have told before
+        the start.
+        """
         if self.wish.on:
             return True
         if self.command.is_boundary:
             return self.permits
-        return self.ever or (self.shows is not None and self.shows.on is True)
+        is_off = self.shows is not None and self.shows.on is False
+        ours = self.ever or (self.command.kind is Kind.SHARING and self.shows is not None)
+        return self._ours or (not is_off and (self.finding is not None or (self._starts and ours)))
 
     def _settle(self, now: float) -> None:
-        self._tries = 0
+        self._tries, self._starts, self._ours = 0, False, self.wish.on
         if self._failed is self.wish.on:
             self.finding = None
         on = Stage.OBEYS if self.command.shown_on else Stage.UNCONFIRMED
@@ -178,9 +189,8 @@ class Loop:
             # It shows its state only when that changes, and had this one before it was told.
             self._asked_at = self.due_at = self._shown_at
             return
-        shown = (
-            "shows nothing" if self.shows is None else f"shows {self.shows.words!r:.100}"
-        )  # escapes are longer than the text
+        # Escapes are longer than the text.
+        shown = "shows nothing" if self.shows is None else f"shows {self.shows.words!r:.100}"
         if self.finding is None:
             self.found_at = now
         should = "be on" if self.wish.on else "be off"
@@ -191,6 +201,7 @@ class Loop:
 
     def _tell(self, now: float, level_percent: int | None) -> Publish:
         self._told, self._unended, self._told_at, self.permits = self.wish.on, self.wish.on, now, False
+        self._ours = True
         settings = self.command.settings
         self.due_at = now + (settings.repeat_s if self._is_settled() else settings.confirm_s)
         return self.command.message(self.wish, now, level_percent)

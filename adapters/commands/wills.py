@@ -3,6 +3,8 @@
 A connection has one will, so each such device has a connection of its own, while it is told anything.
 """
 
+import logging
+import threading
 from collections.abc import Callable, Mapping
 
 import paho.mqtt.client as paho
@@ -12,9 +14,12 @@ from adapters.commands.commands import Armed
 from adapters.source import new_client, secure
 from commonwatt.config.adapter import AdapterSource
 from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 
-KEEPALIVE_S = 20  # a broker publishes the will of a silent client after one and a half of these: ``WILL_S``
+_log = logging.getLogger(__name__)
+
+KEEPALIVE_S = 20  # a broker publishes the will of a silent client after one and a half of these, within ``WILL_S``
 
 
 class Wills:
@@ -32,22 +37,23 @@ class Wills:
         self._wake = wake
         self._clients: dict[Armed, paho.Client] = {}
         self._armed: set[Armed] = set()
+        self._lock = threading.Lock()  # callbacks come on a thread of each connection
 
     @property
     def armed(self) -> frozenset[Armed]:
         """What has its will at the broker."""
-        return frozenset(self._armed)
+        with self._lock:
+            return frozenset(self._armed)
 
     def keep(self, wanted: Mapping[Armed, Publish]) -> None:
-        """Have the broker hold these wills, and no others.
-
-        Raises:
-            ConfigError: A certificate file can't be used.
-        """
+        """Have the broker hold these wills, and no others."""
         for state in self._clients.keys() - wanted.keys():
-            self._drop(state)
+            with self._lock:
+                client = self._clients.pop(state)
+                self._armed.discard(state)
+            client.disconnect()  # Its thread ends by itself.
         for state in wanted.keys() - self._clients.keys():
-            self._clients[state] = self._begin(state, wanted[state])
+            self._begin(state, wanted[state])
 
     def stop(self) -> None:
         """Leave without a word: the broker publishes the wills, as if the adapter had died."""
@@ -57,29 +63,34 @@ class Wills:
                 socket.close()
         self._clients.clear()
 
-    def _begin(self, state: Armed, will: Publish) -> paho.Client:
+    def _begin(self, state: Armed, will: Publish) -> None:
         client = new_client(self._settings, "-".join((self._client_id, *map(str, state))), clean=True)
         client.will_set(will.topic, will.payload, will.qos)
 
         def connected(_: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
-            if not reason.is_failure:
-                self._armed.add(state)
-                self._wake()
+            with self._lock:
+                is_wanted = self._clients.get(state) is client
+                if is_wanted and not reason.is_failure:
+                    self._armed.add(state)
+            if not is_wanted:
+                client.disconnect()
+            self._wake()
 
         def disconnected(*_: object) -> None:
-            self._armed.discard(state)
+            with self._lock:
+                if self._clients.get(state) is client:
+                    self._armed.discard(state)
             self._wake()
 
         client.on_connect = connected
         client.on_disconnect = disconnected
-        secure(client, self._settings)
+        try:
+            secure(client, self._settings)
+        except ConfigError as error:
+            # The source read these files at its start. Without a will the device is not told.
+            _log.warning("no will at %s: %s", self._settings.address, error)
+            return
+        self._clients[state] = client
         host, port = split_address(self._settings.address)
         client.connect_async(host, port, KEEPALIVE_S)
         client.loop_start()
-        return client
-
-    def _drop(self, state: Armed) -> None:
-        client = self._clients.pop(state)
-        client.disconnect()
-        client.loop_stop()
-        self._armed.discard(state)

@@ -153,7 +153,7 @@ def _devices(name: str, devices: Iterable[ForeignDevice]) -> Iterator[Condition]
     disobeys = [f"{device}, {kind}: {state.finding}" for device, kind, state in states if state.stage is Stage.DISOBEYS]
     unsafe = [f"{device}, {kind}" for device, kind, state in states if state.is_unsafe]
     if disobeys:
-        text = f"{'; '.join(disobeys[:5])}. They are told again after 10 to 160 minutes; others give more meanwhile."
+        text = f"{'; '.join(disobeys[:5])}. They are told again; other batteries give meanwhile."
         yield _condition("DeviceDisobeys", text, controller=name)
     if unsafe:
         text = f"If the adapter or its machine stops, they go on with what they were told: {'; '.join(unsafe[:5])}."

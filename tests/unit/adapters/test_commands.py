@@ -148,6 +148,26 @@ def test_a_device_that_was_never_commanded_and_shows_nothing_is_left_alone(start
     assert not [at for at in range(0, 600, 5) if told(bench, T + at)]
 
 
+def test_what_a_person_switches_is_left_alone_while_the_adapter_runs(start: Start) -> None:
+    reduce = SHARE | {"kind": "reduce", "topic": "cmd/{device}/load", "on": "less", "off": "all"}
+    bench = start(SHARE, reduce)
+    bench.do(bench.adapter.reconnected("", 0, T))
+    mode(bench, "idle", T + 1, retained=True)
+    assert not told(bench, T + 1)
+    mode(bench, "giving", T + 50)
+    assert not told(bench, T + 50), "by hand, or by the device's own schedule"
+    bench.command("share_power_on", T + 60, seq=1, for_s=900)
+    bench.command("share_power_off", T + 70, seq=2)
+    assert (b'{"give": 0}') in [payload for _, payload in bench.to_devices()], "what we told ends"
+
+
+def test_a_load_that_was_never_commanded_is_not_switched_on_at_a_start(start: Start) -> None:
+    bench = start(SHARE | {"kind": "reduce"})
+    bench.do(bench.adapter.reconnected("", 0, T))
+    mode(bench, "giving", T + 1, retained=True)
+    assert not told(bench, T + 1), "a person switched it off"
+
+
 def test_what_goes_on_over_a_restart_of_the_adapter_is_not_interrupted(start: Start) -> None:
     bench = start(SHARE)
     bench.command("share_power_on", T, seq=1, for_s=900)
@@ -281,6 +301,7 @@ def test_a_command_that_can_not_work_is_named(changed: dict[str, object], why: s
     [
         ({"obeys": ["reduce"]}, "preset mine has no command reduce, but: share"),
         ({"obeys": "share"}, "share of preset mine needs watts"),
+        ({"obeys": ["share", "share"], "watts": 5}, "meter 77 obeys the same command at cmd/house"),
     ],
 )
 def test_a_meter_that_can_not_obey_is_named(meter: dict[str, object], why: str) -> None:
