@@ -73,6 +73,7 @@ ALLOWED = {
     ("broker/admission/connect.py", "TOKEN"),  # the name of a reason
     ("commonwatt/network/tls.py", "password"),  # empty: keys have none, and nobody is asked for one
     ("commonwatt/identity/enrolment.py", "METER_SECRETS"),  # the name of a file
+    ("commonwatt/site/places.py", "ADAPTER_TOKENS"),  # the name of a file
     ("gateway/household/link.py", "token"),  # empty: the household's broker has a user, or none
     ("utility/access/actor.py", "TOKEN"),  # how an actor proved its identity
     ("utility/access/secrets.py", "TOKEN_PREFIX"),  # the public start of each token
