@@ -100,7 +100,8 @@ def listen(settings: AdapterSettings, filters: Iterable[str], quiet_s: float | N
         end = time.monotonic() + FIRST_S
         while away := [source for source in sources if not source.connected]:
             if not arrived.wait(max(0.0, end - time.monotonic())):
-                raise CommonwattError(f"source {away[0].address}: {away[0].complaint}")
+                found = f"source {away[0].address}: {away[0].complaint}"
+                raise CommonwattError(f"{found}; find the step that fails: commonwatt doctor --config FILE")
             arrived.clear()
         for source in sources:
             print(f"listening to {source.address}; its limits: {words_of(source.limits)}", file=sys.stderr)

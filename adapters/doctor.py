@@ -25,6 +25,8 @@ from commonwatt.protocol.device_states import DeviceState, Stage
 
 _SILENT = "compare its topic and preset with what the device publishes: commonwatt adapter test --config FILE --live"
 
+_FAILING = "find the step that fails: commonwatt doctor --config FILE"
+
 _UNSAFE = "use a preset with a watchdog, or failsafe = 'will' in its [[command]]; see docs/adapters.md#commands"
 
 
@@ -55,7 +57,7 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
         elif source["connected"]:
             yield good(name, f"connected to {source['address']}; its limits: {words_of(source['limits'])}")
         else:
-            yield bad(name, f"not connected to {source['address']}: {source['complaint']}", "see the steps below")
+            yield bad(name, f"not connected to {source['address']}: {source['complaint']}", _FAILING)
     connected, meters = answer["connected"], len(answer["meters"])
     found = f"{connected} of {counted(meters, 'meter')} connected to the microgrid's broker"
     yield good("broker", found) if connected == meters else warning("broker", found, "see the log of the adapter")

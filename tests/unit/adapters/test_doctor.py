@@ -72,6 +72,9 @@ def test_a_refused_subscription_is_bad_though_the_broker_is_connected() -> None:
     found = next(iter(judge(answer | {"sources": [source | {"limits": subscriber.limits}]})))
     assert (found.check, found.level) == ("source", Level.BAD)
     assert "refuses a subscription" in found.found
+    away = source | {"connected": False, "complaint": "can't be reached"}
+    found = next(iter(judge(answer | {"sources": [away]})))
+    assert found.remedy == "find the step that fails: commonwatt doctor --config FILE"
 
 
 def test_a_battery_that_is_never_told_to_share_is_named_before_the_first_start() -> None:

@@ -731,6 +731,10 @@ def test_an_adapter_is_packed_without_the_secrets_of_other_meters_and_started_af
     units = f"commonwatt-broker@r002.service commonwatt-gateway@r002.service {UNIT}"
     assert f"systemctl enable {units}\n" in said
     assert "status --config /var/lib/commonwatt/r002/adapter.toml" in said
+    assert (
+        f"Without systemd, as the files' owner: commonwatt adapter run --config {root / STATE}/r002/adapter.toml"
+        in said
+    )
     assert stat.S_IMODE((root / STATE / "r002/source-cellar.password").stat().st_mode) == 0o600
     assert "restart" not in good(office, "unpack", "r002.bundle", "--root", str(root))
     # Each file of it restarts it alone.
