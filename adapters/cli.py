@@ -21,6 +21,7 @@ from adapters.discovery.configs import FILTERS, announced_in
 from adapters.discovery.plan import plan_of
 from adapters.discovery.registers import MAX_NUMBERS, registers_in
 from adapters.discovery.toml import add_to, snippet
+from adapters.doctor import words_of
 from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics
 from adapters.recordings import Recorded, line_of, messages_in
@@ -99,10 +100,11 @@ def listen(settings: AdapterSettings, filters: Iterable[str], quiet_s: float | N
         end = time.monotonic() + FIRST_S
         while away := [source for source in sources if not source.connected]:
             if not arrived.wait(max(0.0, end - time.monotonic())):
-                raise CommonwattError(f"source {away[0].address}: {away[0].complaint}")
+                found = f"source {away[0].address}: {away[0].complaint}"
+                raise CommonwattError(f"{found}; find the step that fails: commonwatt doctor --config FILE")
             arrived.clear()
         for source in sources:
-            print(f"listening; the broker's limits: {source.limits}", file=sys.stderr)
+            print(f"listening to {source.address}; its limits: {words_of(source.limits)}", file=sys.stderr)
         while not stopped.is_set():
             arrived.clear()
             taken = [(source, source.take(1000)) for source in sources]
@@ -227,8 +229,16 @@ def discover(
         typer.echo(f"{counted(len(entities), 'announcement')} read; {_NOT_ANNOUNCED}", err=True)
         raise SystemExit(EXIT_FAILED)
     if write:
+        from commonwatt.site.places import HEADER  # Here: a running adapter has no use for it.
+
         add_to(config, text)
         typer.echo(f"added to {config}; give each new meter its id of the town file and its token", err=True)
+        if config.read_text(encoding="utf-8").startswith(HEADER):
+            typer.echo(
+                f"{config} is made from the office's site.toml, and the next bundle replaces it: "
+                "put these tables there, as [[microgrid.adapter.meter]] and so on",
+                err=True,
+            )
 
 
 @app.command()

@@ -1,10 +1,11 @@
 """The adapter's examination for ``commonwatt doctor``, and what its status page shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from adapters.commands.command import commands_of
+from adapters.commands.commands import UNSAFE
 from adapters.mapping.readers import readers_of
 from adapters.source import REFUSED, password_of
 from adapters.store import CHANNELS
@@ -23,6 +24,8 @@ from commonwatt.model.words import counted
 from commonwatt.protocol.device_states import DeviceState, Stage
 
 _SILENT = "compare its topic and preset with what the device publishes: commonwatt adapter test --config FILE --live"
+
+_FAILING = "find the step that fails: commonwatt doctor --config FILE"
 
 _UNSAFE = "use a preset with a watchdog, or failsafe = 'will' in its [[command]]; see docs/adapters.md#commands"
 
@@ -52,9 +55,9 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
                 "allow the adapter's user there to read the topics of the devices",
             )
         elif source["connected"]:
-            yield good(name, f"connected to {source['address']}; its limits: {_words(source['limits'])}")
+            yield good(name, f"connected to {source['address']}; its limits: {words_of(source['limits'])}")
         else:
-            yield bad(name, f"not connected to {source['address']}: {source['complaint']}", "see the steps below")
+            yield bad(name, f"not connected to {source['address']}: {source['complaint']}", _FAILING)
     connected, meters = answer["connected"], len(answer["meters"])
     found = f"{connected} of {counted(meters, 'meter')} connected to the microgrid's broker"
     yield good("broker", found) if connected == meters else warning("broker", found, "see the log of the adapter")
@@ -86,7 +89,8 @@ def _obedience(meter: str, kind: str, state: DeviceState) -> Iterator[Finding]:
         yield warning(meter, f"{kind}: unconfirmed, the device shows nothing", "add confirm to its [[command]]")
 
 
-def _words(limits: dict[str, object]) -> str:
+def words_of(limits: Mapping[str, object]) -> str:
+    """Return what a broker reported of its limits, for people."""
     return ", ".join(f"{name} {value}" for name, value in limits.items()) or "not reported (MQTT 3.1.1)"
 
 
@@ -103,10 +107,15 @@ def _certificates(settings: AdapterSettings) -> Iterator[Finding]:
 
 def _mapping(settings: AdapterSettings) -> Iterator[Finding]:
     try:
-        readers, _ = readers_of(settings), commands_of(settings)
+        readers, commands = readers_of(settings), commands_of(settings)
     except ConfigError as error:
         yield bad("mapping", str(error), "correct the file; the presets stand in docs/adapters.md")
         return
+    for command in commands:
+        if command.is_refused:
+            yield warning(
+                f"meter {command.meter}", f"{command.kind}: {UNSAFE}", f"{_UNSAFE}; or set accept_unsafe = true"
+            )
     tokens = {} if settings.tokens is None else load_tokens(settings.tokens)
     without = [meter.id for meter in settings.meter if meter.token is None and str(meter.id) not in tokens]
     if without:

@@ -23,6 +23,8 @@ EVERY_MS = 10_000  # time between two messages that have no time of their own, i
 
 _COUNTED_NOTHING = {Outcome.HELD_BACK, Outcome.BEGUN, Outcome.UNIT, *Ignored} - {Ignored.NOT_PREFERRED}
 
+_HELD_AT_A_START = 2  # values of a register that are held back before the counting starts, if all is well
+
 _START_MS = 1_790_000_010_000
 
 
@@ -52,6 +54,7 @@ class Trial:
     def __init__(self, settings: AdapterSettings, readers: Readers) -> None:
         self.used = 0  # values that became part of a record, or will
         self._counting: set[Reader] = set()
+        self._held: Counter[Reader] = Counter()  # values held back
         self.unused: Counter[str] = Counter()  # counts of the unused values, by reason
         self.totals: dict[tuple[MeterId, RecordType], Total] = {}  # slots made, by meter and record type
         self._readers = readers
@@ -80,10 +83,15 @@ class Trial:
             own = "" if reader.rule.preset in known_presets() else f" {reader.topics[0]} {reader.where}"
             groups[reader.meter, f"{reader.record_type.name.lower()}{own}"].append(reader)
         return [
-            f"meter {meter}: {what}: nothing counted; check source, preset and rule"
+            f"meter {meter}: {what}: nothing counted; {self._why(readers)}"
             for (meter, what), readers in sorted(groups.items())
             if self._counting.isdisjoint(readers)
         ]
+
+    def _why(self, readers: list[Reader]) -> str:
+        if (held := max(self._held[reader] for reader in readers)) > _HELD_AT_A_START:
+            return f"{held} values held back: they rise faster than rated_w allows, or fall; check the unit of the rule"
+        return "messages of a longer time are needed" if held else "check source, preset and rule"
 
     def take(self, message: Recorded) -> Iterator[Line]:
         """Run one message; yield a line for each of its values, or one if it has none."""
@@ -129,6 +137,8 @@ class Trial:
             self.used += 1
         if taken is not None and taken.outcome not in _COUNTED_NOTHING:
             self._counting.add(reader)
+        elif taken is not None and taken.outcome is Outcome.HELD_BACK:
+            self._held[reader] += 1
         return Line(
             message.line,
             message.topic,

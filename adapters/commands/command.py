@@ -177,8 +177,8 @@ def _of_meter(n: int, meter: AdapterMeter, at: str, known: list[AdapterCommand])
     for kind in meter.obeys:
         found = next((command for command in known if command.kind == kind), None)
         if found is None:
-            have = ", ".join(command.kind for command in known) or "none"
-            why = f"preset {meter.preset} has no command {kind}, but: {have}"
+            have = f"it has {', '.join(command.kind for command in known)}" if known else "it has none"
+            why = f"preset {meter.preset} has no command {kind}; {have}; leave it out, or write a [[command]]"
             raise SettingError(("meter", n, "obeys"), f"[[meter]] {meter.id}: {why}")
         by_power = found.confirm is not None and found.confirm.by == "power"
         if meter.watts is None and kind != "limit_import" and (by_power or "watts" in places_of(found.on)):

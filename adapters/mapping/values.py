@@ -86,8 +86,14 @@ def decimal(value: object) -> tuple[Decimal, str]:
     """Return a number and the unit after it; empty: none. As ``german`` and ``hexadecimal``, refuse anything else."""
     try:
         return number(value), ""
-    except UnreadableError:
-        if not isinstance(value, str) or len(value) > _LONGEST or (parts := _WITH_UNIT.fullmatch(value)) is None:
+    except UnreadableError as error:
+        if not isinstance(value, str) or len(value) > _LONGEST:
+            raise
+        if "," in value and _GERMAN.fullmatch(value):
+            raise UnreadableError(
+                f'not a number: {value!r}; with a decimal comma its rule has number = "de"'
+            ) from error
+        if (parts := _WITH_UNIT.fullmatch(value)) is None:
             raise
         return number(parts[1]), parts[2]
 

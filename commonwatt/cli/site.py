@@ -123,6 +123,8 @@ def unpack(
     parts = [UTILITY] if unpacking.place == UTILITY else ["gateway", *(["adapter"] * unpacking.has_adapter)]
     for part in parts:
         typer.echo(f"State: sudo -u commonwatt commonwatt status --config {STATE}/{unpacking.place}/{part}.toml")
+    for command in () if machine.runs else unpacking.by_hand():
+        typer.echo(f"Without systemd, as the files' owner: {command}")
     files = [bundle, *([handover] if handover else [])]
     typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.join(map(str, files))}")
 

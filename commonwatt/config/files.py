@@ -74,6 +74,8 @@ def check_file(path: Path) -> str:
         ConfigError: As ``load_settings``.
     """
     table = read_toml(path)
+    if "site" in table:
+        raise ConfigError(f"{path}: is a site file; to check it, and make the parts' files: commonwatt site init")
     part = next((name for name in table if name in PARTS), "")
     if not part:
         raise ConfigError(f"{path}: its table must be one of " + ", ".join(f"[{p}]" for p in PARTS))
@@ -226,10 +228,19 @@ def check_table(place: Callable[..., str], model: type[_S], table: object, prefi
         # Without the cause: pydantic's error quotes the value found, which may be a secret.
         # In the part's own file its lists stand beside its table.
         lists = model.lists if issubclass(model, Settings) and len(prefix) == 1 else ()
+        found = error.errors()
+        deep = {fault["loc"][:n] for fault in found for n in range(len(fault["loc"]))}
+
+        def where(keys: tuple[int | str, ...]) -> str:
+            """Return the place of a key; a list of one element may be a table inside the part's table."""
+            beside = place(*keys) if keys[:1] and keys[0] in lists else ""
+            return beside if ": line " in beside else place(*prefix, *keys)
+
         faults = [
-            f"{place(*(() if fault['loc'][:1] and fault['loc'][0] in lists else prefix), *fault['loc'])}: "
-            f"{_allowed(model, fault)}"
-            for fault in error.errors()
+            f"{where(fault['loc'])}: {_allowed(model, fault)}"
+            for fault in found
+            # A list without its wrong elements seems too short.
+            if fault["type"] != "too_short" or fault["loc"] not in deep
         ]
         raise ConfigError("\n".join(faults)) from None
 

@@ -42,6 +42,13 @@ class Target:
         return f"{self.setting} {self.address}" if self.is_one_of_two else self.setting
 
     @property
+    def broker(self) -> str:
+        """The broker in words: a household's own one is no service of ours."""
+        return (
+            "the devices' broker there" if "." in self.setting else "the broker there (systemctl status 'commonwatt-*')"
+        )
+
+    @property
     def ca_setting(self) -> str:
         """The setting with the authority: ``broker_ca`` beside ``broker``, ``source.ca`` beside ``source.address``."""
         table, dot, _ = self.setting.rpartition(".")
@@ -119,7 +126,7 @@ def _reach(target: Target) -> socket.socket:
     except ConnectionRefusedError as error:
         raise _StepError(
             f"nothing listens at {target.address}",
-            f"start the broker there (systemctl status 'commonwatt-*'), or correct the port of {target.setting}",
+            f"start {target.broker}, or correct the port of {target.setting}",
         ) from error
     except OSError as error:
         what = "no answer within 5 s" if isinstance(error, TimeoutError) else error.strerror

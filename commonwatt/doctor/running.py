@@ -29,7 +29,7 @@ _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not a listener
 """Loopback host for each wildcard address, to reach a part on its own machine."""
 
 _SIGNS = {
-    "adapter": "source",
+    "adapter": "sources",
     "broker": "listening",
     "gateway": "backlog",
     "host": "controllers",

@@ -31,6 +31,7 @@ class Why(StrEnum):
     WAITS_ACES = "waits-aces"
     WAITS_ISLAND = "waits-island"
     WAITS_BAND = "waits-band"
+    WAITS_BOUNDARY = "waits-boundary"
     LOW_IN_ISLAND = "low-island"
     ONLY_RECEIVES_AT = "receiver-at"
     ONLY_RECEIVES = "receiver"
@@ -65,6 +66,10 @@ _WORDS: dict[Why, tuple[Role, str]] = {
     Why.WAITS_ACES: ("rests", "Below its minimum; help starts when a battery is empty."),
     Why.WAITS_ISLAND: ("rests", "Less than an hour of average use is left; help starts when it is nearly empty."),
     Why.WAITS_BAND: ("rests", "Less than {band} % of its capacity below its minimum: help starts there."),
+    Why.WAITS_BOUNDARY: (
+        "rests",
+        "No boundary meter says whether the microgrid is an island: until one reports, sharing stays as it is.",
+    ),
     Why.LOW_IN_ISLAND: (
         "rests",
         "Below its minimum; in an island and before a storm help starts when a battery is nearly empty.",

@@ -3,12 +3,15 @@
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from commonwatt.config.files import check_named_files, place_of
 from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority
 from commonwatt.identity.devices import load_tokens, save_tokens
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
@@ -16,7 +19,7 @@ from commonwatt.site.file import FILE, TOWN_FILE, load_site
 from commonwatt.site.places import ADAPTER_TOKENS, HEADER, SECOND, PartFile, beats_of, certificates, part_files
 from commonwatt.town.cliques import write_clique_files
 from commonwatt.town.revocation import write_revoked_list
-from commonwatt.town.town import Function, Town
+from commonwatt.town.town import Function, Meter, Town
 
 
 def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
@@ -84,14 +87,34 @@ def _register_text(text: str, folder: Path, *, two_head_ends: bool) -> None:
 
 
 def _check_meters(path: Path, part: PartFile, town: Town) -> None:
-    """Check that the town has the meters of an adapter's file."""
-    known = {m.id for m in town.meters if m.microgrid == part.folder and m.function is Function.ADAPTED}
+    """Check that the town has the meters of an adapter's file, and that both say the same of them."""
+    known = {m.id: m for m in town.meters if m.microgrid == part.folder and m.function is Function.ADAPTED}
     for n, meter in enumerate(part.keys.get("meter", ())):
         if meter["id"] not in known:
             raise ConfigError(
                 f"{place_of(path, *part.stated, 'meter', n, 'id')}: {part.folder} has no meter {meter['id']} behind an "
                 f'adapter; add [[meter]] with microgrid = "{part.folder}", id = {meter["id"]}, adapter = true'
             )
+        for key, fault in _differences(meter, known[meter["id"]]):
+            raise ConfigError(f"{place_of(path, *part.stated, 'meter', n, key)}: {fault}")
+
+
+def _differences(meter: Mapping[str, Any], registered: Meter) -> Iterator[tuple[str, str]]:
+    """Yield each key of an adapter's meter for which the gateway refuses records, or sees no battery; and why."""
+    town = f"[[meter]] {registered.id} of the town"
+    for key, found, known in (
+        ("account", meter.get("account", 0), registered.account),
+        ("direction", meter.get("direction", "incoming"), str(registered.direction)),
+    ):
+        if found != known:
+            yield key, f"is {found}, but {town} has {known}; leave it out here"
+    if (capacity := meter.get("capacity_wh")) is None:
+        return
+    if registered.battery is None or registered.battery.capacity != capacity * 1000:
+        wanted = f'battery_capacity_mwh = {capacity * 1000}, and "stored" among its record_types'
+        yield "capacity_wh", f"{town} has {'no' if registered.battery is None else 'another'} battery; give it {wanted}"
+    elif RecordType.STORED not in registered.record_types:
+        yield "capacity_wh", f'{town} has a battery; add "stored" to its record_types'
 
 
 def _refuse_foreign(folder: Path, part: PartFile) -> None:

@@ -15,13 +15,14 @@ from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS,
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Role
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId
 from commonwatt.network.addresses import split_address
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.site.file import FILE, SiteFile, SiteMicrogrid
 from commonwatt.town.clique_file import CLIQUE_FILE
 from commonwatt.town.cliques import BEATS_PORT
 from commonwatt.town.loading import names_of
-from commonwatt.town.town import Town
+from commonwatt.town.town import Direction, Meter, Town
 
 HEAD_END = "head-end"  # folder of the head-end broker
 SECOND = "utility-2"  # the place of a second machine with a head-end and a utility
@@ -138,10 +139,12 @@ def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
         for name in names_of(table):
             own: dict[str, object] = {"clique": CLIQUE_FILE, "beats": _BEATS} if name in cliqued else {}
             own |= {"collects": some} if (some := town.collected_by(name)) else {}
-            yield from _controller_files(name, table, index, shared | own)
+            yield from _controller_files(name, table, index, shared | own, town)
 
 
-def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: Mapping[str, object]) -> Iterator[PartFile]:
+def _controller_files(
+    name: str, table: SiteMicrogrid, index: int, shared: Mapping[str, object], town: Town
+) -> Iterator[PartFile]:
     listen = str(table.broker.get("listen", _LISTEN))
     port = _port(listen, f"{table.id}: broker")
     broker = {"listen": listen, "certificate": BROKER_FILE, "http": f"{_OWN_HOST}:9100"}
@@ -162,7 +165,21 @@ def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: Mappi
     if table.adapter is not None:
         local = {key: gateway[key] for key in ("microgrid", "broker", "broker_ca")}
         adapter = local | {"tokens": ADAPTER_TOKENS, "zone": shared["timezone"], "http": f"{_OWN_HOST}:9102"}
-        yield PartFile(folder=name, part="adapter", keys=adapter | table.adapter, stated=(*own, "adapter"))
+        keys = adapter | table.adapter
+        if isinstance(found := keys.get("meter"), list):
+            registered = {meter.id: meter for meter in town.microgrids[name].meters}
+            keys["meter"] = [_as_registered(meter, registered) for meter in found]
+        yield PartFile(folder=name, part="adapter", keys=keys, stated=(*own, "adapter"))
+
+
+def _as_registered(meter: object, registered: Mapping[MeterId, Meter]) -> object:
+    """Return a meter of an adapter with the account and the direction that the town has for it, if it states none."""
+    if not isinstance(meter, dict) or not isinstance(number := meter.get("id"), int) or number not in registered:
+        return meter
+    known = registered[MeterId(number)]
+    taken: dict[str, object] = {"account": known.account} if known.account else {}
+    taken |= {} if known.direction is Direction.INCOMING else {"direction": str(known.direction)}
+    return meter | {key: value for key, value in taken.items() if key not in meter}
 
 
 def address_of(site: SiteFile, town: Town, place: str) -> str:

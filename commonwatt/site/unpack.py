@@ -6,6 +6,7 @@ so that an interrupted run is repeated whole, restarts included.
 
 import errno
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commonwatt.config.files import check_file, check_model, check_named_files, parse_toml
+from commonwatt.config.parts import command_of
 from commonwatt.config.settings import Settings
 from commonwatt.identity.authority import CA_FILE
 from commonwatt.identity.devices import digest
@@ -94,6 +96,14 @@ class Unpacking:
         count = counted(len(self.bundle.files), "file")
         say(f"{self.place}: {count} in {machine.state}, of them changed: {len(changed)}")
         return list(self._commands(changed, units_changed=units_changed))
+
+    def by_hand(self) -> Iterator[str]:
+        """Yield the commands that run its services where there is no systemd; Mosquitto is no command of ours."""
+        wanted = ("broker", "gateway", "utility", "adapter")[self.bundle.manifest.mosquitto :]
+        names = {Path(name).stem: name for name in self.bundle.files if name.endswith(".toml")}
+        for part in wanted:
+            if part in names:
+                yield f"{command_of(part)} --config {shlex.quote(str(self.machine.state / names[part]))}"
 
     def finish(self) -> None:
         """Record that this bundle was unpacked."""

@@ -15,14 +15,18 @@ class Builder:
     def __init__(self, file: TownFile) -> None:
         self.file = file
         self.microgrids: dict[str, list[PlaceRow]] = {}  # the places of each microgrid so far
+        self.kinds: dict[str, str] = {}  # the kind of each
         self.accounts = 0  # the highest number of an account so far
 
     def add(self, name: str, table: MicrogridTable) -> None:
         """Append a microgrid."""
         self._rows = self.microgrids[name] = []
         self._name, self._table, self._number = name, table, len(self.microgrids)
+        self.kinds[name] = table.kind
         self._last_id = self._number * CONTROLLER_STEP
         getattr(self, f"_{table.kind}")()
+        if not table.boundary:
+            return
         # The boundary's service is the sum of the incoming services behind it, at least _BOUNDARY_AMPS.
         amps = max(_BOUNDARY_AMPS, sum(row.amps for row in self._rows if row.incoming is not None))
         self._place(Function.BOUNDARY, "boundary", amps=amps)

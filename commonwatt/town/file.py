@@ -80,6 +80,11 @@ class MicrogridTable(Settings):
         None, ge=1, le=999, description="Number of equal microgrids; without it, one, named by the id itself."
     )
     houses: int = Field(10, ge=0, le=99, description="Houses (residential); 0: none but meters of other makers.")
+    boundary: bool = Field(
+        True,
+        description="Whether meters measure its boundary to the town. Until one reports, no battery begins to share; "
+        "without them the microgrid is managed as connected.",
+    )
     buildings: int = Field(3, ge=1, le=9, description="Buildings (apartment).")
     apartments: int = Field(10, ge=1, le=999, description="Apartments in each building (apartment).")
     push_share: float = Field(

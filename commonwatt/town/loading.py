@@ -25,6 +25,7 @@ from commonwatt.town.town import (
     Meter,
     Microgrid,
     Town,
+    address_of,
     foreign_addresses,
 )
 
@@ -65,8 +66,13 @@ def town_of(file: TownFile, path: Path) -> Town:
         raise ConfigError(f"{path}: {builder.accounts} accounts, more than records can name ({MAX_ACCOUNT})")
     if (number := len(builder.microgrids)) > MAX_MICROGRIDS:
         raise ConfigError(f"{path}: {number} microgrids, more than there are addresses for ({MAX_MICROGRIDS})")
-    places = [place for places in builder.microgrids.values() for place in places]
-    return _with_further(file, path, microgrids_of(places, stated=False))
+    found = microgrids_of([place for places in builder.microgrids.values() for place in places], stated=False)
+    # A microgrid may have meters of other makers alone.
+    microgrids = {
+        name: found.get(name) or Microgrid(id=name, number=n, kind=kind, address=address_of(n), meters=())
+        for n, (name, kind) in enumerate(builder.kinds.items(), 1)
+    }
+    return _with_further(file, path, microgrids)
 
 
 def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) -> Town:

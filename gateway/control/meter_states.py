@@ -85,7 +85,7 @@ def sharing_codes(manager: Manager, registry: Mapping[MeterId, RegisteredMeter],
     batteries = [meter for meter, one in registry.items() if one.battery_capacity_mwh is not None]
     found = {meter: known.get(meter) or _unknown(manager, meter) for meter in (*batteries, *known)}
     return {
-        meter: _refined(manager, meter, why).value + _unconfirmed(manager, meter, why, now)
+        meter: (refined := _refined(manager, meter, why)).value + _unconfirmed(manager, meter, refined, now)
         for meter, why in found.items()
     }
 
@@ -113,7 +113,9 @@ def _unconfirmed(manager: Manager, meter: MeterId, why: Why, now: Now) -> str:
 
 
 def _refined(manager: Manager, meter: MeterId, why: Why) -> Why:
-    """Return why a battery can't take part, as far as its meter's state tells."""
+    """Return why a battery can't take part, or does not begin to share, as far as is known of it."""
+    if why in (Why.HELPS, Why.READY) and manager.waits and manager.desired(meter, Kind.SHARING) is None:
+        return Why.WAITS_BOUNDARY
     if why is not Why.CANT:
         return why
     bits = manager.meters[meter].bits

@@ -79,6 +79,8 @@ def _table(model: type[Settings], without: Collection[str] = ()) -> str:
 
 
 def _default(value: object) -> str:
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return "(none)" if value is None else f"`{value}`"
 
 
@@ -94,6 +96,8 @@ def _type(field: Any) -> str:
     match field["type"]:
         case "integer" | "number" as name:
             return {"integer": "whole number", "number": "number"}[name] + _range(field)
+        case "boolean":
+            return "`true` or `false`"
         case "array":
             return f"list of {_type(field['items'])}"
         case "object" if "patternProperties" not in field:

@@ -204,7 +204,7 @@ class Street:
         self._run = mosquitto.open_to_all(folder / "mosquitto", "127.0.0.1", self.port)
         self.source: mosquitto.Mosquitto | None = self._run_source()
         self.site = self._stack.enter_context(Site(folder / "site", self._town(), speed=SPEED))
-        self.site.start("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
+        self.site.start("head-end", "utility", "r001 broker", "r001 gateway")
         self.adapter_log = folder / "adapter.log"
         self.http = f"127.0.0.1:{free_ports(1)[0]}"
         self.config = self.site.folder / "r001" / "adapter.toml"
@@ -279,7 +279,7 @@ class Street:
         return ["through", *(["stored"] if key[1] == "share" else [])]
 
     def _town(self) -> str:
-        text = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 0\n'
+        text = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 0\nboundary = false\n'
         keys = {NEEDY: ("needy", "share")} | {home.meter: home.key for home in self.homes}
         for meter, key in keys.items():
             battery = f"battery_capacity_mwh = {CAPACITY_WH * 1000}\n" if key[1] == "share" else ""

@@ -299,7 +299,7 @@ def test_a_command_that_can_not_work_is_named(changed: dict[str, object], why: s
 @pytest.mark.parametrize(
     ("meter", "why"),
     [
-        ({"obeys": ["reduce"]}, "preset mine has no command reduce, but: share"),
+        ({"obeys": ["reduce"]}, "preset mine has no command reduce; it has share; leave it out"),
         ({"obeys": "share"}, "share of preset mine needs watts"),
         ({"obeys": ["share", "share"], "watts": 5}, "meter 77 obeys the same command at cmd/house"),
     ],

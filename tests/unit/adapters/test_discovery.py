@@ -28,6 +28,7 @@ from adapters.mapping.payloads import MAX_BYTES
 from adapters.mapping.readers import readers_of
 from adapters.recordings import Recorded
 from commonwatt.config.adapter import AdapterSettings
+from commonwatt.site.places import HEADER
 
 DISCOVERIES = Path(__file__).parent / "discoveries"
 HEAD = '[adapter]\nmicrogrid = "r001"\n'
@@ -432,6 +433,12 @@ def test_write_adds_what_is_new_once_and_keeps_what_is_there(tmp_path: Path) -> 
     assert (code, config.read_bytes()) == (1, once)
     assert "[[" not in text
     assert [path.name for path in tmp_path.iterdir()] == ["adapter.toml"]
+
+
+def test_a_file_of_the_office_is_not_the_place_for_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "adapter.toml").write_text(HEADER + HEAD)
+    _, _, told = discover(tmp_path, DISCOVERIES / "solaredge2mqtt.jsonl", "--write")
+    assert "the next bundle replaces it: put these tables there, as [[microgrid.adapter.meter]]" in told
 
 
 def test_write_of_undecided_meters_is_not_repeated(tmp_path: Path) -> None:

@@ -72,3 +72,25 @@ def test_a_refused_subscription_is_bad_though_the_broker_is_connected() -> None:
     found = next(iter(judge(answer | {"sources": [source | {"limits": subscriber.limits}]})))
     assert (found.check, found.level) == ("source", Level.BAD)
     assert "refuses a subscription" in found.found
+    away = source | {"connected": False, "complaint": "can't be reached"}
+    found = next(iter(judge(answer | {"sources": [away]})))
+    assert found.remedy == "find the step that fails: commonwatt doctor --config FILE"
+
+
+def test_a_battery_that_is_never_told_to_share_is_named_before_the_first_start() -> None:
+    command = {"preset": "own", "kind": "share", "topic": "set", "on": "1", "off": "0"}
+    rule = {"preset": "own", "topic": "level", "format": "plain", "kind": "level", "unit": "%"}
+    meter = {"id": 77001, "preset": "own", "obeys": "share", "capacity_wh": 9000, "token": "t" * 32}
+    settings = {"rule": [rule], "command": [command], "tokens": None}
+    found, last = examined("mapping", meter=[meter], **settings)
+    assert (found.check, found.level, last.level) == ("meter 77001", Level.WARNING, Level.GOOD)
+    assert "is never told to share" in found.found
+    assert "accept_unsafe = true" in found.remedy
+    (last,) = examined("mapping", meter=[meter | {"accept_unsafe": True}], **settings)
+    assert last.level is Level.GOOD
+
+
+def test_the_devices_broker_is_no_service_of_ours() -> None:
+    source = {"address": "127.0.0.1:9"}
+    *_, found = examined("source", source=source)
+    assert found.remedy == "start the devices' broker there, or correct the port of source.address"

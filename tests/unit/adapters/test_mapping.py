@@ -119,7 +119,7 @@ def test_decimal_text_becomes_whole_milliwatt_hours(text: str, unit: str, value:
         ("Infinity", "not a usable number"),
         ("0e999999", "not a usable number"),
         ("1" * 29, "not a number"),
-        ("12,5", "not a number"),
+        ("12,5", "not a number: '12,5'; with a decimal comma its rule has number = \"de\""),
         ("offline", "not a number: 'offline'"),
         ("12 V", "in V, not MWh"),
         ("12 kWh 5", "not a number: '12 kWh 5'"),

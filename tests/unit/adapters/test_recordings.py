@@ -1,5 +1,6 @@
 """Recordings of any devices can be read back; what is no recording is named by its line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,26 @@ def test_a_dry_run_ends_with_1_if_a_rule_counted_nothing(
     done = CliRunner().invoke(app, ["test", "--config", str(config), str(recording(tmp_path, "".join(lines).encode()))])
     assert done.exit_code == code, done.output
     assert done.stderr == f"meter 2: generation house {path}: nothing counted; check source, preset and rule\n" * code
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (range(813_010, 813_015), "5 values held back: they rise faster than rated_w allows, or fall; check the unit"),
+        ([813], "messages of a longer time are needed"),
+    ],
+)
+def test_a_dry_run_says_why_a_register_in_another_unit_counts_nothing(
+    tmp_path: Path, values: Sequence[int], why: str
+) -> None:
+    config = tmp_path / "adapter.toml"
+    config.write_text('[adapter]\nmicrogrid = "r001"\n[[meter]]\nid = 7\npreset = "plain"\nsource = "wh"\n')
+    lines = [
+        f'{{"time": {1_790_000_100 + n * 10}, "topic": "wh", "payload": "{value}"}}\n' for n, value in enumerate(values)
+    ]
+    done = CliRunner().invoke(app, ["test", "--config", str(config), str(recording(tmp_path, "".join(lines).encode()))])
+    assert done.exit_code == 1
+    assert f"meter 7: through: nothing counted; {why}" in done.stderr
 
 
 def test_a_dry_run_goes_on_after_a_device_time_that_no_record_can_name(tmp_path: Path) -> None:

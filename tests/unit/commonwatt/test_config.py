@@ -189,6 +189,7 @@ def test_weights_may_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
     [
         ("", "its table must be one of [adapter], [broker], [gateway], [host], [meters], [utility]"),
         ("[toaster]\n", "its table must be one of [adapter], [broker], [gateway], [host], [meters], [utility]"),
+        ("[site]\n[utility]\n", "is a site file; to check it, and make the parts' files: commonwatt site init"),
         ("[broker]\n[utility]\n", "exactly one table, [broker], but has: [broker], [utility]"),
         ("broker = 5\n", "line 1: broker: "),
         ("[[broker]]\n", "line 1: broker: "),
@@ -523,3 +524,9 @@ def test_a_file_that_is_no_password_is_a_fault(controller: Path) -> None:
     controller.with_name("page-password.json").write_text('{"password": "plain"}')
     code, told = checked_with(controller, 'http_password = "page-password.json"\n')
     assert (code, "line 3: gateway.http_password: " in told, "not a password file" in told) == (2, True, True)
+
+
+def test_a_list_with_a_wrong_element_is_not_called_too_short_as_well(tmp_path: Path) -> None:
+    path = write(tmp_path, '[adapter]\nmicrogrid = "r001"\n[adapter.source]\naddress = "127.0.0.1"\n')
+    (line,) = error_of(path).splitlines()
+    assert "line 3: adapter.source.0.address: must be HOST:PORT" in line

@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 
 from adapters.mapping.readers import readers_of
 from adapters.service import Service
+from adapters.status import status_of
 from adapters.store import CHANNELS
 from commonwatt.cli.enroll import app as enroll
 from commonwatt.cli.main import config_app
@@ -30,6 +31,7 @@ from commonwatt.cli.site import app
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.config.files import load_settings
 from commonwatt.device.store import open_store
+from commonwatt.doctor.running import look
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.devices import digest, load_tokens
 from commonwatt.model.exceptions import ConfigError
@@ -605,7 +607,9 @@ def with_adapter(office: Path, adapter: str = ADAPTER, meters: str = METERS) -> 
     (office / "site/r002/source-cellar.password").write_text("secret\n")
 
 
-def test_an_adapter_of_the_site_file_runs_with_the_files_that_were_made(office: Path) -> None:
+def test_an_adapter_of_the_site_file_runs_with_the_files_that_were_made(
+    office: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_adapter(office)
     good(office, "init")
     path = office / "site/r002/adapter.toml"
@@ -631,9 +635,47 @@ def test_an_adapter_of_the_site_file_runs_with_the_files_that_were_made(office: 
             rng=random.Random(1),
         )
         assert service.core.meters.keys() == {77001, 77002}
+        # The doctor knows it by its status.
+        monkeypatch.setattr("commonwatt.doctor.running.fetch_status", lambda *_: status_of(service, settings))
+        running = look(path, "adapter", settings)
+        assert (running.answer is not None, running.failure) == (True, "")
     before = contents(office / "site")
     good(office, "init")
     assert contents(office / "site") == before
+
+
+def test_an_adapters_meter_has_the_account_and_the_direction_of_the_town(office: Path) -> None:
+    # Otherwise the gateway refuses its records.
+    known = METERS.replace("adapter = true", 'account = 12\ndirection = "outgoing"\nadapter = true', 1)
+    with_adapter(office, meters=known)
+    good(office, "init")
+    settings = load_settings(office / "site/r002/adapter.toml", "adapter", AdapterSettings)
+    assert [(meter.account, meter.direction) for meter in settings.meter] == [(12, "outgoing"), (0, "incoming")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "town", "fault"),
+    [
+        ("account = 7", "account = 12", "account: is 7, but [[meter]] 77001 of the town has 12; leave it out here"),
+        ('direction = "outgoing"', "", "direction: is outgoing, but [[meter]] 77001 of the town has incoming;"),
+        ("capacity_wh = 9000", "", "capacity_wh: [[meter]] 77001 of the town has no battery; give it battery_capacity"),
+        (
+            "capacity_wh = 9000",
+            "battery_capacity_mwh = 8000000",
+            "has another battery; give it battery_capacity_mwh = 9000000,",
+        ),
+        ("capacity_wh = 9000", "battery_capacity_mwh = 9000000", 'has a battery; add "stored" to its record_types'),
+    ],
+)
+def test_an_adapters_meter_that_is_another_one_in_the_town_is_refused(
+    office: Path, keys: str, town: str, fault: str
+) -> None:
+    adapter = ADAPTER.replace("id = 77001", f"id = 77001\n{keys}")
+    with_adapter(office, adapter, METERS.replace("adapter = true", f"{town}\nadapter = true", 1))
+    said = " ".join(refused(office, "init").split())
+    assert fault in said
+    number = int(re.search(r"site\.toml: line (\d+): ", said)[1])  # type: ignore[index]
+    assert (office / "site/site.toml").read_text().splitlines()[number - 1] == keys
 
 
 @pytest.mark.parametrize(
@@ -689,6 +731,10 @@ def test_an_adapter_is_packed_without_the_secrets_of_other_meters_and_started_af
     units = f"commonwatt-broker@r002.service commonwatt-gateway@r002.service {UNIT}"
     assert f"systemctl enable {units}\n" in said
     assert "status --config /var/lib/commonwatt/r002/adapter.toml" in said
+    assert (
+        f"Without systemd, as the files' owner: commonwatt adapter run --config {root / STATE}/r002/adapter.toml"
+        in said
+    )
     assert stat.S_IMODE((root / STATE / "r002/source-cellar.password").stat().st_mode) == 0o600
     assert "restart" not in good(office, "unpack", "r002.bundle", "--root", str(root))
     # Each file of it restarts it alone.

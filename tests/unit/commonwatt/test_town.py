@@ -57,6 +57,10 @@ def test_a_microgrid_may_have_no_houses_but_meters_of_other_makers(tmp_path: Pat
     foreign = '[[meter]]\nmicrogrid = "r001"\nid = 77001\n'
     town = town_of(tmp_path, f'[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 0\n{foreign}')
     assert {meter.id for meter in town.meters if meter.function is not Function.BOUNDARY} == {77001}
+    alone = town_of(
+        tmp_path, f'[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 0\nboundary = false\n{foreign}'
+    )
+    assert {meter.id for meter in alone.meters} == {77001}
 
 
 def test_full_town_has_the_specified_sums(full: Town, metered: list[Meter]) -> None:  # req: T4

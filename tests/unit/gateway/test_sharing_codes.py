@@ -47,6 +47,12 @@ def test_the_page_and_the_heartbeat_say_alike_why_a_battery_can_not_take_part(wo
     assert shown == {str(meter): reason_of_code(code, 10).why for meter, code in codes(world).items()}
 
 
+def test_before_a_boundary_meter_reports_a_battery_says_that_sharing_waits_for_it(world: World) -> None:
+    world.core.manager.waits = True
+    households(world, 80, 48)
+    assert codes(world)[1] == Why.WAITS_BOUNDARY
+
+
 def test_each_reason_is_a_sentence_and_one_of_a_later_version_says_so() -> None:
     for why in Why:
         assert reason_of(why, 20).why.endswith(".")
