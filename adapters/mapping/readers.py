@@ -318,6 +318,9 @@ def _of_meter(settings: AdapterSettings, n: int, rules: tuple[AdapterRule, ...])
     if not wanted:
         why = f"preset {meter.preset} has no rule for direction {meter.direction}"
         raise SettingError(("meter", n, "direction"), f"[[meter]] {meter.id}: {why}")
+    if not meter.source and any("{device}" in topic for rule in wanted for topic in rule.topic):
+        why = f"preset {meter.preset} needs source, the device's name in its topics"
+        raise SettingError(("meter", n, "source"), f"[[meter]] {meter.id}: {why}")
     ranks: dict[str, int] = defaultdict(int)
     kinds: dict[str, str] = {}
     for rule in wanted:

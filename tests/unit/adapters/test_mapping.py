@@ -79,6 +79,12 @@ def test_topic_that_mqtt_refuses_is_refused(topic: str) -> None:
         made([{"topic": topic, "format": "plain"}])
 
 
+def test_a_device_without_a_name_in_its_topics_is_refused() -> None:
+    settings = {"microgrid": "r001", "meter": [{"id": 7, "preset": "tasmota"}]}
+    with pytest.raises(ConfigError, match="preset tasmota needs source"):
+        readers_of(AdapterSettings.model_validate(settings))
+
+
 def test_preset_of_another_name_is_named_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'tasmotta'; there are: .*tasmota"):
         made([{"topic": "t", "format": "plain"}], preset="tasmotta")
