@@ -55,7 +55,7 @@ class DeviceCommand:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it is never sent: nothing would end it without the adapter, and nobody accepted that."""
+        """Whether it is never sent: nothing would end it without the adapter, and no person accepted that."""
         return self.kind is Kind.SHARING and self.settings.failsafe == "none" and not self.source.accept_unsafe
 
     @property
