@@ -28,6 +28,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import MAX_RECORD_S, RecordType
 from commonwatt.model.units import SLOT_S, MicrogridId
 from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.topics import ACKS
 from commonwatt.town.town import Battery
 
 KEPT_WRONG = 100  # unreadable messages kept for inspection; the oldest is dropped
@@ -92,6 +93,7 @@ class Adapter:
         self._settings = {meter.id: meter for meter in settings}
         self.commands = Commands(commands, self.meters, tally)  # what their devices are told
         self._timers = Timers()
+        self._told: set[MeterId] = set()  # the meters that have told of themselves since the start
         self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)  # the last messages that could not be read
 
     def message(self, message: Arrived, behind_ms: int = 0) -> Effects:
@@ -145,6 +147,10 @@ class Adapter:
         """Handle a message of the gateway to one of the meters."""
         effects: Effects = [*self.meters[meter].receive(leaf, payload, now)]
         self.commands.heard_at = now
+        if leaf == ACKS and meter not in self._told:
+            # Its file may have changed: the gateway is told at the first sign of it after a start.
+            self._told.add(meter)
+            effects += self.meters[meter].tell(now)
         self._timers.set(meter, self.meters[meter].wake_at)
         return effects
 

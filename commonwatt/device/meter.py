@@ -249,6 +249,10 @@ class Meter:
         """Answer a command of which nothing else is to be done."""
         return [self._outcome(command, verdict, now)]
 
+    def tell(self, now: float) -> Effects:
+        """Tell of its settings and state, as the outcome of no command."""
+        return [self._answer("", "get", DONE, now)]
+
     def _commanded(self, payload: bytes, now: float, via: str) -> Effects:
         try:
             command = unpack_json(Command, payload)

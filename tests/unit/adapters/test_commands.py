@@ -14,7 +14,9 @@ from commonwatt.config.adapter import AdapterSettings
 from commonwatt.config.adapter_commands import AdapterCommand
 from commonwatt.device.store import DeviceStore, open_store
 from commonwatt.model.exceptions import SettingError
+from commonwatt.model.records import Log
 from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.meter_messages import PutAck
 from tests.unit.adapters.test_core import RULES, Bench, T
 
 SHARE = {
@@ -471,3 +473,13 @@ def test_a_command_that_was_done_is_not_done_again_at_its_end(start: Start) -> N
     bench.do(bench.adapter.tick(T + 261))
     answers = [json.loads(m.payload) for m in bench.published if m.topic.endswith("/out")]
     assert [(one["id"], one["result"]) for one in answers] == [("1", "refused"), ("2", "done"), ("2", "expired")]
+
+
+def test_a_changed_minimum_is_told_with_the_first_acknowledgement_after_a_start(start: Start) -> None:
+    bench = start(SHARE, minimum_percent=90)
+    ack = PutAck(log=Log.EVENT, generation=1, first_id=1, last_id=1, time=T).pack()
+    for told_of in (1, 0):
+        bench.do(bench.adapter.receive(77, "ack", ack, T))
+        outcomes_of = [json.loads(m.payload) for m in bench.published if m.topic.endswith("/out")]
+        assert [one["minimum_percent"] for one in outcomes_of] == [90] * told_of
+        bench.published.clear()
