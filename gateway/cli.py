@@ -42,7 +42,10 @@ app = typer.Typer(
 )
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The TOML file; see: commonwatt config example gateway")]
-AdapterOption = Annotated[Path | None, typer.Option("--adapter", help="Its adapter's file: that store goes along.")]
+AdapterOption = Annotated[
+    Path | None,
+    typer.Option("--adapter", help="The settings file of the controller's adapter, whose store is handed over too."),
+]
 
 
 @app.command()

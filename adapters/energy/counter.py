@@ -239,8 +239,8 @@ class Counter:
         """Return the most energy up to a reading that is no jump, after a reported restart or a silence.
 
         It is three times the highest power of the last hour or two, or of the readings after it: the load may go on.
-        In a silence, of which a report says little, as every device reports its new connection, a load may have begun
-        that nobody saw: at least an eighth of the rated power counts. ``harness.foreign.jumps`` measures both errors.
+        In a silence an unseen load may have begun, so at least an eighth of the rated power counts; a report changes
+        nothing there, since every device reports its new connection. ``harness.foreign.jumps`` measures both errors.
         """
         away_ms = read.at - self.at
         if not (self.peaks_at and (reported or away_ms >= SILENT_MS)):

@@ -71,7 +71,7 @@ class Moments:
 
 
 class Payload:
-    """A parsed payload."""
+    """A parsed payload; without a format that says more it is one text, whose path is empty."""
 
     def __init__(self, payload: bytes) -> None:
         """Find its samples, or raise ``UnreadableError``."""
@@ -83,7 +83,8 @@ class Payload:
         return self._samples
 
     def _found_in(self, payload: bytes) -> Iterator[Sample]:
-        raise NotImplementedError
+        """Yield its samples."""
+        yield Sample({"": _text_of(payload).strip()})
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """Yield each number with its path."""
@@ -120,13 +121,6 @@ class JsonPayload(Payload, Sample):
     def texts(self) -> Iterator[tuple[str, str]]:
         """As ``Payload.texts``."""
         return _texts_in(self.content, ())
-
-
-class PlainPayload(Payload):
-    """A payload that is one number; its path is empty."""
-
-    def _found_in(self, payload: bytes) -> Iterator[Sample]:
-        yield Sample({"": _text_of(payload).strip()})
 
 
 class BytesPayload(Payload):
@@ -233,7 +227,7 @@ class TelegramPayload(Payload):
 
 FORMATS: dict[str, type[Payload]] = {
     "json": JsonPayload,
-    "plain": PlainPayload,
+    "plain": Payload,
     "senml": SenmlPayload,
     "p1": TelegramPayload,
     "csv": CsvPayload,

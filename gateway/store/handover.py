@@ -82,7 +82,7 @@ class TakenOver:
     again: bool = False  # whether it had been taken over before; then nothing was changed
     moved: bool = False  # whether its store became this controller's store
     added: int = 0  # otherwise: how many parts, events and dead letters were added to the store that was there
-    adapter: bool = False  # whether the adapter's store in it became that of this controller's adapter
+    adapter: bool = False  # whether it has an adapter's store, which this controller's adapter now uses
 
 
 def check_not_released(path: Path, store: Store) -> None:

@@ -212,7 +212,7 @@ def test_a_device_that_shows_an_old_state_is_not_believed_to_obey(start: Start, 
     world.pass_s(3 * world.settings.confirm_s)
     assert world.outcomes == [(*REFUSED, f"should be on, and {shown_as(world, 0)}")]
     world.pass_s(400)
-    assert world.device.value == 0, "what nobody can see does not go on"
+    assert world.device.value == 0, "a device that shows an old state is ended"
 
 
 @pytest.mark.parametrize("key", COMMANDS, ids="-".join)
