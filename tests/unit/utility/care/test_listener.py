@@ -9,7 +9,7 @@ from commonwatt.care.connection import CareConnection, CareRefused, CareUnreacha
 from commonwatt.identity.certificates import Kind
 from harness.network.waiting import free_port
 from harness.real.enrolled import authority, certificate
-from utility.care.api.listener import CareRequest, Listener, Refused
+from utility.care.api.listener import CareRequest, Handler, Listener, Refused
 
 FILE = bytes(range(256)) * 1000
 
@@ -24,7 +24,7 @@ def answer(request: CareRequest) -> dict[str, object]:
 def listener(tmp_path: Path) -> Iterator[tuple[Listener, CareConnection]]:
     broker = certificate(authority(tmp_path / "town"), Kind.BROKER, "head-end")
     address = f"127.0.0.1:{free_port()}"
-    routes = {
+    routes: dict[tuple[str, str], Handler] = {
         ("POST", "join"): answer,
         ("GET", "file"): lambda request: FILE[int(request.rest[0]) :][:65_536],
     }
