@@ -151,7 +151,8 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
 def _tls_files(settings: BrokerSettings) -> Files | None:
     if settings.certificate is None:
         return None
-    return Files(settings.certificate, settings.clients_ca, settings.clients_revoked)
+    ended_s = settings.clients_ended_days * 86_400
+    return Files(settings.certificate, settings.clients_ca, settings.clients_revoked, ended_s)
 
 
 def _raise_file_limit() -> None:

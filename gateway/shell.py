@@ -4,7 +4,7 @@ import asyncio
 import logging
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
@@ -30,7 +30,7 @@ from gateway.events import ClockJumped, Counted, Event, FromMeter, FromUtility, 
 from gateway.household.link import HouseholdLink
 from gateway.line.line import INTERFACE
 from gateway.line.watch import LineWatch
-from gateway.links import METERS, Links
+from gateway.links import HEAD_END, METERS, Links
 from gateway.loop.disk import Disk
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import GATHER_S, Inbox
@@ -39,6 +39,9 @@ from gateway.loop.work import Work
 from gateway.registries import Registries
 from gateway.shown.shown import Shown
 from gateway.takeover.successor import carried, settings_of
+
+if TYPE_CHECKING:
+    from gateway.renewal import Renewal
 
 CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
 
@@ -76,6 +79,7 @@ class Shell:
         self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
+        self._renewals = [] if settings.care is None else self._load_renewals()
         self.shown = Shown(  # what it shows
             settings,
             clock,
@@ -87,6 +91,7 @@ class Shell:
             self._ticker,
             clique,
             self._household,
+            [each.results for each in self._renewals],
         )
 
     @classmethod
@@ -109,6 +114,13 @@ class Shell:
             shell = cls(settings, clock, disk, store, registries, Clique.load(settings, store.store, registries), phase)
             on_error.pop_all()
         return shell
+
+    def _load_renewals(self) -> "list[Renewal]":
+        # Loaded only where there is a certificate: the library that reads it takes 15 MiB.
+        from gateway.renewal import renewals_of
+
+        is_connected = self._links.each[HEAD_END].is_current
+        return list(renewals_of(self._settings, lambda: self._controller.own.now, is_connected))
 
     async def host(self, microgrid: MicrogridId, path: Path, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host another microgrid, with a store of its own.
@@ -155,6 +167,7 @@ class Shell:
         if (alone or "http" in self._settings.model_fields_set) and (http := self.shown.serve(watchdog)) is not None:
             ends.callback(http.stop)
         tasks += [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
+        tasks += [asyncio.create_task(each.run(), name="the renewal of a certificate") for each in self._renewals]
         await self._collect()
         if self._household is not None:
             tasks.append(self._household.start())

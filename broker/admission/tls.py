@@ -36,6 +36,7 @@ class Files:
     certificate: Path  # the broker's certificate, with its key
     clients_ca: Path | None = None  # the authority whose certificates devices must show; ``None``: they need none
     clients_revoked: Path | None = None  # its list of revoked certificates
+    ended_s: int = 0  # seconds for which a certificate that has ended is accepted
 
     @property
     def all(self) -> tuple[Path, ...]:
@@ -116,7 +117,7 @@ class BrokerTls:
         begins, ends = (ssl.cert_time_to_seconds(shown[key]) for key in ("notBefore", "notAfter"))
         if serial in self._revoked:
             raise AdmissionError(Refusal.REVOKED, f"the certificate of {names[0]!r}, number {serial:x}, was revoked")
-        if not begins <= now < ends:
+        if not begins <= now < ends + self._files.ended_s:
             span = f"from {_moment(begins)} to {_moment(ends)}"
             raise AdmissionError(Refusal.EXPIRED, f"the certificate of {names[0]!r} is valid {span}")
         return str(names[0])

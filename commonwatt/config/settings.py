@@ -169,6 +169,13 @@ class BrokerSettings(Settings):
     clients_revoked: Path | None = Field(
         None, description="That authority's revocation list; loaded again when it is replaced."
     )
+    clients_ended_days: int = Field(
+        0,
+        ge=0,
+        le=180,
+        description="Days for which a device's certificate that has ended is accepted, unless it was revoked. A "
+        "microgrid's broker has 180: its devices go on without the utility, which renews certificates.",
+    )
     plain_text: bool = Field(False, description=PLAIN_TEXT)
     packets_per_s: float = Field(
         100,

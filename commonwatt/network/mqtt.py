@@ -109,6 +109,7 @@ class MqttLink:
         self._keepalive_s = keepalive_s
         self._logged: deque[str] = deque(maxlen=_REASONS_KEPT)
         self._explained = False
+        self._shown: Stamp = ()
         self._client: paho.Client | None = None
         self._lost = asyncio.Event()
         self._paused_until_resume = asyncio.Event()
@@ -129,10 +130,10 @@ class MqttLink:
             client = self._client = self._new_client()
             was, started = self.connects, loop.time()
             try:
-                shown = self._secure(client)
+                self._shown = self._secure(client)
                 await _connect(loop, client, self._address, self._keepalive_s or KEEPALIVE_S)
                 self._opened(loop, client)
-                await self._watch(client, shown)
+                await self._watch(client)
                 if not self._explained and self._paused_until_resume.is_set():
                     self._failed("the broker ended it without an answer; its log says why")
             except (OSError, ConfigError) as error:
@@ -227,10 +228,16 @@ class MqttLink:
             self._logged.append(why)
             log.warning("%s: no connection to %s:%s: %s", self._identity, *self._address, why)
 
-    def _renewed(self, shown: Stamp) -> bool:
+    def is_current(self) -> bool:
+        """Return whether it is connected with the present certificate and revocation list."""
+        with suppress(ConfigError):
+            return self.connected and self._stamp() == self._shown
+        return False
+
+    def _renewed(self) -> bool:
         """Return whether the certificate or the revocation list was replaced by a readable file."""
         with suppress(ConfigError):
-            if self._stamp() != shown and self._tls is not None:
+            if self._stamp() != self._shown and self._tls is not None:
                 self._tls.context()
                 log.info(
                     "%s: its certificate, or the list of revoked ones, was replaced: connecting again", self._identity
@@ -238,10 +245,10 @@ class MqttLink:
                 return True
         return False
 
-    async def _watch(self, client: paho.Client, shown: Stamp) -> None:
+    async def _watch(self, client: paho.Client) -> None:
         """Call paho's function for pings when one is due, until the connection is lost or a certificate is replaced."""
         while not self._lost.is_set():
-            if client.loop_misc() != paho.MQTT_ERR_SUCCESS or self._renewed(shown):
+            if client.loop_misc() != paho.MQTT_ERR_SUCCESS or self._renewed():
                 return
             try:
                 # Not wait_for: in Python 3.11 it loses a cancellation if the connection is lost at the same moment.

@@ -14,6 +14,7 @@ from commonwatt.doctor.doctors import check_settings
 from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Role
+from commonwatt.identity.renewal_requests import ENDED_DAYS
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.network.addresses import split_address
@@ -147,7 +148,7 @@ def _controller_files(
 ) -> Iterator[PartFile]:
     listen = str(table.broker.get("listen", _LISTEN))
     port = _port(listen, f"{table.id}: broker")
-    broker = {"listen": listen, "certificate": BROKER_FILE, "http": f"{_OWN_HOST}:9100"}
+    broker: dict[str, object] = {"listen": listen, "certificate": BROKER_FILE, "http": f"{_OWN_HOST}:9100"}
     gateway: dict[str, object] = {
         "microgrid": name,
         "broker": f"{_OWN_HOST}:{port}",
@@ -156,6 +157,8 @@ def _controller_files(
         "certificate": DEVICE_FILE[Role.GATEWAY],
         "http": f"{_OWN_HOST}:9101",
     }
+    if "clients_ca" in table.broker:
+        broker["clients_ended_days"] = ENDED_DAYS
     if table.lines:
         plan = GatewaySettings.model_fields["lte_allowance_bytes"].default
         gateway["lte_allowance_bytes"] = (1 + len(table.lines)) * plan

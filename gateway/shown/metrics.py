@@ -31,6 +31,7 @@ _RECORDS = dict.fromkeys([*(kind.name.lower() for kind in RecordType), "event"],
 _PUTS = dict.fromkeys(["accepted", *(why.name.lower() for why in Refusal if why is not Refusal.NONE)], 0)
 _REJECTED = dict.fromkeys((why.name.lower() for why in Rejection), 0)
 _BATCHES = dict.fromkeys(("sent", "acknowledged", "expired"), 0)
+_RENEWALS = dict.fromkeys(("renewed", "refused", "unreachable", "failed", "went_back"), 0)
 _TABLES = dict.fromkeys(("part", *COLUMNS), 0)
 _MESSAGES = (
     DeadLetterSource.UNKNOWN,
@@ -76,6 +77,7 @@ class Figures:
     month: Month | None = None  # the LTE line's month; ``None``: nothing was counted yet
     # Time of the next expiry of a certificate, epoch seconds; ``None``: it has none.
     certificate_expires: float | None = None
+    renewals: dict[str, int] = field(default_factory=dict)  # renewals of certificates, by result
     alarms: frozenset[str] = frozenset()  # the names of the page's alarms
 
 
@@ -250,6 +252,8 @@ def _connections(figures: Figures) -> Iterator[Metric]:
         "use",
         {} if expires is None else {"mqtt": expires},
     )
+    text = "Renewals of the controller's certificates, and attempts, by result."
+    yield _counters("renewals", text, "result", _RENEWALS | figures.renewals)
 
 
 def _line(line: Line, month: Month | None) -> Iterator[Metric]:

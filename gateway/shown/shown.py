@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from commonwatt.config.settings import GatewaySettings
@@ -52,10 +54,11 @@ class Shown:
         ticker: Ticker,
         clique: Clique | None,
         household: HouseholdLink | None,
+        renewals: Sequence[Counter[str]],
     ) -> None:
         self._settings, self._clock, self._work, self._inbox = settings, clock, work, inbox
         self._links, self._disk, self._line, self._ticker = links, disk, line, ticker
-        self._clique, self._household = clique, household
+        self._clique, self._household, self._renewals = clique, household, renewals
         self._figures = Figures()
         self._recent = Recent[str](time.monotonic())
         self._watchdog: Watchdog | None = None
@@ -195,4 +198,5 @@ class Shown:
         self._figures.disk_free_bytes = self._disk.free_bytes
         self._figures.disk_bytes = self._disk.size_bytes
         self._figures.month = self._line.month
+        self._figures.renewals = sum(self._renewals, Counter())
         return self._figures

@@ -87,6 +87,8 @@ class Facts:
     # Seconds since the newest backup in each repository was finished; empty: pgBackRest is not used.
     backups_s: Mapping[str, float] = field(default_factory=dict)
     archive_fails: bool = False  # whether the server's log is not archived to pgBackRest
+    # Refused requests for the renewal of certificates in the last day, the oldest first.
+    renewals_refused: tuple[str, ...] = ()
 
     @property
     def connected(self) -> bool:
@@ -281,6 +283,9 @@ def _certificates(facts: Facts) -> Iterator[Condition]:
             yield _condition("CertificateExpired", text, use=use)
         elif left_s < _CERTIFICATE_SOON_S:
             yield _condition("CertificateExpiring", text, use=use)
+    if facts.renewals_refused:
+        text = f"Within a day: {len(facts.renewals_refused)}. The newest: {facts.renewals_refused[-1]}."
+        yield _condition("RenewalRefused", text)
 
 
 def _lately(facts: Facts) -> Iterator[Condition]:

@@ -133,7 +133,8 @@ class Service:
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
         self._counting = Counting(clock.now())
-        if (care := care_of(settings)) is not None:
+        of_town, is_trusted = lambda: self._ingest.registry, lambda: self._ingest.trust is Trust.NETWORK
+        if (care := care_of(settings, of_town, is_trusted)) is not None:
             self._metrics.registry.register(AtEachScrape(lambda: requests_of(care)))
         self._care = care
         self._saving: asyncio.Task[object] | None = None
@@ -164,7 +165,7 @@ class Service:
             ]
             self._alarms.start()
             if self._care is not None:
-                self._care.start()
+                self._care.listener.start()
             await self._see_to_alarms()  # Those that stood before the start are shown from the first page on.
             self._tick(watchdog)
             log.info("serving on %s://%s", scheme, self._settings.http)
@@ -177,7 +178,7 @@ class Service:
                     self._takeover.close()
                 self._alarms.stop()
                 if self._care is not None:
-                    self._care.stop()
+                    self._care.listener.stop()
                 server.should_exit = True
                 await self._end(tasks)
 
@@ -326,6 +327,7 @@ class Service:
             log_kept_bytes=self._database.log_kept_bytes(),
             backups_s={} if self._backups is None else self._backups.ages_s(machine_now()),
             archive_fails=self._backups is not None and self._backups.fails,
+            renewals_refused=() if self._care is None else self._care.renewals.refused(),
         )
 
 

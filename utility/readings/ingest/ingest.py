@@ -42,6 +42,7 @@ from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.marks import MovedError
 from utility.readings.store.quarters import newest_of_two
 from utility.readings.store.writer import Writer
+from utility.registry.snapshot import RegistrySnapshot
 from utility.registry.store.registry import load_snapshot, registry_revision
 from utility.takeover.jobs import GrantsJob
 
@@ -161,6 +162,11 @@ class Ingest:
     def registered(self) -> int:
         """Return how many gateways are registered."""
         return len(self._core.registry.controllers)
+
+    @property
+    def registry(self) -> RegistrySnapshot:
+        """The town's present register."""
+        return self._core.registry
 
     def offer(self, topic: str, payload: bytes) -> None:
         """Put a message into the queue; a full queue drops one and counts it."""

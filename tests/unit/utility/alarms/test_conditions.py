@@ -59,6 +59,7 @@ WELL = Facts(
 )
 BAD = Facts(
     trusted=False,
+    renewals_refused=("device r001 from 10.0.0.9: its certificate was revoked",),
     silent_s={"r001": 301, "r002": 20},
     managed_by={"r002": "r003"},
     unmanaged_s={"r001": 61},
