@@ -21,7 +21,9 @@ from commonwatt.network.tls import ClientTls
 from gateway.loop.threads import THREADS
 
 LOOK_S = 3_600.0  # real seconds between two looks at a certificate
-AGAIN_S = 86_400.0  # real seconds after a renewal until the next look: a clock that leaps ahead renews once a day at most
+AGAIN_S = (
+    86_400.0  # real seconds after a renewal until the next look: a clock that leaps ahead renews once a day at most
+)
 TRIAL_S = 600.0  # real seconds within which a connection must be made with a new certificate
 TRIAL_LOOK_S = 5.0  # real seconds between two looks whether it was
 FIRST_RETRY_S = 60.0  # real seconds after a failure, doubled with each one
@@ -35,10 +37,12 @@ class Renewal:
     """The renewal of one certificate file."""
 
     file: CertificateFile
-    post: Callable[[str, dict[str, object]], dict[str, object]]  # a request to the utility, such as ``CareConnection.post``
+    post: Callable[
+        [str, dict[str, object]], dict[str, object]
+    ]  # a request to the utility, such as ``CareConnection.post``
     now: Callable[[], Now]  # the gateway's time
     is_proved: Callable[[], bool]  # whether the present certificate made a connection; it may block
-    # Renewals and attempts: ``renewed``, ``refused``, ``unreachable``, ``failed``, ``went_back`` to the old certificate.
+    # Renewals and attempts: ``renewed``, ``refused``, ``unreachable``, ``failed``; ``went_back`` to the old one.
     results: Counter[str] = field(default_factory=Counter)
     _failures: int = 0  # since the last renewal
     _tried_since: float | None = None  # since when the present certificate is on trial, ``time.monotonic``
@@ -111,7 +115,9 @@ class Renewal:
             return False
 
 
-def renewals_of(settings: GatewaySettings, now: Callable[[], Now], is_connected: Callable[[], bool]) -> Iterator[Renewal]:
+def renewals_of(
+    settings: GatewaySettings, now: Callable[[], Now], is_connected: Callable[[], bool]
+) -> Iterator[Renewal]:
     """Yield the renewals of a gateway's own certificate and its broker's in the same folder.
 
     Args:

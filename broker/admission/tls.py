@@ -52,7 +52,10 @@ class BrokerTls:
         self._metrics = metrics
         self._expiry = Expiry(files.certificate)
         self._context: ssl.SSLContext
-        self._revoked: frozenset[int] = frozenset()
+        self._revoked: frozenset[int] = frozenset()  # serial numbers of revoked certificates
+        self._issuers: frozenset[str] = (
+            frozenset()
+        )  # names of the issuers whose certificates are not revoked as a whole
         self._stamp: Stamp = ()
         self._complaint = ""
 
@@ -110,13 +113,15 @@ class BrokerTls:
         context = writer.get_extra_info("ssl_object").context
         if context is not self._context and not _authorities(context) <= _authorities(self._context):
             raise AdmissionError(Refusal.REVOKED, "the authority of its certificate is no longer trusted")
-        names = [value for part in shown["subject"] for key, value in part if key == "commonName"]
+        names = _common_names(shown["subject"])
         if len(names) != 1:
             raise AdmissionError(Refusal.CERTIFICATE, "a certificate without one name")
         serial, now = int(shown["serialNumber"], 16), wall_clock().now()
         begins, ends = (ssl.cert_time_to_seconds(shown[key]) for key in ("notBefore", "notAfter"))
         if serial in self._revoked:
             raise AdmissionError(Refusal.REVOKED, f"the certificate of {names[0]!r}, number {serial:x}, was revoked")
+        if not self._issuers.issuperset(issuers := _common_names(shown["issuer"])):
+            raise AdmissionError(Refusal.REVOKED, f"the issuer of {names[0]!r}'s certificate was revoked: {issuers}")
         if not begins <= now < ends + self._files.ended_s:
             span = f"from {_moment(begins)} to {_moment(ends)}"
             raise AdmissionError(Refusal.EXPIRED, f"the certificate of {names[0]!r} is valid {span}")
@@ -125,24 +130,31 @@ class BrokerTls:
     def _read(self, seen: Stamp) -> None:
         context = server_context(self._files.certificate)
         revoked: frozenset[int] = frozenset()
+        issuers: frozenset[str] = frozenset()
         if self._files.clients_ca is not None and self._files.clients_revoked is not None:
             trust(context, self._files.clients_ca)
             context.verify_mode = ssl.CERT_REQUIRED
             context.verify_flags |= IGNORE_TIMES  # ``proved`` checks them.
             # Loaded only where devices show certificates: the library that reads them takes 8 MiB.
-            from commonwatt.identity.certificates import revoked_serials
+            from commonwatt.identity.certificates import listed_issuers, revoked_serials
 
             try:
-                revoked = revoked_serials(self._files.clients_revoked.read_bytes(), self._files.clients_ca.read_bytes())
+                lists = self._files.clients_revoked.read_bytes()
+                revoked, issuers = revoked_serials(lists, self._files.clients_ca.read_bytes()), listed_issuers(lists)
             except ConfigError as error:
                 raise ConfigError(f"{self._files.clients_revoked}: {error}") from error
         # Stamped before reading, and kept only when all could be read.
-        self._context, self._revoked, self._stamp, self._complaint = context, revoked, seen, ""
+        self._context, self._revoked, self._issuers = context, revoked, issuers
+        self._stamp, self._complaint = seen, ""
 
     def _look(self) -> None:
         expires = self._expiry.look()
         if expires is not None:
             self._metrics.certificate_expires.labels("mqtt").set(expires)
+
+
+def _common_names(name: tuple[tuple[tuple[str, str], ...], ...]) -> list[str]:
+    return [value for part in name for key, value in part if key == "commonName"]
 
 
 def _authorities(context: ssl.SSLContext) -> set[bytes]:

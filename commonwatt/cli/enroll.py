@@ -143,7 +143,7 @@ WithMetersOption = Annotated[
 @app.command()
 @flowing
 def revoke(
-    identity: Annotated[str, typer.Argument(help="A gateway (a microgrid's id), a meter, or `utility`.")],
+    identity: Annotated[str, typer.Argument(help="A gateway (a microgrid's id), a meter, `utility`, or `enrolment`.")],
     out: OutOption,
     reason: Annotated[str, typer.Option(help="The reason, for the log and for `list`.")],
     with_meters: WithMetersOption = False,
@@ -159,6 +159,8 @@ def revoke(
 
     Clients whose file names revoked.pem reject a revoked broker (--broker) once they have the new list.
 
+    `enrolment` is the enrolment authority at the utility: all that it issued ends, and `site init` makes another.
+
     If a controller is stolen, revoke its broker's certificate too, with --broker. If the meters' secrets were on it,
     revoke them with --with-meters.
     """
@@ -170,6 +172,11 @@ def revoke(
             clients = _clients_of(out, identity)
             lists = [path for path in authority.lists() if path.parent in clients] if certificates else []
             done = Revoked(certificates=certificates, devices_files=[], lists=lists)
+        elif identity == Kind.ENROLMENT:
+            authority = Authority.load(out)
+            serials = {entry.serial for entry in authority.issued if entry.kind is Kind.ENROLMENT}
+            gone = authority.revoke_these(serials, reason, machine_s())
+            done = Revoked(certificates=gone, devices_files=[], lists=authority.lists())
         else:
             done = revoke_devices(out, identity, reason, machine_s(), with_meters=with_meters)
         count, files = len(done.certificates), len(done.devices_files)

@@ -2,18 +2,22 @@
 
 It is OUT/authority, where OUT is the folder that ``commonwatt utility register`` wrote: ``ca.pem`` (public),
 ``ca-key.pem`` (secret), ``issued.json`` (issued certificates) and ``revoked.pem`` (the revocation list).
+``enrolment.pem`` (secret) is there where controllers join from afar: ``enrolment_authority``.
 Each certificate is recorded before it is written to its file, so that every certificate can be revoked.
 If the program ends in between, the file lacks the recorded certificate, and the next renewal issues another.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from commonwatt.identity import enrolment_authority
 from commonwatt.identity.certificates import Kind, Signer, details_of, pem, revoked_serials
+from commonwatt.identity.chains import permitted
 from commonwatt.identity.devices import AUTHORITY_FOLDER, Role
+from commonwatt.identity.enrolment_authority import DAYS, ENROLMENT_FILE, EnrolmentAuthority
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
@@ -25,7 +29,10 @@ CA_FILE, KEY_FILE, ISSUED_FILE, REVOKED_FILE = "ca.pem", "ca-key.pem", "issued.j
 BROKER_FILE = "broker.pem"  # a broker's certificate and key, in its folder
 # The certificate and key of a gateway or the utility, in its folder.
 DEVICE_FILE = {Role.GATEWAY: "gateway.pem", Role.UTILITY: "utility.pem", Role.PLANT: "plant.pem"}
-BROKER_DAYS, DEVICE_DAYS = 365, 90  # days for which certificates are valid unless stated otherwise
+BROKER_DAYS, DEVICE_DAYS = (
+    DAYS[Kind.BROKER],
+    DAYS[Kind.DEVICE],
+)  # days for which certificates are valid unless stated otherwise
 LIFETIME_S = 10 * 365 * 86_400  # lifetime of an authority's certificate, seconds: ten years
 
 
@@ -180,7 +187,8 @@ class Authority:
         Raises:
             ConfigError: The authority has expired.
         """
-        current = [entry for entry in self.current() if entry.kind is Kind.BROKER or entry.name not in without]
+        current = [e for e in self.current() if e.kind is not Kind.ENROLMENT]
+        current = [entry for entry in current if entry.kind is Kind.BROKER or entry.name not in without]
         due = [e for e in current if e.expires - now <= within_s or not self._is_in_its_file(e)]
         return self.issue([entry.again() for entry in due], now)
 
@@ -200,12 +208,66 @@ class Authority:
         revoked = [e for e in self.issued if e.serial in serials and e.revoked is None]
         self.issued = [replace(e, revoked=now, reason=reason) if e in revoked else e for e in self.issued]
         self._save(now)
+        if any(entry.kind is Kind.ENROLMENT for entry in revoked):
+            self._enrolment(now).save(self.out / FOLDER)
         self._hand_out_revocations()
         return revoked
 
+    def enrol(self, wanted: Mapping[str, tuple[Sequence[str], Sequence[str]]], now: EpochSeconds) -> list[Issued]:
+        """Issue enrolment certificates of controllers without one, with changed names or addresses, or near their end.
+
+        Args:
+            wanted: By controller, the names (its own first, and its meters that have certificates) and its broker's
+                addresses.
+
+        Returns:
+            The new ones. An earlier one of the same controller stays valid until its end.
+
+        Raises:
+            ConfigError: As ``issue``; or the authority can sign no enrolment authority.
+        """
+        enrolment, made = self._enrolment(now), []
+        newest = {permitted(one)[0][0]: one for one in enrolment.certificates}
+        lifetime_s = min(enrolment_authority.LIFETIME_S, self.expires - now)
+        public = enrolment.key.public_key()
+        for name, (names, addresses) in wanted.items():
+            if (one := newest.get(name)) is not None:
+                left_s = int(one.not_valid_after_utc.timestamp()) - now
+                if [set(each) for each in permitted(one)] == [set(names), set(addresses)] and left_s > lifetime_s // 3:
+                    continue
+            made.append((name, addresses, self._signer.delegate(public, names, addresses, now, lifetime_s)))
+        issued = [
+            Issued(
+                kind=Kind.ENROLMENT,
+                name=name,
+                file=f"{FOLDER}/{ENROLMENT_FILE}",
+                lifetime_s=lifetime_s,
+                addresses=tuple(addresses),
+                serial=certificate.serial_number,
+                issued=now,
+            )
+            for name, addresses, certificate in made
+        ]
+        if issued:
+            self.issued += issued
+            self._save(now)
+            certificates = [*enrolment.certificates, *(certificate for *_, certificate in made)]
+            replace(enrolment, certificates=certificates).save(self.out / FOLDER)
+            self._hand_out_revocations()
+        return issued
+
+    def _enrolment(self, now: EpochSeconds) -> EnrolmentAuthority:
+        """Return the enrolment authority with its certificates that are neither revoked nor expired; or a new one."""
+        if not (self.out / FOLDER / ENROLMENT_FILE).exists():
+            return EnrolmentAuthority.new()
+        found = EnrolmentAuthority.load(self.out / FOLDER)
+        valid = {entry.serial for entry in self.issued if entry.revoked is None and entry.expires > now}
+        return replace(found, certificates=[one for one in found.certificates if one.serial_number in valid])
+
     def lists(self) -> list[Path]:
         """Return the path of every copy of the revocation list: one beside each certificate."""
-        return sorted({(self.out / entry.file).with_name(REVOKED_FILE) for entry in self.issued})
+        files = [entry.file for entry in self.issued if entry.kind is not Kind.ENROLMENT]
+        return sorted({(self.out / file).with_name(REVOKED_FILE) for file in files})
 
     def _save(self, now: EpochSeconds) -> None:
         newest = {entry.file: entry for entry in self.issued}
@@ -227,11 +289,23 @@ class Authority:
             return None
 
     def _hand_out_revocations(self) -> None:
-        """Write the revocation list beside every certificate, unless the copy there is up to date."""
-        text = (self.out / FOLDER / REVOKED_FILE).read_text()
+        """Write the revocation lists beside every certificate, unless the copy there is up to date.
+
+        A controller needs those of the enrolment certificates of its clique, other machines all.
+        """
+        own = (self.out / FOLDER / REVOKED_FILE).read_text()
+        there = (self.out / FOLDER / ENROLMENT_FILE).exists()
+        enrolment = EnrolmentAuthority.load(self.out / FOLDER) if there else None
         for path in self.lists():
+            text = own if enrolment is None else own + enrolment.lists(self._served_at(path))
             if not path.exists() or path.read_bytes() != text.encode():
                 write_private(path, text)
+
+    def _served_at(self, path: Path) -> list[str] | None:
+        """Return the controllers of the clique of the folder's controller; ``None``: it is no controller's."""
+        place = path.relative_to(self.out).parts[0]
+        others = [one.stem.removeprefix("registry-") for one in (self.out / place).glob("registry-*.json")]
+        return [place, *others] if (self.out / place / "registry.json").exists() else None
 
 
 def _issued(entry: dict[str, object]) -> Issued:

@@ -1,14 +1,14 @@
 """X.509 certificates of authorities, brokers and devices, and certificate revocation lists.
 
 No files and no clock here. Keys are P-256. A broker's certificate names its addresses, a device's its identity. Neither
-can be used for the other purpose, or sign certificates.
+can be used for the other purpose, or sign certificates. An enrolment certificate can sign those of a few names only.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Self
 
 from cryptography import x509
@@ -23,7 +23,7 @@ from commonwatt.model.units import EpochSeconds
 # Seconds by which a certificate's validity starts early, since the verifying machine's clock may be behind.
 BACKDATED_S = 3_600
 # Errors from reading a damaged file: one flipped bit can change the version or the algorithm.
-_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
 
 _ECDSA = ec.ECDSA(hashes.SHA256())
 
@@ -35,6 +35,7 @@ class Kind(StrEnum):
 
     BROKER = "broker"
     DEVICE = "device"
+    ENROLMENT = "enrolment"  # signs the certificates of one controller and its meters, at the utility
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Signer:
         subject = _name(name)
         builder = (
             _builder(subject, subject, key.public_key(), now, lifetime_s)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            # 1: it may sign enrolment certificates.
+            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
         )
         return cls(builder.sign(key, hashes.SHA256()), key)
@@ -67,7 +69,7 @@ class Signer:
             read = x509.load_pem_x509_certificate(certificate)
             public = read.public_key()
             secret = serialization.load_pem_private_key(key, None)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ConfigError(f"not an authority's certificate and key: {error}") from error
         if not isinstance(secret, ec.EllipticCurvePrivateKey) or secret.public_key() != public:
             raise ConfigError("the key does not belong to the certificate")
@@ -91,10 +93,23 @@ class Signer:
             ConfigError: A name or address can't stand in a certificate.
         """
         key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self.certify(key.public_key(), kind, name, addresses, now, lifetime_s)
+        return certificate.serial_number, _key_pem(key) + pem(certificate)
+
+    def certify(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        kind: Kind,
+        name: str,
+        addresses: Sequence[str],
+        now: EpochSeconds,
+        lifetime_s: int,
+    ) -> x509.Certificate:
+        """Make the certificate of a key that its owner made; the rest as ``issue``."""
         usage = ExtendedKeyUsageOID.SERVER_AUTH if kind is Kind.BROKER else ExtendedKeyUsageOID.CLIENT_AUTH
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         builder = (
-            _builder(_name(name), self.certificate.subject, key.public_key(), now, lifetime_s)
+            _builder(_name(name), self.certificate.subject, key, now, lifetime_s)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -104,8 +119,43 @@ class Signer:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([_address(address) for address in addresses]), critical=False
             )
-        certificate = builder.sign(self.key, hashes.SHA256())
-        return certificate.serial_number, _key_pem(key) + pem(certificate)
+        return builder.sign(self.key, hashes.SHA256())
+
+    def delegate(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        names: Sequence[str],
+        addresses: Sequence[str],
+        now: EpochSeconds,
+        lifetime_s: int,
+    ) -> x509.Certificate:
+        """Make an enrolment certificate: its key can sign certificates of these names and addresses, and of no others.
+
+        Each verifier enforces this by the certificate's name constraints. Its own name is never used twice: a
+        certificate that it signed does not fit to the next enrolment certificate of the same key.
+
+        Args:
+            key: The public key of the enrolment authority.
+            names: The names; the first is the controller's.
+            addresses: Host names and IP addresses of its broker; 1 at least.
+
+        Raises:
+            ConfigError: A name or address can't stand in a certificate, or this authority can sign no authority.
+        """
+        own = self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        if own.path_length == 0:
+            raise ConfigError(
+                "the authority was made by a release before 0.4 and can sign no enrolment authority: leave out `care` "
+                "and work with bundles, or make another authority (docs/security.md)"
+            )
+        unique = _name(f"enrolment {names[0]} {x509.random_serial_number():x}"[:MAX_NAME])
+        builder = (
+            _builder(unique, self.certificate.subject, key, now, lifetime_s)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+            .add_extension(_constraints(names, addresses), critical=True)
+        )
+        return builder.sign(self.key, hashes.SHA256())
 
     def revocations(self, revoked: Mapping[int, EpochSeconds]) -> str:
         """Return the signed list of revoked serial numbers with their revocation times, as PEM."""
@@ -142,6 +192,18 @@ def pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def chain_of(content: bytes) -> str:
+    """Return the certificates in a PEM file, without its key.
+
+    Raises:
+        ConfigError: The file contains no certificate.
+    """
+    try:
+        return "".join(map(pem, x509.load_pem_x509_certificates(content)))
+    except UNREADABLE as error:
+        raise ConfigError(f"no certificate: {error}") from error
+
+
 def check_signed(certificate: bytes, purpose: str, content: bytes, signature: bytes) -> None:
     """Check that the key of a certificate (PEM) signed a content for a purpose.
 
@@ -153,36 +215,38 @@ def check_signed(certificate: bytes, purpose: str, content: bytes, signature: by
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise ConfigError("the certificate's key is not of an elliptic curve")
         key.verify(signature, _purposed(purpose, content), _ECDSA)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ConfigError(f"no certificate: {error}") from error
     except InvalidSignature:
         raise ConfigError("the signature does not fit") from None
-
-
-def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None, name: str) -> None:
-    """Check that an authority issued a certificate (PEM) for a name, and did not revoke it; it may have expired.
-
-    Raises:
-        ConfigError: It did not.
-    """
-    try:
-        found = x509.load_pem_x509_certificate(certificate)
-        found.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
-    except (*_UNREADABLE, InvalidSignature) as error:
-        raise ConfigError(f"this machine's authority did not issue its certificate ({error})") from error
-    details = _details(found)
-    if details.names[:1] != (name,):
-        raise ConfigError(f"its certificate is not of {name}")
-    if revocations is not None and details.serial in revoked_serials(revocations, authority):
-        raise ConfigError("its certificate was revoked")
 
 
 def _purposed(purpose: str, content: bytes) -> bytes:
     return f"commonwatt {purpose}\n".encode() + content
 
 
+_LIST_END = b"-----END X509 CRL-----"
+
+
+def listed_issuers(revocations: bytes) -> frozenset[str]:
+    """Return the names of the issuers of the lists (PEM) in a file: the authority and its enrolment certificates.
+
+    The certificates of an issuer without a list are refused: the list of a revoked enrolment certificate is left out.
+
+    Raises:
+        ConfigError: The text contains something else.
+    """
+    texts = [part + _LIST_END for part in revocations.split(_LIST_END)[:-1]]
+    try:
+        return frozenset(common_name(x509.load_pem_x509_crl(text).issuer) for text in texts)
+    except UNREADABLE as error:
+        raise ConfigError(f"not lists of revocations: {error}") from error
+
+
 def revoked_serials(revocations: bytes, authority: bytes) -> frozenset[int]:
-    """Return the serial numbers in a revocation list (PEM) signed by ``authority`` (PEM).
+    """Return the serial numbers in the first list of a file of revocations (PEM), which ``authority`` (PEM) signed.
+
+    Further lists are those of enrolment certificates, and empty.
 
     Raises:
         ConfigError: The text is no revocation list, or another authority signed it.
@@ -192,7 +256,7 @@ def revoked_serials(revocations: bytes, authority: bytes) -> frozenset[int]:
         signer = x509.load_pem_x509_certificate(authority).public_key()
         signed = isinstance(signer, ec.EllipticCurvePublicKey) and found.is_signature_valid(signer)
         serials = frozenset(entry.serial_number for entry in found)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ConfigError(f"not a list of revocations and its authority: {error}") from error
     if not signed:
         raise ConfigError("the list of revocations is not signed by this authority")
@@ -217,7 +281,7 @@ def details_of(content: bytes) -> list[Details]:
     """
     try:
         return [_details(certificate) for certificate in x509.load_pem_x509_certificates(content)]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ConfigError(f"no certificate: {error}") from error
 
 
@@ -245,7 +309,7 @@ def expires_at(content: bytes) -> EpochSeconds:
     try:
         found = x509.load_pem_x509_certificates(content)
         return int(min(certificate.not_valid_after_utc for certificate in found).timestamp())
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ConfigError(f"no certificate: {error}") from error
 
 
@@ -276,6 +340,22 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _constraints(names: Sequence[str], addresses: Sequence[str]) -> x509.NameConstraints:
+    """Return the constraints to names and addresses; of a kind of address without any, each is excluded."""
+    at = [_address(address) for address in addresses]
+    hosts: list[x509.GeneralName] = [one for one in at if isinstance(one, x509.DNSName)]
+    ips: list[x509.GeneralName] = [x509.IPAddress(ip_network(one.value)) for one in at if one not in hosts]
+    excluded: list[x509.GeneralName] = [] if hosts else [x509.DNSName("")]
+    excluded += [] if ips else [x509.IPAddress(ip_network(net)) for net in ("0.0.0.0/0", "::/0")]
+    named: list[x509.GeneralName] = [x509.DirectoryName(_name(name)) for name in names]
+    return x509.NameConstraints(permitted_subtrees=named + hosts + ips, excluded_subtrees=excluded or None)
+
+
+def common_name(name: x509.Name) -> str:
+    """Return the text of a certificate's name."""
+    return " ".join(str(part.value) for part in name.get_attributes_for_oid(NameOID.COMMON_NAME))
 
 
 def _name(text: str) -> x509.Name:

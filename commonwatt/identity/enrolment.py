@@ -107,7 +107,9 @@ def revoke_devices(out: Path, identity: str, reason: str, now: EpochSeconds, *, 
     authority = Authority.load(out) if (out / FOLDER / ISSUED_FILE).exists() else None
     names = named(all_devices(out), identity, with_meters=with_meters)
     changed = _mark(out, names, lambda device, _: replace(device, revoked=device.revoked or reason))
-    gone = [entry for name in names if authority for entry in authority.revoke(name, reason, now, Kind.DEVICE)]
+    # What was issued from afar ends with the controller's enrolment certificate, its broker's certificate included.
+    ends = [(name, kind) for name in names for kind in (Kind.DEVICE, Kind.ENROLMENT)]
+    gone = [entry for name, kind in ends if authority for entry in authority.revoke(name, reason, now, kind)]
     read_by = {path.parent for path in changed}
     lists = [path for path in authority.lists() if path.parent in read_by] if authority and gone else []
     return Revoked(certificates=gone, devices_files=changed, lists=lists)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from commonwatt.identity.certificates import Kind, Signer, check_signed, pem
+from commonwatt.identity.certificates import UNREADABLE, Kind, Signer, check_signed, common_name, pem
+from commonwatt.identity.chains import check_issued
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 
@@ -22,7 +22,6 @@ ENDED_DAYS = 180  # days after its end for which a certificate can be renewed
 PURPOSE = "renewal"  # of the old key's signature
 MAX_PEM = 8_192  # most characters of a chain or a request
 
-_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
 _USAGES = {ExtendedKeyUsageOID.CLIENT_AUTH: Kind.DEVICE, ExtendedKeyUsageOID.SERVER_AUTH: Kind.BROKER}
 
 
@@ -49,25 +48,18 @@ class Known:
         """
         try:
             found = x509.load_pem_x509_certificates(chain)
-            issuers = [*found[1:], x509.load_pem_x509_certificate(authority)]
-            if len(issuers) > 2:
-                raise ConfigError(f"no chain of at most two certificates, but of {len(found)}")
-            for certificate, issuer in zip(found, issuers, strict=True):
-                certificate.verify_directly_issued_by(issuer)
-                if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-                    raise ConfigError("signed by a certificate that is no authority's")
-            own = found[0]
+            own, name = found[0], common_name(found[0].subject)
+            check_issued(chain, authority, None, name)
             (usage,) = own.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-            (name,) = own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
             return cls(
-                name=str(name.value),
+                name=name,
                 kind=_USAGES[usage],
                 begins=int(own.not_valid_before_utc.timestamp()),
                 ends=int(own.not_valid_after_utc.timestamp()),
                 serials=frozenset(each.serial_number for each in found),
                 key=_public(own.public_key()),
             )
-        except (*_UNREADABLE, InvalidSignature, x509.ExtensionNotFound, KeyError) as error:
+        except (*UNREADABLE, x509.ExtensionNotFound, KeyError) as error:
             raise ConfigError(f"no certificate of this town ({type(error).__name__}: {error})") from error
 
 
@@ -98,7 +90,7 @@ class RenewalRequest:
             assert isinstance(key, ec.EllipticCurvePrivateKey)
             subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
             built = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ConfigError(f"no key and certificate: {error}") from error
         request = built.public_bytes(serialization.Encoding.PEM).decode()
         signature = Signer.load(pair, pair).signature(PURPOSE, _signed(name, kind, request)).hex()
@@ -113,7 +105,9 @@ class RenewalRequest:
         """
         texts = [content.get(key) for key in ("name", "kind", "request", "certificate", "signature")]
         if not all(isinstance(text, str) and len(text) <= MAX_PEM for text in texts):
-            raise ConfigError(f"name, kind, request, certificate and signature are texts of at most {MAX_PEM} characters")
+            raise ConfigError(
+                f"name, kind, request, certificate and signature are texts of at most {MAX_PEM} characters"
+            )
         name, kind, request, certificate, signature = map(str, texts)
         try:
             read = cls(name=name, kind=Kind(kind), request=request, certificate=certificate, signature=signature)
@@ -139,7 +133,7 @@ def public_key(key: bytes) -> bytes:
     """
     try:
         return _public(serialization.load_pem_private_key(key, None).public_key())
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ConfigError(f"no key: {error}") from error
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
 from commonwatt.identity.authority import BROKER_FILE, CA_FILE, FOLDER, Authority, Issued
-from commonwatt.identity.certificates import details_of
+from commonwatt.identity.certificates import Kind, details_of
 from commonwatt.model.exceptions import ConfigError, text_of
 from commonwatt.model.units import EpochSeconds
 from commonwatt.network.tls import ClientTls
@@ -53,7 +53,11 @@ def begin(site: Path, place: str, now: EpochSeconds) -> Exchange:
         authority = Authority.load(site)
         wanted = [one for one in certificates(file, town) if one.file.startswith(f"{folders_of(place)[0]}/")]
         files = {one.file for one in wanted}
-        replaced = tuple(f"{e.serial:x}" for e in authority.issued if e.file in files and e.revoked is None)
+        replaced = tuple(
+            f"{e.serial:x}"
+            for e in authority.issued
+            if (e.file in files or (e.kind, e.name) == (Kind.ENROLMENT, place)) and e.revoked is None
+        )
         authority.issue(wanted, now)
         exchange = Exchange(begun=now, replaced=replaced)
         write_private(_path(site, place), exchange.model_dump_json(indent=1))

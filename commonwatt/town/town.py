@@ -22,7 +22,7 @@ from commonwatt.town.file import TownTable
 MAX_ACCOUNT = 2**16 - 1  # the highest account number in a record (16 bits)
 CONTROLLER_STEP = 10_000  # numbers of meters for each controller, counted
 # Folders and identities of the utility, which no microgrid can have as its name.
-RESERVED = frozenset({UTILITY, PLANT, "head-end", AUTHORITY_FOLDER})
+RESERVED = frozenset({UTILITY, PLANT, "head-end", AUTHORITY_FOLDER, "enrolment"})
 _ADDRESSES = 2**24  # in 10.0.0.0/8
 
 MAX_MICROGRIDS = 1000

@@ -130,7 +130,7 @@ def release(
     if not path.exists():
         raise ConfigError(f"{path}: no store there; nothing can be handed over")
     # Not at the top: a running gateway needs no library for certificates.
-    from commonwatt.identity.certificates import Signer, pem
+    from commonwatt.identity.certificates import Signer, chain_of
 
     signer = None if certificate is None else Signer.load(certificate, certificate)
     stores = [path, *([also] if also is not None and also.exists() else [])]
@@ -148,7 +148,7 @@ def release(
             store=store.store_id,
             store_bytes=path.stat().st_size,
             sha256=_sha256(path),
-            certificate="" if signer is None else pem(signer.certificate),
+            certificate="" if certificate is None else chain_of(certificate),
             adapter_bytes=sum(other.stat().st_size for other in stores[1:]),
             adapter_sha256="".join(map(_sha256, stores[1:])),
         )
@@ -275,7 +275,8 @@ def _header(file: Path, line: bytes) -> Handover:
 
 
 def _check_signed(file: Path, handover: Handover, header: bytes, signature: bytes, trusted: Trusted) -> None:
-    from commonwatt.identity.certificates import check_issued, check_signed
+    from commonwatt.identity.certificates import check_signed
+    from commonwatt.identity.chains import check_issued
 
     if not handover.certificate or not handover.sha256:
         raise ConfigError(f"{file}: refused: it is not signed; release the old controller again with this version")

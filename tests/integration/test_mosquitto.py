@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from broker.access_rules import Action, allowed
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Kind, pem
 from commonwatt.identity.devices import Device, Role, save_devices
+from commonwatt.identity.enrolment_authority import EnrolmentAuthority
 from harness.network.mqtt_raw import (
     CONNACK,
     PINGREQ_PACKET,
@@ -289,3 +290,25 @@ def test_a_town_runs_by_mosquittos_that_are_killed_and_loses_nothing(tmp_path: P
         for name in BROKERS:
             assert site.log(name).count("mosquitto version 2") >= 2
         site.stop("r001 gateway", "utility", *BROKERS)
+
+
+def test_a_thief_of_the_enrolment_authority_gets_in_as_registered_controllers_alone_until_it_is_revoked(
+    tmp_path: Path,
+) -> None:
+    place = Enrolled(tmp_path, [GATEWAY, METER, OTHER])
+    place.authority.enrol({"r001": (("r001", "1"), ("127.0.0.1",))}, now())
+
+    def made(name: str) -> Path:
+        signer = EnrolmentAuthority.load(tmp_path / "authority").signer("r001")
+        path = tmp_path / f"{name}.pem"
+        text = signer.issue(Kind.DEVICE, name, (), now(), DAY_S)[1] + pem(signer.certificate)
+        path.write_text(text)
+        return path
+
+    own, forged = made("1"), [made("utility"), made("11")]
+    with place.mosquitto() as mosquitto:
+        assert place.admits(own)
+        assert not any(place.admits(each) for each in forged)
+        place.authority.revoke("r001", "stolen", now(), Kind.ENROLMENT)
+        mosquitto.reload()
+        assert not place.admits(own)

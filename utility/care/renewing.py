@@ -14,11 +14,12 @@ from typing import Any
 
 from commonwatt.identity.authority import BROKER_DAYS, DEVICE_DAYS
 from commonwatt.identity.certificates import Kind, revoked_serials
+from commonwatt.identity.chains import permitted
 from commonwatt.identity.devices import Role, load_devices
 from commonwatt.identity.enrolment_authority import EnrolmentAuthority
 from commonwatt.identity.renewal_requests import ENDED_DAYS, Known, RenewalRequest
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
 from commonwatt.runtime.bucket import Bucket
 from utility.care.api.listener import CareRequest, Refused
@@ -27,7 +28,8 @@ from utility.registry.snapshot import RegistrySnapshot
 AT_ONCE, EACH_S = 4, 6 * 3_600  # renewals of one certificate without a wait, and seconds for one more
 SHOWN_S = 86_400  # seconds for which a refusal is an alarm
 _MOST_SHOWN = 20
-RESULTS = ("renewed", "malformed", "clock", "name", "revoked", "unregistered", "ended", "often", "authority")  # of requests
+# The results of requests.
+RESULTS = ("renewed", "malformed", "clock", "name", "revoked", "unregistered", "ended", "often", "authority")
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +106,9 @@ class Renewals:
         if not self._is_trusted():
             raise _Refusal("clock", "the utility's clock is not synchronized; ask again later")
         try:
-            controller = self._check(wanted, known, now)
+            self._check(wanted, known, now)
             self._allow(wanted, now)
-            chain = self._issue(wanted, controller, now)
+            chain = self._issue(wanted, now)
         except _Refusal as refusal:
             text = f"{known.kind} {known.name} from {request.address}: {refusal} ({moment(now)})"
             self._refused.append((now, text))
@@ -114,8 +116,8 @@ class Renewals:
         log.info("renewed: the certificate of %s %s, for %s", wanted.kind, wanted.name, request.address)
         return chain
 
-    def _check(self, wanted: RenewalRequest, known: Known, now: EpochSeconds) -> ControllerId:
-        """Return the controller whose enrolment certificate is to sign."""
+    def _check(self, wanted: RenewalRequest, known: Known, now: EpochSeconds) -> None:
+        """Refuse a request that has no certificate of a registered and unrevoked device for itself."""
         if (known.name, known.kind) != (wanted.name, wanted.kind):
             raise _Refusal("name", f"asks for the certificate of {wanted.kind} {wanted.name[:64]!r}")
         if self._files.revoked is not None:
@@ -133,7 +135,6 @@ class Renewals:
             raise _Refusal("revoked", f"{name} was revoked: {device.revoked}")
         if now - known.ends > ENDED_DAYS * 86_400:
             raise _Refusal("ended", f"its certificate ended {moment(known.ends)}, too long ago")
-        return name
 
     def _allow(self, wanted: RenewalRequest, now: EpochSeconds) -> None:
         with self._lock:
@@ -143,10 +144,12 @@ class Renewals:
                 raise _Refusal("often", f"asks more often than {AT_ONCE} times a day")
             bucket.take(1, now)
 
-    def _issue(self, wanted: RenewalRequest, controller: ControllerId, now: EpochSeconds) -> str:
+    def _issue(self, wanted: RenewalRequest, now: EpochSeconds) -> str:
         days = BROKER_DAYS if wanted.kind is Kind.BROKER else DEVICE_DAYS
         try:
             authority = EnrolmentAuthority.load(self._files.authority)
-            return authority.issue(wanted.request.encode(), wanted.kind, wanted.name, now, days)
+            stated = permitted(authority.signer(wanted.name).certificate)[1]
+            addresses = stated if wanted.kind is Kind.BROKER else ()
+            return authority.issue(wanted.request.encode(), wanted.kind, wanted.name, addresses, now, days)
         except ConfigError as error:
             raise _Refusal("authority", f"the enrolment authority can't issue: {error}") from error

@@ -1,0 +1,63 @@
+"""Checks of what enrolment certificates issue: requests for certificates, and chains of certificates."""
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from commonwatt.identity.certificates import UNREADABLE, common_name, revoked_serials
+from commonwatt.model.exceptions import ConfigError
+
+
+def permitted(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names and the addresses that an enrolment certificate can sign for.
+
+    Raises:
+        ConfigError: It is no enrolment certificate.
+    """
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
+    except x509.ExtensionNotFound as error:
+        raise ConfigError(f"{common_name(certificate.subject)}: is no enrolment certificate") from error
+    names = tuple(common_name(each.value) for each in found if isinstance(each, x509.DirectoryName))
+    hosts = [each.value for each in found if isinstance(each, x509.DNSName)]
+    ips = [str(each.value.network_address) for each in found if isinstance(each, x509.IPAddress)]  # type: ignore[union-attr]
+    return names, (*hosts, *ips)
+
+
+def requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
+    """Return the public key of a request for a certificate (PEM, PKCS #10), whose sender proves to have the key.
+
+    Nothing else in the request counts.
+
+    Raises:
+        ConfigError: It is no such request, or its key is not of the curve P-256.
+    """
+    try:
+        found = x509.load_pem_x509_csr(request)
+        key, signed = found.public_key(), found.is_signature_valid
+    except UNREADABLE as error:
+        raise ConfigError(f"no request for a certificate: {error}") from error
+    if not signed or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ConfigError("no request for a certificate, signed by a key of the curve P-256")
+    return key
+
+
+def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None, name: str) -> None:
+    """Check that an authority issued a certificate (PEM) for a name, and did not revoke it; it may have expired.
+
+    The certificate may be followed by the enrolment certificate that issued it.
+
+    Raises:
+        ConfigError: It did not.
+    """
+    try:
+        chain = x509.load_pem_x509_certificates(certificate)
+        for found, issuer in zip(chain, [*chain[1:], x509.load_pem_x509_certificate(authority)], strict=True):
+            found.verify_directly_issued_by(issuer)
+    except (*UNREADABLE, InvalidSignature) as error:
+        raise ConfigError(f"this machine's authority did not issue its certificate ({error})") from error
+    if any(name not in permitted(enrolment)[0] for enrolment in chain[1:]) or common_name(chain[0].subject) != name:
+        raise ConfigError(f"its certificate is not of {name}")
+    serials = {found.serial_number for found in chain}
+    if revocations is not None and serials & revoked_serials(revocations, authority):
+        raise ConfigError("its certificate was revoked")

@@ -1,0 +1,203 @@
+"""The enrolment authority: what its key signs for another name or address is refused by real handshakes."""
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from broker.admission.tls import BrokerTls, Files
+from broker.metrics import BrokerMetrics
+from commonwatt.identity.authority import Authority
+from commonwatt.identity.certificates import Kind, Signer, details_of, pem, revoked_serials
+from commonwatt.identity.chains import check_issued
+from commonwatt.identity.enrolment_authority import EnrolmentAuthority
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.tls import ClientTls
+from harness.real.enrolled import DAY_S, authority, certificate, now
+from tests.unit.broker.test_tls import Listener
+from tests.unit.commonwatt.test_tls import shake
+
+AT, LOCAL, HEAD_END = "10.1.0.1", "127.0.0.1", "10.0.0.1"
+TOWN = {"r001": (("r001", "10001"), (AT, LOCAL)), "r002": (("r002",), ("r002.example.org",))}
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Authority:
+    made = authority(tmp_path / "out")
+    for place in TOWN:
+        (made.out / place).mkdir()
+        (made.out / place / "registry.json").write_text("{}")
+    certificate(made, Kind.BROKER, "head-end", file="head-end/broker.pem")
+    certificate(made, Kind.DEVICE, "utility", file="utility/utility.pem")
+    made.enrol(TOWN, now())
+    return made
+
+
+def enrolment(office: Authority) -> EnrolmentAuthority:
+    return EnrolmentAuthority.load(office.out / "authority")
+
+
+def key_and_request(name: str = "r001") -> tuple[str, bytes]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    form = serialization.PrivateFormat.PKCS8
+    text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+    return text, request.public_bytes(serialization.Encoding.PEM)
+
+
+def joined(office: Authority, kind: Kind, name: str = "r001", addresses: Sequence[str] = ()) -> Path:
+    """Return the file of a certificate that the enrolment authority issued as it does."""
+    key, request = key_and_request()
+    path = office.out / f"{kind}-{name}.pem"
+    path.write_text(key + enrolment(office).issue(request, kind, name, addresses, now(), 90))
+    return path
+
+
+def forged(office: Authority, kind: Kind, name: str, addresses: Sequence[str] = (), by: str = "r001") -> Path:
+    """Return the file of a certificate that a thief of the enrolment authority's key makes."""
+    signer = enrolment(office).signer(by)
+    path = office.out / "forged.pem"
+    path.write_text(signer.issue(kind, name, addresses, now(), DAY_S)[1] + pem(signer.certificate))
+    return path
+
+
+def ca_of(office: Authority) -> Path:
+    return office.out / "head-end" / "ca.pem"
+
+
+def admit(office: Authority, device: Path) -> str:
+    """Return the name in a device's certificate, by the head-end's broker; raise why it is refused."""
+    made = office.out / "head-end"
+    listener = Listener.__new__(Listener)
+    listener.ca, listener.files = ca_of(office), Files(made / "broker.pem", made / "ca.pem", made / "revoked.pem")
+    listener.tls = BrokerTls(listener.files, BrokerMetrics())
+    listener.tls.load()
+    server = shake(ClientTls(listener.ca, device).context(), listener.tls._context)
+    return str(listener.proved(server.getpeercert()))
+
+
+def test_what_is_issued_for_a_controller_and_its_meters_is_believed(office: Authority) -> None:
+    assert admit(office, joined(office, Kind.DEVICE)) == "r001"
+    assert admit(office, joined(office, Kind.DEVICE, "10001")) == "10001"
+    broker = joined(office, Kind.BROKER, addresses=(AT, LOCAL))
+    client = ClientTls(ca_of(office), None, office.out / "head-end" / "revoked.pem").context()
+    for address in (AT, LOCAL):
+        shake(client, _server(broker), address)
+    shake(client, _server(joined(office, Kind.BROKER, "r002", ["r002.example.org"])), "r002.example.org")
+
+
+def _server(broker: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(broker)
+    return context
+
+
+@pytest.mark.parametrize("name", ["utility", "plant", "head-end", "r009", "r002", "10002", "Commonwatt"])
+def test_a_thief_of_the_key_makes_no_certificate_of_another_name(office: Authority, name: str) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
+        admit(office, forged(office, Kind.DEVICE, name))
+
+
+@pytest.mark.parametrize("address", [HEAD_END, "10.1.0.2", "::1", "utility.example.org", "r001.example.org"])
+def test_a_thief_of_the_key_makes_no_broker_of_another_address(office: Authority, address: str) -> None:
+    server = _server(forged(office, Kind.BROKER, "r001", [address]))
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"(permitted|excluded) subtree violation"):
+        shake(ClientTls(ca_of(office)).context(), server, address)
+
+
+def test_a_controller_with_a_host_name_has_no_ip_address(office: Authority) -> None:
+    for address in (HEAD_END, "example.org", "utility.example.org"):
+        server = _server(forged(office, Kind.BROKER, "r002", [address], by="r002"))
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"(permitted|excluded) subtree violation"):
+            shake(ClientTls(ca_of(office)).context(), server, address)
+
+
+def test_a_thief_of_the_key_makes_no_further_authority(office: Authority) -> None:
+    signer = enrolment(office).signer("r001")
+    key = ec.generate_private_key(ec.SECP256R1())
+    with pytest.raises(ConfigError, match="can sign no enrolment authority"):
+        signer.delegate(key.public_key(), ["r001"], [AT], now(), DAY_S)
+
+
+def test_the_authority_itself_refuses_other_names_addresses_and_long_lives(office: Authority) -> None:
+    _, request = key_and_request("utility")
+    own = enrolment(office)
+    for name in ("utility", "r009"):
+        with pytest.raises(ConfigError, match=f"{name}: the enrolment authority has no certificate"):
+            own.issue(request, Kind.DEVICE, name, (), now(), 90)
+    with pytest.raises(ConfigError, match=r"r001: the enrolment authority can't issue for the address 10\.0\.0\.1"):
+        own.issue(request, Kind.BROKER, "r001", (AT, HEAD_END), now(), 90)
+    with pytest.raises(ConfigError, match="no request for a certificate"):
+        own.issue(b"nonsense", Kind.DEVICE, "r001", (), now(), 90)
+    (leaf, _) = details_of(own.issue(request, Kind.DEVICE, "r001", (), now(), 4000).encode())
+    assert leaf.names == ("r001",), "whatever the request says"
+    assert leaf.ends <= now() + 90 * DAY_S
+
+
+def test_revoking_a_controllers_enrolment_ends_all_that_it_issued_and_the_next_does_not_revive_it(
+    office: Authority,
+) -> None:
+    gateway, mate = joined(office, Kind.DEVICE), joined(office, Kind.DEVICE, "r002")
+    broker = joined(office, Kind.BROKER, addresses=[LOCAL])
+    lists = office.out / "head-end" / "revoked.pem"
+    assert len(office.revoke("r001", "stolen", now(), Kind.ENROLMENT)) == 1
+    assert admit(office, gateway) == "revoked"
+    assert admit(office, mate) == "r002"
+    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get certificate CRL"):
+        shake(ClientTls(ca_of(office), None, lists).context(), _server(broker))
+    office.enrol(TOWN, now())
+    old = gateway.read_text()
+    assert admit(office, joined(office, Kind.DEVICE)) == "r001"
+    new = pem(enrolment(office).signer("r001").certificate)
+    leaf = old[: old.rindex("-----BEGIN")]
+    gateway.write_text(leaf + new)
+    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
+        admit(office, gateway)
+
+
+def test_revoking_all_of_it_ends_its_key(office: Authority) -> None:
+    gateway, key = joined(office, Kind.DEVICE), enrolment(office).key
+    serials = {entry.serial for entry in office.issued if entry.kind is Kind.ENROLMENT}
+    assert len(office.revoke_these(serials, "utility broken into", now())) == 2
+    assert admit(office, gateway) == "revoked"
+    assert serials <= revoked_serials((office.out / "head-end/revoked.pem").read_bytes(), ca_of(office).read_bytes())
+    office.enrol(TOWN, now())
+    assert enrolment(office).key != key
+
+
+def test_it_is_made_again_for_other_names_or_addresses_and_in_its_last_third_alone(office: Authority) -> None:
+    assert office.enrol(TOWN, now() + 365 * DAY_S) == []
+    moved = TOWN | {"r002": (("r002", "10009"), ("r002.example.org",))}
+    assert [entry.name for entry in office.enrol(moved, now())] == ["r002"]
+    assert len(office.enrol(moved, now() + 800 * DAY_S)) == 2
+    assert len(enrolment(office).certificates) == 5, "earlier ones stay valid"
+    assert Authority.load(office.out).renew(now() + 800 * DAY_S, 400 * DAY_S, ["utility"])
+
+
+def test_an_authority_of_an_earlier_release_says_that_it_can_not(tmp_path: Path) -> None:
+    made = authority(tmp_path / "out")
+    old = x509.load_pem_x509_certificate(pem(made._signer.certificate).encode())
+    builder = x509.CertificateBuilder(old.issuer, old.subject, old.public_key(), old.serial_number)
+    builder = builder.not_valid_before(old.not_valid_before_utc).not_valid_after(old.not_valid_after_utc)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    made._signer = Signer(builder.sign(made._signer.key, hashes.SHA256()), made._signer.key)
+    with pytest.raises(ConfigError, match=r"before 0\.4 and can sign no enrolment authority"):
+        made.enrol(TOWN, now())
+    assert not (made.out / "authority" / "enrolment.pem").exists()
+
+
+def test_a_chain_in_a_handover_is_checked_whole(office: Authority) -> None:
+    ca, revoked = ca_of(office).read_bytes(), (office.out / "head-end" / "revoked.pem").read_bytes()
+    own = joined(office, Kind.DEVICE).read_bytes()
+    check_issued(own, ca, revoked, "r001")
+    with pytest.raises(ConfigError, match="not of r002"):
+        check_issued(forged(office, Kind.DEVICE, "r002").read_bytes(), ca, revoked, "r002")
+    office.revoke("r001", "stolen", now(), Kind.ENROLMENT)
+    with pytest.raises(ConfigError, match="was revoked"):
+        check_issued(own, ca, (office.out / "head-end" / "revoked.pem").read_bytes(), "r001")
