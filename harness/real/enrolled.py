@@ -9,9 +9,9 @@ from commonwatt.identity.certificates import Kind
 DAY_S = 86_400
 
 
-def authority(out: Path, *, name: str = "test") -> Authority:
-    """Make an authority in ``out``, valid from now."""
-    return Authority.create(out, name, now())
+def authority(out: Path, *, name: str = "test", at: int | None = None) -> Authority:
+    """Make an authority in ``out``, valid from now, or from another time."""
+    return Authority.create(out, name, now() if at is None else at)
 
 
 def certificate(

@@ -106,15 +106,21 @@ class Renewals:
         if not self._is_trusted():
             raise _Refusal("clock", "the utility's clock is not synchronized; ask again later")
         try:
-            self._check(wanted, known, now)
-            self._allow(wanted, now)
-            chain = self._issue(wanted, now)
+            chain = self._decided(wanted, known, now)
         except _Refusal as refusal:
             text = f"{known.kind} {known.name} from {request.address}: {refusal} ({moment(now)})"
             self._refused.append((now, text))
             raise
         log.info("renewed: the certificate of %s %s, for %s", wanted.kind, wanted.name, request.address)
         return chain
+
+    def _decided(self, wanted: RenewalRequest, known: Known, now: EpochSeconds) -> str:
+        try:
+            self._check(wanted, known, now)
+            self._allow(wanted, now)
+            return self._issue(wanted, now)
+        except (ConfigError, OSError) as error:
+            raise _Refusal("authority", f"the utility can't issue it: {error}") from error
 
     def _check(self, wanted: RenewalRequest, known: Known, now: EpochSeconds) -> None:
         """Refuse a request that has no certificate of a registered and unrevoked device for itself."""
@@ -138,18 +144,15 @@ class Renewals:
 
     def _allow(self, wanted: RenewalRequest, now: EpochSeconds) -> None:
         with self._lock:
-            full = Bucket(1 / EACH_S, AT_ONCE - 1, AT_ONCE - 1, now)
+            full = Bucket(1 / EACH_S, AT_ONCE, AT_ONCE, now)
             bucket = self._allowances.setdefault((wanted.kind, wanted.name), full)
             if replace(bucket).take(1, now):
                 raise _Refusal("often", f"asks more often than {AT_ONCE} times a day")
             bucket.take(1, now)
 
     def _issue(self, wanted: RenewalRequest, now: EpochSeconds) -> str:
-        days = BROKER_DAYS if wanted.kind is Kind.BROKER else DEVICE_DAYS
-        try:
-            authority = EnrolmentAuthority.load(self._files.authority)
-            stated = permitted(authority.signer(wanted.name).certificate)[1]
-            addresses = stated if wanted.kind is Kind.BROKER else ()
-            return authority.issue(wanted.request.encode(), wanted.kind, wanted.name, addresses, now, days)
-        except ConfigError as error:
-            raise _Refusal("authority", f"the enrolment authority can't issue: {error}") from error
+        authority = EnrolmentAuthority.load(self._files.authority)
+        is_broker = wanted.kind is Kind.BROKER
+        addresses = permitted(authority.signer(wanted.name).certificate)[1] if is_broker else ()
+        days = BROKER_DAYS if is_broker else DEVICE_DAYS
+        return authority.issue(wanted.request.encode(), wanted.kind, wanted.name, addresses, now, days)

@@ -1,0 +1,77 @@
+"""A town's office, its utility's answers to renewals, and its controllers' certificate files; the time is set."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from commonwatt.care.connection import CareRefused
+from commonwatt.care.renewing import CertificateFile
+from commonwatt.identity.authority import BROKER_DAYS, DEVICE_DAYS
+from commonwatt.identity.certificates import Kind
+from commonwatt.identity.devices import Device, Role, load_devices, save_devices
+from commonwatt.model.units import MicrogridId
+from harness.real.enrolled import DAY_S, authority, certificate
+from utility.care.api.listener import CareRequest, Refused
+from utility.care.renewing import RenewalFiles, Renewals
+from utility.registry.snapshot import MeterEntry, RegistrySnapshot
+
+ADDRESSES = ("127.0.0.1", "localhost")  # of each controller's broker
+DAYS = {Kind.DEVICE: DEVICE_DAYS, Kind.BROKER: BROKER_DAYS}
+
+
+class CareTown:
+    """A town in a folder, from ``now`` on."""
+
+    def __init__(self, folder: Path, names: Sequence[str], now: int, meters: Sequence[int] = ()) -> None:
+        self.now = now  # the utility's time
+        self.trusted = True  # whether its clock is synchronized
+        self.meters = {
+            meter: MeterEntry(no=meter, microgrid=MicrogridId(names[0]), record_types=frozenset()) for meter in meters
+        }
+        self.office = authority(folder / "site", at=now)
+        own = {name: ((name, *(map(str, meters) if name == names[0] else ())), ADDRESSES) for name in names}
+        self.office.enrol(own, now)
+        self.folder = folder / "site"
+        self.devices = self.folder / "head-end" / "devices.json"
+        self.devices.parent.mkdir()
+        save_devices(
+            self.devices,
+            [
+                Device(identity=name, role=Role.GATEWAY, microgrid=MicrogridId(name), token_sha256="0" * 64)
+                for name in names
+            ]
+            + [Device(identity="utility", role=Role.UTILITY, microgrid=MicrogridId(""), token_sha256="0" * 64)],
+        )
+        own_folder = self.folder / "authority"
+        files = RenewalFiles(
+            ca=own_folder / "ca.pem", revoked=own_folder / "revoked.pem", devices=self.devices, authority=own_folder
+        )
+        self.renewals = Renewals(
+            files, lambda: RegistrySnapshot(meters=self.meters), lambda: self.now, lambda: self.trusted
+        )
+
+    def file(self, name: str, kind: Kind = Kind.DEVICE, *, days: int | None = None) -> CertificateFile:
+        """Return the file of a certificate that the office issues now, by itself."""
+        lifetime_s = (DAYS[kind] if days is None else days) * DAY_S
+        path = certificate(self.office, kind, name, lifetime_s=lifetime_s, file=f"{name}/{kind}.pem", at=self.now)
+        return CertificateFile(path, path.with_name("ca.pem"), kind, name)
+
+    def revoke_device(self, name: str) -> None:
+        """Mark a controller as revoked at the head-end."""
+        devices = [
+            device if device.identity != name else Device(**(vars(device) | {"revoked": "stolen"}))
+            for device in load_devices(self.devices).values()
+        ]
+        save_devices(self.devices, devices)
+
+    def post(self, path: str, content: dict[str, object]) -> dict[str, object]:
+        """Answer as the care listener does."""
+        assert path == "/renew"
+        try:
+            return self.renewals.renew(CareRequest(address="10.0.0.9", content=json.loads(json.dumps(content))))
+        except Refused as error:
+            raise CareRefused(str(error)) from error
+
+
+def _device(identity: str, role: Role, microgrid: str) -> Device:
+    return Device(identity=identity, role=role, microgrid=MicrogridId(microgrid), token_sha256="0" * 64)
