@@ -58,7 +58,7 @@ class CertificateFile:
             ConfigError: A file can't be used.
         """
         pair, new = _content(self.path), self._beside("new-key")
-        if not new.exists() or public_key(new.read_bytes()) == public_key(pair):
+        if not self._has_new_key(pair):
             replace_file(new, new_key())
         return RenewalRequest.make(self.name, self.kind, pair, new.read_bytes())
 
@@ -106,6 +106,12 @@ class CertificateFile:
                 sync_folder(self.path.parent)
                 return True
         return False
+
+    def _has_new_key(self, pair: bytes) -> bool:
+        try:
+            return public_key(_content(self._beside("new-key"))) != public_key(pair)
+        except ConfigError:
+            return False
 
     def _beside(self, end: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{end}")

@@ -1,0 +1,25 @@
+"""Renew one certificate file, for a recorder of its file operations: ``python -m harness.care.one_renewal``."""
+
+import sys
+from pathlib import Path
+
+from commonwatt.care.renewing import CertificateFile
+from commonwatt.identity.certificates import Kind
+from commonwatt.identity.enrolment_authority import EnrolmentAuthority
+
+
+def main(path: str, ca: str, authority: str, now: str, ends: str) -> None:
+    """Renew ``path`` by a town's enrolment authority; then, as ``ends`` says, ``confirm`` or ``go_back``."""
+    file = CertificateFile(Path(path), Path(ca), Kind.DEVICE, "r001")
+    request = file.request().request.encode()
+    file.take(
+        {"certificate": EnrolmentAuthority.load(Path(authority)).issue(request, Kind.DEVICE, "r001", (), int(now), 90)}
+    )
+    if ends == "confirm":
+        file.confirm()
+    else:
+        assert file.go_back(int(now))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
