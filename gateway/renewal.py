@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
-from commonwatt.care.renewing import CertificateFile
+from commonwatt.care.renewing import PATH, CertificateFile
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.authority import BROKER_FILE
-from commonwatt.identity.certificates import Kind, details_of
+from commonwatt.identity.certificates import details_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.network.addresses import split_address
@@ -21,13 +21,11 @@ from commonwatt.network.tls import ClientTls
 from gateway.loop.threads import THREADS
 
 LOOK_S = 3_600.0  # real seconds between two looks at a certificate
-AGAIN_S = (
-    86_400.0  # real seconds after a renewal until the next look: a clock that leaps ahead renews once a day at most
-)
+AGAIN_S = 86_400.0  # real seconds after a renewal until the next look: a wrong clock renews once a day at most
 TRIAL_S = 600.0  # real seconds within which a connection must be made with a new certificate
 TRIAL_LOOK_S = 5.0  # real seconds between two looks whether it was
-FIRST_RETRY_S = 60.0  # real seconds after a failure, doubled with each one
-ENDED_RETRY_S = 300.0  # most of them while the certificate has ended: the controller is cut off meanwhile
+# Real seconds after a failure, doubled with each one, and the most: a controller whose certificate has ended is cut off.
+FIRST_RETRY_S, LAST_RETRY_S = 60.0, 900.0
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +35,7 @@ class Renewal:
     """The renewal of one certificate file."""
 
     file: CertificateFile
-    post: Callable[
-        [str, dict[str, object]], dict[str, object]
-    ]  # a request to the utility, such as ``CareConnection.post``
+    post: Callable[[str, dict[str, object]], dict[str, object]]  # posts to the utility
     now: Callable[[], Now]  # the gateway's time
     is_proved: Callable[[], bool]  # whether the present certificate made a connection; it may block
     # Renewals and attempts: ``renewed``, ``refused``, ``unreachable``, ``failed``; ``went_back`` to the old one.
@@ -47,7 +43,6 @@ class Renewal:
     _failures: int = 0  # since the last renewal
     _tried_since: float | None = None  # since when the present certificate is on trial, ``time.monotonic``
     _lost: bool = False  # whether the last look found no time and no connection
-    _told: str = ""  # the last failure in the log
 
     async def run(self) -> None:
         """Look, and look again, until cancelled; first when the time is known and connections are made."""
@@ -68,7 +63,7 @@ class Renewal:
                 return self._judge(at)
             if not self._is_due():
                 return LOOK_S
-            self.file.take(self.post("/renew", vars(self.file.request())))
+            self.file.take(self.post(f"/{PATH}", self.file.request()))
             self._tried_since = at
         except CareRefused as error:
             return self._failed("refused", str(error))
@@ -86,13 +81,12 @@ class Renewal:
 
     def _judge(self, at: float) -> float:
         """Keep a new certificate that made a connection; go back to the old one if it makes none."""
-        if self._tried_since is None:
-            self._tried_since = at
+        self._tried_since = at if self._tried_since is None else self._tried_since
         if self.is_proved():
             self.file.confirm()
             log.info("%s: the certificate was renewed", self.file.path)
             self.results["renewed"] += 1
-            self._failures, self._tried_since, self._lost, self._told = 0, None, False, ""
+            self._failures, self._tried_since, self._lost = 0, None, False
             return AGAIN_S
         if at - self._tried_since >= TRIAL_S and self.file.go_back(self.now()):
             self._tried_since = None
@@ -102,17 +96,9 @@ class Renewal:
     def _failed(self, result: str, why: str) -> float:
         self.results[result] += 1
         self._failures += 1
-        if why != self._told:
-            self._told = why
+        if self._failures == 1 or result != "unreachable":  # The utility may be away for months.
             log.warning("%s: not renewed: %s", self.file.path, why)
-        wait_s = min(LOOK_S, FIRST_RETRY_S * 2.0 ** min(self._failures - 1, 6))
-        return min(wait_s, ENDED_RETRY_S) if result == "unreachable" and self._has_ended() else wait_s
-
-    def _has_ended(self) -> bool:
-        try:
-            return self.now() >= self.file.known().ends
-        except ConfigError:
-            return False
+        return min(LAST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(self._failures - 1, 4))
 
 
 def renewals_of(
@@ -126,11 +112,12 @@ def renewals_of(
     if settings.care is None or settings.head_end_ca is None or settings.certificate is None:
         return
     post = CareConnection(settings.care, settings.head_end_ca).post
-    own = CertificateFile(settings.certificate, settings.head_end_ca, Kind.DEVICE, settings.controller)
-    yield Renewal(own, post, now, is_connected)
+    yield Renewal(
+        CertificateFile(settings.certificate, settings.head_end_ca, settings.controller), post, now, is_connected
+    )
     path = settings.certificate.with_name(BROKER_FILE)
     if settings.broker_ca is not None and path.exists():
-        broker = CertificateFile(path, settings.broker_ca, Kind.BROKER, settings.controller)
+        broker = CertificateFile(path, settings.broker_ca, settings.controller)
         yield Renewal(broker, post, now, lambda: _serves(settings, broker))
 
 

@@ -33,6 +33,7 @@ BROKER_DAYS, DEVICE_DAYS = (
     DAYS[Kind.BROKER],
     DAYS[Kind.DEVICE],
 )  # days for which certificates are valid unless stated otherwise
+ENDED_DAYS = 180  # days after its end for which a certificate can be renewed from afar
 LIFETIME_S = 10 * 365 * 86_400  # lifetime of an authority's certificate, seconds: ten years
 
 

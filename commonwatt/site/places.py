@@ -11,10 +11,9 @@ from commonwatt.config.files import check_model, place_of, toml_table
 from commonwatt.config.parts import settings_of
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.doctor.doctors import check_settings
-from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, Wanted
+from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, ENDED_DAYS, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Role
-from commonwatt.identity.renewal_requests import ENDED_DAYS
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.network.addresses import split_address

@@ -31,6 +31,7 @@ from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.assembly.timekeeper import Timekeeper
 from utility.care.api.routes import care_of, requests_of
+from utility.care.renewing import Renewals
 from utility.collection.jobs import BalanceJob
 from utility.control.decisions import send_due
 from utility.database.base import SQLAlchemyError, SqliteError
@@ -133,8 +134,9 @@ class Service:
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
         self._counting = Counting(clock.now())
-        of_town, is_trusted = lambda: self._ingest.registry, lambda: self._ingest.trust is Trust.NETWORK
-        if (care := care_of(settings, of_town, is_trusted)) is not None:
+        of = self._ingest
+        self._renewals = Renewals(settings, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
+        if (care := care_of(settings, self._renewals)) is not None:
             self._metrics.registry.register(AtEachScrape(lambda: requests_of(care)))
         self._care = care
         self._saving: asyncio.Task[object] | None = None
@@ -165,7 +167,7 @@ class Service:
             ]
             self._alarms.start()
             if self._care is not None:
-                self._care.listener.start()
+                self._care.start()
             await self._see_to_alarms()  # Those that stood before the start are shown from the first page on.
             self._tick(watchdog)
             log.info("serving on %s://%s", scheme, self._settings.http)
@@ -178,7 +180,7 @@ class Service:
                     self._takeover.close()
                 self._alarms.stop()
                 if self._care is not None:
-                    self._care.listener.stop()
+                    self._care.stop()
                 server.should_exit = True
                 await self._end(tasks)
 
@@ -327,7 +329,7 @@ class Service:
             log_kept_bytes=self._database.log_kept_bytes(),
             backups_s={} if self._backups is None else self._backups.ages_s(machine_now()),
             archive_fails=self._backups is not None and self._backups.fails,
-            renewals_refused=() if self._care is None else self._care.renewals.refused(),
+            renewals_refused=self._renewals.refused(),
         )
 
 

@@ -5,74 +5,56 @@ and purpose, and the addresses that the office stated.
 """
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
-from commonwatt.identity.authority import BROKER_DAYS, DEVICE_DAYS
-from commonwatt.identity.certificates import Kind, revoked_serials
-from commonwatt.identity.chains import permitted
+from commonwatt.care.renewing import PURPOSE, signed_content
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.identity.authority import ENDED_DAYS
+from commonwatt.identity.certificates import Details, Kind, check_signed, details_of
+from commonwatt.identity.chains import check_issued, kind_of, permitted
 from commonwatt.identity.devices import Role, load_devices
-from commonwatt.identity.enrolment_authority import EnrolmentAuthority
-from commonwatt.identity.renewal_requests import ENDED_DAYS, Known, RenewalRequest
+from commonwatt.identity.enrolment import DEVICES_FILE
+from commonwatt.identity.enrolment_authority import DAYS, EnrolmentAuthority
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
 from commonwatt.runtime.bucket import Bucket
+from commonwatt.runtime.clock import machine_s
 from utility.care.api.listener import CareRequest, Refused
 from utility.registry.snapshot import RegistrySnapshot
 
 AT_ONCE, EACH_S = 4, 6 * 3_600  # renewals of one certificate without a wait, and seconds for one more
 SHOWN_S = 86_400  # seconds for which a refusal is an alarm
 _MOST_SHOWN = 20
-# The results of requests.
-RESULTS = ("renewed", "malformed", "clock", "name", "revoked", "unregistered", "ended", "often", "authority")
+_FIELDS = ("name", "request", "certificate", "signature")
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RenewalFiles:
-    """The files from which renewals are decided; read at each request."""
-
-    ca: Path  # the town's authority
-    revoked: Path | None  # the lists of revoked certificates; ``None``: there is none
-    devices: Path  # the head-end broker's devices, with the revoked controllers
-    authority: Path  # the folder of the enrolment authority
-
-
-class _Refusal(Exception):  # noqa: N818 - a decision
-    """A request is refused, for ``result``, a label of the counter."""
-
-    def __init__(self, result: str, text: str) -> None:
-        super().__init__(text)
-        self.result = result
-
-
 class Renewals:
-    """Decides renewals; usable from many threads.
+    """Decides renewals, by files that are read at each request; usable from many threads.
 
     Args:
         registry: Returns the town's present register.
+        is_trusted: Whether the time is synchronized.
         now: Returns the time, epoch seconds.
-        is_trusted: Whether that time is synchronized.
     """
 
     def __init__(
         self,
-        files: RenewalFiles,
+        settings: UtilitySettings,
         registry: Callable[[], RegistrySnapshot],
-        now: Callable[[], EpochSeconds],
         is_trusted: Callable[[], bool],
+        now: Callable[[], EpochSeconds] = machine_s,
     ) -> None:
-        self.results: Counter[str] = Counter()  # requests by result
-        self._files = files
+        self._settings = settings
         self._registry = registry
-        self._now = now
         self._is_trusted = is_trusted
+        self._now = now
         self._refused: deque[tuple[EpochSeconds, str]] = deque(maxlen=_MOST_SHOWN)
         self._allowances: dict[tuple[Kind, str], Bucket] = {}  # of registered names alone
         self._lock = Lock()
@@ -84,75 +66,63 @@ class Renewals:
             Refused: There is no certificate for this request.
         """
         now = self._now()
+        assert self._settings.head_end_ca is not None
+        name, asked, certificate, signature = (str(request.content.get(field)) for field in _FIELDS)
+        chain = certificate.encode()
         try:
-            chain = self._renewed(request, now)
-        except _Refusal as refusal:
-            self.results[refusal.result] += 1
-            raise Refused(str(refusal)) from refusal
-        self.results["renewed"] += 1
-        return {"certificate": chain}
+            check_signed(chain, PURPOSE, signed_content(name, asked), bytes.fromhex(signature))
+            own, *_ = details_of(chain)
+            check_issued(chain, self._settings.head_end_ca.read_bytes(), None, own.names[0])
+        except (ConfigError, ValueError, IndexError) as error:
+            raise Refused(f"no request of this town: {error}", "malformed") from error
+        if not self._is_trusted():
+            raise Refused("the utility's clock is not synchronized; ask again later", "clock")
+        kind = kind_of(chain)
+        try:
+            self._check(name, chain, own, kind, now)
+            issued = self._issue(name, asked, kind, now)
+        except (Refused, ConfigError, OSError) as error:
+            refused = error if isinstance(error, Refused) else Refused(f"it can't be issued: {error}", "authority")
+            text = f"{kind} {own.names[0]} from {request.address}: {refused} ({moment(now)})"
+            self._refused.append((now, text))
+            raise refused from error
+        log.info("renewed: the certificate of %s %s, for %s", kind, name, request.address)
+        return {"certificate": issued}
 
     def refused(self) -> tuple[str, ...]:
         """Return the refusals of the last day of certificates of this town, the oldest first."""
         since = self._now() - SHOWN_S
         return tuple(text for at, text in self._refused.copy() if at > since)
 
-    def _renewed(self, request: CareRequest, now: EpochSeconds) -> str:
-        try:
-            wanted = RenewalRequest.read(request.content)
-            known = Known.read(wanted.certificate.encode(), self._files.ca.read_bytes())
-        except ConfigError as error:
-            raise _Refusal("malformed", str(error)) from error
-        if not self._is_trusted():
-            raise _Refusal("clock", "the utility's clock is not synchronized; ask again later")
-        try:
-            chain = self._decided(wanted, known, now)
-        except _Refusal as refusal:
-            text = f"{known.kind} {known.name} from {request.address}: {refusal} ({moment(now)})"
-            self._refused.append((now, text))
-            raise
-        log.info("renewed: the certificate of %s %s, for %s", wanted.kind, wanted.name, request.address)
-        return chain
-
-    def _decided(self, wanted: RenewalRequest, known: Known, now: EpochSeconds) -> str:
-        try:
-            self._check(wanted, known, now)
-            self._allow(wanted, now)
-            return self._issue(wanted, now)
-        except (ConfigError, OSError) as error:
-            raise _Refusal("authority", f"the utility can't issue it: {error}") from error
-
-    def _check(self, wanted: RenewalRequest, known: Known, now: EpochSeconds) -> None:
-        """Refuse a request that has no certificate of a registered and unrevoked device for itself."""
-        if (known.name, known.kind) != (wanted.name, wanted.kind):
-            raise _Refusal("name", f"asks for the certificate of {wanted.kind} {wanted.name[:64]!r}")
-        if self._files.revoked is not None:
-            listed = revoked_serials(self._files.revoked.read_bytes(), self._files.ca.read_bytes())
-            if known.serials & listed:
-                raise _Refusal("revoked", "its certificate was revoked")
-        meter = None
-        if known.kind is Kind.DEVICE and known.name.isdecimal():
-            meter = self._registry().meters.get(int(known.name))
-        name = known.name if meter is None else meter.microgrid
-        device = load_devices(self._files.devices).get(name)
+    def _check(self, name: str, chain: bytes, own: Details, kind: Kind, now: EpochSeconds) -> None:
+        """Refuse a certificate that is not of a registered and unrevoked device for itself."""
+        settings = self._settings
+        assert settings.head_end_ca is not None and settings.care_certificate is not None
+        if own.names[0] != name:
+            raise Refused(f"asks in the name of {name[:64]!r}", "name")
+        if settings.head_end_revoked is not None:
+            try:
+                check_issued(chain, settings.head_end_ca.read_bytes(), settings.head_end_revoked.read_bytes(), name)
+            except ConfigError as error:
+                raise Refused(str(error), "revoked") from error
+        is_meter = kind is Kind.DEVICE and name.isdecimal()
+        meter = self._registry().meters.get(int(name)) if is_meter else None
+        controller = name if meter is None else meter.microgrid
+        device = load_devices(settings.care_certificate.with_name(DEVICES_FILE)).get(controller)
         if device is None or device.role is not Role.GATEWAY:
-            raise _Refusal("unregistered", "it is no registered controller, and no meter")
+            raise Refused("it is no registered controller, and no meter", "unregistered")
         if device.revoked:
-            raise _Refusal("revoked", f"{name} was revoked: {device.revoked}")
-        if now - known.ends > ENDED_DAYS * 86_400:
-            raise _Refusal("ended", f"its certificate ended {moment(known.ends)}, too long ago")
+            raise Refused(f"{controller} was revoked: {device.revoked}", "revoked")
+        if now - own.ends > ENDED_DAYS * 86_400:
+            raise Refused(f"its certificate ended {moment(own.ends)}, too long ago", "ended")
 
-    def _allow(self, wanted: RenewalRequest, now: EpochSeconds) -> None:
+    def _issue(self, name: str, asked: str, kind: Kind, now: EpochSeconds) -> str:
         with self._lock:
-            full = Bucket(1 / EACH_S, AT_ONCE, AT_ONCE, now)
-            bucket = self._allowances.setdefault((wanted.kind, wanted.name), full)
+            bucket = self._allowances.setdefault((kind, name), Bucket(1 / EACH_S, AT_ONCE, AT_ONCE, now))
             if replace(bucket).take(1, now):
-                raise _Refusal("often", f"asks more often than {AT_ONCE} times a day")
+                raise Refused(f"asks more often than {AT_ONCE} times a day", "often")
             bucket.take(1, now)
-
-    def _issue(self, wanted: RenewalRequest, now: EpochSeconds) -> str:
-        authority = EnrolmentAuthority.load(self._files.authority)
-        is_broker = wanted.kind is Kind.BROKER
-        addresses = permitted(authority.signer(wanted.name).certificate)[1] if is_broker else ()
-        days = BROKER_DAYS if is_broker else DEVICE_DAYS
-        return authority.issue(wanted.request.encode(), wanted.kind, wanted.name, addresses, now, days)
+        assert self._settings.head_end_ca is not None
+        authority = EnrolmentAuthority.load(self._settings.head_end_ca.parent)
+        addresses = permitted(authority.signer(name).certificate)[1] if kind is Kind.BROKER else ()
+        return authority.issue(asked.encode(), kind, name, addresses, now, DAYS[kind])

@@ -19,7 +19,15 @@ log = logging.getLogger(__name__)
 
 
 class Refused(CommonwattError):  # noqa: N818 - a decision, no error of the program
-    """A request is refused; the text is the reason, and is told to the controller."""
+    """A request is refused; the text is the reason, and is told to the controller.
+
+    Args:
+        result: The reason as a label of the counter.
+    """
+
+    def __init__(self, text: str, result: str = "refused") -> None:
+        super().__init__(text)
+        self.result = result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +90,7 @@ class Listener:
             answer = handler(CareRequest(address=request.address, rest=tuple(filter(None, rest)), content=content))
         except Refused as error:
             log.warning("%s of %s is refused: %s", first, request.address, error)
-            return self._refused(first, "refused", 403, str(error))
+            return self._refused(first, error.result, 403, str(error))
         self.counts[first, "done"] += 1
         if isinstance(answer, bytes):
             return Response(raw=answer, content_type="application/octet-stream")
