@@ -30,6 +30,7 @@ _OF_ALL_PARTS = {
     "config": "commonwatt.cli.main:config_app",
     "doctor": "commonwatt.cli.doctor:doctor",
     "enroll": "commonwatt.cli.enroll:app",
+    "join": "commonwatt.cli.join:join_command",
     "site": "commonwatt.cli.site:app",
     "status": "commonwatt.cli.status:status",
     "swap": "commonwatt.cli.swap:app",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from commonwatt.care.labels import SHEET, end_label, make_labels, refresh_joins
 from commonwatt.cli.site_questions import Answers, first_text, further_text
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
@@ -22,9 +23,9 @@ from commonwatt.site.bundle import pack as packed
 from commonwatt.site.bundle import read_bundle, write_bundle
 from commonwatt.site.file import FILE, load_site
 from commonwatt.site.machine import STATE, Machine
-from commonwatt.site.office import make_site
+from commonwatt.site.office import certify, make_site
 from commonwatt.site.places import address_of, places_of
-from commonwatt.site.unpack import prepare
+from commonwatt.site.unpack import Unpacking, prepare
 from commonwatt.town.town import Town
 
 app = typer.Typer(no_args_is_help=True, help="Set up a town: all of its files, a bundle for each machine, its start.")
@@ -118,6 +119,38 @@ def unpack(
     machine = Machine.at(root)
     now, program = machine_s(), version("commonwatt")
     unpacking = prepare(read_bundle(bundle), machine, program, now, authority=authority, handover=handover)
+    install(machine, unpacking)
+    files = [bundle, *([handover] if handover else [])]
+    typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.join(map(str, files))}")
+
+
+@app.command()
+@flowing
+def labels(
+    places: Annotated[
+        list[str] | None, typer.Argument(help="Controllers that get a new code; without any, those that never had one.")
+    ] = None,
+    site: SiteOption = Path("site"),
+    revoke: Annotated[
+        str | None, typer.Option("--revoke", help="End this controller's code, such as of a lost label.")
+    ] = None,
+) -> None:
+    """Make one-time codes with which controllers join, and SITE/labels.html, a sheet with a label of each to print.
+
+    A code works once, for 30 days. Carry the utility's new bundle to it before the first controller joins: it contains
+    what the codes are checked by, and for each controller a bundle that only its code opens.
+    """
+    if revoke is not None:
+        end_label(site, revoke, machine_s())
+        typer.echo(f"{revoke}: its code has ended")
+    else:
+        made = make_labels(site, places or (), machine_s())
+        typer.echo(f"{site / SHEET}: {counted(len(made), 'new label')}, valid 30 days. It contains secrets; print it.")
+    typer.echo(f"Next: commonwatt site pack utility{option_of(site)}, and unpack it on the utility's machine")
+
+
+def install(machine: Machine, unpacking: Unpacking) -> None:
+    """Install a checked bundle on its machine, start its services, and say how to see their state."""
     run_or_print(machine, unpacking.install(typer.echo), "To start the services:")
     unpacking.finish()
     parts = [UTILITY] if unpacking.place == UTILITY else ["gateway", *(["adapter"] * unpacking.has_adapter)]
@@ -125,8 +158,6 @@ def unpack(
         typer.echo(f"State: sudo -u commonwatt commonwatt status --config {STATE}/{unpacking.place}/{part}.toml")
     for command in () if machine.runs else unpacking.by_hand():
         typer.echo(f"Without systemd, as the files' owner: {command}")
-    files = [bundle, *([handover] if handover else [])]
-    typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.join(map(str, files))}")
 
 
 @app.command()
@@ -162,6 +193,7 @@ def write_packed(site: Path, place: str, now: EpochSeconds) -> str:
     Raises:
         ConfigError: The place is unknown, or one of its files is missing or wrong.
     """
+    refresh_joins(site, now) if place.startswith(UTILITY) else certify(site, place, now)
     authority = Authority.load(site)
     expiries = {entry.file: entry.expires for entry in authority.current()}
     bundle = packed(site, place, now)

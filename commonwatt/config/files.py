@@ -83,8 +83,11 @@ def check_file(path: Path) -> str:
     return part
 
 
-def check_named_files(path: Path, part: str) -> None:
+def check_named_files(path: Path, part: str, later: Collection[str] = ()) -> None:
     """Check that the files a part reads at its start are readable and of its microgrid, and that its ports differ.
+
+    Args:
+        later: Names of files that need not be there yet.
 
     Raises:
         ConfigError: One line for each fault.
@@ -93,7 +96,7 @@ def check_named_files(path: Path, part: str) -> None:
     faults = [
         f"{place_of(path, part, *keys)}: {file}: {why}; {description}"
         for keys, file, description in named_files(settings)
-        if (why := _unreadable(file))
+        if file.name not in later and (why := _unreadable(file))
     ]
     faults += [f"{place_of(path, part, key)}: {why}" for key, why in _port_faults(dict(settings))]
     if not faults and isinstance(settings, GatewaySettings):

@@ -254,6 +254,9 @@ class Authority:
             self._save(now)
             certificates = [*enrolment.certificates, *(certificate for *_, certificate in made)]
             replace(enrolment, certificates=certificates).save(self.out / FOLDER)
+            for name, *_ in made:
+                (self.out / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_private(self.out / name / CA_FILE, pem(self._signer.certificate))
             self._hand_out_revocations()
         return issued
 
@@ -266,9 +269,9 @@ class Authority:
         return replace(found, certificates=[one for one in found.certificates if one.serial_number in valid])
 
     def lists(self) -> list[Path]:
-        """Return the path of every copy of the revocation list: one beside each certificate."""
-        files = [entry.file for entry in self.issued if entry.kind is not Kind.ENROLMENT]
-        return sorted({(self.out / file).with_name(REVOKED_FILE) for file in files})
+        """Return the path of every copy of the revocation list: one in the folder of each certificate or controller."""
+        of = [f"{e.name}/{CA_FILE}" if e.kind is Kind.ENROLMENT else e.file for e in self.issued]
+        return sorted({(self.out / file).with_name(REVOKED_FILE) for file in of})
 
     def _save(self, now: EpochSeconds) -> None:
         newest = {entry.file: entry for entry in self.issued}

@@ -94,7 +94,7 @@ class Signer:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self.certify(key.public_key(), kind, name, addresses, now, lifetime_s)
-        return certificate.serial_number, _key_pem(key) + pem(certificate)
+        return certificate.serial_number, key_pem(key) + pem(certificate)
 
     def certify(
         self,
@@ -178,10 +178,11 @@ class Signer:
 
     def key_pem(self) -> str:
         """Return the authority's key as PEM."""
-        return _key_pem(self.key)
+        return key_pem(self.key)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    """Return a key as PEM."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()

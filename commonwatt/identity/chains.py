@@ -2,9 +2,10 @@
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from commonwatt.identity.certificates import UNREADABLE, common_name, revoked_serials
+from commonwatt.identity.certificates import UNREADABLE, common_name, key_pem, revoked_serials
 from commonwatt.model.exceptions import ConfigError
 
 
@@ -22,6 +23,27 @@ def permitted(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str
     hosts = [each.value for each in found if isinstance(each, x509.DNSName)]
     ips = [str(each.value.network_address) for each in found if isinstance(each, x509.IPAddress)]  # type: ignore[union-attr]
     return names, (*hosts, *ips)
+
+
+def new_key_pem() -> str:
+    """Make a key for a certificate, as PEM."""
+    return key_pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+def request_of(key: str) -> str:
+    """Return the request for a certificate of a key (both PEM); who it is of, its issuer decides.
+
+    Raises:
+        ConfigError: The text is no key of ours.
+    """
+    try:
+        secret = serialization.load_pem_private_key(key.encode(), None)
+    except UNREADABLE as error:
+        raise ConfigError(f"no key: {error}") from error
+    if not isinstance(secret, ec.EllipticCurvePrivateKey):
+        raise ConfigError("no key of an elliptic curve")
+    made = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(secret, hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def requested_key(request: bytes) -> ec.EllipticCurvePublicKey:

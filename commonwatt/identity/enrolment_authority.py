@@ -13,7 +13,7 @@ from typing import Self
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from commonwatt.identity.certificates import UNREADABLE, Kind, Signer, pem
+from commonwatt.identity.certificates import UNREADABLE, Kind, Signer, key_pem, pem
 from commonwatt.identity.chains import permitted, requested_key
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -59,8 +59,7 @@ class EnrolmentAuthority:
         if not self.certificates:
             path.unlink(missing_ok=True)
             return
-        own = Signer(self.certificates[-1], self.key).key_pem()
-        write_private(path, own + "".join(map(pem, self.certificates)))
+        write_private(path, key_pem(self.key) + "".join(map(pem, self.certificates)))
 
     def signer(self, name: str) -> Signer:
         """Return the newest enrolment certificate that can sign for a device or a controller's broker, with the key.

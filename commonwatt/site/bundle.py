@@ -11,7 +11,7 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +22,10 @@ from pydantic import ValidationError
 from commonwatt.config.files import check_file, check_named_files, load_settings, named_files, place_of
 from commonwatt.config.parts import settings_of
 from commonwatt.config.settings import MicrogridName, Settings
-from commonwatt.identity.authority import CA_FILE, Authority
+from commonwatt.identity.authority import CA_FILE, FOLDER, Authority
 from commonwatt.identity.certificates import check_signed
 from commonwatt.identity.devices import digest
+from commonwatt.identity.enrolment_authority import ENROLMENT_FILE
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.topics import MICROGRID_PATTERN, UTILITY
@@ -33,6 +34,9 @@ from commonwatt.site.file import FILE, TOWN_FILE, load_site
 from commonwatt.site.places import ADAPTER_FILE, SECOND, folders_of, part_files, places_of, runs_mosquitto, sources_of
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+
+JOINS_FILE = "joins.json"  # what the utility needs of the open codes with which controllers join
+OF_CARE = (ENROLMENT_FILE, JOINS_FILE)  # of the authority's folder, for the utility in a town with care
 
 _PURPOSE = "bundle"
 
@@ -65,8 +69,11 @@ class Bundle:
     files: Mapping[str, bytes]  # the content of each file, by its name ``FOLDER/NAME``
 
 
-def pack(folder: Path, place: str, now: EpochSeconds) -> Bundle:
+def pack(folder: Path, place: str, now: EpochSeconds, without: Collection[str] = ()) -> Bundle:
     """Return the bundle of a place from the office's folder, without the meters' secrets.
+
+    Args:
+        without: Names of files that the machine makes by itself.
 
     Raises:
         ConfigError: The place is unknown, or one of its files is missing or wrong.
@@ -77,15 +84,18 @@ def pack(folder: Path, place: str, now: EpochSeconds) -> Bundle:
         raise ConfigError(f"{folder / FILE}: has no {place}; there are {known}")
     if not all((folder / source / CA_FILE).exists() for source in sources_of(place).values()):
         raise ConfigError(f"{folder}: has no files of {place} yet; first: commonwatt site init")
-    carried = _carried(folder, place)
+    carried = {name: path for name, path in _carried(folder, place).items() if path.name not in without}
+    if site.site.care is not None and UTILITY in sources_of(place):
+        cared = (folder / FOLDER / name for name in OF_CARE)
+        carried |= {f"{UTILITY}/{path.name}": path for path in cared if path.exists()}
     if f"{place}/{ADAPTER_FILE}" not in {part.name for part in part_files(site, town)}:
         # What is left of an adapter that the site file has no more.
         carried = {name: path for name, path in carried.items() if not _OF_ADAPTER.fullmatch(path.name)}
     files = {name: path.read_bytes() for name, path in carried.items()}
     for name, path in carried.items():
         if name.endswith(".toml") and name != f"{UTILITY}/{TOWN_FILE}":
-            check_named_files(path, part := check_file(path))
-            _check_carried(path, part, set(carried.values()))
+            check_named_files(path, part := check_file(path), without)
+            _check_carried(path, part, {*carried.values(), *(path.with_name(name) for name in without)})
     manifest_place = UTILITY if place == SECOND else place  # A second machine is one of the utility, too.
     manifest = Manifest(
         version=version("commonwatt"),
@@ -115,6 +125,11 @@ def _check_carried(path: Path, part: str, carried: set[Path]) -> None:
 
 def write_bundle(bundle: Bundle, path: Path, authority: Authority) -> None:
     """Sign a bundle, and write it in one step; only this user can read it."""
+    replace_file(path, signed(bundle, authority))
+
+
+def signed(bundle: Bundle, authority: Authority) -> bytes:
+    """Return the content of a bundle's file, signed by the town's authority."""
     manifest = bundle.manifest.model_dump_json(indent=1).encode()
     own = {MANIFEST: manifest, SIGNATURE: authority.signature(_PURPOSE, manifest)}
     packed = io.BytesIO()
@@ -123,7 +138,7 @@ def write_bundle(bundle: Bundle, path: Path, authority: Authority) -> None:
             member = tarfile.TarInfo(name)
             member.size, member.mode, member.mtime = len(content), 0o600, bundle.manifest.made
             archive.addfile(member, io.BytesIO(content))
-    replace_file(path, gzip.compress(packed.getvalue(), mtime=bundle.manifest.made))
+    return gzip.compress(packed.getvalue(), mtime=bundle.manifest.made)
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -37,6 +37,13 @@ class SiteTable(Settings):
         "(`database` in `[utility]`); its bundle is `utility-2`.",
     )
     mosquitto: bool = Field(True, description="Run Mosquitto as the head-end broker; otherwise our broker.")
+    care: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="The utility's port at which controllers join, renew their certificates and fetch releases, such "
+        "as 8444; absent: they are cared for by bundles. With it the utility gets an enrolment authority.",
+    )
 
 
 class SiteMicrogrid(MicrogridTable):

@@ -8,15 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.config.files import check_named_files, place_of
-from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority
+from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority, Issued
+from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import load_tokens, save_tokens
+from commonwatt.identity.enrolment import METERS_FOLDER, all_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import only_one
-from commonwatt.site.file import FILE, TOWN_FILE, load_site
-from commonwatt.site.places import ADAPTER_TOKENS, HEADER, SECOND, PartFile, beats_of, certificates, part_files
+from commonwatt.site.file import FILE, TOWN_FILE, SiteFile, load_site
+from commonwatt.site.places import (
+    ADAPTER_TOKENS,
+    HEADER,
+    MADE_THERE,
+    SECOND,
+    PartFile,
+    beats_of,
+    certificates,
+    part_files,
+)
 from commonwatt.town.cliques import write_clique_files
 from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Function, Meter, Town
@@ -45,7 +56,7 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
     with only_one(folder / FOLDER, "another enrolment"):
         made = (folder / FOLDER / KEY_FILE).exists()
         authority = Authority.load(folder) if made else Authority.create(folder, site.town.name, now)
-        issued = authority.issue_missing(certificates(site, town), now)
+        issued = _certify(authority, site, town, now)
         beats = beats_of(site, town)
         write_clique_files(town, folder, beats, [beats[SECOND]] if SECOND in beats else [])
         write_revoked_list(folder, now)
@@ -56,8 +67,41 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
             tokens = load_tokens(folder / part.folder / "meter-tokens.json")
             ids = [str(meter["id"]) for meter in part.keys.get("meter", ()) if "token" not in meter]
             save_tokens(folder / part.folder / ADAPTER_TOKENS, {meter: tokens[meter] for meter in ids})
-        check_named_files(folder / part.name, part.part)
+        later = MADE_THERE if site.site.care is not None and part.folder in town.microgrids else ()
+        check_named_files(folder / part.name, part.part, later)
     return town, len(issued)
+
+
+def _certify(authority: Authority, site: SiteFile, town: Town, now: EpochSeconds) -> list[Issued]:
+    """Issue the certificates that are missing; with care not of controllers, unless a bundle has brought them some."""
+    wanted = certificates(site, town)
+    if site.site.care is None:
+        return authority.issue_missing(wanted, now)
+    current = authority.current()
+    brokers = {one.name: one.addresses for one in wanted if one.kind is Kind.BROKER}
+    revoked = {device.identity for device in all_devices(authority.out).values() if device.revoked}
+    places = {
+        name: ([name, *(e.name for e in current if e.file.startswith(f"{name}/{METERS_FOLDER}/"))], brokers[name])
+        for name in town.microgrids
+        if name not in revoked
+    }
+    made = {entry.file for entry in authority.issued}
+    there = [one for one in wanted if one.file in made or one.file.partition("/")[0] not in town.microgrids]
+    return authority.issue_missing(there, now) + authority.enrol(places, now)
+
+
+def certify(folder: Path, place: str, now: EpochSeconds) -> None:
+    """Issue the certificates of a controller of a town with care that are missing, for a bundle that a person carries.
+
+    Raises:
+        ConfigError: There is no authority.
+    """
+    site, town = load_site(folder / FILE)
+    if site.site.care is None:
+        return  # `site init` has issued them all.
+    with only_one(folder / FOLDER, "another enrolment"):
+        wanted = [one for one in certificates(site, town) if one.file.startswith(f"{place}/")]
+        Authority.load(folder).issue_missing(wanted, now)
 
 
 def register(town: Path, out: Path, database: str | None = None, *, two_head_ends: bool = False) -> None:

@@ -33,6 +33,9 @@ HEADER = f"# Written by `commonwatt site init` from {FILE}; make changes there.\
 
 BACKUP_TIMER = "commonwatt-backup.timer"  # makes backups of a utility's SQLite database each night
 
+# The certificates of a controller; with care their keys are made there.
+MADE_THERE = (DEVICE_FILE[Role.GATEWAY], BROKER_FILE)
+
 ADAPTER_FILE = "adapter.toml"  # an adapter's settings file
 ADAPTER_TOKENS = "adapter-tokens.json"  # the tokens of its meters, and of no others
 
@@ -118,7 +121,8 @@ def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
     keys = {"listen": listen, "certificate": BROKER_FILE, "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
     for folder in (HEAD_END,) if site.site.second is None else (HEAD_END, _SECOND_HEAD_END):
         yield PartFile(folder=folder, part="broker", keys=keys | site.head_end, stated=("head_end",))
-    head_ends = [f"{_bracketed(host)}:{port}" for host in (site.site.utility, site.site.second) if host is not None]
+    hosts = [host for host in (site.site.utility, site.site.second) if host is not None]
+    head_ends = [f"{_bracketed(host)}:{port}" for host in hosts]
     tls = {"head_end_ca": "ca.pem", "head_end_revoked": "revoked.pem"}
     utility = {
         "database": _DATABASE,
@@ -129,12 +133,18 @@ def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
     }
     if site.site.second is not None:
         utility |= {"name_in_cluster": "%H"}
+    care = site.site.care
+    if care is not None:
+        utility |= {"care": f"0.0.0.0:{care}", "care_certificate": f"../{HEAD_END}/{BROKER_FILE}"}
     cliqued = _with_clique(town)
     if cliqued:
         utility |= {"cliques": CLIQUE_FILE, "beats": _BEATS}
     yield PartFile(folder=UTILITY, part="utility", keys=utility | site.utility, stated=("utility",))
     head_end = head_ends[0] if site.site.second is None else head_ends
     shared = {"head_end": head_end, **tls, "timezone": town.table.timezone}
+    if care is not None:
+        cares = cares_of(site)
+        shared |= {"care": cares[0] if len(cares) == 1 else cares}
     for index, table in enumerate(site.microgrid):
         for name in names_of(table):
             own: dict[str, object] = {"clique": CLIQUE_FILE, "beats": _BEATS} if name in cliqued else {}
@@ -194,6 +204,12 @@ def address_of(site: SiteFile, town: Town, place: str) -> str:
 def broker_of(site: SiteFile, town: Town, place: str) -> tuple[str, int]:
     """Return the host and port at which a microgrid's broker is reached."""
     return address_of(site, town, place), _port(str(_table_of(site)[place].broker.get("listen", _LISTEN)), place)
+
+
+def cares_of(site: SiteFile) -> list[str]:
+    """Return where controllers reach the utility's care listener, HOST:PORT of each machine; empty: there is none."""
+    hosts = [host for host in (site.site.utility, site.site.second) if host is not None]
+    return [] if site.site.care is None else [f"{_bracketed(host)}:{site.site.care}" for host in hosts]
 
 
 def beats_of(site: SiteFile, town: Town) -> dict[str, str]:

@@ -10,14 +10,16 @@ import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commonwatt.config.files import check_file, check_model, check_named_files, parse_toml
 from commonwatt.config.parts import command_of
 from commonwatt.config.settings import Settings
-from commonwatt.identity.authority import CA_FILE
+from commonwatt.identity.authority import CA_FILE, REVOKED_FILE
+from commonwatt.identity.certificates import details_of, listed_issuers
+from commonwatt.identity.chains import check_issued
 from commonwatt.identity.devices import digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MADE, EpochSeconds
@@ -29,7 +31,15 @@ from commonwatt.site.bundle import Bundle, Manifest
 from commonwatt.site.exchange import handover_name
 from commonwatt.site.file import TOWN_FILE
 from commonwatt.site.machine import PROGRAM, STATE, USER, Machine, missing_program
-from commonwatt.site.places import ADAPTER_FILE, BACKUP_TIMER, HEADER, folders_of, is_on_sqlite, services_of
+from commonwatt.site.places import (
+    ADAPTER_FILE,
+    BACKUP_TIMER,
+    HEADER,
+    MADE_THERE,
+    folders_of,
+    is_on_sqlite,
+    services_of,
+)
 
 INSTALLED = "installed.json"  # what was unpacked last, in the folder of the services' data
 _AHEAD_S = 86_400  # most seconds by which a bundle may be ahead of this machine's clock
@@ -70,7 +80,8 @@ class Unpacking:
         return [
             name
             for name, content in self.bundle.files.items()
-            if known.get(name) != digest(content) or _content(self.machine.state / name) != content
+            if _content(self.machine.state / name) != content
+            or (name in self.bundle.manifest.files and known.get(name) != digest(content))
         ]
 
     def install(self, say: Callable[[str], None]) -> list[list[str]]:
@@ -165,6 +176,7 @@ def prepare(
     *,
     authority: str | None = None,
     handover: Path | None = None,
+    own: Mapping[str, bytes] | None = None,
 ) -> Unpacking:
     """Check that a bundle may be installed on a machine; nothing is written.
 
@@ -173,6 +185,8 @@ def prepare(
         authority: The fingerprint of the town's authority as the office stated it; ``None``: not stated, the
             authority that is installed counts.
         handover: The file with the store of the controller that this one replaces; ``None``: none.
+        own: Certificates that this machine just got for its own keys, by file; ``None``: what is valid of those that it
+            got before stays, in place of the bundle's.
 
     Raises:
         ConfigError: It is of another machine, town or authority, older than the last one, or of the future; or a file
@@ -200,9 +214,27 @@ def prepare(
         machine.check_program()
         if bundle.manifest.mosquitto and missing_program("mosquitto"):
             raise ConfigError("Mosquitto is not installed; first: sudo apt-get install mosquitto")
+    own = _own(bundle, machine, now) if own is None else own
+    bundle = replace(bundle, files={**bundle.files, **own})
     with tempfile.TemporaryDirectory() as name:
         _check_files(bundle, Path(name))
     return Unpacking(bundle=bundle, machine=machine, before=before, program=program, handover=handover)
+
+
+def _own(bundle: Bundle, machine: Machine, now: EpochSeconds) -> dict[str, bytes]:
+    """Return the machine's certificates of the enrolment authority that are valid, with their keys, by file."""
+    place, found = bundle.manifest.place, {}
+    for name in (f"{place}/{one}" for one in MADE_THERE):
+        content = _content(machine.state / name) or b""
+        try:
+            own, issuer = details_of(content)
+            ca, revocations = (bundle.files[f"{place}/{one}"] for one in (CA_FILE, REVOKED_FILE))
+            check_issued(content, ca, revocations, place)
+        except (ConfigError, ValueError, KeyError):
+            continue  # There is none, or it is revoked: what the bundle has counts.
+        if own.ends > now and issuer.names[0] in listed_issuers(revocations):
+            found[name] = content
+    return found
 
 
 def installed_on(machine: Machine) -> Installed | None:

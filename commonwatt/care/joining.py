@@ -1,0 +1,120 @@
+"""A controller joins its town: it proves its code, and gets certificates of its own keys and what a bundle holds.
+
+The keys are made here and stored before anything is sent, so that a repeated command asks with the same keys. The
+utility is trusted by the fingerprint in the code, and its answer by the code's secret: a machine that has stolen the
+utility's name, address or certificate, but not its file of codes, can't answer.
+"""
+
+import base64
+import binascii
+import json
+import secrets
+import ssl
+import tempfile
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from commonwatt.care.connection import CareConnection, CareUnreachable, request
+from commonwatt.care.sealing import CodeSecrets, decrypt, mac, unseal
+from commonwatt.care.words import Invitation
+from commonwatt.identity.authority import BROKER_FILE, DEVICE_FILE
+from commonwatt.identity.certificates import Signer
+from commonwatt.identity.chains import check_issued, new_key_pem, request_of
+from commonwatt.identity.devices import Role, digest
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.files import read_object, replace_file
+from commonwatt.site.bundle import Bundle, read_bundle
+from commonwatt.site.machine import Machine
+from commonwatt.site.unpack import Unpacking, prepare
+
+PATH = "join"  # of the request at the care listener
+REQUEST, ANSWER = "join request", "join answer"  # purposes of the MACs
+KEYS_FILE = "joining.json"  # the keys of a controller that is joining, in the folder of the services' data
+_FILES = {"gateway": DEVICE_FILE[Role.GATEWAY], "broker": BROKER_FILE}  # the file of each certificate
+
+
+def join(invitation: Invitation, machine: Machine, program: str, now: EpochSeconds) -> Unpacking:
+    """Ask the utility for certificates and the bundle; return the bundle, checked and ready to be installed.
+
+    Args:
+        program: The version of this program.
+
+    Raises:
+        ConfigError: The utility is another town's or answers wrongly, or the bundle does not fit to this machine.
+        CareRefused: The utility refused.
+        CareUnreachable: It can't be reached.
+    """
+    keys = _keys(invitation, machine)
+    ca = _root(invitation)
+    own = CodeSecrets.of(invitation.code, digest(ca))
+    asked: dict[str, object] = {name: request_of(key) for name, key in keys.items()}
+    asked |= {"code": own.lookup, "nonce": secrets.token_hex(16)}
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "ca.pem"
+        path.write_bytes(ca)
+        answer = CareConnection(invitation.addresses, path).post(
+            f"/{PATH}", asked | {"mac": mac(own.verifier, REQUEST, asked)}
+        )
+        if answer.get("mac") != mac(own.verifier, ANSWER, answer) or answer.get("nonce") != asked["nonce"]:
+            raise ConfigError("refused: the answer is not of your town's utility: it does not know this code")
+        try:
+            key = serialization.load_pem_private_key(keys["gateway"].encode(), None)
+            assert isinstance(key, ec.EllipticCurvePrivateKey)
+            got = json.loads(unseal(key, base64.b64decode(str(answer["sealed"]), validate=True)))
+            place = str(got["place"])
+            bundle = _bundle(decrypt(own.bundle_key, base64.b64decode(got["bundle"], validate=True)), Path(name))
+            texts = {f"{place}/{_FILES[one]}": (keys[one], str(got[one])) for one in _FILES}
+        except (binascii.Error, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"the utility's answer can't be read ({error}); is it of another version?") from error
+    for key_text, chain in texts.values():
+        Signer.load(chain.encode(), key_text.encode())
+        check_issued(chain.encode(), ca, None, bundle.manifest.place)
+    files = {file: (key_text + chain).encode() for file, (key_text, chain) in texts.items()}
+    return prepare(bundle, machine, program, now, authority=digest(ca), own=files)
+
+
+def _keys(invitation: Invitation, machine: Machine) -> dict[str, str]:
+    """Return the keys with which this machine asks by this code, as PEM; make and store them the first time."""
+    path, code = machine.state / KEYS_FILE, digest(invitation.code.content)
+    if path.exists():
+        kept = read_object(path, "a file of keys", "delete it, and get a new label")
+        if kept.get("code") == code:
+            return {name: str(kept[name]) for name in _FILES}
+    machine.folder(machine.state, machine.owner())
+    keys = {name: new_key_pem() for name in _FILES}
+    replace_file(path, json.dumps({"code": code, **keys}, indent=1).encode())
+    return keys
+
+
+def _root(invitation: Invitation) -> bytes:
+    """Fetch the certificate of the town's authority, from a server that is not verified yet, and check it.
+
+    Raises:
+        ConfigError: It is another town's.
+        CareUnreachable: No address answered.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    faults = []
+    for address in invitation.addresses:
+        try:
+            ca = request(address, context, "GET", "/ca")
+        except CareUnreachable as error:
+            faults.append(f"{address}: {error}")
+            continue
+        if not invitation.code.is_of(digest(ca)) or invitation.fingerprint not in ("", digest(ca)):
+            raise ConfigError(
+                f"refused: at {address} is not your town's utility, its fingerprint is {digest(ca)}; check the "
+                "address, and tell the office"
+            )
+        return ca
+    raise CareUnreachable("; ".join(faults))
+
+
+def _bundle(content: bytes, folder: Path) -> Bundle:
+    path = folder / "bundle"
+    path.write_bytes(content)
+    return read_bundle(path)
