@@ -24,7 +24,7 @@ LOOK_S = 3_600.0  # real seconds between two looks at a certificate
 AGAIN_S = 86_400.0  # real seconds after a renewal until the next look: a wrong clock renews once a day at most
 TRIAL_S = 600.0  # real seconds within which a connection must be made with a new certificate
 TRIAL_LOOK_S = 5.0  # real seconds between two looks whether it was
-# Real seconds after a failure, doubled with each one, and the most: a controller whose certificate has ended is cut off.
+# Real seconds after a failure, doubled with each one, and the most: if its certificate has ended, it is cut off.
 FIRST_RETRY_S, LAST_RETRY_S = 60.0, 900.0
 
 log = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ def signed_content(name: str, request: str) -> bytes:
 
 @dataclass(frozen=True)
 class CertificateFile:
-    """A file with a key and its certificate that renews itself; a file that can't be used is a ConfigError or OSError."""
+    """A file with a key and its certificate; methods raise ConfigError or OSError if a file can't be used."""
 
     path: Path  # the file
     ca: Path  # the town's authority

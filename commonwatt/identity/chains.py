@@ -4,8 +4,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from commonwatt.identity.certificates import UNREADABLE, common_name, key_pem, revoked_serials
+from commonwatt.identity.certificates import UNREADABLE, Kind, common_name, key_pem, pem, revoked_serials
 from commonwatt.model.exceptions import ConfigError
 
 
@@ -44,6 +45,17 @@ def request_of(key: str) -> str:
         raise ConfigError("no key of an elliptic curve")
     made = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(secret, hashes.SHA256())
     return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def chain_of(pair: bytes) -> str:
+    """Return the certificates of a file without its key, as PEM."""
+    return "".join(map(pem, x509.load_pem_x509_certificates(pair)))
+
+
+def kind_of(chain: bytes) -> Kind:
+    """Return the purpose of a device's or broker's certificate (PEM)."""
+    usage = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    return Kind.BROKER if ExtendedKeyUsageOID.SERVER_AUTH in usage else Kind.DEVICE
 
 
 def requested_key(request: bytes) -> ec.EllipticCurvePublicKey:

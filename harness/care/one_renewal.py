@@ -10,8 +10,8 @@ from commonwatt.identity.enrolment_authority import EnrolmentAuthority
 
 def main(path: str, ca: str, authority: str, now: str, ends: str) -> None:
     """Renew ``path`` by a town's enrolment authority; then, as ``ends`` says, ``confirm`` or ``go_back``."""
-    file = CertificateFile(Path(path), Path(ca), Kind.DEVICE, "r001")
-    request = file.request().request.encode()
+    file = CertificateFile(Path(path), Path(ca), "r001")
+    request = str(file.request()["request"]).encode()
     file.take(
         {"certificate": EnrolmentAuthority.load(Path(authority)).issue(request, Kind.DEVICE, "r001", (), int(now), 90)}
     )

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from commonwatt.care.connection import CareRefused
 from commonwatt.care.renewing import CertificateFile
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.authority import BROKER_DAYS, DEVICE_DAYS
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Device, Role, load_devices, save_devices
 from commonwatt.model.units import MicrogridId
 from harness.real.enrolled import DAY_S, authority, certificate
 from utility.care.api.listener import CareRequest, Refused
-from utility.care.renewing import RenewalFiles, Renewals
+from utility.care.renewing import Renewals
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 
 ADDRESSES = ("127.0.0.1", "localhost")  # of each controller's broker
@@ -29,32 +30,30 @@ class CareTown:
             meter: MeterEntry(no=meter, microgrid=MicrogridId(names[0]), record_types=frozenset()) for meter in meters
         }
         self.office = authority(folder / "site", at=now)
-        own = {name: ((name, *(map(str, meters) if name == names[0] else ())), ADDRESSES) for name in names}
-        self.office.enrol(own, now)
+        names_of = {name: ((name, *(map(str, meters) if name == names[0] else ())), ADDRESSES) for name in names}
+        self.office.enrol(names_of, now)
         self.folder = folder / "site"
         self.devices = self.folder / "head-end" / "devices.json"
         self.devices.parent.mkdir()
         save_devices(
             self.devices,
-            [
-                Device(identity=name, role=Role.GATEWAY, microgrid=MicrogridId(name), token_sha256="0" * 64)
-                for name in names
-            ]
-            + [Device(identity="utility", role=Role.UTILITY, microgrid=MicrogridId(""), token_sha256="0" * 64)],
+            [*(_device(name, Role.GATEWAY, name) for name in names), _device("utility", Role.UTILITY, "")],
         )
-        own_folder = self.folder / "authority"
-        files = RenewalFiles(
-            ca=own_folder / "ca.pem", revoked=own_folder / "revoked.pem", devices=self.devices, authority=own_folder
+        own = self.folder / "authority"
+        settings = UtilitySettings.model_construct(
+            head_end_ca=own / "ca.pem",
+            head_end_revoked=own / "revoked.pem",
+            care_certificate=self.devices.with_name("broker.pem"),
         )
         self.renewals = Renewals(
-            files, lambda: RegistrySnapshot(meters=self.meters), lambda: self.now, lambda: self.trusted
+            settings, lambda: RegistrySnapshot(meters=self.meters), lambda: self.trusted, lambda: self.now
         )
 
     def file(self, name: str, kind: Kind = Kind.DEVICE, *, days: int | None = None) -> CertificateFile:
         """Return the file of a certificate that the office issues now, by itself."""
         lifetime_s = (DAYS[kind] if days is None else days) * DAY_S
         path = certificate(self.office, kind, name, lifetime_s=lifetime_s, file=f"{name}/{kind}.pem", at=self.now)
-        return CertificateFile(path, path.with_name("ca.pem"), kind, name)
+        return CertificateFile(path, path.with_name("ca.pem"), name)
 
     def revoke_device(self, name: str) -> None:
         """Mark a controller as revoked at the head-end."""

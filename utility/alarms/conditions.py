@@ -89,8 +89,7 @@ class Facts:
     # Seconds since the newest backup in each repository was finished; empty: pgBackRest is not used.
     backups_s: Mapping[str, float] = field(default_factory=dict)
     archive_fails: bool = False  # whether the server's log is not archived to pgBackRest
-    # Refused requests for the renewal of certificates in the last day, the oldest first.
-    renewals_refused: tuple[str, ...] = ()
+    renewals_refused: tuple[str, ...] = ()  # why renewals were refused within a day, and from where, the newest last
 
     @property
     def connected(self) -> bool:
@@ -301,7 +300,7 @@ def _certificates(facts: Facts) -> Iterator[Condition]:
         elif left_s < _CERTIFICATE_SOON_S:
             yield _condition("CertificateExpiring", text, use=use)
     if facts.renewals_refused:
-        text = f"Within a day: {len(facts.renewals_refused)}. The newest: {facts.renewals_refused[-1]}."
+        text = f"Within a day: {'; '.join(facts.renewals_refused[-5:])}."
         yield _condition("RenewalRefused", text)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 
+from commonwatt.care.renewing import PATH
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.devices import local_key
 from commonwatt.model.time.now import Trust
@@ -134,9 +135,8 @@ class Service:
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
         self._counting = Counting(clock.now())
-        of = self._ingest
-        self._renewals = Renewals(settings, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
-        if (care := care_of(settings, self._renewals)) is not None:
+        renewals = Renewals(settings, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
+        if (care := care_of(settings, renewals)) is not None:
             self._metrics.registry.register(AtEachScrape(lambda: requests_of(care)))
         self._care = care
         self._saving: asyncio.Task[object] | None = None
@@ -329,7 +329,7 @@ class Service:
             log_kept_bytes=self._database.log_kept_bytes(),
             backups_s={} if self._backups is None else self._backups.ages_s(machine_now()),
             archive_fails=self._backups is not None and self._backups.fails,
-            renewals_refused=self._renewals.refused(),
+            renewals_refused=() if self._care is None else self._care.refusals(PATH),
         )
 
 

@@ -5,7 +5,6 @@ and purpose, and the addresses that the office stated.
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from threading import Lock
@@ -28,8 +27,6 @@ from utility.care.api.listener import CareRequest, Refused
 from utility.registry.snapshot import RegistrySnapshot
 
 AT_ONCE, EACH_S = 4, 6 * 3_600  # renewals of one certificate without a wait, and seconds for one more
-SHOWN_S = 86_400  # seconds for which a refusal is an alarm
-_MOST_SHOWN = 20
 _FIELDS = ("name", "request", "certificate", "signature")
 
 log = logging.getLogger(__name__)
@@ -55,7 +52,6 @@ class Renewals:
         self._registry = registry
         self._is_trusted = is_trusted
         self._now = now
-        self._refused: deque[tuple[EpochSeconds, str]] = deque(maxlen=_MOST_SHOWN)
         self._allowances: dict[tuple[Kind, str], Bucket] = {}  # of registered names alone
         self._lock = Lock()
 
@@ -81,46 +77,39 @@ class Renewals:
         try:
             self._check(name, chain, own, kind, now)
             issued = self._issue(name, asked, kind, now)
-        except (Refused, ConfigError, OSError) as error:
-            refused = error if isinstance(error, Refused) else Refused(f"it can't be issued: {error}", "authority")
-            text = f"{kind} {own.names[0]} from {request.address}: {refused} ({moment(now)})"
-            self._refused.append((now, text))
-            raise refused from error
+        except (ConfigError, OSError) as error:
+            raise Refused(f"{kind} {own.names[0]} can't be issued: {error}", "authority") from error
         log.info("renewed: the certificate of %s %s, for %s", kind, name, request.address)
         return {"certificate": issued}
 
-    def refused(self) -> tuple[str, ...]:
-        """Return the refusals of the last day of certificates of this town, the oldest first."""
-        since = self._now() - SHOWN_S
-        return tuple(text for at, text in self._refused.copy() if at > since)
-
     def _check(self, name: str, chain: bytes, own: Details, kind: Kind, now: EpochSeconds) -> None:
         """Refuse a certificate that is not of a registered and unrevoked device for itself."""
-        settings = self._settings
-        assert settings.head_end_ca is not None and settings.care_certificate is not None
+        settings, who = self._settings, f"{kind} {own.names[0]}"
+        assert settings.head_end_ca is not None
+        assert settings.care_certificate is not None
         if own.names[0] != name:
-            raise Refused(f"asks in the name of {name[:64]!r}", "name")
+            raise Refused(f"{who} asks in the name of {name[:64]!r}", "name")
         if settings.head_end_revoked is not None:
             try:
                 check_issued(chain, settings.head_end_ca.read_bytes(), settings.head_end_revoked.read_bytes(), name)
             except ConfigError as error:
-                raise Refused(str(error), "revoked") from error
+                raise Refused(f"{who}: {error}", "revoked") from error
         is_meter = kind is Kind.DEVICE and name.isdecimal()
         meter = self._registry().meters.get(int(name)) if is_meter else None
         controller = name if meter is None else meter.microgrid
         device = load_devices(settings.care_certificate.with_name(DEVICES_FILE)).get(controller)
         if device is None or device.role is not Role.GATEWAY:
-            raise Refused("it is no registered controller, and no meter", "unregistered")
+            raise Refused(f"{who} is no registered controller, and no meter", "unregistered")
         if device.revoked:
-            raise Refused(f"{controller} was revoked: {device.revoked}", "revoked")
+            raise Refused(f"{who}: {controller} was revoked: {device.revoked}", "revoked")
         if now - own.ends > ENDED_DAYS * 86_400:
-            raise Refused(f"its certificate ended {moment(own.ends)}, too long ago", "ended")
+            raise Refused(f"{who}: its certificate ended {moment(own.ends)}, too long ago", "ended")
 
     def _issue(self, name: str, asked: str, kind: Kind, now: EpochSeconds) -> str:
         with self._lock:
             bucket = self._allowances.setdefault((kind, name), Bucket(1 / EACH_S, AT_ONCE, AT_ONCE, now))
             if replace(bucket).take(1, now):
-                raise Refused(f"asks more often than {AT_ONCE} times a day", "often")
+                raise Refused(f"{kind} {name} asks more often than {AT_ONCE} times a day", "often")
             bucket.take(1, now)
         assert self._settings.head_end_ca is not None
         authority = EnrolmentAuthority.load(self._settings.head_end_ca.parent)
