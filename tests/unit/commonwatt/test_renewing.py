@@ -109,16 +109,17 @@ def test_a_request_has_no_key(town: CareTown) -> None:
 def test_another_answer_changes_nothing(town: CareTown, tmp_path: Path, other: str) -> None:
     file, mate = town.file("r001"), town.file("r002")
     file.request()
-    answer = {
-        "another key": lambda: {"certificate": file.path.read_text()},
-        "another name": lambda: town.post("/renew", mate.request()),
-        "another town": lambda: {"certificate": CareTown(tmp_path / "b", ["r001"], T).file("r001").path.read_text()},
-        "nothing": dict,
-    }
     (tmp_path / "b").mkdir()
+    foreign = CareTown(tmp_path / "b", ["r001"], T).file("r001").path.read_text()
+    answers: dict[str, dict[str, object]] = {
+        "another key": {"certificate": file.path.read_text()},
+        "another name": town.post("/renew", mate.request()),
+        "another town": {"certificate": foreign},
+        "nothing": {},
+    }
     old = file.path.read_bytes()
     with pytest.raises(ConfigError):
-        file.take(answer[other]())
+        file.take(answers[other])
     assert (file.path.read_bytes(), file.is_on_trial) == (old, False)
 
 
