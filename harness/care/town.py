@@ -13,7 +13,7 @@ from commonwatt.identity.devices import Device, Role, load_devices, save_devices
 from commonwatt.model.units import MicrogridId
 from harness.real.enrolled import DAY_S, authority, certificate
 from utility.care.api.listener import CareRequest, Refused
-from utility.care.renewing import Renewals
+from utility.care.api.renewing import Renewals
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 
 ADDRESSES = ("127.0.0.1", "localhost")  # of each controller's broker

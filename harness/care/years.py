@@ -1,7 +1,7 @@
 """400 days of 80 controllers whose clocks leap, against the utility's own decisions: ``python -m harness.care.years``.
 
 Each controller renews the certificates of its gateway and its broker by the real code, in files. Its clock leaps about
-every ten days, by up to ten days either way, or starts in 1970, until NTP or the utility sets it right, within two days.
+every ten days, by up to ten days either way, or starts in 1970, until NTP or the utility corrects it within two days.
 A tenth of the answers are lost, each line is away for hours each week, and every tenth controller's once for 120 days.
 TLS refuses what it refuses in the field: a utility whose certificate is not valid by the controller's clock, unless
 that clock is before the authority began. Looks that would change nothing are left out: while the clock is right and
@@ -40,10 +40,11 @@ class Times:
 
     begins: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
-    values: list[object] = field(default_factory=list)
+    values: list[tuple[float | None, Trust]] = field(default_factory=list)
 
-    def add(self, begin: int, end: int, value: object = None) -> None:
-        if not self.ends or begin >= self.ends[-1]:
+    def add(self, begin: int, end: int, value: tuple[float | None, Trust] = (None, Trust.NETWORK)) -> None:
+        begin = max([begin, *self.ends[-1:]])
+        if begin < end:
             self.begins.append(begin)
             self.ends.append(end)
             self.values.append(value)
@@ -71,15 +72,16 @@ class Controller:
         while now < T + DAYS * DAY_S:
             now += int(rng.expovariate(1 / _AWAY_EVERY_S))
             if cut is not None and now >= cut:
-                self.away.add(cut, cut + CUT_DAYS * DAY_S)
-                cut, now = None, cut + CUT_DAYS * DAY_S
+                now = cut + CUT_DAYS * DAY_S
+                self.away.add(cut, now)
+                cut = None
             else:
                 self.away.add(now, now + rng.randrange(60, 8 * HOUR_S))
         now = T
         while now < T + DAYS * DAY_S:
             now += int(rng.expovariate(1 / _CLOCK_EVERY_S))
-            leap = rng.choice(["1970", rng.uniform(-10, 10)])
-            trust = Trust.NONE if leap == "1970" else rng.choice([Trust.NONE, Trust.METERS, Trust.HARDWARE])
+            leap = rng.choice([None, rng.uniform(-10, 10)])  # days; ``None``: it starts in 1970
+            trust = Trust.NONE if leap is None else rng.choice([Trust.NONE, Trust.METERS, Trust.HARDWARE])
             self.leaps.add(now, now + rng.randrange(60, 2 * DAY_S), (leap, trust))
         self.renewals = [
             Renewal(town.file(name, Kind.DEVICE), self.post, self.clock, self.accepted),
@@ -91,8 +93,8 @@ class Controller:
         now = self.town.now
         if (number := self.leaps.at(now)) is None:
             return Now(now, Trust.NETWORK)
-        leap, trust = self.leaps.values[number]  # type: ignore[misc]
-        return Now(now - self.leaps.begins[number] if leap == "1970" else now + int(leap * DAY_S), trust)
+        leap, trust = self.leaps.values[number]
+        return Now(now - self.leaps.begins[number] if leap is None else now + int(leap * DAY_S), trust)
 
     @property
     def reaches(self) -> bool:
@@ -140,7 +142,7 @@ class Figures:
     longest_s: int  # longest time from the line's return until such a certificate was renewed
 
 
-def run(folder: Path, controllers: int = CONTROLLERS, days: int = DAYS, seed: int = 1) -> Figures:
+def run(folder: Path, controllers: int = CONTROLLERS, seed: int = 1) -> Figures:
     """Simulate, and return the figures."""
     rng = random.Random(seed)
     town = CareTown(folder, [f"r{number:03}" for number in range(controllers)], T)
@@ -148,7 +150,7 @@ def run(folder: Path, controllers: int = CONTROLLERS, days: int = DAYS, seed: in
     looks = [(T + rng.randrange(HOUR_S), each, number) for each in range(controllers) for number in (0, 1)]
     heapq.heapify(looks)
     figures = Figures(results=Counter(), ended=0, ended_away=0, visits=0, longest_s=0)
-    while looks and looks[0][0] < T + days * DAY_S:
+    while looks and looks[0][0] < T + DAYS * DAY_S:
         town.now, index, number = heapq.heappop(looks)
         controller = all_of[index]
         renewal = controller.renewals[number]
@@ -161,7 +163,7 @@ def run(folder: Path, controllers: int = CONTROLLERS, days: int = DAYS, seed: in
             figures.ended += not away
             figures.longest_s = max(figures.longest_s, town.now - max(back, ended))
         heapq.heappush(looks, (controller.next_look(number, wait_s), index, number))
-    town.now = T + days * DAY_S
+    town.now = T + DAYS * DAY_S
     for controller in all_of:
         for number, renewal in enumerate(controller.renewals):
             figures.results += renewal.results
@@ -176,9 +178,7 @@ def main() -> None:
         figures = run(Path(folder))
     print(f"{CONTROLLERS} controllers, {DAYS} days: {dict(figures.results)}")
     print(f"certificates that ended while the utility could be reached: {figures.ended}")
-    print(
-        f"during {CUT_DAYS} days without it: {figures.ended_away}, renewed {figures.longest_s} s after its return at most"
-    )
+    print(f"during {CUT_DAYS} days without it: {figures.ended_away}; renewed {figures.longest_s} s later at most")
     print(f"visits: {figures.visits}")
 
 

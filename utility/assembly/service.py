@@ -31,8 +31,8 @@ from utility.assembly.head_ends import HeadEnds
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.assembly.timekeeper import Timekeeper
+from utility.care.api.renewing import Renewals
 from utility.care.api.routes import care_of, requests_of
-from utility.care.renewing import Renewals
 from utility.collection.jobs import BalanceJob
 from utility.control.decisions import send_due
 from utility.database.base import SQLAlchemyError, SqliteError

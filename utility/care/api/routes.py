@@ -7,7 +7,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from commonwatt.care.renewing import PATH
 from commonwatt.config.utility import UtilitySettings
 from utility.care.api.listener import Handler, Listener
-from utility.care.renewing import Renewals
+from utility.care.api.renewing import Renewals
 from utility.database.metrics import PREFIX
 
 

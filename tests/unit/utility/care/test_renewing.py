@@ -11,7 +11,7 @@ from commonwatt.identity.chains import check_issued, kind_of
 from harness.care.town import ADDRESSES, CareTown
 from harness.real.enrolled import DAY_S, authority, certificate
 from utility.care.api.listener import CareRequest, Refused
-from utility.care.renewing import AT_ONCE, EACH_S
+from utility.care.api.renewing import AT_ONCE, EACH_S
 
 T = 1_790_000_000
 NAMES = ["r001", "r002"]
