@@ -20,6 +20,7 @@ from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
 from gateway.loop.threads import THREADS
 
+FIRST_LOOK_S = 10.0  # real seconds until the first look: by then connections are made
 LOOK_S = 3_600.0  # real seconds between two looks at a certificate
 AGAIN_S = 86_400.0  # real seconds after a renewal until the next look: a wrong clock renews once a day at most
 TRIAL_S = 600.0  # real seconds within which a connection must be made with a new certificate
@@ -45,8 +46,8 @@ class Renewal:
     _lost: bool = False  # whether the last look found no time and no connection
 
     async def run(self) -> None:
-        """Look, and look again, until cancelled; first when the time is known and connections are made."""
-        wait_s = FIRST_RETRY_S
+        """Look, and look again, until cancelled."""
+        wait_s = FIRST_LOOK_S
         while True:
             await asyncio.sleep(wait_s)
             wait_s = await THREADS.run(self.look, time.monotonic())
