@@ -1,6 +1,7 @@
 """What a broker makes of certificates: only what its authority issued, that has not expired and was not revoked."""
 
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -103,6 +104,24 @@ def test_only_what_was_issued_and_has_neither_expired_nor_been_revoked_gets_in(
                 assert renewed <= {made.out / "b/broker.pem"} | {p for p, _, v in expected if v is Refusal.EXPIRED}
             listener.tls.refresh()
         assert [listener.judge(path) for path, *_ in expected] == [verdict for *_, verdict in expected]
+
+
+def test_a_microgrids_broker_accepts_a_certificate_for_half_a_year_after_its_end_and_the_head_end_does_not(
+    tmp_path: Path,
+) -> None:
+    made = authority(tmp_path / "out", at=now() - 400 * DAY_S)
+    head_end, own = Listener(made), Listener(made)
+    own.tls = BrokerTls(replace(own.files, ended_s=180 * DAY_S), own.metrics)
+    own.tls.load()
+    # The gateway of 120 days without the utility: its certificate of 90 days ended 30 days ago.
+    at = now() - 120 * DAY_S
+    path = certificate(made, Kind.DEVICE, "r001", lifetime_s=90 * DAY_S, at=at)
+    assert (own.judge(path), head_end.judge(path)) == ("r001", Refusal.EXPIRED)
+    old = certificate(made, Kind.DEVICE, "r002", lifetime_s=90 * DAY_S, at=now() - 271 * DAY_S)
+    assert own.judge(old) == Refusal.EXPIRED
+    made.revoke("r001", "stolen", now())
+    own.tls.refresh()
+    assert own.judge(path) == Refusal.REVOKED
 
 
 def test_another_authoritys_certificate_does_not_get_in(tmp_path: Path) -> None:

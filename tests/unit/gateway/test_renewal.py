@@ -1,15 +1,24 @@
 """The gateway's renewals, by their own looks: due, retried, kept when they connect, and back when they do not."""
 
+import random
+import shutil
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from commonwatt.care.connection import CareRefused, CareUnreachable
-from commonwatt.identity.certificates import details_of
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.certificates import Kind, details_of
 from commonwatt.model.time.now import Now, Trust
-from gateway.renewal import AGAIN_S, FIRST_RETRY_S, LAST_RETRY_S, LOOK_S, TRIAL_LOOK_S, TRIAL_S, Renewal
+from commonwatt.network.http_server import HttpServer
+from commonwatt.network.mqtt import MqttLink
+from commonwatt.network.tls import ClientTls, stamp
+from commonwatt.runtime.files import replace_file
+from gateway.renewal import AGAIN_S, FIRST_RETRY_S, LAST_RETRY_S, LOOK_S, TRIAL_LOOK_S, TRIAL_S, Renewal, renewals_of
 from harness.care.town import CareTown
-from harness.real.enrolled import DAY_S
+from harness.network.waiting import free_port
+from harness.real.enrolled import DAY_S, now
 
 T = 1_790_000_000
 
@@ -139,3 +148,55 @@ def test_a_clock_that_leapt_ahead_renews_once_a_day_at_most(controller: Controll
     while controller.town.now < T + 3 * DAY_S:
         wait_s = controller.look(wait_s)
     assert (controller.asked, set(controller.renewal.results)) == (4, {"renewed"})
+
+
+def test_a_brokers_certificate_counts_once_the_broker_shows_it(tmp_path: Path) -> None:
+    town = CareTown(tmp_path, ["r001"], now() - 300 * DAY_S)
+    device, broker = town.file("r001"), town.file("r001", Kind.BROKER)
+    address = f"127.0.0.1:{free_port()}"
+    settings = GatewaySettings(
+        microgrid="r001",
+        broker=address,
+        broker_ca=broker.ca,
+        head_end_ca=device.ca,
+        certificate=device.path,
+        care=("127.0.0.1:1",),
+    )
+    town.now = now()
+    _, renewal = renewals_of(settings, lambda: Now(town.now, Trust.NETWORK), lambda: True)
+    renewal.post = town.post
+    before = tmp_path / "before.pem"
+    shutil.copy(broker.path, before)
+    assert renewal.look(0) == TRIAL_LOOK_S
+    assert renewal.look(1) == TRIAL_LOOK_S, "nothing listens"
+    for certificate, wait_s in ((before, TRIAL_LOOK_S), (broker.path, AGAIN_S)):
+        server = HttpServer(address, CollectorRegistry(), dict, certificate=certificate)
+        server.start()
+        assert renewal.look(2) == wait_s
+        server.stop()
+
+
+def test_a_gateway_without_care_renews_nothing(tmp_path: Path) -> None:
+    town = CareTown(tmp_path, ["r001"], T)
+    file = town.file("r001")
+    settings = GatewaySettings(microgrid="r001", head_end_ca=file.ca, certificate=file.path)
+    assert not list(renewals_of(settings, lambda: Now(T, Trust.NETWORK), lambda: True))
+
+
+def test_a_connection_with_the_replaced_certificate_proves_nothing(tmp_path: Path) -> None:
+    file = CareTown(tmp_path, ["r001"], T).file("r001")
+    link = MqttLink(
+        address="127.0.0.1:1",
+        identity="r001",
+        token="",
+        subscribe="x",
+        on_message=lambda *_: None,
+        on_connect=lambda: None,
+        rng=random.Random(1),
+        tls=ClientTls(file.ca, file.path),
+    )
+    assert not link.is_current()
+    link._shown, link.connected = stamp(file.path), True
+    assert link.is_current()
+    replace_file(file.path, file.path.read_bytes())
+    assert not link.is_current()
