@@ -88,7 +88,7 @@ class Links:
             tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
             tally=tally,
         )
-        files = (settings.certificate, settings.head_end_ca, settings.broker_ca)
+        files = (settings.certificate, settings.broker_certificate, settings.head_end_ca, settings.broker_ca)
         # The next expiry of one of their certificates.
         self.expiry = Expiry(*(path for path in files if path is not None))
         self._meters = meters

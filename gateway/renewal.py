@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
+import os
+import signal
 import socket
 import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
 from commonwatt.care.renewing import PATH, CertificateFile
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.identity.authority import BROKER_FILE
 from commonwatt.identity.certificates import details_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.now import Now, Trust
@@ -116,9 +119,8 @@ def renewals_of(
     yield Renewal(
         CertificateFile(settings.certificate, settings.head_end_ca, settings.controller), post, now, is_connected
     )
-    path = settings.certificate.with_name(BROKER_FILE)
-    if settings.broker_ca is not None and path.exists():
-        broker = CertificateFile(path, settings.broker_ca, settings.controller)
+    if settings.broker_ca is not None and settings.broker_certificate is not None:
+        broker = CertificateFile(settings.broker_certificate, settings.broker_ca, settings.controller)
         yield Renewal(broker, post, now, lambda: _serves(settings, broker))
 
 
@@ -136,4 +138,16 @@ def _serves(settings: GatewaySettings, file: CertificateFile) -> bool:
     except OSError:
         return False
     own, *_ = details_of(file.path.read_bytes())
-    return details_of(ssl.DER_cert_to_PEM_cert(shown).encode())[0].serial == own.serial
+    if details_of(ssl.DER_cert_to_PEM_cert(shown).encode())[0].serial == own.serial:
+        return True
+    _reload_mosquitto(file.path.parent)
+    return False
+
+
+def _reload_mosquitto(folder: Path) -> None:
+    """Have a Mosquitto that is the broker of this folder read its certificate again; our broker does so by itself."""
+    command = ("/usr/sbin/mosquitto", "-c", str(folder.resolve() / "mosquitto" / "mosquitto.conf"))
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # It has ended meanwhile, or is another user's.
+            if process.read_bytes() == "".join(f"{word}\0" for word in command).encode():
+                os.kill(int(process.parent.name), signal.SIGHUP)

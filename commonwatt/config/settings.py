@@ -395,6 +395,12 @@ class GatewaySettings(Settings):
         return self.microgrid
 
     @property
+    def broker_certificate(self) -> Path | None:
+        """The certificate of its own broker beside the gateway's; ``None``: it is elsewhere."""
+        path = None if self.certificate is None else self.certificate.with_name("broker.pem")
+        return path if path is not None and path.exists() else None
+
+    @property
     def serves_page(self) -> bool:
         """Whether the page and /status are served: on this machine, or with a password."""
         return self.http is not None and (is_loopback(self.http) or self.http_password is not None)
