@@ -78,7 +78,7 @@ def test_a_link_that_is_lost_while_it_is_told_to_end_ends() -> None:
             on_connect=lambda: None,
             rng=random.Random(1),
         )
-        watching = asyncio.create_task(link._watch(Alive(CallbackAPIVersion.VERSION2))))
+        watching = asyncio.create_task(link._watch(Alive(CallbackAPIVersion.VERSION2)))
         await asyncio.sleep(0.01)
         link._lost.set()
         watching.cancel()
