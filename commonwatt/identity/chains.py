@@ -64,6 +64,24 @@ def requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
     return key
 
 
+def requested_name(request: bytes) -> str:
+    """Return the name in a request for a certificate (PEM); empty: it has none, as those of controllers.
+
+    Raises:
+        ConfigError: It is no such request.
+    """
+    try:
+        return common_name(x509.load_pem_x509_csr(request).subject)
+    except UNREADABLE as error:
+        raise ConfigError(f"no request for a certificate: {error}") from error
+
+
+def public_pem(key: ec.EllipticCurvePublicKey) -> str:
+    """Return a public key as PEM."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(serialization.Encoding.PEM, form).decode()
+
+
 def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None, name: str) -> None:
     """Check that an authority issued a certificate (PEM) for a name, and did not revoke it; it may have expired.
 

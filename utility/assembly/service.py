@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 
+from commonwatt.care.joining import PATH
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.devices import local_key
 from commonwatt.model.time.now import Trust
@@ -133,7 +134,7 @@ class Service:
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
         self._counting = Counting(clock.now())
-        if (care := care_of(settings)) is not None:
+        if (care := care_of(settings, database)) is not None:
             self._metrics.registry.register(AtEachScrape(lambda: requests_of(care)))
         self._care = care
         self._saving: asyncio.Task[object] | None = None
@@ -322,6 +323,7 @@ class Service:
             disk=None if disk is None else (disk.free_bytes, disk.size_bytes),
             certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
             counted=counted or Counted(),
+            joins_refused=() if self._care is None else self._care.refusals(PATH),
             past=self._counting.past,
             log_kept_bytes=self._database.log_kept_bytes(),
             backups_s={} if self._backups is None else self._backups.ages_s(machine_now()),

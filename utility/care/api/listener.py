@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,29 @@ from commonwatt.care.connection import MAX_REQUEST_BYTES
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.network.http_pages import Request, Response
 from commonwatt.network.http_server import HttpServer
+from commonwatt.runtime.clock import machine_now
+
+_MOST_REFUSALS = 100  # newest refused requests that are kept for the alarm
+_KEPT_S = 86_400  # seconds for which a refused request is an alarm
 
 log = logging.getLogger(__name__)
 
 
 class Refused(CommonwattError):  # noqa: N818 - a decision, no error of the program
     """A request is refused; the text is the reason, and is told to the controller."""
+
+    def __init__(self, text: str, result: str = "refused") -> None:
+        super().__init__(text)
+        self.result = result  # as which it is counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A refused request."""
+
+    path: str  # the first part of the path
+    at: float  # when, machine's epoch seconds
+    text: str  # the reason, and the address it came from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +66,7 @@ class Listener:
 
     def __init__(self, address: str, certificate: Path, routes: Mapping[tuple[str, str], Handler]) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()  # requests by path and result
+        self._refusals: deque[Refusal] = deque(maxlen=_MOST_REFUSALS)
         self._routes = routes
         self._server = HttpServer(
             address,
@@ -72,6 +90,11 @@ class Listener:
         """Stop listening."""
         self._server.stop()
 
+    def refusals(self, path: str) -> tuple[str, ...]:
+        """Return what was refused at a path within the last day, each once, the newest last."""
+        since = machine_now() - _KEPT_S
+        return tuple(dict.fromkeys(one.text for one in self._refusals.copy() if one.path == path and one.at > since))
+
     def _answer(self, request: Request) -> Response:
         _, first, *rest = f"{request.path}/".split("/")[:8]
         handler = self._routes.get((request.method, first))
@@ -82,7 +105,8 @@ class Listener:
             answer = handler(CareRequest(address=request.address, rest=tuple(filter(None, rest)), content=content))
         except Refused as error:
             log.warning("%s of %s is refused: %s", first, request.address, error)
-            return self._refused(first, "refused", 403, str(error))
+            self._refusals.append(Refusal(path=first, at=machine_now(), text=f"{error} (from {request.address})"))
+            return self._refused(first, error.result, 403, str(error))
         self.counts[first, "done"] += 1
         if isinstance(answer, bytes):
             return Response(raw=answer, content_type="application/octet-stream")
