@@ -83,10 +83,9 @@ def connected(gateway: Path) -> bool:
     return is_asked(gateway) and ask(gateway)["connected"] == {"meters": True, "head_end": True}
 
 
-def acknowledged(gateway: Path) -> bool:
-    """Return whether the utility has acknowledged records of a gateway."""
-    print(ask(gateway))
-    return False
+def has_records(utility: Path, place: str) -> bool:
+    """Return whether the utility has records of a microgrid."""
+    return int(ask(utility)["microgrids"][place]["received_slots"]) > 0
 
 
 @pytest.fixture
@@ -118,7 +117,7 @@ def places(tmp_path: Path) -> Iterator[dict[str, Place]]:
         start_by_hand(said, places["r002"], stack)
         for place in PLACES:
             own = site / place
-            path = tmp_path / f"{place}-meters.toml"
+            path = places[place].home / "meters.toml"  # beside its own store
             path.write_text(
                 f'[meters]\nmicrogrid = "{place}"\ntown = "{site}/town.toml"\ntokens = "{own}/meter-tokens.json"\n'
                 f'broker = "{meters_at[place]}"\nbroker_ca = "{own}/ca.pem"\nclock = "{clock}"\n'
@@ -134,5 +133,5 @@ def test_two_controllers_join_by_words_and_by_file_and_their_records_arrive(plac
         eventually(partial(connected, folder / "gateway.toml"))
         chain = details_of((folder / "gateway.pem").read_bytes())
         assert [one.names[0].split()[0] for one in chain] == [place, "enrolment"]
-        eventually(partial(acknowledged, folder / "gateway.toml"))
+        eventually(partial(has_records, places["utility"].state / "utility/utility.toml", place))
     assert not (places["r002"].root / "boot/commonwatt-join.txt").exists()
