@@ -5,8 +5,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from commonwatt.identity.certificates import UNREADABLE, common_name, key_pem, revoked_serials
+from commonwatt.identity.certificates import UNREADABLE, common_name, key_pem, pem, revoked_serials
 from commonwatt.model.exceptions import ConfigError
+
+
+def chain_of(pair: bytes) -> str:
+    """Return the certificates of a file without its key, as PEM."""
+    return "".join(map(pem, x509.load_pem_x509_certificates(pair)))
 
 
 def permitted(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -74,12 +79,6 @@ def requested_name(request: bytes) -> str:
         return common_name(x509.load_pem_x509_csr(request).subject)
     except UNREADABLE as error:
         raise ConfigError(f"no request for a certificate: {error}") from error
-
-
-def public_pem(key: ec.EllipticCurvePublicKey) -> str:
-    """Return a public key as PEM."""
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return key.public_bytes(serialization.Encoding.PEM, form).decode()
 
 
 def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None, name: str) -> None:

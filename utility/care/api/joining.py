@@ -16,7 +16,7 @@ from commonwatt.care.sealing import mac, seal
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
 from commonwatt.identity.certificates import Kind
-from commonwatt.identity.chains import permitted, public_pem, requested_key, requested_name
+from commonwatt.identity.chains import permitted, requested_key, requested_name
 from commonwatt.identity.devices import digest
 from commonwatt.identity.enrolment_authority import DAYS, EnrolmentAuthority
 from commonwatt.identity.guesses import Guesses, network_of
@@ -110,14 +110,14 @@ class Joining:
             keys = {name: requested_key(text) for name, text in texts.items()}
             authority = EnrolmentAuthority.load(self._folder)
             addresses = permitted(authority.signer(place).certificate)[1]
-            self._use_up(place, request, digest("".join(map(public_pem, keys.values())).encode()), now)
+            self._use_up(place, request, digest(f"{[key.public_numbers().x for key in keys.values()]}".encode()), now)
             got = {
                 name: authority.issue(texts[name], kind, place, addresses * (kind is Kind.BROKER), now, DAYS[kind])
                 for name, kind in _KINDS.items()
             }
         except ConfigError as error:
             raise Refused(f"no certificates for {place}: {error}", "not_issued") from error
-        return seal(keys["gateway"], json.dumps({"place": place, "bundle": code.bundle, **got}).encode())
+        return seal(keys["gateway"], json.dumps({"bundle": code.bundle, **got}).encode())
 
     def _use_up(self, place: str, request: CareRequest, keys: str, now: EpochSeconds) -> None:
         """Store that a code is used; the keys that used it may ask again for a while."""
