@@ -23,9 +23,11 @@ from commonwatt.care.labels import VALID_S, end_label, make_labels
 from commonwatt.care.words import Code, Invitation
 from commonwatt.cli.main import make_app
 from commonwatt.identity.certificates import Kind, details_of
+from commonwatt.identity.chains import check_issued
 from commonwatt.identity.devices import digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import machine_s
+from commonwatt.site import exchange
 from commonwatt.site.bundle import read_bundle
 from commonwatt.site.machine import Machine
 from commonwatt.site.office import make_site
@@ -324,3 +326,14 @@ def test_the_sheet_has_a_label_for_each_controller_and_its_meters(town: Town) ->
     said = office(town.folder, "site", "labels", "--revoke", "r002", "--site", str(town.site))
     assert "r002: its code has ended" in said
     assert town.label("r002").code.words not in (town.site / "labels.html").read_text()
+
+
+def test_the_old_controller_of_an_exchange_is_refused_though_the_office_never_saw_its_certificates(town: Town) -> None:
+    old = town.machine("old")
+    town.join(town.label("r001"), old)
+    exchange.begin(town.site, "r001", machine_s())
+    assert {entry.kind for entry in exchange.finish(town.site, "r001", machine_s())} == {Kind.ENROLMENT}
+    ca, revoked = ((town.site / "r001" / name).read_bytes() for name in ("ca.pem", "revoked.pem"))
+    check_issued((town.site / "r001/gateway.pem").read_bytes(), ca, revoked, "r001")
+    with pytest.raises(ConfigError, match="its certificate was revoked"):
+        check_issued((old.state / "r001/gateway.pem").read_bytes(), ca, revoked, "r001")
