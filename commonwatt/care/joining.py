@@ -64,15 +64,15 @@ def join(invitation: Invitation, machine: Machine, program: str, now: EpochSecon
             key = serialization.load_pem_private_key(keys["gateway"].encode(), None)
             assert isinstance(key, ec.EllipticCurvePrivateKey)
             got = json.loads(unseal(key, base64.b64decode(str(answer["sealed"]), validate=True)))
-            place = str(got["place"])
             bundle = _bundle(decrypt(own.bundle_key, base64.b64decode(got["bundle"], validate=True)), Path(name))
-            texts = {f"{place}/{_FILES[one]}": (keys[one], str(got[one])) for one in _FILES}
+            place = bundle.manifest.place
+            pairs = {f"{place}/{file}": (keys[one], str(got[one])) for one, file in _FILES.items()}
         except (binascii.Error, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"the utility's answer can't be read ({error}); is it of another version?") from error
-    for key_text, chain in texts.values():
-        Signer.load(chain.encode(), key_text.encode())
-        check_issued(chain.encode(), ca, None, bundle.manifest.place)
-    files = {file: (key_text + chain).encode() for file, (key_text, chain) in texts.items()}
+    for secret, chain in pairs.values():
+        Signer.load(chain.encode(), secret.encode())  # Refuses another key.
+        check_issued(chain.encode(), ca, None, place)
+    files = {file: "".join(pair).encode() for file, pair in pairs.items()}
     return prepare(bundle, machine, program, now, authority=digest(ca), own=files)
 
 

@@ -152,16 +152,16 @@ def _sheet(folder: Path, site: SiteFile, town: Town, now: EpochSeconds) -> str:
         broker = "{}:{}".format(*broker_of(site, town, place))
         tokens = load_tokens(folder / place / "meter-tokens.json")
         rows = [f"<tr><td>{escape(meter)}<td>{escape(token)}<td>{broker}</tr>" for meter, token in tokens.items()]
-        fields = {
-            "place": place,
-            "kind": f"{town.microgrids[place].kind} microgrid",
-            "town": site.town.name,
-            "utility": ", ".join(utility),
-            "until": f"{moment(label.ends)[:10]}",
-            "words": code.words,
-            "fingerprint": fingerprint,
-        }
-        safe = {key: escape(value) for key, value in fields.items()}
-        qr = segno.make(text, micro=False, error="m").svg_inline(scale=3)
-        labels.append(_LABEL.format(qr=qr, meters=_METERS.format("".join(rows)) if rows else "", **safe))
+        made = _LABEL.format(
+            qr=segno.make(text, micro=False, error="m").svg_inline(scale=3),
+            place=place,
+            kind=f"{town.microgrids[place].kind} microgrid",
+            town=escape(site.town.name),
+            utility=escape(", ".join(utility)),
+            until=moment(label.ends)[:10],
+            words=code.words,
+            fingerprint=fingerprint,
+            meters=_METERS.format("".join(rows)),
+        )
+        labels.append(made)
     return _PAGE.format("".join(labels))

@@ -6,7 +6,7 @@ found before anything is sent. QR code and ``commonwatt-join.txt`` have the whol
 
 import hashlib
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from typing import Self
@@ -97,10 +97,6 @@ class Invitation:
         if not is_whole or not made.code.is_of(made.fingerprint):
             raise ConfigError("the words are of another town than the fingerprint before them; copy the whole line")
         return made
-
-    def at(self, address: str) -> "Invitation":
-        """Return it with another address of the utility, HOST:PORT."""
-        return replace(self, addresses=(address,))
 
     @property
     def text(self) -> str:

@@ -1,5 +1,6 @@
 """``commonwatt join``: this controller joins its town by the code on its label."""
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,8 @@ def join_command(
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if utility is not None or not invitation.addresses:
-        invitation = invitation.at(_address(utility or typer.prompt("The utility's address on the label")))
+        address = _address(utility or typer.prompt("The utility's address on the label"))
+        invitation = replace(invitation, addresses=(address,))
     unpacking = join(invitation, machine, version("commonwatt"), machine_s())
     install(machine, unpacking)
     (machine.state / KEYS_FILE).unlink()

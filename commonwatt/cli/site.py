@@ -229,7 +229,8 @@ def _list_machines(path: Path, town: Town) -> None:
         typer.echo(f"  the machine of {place} must have the address {address_of(file, town, place)}")
     if len(places) > _SHOWN:
         typer.echo(f"  and {len(places) - _SHOWN} more")
-    typer.echo(f"The answers are in {path}. Next: commonwatt site pack {' '.join(places[:2])}{option_of(path.parent)}")
+    todo = "labels" if file.site.care is not None else f"pack {' '.join(places[:2])}"
+    typer.echo(f"The answers are in {path}. Next: commonwatt site {todo}{option_of(path.parent)}")
 
 
 def _put(path: Path, text: str) -> None:

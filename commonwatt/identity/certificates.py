@@ -193,18 +193,6 @@ def pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def chain_of(content: bytes) -> str:
-    """Return the certificates in a PEM file, without its key.
-
-    Raises:
-        ConfigError: The file contains no certificate.
-    """
-    try:
-        return "".join(map(pem, x509.load_pem_x509_certificates(content)))
-    except UNREADABLE as error:
-        raise ConfigError(f"no certificate: {error}") from error
-
-
 def check_signed(certificate: bytes, purpose: str, content: bytes, signature: bytes) -> None:
     """Check that the key of a certificate (PEM) signed a content for a purpose.
 

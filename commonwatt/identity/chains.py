@@ -10,6 +10,11 @@ from commonwatt.identity.certificates import UNREADABLE, Kind, common_name, key_
 from commonwatt.model.exceptions import ConfigError
 
 
+def chain_of(pair: bytes) -> str:
+    """Return the certificates of a file without its key, as PEM."""
+    return "".join(map(pem, x509.load_pem_x509_certificates(pair)))
+
+
 def permitted(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names and the addresses that an enrolment certificate can sign for.
 
@@ -74,6 +79,18 @@ def requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
     if not signed or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ConfigError("no request for a certificate, signed by a key of the curve P-256")
     return key
+
+
+def requested_name(request: bytes) -> str:
+    """Return the name in a request for a certificate (PEM); empty: it has none, as those of controllers.
+
+    Raises:
+        ConfigError: It is no such request.
+    """
+    try:
+        return common_name(x509.load_pem_x509_csr(request).subject)
+    except UNREADABLE as error:
+        raise ConfigError(f"no request for a certificate: {error}") from error
 
 
 def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None, name: str) -> None:

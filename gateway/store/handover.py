@@ -130,7 +130,8 @@ def release(
     if not path.exists():
         raise ConfigError(f"{path}: no store there; nothing can be handed over")
     # Not at the top: a running gateway needs no library for certificates.
-    from commonwatt.identity.certificates import Signer, chain_of
+    from commonwatt.identity.certificates import Signer
+    from commonwatt.identity.chains import chain_of
 
     signer = None if certificate is None else Signer.load(certificate, certificate)
     stores = [path, *([also] if also is not None and also.exists() else [])]

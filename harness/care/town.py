@@ -43,6 +43,7 @@ class CareTown:
         settings = UtilitySettings.model_construct(
             head_end_ca=own / "ca.pem",
             head_end_revoked=own / "revoked.pem",
+            tokens=own / "utility-tokens.json",
             care_certificate=self.devices.with_name("broker.pem"),
         )
         self.renewals = Renewals(

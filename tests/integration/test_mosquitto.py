@@ -306,6 +306,9 @@ def test_a_thief_of_the_enrolment_authority_gets_in_as_registered_controllers_al
         return path
 
     own, forged = made("1"), [made("utility"), made("11")]
+    signer = EnrolmentAuthority.load(tmp_path / "authority").signer("r001")
+    chain = signer.issue(Kind.BROKER, "r001", ("127.0.0.1",), now(), DAY_S)[1] + pem(signer.certificate)
+    (tmp_path / "b/broker.pem").write_text(chain)  # As that of a controller that joined.
     with place.mosquitto() as mosquitto:
         assert place.admits(own)
         assert not any(place.admits(each) for each in forged)

@@ -84,6 +84,7 @@ class Facts:
     # Seconds until the first certificate of a use expires.
     certificates: Mapping[str, float] = field(default_factory=dict)
     counted: Counted = field(default_factory=Counted)  # what was counted in the database
+    joins_refused: tuple[str, ...] = ()  # why joins were refused within a day, and from where, the newest last
     past: Past = field(default_factory=Past)  # what was counted lately
     log_kept_bytes: int = 0  # bytes of a cluster's log that wait for a standby
     # Seconds since the newest backup in each repository was finished; empty: pgBackRest is not used.
@@ -268,6 +269,9 @@ def _data(facts: Facts) -> Iterator[Condition]:
 
 
 def _people(facts: Facts) -> Iterator[Condition]:
+    if facts.joins_refused:
+        text = f"Within a day: {'; '.join(facts.joins_refused[-5:])}."
+        yield _condition("JoinRefused", text)
     if facts.counted.refused:
         text = f"Attempts: {len(facts.counted.refused)}. The newest: {facts.counted.refused[-1]}."
         yield _condition("SecondPersonRefused", text)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 
-from commonwatt.care.renewing import PATH
+from commonwatt.care import joining, renewing
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity.devices import local_key
 from commonwatt.model.time.now import Trust
@@ -139,7 +139,7 @@ class Service:
         self._metrics.watch_notifications(self._notifier.counts)
         self._counting = Counting(clock.now())
         renewals = Renewals(settings, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
-        if (care := care_of(settings, renewals)) is not None:
+        if (care := care_of(settings, database, renewals)) is not None:
             self._metrics.registry.register(AtEachScrape(lambda: requests_of(care)))
         self._care = care
         self._saving: asyncio.Task[object] | None = None
@@ -337,11 +337,12 @@ class Service:
             disk=None if disk is None else (disk.free_bytes, disk.size_bytes),
             certificates={use: at - machine_now() for use, at in expiries.items() if at is not None},
             counted=counted or Counted(),
+            joins_refused=() if self._care is None else self._care.refusals(joining.PATH),
             past=self._counting.past,
             log_kept_bytes=self._database.log_kept_bytes(),
             backups_s={} if self._backups is None else self._backups.ages_s(machine_now()),
             archive_fails=self._backups is not None and self._backups.fails,
-            renewals_refused=() if self._care is None else self._care.refusals(PATH),
+            renewals_refused=() if self._care is None else self._care.refusals(renewing.PATH),
             uncalled=self._notifier.failing,
         )
 

@@ -3,6 +3,7 @@
 import utility.access.tables
 import utility.alarms.tables
 import utility.billing.tables
+import utility.care.tables
 import utility.collection.tables
 import utility.control.tables
 import utility.corrections.tables

@@ -111,7 +111,6 @@ class Renewals:
             if replace(bucket).take(1, now):
                 raise Refused(f"{kind} {name} asks more often than {AT_ONCE} times a day", "often")
             bucket.take(1, now)
-        assert self._settings.head_end_ca is not None
-        authority = EnrolmentAuthority.load(self._settings.head_end_ca.parent)
+        authority = EnrolmentAuthority.load(self._settings.tokens.parent)
         addresses = permitted(authority.signer(name).certificate)[1] if kind is Kind.BROKER else ()
         return authority.issue(asked.encode(), kind, name, addresses, now, DAYS[kind])

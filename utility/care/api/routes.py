@@ -4,14 +4,18 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
-from commonwatt.care.renewing import PATH
+from commonwatt.care import joining, renewing
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.runtime.clock import machine_s
+from utility.care.api.joining import Joining
 from utility.care.api.listener import Handler, Listener
 from utility.care.api.renewing import Renewals
+from utility.care.store import use_code
+from utility.database.database import Database
 from utility.database.metrics import PREFIX
 
 
-def care_of(settings: UtilitySettings, renewals: Renewals) -> Listener | None:
+def care_of(settings: UtilitySettings, database: Database, renewals: Renewals) -> Listener | None:
     """Return the listener of the settings, not yet started; ``None``: the town has none.
 
     Raises:
@@ -20,9 +24,11 @@ def care_of(settings: UtilitySettings, renewals: Renewals) -> Listener | None:
     if settings.care is None or settings.care_certificate is None or settings.head_end_ca is None:
         return None
     ca = settings.head_end_ca.read_bytes()
+    joins = Joining(settings.tokens.parent, lambda use: database.write(use_code, use), machine_s)
     routes: Mapping[tuple[str, str], Handler] = {
         ("GET", "ca"): lambda _: ca,
-        ("POST", PATH): renewals.renew,
+        ("POST", joining.PATH): joins.answer,
+        ("POST", renewing.PATH): renewals.renew,
     }
     return Listener(settings.care, settings.care_certificate, routes)
 

@@ -77,6 +77,7 @@ BAD = Facts(
     },
     over_quota={"r001": "dead_letters_full"},
     plant=(301.0, report(level_mwh=19, supply=SupplyState.LOW)),
+    joins_refused=("used code of r001, by another key (from 10.0.0.7)",),
     damaged=True,
     full=True,
     waits=True,

@@ -1,0 +1,130 @@
+"""POST /join: a controller shows its label's one-time code, and gets certificates of its keys and its bundle.
+
+The code itself is never sent: the request has a name derived from it, and a MAC. A code is used once: its use is stored
+before the answer, and the same keys may ask again within an hour, since the answer may be lost.
+"""
+
+import base64
+import hmac
+import json
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+
+from commonwatt.care.joining import ANSWER, REQUEST
+from commonwatt.care.sealing import mac, seal
+from commonwatt.config.files import check_model
+from commonwatt.config.settings import Settings
+from commonwatt.identity.certificates import Kind
+from commonwatt.identity.chains import permitted, requested_key, requested_name
+from commonwatt.identity.devices import digest
+from commonwatt.identity.enrolment_authority import DAYS, EnrolmentAuthority
+from commonwatt.identity.guesses import Guesses, network_of
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import moment
+from commonwatt.runtime.bucket import Bucket
+from commonwatt.runtime.files import read_object
+from commonwatt.site.bundle import JOINS_FILE
+from utility.care.api.listener import CareRequest, Refused
+from utility.care.store import Use
+
+AGAIN_S = 3_600  # seconds in which the same keys may ask again
+# Wrong codes of all addresses together: one a second, 200 at once; each address has an allowance of its own.
+_EACH_S, _AT_ONCE = 1.0, 200.0
+_KINDS = {"gateway": Kind.DEVICE, "broker": Kind.BROKER}
+
+
+class _Open(Settings):
+    """What the utility knows of a code."""
+
+    place: str  # the controller that it is of
+    verifier: str  # the key of its MACs, hexadecimal
+    ends: EpochSeconds  # when it ends, epoch seconds
+    bundle: str  # the controller's bundle in base64, encrypted for the code; empty: the code has ended
+
+
+class Joining:
+    """Answers the requests of controllers that join.
+
+    Args:
+        folder: The folder with the enrolment authority and the codes, from the utility's bundle.
+        use: Stores the use of a code durably, unless there is one; returns its first use.
+        now: Returns the machine's epoch seconds.
+    """
+
+    def __init__(self, folder: Path, use: Callable[[Use], Use], now: Callable[[], EpochSeconds]) -> None:
+        self._folder = folder
+        self._use = use
+        self._now = now
+        self._guesses = Guesses()
+        self._lock = Lock()
+        self._of_all = Bucket(1 / _EACH_S, _AT_ONCE, _AT_ONCE, 0.0)
+
+    def answer(self, request: CareRequest) -> dict[str, object]:
+        """Return certificates and bundle, sealed to the controller's key, with a MAC by the code's secret.
+
+        Raises:
+            Refused: The code is unknown, ended or used; its secret, or a request in it, is wrong; too many guesses.
+        """
+        asked, now = request.content, self._now()
+        if wrong := [key for key in ("code", "nonce", "mac", *_KINDS) if not isinstance(asked.get(key), str)]:
+            raise Refused(f"the request has no text {wrong[0]}", "malformed")
+        self._guess(request.address, now)
+        code = self._code(asked["code"])
+        place, verifier = code.place, bytes.fromhex(code.verifier)
+        if not hmac.compare_digest(mac(verifier, REQUEST, asked), asked["mac"]):
+            raise Refused(f"wrong MAC: a machine that knows of the code of {place} does not have it", "wrong_mac")
+        self._guesses.give_back(network_of(request.address), request.address, now)
+        with self._lock:
+            self._of_all.balance = min(_AT_ONCE, self._of_all.balance + 1)
+        if code.ends <= now:
+            raise Refused(f"the code of {place} ended {moment(code.ends)}; get a new label", "ended")
+        sealed = self._issued(code, request, now)
+        answer = {"sealed": base64.b64encode(sealed).decode(), "nonce": asked["nonce"]}
+        return answer | {"mac": mac(verifier, ANSWER, answer)}
+
+    def _guess(self, address: str, now: EpochSeconds) -> None:
+        """Count a guess as wrong, until its MAC is right."""
+        with self._lock:
+            wait_s = max(self._of_all.take(1, now), self._guesses.guess(network_of(address), address, now))
+        if wait_s:
+            raise Refused(f"too many wrong codes; try again in {wait_s:.0f} s", "guesses")
+
+    def _code(self, lookup: str) -> _Open:
+        path = self._folder / JOINS_FILE
+        if not path.exists():
+            raise Refused("the utility has no labels yet; unpack its newest bundle there", "unknown_code")
+        known = read_object(path, "a file of codes", "unpack the utility's bundle again")
+        if not isinstance(fields := known.get(lookup), dict):
+            raise Refused("unknown code: of an older label, or the utility lacks its newest bundle", "unknown_code")
+        return check_model(path, _Open, fields)
+
+    def _issued(self, code: _Open, request: CareRequest, now: EpochSeconds) -> bytes:
+        place = code.place
+        texts = {name: str(request.content[name]).encode() for name in _KINDS}
+        try:
+            for text in texts.values():
+                if (name := requested_name(text)) not in ("", place):
+                    raise Refused(f"another's name: {name} was asked for with the code of {place}", "another_name")
+            keys = {name: requested_key(text) for name, text in texts.items()}
+            authority = EnrolmentAuthority.load(self._folder)
+            addresses = permitted(authority.signer(place).certificate)[1]
+            self._use_up(place, request, digest(f"{[key.public_numbers().x for key in keys.values()]}".encode()), now)
+            got = {
+                name: authority.issue(texts[name], kind, place, addresses * (kind is Kind.BROKER), now, DAYS[kind])
+                for name, kind in _KINDS.items()
+            }
+        except ConfigError as error:
+            raise Refused(f"no certificates for {place}: {error}", "not_issued") from error
+        return seal(keys["gateway"], json.dumps({"bundle": code.bundle, **got}).encode())
+
+    def _use_up(self, place: str, request: CareRequest, keys: str, now: EpochSeconds) -> None:
+        """Store that a code is used; the keys that used it may ask again for a while."""
+        asked = Use(lookup=request.content["code"], place=place, keys=keys, address=request.address, used=now)
+        first = self._use(asked)
+        if first.keys == keys and now - first.used <= AGAIN_S:
+            return
+        other = "the same key, too late" if first.keys == keys else "another key: one of both may be a thief's"
+        when = f"it was used {moment(first.used)} from {first.address}"
+        raise Refused(f"used code of {place}, by {other}; {when}", "used_code")
