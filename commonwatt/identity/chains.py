@@ -52,11 +52,6 @@ def request_of(key: str) -> str:
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def chain_of(pair: bytes) -> str:
-    """Return the certificates of a file without its key, as PEM."""
-    return "".join(map(pem, x509.load_pem_x509_certificates(pair)))
-
-
 def kind_of(chain: bytes) -> Kind:
     """Return the purpose of a device's or broker's certificate (PEM)."""
     usage = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
