@@ -1,6 +1,7 @@
 """Renews the certificates of the controller at the utility, on threads beside the core's work (docs/security.md)."""
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -12,15 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
-from commonwatt.care.renewing import PATH, CertificateFile
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.certificates import details_of
+from commonwatt.identity.renewing import PATH, CertificateFile
+from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
+from commonwatt.protocol.topics import CERTIFICATES
 from gateway.loop.threads import THREADS
 
 FIRST_LOOK_S = 10.0  # real seconds until the first look: by then connections are made
@@ -31,6 +35,12 @@ TRIAL_LOOK_S = 5.0  # real seconds between two looks whether it was
 # Real seconds after a failure, doubled with each one, and the most: if its certificate has ended, it is cut off.
 FIRST_RETRY_S, LAST_RETRY_S = 60.0, 900.0
 
+MAX_WAITING = 64  # most meters whose requests wait
+MAX_REQUEST_BYTES = 8_192  # most bytes of a meter's request
+METER_REQUESTS = f"/u/{CERTIFICATES}"  # end of their topics
+
+Post: TypeAlias = Callable[[str, dict[str, object]], dict[str, object]]  # posts to the utility, and returns its answer
+
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +49,7 @@ class Renewal:
     """The renewal of one certificate file."""
 
     file: CertificateFile
-    post: Callable[[str, dict[str, object]], dict[str, object]]  # posts to the utility
+    post: Post
     now: Callable[[], Now]  # the gateway's time
     is_proved: Callable[[], bool]  # whether the present certificate made a connection; it may block
     # Renewals and attempts: ``renewed``, ``refused``, ``unreachable``, ``failed``; ``went_back`` to the old one.
@@ -103,6 +113,48 @@ class Renewal:
         if self._failures == 1 or result != "unreachable":  # The utility may be away for months.
             log.warning("%s: not renewed: %s", self.file.path, why)
         return min(LAST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(self._failures - 1, 4))
+
+
+class MeterRequests:
+    """Passes the requests of meters with certificates on to the utility, one at a time; of a meter the newest."""
+
+    def __init__(self, post: Post, publish: Callable[[Publish], None]) -> None:
+        self._post = post
+        self._publish = publish
+        self._waiting: dict[str, bytes] = {}  # by topic
+        self._wake = asyncio.Event()
+
+    def takes(self, topic: str, payload: bytes) -> bool:
+        """Queue a request, unless too many wait: its meter asks again within an hour; return whether it is one."""
+        if not topic.endswith(METER_REQUESTS):
+            return False
+        if len(self._waiting) < MAX_WAITING and len(payload) <= MAX_REQUEST_BYTES:
+            self._waiting[topic] = payload
+            self._wake.set()
+        return True
+
+    async def run(self) -> None:
+        """Pass requests on, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                topic = next(iter(self._waiting))
+                payload = self._waiting.pop(topic)
+                try:
+                    answer = await THREADS.run(self._post, f"/{PATH}", json.loads(payload))
+                except (ValueError, RecursionError, CareRefused, CareUnreachable, ConfigError) as error:
+                    log.warning("%s: the meter's certificate was not renewed: %s", topic, error)
+                    continue
+                down = f"{topic.removesuffix(METER_REQUESTS)}/d/{CERTIFICATES}"
+                self._publish(Publish(down, json.dumps(answer).encode()))
+
+
+def meter_requests_of(settings: GatewaySettings, publish: Callable[[Publish], None]) -> MeterRequests | None:
+    """Return what passes meters' requests on; ``None``: the town has no care."""
+    if settings.care is None or settings.head_end_ca is None:
+        return None
+    return MeterRequests(CareConnection(settings.care, settings.head_end_ca).post, publish)
 
 
 def renewals_of(

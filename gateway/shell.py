@@ -41,7 +41,7 @@ from gateway.shown.shown import Shown
 from gateway.takeover.successor import carried, settings_of
 
 if TYPE_CHECKING:
-    from gateway.renewal import Renewal
+    from gateway.renewal import MeterRequests, Renewal
 
 CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
 
@@ -79,7 +79,10 @@ class Shell:
         self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
-        self._renewals = [] if settings.care is None else self._load_renewals()
+        self._renewals: list[Renewal] = []
+        self._meter_requests: MeterRequests | None = None
+        if settings.care is not None:
+            self._load_renewals()
         self.shown = Shown(  # what it shows
             settings,
             clock,
@@ -115,12 +118,13 @@ class Shell:
             on_error.pop_all()
         return shell
 
-    def _load_renewals(self) -> "list[Renewal]":
+    def _load_renewals(self) -> None:
         # Loaded only where there is a certificate: the library that reads it takes 15 MiB.
-        from gateway.renewal import renewals_of
+        from gateway.renewal import meter_requests_of, renewals_of
 
         is_connected = self._links.each[HEAD_END].is_current
-        return list(renewals_of(self._settings, lambda: self._controller.own.now, is_connected))
+        self._renewals = list(renewals_of(self._settings, lambda: self._controller.own.now, is_connected))
+        self._meter_requests = meter_requests_of(self._settings, self._links.publish)
 
     async def host(self, microgrid: MicrogridId, path: Path, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host another microgrid, with a store of its own.
@@ -168,6 +172,8 @@ class Shell:
             ends.callback(http.stop)
         tasks += [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
         tasks += [asyncio.create_task(each.run(), name="the renewal of a certificate") for each in self._renewals]
+        if self._meter_requests is not None:
+            tasks.append(asyncio.create_task(self._meter_requests.run(), name="meters' requests for certificates"))
         await self._collect()
         if self._household is not None:
             tasks.append(self._household.start())
@@ -205,7 +211,10 @@ class Shell:
         await self._work.settled()
 
     def _put(self, event: Event) -> None:
-        """Queue an event for the core; the clique hears the meters first."""
+        """Queue an event for the core; the clique hears the meters first. Meters' requests go to the utility."""
+        requests = self._meter_requests
+        if requests is not None and isinstance(event, FromMeter) and requests.takes(event.topic, event.payload):
+            return
         if self._clique is not None:
             match event:
                 case FromMeter():

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from commonwatt.care.renewing import CertificateFile
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.enrolment_authority import EnrolmentAuthority
+from commonwatt.identity.renewing import CertificateFile
 
 
 def main(path: str, ca: str, authority: str, now: str, ends: str) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from commonwatt.care.connection import CareRefused
-from commonwatt.care.renewing import CertificateFile
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.authority import BROKER_DAYS, DEVICE_DAYS
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Device, Role, load_devices, save_devices
+from commonwatt.identity.renewing import CertificateFile
 from commonwatt.model.units import MicrogridId
 from harness.real.enrolled import DAY_S, authority, certificate
 from utility.care.api.listener import CareRequest, Refused

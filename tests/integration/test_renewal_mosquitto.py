@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.care.renewing import CertificateFile
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.certificates import Kind
+from commonwatt.identity.renewing import CertificateFile
 from gateway import renewal
 from harness.network.waiting import eventually, free_port
 from harness.real.deploy import MOSQUITTO

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 
-from commonwatt.care import joining, renewing
+from commonwatt.care import joining
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
+from commonwatt.identity import renewing
 from commonwatt.identity.devices import local_key
 from commonwatt.model.time.now import Trust
 from commonwatt.network.addresses import split_address

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.care.renewing import DUE, SPREAD, CertificateFile
+from commonwatt.identity.renewing import DUE, SPREAD, CertificateFile
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import own
 from harness.care.town import CareTown

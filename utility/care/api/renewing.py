@@ -10,7 +10,6 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
-from commonwatt.care.renewing import PURPOSE, signed_content
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.authority import ENDED_DAYS
 from commonwatt.identity.certificates import Details, Kind, check_signed, details_of
@@ -18,6 +17,7 @@ from commonwatt.identity.chains import check_issued, kind_of, permitted
 from commonwatt.identity.devices import Role, load_devices
 from commonwatt.identity.enrolment import DEVICES_FILE
 from commonwatt.identity.enrolment_authority import DAYS, EnrolmentAuthority
+from commonwatt.identity.renewing import PURPOSE, signed_content
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
-from commonwatt.care import joining, renewing
+from commonwatt.care import joining
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.identity import renewing
 from commonwatt.runtime.clock import machine_s
 from utility.care.api.joining import Joining
 from utility.care.api.listener import Handler, Listener

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from commonwatt.care.renewing import PURPOSE, CertificateFile, signed_content
 from commonwatt.identity.certificates import Kind, Signer, details_of
 from commonwatt.identity.chains import check_issued, kind_of
+from commonwatt.identity.renewing import PURPOSE, CertificateFile, signed_content
 from harness.care.town import ADDRESSES, CareTown
 from harness.real.enrolled import DAY_S, authority, certificate
 from utility.care.api.listener import CareRequest, Refused
