@@ -15,7 +15,7 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.topics import CERTIFICATES, meter_up
 from commonwatt.runtime.clock import machine_s
 
-FIRST_LOOK_S, LOOK_S = 60.0, 3_600.0  # real seconds until the first look at the certificates, and between two
+FIRST_LOOK_S, LOOK_S = 10.0, 3_600.0  # real seconds until the first look at the certificates, and between two
 
 log = logging.getLogger(__name__)
 

@@ -1,49 +1,88 @@
-"""A gateway's certificate has ended: the gateway renews it by itself at the utility, and is connected again."""
+"""Certificates of a gateway and its meters have ended without the utility: they go on, and renew them by themselves."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from commonwatt.identity.authority import Authority
-from commonwatt.identity.certificates import Kind
+from commonwatt.identity.certificates import Kind, details_of
+from commonwatt.identity.devices import Role, load_devices
 from commonwatt.identity.enrolment_authority import ENROLMENT_FILE
 from harness.network.waiting import eventually, free_port
 from harness.real.enrolled import certificate, now
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
-PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
+OWN, UTILITY = ("r001 broker", "r001 gateway", "r001 meters"), ("head-end", "utility")
 RENEWALS = 'commonwatt_gateway_renewals_total{{result="{}"}}'
+EXPIRED = 'commonwatt_broker_refused_connects_total{reason="expired"}'
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Yield a town whose office has care, and whose microgrid's broker requires certificates."""
+    with Site(tmp_path / "site", TOWN, speed=1, plain_text=False) as site:
+        care = f"127.0.0.1:{free_port()}"
+        site.add_setting("utility", f'care = "{care}"\ncare_certificate = "../head-end/broker.pem"')
+        site.add_setting("r001 gateway", f'care = "{care}"\nbroker_ca = "ca.pem"')
+        site.add_setting("r001 broker", 'certificate = "broker.pem"\nclients_ca = "ca.pem"')
+        site.add_setting("r001 broker", 'clients_revoked = "revoked.pem"\nclients_ended_days = 180')
+        site.add_setting("r001 meters", 'broker_ca = "ca.pem"\ncertificates = "meter-certificates"')
+        authority = Authority.load(site.folder)
+        certificate(authority, Kind.BROKER, "r001", file="r001/broker.pem", lifetime_s=86_400)
+        end(site)
+        authority = Authority.load(site.folder)
+        for meter in meters(site):
+            certificate(authority, Kind.DEVICE, meter, lifetime_s=-60, file=f"r001/meter-certificates/{meter}.pem")
+        authority.enrol({"r001": (("r001", *meters(site)), ("127.0.0.1", "localhost"))}, now())
+        shutil.copy(site.folder / "authority" / ENROLMENT_FILE, site.folder / "utility")
+        yield site
+
+
+def meters(site: Site) -> list[str]:
+    devices = load_devices(site.folder / "r001" / "devices.json").values()
+    return [device.identity for device in devices if device.role is Role.METER]
+
+
+def end(site: Site) -> Authority:
+    """Give the gateway a certificate that has ended."""
+    authority = Authority.load(site.folder)
+    certificate(authority, Kind.DEVICE, "r001", lifetime_s=-60, file="r001/gateway.pem")
+    return authority
 
 
 def renewals(site: Site, result: str) -> float:
     return site.metric("r001 gateway", RENEWALS.format(result))
 
 
-def test_a_gateway_whose_certificate_has_ended_renews_it_and_sends_what_it_kept(tmp_path: Path) -> None:
-    with Site(tmp_path / "site", TOWN, speed=1, plain_text=False) as site:
-        care = f"127.0.0.1:{free_port()}"
-        site.add_setting("utility", f'care = "{care}"\ncare_certificate = "../head-end/broker.pem"')
-        site.add_setting("r001 gateway", f'care = "{care}"')
-        authority = Authority.load(site.folder)
-        certificate(authority, Kind.DEVICE, "r001", lifetime_s=-60, file="r001/gateway.pem")
-        authority.enrol({"r001": (("r001",), ("127.0.0.1", "localhost"))}, now())
-        shutil.copy(site.folder / "authority" / ENROLMENT_FILE, site.folder / "utility")
-        site.start(*PARTS)
-        refused = 'commonwatt_broker_refused_connects_total{reason="expired"}'
-        eventually(lambda: site.metric("head-end", refused) > 0)
-        eventually(lambda: renewals(site, "renewed") == 1)
-        eventually(lambda: (site.status("r001 gateway") or {})["connected"]["head_end"])
-        expires = 'commonwatt_gateway_certificate_expiry_timestamp_seconds{use="mqtt"}'
-        eventually(lambda: site.metric("r001 gateway", expires) > now() + 89 * 86_400)
-        assert site.metric("utility", 'commonwatt_utility_care_requests_total{path="renew",result="done"}') == 1
-        # A revoked one gets no other, and the utility says so in an alarm.
-        authority = Authority.load(site.folder)
-        certificate(authority, Kind.DEVICE, "r001", lifetime_s=-60, file="r001/gateway.pem")
-        authority.revoke("r001", "stolen", now())
-        site.stop("r001 gateway")
-        site.start("r001 gateway")
-        eventually(lambda: renewals(site, "refused") == 1)
-        assert "not renewed: device r001" in site.log("r001 gateway")
-        alarm = 'commonwatt_utility_alarms{alarm="RenewalRefused",severity="warning"}'
-        eventually(lambda: site.metric("utility", alarm) == 1)
-        site.stop(*reversed(PARTS))
+def left_days(site: Site, name: str) -> int:
+    return (details_of((site.folder / "r001" / name).read_bytes())[0].ends - now()) // 86_400
+
+
+def test_after_months_without_the_utility_meters_are_served_and_all_certificates_renew(site: Site) -> None:
+    site.start(*OWN)
+    eventually(lambda: int((site.status("r001 meters") or {}).get("acknowledged", 0)) > 0)
+    assert site.metric("r001 broker", EXPIRED) == 0
+    eventually(lambda: renewals(site, "unreachable") > 0)
+    site.start(*UTILITY)
+    eventually(lambda: renewals(site, "renewed") >= 1)
+    eventually(lambda: (site.status("r001 gateway") or {})["connected"]["head_end"])
+    assert left_days(site, "gateway.pem") == 89
+    # Meters ask again each hour, or at a start.
+    site.stop("r001 meters")
+    site.start("r001 meters")
+    for meter in meters(site):
+        eventually(lambda name=f"meter-certificates/{meter}.pem": left_days(site, name) == 89)
+    site.stop(*reversed((*UTILITY, *OWN)))
+
+
+def test_a_revoked_gateway_is_refused_and_the_utility_says_so(site: Site) -> None:
+    end(site).revoke("r001", "stolen", now())
+    site.start(*UTILITY, *OWN)
+    eventually(lambda: renewals(site, "refused") >= 1)
+    assert "not renewed: device r001" in site.log("r001 gateway")
+    alarm = 'commonwatt_utility_alarms{alarm="RenewalRefused",severity="warning"}'
+    eventually(lambda: site.metric("utility", alarm) == 1)
+    site.stop(*reversed((*UTILITY, *OWN)))
