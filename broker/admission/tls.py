@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from broker.admission.connect import AdmissionError, Refusal
 from broker.metrics import BrokerMetrics
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
 from commonwatt.network.tls import IGNORE_TIMES, Expiry, Stamp, server_context, stamp, trust
 from commonwatt.runtime.clock import wall_clock
 
@@ -53,9 +55,8 @@ class BrokerTls:
         self._expiry = Expiry(files.certificate)
         self._context: ssl.SSLContext
         self._revoked: frozenset[int] = frozenset()  # serial numbers of revoked certificates
-        self._issuers: frozenset[str] = (
-            frozenset()
-        )  # names of the issuers whose certificates are not revoked as a whole
+        # The ends of issuers by name; one that is revoked as a whole is missing.
+        self._issuers: Mapping[str, EpochSeconds] = {}
         self._stamp: Stamp = ()
         self._complaint = ""
 
@@ -120,8 +121,9 @@ class BrokerTls:
         begins, ends = (ssl.cert_time_to_seconds(shown[key]) for key in ("notBefore", "notAfter"))
         if serial in self._revoked:
             raise AdmissionError(Refusal.REVOKED, f"the certificate of {names[0]!r}, number {serial:x}, was revoked")
-        if not self._issuers.issuperset(issuers := _common_names(shown["issuer"])):
-            raise AdmissionError(Refusal.REVOKED, f"the issuer of {names[0]!r}'s certificate was revoked: {issuers}")
+        issuers = _common_names(shown["issuer"])
+        if not any(now < self._issuers.get(issuer, 0) for issuer in issuers):
+            raise AdmissionError(Refusal.REVOKED, f"the issuer of {names[0]!r}'s certificate was revoked or has ended")
         if not begins <= now < ends + self._files.ended_s:
             span = f"from {_moment(begins)} to {_moment(ends)}"
             raise AdmissionError(Refusal.EXPIRED, f"the certificate of {names[0]!r} is valid {span}")
@@ -130,7 +132,7 @@ class BrokerTls:
     def _read(self, seen: Stamp) -> None:
         context = server_context(self._files.certificate)
         revoked: frozenset[int] = frozenset()
-        issuers: frozenset[str] = frozenset()
+        issuers: Mapping[str, EpochSeconds] = {}
         if self._files.clients_ca is not None and self._files.clients_revoked is not None:
             trust(context, self._files.clients_ca)
             context.verify_mode = ssl.CERT_REQUIRED

@@ -20,6 +20,7 @@ from commonwatt.config.settings import Settings
 from commonwatt.identity.authority import CA_FILE, FOLDER, Authority
 from commonwatt.identity.devices import digest, load_tokens
 from commonwatt.identity.enrolment import all_devices
+from commonwatt.identity.enrolment_authority import ENROLMENT_FILE
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
@@ -72,8 +73,8 @@ def make_labels(folder: Path, places: Sequence[str], now: EpochSeconds) -> list[
         ConfigError: The town has no care, a controller is unknown or revoked, or a file of it is missing.
     """
     site, town = load_site(folder / FILE)
-    if site.site.care is None:
-        raise ConfigError(f"{folder / FILE}: [site] has no care: add care = 8444, and run: commonwatt site init")
+    if site.site.care is None or not (folder / FOLDER / ENROLMENT_FILE).exists():
+        raise ConfigError(f"{folder / FILE}: first put care = 8444 into [site], and run: commonwatt site init")
     with only_one(folder / FOLDER, "another enrolment"):
         codes = _read(folder)
         revoked = {device.identity: device.revoked for device in all_devices(folder).values() if device.revoked}

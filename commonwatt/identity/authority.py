@@ -227,36 +227,25 @@ class Authority:
         Raises:
             ConfigError: As ``issue``; or the authority can sign no enrolment authority.
         """
-        enrolment, made = self._enrolment(now), []
+        enrolment, issued, made = self._enrolment(now), [], []
         newest = {permitted(one)[0][0]: one for one in enrolment.certificates}
         lifetime_s = min(enrolment_authority.LIFETIME_S, self.expires - now)
-        public = enrolment.key.public_key()
         for name, (names, addresses) in wanted.items():
             if (one := newest.get(name)) is not None:
                 left_s = int(one.not_valid_after_utc.timestamp()) - now
                 if [set(each) for each in permitted(one)] == [set(names), set(addresses)] and left_s > lifetime_s // 3:
                     continue
-            made.append((name, addresses, self._signer.delegate(public, names, addresses, now, lifetime_s)))
-        issued = [
-            Issued(
-                kind=Kind.ENROLMENT,
-                name=name,
-                file=f"{FOLDER}/{ENROLMENT_FILE}",
-                lifetime_s=lifetime_s,
-                addresses=tuple(addresses),
-                serial=certificate.serial_number,
-                issued=now,
-            )
-            for name, addresses, certificate in made
-        ]
+            made.append(self._signer.delegate(enrolment.key.public_key(), names, addresses, now, lifetime_s))
+            file, own = f"{FOLDER}/{ENROLMENT_FILE}", tuple(addresses)
+            like = Wanted(kind=Kind.ENROLMENT, name=name, file=file, lifetime_s=lifetime_s, addresses=own)
+            issued.append(Issued(**vars(like), serial=made[-1].serial_number, issued=now))
         if issued:
             self.issued += issued
             self._save(now)
-            certificates = [*enrolment.certificates, *(certificate for *_, certificate in made)]
-            replace(enrolment, certificates=certificates).save(self.out / FOLDER)
-            for name, *_ in made:
-                (self.out / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-                write_private(self.out / name / CA_FILE, pem(self._signer.certificate))
+            replace(enrolment, certificates=[*enrolment.certificates, *made]).save(self.out / FOLDER)
+            for entry in issued:
+                (self.out / entry.name).mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_private(self.out / entry.name / CA_FILE, pem(self._signer.certificate))
             self._hand_out_revocations()
         return issued
 

@@ -217,8 +217,8 @@ def _purposed(purpose: str, content: bytes) -> bytes:
 _LIST_END = b"-----END X509 CRL-----"
 
 
-def listed_issuers(revocations: bytes) -> frozenset[str]:
-    """Return the names of the issuers of the lists (PEM) in a file: the authority and its enrolment certificates.
+def listed_issuers(revocations: bytes) -> dict[str, EpochSeconds]:
+    """Return the issuers of the lists (PEM) in a file: the ends of authority and enrolment certificates, by name.
 
     The certificates of an issuer without a list are refused: the list of a revoked enrolment certificate is left out.
 
@@ -227,7 +227,9 @@ def listed_issuers(revocations: bytes) -> frozenset[str]:
     """
     texts = [part + _LIST_END for part in revocations.split(_LIST_END)[:-1]]
     try:
-        return frozenset(common_name(x509.load_pem_x509_crl(text).issuer) for text in texts)
+        lists = [x509.load_pem_x509_crl(text) for text in texts]
+        ends = {common_name(one.issuer): one.next_update_utc for one in lists}
+        return {name: int(end.timestamp()) for name, end in ends.items() if end is not None}
     except UNREADABLE as error:
         raise ConfigError(f"not lists of revocations: {error}") from error
 

@@ -33,6 +33,7 @@ from tests.integration.test_tls import acknowledged, stored
 from tests.unit.broker.test_mosquitto import PROPER
 from tests.unit.broker.test_mosquitto import device as registered
 from tests.unit.broker.test_rules import DEVICES, EVERYTHING
+from tests.unit.commonwatt.test_enrolment_authority import with_two_names
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 0.5\n'
 BROKERS = ("head-end", "r001 broker")
@@ -306,12 +307,21 @@ def test_a_thief_of_the_enrolment_authority_gets_in_as_registered_controllers_al
         return path
 
     own, forged = made("1"), [made("utility"), made("11")]
-    signer = EnrolmentAuthority.load(tmp_path / "authority").signer("r001")
+    enrolment = EnrolmentAuthority.load(tmp_path / "authority")
+    signer = enrolment.signer("r001")
     chain = signer.issue(Kind.BROKER, "r001", ("127.0.0.1",), now(), DAY_S)[1] + pem(signer.certificate)
     (tmp_path / "b/broker.pem").write_text(chain)  # As that of a controller that joined.
     with place.mosquitto() as mosquitto:
         assert place.admits(own)
         assert not any(place.admits(each) for each in forged)
+        with place.shake_hands(certificate(place.authority, Kind.DEVICE, "r001")) as gateway:
+            gateway.sendall(connect_packet("r001", "any") + subscribe_packet("cw1/r001/+/u/+", 0))
+            assert gateway.recv(4) == ACCEPTED
+            assert gateway.recv(5)[0] == SUBACK
+            with place.shake_hands(with_two_names(tmp_path / "two.pem", enrolment, "1", "11")) as both:
+                topics = ("cw1/r001/11/u/rec", "cw1/r001/1/u/rec")
+                both.sendall(connect_packet("x", "any") + b"".join(publish_packet(topic, b"x") for topic in topics))
+                assert gateway.recv(100) == publish_packet(topics[1], b"x"), "it is the first name's device alone"
         place.authority.revoke("r001", "stolen", now(), Kind.ENROLMENT)
         mosquitto.reload()
         assert not place.admits(own)

@@ -8,12 +8,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from broker.admission.tls import BrokerTls, Files
 from broker.metrics import BrokerMetrics
 from commonwatt.identity.authority import Authority
-from commonwatt.identity.certificates import Kind, Signer, details_of, pem, revoked_serials
+from commonwatt.identity.certificates import Kind, Signer, details_of, key_pem, pem, revoked_serials
 from commonwatt.identity.chains import check_issued
 from commonwatt.identity.enrolment_authority import EnrolmentAuthority
 from commonwatt.model.exceptions import ConfigError
@@ -64,6 +64,18 @@ def forged(office: Authority, kind: Kind, name: str, addresses: Sequence[str] = 
     signer = enrolment(office).signer(by)
     path = office.out / "forged.pem"
     path.write_text(signer.issue(kind, name, addresses, now(), DAY_S)[1] + pem(signer.certificate))
+    return path
+
+
+def with_two_names(path: Path, own: EnrolmentAuthority, first: str, second: str) -> Path:
+    """Make a certificate with two names, of which verifiers' name constraints compare the first alone."""
+    signer, key = own.signer(first), ec.generate_private_key(ec.SECP256R1())
+    names = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in (first, second)])
+    ca = signer.certificate
+    builder = x509.CertificateBuilder(ca.subject, names, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(ca.not_valid_before_utc).not_valid_after(ca.not_valid_after_utc)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    path.write_text(key_pem(key) + pem(builder.sign(signer.key, hashes.SHA256())) + pem(ca))
     return path
 
 
@@ -118,6 +130,10 @@ def test_a_controller_with_a_host_name_has_no_ip_address(office: Authority) -> N
             shake(ClientTls(ca_of(office)).context(), server, address)
 
 
+def test_a_thief_of_the_key_makes_no_certificate_of_two_names(office: Authority) -> None:
+    assert admit(office, with_two_names(office.out / "two.pem", enrolment(office), "r001", "utility")) == "certificate"
+
+
 def test_a_thief_of_the_key_makes_no_further_authority(office: Authority) -> None:
     signer = enrolment(office).signer("r001")
     key = ec.generate_private_key(ec.SECP256R1())
@@ -159,6 +175,18 @@ def test_revoking_a_controllers_enrolment_ends_all_that_it_issued_and_the_next_d
     gateway.write_text(leaf + new)
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
         admit(office, gateway)
+
+
+def test_what_an_ended_enrolment_certificate_issues_is_refused(
+    office: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer = enrolment(office).signer("r001")
+    path = office.out / "long.pem"
+    path.write_text(signer.issue(Kind.DEVICE, "r001", (), now(), 10 * 365 * DAY_S)[1] + pem(signer.certificate))
+    assert admit(office, path) == "r001"
+    ended = float(now() + 3 * 365 * DAY_S)
+    monkeypatch.setattr("time.time", lambda: ended)
+    assert admit(office, path) == "revoked"
 
 
 def test_revoking_all_of_it_ends_its_key(office: Authority) -> None:

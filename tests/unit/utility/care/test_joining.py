@@ -39,7 +39,7 @@ from harness.real.enrolled import authority, certificate
 from tests.unit.commonwatt.test_enrolment_authority import key_and_request
 from utility.alarms.conditions import Facts, conditions
 from utility.care.api.joining import AGAIN_S, Joining
-from utility.care.api.listener import Handler, Listener
+from utility.care.api.listener import CareRequest, Handler, Listener, Refused
 from utility.care.store import use_code
 from utility.database.database import open_database
 
@@ -130,6 +130,10 @@ class Town:
         (alarm,) = conditions(Facts(joins_refused=self.listener.refusals(PATH)))
         assert why in alarm.alarm.description
         assert "(from 127.0.0.1)" in alarm.alarm.description
+
+
+def ca_of(site: Path) -> bytes:
+    return (site / "authority/ca.pem").read_bytes()
 
 
 def office(folder: Path, *words: str) -> str:
@@ -337,3 +341,41 @@ def test_the_old_controller_of_an_exchange_is_refused_though_the_office_never_sa
     check_issued((town.site / "r001/gateway.pem").read_bytes(), ca, revoked, "r001")
     with pytest.raises(ConfigError, match="its certificate was revoked"):
         check_issued((old.state / "r001/gateway.pem").read_bytes(), ca, revoked, "r001")
+
+
+def test_guesses_of_many_addresses_together_are_limited_too(tmp_path: Path) -> None:
+    (tmp_path / "joins.json").write_text("{}")
+    joining = Joining(tmp_path, lambda use: use, lambda: 1_000)
+    asked = dict.fromkeys(("code", "nonce", "mac", "gateway", "broker"), "00")
+    reasons = []
+    for number in range(300):
+        with pytest.raises(Refused) as refused:
+            joining.answer(CareRequest(address=f"10.0.{number // 250}.{number % 250}", content=asked))
+        reasons.append(refused.value.result)
+    assert reasons == ["unknown_code"] * 200 + ["guesses"] * 100
+
+
+def test_a_revoked_enrolment_authority_issues_nothing_and_init_makes_another(town: Town) -> None:
+    first = town.machine("first")
+    town.join(town.label("r001"), first)
+    said = office(town.folder, "enroll", "revoke", "enrolment", "--reason", "broken into", "--out", str(town.site))
+    assert "enrolment: 2 certificates revoked" in said
+    assert str(town.site / "head-end/revoked.pem") in said
+    assert not (town.site / "authority/enrolment.pem").exists()
+    own = (first.state / "r001/gateway.pem").read_bytes()
+    with pytest.raises(ConfigError, match="its certificate was revoked"):
+        check_issued(own, ca_of(town.site), (town.site / "r001/revoked.pem").read_bytes(), "r001")
+    with pytest.raises(ConfigError, match="first put care = 8444"):
+        make_labels(town.site, ["r001"], machine_s())
+    with patch("commonwatt.site.office.subprocess.run", forks.run):
+        assert make_site(town.site, machine_s())[1] == 2
+
+
+def test_labels_of_unknown_or_revoked_controllers_are_refused(town: Town) -> None:
+    with pytest.raises(ConfigError, match="has no microgrid r009"):
+        make_labels(town.site, ["r009"], machine_s())
+    with pytest.raises(ConfigError, match=r"r009: has no label; there are r001, r002"):
+        end_label(town.site, "r009", machine_s())
+    office(town.folder, "enroll", "revoke", "r002", "--reason", "stolen", "--out", str(town.site))
+    with pytest.raises(ConfigError, match=r"r002 was revoked \(stolen\)"):
+        make_labels(town.site, ["r002"], machine_s())

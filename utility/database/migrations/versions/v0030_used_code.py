@@ -18,5 +18,5 @@ def upgrade() -> None:
         sa.Column("keys", sa.String(64), nullable=False),
         sa.Column("address", sa.String(45), nullable=False),
         sa.Column("used", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("lookup", name=op.f("pk_used_code")),
+        sa.PrimaryKeyConstraint("lookup", name="pk_used_code"),
     )
