@@ -18,7 +18,7 @@ from commonwatt.model.time.machine import Machine
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
-from commonwatt.protocol.controller_commands import Assigned, ControllerCommand
+from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
@@ -26,6 +26,7 @@ from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.protocol.topics import ACKS, COMMANDS, broker_up, gateway_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Setting
+from gateway.control.epochs import Epochs, GrantedEpochs, NoEpochs
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import (
     ClockJumped,
@@ -44,7 +45,6 @@ from gateway.events import (
 )
 from gateway.line.line import METERS, line_of
 from gateway.relay.refill import Pace
-from gateway.relay.system_info import assigned
 from gateway.relay.turns import Turns
 from gateway.saving.saving import Saving, Sight
 from gateway.shown import status
@@ -74,6 +74,7 @@ class Controller:
         self.id: ControllerId = settings.controller  # its name
         self.home: MicrogridId = settings.microgrid  # its own microgrid, always hosted
         self.time = Timekeeper(store.setting(GOOD_TIME))  # its time and the trust of it
+        self._epochs: dict[MicrogridId, Epochs | GrantedEpochs | NoEpochs] = {}
         self.hosted: dict[MicrogridId, HostedMicrogrid] = {}  # the microgrids that it hosts, its own first
         self.pace = Pace()  # the share of the line that refills take
         self.members = members or {}  # its parts in its cliques, by microgrid; without a clique it has none
@@ -97,14 +98,12 @@ class Controller:
         self.hosted[microgrid] = HostedMicrogrid(
             self._settings, microgrid, store, meters, self.time, self._turns, self.pace, self.members.get(microgrid)
         )
-        self.hosted[microgrid].utility_commands.assigned = self._assigned
+        self._epochs[microgrid] = self.hosted[microgrid].manager.epochs
+        self.hosted[microgrid].utility_commands.epochs = self._epochs
         if microgrid == self.home:
             self.line = line_of(self._settings, store)  # counts the bytes on the LTE line
             self.saving = Saving(store, self.id, self._settings.saves)  # what it does by itself to save bytes
         self._save(self.hosted[microgrid])
-
-    def _assigned(self) -> list[Assigned]:
-        return assigned({name: each.manager.epochs for name, each in self.hosted.items()})
 
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""

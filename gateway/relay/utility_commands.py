@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import numpy as np
@@ -17,19 +17,19 @@ from commonwatt.protocol.controller_commands import (
     ACTIONS,
     HOSTED,
     Action,
-    Assigned,
     BlockMask,
     ControllerCommand,
     ControllerOutcome,
 )
 from commonwatt.protocol.topics import OUTCOMES, gateway_up
 from gateway.changes import Change, Setting
+from gateway.control.epochs import Epochs, GrantedEpochs, NoEpochs
 from gateway.control.manager import Manager
 from gateway.control.modes import Modes
 from gateway.control.rates import KeptRates
 from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
-from gateway.relay.system_info import outstanding
+from gateway.relay.system_info import assigned, outstanding
 from gateway.stored import KeptSettings, Stored
 
 KEPT_OUTCOMES = 100  # outcomes stored, also across restarts, so that a repeated command is not carried out again
@@ -74,8 +74,8 @@ class UtilityCommands:
         # The periods that the utility set, seconds, by the name of their setting.
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
         self.saved: dict[str, int] = {}  # the same of the periods that the gateway sets by itself, to save bytes
-        # Returns the microgrids of its controller.
-        self.assigned: Callable[[], list[Assigned]] = list
+        # The epochs of the microgrids that its controller hosts.
+        self.epochs: Mapping[MicrogridId, Epochs | GrantedEpochs | NoEpochs] = {}
         self.rates = KeptRates(store)  # the rates that the utility has sent
         self._stopped = StoppedMeters(store, modes.manager)
         self._of_file = periods
@@ -119,7 +119,7 @@ class UtilityCommands:
         if command.cmd == Action.SYSTEM_INFO:
             modes, outcomes = self._modes, self._outcomes.values()
             listed = outstanding(modes.manager, modes.states, self._relay, outcomes, now)
-            info = {"info": self._info(now), "assignments": self.assigned(), "outstanding": listed}
+            info = {"info": self._info(now), "assignments": assigned(self.epochs), "outstanding": listed}
             return [self._publish(_outcome(command, "done", now, **info))]
         if command.cmd in ACTIONS:
             effects, outcome = self._set(command, now), _outcome(command, "done", now)

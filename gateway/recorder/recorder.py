@@ -1,0 +1,128 @@
+"""The recorder: gives a core its inputs and keeps those of the last half hour to hour, bounded, with what it read.
+
+It keeps two stretches. Each begins with the whole state of the core, so that the older one can be dropped: after half
+an hour, or when the newer one has half of the bytes. A running hash of the effects stands with each input.
+"""
+
+import logging
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import zstandard
+
+from commonwatt.model.effects import Effect, Publish
+from commonwatt.model.units import EpochSeconds
+from gateway.changes import Change
+from gateway.controller import Controller
+from gateway.recorder.inputs import Input, give
+from gateway.recorder.pickled import dumps
+from gateway.recorder.tape import Tape
+
+STRETCH_S = 1800  # seconds of inputs in a stretch
+MOST_BYTES = 2_000_000  # most bytes of both stretches together
+FRAME_BYTES = 128 * 1024  # bytes of inputs that are compressed together
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Stretch:
+    """The inputs of a while, from a state of the core on."""
+
+    since: EpochSeconds  # when it began, raw
+    state: bytes  # the core at its begin and the hash until then, compressed
+    frames: list[bytes] = field(default_factory=list)  # the compressed inputs, the oldest first
+    open: list[bytes] = field(default_factory=list)  # the inputs that are not compressed yet
+    open_bytes: int = 0  # bytes of those
+    frame_bytes: int = 0  # bytes of the frames
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that it takes."""
+        return len(self.state) + self.frame_bytes + self.open_bytes
+
+    def add(self, entry: bytes) -> None:
+        """Add an input."""
+        self.open.append(entry)
+        self.open_bytes += len(entry)
+        if self.open_bytes >= FRAME_BYTES:
+            self.frames.append(_framed(self.open))
+            self.frame_bytes += len(self.frames[-1])
+            self.open, self.open_bytes = [], 0
+
+
+class Recorder:
+    """Gives a controller its inputs, and records them."""
+
+    def __init__(self, controller: Controller, tape: Tape) -> None:
+        self.controller = controller  # the core
+        self.inputs = 0  # inputs given since the start
+        self._tape = tape
+        self._stretches: list[Stretch] = []
+        self._hash = bytes(8)
+        self._failed = False
+
+    def give(self, given: Input, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Give an input to the core; return its effects."""
+        self._begin(raw)
+        self._tape.reads = reads = []
+        try:
+            effects = give(self.controller, given, raw)
+            self._hash = chained(self._hash, effects)
+        except Exception as error:
+            self._hash = chained(self._hash, error)
+            raise
+        finally:
+            self._tape.reads = None
+            self.inputs += 1
+            if not self._failed:
+                self._stretches[-1].add(dumps((raw, given, reads, self._hash)))
+        return effects
+
+    def _begin(self, raw: EpochSeconds) -> None:
+        """Begin a stretch, if it is time, with the state before the next input."""
+        if self._failed:
+            return
+        if self._stretches:
+            last = self._stretches[-1]
+            if 0 <= raw - last.since < STRETCH_S and last.size_bytes < MOST_BYTES / 2:
+                return
+        try:
+            state = _framed([dumps((self.controller, self._hash))])
+        except (pickle.PicklingError, TypeError, AttributeError):
+            self._failed = True
+            self._stretches.clear()
+            log.exception("the core can't be recorded; it works without the flight recorder")
+            return
+        self._stretches = [*self._stretches[-1:], Stretch(raw, state)]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of memory that the inputs take."""
+        return sum(each.size_bytes for each in self._stretches)
+
+    def frames(self) -> list[bytes]:
+        """Return what is recorded: the oldest state, then frames of inputs; empty: nothing is."""
+        found = [frame for each in self._stretches for frame in (*each.frames, _framed(each.open))]
+        return [self._stretches[0].state, *found] if self._stretches else []
+
+
+def chained(before: bytes, outcome: Sequence[Effect[Change]] | Exception) -> bytes:
+    """Return the hash of an outcome and of all before it."""
+    digest = blake2b(before, digest_size=8)
+    for line in [type(outcome).__name__] if isinstance(outcome, Exception) else map(told, outcome):
+        digest.update(line.encode(errors="replace") + b"\n")
+    return digest.digest()
+
+
+def told(effect: Effect[Change]) -> str:
+    """Return an effect as a line of text."""
+    if isinstance(effect, Publish):
+        return f"publish {effect.topic} {effect.payload!r}"
+    return f"write {effect.change!r}"
+
+
+def _framed(entries: list[bytes]) -> bytes:
+    return zstandard.ZstdCompressor(level=3).compress(pickle.dumps(entries, 5))

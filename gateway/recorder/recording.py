@@ -1,0 +1,90 @@
+"""A recording as a file: a line of JSON that says of what it is, then frames."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.files import replace_file
+from gateway.controller import Controller
+from gateway.recorder.inputs import Input
+from gateway.recorder.pickled import RecordingError, loads
+from gateway.recorder.tape import Player
+
+MAGIC = b"CWR1"
+MOST_FRAME_BYTES = 64 * 1024 * 1024  # most bytes of a decompressed frame
+MOST_FILE_BYTES = 16 * 1024 * 1024  # most bytes of a recording's file
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An input as it was recorded."""
+
+    raw: EpochSeconds  # when, by the raw clock
+    given: Input  # the input
+    reads: list[bytes]  # what the core read
+    hash: bytes  # the hash of all effects up to its own
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording that is replayed."""
+
+    about: Mapping[str, Any]  # its release, controller, time, reason, and whether it is blanked
+    controller: Controller  # the core, in the state in which the recording begins
+    hash: bytes  # the hash of the effects until then
+    player: Player  # returns what the core read
+    entries: Iterator[Entry]  # its inputs, in order
+
+
+def write_recording(path: Path, about: Mapping[str, object], frames: Sequence[bytes]) -> None:
+    """Write a recording durably, in place of the one before."""
+    head = json.dumps({**about, "frames": [len(frame) for frame in frames]}).encode()
+    replace_file(path, b"\n".join([MAGIC, head, b"".join(frames)]))
+
+
+def read_recording(path: Path) -> Recording:
+    """Read a recording.
+
+    Raises:
+        RecordingError: It is no recording, or damaged.
+        OSError: It can't be read.
+    """
+    if path.stat().st_size > MOST_FILE_BYTES:
+        raise RecordingError(f"{path}: is larger than any recording")
+    magic, _, rest = path.read_bytes().partition(b"\n")
+    head, _, body = rest.partition(b"\n")
+    try:
+        about: dict[str, Any] = json.loads(head) if magic == MAGIC else {}
+        ends = [sum(about["frames"][: at + 1]) for at in range(len(about["frames"]))]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordingError(f"{path}: is not a recording of a gateway") from error
+    frames = [body[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    if not frames or sum(map(len, frames)) != len(body):
+        raise RecordingError(f"{path}: is cut off, or empty")
+    player = Player()
+    found = loads(_entries(frames[0])[0], player)
+    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], Controller):
+        raise RecordingError(f"{path}: does not begin with the state of a core")
+    return Recording(about, *found, player, _read(frames[1:], player))
+
+
+def _read(frames: Sequence[bytes], player: Player) -> Iterator[Entry]:
+    for frame in frames:
+        for entry in _entries(frame):
+            yield Entry(*loads(entry, player))
+
+
+def _entries(frame: bytes) -> list[bytes]:
+    try:
+        plain = zstandard.ZstdDecompressor().decompress(frame, max_output_size=MOST_FRAME_BYTES)
+        if zstandard.frame_content_size(frame) > MOST_FRAME_BYTES:
+            raise RecordingError("a frame is too large")
+    except zstandard.ZstdError as error:
+        raise RecordingError(f"a frame is damaged: {error}") from error
+    entries: list[bytes] = loads(plain)
+    return entries

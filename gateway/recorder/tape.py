@@ -1,0 +1,98 @@
+"""What the core reads outside of itself, recorded and played: stores, and its members of cliques."""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, cast
+
+from commonwatt.model.exceptions import CommonwattError
+from gateway.recorder.pickled import dumps, loads
+from gateway.stored import Stored
+from gateway.takeover.member import Member
+
+
+class DiffersError(CommonwattError):
+    """The core reads something else than it read when it was recorded."""
+
+
+class StoreFailedError(sqlite3.Error):
+    """A read of the store that failed when it was recorded."""
+
+
+class Tape:
+    """The reads of the input that is handled; without one, reads pass unrecorded."""
+
+    def __init__(self) -> None:
+        self.reads: list[bytes] | None = None
+
+    def store(self, store: Stored) -> Stored:
+        """Return a store whose reads are recorded."""
+        return cast("Stored", Taped(self, store))
+
+    def member(self, member: Member) -> Member:
+        """Return a member of a clique whose reads are recorded."""
+        return cast("Member", Taped(self, member))
+
+    def note(self, name: str, value: object) -> None:
+        """Record what was read."""
+        if self.reads is not None:
+            self.reads.append(dumps((name, value)))
+
+
+class Taped:
+    """Stands for something that the core reads, and records what it reads."""
+
+    def __init__(self, tape: Tape, real: object) -> None:
+        self._tape, self._real = tape, real
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = getattr(self._real, name)
+        if not _is_method(name):
+            self._tape.note(name, found)
+            return found
+
+        def call(*arguments: object, **options: object) -> object:
+            try:
+                value = found(*arguments, **options)
+                value = list(value) if isinstance(value, Iterator) else value
+            except sqlite3.Error as error:
+                self._tape.note(name, StoreFailed(str(error)))
+                raise
+            self._tape.note(name, value)
+            return value
+
+        return call
+
+    def __reduce__(self) -> Any:
+        return Taped, ()
+
+
+class StoreFailed(str):
+    """Stands on a tape for a read that failed, with the reason."""
+
+    __slots__ = ()
+
+
+class Player:
+    """Stands for everything that was ``Taped``, and returns what was read then."""
+
+    def __init__(self) -> None:
+        self.reads: list[bytes] = []  # the reads of the input that is handled, in order
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return (lambda *_, **__: self._next(name)) if _is_method(name) else self._next(name)
+
+    def _next(self, name: str) -> object:
+        recorded, value = loads(self.reads.pop(0)) if self.reads else ("nothing more", None)
+        if recorded != name:
+            raise DiffersError(f"the core reads {name}; when it was recorded it read {recorded}")
+        if isinstance(value, StoreFailed):
+            raise StoreFailedError(str(value))
+        return value
+
+
+def _is_method(name: str) -> bool:
+    return callable(getattr(Stored, name, None) or getattr(Member, name, None))

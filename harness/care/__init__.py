@@ -1,0 +1,1 @@
+"""Measures of the care for controllers from afar."""
