@@ -259,6 +259,11 @@ class GatewaySettings(Settings):
     head_end_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("head_end_ca"))
     head_end_plain_text: bool = Field(False, description=PLAIN_TEXT)
     certificate: Path | None = Field(None, description=CERTIFICATE.format("gateway"))
+    care: Addresses | None = Field(
+        None,
+        description="Where the utility cares for controllers, by HTTPS: certificates are renewed and releases fetched "
+        "there. Needs `head_end_ca`. Absent: by bundles.",
+    )
     http: Address | None = Field(
         "127.0.0.1:9101",
         description="Where the controller's page, /status (JSON) and /metrics (Prometheus) are served. Beyond this "
@@ -370,9 +375,11 @@ class GatewaySettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _beats(self) -> Self:
+    def _complete(self) -> Self:
         if (self.clique is None) != (self.beats is None):
             raise ValueError("clique and beats need each other: give both, or none")
+        if self.care is not None and self.head_end_ca is None:
+            raise ValueError("care needs head_end_ca")
         return self
 
     @property

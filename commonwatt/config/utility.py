@@ -262,6 +262,16 @@ class UtilitySettings(Settings):
     )
     http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
+    care: Address | None = Field(
+        None,
+        description="Where controllers join, renew their certificates and fetch releases, by HTTPS; absent: they are "
+        "cared for by bundles. Needs `care_certificate` and `head_end_ca`.",
+    )
+    care_certificate: Path | None = Field(
+        None,
+        description="Certificate and key of `care`, one PEM file, signed by the town's authority, such as the head-end "
+        "broker's; loaded again when it is replaced.",
+    )
     http_proxies: tuple[ProxyNetwork, ...] = Field(
         (),
         description="IP addresses or networks of reverse proxies before `http`. Their `X-Forwarded-For` and "
@@ -368,6 +378,12 @@ class UtilitySettings(Settings):
         """Whole months of readings that are kept before the present one, in the database and in files."""
         is_archived = self.archive_after_months is not None and self.archive_keep_months is not None
         return (self.archive_keep_months if is_archived else None) or self.keep_months
+
+    @model_validator(mode="after")
+    def _cares(self) -> Self:
+        if self.care is not None and None in (self.care_certificate, self.head_end_ca):
+            raise ValueError("care needs care_certificate and head_end_ca")
+        return self
 
     @model_validator(mode="after")
     def _backs_up(self) -> Self:

@@ -51,6 +51,7 @@ class Response:
     body: str = ""  # the text
     content_type: str = "text/plain; charset=utf-8"  # its type
     headers: tuple[tuple[str, str], ...] = ()  # further headers
+    raw: bytes | None = None  # bytes in place of the text
 
 
 Pages: TypeAlias = Callable[[Request], Response | None]

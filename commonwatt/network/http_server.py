@@ -155,8 +155,9 @@ class _Content:
 
     registry: CollectorRegistry
     status: Callable[[], dict[str, object]]
-    names: Collection[str]
+    names: Collection[str] | None
     pages: Pages | None
+    most_body_bytes: int
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -175,20 +176,27 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers["Content-Length"] or ""
         if self._content.pages is None:
             self._answer(405, "text/plain", b"nothing can be sent here\n")
-        elif not (length.isascii() and length.isdecimal() and len(length) < 5 and int(length) <= MAX_BODY_BYTES):
-            self._answer(413, "text/plain", b"a form with its length, of 4096 bytes at most, is expected\n")
+        elif not (length.isascii() and length.isdecimal() and len(length) < 7 and int(length) <= self._most_bytes):
+            text = f"a body with its length, of {self._most_bytes} bytes at most, is expected\n"
+            self._answer(413, "text/plain", text.encode())
         else:
             self._handle(self.rfile.read(int(length)))
+
+    @property
+    def _most_bytes(self) -> int:
+        return self._content.most_body_bytes
 
     def _handle(self, body: bytes) -> None:
         assert isinstance(self.server, _Bounded)
         self.server.is_answered(self.request)
-        if not is_ours(self.headers["Host"], self._content.names):
+        names = self._content.names
+        if names is not None and not is_ours(self.headers["Host"], names):
             self._answer(421, "text/plain", REFUSAL.encode())
         elif self.path == "/metrics":
             self._answer(200, CONTENT_TYPE_LATEST, generate_latest(self._content.registry))
         elif (answer := self._page(body)) is not None:
-            self._answer(answer.status, answer.content_type, answer.body.encode(), answer)
+            content = answer.body.encode() if answer.raw is None else answer.raw
+            self._answer(answer.status, answer.content_type, content, answer)
         elif self.path == "/health":
             self._answer(200, "text/plain", b"ok\n")
         elif self.path == "/status":
@@ -227,9 +235,11 @@ class HttpServer:
         registry: The metrics.
         status: Returns the status. It is called on the server's threads: it must only read values that are replaced
             whole. The same holds for ``pages``.
-        hosts: Host names it answers to, besides localhost, the one in ``address``, and IP addresses.
+        hosts: Host names it answers to, besides localhost, the one in ``address``, and IP addresses; ``None``: any, as
+            no browser is a client.
         pages: Answers every request but those to /metrics first.
         certificate: Certificate and key (PEM) to serve by HTTPS; loaded again when the file is replaced.
+        most_body_bytes: Most bytes of a request's body.
 
     Raises:
         ConfigError: The certificate can't be used.
@@ -240,13 +250,20 @@ class HttpServer:
         address: str,
         registry: CollectorRegistry,
         status: Callable[[], dict[str, object]],
-        hosts: Collection[str] = (),
+        hosts: Collection[str] | None = (),
         *,
         pages: Pages | None = None,
         certificate: Path | None = None,
+        most_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
-        names = {split_address(address)[0].lower(), *hosts}
-        self._handler = partial(_Handler, _Content(registry=registry, status=status, names=names, pages=pages))
+        content = _Content(
+            registry=registry,
+            status=status,
+            names=None if hosts is None else {split_address(address)[0].lower(), *hosts},
+            pages=pages,
+            most_body_bytes=most_body_bytes,
+        )
+        self._handler = partial(_Handler, content)
         self._tls = None if certificate is None else _Tls(certificate)
         self._address = address
         self._server: _Bounded | None = None

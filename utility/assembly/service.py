@@ -30,11 +30,13 @@ from utility.assembly.head_ends import HeadEnds
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.assembly.timekeeper import Timekeeper
+from utility.care.api.routes import care_of, requests_of
 from utility.collection.jobs import BalanceJob
 from utility.control.decisions import send_due
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database, sqlite_path
 from utility.database.health import DISK_FULL, NO_STANDBY, STORE_DAMAGED, Health
+from utility.database.metrics import AtEachScrape
 from utility.database.postgres.backups import LOOK_S as BACKUPS_LOOK_S
 from utility.database.postgres.backups import Backups
 from utility.readings.ingest.ingest import Ingest
@@ -131,6 +133,9 @@ class Service:
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
         self._counting = Counting(clock.now())
+        if (care := care_of(settings)) is not None:
+            self._metrics.registry.register(AtEachScrape(lambda: requests_of(care)))
+        self._care = care
         self._saving: asyncio.Task[object] | None = None
         self._metrics.watch_alarms(self._alarms.own)
         self._backups = self._load_backups()
@@ -158,6 +163,8 @@ class Service:
                 asyncio.create_task(self._ingest.run(), name="the ingest"),
             ]
             self._alarms.start()
+            if self._care is not None:
+                self._care.start()
             await self._see_to_alarms()  # Those that stood before the start are shown from the first page on.
             self._tick(watchdog)
             log.info("serving on %s://%s", scheme, self._settings.http)
@@ -169,6 +176,8 @@ class Service:
                 if self._takeover is not None:
                     self._takeover.close()
                 self._alarms.stop()
+                if self._care is not None:
+                    self._care.stop()
                 server.should_exit = True
                 await self._end(tasks)
 

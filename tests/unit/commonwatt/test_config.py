@@ -257,8 +257,8 @@ def test_every_address_of_every_part_is_judged_below() -> None:
         for key, field in model.model_json_schema()["properties"].items()
         if any(kind.get("format") == "address" for kind in (field, *field.get("anyOf", ())))
     }
-    # Beats and messages of a clique are authenticated, and secret to nobody.
-    authenticated = {("gateway", "beats"), ("utility", "beats")}
+    # Beats and messages of a clique are authenticated, and secret to nobody; care is by HTTPS alone.
+    authenticated = {("gateway", "beats"), ("utility", "beats"), ("gateway", "care"), ("utility", "care")}
     assert {(part, key) for part, key, *_ in BEYOND} == addresses - authenticated
 
 

@@ -1,0 +1,1 @@
+"""What controllers may ask at the care listener: a module for each path."""

@@ -1,0 +1,103 @@
+"""The care listener: HTTPS for controllers alone, beside the console; each path is another room's."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from prometheus_client import CollectorRegistry
+
+from commonwatt.care.connection import MAX_REQUEST_BYTES
+from commonwatt.model.exceptions import CommonwattError
+from commonwatt.network.http_pages import Request, Response
+from commonwatt.network.http_server import HttpServer
+
+log = logging.getLogger(__name__)
+
+
+class Refused(CommonwattError):  # noqa: N818 - a decision, no error of the program
+    """A request is refused; the text is the reason, and is told to the controller."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CareRequest:
+    """A request of a controller, which is not known yet: each path proves by itself who asks."""
+
+    address: str  # the IP address it came from
+    rest: tuple[str, ...] = ()  # the parts of the path after its first
+    content: Mapping[str, Any]  # the JSON object in a POST's body; empty: a GET
+
+
+Handler: TypeAlias = Callable[[CareRequest], dict[str, Any] | bytes]
+"""Answers a request by a JSON object or by bytes, on the listener's threads; raises ``Refused``."""
+
+
+class Listener:
+    """The HTTPS server of the care of controllers.
+
+    Args:
+        address: Where it listens.
+        certificate: Its certificate with the key (PEM); loaded again when the file is replaced.
+        routes: By method and first part of the path, what answers.
+
+    Raises:
+        ConfigError: The certificate can't be used.
+    """
+
+    def __init__(self, address: str, certificate: Path, routes: Mapping[tuple[str, str], Handler]) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()  # requests by path and result
+        self._routes = routes
+        self._server = HttpServer(
+            address,
+            CollectorRegistry(),
+            dict,
+            None,
+            pages=self._answer,
+            certificate=certificate,
+            most_body_bytes=MAX_REQUEST_BYTES,
+        )
+
+    def start(self) -> None:
+        """Listen on a thread of its own.
+
+        Raises:
+            OSError: The address is in use; the message names it.
+        """
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._server.stop()
+
+    def _answer(self, request: Request) -> Response:
+        _, first, *rest = f"{request.path}/".split("/")[:8]
+        handler = self._routes.get((request.method, first))
+        if handler is None:
+            return self._refused("other", "unknown", 404, "there is no such path")
+        try:
+            content = _content(request.body) if request.method == "POST" else {}
+            answer = handler(CareRequest(address=request.address, rest=tuple(filter(None, rest)), content=content))
+        except Refused as error:
+            log.warning("%s of %s is refused: %s", first, request.address, error)
+            return self._refused(first, "refused", 403, str(error))
+        self.counts[first, "done"] += 1
+        if isinstance(answer, bytes):
+            return Response(raw=answer, content_type="application/octet-stream")
+        return Response(body=json.dumps(answer), content_type="application/json")
+
+    def _refused(self, path: str, result: str, status: int, reason: str) -> Response:
+        self.counts[path, result] += 1
+        return Response(status=status, body=json.dumps({"reason": reason}), content_type="application/json")
+
+
+def _content(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"the body is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Refused("the body is no JSON object")
+    return found
