@@ -24,7 +24,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.clique.clique import Clique
 from gateway.clique.hooks import Hooks
 from gateway.collect.slot_allowance import SLOTS_A_MINUTE
-from gateway.controller import HEARTBEAT, JOBS, Controller
+from gateway.controller import HEARTBEAT, JOBS
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import ClockJumped, Counted, Event, FromMeter, FromUtility, Granted, MachineRead, Tick, ToldStates
 from gateway.household.link import HouseholdLink
@@ -36,6 +36,8 @@ from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import GATHER_S, Inbox
 from gateway.loop.threads import THREADS
 from gateway.loop.work import Work
+from gateway.recorder.inputs import Input, Registered, Told
+from gateway.recorder.recorder import Recorder
 from gateway.registries import Registries
 from gateway.shown.shown import Shown
 from gateway.takeover.successor import carried, settings_of
@@ -72,8 +74,9 @@ class Shell:
         watch = (lambda: None) if clique is None else clique.watch
         self._links = Links(settings, self._put, watch, self._line.tally, lambda: self.shown.lag_s)
         meters = registries.load(settings.microgrid) if clique is None else clique.meters[settings.microgrid]
-        self._controller = Controller(settings, store.store, meters, None if clique is None else clique.members)
-        self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)
+        self._recorder = Recorder(settings, store.store, meters, None if clique is None else clique.members)
+        self._controller = self._recorder.controller
+        self._work = Work(self._recorder, store, self._inbox, clock, disk, self._publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
         self.shown = Shown(  # what it shows
@@ -240,7 +243,8 @@ class Shell:
 
     def _states(self, microgrid: MicrogridId) -> States:
         core = self._controller.hosted[microgrid]
-        now, said = int(core.tell(int(self._clock.now()))), settings_of(core)
+        self._give(Told(microgrid))
+        now, said = int(core.now), settings_of(core)
         before = self._told.get(microgrid)
         if before is None or before[0] != said:
             before = self._told[microgrid] = said, carried(core)
@@ -286,10 +290,12 @@ class Shell:
                 self._show_household()
                 self._reload_registries()
 
+    def _give(self, given: Input) -> None:
+        self._recorder.give(given, int(self._clock.now()))
+
     def _look_at_disk(self) -> None:
         hosted = self._controller.hosted
-        self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
-        self._controller.disk_free_bytes = self._disk.free_bytes
+        self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()}, self._give)
         for core in hosted.values():
             self._warn(core)
 
@@ -348,7 +354,7 @@ class Shell:
                 log.error("registry can't be read again, the old one stays in use: %s", error)
                 continue
             if meters is not None:
-                self._controller.register(microgrid, meters)
+                self._give(Registered(microgrid, meters))
                 if self._clique is not None:
                     self._clique.register(microgrid, meters)
                 log.info("registry of %s read again: %d meters", microgrid, len(meters))

@@ -6,19 +6,24 @@ an hour, or when the newer one has half of the bytes. A running hash of the effe
 
 import logging
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import zstandard
 
+from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import Controller
 from gateway.recorder.inputs import Input, give
 from gateway.recorder.pickled import dumps
 from gateway.recorder.tape import Tape
+from gateway.stored import Stored
+from gateway.takeover.member import Member
 
 STRETCH_S = 1800  # seconds of inputs in a stretch
 MOST_BYTES = 2_000_000  # most bytes of both stretches together
@@ -56,10 +61,17 @@ class Stretch:
 class Recorder:
     """Gives a controller its inputs, and records them."""
 
-    def __init__(self, controller: Controller, tape: Tape) -> None:
-        self.controller = controller  # the core
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        store: Stored,
+        meters: dict[MeterId, RegisteredMeter],
+        members: Mapping[MicrogridId, Member] | None = None,
+    ) -> None:
+        self.tape = Tape()  # records what the core reads
+        taped = {name: self.tape.member(member) for name, member in (members or {}).items()}
+        self.controller = Controller(settings, self.tape.store(store), meters, taped)  # the core
         self.inputs = 0  # inputs given since the start
-        self._tape = tape
         self._stretches: list[Stretch] = []
         self._hash = bytes(8)
         self._failed = False
@@ -67,7 +79,8 @@ class Recorder:
     def give(self, given: Input, raw: EpochSeconds) -> list[Effect[Change]]:
         """Give an input to the core; return its effects."""
         self._begin(raw)
-        self._tape.reads = reads = []
+        reads: list[bytes] = []
+        self.tape.reads = reads
         try:
             effects = give(self.controller, given, raw)
             self._hash = chained(self._hash, effects)
@@ -75,7 +88,7 @@ class Recorder:
             self._hash = chained(self._hash, error)
             raise
         finally:
-            self._tape.reads = None
+            self.tape.reads = None
             self.inputs += 1
             if not self._failed:
                 self._stretches[-1].add(dumps((raw, given, reads, self._hash)))

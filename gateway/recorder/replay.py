@@ -79,7 +79,8 @@ def replay_file(
             break
     if state:
         for name, core in recording.controller.hosted.items():
-            print(f"{name}:\n{pformat({key: vars(part) for key, part in vars(core).items() if hasattr(part, '__dict__')})}")
+            parts = {key: getattr(part, "__dict__", part) for key, part in vars(core).items()}
+            print(f"{name}:\n{pformat(parts)}")
     if last is None:
         print("no inputs are recorded")
     elif last.differs:

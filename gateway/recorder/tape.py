@@ -1,10 +1,10 @@
 """What the core reads outside of itself, recorded and played: stores, and its members of cliques."""
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Any, cast
 
 from commonwatt.model.exceptions import CommonwattError
+from commonwatt.sqlite.damage import SqliteError
 from gateway.recorder.pickled import dumps, loads
 from gateway.stored import Stored
 from gateway.takeover.member import Member
@@ -14,7 +14,7 @@ class DiffersError(CommonwattError):
     """The core reads something else than it read when it was recorded."""
 
 
-class StoreFailedError(sqlite3.Error):
+class StoreFailedError(SqliteError):
     """A read of the store that failed when it was recorded."""
 
 
@@ -56,7 +56,7 @@ class Taped:
             try:
                 value = found(*arguments, **options)
                 value = list(value) if isinstance(value, Iterator) else value
-            except sqlite3.Error as error:
+            except SqliteError as error:
                 self._tape.note(name, StoreFailed(str(error)))
                 raise
             self._tape.note(name, value)

@@ -21,6 +21,7 @@ from gateway.loop.work import Work
 from gateway.page.alarms import alarms
 from gateway.page.site import Site
 from gateway.page.words import View
+from gateway.recorder.inputs import Program
 from gateway.shown.metrics import Figures, make_registry
 
 RELEASE = version("commonwatt")
@@ -88,7 +89,8 @@ class Shown:
         program: dict[str, object] = {"release": RELEASE}
         if expires is not None:
             program["cert_days"] = int((expires - read_machine(self._clock).wall) // 86_400)
-        self._work.controller.program = program
+        given = Program(program, self._disk.free_bytes)
+        self._work.recorder.give(given, int(self._clock.now()))
         self._line.judge(self._work.controller.line.month(int(self._clock.now())))
         self._recent.look(self._alarm_counts(), time.monotonic())
 

@@ -13,13 +13,12 @@ from commonwatt.model.effects import Effect
 from commonwatt.model.ids import MeterId
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
-from gateway.controller import JOBS, Controller
+from gateway.controller import JOBS
 from gateway.events import Event
 from gateway.recorder.inputs import Handled, Hosted
 from gateway.recorder.recorder import Recorder
 from gateway.recorder.recording import read_recording, write_recording
 from gateway.recorder.replay import Replayed, replay
-from gateway.recorder.tape import Tape
 from harness.simulation import run
 from harness.simulation.gateway import GatewayNode
 from harness.simulation.story import Violation
@@ -35,13 +34,13 @@ class RecordedGateway(GatewayNode):
 
     def build(self) -> None:
         super().build()
-        self.tape = Tape()
-        self.controller = Controller(self._settings, self.tape.store(self.store), self._meters)
-        self.recorder = Recorder(self.controller, self.tape)
+        self.recorder = Recorder(self._settings, self.store, self._meters)
+        self.controller = self.recorder.controller
 
     def _reopen(self) -> None:
         self._asleep = False
-        self.recorder.give(Hosted(self.name, self.tape.store(self.store), self._meters, is_again=True), self.clock())
+        store = self.recorder.tape.store(self.store)
+        self.recorder.give(Hosted(self.name, store, self._meters, is_again=True), self.clock())
         self.world.ledger.check_gateway(self.name, self.holdings())
         for job in JOBS:
             self.put_in("tick", job)
@@ -77,10 +76,8 @@ def recorded(seed: int, folder: Path, hours: float = 1.0, bug: str = "") -> list
 
 def replayed(path: Path) -> Replayed | None:
     """Replay a recording with the right core; return the last input, or the first that differs."""
-    last = None
     with run.few(Options()):
-        for last in replay(read_recording(path)):
-            pass
+        *_, last = [None, *replay(read_recording(path))]
     return last
 
 
