@@ -40,6 +40,7 @@ from gateway.events import (
     MachineRead,
     NotStored,
     Quiet,
+    Reported,
     Tick,
     ToldStates,
 )
@@ -166,6 +167,8 @@ class Controller:
                 self._tell(raw)
                 self.own.relay.greet = True  # The answer has the utility's time.
                 return []
+            case Reported(command, report):
+                return self.own.utility_commands.reported(command, report, self._tell(raw))
             case ToldStates(_, states, sent):
                 return self._take(self.hosted[microgrid], states, sent, raw)
             case Tick(job) if job == HEARTBEAT:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.time.machine import Machine
 from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.protocol.controller_commands import ControllerCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,14 @@ class ClockJumped:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """The report that the utility asked for is made."""
+
+    command: ControllerCommand  # the command that asked for it
+    report: str  # as in its outcome
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A job may be due."""
 
@@ -96,4 +105,6 @@ class Tick:
 
 # The events of one microgrid.
 MicrogridEvent: TypeAlias = FromMeter | FromUtility | Connected | Granted | Committed | Quiet | NotStored | Tick
-Event: TypeAlias = MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped  # the events of a controller
+Event: TypeAlias = (
+    MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped | Reported
+)  # the events of a controller

@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import zstandard
 
 from commonwatt.config.settings import HouseholdSettings
 from commonwatt.model.exceptions import ConfigError
@@ -31,6 +32,9 @@ _OTHERS: dict[tuple[str, str], Any] = {
 }
 
 
+MOST_FRAME_BYTES = 64 * 1024 * 1024  # most bytes of a decompressed frame
+
+
 class RecordingError(ConfigError):
     """A recording that can't be read: damaged, of another form, or hostile."""
 
@@ -52,8 +56,11 @@ def zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-class _Pickler(pickle.Pickler):
+class Pickler(pickle.Pickler):
+    """Writes values so that ``loads`` can read them."""
+
     def reducer_override(self, value: Any) -> Any:
+        """Return how a value is written."""
         if isinstance(value, np.ndarray):
             kind = value.dtype.descr if value.dtype.fields else value.dtype.str
             return array, (kind, value.shape, value.tobytes())
@@ -86,10 +93,10 @@ class _Unpickler(pickle.Unpickler):
         raise RecordingError(f"it names {module}.{name}, which no recording has")
 
 
-def dumps(value: object) -> bytes:
+def dumps(value: object, pickler: type[Pickler] = Pickler) -> bytes:
     """Return a value as bytes; no password is in them."""
     out = io.BytesIO()
-    _Pickler(out, 5).dump(value)
+    pickler(out, 5).dump(value)
     return out.getvalue()
 
 
@@ -108,3 +115,23 @@ def loads(data: bytes, tape: object = None) -> Any:
         raise
     except Exception as error:  # What a damaged file makes of constructors can't be listed.
         raise RecordingError(f"not a recording: {type(error).__name__}: {error}") from error
+
+
+def framed(entries: list[bytes]) -> bytes:
+    """Return values that ``dumps`` wrote, compressed together."""
+    return zstandard.ZstdCompressor(level=3).compress(pickle.dumps(entries, 5))
+
+
+def unframed(frame: bytes) -> list[bytes]:
+    """Return the values of a frame, for ``loads``.
+
+    Raises:
+        RecordingError: It is damaged, or too large.
+    """
+    try:
+        if not 0 <= zstandard.frame_content_size(frame) <= MOST_FRAME_BYTES:
+            raise RecordingError("a frame is too large")
+        entries: list[bytes] = loads(zstandard.ZstdDecompressor().decompress(frame))
+    except zstandard.ZstdError as error:
+        raise RecordingError(f"a frame is damaged: {error}") from error
+    return entries

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-import zstandard
-
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.ids import MeterId
@@ -20,7 +18,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import Controller
 from gateway.recorder.inputs import Input, give
-from gateway.recorder.pickled import dumps
+from gateway.recorder.pickled import dumps, framed
 from gateway.recorder.tape import Tape
 from gateway.stored import Stored
 from gateway.takeover.member import Member
@@ -53,7 +51,7 @@ class Stretch:
         self.open.append(entry)
         self.open_bytes += len(entry)
         if self.open_bytes >= FRAME_BYTES:
-            self.frames.append(_framed(self.open))
+            self.frames.append(framed(self.open))
             self.frame_bytes += len(self.frames[-1])
             self.open, self.open_bytes = [], 0
 
@@ -103,7 +101,7 @@ class Recorder:
             if 0 <= raw - last.since < STRETCH_S and last.size_bytes < MOST_BYTES / 2:
                 return
         try:
-            state = _framed([dumps((self.controller, self._hash))])
+            state = framed([dumps((self.controller, self._hash))])
         except (pickle.PicklingError, TypeError, AttributeError):
             self._failed = True
             self._stretches.clear()
@@ -118,7 +116,7 @@ class Recorder:
 
     def frames(self) -> list[bytes]:
         """Return what is recorded: the oldest state, then frames of inputs; empty: nothing is."""
-        found = [frame for each in self._stretches for frame in (*each.frames, _framed(each.open))]
+        found = [frame for each in self._stretches for frame in (*each.frames, framed(each.open))]
         return [self._stretches[0].state, *found] if self._stretches else []
 
 
@@ -135,7 +133,3 @@ def told(effect: Effect[Change]) -> str:
     if isinstance(effect, Publish):
         return f"publish {effect.topic} {effect.payload!r}"
     return f"write {effect.change!r}"
-
-
-def _framed(entries: list[bytes]) -> bytes:
-    return zstandard.ZstdCompressor(level=3).compress(pickle.dumps(entries, 5))

@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import replace_file
 from gateway.controller import Controller
 from gateway.recorder.inputs import Input
-from gateway.recorder.pickled import RecordingError, loads
+from gateway.recorder.pickled import RecordingError, loads, unframed
 from gateway.recorder.tape import Player
 
 MAGIC = b"CWR1"
-MOST_FRAME_BYTES = 64 * 1024 * 1024  # most bytes of a decompressed frame
 MOST_FILE_BYTES = 16 * 1024 * 1024  # most bytes of a recording's file
 
 
@@ -67,7 +64,7 @@ def read_recording(path: Path) -> Recording:
     if not frames or sum(map(len, frames)) != len(body):
         raise RecordingError(f"{path}: is cut off, or empty")
     player = Player()
-    found = loads(_entries(frames[0])[0], player)
+    found = loads(unframed(frames[0])[0], player)
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], Controller):
         raise RecordingError(f"{path}: does not begin with the state of a core")
     return Recording(about, *found, player, _read(frames[1:], player))
@@ -75,16 +72,5 @@ def read_recording(path: Path) -> Recording:
 
 def _read(frames: Sequence[bytes], player: Player) -> Iterator[Entry]:
     for frame in frames:
-        for entry in _entries(frame):
+        for entry in unframed(frame):
             yield Entry(*loads(entry, player))
-
-
-def _entries(frame: bytes) -> list[bytes]:
-    try:
-        plain = zstandard.ZstdDecompressor().decompress(frame, max_output_size=MOST_FRAME_BYTES)
-        if zstandard.frame_content_size(frame) > MOST_FRAME_BYTES:
-            raise RecordingError("a frame is too large")
-    except zstandard.ZstdError as error:
-        raise RecordingError(f"a frame is damaged: {error}") from error
-    entries: list[bytes] = loads(plain)
-    return entries

@@ -94,6 +94,12 @@ class Shown:
         self._line.judge(self._work.controller.line.month(int(self._clock.now())))
         self._recent.look(self._alarm_counts(), time.monotonic())
 
+    async def critical(self) -> frozenset[str]:
+        """Return the critical alarms of the page, by name; on the loop."""
+        await self._look()
+        found = alarms(self._view) if self._view else []
+        return frozenset(each.alert for each in found if each.severity == "critical")
+
     def status(self) -> dict[str, object]:
         """Return what /status shows, read now, or before if the store does not answer; on another thread."""
         assert self._loop is not None
