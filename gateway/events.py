@@ -105,6 +105,5 @@ class Tick:
 
 # The events of one microgrid.
 MicrogridEvent: TypeAlias = FromMeter | FromUtility | Connected | Granted | Committed | Quiet | NotStored | Tick
-Event: TypeAlias = (
-    MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped | Reported
-)  # the events of a controller
+# The events of a controller.
+Event: TypeAlias = MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped | Reported

@@ -29,7 +29,7 @@ _STATE = Path("/var/lib/commonwatt")
 _DEVICES = Path("/sys/block")
 
 
-def make_report(settings: GatewaySettings, status: Mapping[str, Any], now: int, recorded: str) -> str:
+def make_report(settings: GatewaySettings, status: dict[str, Any], now: int, recorded: str) -> str:
     """Return a report, compressed and in base 85; it may take half a minute: for another thread than the loop's.
 
     Args:
@@ -37,7 +37,7 @@ def make_report(settings: GatewaySettings, status: Mapping[str, Any], now: int, 
         now: The gateway's time.
         recorded: What became of the recording that was asked for; empty: none was.
     """
-    status = json.loads(json.dumps(status))
+    status = json.loads(json.dumps(status))  # As over HTTP: keys are text.
     sections = {
         f"report of {settings.controller} at {moment(now)}": [recorded] if recorded else [],
         "alarms": [f"{each.severity} {each.alert}: {each.title} {each.remedy}" for each in alarms(status)],

@@ -39,12 +39,8 @@ _STOPPED = "stopped_meters"  # setting that keeps them
 _REPORT = "report"  # setting that keeps the last report with the id of its command: a repetition is answered by it
 MOST_REPORTS = 10  # most reports that are asked for and not made yet; others are made when they are asked for again
 REPORT_AGAIN_S = 60  # seconds until a report is sent again, if its command is repeated: a slow line carries it once
-_WITHOUT_MANAGING = (
-    Action.GET,
-    Action.SYSTEM_INFO,
-    Action.RATES,
-    Action.REPORT,
-)  # commands that concern no meter's state
+# Commands that concern no meter's state.
+_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT)
 
 
 class StoppedMeters:
