@@ -1,6 +1,5 @@
 """All that a controller's core is given: events, and what its shell tells it beside them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -56,14 +55,15 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """What heartbeats say of the program and its machine."""
+class ProgramSeen:
+    """What the shell sees of the program and its machine."""
 
-    program: Mapping[str, object]
-    disk_free_bytes: int
+    release: str  # the program's
+    cert_days: int | None  # whole days until the first certificate ends; ``None``: there is none
+    disk_free_bytes: int  # free bytes of the stores' disk
 
 
-Input: TypeAlias = Handled | Hosted | Registered | DiskSeen | Told | Program
+Input: TypeAlias = Handled | Hosted | Registered | DiskSeen | Told | ProgramSeen
 
 
 def give(controller: Controller, given: Input, raw: EpochSeconds) -> list[Effect[Change]]:
@@ -81,6 +81,7 @@ def give(controller: Controller, given: Input, raw: EpochSeconds) -> list[Effect
             controller.hosted[microgrid].disk_space(free_bytes)
         case Told(microgrid):
             controller.hosted[microgrid].tell(raw)
-        case Program(program, free_bytes):
-            controller.program, controller.disk_free_bytes = program, free_bytes
+        case ProgramSeen(release, cert_days, free_bytes):
+            controller.program.release, controller.program.cert_days = release, cert_days
+            controller.disk_free_bytes = free_bytes
     return []

@@ -20,7 +20,13 @@ _ROOMS = (
 _MODULES = {
     *("commonwatt.config.settings", "commonwatt.runtime.bucket"),
     *(f"gateway.{name}" for name in ("changes", "controller", "core", "events", "marks", "stored", "timekeeper")),
-    *("gateway.upkeep", "gateway.household.household", "gateway.line.line", "gateway.shown.devices"),
+    *(
+        "gateway.upkeep",
+        "gateway.household.household",
+        "gateway.line.line",
+        "gateway.shown.devices",
+        "gateway.shown.program",
+    ),
     *("gateway.recorder.inputs", "gateway.recorder.tape"),
 }
 _OTHERS: dict[tuple[str, str], Any] = {

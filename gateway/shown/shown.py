@@ -21,8 +21,9 @@ from gateway.loop.work import Work
 from gateway.page.alarms import alarms
 from gateway.page.site import Site
 from gateway.page.words import View
-from gateway.recorder.inputs import Program
+from gateway.recorder.inputs import ProgramSeen
 from gateway.shown.metrics import Figures, make_registry
+from gateway.shown.program import DAY_S
 
 RELEASE = version("commonwatt")
 ALARM_WINDOWS_S = {
@@ -86,10 +87,8 @@ class Shown:
     def judge(self) -> None:
         """Look at what only time changes: the certificates, the line's month, the counts of the alarms."""
         expires = self._figures.certificate_expires = self._links.expiry.look()
-        program: dict[str, object] = {"release": RELEASE}
-        if expires is not None:
-            program["cert_days"] = int((expires - read_machine(self._clock).wall) // 86_400)
-        given = Program(program, self._disk.free_bytes)
+        days = None if expires is None else int((expires - read_machine(self._clock).wall) // DAY_S)
+        given = ProgramSeen(RELEASE, days, self._disk.free_bytes)
         self._work.recorder.give(given, int(self._clock.now()))
         self._line.judge(self._work.controller.line.month(int(self._clock.now())))
         self._recent.look(self._alarm_counts(), time.monotonic())
