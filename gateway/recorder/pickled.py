@@ -3,6 +3,8 @@
 import io
 import pickle
 import sys
+from collections import Counter, OrderedDict, defaultdict, deque
+from pathlib import PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,23 +20,19 @@ _ROOMS = (
     *(f"gateway.{room}." for room in ("collect", "control", "relay", "saving", "takeover")),
 )
 _MODULES = {
-    *("commonwatt.config.settings", "commonwatt.runtime.bucket"),
+    *("commonwatt.config.settings", "commonwatt.runtime.bucket", "gateway.line.line"),
     *(f"gateway.{name}" for name in ("changes", "controller", "core", "events", "marks", "stored", "timekeeper")),
-    *(
-        "gateway.upkeep",
-        "gateway.household.household",
-        "gateway.line.line",
-        "gateway.shown.devices",
-        "gateway.shown.program",
-    ),
-    *("gateway.recorder.inputs", "gateway.recorder.tape"),
+    *("gateway.upkeep", "gateway.household.household", "gateway.household.totals", "gateway.shown.devices"),
+    *("gateway.shown.program", "gateway.recorder.inputs", "gateway.recorder.tape"),
 }
 _OTHERS: dict[tuple[str, str], Any] = {
     **{("builtins", kind.__name__): kind for kind in (set, frozenset, list, dict, int, bytearray)},
-    **{("collections", name): getattr(sys.modules["collections"], name) for name in ("Counter", "OrderedDict")},
-    ("collections", "deque"): sys.modules["collections"].deque,
-    ("collections", "defaultdict"): sys.modules["collections"].defaultdict,
-    ("pathlib", "PosixPath"): sys.modules["pathlib"].PurePosixPath,  # A replay opens no file that a recording names.
+    ("collections", "Counter"): Counter,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "deque"): deque,
+    ("collections", "defaultdict"): defaultdict,
+    ("pathlib", "PurePosixPath"): PurePosixPath,
+    ("pathlib", "PosixPath"): PurePosixPath,  # A replay opens no file that a recording names.
 }
 
 

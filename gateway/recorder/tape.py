@@ -85,6 +85,9 @@ class Player:
             raise AttributeError(name)
         return (lambda *_, **__: self._next(name)) if _is_method(name) else self._next(name)
 
+    def __reduce__(self) -> Any:
+        return Taped, ()
+
     def _next(self, name: str) -> object:
         recorded, value = loads(self.reads.pop(0)) if self.reads else ("nothing more", None)
         if recorded != name:

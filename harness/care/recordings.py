@@ -56,15 +56,15 @@ class RecordedWorld(World):
         return RecordedGateway(self, settings, meters, self.brokers[settings.microgrid], self.head_end)
 
 
-def recorded(seed: int, folder: Path, hours: float = 1.0, bug: str = "") -> list[Path]:
-    """Run the world of a seed; return the recordings of its gateways."""
-    options = Options(hours=hours, bug=bug)
+def recorded(seed: int, folder: Path, hours: float = 1.0, *, faulty: bool = False) -> list[Path]:
+    """Run the world of a seed; return the recordings of its gateways, which may be faulty."""
+    options = Options(hours=hours)
     with run.few(options) as planted:
         world = RecordedWorld(seed, options, planted.unsynced)
         try:
             world.run()
         except Violation:
-            if not bug:
+            if not faulty:
                 raise
         paths = []
         for name, gateway in world.gateways.items():
