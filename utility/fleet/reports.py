@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Path, Request, Response
 
+from commonwatt.model.exceptions import ProtocolError
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.reports import read_report
 from commonwatt.protocol.topics import MICROGRID_PATTERN
@@ -31,7 +32,7 @@ def add_reports(app: FastAPI, console: Console) -> None:
             if name not in kinds_of(connection):
                 raise HTTPException(404, f"there is no controller {name}")
             found = reports_of(connection, name, SHOWN)
-        text = read_report(found[0].text) if found else ""
+        text = _text(found[0].text) if found else ""
         return console.page(request, actor, "reports.html", {"name": name, "reports": found, "text": text})
 
     @app.get("/console/fleet/{name}/reports/{command}", include_in_schema=False)
@@ -40,7 +41,7 @@ def add_reports(app: FastAPI, console: Console) -> None:
         found = [each for each in console.database.read(reports_of, name, SHOWN) if each.command == command]
         if not found:
             raise HTTPException(404, f"there is no such report of {name}")
-        return download(read_report(found[0].text).encode(), f"report-{name}-{found[0].time}.txt", "text/plain")
+        return download(_text(found[0].text).encode(), f"report-{name}-{found[0].time}.txt", "text/plain")
 
     @app.post("/console/fleet/{name}/reports", include_in_schema=False)
     def ask(actor: Operators, name: _Name) -> Response:
@@ -51,3 +52,10 @@ def add_reports(app: FastAPI, console: Console) -> None:
         return console.see_other(
             actor, f"/console/fleet/{name}", f"{name} is asked for a report; load this page again."
         )
+
+
+def _text(report: str) -> str:
+    try:
+        return read_report(report)
+    except ProtocolError as error:
+        return f"what the controller sent can't be read: {error}"

@@ -17,9 +17,7 @@ def upgrade() -> None:
         sa.Column("controller", sa.String(16), nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["controller"], ["controller.id"], name=op.f("fk_controller_report_controller_controller")
-        ),
-        sa.PrimaryKeyConstraint("command", name=op.f("pk_controller_report")),
+        sa.ForeignKeyConstraint(["controller"], ["controller.id"], name="fk_controller_report_controller_controller"),
+        sa.PrimaryKeyConstraint("command", name="pk_controller_report"),
     )
     op.create_index("ix_controller_report_controller", "controller_report", ["controller", "time"])
