@@ -33,14 +33,20 @@ from gateway.events import (
     Committed,
     Connected,
     Counted,
+    DiskSeen,
     Event,
     FromMeter,
     FromUtility,
     Granted,
+    Hosted,
+    Looked,
     MachineRead,
     NotStored,
+    ProgramSeen,
     Quiet,
+    Registered,
     Reported,
+    ShellEvent,
     Tick,
     ToldStates,
 )
@@ -172,10 +178,30 @@ class Controller:
                 return self.own.utility_commands.reported(command, report, self._tell(raw))
             case ToldStates(_, states, sent):
                 return self._take(self.hosted[microgrid], states, sent, raw)
+            case Hosted() | Registered() | DiskSeen() | ProgramSeen() | Looked():
+                self._seen(event, raw)
+                return []
             case Tick(job) if job == HEARTBEAT:
                 return self._heartbeat(self._tell(raw))
             case _:
                 return self.hosted[microgrid].handle(event, raw)
+
+    def _seen(self, event: ShellEvent, raw: EpochSeconds) -> None:
+        """Take in what the shell says of the machine."""
+        match event:
+            case Hosted(microgrid, store, meters, is_again):
+                self.host(microgrid, store, meters)
+                if is_again:
+                    self.hosted[microgrid].reopened(raw)
+            case Registered(microgrid, meters):
+                self.register(microgrid, meters)
+            case DiskSeen(microgrid, free_bytes):
+                self.hosted[microgrid].disk_space(free_bytes)
+            case ProgramSeen(release, cert_days, free_bytes):
+                self.program.release, self.program.cert_days = release, cert_days
+                self.disk_free_bytes = free_bytes
+            case Looked(microgrid):
+                self.hosted[microgrid].tell(raw)
 
     def _heartbeat(self, now: Now) -> list[Effect[Change]]:
         """Judge what saves bytes, and send a heartbeat."""

@@ -34,7 +34,9 @@ from gateway.events import (
     FromMeter,
     FromUtility,
     Granted,
+    Looked,
     MachineRead,
+    Registered,
     Reported,
     Tick,
     ToldStates,
@@ -49,7 +51,6 @@ from gateway.loop.inbox import GATHER_S, Inbox
 from gateway.loop.threads import THREADS
 from gateway.loop.work import Work
 from gateway.recorder.files import RecordingFiles
-from gateway.recorder.inputs import Input, Registered, Told
 from gateway.recorder.recorder import Recorder
 from gateway.registries import Registries
 from gateway.report import make_report
@@ -88,11 +89,11 @@ class Shell:
         watch = (lambda: None) if clique is None else clique.watch
         self._links = Links(settings, self._put, watch, self._line.tally, lambda: self.shown.lag_s)
         meters = registries.load(settings.microgrid) if clique is None else clique.meters[settings.microgrid]
-        self._recorder = Recorder(settings, store.store, meters, None if clique is None else clique.members)
-        self._controller = self._recorder.controller
-        self._recordings = RecordingFiles(self._recorder, settings.controller, settings.store, clock)
+        recorder = Recorder(settings, store.store, meters, None if clique is None else clique.members)
+        self._controller = recorder.controller
+        self._recordings = RecordingFiles(recorder, settings.controller, settings.store, clock)
         self._failures, self._alarmed, self._reporting = 0, frozenset[str](), set[asyncio.Task[None]]()
-        self._work = Work(self._recorder, store, self._inbox, clock, disk, self._publish)
+        self._work = Work(recorder, store, self._inbox, clock, disk, self._publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
         self.shown = Shown(  # what it shows
@@ -261,7 +262,7 @@ class Shell:
 
     def _states(self, microgrid: MicrogridId) -> States:
         core = self._controller.hosted[microgrid]
-        self._give(Told(microgrid))
+        self._work.see(Looked(microgrid))
         now, said = int(core.now), settings_of(core)
         before = self._told.get(microgrid)
         if before is None or before[0] != said:
@@ -333,12 +334,9 @@ class Shell:
                 self._show_household()
                 self._reload_registries()
 
-    def _give(self, given: Input) -> None:
-        self._recorder.give(given, int(self._clock.now()))
-
     def _look_at_disk(self) -> None:
         hosted = self._controller.hosted
-        self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()}, self._give)
+        self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()}, self._work.see)
         for core in hosted.values():
             self._warn(core)
 
@@ -397,7 +395,7 @@ class Shell:
                 log.error("registry can't be read again, the old one stays in use: %s", error)
                 continue
             if meters is not None:
-                self._give(Registered(microgrid, meters))
+                self._work.see(Registered(microgrid, meters))
                 if self._clique is not None:
                     self._clique.register(microgrid, meters)
                 log.info("registry of %s read again: %d meters", microgrid, len(meters))

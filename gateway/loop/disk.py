@@ -9,7 +9,7 @@ from pathlib import Path
 from commonwatt.model.disk_space import ENOUGH_BYTES
 from commonwatt.sqlite.damage import SqliteError, is_full
 from gateway.core import HostedMicrogrid
-from gateway.recorder.inputs import DiskSeen
+from gateway.events import DiskSeen
 
 DISK_SPACE_TO_OPEN_BYTES = 1024 * 1024  # free bytes below which the ballast is deleted before the store is opened
 
@@ -31,7 +31,7 @@ class Disk:
         if self._ballast.space()[0] < DISK_SPACE_TO_OPEN_BYTES:
             self._ballast.give_up()
 
-    def look(self, cores: Mapping[Path, HostedMicrogrid], give: Callable[[DiskSeen], object]) -> None:
+    def look(self, cores: Mapping[Path, HostedMicrogrid], see: Callable[[DiskSeen], object]) -> None:
         """Report the free disk space to the cores, by their stores' files; log when one begins or ceases to refuse."""
         try:
             self.free_bytes, self.size_bytes = self._ballast.space()
@@ -41,7 +41,7 @@ class Disk:
         for store, core in cores.items():
             was_short = core.upkeep.short
             try:
-                give(DiskSeen(core.microgrid, self.free_bytes))
+                see(DiskSeen(core.microgrid, self.free_bytes))
             except SqliteError as error:
                 log.error("the free pages of store %s can't be read (%s)", store, error)
             else:

@@ -16,13 +16,12 @@ from commonwatt.sqlite.damage import SqliteError, is_full
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import JOBS
-from gateway.events import Committed, Event, FromMeter, NotStored, Tick
+from gateway.events import Committed, DiskSeen, Event, FromMeter, Hosted, Looked, NotStored, ShellEvent, Tick
 from gateway.loop.disk import Disk
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
 from gateway.loop.step import Step
 from gateway.loop.threads import THREADS
-from gateway.recorder.inputs import DiskSeen, Handled, Hosted, Told
 from gateway.recorder.recorder import Recorder
 from gateway.store.opened_file import GoneError
 
@@ -74,6 +73,10 @@ class Work:
         """The stores that this thread may use: another one may open the others again."""
         return {microgrid: store for microgrid, store in self.stores.items() if not store.opening}
 
+    def see(self, event: ShellEvent) -> None:
+        """Let the core take in what the shell sees; that leads to no effects."""
+        self.recorder.handle(getattr(event, "microgrid", self.controller.home), event, self._now())
+
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Use the stores while nobody else does: also not a commit, which is on another thread."""
@@ -103,7 +106,7 @@ class Work:
         assert microgrid not in self.stores
         store = await THREADS.run(HostedStore.open, path, self._now())
         async with self.alone():
-            self.recorder.give(Hosted(microgrid, self.recorder.tape.store(store.store), meters), self._now())
+            self.see(Hosted(microgrid, self.recorder.tape.store(store.store), meters))
             self.stores[microgrid] = store
 
     async def run(self, schedule: Callable[[], None]) -> None:
@@ -159,7 +162,7 @@ class Work:
         if asked is None or microgrid in step.failed:
             return
         try:
-            step.add(microgrid, self.recorder.give(Handled(microgrid, asked), now))
+            step.add(microgrid, self.recorder.handle(microgrid, asked, now))
         except SqliteError as error:
             step.failed[microgrid] = error
         except Exception:
@@ -218,10 +221,9 @@ class Work:
     def _opened(self, microgrid: MicrogridId, store: HostedStore, error: SqliteError) -> None:
         """Make a microgrid's core anew, from its store that is open again."""
         meters = self.controller.hosted[microgrid].meters
-        hosted = Hosted(microgrid, self.recorder.tape.store(store.store), meters, is_again=True)
-        self.recorder.give(hosted, self._now())
+        self.see(Hosted(microgrid, self.recorder.tape.store(store.store), meters, is_again=True))
         if is_full(error):  # Until the next check: the ballast's space is for commands, not for records.
-            self.recorder.give(DiskSeen(microgrid, 0), self._now())
+            self.see(DiskSeen(microgrid, 0))
         store.opening = False
         for job in JOBS:  # None came meanwhile.
             self._inbox.put(Tick(job))
@@ -231,7 +233,7 @@ class Work:
         for microgrid, store in self.opened.items():
             try:
                 for told in (self.controller.home, microgrid):
-                    self.recorder.give(Told(told), self._now())
+                    self.see(Looked(told))
                 store.look(self.controller.hosted[microgrid], self.controller.view(microgrid, self._now()))
             except SqliteError as error:
                 store.figures.failures += 1

@@ -42,8 +42,8 @@ def _entry(found: Any) -> Any:
     """Return an entry without readings in what was read of the store; the state at the begin has no reads."""
     if len(found) == 2:
         return found
-    raw, given, reads, digest = found
-    return raw, given, [dumps(_read(*loads(read)), Blanking) for read in reads], digest
+    *event, reads, digest = found
+    return *event, [dumps(_read(*loads(read)), Blanking) for read in reads], digest
 
 
 def _read(name: str, value: Any) -> tuple[str, Any]:

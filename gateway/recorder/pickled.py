@@ -23,7 +23,7 @@ _MODULES = {
     *("commonwatt.config.settings", "commonwatt.runtime.bucket", "gateway.line.line"),
     *(f"gateway.{name}" for name in ("changes", "controller", "core", "events", "marks", "stored", "timekeeper")),
     *("gateway.upkeep", "gateway.household.household", "gateway.household.totals", "gateway.shown.devices"),
-    *("gateway.shown.program", "gateway.recorder.inputs", "gateway.recorder.tape"),
+    *("gateway.shown.program", "gateway.recorder.tape"),
 }
 _OTHERS: dict[tuple[str, str], Any] = {
     **{("builtins", kind.__name__): kind for kind in (set, frozenset, list, dict, int, bytearray)},

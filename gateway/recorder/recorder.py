@@ -17,7 +17,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import Controller
-from gateway.recorder.inputs import Input, give
+from gateway.events import Event
 from gateway.recorder.pickled import dumps, framed
 from gateway.recorder.tape import Tape
 from gateway.stored import Stored
@@ -69,28 +69,28 @@ class Recorder:
         self.tape = Tape()  # records what the core reads
         taped = {name: self.tape.member(member) for name, member in (members or {}).items()}
         self.controller = Controller(settings, self.tape.store(store), meters, taped)  # the core
-        self.inputs = 0  # inputs given since the start
         self._stretches: list[Stretch] = []
         self._hash = bytes(8)
         self._failed = False
 
-    def give(self, given: Input, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Give an input to the core; return its effects."""
+    def handle(self, microgrid: MicrogridId, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Let the core handle an event, as ``Controller.handle``, and record it."""
         self._begin(raw)
         reads: list[bytes] = []
         self.tape.reads = reads
+        outcome: list[Effect[Change]] | Exception = []
         try:
-            effects = give(self.controller, given, raw)
-            self._hash = chained(self._hash, effects)
+            outcome = self.controller.handle(microgrid, event, raw)
         except Exception as error:
-            self._hash = chained(self._hash, error)
+            outcome = error
             raise
+        else:
+            return outcome
         finally:
             self.tape.reads = None
-            self.inputs += 1
+            self._hash = chained(self._hash, outcome)
             if not self._failed:
-                self._stretches[-1].add(dumps((raw, given, reads, self._hash)))
-        return effects
+                self._stretches[-1].add(dumps((raw, microgrid, event, reads, self._hash)))
 
     def _begin(self, raw: EpochSeconds) -> None:
         """Begin a stretch, if it is time, with the state before the next input."""

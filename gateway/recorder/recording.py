@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.runtime.files import replace_file
 from gateway.controller import Controller
-from gateway.recorder.inputs import Input
+from gateway.events import Event
 from gateway.recorder.pickled import RecordingError, loads, unframed
 from gateway.recorder.tape import Player
 
@@ -19,10 +19,11 @@ MOST_FILE_BYTES = 16 * 1024 * 1024  # most bytes of a recording's file
 
 @dataclass(frozen=True)
 class Entry:
-    """An input as it was recorded."""
+    """An event as it was recorded."""
 
     raw: EpochSeconds  # when, by the raw clock
-    given: Input  # the input
+    microgrid: MicrogridId  # the microgrid that handled it
+    event: Event  # the event
     reads: list[bytes]  # what the core read
     hash: bytes  # the hash of all effects up to its own
 
@@ -35,7 +36,7 @@ class Recording:
     controller: Controller  # the core, in the state in which the recording begins
     hash: bytes  # the hash of the effects until then
     player: Player  # returns what the core read
-    entries: Iterator[Entry]  # its inputs, in order
+    entries: Iterator[Entry]  # its events, in order
 
 
 def write_recording(path: Path, about: Mapping[str, object], frames: Sequence[bytes]) -> None:

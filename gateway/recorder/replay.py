@@ -13,7 +13,6 @@ import typer
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.model.words import moment
 from commonwatt.runtime.service import flowing
-from gateway.recorder.inputs import give
 from gateway.recorder.recorder import chained, told
 from gateway.recorder.recording import Entry, Recording, read_recording
 from gateway.recorder.tape import DiffersError
@@ -37,7 +36,7 @@ def replay(recording: Recording) -> Iterator[Replayed]:
         effects: tuple[str, ...] = ()
         differs = ""
         try:
-            done = give(recording.controller, entry.given, entry.raw)
+            done = recording.controller.handle(entry.microgrid, entry.event, entry.raw)
             effects, before = tuple(map(told, done)), chained(before, done)
         except DiffersError as error:
             differs = "" if recording.about["blanked"] else str(error)
@@ -72,7 +71,7 @@ def replay_file(
         print(f"replayed by another release: {own}", file=sys.stderr)
     last = None
     for last in replay(recording):
-        print(f"{last.number} {moment(last.entry.raw)} {last.entry.given!r}"[:1000])
+        print(f"{last.number} {moment(last.entry.raw)} {last.entry.microgrid} {last.entry.event!r}"[:1000])
         for effect in last.effects:
             print(f"    {effect[:1000]}")
         if last.number == until:

@@ -12,6 +12,7 @@ from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from gateway.clique.clique import Clique
+from gateway.events import ProgramSeen
 from gateway.household.link import HouseholdLink
 from gateway.line.watch import LineWatch
 from gateway.links import HEAD_END, Links
@@ -21,7 +22,6 @@ from gateway.loop.work import Work
 from gateway.page.alarms import alarms
 from gateway.page.site import Site
 from gateway.page.words import View
-from gateway.recorder.inputs import ProgramSeen
 from gateway.shown.metrics import Figures, make_registry
 from gateway.shown.program import DAY_S
 
@@ -88,8 +88,7 @@ class Shown:
         """Look at what only time changes: the certificates, the line's month, the counts of the alarms."""
         expires = self._figures.certificate_expires = self._links.expiry.look()
         days = None if expires is None else int((expires - read_machine(self._clock).wall) // DAY_S)
-        given = ProgramSeen(RELEASE, days, self._disk.free_bytes)
-        self._work.recorder.give(given, int(self._clock.now()))
+        self._work.see(ProgramSeen(RELEASE, days, self._disk.free_bytes))
         self._line.judge(self._work.controller.line.month(int(self._clock.now())))
         self._recent.look(self._alarm_counts(), time.monotonic())
 

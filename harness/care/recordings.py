@@ -14,8 +14,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import JOBS
-from gateway.events import Event
-from gateway.recorder.inputs import Handled, Hosted
+from gateway.events import Event, Hosted
 from gateway.recorder.recorder import Recorder
 from gateway.recorder.recording import read_recording, write_recording
 from gateway.recorder.replay import Replayed, replay
@@ -40,13 +39,13 @@ class RecordedGateway(GatewayNode):
     def _reopen(self) -> None:
         self._asleep = False
         store = self.recorder.tape.store(self.store)
-        self.recorder.give(Hosted(self.name, store, self._meters, is_again=True), self.clock())
+        self._handle(Hosted(self.name, store, self._meters, is_again=True), self.clock())
         self.world.ledger.check_gateway(self.name, self.holdings())
         for job in JOBS:
             self.put_in("tick", job)
 
     def _handle(self, event: Event, now: int) -> list[Effect[Change]]:
-        return self.recorder.give(Handled(self.name, event), now)
+        return self.recorder.handle(self.name, event, now)
 
 
 class RecordedWorld(World):
@@ -91,7 +90,7 @@ def main(seeds: int) -> None:
                 count, inputs, size = count + 1, inputs + last.number, size + path.stat().st_size
                 same += not last.differs
                 if last.differs:
-                    print(f"{path.name}: input {last.number} of {last.entry.given!r:.300}: {last.differs}")
+                    print(f"{path.name}: input {last.number} of {last.entry.event!r:.300}: {last.differs}")
     print(f"{same} of {count} recordings replay to the same hash: {inputs:,} inputs, {size / count:,.0f} bytes each")
 
 

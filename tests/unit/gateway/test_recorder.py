@@ -20,7 +20,6 @@ from gateway.control.requests import Requests
 from gateway.core import HostedMicrogrid
 from gateway.events import FromMeter
 from gateway.recorder.blanked import blanked
-from gateway.recorder.inputs import Handled
 from gateway.recorder.pickled import RecordingError, framed, loads, unframed
 from gateway.recorder.recording import read_recording, write_recording
 from gateway.recorder.replay import replay_file
@@ -96,7 +95,7 @@ def test_a_fault_of_the_core_is_found_from_a_recording_alone(fault: str, tmp_pat
         paths = recorded(3, tmp_path, hours=0.25, faulty=True)
     found = [last for path in paths if (last := replayed(path)) is not None and last.differs]
     assert found, "the right core did the same"
-    print(f"{fault}: input {found[0].number}, {found[0].entry.given!r:.120}: {found[0].differs}")
+    print(f"{fault}: input {found[0].number}, {found[0].entry.event!r:.120}: {found[0].differs}")
 
 
 def test_a_blanked_recording_has_no_readings_and_says_so(
@@ -112,8 +111,8 @@ def test_a_blanked_recording_has_no_readings_and_says_so(
     puts = levels = 0
     recording = read_recording(path)
     for entry in recording.entries:
-        match entry.given:
-            case Handled(_, FromMeter(topic, payload)) if topic.endswith("/u/rec"):
+        match entry.event:
+            case FromMeter(topic, payload) if topic.endswith("/u/rec"):
                 puts += 1
                 assert not any(int.from_bytes(record[-8:], "big") for record in unpack_put(payload).records)
         for _, value in map(loads, entry.reads):
