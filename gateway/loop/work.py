@@ -106,7 +106,7 @@ class Work:
         assert microgrid not in self.stores
         store = await THREADS.run(HostedStore.open, path, self._now())
         async with self.alone():
-            self.see(Hosted(microgrid, self.recorder.tape.store(store.store), meters))
+            self.see(Hosted(microgrid, self.recorder.tape.of(store.store), meters))
             self.stores[microgrid] = store
 
     async def run(self, schedule: Callable[[], None]) -> None:
@@ -221,7 +221,7 @@ class Work:
     def _opened(self, microgrid: MicrogridId, store: HostedStore, error: SqliteError) -> None:
         """Make a microgrid's core anew, from its store that is open again."""
         meters = self.controller.hosted[microgrid].meters
-        self.see(Hosted(microgrid, self.recorder.tape.store(store.store), meters, is_again=True))
+        self.see(Hosted(microgrid, self.recorder.tape.of(store.store), meters, is_again=True))
         if is_full(error):  # Until the next check: the ballast's space is for commands, not for records.
             self.see(DiskSeen(microgrid, 0))
         store.opening = False

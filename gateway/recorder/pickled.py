@@ -36,6 +36,7 @@ _OTHERS: dict[tuple[str, str], Any] = {
 }
 
 
+UNWRITABLE = (pickle.PicklingError, TypeError, AttributeError)  # errors of ``dumps``
 MOST_FRAME_BYTES = 64 * 1024 * 1024  # most bytes of a decompressed frame
 
 
@@ -123,7 +124,7 @@ def loads(data: bytes, tape: object = None) -> Any:
 
 def framed(entries: list[bytes]) -> bytes:
     """Return values that ``dumps`` wrote, compressed together."""
-    return zstandard.ZstdCompressor(level=3).compress(pickle.dumps(entries, 5))
+    return zstandard.ZstdCompressor(level=9).compress(pickle.dumps(entries, 5))
 
 
 def unframed(frame: bytes) -> list[bytes]:

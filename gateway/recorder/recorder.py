@@ -1,12 +1,11 @@
-"""The recorder: gives a core its inputs and keeps those of the last half hour to hour, bounded, with what it read.
+"""The recorder: lets a core handle its events, and keeps those of the last hour, bounded, with what the core read.
 
-It keeps two stretches. Each begins with the whole state of the core, so that the older one can be dropped: after half
-an hour, or when the newer one has half of the bytes. A running hash of the effects stands with each input.
+It keeps four stretches. Each begins with the whole state of the core, so that the oldest one can be dropped: when the
+newest is 20 minutes long, or has a quarter of the bytes. A running hash of all effects stands with each event.
 """
 
 import logging
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -18,46 +17,42 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import Controller
 from gateway.events import Event
-from gateway.recorder.pickled import dumps, framed
+from gateway.recorder.pickled import UNWRITABLE, dumps, framed
 from gateway.recorder.tape import Tape
 from gateway.stored import Stored
 from gateway.takeover.member import Member
 
-STRETCH_S = 1800  # seconds of inputs in a stretch
-MOST_BYTES = 2_000_000  # most bytes of both stretches together
-FRAME_BYTES = 128 * 1024  # bytes of inputs that are compressed together
+STRETCHES = 4  # stretches that are kept
+STRETCH_S = 1200  # seconds of events in a stretch
+MOST_BYTES = 2_000_000  # most bytes of the stretches together
+FRAME_BYTES = 64 * 1024  # bytes of events that are compressed together
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Stretch:
-    """The inputs of a while, from a state of the core on."""
+    """The events of a while, from a state of the core on."""
 
     since: EpochSeconds  # when it began, raw
     state: bytes  # the core at its begin and the hash until then, compressed
-    frames: list[bytes] = field(default_factory=list)  # the compressed inputs, the oldest first
-    open: list[bytes] = field(default_factory=list)  # the inputs that are not compressed yet
+    frames: list[bytes] = field(default_factory=list)  # the compressed events, the oldest first
+    open: list[bytes] = field(default_factory=list)  # the events that are not compressed yet
     open_bytes: int = 0  # bytes of those
-    frame_bytes: int = 0  # bytes of the frames
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes that it takes."""
-        return len(self.state) + self.frame_bytes + self.open_bytes
+    size_bytes: int = 0  # bytes that it takes without those
 
     def add(self, entry: bytes) -> None:
-        """Add an input."""
+        """Add an event."""
         self.open.append(entry)
         self.open_bytes += len(entry)
         if self.open_bytes >= FRAME_BYTES:
             self.frames.append(framed(self.open))
-            self.frame_bytes += len(self.frames[-1])
+            self.size_bytes += len(self.frames[-1])
             self.open, self.open_bytes = [], 0
 
 
 class Recorder:
-    """Gives a controller its inputs, and records them."""
+    """Lets a controller handle its events, and records them."""
 
     def __init__(
         self,
@@ -67,15 +62,16 @@ class Recorder:
         members: Mapping[MicrogridId, Member] | None = None,
     ) -> None:
         self.tape = Tape()  # records what the core reads
-        taped = {name: self.tape.member(member) for name, member in (members or {}).items()}
-        self.controller = Controller(settings, self.tape.store(store), meters, taped)  # the core
+        taped = {name: self.tape.of(member) for name, member in (members or {}).items()}
+        self.controller = Controller(settings, self.tape.of(store), meters, taped)  # the core
         self._stretches: list[Stretch] = []
         self._hash = bytes(8)
-        self._failed = False
+        self._works = True
 
     def handle(self, microgrid: MicrogridId, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
         """Let the core handle an event, as ``Controller.handle``, and record it."""
-        self._begin(raw)
+        if self._is_due(raw):
+            self._record(lambda: self._begin(raw))
         reads: list[bytes] = []
         self.tape.reads = reads
         outcome: list[Effect[Change]] | Exception = []
@@ -88,34 +84,48 @@ class Recorder:
             return outcome
         finally:
             self.tape.reads = None
-            self._hash = chained(self._hash, outcome)
-            if not self._failed:
-                self._stretches[-1].add(dumps((raw, microgrid, event, reads, self._hash)))
+            self._hash = after = chained(self._hash, outcome)
+            self._record(lambda: self._keep((raw, microgrid, event, reads, after)))
+
+    def _record(self, call: Callable[[], None]) -> None:
+        """Record something; if the core has what can't be recorded, go on without the recorder."""
+        try:
+            if self._works:
+                call()
+        except UNWRITABLE:
+            self._works = False
+            self._stretches = []
+            log.exception("the core can't be recorded; it works without the flight recorder")
+
+    def _keep(self, entry: tuple[EpochSeconds, MicrogridId, Event, list[bytes], bytes]) -> None:
+        if self.tape.failed is not None:
+            raise self.tape.failed
+        self._stretches[-1].add(dumps(entry))
+
+    def _is_due(self, raw: EpochSeconds) -> bool:
+        last = self._stretches[-1] if self._stretches else None
+        return last is None or not 0 <= raw - last.since < STRETCH_S or last.size_bytes >= MOST_BYTES / STRETCHES
 
     def _begin(self, raw: EpochSeconds) -> None:
-        """Begin a stretch, if it is time, with the state before the next input."""
-        if self._failed:
-            return
-        if self._stretches:
-            last = self._stretches[-1]
-            if 0 <= raw - last.since < STRETCH_S and last.size_bytes < MOST_BYTES / 2:
-                return
-        try:
-            state = framed([dumps((self.controller, self._hash))])
-        except (pickle.PicklingError, TypeError, AttributeError):
-            self._failed = True
-            self._stretches.clear()
-            log.exception("the core can't be recorded; it works without the flight recorder")
-            return
-        self._stretches = [*self._stretches[-1:], Stretch(raw, state)]
+        """Begin a stretch, with the state before the next event."""
+        state = framed([dumps((self.controller, self._hash))])
+        kept = [*self._stretches[1 - STRETCHES :], Stretch(raw, state, size_bytes=len(state))]
+        while len(kept) > 1 and sum(each.size_bytes for each in kept) > MOST_BYTES * (1 - 1 / STRETCHES):
+            kept.pop(0)
+        self._stretches = kept
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of memory that the inputs take."""
-        return sum(each.size_bytes for each in self._stretches)
+        """Bytes of memory that the events take."""
+        return sum(each.size_bytes + each.open_bytes for each in self._stretches)
+
+    @property
+    def since(self) -> EpochSeconds:
+        """From when on all events are kept, raw; 0: none is."""
+        return self._stretches[0].since if self._stretches else 0
 
     def frames(self) -> list[bytes]:
-        """Return what is recorded: the oldest state, then frames of inputs; empty: nothing is."""
+        """Return what is recorded: the oldest state, then frames of events; empty: nothing is."""
         found = [frame for each in self._stretches for frame in (*each.frames, framed(each.open))]
         return [self._stretches[0].state, *found] if self._stretches else []
 

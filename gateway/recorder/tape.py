@@ -1,13 +1,15 @@
 """What the core reads outside of itself, recorded and played: stores, and its members of cliques."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.sqlite.damage import SqliteError
-from gateway.recorder.pickled import dumps, loads
+from gateway.recorder.pickled import UNWRITABLE, dumps, loads
 from gateway.stored import Stored
 from gateway.takeover.member import Member
+
+T = TypeVar("T", Stored, Member)
 
 
 class DiffersError(CommonwattError):
@@ -23,19 +25,19 @@ class Tape:
 
     def __init__(self) -> None:
         self.reads: list[bytes] | None = None
+        self.failed: Exception | None = None  # why a read could not be recorded
 
-    def store(self, store: Stored) -> Stored:
-        """Return a store whose reads are recorded."""
-        return cast("Stored", Taped(self, store))
-
-    def member(self, member: Member) -> Member:
-        """Return a member of a clique whose reads are recorded."""
-        return cast("Member", Taped(self, member))
+    def of(self, real: T) -> T:
+        """Return a store, or a member of a clique, whose reads are recorded."""
+        return cast("T", Taped(self, real))
 
     def note(self, name: str, value: object) -> None:
-        """Record what was read."""
+        """Record what was read, as it is now."""
         if self.reads is not None:
-            self.reads.append(dumps((name, value)))
+            try:
+                self.reads.append(dumps((name, value)))
+            except UNWRITABLE as error:
+                self.failed = error
 
 
 class Taped:

@@ -38,7 +38,7 @@ class RecordedGateway(GatewayNode):
 
     def _reopen(self) -> None:
         self._asleep = False
-        store = self.recorder.tape.store(self.store)
+        store = self.recorder.tape.of(self.store)
         self._handle(Hosted(self.name, store, self._meters, is_again=True), self.clock())
         self.world.ledger.check_gateway(self.name, self.holdings())
         for job in JOBS:
