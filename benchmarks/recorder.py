@@ -20,7 +20,7 @@ from gateway.store.store import Store
 from harness.docs.measured import Goal, Section, Table
 from harness.worlds.gateway import START, registered
 
-METERS = (10, 303)
+METERS = (10, 303)  # a battery each; then those of an apartment building
 MINUTES = 90
 MOST_SHARE = 3.0  # percent of a processor core
 

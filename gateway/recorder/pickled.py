@@ -122,9 +122,9 @@ def loads(data: bytes, tape: object = None) -> Any:
         raise RecordingError(f"not a recording: {type(error).__name__}: {error}") from error
 
 
-def framed(entries: list[bytes]) -> bytes:
+def framed(entries: list[bytes], level: int = 9) -> bytes:
     """Return values that ``dumps`` wrote, compressed together."""
-    return zstandard.ZstdCompressor(level=9).compress(pickle.dumps(entries, 5))
+    return zstandard.ZstdCompressor(level=level).compress(pickle.dumps(entries, 5))
 
 
 def unframed(frame: bytes) -> list[bytes]:

@@ -1,7 +1,7 @@
 """The recorder: lets a core handle its events, and keeps those of the last hour, bounded, with what the core read.
 
-It keeps four stretches. Each begins with the whole state of the core, so that the oldest one can be dropped: when the
-newest is 20 minutes long, or has a quarter of the bytes. A running hash of all effects stands with each event.
+It keeps up to four stretches. Each begins with the whole state of the core, so that the oldest one can be dropped: when the
+newest is 20 minutes long, or has many bytes. A running hash of all effects stands with each event.
 """
 
 import logging
@@ -104,13 +104,16 @@ class Recorder:
 
     def _is_due(self, raw: EpochSeconds) -> bool:
         last = self._stretches[-1] if self._stretches else None
-        return last is None or not 0 <= raw - last.since < STRETCH_S or last.size_bytes >= MOST_BYTES / STRETCHES
+        if last is None or not 0 <= raw - last.since < STRETCH_S:
+            return True
+        # A large state is not taken more often than it is worth.
+        return last.size_bytes - len(last.state) >= max(len(last.state), MOST_BYTES // 8)
 
     def _begin(self, raw: EpochSeconds) -> None:
         """Begin a stretch, with the state before the next event."""
-        state = framed([dumps((self.controller, self._hash))])
+        state = framed([dumps((self.controller, self._hash))], level=1)
         kept = [*self._stretches[1 - STRETCHES :], Stretch(raw, state, size_bytes=len(state))]
-        while len(kept) > 1 and sum(each.size_bytes for each in kept) > MOST_BYTES * (1 - 1 / STRETCHES):
+        while len(kept) > 1 and sum(each.size_bytes for each in kept) > MOST_BYTES * 3 / 4:
             kept.pop(0)
         self._stretches = kept
 
