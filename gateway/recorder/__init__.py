@@ -1,1 +1,1 @@
-"""The flight recorder: what a controller's core was given in the last hour, and the replay of it on any machine."""
+"""The flight recorder: the events of a controller's core in the last hour, and the replay of it on any machine."""

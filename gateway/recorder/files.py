@@ -43,5 +43,5 @@ class RecordingFiles:
             log.error("the recording %s can't be written (%s)", path, error)
             return f"the recording can't be written: {error}"
         self._written[cause] = time.monotonic()
-        log.warning("the inputs of the last hour are in %s: %s", path, why)
+        log.warning("the events of the last hour are in %s: %s", path, why)
         return f"recording: {path}; show it with: commonwatt replay {path.name}"

@@ -1,4 +1,4 @@
-"""``commonwatt replay``: gives a recording's inputs to this program's core, and says where it does something else."""
+"""``commonwatt replay``: gives a recording's events to this program's core, and says where it does something else."""
 
 import sys
 from collections.abc import Iterator
@@ -20,16 +20,16 @@ from gateway.recorder.tape import DiffersError
 
 @dataclass(frozen=True)
 class Replayed:
-    """An input that was given to the core again."""
+    """An event that the core handled again."""
 
     number: int  # its number in the recording, from 1
-    entry: Entry  # the input as it was recorded
+    entry: Entry  # the event as it was recorded
     effects: tuple[str, ...]  # what the core did
     differs: str  # what is not as it was recorded; empty: nothing
 
 
 def replay(recording: Recording) -> Iterator[Replayed]:
-    """Give the inputs to the core, in turn, up to the first one at which it differs."""
+    """Let the core handle the events, in turn, up to the first one at which it differs."""
     before = recording.hash
     for number, entry in enumerate(recording.entries, 1):
         recording.player.reads = entry.reads
@@ -55,13 +55,13 @@ def replay(recording: Recording) -> Iterator[Replayed]:
 @flowing
 def replay_file(
     file: Annotated[Path, typer.Argument(help="The recording: a file `*.cwr` that a gateway wrote beside its store.")],
-    until: Annotated[int | None, typer.Option(min=1, help="Stop after this input.")] = None,
+    until: Annotated[int | None, typer.Option(min=1, help="Stop after this event.")] = None,
     state: Annotated[bool, typer.Option("--state", help="Show the state of the core at the end.")] = False,
 ) -> None:
-    """Give the inputs of a gateway's recording to the core of this program, and show what it does at each.
+    """Let the core of this program handle the events of a gateway's recording, and show what it does at each.
 
     No store and no settings are needed, and nothing is sent. At the end stands the hash of all effects. If this
-    program does anything else than the gateway did, the first such input is shown, and the exit code is 1. Of a
+    program does anything else than the gateway did, the first such event is shown, and the exit code is 1. Of a
     recording whose readings are blanked no hashes are compared.
     """
     recording = read_recording(file)
@@ -81,10 +81,10 @@ def replay_file(
             parts = {key: getattr(part, "__dict__", part) for key, part in vars(core).items()}
             print(f"{name}:\n{pformat(parts)}")
     if last is None:
-        print("no inputs are recorded")
+        print("no events are recorded")
     elif last.differs:
-        raise CommonwattError(f"input {last.number} differs: {last.differs}")
+        raise CommonwattError(f"event {last.number} differs: {last.differs}")
     elif about["blanked"]:
-        print(f"{last.number} inputs; its readings are blanked: no hash is compared")
+        print(f"{last.number} events; its readings are blanked: no hash is compared")
     else:
-        print(f"{last.number} inputs, the same hash: {last.entry.hash.hex()}")
+        print(f"{last.number} events, the same hash: {last.entry.hash.hex()}")

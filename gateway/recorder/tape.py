@@ -21,7 +21,7 @@ class StoreFailedError(SqliteError):
 
 
 class Tape:
-    """The reads of the input that is handled; without one, reads pass unrecorded."""
+    """The reads of the event that is handled; without one, reads pass unrecorded."""
 
     def __init__(self) -> None:
         self.reads: list[bytes] | None = None
@@ -80,7 +80,7 @@ class Player:
     """Stands for everything that was ``Taped``, and returns what was read then."""
 
     def __init__(self) -> None:
-        self.reads: list[bytes] = []  # the reads of the input that is handled, in order
+        self.reads: list[bytes] = []  # the reads of the event that is handled, in order
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
