@@ -20,6 +20,7 @@ from commonwatt.config.settings import BrokerSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.files import write_private
+from commonwatt.runtime.logs import start_log
 from commonwatt.runtime.service import flowing, serve
 from commonwatt.runtime.starts import wait_if_often
 from commonwatt.runtime.watchdog import Watchdog
@@ -60,7 +61,7 @@ def run(config: ConfigOption) -> None:
 
     An example of the file: commonwatt config example broker
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_log()
     # The broker counts and logs clients' errors itself, throttled; amqtt warns about each packet.
     for name in ("amqtt", "transitions"):
         logging.getLogger(name).setLevel(logging.ERROR)

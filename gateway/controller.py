@@ -18,7 +18,7 @@ from commonwatt.model.time.machine import Machine
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import unpack_batch_ack
-from commonwatt.protocol.controller_commands import Assigned, ControllerCommand
+from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
@@ -26,25 +26,32 @@ from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.protocol.topics import ACKS, COMMANDS, broker_up, gateway_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Setting
+from gateway.control.epochs import Epochs, GrantedEpochs, NoEpochs
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import (
     ClockJumped,
     Committed,
     Connected,
     Counted,
+    DiskSeen,
     Event,
     FromMeter,
     FromUtility,
     Granted,
+    Hosted,
+    Looked,
     MachineRead,
     NotStored,
+    ProgramSeen,
     Quiet,
+    Registered,
+    Reported,
+    ShellEvent,
     Tick,
     ToldStates,
 )
 from gateway.line.line import METERS, line_of
 from gateway.relay.refill import Pace
-from gateway.relay.system_info import assigned
 from gateway.relay.turns import Turns
 from gateway.saving.saving import Saving, Sight
 from gateway.shown import status
@@ -75,6 +82,7 @@ class Controller:
         self.id: ControllerId = settings.controller  # its name
         self.home: MicrogridId = settings.microgrid  # its own microgrid, always hosted
         self.time = Timekeeper(store.setting(GOOD_TIME))  # its time and the trust of it
+        self._epochs: dict[MicrogridId, Epochs | GrantedEpochs | NoEpochs] = {}
         self.hosted: dict[MicrogridId, HostedMicrogrid] = {}  # the microgrids that it hosts, its own first
         self.pace = Pace()  # the share of the line that refills take
         self.members = members or {}  # its parts in its cliques, by microgrid; without a clique it has none
@@ -98,14 +106,12 @@ class Controller:
         self.hosted[microgrid] = HostedMicrogrid(
             self._settings, microgrid, store, meters, self.time, self._turns, self.pace, self.members.get(microgrid)
         )
-        self.hosted[microgrid].utility_commands.assigned = self._assigned
+        self._epochs[microgrid] = self.hosted[microgrid].manager.epochs
+        self.hosted[microgrid].utility_commands.epochs = self._epochs
         if microgrid == self.home:
             self.line = line_of(self._settings, store)  # counts the bytes on the LTE line
             self.saving = Saving(store, self.id, self._settings.saves)  # what it does by itself to save bytes
         self._save(self.hosted[microgrid])
-
-    def _assigned(self) -> list[Assigned]:
-        return assigned({name: each.manager.epochs for name, each in self.hosted.items()})
 
     def register(self, microgrid: MicrogridId, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry of a microgrid by a changed one."""
@@ -168,12 +174,34 @@ class Controller:
                 self._tell(raw)
                 self.own.relay.greet = True  # The answer has the utility's time.
                 return []
+            case Reported(command, report):
+                return self.own.utility_commands.reported(command, report, self._tell(raw))
             case ToldStates(_, states, sent):
                 return self._take(self.hosted[microgrid], states, sent, raw)
+            case Hosted() | Registered() | DiskSeen() | ProgramSeen() | Looked():
+                self._seen(event, raw)
+                return []
             case Tick(job) if job == HEARTBEAT:
                 return self._heartbeat(self._tell(raw))
             case _:
                 return self.hosted[microgrid].handle(event, raw)
+
+    def _seen(self, event: ShellEvent, raw: EpochSeconds) -> None:
+        """Take in what the shell says of the machine."""
+        match event:
+            case Hosted(microgrid, store, meters, is_again):
+                self.host(microgrid, store, meters)
+                if is_again:
+                    self.hosted[microgrid].reopened(raw)
+            case Registered(microgrid, meters):
+                self.register(microgrid, meters)
+            case DiskSeen(microgrid, free_bytes):
+                self.hosted[microgrid].disk_space(free_bytes)
+            case ProgramSeen(release, cert_days, free_bytes):
+                self.program.release, self.program.cert_days = release, cert_days
+                self.disk_free_bytes = free_bytes
+            case Looked(microgrid):
+                self.hosted[microgrid].tell(raw)
 
     def _heartbeat(self, now: Now) -> list[Effect[Change]]:
         """Judge what saves bytes, and send a heartbeat."""

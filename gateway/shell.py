@@ -13,6 +13,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.clique_messages import States
+from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.topics import COMMANDS
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
 from commonwatt.runtime.service import until_stopped
@@ -24,9 +25,22 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.clique.clique import Clique
 from gateway.clique.hooks import Hooks
 from gateway.collect.slot_allowance import SLOTS_A_MINUTE
-from gateway.controller import HEARTBEAT, JOBS, Controller
+from gateway.controller import HEARTBEAT, JOBS
 from gateway.core import RETRY, HostedMicrogrid
-from gateway.events import ClockJumped, Counted, Event, FromMeter, FromUtility, Granted, MachineRead, Tick, ToldStates
+from gateway.events import (
+    ClockJumped,
+    Counted,
+    Event,
+    FromMeter,
+    FromUtility,
+    Granted,
+    Looked,
+    MachineRead,
+    Registered,
+    Reported,
+    Tick,
+    ToldStates,
+)
 from gateway.household.link import HouseholdLink
 from gateway.line.line import INTERFACE
 from gateway.line.watch import LineWatch
@@ -36,7 +50,10 @@ from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import GATHER_S, Inbox
 from gateway.loop.threads import THREADS
 from gateway.loop.work import Work
+from gateway.recorder.files import RecordingFiles
+from gateway.recorder.recorder import Recorder
 from gateway.registries import Registries
+from gateway.report import make_report
 from gateway.shown.shown import Shown
 from gateway.takeover.successor import carried, settings_of
 
@@ -75,8 +92,11 @@ class Shell:
         watch = (lambda: None) if clique is None else clique.watch
         self._links = Links(settings, self._put, watch, self._line.tally, lambda: self.shown.lag_s)
         meters = registries.load(settings.microgrid) if clique is None else clique.meters[settings.microgrid]
-        self._controller = Controller(settings, store.store, meters, None if clique is None else clique.members)
-        self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)
+        recorder = Recorder(settings, store.store, meters, None if clique is None else clique.members)
+        self._controller = recorder.controller
+        self._recordings = RecordingFiles(recorder, settings.controller, settings.store, clock)
+        self._failures, self._alarmed, self._reporting = 0, frozenset[str](), set[asyncio.Task[None]]()
+        self._work = Work(recorder, store, self._inbox, clock, disk, self._publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
         self._renewals: list[Renewal] = []
@@ -181,6 +201,8 @@ class Shell:
             tasks.append(asyncio.create_task(self._join(self._clique), name="the clique"))
             ends.callback(self._clique.leave)
         self._schedule()
+        watchdog.on_end.append(self._recordings.stuck)
+        ends.callback(watchdog.on_end.remove, self._recordings.stuck)
         for jump in (self._ticker.clock_jumped, self._clock_jumped):
             watchdog.on_jump.append(jump)
             ends.callback(watchdog.on_jump.remove, jump)
@@ -262,7 +284,8 @@ class Shell:
 
     def _states(self, microgrid: MicrogridId) -> States:
         core = self._controller.hosted[microgrid]
-        now, said = int(core.tell(int(self._clock.now()))), settings_of(core)
+        self._work.see(Looked(microgrid))
+        now, said = int(core.now), settings_of(core)
         before = self._told.get(microgrid)
         if before is None or before[0] != said:
             before = self._told[microgrid] = said, carried(core)
@@ -295,11 +318,36 @@ class Shell:
                 self._ticker.every(job, self._clock.real_s(every_s), self._tick, job)
                 # Otherwise a gateway that restarts more often than the period would never run the job.
                 self._inbox.put(Tick(job))
+        for command in self._controller.own.utility_commands.reports.values():
+            if not self._reporting:
+                task = asyncio.create_task(self._report(command), name="a report")
+                self._reporting.add(task)
+                task.add_done_callback(self._reporting.discard)
+
+    async def _report(self, command: ControllerCommand) -> None:
+        """Make a report beside all other work, and queue it for the core."""
+        said = ""
+        if command.inputs is not None:
+            blanked = command.inputs == "blank"
+            said = await THREADS.run(self._recordings.write, "report", command.id, blanked=blanked)
+        status = await THREADS.run(self.shown.status)
+        report = await THREADS.run(make_report, self._settings, status, int(self._controller.own.now), said)
+        self._inbox.put(Reported(command, report))
+
+    async def _record_faults(self) -> None:
+        """Write a recording after a fault of the core, and at a new critical alarm."""
+        if self._work.failures > self._failures:
+            self._failures = self._work.failures
+            await THREADS.run(self._recordings.write, "fault", "the core failed on an event")
+        before, self._alarmed = self._alarmed, await self.shown.critical()
+        if new := sorted(self._alarmed - before):
+            await THREADS.run(self._recordings.write, "alarm", ", ".join(new))
 
     async def _tick(self, job: str) -> None:
         if job == HEARTBEAT:
             self._look_at_line()
             self.shown.judge()
+            await self._record_faults()
         self._inbox.put(Tick(job))
         if job == RETRY:
             self._read_machine()
@@ -310,8 +358,7 @@ class Shell:
 
     def _look_at_disk(self) -> None:
         hosted = self._controller.hosted
-        self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
-        self._controller.disk_free_bytes = self._disk.free_bytes
+        self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()}, self._work.see)
         for core in hosted.values():
             self._warn(core)
 
@@ -370,7 +417,7 @@ class Shell:
                 log.error("registry can't be read again, the old one stays in use: %s", error)
                 continue
             if meters is not None:
-                self._controller.register(microgrid, meters)
+                self._work.see(Registered(microgrid, meters))
                 if self._clique is not None:
                     self._clique.register(microgrid, meters)
                 log.info("registry of %s read again: %d meters", microgrid, len(meters))

@@ -80,6 +80,7 @@ class Action(StrEnum):
     RATES = "rates"
     ASSIGN = "assign"
     SYSTEM_INFO = "system_info"
+    REPORT = "report"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.RATES: Keys(needed=("tariff", "version", "prices", "changes", "rates_until")),
     Action.ASSIGN: Keys(needed=("orders",)),
     Action.SYSTEM_INFO: Keys(),
+    Action.REPORT: Keys(optional=("inputs",)),
 }
 """Every command of this version."""
 
@@ -158,6 +160,8 @@ class ControllerCommand(Message):
     rates_until: Moment | None = None  # until when that is stated, epoch seconds (rates)
     # The brokers to which meters send, the first one first, with these meters; all others use their own order (assign).
     orders: list[tuple[Brokers, list[Id64]]] | None = None
+    # Whether the flight recorder's inputs are written to a file too, and their readings (report); absent: they are not.
+    inputs: Literal["blank", "whole"] | None = None
     microgrid: Annotated[str, Field(max_length=16)] | None = None  # the microgrid that another command is for (hosted)
     epoch: Epoch | None = None  # the epoch under which the controller manages it; another one is refused (hosted)
     command: "ControllerCommand | None" = None  # that command, with the same id (hosted)
@@ -194,6 +198,8 @@ def sent_to(
     )
 
 
+MAX_REPORT_BYTES = 65_536  # most bytes of a report as it is compressed
+MAX_OUTCOME_BYTES = 90_000  # most bytes of an outcome, of which only a report needs as many
 MOST_LISTED = 50  # most lines of each list in one outcome, so that it stays below ``MAX_COMMAND_BYTES``
 
 
@@ -224,6 +230,8 @@ class ControllerOutcome(Answer):
     assignments: Annotated[list[Assigned], Field(max_length=MOST_LISTED)] | None = None
     # What is outstanding, the newest first (system_info).
     outstanding: Annotated[list[Outstanding], Field(max_length=MOST_LISTED)] | None = None
+    # What the controller says of itself: text, compressed by zstandard, in base 85 (report).
+    report: Annotated[str, Field(max_length=MAX_REPORT_BYTES * 5 // 4)] | None = None
 
     @property
     def in_force(self) -> Epoch | None:

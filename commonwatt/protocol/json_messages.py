@@ -51,14 +51,14 @@ class Message(MessagePart):
 _M = TypeVar("_M", bound=Message)
 
 
-def unpack_json(model: type[_M], data: bytes) -> _M:
-    """Read a JSON message.
+def unpack_json(model: type[_M], data: bytes, most_bytes: int = MAX_COMMAND_BYTES) -> _M:
+    """Read a JSON message of at most ``most_bytes``.
 
     Raises:
         ProtocolError: Too long, not JSON, or not of this form; the text names the first fault.
     """
-    if len(data) > MAX_COMMAND_BYTES:
-        raise ProtocolError(Refusal.TOO_LARGE, f"{model.__name__} of {len(data)} bytes, more than {MAX_COMMAND_BYTES}")
+    if len(data) > most_bytes:
+        raise ProtocolError(Refusal.TOO_LARGE, f"{model.__name__} of {len(data)} bytes, more than {most_bytes}")
     try:
         return model.model_validate_json(data)
     except ValidationError as error:

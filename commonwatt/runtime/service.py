@@ -4,7 +4,6 @@ import asyncio
 import fcntl
 import gc
 import inspect
-import logging
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import Any, TextIO, TypeVar, cast
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.runtime.allocator import keep_freed_memory
+from commonwatt.runtime.logs import start_log
 from commonwatt.runtime.systemd import notifier
 from commonwatt.runtime.watchdog import Watchdog
 
@@ -82,7 +82,7 @@ def run_service(main: Main, *, lives_long: bool = True) -> None:
         main: The part.
         lives_long: Whether nearly all of its objects live as long as it does, so that a search for cycles finds little.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    start_log()
     keep_freed_memory()
     if lives_long:
         gc.set_threshold(*NEW_OBJECTS)

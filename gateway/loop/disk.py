@@ -3,12 +3,13 @@
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from commonwatt.model.disk_space import ENOUGH_BYTES
 from commonwatt.sqlite.damage import SqliteError, is_full
 from gateway.core import HostedMicrogrid
+from gateway.events import DiskSeen
 
 DISK_SPACE_TO_OPEN_BYTES = 1024 * 1024  # free bytes below which the ballast is deleted before the store is opened
 
@@ -30,7 +31,7 @@ class Disk:
         if self._ballast.space()[0] < DISK_SPACE_TO_OPEN_BYTES:
             self._ballast.give_up()
 
-    def look(self, cores: Mapping[Path, HostedMicrogrid]) -> None:
+    def look(self, cores: Mapping[Path, HostedMicrogrid], see: Callable[[DiskSeen], object]) -> None:
         """Report the free disk space to the cores, by their stores' files; log when one begins or ceases to refuse."""
         try:
             self.free_bytes, self.size_bytes = self._ballast.space()
@@ -38,12 +39,13 @@ class Disk:
             log.error("the disk's free space can't be read (%s)", error)
             return
         for store, core in cores.items():
+            was_short = core.upkeep.short
             try:
-                changed = core.disk_space(self.free_bytes)
+                see(DiskSeen(core.microgrid, self.free_bytes))
             except SqliteError as error:
                 log.error("the free pages of store %s can't be read (%s)", store, error)
             else:
-                if changed:
+                if core.upkeep.short != was_short:
                     self._log(store, refuses=core.upkeep.short)
 
     def _log(self, store: Path, *, refuses: bool) -> None:
@@ -60,12 +62,6 @@ class Disk:
         """Delete the ballast if the store failed because the disk is full, for the writes that are necessary."""
         if is_full(error):
             self._ballast.give_up()
-
-    def reopened(self, error: SqliteError, core: HostedMicrogrid) -> None:
-        """Report a full disk to the core, if the store had failed because the disk is full."""
-        if is_full(error):
-            # Until the next check: the ballast's space is for commands, not for records.
-            core.disk_space(0)
 
 
 class Ballast:

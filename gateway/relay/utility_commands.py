@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import numpy as np
@@ -11,32 +11,36 @@ from commonwatt.model.blocks import flags_of, mask_of
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import SLOTS, ControllerId, MicrogridId
+from commonwatt.model.units import SLOTS, ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import (
     ACTIONS,
     HOSTED,
     Action,
-    Assigned,
     BlockMask,
     ControllerCommand,
     ControllerOutcome,
 )
 from commonwatt.protocol.topics import OUTCOMES, gateway_up
 from gateway.changes import Change, Setting
+from gateway.control.epochs import Epochs, GrantedEpochs, NoEpochs
 from gateway.control.manager import Manager
 from gateway.control.modes import Modes
 from gateway.control.rates import KeptRates
 from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
-from gateway.relay.system_info import outstanding
+from gateway.relay.system_info import assigned, outstanding
 from gateway.stored import KeptSettings, Stored
 
 KEPT_OUTCOMES = 100  # outcomes stored, also across restarts, so that a repeated command is not carried out again
 
 
 _STOPPED = "stopped_meters"  # setting that keeps them
-_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES)  # commands that concern no meter's state
+_REPORT = "report"  # setting that keeps the last report with the id of its command: a repetition is answered by it
+MOST_REPORTS = 10  # most reports that are asked for and not made yet; others are made when they are asked for again
+REPORT_AGAIN_S = 60  # seconds until a report is sent again, if its command is repeated: a slow line carries it once
+# Commands that concern no meter's state.
+_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT)
 
 
 class StoppedMeters:
@@ -74,8 +78,10 @@ class UtilityCommands:
         # The periods that the utility set, seconds, by the name of their setting.
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
         self.saved: dict[str, int] = {}  # the same of the periods that the gateway sets by itself, to save bytes
-        # Returns the microgrids of its controller.
-        self.assigned: Callable[[], list[Assigned]] = list
+        # The epochs of the microgrids that its controller hosts.
+        self.epochs: Mapping[MicrogridId, Epochs | GrantedEpochs | NoEpochs] = {}
+        self.reports: dict[str, ControllerCommand] = {}  # the reports that the shell is to make, by the command's id
+        self._report_sent: EpochSeconds = 0  # when a report was sent last
         self.rates = KeptRates(store)  # the rates that the utility has sent
         self._stopped = StoppedMeters(store, modes.manager)
         self._of_file = periods
@@ -102,7 +108,7 @@ class UtilityCommands:
     def do(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Carry out a command, unless it was done before or has expired, and answer it."""
         if command.id in self._outcomes:
-            return [self._publish(self._outcomes[command.id])]
+            return self._again(self._outcomes[command.id], now)
         # Without a trusted clock no command expires: a late command of the utility does no harm.
         if command.until <= now and now.trust >= Trust.HARDWARE:
             return [self._publish(_outcome(command, "expired", now))]
@@ -119,14 +125,37 @@ class UtilityCommands:
         if command.cmd == Action.SYSTEM_INFO:
             modes, outcomes = self._modes, self._outcomes.values()
             listed = outstanding(modes.manager, modes.states, self._relay, outcomes, now)
-            info = {"info": self._info(now), "assignments": self.assigned(), "outstanding": listed}
+            info = {"info": self._info(now), "assignments": assigned(self.epochs), "outstanding": listed}
             return [self._publish(_outcome(command, "done", now, **info))]
+        if command.cmd == Action.REPORT:
+            if len(self.reports) < MOST_REPORTS:
+                self.reports.setdefault(command.id, command)
+            return []  # Its outcome is the report; ``reported`` sends it.
         if command.cmd in ACTIONS:
             effects, outcome = self._set(command, now), _outcome(command, "done", now)
         else:
             reason = f"this version has no command {command.cmd}"
             effects, outcome = [], _outcome(command, "unsupported", now, reason=reason)
         return [*effects, self._remember(outcome), self._publish(outcome)]
+
+    def reported(self, command: ControllerCommand, report: str, now: Now) -> list[Effect[Change]]:
+        """Answer a command by the report that was made for it; the store keeps the last report alone."""
+        self.reports.pop(command.id, None)
+        self._report_sent = now
+        outcome = _outcome(command, "done", now)
+        kept = Setting(_REPORT, json.dumps({"id": command.id, "report": report}))
+        return [Write(kept), self._remember(outcome), self._publish(outcome.model_copy(update={"report": report}))]
+
+    def _again(self, outcome: ControllerOutcome, now: Now) -> list[Effect[Change]]:
+        """Answer a repeated command, by its report if it asked for one."""
+        if outcome.cmd != Action.REPORT:
+            return [self._publish(outcome)]
+        if 0 <= now - self._report_sent < REPORT_AGAIN_S:
+            return []
+        self._report_sent = now
+        kept = json.loads(self._store.setting(_REPORT) or "{}")
+        said = {"report": kept["report"]} if kept.get("id") == outcome.id else {"reason": "a later report replaced it"}
+        return [self._publish(outcome.model_copy(update=said))]
 
     def _hosted(self, command: ControllerCommand, wrapped: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Carry out a command for a microgrid that this controller manages for another one, under the named epoch."""

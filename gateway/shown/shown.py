@@ -14,6 +14,7 @@ from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from gateway.clique.clique import Clique
+from gateway.events import ProgramSeen
 from gateway.household.link import HouseholdLink
 from gateway.line.watch import LineWatch
 from gateway.links import HEAD_END, Links
@@ -89,12 +90,16 @@ class Shown:
     def judge(self) -> None:
         """Look at what only time changes: the certificates, the line's month, the counts of the alarms."""
         expires = self._figures.certificate_expires = self._links.expiry.look()
-        program = self._work.controller.program
-        program.release = RELEASE
-        if expires is not None:
-            program.cert_days = int((expires - read_machine(self._clock).wall) // DAY_S)
+        days = None if expires is None else int((expires - read_machine(self._clock).wall) // DAY_S)
+        self._work.see(ProgramSeen(RELEASE, days, self._disk.free_bytes))
         self._line.judge(self._work.controller.line.month(int(self._clock.now())))
         self._recent.look(self._alarm_counts(), time.monotonic())
+
+    async def critical(self) -> frozenset[str]:
+        """Return the critical alarms of the page, by name; on the loop."""
+        await self._look()
+        found = alarms(self._view) if self._view else []
+        return frozenset(each.alert for each in found if each.severity == "critical")
 
     def status(self) -> dict[str, object]:
         """Return what /status shows, read now, or before if the store does not answer; on another thread."""

@@ -1,1 +1,1 @@
-"""The care of controllers, in one process: a town's office and utility, and gateways whose certificates renew."""
+"""The care of controllers, measured: joined, renewed over years, recorded, upgraded while things fail."""

@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, float] = {
     "line": 0.1,
     "physics": 2,
     "gateway_store": 0.3,
+    "recorder": 3,
     "store": 3.5,
     "gateway_live": 4.5,
     "card": 17,

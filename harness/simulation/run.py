@@ -1,5 +1,7 @@
 """Run the world of a seed, of readings or of energy, with a planted bug or without."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest.mock import patch
 
 from gateway import upkeep
@@ -18,11 +20,18 @@ def simulate(seed: int, options: Options | None = None) -> Run:
         Violation: Something that must always hold did not.
     """
     options = options or Options()
+    with few(options) as bug:
+        return _simulate((EnergyWorld if options.energy else World)(seed, options, bug.unsynced))
+
+
+@contextmanager
+def few(options: Options) -> Iterator[Bug]:
+    """Let a core take small steps, with a planted bug or without; yield the bug."""
     bug = _bug(options)
     # Checking undamaged parts would be a fifth of the work. Restoring a lost backup takes several steps.
     few_parts, few_rows = patch.object(upkeep, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
     with few_parts, few_rows, bug.plant():
-        return _simulate((EnergyWorld if options.energy else World)(seed, options, bug.unsynced))
+        yield bug
 
 
 def _bug(options: Options) -> Bug:

@@ -29,7 +29,15 @@ from commonwatt.model.records import (
 from commonwatt.model.time.now import Trust
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
 from commonwatt.model.validation import Expected, judge_event, judge_history
-from commonwatt.protocol import batches, commands, dead_letters, json_messages, meter_messages, topics
+from commonwatt.protocol import (
+    batches,
+    commands,
+    controller_commands,
+    dead_letters,
+    json_messages,
+    meter_messages,
+    topics,
+)
 from commonwatt.protocol.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
 from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.controller_commands import ACTIONS, HOSTED, ControllerCommand, ControllerOutcome
@@ -407,6 +415,8 @@ def test_topics_of_the_page_are_those_of_the_code() -> None:
         ("a record", f"{records.MAX_RECORD_S // 3600} hours"),
         ("an id", f"2^63 - {2**63 - meter_messages.MAX_ID}"),
         ("a JSON message", f"{json_messages.MAX_COMMAND_BYTES:,} bytes"),
+        ("an outcome of a gateway", f"{controller_commands.MAX_OUTCOME_BYTES:,} bytes"),
+        ("a report", f"{controller_commands.MAX_REPORT_BYTES:,} bytes as it is compressed"),
         (
             "a batch",
             (

@@ -21,6 +21,7 @@ from utility.database.base import SQLAlchemyError
 from utility.database.checks import is_away
 from utility.database.database import Database
 from utility.exports.jobs import back_up, export_month
+from utility.fleet.store import drop_reports
 from utility.jobs.catalogue import catalogue
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.job_leases import Turn, counts
@@ -167,6 +168,7 @@ class Jobs:
         # With an unsynchronized clock, new data may seem old.
         if not self._is_trusted():
             return
+        await self._threads.write(self._database.write, drop_reports, turn.now)
         retention = Retention(self._database, self._settings.all_months)
         first = await self._in_thread(retention.plan, turn.now)
         while first is not None and await self._threads.write(retention.apply, first):

@@ -1,21 +1,32 @@
-"""The page *Fleet*: the controllers of a town, sorted and filtered, and what is done to many of them."""
+"""The page *Fleet*: the controllers of a town, sorted and filtered, what is done to many of them; their reports."""
 
 from collections import Counter
 from typing import Annotated, get_args
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.protocol.controller_commands import Action
+from commonwatt.protocol.reports import read_report
+from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.alarms.decisions import alarms_of
+from utility.control.changes import Asked, Chosen
+from utility.control.decisions import make_change
 from utility.control.forms import TITLES
 from utility.control.store.control_changes import kinds_of
 from utility.fleet.fleet import Sort, cared_for, chosen, ordered
+from utility.fleet.store import reports_of
 from utility.readings.store.heartbeats import last_heartbeats
-from utility.webkit.console.answers import ROWS, Skip, other_pages
+from utility.webkit.console.answers import ROWS, Skip, download, other_pages, refusing
 from utility.webkit.console.console import Console
-from utility.webkit.rights import Staff
+from utility.webkit.rights import Operators, Staff
 
 PATH = "/console/fleet"
 
+SHOWN = 20  # most reports of a controller that are listed
+
+_Name = Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]
+_Command = Annotated[str, Path(max_length=64)]
 _Word = Annotated[str, Query(max_length=32)]
 
 
@@ -51,3 +62,42 @@ def add_fleet(app: FastAPI, console: Console) -> None:
             **other_pages(PATH, skip, is_more=len(shown) > skip + ROWS, **words),
         }
         return console.page(request, actor, "fleet.html", content)
+
+
+def add_reports(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+
+    @app.get("/console/fleet/{name}", include_in_schema=False)
+    def reports(request: Request, actor: Staff, name: _Name) -> Response:
+        """Show the newest report of a controller, and list the earlier ones."""
+        with console.database.reads.begin() as connection:
+            if name not in kinds_of(connection):
+                raise HTTPException(404, f"there is no controller {name}")
+            found = reports_of(connection, name, SHOWN)
+        text = _text(found[0].text) if found else ""
+        return console.page(request, actor, "reports.html", {"name": name, "reports": found, "text": text})
+
+    @app.get("/console/fleet/{name}/reports/{command}", include_in_schema=False)
+    def file(_: Staff, name: _Name, command: _Command) -> Response:
+        """Return a report as a file."""
+        found = [each for each in console.database.read(reports_of, name, SHOWN) if each.command == command]
+        if not found:
+            raise HTTPException(404, f"there is no such report of {name}")
+        return download(_text(found[0].text).encode(), f"report-{name}-{found[0].time}.txt", "text/plain")
+
+    @app.post("/console/fleet/{name}/reports", include_in_schema=False)
+    def ask(actor: Operators, name: _Name) -> Response:
+        """Ask a controller for a report."""
+        asked = Asked(action=Action.REPORT, fields={}, chosen=Chosen(microgrids=(name,)))
+        with refusing():
+            make_change(console.database, actor, asked, console.now())
+        return console.see_other(
+            actor, f"/console/fleet/{name}", f"{name} is asked for a report; load this page again."
+        )
+
+
+def _text(report: str) -> str:
+    try:
+        return read_report(report)
+    except ProtocolError as error:
+        return f"what the controller sent can't be read: {error}"

@@ -74,6 +74,7 @@ class CloseCommand:
     outcome: str | None = None  # the outcome, as JSON
     # (meter, record type, quarter, mask of slots) that the gateway does not have; assigned meters only.
     absent: tuple[tuple[int, int, int, int], ...] = ()
+    report: str | None = None  # the report that the outcome brought, as in ``ControllerOutcome``
     has_no_store: bool = False  # whether a data request was refused since the gateway has no store of that microgrid
 
 

@@ -35,6 +35,19 @@ command = Table(
     info=SMALL,
 )
 
+# The reports of controllers (``controller_commands.ControllerOutcome.report``), by the command that asked for it and
+# when it was given; `text` is as in the outcome.
+controller_report = Table(
+    "controller_report",
+    metadata,
+    Column("command", String(64), primary_key=True),
+    Column("controller", String(16), ForeignKey("controller.id"), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    Index("ix_controller_report_controller", "controller", "time"),
+    info=SMALL,
+)
+
 # The last report of the town's plant, as received; one row.
 plant_seen = Table(
     "plant_seen",

@@ -25,7 +25,7 @@ from commonwatt.model.records import EVENT_BYTES, KNOWN_STATES, RecordType, Reje
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.batches import Batch, BatchAck, BatchFlag, BatchRefusal, Mark, unpack_batch
-from commonwatt.protocol.controller_commands import ControllerOutcome
+from commonwatt.protocol.controller_commands import MAX_OUTCOME_BYTES, ControllerOutcome
 from commonwatt.protocol.dead_letters import (
     MAX_DEAD_LETTER_BYTES,
     DeadLetter,
@@ -308,7 +308,7 @@ class Core:
         return Step(name, dead_letter + self._head_ack(sender, payload, now, status), refused)
 
     def _outcome(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
-        outcome = unpack_json(ControllerOutcome, payload)
+        outcome = unpack_json(ControllerOutcome, payload, MAX_OUTCOME_BYTES)
         # By the later of two clocks, quarters that are not over yet could be marked as absent.
         settled = settled_before(min(now, outcome.time), self._gap_age_s)
         absent = tuple(

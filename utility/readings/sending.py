@@ -17,7 +17,7 @@ from utility.outbox.changes import Change, CloseCommand, ClosePurchase, Deposed,
 RESEND_S = 10  # seconds after which a command without an outcome is sent again
 Absent = tuple[tuple[int, int, int, int], ...]  # blocks as in ``CloseCommand.absent``
 
-_FOR_THE_NAMED = {Action.GET, Action.SYSTEM_INFO, Action.RATES, HOSTED}
+_FOR_THE_NAMED = {Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT, HOSTED}
 
 
 class Sending:
@@ -77,7 +77,8 @@ class Sending:
             id=outcome.id,
             controller=sender if command is None else command.controller,
             state="done",
-            outcome=outcome.pack().decode(),
+            outcome=outcome.model_copy(update={"report": None}).pack().decode(),
+            report=outcome.report,
             absent=absent,
             has_no_store=outcome.has_no_store,
         )

@@ -13,7 +13,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, Insert, Integer, bindparam, case, delete, func, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Integer,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from commonwatt.model.ids import signed64
 from commonwatt.model.records import EventRecord
@@ -29,7 +42,7 @@ from utility.database.locks import Lock, take
 from utility.database.numbers import Column
 from utility.outbox.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.outbox.store.plant import write_plant
-from utility.outbox.tables import command
+from utility.outbox.tables import command, controller_report
 from utility.readings.marks import Marks
 from utility.readings.store.absence import note_absent
 from utility.readings.store.dead_letters import dead_letter_row
@@ -307,8 +320,11 @@ class _Transaction:
         ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & (command.c.state == "open")
         values = {"state": closing.state, "outcome": closing.outcome}
         values["result"] = json.loads(closing.outcome or "{}").get("result")
-        statement = update(command).where(ours).values(values).returning(command.c.message)
+        statement = update(command).where(ours).values(values).returning(command.c.message, command.c.created)
         row = self._connection.execute(statement).one_or_none()
+        if row is not None and closing.report is not None:
+            report = {"command": closing.id, "controller": closing.controller, "text": closing.report}
+            self._connection.execute(insert(controller_report).values(**report, time=row.created))
         absent = closing.absent
         if row is not None and closing.has_no_store:
             absent = tuple(_blocks_asked(row.message))

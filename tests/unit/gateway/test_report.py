@@ -1,0 +1,235 @@
+"""The report of a controller: it names ten planted faults, has no secret in it, and fits into its bytes."""
+
+import asyncio
+import json
+import logging
+import random
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.devices import new_token, save_tokens
+from commonwatt.model.effects import Publish
+from commonwatt.protocol.controller_commands import (
+    MAX_OUTCOME_BYTES,
+    MAX_REPORT_BYTES,
+    ControllerCommand,
+    ControllerOutcome,
+)
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.reports import read_report, report_of
+from commonwatt.runtime.clock import load_clock
+from commonwatt.runtime.logs import LAST_LINES, start_log, without_secrets
+from commonwatt.town.registry import Controller, Registry, save_registry
+from gateway import report as module
+from gateway.events import FromUtility, Reported
+from gateway.recorder.recording import read_recording
+from gateway.report import SAVING_BYTES, fitted, make_report
+from gateway.shell import Shell
+from harness.network.waiting import become
+from harness.worlds.gateway import START, World, end_work
+
+ASK = {"v": 1, "id": "report-1", "cmd": "report", "until": START + 3600}
+SECRETS = ("hunter2-of-r001", new_token(), "s3cr3t", "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0w")
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    """The status of a gateway that is well, with changes."""
+    store = {"refusing": False, "quarantined": None, "damaged_rows": 0, "kept_quarantined": 0}
+    recent = dict.fromkeys(("dropped_messages", "store_failures", "stuck", "time_contradictions", "faults"), 0)
+    found: dict[str, Any] = {
+        "microgrid": "r001",
+        "time": START,
+        "trust": "network",
+        "offset_s": 0,
+        "time_contested": False,
+        "store": store | {"disk_free_bytes": 5 * 10**9, "disk_bytes": 10**10},
+        "connected": {"meters": True, "head_end": True},
+        "connection_failures": {},
+        "meters": {"registered": 3, "silent": {}, "fenced": []},
+        "watched_s": 5000,
+        "recent": recent | {"records": 50},
+        "backlog_age_s": 0,
+        "modes": {"unknown_s": 0, "disagreement": ""},
+        "lte": {"level": "ok", "allowance": 10, "used": [1, 1], "expected": None},
+        "certificate_left_s": 60 * 86_400,
+    }
+    for key, value in changes.items():
+        found[key] = found[key] | value if isinstance(value, dict) else value
+    return found
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> GatewaySettings:
+    save_tokens(tmp_path / "tokens.json", {"r001": new_token()})
+    registry = Registry(microgrid="r001", controller=Controller(number=1, address="10.0.0.1"), meters=())
+    save_registry(tmp_path / "registry.json", registry)
+    paths = {"store": "gateway.db", "tokens": "tokens.json", "registry": "registry.json"}
+    values = {"microgrid": "r001", "http": None} | {name: tmp_path / file for name, file in paths.items()}
+    return GatewaySettings.model_validate(values)
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "disk nearly full": ({"store": {"disk_free_bytes": 3 * 10**8}}, "DiskNearlyFull"),
+    "clock untrusted": ({"trust": "none"}, "GatewayClockUntrusted"),
+    "certificate nearly ended": ({"certificate_left_s": 5 * 86_400}, "CertificateExpiring"),
+    "broker refused": (
+        {"connected": {"meters": False}, "connection_failures": {"meters": "not authorized"}},
+        "not auth",
+    ),
+    "store replaced": ({"store": {"quarantined": "gateway.db.damaged", "kept_quarantined": 1}}, "gateway.db.damaged"),
+    "backlog old": ({"backlog_age_s": 200_000}, "BacklogOld"),
+    "messages dropped": ({"recent": {"dropped_messages": 9}}, "MessagesDropped"),
+    "device disobeys": ({"devices": {"disobeys": ["10003"]}}, "10003"),
+}
+
+
+def test_a_report_names_ten_planted_faults(settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = status()
+    for changes, _ in FAULTS.values():
+        for key, value in changes.items():
+            planted[key] = planted.get(key, {}) | value if isinstance(value, dict) else value
+    settings.registry.write_text("{")
+    (settings.store.parent / "dev" / "mmcblk0" / "device").mkdir(parents=True)
+    (settings.store.parent / "dev" / "mmcblk0" / "device" / "life_time").write_text("0x09 0x02\n")
+    monkeypatch.setattr(module, "_DEVICES", settings.store.parent / "dev")
+    text = read_report(make_report(settings, planted, START, ""))
+    words = {name: word for name, (_, word) in FAULTS.items()}
+    words |= {"registry unreadable": "registry.json: not a registry", "card worn": "wear of mmcblk0: at most 90 %"}
+    assert [name for name, word in words.items() if word not in text] == []
+    for word in ("Python", "SQLite", "memory:", "commonwatt"):
+        assert word in text
+
+
+def test_no_secret_is_in_a_report(settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (
+        f"password={SECRETS[0]}",
+        f"the broker refused token {SECRETS[1]}",
+        f"connect to postgresql://town:{SECRETS[2]}@db.example:5432/town failed",
+        f"-----BEGIN PRIVATE KEY-----\n{SECRETS[3]}\n-----END PRIVATE KEY-----",
+        f'{{"token": "{SECRETS[1]}"}}',
+        f"Authorization: Bearer {SECRETS[1]}",
+    )
+    text = without_secrets("\n".join(lines))
+    assert [secret for secret in SECRETS if secret in text] == []
+    assert "db.example:5432/town failed" in text
+    monkeypatch.setattr(LAST_LINES, "lines", list(lines))
+    reported = read_report(make_report(settings, status(connection_failures={"meters": lines[1]}), START, ""))
+    assert [secret for secret in SECRETS if secret in reported] == []
+    token = next(iter(json.loads(settings.tokens.read_text()).values()))
+    assert str(token) not in reported
+
+
+def test_a_line_of_the_log_loses_its_secrets_and_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", logging.WARNING)
+    start_log()
+    logging.getLogger("a.part").warning("token=%s of meter 10001 and part 47", SECRETS[1])
+    assert LAST_LINES.lines[-1].endswith("WARNING a.part: token=[removed] of meter 10001 and part 47")
+
+
+def test_the_oldest_lines_go_first_until_a_report_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(1)
+    noise = ["".join(rng.choices(string.ascii_letters + " ", k=1500)) + f" line {at}" for at in range(200)]
+    for most in (MAX_REPORT_BYTES, SAVING_BYTES):
+        packed = fitted({"doctor": ["bad disk: full"]}, {"commonwatt-gateway@r001": noise}, most)
+        text = read_report(report_of(packed))
+        assert len(packed) <= most
+        assert "bad disk: full" in text
+        assert "line 199" in text or "left out" in text
+        assert "line 0\n" not in text
+
+
+def test_a_line_whose_plan_is_used_up_carries_a_short_report(
+    settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(1)
+    noise = ["".join(rng.choices(string.ascii_letters + " ", k=900)) for _ in range(200)]
+    monkeypatch.setattr(LAST_LINES, "lines", noise)
+    sizes = [
+        len(make_report(settings, status(lte={"level": level}), START, "")) * 4 // 5 for level in ("ok", "exceeded")
+    ]
+    assert SAVING_BYTES < sizes[0] <= MAX_REPORT_BYTES
+    assert sizes[1] <= SAVING_BYTES
+
+
+def outcomes(sent: list[Publish]) -> list[ControllerOutcome]:
+    ours = [one.payload for one in sent if one.topic == "cw1/r001/u/out"]
+    return [unpack_json(ControllerOutcome, payload, MAX_OUTCOME_BYTES) for payload in ours]
+
+
+def ask(world: World) -> list[ControllerOutcome]:
+    return outcomes(world.utility_says("cmd", json.dumps(ASK).encode()))
+
+
+def test_a_command_is_answered_by_its_report_once_made_also_after_a_restart(world: World) -> None:
+    assert ask(world) == ask(world) == []
+    wanted = world.core.utility_commands.reports
+    assert list(wanted) == ["report-1"]
+    command = ControllerCommand.model_validate(ASK)
+    (made,) = outcomes(world.handle(Reported(command, "x" * 80_000)))
+    assert (made.result, made.report) == ("done", "x" * 80_000)
+    assert (wanted, ask(world)) == ({}, []), "it is on its way: a slow line carries it once"
+    world.now += 61
+    assert ask(world) == [made]
+    world.crash()
+    assert ask(world) == [made]
+    assert len(world.store.setting("outcomes") or "") < 1000
+
+
+def test_of_a_report_that_a_later_one_replaced_the_gateway_says_so(world: World) -> None:
+    for number in (1, 2):
+        command = ControllerCommand.model_validate(ASK | {"id": f"report-{number}"})
+        world.handle(Reported(command, "text"))
+    world.now += 61
+    (again,) = ask(world)
+    assert (again.report, again.reason) == (None, "a later report replaced it")
+
+
+def test_a_running_gateway_makes_the_report_and_the_recording_that_it_is_asked_for(settings: GatewaySettings) -> None:
+    shell = Shell.open(settings, load_clock(None))
+    sent: list[Publish] = []
+    shell._work._publish = sent.append
+
+    async def play() -> None:
+        shell.shown._loop = asyncio.get_running_loop()
+        work = asyncio.create_task(shell._work.run(shell._schedule))
+        command = {"v": 1, "id": "report-1", "cmd": "report", "until": 2**32 - 1, "inputs": "whole"}
+        shell._put(FromUtility("cw1/r001/d/cmd", json.dumps(command).encode()))
+        await become(lambda: outcomes(sent))
+        await end_work(shell._work, work)
+
+    asyncio.run(play())
+    shell._work.own.store.close()
+    text = read_report(outcomes(sent)[0].report or "")
+    path = settings.store.with_name("gateway-report.cwr")
+    assert f"recording: {path}" in text
+    assert "report of r001" in text
+    recording = read_recording(path)
+    assert (recording.about["reason"], recording.about["blanked"]) == ("report-1", False)
+    assert next(recording.entries).raw > START
+
+
+def test_a_failed_event_and_a_critical_alarm_leave_a_recording_each_once_an_hour(settings: GatewaySettings) -> None:
+    shell = Shell.open(settings, load_clock(None))
+
+    async def play() -> None:
+        shell.shown._loop = asyncio.get_running_loop()
+        await shell._record_faults()
+        shell._work.failures += 1
+        shell.shown._view = {}
+        await shell._record_faults()
+
+    asyncio.run(play())
+    path = settings.store.with_name("gateway-fault.cwr")
+    first = path.read_bytes()
+    assert read_recording(path).about["reason"] == "the core failed on an event"
+    assert "within the last hour" in shell._recordings.write("fault", "again")
+    assert path.read_bytes() == first
+    shell._recordings.stuck("the work")
+    assert "the work made no progress" in str(read_recording(settings.store.with_name("gateway-stuck.cwr")).about)
+    shell._work.own.store.close()
