@@ -41,6 +41,7 @@ from gateway.events import (
     Quiet,
     Tick,
     ToldStates,
+    Upgraded,
 )
 from gateway.line.line import METERS, line_of
 from gateway.relay.refill import Pace
@@ -167,6 +168,8 @@ class Controller:
                 self._tell(raw)
                 self.own.relay.greet = True  # The answer has the utility's time.
                 return []
+            case Upgraded(ended):
+                return self.own.utility_commands.upgraded(ended, self._tell(raw))
             case ToldStates(_, states, sent):
                 return self._take(self.hosted[microgrid], states, sent, raw)
             case Tick(job) if job == HEARTBEAT:

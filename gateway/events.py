@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.time.machine import Machine
 from commonwatt.model.units import EpochSeconds, MicrogridId
+from gateway.upgrade.wanted import Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,14 @@ class Tick:
     job: str  # one of ``gateway.controller.JOBS``
 
 
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """A command ``upgrade`` ended."""
+
+    ended: Ended  # how
+
+
 # The events of one microgrid.
 MicrogridEvent: TypeAlias = FromMeter | FromUtility | Connected | Granted | Committed | Quiet | NotStored | Tick
-Event: TypeAlias = MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped  # the events of a controller
+# The events of a controller.
+Event: TypeAlias = MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped | Upgraded

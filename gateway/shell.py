@@ -26,7 +26,18 @@ from gateway.clique.hooks import Hooks
 from gateway.collect.slot_allowance import SLOTS_A_MINUTE
 from gateway.controller import HEARTBEAT, JOBS, Controller
 from gateway.core import RETRY, HostedMicrogrid
-from gateway.events import ClockJumped, Counted, Event, FromMeter, FromUtility, Granted, MachineRead, Tick, ToldStates
+from gateway.events import (
+    ClockJumped,
+    Counted,
+    Event,
+    FromMeter,
+    FromUtility,
+    Granted,
+    MachineRead,
+    Tick,
+    ToldStates,
+    Upgraded,
+)
 from gateway.household.link import HouseholdLink
 from gateway.line.line import INTERFACE
 from gateway.line.watch import LineWatch
@@ -39,6 +50,8 @@ from gateway.loop.work import Work
 from gateway.registries import Registries
 from gateway.shown.shown import Shown
 from gateway.takeover.successor import carried, settings_of
+from gateway.upgrade.upgrades import Upgrades
+from gateway.upgrade.verdict import Meters
 
 CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
 
@@ -88,6 +101,9 @@ class Shell:
             clique,
             self._household,
         )
+
+        self._upgrades = Upgrades(settings, self.shown.status, lambda ended: self._put(Upgraded(ended)))
+        self._served_before = self._controller.own.recently_served(int(clock.now()))
 
     @classmethod
     def open(cls, settings: GatewaySettings, clock: Clock, phase: float = 0.0) -> Self:
@@ -167,6 +183,7 @@ class Shell:
             ends.callback(watchdog.on_jump.remove, jump)
         self._ticker.start()
         ends.callback(self._ticker.stop)
+        ends.callback(self._upgrades.stop)
         if alone:
             watchdog.watch("scheduler", self._ticker.steps.mark)
             # Of several gateways, a store that hangs stops no other: it shows as a lag.
@@ -285,6 +302,7 @@ class Shell:
                 self._look_at_disk()
                 self._show_household()
                 self._reload_registries()
+                self._look_at_upgrades()
 
     def _look_at_disk(self) -> None:
         hosted = self._controller.hosted
@@ -292,6 +310,12 @@ class Shell:
         self._controller.disk_free_bytes = self._disk.free_bytes
         for core in hosted.values():
             self._warn(core)
+
+    def _look_at_upgrades(self) -> None:
+        own = self._controller.own
+        served = sum(view.heard is not None for view in own.manager.meters.values())
+        month = self._controller.line.month(own.now)
+        self._upgrades.look(own.utility_commands.upgrade, month, Meters(served=served, before=self._served_before))
 
     def _look_at_line(self) -> None:
         """Queue the line's byte count for the core."""

@@ -59,10 +59,11 @@ class Outside:
 
 @dataclass(frozen=True, kw_only=True)
 class Installing:
-    """One machine's installations; ``folder`` is root's, and others can read it."""
+    """One machine's installations."""
 
-    folder: Path
-    outside: Outside
+    folder: Path  # root's, with the step and the packages
+    outside: Outside  # the machine
+    verdict_s: float = VERDICT_S  # seconds for which a verdict is waited for
 
     def take(self, orders: Path) -> None:
         """Take the order in a gateway's folder ``upgrade``; what is wrong with it becomes the result."""
@@ -89,7 +90,7 @@ class Installing:
 
     def begin(self, order: State) -> None:
         """Begin the installation of the package ``NEW`` in the folder; ``go_on`` does it."""
-        self._write({**order, "step": "keep", "starts": 0, "why": ""})
+        self._write({**order, "step": "keep", "starts": 0, "why": "", "verdict_s": self.verdict_s})
 
     def go_on(self) -> None:
         """Do what is left of an installation."""
@@ -124,7 +125,7 @@ class Installing:
             self._next(state, "judge")
 
     def _judge(self, state: State) -> None:
-        for _ in range(int(VERDICT_S / LOOK_S)):
+        for _ in range(int(state["verdict_s"] / LOOK_S)):
             said = self.outside.verdict()
             if said is not None and said.get("id") == state["id"]:
                 if said.get("good") is not True:
@@ -135,7 +136,7 @@ class Installing:
                 self._end(state, "done", "")
                 return
             self.outside.wait(LOOK_S)
-        self._next(state, "back", f"no verdict within {VERDICT_S // 60} minutes")
+        self._next(state, "back", f"no verdict within {state['verdict_s'] / 60:.0f} minutes")
 
     def _back(self, state: State) -> None:
         # What fails here is tried again by the unit until it is done: raised.

@@ -80,6 +80,7 @@ class Action(StrEnum):
     RATES = "rates"
     ASSIGN = "assign"
     SYSTEM_INFO = "system_info"
+    UPGRADE = "upgrade"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.RATES: Keys(needed=("tariff", "version", "prices", "changes", "rates_until")),
     Action.ASSIGN: Keys(needed=("orders",)),
     Action.SYSTEM_INFO: Keys(),
+    Action.UPGRADE: Keys(needed=("release", "sha256")),
 }
 """Every command of this version."""
 
@@ -158,6 +160,9 @@ class ControllerCommand(Message):
     rates_until: Moment | None = None  # until when that is stated, epoch seconds (rates)
     # The brokers to which meters send, the first one first, with these meters; all others use their own order (assign).
     orders: list[tuple[Brokers, list[Id64]]] | None = None
+    # The version of the release that the controller is to run, as Debian writes it (upgrade).
+    release: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+~-]{0,23}$")] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # the checksum of its package (upgrade)
     microgrid: Annotated[str, Field(max_length=16)] | None = None  # the microgrid that another command is for (hosted)
     epoch: Epoch | None = None  # the epoch under which the controller manages it; another one is refused (hosted)
     command: "ControllerCommand | None" = None  # that command, with the same id (hosted)

@@ -31,12 +31,15 @@ from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.relay.system_info import outstanding
 from gateway.stored import KeptSettings, Stored
+from gateway.upgrade.wanted import Ended, Wanted
 
 KEPT_OUTCOMES = 100  # outcomes stored, also across restarts, so that a repeated command is not carried out again
 
 
+_UPGRADE = "upgrade"  # setting that keeps the release that is wanted
 _STOPPED = "stopped_meters"  # setting that keeps them
-_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES)  # commands that concern no meter's state
+# Commands that concern no meter's state.
+_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.UPGRADE)
 
 
 class StoppedMeters:
@@ -76,6 +79,9 @@ class UtilityCommands:
         self.saved: dict[str, int] = {}  # the same of the periods that the gateway sets by itself, to save bytes
         # Returns the microgrids of its controller.
         self.assigned: Callable[[], list[Assigned]] = list
+        kept_upgrade = store.setting(_UPGRADE)
+        # The release that the utility wants here; ``None``: none is being fetched or installed.
+        self.upgrade = Wanted.model_validate_json(kept_upgrade) if kept_upgrade else None
         self.rates = KeptRates(store)  # the rates that the utility has sent
         self._stopped = StoppedMeters(store, modes.manager)
         self._of_file = periods
@@ -121,12 +127,33 @@ class UtilityCommands:
             listed = outstanding(modes.manager, modes.states, self._relay, outcomes, now)
             info = {"info": self._info(now), "assignments": self.assigned(), "outstanding": listed}
             return [self._publish(_outcome(command, "done", now, **info))]
+        if command.cmd == Action.UPGRADE:
+            return self._upgrade(command, now)
         if command.cmd in ACTIONS:
             effects, outcome = self._set(command, now), _outcome(command, "done", now)
         else:
             reason = f"this version has no command {command.cmd}"
             effects, outcome = [], _outcome(command, "unsupported", now, reason=reason)
         return [*effects, self._remember(outcome), self._publish(outcome)]
+
+    def _upgrade(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
+        """Want a release, in place of an earlier one; its outcome follows (``upgraded``)."""
+        before = self.upgrade
+        why = f"{command.release} is wanted"
+        effects = [] if before is None else self.upgraded(Ended(id=before.id, result="superseded", why=why), now)
+        self.upgrade = wanted = Wanted(id=command.id, release=command.release or "", sha256=command.sha256 or "")
+        outcome = _outcome(command, "partial", now, reason="it is being fetched")
+        kept = Write[Change](Setting(_UPGRADE, wanted.model_dump_json()))
+        return [*effects, kept, self._remember(outcome), self._publish(outcome)]
+
+    def upgraded(self, ended: Ended, now: Now) -> list[Effect[Change]]:
+        """Tell the utility how an upgrade ended, unless another one is wanted now."""
+        if self.upgrade is None or self.upgrade.id != ended.id:
+            return []
+        self.upgrade = None
+        told = {"id": ended.id, "cmd": Action.UPGRADE, "result": ended.result, "time": now, "reason": ended.why or None}
+        outcome = ControllerOutcome.model_validate(told)
+        return [Write(Setting(_UPGRADE, "")), self._remember(outcome), self._publish(outcome)]
 
     def _hosted(self, command: ControllerCommand, wrapped: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Carry out a command for a microgrid that this controller manages for another one, under the named epoch."""
