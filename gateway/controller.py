@@ -49,6 +49,7 @@ from gateway.relay.system_info import assigned
 from gateway.relay.turns import Turns
 from gateway.saving.saving import Saving, Sight
 from gateway.shown import status
+from gateway.shown.program import ProgramTold
 from gateway.stored import Stored
 from gateway.takeover.member import Member
 from gateway.takeover.successor import take
@@ -79,7 +80,7 @@ class Controller:
         self.pace = Pace()  # the share of the line that refills take
         self.members = members or {}  # its parts in its cliques, by microgrid; without a clique it has none
         self._settings = settings
-        self.program: Mapping[str, object] = {}  # what heartbeats say of the program: release, days of certificates
+        self.program = ProgramTold(store)  # what heartbeats say of the program and the machine
         self.disk_free_bytes = 0  # free bytes of the stores' disk at the last check; 0: not known
         self._shifted_s = 0
         self._turns = Turns()
@@ -192,7 +193,8 @@ class Controller:
             self._save(each)
         managed = {name: core for name, core in self.hosted.items() if core.manager.epochs.commands}
         told = managed if self.members else None
-        saves, program = self.saving.wanted, self.program
+        effects += self.program.look(self.disk_free_bytes, now)
+        saves, program = self.saving.wanted, self.program.due(self.disk_free_bytes, now)
         heartbeat = status.heartbeat(self.own, self.line, now, told, self.hosted, saves, program)
         return [*effects, *self.own.modes.changes.note(noted, now), heartbeat]
 

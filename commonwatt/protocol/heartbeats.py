@@ -74,6 +74,19 @@ class Refilling(MessagePart):
     end: Moment | None = None  # when the last was acknowledged; ``None``: it lasts
 
 
+TOLD_AT_TIMES = ("program", "devices")  # what a heartbeat has only when it changed, and each hour
+
+
+class Program(MessagePart):
+    """What a gateway says of its program and its machine."""
+
+    release: Annotated[str, Field(max_length=24)]  # its program's
+    starts: Natural = 0  # how often the gateway has started with this store
+    # Whole days until the first of its certificates ends, below zero after that; ``None``: it has none.
+    cert_days: Annotated[int, Field(ge=-(2**31), le=2**31)] | None = None
+    disk_days: Natural | None = None  # days until its disk is full, at the rate of the last week; ``None``: it does not
+
+
 class Heartbeat(Message, Energy):
     """A gateway's heartbeat; QoS 0, the next one replaces it."""
 
@@ -118,9 +131,13 @@ class Heartbeat(Message, Energy):
     mark: tuple[Natural, Natural] | None = None
     # By meter, the foreign devices; ``None``: as in the heartbeat before, or none. Sent when they change, each hour.
     devices: dict[Id64, ForeignDevice] | None = None
-    release: Annotated[str, Field(max_length=24)] | None = None  # its program's; ``None``: 0.3 or older
-    # Whole days until the first of its certificates ends, below zero after that; ``None``: it has none, or is older.
-    cert_days: Annotated[int, Field(ge=-(2**31), le=2**31)] | None = None
+    # Its program; ``None``: as in the heartbeat before, or 0.3 or older. Sent when it changes, each hour.
+    program: Program | None = None
+
+    @property
+    def release(self) -> str:
+        """The release of the gateway's program; empty: 0.3 or older, or not told yet."""
+        return "" if self.program is None else self.program.release
 
     @property
     def commanded_aggregation(self) -> Literal["none", "lossless", "lossy"]:

@@ -22,6 +22,7 @@ from gateway.page.alarms import alarms
 from gateway.page.site import Site
 from gateway.page.words import View
 from gateway.shown.metrics import Figures, make_registry
+from gateway.shown.program import DAY_S
 
 RELEASE = version("commonwatt")
 ALARM_WINDOWS_S = {
@@ -85,10 +86,10 @@ class Shown:
     def judge(self) -> None:
         """Look at what only time changes: the certificates, the line's month, the counts of the alarms."""
         expires = self._figures.certificate_expires = self._links.expiry.look()
-        program: dict[str, object] = {"release": RELEASE}
+        program = self._work.controller.program
+        program.release = RELEASE
         if expires is not None:
-            program["cert_days"] = int((expires - read_machine(self._clock).wall) // 86_400)
-        self._work.controller.program = program
+            program.cert_days = int((expires - read_machine(self._clock).wall) // DAY_S)
         self._line.judge(self._work.controller.line.month(int(self._clock.now())))
         self._recent.look(self._alarm_counts(), time.monotonic())
 

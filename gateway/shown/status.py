@@ -7,7 +7,7 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import MicrogridId, MilliwattHours
-from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.topics import STATUS, gateway_up
 from gateway.changes import RELAYED_SLOTS
 from gateway.control.manager import Manager
@@ -25,7 +25,7 @@ def heartbeat(
     managed: Mapping[MicrogridId, HostedMicrogrid] | None,
     hosted: Mapping[MicrogridId, HostedMicrogrid],
     saves: Mapping[str, Collection[str]],
-    program: Mapping[str, object],
+    program: Program | None,
 ) -> Publish:
     """Return the controller's heartbeat to the utility, of its own microgrid.
 
@@ -33,14 +33,13 @@ def heartbeat(
         managed: The microgrids that it manages, of whose meters it tells; ``None``: it has no clique.
         hosted: The microgrids of which it has a store.
         saves: What the controller does by itself to save bytes, by reason.
-        program: Its release and the days until a certificate ends, by their keys.
+        program: Its program, if it is to be told now.
     """
     backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), core.store.backlog(), strict=True)
     manages = None if managed is None else {name: each.manager.epochs.own for name, each in managed.items()}
     minima = {m: said for each in (core, *(managed or {}).values()) for m, said in each.manager.minima().items()}
     heartbeat = Heartbeat.model_validate(
-        dict(program)
-        | dict(backlog)
+        dict(backlog)
         | _energy(core, now)
         | {
             "time": now,
@@ -62,6 +61,7 @@ def heartbeat(
             "fenced": len(core.manager.epochs.fenced) if core.manager.epochs.commands else 0,
             "lte": line.month(now),
             "mark": mark_of(core.store.setting(MARK)),
+            "program": program,
             "devices": core.devices_told.due(core.manager.foreign(), now),
             "refilling": {n: said for n, each in hosted.items() if (said := each.relay.refill.said(now)) is not None},
         }

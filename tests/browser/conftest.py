@@ -42,6 +42,7 @@ NOW = 1_794_330_000  # noon of 10 November 2026, after the deadline of settlemen
 ALLOWANCE = 30_000_000
 expect.set_options(timeout=30_000)  # A busy machine is no fault.
 METER = 10001
+PROGRAM = {"release": "0.4.0", "starts": 3, "cert_days": 12, "disk_days": 400}  # what gateways say of themselves
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,9 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     used = Month(used=(9_000_000, 4_000_000), allowance=ALLOWANCE)
     Writer(database).commit(
         [
-            SawGateway(controller=name, time=NOW - 20, heartbeat=a_heartbeat(lte=used, devices=_devices(each)))
+            SawGateway(
+                controller=name, time=NOW - 20, heartbeat=a_heartbeat(lte=used, devices=_devices(each), program=PROGRAM)
+            )
             for name, each in town.microgrids.items()
         ]
     )

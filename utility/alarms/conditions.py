@@ -1,6 +1,7 @@
 """The conditions that the utility itself sees, by its own state: when each alarm of ``kinds`` holds (pure)."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.time.now import Trust
 from commonwatt.model.words import counted, duration
 from commonwatt.protocol.device_states import ForeignDevice, Stage
-from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.plant_messages import PlantReport
 from utility.alarms.alarm import PREFIX, Alarm
 from utility.alarms.kinds import KINDS
@@ -28,6 +29,7 @@ _MANY_FAILURES = 2  # failures of a job within an hour that are none too many
 _MANY_HANDOVERS = 3  # handovers of a microgrid within an hour that are none too many
 _CERTIFICATE_SOON_S, _CERTIFICATE_NOW_S = 14 * _DAY_S, _DAY_S
 _GATEWAYS_SOON_DAYS, _GATEWAYS_NOW_DAYS = 21, 3  # a person has to visit it
+_DISK_FILLS_DAYS = 14  # a person may have to visit it
 _NEARLY_FULL = 0.1
 _LOW_PERCENT = 98  # percent of the kept level: at that level the plant's battery waits, within what its meter shows
 
@@ -124,6 +126,7 @@ def _gateways(facts: Facts) -> Iterator[Condition]:
                 f"No message for {duration(int(silent_s))}. Its meters' readings wait at the gateway, or at the meters."
             )
             yield _condition("GatewaySilent", text, controller=name)
+    usual = usual_release(facts.said.values())
     for name, heartbeat in facts.said.items():
         if heartbeat.backlog_age_s > _BACKLOG_OLD_S:
             text = f"The oldest reading has waited at its gateway for {duration(heartbeat.backlog_age_s)}."
@@ -131,8 +134,8 @@ def _gateways(facts: Facts) -> Iterator[Condition]:
         if heartbeat.trust < Trust.HARDWARE:
             text = "It keeps readings, but sends no averages and rejects no reading as from the future."
             yield _condition("GatewayClockUntrusted", text, controller=name)
-        if heartbeat.cert_days is not None:
-            yield from _ending(name, heartbeat.cert_days)
+        if heartbeat.program is not None:
+            yield from _program(name, heartbeat.program, usual)
         yield from _devices(name, (heartbeat.devices or {}).values())
     for name, reason in facts.over_quota.items():
         text = f"Its batches with more wait at it until tomorrow: {reason}."
@@ -140,12 +143,26 @@ def _gateways(facts: Facts) -> Iterator[Condition]:
         yield _condition("GatewayOverQuota", text, controller=name)
 
 
-def _ending(name: str, days: int) -> Iterator[Condition]:
+def usual_release(said: Iterable[Heartbeat]) -> str:
+    """Return the release that most gateways have; empty: none is known."""
+    counts = Counter(heartbeat.release for heartbeat in said if heartbeat.release)
+    return max(counts, key=lambda release: (counts[release], release), default="")
+
+
+def _program(name: str, program: Program, usual: str) -> Iterator[Condition]:
+    days = program.cert_days
     text = f"Days left: {days}. Without it the gateway does not connect, and readings wait there."
-    if days < _GATEWAYS_NOW_DAYS:
+    if days is not None and days < _GATEWAYS_NOW_DAYS:
         yield _condition("GatewayCertificateExpired", text, controller=name)
-    elif days < _GATEWAYS_SOON_DAYS:
+    elif days is not None and days < _GATEWAYS_SOON_DAYS:
         yield _condition("GatewayCertificateExpiring", text, controller=name)
+    if program.release != usual:
+        text = f"It runs {program.release}, most others {usual}."
+        yield _condition("GatewayReleaseDiffers", text, controller=name)
+    if program.disk_days is not None and program.disk_days <= _DISK_FILLS_DAYS:
+        text = f"At the rate of the last week it is full in {counted(program.disk_days, 'day')}. Then the oldest data"
+        text += " that the utility has is deleted there, and after that records are refused."
+        yield _condition("GatewayDiskFills", text, controller=name)
 
 
 def _devices(name: str, devices: Iterable[ForeignDevice]) -> Iterator[Condition]:

@@ -52,6 +52,8 @@ _EVERY = (
         10 * _MINUTE_S,
         "A certificate of the gateway of {controller} expires soon.",
     ),
+    Kind("GatewayReleaseDiffers", _WARNING, 7 * _DAY_S, "The gateway of {controller} has another release than most."),
+    Kind("GatewayDiskFills", _WARNING, _HOUR_S, "The disk of the gateway of {controller} is full within 14 days."),
     Kind("DeviceDisobeys", _WARNING, 0, "Devices of others in {controller} do not do what they are told."),
     Kind("DeviceUnsafe", _WARNING, _HOUR_S, "Nothing would stop devices of others in {controller} without us."),
     Kind("AllowanceExceeded", _CRITICAL, 0, "The LTE line of {controller} has carried more than its plan allows."),

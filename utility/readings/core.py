@@ -33,8 +33,7 @@ from commonwatt.protocol.dead_letters import (
     LocalReason,
     event_dead_letter,
 )
-from commonwatt.protocol.device_states import ForeignDevice
-from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.heartbeats import TOLD_AT_TIMES, Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import ACKS, BATCHES, OUTCOMES, PLANT, gateway_down, parse_gateway_up
 from utility.outbox.changes import Append, Change, KeepDeadLetter, Refused, SawGateway, Step
@@ -97,8 +96,8 @@ class Core:
         self.sending = Sending()  # the open commands
         # Where the database is in its history; the shell replaces it. ``None``: acknowledgements have no marks.
         self.marks: Marks | None = None
-        # The foreign devices of each controller's microgrid, as its gateway told them last.
-        self.devices: dict[ControllerId, dict[MeterId, ForeignDevice] | None] = {}
+        # Each gateway's last heartbeat, for what is not in each.
+        self.said: dict[ControllerId, Heartbeat] = {}
         self.slow_s = 0  # seconds for which acknowledgements slow gateways down; 0: they say nothing
         self.store_id = store_id  # the id of the store; the shell replaces it when the database went back
         self._gap_age_s = gap_age_s
@@ -325,9 +324,10 @@ class Core:
         The received bytes are not stored: their unknown keys are unchecked, and the stored text is shown as JSON.
         """
         heartbeat = unpack_json(Heartbeat, payload)
-        if heartbeat.devices is None:
-            heartbeat = heartbeat.model_copy(update={"devices": self.devices.get(controller)})
-        self.devices[controller] = heartbeat.devices
+        if (before := self.said.get(controller)) is not None:
+            kept = {key: getattr(before, key) for key in TOLD_AT_TIMES if getattr(heartbeat, key) is None}
+            heartbeat = heartbeat.model_copy(update=kept)
+        self.said[controller] = heartbeat
         minima = tuple(
             (meter, percent, said)
             for meter, (percent, said) in heartbeat.minima.items()

@@ -6,7 +6,7 @@ So gateways need not be scraped over LTE.
 from collections.abc import Collection, Iterable, Mapping
 
 from prometheus_client import Histogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from commonwatt.model.time.now import Trust
 from commonwatt.protocol.heartbeats import Heartbeat
@@ -152,6 +152,9 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
     left = _family("gateway_batteries_left_seconds", "Seconds that batteries of an island or public ones last.")
     text = "Seconds until the first certificate of the gateway ends, in whole days."
     certificate = _family("gateway_certificate_left_seconds", text)
+    disk = _family("gateway_disk_left_seconds", "Seconds until the gateway's disk is full at its rate, in whole days.")
+    starts = CounterMetricFamily(f"{PREFIX}_gateway_starts", "Starts of the gateway's program.", labels=["controller"])
+    release = _family("gateway_release", "1 for the release of the gateway's program.", "release")
     refill = _family("gateway_refilling_parts", "Parts of blocks left to send again to a new database.", "microgrid")
     for controller, heartbeat in said:
         for microgrid, told in heartbeat.refilling.items():
@@ -165,12 +168,16 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
         }
         for kind, count in kinds.items():
             backlog.add_metric([controller, kind], count)
-        if heartbeat.cert_days is not None:
-            certificate.add_metric([controller], heartbeat.cert_days * 86_400)
+        if (program := heartbeat.program) is not None:
+            release.add_metric([controller, program.release], 1)
+            starts.add_metric([controller], program.starts)
+            for family, days in ((certificate, program.cert_days), (disk, program.disk_days)):
+                if days is not None:
+                    family.add_metric([controller], days * 86_400)
         age.add_metric([controller], heartbeat.backlog_age_s)
         trusted.add_metric([controller], int(heartbeat.trust >= Trust.HARDWARE))
         fenced.add_metric([controller], heartbeat.fenced)
-    yield from (backlog, age, trusted, fenced, left, refill, certificate)
+    yield from (backlog, age, trusted, fenced, left, refill, certificate, disk, starts, release)
 
 
 def _lines(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from commonwatt.model.records import HistoryRecord, RecordType
-from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function
@@ -99,7 +99,7 @@ def test_old_readings_those_ahead_and_long_records_are_no_present_power() -> Non
 def test_a_heartbeat_has_the_levels_of_the_decision_in_the_order_of_the_reasons(world: World) -> None:
     households(world, 80, 70, 48)
     sent = heartbeat(
-        world.core, world.controller.line, world.core.now, None, {}, {}, {"release": "0.4", "cert_days": 9}
+        world.core, world.controller.line, world.core.now, None, {}, {}, Program(release="0.4", cert_days=9)
     )
     said = unpack_json(Heartbeat, sent.payload)
     by_meter = dict(zip(said.sharing, said.levels, strict=True))

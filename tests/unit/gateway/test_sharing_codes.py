@@ -3,7 +3,7 @@
 import pytest
 
 from commonwatt.model.records import State
-from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.sharing_words import Why, reason_of, reason_of_code
 from gateway.page.words import batteries
@@ -14,10 +14,10 @@ from tests.unit.gateway.test_manager import households
 
 def codes(world: World) -> dict[int, str]:
     sent = heartbeat(
-        world.core, world.controller.line, world.core.now, None, {}, {}, {"release": "0.4", "cert_days": 9}
+        world.core, world.controller.line, world.core.now, None, {}, {}, Program(release="0.4", cert_days=9)
     )
     said = unpack_json(Heartbeat, sent.payload)
-    assert (said.release, said.cert_days) == ("0.4", 9)
+    assert said.program == Program(release="0.4", cert_days=9)
     return dict(said.sharing)
 
 

@@ -202,7 +202,7 @@ def test_the_heartbeat_has_minima_and_levels_of_what_is_managed_for_another(worl
     controller.handle("r002", FromMeter("cw1/r002/9/u/out", said.pack()), world.now)
 
     def beat() -> Heartbeat:
-        (sent,) = controller.handle("r001", Tick(HEARTBEAT), world.now)
+        *_, sent = controller.handle("r001", Tick(HEARTBEAT), world.now)
         assert isinstance(sent, Publish)
         return unpack_json(Heartbeat, sent.payload)
 

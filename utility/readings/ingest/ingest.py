@@ -121,7 +121,7 @@ class Ingest:
         self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
         # The last heartbeat of each gateway.
         self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
-        core.devices = {controller: said.devices for controller, said in self.said.items()}
+        core.said = dict(self.said)
         self._await_gateways()
 
     @classmethod

@@ -39,7 +39,7 @@ WELL = Facts(
     unmanaged_s={"r001": 60},
     said={
         "r001": a_heartbeat(trust=Trust.NETWORK, lte=line(GB, GB), devices=device(sharing=SAFE)),
-        "r002": a_heartbeat(trust=Trust.HARDWARE, cert_days=21),
+        "r002": a_heartbeat(trust=Trust.HARDWARE, program={"release": "0.4", "cert_days": 21, "disk_days": 15}),
     },
     plant=(300.0, report()),
     disk=(20, 100),
@@ -69,9 +69,10 @@ BAD = Facts(
             trust=Trust.METERS,
             backlog_age_s=86_401,
             lte=line(GB + 1, GB + 1),
-            cert_days=2,
+            program={"release": "0.4", "cert_days": 2, "disk_days": 14},
             devices=device(sharing=UNSAFE),
-        )
+        ),
+        **{name: a_heartbeat(trust=Trust.NETWORK, program={"release": "0.5"}) for name in ("r002", "r003")},
     },
     over_quota={"r001": "dead_letters_full"},
     plant=(301.0, report(level_mwh=19, supply=SupplyState.LOW)),
@@ -104,8 +105,9 @@ BAD = Facts(
     archive_fails=True,
 )
 
+SOON_ENDS = {"release": "0.4", "cert_days": 20}
 SOON = Facts(
-    said={"r001": a_heartbeat(trust=Trust.HARDWARE, lte=line(GB, GB + 1), cert_days=20)},
+    said={"r001": a_heartbeat(trust=Trust.HARDWARE, lte=line(GB, GB + 1), program=SOON_ENDS)},
     certificates={"mqtt": 14 * 86_400 - 1},
 )
 
@@ -146,6 +148,13 @@ def test_what_is_grave_is_one_alarm_and_not_its_warning_besides() -> None:
     raised = {name.removeprefix("Commonwatt") for name in found(BAD)}
     assert raised & warnings == {"AllowanceAtRisk"}, "of the line's other direction"
     assert {name.removeprefix("Commonwatt") for name in found(SOON)} == warnings
+
+
+def test_release_of_a_gateway_differs_from_that_of_most_which_is_named() -> None:
+    differs = found(BAD)["CommonwattGatewayReleaseDiffers"]
+    assert differs.alarm.labels["controller"] == "r001"
+    assert differs.alarm.description == "It runs 0.4, most others 0.5."
+    assert differs.for_s == 7 * 86_400
 
 
 def test_supply_that_was_short_before_the_plant_fell_silent_stays_an_alarm_that_says_how_old_it_is() -> None:

@@ -59,7 +59,11 @@ def test_a_part_is_wrong_by_the_condition_of_its_alarm(facts: Facts, name: str, 
 
 
 def test_gateways_are_counted_by_their_releases() -> None:
-    said = {"r001": a_heartbeat(), "r002": a_heartbeat(release="0.4"), "r003": a_heartbeat(release="0.4")}
+    said = {
+        "r001": a_heartbeat(),
+        "r002": a_heartbeat(program={"release": "0.4"}),
+        "r003": a_heartbeat(program={"release": "0.4"}),
+    }
     assert judged(Facts(said=said))["Versions"].words == "utility 0.4, 2 gateways 0.4, 1 gateway 0.3 or older"
 
 
