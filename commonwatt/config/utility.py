@@ -45,8 +45,8 @@ class ResearchSettings(Settings):
         description="The secret of pseudonyms and groups; made at the first release. Keep a copy: with another one, "
         "groups change, and releases can't be repeated.",
     )
-    releases: Path = Field(
-        Path("releases"),
+    packages: Path = Field(
+        Path("packages"),
         description="The folder of releases that researchers download; `research release` without --out writes to it.",
     )
     limit_percent: float = Field(
@@ -271,6 +271,10 @@ class UtilitySettings(Settings):
         None,
         description="Certificate and key of `care`, one PEM file, signed by the town's authority, such as the head-end "
         "broker's; loaded again when it is replaced.",
+    )
+    releases: Path = Field(
+        Path("releases"),
+        description="Folder of the releases that `care` serves to controllers; `commonwatt fleet publish` fills it.",
     )
     http_proxies: tuple[ProxyNetwork, ...] = Field(
         (),

@@ -6,6 +6,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from commonwatt.config.utility import UtilitySettings
 from utility.care.api.listener import Handler, Listener
+from utility.care.packages import routes_of
 from utility.database.metrics import PREFIX
 
 
@@ -20,6 +21,7 @@ def care_of(settings: UtilitySettings) -> Listener | None:
     ca = settings.head_end_ca.read_bytes()
     routes: Mapping[tuple[str, str], Handler] = {
         ("GET", "ca"): lambda _: ca,
+        **routes_of(settings.packages),
     }
     return Listener(settings.care, settings.care_certificate, routes)
 
