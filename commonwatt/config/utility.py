@@ -45,8 +45,8 @@ class ResearchSettings(Settings):
         description="The secret of pseudonyms and groups; made at the first release. Keep a copy: with another one, "
         "groups change, and releases can't be repeated.",
     )
-    packages: Path = Field(
-        Path("packages"),
+    releases: Path = Field(
+        Path("releases"),
         description="The folder of releases that researchers download; `research release` without --out writes to it.",
     )
     limit_percent: float = Field(
@@ -272,8 +272,8 @@ class UtilitySettings(Settings):
         description="Certificate and key of `care`, one PEM file, signed by the town's authority, such as the head-end "
         "broker's; loaded again when it is replaced.",
     )
-    releases: Path = Field(
-        Path("releases"),
+    packages: Path = Field(
+        Path("packages"),
         description="Folder of the releases that `care` serves to controllers; `commonwatt fleet publish` fills it.",
     )
     http_proxies: tuple[ProxyNetwork, ...] = Field(

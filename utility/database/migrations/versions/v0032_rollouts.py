@@ -9,13 +9,14 @@ branch_labels = None
 depends_on = None
 
 _BIG = sa.BigInteger()
+_NUMBER = _BIG.with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
     """Make the tables."""
     op.create_table(
         "rollout",
-        sa.Column("no", _BIG.with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("no", _NUMBER, nullable=False),
         sa.Column("release", sa.String(24), nullable=False),
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
@@ -24,11 +25,11 @@ def upgrade() -> None:
         sa.Column("approved_by", sa.String(32), nullable=True),
         sa.Column("ended", _BIG, nullable=True),
         sa.Column("why", sa.String(256), nullable=False),
-        sa.PrimaryKeyConstraint("no", name=op.f("pk_rollout")),
+        sa.PrimaryKeyConstraint("no", name="pk_rollout"),
     )
     op.create_table(
         "rollout_member",
-        sa.Column("rollout_no", _BIG, autoincrement=False, nullable=False),
+        sa.Column("rollout_no", _NUMBER, autoincrement=False, nullable=False),
         sa.Column("controller", sa.String(16), nullable=False),
         sa.Column("step", sa.SmallInteger(), nullable=False),
         sa.Column("command", sa.String(64), nullable=True),
@@ -36,9 +37,7 @@ def upgrade() -> None:
         sa.Column("ended", _BIG, nullable=True),
         sa.Column("verdict", sa.String(16), nullable=True),
         sa.Column("why", sa.String(256), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["controller"], ["controller.id"], name=op.f("fk_rollout_member_controller_controller")
-        ),
-        sa.ForeignKeyConstraint(["rollout_no"], ["rollout.no"], name=op.f("fk_rollout_member_rollout_no_rollout")),
-        sa.PrimaryKeyConstraint("rollout_no", "controller", name=op.f("pk_rollout_member")),
+        sa.ForeignKeyConstraint(["controller"], ["controller.id"], name="fk_rollout_member_controller_controller"),
+        sa.ForeignKeyConstraint(["rollout_no"], ["rollout.no"], name="fk_rollout_member_rollout_no_rollout"),
+        sa.PrimaryKeyConstraint("rollout_no", "controller", name="pk_rollout_member"),
     )
