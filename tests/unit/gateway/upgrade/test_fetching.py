@@ -1,5 +1,6 @@
 """A gateway fetches a release in pieces that resume, and hands over only what the authority signed."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -53,16 +54,12 @@ class Place:
         self.root.mkdir()
         town = Authority.create(folder / "town", "Town", 1_000_000)
         other = Authority.create(folder / "other", "Other", 1_000_000)
-        sha256 = releases.hashlib.sha256(CONTENT).hexdigest()
+        sha256 = hashlib.sha256(CONTENT).hexdigest()
         text = Manifest(
             package="commonwatt-controller", version="9.0", architecture="amd64", sha256=sha256, size_bytes=len(CONTENT)
         ).model_dump_json()
         signature = (town if signed_by == "town" else other).signature(releases.PURPOSE, text.encode()).hex()
-        file = (
-            zstandard.ZstdCompressor().compress(CONTENT[:5000])
-            if base
-            else zstandard.ZstdCompressor().compress(CONTENT)
-        )
+        file = zstandard.ZstdCompressor().compress(CONTENT)
         if base:
             (self.root / INSTALLED).write_bytes(BASE)
             words = zstandard.ZstdCompressionDict(BASE, zstandard.DICT_TYPE_RAWCONTENT)
@@ -72,11 +69,14 @@ class Place:
             "signature": signature,
             "path": "/piece/x",
             "size_bytes": len(file),
-            "base": releases.hashlib.sha256(BASE).hexdigest() if base else None,
+            "base": hashlib.sha256(BASE).hexdigest() if base else None,
         }
         self.care = Care(offer, file)
         self.settings = GatewaySettings.model_construct(
-            store=folder / "gateway.db", head_end_ca=folder / "town" / "authority" / "ca.pem", care=None
+            microgrid="r001",
+            store=folder / "gateway.db",
+            head_end_ca=folder / "town" / "authority" / "ca.pem",
+            care=None,
         )
         self.folder = folder / "upgrade"
         self.wanted = Wanted(id="upgrade-1", release="9.0", sha256=sha256)

@@ -128,6 +128,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
         ("projection", TODAY, 1),
         ("rates", NOW, 1),
         ("retention", NOW - NOW % 3600, 1),
+        ("rollout", NOW, 1),
         ("settlement", NOW, 1),
         ("sharing", NOW, 1),
         ("statistics", NOW - NOW % 3600, 1),

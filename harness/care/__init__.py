@@ -1,0 +1,1 @@
+"""Upgrades of real gateways, with faults at random moments."""
