@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ class Outside:
     prepare_back: Callable[[str], None]  # stops the services, and gives the store the form of an older version
     verdict: Callable[[], State | None]  # returns what the new gateway said last; None: nothing
     wait: Callable[[float], object]  # waits so many seconds
+    now: Callable[[], float]  # returns the seconds since the machine's start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,8 @@ class Installing:
             self._next(state, "judge")
 
     def _judge(self, state: State) -> None:
+        # The gateway counts the time for its verdict from here on, whatever its start takes.
+        self._write({**state, "began": self.outside.now()})
         for _ in range(int(state["verdict_s"] / LOOK_S)):
             said = self.outside.verdict()
             if said is not None and said.get("id") == state["id"]:
@@ -236,6 +240,11 @@ _FIRST_WITH_CLIQUES = "0.4~"  # older versions need the form that `gateway downg
 _CHECK = "import sys; from commonwatt.care.release import check_by; check_by(*sys.argv[1:])"
 
 
+def since_boot() -> float:
+    """Return the seconds since the machine's start, sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def machine() -> Outside:
     """Return this machine."""
     return Outside(
@@ -248,6 +257,7 @@ def machine() -> Outside:
         prepare_back=_prepare_back,
         verdict=_verdict,
         wait=threading.Event().wait,
+        now=since_boot,
     )
 
 

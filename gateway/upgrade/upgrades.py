@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from commonwatt.care.installing import FOLDER, VERDICT, VERDICT_S, read_state
+from commonwatt.care.installing import FOLDER, VERDICT, read_state, since_boot
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.doctor.findings import Level
 from commonwatt.protocol.heartbeats import Month
@@ -67,7 +67,8 @@ class Upgrades:
 
     def _is_judged(self) -> bool:
         state = read_state(self._root)
-        return state is not None and state.get("version") == version("commonwatt").replace(".dev", "~dev")
+        own = version("commonwatt").replace(".dev", "~dev")
+        return state is not None and "began" in state and state["version"] == own
 
     def _judge(self, meters: Meters) -> None:
         state = read_state(self._root)
@@ -75,7 +76,8 @@ class Upgrades:
             return
         now = self._facts(meters)
         first = self._first = self._first or now
-        said = verdict(first, now, time.monotonic() - self._began, state.get("verdict_s", VERDICT_S))
+        ran_s, waited_s = time.monotonic() - self._began, since_boot() - state["began"]
+        said = verdict(first, now, ran_s, waited_s, state["verdict_s"])
         known = read_state(self._fetching.folder, VERDICT)
         if said is None or (known is not None and known["id"] == state["id"]):
             return

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 JUDGES_AT, ENDS_AT = 0.8, 0.95  # parts of the time for a verdict: when it may be good, and when it is bad
+RAN_AT_LEAST = 0.5  # part of that time for which a good release has run without an end
 SERVED_SHARE = 0.9  # part of the meters served before that must be served now
 FRESH_S = 1_800  # age of the oldest waiting data below which a backlog does not grow
 
@@ -39,17 +40,20 @@ def faults(first: Facts, now: Facts) -> list[str]:
     return found + sorted(f"the doctor found {check}" for check in now.bad)
 
 
-def verdict(first: Facts, now: Facts, age_s: float, limit_s: float) -> tuple[bool, str] | None:
+def verdict(first: Facts, now: Facts, ran_s: float, waited_s: float, limit_s: float) -> tuple[bool, str] | None:
     """Return whether a release is good, and why not; ``None``: it is too early.
 
     Args:
         first: The facts at its start.
-        age_s: Seconds since its start.
-        limit_s: Seconds after which root's unit goes back.
+        ran_s: Seconds since its start.
+        waited_s: Seconds for which root's unit waits.
+        limit_s: Seconds after which that goes back.
     """
-    if age_s < JUDGES_AT * limit_s:
+    if waited_s < JUDGES_AT * limit_s:
         return None
     found = faults(first, now)
+    if ran_s < RAN_AT_LEAST * limit_s:
+        found.append(f"it started {ran_s:.0f} s ago")
     if not found:
         return True, ""
-    return (False, "; ".join(found)) if age_s >= ENDS_AT * limit_s else None
+    return (False, "; ".join(found)) if waited_s >= ENDS_AT * limit_s else None

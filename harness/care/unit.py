@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from commonwatt.care.installing import NEW, ORDER, VERDICT, Installing, Outside, Refused, read_state
+from commonwatt.care.installing import NEW, ORDER, VERDICT, Installing, Outside, Refused, read_state, since_boot
 from commonwatt.care.release import check
 from commonwatt.config.files import check_file  # noqa: F401 - loaded before the program is replaced
 
@@ -83,6 +83,7 @@ class Machine:
             prepare_back=self.prepare_back,
             verdict=lambda: read_state(self.place / "upgrade", VERDICT),
             wait=time.sleep,
+            now=since_boot,
         )
         unit = Installing(folder=self.folder / "root", outside=outside, verdict_s=self.verdict_s)
         unit.go_on()

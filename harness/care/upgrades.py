@@ -35,7 +35,7 @@ from utility.fleet import rollout, store
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 1.0\n'
 BEFORE = "a3c0d567"  # a commit before this one that has no upgrade from afar
-VERDICT_S = 40.0  # real seconds for a verdict
+VERDICT_S = 60.0  # real seconds for a verdict
 ENDS_WITHIN_S = 240.0  # real seconds within which an upgrade ends, faults included
 DISK = "120m"  # size of the program's disk
 FAULTS = ("none", "kill gateway", "kill unit", "power cut", "cut line", "full disk")
@@ -335,7 +335,7 @@ def main(kind: str, count: int, seed: int, say: Callable[[str], None]) -> None:
             with bench.running():
                 for number in range(count):
                     fault = FAULTS[number % len(FAULTS)] if kind != "planted" else chance.choice(FAULTS[:4])
-                    say(bench.run(number, fault, chance.uniform(0, 80 if kind == "afar" else 45)))
+                    say(bench.run(number, fault, chance.uniform(0, 90 if kind == "afar" else 60)))
         except BaseException:
             traceback.print_exc()
             for log in ("gateway.log", "unit.log"):

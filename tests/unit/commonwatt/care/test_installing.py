@@ -101,6 +101,7 @@ class Machine:
             prepare_back=lambda before: self.act(f"prepare {before}"),
             verdict=self.verdict,
             wait=self.wait,
+            now=lambda: self.waited_s,
         )
         unit = Installing(folder=self.folder, outside=outside)
         unit.go_on()
