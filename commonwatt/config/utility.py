@@ -114,6 +114,31 @@ class SupplySettings(Settings):
     )
 
 
+class NotifySettings(Settings):
+    """Whom alarms call (docs/operations.md)."""
+
+    to: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://")], ...] = Field(
+        (),
+        repr=False,
+        max_length=20,
+        description="Addresses of [Apprise](https://appriseit.com/services/), such as "
+        "`mailtos://user:password@mail.example` or `ntfys://ntfy.sh/topic`; secrets: one user can read the file.",
+    )
+    name: str = Field("Commonwatt", max_length=60, description="What messages begin with: the town's name.")
+    console: str = Field(
+        "http://127.0.0.1:8080",
+        pattern=r"^https?://[^/]+$",
+        description="The console's address for people, with which links in messages begin.",
+    )
+    dead_man: str | None = Field(
+        None,
+        repr=False,
+        pattern=r"^https?://",
+        description="An address that is called each minute, such as one of healthchecks.io: what answers there gives "
+        "the alarm when no call comes any more. It should be on another machine, in another network.",
+    )
+
+
 class BillingSettings(Settings):
     """Rates and bills (docs/billing.md)."""
 
@@ -370,6 +395,9 @@ class UtilitySettings(Settings):
         None,
         description="The folder that `commonwatt utility register --out` wrote, with the authority's key: the console "
         "then issues and revokes certificates of devices. Without it, which is safer, its page shows the commands.",
+    )
+    notify: NotifySettings = Field(
+        NotifySettings(), description="Whom alarms call: critical ones at once, all others in one message a day."
     )
     exports: ExportSettings = Field(
         ExportSettings(), description="Files that the service exports by itself each month."

@@ -89,6 +89,7 @@ class Facts:
     # Seconds since the newest backup in each repository was finished; empty: pgBackRest is not used.
     backups_s: Mapping[str, float] = field(default_factory=dict)
     archive_fails: bool = False  # whether the server's log is not archived to pgBackRest
+    uncalled: tuple[str, ...] = ()  # addresses that did not take the last message about alarms
 
     @property
     def connected(self) -> bool:
@@ -274,6 +275,12 @@ def _people(facts: Facts) -> Iterator[Condition]:
         yield _condition("BreakGlass", text)
 
 
+def _calls(facts: Facts) -> Iterator[Condition]:
+    if facts.uncalled:
+        text = f"The last message was not taken by {', '.join(facts.uncalled)}. A call that none took is made again."
+        yield _condition("CallsFail", text)
+
+
 def _plant(facts: Facts) -> Iterator[Condition]:
     if facts.plant is None:
         return
@@ -358,6 +365,7 @@ _RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
     _store,
     _data,
     _people,
+    _calls,
     _plant,
     _certificates,
     _lately,

@@ -108,6 +108,7 @@ _EVERY = (
     # People.
     Kind("SecondPersonRefused", _WARNING, 0, "A person who may not be the second one tried to approve."),
     Kind("BreakGlass", _CRITICAL, 0, "A command decided without the service and without a login."),
+    Kind("CallsFail", _WARNING, 0, "People who are called for alarms can't be reached."),
     # The town's supply.
     Kind("PlantSilent", _CRITICAL, 2 * _MINUTE_S, "The town's plant is silent.", needs_head_end=True),
     Kind("PlantLow", _WARNING, 5 * _MINUTE_S, "The battery of the town's plant is below the level that is kept."),

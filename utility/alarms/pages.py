@@ -15,6 +15,7 @@ from utility.alarms.api import runbook_of, told
 from utility.alarms.board import groups
 from utility.alarms.decisions import alarms_of
 from utility.alarms.jobs.client import AlertmanagerError
+from utility.alarms.jobs.notify import notifier_of
 from utility.control.forms import local_input
 from utility.webkit.console.answers import ROWS, Faults, Number, Skip, address, faults_of, found, other_pages
 from utility.webkit.console.console import Console
@@ -76,6 +77,13 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         if seen == alarms.board().mark:
             return Response(status_code=204)
         return console.page(request, actor, "alarm_count.html", {}, zone=console.api.zone.last)
+
+    @app.post(f"{_START}/test", include_in_schema=False)
+    def test(actor: Operators) -> RedirectResponse:
+        """Send a test message to all whom alarms call."""
+        results = notifier_of(console.api).test()
+        words = [f"{shown}: {'sent' if is_sent else 'failed'}" for shown, is_sent in results]
+        return console.see_other(actor, _START, "; ".join(words) or "No address is set: to, in notify of utility.toml")
 
     @app.post(f"{_START}/silences/{{which}}/end", include_in_schema=False)
     def end_silence(actor: Operators, which: str) -> RedirectResponse:

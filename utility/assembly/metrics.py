@@ -1,6 +1,7 @@
 """The utility's Prometheus metrics (K4). Labels name controllers (802 in a town), never meters or customers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import product
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -110,6 +111,18 @@ class UtilityMetrics(Metrics):
     def watch_alarms(self, waiting: Callable[[], Mapping[str, int] | None]) -> None:
         """Show how many of the utility's own alarms wait for a person, by kind."""
         self.registry.register(AtEachScrape(lambda: own_alarms(waiting)))
+
+    def watch_notifications(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Show how many messages to people, and calls of the dead man's address, were sent or failed."""
+
+        def read() -> Iterator[Metric]:
+            text = "Calls of people for alarms, by kind (call, digest, test, beat) and result (sent, failed)."
+            family = CounterMetricFamily(f"{PREFIX}_notifications", text, labels=["kind", "result"])
+            for kind, result in product(("call", "digest", "test", "beat"), ("sent", "failed")):
+                family.add_metric([kind, result], counts.get((kind, result), 0))
+            yield family
+
+        self.registry.register(AtEachScrape(read))
 
     def watch_disk(self, disk: Callable[[], Disk | None]) -> None:
         """Show the disk space of an SQLite database at its last check; a server's disk is not visible here."""

@@ -24,6 +24,7 @@ from commonwatt.runtime.watchdog_metrics import register_process
 from utility.access.store.access import first_invitation
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.decisions import alarms_of
+from utility.alarms.jobs.notify import BEAT_S, notifier_of
 from utility.alarms.past import Counting
 from utility.assembly.application import make_app
 from utility.assembly.head_ends import HeadEnds
@@ -132,6 +133,8 @@ class Service:
             self._api.parts[GrantsJob] = self._takeover
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
+        self._notifier = notifier_of(self._api)
+        self._metrics.watch_notifications(self._notifier.counts)
         self._counting = Counting(clock.now())
         if (care := care_of(settings)) is not None:
             self._metrics.registry.register(AtEachScrape(lambda: requests_of(care)))
@@ -238,8 +241,10 @@ class Service:
             ("jobs", self._jobs.tick, TICK_S, _SHORTEST_TICK_S),
             ("files", self._jobs.tick_files, TICK_S, _SHORTEST_TICK_S),
             ("alarms", self._see_to_alarms, TICK_S, _SHORTEST_TICK_S),
+            ("notify", self._notify, TICK_S, _SHORTEST_TICK_S),
         ):
             self._ticker.every(name, max(at_least_s, self._clock.real_s(period_s)), work)
+        self._ticker.every("dead man", BEAT_S, lambda: asyncio.to_thread(self._notifier.beat))
         if self._backups is not None:
             self._ticker.every("backups", BACKUPS_LOOK_S, self._look_at_backups)
         if self._takeover is not None:
@@ -279,6 +284,13 @@ class Service:
         # A commit may wait for a standby: the next look, which finds that, must not wait for it.
         if alarms.look() and not self._health.alarms() and (self._saving is None or self._saving.done()):
             self._saving = asyncio.create_task(self._save_alarms(), name="the alarms")
+
+    async def _notify(self) -> None:
+        """Call people for alarms."""
+        try:
+            await asyncio.to_thread(self._notifier.look, int(self._clock.now()))
+        except (SQLAlchemyError, SqliteError, OSError) as error:
+            self._health.failed(error, "who was called for alarms")
 
     async def _save_alarms(self) -> None:
         try:
@@ -326,6 +338,7 @@ class Service:
             log_kept_bytes=self._database.log_kept_bytes(),
             backups_s={} if self._backups is None else self._backups.ages_s(machine_now()),
             archive_fails=self._backups is not None and self._backups.fails,
+            uncalled=self._notifier.failing,
         )
 
 

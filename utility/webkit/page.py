@@ -1,5 +1,6 @@
 """The API's HTML pages: Swagger UI with every route, and the runbooks. They load nothing from other servers."""
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
@@ -54,10 +55,22 @@ def _examples(method: str, path: str) -> str:
 
 
 @cache
+def _runbooks() -> str:
+    return Path(__file__).with_name("runbooks.md").read_text(encoding="utf-8")
+
+
+def first_step(name: str) -> str:
+    """Return what an alarm's section in the runbooks says to do, as text."""
+    section = _runbooks().partition(f"## {name}\n")[2].partition("\n## ")[0]
+    step = section.partition("**Do.** ")[2].partition("\n\n")[0]
+    return " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", step).split()) or "see the runbook"
+
+
+@cache
 def runbooks_page() -> str:
     """Return the runbooks (HTML). Each alert's section has its name in lower case as anchor."""
     markdown = MarkdownIt().enable("table")
-    tokens = markdown.parse(Path(__file__).with_name("runbooks.md").read_text(encoding="utf-8"))
+    tokens = markdown.parse(_runbooks())
     for heading, title in pairwise(tokens):
         if heading.type == "heading_open":
             heading.attrSet("id", title.content.lower())

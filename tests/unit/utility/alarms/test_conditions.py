@@ -103,6 +103,7 @@ BAD = Facts(
     log_kept_bytes=10**10 + 1,
     backups_s={"1": 36.0 * 3_600 + 1, "2": math.inf},
     archive_fails=True,
+    uncalled=("ntfys://ntfy.example/****",),
 )
 
 SOON_ENDS = {"release": "0.4", "cert_days": 20}
