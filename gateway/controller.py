@@ -49,6 +49,7 @@ from gateway.events import (
     ShellEvent,
     Tick,
     ToldStates,
+    Upgraded,
 )
 from gateway.line.line import METERS, line_of
 from gateway.relay.refill import Pace
@@ -176,6 +177,8 @@ class Controller:
                 return []
             case Reported(command, report):
                 return self.own.utility_commands.reported(command, report, self._tell(raw))
+            case Upgraded(ended):
+                return self.own.utility_commands.upgraded(ended, self._tell(raw))
             case ToldStates(_, states, sent):
                 return self._take(self.hosted[microgrid], states, sent, raw)
             case Hosted() | Registered() | DiskSeen() | ProgramSeen() | Looked():

@@ -54,6 +54,8 @@ RETRY = "retry"  # the job of every ``RETRY_S`` seconds: resend unconfirmed comm
 
 RETRY_S = 5
 
+_HOUR_KEYS = 10_000  # most blocks that are looked at for the meters of an hour
+
 # Least period of a job, seconds, whose last run is stored; a shorter one runs again after a restart.
 STORED_PERIOD_S = 900
 PROBED_METERS = 3  # meters that get a request at a time when no meter has sent anything for a while
@@ -347,6 +349,12 @@ class HostedMicrogrid:
             modes = self.modes.keep(now) + self.modes.ask(now)
             commands = self.manager.resend(now) + modes
         return commands + self.upkeep.turn() + self.household.save(acknowledged=False)
+
+    def recently_served(self, raw: EpochSeconds) -> int:
+        """Return how many meters have readings in the store of the last hour."""
+        quarter = raw // QUARTER_S
+        keys = self.store.keys_between(quarter - 4, quarter, _HOUR_KEYS)
+        return len({meter for meter, _, _ in keys} & self.meters.keys())
 
     def backlog_age_s(self, now: Now) -> int:
         """Return the seconds since the oldest quarter with unacknowledged parts ended; 0: a refill alone has any."""

@@ -11,6 +11,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.town.registry import RegisteredMeter
 from gateway.stored import Stored
+from gateway.upgrade.wanted import Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +149,16 @@ class Tick:
     job: str  # one of ``gateway.controller.JOBS``
 
 
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """A command ``upgrade`` ended."""
+
+    ended: Ended  # how
+
+
 # The events of one microgrid.
 MicrogridEvent: TypeAlias = FromMeter | FromUtility | Connected | Granted | Committed | Quiet | NotStored | Tick
 # What the shell says of the machine.
 ShellEvent: TypeAlias = Hosted | Registered | DiskSeen | ProgramSeen | Looked
 # The events of a controller.
-Event: TypeAlias = MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped | Reported | ShellEvent
+Event: TypeAlias = MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped | Reported | Upgraded | ShellEvent

@@ -40,6 +40,7 @@ from gateway.events import (
     Reported,
     Tick,
     ToldStates,
+    Upgraded,
 )
 from gateway.household.link import HouseholdLink
 from gateway.line.line import INTERFACE
@@ -56,6 +57,8 @@ from gateway.registries import Registries
 from gateway.report import make_report
 from gateway.shown.shown import Shown
 from gateway.takeover.successor import carried, settings_of
+from gateway.upgrade.upgrades import Upgrades
+from gateway.upgrade.verdict import Meters
 
 if TYPE_CHECKING:
     from gateway.renewal import MeterRequests, Renewal
@@ -116,6 +119,9 @@ class Shell:
             self._household,
             [each.results for each in self._renewals],
         )
+
+        self._upgrades = Upgrades(settings, self.shown.status, lambda ended: self._put(Upgraded(ended)))
+        self._served_before = self._controller.own.recently_served(int(clock.now()))
 
     @classmethod
     def open(cls, settings: GatewaySettings, clock: Clock, phase: float = 0.0) -> Self:
@@ -208,6 +214,7 @@ class Shell:
             ends.callback(watchdog.on_jump.remove, jump)
         self._ticker.start()
         ends.callback(self._ticker.stop)
+        ends.callback(self._upgrades.stop)
         if alone:
             watchdog.watch("scheduler", self._ticker.steps.mark)
             # Of several gateways, a store that hangs stops no other: it shows as a lag.
@@ -355,12 +362,19 @@ class Shell:
                 self._look_at_disk()
                 self._show_household()
                 self._reload_registries()
+                self._look_at_upgrades()
 
     def _look_at_disk(self) -> None:
         hosted = self._controller.hosted
         self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()}, self._work.see)
         for core in hosted.values():
             self._warn(core)
+
+    def _look_at_upgrades(self) -> None:
+        own = self._controller.own
+        served = sum(view.heard is not None for view in own.manager.meters.values())
+        month = self._controller.line.month(own.now)
+        self._upgrades.look(own.utility_commands.upgrade, month, Meters(served=served, before=self._served_before))
 
     def _look_at_line(self) -> None:
         """Queue the line's byte count for the core."""

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from commonwatt.care.by_hand import install_by_hand
 from commonwatt.care.labels import SHEET, end_label, make_labels, refresh_joins
+from commonwatt.care.release import sign as sign_release
 from commonwatt.cli.site_questions import Answers, first_text, further_text
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
@@ -167,12 +169,12 @@ def upgrade(
     root: Annotated[Path, typer.Option(help="The folder of another machine's files; nothing is started.")] = Path("/"),
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
 ) -> None:
-    """Upgrade this machine by a package, and wait until its service works and its backlog is gone.
+    """Upgrade this machine by a package, and wait until its service works; a controller goes back by itself otherwise.
 
-    The utility first, then the controllers, one after the other; a backlog stays and is sent afterwards. It checks
-    package and disk, shows the state of the service, makes a backup of the utility's database, and
-    installs the package, which restarts the services. Unpack the new bundle afterwards. The way back is in
-    docs/guides/upgrade.md.
+    The utility first, then the controllers. It checks package and disk, shows the state of the service, makes a backup
+    of the utility's database, and installs the package, which restarts the services. A controller's new gateway judges
+    itself for up to ten minutes; after a bad verdict or none the installed release comes back, with all data. Unpack
+    the new bundle afterwards. `commonwatt fleet upgrade` does this from the utility; docs/guides/upgrade.md.
     """
     machine = Machine.at(root)
     ready = upgrades.prepare(machine, package)
@@ -181,10 +183,27 @@ def upgrade(
         typer.echo(f"  {upgrades.state_of(upgrades.status(ready))[0]}")
         if not yes:
             typer.confirm("Install it now? Only the utility before its controllers.", abort=True)
-    run_or_print(machine, ready.commands(), "To upgrade:")
-    if machine.runs:
-        upgrades.wait(lambda: upgrades.status(ready), typer.echo)
+    if machine.runs and ready.place != UTILITY:
+        install_by_hand(package, ready.version, machine_s(), typer.echo)
+    else:
+        run_or_print(machine, ready.commands(), "To upgrade:")
+        if machine.runs:
+            upgrades.wait(lambda: upgrades.status(ready), typer.echo)
     typer.echo(f"Next: sudo commonwatt site unpack {ready.place}.bundle, packed by the new version at the office")
+
+
+@app.command()
+@flowing
+def sign(
+    package: Annotated[Path, typer.Argument(help="The package, as `make deb` wrote it.")],
+    site: SiteOption = Path("site"),
+) -> None:
+    """Sign a controller's package by the town's authority: write NAME.release, for `commonwatt fleet publish`.
+
+    Controllers install no package from afar that was not signed here. It takes a minute.
+    """
+    path = sign_release(package, Authority.load(site))
+    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB. At the utility: commonwatt fleet publish {path}")
 
 
 def write_packed(site: Path, place: str, now: EpochSeconds) -> str:

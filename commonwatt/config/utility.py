@@ -297,6 +297,10 @@ class UtilitySettings(Settings):
         description="Certificate and key of `care`, one PEM file, signed by the town's authority, such as the head-end "
         "broker's; loaded again when it is replaced.",
     )
+    packages: Path = Field(
+        Path("packages"),
+        description="Folder of the releases that `care` serves to controllers; `commonwatt fleet publish` fills it.",
+    )
     http_proxies: tuple[ProxyNetwork, ...] = Field(
         (),
         description="IP addresses or networks of reverse proxies before `http`. Their `X-Forwarded-For` and "

@@ -81,6 +81,7 @@ class Action(StrEnum):
     ASSIGN = "assign"
     SYSTEM_INFO = "system_info"
     REPORT = "report"
+    UPGRADE = "upgrade"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.ASSIGN: Keys(needed=("orders",)),
     Action.SYSTEM_INFO: Keys(),
     Action.REPORT: Keys(optional=("inputs",)),
+    Action.UPGRADE: Keys(needed=("release", "sha256")),
 }
 """Every command of this version."""
 
@@ -162,6 +164,9 @@ class ControllerCommand(Message):
     orders: list[tuple[Brokers, list[Id64]]] | None = None
     # Whether the flight recorder's inputs are written to a file too, and their readings (report); absent: they are not.
     inputs: Literal["blank", "whole"] | None = None
+    # The version of the release that the controller is to run, as Debian writes it (upgrade).
+    release: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+~-]{0,23}$")] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # the checksum of its package (upgrade)
     microgrid: Annotated[str, Field(max_length=16)] | None = None  # the microgrid that another command is for (hosted)
     epoch: Epoch | None = None  # the epoch under which the controller manages it; another one is refused (hosted)
     command: "ControllerCommand | None" = None  # that command, with the same id (hosted)

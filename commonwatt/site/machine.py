@@ -13,6 +13,8 @@ from commonwatt.runtime.files import replace_file
 STATE = "/var/lib/commonwatt"
 PROGRAM = "/opt/commonwatt/current/bin/commonwatt"
 USER = "commonwatt"
+AUTHORITY = "/etc/commonwatt/authority.pem"
+"""Root's copy of the town's authority, which the services' user can't replace: releases are checked by it."""
 
 _DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 """Beside the packages, in the project's folder and where it is installed."""
@@ -97,6 +99,12 @@ class Machine:
         files = [path for path in sorted((_DEPLOY / "systemd").rglob("*")) if path.is_file()]
         changes = [self._copy(path, f"{_UNITS}/{path.relative_to(_DEPLOY / 'systemd')}") for path in files]
         return any(changes)
+
+    def install_authority(self, certificate: bytes) -> None:
+        """Give root a copy of the town's authority (PEM)."""
+        path = self.path(AUTHORITY)
+        _public(path.parent)
+        replace_file(path, certificate, mode=0o644)
 
     def owner(self) -> tuple[int, int] | None:
         """Return the numbers of the services' user and group, made when missing; ``None``: this is not run by root.

@@ -30,7 +30,7 @@ from commonwatt.runtime.service import only_one
 from commonwatt.site.bundle import Bundle, Manifest
 from commonwatt.site.exchange import handover_name
 from commonwatt.site.file import TOWN_FILE
-from commonwatt.site.machine import PROGRAM, STATE, USER, Machine, missing_program
+from commonwatt.site.machine import AUTHORITY, PROGRAM, STATE, USER, Machine, missing_program
 from commonwatt.site.places import (
     ADAPTER_FILE,
     BACKUP_TIMER,
@@ -98,6 +98,7 @@ class Unpacking:
         for path in (machine.state, *(machine.state / folder for folder in folders_of(self.place))):
             machine.folder(path, owner)
         with only_one(machine.state / INSTALLED, "another unpack"):
+            machine.install_authority(self.bundle.files[f"{folders_of(self.place)[0]}/{CA_FILE}"])
             for name in changed:
                 self._keep_edited(name, say, owner)
                 replace_file(machine.state / name, self.bundle.files[name], owner=owner)
@@ -199,7 +200,7 @@ def prepare(
     if handover is not None and bundle.manifest.place == UTILITY:
         raise ConfigError(f"{handover}: only a controller takes a handover; this bundle is of the utility")
     _refuse_other(bundle.manifest, machine.state)
-    _check_authority(bundle.manifest, machine.state, authority)
+    _check_authority(bundle.manifest, machine, authority)
     # A machine without a clock battery starts in the past, until it has the network's time.
     if now >= MADE and bundle.manifest.made > now + _AHEAD_S:
         raise ConfigError(
@@ -262,9 +263,9 @@ def _refuse_other(manifest: Manifest, state: Path) -> None:
         )
 
 
-def _check_authority(manifest: Manifest, state: Path, stated: str | None) -> None:
+def _check_authority(manifest: Manifest, machine: Machine, stated: str | None) -> None:
     """Check that the installed authority signed the bundle; before the first installation, the stated one."""
-    files = [state / folder / CA_FILE for folder in folders_of(manifest.place)]
+    files = [machine.path(AUTHORITY), *(machine.state / name / CA_FILE for name in folders_of(manifest.place))]
     installed = {path: content for path in files if (content := _content(path)) is not None}
     for path, content in installed.items():
         if digest(content) != manifest.authority:

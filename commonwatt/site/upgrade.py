@@ -1,6 +1,5 @@
 """Upgrade of a machine by a package: what is checked before, the commands, and when its service works after it."""
 
-import re
 import shutil
 import subprocess
 import threading
@@ -16,11 +15,8 @@ from commonwatt.site.places import is_on_sqlite
 from commonwatt.site.unpack import installed_on
 
 UNPACKED_TIMES = 6  # how many times a package's size its files take, with those of the version that they replace
-DRAINED_S = 900  # age of the oldest data that waits, seconds, below which a backlog counts as gone
-WAIT_S = 1_800.0  # most seconds of waiting for that
+WAIT_S = 1_800.0  # most seconds of waiting for a utility's service
 LOOK_S = 5.0  # seconds between two looks at the service
-
-_AGE = re.compile(r"^backlog age s: (\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +93,13 @@ def _fields(package: Path) -> tuple[str, str]:
 
 
 def state_of(said: str) -> tuple[str, bool]:
-    """Return the verdict in what ``commonwatt status`` said, and whether the service works without a backlog."""
-    first, _, _ = said.partition("\n")
-    verdict = first.removeprefix("verdict: ") or "it does not answer yet"
-    age = _AGE.search(said)
-    waits_s = 0 if age is None else int(age[1])
-    told = verdict if waits_s <= DRAINED_S else f"{verdict}; data of the last {waits_s // 60} min waits for the utility"
-    return told, verdict.startswith("working") and waits_s <= DRAINED_S
+    """Return the verdict in what ``commonwatt status`` said, and whether the service works."""
+    verdict = said.partition("\n")[0].removeprefix("verdict: ") or "it does not answer yet"
+    return verdict, verdict.startswith("working")
 
 
 def wait(ask: Callable[[], str], say: Callable[[str], None], look_s: float = LOOK_S) -> None:
-    """Wait until the service works and its backlog is gone; say what changed.
+    """Wait until the utility's service works; say what changed.
 
     Args:
         ask: Returns what ``commonwatt status`` says; empty: no answer.

@@ -31,16 +31,18 @@ from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.relay.system_info import assigned, outstanding
 from gateway.stored import KeptSettings, Stored
+from gateway.upgrade.wanted import Ended, Wanted
 
 KEPT_OUTCOMES = 100  # outcomes stored, also across restarts, so that a repeated command is not carried out again
 
 
+_UPGRADE = "upgrade"  # setting that keeps the release that is wanted
 _STOPPED = "stopped_meters"  # setting that keeps them
 _REPORT = "report"  # setting that keeps the last report with the id of its command: a repetition is answered by it
 MOST_REPORTS = 10  # most reports that are asked for and not made yet; others are made when they are asked for again
 REPORT_AGAIN_S = 60  # seconds until a report is sent again, if its command is repeated: a slow line carries it once
 # Commands that concern no meter's state.
-_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT)
+_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT, Action.UPGRADE)
 
 
 class StoppedMeters:
@@ -82,6 +84,9 @@ class UtilityCommands:
         self.epochs: Mapping[MicrogridId, Epochs | GrantedEpochs | NoEpochs] = {}
         self.reports: dict[str, ControllerCommand] = {}  # the reports that the shell is to make, by the command's id
         self._report_sent: EpochSeconds = 0  # when a report was sent last
+        kept_upgrade = store.setting(_UPGRADE)
+        # The release that the utility wants here; ``None``: none is being fetched or installed.
+        self.upgrade = Wanted.model_validate_json(kept_upgrade) if kept_upgrade else None
         self.rates = KeptRates(store)  # the rates that the utility has sent
         self._stopped = StoppedMeters(store, modes.manager)
         self._of_file = periods
@@ -131,6 +136,8 @@ class UtilityCommands:
             if len(self.reports) < MOST_REPORTS:
                 self.reports.setdefault(command.id, command)
             return []  # Its outcome is the report; ``reported`` sends it.
+        if command.cmd == Action.UPGRADE:
+            return self._upgrade(command, now)
         if command.cmd in ACTIONS:
             effects, outcome = self._set(command, now), _outcome(command, "done", now)
         else:
@@ -156,6 +163,25 @@ class UtilityCommands:
         kept = json.loads(self._store.setting(_REPORT) or "{}")
         said = {"report": kept["report"]} if kept.get("id") == outcome.id else {"reason": "a later report replaced it"}
         return [self._publish(outcome.model_copy(update=said))]
+
+    def _upgrade(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
+        """Want a release, in place of an earlier one; its outcome follows (``upgraded``)."""
+        before = self.upgrade
+        why = f"{command.release} is wanted"
+        effects = [] if before is None else self.upgraded(Ended(id=before.id, result="superseded", why=why), now)
+        self.upgrade = wanted = Wanted(id=command.id, release=command.release or "", sha256=command.sha256 or "")
+        outcome = _outcome(command, "partial", now, reason="it is being fetched")
+        kept = Write[Change](Setting(_UPGRADE, wanted.model_dump_json()))
+        return [*effects, kept, self._remember(outcome), self._publish(outcome)]
+
+    def upgraded(self, ended: Ended, now: Now) -> list[Effect[Change]]:
+        """Tell the utility how an upgrade ended, unless another one is wanted now."""
+        if self.upgrade is None or self.upgrade.id != ended.id:
+            return []
+        self.upgrade = None
+        told = {"id": ended.id, "cmd": Action.UPGRADE, "result": ended.result, "time": now, "reason": ended.why or None}
+        outcome = ControllerOutcome.model_validate(told)
+        return [Write(Setting(_UPGRADE, "")), self._remember(outcome), self._publish(outcome)]
 
     def _hosted(self, command: ControllerCommand, wrapped: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Carry out a command for a microgrid that this controller manages for another one, under the named epoch."""

@@ -29,7 +29,7 @@ MOSQUITTO = "/usr/sbin/mosquitto"
 SHELL = "/bin/sh"
 FIND = "/usr/bin/find"
 
-UNITS = {path.name: path for path in sorted(SYSTEMD.glob("*.service"))}
+UNITS = {path.name: path for path in sorted(SYSTEMD.glob("commonwatt-*.service"))}
 SERVICES = sorted(name for name, path in UNITS.items() if "\nType=notify\n" in path.read_text())
 """The units of services that run permanently."""
 

@@ -25,6 +25,7 @@ from utility.control.api import add_commands
 from utility.corrections.api import add_decisions
 from utility.database.base import SQLAlchemyError
 from utility.exports.api import add_exports
+from utility.fleet.api import add_rollouts
 from utility.households.api import add_own_home
 from utility.outbox.changes import Refused
 from utility.overview.api.days import add_days
@@ -95,6 +96,7 @@ def make_app(api: Api) -> FastAPI:
     add_works(app, api)
     add_billing(app, api)
     add_research(app, api)
+    add_rollouts(app, api)
     add_jobs_api(app, api)
     add_own_home(app, api)
     add_people(app, api)

@@ -21,7 +21,8 @@ from utility.database.base import SQLAlchemyError
 from utility.database.checks import is_away
 from utility.database.database import Database
 from utility.exports.jobs import back_up, export_month
-from utility.fleet.store import drop_reports
+from utility.fleet.jobs import roll_out
+from utility.fleet.store.reports import drop_reports
 from utility.jobs.catalogue import catalogue
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.job_leases import Turn, counts
@@ -98,6 +99,7 @@ class Jobs:
             "rates": RatesJob(settings.billing, database, threads).run,
             "weights": partial(tell_weights_due, database, threads),
             "balance": self.balance.run,
+            "rollout": partial(roll_out, database, threads, settings.cliques),
             "sharing": partial(record_sharing, database, threads),
             "compact": self._compact,
             "settlement": settlement.run,

@@ -8,6 +8,7 @@ import utility.collection.tables
 import utility.control.tables
 import utility.corrections.tables
 import utility.database.tables
+import utility.fleet.tables
 import utility.jobs.tables
 import utility.outbox.tables
 import utility.readings.tables

@@ -15,7 +15,7 @@ from utility.control.decisions import make_change
 from utility.control.forms import TITLES
 from utility.control.store.control_changes import kinds_of
 from utility.fleet.fleet import Sort, cared_for, chosen, ordered
-from utility.fleet.store import reports_of
+from utility.fleet.store.reports import reports_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.webkit.console.answers import ROWS, Skip, download, other_pages, refusing
 from utility.webkit.console.console import Console

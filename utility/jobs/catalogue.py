@@ -26,6 +26,7 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
         Plan(name="weights", cadence=Seconds(300), does="tells gateways the sharing weights of their accounts"),
         Plan(name="balance", cadence=Seconds(300),
              does="gives meters other brokers so that no LTE line carries too many of them"),
+        Plan(name="rollout", cadence=Seconds(60), does="sends a release to the controllers whose turn it is"),
         Plan(name="sharing", cadence=Seconds(300), does="records who shared in the finished quarter-hours"),
         Plan(name="compact", cadence=Seconds(settings.compact_s), does="joins the parts of finished quarter-hours"),
         Plan(name="settlement", cadence=Seconds(900), does="settles the finished days that are marked as due"),

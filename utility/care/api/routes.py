@@ -11,6 +11,7 @@ from commonwatt.runtime.clock import machine_s
 from utility.care.api.joining import Joining
 from utility.care.api.listener import Handler, Listener
 from utility.care.api.renewing import Renewals
+from utility.care.packages import routes_of
 from utility.care.store import use_code
 from utility.database.database import Database
 from utility.database.metrics import PREFIX
@@ -30,6 +31,7 @@ def care_of(settings: UtilitySettings, database: Database, renewals: Renewals) -
         ("GET", "ca"): lambda _: ca,
         ("POST", joining.PATH): joins.answer,
         ("POST", renewing.PATH): renewals.renew,
+        **routes_of(settings.packages),
     }
     return Listener(settings.care, settings.care_certificate, routes)
 

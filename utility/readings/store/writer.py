@@ -317,7 +317,9 @@ class _Transaction:
         declare_minima(self._connection, [(one.time, *minimum) for one in seen for minimum in one.minima])
 
     def _close_command(self, closing: CloseCommand) -> None:
-        ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & (command.c.state == "open")
+        # The outcome of an upgrade follows the answer that it was begun.
+        may_change = (command.c.state == "open") | (command.c.result == "partial") & (command.c.id.like("upgrade-%"))
+        ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & may_change
         values = {"state": closing.state, "outcome": closing.outcome}
         values["result"] = json.loads(closing.outcome or "{}").get("result")
         statement = update(command).where(ours).values(values).returning(command.c.message, command.c.created)

@@ -15,7 +15,7 @@ from utility.access.roles import Role
 from utility.control.store.control_changes import newest_changes
 from utility.database.database import Database
 from utility.fleet import cli
-from utility.fleet.store import KEPT_S, drop_reports, reports_of
+from utility.fleet.store.reports import KEPT_S, drop_reports, reports_of
 from utility.outbox.changes import CloseCommand, OpenCommand
 from utility.outbox.store.commands import add_command, open_commands
 from utility.outbox.tables import command as commands

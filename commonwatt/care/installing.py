@@ -1,0 +1,342 @@
+"""Installs a release on a controller or goes back, from any point at which the power may fail (docs/guides/upgrade.md).
+
+The unit ``upgrade-commonwatt`` runs this file as root by the system's Python. It imports Python's own library alone,
+and runs from a copy while the program is replaced, so that no release can prevent the way back. It needs no network.
+
+=======  ==================================================================================================
+step     what is done; the next step is written durably before it begins
+=======  ==================================================================================================
+keep     the package of the installed release is kept, or made again of its files
+install  dpkg installs the new package; after a failure: back
+judge    the new gateway gives its verdict within ten minutes; no verdict or a bad one: back
+back     the store gets the older release's form, and the kept package is installed
+=======  ==================================================================================================
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+STATE, RESULT = "state.json", "result.json"  # the step of an upgrade that lasts; the result of the last one
+NEW, INSTALLED = "new.deb", "installed.deb"  # the package that is being installed, and the one that was before
+ORDER, PACKAGE, VERDICT = "ready.json", "fetched.deb", "verdict.json"  # the gateway's files, in its folder ``upgrade``
+
+VERDICT_S = 600  # seconds for which a verdict is waited for
+LOOK_S = 5.0  # seconds between two looks for it
+MOST_STARTS = 3  # times that a step is begun again after a power cut or crash, before the way back
+MOST_ORDER_BYTES = 64 * 1024  # most bytes of an order or verdict
+UNPACKED_TIMES = 2  # how many times a package's size its installation takes on the disk
+
+State = dict[str, Any]
+
+
+class Refused(Exception):  # noqa: N818 - a decision
+    """A package is not installed, or a step failed; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """What an installation does to its machine. Those that fail raise ``Refused``."""
+
+    check: Callable[[str, str], None]  # checks that the town's authority signed a manifest; takes it and the signature
+    installed: Callable[[], str]  # returns the installed version
+    version_of: Callable[[Path], str]  # returns a package's version; empty: it is none
+    is_newer: Callable[[str, str], bool]  # whether the first version is above the second one
+    install: Callable[[Path], None]  # installs a package, which restarts the services
+    repack: Callable[[Path], None]  # writes the package of the installed release, made of its files
+    prepare_back: Callable[[str], None]  # stops the services, and gives the store the form of an older version
+    verdict: Callable[[], State | None]  # returns what the new gateway said last; None: nothing
+    wait: Callable[[float], object]  # waits so many seconds
+    now: Callable[[], float]  # returns the seconds since the machine's start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installing:
+    """One machine's installations."""
+
+    folder: Path  # root's, with the step and the packages
+    outside: Outside  # the machine
+    verdict_s: float = VERDICT_S  # seconds for which a verdict is waited for
+
+    def take(self, orders: Path) -> None:
+        """Take the order in a gateway's folder ``upgrade``; what is wrong with it becomes the result."""
+        text = json.loads(_read(orders / ORDER, MOST_ORDER_BYTES))
+        order = {"id": str(text["id"])[:64], "version": "", "before": self.outside.installed()}
+        try:
+            self.outside.check(text["manifest"], text["signature"])
+            manifest = json.loads(text["manifest"])
+            order |= {"version": manifest["version"], "sha256": manifest["sha256"], "package": manifest["package"]}
+            self._check(order, manifest["size_bytes"])
+            _copy(orders / PACKAGE, self.folder / NEW, manifest["sha256"], manifest["size_bytes"])
+        except (Refused, OSError, KeyError, TypeError, ValueError) as error:
+            self._end(order, "refused", str(error))
+            return
+        self.begin(order)
+
+    def _check(self, order: State, size_bytes: int) -> None:
+        if order["package"] != "commonwatt-controller":
+            raise Refused(f"{order['package']} is not for a controller")
+        if not self.outside.is_newer(order["version"], order["before"]):
+            raise Refused(f"version {order['version']} is not above the installed {order['before']}")
+        if (free := shutil.disk_usage(self.folder).free) < (1 + UNPACKED_TIMES) * size_bytes:
+            raise Refused(f"{free:,} bytes are free, {(1 + UNPACKED_TIMES) * size_bytes:,} are needed")
+
+    def begin(self, order: State) -> None:
+        """Begin the installation of the package ``NEW`` in the folder; ``go_on`` does it."""
+        self._write({**order, "step": "keep", "starts": 0, "why": "", "verdict_s": self.verdict_s})
+
+    def go_on(self) -> None:
+        """Do what is left of an installation."""
+        steps = {"keep": self._keep, "install": self._install, "judge": self._judge, "back": self._back}
+        while (state := read_state(self.folder)) is not None:
+            state["starts"] += 1
+            if state["starts"] > MOST_STARTS and state["step"] != "back":
+                self._next(state, "back", f"step {state['step']} did not end {MOST_STARTS} times")
+                continue
+            self._write(state)
+            steps[state["step"]](state)
+
+    def _keep(self, state: State) -> None:
+        kept = self.folder / INSTALLED
+        if self.outside.version_of(kept) != state["before"]:
+            kept.unlink(missing_ok=True)
+            beside = kept.with_suffix(".making")
+            try:
+                self.outside.repack(beside)
+            except Refused as error:
+                self._end(state, "refused", f"no way back: {error}")
+                return
+            beside.replace(kept)
+        self._next(state, "install")
+
+    def _install(self, state: State) -> None:
+        try:
+            self.outside.install(self.folder / NEW)
+        except Refused as error:
+            self._next(state, "back", str(error))
+        else:
+            self._next(state, "judge")
+
+    def _judge(self, state: State) -> None:
+        # The gateway counts the time for its verdict from here on, whatever its start takes.
+        self._write({**state, "began": self.outside.now()})
+        for _ in range(int(state["verdict_s"] / LOOK_S)):
+            said = self.outside.verdict()
+            if said is not None and said.get("id") == state["id"]:
+                if said.get("good") is not True:
+                    self._next(state, "back", str(said.get("why"))[:200])
+                    return
+                if (self.folder / NEW).exists():  # Otherwise it was moved before a power cut.
+                    (self.folder / NEW).replace(self.folder / INSTALLED)
+                self._end(state, "done", "")
+                return
+            self.outside.wait(LOOK_S)
+        self._next(state, "back", f"no verdict within {state['verdict_s'] / 60:.0f} minutes")
+
+    def _back(self, state: State) -> None:
+        # What fails here is tried again by the unit until it is done: raised.
+        self.outside.prepare_back(state["before"])
+        self.outside.install(self.folder / INSTALLED)
+        self._end(state, "failed", f"went back to {state['before']}: {state['why']}")
+
+    def _next(self, state: State, step: str, why: str = "") -> None:
+        self._write({**state, "step": step, "starts": 0, "why": why or state["why"]})
+
+    def _end(self, state: State, result: str, why: str) -> None:
+        told = {"id": state["id"], "version": state["version"], "result": result, "why": why[:200]}
+        _write(self.folder / RESULT, told)
+        (self.folder / NEW).unlink(missing_ok=True)
+        (self.folder / STATE).unlink(missing_ok=True)
+        _sync(self.folder)
+
+    def _write(self, state: State) -> None:
+        _write(self.folder / STATE, state)
+
+
+def read_state(folder: Path, name: str = STATE) -> State | None:
+    """Return the state of an installation that lasts, or with ``RESULT`` the last one's result; ``None``: none."""
+    try:
+        found = json.loads(_read(folder / name, MOST_ORDER_BYTES))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _read(path: Path, most_bytes: int) -> bytes:
+    """Return a plain file's content; a link is not followed: another user can write its folder.
+
+    Raises:
+        OSError: It is none.
+        ValueError: It is longer.
+    """
+    with os.fdopen(_open(path), "rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"{path}: has more than {most_bytes} bytes")
+    return content
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _copy(source: Path, target: Path, sha256: str, size_bytes: int) -> None:
+    """Copy a package durably while it is checked: nobody but root can change the copy.
+
+    Raises:
+        Refused: It is another one than the manifest says.
+    """
+    digest, left = hashlib.sha256(), size_bytes
+    with os.fdopen(_open(source), "rb") as file, target.open("wb") as copy:
+        while left and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            copy.write(block)
+            left -= len(block)
+        _sync_file(copy)
+    if digest.hexdigest() != sha256:
+        target.unlink()
+        raise Refused("the package is damaged: it has another checksum than its manifest")
+
+
+def _write(path: Path, content: State) -> None:
+    beside = path.with_suffix(".writing")
+    with beside.open("wb") as file:
+        file.write(json.dumps(content).encode())
+        _sync_file(file)
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def _sync_file(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# The machine, with Debian's programs
+
+FOLDER = Path("/var/lib/commonwatt-upgrade")  # root's
+PLACES = Path("/var/lib/commonwatt")  # the services' user's
+AUTHORITY = "/etc/commonwatt/authority.pem"
+_PROGRAM = "/opt/commonwatt/current/bin"
+_NAME = "commonwatt-controller"
+_FIRST_WITH_CLIQUES = "0.4~"  # older versions need the form that `gateway downgrade` gives
+_CHECK = "import sys; from commonwatt.care.release import check_by; check_by(*sys.argv[1:])"
+
+
+def since_boot() -> float:
+    """Return the seconds since the machine's start, sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def machine() -> Outside:
+    """Return this machine."""
+    return Outside(
+        check=lambda manifest, signature: _run(f"{_PROGRAM}/python3", "-c", _CHECK, AUTHORITY, manifest, signature),
+        installed=lambda: _said("dpkg-query", "--show", "--showformat=${Version}", _NAME),
+        version_of=lambda path: _said("dpkg-deb", "--field", str(path), "Version") if path.exists() else "",
+        is_newer=_is_newer,
+        install=lambda path: _run("dpkg", "--install", "--force-downgrade", "--force-confold", str(path)),
+        repack=_repack,
+        prepare_back=_prepare_back,
+        verdict=_verdict,
+        wait=threading.Event().wait,
+        now=since_boot,
+    )
+
+
+def _is_newer(one: str, other: str) -> bool:
+    return subprocess.run(["dpkg", "--compare-versions", one, "gt", other], check=False).returncode == 0
+
+
+def _run(*command: str) -> None:
+    """Run a command.
+
+    Raises:
+        Refused: It failed; has the last line that it said.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise Refused(f"{Path(command[0]).name} failed: {last}")
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _repack(path: Path) -> None:
+    """Make the package of the installed files again, as it was without what postinst compiled."""
+    root = path.with_suffix(".tree")
+    shutil.rmtree(root, ignore_errors=True)
+    for name in _said("dpkg-query", "--listfiles", _NAME).splitlines():
+        source, target = Path(name), root / name.lstrip("/.")
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        elif source.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+        elif source.exists():  # Debian can leave out documents.
+            shutil.copy2(source, target)
+    control = root / "DEBIAN"
+    control.mkdir()
+    for part in ("preinst", "postinst", "prerm", "postrm", "md5sums"):
+        shutil.copy2(f"/var/lib/dpkg/info/{_NAME}.{part}", control / part)
+    fields = _said("dpkg-query", "--status", _NAME).splitlines()
+    (control / "control").write_text("".join(f"{f}\n" for f in fields if not f.startswith("Status:")))
+    _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", str(root), str(path))
+    shutil.rmtree(root)
+
+
+def _prepare_back(before: str) -> None:
+    _run("systemctl", "stop", "commonwatt-gateway@*")
+    for config in PLACES.glob("*/gateway.toml") if _is_newer(_FIRST_WITH_CLIQUES, before) else ():
+        words = ("gateway", "downgrade", "--config", str(config))
+        try:
+            _run("runuser", "-u", "commonwatt", "--", f"{_PROGRAM}/commonwatt", *words)
+        except Refused as error:
+            # A program that can't start has not changed the store either: the older one goes on with it.
+            print(f"{config}: the store keeps its form: {error}", file=sys.stderr)
+
+
+def _verdict() -> State | None:
+    found = (read_state(folder, VERDICT) for folder in PLACES.glob("*/upgrade"))
+    return next((said for said in found if said is not None), None)
+
+
+def main() -> None:
+    """Do what is left of an installation, or take an order."""
+    FOLDER.mkdir(mode=0o755, exist_ok=True)
+    installing = Installing(folder=FOLDER, outside=machine())
+    installing.go_on()
+    for orders in PLACES.glob("*/upgrade"):
+        if (orders / ORDER).exists():
+            # Before the program is replaced: this copy is used from here on (upgrade-commonwatt.service).
+            shutil.copy(__file__, FOLDER / "installing.making")
+            (FOLDER / "installing.making").replace(FOLDER / "installing.py")
+            installing.take(orders)
+            (orders / ORDER).unlink()
+            installing.go_on()
+    (FOLDER / "installing.py").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Refused as error:
+        sys.exit(str(error))

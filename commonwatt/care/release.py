@@ -1,0 +1,209 @@
+"""A release file: a package that the town's offline authority signed, and differences between two releases.
+
+``NAME.release`` is a line of JSON, the manifest; a line with its signature, hexadecimal; and the package, compressed by
+zstd. The package is the same Debian package with uncompressed members, so that two releases differ in few bytes. A
+difference is what ``zstd --patch-from`` makes of two such packages.
+"""
+
+import hashlib
+import io
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+from pydantic import Field, ValidationError
+
+from commonwatt.config.settings import Settings
+from commonwatt.identity.authority import Authority
+from commonwatt.identity.certificates import check_signed
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.runtime.files import replacing
+
+PURPOSE = "release"
+LEVEL = 19  # zstd's level: a minute for a package, once
+WINDOW_LOG = 28  # of zstd: a difference reaches over packages of up to 256 MiB
+MOST_BYTES = 1 << WINDOW_LOG  # most bytes of an uncompressed package
+_HEADER_BYTES = 8 * 1024  # most bytes of the two lines
+
+_AR = b"!<arch>\n"
+
+
+class Manifest(Settings):
+    """What the authority signs of a release."""
+
+    package: str = Field(pattern="^commonwatt-(controller|utility)$")  # the package's name
+    version: str = Field(pattern=r"^[0-9][0-9A-Za-z.+~-]{0,23}$")  # its version, as Debian writes it
+    architecture: str = Field(pattern="^[a-z0-9]{1,16}$")  # the processor that it is for
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")  # the checksum of the package with uncompressed members
+    size_bytes: int = Field(gt=0, le=MOST_BYTES)  # its bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release file that was read; its signature is not checked yet."""
+
+    text: str  # the manifest's line
+    signature: str  # its signature, hexadecimal
+    manifest: Manifest  # the manifest
+    begin: int  # where the compressed package begins in the file, bytes
+
+
+def sign(package: Path, authority: Authority) -> Path:
+    """Write the release file of a package into this folder; return its path.
+
+    Raises:
+        ConfigError: It is no package of ours, or too large.
+    """
+    content = uncompressed(package)
+    fields = _control(content)
+    try:
+        manifest = Manifest(
+            package=fields.get("Package", ""),
+            version=fields.get("Version", ""),
+            architecture=fields.get("Architecture", ""),
+            sha256=hashlib.sha256(content).hexdigest(),
+            size_bytes=len(content),
+        )
+    except ValidationError as error:
+        raise ConfigError(f"{package}: is no package of Commonwatt: {error.errors()[0]['msg']}") from error
+    text = manifest.model_dump_json()
+    path = Path(f"{package.name.removesuffix('.deb')}.release")
+    with replacing(path, mode=0o644) as file:
+        file.write(f"{text}\n{authority.signature(PURPOSE, text.encode()).hex()}\n".encode())
+        parameters = zstandard.ZstdCompressionParameters.from_level(LEVEL, window_log=27, enable_ldm=True)
+        file.write(zstandard.ZstdCompressor(compression_params=parameters).compress(content))
+    return path
+
+
+def read(path: Path) -> Release:
+    """Read the head of a release file.
+
+    Raises:
+        ConfigError: It is missing or none.
+    """
+    try:
+        with path.open("rb") as file:
+            text, signature, _ = file.read(_HEADER_BYTES).split(b"\n", 2)
+        manifest = Manifest.model_validate_json(text)
+        begin = len(text) + len(signature) + 2
+        return Release(text=text.decode(), signature=signature.decode("ascii"), manifest=manifest, begin=begin)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: no release file; make it at the office with: commonwatt site sign") from error
+
+
+def check(text: str, signature: str, authority: bytes) -> Manifest:
+    """Return a manifest after a check that the authority (PEM) signed it.
+
+    Raises:
+        ConfigError: It did not, or the text is none.
+    """
+    try:
+        check_signed(authority, PURPOSE, text.encode(), bytes.fromhex(signature))
+        return Manifest.model_validate_json(text)
+    except ValueError as error:
+        raise ConfigError("the release has no readable manifest or signature") from error
+
+
+def check_by(authority: str, text: str, signature: str) -> None:
+    """Check a manifest by the authority of a file; for ``installing``, which runs without this package.
+
+    Raises:
+        SystemExit: The authority did not sign it.
+    """
+    try:
+        check(text, signature, Path(authority).read_bytes())
+    except (ConfigError, OSError) as error:
+        raise SystemExit(f"refused: {error}") from error
+
+
+def assemble(manifest: Manifest, fetched: Path, base: Path | None, target: Path) -> None:
+    """Write the package of a fetched file durably, and check it.
+
+    Args:
+        fetched: The compressed package, or a difference.
+        base: The package to which it is a difference; ``None``: it is whole.
+
+    Raises:
+        ConfigError: What it gives is another package than the manifest's.
+    """
+    words = None if base is None else zstandard.ZstdCompressionDict(base.read_bytes(), zstandard.DICT_TYPE_RAWCONTENT)
+    reader = zstandard.ZstdDecompressor(dict_data=words, max_window_size=1 << WINDOW_LOG)
+    digest, size_bytes = hashlib.sha256(), 0
+    try:
+        with fetched.open("rb") as file, replacing(target) as package:
+            for block in reader.read_to_iter(file):
+                digest.update(block)
+                size_bytes += len(block)
+                if size_bytes > manifest.size_bytes:
+                    raise ConfigError("it is longer than its manifest says")
+                package.write(block)
+            if digest.hexdigest() != manifest.sha256:
+                raise ConfigError("it has another checksum than its manifest says")
+    except zstandard.ZstdError as error:
+        raise ConfigError(f"it can't be unpacked: {error}") from error
+
+
+def write_package(release: Path, target: Path) -> Manifest:
+    """Write the uncompressed package of a release file, and return its manifest.
+
+    Raises:
+        ConfigError: The file is none, or damaged.
+    """
+    found = read(release)
+    with release.open("rb") as file, target.open("wb") as package:
+        file.seek(found.begin)
+        try:
+            zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG).copy_stream(file, package)
+        except zstandard.ZstdError as error:
+            raise ConfigError(f"{release}: is damaged; copy it again") from error
+    return found.manifest
+
+
+def uncompressed(package: Path) -> bytes:
+    """Return a Debian package with uncompressed members.
+
+    Raises:
+        ConfigError: It is none, or too large.
+    """
+    content = package.read_bytes()
+    if not content.startswith(_AR):
+        raise ConfigError(f"{package}: is no Debian package")
+    out, at = [_AR], len(_AR)
+    try:
+        while at < len(content):
+            header, size = content[at : at + 60], int(content[at + 48 : at + 58])
+            member = content[at + 60 : at + 60 + size]
+            at += 60 + size + size % 2
+            name, _, ending = header[:16].decode("ascii").rstrip(" /").partition(".tar")
+            if ending:
+                member = _UNPACK[ending](member)
+            whole = f"{name}.tar" if name in ("control", "data") else name
+            out += [f"{whole:16}".encode(), header[16:48], f"{len(member):<10}".encode(), header[58:], member]
+            out += [b"\n"] * (len(member) % 2)
+    except (ValueError, KeyError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+        raise ConfigError(f"{package}: is damaged, or is compressed in an unknown way: {error}") from error
+    made = b"".join(out)
+    if len(made) > MOST_BYTES:
+        raise ConfigError(f"{package}: has more than {MOST_BYTES} bytes uncompressed")
+    return made
+
+
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    ".xz": lzma.decompress,
+    ".gz": lambda packed: zlib.decompress(packed, zlib.MAX_WBITS | 16),
+    ".zst": lambda packed: zstandard.ZstdDecompressor().decompress(packed, max_output_size=MOST_BYTES),
+}
+
+
+def _control(content: bytes) -> dict[str, str]:
+    """Return the fields of an uncompressed package's control file."""
+    at = content.index(b"control.tar")
+    size = int(content[at + 48 : at + 58])
+    with tarfile.open(fileobj=io.BytesIO(content[at + 60 : at + 60 + size])) as archive:
+        found = archive.extractfile("./control")
+        lines = found.read().decode().splitlines() if found is not None else []
+    return {key: value for key, _, value in (line.partition(": ") for line in lines if not line.startswith(" "))}

@@ -1,0 +1,142 @@
+"""A release goes to one controller, then to others, by two people; it stops by itself at the first that goes back."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from commonwatt.care.release import Manifest
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.controller_commands import Action, ControllerCommand, ControllerOutcome
+from harness.console import Browser
+from harness.real import databases
+from tests.unit.utility.conftest import NOW
+from utility.access.actor import Actor, Via
+from utility.access.decisions import NotSecondError, Second
+from utility.access.roles import Role
+from utility.database.database import Database
+from utility.fleet.rollout import ASKS_AGAIN_S, VALID_S, advance, approve, begin, stop
+from utility.fleet.store import rollouts as store
+from utility.fleet.store.rollouts import Rollout
+from utility.outbox.changes import CloseCommand
+from utility.outbox.store.commands import open_commands
+from utility.readings.store.writer import Writer
+
+kind = databases.both_kinds
+MANIFEST = Manifest(
+    package="commonwatt-controller", version="0.4.1", architecture="arm64", sha256="a" * 64, size_bytes=9
+)
+ANNA = Actor(name="anna", account=None, via=Via.SESSION, address="127.0.0.1", roles=frozenset({Role.OPERATOR}))
+R001, R002 = "r001", "r002"
+
+
+def sent(database: Database) -> dict[str, ControllerCommand]:
+    with database.reads.begin() as connection:
+        return {
+            each.controller: ControllerCommand.model_validate_json(each.message)
+            for each in open_commands(connection)
+            if json.loads(each.message)["cmd"] == Action.UPGRADE
+        }
+
+
+def answer(database: Database, controller: str, result: str, reason: str = "", name: str = "") -> str:
+    """A gateway answers; return the command's id."""
+    name = name or sent(database)[controller].id
+    outcome = ControllerOutcome.model_validate(
+        {"id": name, "cmd": "upgrade", "result": result, "time": NOW, "reason": reason or None}
+    )
+    closing = CloseCommand(id=name, controller=controller, state="done", outcome=outcome.pack().decode())
+    Writer(database).commit([closing])
+    return name
+
+
+def now_is(database: Database) -> tuple[Rollout, dict[str, str | None]]:
+    with database.reads.begin() as connection:
+        found = store.newest(connection)
+        assert found is not None
+        return found, {each.controller: each.verdict for each in store.members_of(connection, found.no)}
+
+
+def second(name: str) -> Second:
+    actor = Actor(name=name, account=None, via=Via.SESSION, address="127.0.0.1", roles=frozenset({Role.APPROVER}))
+    return Second(actor=actor, now=NOW, wait_days=0)
+
+
+@pytest.fixture
+def people(browser: Callable[..., Browser]) -> None:
+    browser(Role.OPERATOR, Role.APPROVER, name="anna")
+    browser(Role.APPROVER, name="ben")
+
+
+@pytest.mark.usefixtures("people")
+def test_each_step_waits_for_the_verdict_and_the_second_person(database: Database) -> None:
+    begin(database, ANNA, MANIFEST, R002, NOW)
+    assert list(sent(database)) == [R002]
+    command = sent(database)[R002]
+    assert (command.release, command.sha256) == ("0.4.1", "a" * 64)
+    name = answer(database, R002, "partial", "it is being fetched")
+    advance(database, [], NOW + 60)
+    assert sent(database) == {}
+    answer(database, R002, "done", name=name)
+    advance(database, [], NOW + 120)
+    assert now_is(database)[1] == {R002: "done", R001: None}
+    assert sent(database) == {}, "one person is not enough for more than one controller"
+    with pytest.raises(NotSecondError, match="anna began it"):
+        approve(database, second("anna"))
+    approve(database, second("ben"))
+    advance(database, [], NOW + 180)
+    answer(database, R001, "done")
+    advance(database, [], NOW + 240)
+    assert now_is(database)[0].state == "done"
+
+
+@pytest.mark.usefixtures("people")
+def test_the_first_that_goes_back_stops_it(database: Database) -> None:
+    begin(database, ANNA, MANIFEST, None, NOW)
+    approve(database, second("ben"))
+    name = answer(database, R001, "partial")
+    answer(database, R001, "refused", "went back to 0.4.0: no meter is served", name)
+    advance(database, [], NOW + 600)
+    found, verdicts = now_is(database)
+    assert (found.state, found.why) == ("stopped", "r001: went back to 0.4.0: no meter is served")
+    assert verdicts == {R001: "failed", R002: None}
+    advance(database, [], NOW + 660)
+    assert sent(database) == {}
+
+
+def test_an_older_gateway_that_has_no_such_command_stops_it(database: Database) -> None:
+    begin(database, ANNA, MANIFEST, None, NOW)
+    answer(database, R001, "unsupported", "this version has no command upgrade")
+    advance(database, [], NOW + 60)
+    assert now_is(database)[0].why == "r001: this version has no command upgrade"
+
+
+def test_a_lost_outcome_is_asked_for_each_hour(database: Database) -> None:
+    begin(database, ANNA, MANIFEST, None, NOW)
+    name = answer(database, R001, "partial")
+    advance(database, [], NOW + ASKS_AGAIN_S - 1)
+    assert sent(database) == {}
+    advance(database, [], NOW + ASKS_AGAIN_S + 5)
+    assert sent(database)[R001].id == name
+
+
+def test_without_a_verdict_within_a_week_it_stops(database: Database) -> None:
+    begin(database, ANNA, MANIFEST, None, NOW)
+    answer(database, R001, "partial")
+    advance(database, [], NOW + VALID_S)
+    assert now_is(database)[0].state == "stopped"
+
+
+def test_a_stopped_one_sends_nothing_and_another_may_begin(database: Database) -> None:
+    begin(database, ANNA, MANIFEST, None, NOW)
+    with pytest.raises(ConfigError, match="runs; first: commonwatt fleet upgrade --stop"):
+        begin(database, ANNA, MANIFEST, None, NOW)
+    stop(database, ANNA, NOW)
+    begin(database, ANNA, MANIFEST, R002, NOW + 5)
+    assert now_is(database)[0].no == 2
+    assert list(sent(database)) == [R002, R001] or set(sent(database)) == {R001, R002}
+
+
+def test_an_unregistered_first_controller_is_refused(database: Database) -> None:
+    with pytest.raises(ConfigError, match="r009: is no registered controller"):
+        begin(database, ANNA, MANIFEST, "r009", NOW)

@@ -1,0 +1,91 @@
+"""Rollouts of releases by the API. Rights are those of the pages."""
+
+from typing import Annotated, Literal
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+from utility.care.packages import release_of
+from utility.fleet import rollout as rollouts
+from utility.fleet.steps import Member
+from utility.fleet.store import rollouts as store
+from utility.webkit.columns import Time
+from utility.webkit.rights import Approvers, Operators, Staff
+from utility.webkit.services import Api
+from utility.webkit.shapes import Asked, refusing
+
+
+class NewRollout(Asked):
+    """A release for all controllers."""
+
+    release: str = Field(max_length=64, description="Its version, or the checksum of its package.")
+    first: Annotated[str, Field(max_length=16)] | None = Field(None, description="The first controller.")
+
+
+class MemberAnswer(BaseModel):
+    """A controller of a rollout."""
+
+    controller: str
+    step: int
+    verdict: Literal["", "under way", "done", "failed"] = Field(description="Empty: its turn has not come.")
+    minutes: int | None = Field(description="From the command to the verdict.")
+    why: str
+
+
+class RolloutAnswer(BaseModel):
+    """The newest rollout."""
+
+    no: int
+    release: str
+    state: str
+    begun: Time
+    begun_by: str
+    approved_by: str | None
+    why: str
+    controllers: list[MemberAnswer]
+
+
+def add_rollouts(app: FastAPI, api: Api) -> None:
+    """Add the endpoints."""
+
+    def shown() -> list[RolloutAnswer]:
+        with api.database.reads.begin() as connection:
+            found = store.newest(connection)
+            members = [] if found is None else store.members_of(connection, found.no)
+        own = {} if found is None else {n: getattr(found, n) for n in RolloutAnswer.model_fields if n != "controllers"}
+        return [RolloutAnswer(**own, controllers=[_member(each) for each in members])] if own else []
+
+    @app.get("/fleet/rollouts")
+    def newest(_: Staff) -> dict[str, list[RolloutAnswer]]:
+        """Return the newest rollout, with the verdict of each controller; none: there was none."""
+        return {"rollouts": shown()}
+
+    @app.post("/fleet/rollouts", status_code=201)
+    def begin(actor: Operators, asked: NewRollout) -> dict[str, list[RolloutAnswer]]:
+        """Begin a rollout: its first controller is upgraded, the others wait for a second person."""
+        with refusing():
+            manifest = release_of(api.settings.packages, asked.release)
+            rollouts.begin(api.database, actor, manifest, asked.first, int(api.clock.now()))
+        return {"rollouts": shown()}
+
+    @app.post("/fleet/rollouts/approve")
+    def approve(actor: Approvers) -> dict[str, list[RolloutAnswer]]:
+        """Approve the running rollout for all controllers, as a second person."""
+        with refusing():
+            rollouts.approve(api.database, api.second(actor))
+        return {"rollouts": shown()}
+
+    @app.post("/fleet/rollouts/stop")
+    def stop(actor: Operators) -> dict[str, list[RolloutAnswer]]:
+        """Stop the running rollout: controllers under way go on, no further one begins."""
+        with refusing():
+            rollouts.stop(api.database, actor, int(api.clock.now()))
+        return {"rollouts": shown()}
+
+
+def _member(member: Member) -> MemberAnswer:
+    minutes = None if member.ended is None or member.sent is None else (member.ended - member.sent) // 60
+    verdict = member.verdict or ("under way" if member.is_under_way else "")
+    return MemberAnswer(
+        controller=member.controller, step=member.step, verdict=verdict, minutes=minutes, why=member.why
+    )

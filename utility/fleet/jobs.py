@@ -1,0 +1,15 @@
+"""The job that takes a rollout one step further."""
+
+from pathlib import Path
+
+from commonwatt.town.clique_file import load_cliques
+from utility.database.database import Database
+from utility.fleet.rollout import advance
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import Threads
+
+
+async def roll_out(database: Database, threads: Threads, cliques: Path | None, turn: Turn) -> None:
+    """Send the release of the running rollout to the controllers whose turn it is."""
+    groups = () if cliques is None else [group.members for group in load_cliques(cliques).groups]
+    await threads.write(advance, database, groups, turn.now)
