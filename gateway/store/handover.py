@@ -1,4 +1,4 @@
-"""Handover: a controller's whole store in one file, for the controller that replaces it (docs/guides/technician.md).
+"""Handover: a controller's whole store in one file, for the controller that replaces it (docs/guides/bundles.md).
 
 The store moves with its microgrid. It is marked as released before it is copied, and no gateway runs on a released
 store: so no record is acknowledged that is not in the copy. The file is gzip-compressed: a line of JSON, which states

@@ -61,7 +61,7 @@ def test_no_machine_takes_more_than_eight_commands_and_the_page_counts_them() ->
 
 
 def test_the_guide_installs_a_controller_as_the_page_does() -> None:
-    assert steps("Install and start", DOCS / "guides" / "technician.md") == steps("A controller")
+    assert steps("Install and start", DOCS / "guides" / "bundles.md") == steps("A controller")
 
 
 def test_every_file_of_the_project_that_the_page_names_is_there() -> None:

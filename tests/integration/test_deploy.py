@@ -171,8 +171,8 @@ def test_no_secret_of_the_town_is_on_a_machine_that_does_not_need_it(town: Town)
     assert {path.stat().st_mode & 0o777 for path in town.office.home.glob("*.bundle")} == {0o600}
 
 
-def test_the_technicians_guide(town: Town) -> None:
-    guide = DOCS / "guides" / "technician.md"
+def test_the_guide_of_bundles(town: Town) -> None:
+    guide = DOCS / "guides" / "bundles.md"
     (check,) = steps("Check", guide)
     eventually(lambda: "meters yes, head_end yes" in town.controller.type(check))
     (listing,) = steps("Connect the meters", guide)

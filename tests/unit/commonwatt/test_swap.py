@@ -32,7 +32,7 @@ from harness.real.deploy import STATE, machine_root, steps, words_of
 from harness.real.enrolled import authority, certificate
 from harness.worlds.gateway import START, World, readings
 
-GUIDE = DOCS / "guides" / "technician.md"
+GUIDE = DOCS / "guides" / "bundles.md"
 PROGRAM = [sys.executable, "-m", "commonwatt"]
 
 
