@@ -377,9 +377,9 @@ def test_numbers_within_sentences_are_those_of_the_code() -> None:
 def test_topics_of_the_page_are_those_of_the_code() -> None:
     table = [row for row in rows(section("Topics")) if row[1].startswith(topics.ROOT)]
     built = {
-        *(topics.meter_up("<microgrid>", 0, leaf) for leaf in ("rec", "ev", "lvl", "out")),
+        *(topics.meter_up("<microgrid>", 0, leaf) for leaf in ("rec", "ev", "lvl", "out", "cert")),
         topics.broker_up("<microgrid>"),
-        *(topics.meter_down("<microgrid>", 0, leaf) for leaf in (topics.ACKS, topics.COMMANDS)),
+        *(topics.meter_down("<microgrid>", 0, leaf) for leaf in (topics.ACKS, topics.COMMANDS, topics.CERTIFICATES)),
         *(topics.gateway_up("<controller>", leaf) for leaf in ("batch", "stat", "out")),
         *(topics.gateway_down("<controller>", leaf) for leaf in (topics.ACKS, topics.COMMANDS)),
         *(topics.gateway_up(topics.PLANT, leaf) for leaf in ("stat", "out")),
