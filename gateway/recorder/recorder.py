@@ -1,7 +1,7 @@
 """The recorder: lets a core handle its events, and keeps those of the last hour, bounded, with what the core read.
 
-It keeps up to four stretches. Each begins with the whole state of the core, so that the oldest one can be dropped: when the
-newest is 20 minutes long, or has many bytes. A running hash of all effects stands with each event.
+It keeps up to four stretches. Each begins with the whole state of the core, so that the oldest one can be dropped: when
+the newest is 20 minutes long, or has many bytes. A running hash of all effects stands with each event.
 """
 
 import logging

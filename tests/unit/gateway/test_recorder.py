@@ -19,7 +19,7 @@ from gateway.control.manager import Manager
 from gateway.control.requests import Requests
 from gateway.core import HostedMicrogrid
 from gateway.events import FromMeter
-from gateway.recorder.blanked import blanked
+from gateway.recorder.blanked import without_readings
 from gateway.recorder.pickled import RecordingError, framed, loads, unframed
 from gateway.recorder.recording import read_recording, write_recording
 from gateway.recorder.replay import replay_file
@@ -107,7 +107,7 @@ def test_a_blanked_recording_has_no_readings_and_says_so(
         frames.append(body[at : at + size])
         at += size
     path = tmp_path / "blank.cwr"
-    write_recording(path, ABOUT | {"blanked": True}, blanked(frames))
+    write_recording(path, ABOUT | {"blanked": True}, without_readings(frames))
     puts = levels = 0
     recording = read_recording(path)
     for entry in recording.entries:
