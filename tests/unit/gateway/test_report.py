@@ -204,8 +204,8 @@ def test_a_running_gateway_makes_the_report_and_the_recording_that_it_is_asked_f
     async def play() -> None:
         shell.shown._loop = asyncio.get_running_loop()
         work = asyncio.create_task(shell._work.run(shell._schedule))
-        command = {"v": 1, "id": "report-1", "cmd": "report", "until": 2**32 - 1, "inputs": "whole"}
-        shell._put(FromUtility("cw1/r001/d/cmd", json.dumps(command).encode()))
+        command = ControllerCommand(id="report-1", cmd="report", until=2**32 - 1, inputs="whole")
+        shell._put(FromUtility("cw1/r001/d/cmd", command.pack()))
         await become(lambda: outcomes(sent))
         await end_work(shell._work, work)
 
