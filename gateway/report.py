@@ -40,12 +40,14 @@ def make_report(settings: GatewaySettings, status: dict[str, Any], now: int, rec
     status = json.loads(json.dumps(status))  # As over HTTP: keys are text.
     sections = {
         f"report of {settings.controller} at {moment(now)}": [recorded] if recorded else [],
-        "alarms": [f"{each.severity} {each.alert}: {each.title} {each.remedy}" for each in alarms(status)],
+        "alarms": ["not known: the store does not answer"]
+        if not status
+        else [f"{each.severity} {each.alert}: {each.title} {each.remedy}" for each in alarms(status)],
         "doctor": list(_findings(settings, status)),
         "machine": list(_machine(settings.store)),
         "status": [json.dumps(status)[:STATUS_BYTES]],
     }
-    short = status["lte"]["level"] in ("at_risk", "exceeded")
+    short = status.get("lte", {}).get("level") in ("at_risk", "exceeded")
     return report_of(fitted(sections, _logs(settings.store), SAVING_BYTES if short else MAX_REPORT_BYTES))
 
 
@@ -65,7 +67,7 @@ def fitted(sections: Mapping[str, list[str]], logs: Mapping[str, list[str]], mos
 
 def _findings(settings: GatewaySettings, status: dict[str, Any]) -> Iterator[str]:
     running = Running(
-        part="gateway", config=settings.store.parent / "gateway.toml", answer=status, failure="", runs=True
+        part="gateway", config=settings.store.parent / "gateway.toml", answer=status or None, failure="", runs=True
     )
     for check in doctor.checks(settings, running):
         for found in run_check(check):

@@ -13,7 +13,6 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.clique_messages import States
-from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.topics import COMMANDS
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
 from commonwatt.runtime.service import until_stopped
@@ -37,7 +36,6 @@ from gateway.events import (
     Looked,
     MachineRead,
     Registered,
-    Reported,
     Tick,
     ToldStates,
     Upgraded,
@@ -51,10 +49,9 @@ from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import GATHER_S, Inbox
 from gateway.loop.threads import THREADS
 from gateway.loop.work import Work
-from gateway.recorder.files import RecordingFiles
 from gateway.recorder.recorder import Recorder
 from gateway.registries import Registries
-from gateway.report import make_report
+from gateway.reporting import Reporting
 from gateway.shown.shown import Shown
 from gateway.takeover.successor import carried, settings_of
 from gateway.upgrade.upgrades import Upgrades
@@ -97,8 +94,6 @@ class Shell:
         meters = registries.load(settings.microgrid) if clique is None else clique.meters[settings.microgrid]
         recorder = Recorder(settings, store.store, meters, None if clique is None else clique.members)
         self._controller = recorder.controller
-        self._recordings = RecordingFiles(recorder, settings.controller, settings.store, clock)
-        self._failures, self._alarmed, self._reporting = 0, frozenset[str](), set[asyncio.Task[None]]()
         self._work = Work(recorder, store, self._inbox, clock, disk, self._publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
@@ -119,6 +114,7 @@ class Shell:
             self._household,
             [each.results for each in self._renewals],
         )
+        self._reporting = Reporting(settings, clock, self._work, self.shown, self._inbox)
 
         self._upgrades = Upgrades(settings, self.shown.status, lambda ended: self._put(Upgraded(ended)))
         self._served_before = self._controller.own.recently_served(int(clock.now()))
@@ -207,8 +203,8 @@ class Shell:
             tasks.append(asyncio.create_task(self._join(self._clique), name="the clique"))
             ends.callback(self._clique.leave)
         self._schedule()
-        watchdog.on_end.append(self._recordings.stuck)
-        ends.callback(watchdog.on_end.remove, self._recordings.stuck)
+        watchdog.on_end.append(self._reporting.stuck)
+        ends.callback(watchdog.on_end.remove, self._reporting.stuck)
         for jump in (self._ticker.clock_jumped, self._clock_jumped):
             watchdog.on_jump.append(jump)
             ends.callback(watchdog.on_jump.remove, jump)
@@ -325,36 +321,13 @@ class Shell:
                 self._ticker.every(job, self._clock.real_s(every_s), self._tick, job)
                 # Otherwise a gateway that restarts more often than the period would never run the job.
                 self._inbox.put(Tick(job))
-        for command in self._controller.own.utility_commands.reports.values():
-            if not self._reporting:
-                task = asyncio.create_task(self._report(command), name="a report")
-                self._reporting.add(task)
-                task.add_done_callback(self._reporting.discard)
-
-    async def _report(self, command: ControllerCommand) -> None:
-        """Make a report beside all other work, and queue it for the core."""
-        said = ""
-        if command.inputs is not None:
-            blanked = command.inputs == "blank"
-            said = await THREADS.run(self._recordings.write, "report", command.id, blanked=blanked)
-        status = await THREADS.run(self.shown.status)
-        report = await THREADS.run(make_report, self._settings, status, int(self._controller.own.now), said)
-        self._inbox.put(Reported(command, report))
-
-    async def _record_faults(self) -> None:
-        """Write a recording after a fault of the core, and at a new critical alarm."""
-        if self._work.failures > self._failures:
-            self._failures = self._work.failures
-            await THREADS.run(self._recordings.write, "fault", "the core failed on an event")
-        before, self._alarmed = self._alarmed, await self.shown.critical()
-        if new := sorted(self._alarmed - before):
-            await THREADS.run(self._recordings.write, "alarm", ", ".join(new))
+        self._reporting.begin()
 
     async def _tick(self, job: str) -> None:
         if job == HEARTBEAT:
             self._look_at_line()
             self.shown.judge()
-            await self._record_faults()
+            self._reporting.look_for_faults()
         self._inbox.put(Tick(job))
         if job == RETRY:
             self._read_machine()

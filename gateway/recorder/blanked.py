@@ -33,7 +33,7 @@ class Blanking(Pickler):
         return super().reducer_override(value) if made is value else made.__reduce_ex__(5)
 
 
-def blanked(frames: Sequence[bytes]) -> list[bytes]:
+def without_readings(frames: Sequence[bytes]) -> list[bytes]:
     """Return the frames of a recording without readings; of a replay of them no hash can be compared."""
     return [framed([dumps(_entry(loads(each, Player())), Blanking) for each in unframed(frame)]) for frame in frames]
 

@@ -13,6 +13,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.sqlite.damage import SqliteError
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import Controller
@@ -136,8 +137,11 @@ class Recorder:
 def chained(before: bytes, outcome: Sequence[Effect[Change]] | Exception) -> bytes:
     """Return the hash of an outcome and of all before it."""
     digest = blake2b(before, digest_size=8)
-    for line in [type(outcome).__name__] if isinstance(outcome, Exception) else map(told, outcome):
-        digest.update(line.encode(errors="replace") + b"\n")
+    if isinstance(outcome, Exception):
+        digest.update((SqliteError if isinstance(outcome, SqliteError) else type(outcome)).__name__.encode())
+    else:
+        for effect in outcome:
+            digest.update(told(effect).encode(errors="replace") + b"\n")
     return digest.digest()
 
 

@@ -629,7 +629,7 @@ def test_an_incomplete_or_wrong_command_changes_nothing_and_is_kept(world: World
     assert len(world.store.dead_letters()) == 1
 
 
-def test_every_command_of_the_table_is_used_here_or_in_the_tests_of_relay_rates_and_orders() -> None:
-    names = ("test_modes.py", "test_relay.py", "test_rates.py", "test_broker_orders.py")
+def test_every_command_of_the_table_is_used_here_or_in_the_tests_of_relay_rates_orders_and_reports() -> None:
+    names = ("test_modes.py", "test_relay.py", "test_rates.py", "test_broker_orders.py", "test_report.py")
     pages = "".join(Path(__file__).with_name(name).read_text() for name in names)
     assert [action for action in ACTIONS if f'cmd="{action}"' not in pages] == []

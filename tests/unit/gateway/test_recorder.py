@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import random
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +19,19 @@ from gateway.collect.collector import Collector
 from gateway.control.epochs import Epochs
 from gateway.control.manager import Manager
 from gateway.control.requests import Requests
+from gateway.controller import HEARTBEAT
 from gateway.core import HostedMicrogrid
-from gateway.events import FromMeter
-from gateway.recorder.blanked import blanked
+from gateway.events import FromMeter, FromUtility, Tick
+from gateway.recorder.blanked import without_readings
 from gateway.recorder.pickled import RecordingError, framed, loads, unframed
+from gateway.recorder.recorder import MOST_BYTES, Recorder
 from gateway.recorder.recording import read_recording, write_recording
-from gateway.recorder.replay import replay_file
+from gateway.recorder.replay import replay, replay_file
 from gateway.relay.relay import Relay
+from gateway.store.store import Store
 from gateway.timekeeper import Timekeeper
 from harness.care.recordings import ABOUT, recorded, replayed
+from harness.worlds.gateway import World
 
 SEEDS = (1, 2, 5)
 
@@ -52,6 +58,46 @@ def test_the_command_shows_each_input_with_its_effects_and_the_hash(
     assert "publish cw1/r001/" in said.out
     assert "the same hash: " in said.out
     assert "manager" in said.out
+
+
+def test_a_store_that_failed_and_a_core_that_failed_replay_as_they_were(world: World, tmp_path: Path) -> None:
+    recorder = Recorder(world.settings, world.store, world.meters)
+    recorder.handle("r001", Tick("retry"), world.now)
+    broken = patch.object(Store, "backlog", side_effect=sqlite3.OperationalError("disk I/O error"))
+    with broken, pytest.raises(sqlite3.OperationalError):
+        recorder.handle("r001", Tick(HEARTBEAT), world.now)
+    with pytest.raises(KeyError):
+        recorder.handle("r009", Tick("retry"), world.now)
+    recorder.handle("r001", Tick(HEARTBEAT), world.now + 60)
+    path = tmp_path / "failed.cwr"
+    write_recording(path, ABOUT, recorder.frames())
+    found = list(replay(read_recording(path)))
+    assert [each.differs for each in found] == [""] * 4
+    assert found[1].effects == ("failed: StoreFailedError: disk I/O error",)
+    assert found[2].effects == ("failed: KeyError: 'r009'",)
+
+
+def test_what_can_not_be_recorded_stops_the_recorder_and_not_the_gateway(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(world.settings, world.store, world.meters)
+    vars(recorder.controller.own.collector)["strange"] = lambda: None
+    for _ in range(3):
+        assert recorder.handle("r001", Tick("collect_s"), world.now) is not None
+    assert recorder.frames() == []
+    assert [record.message for record in caplog.records].count(
+        "the core can't be recorded; it works without the flight recorder"
+    ) == 1
+
+
+def test_the_bytes_in_memory_are_bounded_and_the_newest_events_are_kept(world: World) -> None:
+    recorder = Recorder(world.settings, world.store, world.meters)
+    rng = random.Random(1)
+    for at in range(4000):
+        recorder.handle("r001", FromUtility("cw1/r001/d/strange", rng.randbytes(2000)), world.now + at)
+        assert recorder.size_bytes <= MOST_BYTES
+    *_, last = [entry for frame in recorder.frames()[1:] for entry in unframed(frame)]
+    assert loads(last)[0] == world.now + 3999
 
 
 # Faults of a core, each by what it breaks; the right core has to name the first input at which the faulty one differs.
@@ -107,7 +153,7 @@ def test_a_blanked_recording_has_no_readings_and_says_so(
         frames.append(body[at : at + size])
         at += size
     path = tmp_path / "blank.cwr"
-    write_recording(path, ABOUT | {"blanked": True}, blanked(frames))
+    write_recording(path, ABOUT | {"blanked": True}, without_readings(frames))
     puts = levels = 0
     recording = read_recording(path)
     for entry in recording.entries:

@@ -157,6 +157,12 @@ def test_a_line_whose_plan_is_used_up_carries_a_short_report(
     assert sizes[1] <= SAVING_BYTES
 
 
+def test_a_store_that_does_not_answer_is_named(settings: GatewaySettings) -> None:
+    text = read_report(make_report(settings, {}, START, ""))
+    assert "not known: the store does not answer" in text
+    assert "warning store" in text or "good store" in text or "bad store" in text
+
+
 def outcomes(sent: list[Publish]) -> list[ControllerOutcome]:
     ours = [one.payload for one in sent if one.topic == "cw1/r001/u/out"]
     return [unpack_json(ControllerOutcome, payload, MAX_OUTCOME_BYTES) for payload in ours]
@@ -198,8 +204,8 @@ def test_a_running_gateway_makes_the_report_and_the_recording_that_it_is_asked_f
     async def play() -> None:
         shell.shown._loop = asyncio.get_running_loop()
         work = asyncio.create_task(shell._work.run(shell._schedule))
-        command = {"v": 1, "id": "report-1", "cmd": "report", "until": 2**32 - 1, "inputs": "whole"}
-        shell._put(FromUtility("cw1/r001/d/cmd", json.dumps(command).encode()))
+        command = ControllerCommand(id="report-1", cmd="report", until=2**32 - 1, inputs="whole")
+        shell._put(FromUtility("cw1/r001/d/cmd", command.pack()))
         await become(lambda: outcomes(sent))
         await end_work(shell._work, work)
 
@@ -219,17 +225,17 @@ def test_a_failed_event_and_a_critical_alarm_leave_a_recording_each_once_an_hour
 
     async def play() -> None:
         shell.shown._loop = asyncio.get_running_loop()
-        await shell._record_faults()
+        await shell._reporting._record_faults()
         shell._work.failures += 1
         shell.shown._view = {}
-        await shell._record_faults()
+        await shell._reporting._record_faults()
 
     asyncio.run(play())
     path = settings.store.with_name("gateway-fault.cwr")
     first = path.read_bytes()
     assert read_recording(path).about["reason"] == "the core failed on an event"
-    assert "within the last hour" in shell._recordings.write("fault", "again")
+    assert "within the last hour" in shell._reporting.write("fault", "again", [])
     assert path.read_bytes() == first
-    shell._recordings.stuck("the work")
+    shell._reporting.stuck("the work")
     assert "the work made no progress" in str(read_recording(settings.store.with_name("gateway-stuck.cwr")).about)
     shell._work.own.store.close()
