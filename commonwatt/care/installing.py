@@ -236,6 +236,10 @@ PLACES = Path("/var/lib/commonwatt")  # the services' user's
 AUTHORITY = "/etc/commonwatt/authority.pem"
 _PROGRAM = "/opt/commonwatt/current/bin"
 _NAME = "commonwatt-controller"
+_FIELDS = (  # of its control file, in their order
+    *("Package", "Version", "Architecture", "Maintainer", "Installed-Size", "Depends", "Recommends", "Conflicts"),
+    *("Section", "Priority", "Description"),
+)
 _FIRST_WITH_CLIQUES = "0.4~"  # older versions need the form that `gateway downgrade` gives
 _CHECK = "import sys; from commonwatt.care.release import check_by; check_by(*sys.argv[1:])"
 
@@ -271,7 +275,10 @@ def _run(*command: str) -> None:
     Raises:
         Refused: It failed; has the last line that it said.
     """
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    except OSError as error:
+        raise Refused(f"{command[0]} can't be run: {error}") from error
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
         raise Refused(f"{Path(command[0]).name} failed: {last}")
@@ -297,9 +304,13 @@ def _repack(path: Path) -> None:
     control.mkdir()
     for part in ("preinst", "postinst", "prerm", "postrm", "md5sums"):
         shutil.copy2(f"/var/lib/dpkg/info/{_NAME}.{part}", control / part)
-    fields = _said("dpkg-query", "--status", _NAME).splitlines()
-    (control / "control").write_text("".join(f"{f}\n" for f in fields if not f.startswith("Status:")))
-    _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", str(root), str(path))
+    fields = dict(line.split(": ", 1) for line in _said("dpkg-query", "--status", _NAME).splitlines())
+    (control / "control").write_text("".join(f"{key}: {fields[key]}\n" for key in _FIELDS))
+    # As it was built: all of its files have one time, so that a difference to it fits.
+    epoch = max(int(file.lstat().st_mtime) for file in root.rglob("usr/share/doc/*/copyright"))
+    _run(
+        "env", f"SOURCE_DATE_EPOCH={epoch}", "dpkg-deb", "--root-owner-group", "-Znone", "--build", str(root), str(path)
+    )
     shutil.rmtree(root)
 
 
