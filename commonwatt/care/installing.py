@@ -105,18 +105,26 @@ class Installing:
             self._write(state)
             steps[state["step"]](state)
 
-    def _keep(self, state: State) -> None:
+    def keep(self) -> None:
+        """Keep the package of the installed release: for the way back, and as the base of a difference.
+
+        Raises:
+            Refused: It can't be made.
+        """
         kept = self.folder / INSTALLED
-        if self.outside.version_of(kept) != state["before"]:
+        if self.outside.version_of(kept) != self.outside.installed():
             kept.unlink(missing_ok=True)
             beside = kept.with_suffix(".making")
-            try:
-                self.outside.repack(beside)
-            except Refused as error:
-                self._end(state, "refused", f"no way back: {error}")
-                return
+            self.outside.repack(beside)
             beside.replace(kept)
-        self._next(state, "install")
+
+    def _keep(self, state: State) -> None:
+        try:
+            self.keep()
+        except Refused as error:
+            self._end(state, "refused", f"no way back: {error}")
+        else:
+            self._next(state, "install")
 
     def _install(self, state: State) -> None:
         try:
@@ -344,6 +352,7 @@ def main() -> None:
             (orders / ORDER).unlink()
             installing.go_on()
     (FOLDER / "installing.py").unlink(missing_ok=True)
+    installing.keep()
 
 
 if __name__ == "__main__":
