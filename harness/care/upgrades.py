@@ -30,9 +30,10 @@ from harness.network.waiting import eventually, free_port
 from harness.real.releases import RELEASE_0_3, old_release
 from harness.real.site import Site, audited
 from utility.access.actor import on_machine
-from utility.care.packages import publish, release_of
+from utility.care.store.packages import publish, release_of
 from utility.database.database import open_database
-from utility.fleet import rollout, store
+from utility.fleet import decisions as rollout
+from utility.fleet import store
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 1.0\n'
 BEFORE = "a3c0d567"  # a commit before this one that has no upgrade from afar
@@ -284,7 +285,8 @@ class Bench:
             found = database.read(store.newest)
             if found is not None and found.state == "running":
                 rollout.stop(database, on_machine("harness"), now)
-            rollout.begin(database, on_machine("harness"), release_of(self.packages, self.version), "r001", now)
+            found_release = release_of(self.packages, self.version)
+            rollout.begin(database, on_machine("harness"), self.version, found_release.sha256, "r001", now)
 
     @property
     def database(self) -> str:

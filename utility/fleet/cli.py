@@ -9,7 +9,7 @@ from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import flowing
-from utility.care import packages
+from utility.care.store import packages
 from utility.control.changes import Asked, Chosen
 from utility.control.decisions import make_change, put_back, title
 from utility.control.preview import in_words

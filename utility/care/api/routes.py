@@ -6,7 +6,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from commonwatt.config.utility import UtilitySettings
 from utility.care.api.listener import Handler, Listener
-from utility.care.packages import routes_of
+from utility.care.store.packages import routes_of
 from utility.database.metrics import PREFIX
 
 
