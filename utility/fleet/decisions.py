@@ -111,7 +111,7 @@ def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
     """Take in verdicts, stop at the first bad one, and send the release to the controllers whose turn it is."""
     with database.reads.begin() as connection:
         found = store.newest(connection)
-        if found is None or not any(m.verdict is None for m in store.members_of(connection, found.no)):
+        if found is None or not _lasts(found, store.members_of(connection, found.no)):
             return
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
@@ -129,6 +129,10 @@ def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
         else:
             due = to_send(members, cliques, is_approved=found.approved_by is not None)
             _send(connection, found, [each for each in members if each.controller in due], now)
+
+
+def _lasts(found: Rollout, members: Sequence[Member]) -> bool:
+    return found.state == "running" or any(each.is_under_way for each in members)
 
 
 def _with_answers(connection: Connection, number: int) -> list[tuple[Member, Answer | None]]:
