@@ -69,9 +69,10 @@ class Installing:
 
     def take(self, orders: Path) -> None:
         """Take the order in a gateway's folder ``upgrade``; what is wrong with it becomes the result."""
-        text = json.loads(_read(orders / ORDER, MOST_ORDER_BYTES))
-        order = {"id": str(text["id"])[:64], "version": "", "before": self.outside.installed()}
+        order = {"id": "", "version": "", "before": self.outside.installed()}
         try:
+            text = json.loads(_read(orders / ORDER, MOST_ORDER_BYTES))
+            order["id"] = str(text["id"])[:64]
             self.outside.check(text["manifest"], text["signature"])
             manifest = json.loads(text["manifest"])
             order |= {"version": manifest["version"], "sha256": manifest["sha256"], "package": manifest["package"]}

@@ -166,7 +166,11 @@ def _linked(machine: Machine) -> None:
     (machine.orders / PACKAGE).symlink_to(machine.disk)
 
 
-@pytest.mark.parametrize("spoil", [_unsigned, _damaged, _linked])
+def _garbled(machine: Machine) -> None:
+    (machine.orders / ORDER).write_text("[")
+
+
+@pytest.mark.parametrize("spoil", [_unsigned, _damaged, _linked, _garbled])
 def test_a_package_that_is_not_what_the_authority_signed_is_refused(
     machine: Machine, spoil: Callable[[Machine], None]
 ) -> None:
