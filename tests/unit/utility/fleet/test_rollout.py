@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, ControllerOutcome
 from harness.console import Browser
@@ -20,6 +23,7 @@ from utility.fleet.store import Rollout
 from utility.outbox.changes import CloseCommand
 from utility.outbox.store.commands import open_commands
 from utility.readings.store.writer import Writer
+from utility.webkit.rights import CSRF_HEADER
 
 kind = databases.both_kinds
 RELEASE = "0.4.1", "a" * 64  # its version, and the checksum of its package
@@ -137,3 +141,31 @@ def test_a_stopped_one_sends_nothing_and_another_may_begin(database: Database) -
 def test_an_unregistered_first_controller_is_refused(database: Database) -> None:
     with pytest.raises(ConfigError, match="r009: is no registered controller"):
         begin(database, ANNA, *RELEASE, "r009", NOW)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> UtilitySettings:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    content = {"package": "commonwatt-controller", "version": "0.4.1", "architecture": "arm64", "size_bytes": 9}
+    (packages / f"{'a' * 64}.release").write_text(json.dumps(content | {"sha256": "a" * 64}) + "\n00\nx")
+    return UtilitySettings(second_factor="optional", packages=packages)
+
+
+def test_the_api_begins_approves_stops_and_shows_it(browser: Callable[..., Browser]) -> None:
+    anna, ben = browser(Role.OPERATOR, Role.APPROVER, name="anna"), browser(Role.APPROVER, name="ben")
+
+    def post(one: Browser, path: str, content: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        answer = one.send("POST", f"/fleet/rollouts{path}", json=content, headers={CSRF_HEADER: one.csrf})
+        return answer.status_code, answer.json()
+
+    code, said = post(anna, "", {"release": "0.5.0"})
+    assert (code, "0.5.0: is not published; there are: 0.4.1" in said["detail"]) == (409, True)
+    code, said = post(anna, "", {"release": "0.4.1", "first": R002})
+    assert (code, said["rollouts"][0]["controllers"][0]["controller"]) == (201, R002)
+    assert post(anna, "/approve", {})[0] == 409
+    assert post(ben, "/stop", {})[0] == 403
+    assert post(ben, "/approve", {})[1]["rollouts"][0]["approved_by"] == "ben"
+    assert post(anna, "/stop", {})[1]["rollouts"][0]["state"] == "stopped"
+    (shown,) = anna.get("/fleet/rollouts").json()["rollouts"]
+    assert [each["verdict"] for each in shown["controllers"]] == ["under way", ""]
