@@ -54,7 +54,7 @@ RETRY = "retry"  # the job of every ``RETRY_S`` seconds: resend unconfirmed comm
 
 RETRY_S = 5
 
-_HOUR_KEYS = 10_000  # most blocks that are looked at for the meters of an hour
+_MOST_KEYS = 10_000  # most blocks that are looked at for the meters of an hour
 
 # Least period of a job, seconds, whose last run is stored; a shorter one runs again after a restart.
 STORED_PERIOD_S = 900
@@ -350,11 +350,16 @@ class HostedMicrogrid:
             commands = self.manager.resend(now) + modes
         return commands + self.upkeep.turn() + self.household.save(acknowledged=False)
 
-    def recently_served(self, raw: EpochSeconds) -> int:
+    def served_in_hour(self, raw: EpochSeconds) -> int:
         """Return how many meters have readings in the store of the last hour."""
         quarter = raw // QUARTER_S
-        keys = self.store.keys_between(quarter - 4, quarter, _HOUR_KEYS)
+        keys = self.store.keys_between(quarter - 4, quarter, _MOST_KEYS)
         return len({meter for meter, _, _ in keys} & self.meters.keys())
+
+    def served_since(self, part: int) -> int:
+        """Return how many meters have readings in the store that came after a part."""
+        keys = self.store.new_keys(part, self.store.newest_part(), self.meters)
+        return len({meter for meter, _, _ in keys})
 
     def backlog_age_s(self, now: Now) -> int:
         """Return the seconds since the oldest quarter with unacknowledged parts ended; 0: a refill alone has any."""

@@ -117,7 +117,8 @@ class Shell:
         self._reporting = Reporting(settings, clock, self._work, self.shown, self._inbox)
 
         self._upgrades = Upgrades(settings, self.shown.status, lambda ended: self._put(Upgraded(ended)))
-        self._served_before = self._controller.own.recently_served(int(clock.now()))
+        own = self._controller.own
+        self._before = own.served_in_hour(int(clock.now())), own.store.newest_part()
 
     @classmethod
     def open(cls, settings: GatewaySettings, clock: Clock, phase: float = 0.0) -> Self:
@@ -344,10 +345,11 @@ class Shell:
             self._warn(core)
 
     def _look_at_upgrades(self) -> None:
-        own = self._controller.own
-        served = sum(view.heard is not None for view in own.manager.meters.values())
+        own, (before, part) = self._controller.own, self._before
         month = self._controller.line.month(own.now)
-        self._upgrades.look(own.utility_commands.upgrade, month, Meters(served=served, before=self._served_before))
+        self._upgrades.look(
+            own.utility_commands.upgrade, month, lambda: Meters(served=own.served_since(part), before=before)
+        )
 
     def _look_at_line(self) -> None:
         """Queue the line's byte count for the core."""

@@ -69,9 +69,10 @@ class Installing:
 
     def take(self, orders: Path) -> None:
         """Take the order in a gateway's folder ``upgrade``; what is wrong with it becomes the result."""
-        text = json.loads(_read(orders / ORDER, MOST_ORDER_BYTES))
-        order = {"id": str(text["id"])[:64], "version": "", "before": self.outside.installed()}
+        order = {"id": "", "version": "", "before": self.outside.installed()}
         try:
+            text = json.loads(_read(orders / ORDER, MOST_ORDER_BYTES))
+            order["id"] = str(text["id"])[:64]
             self.outside.check(text["manifest"], text["signature"])
             manifest = json.loads(text["manifest"])
             order |= {"version": manifest["version"], "sha256": manifest["sha256"], "package": manifest["package"]}
@@ -105,18 +106,26 @@ class Installing:
             self._write(state)
             steps[state["step"]](state)
 
-    def _keep(self, state: State) -> None:
+    def keep(self) -> None:
+        """Keep the package of the installed release: for the way back, and as the base of a difference.
+
+        Raises:
+            Refused: It can't be made.
+        """
         kept = self.folder / INSTALLED
-        if self.outside.version_of(kept) != state["before"]:
+        if self.outside.version_of(kept) != self.outside.installed():
             kept.unlink(missing_ok=True)
             beside = kept.with_suffix(".making")
-            try:
-                self.outside.repack(beside)
-            except Refused as error:
-                self._end(state, "refused", f"no way back: {error}")
-                return
+            self.outside.repack(beside)
             beside.replace(kept)
-        self._next(state, "install")
+
+    def _keep(self, state: State) -> None:
+        try:
+            self.keep()
+        except Refused as error:
+            self._end(state, "refused", f"no way back: {error}")
+        else:
+            self._next(state, "install")
 
     def _install(self, state: State) -> None:
         try:
@@ -236,6 +245,10 @@ PLACES = Path("/var/lib/commonwatt")  # the services' user's
 AUTHORITY = "/etc/commonwatt/authority.pem"
 _PROGRAM = "/opt/commonwatt/current/bin"
 _NAME = "commonwatt-controller"
+_FIELDS = (  # of its control file, in their order
+    *("Package", "Version", "Architecture", "Maintainer", "Installed-Size", "Depends", "Recommends", "Conflicts"),
+    *("Section", "Priority", "Description"),
+)
 _FIRST_WITH_CLIQUES = "0.4~"  # older versions need the form that `gateway downgrade` gives
 _CHECK = "import sys; from commonwatt.care.release import check_by; check_by(*sys.argv[1:])"
 
@@ -271,7 +284,10 @@ def _run(*command: str) -> None:
     Raises:
         Refused: It failed; has the last line that it said.
     """
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    except OSError as error:
+        raise Refused(f"{command[0]} can't be run: {error}") from error
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
         raise Refused(f"{Path(command[0]).name} failed: {last}")
@@ -297,9 +313,13 @@ def _repack(path: Path) -> None:
     control.mkdir()
     for part in ("preinst", "postinst", "prerm", "postrm", "md5sums"):
         shutil.copy2(f"/var/lib/dpkg/info/{_NAME}.{part}", control / part)
-    fields = _said("dpkg-query", "--status", _NAME).splitlines()
-    (control / "control").write_text("".join(f"{f}\n" for f in fields if not f.startswith("Status:")))
-    _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", str(root), str(path))
+    fields = dict(line.split(": ", 1) for line in _said("dpkg-query", "--status", _NAME).splitlines())
+    (control / "control").write_text("".join(f"{key}: {fields[key]}\n" for key in _FIELDS))
+    # As it was built: all of its files have one time, so that a difference to it fits.
+    epoch = max(int(file.lstat().st_mtime) for file in root.rglob("usr/share/doc/*/copyright"))
+    _run(
+        "env", f"SOURCE_DATE_EPOCH={epoch}", "dpkg-deb", "--root-owner-group", "-Znone", "--build", str(root), str(path)
+    )
     shutil.rmtree(root)
 
 
@@ -333,6 +353,7 @@ def main() -> None:
             (orders / ORDER).unlink()
             installing.go_on()
     (FOLDER / "installing.py").unlink(missing_ok=True)
+    installing.keep()
 
 
 if __name__ == "__main__":

@@ -46,15 +46,20 @@ class Upgrades:
         self._first: Facts | None = None
         self._looking: asyncio.Task[None] | None = None
 
-    def look(self, wanted: Wanted | None, month: Month | None, meters: Meters) -> None:
-        """Do what is due, on a thread, unless that lasts since the last look."""
-        is_idle = self._looking is None or self._looking.done()
-        if is_idle and (wanted is not None or self._is_judged()):
-            self._looking = asyncio.create_task(self._look(wanted, month, meters))
+    def look(self, wanted: Wanted | None, month: Month | None, meters: Callable[[], Meters]) -> None:
+        """Do what is due, on a thread, unless that lasts since the last look.
 
-    async def _look(self, wanted: Wanted | None, month: Month | None, meters: Meters) -> None:
+        Args:
+            meters: Returns how many meters it serves, by its store; it is called at once, if at all.
+        """
+        is_judged, is_idle = self._is_judged(), self._looking is None or self._looking.done()
+        if is_idle and (wanted is not None or is_judged):
+            self._looking = asyncio.create_task(self._look(wanted, month, meters() if is_judged else None))
+
+    async def _look(self, wanted: Wanted | None, month: Month | None, meters: Meters | None) -> None:
         try:
-            await THREADS.run(self._judge, meters)
+            if meters is not None:
+                await THREADS.run(self._judge, meters)
             if wanted is not None and (ended := await THREADS.run(self._fetching.step, wanted, month)) is not None:
                 self._ended(ended)
         except Exception:
@@ -72,7 +77,7 @@ class Upgrades:
 
     def _judge(self, meters: Meters) -> None:
         state = read_state(self._root)
-        if state is None or not self._is_judged():
+        if state is None:
             return
         now = self._facts(meters)
         first = self._first = self._first or now

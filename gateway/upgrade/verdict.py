@@ -12,7 +12,7 @@ FRESH_S = 1_800  # age of the oldest waiting data below which a backlog does not
 class Meters:
     """How many meters a gateway serves."""
 
-    served: int  # meters that were heard since its start
+    served: int  # meters whose readings it stored since its start
     before: int  # meters with readings in the hour before its start
 
 

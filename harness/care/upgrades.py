@@ -8,6 +8,7 @@ is a small tmpfs, which really fills up; a power cut kills gateway, broker and u
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -29,9 +30,9 @@ from harness.network.waiting import eventually, free_port
 from harness.real.releases import RELEASE_0_3, old_release
 from harness.real.site import Site, audited
 from utility.access.actor import on_machine
-from utility.care.packages import publish, release_of
+from utility.care.store.packages import publish, release_of
 from utility.database.database import open_database
-from utility.fleet import rollout
+from utility.fleet import decisions as rollout
 from utility.fleet.store import rollouts as store
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 1.0\n'
@@ -273,8 +274,8 @@ class Bench:
         )
 
     def line_bytes(self) -> int:
-        found = list(self.packages.glob("*.patch")) if self.kind == "afar" else []
-        return sum(path.stat().st_size for path in found) if (self.place / "upgrade" / "fetch.json").exists() else 0
+        """Return the bytes of all releases that the gateway has fetched."""
+        return sum(map(int, re.findall(r"was fetched, (\d+) bytes", (self.folder / "gateway.log").read_text())))
 
     # The utility
 
@@ -284,7 +285,8 @@ class Bench:
             found = database.read(store.newest)
             if found is not None and found.state == "running":
                 rollout.stop(database, on_machine("harness"), now)
-            rollout.begin(database, on_machine("harness"), release_of(self.packages, self.version), "r001", now)
+            found_release = release_of(self.packages, self.version)
+            rollout.begin(database, on_machine("harness"), self.version, found_release.sha256, "r001", now)
 
     @property
     def database(self) -> str:

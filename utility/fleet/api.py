@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from utility.care.packages import release_of
-from utility.fleet import rollout as rollouts
+from utility.care.store.packages import release_of
+from utility.fleet import decisions as rollouts
 from utility.fleet.steps import Member
 from utility.fleet.store import rollouts as store
 from utility.webkit.columns import Time
@@ -65,7 +65,8 @@ def add_rollouts(app: FastAPI, api: Api) -> None:
         """Begin a rollout: its first controller is upgraded, the others wait for a second person."""
         with refusing():
             manifest = release_of(api.settings.packages, asked.release)
-            rollouts.begin(api.database, actor, manifest, asked.first, int(api.clock.now()))
+            now = int(api.clock.now())
+            rollouts.begin(api.database, actor, manifest.version, manifest.sha256, asked.first, now)
         return {"rollouts": shown()}
 
     @app.post("/fleet/rollouts/approve")

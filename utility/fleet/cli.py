@@ -10,7 +10,7 @@ from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import counted
 from commonwatt.protocol.reports import read_report
 from commonwatt.runtime.service import flowing
-from utility.care import packages
+from utility.care.store import packages
 from utility.control.changes import Asked, Chosen
 from utility.control.decisions import make_change, put_back, title
 from utility.control.preview import in_words

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from commonwatt.town.clique_file import load_cliques
 from utility.database.database import Database
-from utility.fleet.rollout import advance
+from utility.fleet.decisions import advance
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
 

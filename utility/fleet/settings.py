@@ -51,7 +51,7 @@ def chosen_by(
     for condition in where:
         key, _, value = condition.partition("=")
         if key not in ("kind", "release", "name"):
-            raise ConfigError(f"--where {condition}: kind=, release= or name= is wanted")
+            raise ConfigError(f"{condition}: kind=, release= or name= is wanted")
         field = "microgrid" if key == "name" else key
         found = [one for one in found if getattr(one, field) in value.split(",")]
     if not found:
@@ -69,4 +69,4 @@ def last_of(newest_first: Iterable[Change], fields: Mapping[str, Any]) -> int:
     for change in newest_first:
         if change.state == "sent" and change.undoes is None and settings_of(change.fields or {}) & wanted:
             return change.no
-    raise ConfigError("there is no such change among the newest; see: commonwatt show commands/changes")
+    raise ConfigError("there is no such change among the newest", "see: commonwatt show commands/changes")

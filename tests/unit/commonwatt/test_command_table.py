@@ -24,6 +24,7 @@ C7 = {
     "schedules": {"schedule", "sharing"},
     "data requests": {"get"},
     "stop of a meter": {"stop"},
+    "a new program": {"upgrade"},
 }
 """The rows of C7 and the meters' ``stop`` (M5), with their commands.
 ``sharing`` schedules a strategy."""

@@ -27,7 +27,7 @@ from commonwatt.runtime.bucket import Bucket
 from commonwatt.runtime.files import read_object
 from commonwatt.site.bundle import JOINS_FILE
 from utility.care.api.listener import CareRequest, Refused
-from utility.care.store import Use
+from utility.care.store.codes import Use
 
 AGAIN_S = 3_600  # seconds in which the same keys may ask again
 # Wrong codes of all addresses together: one a second, 200 at once; each address has an allowance of its own.

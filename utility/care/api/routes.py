@@ -11,8 +11,8 @@ from commonwatt.runtime.clock import machine_s
 from utility.care.api.joining import Joining
 from utility.care.api.listener import Handler, Listener
 from utility.care.api.renewing import Renewals
-from utility.care.packages import routes_of
-from utility.care.store import use_code
+from utility.care.store.codes import use_code
+from utility.care.store.packages import routes_of
 from utility.database.database import Database
 from utility.database.metrics import PREFIX
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from commonwatt.care import installing
+from commonwatt.care import by_hand, installing
 from commonwatt.care.installing import (
     INSTALLED,
     MOST_STARTS,
@@ -24,6 +24,7 @@ from commonwatt.care.installing import (
     Refused,
     read_state,
 )
+from commonwatt.model.exceptions import CommonwattError
 
 OLD, GOOD, DEAF, UNWELL = "0.3.0", "0.4.0", "0.4.1", "0.4.2"  # versions; the last two give no verdict, or a bad one
 
@@ -89,9 +90,8 @@ class Machine:
     def wait(self, seconds: float) -> None:
         self.waited_s += seconds
 
-    def runs(self) -> None:
-        """The unit starts."""
-        outside = Outside(
+    def outside(self) -> Outside:
+        return Outside(
             check=self.check,
             installed=self.disk.read_text,
             version_of=lambda path: path.read_text() if path.exists() else "",
@@ -103,7 +103,10 @@ class Machine:
             wait=self.wait,
             now=lambda: self.waited_s,
         )
-        unit = Installing(folder=self.folder, outside=outside)
+
+    def runs(self) -> None:
+        """The unit starts."""
+        unit = Installing(folder=self.folder, outside=self.outside())
         unit.go_on()
         if (self.orders / ORDER).exists():
             unit.take(self.orders)
@@ -163,7 +166,11 @@ def _linked(machine: Machine) -> None:
     (machine.orders / PACKAGE).symlink_to(machine.disk)
 
 
-@pytest.mark.parametrize("spoil", [_unsigned, _damaged, _linked])
+def _garbled(machine: Machine) -> None:
+    (machine.orders / ORDER).write_text("[")
+
+
+@pytest.mark.parametrize("spoil", [_unsigned, _damaged, _linked, _garbled])
 def test_a_package_that_is_not_what_the_authority_signed_is_refused(
     machine: Machine, spoil: Callable[[Machine], None]
 ) -> None:
@@ -235,3 +242,20 @@ def test_after_each_write_a_crash_leaves_a_state_that_is_read(
     monkeypatch.undo()
     machine.runs()
     assert machine.result["result"] == "done"
+
+
+@pytest.mark.parametrize(("version", "why"), [(GOOD, ""), (UNWELL, "failed: went back to 0.3.0: no meter was served")])
+def test_by_hand_it_is_judged_and_goes_back_too(
+    machine: Machine, version: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(by_hand, "uncompressed", lambda path: path.read_bytes())
+    package = machine.orders / "by-hand.deb"
+    package.write_text(version)
+    said: list[str] = []
+    if why:
+        with pytest.raises(CommonwattError, match=why):
+            by_hand.install_by_hand(package, version, 1, said.append, machine.folder, machine.outside())
+    else:
+        by_hand.install_by_hand(package, version, 1, said.append, machine.folder, machine.outside())
+        assert said[-1].strip() == "done"
+    assert machine.disk.read_text() == (OLD if why else GOOD)

@@ -40,7 +40,7 @@ from tests.unit.commonwatt.test_enrolment_authority import key_and_request
 from utility.alarms.conditions import Facts, conditions
 from utility.care.api.joining import AGAIN_S, Joining
 from utility.care.api.listener import CareRequest, Handler, Listener, Refused
-from utility.care.store import use_code
+from utility.care.store.codes import use_code
 from utility.database.database import open_database
 
 SITE = """[site]

@@ -11,7 +11,7 @@ from commonwatt.care.release import Manifest, assemble
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
 from utility.care.api.listener import CareRequest, Refused
-from utility.care.packages import offer, piece, publish, release_of
+from utility.care.store.packages import offer, piece, publish, release_of
 
 pytestmark = pytest.mark.skipif(shutil.which("zstd") is None, reason="needs zstd")
 
@@ -95,7 +95,7 @@ def test_what_the_authority_did_not_sign_is_not_published(tmp_path: Path, town: 
 def test_a_path_to_no_release_is_refused(tmp_path: Path, rest: tuple[str, ...]) -> None:
     with pytest.raises(Refused):
         piece(tmp_path, CareRequest(address="", rest=rest, content={}))
-    with pytest.raises(Refused, match="fleet publish"):
+    with pytest.raises(Refused, match="is not published"):
         offer(tmp_path, {"sha256": "a" * 64})
 
 

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from commonwatt.care.release import Manifest
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, ControllerOutcome
 from harness.console import Browser
@@ -15,17 +17,16 @@ from utility.access.actor import Actor, Via
 from utility.access.decisions import NotSecondError, Second
 from utility.access.roles import Role
 from utility.database.database import Database
-from utility.fleet.rollout import ASKS_AGAIN_S, VALID_S, advance, approve, begin, stop
+from utility.fleet.decisions import ASKS_AGAIN_S, VALID_S, advance, approve, begin, stop
 from utility.fleet.store import rollouts as store
 from utility.fleet.store.rollouts import Rollout
 from utility.outbox.changes import CloseCommand
 from utility.outbox.store.commands import open_commands
 from utility.readings.store.writer import Writer
+from utility.webkit.rights import CSRF_HEADER
 
 kind = databases.both_kinds
-MANIFEST = Manifest(
-    package="commonwatt-controller", version="0.4.1", architecture="arm64", sha256="a" * 64, size_bytes=9
-)
+RELEASE = "0.4.1", "a" * 64  # its version, and the checksum of its package
 ANNA = Actor(name="anna", account=None, via=Via.SESSION, address="127.0.0.1", roles=frozenset({Role.OPERATOR}))
 R001, R002 = "r001", "r002"
 
@@ -70,7 +71,7 @@ def people(browser: Callable[..., Browser]) -> None:
 
 @pytest.mark.usefixtures("people")
 def test_each_step_waits_for_the_verdict_and_the_second_person(database: Database) -> None:
-    begin(database, ANNA, MANIFEST, R002, NOW)
+    begin(database, ANNA, *RELEASE, R002, NOW)
     assert list(sent(database)) == [R002]
     command = sent(database)[R002]
     assert (command.release, command.sha256) == ("0.4.1", "a" * 64)
@@ -92,7 +93,7 @@ def test_each_step_waits_for_the_verdict_and_the_second_person(database: Databas
 
 @pytest.mark.usefixtures("people")
 def test_the_first_that_goes_back_stops_it(database: Database) -> None:
-    begin(database, ANNA, MANIFEST, None, NOW)
+    begin(database, ANNA, *RELEASE, None, NOW)
     approve(database, second("ben"))
     name = answer(database, R001, "partial")
     answer(database, R001, "refused", "went back to 0.4.0: no meter is served", name)
@@ -105,14 +106,14 @@ def test_the_first_that_goes_back_stops_it(database: Database) -> None:
 
 
 def test_an_older_gateway_that_has_no_such_command_stops_it(database: Database) -> None:
-    begin(database, ANNA, MANIFEST, None, NOW)
+    begin(database, ANNA, *RELEASE, None, NOW)
     answer(database, R001, "unsupported", "this version has no command upgrade")
     advance(database, [], NOW + 60)
     assert now_is(database)[0].why == "r001: this version has no command upgrade"
 
 
 def test_a_lost_outcome_is_asked_for_each_hour(database: Database) -> None:
-    begin(database, ANNA, MANIFEST, None, NOW)
+    begin(database, ANNA, *RELEASE, None, NOW)
     name = answer(database, R001, "partial")
     advance(database, [], NOW + ASKS_AGAIN_S - 1)
     assert sent(database) == {}
@@ -121,22 +122,50 @@ def test_a_lost_outcome_is_asked_for_each_hour(database: Database) -> None:
 
 
 def test_without_a_verdict_within_a_week_it_stops(database: Database) -> None:
-    begin(database, ANNA, MANIFEST, None, NOW)
+    begin(database, ANNA, *RELEASE, None, NOW)
     answer(database, R001, "partial")
     advance(database, [], NOW + VALID_S)
     assert now_is(database)[0].state == "stopped"
 
 
 def test_a_stopped_one_sends_nothing_and_another_may_begin(database: Database) -> None:
-    begin(database, ANNA, MANIFEST, None, NOW)
-    with pytest.raises(ConfigError, match="runs; first: commonwatt fleet upgrade --stop"):
-        begin(database, ANNA, MANIFEST, None, NOW)
+    begin(database, ANNA, *RELEASE, None, NOW)
+    with pytest.raises(ConfigError, match=r"the rollout of 0\.4\.1 runs"):
+        begin(database, ANNA, *RELEASE, None, NOW)
     stop(database, ANNA, NOW)
-    begin(database, ANNA, MANIFEST, R002, NOW + 5)
+    begin(database, ANNA, *RELEASE, R002, NOW + 5)
     assert now_is(database)[0].no == 2
     assert list(sent(database)) == [R002, R001] or set(sent(database)) == {R001, R002}
 
 
 def test_an_unregistered_first_controller_is_refused(database: Database) -> None:
     with pytest.raises(ConfigError, match="r009: is no registered controller"):
-        begin(database, ANNA, MANIFEST, "r009", NOW)
+        begin(database, ANNA, *RELEASE, "r009", NOW)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> UtilitySettings:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    content = {"package": "commonwatt-controller", "version": "0.4.1", "architecture": "arm64", "size_bytes": 9}
+    (packages / f"{'a' * 64}.release").write_text(json.dumps(content | {"sha256": "a" * 64}) + "\n00\nx")
+    return UtilitySettings(second_factor="optional", packages=packages)
+
+
+def test_the_api_begins_approves_stops_and_shows_it(browser: Callable[..., Browser]) -> None:
+    anna, ben = browser(Role.OPERATOR, Role.APPROVER, name="anna"), browser(Role.APPROVER, name="ben")
+
+    def post(one: Browser, path: str, content: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        answer = one.send("POST", f"/fleet/rollouts{path}", json=content, headers={CSRF_HEADER: one.csrf})
+        return answer.status_code, answer.json()
+
+    code, said = post(anna, "", {"release": "0.5.0"})
+    assert (code, "0.5.0: is not published; there are: 0.4.1" in said["detail"]) == (409, True)
+    code, said = post(anna, "", {"release": "0.4.1", "first": R002})
+    assert (code, said["rollouts"][0]["controllers"][0]["controller"]) == (201, R002)
+    assert post(anna, "/approve", {})[0] == 409
+    assert post(ben, "/stop", {})[0] == 403
+    assert post(ben, "/approve", {})[1]["rollouts"][0]["approved_by"] == "ben"
+    assert post(anna, "/stop", {})[1]["rollouts"][0]["state"] == "stopped"
+    (shown,) = anna.get("/fleet/rollouts").json()["rollouts"]
+    assert [each["verdict"] for each in shown["controllers"]] == ["under way", ""]

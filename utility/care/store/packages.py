@@ -59,7 +59,7 @@ def publish(file: Path, folder: Path, authority: Path, say: Callable[[str], None
 
 
 def _difference(old: Path, new: Path, made: Path) -> None:
-    words = ["zstd", "--quiet", "--force", _LEVEL, f"--long={WINDOW_LOG - 1}", f"--patch-from={old}", str(new)]
+    words = ["zstd", "-q", "-f", _LEVEL, f"--long={WINDOW_LOG - 1}", f"--patch-from={old}", str(new)]
     done = subprocess.run([*words, "-o", str(made)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigError(f"zstd failed: {done.stderr.strip()[-200:]}")
@@ -84,7 +84,7 @@ def release_of(folder: Path, version: str) -> Manifest:
         names = ", ".join(f"{each.sha256} ({each.architecture})" for each in found)
         raise ConfigError(f"{version}: is there for several processors; in its place give one of: {names}")
     known = ", ".join(sorted(each.version for each in manifests)) or "none"
-    raise ConfigError(f"{version}: is not published; there are: {known}. First: commonwatt fleet publish")
+    raise ConfigError(f"{version}: is not published; there are: {known}", "first: commonwatt fleet publish")
 
 
 def routes_of(folder: Path) -> Mapping[tuple[str, str], Handler]:
@@ -103,7 +103,7 @@ def offer(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     sha256, base = str(asked.get("sha256")), str(asked.get("base"))
     if not _SHA256.fullmatch(sha256) or not _path(folder, sha256).exists():
-        raise Refused("there is no such release; publish it at the utility: commonwatt fleet publish")
+        raise Refused("there is no such release at the utility; it is not published")
     found = read(_path(folder, sha256))
     patch = folder / f"{sha256}-{base}.patch"
     has_patch = _SHA256.fullmatch(base) is not None and patch.exists()

@@ -5,7 +5,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from secrets import token_hex
 
-from commonwatt.care.release import Manifest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.controller_commands import Action
@@ -30,9 +29,14 @@ Cliques = Sequence[Collection[ControllerId]]
 
 
 def begin(
-    database: Database, actor: Actor, manifest: Manifest, first: ControllerId | None, now: EpochSeconds
+    database: Database, actor: Actor, release: str, sha256: str, first: ControllerId | None, now: EpochSeconds
 ) -> Rollout:
     """Begin a rollout: its first controller is sent the release; the others wait for a second person.
+
+    Args:
+        release: Its version.
+        sha256: The checksum of its package.
+        first: The first controller; ``None``: any.
 
     Raises:
         ConfigError: Another one runs, or the first controller is not registered.
@@ -41,7 +45,7 @@ def begin(
         take(connection, Lock.CHANGES)
         running = store.newest(connection)
         if running is not None and running.state == "running":
-            raise ConfigError(f"the rollout of {running.release} runs; first: commonwatt fleet upgrade --stop")
+            raise ConfigError(f"the rollout of {running.release} runs", "first: commonwatt fleet upgrade --stop")
         controllers = list(kinds_of(connection))
         if first is not None and first not in controllers:
             raise ConfigError(f"{first}: is no registered controller")
@@ -50,8 +54,8 @@ def begin(
         number = store.next_number(connection)
         new = Rollout(
             no=number,
-            release=manifest.version,
-            sha256=manifest.sha256,
+            release=release,
+            sha256=sha256,
             state="running",
             begun=now,
             begun_by=actor.name,
@@ -107,7 +111,7 @@ def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
     """Take in verdicts, stop at the first bad one, and send the release to the controllers whose turn it is."""
     with database.reads.begin() as connection:
         found = store.newest(connection)
-        if found is None or not any(m.verdict is None for m in store.members_of(connection, found.no)):
+        if found is None or not _lasts(found, store.members_of(connection, found.no)):
             return
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
@@ -125,6 +129,10 @@ def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
         else:
             due = to_send(members, cliques, is_approved=found.approved_by is not None)
             _send(connection, found, [each for each in members if each.controller in due], now)
+
+
+def _lasts(found: Rollout, members: Sequence[Member]) -> bool:
+    return found.state == "running" or any(each.is_under_way for each in members)
 
 
 def _with_answers(connection: Connection, number: int) -> list[tuple[Member, Answer | None]]:

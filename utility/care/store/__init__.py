@@ -1,0 +1,1 @@
+"""The files that the care of controllers keeps: published releases."""
