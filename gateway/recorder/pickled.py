@@ -26,7 +26,7 @@ _MODULES = {
     *("gateway.shown.program", "gateway.recorder.tape"),
 }
 _OTHERS: dict[tuple[str, str], Any] = {
-    **{("builtins", kind.__name__): kind for kind in (set, frozenset, list, dict, int, bytearray)},
+    **{("builtins", kind.__name__): kind for kind in (set, frozenset, list, dict, int)},
     ("collections", "Counter"): Counter,
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "deque"): deque,
@@ -36,7 +36,6 @@ _OTHERS: dict[tuple[str, str], Any] = {
 }
 
 
-UNWRITABLE = (pickle.PicklingError, TypeError, AttributeError)  # errors of ``dumps``
 MOST_FRAME_BYTES = 64 * 1024 * 1024  # most bytes of a decompressed frame
 
 

@@ -1,7 +1,7 @@
 """The recorder: lets a core handle its events, and keeps those of the last hour, bounded, with what the core read.
 
-It keeps up to four stretches. Each begins with the whole state of the core, so that the oldest one can be dropped: when
-the newest is 20 minutes long, or has many bytes. A running hash of all effects stands with each event.
+It keeps stretches. Each begins with the whole state of the core, so that the oldest one can be dropped. A running hash
+of all effects stands with each event. Whatever fails in it, the core's effects are performed.
 """
 
 import logging
@@ -18,14 +18,15 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.controller import Controller
 from gateway.events import Event
-from gateway.recorder.pickled import UNWRITABLE, dumps, framed
+from gateway.recorder.pickled import RecordingError, dumps, framed
 from gateway.recorder.tape import Tape
 from gateway.stored import Stored
 from gateway.takeover.member import Member
 
-STRETCHES = 4  # stretches that are kept
+KEPT_S = 3600  # seconds of events that are kept, at least, if they fit
 STRETCH_S = 1200  # seconds of events in a stretch
 MOST_BYTES = 2_000_000  # most bytes of the stretches together
+MOST_STATE_BYTES = MOST_BYTES * 2 // 5  # most bytes of a core's state, compressed, with which it is recorded
 FRAME_BYTES = 64 * 1024  # bytes of events that are compressed together
 
 log = logging.getLogger(__name__)
@@ -40,16 +41,22 @@ class Stretch:
     frames: list[bytes] = field(default_factory=list)  # the compressed events, the oldest first
     open: list[bytes] = field(default_factory=list)  # the events that are not compressed yet
     open_bytes: int = 0  # bytes of those
-    size_bytes: int = 0  # bytes that it takes without those
+    size_bytes: int = 0  # bytes that it takes
 
     def add(self, entry: bytes) -> None:
         """Add an event."""
         self.open.append(entry)
         self.open_bytes += len(entry)
+        self.size_bytes += len(entry)
         if self.open_bytes >= FRAME_BYTES:
             self.frames.append(framed(self.open))
-            self.size_bytes += len(self.frames[-1])
+            self.size_bytes += len(self.frames[-1]) - self.open_bytes
             self.open, self.open_bytes = [], 0
+
+    def is_long(self, raw: EpochSeconds) -> bool:
+        """Return whether the next event begins another stretch: a large state not more often than it is worth."""
+        large = min(max(MOST_BYTES // 4, 2 * len(self.state)), MOST_BYTES // 2)
+        return not 0 <= raw - self.since < STRETCH_S or self.size_bytes >= large
 
 
 class Recorder:
@@ -71,10 +78,9 @@ class Recorder:
 
     def handle(self, microgrid: MicrogridId, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
         """Let the core handle an event, as ``Controller.handle``, and record it."""
-        if self._is_due(raw):
-            self._record(lambda: self._begin(raw))
+        self._record(lambda: self._begin(raw))
         reads: list[bytes] = []
-        self.tape.reads = reads
+        self.tape.reads = reads if self._works else None
         outcome: list[Effect[Change]] | Exception = []
         try:
             outcome = self.controller.handle(microgrid, event, raw)
@@ -85,43 +91,49 @@ class Recorder:
             return outcome
         finally:
             self.tape.reads = None
-            self._hash = after = chained(self._hash, outcome)
-            self._record(lambda: self._keep((raw, microgrid, event, reads, after)))
+            self._record(lambda: self._keep(raw, microgrid, event, reads, outcome))
 
     def _record(self, call: Callable[[], None]) -> None:
-        """Record something; if the core has what can't be recorded, go on without the recorder."""
+        """Record something; after an error go on without the recorder."""
         try:
             if self._works:
                 call()
-        except UNWRITABLE:
+        except Exception:
             self._works = False
             self._stretches = []
             log.exception("the core can't be recorded; it works without the flight recorder")
 
-    def _keep(self, entry: tuple[EpochSeconds, MicrogridId, Event, list[bytes], bytes]) -> None:
+    def _begin(self, raw: EpochSeconds) -> None:
+        """Begin a stretch, with the state before the next event, if one is due."""
+        if self._stretches and not self._stretches[-1].is_long(raw):
+            return
+        state = framed([dumps((self.controller, self._hash))], level=1)
+        if len(state) > MOST_STATE_BYTES:
+            raise RecordingError(f"its state takes {len(state)} bytes")
+        kept = self._stretches
+        while len(kept) > 1 and raw - kept[1].since >= KEPT_S:
+            kept = kept[1:]
+        self._stretches = [*kept, Stretch(raw, state, size_bytes=len(state))]
+
+    def _keep(
+        self,
+        raw: EpochSeconds,
+        microgrid: MicrogridId,
+        event: Event,
+        reads: list[bytes],
+        outcome: Sequence[Effect[Change]] | Exception,
+    ) -> None:
         if self.tape.failed is not None:
             raise self.tape.failed
-        self._stretches[-1].add(dumps(entry))
-
-    def _is_due(self, raw: EpochSeconds) -> bool:
-        last = self._stretches[-1] if self._stretches else None
-        if last is None or not 0 <= raw - last.since < STRETCH_S:
-            return True
-        # A large state is not taken more often than it is worth.
-        return last.size_bytes - len(last.state) >= max(len(last.state), MOST_BYTES // 8)
-
-    def _begin(self, raw: EpochSeconds) -> None:
-        """Begin a stretch, with the state before the next event."""
-        state = framed([dumps((self.controller, self._hash))], level=1)
-        kept = [*self._stretches[1 - STRETCHES :], Stretch(raw, state, size_bytes=len(state))]
-        while len(kept) > 1 and sum(each.size_bytes for each in kept) > MOST_BYTES * 3 / 4:
-            kept.pop(0)
-        self._stretches = kept
+        self._hash = chained(self._hash, outcome)
+        self._stretches[-1].add(dumps((raw, microgrid, event, reads, self._hash)))
+        while self.size_bytes > MOST_BYTES:  # One event that takes more than all drops itself, too.
+            self._stretches = self._stretches[1:]
 
     @property
     def size_bytes(self) -> int:
         """Bytes of memory that the events take."""
-        return sum(each.size_bytes + each.open_bytes for each in self._stretches)
+        return sum(each.size_bytes for each in self._stretches)
 
     @property
     def since(self) -> EpochSeconds:
@@ -130,8 +142,9 @@ class Recorder:
 
     def frames(self) -> list[bytes]:
         """Return what is recorded: the oldest state, then frames of events; empty: nothing is."""
-        found = [frame for each in self._stretches for frame in (*each.frames, framed(each.open))]
-        return [self._stretches[0].state, *found] if self._stretches else []
+        kept = self._stretches  # Another thread may ask: the list itself never changes.
+        found = [frame for each in kept for frame in (*each.frames, framed(each.open))]
+        return [kept[0].state, *found] if kept else []
 
 
 def chained(before: bytes, outcome: Sequence[Effect[Change]] | Exception) -> bytes:

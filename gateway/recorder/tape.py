@@ -5,7 +5,7 @@ from typing import Any, TypeVar, cast
 
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.sqlite.damage import SqliteError
-from gateway.recorder.pickled import UNWRITABLE, dumps, loads
+from gateway.recorder.pickled import dumps, loads
 from gateway.stored import Stored
 from gateway.takeover.member import Member
 
@@ -36,7 +36,7 @@ class Tape:
         if self.reads is not None:
             try:
                 self.reads.append(dumps((name, value)))
-            except UNWRITABLE as error:
+            except Exception as error:  # The recorder tells it; the core goes on.
                 self.failed = error
 
 

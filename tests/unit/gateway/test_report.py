@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import new_token, save_tokens
 from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ProtocolError
 from commonwatt.protocol.controller_commands import (
     MAX_OUTCOME_BYTES,
     MAX_REPORT_BYTES,
@@ -20,7 +22,7 @@ from commonwatt.protocol.controller_commands import (
     ControllerOutcome,
 )
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.reports import read_report, report_of
+from commonwatt.protocol.reports import MOST_TEXT_BYTES, read_report, report_of
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.logs import LAST_LINES, start_log, without_secrets
 from commonwatt.town.registry import Controller, Registry, save_registry
@@ -136,12 +138,48 @@ def test_the_oldest_lines_go_first_until_a_report_fits(monkeypatch: pytest.Monke
     rng = random.Random(1)
     noise = ["".join(rng.choices(string.ascii_letters + " ", k=1500)) + f" line {at}" for at in range(200)]
     for most in (MAX_REPORT_BYTES, SAVING_BYTES):
-        packed = fitted({"doctor": ["bad disk: full"]}, {"commonwatt-gateway@r001": noise}, most)
+        packed = fitted("bad disk: full", {"commonwatt-gateway@r001": "\n".join(noise)}, most)
         text = read_report(report_of(packed))
         assert len(packed) <= most
         assert "bad disk: full" in text
         assert "line 199" in text or "left out" in text
         assert "line 0\n" not in text
+
+
+def test_a_report_that_has_too_much_to_tell_still_fits_into_its_outcome() -> None:
+    findings = "".join(random.Random(1).choices(string.ascii_letters + " \n", k=400_000))
+    for most in (MAX_REPORT_BYTES, SAVING_BYTES):
+        packed = fitted(f"bad disk: full\n{findings}", {"this process": "x"}, most)
+        assert most // 2 < len(packed) <= most
+        assert read_report(report_of(packed)).startswith("bad disk: full")
+
+
+def test_a_part_of_a_report_that_fails_leaves_the_others(
+    settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wear = settings.store.parent / "dev" / "mmcblk0" / "device" / "life_time"
+    wear.parent.mkdir(parents=True)
+    wear.write_text("worn out\n")
+    monkeypatch.setattr(module, "_DEVICES", settings.store.parent / "dev")
+    text = read_report(make_report(settings, {"microgrid": "r001"}, START, ""))
+    assert "== alarms\nfailed: KeyError('store')" in text
+    assert "== wear\nfailed: ValueError" in text
+    assert "== files\n" in text
+    assert "Python" in text
+
+
+def test_a_key_whose_first_line_the_log_no_longer_has_is_removed() -> None:
+    line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDJ+/9aXk2yZc7v"
+    assert without_secrets(f"10:00 gateway[1]: {line}") == "10:00 gateway[1]: [removed]"
+    assert without_secrets("see https://x0fe9@ntfy.example/town and psk=anna1234") == (
+        "see https://[removed]@ntfy.example/town and psk=[removed]"
+    )
+
+
+def test_a_report_that_claims_to_be_huge_is_refused_before_it_is_opened() -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(MOST_TEXT_BYTES + 1))
+    with pytest.raises(ProtocolError, match="too large"):
+        read_report(report_of(bomb))
 
 
 def test_a_line_whose_plan_is_used_up_carries_a_short_report(
