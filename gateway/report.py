@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.doctor.findings import run_check
+from commonwatt.doctor.findings import Check, run_check
 from commonwatt.doctor.machine import version_findings
 from commonwatt.doctor.running import Running
 from commonwatt.model.words import moment
@@ -44,6 +44,7 @@ def make_report(settings: GatewaySettings, status: dict[str, Any], now: int, rec
     sections = {
         "alarms": _alarms(status),
         "doctor": _findings(settings, status),
+        "versions": (found.found for found in version_findings()),
         "machine": _machine(),
         "wear": _wear(),
         "files": (f"{path}, {path.stat().st_size} bytes" for path in sorted(settings.store.parent.glob("*"))),
@@ -92,9 +93,12 @@ def _findings(settings: GatewaySettings, status: dict[str, Any]) -> Iterator[str
         part="gateway", config=settings.store.parent / "gateway.toml", answer=status or None, failure="", runs=True
     )
     for check in doctor.checks(settings, running):
-        for found in run_check(check):
-            yield f"{found.level} {found.check}: {found.found}" + (f" -> {found.remedy}" if found.remedy else "")
-    yield from (f"{found.check}: {found.found}" for found in version_findings())
+        yield from _tried(check.name, _found(check))
+
+
+def _found(check: Check) -> Iterator[str]:
+    for found in run_check(check):
+        yield f"{found.level} {found.check}: {found.found}" + (f" -> {found.remedy}" if found.remedy else "")
 
 
 def _machine() -> Iterator[str]:

@@ -15,7 +15,7 @@ _SECRETS = (
     # The value after such a word: password = "...", token: ..., Authorization: Bearer ...
     re.compile(
         r"(?i)(?<![\w-])((?:\w*[_-])?(?:password|passwd|passphrase|psk|token|secret|bearer|authorization|api[_-]?key)"
-        r"[\"']?\s*(?:[=:]|\bis\b)\s*)(?:Bearer\s+|Basic\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;}\])]+)"
+        r"[\"']?\s*(?:[=:]|\bis\b)\s*)(?!\[removed)(?:Bearer\s+|Basic\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;}\])]+)"
     ),
     re.compile(r"(?i)\b((?:Bearer|Basic)\s+)[\w+/=.~-]{16,}"),
     # A line of a key of which the first line is missing.
