@@ -72,7 +72,7 @@ class Recorder:
         self.tape = Tape()  # records what the core reads
         taped = {name: self.tape.of(member) for name, member in (members or {}).items()}
         self.controller = Controller(settings, self.tape.of(store), meters, taped)  # the core
-        self._stretches: list[Stretch] = []
+        self.stretches: list[Stretch] = []  # what is kept, the oldest first
         self._hash = bytes(8)
         self._works = True
 
@@ -100,20 +100,20 @@ class Recorder:
                 call()
         except Exception:
             self._works = False
-            self._stretches = []
+            self.stretches = []
             log.exception("the core can't be recorded; it works without the flight recorder")
 
     def _begin(self, raw: EpochSeconds) -> None:
         """Begin a stretch, with the state before the next event, if one is due."""
-        if self._stretches and not self._stretches[-1].is_long(raw):
+        if self.stretches and not self.stretches[-1].is_long(raw):
             return
         state = framed([dumps((self.controller, self._hash))], level=1)
         if len(state) > MOST_STATE_BYTES:
             raise RecordingError(f"its state takes {len(state)} bytes")
-        kept = self._stretches
+        kept = self.stretches
         while len(kept) > 1 and raw - kept[1].since >= KEPT_S:
             kept = kept[1:]
-        self._stretches = [*kept, Stretch(raw, state, size_bytes=len(state))]
+        self.stretches = [*kept, Stretch(raw, state, size_bytes=len(state))]
 
     def _keep(
         self,
@@ -126,23 +126,18 @@ class Recorder:
         if self.tape.failed is not None:
             raise self.tape.failed
         self._hash = chained(self._hash, outcome)
-        self._stretches[-1].add(dumps((raw, microgrid, event, reads, self._hash)))
+        self.stretches[-1].add(dumps((raw, microgrid, event, reads, self._hash)))
         while self.size_bytes > MOST_BYTES:  # One event that takes more than all drops itself, too.
-            self._stretches = self._stretches[1:]
+            self.stretches = self.stretches[1:]
 
     @property
     def size_bytes(self) -> int:
         """Bytes of memory that the events take."""
-        return sum(each.size_bytes for each in self._stretches)
-
-    @property
-    def since(self) -> EpochSeconds:
-        """From when on all events are kept, raw; 0: none is."""
-        return self._stretches[0].since if self._stretches else 0
+        return sum(each.size_bytes for each in self.stretches)
 
     def frames(self) -> list[bytes]:
         """Return what is recorded: the oldest state, then frames of events; empty: nothing is."""
-        kept = self._stretches  # Another thread may ask: the list itself never changes.
+        kept = self.stretches  # Another thread may ask: the list itself never changes.
         found = [frame for each in kept for frame in (*each.frames, framed(each.open))]
         return [kept[0].state, *found] if kept else []
 

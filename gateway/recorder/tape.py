@@ -59,7 +59,7 @@ class Taped:
                 value = found(*arguments, **options)
                 value = list(value) if isinstance(value, Iterator) else value
             except SqliteError as error:
-                self._tape.note(name, StoreFailed(str(error)))
+                self._tape.note(name, StoreFailedError(str(error)))
                 raise
             self._tape.note(name, value)
             return value
@@ -68,12 +68,6 @@ class Taped:
 
     def __reduce__(self) -> Any:
         return Taped, ()
-
-
-class StoreFailed(str):
-    """Stands on a tape for a read that failed, with the reason."""
-
-    __slots__ = ()
 
 
 class Player:
@@ -94,8 +88,8 @@ class Player:
         recorded, value = loads(self.reads.pop(0)) if self.reads else ("nothing more", None)
         if recorded != name:
             raise DiffersError(f"the core reads {name}; when it was recorded it read {recorded}")
-        if isinstance(value, StoreFailed):
-            raise StoreFailedError(str(value))
+        if isinstance(value, StoreFailedError):
+            raise value
         return value
 
 

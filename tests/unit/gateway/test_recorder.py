@@ -108,7 +108,7 @@ def test_a_state_that_is_too_large_and_an_event_that_reads_too_much_stay_within_
     recorder.handle("r001", FromUtility("cw1/r001/d/strange", rng.randbytes(MOST_BYTES + 1)), world.now)
     assert recorder.size_bytes <= MOST_BYTES
     recorder.handle("r001", Tick("retry"), world.now)
-    assert recorder.since == world.now
+    assert recorder.stretches[0].since == world.now
     recorder = Recorder(world.settings, world.store, world.meters)
     vars(recorder.controller.own)["strange"] = rng.randbytes(MOST_STATE_BYTES + 1)
     recorder.handle("r001", Tick("retry"), world.now)
@@ -120,7 +120,7 @@ def test_an_hour_is_kept_and_not_much_more(world: World) -> None:
     recorder = Recorder(world.settings, world.store, world.meters)
     for minute in range(200):
         recorder.handle("r001", Tick("retry"), world.now + 60 * minute)
-    assert 3600 <= world.now + 60 * 199 - recorder.since <= 3600 + STRETCH_S
+    assert 3600 <= world.now + 60 * 199 - recorder.stretches[0].since <= 3600 + STRETCH_S
 
 
 def test_the_bytes_in_memory_are_bounded_and_the_newest_events_are_kept(world: World) -> None:
