@@ -5,9 +5,10 @@ of all effects stands with each event. Whatever fails in it, the core's effects 
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import TypeAlias
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish
@@ -28,6 +29,8 @@ STRETCH_S = 1200  # seconds of events in a stretch
 MOST_BYTES = 2_000_000  # most bytes of the stretches together
 MOST_STATE_BYTES = MOST_BYTES * 2 // 5  # most bytes of a core's state, compressed, with which it is recorded
 FRAME_BYTES = 64 * 1024  # bytes of events that are compressed together
+
+Outcome: TypeAlias = list[Effect[Change]] | Exception  # what the core did with an event
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ class Recorder:
         self._record(lambda: self._begin(raw))
         reads: list[bytes] = []
         self.tape.reads = reads if self._works else None
-        outcome: list[Effect[Change]] | Exception = []
+        outcome: Outcome = []
         try:
             outcome = self.controller.handle(microgrid, event, raw)
         except Exception as error:
@@ -91,7 +94,7 @@ class Recorder:
             return outcome
         finally:
             self.tape.reads = None
-            self._record(lambda: self._keep(raw, microgrid, event, reads, outcome))
+            self._record(lambda: self._keep((raw, microgrid, event, reads), outcome))
 
     def _record(self, call: Callable[[], None]) -> None:
         """Record something; after an error go on without the recorder."""
@@ -115,18 +118,11 @@ class Recorder:
             kept = kept[1:]
         self.stretches = [*kept, Stretch(raw, state, size_bytes=len(state))]
 
-    def _keep(
-        self,
-        raw: EpochSeconds,
-        microgrid: MicrogridId,
-        event: Event,
-        reads: list[bytes],
-        outcome: Sequence[Effect[Change]] | Exception,
-    ) -> None:
+    def _keep(self, seen: tuple[EpochSeconds, MicrogridId, Event, list[bytes]], outcome: Outcome) -> None:
         if self.tape.failed is not None:
             raise self.tape.failed
         self._hash = chained(self._hash, outcome)
-        self.stretches[-1].add(dumps((raw, microgrid, event, reads, self._hash)))
+        self.stretches[-1].add(dumps((*seen, self._hash)))
         while self.size_bytes > MOST_BYTES:  # One event that takes more than all drops itself, too.
             self.stretches = self.stretches[1:]
 
@@ -142,7 +138,7 @@ class Recorder:
         return [kept[0].state, *found] if kept else []
 
 
-def chained(before: bytes, outcome: Sequence[Effect[Change]] | Exception) -> bytes:
+def chained(before: bytes, outcome: Outcome) -> bytes:
     """Return the hash of an outcome and of all before it."""
     digest = blake2b(before, digest_size=8)
     if isinstance(outcome, Exception):

@@ -310,6 +310,8 @@ def test_a_failed_event_and_a_critical_alarm_leave_a_recording_each_once_an_hour
     first = path.read_bytes()
     assert read_recording(path).about["reason"] == "the core failed on an event"
     assert "within the last hour" in shell._reporting.write("fault", "again", [])
+    assert "nothing is recorded" in shell._reporting.write("alarm", "again", [])
+    assert not settings.store.with_name("gateway-alarm.cwr").exists()
     assert path.read_bytes() == first
     shell._reporting.stuck("the work")
     assert "the work made no progress" in str(read_recording(settings.store.with_name("gateway-stuck.cwr")).about)
