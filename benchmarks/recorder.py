@@ -44,7 +44,7 @@ def bench(*, smoke: bool = False) -> Section:
             recorders: list[Recorder] = []
             share = _share(Path(folder) / "with.db", events, meters, minutes, recorders, types)
         recorder = recorders[0]
-        kept_min = (START + minutes * 60 - recorder.since) / 60
+        kept_min = (START + minutes * 60 - recorder.stretches[0].since) / 60
         rows.append(
             (
                 name,

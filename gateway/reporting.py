@@ -80,6 +80,8 @@ class Reporting:
         last = self._written.get(cause)
         if cause != "report" and last is not None and time.monotonic() - last < AGAIN_AFTER_S:
             return "a recording of the same cause was written within the last hour"
+        if not frames:
+            return "nothing is recorded: see the log"
         store = self._settings.store
         path = store.with_name(f"{store.stem}-{cause}.cwr")
         time_s, controller = int(self._clock.now()), self._settings.controller

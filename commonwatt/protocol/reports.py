@@ -28,7 +28,10 @@ def read_report(report: str) -> str:
     """
     try:
         packed = base64.b85decode(report)
-        text = zstandard.ZstdDecompressor().decompress(packed, max_output_size=MOST_TEXT_BYTES)
+        # ``max_output_size`` bounds no frame that states its own size.
+        if not 0 <= zstandard.frame_content_size(packed) <= MOST_TEXT_BYTES:
+            raise ValueError("it is too large")
+        text = zstandard.ZstdDecompressor().decompress(packed)
     except (ValueError, zstandard.ZstdError) as error:
         raise ProtocolError(Refusal.MALFORMED, f"report: {error}") from error
     return text.decode(errors="replace")

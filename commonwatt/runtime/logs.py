@@ -10,14 +10,16 @@ KEPT_BYTES = 2_000  # most characters of a line that are kept
 
 _SECRETS = (
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
-    # A password in a URL, such as postgresql://user:password@host.
-    re.compile(r"(?<=://)[^\s/:@]*:[^\s@]+(?=@)"),
+    # A password or token in a URL, such as postgresql://user:password@host.
+    re.compile(r"(?<=://)(?:[^\s/:@]*:[^\s@]+|[^\s/@]+)(?=@)"),
     # The value after such a word: password = "...", token: ..., Authorization: Bearer ...
     re.compile(
-        r"(?i)(?<![\w-])((?:\w*[_-])?(?:password|passwd|token|secret|bearer|authorization|api[_-]?key)"
-        r"[\"']?\s*(?:[=:]|\bis\b)\s*)(?:Bearer\s+|Basic\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;}\])]+)"
+        r"(?i)(?<![\w-])((?:\w*[_-])?(?:password|passwd|passphrase|psk|token|secret|bearer|authorization|api[_-]?key)"
+        r"[\"']?\s*(?:[=:]|\bis\b)\s*)(?!\[removed)(?:Bearer\s+|Basic\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;}\])]+)"
     ),
     re.compile(r"(?i)\b((?:Bearer|Basic)\s+)[\w+/=.~-]{16,}"),
+    # A line of a key of which the first line is missing.
+    re.compile(r"(?<![A-Za-z0-9+/=])(?=[a-z+/]*[A-Z0-9])[A-Za-z0-9+/]{60,}={0,2}"),
     # A random text of at least 128 bits, in base 64 or hexadecimal; hashes go with them.
     re.compile(r"(?<![\w/+-])(?=[\w+-]*[0-9])(?=[\w+-]*[A-Za-z])[A-Za-z0-9_+-]{32,}={0,2}(?![\w/+-])"),
 )

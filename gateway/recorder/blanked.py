@@ -1,7 +1,6 @@
 """Recordings without readings: energies, levels and rejected records are replaced by zeros."""
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -61,9 +60,9 @@ def _blank(value: Any) -> Any:
         case Blocks():
             return _zeros(value) if value.values.any() or len(value.extras) else value
         case MeterView() | Recorded() if value.level:
-            return _copied(value, level=0)
+            return replace(value, level=0)
         case LastMinute() if value._minutes:  # noqa: SLF001 - readings of a minute, which no other room needs
-            return _copied(value, _minutes={})
+            return LastMinute()
         case HistoryRecord() if value.reading:
             return value._replace(reading=0)
         case DeadLetter() if value.content:
@@ -73,13 +72,6 @@ def _blank(value: Any) -> Any:
         case Reported() if value.report:
             return replace(value, report="")
     return value
-
-
-def _copied(value: Any, **changed: object) -> Any:
-    made = copy(value)
-    for name, content in changed.items():
-        object.__setattr__(made, name, content)
-    return made
 
 
 def _zeros(blocks: Blocks) -> Blocks:

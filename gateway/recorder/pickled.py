@@ -25,18 +25,6 @@ _MODULES = {
     *("gateway.upkeep", "gateway.household.household", "gateway.household.totals", "gateway.shown.devices"),
     *("gateway.shown.program", "gateway.recorder.tape"),
 }
-_OTHERS: dict[tuple[str, str], Any] = {
-    **{("builtins", kind.__name__): kind for kind in (set, frozenset, list, dict, int, bytearray)},
-    ("collections", "Counter"): Counter,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("collections", "deque"): deque,
-    ("collections", "defaultdict"): defaultdict,
-    ("pathlib", "PurePosixPath"): PurePosixPath,
-    ("pathlib", "PosixPath"): PurePosixPath,  # A replay opens no file that a recording names.
-}
-
-
-UNWRITABLE = (pickle.PicklingError, TypeError, AttributeError)  # errors of ``dumps``
 MOST_FRAME_BYTES = 64 * 1024 * 1024  # most bytes of a decompressed frame
 
 
@@ -45,20 +33,23 @@ class RecordingError(ConfigError):
 
 
 def array(kind: Any, shape: tuple[int, ...], content: bytes) -> Any:
-    """Return an array of plain numbers; ``kind`` is what ``numpy.dtype`` takes."""
+    """Return an array of plain numbers, or without dimensions a number; ``kind`` is what ``numpy.dtype`` takes."""
     if (found := np.dtype(kind)).hasobject:
         raise RecordingError("an array of objects")
-    return np.frombuffer(bytearray(content), found).reshape(shape)
+    return np.frombuffer(bytearray(content), found).reshape(shape)[()]
 
 
-def number(kind: str, content: bytes) -> Any:
-    """Return a number of NumPy's."""
-    return array(kind, (1,), content)[0]
-
-
-def zone(name: str) -> ZoneInfo:
-    """Return a time zone."""
-    return ZoneInfo(name)
+_OTHERS: dict[tuple[str, str], Any] = {
+    **{("builtins", kind.__name__): kind for kind in (set, frozenset, list, dict, int)},
+    ("collections", "Counter"): Counter,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "deque"): deque,
+    ("collections", "defaultdict"): defaultdict,
+    ("zoneinfo", "ZoneInfo"): ZoneInfo,
+    (__name__, "array"): array,
+    ("pathlib", "PurePosixPath"): PurePosixPath,
+    ("pathlib", "PosixPath"): PurePosixPath,  # A replay opens no file that a recording names.
+}
 
 
 class Pickler(pickle.Pickler):
@@ -70,9 +61,9 @@ class Pickler(pickle.Pickler):
             kind = value.dtype.descr if value.dtype.fields else value.dtype.str
             return array, (kind, value.shape, value.tobytes())
         if isinstance(value, np.generic):
-            return number, (value.dtype.str, value.tobytes())
+            return array, (value.dtype.str, (), value.tobytes())
         if isinstance(value, ZoneInfo):
-            return zone, (value.key,)
+            return ZoneInfo, (value.key,)
         if isinstance(value, HouseholdSettings) and value.password is not None:
             return value.model_copy(update={"password": None}).__reduce_ex__(5)
         return NotImplemented
@@ -84,8 +75,6 @@ class _Unpickler(pickle.Unpickler):
         self._tape = tape
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == __name__ and (own := {"array": array, "number": number, "zone": zone}.get(name)):
-            return own
         if (module, name) == ("gateway.recorder.tape", "Taped"):
             return lambda: self._tape
         if (found := _OTHERS.get((module, name))) is not None:

@@ -1,4 +1,4 @@
-"""A recording as a file: a line of JSON that says of what it is, then frames."""
+"""A recording as a file: a line of JSON that says of what it is, then pickled frames."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,10 +10,11 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.runtime.files import replace_file
 from gateway.controller import Controller
 from gateway.events import Event
-from gateway.recorder.pickled import RecordingError, loads, unframed
+from gateway.recorder.pickled import RecordingError, dumps, loads, unframed
 from gateway.recorder.tape import Player
 
 MAGIC = b"CWR1"
+ABOUT = {"release", "controller", "time", "reason", "blanked"}  # what the line of JSON says
 MOST_FILE_BYTES = 16 * 1024 * 1024  # most bytes of a recording's file
 
 
@@ -41,8 +42,7 @@ class Recording:
 
 def write_recording(path: Path, about: Mapping[str, object], frames: Sequence[bytes]) -> None:
     """Write a recording durably, in place of the one before."""
-    head = json.dumps({**about, "frames": [len(frame) for frame in frames]}).encode()
-    replace_file(path, b"\n".join([MAGIC, head, b"".join(frames)]))
+    replace_file(path, b"\n".join([MAGIC, json.dumps(about).encode(), dumps(list(frames))]))
 
 
 def read_recording(path: Path) -> Recording:
@@ -54,20 +54,17 @@ def read_recording(path: Path) -> Recording:
     """
     if path.stat().st_size > MOST_FILE_BYTES:
         raise RecordingError(f"{path}: is larger than any recording")
-    magic, _, rest = path.read_bytes().partition(b"\n")
-    head, _, body = rest.partition(b"\n")
+    magic, head, body = (*path.read_bytes().split(b"\n", 2), b"", b"")[:3]
     try:
-        about: dict[str, Any] = json.loads(head) if magic == MAGIC else {}
-        ends = [sum(about["frames"][: at + 1]) for at in range(len(about["frames"]))]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RecordingError(f"{path}: is not a recording of a gateway") from error
-    frames = [body[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-    if not ends or ends[-1] != len(body):
-        raise RecordingError(f"{path}: is cut off, or empty")
-    player = Player()
-    found = loads(unframed(frames[0])[0], player)
-    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], Controller):
-        raise RecordingError(f"{path}: does not begin with the state of a core")
+        about: Any = json.loads(head) if magic == MAGIC else None
+        if not isinstance(about, dict) or not about.keys() >= ABOUT:
+            raise RecordingError("it is not a recording of a gateway")
+        frames, player = loads(body), Player()
+        found = loads(unframed(frames[0])[0], player) if frames else None
+        if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], Controller):
+            raise RecordingError("it does not begin with the state of a core")
+    except (ValueError, TypeError, LookupError, RecordingError) as error:
+        raise RecordingError(f"{path}: {error}") from error
     return Recording(about, *found, player, _read(frames[1:], player))
 
 

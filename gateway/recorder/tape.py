@@ -5,7 +5,7 @@ from typing import Any, TypeVar, cast
 
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.sqlite.damage import SqliteError
-from gateway.recorder.pickled import UNWRITABLE, dumps, loads
+from gateway.recorder.pickled import dumps, loads
 from gateway.stored import Stored
 from gateway.takeover.member import Member
 
@@ -36,7 +36,7 @@ class Tape:
         if self.reads is not None:
             try:
                 self.reads.append(dumps((name, value)))
-            except UNWRITABLE as error:
+            except Exception as error:  # The recorder tells it; the core goes on.
                 self.failed = error
 
 
@@ -59,7 +59,7 @@ class Taped:
                 value = found(*arguments, **options)
                 value = list(value) if isinstance(value, Iterator) else value
             except SqliteError as error:
-                self._tape.note(name, StoreFailed(str(error)))
+                self._tape.note(name, StoreFailedError(str(error)))
                 raise
             self._tape.note(name, value)
             return value
@@ -68,12 +68,6 @@ class Taped:
 
     def __reduce__(self) -> Any:
         return Taped, ()
-
-
-class StoreFailed(str):
-    """Stands on a tape for a read that failed, with the reason."""
-
-    __slots__ = ()
 
 
 class Player:
@@ -94,8 +88,8 @@ class Player:
         recorded, value = loads(self.reads.pop(0)) if self.reads else ("nothing more", None)
         if recorded != name:
             raise DiffersError(f"the core reads {name}; when it was recorded it read {recorded}")
-        if isinstance(value, StoreFailed):
-            raise StoreFailedError(str(value))
+        if isinstance(value, StoreFailedError):
+            raise value
         return value
 
 

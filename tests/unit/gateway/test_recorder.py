@@ -1,6 +1,5 @@
 """The flight recorder: a recording replays to the same hash on any machine, and names where a core does otherwise."""
 
-import json
 import pickle
 import random
 import sqlite3
@@ -24,7 +23,7 @@ from gateway.core import HostedMicrogrid
 from gateway.events import FromMeter, FromUtility, Tick
 from gateway.recorder.blanked import without_readings
 from gateway.recorder.pickled import RecordingError, framed, loads, unframed
-from gateway.recorder.recorder import MOST_BYTES, Recorder
+from gateway.recorder.recorder import MOST_BYTES, MOST_STATE_BYTES, STRETCH_S, Recorder
 from gateway.recorder.recording import read_recording, write_recording
 from gateway.recorder.replay import replay, replay_file
 from gateway.relay.relay import Relay
@@ -90,6 +89,40 @@ def test_what_can_not_be_recorded_stops_the_recorder_and_not_the_gateway(
     ) == 1
 
 
+def test_whatever_fails_in_the_recorder_the_core_goes_on(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder(world.settings, world.store, world.meters)
+    expected = recorder.handle("r001", Tick(HEARTBEAT), world.now)
+    for failing in ("gateway.recorder.recorder.told", "gateway.recorder.tape.dumps"):
+        recorder = Recorder(world.settings, world.store, world.meters)
+        with patch(failing, side_effect=MemoryError):
+            assert len(recorder.handle("r001", Tick(HEARTBEAT), world.now)) == len(expected)
+        assert recorder.frames() == []
+    assert caplog.text.count("it works without the flight recorder") == 2
+
+
+def test_a_state_that_is_too_large_and_an_event_that_reads_too_much_stay_within_the_bytes(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = random.Random(1)
+    recorder = Recorder(world.settings, world.store, world.meters)
+    recorder.handle("r001", FromUtility("cw1/r001/d/strange", rng.randbytes(MOST_BYTES + 1)), world.now)
+    assert recorder.size_bytes <= MOST_BYTES
+    recorder.handle("r001", Tick("retry"), world.now)
+    assert recorder.stretches[0].since == world.now
+    recorder = Recorder(world.settings, world.store, world.meters)
+    vars(recorder.controller.own)["strange"] = rng.randbytes(MOST_STATE_BYTES + 1)
+    recorder.handle("r001", Tick("retry"), world.now)
+    assert recorder.size_bytes == 0
+    assert "its state takes" in caplog.text
+
+
+def test_an_hour_is_kept_and_not_much_more(world: World) -> None:
+    recorder = Recorder(world.settings, world.store, world.meters)
+    for minute in range(200):
+        recorder.handle("r001", Tick("retry"), world.now + 60 * minute)
+    assert 3600 <= world.now + 60 * 199 - recorder.stretches[0].since <= 3600 + STRETCH_S
+
+
 def test_the_bytes_in_memory_are_bounded_and_the_newest_events_are_kept(world: World) -> None:
     recorder = Recorder(world.settings, world.store, world.meters)
     rng = random.Random(1)
@@ -147,11 +180,7 @@ def test_a_fault_of_the_core_is_found_from_a_recording_alone(fault: str, tmp_pat
 def test_a_blanked_recording_has_no_readings_and_says_so(
     recordings: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    head, _, body = recordings[0].read_bytes().partition(b"\n")[2].partition(b"\n")
-    frames, at = [], 0
-    for size in json.loads(head)["frames"]:
-        frames.append(body[at : at + size])
-        at += size
+    frames = loads(recordings[0].read_bytes().split(b"\n", 2)[2])
     path = tmp_path / "blank.cwr"
     write_recording(path, ABOUT | {"blanked": True}, without_readings(frames))
     puts = levels = 0

@@ -5,14 +5,20 @@ import json
 import logging
 import random
 import string
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.certificates import Kind as CertificateKind
+from commonwatt.identity.certificates import Signer
 from commonwatt.identity.devices import new_token, save_tokens
 from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import (
     MAX_OUTCOME_BYTES,
     MAX_REPORT_BYTES,
@@ -20,8 +26,8 @@ from commonwatt.protocol.controller_commands import (
     ControllerOutcome,
 )
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.reports import read_report, report_of
-from commonwatt.runtime.clock import load_clock
+from commonwatt.protocol.reports import MOST_TEXT_BYTES, read_report, report_of
+from commonwatt.runtime.clock import load_clock, wall_clock
 from commonwatt.runtime.logs import LAST_LINES, start_log, without_secrets
 from commonwatt.town.registry import Controller, Registry, save_registry
 from gateway import report as module
@@ -30,9 +36,10 @@ from gateway.recorder.recording import read_recording
 from gateway.report import SAVING_BYTES, fitted, make_report
 from gateway.shell import Shell
 from harness.network.waiting import become
-from harness.worlds.gateway import START, World, end_work
+from harness.worlds.gateway import START, World, end_work, readings, registered
 
 ASK = {"v": 1, "id": "report-1", "cmd": "report", "until": START + 3600}
+Usage = namedtuple("Usage", "total used free")  # as of ``shutil.disk_usage``
 SECRETS = ("hunter2-of-r001", new_token(), "s3cr3t", "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0w")
 
 
@@ -65,41 +72,73 @@ def status(**changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def settings(tmp_path: Path) -> GatewaySettings:
     save_tokens(tmp_path / "tokens.json", {"r001": new_token()})
-    registry = Registry(microgrid="r001", controller=Controller(number=1, address="10.0.0.1"), meters=())
+    registry = Registry(
+        microgrid="r001", controller=Controller(number=1, address="10.0.0.1"), meters=tuple(map(registered, (1, 2, 3)))
+    )
     save_registry(tmp_path / "registry.json", registry)
     paths = {"store": "gateway.db", "tokens": "tokens.json", "registry": "registry.json"}
     values = {"microgrid": "r001", "http": None} | {name: tmp_path / file for name, file in paths.items()}
     return GatewaySettings.model_validate(values)
 
 
-FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "disk nearly full": ({"store": {"disk_free_bytes": 3 * 10**8}}, "DiskNearlyFull"),
-    "clock untrusted": ({"trust": "none"}, "GatewayClockUntrusted"),
-    "certificate nearly ended": ({"certificate_left_s": 5 * 86_400}, "CertificateExpiring"),
-    "broker refused": (
-        {"connected": {"meters": False}, "connection_failures": {"meters": "not authorized"}},
-        "not auth",
-    ),
-    "store replaced": ({"store": {"quarantined": "gateway.db.damaged", "kept_quarantined": 1}}, "gateway.db.damaged"),
-    "backlog old": ({"backlog_age_s": 200_000}, "BacklogOld"),
-    "messages dropped": ({"recent": {"dropped_messages": 9}}, "MessagesDropped"),
-    "device disobeys": ({"devices": {"disobeys": ["10003"]}}, "10003"),
+class Whole(World):
+    """A gateway with all of its shell but the connections."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.shell = Shell.open(settings, load_clock(None))
+        self.controller, self.store = self.shell._controller, self.shell._work.own.store
+        self.core, self.meters = self.controller.own, self.controller.own.meters
+        self.settings, self.sent, self.now = settings, [], START
+
+    def status(self) -> dict[str, Any]:
+        async def look() -> None:
+            self.shell._look_at_disk()
+            await self.shell.shown._look()
+
+        asyncio.run(look())
+        return dict(self.shell.shown._view)
+
+
+# What is planted, and the words of the report that name it.
+FAULTS = {
+    "disk nearly full": "DiskNearlyFull",
+    "registry unreadable": "registry.json: not a registry",
+    "clock untrusted": "GatewayClockUntrusted",
+    "certificate nearly ended": "CertificateExpiring",
+    "broker refuses": "No connection to the meters' broker. Readings wait at the meters. Reason: not authorized",
+    "store replaced after damage": "StoreQuarantined",
+    "backlog old": "BacklogOld",
+    "records refused": "3 dead letters",
+    "dead letters over quota": "its daily limit of rejected records is reached",
+    "device disobeys": "shows 900 W, told 0 W",
 }
 
 
 def test_a_report_names_ten_planted_faults(settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted = status()
-    for changes, _ in FAULTS.values():
-        for key, value in changes.items():
-            planted[key] = planted.get(key, {}) | value if isinstance(value, dict) else value
+    folder = settings.store.parent
+    certificate, wall = folder / "r001.pem", int(wall_clock().now())
+    signer = Signer.new("Town", wall, 90 * 86_400)
+    certificate.write_text("".join(signer.issue(CertificateKind.DEVICE, "r001", (), wall, 5 * 86_400)[1]))
+    settings = settings.model_copy(update={"certificate": certificate})
+    settings.store.write_bytes(random.Random(1).randbytes(100_000))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [LAST_LINES])
+    world = Whole(settings)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(10**11, 10**11 - 10**9, 10**9))
+    monkeypatch.setattr("gateway.collect.collector.REJECTED_A_DAY", 5)
+    world.introduce(
+        1,
+        states={
+            Kind.SHARING: {"stage": "disobeys", "since": START, "failsafe": "none", "finding": "shows 900 W, told 0 W"}
+        },
+    )
+    world.put(2, 1, readings(2, 1, 6))
+    world.put(3, 1, readings(3, 1, 3, value=10**9))
+    world.put(3, 4, readings(3, 4, 9, value=10**9))
+    world.shell._links.each["meters"]._failed("not authorized")
     settings.registry.write_text("{")
-    (settings.store.parent / "dev" / "mmcblk0" / "device").mkdir(parents=True)
-    (settings.store.parent / "dev" / "mmcblk0" / "device" / "life_time").write_text("0x09 0x02\n")
-    monkeypatch.setattr(module, "_DEVICES", settings.store.parent / "dev")
-    text = read_report(make_report(settings, planted, START, ""))
-    words = {name: word for name, (_, word) in FAULTS.items()}
-    words |= {"registry unreadable": "registry.json: not a registry", "card worn": "wear of mmcblk0: at most 90 %"}
-    assert [name for name, word in words.items() if word not in text] == []
+    text = read_report(make_report(settings, world.status(), START, ""))
+    world.store.close()
+    assert [name for name, word in FAULTS.items() if word not in text] == []
     for word in ("Python", "SQLite", "memory:", "commonwatt"):
         assert word in text
 
@@ -136,12 +175,48 @@ def test_the_oldest_lines_go_first_until_a_report_fits(monkeypatch: pytest.Monke
     rng = random.Random(1)
     noise = ["".join(rng.choices(string.ascii_letters + " ", k=1500)) + f" line {at}" for at in range(200)]
     for most in (MAX_REPORT_BYTES, SAVING_BYTES):
-        packed = fitted({"doctor": ["bad disk: full"]}, {"commonwatt-gateway@r001": noise}, most)
+        packed = fitted("bad disk: full", {"commonwatt-gateway@r001": "\n".join(noise)}, most)
         text = read_report(report_of(packed))
         assert len(packed) <= most
         assert "bad disk: full" in text
         assert "line 199" in text or "left out" in text
         assert "line 0\n" not in text
+
+
+def test_a_report_that_has_too_much_to_tell_still_fits_into_its_outcome() -> None:
+    findings = "".join(random.Random(1).choices(string.ascii_letters + " \n", k=400_000))
+    for most in (MAX_REPORT_BYTES, SAVING_BYTES):
+        packed = fitted(f"bad disk: full\n{findings}", {"this process": "x"}, most)
+        assert most // 2 < len(packed) <= most
+        assert read_report(report_of(packed)).startswith("bad disk: full")
+
+
+def test_a_part_of_a_report_that_fails_leaves_the_others(
+    settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wear = settings.store.parent / "dev" / "mmcblk0" / "device" / "life_time"
+    wear.parent.mkdir(parents=True)
+    wear.write_text("worn out\n")
+    monkeypatch.setattr(module, "_DEVICES", settings.store.parent / "dev")
+    text = read_report(make_report(settings, {"microgrid": "r001"}, START, ""))
+    assert "== alarms\nfailed: KeyError('store')" in text
+    assert "== wear\nfailed: ValueError" in text
+    assert "== files\n" in text
+    assert "Python" in text
+
+
+def test_a_key_whose_first_line_the_log_no_longer_has_is_removed() -> None:
+    line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDJ+/9aXk2yZc7v"
+    assert without_secrets(f"10:00 gateway[1]: {line}") == "10:00 gateway[1]: [removed]"
+    assert without_secrets("see https://x0fe9@ntfy.example/town and psk=anna1234") == (
+        "see https://[removed]@ntfy.example/town and psk=[removed]"
+    )
+
+
+def test_a_report_that_claims_to_be_huge_is_refused_before_it_is_opened() -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(MOST_TEXT_BYTES + 1))
+    with pytest.raises(ProtocolError, match="too large"):
+        read_report(report_of(bomb))
 
 
 def test_a_line_whose_plan_is_used_up_carries_a_short_report(
@@ -235,6 +310,8 @@ def test_a_failed_event_and_a_critical_alarm_leave_a_recording_each_once_an_hour
     first = path.read_bytes()
     assert read_recording(path).about["reason"] == "the core failed on an event"
     assert "within the last hour" in shell._reporting.write("fault", "again", [])
+    assert "nothing is recorded" in shell._reporting.write("alarm", "again", [])
+    assert not settings.store.with_name("gateway-alarm.cwr").exists()
     assert path.read_bytes() == first
     shell._reporting.stuck("the work")
     assert "the work made no progress" in str(read_recording(settings.store.with_name("gateway-stuck.cwr")).about)
