@@ -85,7 +85,8 @@ def _alarms(status: dict[str, Any]) -> Iterator[str]:
         yield "not known: the store does not answer"
         return
     for each in alarms(status):
-        yield f"{each.severity} {each.alert}: {each.title} {each.remedy}"
+        name = f"{each.severity} {each.alert}".rstrip()  # some have no alert
+        yield f"{name}: {each.title} {each.remedy}"
 
 
 def _findings(settings: GatewaySettings, status: dict[str, Any]) -> Iterator[str]:
