@@ -154,7 +154,7 @@ def meter_requests_of(settings: GatewaySettings, publish: Callable[[Publish], No
     """Return what passes meters' requests on; ``None``: the town has no care."""
     if settings.care is None or settings.head_end_ca is None:
         return None
-    return MeterRequests(CareConnection(settings.care, settings.head_end_ca).post, publish)
+    return MeterRequests(CareConnection(settings.care, settings.head_end_ca, settings.head_end_revoked).post, publish)
 
 
 def renewals_of(
@@ -167,12 +167,14 @@ def renewals_of(
     """
     if settings.care is None or settings.head_end_ca is None or settings.certificate is None:
         return
-    post = CareConnection(settings.care, settings.head_end_ca).post
-    yield Renewal(
-        CertificateFile(settings.certificate, settings.head_end_ca, settings.controller), post, now, is_connected
-    )
+    name, revoked = settings.controller, settings.head_end_revoked
+    post = CareConnection(settings.care, settings.head_end_ca, revoked).post
+    own = CertificateFile(settings.certificate, settings.head_end_ca, name, revoked)
+    yield Renewal(own, post, now, is_connected)
     if settings.broker_ca is not None and settings.broker_certificate is not None:
-        broker = CertificateFile(settings.broker_certificate, settings.broker_ca, settings.controller)
+        broker = CertificateFile(
+            settings.broker_certificate, settings.broker_ca, name, settings.broker_revoked or revoked
+        )
         yield Renewal(broker, post, now, lambda: _serves(settings, broker))
 
 

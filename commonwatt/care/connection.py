@@ -33,6 +33,7 @@ class CareConnection:
 
     addresses: tuple[str, ...]  # HOST:PORT of each, tried in turn
     ca: Path  # the authority that must have signed its certificate
+    revoked: Path | None = None  # that authority's revocation list; ``None``: no list
 
     def post(self, path: str, content: dict[str, object]) -> dict[str, object]:
         """Send a JSON object to a path, and return the one that is answered.
@@ -63,7 +64,7 @@ class CareConnection:
         return self._ask("GET", f"{path}/{begin}", None, PIECE_BYTES)
 
     def _ask(self, method: str, path: str, body: bytes | None, most_bytes: int) -> bytes:
-        context = ClientTls(self.ca).context()
+        context = ClientTls(self.ca, revoked=self.revoked).context()
         faults = []
         for address in self.addresses:
             try:

@@ -228,7 +228,7 @@ class Authority:
             ConfigError: As ``issue``; or the authority can sign no enrolment authority.
         """
         enrolment, issued, made = self._enrolment(now), [], []
-        newest = {permitted(one)[0][0]: one for one in enrolment.certificates}
+        newest = enrolment.newest
         lifetime_s = min(enrolment_authority.LIFETIME_S, self.expires - now)
         for name, (names, addresses) in wanted.items():
             if (one := newest.get(name)) is not None:

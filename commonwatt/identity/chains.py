@@ -6,8 +6,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from commonwatt.identity.certificates import UNREADABLE, Kind, common_name, key_pem, pem, revoked_serials
+from commonwatt.identity.certificates import (
+    UNREADABLE,
+    Kind,
+    common_name,
+    key_pem,
+    listed_issuers,
+    lists_of,
+    pem,
+    revoked_serials,
+)
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
 
 
 def chain_of(pair: bytes) -> str:
@@ -53,8 +63,15 @@ def request_of(key: str) -> str:
 
 
 def kind_of(chain: bytes) -> Kind:
-    """Return the purpose of a device's or broker's certificate (PEM)."""
-    usage = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    """Return the purpose of a device's or broker's certificate (PEM).
+
+    Raises:
+        ConfigError: It is no such certificate.
+    """
+    try:
+        usage = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (*UNREADABLE, x509.ExtensionNotFound) as error:
+        raise ConfigError(f"no certificate of a device or broker: {error}") from error
     return Kind.BROKER if ExtendedKeyUsageOID.SERVER_AUTH in usage else Kind.DEVICE
 
 
@@ -107,3 +124,37 @@ def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None
     serials = {found.serial_number for found in chain}
     if revocations is not None and serials & revoked_serials(revocations, authority):
         raise ConfigError("its certificate was revoked")
+
+
+def enrolled(revocations: bytes) -> list[str]:
+    """Return the controllers whose enrolment certificates have a list in a file of revocations (PEM)."""
+    return sorted({name.split()[1] for name in listed_issuers(revocations) if name.startswith(f"{Kind.ENROLMENT} ")})
+
+
+def check_lists(revocations: bytes, issuers: bytes, authority: bytes, before: bytes, now: EpochSeconds) -> None:
+    """Check that lists of revocations (PEM) may replace those ``before``.
+
+    The authority signed the first, and it revokes what it revoked before. Each other list is of one of the enrolment
+    certificates ``issuers`` (PEM), which the authority signed and did not revoke. A list before is missing only if its
+    issuer has ended by ``now``, or the authority has revoked more.
+
+    Raises:
+        ConfigError: They may not.
+    """
+    revoked, known = revoked_serials(revocations, authority), revoked_serials(before, authority)
+    lost = {name for name, end in listed_issuers(before).items() if end > now} - listed_issuers(revocations).keys()
+    if known - revoked or (revoked == known and lost):
+        raise ConfigError("they are older than those that are here")
+    try:
+        root = x509.load_pem_x509_certificate(authority)
+        keys = {}
+        for one in x509.load_pem_x509_certificates(issuers) if issuers else ():
+            one.verify_directly_issued_by(root)
+            if one.serial_number not in revoked:
+                keys[one.subject] = one.public_key()
+        for found in lists_of(revocations)[1:]:
+            key = keys.get(found.issuer)
+            if not isinstance(key, ec.EllipticCurvePublicKey) or not found.is_signature_valid(key):
+                raise ConfigError(f"the list of {common_name(found.issuer)} is of no enrolment certificate")
+    except (*UNREADABLE, InvalidSignature) as error:
+        raise ConfigError(f"not lists of revocations and their issuers: {error}") from error

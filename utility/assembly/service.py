@@ -33,7 +33,6 @@ from utility.assembly.head_ends import HeadEnds
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.assembly.timekeeper import Timekeeper
-from utility.care.api.renewing import Renewals
 from utility.care.api.routes import care_of, requests_of
 from utility.collection.jobs import BalanceJob
 from utility.control.decisions import send_due
@@ -139,8 +138,8 @@ class Service:
         self._notifier = notifier_of(self._api)
         self._metrics.watch_notifications(self._notifier.counts)
         self._counting = Counting(clock.now())
-        renewals = Renewals(settings, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
-        if (care := care_of(settings, database, renewals)) is not None:
+        care = care_of(settings, database, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
+        if care is not None:
             self._metrics.registry.register(AtEachScrape(lambda: requests_of(care)))
         self._care = care
         self._saving: asyncio.Task[object] | None = None

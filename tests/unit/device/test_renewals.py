@@ -12,6 +12,7 @@ from commonwatt.identity.certificates import details_of
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.network.mqtt import MqttLink
+from commonwatt.network.tls import ClientTls
 from gateway.renewal import MAX_REQUEST_BYTES, MAX_WAITING, MeterRequests
 from harness.care.town import CareTown
 from harness.real.enrolled import DAY_S
@@ -41,7 +42,7 @@ class Meter:
         self.town, self.link = town, Link()
         self.file = town.file("10001")
         self.renewals = MeterRenewals("r001", {METER: {"r001": cast("MqttLink", self.link)}})
-        self.renewals.add(METER, self.file.path, self.file.ca)
+        self.renewals.add(METER, self.file.path, ClientTls(self.file.ca))
 
     @property
     def ends(self) -> int:

@@ -1,6 +1,6 @@
 """What answers at the care listener, by method and first part of the path."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
@@ -15,10 +15,20 @@ from utility.care.packages import routes_of
 from utility.care.store import use_code
 from utility.database.database import Database
 from utility.database.metrics import PREFIX
+from utility.registry.snapshot import RegistrySnapshot
 
 
-def care_of(settings: UtilitySettings, database: Database, renewals: Renewals) -> Listener | None:
+def care_of(
+    settings: UtilitySettings,
+    database: Database,
+    registry: Callable[[], RegistrySnapshot],
+    is_trusted: Callable[[], bool],
+) -> Listener | None:
     """Return the listener of the settings, not yet started; ``None``: the town has none.
+
+    Args:
+        registry: Returns the town's present register.
+        is_trusted: Whether the time is synchronized.
 
     Raises:
         ConfigError: A file that it needs can't be used.
@@ -26,11 +36,11 @@ def care_of(settings: UtilitySettings, database: Database, renewals: Renewals) -
     if settings.care is None or settings.care_certificate is None or settings.head_end_ca is None:
         return None
     ca = settings.head_end_ca.read_bytes()
-    joins = Joining(settings.tokens.parent, lambda use: database.write(use_code, use), machine_s)
+    joins = Joining(settings.tokens.parent, lambda use: database.write(use_code, use), is_trusted, machine_s)
     routes: Mapping[tuple[str, str], Handler] = {
         ("GET", "ca"): lambda _: ca,
         ("POST", joining.PATH): joins.answer,
-        ("POST", renewing.PATH): renewals.renew,
+        ("POST", renewing.PATH): Renewals(settings, registry, is_trusted).renew,
         **routes_of(settings.packages),
     }
     return Listener(settings.care, settings.care_certificate, routes)
