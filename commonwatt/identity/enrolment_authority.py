@@ -67,6 +67,11 @@ class EnrolmentAuthority:
         """The newest certificate of each controller; it alone signs, so that a name that it lacks gets nothing."""
         return {permitted(one)[0][0]: one for one in self.certificates}
 
+    @property
+    def ends(self) -> EpochSeconds:
+        """When the first controller's newest certificate ends, epoch seconds."""
+        return int(min(one.not_valid_after_utc for one in self.newest.values()).timestamp())
+
     def signer(self, name: str) -> Signer:
         """Return the enrolment certificate that can sign for a device or a controller's broker, with the key.
 

@@ -1,12 +1,18 @@
 """What answers at the care listener, by method and first part of the path."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
 
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from commonwatt.care import joining
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity import renewing
+from commonwatt.identity.enrolment_authority import ENROLMENT_FILE, EnrolmentAuthority
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.network.tls import Stamp, stamp
 from commonwatt.runtime.clock import machine_s
 from utility.care.api.joining import Joining
 from utility.care.api.listener import Handler, Listener
@@ -44,6 +50,20 @@ def care_of(
         **routes_of(settings.packages),
     }
     return Listener(settings.care, settings.care_certificate, routes)
+
+
+def enrolment_ends(settings: UtilitySettings) -> EpochSeconds | None:
+    """Return when the enrolment authority ends; ``None``: there is none, and each request for it says so."""
+    try:
+        return _ends(settings.tokens.parent, stamp(settings.tokens.with_name(ENROLMENT_FILE)))
+    except ConfigError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _ends(folder: Path, seen: Stamp) -> EpochSeconds:
+    del seen  # It is read again when it changes.
+    return EnrolmentAuthority.load(folder).ends
 
 
 def requests_of(listener: Listener) -> Iterator[Metric]:

@@ -22,6 +22,7 @@ from harness.real.enrolled import DAY_S, authority, certificate, now
 from tests.unit.commonwatt.test_tls import shake
 from utility.care.api.listener import CareRequest, Refused
 from utility.care.api.renewing import AT_ONCE, EACH_S
+from utility.care.api.routes import enrolment_ends
 
 T = 1_790_000_000
 NAMES = ["r001", "r002"]
@@ -168,6 +169,17 @@ def test_a_missing_file_is_named(town: CareTown, name: str) -> None:
     file = town.file("r001")
     (town.folder / name).unlink()
     assert name in refused(town, file.request(), "authority")
+
+
+def test_the_alarm_counts_to_the_end_of_the_first_controllers_newest_certificate(town: CareTown) -> None:
+    settings = town.renewals._settings
+    assert enrolment_ends(settings) == T + 3 * 365 * DAY_S
+    town.now += 365 * DAY_S
+    for name in ("r001", "r002"):
+        town.enrol({name: ((name, "10009"), ADDRESSES)})
+        assert enrolment_ends(settings) == T + (3 if name == "r001" else 4) * 365 * DAY_S
+    (town.folder / "authority/enrolment.pem").unlink()
+    assert enrolment_ends(settings) is None
 
 
 def garbage() -> bytes:
