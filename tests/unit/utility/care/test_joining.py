@@ -421,6 +421,18 @@ def test_a_revoked_enrolment_authority_issues_nothing_and_init_makes_another(tow
         assert make_site(town.site, machine_s())[1] == 2
 
 
+def test_the_label_of_a_revoked_controller_ends_for_good_and_one_of_a_removed_one_hinders_no_bundle(town: Town) -> None:
+    stolen = town.label("r002")
+    office(town.folder, "enroll", "revoke", "r002", "--reason", "label lost", "--out", str(town.site))
+    office(town.folder, "enroll", "readmit", "r002", "--out", str(town.site))
+    file = town.site / "site.toml"
+    file.write_text(file.read_text().replace('id = "r001"', 'id = "r003"'))
+    town.unpack_utility()
+    town.now = machine_s()
+    for label, why in ((stolen, "the code of r002 ended"), (town.label("r001"), "the code of r001 ended")):
+        town.refused(label, town.machine("thief"), why)
+
+
 def test_labels_of_unknown_or_revoked_controllers_are_refused(town: Town) -> None:
     with pytest.raises(ConfigError, match="has no microgrid r009"):
         make_labels(town.site, ["r009"], machine_s())
