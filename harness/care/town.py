@@ -61,10 +61,10 @@ class CareTown:
         path = certificate(self.office, kind, name, lifetime_s=lifetime_s, file=f"{name}/{kind}.pem", at=self.now)
         return CertificateFile(path, path.with_name("ca.pem"), name)
 
-    def revoke_device(self, name: str) -> None:
-        """Mark a controller as revoked at the head-end."""
+    def revoke_device(self, name: str, reason: str = "stolen") -> None:
+        """Mark a controller as revoked at the head-end; without a reason: no longer."""
         devices = [
-            device if device.identity != name else Device(**(vars(device) | {"revoked": "stolen"}))
+            device if device.identity != name else Device(**(vars(device) | {"revoked": reason}))
             for device in load_devices(self.devices).values()
         ]
         save_devices(self.devices, devices)
