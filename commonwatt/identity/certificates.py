@@ -313,11 +313,7 @@ def expires_at(content: bytes) -> EpochSeconds:
     Raises:
         ConfigError: The file contains no certificate.
     """
-    try:
-        found = x509.load_pem_x509_certificates(content)
-        return int(min(certificate.not_valid_after_utc for certificate in found).timestamp())
-    except UNREADABLE as error:
-        raise ConfigError(f"no certificate: {error}") from error
+    return min(one.ends for one in details_of(content))
 
 
 def _builder(

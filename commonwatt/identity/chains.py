@@ -75,34 +75,22 @@ def kind_of(chain: bytes) -> Kind:
     return Kind.BROKER if ExtendedKeyUsageOID.SERVER_AUTH in usage else Kind.DEVICE
 
 
-def requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
-    """Return the public key of a request for a certificate (PEM, PKCS #10), whose sender proves to have the key.
+def requested(request: bytes) -> tuple[str, ec.EllipticCurvePublicKey]:
+    """Return the name (empty: none, as in those of controllers) and key of a request for a certificate (PEM, PKCS #10).
 
-    Nothing else in the request counts.
+    Its sender proves to have the key. Nothing else in the request counts.
 
     Raises:
         ConfigError: It is no such request, or its key is not of the curve P-256.
     """
     try:
         found = x509.load_pem_x509_csr(request)
-        key, signed = found.public_key(), found.is_signature_valid
+        name, key, signed = common_name(found.subject), found.public_key(), found.is_signature_valid
     except UNREADABLE as error:
         raise ConfigError(f"no request for a certificate: {error}") from error
     if not signed or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ConfigError("no request for a certificate, signed by a key of the curve P-256")
-    return key
-
-
-def requested_name(request: bytes) -> str:
-    """Return the name in a request for a certificate (PEM); empty: it has none, as those of controllers.
-
-    Raises:
-        ConfigError: It is no such request.
-    """
-    try:
-        return common_name(x509.load_pem_x509_csr(request).subject)
-    except UNREADABLE as error:
-        raise ConfigError(f"no request for a certificate: {error}") from error
+    return name, key
 
 
 def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None, name: str) -> None:
@@ -131,8 +119,8 @@ def enrolled(revocations: bytes) -> list[str]:
     return sorted({name.split()[1] for name in listed_issuers(revocations) if name.startswith(f"{Kind.ENROLMENT} ")})
 
 
-def check_lists(revocations: bytes, issuers: bytes, authority: bytes, before: bytes, now: EpochSeconds) -> None:
-    """Check that lists of revocations (PEM) may replace those ``before``.
+def are_new(revocations: bytes, issuers: bytes, authority: bytes, before: bytes, now: EpochSeconds) -> bool:
+    """Check that lists of revocations (PEM) may replace those ``before``; return whether they say anything else.
 
     The authority signed the first, and it revokes what it revoked before. Each other list is of one of the enrolment
     certificates ``issuers`` (PEM), which the authority signed and did not revoke. A list before is missing only if its
@@ -142,7 +130,8 @@ def check_lists(revocations: bytes, issuers: bytes, authority: bytes, before: by
         ConfigError: They may not.
     """
     revoked, known = revoked_serials(revocations, authority), revoked_serials(before, authority)
-    lost = {name for name, end in listed_issuers(before).items() if end > now} - listed_issuers(revocations).keys()
+    listed, present = listed_issuers(revocations), listed_issuers(before)
+    lost = {name for name, end in present.items() if end > now} - listed.keys()
     if known - revoked or (revoked == known and lost):
         raise ConfigError("they are older than those that are here")
     try:
@@ -158,3 +147,4 @@ def check_lists(revocations: bytes, issuers: bytes, authority: bytes, before: by
                 raise ConfigError(f"the list of {common_name(found.issuer)} is of no enrolment certificate")
     except (*UNREADABLE, InvalidSignature) as error:
         raise ConfigError(f"not lists of revocations and their issuers: {error}") from error
+    return (revoked, listed) != (known, present)

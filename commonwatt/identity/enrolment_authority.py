@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from commonwatt.identity.certificates import UNREADABLE, Kind, Signer, key_pem, pem
-from commonwatt.identity.chains import permitted, requested_key
+from commonwatt.identity.chains import permitted, requested
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
@@ -101,7 +101,7 @@ class EnrolmentAuthority:
             ConfigError: The request is none, the enrolment authority may not issue for this name or these addresses, or
                 its certificate has ended.
         """
-        key, signer = requested_key(request), self.signer(name)
+        (_, key), signer = requested(request), self.signer(name)
         if foreign := set(addresses) - set(permitted(signer.certificate)[1]):
             raise ConfigError(f"{name}: the enrolment authority can't issue for the address {min(foreign)}")
         left_s = int(signer.certificate.not_valid_after_utc.timestamp()) - now

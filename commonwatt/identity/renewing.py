@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commonwatt.identity.certificates import Signer, details_of, listed_issuers, revoked_serials
-from commonwatt.identity.chains import chain_of, check_issued, check_lists, enrolled, new_key_pem, request_of
+from commonwatt.identity.certificates import Signer, details_of
+from commonwatt.identity.chains import are_new, chain_of, check_issued, enrolled, new_key_pem, request_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import replace_file, sync_folder
@@ -70,25 +70,21 @@ class CertificateFile:
         chain, key = str(answer.get("certificate")).encode(), self._beside("new-key").read_bytes()
         # Before the certificate: its issuer may be newer than the lists, and refused without a list of its own.
         if self.revoked is not None and "revoked" in answer:
-            lists, issuers = (str(answer.get(one)).encode() for one in ("revoked", "issuers"))
-            self._take_lists(self.revoked, lists, issuers, details_of(chain)[0].begins)
+            self._take_lists(self.revoked, answer, details_of(chain)[0].begins)
         revocations = None if self.revoked is None else self.revoked.read_bytes()
         check_issued(chain, self.ca.read_bytes(), revocations, self.name)
         Signer.load(chain, key)  # Refuses another key.
         replace_file(self._beside("next"), key + chain)
         self.settle()
 
-    def _take_lists(self, path: Path, lists: bytes, issuers: bytes, now: EpochSeconds) -> None:
+    def _take_lists(self, path: Path, answer: Mapping[str, Any], now: EpochSeconds) -> None:
         """Replace the revocation lists by newer ones; what is wrong with these hinders no renewal."""
-        ca, before = self.ca.read_bytes(), path.read_bytes()
+        lists, issuers = (str(answer.get(one)).encode() for one in ("revoked", "issuers"))
         try:
-            check_lists(lists, issuers, ca, before, now)
+            if are_new(lists, issuers, self.ca.read_bytes(), path.read_bytes(), now):
+                replace_file(path, lists)
         except ConfigError as error:
             log.warning("%s: the utility's lists are not taken: %s", path, error)
-            return
-        # Signatures differ each time, but what the lists say does not.
-        if (revoked_serials(lists, ca), listed_issuers(lists)) != (revoked_serials(before, ca), listed_issuers(before)):
-            replace_file(path, lists)
 
     def settle(self) -> None:
         """Finish what a power cut interrupted: put a new certificate in place that came before it."""

@@ -15,7 +15,7 @@ from commonwatt.care.sealing import mac, seal
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
 from commonwatt.identity.certificates import Kind
-from commonwatt.identity.chains import permitted, requested_key, requested_name
+from commonwatt.identity.chains import permitted, requested
 from commonwatt.identity.devices import digest
 from commonwatt.identity.enrolment_authority import DAYS, EnrolmentAuthority
 from commonwatt.identity.guesses import Guesses, network_of
@@ -98,11 +98,12 @@ class Joining:
         place = code.place
         texts = {name: request.content[name].encode(errors="replace") for name in _KINDS}
         try:
-            for text in texts.values():
-                if (name := requested_name(text)) not in ("", place):
-                    text = f"another's name: {name} was asked for with the code of {place}"
-                    raise Refused(text, "another_name", of=place)
-            keys = {name: requested_key(text) for name, text in texts.items()}
+            keys = {}
+            for kind, text in texts.items():
+                name, keys[kind] = requested(text)
+                if name not in ("", place):
+                    why = f"another's name: {name} was asked for with the code of {place}"
+                    raise Refused(why, "another_name", of=place)
             authority = EnrolmentAuthority.load(self._folder)
             addresses = permitted(authority.signer(place).certificate)[1]
             self._use_up(place, request, digest(f"{[key.public_numbers().x for key in keys.values()]}".encode()), now)
