@@ -65,13 +65,15 @@ class CareConnection:
 
     def _ask(self, method: str, path: str, body: bytes | None, most_bytes: int) -> bytes:
         context = ClientTls(self.ca, revoked=self.revoked).context()
-        faults = []
+        faults, refused = [], None
         for address in self.addresses:
             try:
                 return request(address, context, method, path, body, most_bytes)
+            except CareRefused as error:
+                refused = error  # The next one may have a newer bundle, or a better clock.
             except CareUnreachable as error:
                 faults.append(f"{address}: {error}")
-        raise CareUnreachable("; ".join(faults))
+        raise refused or CareUnreachable("; ".join(faults))
 
 
 def request(
