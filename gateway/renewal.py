@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +25,7 @@ from commonwatt.model.time.now import Now, Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol.topics import CERTIFICATES
+from commonwatt.runtime.bucket import Bucket
 from gateway.loop.threads import THREADS
 
 FIRST_LOOK_S = 10.0  # real seconds until the first look: by then connections are made
@@ -37,6 +38,8 @@ FIRST_RETRY_S, LAST_RETRY_S = 60.0, 900.0
 
 MAX_WAITING = 64  # most meters whose requests wait
 MAX_REQUEST_BYTES = 8_192  # most bytes of a meter's request
+# Requests of a meter that are passed on without a wait, and seconds for one more: each costs the line 10 kB.
+METER_AT_ONCE, METER_EACH_S = 4, 3_600.0
 METER_REQUESTS = f"/u/{CERTIFICATES}"  # end of their topics
 
 Post: TypeAlias = Callable[[str, dict[str, object]], dict[str, object]]  # posts to the utility, and returns its answer
@@ -122,12 +125,24 @@ class MeterRequests:
         self._post = post
         self._publish = publish
         self._waiting: dict[str, bytes] = {}  # by topic
+        self._allowances: dict[str, Bucket] = {}  # by topic: as many as the broker admits meters
         self._wake = asyncio.Event()
 
-    def takes(self, topic: str, payload: bytes) -> bool:
-        """Queue a request, unless too many wait: its meter asks again within an hour; return whether it is one."""
+    def takes(self, topic: str, payload: bytes, at: float) -> bool:
+        """Queue a request; return whether it is one.
+
+        It is dropped if too many wait, or its meter asks too often; the meter asks again within an hour.
+
+        Args:
+            at: ``time.monotonic``.
+        """
         if not topic.endswith(METER_REQUESTS):
             return False
+        full = Bucket(1 / METER_EACH_S, METER_AT_ONCE, METER_AT_ONCE, at)
+        bucket = self._allowances.setdefault(topic, full)
+        if replace(bucket).take(1, at):
+            return True
+        bucket.take(1, at)
         if len(self._waiting) < MAX_WAITING and len(payload) <= MAX_REQUEST_BYTES:
             self._waiting[topic] = payload
             self._wake.set()
@@ -154,7 +169,7 @@ def meter_requests_of(settings: GatewaySettings, publish: Callable[[Publish], No
     """Return what passes meters' requests on; ``None``: the town has no care."""
     if settings.care is None or settings.head_end_ca is None:
         return None
-    return MeterRequests(CareConnection(settings.care, settings.head_end_ca).post, publish)
+    return MeterRequests(CareConnection(settings.care, settings.head_end_ca, settings.head_end_revoked).post, publish)
 
 
 def renewals_of(
@@ -167,12 +182,14 @@ def renewals_of(
     """
     if settings.care is None or settings.head_end_ca is None or settings.certificate is None:
         return
-    post = CareConnection(settings.care, settings.head_end_ca).post
-    yield Renewal(
-        CertificateFile(settings.certificate, settings.head_end_ca, settings.controller), post, now, is_connected
-    )
+    name, revoked = settings.controller, settings.head_end_revoked
+    post = CareConnection(settings.care, settings.head_end_ca, revoked).post
+    own = CertificateFile(settings.certificate, settings.head_end_ca, name, revoked)
+    yield Renewal(own, post, now, is_connected)
     if settings.broker_ca is not None and settings.broker_certificate is not None:
-        broker = CertificateFile(settings.broker_certificate, settings.broker_ca, settings.controller)
+        broker = CertificateFile(
+            settings.broker_certificate, settings.broker_ca, name, settings.broker_revoked or revoked
+        )
         yield Renewal(broker, post, now, lambda: _serves(settings, broker))
 
 

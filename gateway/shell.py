@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -238,8 +239,8 @@ class Shell:
 
     def _put(self, event: Event) -> None:
         """Queue an event for the core; the clique hears the meters first. Meters' requests go to the utility."""
-        requests = self._meter_requests
-        if requests is not None and isinstance(event, FromMeter) and requests.takes(event.topic, event.payload):
+        requests, at = self._meter_requests, time.monotonic()
+        if requests is not None and isinstance(event, FromMeter) and requests.takes(event.topic, event.payload, at):
             return
         if self._clique is not None:
             match event:

@@ -33,6 +33,7 @@ class CareConnection:
 
     addresses: tuple[str, ...]  # HOST:PORT of each, tried in turn
     ca: Path  # the authority that must have signed its certificate
+    revoked: Path | None = None  # that authority's revocation list; ``None``: no list
 
     def post(self, path: str, content: dict[str, object]) -> dict[str, object]:
         """Send a JSON object to a path, and return the one that is answered.
@@ -63,14 +64,16 @@ class CareConnection:
         return self._ask("GET", f"{path}/{begin}", None, PIECE_BYTES)
 
     def _ask(self, method: str, path: str, body: bytes | None, most_bytes: int) -> bytes:
-        context = ClientTls(self.ca).context()
-        faults = []
+        context = ClientTls(self.ca, revoked=self.revoked).context()
+        faults, refused = [], None
         for address in self.addresses:
             try:
                 return request(address, context, method, path, body, most_bytes)
+            except CareRefused as error:
+                refused = error  # The next one may have a newer bundle, or a better clock.
             except CareUnreachable as error:
                 faults.append(f"{address}: {error}")
-        raise CareUnreachable("; ".join(faults))
+        raise refused or CareUnreachable("; ".join(faults))
 
 
 def request(

@@ -77,7 +77,7 @@ def make_labels(folder: Path, places: Sequence[str], now: EpochSeconds) -> list[
         raise ConfigError(f"{folder / FILE}: first put care = 8444 into [site], and run: commonwatt site init")
     with only_one(folder / FOLDER, "another enrolment"):
         codes = _read(folder)
-        revoked = {device.identity: device.revoked for device in all_devices(folder).values() if device.revoked}
+        revoked = _revoked(folder)
         wanted = places or [name for name in town.microgrids if name not in {*codes.codes, *revoked}]
         for place in wanted:
             if place not in town.microgrids:
@@ -108,7 +108,7 @@ def end_label(folder: Path, place: str, now: EpochSeconds) -> None:
 
 
 def refresh_joins(folder: Path, now: EpochSeconds) -> None:
-    """Pack the bundles of open codes anew, for the utility's next bundle."""
+    """Pack the bundles of open codes anew, for the utility's next bundle; end those of controllers that left."""
     if not (folder / FOLDER / _CODES).exists():
         return
     with only_one(folder / FOLDER, "another enrolment"):
@@ -122,17 +122,24 @@ def _read(folder: Path) -> _Codes:
     return check_model(path, _Codes, read_object(path, "a file of codes", "delete it; then make new labels"))
 
 
+def _revoked(folder: Path) -> dict[str, str]:
+    """Return the reasons of revoked devices."""
+    return {device.identity: device.revoked for device in all_devices(folder).values() if device.revoked}
+
+
 def _keep(folder: Path, codes: _Codes, now: EpochSeconds) -> None:
-    """Write the codes, and what the utility needs of them."""
-    authority, fingerprint = Authority.load(folder), _fingerprint(folder)
-    joins = {}
-    for place, label in codes.codes.items():
+    """Write the codes, and what the utility needs of them; the code of a controller that left, or is revoked, ends."""
+    authority, fingerprint, joins, kept = Authority.load(folder), _fingerprint(folder), {}, {}
+    present = load_site(folder / FILE)[1].microgrids.keys() - _revoked(folder).keys()
+    for place, last in codes.codes.items():
+        ends = last.ends if place in present else min(last.ends, now)
+        kept[place] = label = last.model_copy(update={"ends": ends})
         own = CodeSecrets.of(Code(bytes.fromhex(label.code)), fingerprint)
         is_open = label.ends > now
         content = signed(pack(folder, place, now, MADE_THERE), authority) if is_open else b""
         bundle = base64.b64encode(encrypt(own.bundle_key, content)).decode() if is_open else ""
         joins[own.lookup] = {"place": place, "verifier": own.verifier.hex(), "ends": label.ends, "bundle": bundle}
-    write_private(folder / FOLDER / _CODES, codes.model_dump_json(indent=1) + "\n")
+    write_private(folder / FOLDER / _CODES, _Codes(codes=kept).model_dump_json(indent=1) + "\n")
     write_private(folder / FOLDER / JOINS_FILE, json.dumps(joins, indent=1) + "\n")
 
 

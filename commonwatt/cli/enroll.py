@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from commonwatt.care.labels import refresh_joins
 from commonwatt.cli.options import JsonOption
 from commonwatt.cli.tables import show
 from commonwatt.identity.authority import (
@@ -183,6 +184,7 @@ def revoke(
         typer.echo(f"{identity}: {count} certificates revoked, marked in {files} devices files")
         for path in [*done.devices_files, *done.lists, *write_revoked_list(out, machine_s())]:
             typer.echo(f"  {path}")
+    refresh_joins(out, machine_s())
 
 
 @app.command()

@@ -12,6 +12,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.network.mqtt import MqttLink
+from commonwatt.network.tls import ClientTls
 from commonwatt.protocol.topics import CERTIFICATES, meter_up
 from commonwatt.runtime.clock import machine_s
 
@@ -32,9 +33,9 @@ class MeterRenewals:
         self._links = links
         self._files: dict[MeterId, CertificateFile] = {}
 
-    def add(self, meter: MeterId, certificate: Path, ca: Path) -> None:
-        """Renew a meter's certificate from now on."""
-        self._files[meter] = CertificateFile(certificate, ca, str(meter))
+    def add(self, meter: MeterId, certificate: Path, tls: ClientTls) -> None:
+        """Renew a meter's certificate from now on, and its revocation lists with it."""
+        self._files[meter] = CertificateFile(certificate, tls.ca, str(meter), tls.revoked)
 
     async def run(self) -> None:
         """Look at each certificate, and again, until cancelled."""

@@ -128,7 +128,7 @@ class DeviceShell:
             from commonwatt.device.renewals import MeterRenewals
 
             self._renewals = self._renewals or MeterRenewals(self._microgrid, self.links)
-            self._renewals.add(meter, tls.certificate, tls.ca)
+            self._renewals.add(meter, tls.certificate, tls)
 
     def hold(self, meter: MeterId, brokers: Collection[str]) -> None:
         """Connect a meter with these of its brokers, and end its sessions with all others."""

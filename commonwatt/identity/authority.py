@@ -29,10 +29,7 @@ CA_FILE, KEY_FILE, ISSUED_FILE, REVOKED_FILE = "ca.pem", "ca-key.pem", "issued.j
 BROKER_FILE = "broker.pem"  # a broker's certificate and key, in its folder
 # The certificate and key of a gateway or the utility, in its folder.
 DEVICE_FILE = {Role.GATEWAY: "gateway.pem", Role.UTILITY: "utility.pem", Role.PLANT: "plant.pem"}
-BROKER_DAYS, DEVICE_DAYS = (
-    DAYS[Kind.BROKER],
-    DAYS[Kind.DEVICE],
-)  # days for which certificates are valid unless stated otherwise
+BROKER_DAYS, DEVICE_DAYS = DAYS[Kind.BROKER], DAYS[Kind.DEVICE]  # days for which certificates are valid by default
 ENDED_DAYS = 180  # days after its end for which a certificate can be renewed from afar
 LIFETIME_S = 10 * 365 * 86_400  # lifetime of an authority's certificate, seconds: ten years
 
@@ -228,7 +225,7 @@ class Authority:
             ConfigError: As ``issue``; or the authority can sign no enrolment authority.
         """
         enrolment, issued, made = self._enrolment(now), [], []
-        newest = {permitted(one)[0][0]: one for one in enrolment.certificates}
+        newest = enrolment.newest
         lifetime_s = min(enrolment_authority.LIFETIME_S, self.expires - now)
         for name, (names, addresses) in wanted.items():
             if (one := newest.get(name)) is not None:

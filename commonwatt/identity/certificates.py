@@ -23,7 +23,14 @@ from commonwatt.model.units import EpochSeconds
 # Seconds by which a certificate's validity starts early, since the verifying machine's clock may be behind.
 BACKDATED_S = 3_600
 # Errors from reading a damaged file: one flipped bit can change the version or the algorithm.
-UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
 
 _ECDSA = ec.ECDSA(hashes.SHA256())
 
@@ -217,6 +224,11 @@ def _purposed(purpose: str, content: bytes) -> bytes:
 _LIST_END = b"-----END X509 CRL-----"
 
 
+def lists_of(revocations: bytes) -> list[x509.CertificateRevocationList]:
+    """Return the lists (PEM) in a file of revocations; may raise one of ``UNREADABLE``."""
+    return [x509.load_pem_x509_crl(part + _LIST_END) for part in revocations.split(_LIST_END)[:-1]]
+
+
 def listed_issuers(revocations: bytes) -> dict[str, EpochSeconds]:
     """Return the issuers of the lists (PEM) in a file: the ends of authority and enrolment certificates, by name.
 
@@ -225,13 +237,17 @@ def listed_issuers(revocations: bytes) -> dict[str, EpochSeconds]:
     Raises:
         ConfigError: The text contains something else.
     """
-    texts = [part + _LIST_END for part in revocations.split(_LIST_END)[:-1]]
     try:
-        lists = [x509.load_pem_x509_crl(text) for text in texts]
-        ends = {common_name(one.issuer): one.next_update_utc for one in lists}
+        ends = {common_name(one.issuer): one.next_update_utc for one in lists_of(revocations)}
         return {name: int(end.timestamp()) for name, end in ends.items() if end is not None}
     except UNREADABLE as error:
         raise ConfigError(f"not lists of revocations: {error}") from error
+
+
+def authoritys_list(revocations: bytes) -> str:
+    """Return the first list (PEM) in a file of revocations: the authority's own."""
+    first, end, _ = revocations.partition(_LIST_END)
+    return (first + end).decode() + "\n"
 
 
 def revoked_serials(revocations: bytes, authority: bytes) -> frozenset[int]:
@@ -297,11 +313,7 @@ def expires_at(content: bytes) -> EpochSeconds:
     Raises:
         ConfigError: The file contains no certificate.
     """
-    try:
-        found = x509.load_pem_x509_certificates(content)
-        return int(min(certificate.not_valid_after_utc for certificate in found).timestamp())
-    except UNREADABLE as error:
-        raise ConfigError(f"no certificate: {error}") from error
+    return min(one.ends for one in details_of(content))
 
 
 def _builder(

@@ -6,8 +6,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from commonwatt.identity.certificates import UNREADABLE, Kind, common_name, key_pem, pem, revoked_serials
+from commonwatt.identity.certificates import (
+    UNREADABLE,
+    Kind,
+    common_name,
+    key_pem,
+    listed_issuers,
+    lists_of,
+    pem,
+    revoked_serials,
+)
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
 
 
 def chain_of(pair: bytes) -> str:
@@ -53,39 +63,34 @@ def request_of(key: str) -> str:
 
 
 def kind_of(chain: bytes) -> Kind:
-    """Return the purpose of a device's or broker's certificate (PEM)."""
-    usage = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    """Return the purpose of a device's or broker's certificate (PEM).
+
+    Raises:
+        ConfigError: It is no such certificate.
+    """
+    try:
+        usage = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (*UNREADABLE, x509.ExtensionNotFound) as error:
+        raise ConfigError(f"no certificate of a device or broker: {error}") from error
     return Kind.BROKER if ExtendedKeyUsageOID.SERVER_AUTH in usage else Kind.DEVICE
 
 
-def requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
-    """Return the public key of a request for a certificate (PEM, PKCS #10), whose sender proves to have the key.
+def requested(request: bytes) -> tuple[str, ec.EllipticCurvePublicKey]:
+    """Return the name (empty: none, as in those of controllers) and key of a request for a certificate (PEM, PKCS #10).
 
-    Nothing else in the request counts.
+    Its sender proves to have the key. Nothing else in the request counts.
 
     Raises:
         ConfigError: It is no such request, or its key is not of the curve P-256.
     """
     try:
         found = x509.load_pem_x509_csr(request)
-        key, signed = found.public_key(), found.is_signature_valid
+        name, key, signed = common_name(found.subject), found.public_key(), found.is_signature_valid
     except UNREADABLE as error:
         raise ConfigError(f"no request for a certificate: {error}") from error
     if not signed or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ConfigError("no request for a certificate, signed by a key of the curve P-256")
-    return key
-
-
-def requested_name(request: bytes) -> str:
-    """Return the name in a request for a certificate (PEM); empty: it has none, as those of controllers.
-
-    Raises:
-        ConfigError: It is no such request.
-    """
-    try:
-        return common_name(x509.load_pem_x509_csr(request).subject)
-    except UNREADABLE as error:
-        raise ConfigError(f"no request for a certificate: {error}") from error
+    return name, key
 
 
 def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None, name: str) -> None:
@@ -107,3 +112,39 @@ def check_issued(certificate: bytes, authority: bytes, revocations: bytes | None
     serials = {found.serial_number for found in chain}
     if revocations is not None and serials & revoked_serials(revocations, authority):
         raise ConfigError("its certificate was revoked")
+
+
+def enrolled(revocations: bytes) -> list[str]:
+    """Return the controllers whose enrolment certificates have a list in a file of revocations (PEM)."""
+    return sorted({name.split()[1] for name in listed_issuers(revocations) if name.startswith(f"{Kind.ENROLMENT} ")})
+
+
+def are_new(revocations: bytes, issuers: bytes, authority: bytes, before: bytes, now: EpochSeconds) -> bool:
+    """Check that lists of revocations (PEM) may replace those ``before``; return whether they say anything else.
+
+    The authority signed the first, and it revokes what it revoked before. Each other list is of one of the enrolment
+    certificates ``issuers`` (PEM), which the authority signed and did not revoke. A list before is missing only if its
+    issuer has ended by ``now``, or the authority has revoked more.
+
+    Raises:
+        ConfigError: They may not.
+    """
+    revoked, known = revoked_serials(revocations, authority), revoked_serials(before, authority)
+    listed, present = listed_issuers(revocations), listed_issuers(before)
+    lost = {name for name, end in present.items() if end > now} - listed.keys()
+    if known - revoked or (revoked == known and lost):
+        raise ConfigError("they are older than those that are here")
+    try:
+        root = x509.load_pem_x509_certificate(authority)
+        keys = {}
+        for one in x509.load_pem_x509_certificates(issuers) if issuers else ():
+            one.verify_directly_issued_by(root)
+            if one.serial_number not in revoked:
+                keys[one.subject] = one.public_key()
+        for found in lists_of(revocations)[1:]:
+            key = keys.get(found.issuer)
+            if not isinstance(key, ec.EllipticCurvePublicKey) or not found.is_signature_valid(key):
+                raise ConfigError(f"the list of {common_name(found.issuer)} is of no enrolment certificate")
+    except (*UNREADABLE, InvalidSignature) as error:
+        raise ConfigError(f"not lists of revocations and their issuers: {error}") from error
+    return (revoked, listed) != (known, present)

@@ -5,7 +5,7 @@ certificate has the names of the controller and of its meters with certificates,
 refuse all else that the key signs. The office makes the file, and carries it to the utility alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from commonwatt.identity.certificates import UNREADABLE, Kind, Signer, key_pem, pem
-from commonwatt.identity.chains import permitted, requested_key
+from commonwatt.identity.chains import permitted, requested
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
@@ -39,8 +39,8 @@ class EnrolmentAuthority:
         return cls(key=ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read the enrolment authority in a folder.
+    def load(cls, folder: Path, revoked: Collection[int] = ()) -> Self:
+        """Read the enrolment authority in a folder, without the certificates of revoked serial numbers.
 
         Raises:
             ConfigError: The file is missing, or not what ``save`` writes.
@@ -49,7 +49,8 @@ class EnrolmentAuthority:
         try:
             content = path.read_bytes()
             certificates = x509.load_pem_x509_certificates(content)
-            return cls(key=Signer.load(pem(certificates[-1]).encode(), content).key, certificates=certificates)
+            key = Signer.load(pem(certificates[-1]).encode(), content).key
+            return cls(key=key, certificates=[one for one in certificates if one.serial_number not in revoked])
         except (OSError, ConfigError, *UNREADABLE) as error:
             raise ConfigError(f"{path}: no enrolment authority ({error}); carry the utility's bundle again") from error
 
@@ -61,13 +62,23 @@ class EnrolmentAuthority:
             return
         write_private(path, key_pem(self.key) + "".join(map(pem, self.certificates)))
 
+    @property
+    def newest(self) -> Mapping[str, x509.Certificate]:
+        """The newest certificate of each controller; it alone signs, so that a name that it lacks gets nothing."""
+        return {permitted(one)[0][0]: one for one in self.certificates}
+
+    @property
+    def ends(self) -> EpochSeconds:
+        """When the first controller's newest certificate ends, epoch seconds."""
+        return int(min(one.not_valid_after_utc for one in self.newest.values()).timestamp())
+
     def signer(self, name: str) -> Signer:
-        """Return the newest enrolment certificate that can sign for a device or a controller's broker, with the key.
+        """Return the enrolment certificate that can sign for a device or a controller's broker, with the key.
 
         Raises:
             ConfigError: None can.
         """
-        found = [one for one in self.certificates if name in permitted(one)[0]]
+        found = [one for one in self.newest.values() if name in permitted(one)[0]]
         if not found:
             raise ConfigError(f"{name}: the enrolment authority has no certificate to issue for this name")
         return Signer(found[-1], self.key)
@@ -90,7 +101,7 @@ class EnrolmentAuthority:
             ConfigError: The request is none, the enrolment authority may not issue for this name or these addresses, or
                 its certificate has ended.
         """
-        key, signer = requested_key(request), self.signer(name)
+        (_, key), signer = requested(request), self.signer(name)
         if foreign := set(addresses) - set(permitted(signer.certificate)[1]):
             raise ConfigError(f"{name}: the enrolment authority can't issue for the address {min(foreign)}")
         left_s = int(signer.certificate.not_valid_after_utc.timestamp()) - now
@@ -99,11 +110,14 @@ class EnrolmentAuthority:
         lifetime_s = min(min(days, DAYS[kind]) * _DAY_S, left_s)
         return pem(signer.certify(key, kind, name, addresses, now, lifetime_s)) + pem(signer.certificate)
 
-    def lists(self, names: Sequence[str] | None) -> str:
+    def of(self, names: Collection[str] | None) -> list[x509.Certificate]:
+        """Return the certificates of these controllers, or all."""
+        return [one for one in self.certificates if names is None or permitted(one)[0][0] in names]
+
+    def lists(self, names: Collection[str] | None) -> str:
         """Return the revocation lists of the enrolment certificates of these controllers, or all, as PEM.
 
         They are empty: an enrolment certificate is revoked as a whole, in the list of the town's authority, and its own
         list is left out from then on.
         """
-        wanted = [one for one in self.certificates if names is None or permitted(one)[0][0] in names]
-        return "".join(Signer(one, self.key).revocations({}) for one in wanted)
+        return "".join(Signer(one, self.key).revocations({}) for one in self.of(names))

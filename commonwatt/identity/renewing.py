@@ -10,13 +10,15 @@ A request has no time: again, it gives another certificate of the same new key, 
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from commonwatt.identity.certificates import Signer, details_of
-from commonwatt.identity.chains import chain_of, check_issued, new_key_pem, request_of
+from commonwatt.identity.chains import are_new, chain_of, check_issued, enrolled, new_key_pem, request_of
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import replace_file, sync_folder
 
@@ -24,6 +26,8 @@ PATH = "renew"  # of the request at the care listener
 PURPOSE = "renewal"  # of the old key's signature
 DUE = 2 / 3  # share of a certificate's life from which on it is renewed
 SPREAD = 1 / 15  # share of its life over which the renewals of many are spread
+
+log = logging.getLogger(__name__)
 
 
 def signed_content(name: str, request: str) -> bytes:
@@ -38,6 +42,7 @@ class CertificateFile:
     path: Path  # the file
     ca: Path  # the town's authority
     name: str  # the identity of a device, or a broker's name
+    revoked: Path | None = None  # the revocation lists of this machine, renewed with it; ``None``: no lists
 
     def due(self) -> EpochSeconds:
         """Return when it is to be renewed, epoch seconds."""
@@ -52,19 +57,34 @@ class CertificateFile:
             replace_file(new, new_key_pem().encode())
         request = request_of(new.read_text())
         signature = Signer.load(pair, pair).signature(PURPOSE, signed_content(self.name, request)).hex()
-        return {"name": self.name, "request": request, "certificate": chain_of(pair), "signature": signature}
+        asked: dict[str, object] = {"name": self.name, "request": request, "certificate": chain_of(pair)}
+        lists = {} if self.revoked is None else {"lists": enrolled(self.revoked.read_bytes())}
+        return {**asked, "signature": signature, **lists}
 
     def take(self, answer: Mapping[str, Any]) -> None:
         """Put the answered certificate in place, and keep the old one beside it.
 
         Raises:
-            ConfigError: It is none of this town for this name and the new key.
+            ConfigError: It is none of this town for this name and the new key, or it is revoked.
         """
         chain, key = str(answer.get("certificate")).encode(), self._beside("new-key").read_bytes()
-        check_issued(chain, self.ca.read_bytes(), None, self.name)
+        # Before the certificate: its issuer may be newer than the lists, and refused without a list of its own.
+        if self.revoked is not None and "revoked" in answer:
+            self._take_lists(self.revoked, answer, details_of(chain)[0].begins)
+        revocations = None if self.revoked is None else self.revoked.read_bytes()
+        check_issued(chain, self.ca.read_bytes(), revocations, self.name)
         Signer.load(chain, key)  # Refuses another key.
         replace_file(self._beside("next"), key + chain)
         self.settle()
+
+    def _take_lists(self, path: Path, answer: Mapping[str, Any], now: EpochSeconds) -> None:
+        """Replace the revocation lists by newer ones; what is wrong with these hinders no renewal."""
+        lists, issuers = (str(answer.get(one)).encode() for one in ("revoked", "issuers"))
+        try:
+            if are_new(lists, issuers, self.ca.read_bytes(), path.read_bytes(), now):
+                replace_file(path, lists)
+        except ConfigError as error:
+            log.warning("%s: the utility's lists are not taken: %s", path, error)
 
     def settle(self) -> None:
         """Finish what a power cut interrupted: put a new certificate in place that came before it."""
@@ -96,6 +116,11 @@ class CertificateFile:
         before.replace(self.path)
         sync_folder(self.path.parent)
         return True
+
+    def forget(self) -> None:
+        """Delete what a renewal left beside it, since a person brings another certificate."""
+        for end in ("new-key", "next", "before"):
+            self._beside(end).unlink(missing_ok=True)
 
     def _beside(self, end: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{end}")

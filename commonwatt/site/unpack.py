@@ -21,6 +21,7 @@ from commonwatt.identity.authority import CA_FILE, REVOKED_FILE
 from commonwatt.identity.certificates import details_of, listed_issuers
 from commonwatt.identity.chains import check_issued
 from commonwatt.identity.devices import digest
+from commonwatt.identity.renewing import CertificateFile
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MADE, EpochSeconds
 from commonwatt.model.words import counted, moment
@@ -101,6 +102,9 @@ class Unpacking:
             machine.install_authority(self.bundle.files[f"{folders_of(self.place)[0]}/{CA_FILE}"])
             for name in changed:
                 self._keep_edited(name, say, owner)
+                path = machine.state / name
+                if path.name in MADE_THERE:
+                    CertificateFile(path, path.with_name(CA_FILE), self.place).forget()
                 replace_file(machine.state / name, self.bundle.files[name], owner=owner)
             if self.handover is not None:
                 copy = machine.state / self.place / handover_name(self.place)
@@ -225,7 +229,7 @@ def prepare(
 
 def _own(bundle: Bundle, machine: Machine, now: EpochSeconds) -> dict[str, bytes]:
     """Return the machine's certificates of the enrolment authority that are valid, with their keys, by file."""
-    place, found = bundle.manifest.place, {}
+    place, found, now = bundle.manifest.place, {}, max(now, bundle.manifest.made)
     for name in (f"{place}/{one}" for one in MADE_THERE):
         content = _content(machine.state / name) or b""
         try:
@@ -234,7 +238,9 @@ def _own(bundle: Bundle, machine: Machine, now: EpochSeconds) -> dict[str, bytes
             check_issued(content, ca, revocations, place)
         except (ConfigError, ValueError, KeyError):
             continue  # There is none, or it is revoked: what the bundle has counts.
-        if own.ends > now and issuer.names[0] in listed_issuers(revocations):
+        # The bundle's broker may have another address.
+        wanted = details_of(bundle.files[name])[0].names if name in bundle.files else ()
+        if own.ends > now and issuer.names[0] in listed_issuers(revocations) and {*wanted} <= {*own.names}:
             found[name] = content
     return found
 

@@ -1,7 +1,7 @@
 """A town's office, its utility's answers to renewals, and its controllers' certificate files; the time is set."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from commonwatt.care.connection import CareRefused
@@ -30,9 +30,10 @@ class CareTown:
             meter: MeterEntry(no=meter, microgrid=MicrogridId(names[0]), record_types=frozenset()) for meter in meters
         }
         self.office = authority(folder / "site", at=now)
-        names_of = {name: ((name, *(map(str, meters) if name == names[0] else ())), ADDRESSES) for name in names}
-        self.office.enrol(names_of, now)
         self.folder = folder / "site"
+        for name in names:
+            (self.folder / name).mkdir()
+        self.enrol({name: ((name, *(map(str, meters) if name == names[0] else ())), ADDRESSES) for name in names})
         self.devices = self.folder / "head-end" / "devices.json"
         self.devices.parent.mkdir()
         save_devices(
@@ -50,16 +51,20 @@ class CareTown:
             settings, lambda: RegistrySnapshot(meters=self.meters), lambda: self.trusted, lambda: self.now
         )
 
+    def enrol(self, names_of: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> None:
+        """Make enrolment certificates at the office, as ``site init`` does, and carry them to the utility."""
+        self.office.enrol(names_of, self.now)
+
     def file(self, name: str, kind: Kind = Kind.DEVICE, *, days: int | None = None) -> CertificateFile:
         """Return the file of a certificate that the office issues now, by itself."""
         lifetime_s = (DAYS[kind] if days is None else days) * DAY_S
         path = certificate(self.office, kind, name, lifetime_s=lifetime_s, file=f"{name}/{kind}.pem", at=self.now)
         return CertificateFile(path, path.with_name("ca.pem"), name)
 
-    def revoke_device(self, name: str) -> None:
-        """Mark a controller as revoked at the head-end."""
+    def revoke_device(self, name: str, reason: str = "stolen") -> None:
+        """Mark a controller as revoked at the head-end; without a reason: no longer."""
         devices = [
-            device if device.identity != name else Device(**(vars(device) | {"revoked": "stolen"}))
+            device if device.identity != name else Device(**(vars(device) | {"revoked": reason}))
             for device in load_devices(self.devices).values()
         ]
         save_devices(self.devices, devices)

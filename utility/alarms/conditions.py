@@ -28,6 +28,7 @@ _LOG_KEPT_BYTES = 10_000_000_000
 _MANY_FAILURES = 2  # failures of a job within an hour that are none too many
 _MANY_HANDOVERS = 3  # handovers of a microgrid within an hour that are none too many
 _CERTIFICATE_SOON_S, _CERTIFICATE_NOW_S = 14 * _DAY_S, _DAY_S
+_ENROLMENT, _ENROLMENT_SOON_S = "enrolment", 60 * _DAY_S  # the office has to carry a bundle to the utility
 _GATEWAYS_SOON_DAYS, _GATEWAYS_NOW_DAYS = 21, 3  # a person has to visit it
 _DISK_FILLS_DAYS = 14  # a person may have to visit it
 _NEARLY_FULL = 0.1
@@ -306,9 +307,13 @@ def _plant(facts: Facts) -> Iterator[Condition]:
 def _certificates(facts: Facts) -> Iterator[Condition]:
     for use, left_s in facts.certificates.items():
         text = f"It is used for {use}. Without it connections fail, and readings wait at their senders."
+        if use == _ENROLMENT:
+            text = (
+                "Without it no controller joins or renews. At the office: site init; then a new bundle of the utility."
+            )
         if left_s < _CERTIFICATE_NOW_S:
             yield _condition("CertificateExpired", text, use=use)
-        elif left_s < _CERTIFICATE_SOON_S:
+        elif left_s < (_ENROLMENT_SOON_S if use == _ENROLMENT else _CERTIFICATE_SOON_S):
             yield _condition("CertificateExpiring", text, use=use)
     if facts.renewals_refused:
         text = f"Within a day: {'; '.join(facts.renewals_refused[-5:])}."

@@ -33,8 +33,7 @@ from utility.assembly.head_ends import HeadEnds
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
 from utility.assembly.timekeeper import Timekeeper
-from utility.care.api.renewing import Renewals
-from utility.care.api.routes import care_of, requests_of
+from utility.care.api.routes import care_of, enrolment_ends, requests_of
 from utility.collection.jobs import BalanceJob
 from utility.control.decisions import send_due
 from utility.database.base import SQLAlchemyError, SqliteError
@@ -139,8 +138,8 @@ class Service:
         self._notifier = notifier_of(self._api)
         self._metrics.watch_notifications(self._notifier.counts)
         self._counting = Counting(clock.now())
-        renewals = Renewals(settings, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
-        if (care := care_of(settings, database, renewals)) is not None:
+        care = care_of(settings, database, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
+        if care is not None:
             self._metrics.registry.register(AtEachScrape(lambda: requests_of(care)))
         self._care = care
         self._saving: asyncio.Task[object] | None = None
@@ -319,7 +318,8 @@ class Service:
     def _facts(self, counted: Counted | None) -> Facts:
         """Return the service's state for its own alarms."""
         now, plant, disk, alarms = self._clock.now(), self._ingest.plant, self._health.disk, self._health.alarms()
-        expiries = {use: expiry.look() for use, expiry in self._expiries.items()}
+        expiries: dict[str, float | None] = {use: expiry.look() for use, expiry in self._expiries.items()}
+        expiries["enrolment"] = None if self._care is None else enrolment_ends(self._settings)
         managers = {} if self._takeover is None else self._takeover.groups.managers()
         managed_by = {name: manager for name, (manager, _) in managers.items() if manager != name}
         return Facts(

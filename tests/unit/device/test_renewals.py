@@ -12,7 +12,8 @@ from commonwatt.identity.certificates import details_of
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.network.mqtt import MqttLink
-from gateway.renewal import MAX_REQUEST_BYTES, MAX_WAITING, MeterRequests
+from commonwatt.network.tls import ClientTls
+from gateway.renewal import MAX_REQUEST_BYTES, MAX_WAITING, METER_AT_ONCE, MeterRequests
 from harness.care.town import CareTown
 from harness.real.enrolled import DAY_S
 
@@ -41,7 +42,7 @@ class Meter:
         self.town, self.link = town, Link()
         self.file = town.file("10001")
         self.renewals = MeterRenewals("r001", {METER: {"r001": cast("MqttLink", self.link)}})
-        self.renewals.add(METER, self.file.path, self.file.ca)
+        self.renewals.add(METER, self.file.path, ClientTls(self.file.ca))
 
     @property
     def ends(self) -> int:
@@ -70,7 +71,7 @@ def passed_on(meter: Meter, *messages: Publish) -> list[Publish]:
         requests = MeterRequests(meter.town.post, publish)
         task = asyncio.create_task(requests.run())
         for message in messages:
-            assert requests.takes(message.topic, message.payload)
+            assert requests.takes(message.topic, message.payload, 0.0)
         async with asyncio.timeout(30):
             await answered.wait()
         assert not task.done()
@@ -132,7 +133,16 @@ def test_a_refused_or_malformed_request_gets_no_answer_and_stops_no_other(meter:
 def test_waiting_requests_are_bounded(meter: Meter) -> None:
     requests = MeterRequests(meter.town.post, lambda _: None)
     for number in range(MAX_WAITING + 10):
-        assert requests.takes(f"cw1/r001/{number}/u/cert", b"x")
-    assert requests.takes("cw1/r001/0/u/cert", b"x" * (MAX_REQUEST_BYTES + 1))
+        assert requests.takes(f"cw1/r001/{number}/u/cert", b"x", 0.0)
+    assert requests.takes("cw1/r001/0/u/cert", b"x" * (MAX_REQUEST_BYTES + 1), 0.0)
     assert len(requests._waiting) == MAX_WAITING
-    assert not requests.takes("cw1/r001/10001/u/rec", b"x")
+    assert not requests.takes("cw1/r001/10001/u/rec", b"x", 0.0)
+
+
+def test_a_meter_that_asks_without_end_does_not_use_up_the_line(meter: Meter) -> None:
+    requests, passed = MeterRequests(meter.town.post, lambda _: None), 0
+    for second in range(36_000):
+        assert requests.takes("cw1/r001/10001/u/cert", b"x", float(second))
+        passed += len(requests._waiting)
+        requests._waiting.clear()
+    assert METER_AT_ONCE <= passed <= METER_AT_ONCE + 10

@@ -9,29 +9,25 @@ import hmac
 import json
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
 
 from commonwatt.care.joining import ANSWER, REQUEST
 from commonwatt.care.sealing import mac, seal
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
 from commonwatt.identity.certificates import Kind
-from commonwatt.identity.chains import permitted, requested_key, requested_name
+from commonwatt.identity.chains import permitted, requested
 from commonwatt.identity.devices import digest
 from commonwatt.identity.enrolment_authority import DAYS, EnrolmentAuthority
 from commonwatt.identity.guesses import Guesses, network_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
-from commonwatt.runtime.bucket import Bucket
 from commonwatt.runtime.files import read_object
 from commonwatt.site.bundle import JOINS_FILE
 from utility.care.api.listener import CareRequest, Refused
 from utility.care.store.codes import Use
 
 AGAIN_S = 3_600  # seconds in which the same keys may ask again
-# Wrong codes of all addresses together: one a second, 200 at once; each address has an allowance of its own.
-_EACH_S, _AT_ONCE = 1.0, 200.0
 _KINDS = {"gateway": Kind.DEVICE, "broker": Kind.BROKER}
 
 
@@ -50,16 +46,18 @@ class Joining:
     Args:
         folder: The folder with the enrolment authority and the codes, from the utility's bundle.
         use: Stores the use of a code durably, unless there is one; returns its first use.
+        is_trusted: Whether the time is synchronized.
         now: Returns the machine's epoch seconds.
     """
 
-    def __init__(self, folder: Path, use: Callable[[Use], Use], now: Callable[[], EpochSeconds]) -> None:
+    def __init__(
+        self, folder: Path, use: Callable[[Use], Use], is_trusted: Callable[[], bool], now: Callable[[], EpochSeconds]
+    ) -> None:
         self._folder = folder
         self._use = use
+        self._is_trusted = is_trusted
         self._now = now
         self._guesses = Guesses()
-        self._lock = Lock()
-        self._of_all = Bucket(1 / _EACH_S, _AT_ONCE, _AT_ONCE, 0.0)
 
     def answer(self, request: CareRequest) -> dict[str, object]:
         """Return certificates and bundle, sealed to the controller's key, with a MAC by the code's secret.
@@ -70,26 +68,22 @@ class Joining:
         asked, now = request.content, self._now()
         if wrong := [key for key in ("code", "nonce", "mac", *_KINDS) if not isinstance(asked.get(key), str)]:
             raise Refused(f"the request has no text {wrong[0]}", "malformed")
-        self._guess(request.address, now)
+        if not self._is_trusted():
+            raise Refused("the utility's clock is not synchronized; ask again later", "clock")
+        # A guess counts as wrong until its MAC is right.
+        if wait_s := self._guesses.guess(network_of(request.address), request.address, now):
+            raise Refused(f"too many wrong codes; try again in {wait_s:.0f} s", "guesses", of="")
         code = self._code(asked["code"])
         place, verifier = code.place, bytes.fromhex(code.verifier)
-        if not hmac.compare_digest(mac(verifier, REQUEST, asked), asked["mac"]):
-            raise Refused(f"wrong MAC: a machine that knows of the code of {place} does not have it", "wrong_mac")
+        if not hmac.compare_digest(mac(verifier, REQUEST, asked).encode(), asked["mac"].encode(errors="replace")):
+            text = f"wrong MAC: a machine that knows of the code of {place} does not have it"
+            raise Refused(text, "wrong_mac", of=place)
         self._guesses.give_back(network_of(request.address), request.address, now)
-        with self._lock:
-            self._of_all.balance = min(_AT_ONCE, self._of_all.balance + 1)
         if code.ends <= now:
             raise Refused(f"the code of {place} ended {moment(code.ends)}; get a new label", "ended")
         sealed = self._issued(code, request, now)
         answer = {"sealed": base64.b64encode(sealed).decode(), "nonce": asked["nonce"]}
         return answer | {"mac": mac(verifier, ANSWER, answer)}
-
-    def _guess(self, address: str, now: EpochSeconds) -> None:
-        """Count a guess as wrong, until its MAC is right."""
-        with self._lock:
-            wait_s = max(self._of_all.take(1, now), self._guesses.guess(network_of(address), address, now))
-        if wait_s:
-            raise Refused(f"too many wrong codes; try again in {wait_s:.0f} s", "guesses")
 
     def _code(self, lookup: str) -> _Open:
         path = self._folder / JOINS_FILE
@@ -102,12 +96,14 @@ class Joining:
 
     def _issued(self, code: _Open, request: CareRequest, now: EpochSeconds) -> bytes:
         place = code.place
-        texts = {name: str(request.content[name]).encode() for name in _KINDS}
+        texts = {name: request.content[name].encode(errors="replace") for name in _KINDS}
         try:
-            for text in texts.values():
-                if (name := requested_name(text)) not in ("", place):
-                    raise Refused(f"another's name: {name} was asked for with the code of {place}", "another_name")
-            keys = {name: requested_key(text) for name, text in texts.items()}
+            keys = {}
+            for kind, text in texts.items():
+                name, keys[kind] = requested(text)
+                if name not in ("", place):
+                    why = f"another's name: {name} was asked for with the code of {place}"
+                    raise Refused(why, "another_name", of=place)
             authority = EnrolmentAuthority.load(self._folder)
             addresses = permitted(authority.signer(place).certificate)[1]
             self._use_up(place, request, digest(f"{[key.public_numbers().x for key in keys.values()]}".encode()), now)
@@ -125,6 +121,7 @@ class Joining:
         first = self._use(asked)
         if first.keys == keys and now - first.used <= AGAIN_S:
             return
-        other = "the same key, too late" if first.keys == keys else "another key: one of both may be a thief's"
+        is_same = first.keys == keys
+        other = "the same key, too late" if is_same else "another key: one of both may be a thief's"
         when = f"it was used {moment(first.used)} from {first.address}"
-        raise Refused(f"used code of {place}, by {other}; {when}", "used_code")
+        raise Refused(f"used code of {place}, by {other}; {when}", "used_code", of=None if is_same else place)

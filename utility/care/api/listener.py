@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from commonwatt.network.http_pages import Request, Response
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import machine_now
 
-_MOST_REFUSALS = 100  # newest refused requests that are kept for the alarm
 _KEPT_S = 86_400  # seconds for which a refused request is an alarm
 
 log = logging.getLogger(__name__)
@@ -25,18 +24,11 @@ log = logging.getLogger(__name__)
 class Refused(CommonwattError):  # noqa: N818 - a decision, no error of the program
     """A request is refused; the text is the reason, and is told to the controller."""
 
-    def __init__(self, text: str, result: str = "refused") -> None:
+    def __init__(self, text: str, result: str = "refused", of: str | None = None) -> None:
         super().__init__(text)
         self.result = result  # as which it is counted
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """A refused request."""
-
-    path: str  # the first part of the path
-    at: float  # when, machine's epoch seconds
-    text: str  # the reason, and the address it came from
+        # The name of this town that it concerns; empty: many of unknown senders; ``None``: it is no alarm.
+        self.of = of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +58,8 @@ class Listener:
 
     def __init__(self, address: str, certificate: Path, routes: Mapping[tuple[str, str], Handler]) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()  # requests by path and result
-        self._refusals: deque[Refusal] = deque(maxlen=_MOST_REFUSALS)
+        # Time and text of the last refusal that is an alarm, by path, result and name: as many as the town has names.
+        self._refusals: dict[tuple[str, str, str], tuple[float, str]] = {}
         self._routes = routes
         self._server = HttpServer(
             address,
@@ -91,9 +84,10 @@ class Listener:
         self._server.stop()
 
     def refusals(self, path: str) -> tuple[str, ...]:
-        """Return what was refused at a path within the last day, each once, the newest last."""
+        """Return the refusals of a path within the last day that are alarms, the newest last."""
         since = machine_now() - _KEPT_S
-        return tuple(dict.fromkeys(one.text for one in self._refusals.copy() if one.path == path and one.at > since))
+        found = [value for key, value in self._refusals.copy().items() if key[0] == path and value[0] > since]
+        return tuple(text for _, text in sorted(found))
 
     def _answer(self, request: Request) -> Response:
         _, first, *rest = f"{request.path}/".split("/")[:8]
@@ -105,7 +99,9 @@ class Listener:
             answer = handler(CareRequest(address=request.address, rest=tuple(filter(None, rest)), content=content))
         except Refused as error:
             log.warning("%s of %s is refused: %s", first, request.address, error)
-            self._refusals.append(Refusal(path=first, at=machine_now(), text=f"{error} (from {request.address})"))
+            if error.of is not None:
+                said = (machine_now(), f"{error} (from {request.address})")
+                self._refusals[first, error.result, error.of] = said
             return self._refused(first, error.result, 403, str(error))
         self.counts[first, "done"] += 1
         if isinstance(answer, bytes):

@@ -12,7 +12,7 @@ from typing import Any
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.authority import ENDED_DAYS
-from commonwatt.identity.certificates import Details, Kind, check_signed, details_of
+from commonwatt.identity.certificates import Kind, authoritys_list, check_signed, details_of, pem, revoked_serials
 from commonwatt.identity.chains import check_issued, kind_of, permitted
 from commonwatt.identity.devices import Role, load_devices
 from commonwatt.identity.enrolment import DEVICES_FILE
@@ -61,56 +61,62 @@ class Renewals:
         Raises:
             Refused: There is no certificate for this request.
         """
-        now = self._now()
-        assert self._settings.head_end_ca is not None
+        now, settings = self._now(), self._settings
+        assert settings.head_end_ca is not None
         name, asked, certificate, signature = (str(request.content.get(field)) for field in _FIELDS)
-        chain = certificate.encode()
+        ca = settings.head_end_ca.read_bytes()
         try:
+            chain = certificate.encode()
             check_signed(chain, PURPOSE, signed_content(name, asked), bytes.fromhex(signature))
-            own, *_ = details_of(chain)
-            check_issued(chain, self._settings.head_end_ca.read_bytes(), None, own.names[0])
+            own, *issuers = details_of(chain)
+            check_issued(chain, ca, None, own.names[0])
+            kind = kind_of(chain)
         except (ConfigError, ValueError, IndexError) as error:
             raise Refused(f"no request of this town: {error}", "malformed") from error
         if not self._is_trusted():
             raise Refused("the utility's clock is not synchronized; ask again later", "clock")
-        kind = kind_of(chain)
-        try:
-            self._check(name, chain, own, kind, now)
-            issued = self._issue(name, asked, kind, now)
-        except (ConfigError, OSError) as error:
-            raise Refused(f"{kind} {own.names[0]} can't be issued: {error}", "authority") from error
-        log.info("renewed: the certificate of %s %s, for %s", kind, name, request.address)
-        return {"certificate": issued}
-
-    def _check(self, name: str, chain: bytes, own: Details, kind: Kind, now: EpochSeconds) -> None:
-        """Refuse a certificate that is not of a registered and unrevoked device for itself."""
-        settings, who = self._settings, f"{kind} {own.names[0]}"
-        assert settings.head_end_ca is not None
-        assert settings.care_certificate is not None
+        who = f"{kind} {own.names[0]}"
         if own.names[0] != name:
-            raise Refused(f"{who} asks in the name of {name[:64]!r}", "name")
-        if settings.head_end_revoked is not None:
-            try:
-                check_issued(chain, settings.head_end_ca.read_bytes(), settings.head_end_revoked.read_bytes(), name)
-            except ConfigError as error:
-                raise Refused(f"{who}: {error}", "revoked") from error
+            raise Refused(f"{who} asks in the name of {name[:64]!r}", "name", of=own.names[0])
+        try:
+            revocations = None if settings.head_end_revoked is None else settings.head_end_revoked.read_bytes()
+            revoked = frozenset() if revocations is None else revoked_serials(revocations, ca)
+            if revoked & {one.serial for one in (own, *issuers)}:
+                raise Refused(f"{who}: its certificate was revoked", "revoked", of=name)
+            controller = self._controller(name, kind)
+            if now - own.ends > ENDED_DAYS * 86_400:
+                raise Refused(f"{who}: its certificate ended {moment(own.ends)}, too long ago", "ended", of=name)
+            self._take(name, kind, now)
+            authority = EnrolmentAuthority.load(settings.tokens.parent, revoked)
+            addresses = permitted(authority.signer(name).certificate)[1] if kind is Kind.BROKER else ()
+            issued = authority.issue(asked.encode(), kind, name, addresses, now, DAYS[kind])
+        except (ConfigError, OSError, ValueError) as error:
+            raise Refused(f"{who} can't be issued: {error}", "authority", of=name) from error
+        log.info("renewed: the certificate of %s, for %s", who, request.address)
+        if revocations is None or not isinstance(wanted := request.content.get("lists"), list):
+            return {"certificate": issued}
+        names = {controller, *map(str, wanted)}
+        lists = authoritys_list(revocations) + authority.lists(names)
+        return {"certificate": issued, "revoked": lists, "issuers": "".join(map(pem, authority.of(names)))}
+
+    def _controller(self, name: str, kind: Kind) -> str:
+        """Return the controller that a name is of; refuse what is not registered or is revoked."""
+        who = f"{kind} {name}"
+        assert self._settings.care_certificate is not None
         is_meter = kind is Kind.DEVICE and name.isdecimal()
         meter = self._registry().meters.get(int(name)) if is_meter else None
         controller = name if meter is None else meter.microgrid
-        device = load_devices(settings.care_certificate.with_name(DEVICES_FILE)).get(controller)
+        device = load_devices(self._settings.care_certificate.with_name(DEVICES_FILE)).get(controller)
         if device is None or device.role is not Role.GATEWAY:
-            raise Refused(f"{who} is no registered controller, and no meter", "unregistered")
+            raise Refused(f"{who} is no registered controller, and no meter", "unregistered", of=name)
         if device.revoked:
-            raise Refused(f"{who}: {controller} was revoked: {device.revoked}", "revoked")
-        if now - own.ends > ENDED_DAYS * 86_400:
-            raise Refused(f"{who}: its certificate ended {moment(own.ends)}, too long ago", "ended")
+            raise Refused(f"{who}: {controller} was revoked: {device.revoked}", "revoked", of=name)
+        return controller
 
-    def _issue(self, name: str, asked: str, kind: Kind, now: EpochSeconds) -> str:
+    def _take(self, name: str, kind: Kind, now: EpochSeconds) -> None:
+        """Refuse a name that asks too often."""
         with self._lock:
             bucket = self._allowances.setdefault((kind, name), Bucket(1 / EACH_S, AT_ONCE, AT_ONCE, now))
             if replace(bucket).take(1, now):
                 raise Refused(f"{kind} {name} asks more often than {AT_ONCE} times a day", "often")
             bucket.take(1, now)
-        authority = EnrolmentAuthority.load(self._settings.tokens.parent)
-        addresses = permitted(authority.signer(name).certificate)[1] if kind is Kind.BROKER else ()
-        return authority.issue(asked.encode(), kind, name, addresses, now, DAYS[kind])

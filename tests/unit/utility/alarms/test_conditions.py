@@ -43,7 +43,7 @@ WELL = Facts(
     },
     plant=(300.0, report()),
     disk=(20, 100),
-    certificates={"mqtt": 15 * 86_400},
+    certificates={"mqtt": 15 * 86_400, "enrolment": 60 * 86_400},
     counted=Counted(jobs=(JobFacts(name="gaps"),), findings={"spike": 0}),
     past=Past(
         counts={
@@ -182,6 +182,12 @@ def test_each_kind_is_raised_in_whole_sentences() -> None:
         for words in (one.alarm.summary, one.alarm.description):
             assert words.endswith(".")
             assert "{" not in words
+
+
+def test_the_enrolment_authority_warns_sixty_days_before_its_end() -> None:
+    (alarm,) = conditions(Facts(certificates={"enrolment": 60 * 86_400 - 1}))
+    assert (alarm.alarm.name, alarm.alarm.labels["use"]) == ("CommonwattCertificateExpiring", "enrolment")
+    assert "site init" in alarm.alarm.description
 
 
 def test_repository_without_any_backup_says_so() -> None:

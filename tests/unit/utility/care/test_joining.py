@@ -17,9 +17,10 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.care import joining as client
-from commonwatt.care.connection import CareRefused, CareUnreachable
-from commonwatt.care.joining import PATH, join
+from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
+from commonwatt.care.joining import PATH, REQUEST, join
 from commonwatt.care.labels import VALID_S, end_label, make_labels
+from commonwatt.care.sealing import CodeSecrets, mac
 from commonwatt.care.words import Code, Invitation
 from commonwatt.cli.main import make_app
 from commonwatt.identity.certificates import Kind, details_of
@@ -35,7 +36,7 @@ from commonwatt.site.unpack import prepare
 from harness.network.waiting import free_port
 from harness.real import forks
 from harness.real.deploy import machine_root
-from harness.real.enrolled import authority, certificate
+from harness.real.enrolled import DAY_S, authority, certificate
 from tests.unit.commonwatt.test_enrolment_authority import key_and_request
 from utility.alarms.conditions import Facts, conditions
 from utility.care.api.joining import AGAIN_S, Joining
@@ -81,7 +82,7 @@ class Town:
 
     def __init__(self, office: Path, port: int, folder: Path) -> None:
         self.site, self.folder, self.port = office / "site", folder, port
-        self.now = machine_s()
+        self.now, self.trusted = machine_s(), True
         self.database = open_database(f"sqlite:///{folder}/utility.db", create=True)
         self.utility = self.unpack_utility()
         self.listener = self.listening(self.utility, self.site / "head-end/broker.pem")
@@ -97,7 +98,9 @@ class Town:
         return folder
 
     def listening(self, folder: Path, own: Path) -> Listener:
-        joining = Joining(folder, lambda use: self.database.write(use_code, use), lambda: self.now)
+        joining = Joining(
+            folder, lambda use: self.database.write(use_code, use), lambda: self.trusted, lambda: self.now
+        )
         ca = (own.with_name("ca.pem")).read_bytes()
         made = Listener(f"127.0.0.1:{self.port}", own, {("GET", "ca"): lambda _: ca, ("POST", PATH): joining.answer})
         made.start()
@@ -122,14 +125,13 @@ class Town:
         unpacking.finish()
         return unpacking.place
 
-    def refused(self, invitation: Invitation, machine: Machine, why: str) -> None:
-        """Check that a join is refused, nothing is installed, and an alarm says what and from where."""
+    def refused(self, invitation: Invitation, machine: Machine, why: str, *, alarms: bool = False) -> None:
+        """Check that a join is refused, nothing is installed, and an alarm, if there is one, says what and whence."""
         with pytest.raises(CareRefused, match=why):
             join(invitation, machine, "9.9.9", self.now)
         assert not list(machine.state.glob("r0*"))
-        (alarm,) = conditions(Facts(joins_refused=self.listener.refusals(PATH)))
-        assert why in alarm.alarm.description
-        assert "(from 127.0.0.1)" in alarm.alarm.description
+        said = [one.alarm.description for one in conditions(Facts(joins_refused=self.listener.refusals(PATH)))]
+        assert [why in text and "(from 127.0.0.1)" in text for text in said] == [True] * alarms
 
 
 def ca_of(site: Path) -> bytes:
@@ -188,12 +190,13 @@ def test_office_has_no_key_of_a_controller_and_the_utility_no_bundle(town: Town)
 def test_a_lost_answer_is_asked_for_again_with_the_same_keys_and_a_stolen_code_is_refused(town: Town) -> None:
     first, thief = town.machine("first"), town.machine("thief")
     join(town.label("r001"), first, "9.9.9", town.now)  # The answer was lost: nothing is installed.
-    town.refused(town.label("r001"), thief, "used code of r001, by another key")
+    town.refused(town.label("r001"), thief, "used code of r001, by another key", alarms=True)
     town.now += AGAIN_S
     assert town.join(town.label("r001"), first) == "r001"
     town.now += 1
     (first.state / "r001").rename(first.state / "away")
-    town.refused(town.label("r001"), first, "used code of r001, by the same key, too late")
+    with pytest.raises(CareRefused, match="used code of r001, by the same key, too late"):
+        join(town.label("r001"), first, "9.9.9", town.now)
     assert town.listener.counts[PATH, "used_code"] == 2
 
 
@@ -222,7 +225,7 @@ def test_guesses_are_limited_and_a_right_code_is_no_guess(town: Town) -> None:
         join(town.label("r001"), town.machine("right"), "9.9.9", town.now)
     for _ in range(10):
         town.refused(old, town.machine("guesser"), "unknown code")
-    town.refused(old, town.machine("guesser"), "too many wrong codes")
+    town.refused(old, town.machine("guesser"), "too many wrong codes", alarms=True)
     town.now += 60
     assert town.join(town.label("r001"), town.machine("right")) == "r001"
 
@@ -231,16 +234,21 @@ def test_who_asks_in_anothers_name_or_without_the_code_is_refused(town: Town, mo
     asks = town.machine("asks")
     with monkeypatch.context() as patched:
         patched.setattr(client, "request_of", lambda _: key_and_request("r002")[1].decode())
-        town.refused(town.label("r001"), asks, "another's name: r002 was asked for with the code of r001")
+        why = "another's name: r002 was asked for with the code of r001"
+        town.refused(town.label("r001"), asks, why, alarms=True)
     with monkeypatch.context() as patched:
         patched.setattr(client, "mac", lambda *_: "00")
-        town.refused(town.label("r001"), asks, "wrong MAC")
+        town.refused(town.label("r001"), asks, "wrong MAC", alarms=True)
+    said = town.listener.refusals(PATH)
     with monkeypatch.context() as patched:
         patched.setattr(client, "request_of", lambda _: "nonsense")
-        town.refused(town.label("r001"), asks, "no certificates for r001: no request for a certificate")
+        with pytest.raises(CareRefused, match="no certificates for r001: no request for a certificate"):
+            join(town.label("r001"), asks, "9.9.9", town.now)
     with monkeypatch.context() as patched:
         patched.setattr(client, "request_of", lambda _: 7)
-        town.refused(town.label("r001"), asks, "the request has no text gateway")
+        with pytest.raises(CareRefused, match="the request has no text gateway"):
+            join(town.label("r001"), asks, "9.9.9", town.now)
+    assert town.listener.refusals(PATH) == said, "garbage is no alarm"
     assert town.join(town.label("r001"), asks) == "r001", "nothing of it used the code up"
 
 
@@ -290,12 +298,32 @@ def test_a_joined_controllers_own_certificates_stay_when_a_bundle_is_unpacked(to
     unpacking = prepare(bundle, first, "9.9.9", machine_s())
     assert not [name for name in unpacking.changed() if name.endswith(".pem")]
     assert unpacking.bundle.files["r001/gateway.pem"] == own
+    # A clock of 1970 judges no certificate's end, the bundle's time does.
+    assert prepare(bundle, first, "9.9.9", 0).bundle.files["r001/gateway.pem"] == own
+    old = replace(bundle, manifest=bundle.manifest.model_copy(update={"made": machine_s() + 91 * DAY_S}))
+    assert prepare(old, first, "9.9.9", 0).bundle.files["r001/gateway.pem"] == bundle.files["r001/gateway.pem"]
     office(town.folder, "enroll", "revoke", "r001", "--reason", "stolen", "--out", str(town.site))
     office(town.folder, "enroll", "readmit", "r001", "--out", str(town.site))
     (town.folder / "r001.bundle").unlink()
     files = {**bundle.files, "r001/revoked.pem": (town.site / "r001/revoked.pem").read_bytes()}
     revoked = prepare(replace(bundle, files=files), first, "9.9.9", machine_s())
     assert revoked.bundle.files["r001/gateway.pem"] == bundle.files["r001/gateway.pem"] != own
+    (first.state / "r001/gateway.pem.before").write_bytes(own)  # On trial, when the person came.
+    revoked.install(lambda _: None)
+    assert not (first.state / "r001/gateway.pem.before").exists(), "the revoked one does not come back"
+
+
+def test_a_bundle_with_another_address_of_the_broker_replaces_its_own_certificate(town: Town) -> None:
+    first = town.machine("first")
+    town.join(town.label("r001"), first)
+    file = town.site / "site.toml"
+    file.write_text(file.read_text().replace("10.1.0.1", "10.1.0.9"))
+    with patch("commonwatt.site.office.subprocess.run", forks.run):
+        make_site(town.site, machine_s())
+    office(town.folder, "site", "pack", "r001", "--site", str(town.site))
+    unpacking = prepare(read_bundle(town.folder / "r001.bundle"), first, "9.9.9", machine_s())
+    assert "10.1.0.9" in details_of(unpacking.bundle.files["r001/broker.pem"])[0].names
+    assert unpacking.bundle.files["r001/gateway.pem"] == (first.state / "r001/gateway.pem").read_bytes()
 
 
 class Sheet(HTMLParser):
@@ -343,16 +371,38 @@ def test_the_old_controller_of_an_exchange_is_refused_though_the_office_never_sa
         check_issued((old.state / "r001/gateway.pem").read_bytes(), ca, revoked, "r001")
 
 
-def test_guesses_of_many_addresses_together_are_limited_too(tmp_path: Path) -> None:
-    (tmp_path / "joins.json").write_text("{}")
-    joining = Joining(tmp_path, lambda use: use, lambda: 1_000)
+def test_guesses_of_many_addresses_keep_no_installer_out(town: Town) -> None:
+    joining = Joining(town.utility, lambda use: use, lambda: True, lambda: town.now)
     asked = dict.fromkeys(("code", "nonce", "mac", "gateway", "broker"), "00")
-    reasons = []
     for number in range(300):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refused, match="unknown code"):
             joining.answer(CareRequest(address=f"10.0.{number // 250}.{number % 250}", content=asked))
-        reasons.append(refused.value.result)
-    assert reasons == ["unknown_code"] * 200 + ["guesses"] * 100
+    own = CodeSecrets.of(town.label("r001").code, town.label("r001").fingerprint)
+    good = asked | {one: key_and_request("r001")[1].decode() for one in ("gateway", "broker")} | {"code": own.lookup}
+    for mac_ in ("\u00e4", "\ud800"):
+        with pytest.raises(Refused, match="wrong MAC"):
+            joining.answer(CareRequest(address="10.9.9.9", content=good | {"mac": mac_}))
+    assert joining.answer(CareRequest(address="10.9.9.9", content=good | {"mac": mac(own.verifier, REQUEST, good)}))
+
+
+def test_without_a_synchronized_clock_no_code_is_used(town: Town) -> None:
+    town.trusted = False
+    town.refused(town.label("r001"), town.machine("first"), "clock is not synchronized")
+    town.trusted = True
+    assert town.join(town.label("r001"), town.machine("first")) == "r001"
+
+
+def test_a_thiefs_use_stays_in_the_alarm_whatever_else_is_asked(town: Town) -> None:
+    town.join(town.label("r001"), town.machine("thief"))
+    town.refused(town.label("r001"), town.machine("installer"), "used code of r001, by another key", alarms=True)
+    garbage = CareConnection((f"127.0.0.1:{town.port}",), town.site / "authority/ca.pem")
+    asked: list[dict[str, object]] = [{}, dict.fromkeys(("code", "nonce", "mac", "gateway", "broker"), "0")]
+    for number in range(100):
+        with pytest.raises(CareRefused):
+            garbage.post("/join", asked[number % 2])
+    used, many = town.listener.refusals(PATH)
+    assert "used code of r001" in used
+    assert "too many wrong codes" in many
 
 
 def test_a_revoked_enrolment_authority_issues_nothing_and_init_makes_another(town: Town) -> None:
@@ -369,6 +419,18 @@ def test_a_revoked_enrolment_authority_issues_nothing_and_init_makes_another(tow
         make_labels(town.site, ["r001"], machine_s())
     with patch("commonwatt.site.office.subprocess.run", forks.run):
         assert make_site(town.site, machine_s())[1] == 2
+
+
+def test_the_label_of_a_revoked_controller_ends_for_good_and_one_of_a_removed_one_hinders_no_bundle(town: Town) -> None:
+    stolen = town.label("r002")
+    office(town.folder, "enroll", "revoke", "r002", "--reason", "label lost", "--out", str(town.site))
+    office(town.folder, "enroll", "readmit", "r002", "--out", str(town.site))
+    file = town.site / "site.toml"
+    file.write_text(file.read_text().replace('id = "r001"', 'id = "r003"'))
+    town.unpack_utility()
+    town.now = machine_s()
+    for label, why in ((stolen, "the code of r002 ended"), (town.label("r001"), "the code of r001 ended")):
+        town.refused(label, town.machine("thief"), why)
 
 
 def test_labels_of_unknown_or_revoked_controllers_are_refused(town: Town) -> None:

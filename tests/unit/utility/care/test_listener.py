@@ -47,6 +47,28 @@ def test_a_refusal_comes_with_its_reason_and_is_counted(listener: tuple[Listener
     assert made.counts == {("join", "refused"): 1}
 
 
+def test_what_one_machine_of_the_utility_refuses_the_next_may_grant(
+    listener: tuple[Listener, CareConnection], tmp_path: Path
+) -> None:
+    made, connection = listener
+
+    def refuse(_: CareRequest) -> dict[str, object]:
+        raise Refused("an old bundle")
+
+    own = connection.ca.with_name("certificate.pem")
+    other = Listener(f"127.0.0.1:{free_port()}", own, {("POST", "join"): refuse})
+    other.start()
+    first = other._server._address
+    both = CareConnection((first, *connection.addresses), connection.ca)
+    assert both.post("/join", {"name": "r001"})["echo"] == "r001"
+    other.stop()
+    made.stop()
+    other.start()
+    with pytest.raises(CareRefused, match="an old bundle"):
+        both.post("/join", {"name": "r001"})
+    other.stop()
+
+
 def test_what_is_too_large_is_answered_by_no_handler(listener: tuple[Listener, CareConnection]) -> None:
     made, connection = listener
     with pytest.raises(CareUnreachable):

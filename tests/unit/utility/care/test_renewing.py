@@ -1,17 +1,28 @@
 """Renewals: each controller, its broker and its meters get the next certificate for their own name, and no other."""
 
+import ssl
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtensionOID, NameOID
 
-from commonwatt.identity.certificates import Kind, Signer, details_of
+from commonwatt.identity.certificates import Kind, Signer, authoritys_list, details_of, listed_issuers, pem
 from commonwatt.identity.chains import check_issued, kind_of
 from commonwatt.identity.renewing import PURPOSE, CertificateFile, signed_content
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.tls import ClientTls, own
 from harness.care.town import ADDRESSES, CareTown
-from harness.real.enrolled import DAY_S, authority, certificate
+from harness.real.enrolled import DAY_S, authority, certificate, now
+from tests.unit.commonwatt.test_tls import shake
 from utility.care.api.listener import CareRequest, Refused
 from utility.care.api.renewing import AT_ONCE, EACH_S
+from utility.care.api.routes import enrolment_ends
 
 T = 1_790_000_000
 NAMES = ["r001", "r002"]
@@ -43,9 +54,9 @@ def test_a_certificate_is_renewed_for_its_own_name(town: CareTown, kind: str, na
     file.take(ask(town, file.request()))
     content = file.path.read_bytes()
     check_issued(content, file.ca.read_bytes(), None, name)
-    own, *_ = details_of(content)
-    assert (kind_of(content), own.ends) == (kind, town.now + days * DAY_S)
-    assert set(own.names) == {name, *(ADDRESSES if kind == "broker" else ())}
+    stated, *_ = details_of(content)
+    assert (kind_of(content), stated.ends) == (kind, town.now + days * DAY_S)
+    assert set(stated.names) == {name, *(ADDRESSES if kind == "broker" else ())}
 
 
 def test_a_renewed_certificate_is_renewed_again(town: CareTown) -> None:
@@ -158,3 +169,136 @@ def test_a_missing_file_is_named(town: CareTown, name: str) -> None:
     file = town.file("r001")
     (town.folder / name).unlink()
     assert name in refused(town, file.request(), "authority")
+
+
+def test_the_alarm_counts_to_the_end_of_the_first_controllers_newest_certificate(town: CareTown) -> None:
+    settings = town.renewals._settings
+    assert enrolment_ends(settings) == T + 3 * 365 * DAY_S
+    town.now += 365 * DAY_S
+    for name in ("r001", "r002"):
+        town.enrol({name: ((name, "10009"), ADDRESSES)})
+        assert enrolment_ends(settings) == T + (3 if name == "r001" else 4) * 365 * DAY_S
+    (town.folder / "authority/enrolment.pem").unlink()
+    assert enrolment_ends(settings) is None
+
+
+def garbage() -> bytes:
+    """Return a certificate with one extension twice, which cryptography makes only by a trick."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, begin = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "r001")]), datetime(2026, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 7, begin, begin)
+    one = x509.Extension(ExtensionOID.BASIC_CONSTRAINTS, critical=True, value=x509.BasicConstraints(False, None))
+    made._extensions = [one, one]
+    return pem(made.sign(key, hashes.SHA256())).encode()
+
+
+@pytest.mark.parametrize("certificate", ["", "\ud800", "twice"])
+def test_malformed_requests_are_refused_by_name_and_raise_no_alarm(town: CareTown, certificate: str) -> None:
+    if certificate == "twice":
+        with pytest.raises(ConfigError, match="no certificate"):
+            details_of(garbage())
+        return
+    with pytest.raises(Refused) as refusal:
+        ask(town, made(town.file("r001")) | {"certificate": certificate})
+    assert (refusal.value.result, refusal.value.of) == ("malformed", None)
+
+
+def lists(file: CertificateFile) -> CertificateFile:
+    """Return a certificate file of a controller with revocation lists."""
+    return replace(file, revoked=file.ca.with_name("revoked.pem"))
+
+
+def is_believed(file: CertificateFile) -> bool:
+    """Return whether a client of the same machine accepts a broker's certificate, by a real handshake."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own(server, file.path)
+    try:
+        shake(ClientTls(file.ca, revoked=file.revoked).context(), server, ADDRESSES[1])
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
+
+
+@pytest.fixture
+def today(tmp_path: Path) -> CareTown:
+    """Return a town of today: OpenSSL looks at the clock."""
+    return CareTown(tmp_path / "today", NAMES, now())
+
+
+def test_a_renewal_brings_the_lists_of_newer_enrolment_certificates(today: CareTown) -> None:
+    mate = lists(today.file("r002", Kind.BROKER))
+    file = lists(today.file("r001", Kind.BROKER))
+    assert file.revoked is not None
+    before = file.revoked.read_bytes()
+    today.enrol({"r001": (("r001", "10001"), ADDRESSES), "r002": (("r002", "10002"), ADDRESSES)})
+    file.revoked.write_bytes(before)  # No bundle came: the controller has the lists of the day it joined.
+    file.take(ask(today, file.request()))
+    assert is_believed(file)
+    assert len(listed_issuers(file.revoked.read_bytes())) == len(listed_issuers(before)) + 2, "its mate's, too"
+    mate.take(ask(today, mate.request()))
+    assert is_believed(replace(mate, revoked=file.revoked))
+    seen = file.revoked.stat().st_ino
+    without = ask(today, file.request())
+    file.take(without | {"revoked": authoritys_list(file.revoked.read_bytes())})
+    assert file.revoked.stat().st_ino == seen, "a utility of an older backup takes no list away"
+    file.take(ask(today, file.request()))
+    assert file.revoked.stat().st_ino == seen, "what says the same is not written again"
+
+
+def test_a_renewal_brings_revocations(today: CareTown) -> None:
+    file, mate = lists(today.file("r001", Kind.BROKER)), lists(today.file("r002", Kind.BROKER))
+    mate.take(ask(today, mate.request()))
+    assert file.revoked is not None
+    before = file.revoked.read_bytes()
+    today.office.revoke("r002", "stolen", today.now, Kind.ENROLMENT)
+    file.revoked.write_bytes(before)
+    assert is_believed(replace(mate, revoked=file.revoked))
+    file.take(ask(today, file.request()))
+    assert not is_believed(replace(mate, revoked=file.revoked))
+    assert is_believed(file)
+
+
+@pytest.mark.parametrize("other", ["older", "another town's", "of a revoked one", "of none", "no lists"])
+def test_lists_that_are_not_good_are_left_and_the_certificate_is_renewed(
+    today: CareTown, tmp_path: Path, other: str
+) -> None:
+    file = lists(today.file("r001"))
+    assert file.revoked is not None
+    good = ask(today, lists(today.file("r001", Kind.BROKER)).request())
+    foreign = CareTown(tmp_path / "foreign", NAMES, today.now)
+    today.office.revoke("r002", "stolen", today.now, Kind.ENROLMENT)
+    present = file.revoked.read_bytes()
+    answer = ask(today, file.request())
+    root = authoritys_list(present)
+    lists_of_other = {
+        "older": {"revoked": good["revoked"], "issuers": good["issuers"]},
+        "another town's": {"revoked": (foreign.folder / "authority/revoked.pem").read_text(), "issuers": ""},
+        # As a thief of the enrolment authority makes it, whose certificate was revoked.
+        "of a revoked one": {"revoked": root + good["revoked"].partition("-----END X509 CRL-----\n")[2]},
+        "of none": {"issuers": ""},
+        "no lists": {"revoked": "nothing", "issuers": 7},
+    }
+    file.take({**good, **answer, **lists_of_other[other]})
+    assert file.revoked.read_bytes() == present
+    assert file.is_on_trial
+
+
+def test_a_certificate_of_a_revoked_issuer_is_not_taken(today: CareTown) -> None:
+    file = lists(today.file("r001"))
+    answer = ask(today, file.request())
+    today.office.revoke("r001", "stolen", today.now, Kind.ENROLMENT)
+    with pytest.raises(ConfigError, match="was revoked"):
+        file.take(answer)
+
+
+def test_a_meter_that_the_office_left_out_gets_nothing_though_an_older_certificate_has_it(town: CareTown) -> None:
+    file = town.file("10001")
+    town.enrol({"r001": (("r001",), ADDRESSES)})
+    refused(town, file.request(), "authority")
+
+
+def test_nothing_is_issued_under_a_revoked_enrolment_certificate_that_the_utility_still_has(town: CareTown) -> None:
+    file, kept = town.file("r001"), (town.folder / "authority/enrolment.pem").read_bytes()
+    town.office.revoke("r001", "stolen", T, Kind.ENROLMENT)
+    (town.folder / "authority/enrolment.pem").write_bytes(kept)
+    refused(town, file.request(), "authority")
