@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,11 +20,9 @@ from commonwatt.care.sealing import CodeSecrets, mac
 from commonwatt.care.words import Code
 from commonwatt.identity import renewing
 from commonwatt.identity.renewing import CertificateFile
+from harness.care.fleet import Fleet
 from harness.network.waiting import eventually
 from utility.care.api.listener import CareRequest, Listener
-
-if TYPE_CHECKING:
-    from harness.care.joined import Fleet
 
 JOIN, RENEWAL = "JoinRefused", "RenewalRefused"
 
@@ -34,12 +32,12 @@ class Try:
     """What a stranger does."""
 
     what: str  # who it is and what it does
-    does: Callable[["Fleet"], str]  # does it; returns the refusal, empty: it was let in
+    does: Callable[[Fleet], str]  # does it; returns the refusal, empty: it was let in
     refusal: str  # words of the refusal
     alarm: str = JOIN  # the alarm that it raises; empty: the utility hears nothing of it
 
 
-def tries(fleet: "Fleet") -> Iterator[str]:
+def tries(fleet: Fleet) -> Iterator[str]:
     """Let each stranger try; yield a table's lines."""
     yield "| stranger | refused | alarm on the board |"
     yield "|---|---|---|"
@@ -52,34 +50,34 @@ def tries(fleet: "Fleet") -> Iterator[str]:
         yield f"| {one.what} | {words} | {one.alarm or 'none: the utility was not asked'} |"
 
 
-def _stands(fleet: "Fleet", one: Try) -> bool:
+def _stands(fleet: Fleet, one: Try) -> bool:
     """Return whether the board has the alarm of a refusal."""
     return one.refusal in fleet.board(one.alarm)
 
 
-def _by_words(fleet: "Fleet", machine: str, code: Code, utility: str) -> str:
+def _by_words(fleet: Fleet, machine: str, code: Code, utility: str) -> str:
     """Join by words with new keys, in a new folder."""
     folder = fleet.folder / f"stranger-{secrets.token_hex(4)}"
     folder.mkdir()
     return fleet.joins(machine, folder, [*code.words.split(), "--utility", utility])
 
 
-def _used(fleet: "Fleet", name: str, machine: str) -> str:
+def _used(fleet: Fleet, name: str, machine: str) -> str:
     return _by_words(fleet, machine, fleet.invitation(name).code, fleet.machines.addresses["utility"])
 
 
-def _guessed(fleet: "Fleet") -> str:
+def _guessed(fleet: Fleet) -> str:
     code = Code.new(fleet.invitation("r001").fingerprint)
     return _by_words(fleet, "elsewhere", code, fleet.machines.addresses["utility"])
 
 
-def _labelled(fleet: "Fleet", *names: str) -> None:
+def _labelled(fleet: Fleet, *names: str) -> None:
     """Make further labels of controllers, and let the utility know them."""
     fleet.type("utility", "office", ["site", "labels", *names])
     fleet.carry_to_utility()
 
 
-def _ended(fleet: "Fleet") -> str:
+def _ended(fleet: Fleet) -> str:
     _labelled(fleet, "r003", "r004", "r005")
     code = fleet.invitation("r003").code
     fleet.type("utility", "office", ["site", "labels", "--revoke", "r003"])
@@ -87,7 +85,7 @@ def _ended(fleet: "Fleet") -> str:
     return _by_words(fleet, "elsewhere", code, fleet.machines.addresses["utility"])
 
 
-def _forged(fleet: "Fleet", *, shows_ours: bool) -> str:
+def _forged(fleet: Fleet, *, shows_ours: bool) -> str:
     """Ask a utility of another town, which has its own authority, and perhaps shows ours."""
     other, address = fleet.folder / f"forged-{shows_ours}", fleet.machines.addresses["forged"]
     (other / "site").mkdir(parents=True)
@@ -113,7 +111,7 @@ def _forged(fleet: "Fleet", *, shows_ours: bool) -> str:
         assert not asked, "the forged utility was shown a code"
 
 
-def _in_anothers_name(fleet: "Fleet") -> str:
+def _in_anothers_name(fleet: Fleet) -> str:
     """Ask with the open code of r005 for certificates of r006."""
     invitation, ca = fleet.invitation("r005"), fleet.site / "authority/ca.pem"
     key = ec.generate_private_key(ec.SECP256R1())
@@ -131,7 +129,7 @@ def _in_anothers_name(fleet: "Fleet") -> str:
     )
 
 
-def _knows_the_name_alone(fleet: "Fleet") -> str:
+def _knows_the_name_alone(fleet: Fleet) -> str:
     """Repeat the name of an open code, as a thief of the line could that broke TLS, without its secret."""
     invitation, ca = fleet.invitation("r005"), fleet.site / "authority/ca.pem"
     own = CodeSecrets.of(invitation.code, invitation.fingerprint)
@@ -141,7 +139,7 @@ def _knows_the_name_alone(fleet: "Fleet") -> str:
     )
 
 
-def _renews_anothers(fleet: "Fleet", *, is_copied: bool) -> str:
+def _renews_anothers(fleet: Fleet, *, is_copied: bool) -> str:
     """Ask with the certificate of r007 for one of r008; with a copy of its chain alone, signed by another key."""
     folder = fleet.folder / f"renewal-{is_copied}"
     folder.mkdir()
@@ -156,7 +154,7 @@ def _renews_anothers(fleet: "Fleet", *, is_copied: bool) -> str:
     return _post(fleet, "elsewhere" if is_copied else fleet.machine_of["r007"], connection, renewing.PATH, request)
 
 
-def _post(fleet: "Fleet", machine: str, connection: CareConnection, path: str, content: dict[str, object]) -> str:
+def _post(fleet: Fleet, machine: str, connection: CareConnection, path: str, content: dict[str, object]) -> str:
     def do() -> str:
         try:
             connection.post(f"/{path}", content)
