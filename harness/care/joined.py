@@ -29,14 +29,15 @@ def run(fleet: Fleet, say: Callable[[str], object]) -> None:
     """Set up the town, wait until all of it is seen, and let strangers try."""
     fleet.set_up_utility()
     say(f"the utility runs; {len(NAMES)} controllers join")
-    line = [fleet.join(name) for name in NAMES]
+    joined = [fleet.join(name) for name in NAMES]
     say(table(fleet.effort, with_bundles(fleet.site, NAMES), len(BY_FILE)))
-    say(f"a join on the line, both ways: {mean(line):,.0f} bytes in the mean, {max(line):,} at most")
+    say(f"a join on the line, both ways: {mean(joined):,.0f} bytes in the mean, {max(joined):,} at most")
     fleet.start_all()
     began = time.monotonic()
     eventually(lambda: set(fleet.seen().values()) == {len(NAMES)}, WITHIN_S)
     say(f"seen by the utility after {time.monotonic() - began:.0f} s: {fleet.seen()}")
-    say("\n".join(tries(fleet)))
+    for line in tries(fleet):
+        say(line)
 
 
 def main(folder: Annotated[Path | None, typer.Option(help="A new folder for all files, which stay.")] = None) -> None:

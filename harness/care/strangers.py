@@ -22,6 +22,7 @@ from commonwatt.identity import renewing
 from commonwatt.identity.renewing import CertificateFile
 from harness.care.fleet import Fleet
 from harness.network.waiting import eventually
+from utility.alarms.alarm import PREFIX
 from utility.care.api.listener import CareRequest, Listener
 
 JOIN, RENEWAL = "JoinRefused", "RenewalRefused"
@@ -52,7 +53,7 @@ def tries(fleet: Fleet) -> Iterator[str]:
 
 def _stands(fleet: Fleet, one: Try) -> bool:
     """Return whether the board has the alarm of a refusal."""
-    return one.refusal in fleet.board(one.alarm)
+    return one.refusal in fleet.board(PREFIX + one.alarm)
 
 
 def _by_words(fleet: Fleet, machine: str, code: Code, utility: str) -> str:
@@ -111,6 +112,12 @@ def _forged(fleet: Fleet, *, shows_ours: bool) -> str:
         assert not asked, "the forged utility was shown a code"
 
 
+def _stolen_first(fleet: Fleet) -> str:
+    """Let a thief use the open code of r004 before its installer; return what the installer is told."""
+    assert not _used(fleet, "r004", "elsewhere"), "the thief has the code"
+    return _used(fleet, "r004", fleet.machine_of["r004"])
+
+
 def _in_anothers_name(fleet: Fleet) -> str:
     """Ask with the open code of r005 for certificates of r006."""
     invitation, ca = fleet.invitation("r005"), fleet.site / "authority/ca.pem"
@@ -122,7 +129,7 @@ def _in_anothers_name(fleet: Fleet) -> str:
     asked: dict[str, object] = {"gateway": text, "broker": text, "code": own.lookup, "nonce": secrets.token_hex(16)}
     return _post(
         fleet,
-        "r005",
+        fleet.machine_of["r005"],
         CareConnection(invitation.addresses, ca),
         PATH,
         asked | {"mac": mac(own.verifier, REQUEST, asked)},
@@ -194,6 +201,11 @@ TRIES = (
         does=lambda fleet: _forged(fleet, shows_ours=True),
         refusal="certificate verify failed",
         alarm="",
+    ),
+    Try(
+        what="the installer, after a thief used the stolen code first",
+        does=_stolen_first,
+        refusal="used code of r004, by another key: one of both may be a thief's",
     ),
     Try(
         what="a member that joins in another's name",
