@@ -186,6 +186,9 @@ class Controller:
                 return []
             case Tick(job) if job == HEARTBEAT:
                 return self._heartbeat(self._tell(raw))
+            case Connected():
+                self.program.forget()
+                return self.hosted[microgrid].handle(event, raw)
             case _:
                 return self.hosted[microgrid].handle(event, raw)
 

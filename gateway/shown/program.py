@@ -1,4 +1,4 @@
-"""The gateway's program and machine for the utility: told when something changes, and each hour (LTE is narrow)."""
+"""The gateway's program and machine for the utility: told at a connection, a change and each hour (LTE is narrow)."""
 
 import json
 from collections.abc import Sequence
@@ -45,6 +45,10 @@ class ProgramTold:
             self._free = [*self._free, (int(now), free_bytes)][-KEPT_DAYS:]
             effects.append(Write(Setting(_FREE, json.dumps(self._free))))
         return effects
+
+    def forget(self) -> None:
+        """Tell it again: what was sent without a connection is lost."""
+        self._told = None
 
     def due(self, free_bytes: int, now: Now) -> Program | None:
         """Return the program if it is to be told now; ``None``: it was told before, or is not known."""

@@ -2,10 +2,15 @@
 
 import json
 
-from commonwatt.model.effects import Write
+from commonwatt.model.effects import Publish, Write
 from commonwatt.model.time.now import Now, Trust
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
 from gateway.changes import Setting
+from gateway.controller import HEARTBEAT, HEARTBEAT_S
+from gateway.events import Connected, ProgramSeen, Tick
 from gateway.shown.program import DAY_S, ProgramTold, days_left
+from harness.worlds.gateway import World
 
 GB = 10**9
 
@@ -29,6 +34,14 @@ def look(program: ProgramTold, kept: Kept, free_bytes: int, time: int) -> None:
         assert isinstance(effect, Write)
         assert isinstance(effect.change, Setting)
         kept.settings[effect.change.key] = effect.change.value
+
+
+def is_told(world: World) -> bool:
+    """Return whether the next heartbeat has the program."""
+    world.now += HEARTBEAT_S
+    *_, heartbeat = world.controller.handle(world.controller.home, Tick(HEARTBEAT), world.now)
+    assert isinstance(heartbeat, Publish)
+    return unpack_json(Heartbeat, heartbeat.payload).program is not None
 
 
 def started(kept: Kept, time: int = 0, free_bytes: int = GB) -> ProgramTold:
@@ -57,6 +70,14 @@ def test_it_is_told_when_it_changes_and_each_hour_in_at_most_24_bytes_a_minute()
     assert [minute for minute, one in enumerate(told) if one is not None] == [0, *range(30, 600, 60)]
     sent = sum(len(json.dumps({"program": one.model_dump()})) for one in told if one is not None)
     assert sent / 600 <= 24
+
+
+def test_it_is_told_again_at_a_connection_since_a_heartbeat_without_one_is_lost(world: World) -> None:
+    controller = world.controller
+    controller.handle(controller.home, ProgramSeen("0.4.0", 90, GB), world.now)
+    assert [is_told(world) for _ in range(2)] == [True, False]
+    controller.handle(controller.home, Connected(), world.now)
+    assert [is_told(world) for _ in range(2)] == [True, False]
 
 
 def test_days_until_the_disk_is_full_follow_the_fall_of_a_week_also_over_restarts() -> None:
