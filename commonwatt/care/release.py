@@ -6,11 +6,7 @@ difference is what ``zstd --patch-from`` makes of two such packages.
 """
 
 import hashlib
-import io
-import lzma
-import tarfile
-import zlib
-from collections.abc import Callable
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,13 +54,12 @@ def sign(package: Path, authority: Authority) -> Path:
     Raises:
         ConfigError: It is no package of ours, or too large.
     """
-    content = uncompressed(package)
-    fields = _control(content)
+    (name, number, architecture), content = fields_of(package), uncompressed(package)
     try:
         manifest = Manifest(
-            package=fields.get("Package", ""),
-            version=fields.get("Version", ""),
-            architecture=fields.get("Architecture", ""),
+            package=name,
+            version=number,
+            architecture=architecture,
             sha256=hashlib.sha256(content).hexdigest(),
             size_bytes=len(content),
         )
@@ -163,47 +158,40 @@ def write_package(release: Path, target: Path) -> Manifest:
     return found.manifest
 
 
+def fields_of(package: Path) -> list[str]:
+    """Return the name, version and architecture of a package.
+
+    Raises:
+        ConfigError: It is none, or ``dpkg-deb`` is not installed.
+    """
+    found = _dpkg_deb("--show", "--showformat=${Package} ${Version} ${Architecture}", package).decode().split()
+    if len(found) != 3:
+        raise ConfigError(f"{package}: has no name, version and architecture")
+    return found
+
+
 def uncompressed(package: Path) -> bytes:
     """Return a Debian package with uncompressed members.
 
     Raises:
-        ConfigError: It is none, or too large.
+        ConfigError: It is none, or ``dpkg-deb`` is not installed.
     """
-    content = package.read_bytes()
-    if not content.startswith(_AR):
-        raise ConfigError(f"{package}: is no Debian package")
-    out, at = [_AR], len(_AR)
+    with package.open("rb") as file:
+        owner = file.read(56)[24:]  # of the first member: time, user, group, mode
+    made = [_AR]
+    for name, content in (
+        ("debian-binary", b"2.0\n"),
+        ("control.tar", _dpkg_deb("--ctrl-tarfile", package)),
+        ("data.tar", _dpkg_deb("--fsys-tarfile", package)),
+    ):
+        made += [f"{name:16}".encode(), owner, f"{len(content):<10}`\n".encode(), content, b"\n" * (len(content) % 2)]
+    return b"".join(made)
+
+
+def _dpkg_deb(*words: str | Path) -> bytes:
     try:
-        while at < len(content):
-            header, size = content[at : at + 60], int(content[at + 48 : at + 58])
-            member = content[at + 60 : at + 60 + size]
-            at += 60 + size + size % 2
-            name, _, ending = header[:16].decode("ascii").rstrip(" /").partition(".tar")
-            if ending:
-                member = _UNPACK[ending](member)
-            whole = f"{name}.tar" if name in ("control", "data") else name
-            out += [f"{whole:16}".encode(), header[16:48], f"{len(member):<10}".encode(), header[58:], member]
-            out += [b"\n"] * (len(member) % 2)
-    except (ValueError, KeyError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
-        raise ConfigError(f"{package}: is damaged, or is compressed in an unknown way: {error}") from error
-    made = b"".join(out)
-    if len(made) > MOST_BYTES:
-        raise ConfigError(f"{package}: has more than {MOST_BYTES} bytes uncompressed")
-    return made
-
-
-_UNPACK: dict[str, Callable[[bytes], bytes]] = {
-    ".xz": lzma.decompress,
-    ".gz": lambda packed: zlib.decompress(packed, zlib.MAX_WBITS | 16),
-    ".zst": lambda packed: zstandard.ZstdDecompressor().decompress(packed, max_output_size=MOST_BYTES),
-}
-
-
-def _control(content: bytes) -> dict[str, str]:
-    """Return the fields of an uncompressed package's control file."""
-    at = content.index(b"control.tar")
-    size = int(content[at + 48 : at + 58])
-    with tarfile.open(fileobj=io.BytesIO(content[at + 60 : at + 60 + size])) as archive:
-        found = archive.extractfile("./control")
-        lines = found.read().decode().splitlines() if found is not None else []
-    return {key: value for key, _, value in (line.partition(": ") for line in lines if not line.startswith(" "))}
+        return subprocess.run(["dpkg-deb", *words], capture_output=True, check=True).stdout
+    except OSError as error:
+        raise ConfigError(f"dpkg-deb is not here ({error}): packages are for Debian") from error
+    except subprocess.CalledProcessError as error:
+        raise ConfigError(f"{words[-1]}: is no package, or is damaged; copy it again") from error

@@ -6,10 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
+from commonwatt.care.installing import FOLDER, NEW, RESULT, Installing, Outside, alone, machine, read_state
+from commonwatt.care.release import fields_of, uncompressed
 from commonwatt.config.files import read_toml
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.protocol.topics import UTILITY
+from commonwatt.runtime.files import replace_file
 from commonwatt.site.machine import PROGRAM, STATE, USER, Machine
 from commonwatt.site.places import is_on_sqlite
 from commonwatt.site.unpack import installed_on
@@ -52,7 +56,7 @@ def prepare(machine: Machine, package: Path) -> Upgrade:
     if installed is None:
         raise ConfigError(f"{machine.state}: no bundle was unpacked there; see docs/guides/upgrade.md, by hand")
     place = installed.manifest.place
-    name, version = _fields(package)
+    name, version, _ = fields_of(package)
     wanted = "commonwatt-utility" if place == UTILITY else "commonwatt-controller"
     if name != wanted:
         raise ConfigError(f"{package}: is {name}, but the machine of {place} needs {wanted}")
@@ -78,18 +82,33 @@ def _backup(machine: Machine) -> str:
     return "pgbackrest-commonwatt@incr.service"
 
 
-def _fields(package: Path) -> tuple[str, str]:
-    """Return the name and the version of a package."""
-    command = ["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(package)]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    except OSError as error:
-        raise ConfigError(f"dpkg-deb is not here ({error}): packages are for Debian") from error
-    except subprocess.CalledProcessError as error:
-        raise ConfigError(f"{package}: is no package, or is damaged; copy it again") from error
-    if len(found) != 2:
-        raise ConfigError(f"{package}: has no name and version")
-    return found[0], found[1]
+def install_controller(
+    package: Path, version: str, say: Callable[[str], None], folder: Path = FOLDER, outside: Outside | None = None
+) -> None:
+    """Install a controller's package with the verdict and the way back of the unit; root vouches for it.
+
+    Args:
+        version: The package's version.
+        say: Takes lines for the technician.
+        folder: Root's folder of upgrades.
+        outside: The machine; ``None``: this one.
+
+    Raises:
+        CommonwattError: Another upgrade lasts, or it was not installed, or went back; the text says why.
+    """
+    installing = Installing(folder=folder, outside=outside or machine())
+    with alone(folder):
+        if (state := read_state(folder)) is not None:
+            raise CommonwattError(f"the upgrade to {state['version']} lasts; see: journalctl -u upgrade-commonwatt")
+        replace_file(folder / NEW, uncompressed(package), mode=0o644)
+        before = installing.outside.installed()
+        installing.begin({"id": f"by hand {token_hex(8)}", "version": version, "before": before})
+        say("  installing; its gateway gives a verdict within ten minutes")
+        installing.go_on()
+        result = read_state(folder, RESULT) or {}
+    if result.get("result") != "done":
+        raise CommonwattError(f"{result.get('result')}: {result.get('why')}; data waits, nothing is lost")
+    say("  done")
 
 
 def state_of(said: str) -> tuple[str, bool]:
