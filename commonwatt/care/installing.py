@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 STATE, RESULT = "state.json", "result.json"  # the step of an upgrade that lasts; the result of the last one
 NEW, INSTALLED = "new.deb", "installed.deb"  # the package that is being installed, and the one that was before
@@ -218,7 +218,7 @@ def read_state(folder: Path, name: str = STATE) -> State | None:
 
 
 def result_of(folder: Path, order_id: str, version: str, since: Path) -> State | None:
-    """Return the result of an order: its own, or a failure of its version for another gateway after ``since`` was written."""
+    """Return the result of an order: its own, or a failure of its version after the file ``since`` was written."""
     found = read_state(folder, RESULT)
     if found is None or found.get("id") == order_id:
         return found

@@ -6,7 +6,6 @@ difference is what ``zstd --patch-from`` makes of two such packages.
 """
 
 import hashlib
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from commonwatt.identity.authority import Authority
 from commonwatt.identity.certificates import check_signed
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import replacing
+from commonwatt.runtime.packages import dpkg_deb, fields_of
 
 PURPOSE = "release"
 LEVEL = 19  # zstd's level: a minute for a package, once
@@ -158,18 +158,6 @@ def write_package(release: Path, target: Path) -> Manifest:
     return found.manifest
 
 
-def fields_of(package: Path) -> list[str]:
-    """Return the name, version and architecture of a package.
-
-    Raises:
-        ConfigError: It is none, or ``dpkg-deb`` is not installed.
-    """
-    found = _dpkg_deb("--show", "--showformat=${Package} ${Version} ${Architecture}", package).decode().split()
-    if len(found) != 3:
-        raise ConfigError(f"{package}: has no name, version and architecture")
-    return found
-
-
 def uncompressed(package: Path) -> bytes:
     """Return a Debian package with uncompressed members.
 
@@ -181,17 +169,8 @@ def uncompressed(package: Path) -> bytes:
     made = [_AR]
     for name, content in (
         ("debian-binary", b"2.0\n"),
-        ("control.tar", _dpkg_deb("--ctrl-tarfile", package)),
-        ("data.tar", _dpkg_deb("--fsys-tarfile", package)),
+        ("control.tar", dpkg_deb("--ctrl-tarfile", package)),
+        ("data.tar", dpkg_deb("--fsys-tarfile", package)),
     ):
         made += [f"{name:16}".encode(), owner, f"{len(content):<10}`\n".encode(), content, b"\n" * (len(content) % 2)]
     return b"".join(made)
-
-
-def _dpkg_deb(*words: str | Path) -> bytes:
-    try:
-        return subprocess.run(["dpkg-deb", *words], capture_output=True, check=True).stdout
-    except OSError as error:
-        raise ConfigError(f"dpkg-deb is not here ({error}): packages are for Debian") from error
-    except subprocess.CalledProcessError as error:
-        raise ConfigError(f"{words[-1]}: is no package, or is damaged; copy it again") from error

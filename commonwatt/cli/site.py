@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from commonwatt.care.by_hand import install_by_hand
 from commonwatt.care.labels import SHEET, end_label, make_labels, refresh_joins
 from commonwatt.care.release import sign as sign_release
 from commonwatt.cli.site_questions import Answers, first_text, further_text
@@ -183,7 +184,7 @@ def upgrade(
         if not yes:
             typer.confirm("Install it now? Only the utility before its controllers.", abort=True)
     if machine.runs and ready.place != UTILITY:
-        upgrades.install_controller(package, ready.version, typer.echo)
+        install_by_hand(package, ready.version, typer.echo)
     else:
         run_or_print(machine, ready.commands(), "To upgrade:")
         if machine.runs:

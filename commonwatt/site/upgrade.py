@@ -6,14 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 
-from commonwatt.care.installing import FOLDER, NEW, RESULT, Installing, Outside, alone, machine, read_state
-from commonwatt.care.release import fields_of, uncompressed
 from commonwatt.config.files import read_toml
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.files import replace_file
+from commonwatt.runtime.packages import fields_of
 from commonwatt.site.machine import PROGRAM, STATE, USER, Machine
 from commonwatt.site.places import is_on_sqlite
 from commonwatt.site.unpack import installed_on
@@ -80,35 +77,6 @@ def _backup(machine: Machine) -> str:
             "no backup of the database can be made: set up pgBackRest first, see docs/stores.md; nothing was changed"
         )
     return "pgbackrest-commonwatt@incr.service"
-
-
-def install_controller(
-    package: Path, version: str, say: Callable[[str], None], folder: Path = FOLDER, outside: Outside | None = None
-) -> None:
-    """Install a controller's package with the verdict and the way back of the unit; root vouches for it.
-
-    Args:
-        version: The package's version.
-        say: Takes lines for the technician.
-        folder: Root's folder of upgrades.
-        outside: The machine; ``None``: this one.
-
-    Raises:
-        CommonwattError: Another upgrade lasts, or it was not installed, or went back; the text says why.
-    """
-    installing = Installing(folder=folder, outside=outside or machine())
-    with alone(folder):
-        if (state := read_state(folder)) is not None:
-            raise CommonwattError(f"the upgrade to {state['version']} lasts; see: journalctl -u upgrade-commonwatt")
-        replace_file(folder / NEW, uncompressed(package), mode=0o644)
-        before = installing.outside.installed()
-        installing.begin({"id": f"by hand {token_hex(8)}", "version": version, "before": before})
-        say("  installing; its gateway gives a verdict within ten minutes")
-        installing.go_on()
-        result = read_state(folder, RESULT) or {}
-    if result.get("result") != "done":
-        raise CommonwattError(f"{result.get('result')}: {result.get('why')}; data waits, nothing is lost")
-    say("  done")
 
 
 def state_of(said: str) -> tuple[str, bool]:

@@ -74,7 +74,10 @@ def test_the_utilitys_database_is_backed_up_before(root: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("commonwatt-utility 0.4.0 arm64", "is commonwatt-utility, but the machine of r001 needs commonwatt-controller"),
+        (
+            "commonwatt-utility 0.4.0 arm64",
+            "is commonwatt-utility, but the machine of r001 needs",
+        ),
         ("", "is no package, or is damaged; copy it again"),
         ("word", "has no name, version and architecture"),
     ],

@@ -1,12 +1,12 @@
 """Rollouts in the database, and what their commands led to."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, select
 
-from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.model.units import EpochSeconds
 from utility.fleet.steps import Member
 from utility.fleet.tables import rollout, rollout_member
 from utility.outbox.tables import command
@@ -48,11 +48,6 @@ def add(connection: Connection, new: Rollout, members: Iterable[Member]) -> None
     connection.execute(rollout_member.insert(), [vars(each) | {"rollout_no": new.no} for each in members])
 
 
-def next_number(connection: Connection) -> int:
-    """Return the number of the next rollout."""
-    return int(connection.execute(select(func.coalesce(func.max(rollout.c.no), 0))).scalar_one()) + 1
-
-
 def save(connection: Connection, changed: Rollout) -> None:
     """Save a rollout's row."""
     connection.execute(rollout.update().where(rollout.c.no == changed.no).values(**vars(changed)))
@@ -60,9 +55,19 @@ def save(connection: Connection, changed: Rollout) -> None:
 
 def members_of(connection: Connection, number: int) -> list[Member]:
     """Return a rollout's members by step and name."""
-    wanted = select(rollout_member).where(rollout_member.c.rollout_no == number)
-    rows = connection.execute(wanted.order_by(rollout_member.c.step, rollout_member.c.controller)).mappings()
-    return [Member(**{key: value for key, value in row.items() if key != "rollout_no"}) for row in rows]
+    return [member for _, member in _members(connection, rollout_member.c.rollout_no == number)]
+
+
+def under_way(connection: Connection) -> list[tuple[int, Member]]:
+    """Return the controllers that fetch, install or judge, with the number of their rollout: also of earlier ones."""
+    waits = rollout_member.c.command.is_not(None) & rollout_member.c.verdict.is_(None)
+    return _members(connection, waits)
+
+
+def _members(connection: Connection, wanted: ColumnElement[bool]) -> list[tuple[int, Member]]:
+    order = (rollout_member.c.step, rollout_member.c.controller)
+    rows = [dict(row) for row in connection.execute(select(rollout_member).where(wanted).order_by(*order)).mappings()]
+    return [(row.pop("rollout_no"), Member(**row)) for row in rows]
 
 
 def save_member(connection: Connection, number: int, member: Member) -> None:
@@ -71,15 +76,14 @@ def save_member(connection: Connection, number: int, member: Member) -> None:
     connection.execute(rollout_member.update().where(ours).values(**vars(member)))
 
 
-def answers(connection: Connection, members: Sequence[Member]) -> dict[ControllerId, Answer]:
+def answers(connection: Connection) -> dict[str | None, Answer]:
     """Return what became of the commands of the members under way."""
-    ids = {each.command: each.controller for each in members if each.is_under_way}
-    rows = connection.execute(select(command).where(command.c.id.in_([*ids])))
+    ids = [member.command for _, member in under_way(connection)]
     return {
-        ids[row.id]: Answer(
+        row.id: Answer(
             state=row.state, result=row.result, reason=str(json.loads(row.outcome or "{}").get("reason") or "")
         )
-        for row in rows
+        for row in connection.execute(select(command).where(command.c.id.in_(ids)))
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from commonwatt.care import installing
+from commonwatt.care import by_hand, installing
 from commonwatt.care.installing import (
     INSTALLED,
     MOST_STARTS,
@@ -28,7 +28,6 @@ from commonwatt.care.installing import (
     read_state,
 )
 from commonwatt.model.exceptions import CommonwattError
-from commonwatt.site import upgrade as by_hand
 
 OLD, GOOD, DEAF, UNWELL = "0.3.0", "0.4.0", "0.4.1", "0.4.2"  # versions; the last two give no verdict, or a bad one
 
@@ -285,9 +284,9 @@ def test_by_hand_it_is_judged_and_goes_back_too(
     said: list[str] = []
     if why:
         with pytest.raises(CommonwattError, match=why):
-            by_hand.install_controller(package, version, said.append, machine.folder, machine.outside())
+            by_hand.install_by_hand(package, version, said.append, machine.folder, machine.outside())
     else:
-        by_hand.install_controller(package, version, said.append, machine.folder, machine.outside())
+        by_hand.install_by_hand(package, version, said.append, machine.folder, machine.outside())
         assert said[-1].strip() == "done"
     assert machine.disk.read_text() == (OLD if why else GOOD)
 
