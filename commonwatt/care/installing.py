@@ -133,11 +133,12 @@ class Installing:
             try:
                 self.outside.repack(beside)
                 _sync(beside)
+                beside.replace(kept)
+                _sync(self.folder)
             except OSError as error:
-                beside.unlink(missing_ok=True)
                 raise Refused(str(error)) from error
-            beside.replace(kept)
-            _sync(self.folder)
+            finally:
+                beside.unlink(missing_ok=True)
 
     def _keep(self, state: State) -> None:
         try:
@@ -200,12 +201,9 @@ def alone(folder: Path) -> Iterator[None]:
     """Wait until no other process installs on this machine, and keep others out: a package's script starts the unit."""
     folder.mkdir(mode=0o755, exist_ok=True)
     os.umask(0o022)  # Gateways read what is written here.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with (folder / "lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def read_state(folder: Path, name: str = STATE) -> State | None:
@@ -288,10 +286,6 @@ AUTHORITY = "/etc/commonwatt/authority.pem"
 _UNITS = Path("/etc/systemd/system")
 _PROGRAM = "/opt/commonwatt/current/bin"
 _NAME = "commonwatt-controller"
-_FIELDS = (  # of its control file, in their order
-    *("Package", "Version", "Architecture", "Maintainer", "Installed-Size", "Depends", "Recommends", "Conflicts"),
-    *("Section", "Priority", "Description"),
-)
 _FIRST_WITH_CLIQUES = "0.4~"  # older versions need the form that `gateway downgrade` gives
 _CHECK = "import sys; from commonwatt.care.release import check_by; check_by(*sys.argv[1:])"
 
@@ -310,7 +304,7 @@ def machine() -> Outside:
         version_of=lambda path: _said("dpkg-deb", "--field", str(path), "Version") if path.exists() else "",
         is_newer=_is_newer,
         install=_install,
-        repack=_repack,
+        repack=lambda path: _run(f"{_PROGRAM}/python3", "-m", "commonwatt.care.repacking", str(path)),
         prepare_back=_prepare_back,
         verdicts=lambda: [read_state(path.with_name("upgrade"), VERDICT) for path in PLACES.glob("*/gateway.toml")],
         wait=threading.Event().wait,
@@ -344,38 +338,6 @@ def _run(*command: str) -> None:
 
 def _said(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _repack(path: Path) -> None:
-    """Make the package of the installed files again, as it was without what postinst compiled."""
-    root = path.with_suffix(".tree")
-    shutil.rmtree(root, ignore_errors=True)
-    try:
-        _collect(root)
-        # As it was built: all of its files have one time, so that a difference to it fits.
-        epoch = max(int(file.lstat().st_mtime) for file in root.rglob("usr/share/doc/*/copyright"))
-        words = ("dpkg-deb", "--root-owner-group", "-Znone", "--build", str(root), str(path))
-        _run("env", f"SOURCE_DATE_EPOCH={epoch}", *words)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def _collect(root: Path) -> None:
-    """Copy the installed package's files, and what dpkg keeps of its control files."""
-    for name in _said("dpkg-query", "--listfiles", _NAME).splitlines():
-        source, target = Path(name), root / name.lstrip("/.")
-        if source.is_symlink():
-            target.symlink_to(source.readlink())
-        elif source.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
-        elif source.exists():  # Debian can leave out documents.
-            shutil.copy2(source, target)
-    control = root / "DEBIAN"
-    control.mkdir(parents=True)
-    for part in ("preinst", "postinst", "prerm", "postrm", "md5sums"):
-        shutil.copy2(f"/var/lib/dpkg/info/{_NAME}.{part}", control / part)
-    fields = dict(line.partition(": ")[::2] for line in _said("dpkg-query", "--status", _NAME).splitlines())
-    (control / "control").write_text("".join(f"{key}: {fields[key]}\n" for key in _FIELDS))
 
 
 def _gateways(*words: str) -> None:

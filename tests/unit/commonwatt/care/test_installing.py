@@ -399,11 +399,8 @@ def test_a_folder_in_place_of_an_order_is_refused_and_removed(
 
 
 def test_two_never_install_at_once(machine: Machine) -> None:
-    with installing.alone(machine.folder):
-        descriptor = os.open(machine.folder, os.O_RDONLY)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(descriptor)
+    with installing.alone(machine.folder), (machine.folder / "lock").open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_the_unit_that_is_interrupted_goes_on_by_a_copy_of_the_old_program(machine: Machine) -> None:
