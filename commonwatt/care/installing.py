@@ -287,7 +287,7 @@ _UNITS = Path("/etc/systemd/system")
 _PROGRAM = "/opt/commonwatt/current/bin"
 _NAME = "commonwatt-controller"
 _FIRST_WITH_CLIQUES = "0.4~"  # older versions need the form that `gateway downgrade` gives
-_CHECK = "import sys; from commonwatt.care.release import check_by; check_by(*sys.argv[1:])"
+_CHECK = "import sys; from commonwatt.care.release import check; check(*sys.argv[2:], open(sys.argv[1], 'rb').read())"
 
 
 def since_boot() -> float:

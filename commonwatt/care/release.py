@@ -103,24 +103,13 @@ def check(text: str, signature: str, authority: bytes) -> Manifest:
         raise ConfigError("the release has no readable manifest or signature") from error
 
 
-def check_by(authority: str, text: str, signature: str) -> None:
-    """Check a manifest by the authority of a file; for ``installing``, which runs without this package.
-
-    Raises:
-        SystemExit: The authority did not sign it.
-    """
-    try:
-        check(text, signature, Path(authority).read_bytes())
-    except (ConfigError, OSError) as error:
-        raise SystemExit(f"refused: {error}") from error
-
-
-def assemble(manifest: Manifest, fetched: Path, base: Path | None, target: Path) -> None:
+def assemble(manifest: Manifest, fetched: Path, base: Path | None, target: Path, begin: int = 0) -> None:
     """Write the package of a fetched file durably, and check it.
 
     Args:
         fetched: The compressed package, or a difference.
         base: The package to which it is a difference; ``None``: it is whole.
+        begin: Where it begins in its file, bytes.
 
     Raises:
         ConfigError: What it gives is another package than the manifest's.
@@ -130,32 +119,17 @@ def assemble(manifest: Manifest, fetched: Path, base: Path | None, target: Path)
     digest, size_bytes = hashlib.sha256(), 0
     try:
         with fetched.open("rb") as file, replacing(target) as package:
+            file.seek(begin)
             for block in reader.read_to_iter(file):
                 digest.update(block)
                 size_bytes += len(block)
                 if size_bytes > manifest.size_bytes:
-                    raise ConfigError("it is longer than its manifest says")
+                    raise ConfigError(f"{fetched}: is longer than its manifest says")
                 package.write(block)
             if digest.hexdigest() != manifest.sha256:
-                raise ConfigError("it has another checksum than its manifest says")
+                raise ConfigError(f"{fetched}: has another checksum than its manifest says")
     except zstandard.ZstdError as error:
-        raise ConfigError(f"it can't be unpacked: {error}") from error
-
-
-def write_package(release: Path, target: Path) -> Manifest:
-    """Write the uncompressed package of a release file, and return its manifest.
-
-    Raises:
-        ConfigError: The file is none, or damaged.
-    """
-    found = read(release)
-    with release.open("rb") as file, target.open("wb") as package:
-        file.seek(found.begin)
-        try:
-            zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG).copy_stream(file, package)
-        except zstandard.ZstdError as error:
-            raise ConfigError(f"{release}: is damaged; copy it again") from error
-    return found.manifest
+        raise ConfigError(f"{fetched}: is damaged: {error}") from error
 
 
 def uncompressed(package: Path) -> bytes:

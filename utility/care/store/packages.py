@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.care.connection import PIECE_BYTES
-from commonwatt.care.release import WINDOW_LOG, Manifest, Release, check, read, write_package
+from commonwatt.care.release import WINDOW_LOG, Manifest, Release, assemble, check, read
 from commonwatt.model.exceptions import ConfigError
 from utility.care.api.listener import CareRequest, Handler, Refused
 
@@ -40,13 +40,13 @@ def publish(file: Path, folder: Path, authority: Path, say: Callable[[str], None
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         new, old = Path(name) / "new.deb", Path(name) / "old.deb"
-        write_package(file, new)
+        assemble(manifest, file, None, new, found.begin)
         for other in published(folder):
             is_other = other.manifest.sha256 != manifest.sha256
             same = (other.manifest.package, other.manifest.architecture) == (manifest.package, manifest.architecture)
             if is_other and same:
                 base = other.manifest
-                write_package(_path(folder, base.sha256), old)
+                assemble(base, _path(folder, base.sha256), None, old, other.begin)
                 made = Path(name) / "patch"
                 _difference(old, new, made)
                 if made.stat().st_size < file.stat().st_size:
