@@ -40,6 +40,8 @@ MOST_STARTS = 3  # times that a step is begun again after a power cut or crash, 
 MOST_ORDER_BYTES = 64 * 1024  # most bytes of an order or verdict
 UNPACKED_TIMES = 2  # how many times a package's size its installation takes on the disk
 
+_OWN = Path(__file__).read_bytes()  # now: the file is replaced by an installation, or removed after one
+
 State = dict[str, Any]
 
 
@@ -103,7 +105,7 @@ class Installing:
 
     def begin(self, order: State) -> None:
         """Begin the installation of the package ``NEW`` in the folder; ``go_on`` does it."""
-        _write(self.folder / COPY, Path(__file__).read_bytes())
+        _write(self.folder / COPY, _OWN)
         self._write({**order, "step": "keep", "starts": 0, "why": "", "verdict_s": self.verdict_s})
 
     def go_on(self) -> None:
@@ -379,6 +381,7 @@ def main() -> None:
                 installing.take(orders)
                 _drop(orders / ORDER)
                 installing.go_on()
+        (FOLDER / COPY).unlink(missing_ok=True)  # A power cut may have left it.
         try:
             installing.keep()
         except Refused as error:

@@ -1,9 +1,10 @@
 """Rollouts of a release to the controllers: begin, approve, stop, and what the job does every minute."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from secrets import token_hex
+from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, EpochSeconds
@@ -18,7 +19,7 @@ from utility.database.database import Database, save_setting
 from utility.database.locks import Lock, take
 from utility.fleet.steps import Member, planned, to_send
 from utility.fleet.store import rollouts as store
-from utility.fleet.store.rollouts import Answer, Rollout
+from utility.fleet.store.rollouts import Rollout
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store.commands import add_command
 
@@ -129,32 +130,29 @@ def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
             _send(connection, found, [each for each in members if each.controller in due], now)
 
 
-def _judge(connection: Connection, number: int, member: Member, answer: Answer | None, now: EpochSeconds) -> None:
-    """Save a controller's verdict, if its command has one."""
-    if answer is None or member.command is None or member.sent is None:
+def _judge(
+    connection: Connection, number: int, member: Member, row: Mapping[str, Any] | None, now: EpochSeconds
+) -> None:
+    """Save a controller's verdict, if the row of its command has one."""
+    if row is None or member.command is None or member.sent is None:
         return
     age_s = now - member.sent
-    if age_s < VALID_S and (answer.state == "open" or answer.result == "partial"):
+    if age_s < VALID_S and (row["state"] == "open" or row["result"] == "partial"):
         # The answer that followed may be lost; the job runs once a minute.
-        if answer.state == "done" and age_s >= ASKS_AGAIN_S and age_s % ASKS_AGAIN_S < LOOK_S:
+        if row["state"] == "done" and age_s >= ASKS_AGAIN_S and age_s % ASKS_AGAIN_S < LOOK_S:
             store.ask_again(connection, member.command)
         return
-    is_done = answer.result in ("done", "repeated")
-    why = "" if is_done else answer.reason or answer.result or "it did not answer in time"
-    judged = replace(member, ended=now, verdict="done" if is_done else "failed", why=why[:256])
-    store.save_member(connection, number, judged)
+    is_done = row["result"] in ("done", "repeated")
+    reason = json.loads(row["outcome"] or "{}").get("reason") or row["result"] or "it did not answer in time"
+    why = "" if is_done else str(reason)[:256]
+    store.save_member(connection, number, replace(member, ended=now, verdict="done" if is_done else "failed", why=why))
 
 
 def _send(connection: Connection, rollout: Rollout, members: Sequence[Member], now: EpochSeconds) -> None:
     for member in members:
         name, until = f"upgrade-{token_hex(8)}", now + VALID_S
-        message = {
-            "id": name,
-            "cmd": Action.UPGRADE.value,
-            "until": until,
-            "release": rollout.release,
-            "sha256": rollout.sha256,
-        }
-        new = OpenCommand(id=name, controller=member.controller, message=json.dumps(message), until=until)
+        fields = {"cmd": Action.UPGRADE.value, "release": rollout.release, "sha256": rollout.sha256}
+        message = json.dumps({"id": name, "until": until, **fields})
+        new = OpenCommand(id=name, controller=member.controller, message=message, until=until)
         add_command(connection, new, now)
         store.save_member(connection, rollout.no, replace(member, command=name, sent=now))

@@ -1,10 +1,9 @@
 """Rollouts in the database, and what their commands led to."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, select
 
 from commonwatt.model.units import EpochSeconds
 from utility.fleet.steps import Member
@@ -25,15 +24,6 @@ class Rollout:
     approved_by: str | None = None
     ended: EpochSeconds | None = None
     why: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What became of a command."""
-
-    state: str  # ``open``, ``done``, ``expired`` or ``superseded``
-    result: str | None  # the result in the answer; ``None``: there is no answer
-    reason: str  # why, if it was not done
 
 
 def newest(connection: Connection) -> Rollout | None:
@@ -76,15 +66,11 @@ def save_member(connection: Connection, number: int, member: Member) -> None:
     connection.execute(rollout_member.update().where(ours).values(**vars(member)))
 
 
-def answers(connection: Connection) -> dict[str | None, Answer]:
-    """Return what became of the commands of the members under way."""
+def answers(connection: Connection) -> dict[str | None, RowMapping]:
+    """Return the rows of the commands of the members under way, by id."""
     ids = [member.command for _, member in under_way(connection)]
-    return {
-        row.id: Answer(
-            state=row.state, result=row.result, reason=str(json.loads(row.outcome or "{}").get("reason") or "")
-        )
-        for row in connection.execute(select(command).where(command.c.id.in_(ids)))
-    }
+    rows = connection.execute(select(command).where(command.c.id.in_(ids))).mappings()
+    return {row["id"]: row for row in rows}
 
 
 def ask_again(connection: Connection, name: str) -> None:

@@ -411,3 +411,12 @@ def test_the_unit_that_is_interrupted_goes_on_by_a_copy_of_the_old_program(machi
     assert (machine.folder / installing.COPY).read_bytes() == Path(installing.__file__).read_bytes()
     machine.runs()
     assert not (machine.folder / installing.COPY).exists()
+
+
+def test_a_copy_that_goes_on_takes_the_next_order_too(machine: Machine) -> None:
+    machine.order(GOOD)
+    machine.runs()
+    assert not (machine.folder / installing.COPY).exists()
+    machine.order("0.4.3", "op-2")
+    machine.runs()
+    assert (machine.result["id"], machine.result["result"]) == ("op-2", "done")
