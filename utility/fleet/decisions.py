@@ -1,7 +1,7 @@
 """Rollouts of a release to the controllers: begin, approve, stop, and what the job does every minute."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from secrets import token_hex
 from typing import Any
@@ -130,9 +130,7 @@ def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
             _send(connection, found, [each for each in members if each.controller in due], now)
 
 
-def _judge(
-    connection: Connection, number: int, member: Member, row: Mapping[str, Any] | None, now: EpochSeconds
-) -> None:
+def _judge(connection: Connection, number: int, member: Member, row: dict[str, Any] | None, now: EpochSeconds) -> None:
     """Save a controller's verdict, if the row of its command has one."""
     if row is None or member.command is None or member.sent is None:
         return

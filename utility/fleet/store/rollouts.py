@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from commonwatt.model.units import EpochSeconds
 from utility.fleet.steps import Member
@@ -66,11 +67,11 @@ def save_member(connection: Connection, number: int, member: Member) -> None:
     connection.execute(rollout_member.update().where(ours).values(**vars(member)))
 
 
-def answers(connection: Connection) -> dict[str | None, RowMapping]:
+def answers(connection: Connection) -> dict[str | None, dict[str, Any]]:
     """Return the rows of the commands of the members under way, by id."""
     ids = [member.command for _, member in under_way(connection)]
     rows = connection.execute(select(command).where(command.c.id.in_(ids))).mappings()
-    return {row["id"]: row for row in rows}
+    return {row["id"]: dict(row) for row in rows}
 
 
 def ask_again(connection: Connection, name: str) -> None:
