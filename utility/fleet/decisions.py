@@ -27,6 +27,8 @@ VALID_S = 7 * 86_400  # seconds that a controller has for a release, fetched wit
 ASKS_AGAIN_S = 3_600  # seconds between two questions what became of a command whose outcome may be lost
 LOOK_S = 60  # seconds between two runs of the job
 
+_GONE = {"state": "open", "result": None, "outcome": None}  # in place of a row that was deleted
+
 Cliques = Sequence[Collection[ControllerId]]
 
 
@@ -111,7 +113,7 @@ def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
         take(connection, Lock.CHANGES)
         answers = store.answers(connection)
         for number, member in store.under_way(connection):
-            _judge(connection, number, member, answers.get(member.command), now)
+            _judge(connection, number, member, answers.get(member.command, _GONE), now)
         found = store.newest(connection)
         assert found is not None
         members = store.members_of(connection, found.no)
@@ -130,9 +132,9 @@ def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
             _send(connection, found, [each for each in members if each.controller in due], now)
 
 
-def _judge(connection: Connection, number: int, member: Member, row: dict[str, Any] | None, now: EpochSeconds) -> None:
-    """Save a controller's verdict, if the row of its command has one."""
-    if row is None or member.command is None or member.sent is None:
+def _judge(connection: Connection, number: int, member: Member, row: dict[str, Any], now: EpochSeconds) -> None:
+    """Save a controller's verdict, if the row of its command has one, or its time is over."""
+    if member.command is None or member.sent is None:
         return
     age_s = now - member.sent
     if age_s < VALID_S and (row["state"] == "open" or row["result"] == "partial"):

@@ -23,6 +23,7 @@ from utility.fleet.store import rollouts as store
 from utility.fleet.store.rollouts import Rollout
 from utility.outbox.changes import CloseCommand
 from utility.outbox.store.commands import open_commands
+from utility.outbox.tables import command as commands
 from utility.readings.store.writer import Writer
 from utility.webkit.rights import CSRF_HEADER
 
@@ -134,6 +135,14 @@ def test_without_a_verdict_within_a_week_it_stops(database: Database) -> None:
     answer(database, R001, "partial")
     advance(database, [], NOW + VALID_S)
     assert now_is(database)[0].state == "failed"
+
+
+def test_a_command_whose_row_is_gone_does_not_last_for_ever(database: Database) -> None:
+    begin(database, ANNA, *RELEASE, None, NOW)
+    with database.writes.begin() as connection:
+        connection.execute(commands.delete())
+    advance(database, [], NOW + VALID_S)
+    assert now_is(database)[0].why == "r001: it did not answer in time"
 
 
 def test_a_stopped_one_sends_nothing_and_another_may_begin(database: Database) -> None:
