@@ -254,15 +254,18 @@ class Bench:
         began = time.monotonic()
         if self.kind == "afar":
             self.order()
-        if fault == "full disk" and self.kind == "afar":
-            # Before or while it is installed: the package was fetched.
+        if fault == "full disk":
+            # Before or while it is installed.
             eventually(lambda: (self.place / "upgrade" / ORDER).exists() or read_state(self.machine / "root"), 120)
+            time.sleep(at_s)
         else:
             time.sleep(at_s)
         at_s = time.monotonic() - began
         self.fault(fault)
         while time.monotonic() - began < ENDS_WITHIN_S and not self.ended():
             time.sleep(0.5)
+            if self.unit is not None and self.unit.poll() is not None:
+                self.start_unit(by_hand)  # As systemd does.
         took_s = time.monotonic() - began
         result = read_state(self.machine / "root", RESULT) or {"result": "refused before", "why": self.told()}
         installed = (self.machine / "status").read_text()
@@ -342,7 +345,7 @@ def main(kind: str, count: int, seed: int, say: Callable[[str], None]) -> None:
             with bench.running():
                 for number in range(count):
                     fault = FAULTS[number % len(FAULTS)] if kind != "planted" else chance.choice(FAULTS[:4])
-                    most_s = 2 if fault == "full disk" else 90 if kind == "afar" else 60
+                    most_s = 1.5 if fault == "full disk" else 90 if kind == "afar" else 60
                     say(bench.run(number, fault, chance.uniform(0, most_s)))
         except BaseException:
             traceback.print_exc()
