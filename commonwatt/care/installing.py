@@ -165,7 +165,7 @@ class Installing:
             every = self.outside.verdicts()
             said = [each for each in every if each is not None and each.get("id") == state["id"]]
             if bad := [each for each in said if each.get("good") is not True]:
-                self._next(state, "back", str(bad[0].get("why"))[:200])
+                self._next(state, "back", str(bad[0].get("why")))
                 return
             if said and len(said) == len(every):
                 if (self.folder / NEW).exists():  # Otherwise it was moved before a power cut.
@@ -184,7 +184,7 @@ class Installing:
     def _next(self, state: State, step: str, why: str = "") -> None:
         if step == "back":  # First of all: on a full disk nothing can be written, and no package unpacked.
             (self.folder / NEW).unlink(missing_ok=True)
-        self._write({**state, "step": step, "starts": 0, "why": why or state["why"]})
+        self._write({**state, "step": step, "starts": 0, "why": (why or state["why"])[:200]})
 
     def _end(self, state: State, result: str, why: str) -> None:
         (self.folder / NEW).unlink(missing_ok=True)

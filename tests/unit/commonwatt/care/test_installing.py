@@ -420,3 +420,20 @@ def test_a_copy_that_goes_on_takes_the_next_order_too(machine: Machine) -> None:
     machine.order("0.4.3", "op-2")
     machine.runs()
     assert (machine.result["id"], machine.result["result"]) == ("op-2", "done")
+
+
+def test_however_long_a_program_says_why_it_failed_the_step_is_read_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = machine.install
+
+    def fail(package: Path) -> None:
+        if package.name == NEW:
+            raise Refused("no space left on device\n" * 10_000)
+        install(package)
+
+    monkeypatch.setattr(machine, "install", fail)
+    machine.order(GOOD)
+    machine.runs()
+    assert machine.result["result"] == "failed"
+    assert machine.said[-1] == "installed"
