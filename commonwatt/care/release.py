@@ -8,16 +8,18 @@ difference is what ``zstd --patch-from`` makes of two such packages.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zstandard
 from pydantic import Field, ValidationError
 
 from commonwatt.config.settings import Settings
-from commonwatt.identity.authority import Authority
-from commonwatt.identity.certificates import check_signed
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import replacing
 from commonwatt.runtime.packages import dpkg_deb, fields_of
+
+if TYPE_CHECKING:
+    from commonwatt.identity.authority import Authority
 
 PURPOSE = "release"
 LEVEL = 19  # zstd's level: a minute for a package, once
@@ -48,7 +50,7 @@ class Release:
     begin: int  # where the compressed package begins in the file, bytes
 
 
-def sign(package: Path, authority: Authority) -> Path:
+def sign(package: Path, authority: "Authority") -> Path:
     """Write the release file of a package into this folder; return its path.
 
     Raises:
@@ -97,6 +99,9 @@ def check(text: str, signature: str, authority: bytes) -> Manifest:
         ConfigError: It did not, or the text is none.
     """
     try:
+        # Loaded with the first release: the library takes 15 MiB.
+        from commonwatt.identity.certificates import check_signed
+
         check_signed(authority, PURPOSE, text.encode(), bytes.fromhex(signature))
         return Manifest.model_validate_json(text)
     except ValueError as error:

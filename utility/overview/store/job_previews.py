@@ -17,6 +17,7 @@ from utility.corrections.store.checking import days_to_check
 from utility.database.database import Database, count_rows
 from utility.database.town_zone import zone_of
 from utility.exports.jobs import backup_plan, export_folders, exports_wait_for, has_begun
+from utility.fleet.store.rollouts import members_of, newest
 from utility.jobs.catalogue import plan_of
 from utility.jobs.plans import UNCHANGED
 from utility.jobs.store.job_states import periods_over
@@ -63,6 +64,15 @@ def _rates(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
 
 def _weights(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
     return [f"would tell {counted(len(weights_to_tell(database, now)), 'gateway')} the weights of its accounts"]
+
+
+def _rollout(database: Database, _: UtilitySettings, __: EpochSeconds) -> list[str]:
+    with database.reads.begin() as connection:
+        last = newest(connection)
+        left = () if last is None else [one for one in members_of(connection, last.no) if one.verdict is None]
+    if last is None or last.ended is not None:
+        return ["no release is on its way"]
+    return [f"release {last.release} is on its way: {counted(len(left), 'controller')} without a verdict"]
 
 
 def _balance(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
@@ -172,6 +182,7 @@ PREVIEWS: Mapping[str, _Preview] = {
     "supply": _supply,
     "rates": _rates,
     "weights": _weights,
+    "rollout": _rollout,
     "balance": _balance,
     "sharing": _sharing,
     "compact": _compact,
