@@ -13,21 +13,25 @@ back     the store gets the older release's form, and the kept package is instal
 =======  ==================================================================================================
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 STATE, RESULT = "state.json", "result.json"  # the step of an upgrade that lasts; the result of the last one
 NEW, INSTALLED = "new.deb", "installed.deb"  # the package that is being installed, and the one that was before
+COPY = "installing.py"  # this file, while an upgrade lasts: no release can prevent the way back
 ORDER, PACKAGE, VERDICT = "ready.json", "fetched.deb", "verdict.json"  # the gateway's files, in its folder ``upgrade``
 
 VERDICT_S = 600  # seconds for which a verdict is waited for
@@ -35,6 +39,8 @@ LOOK_S = 5.0  # seconds between two looks for it
 MOST_STARTS = 3  # times that a step is begun again after a power cut or crash, before the way back
 MOST_ORDER_BYTES = 64 * 1024  # most bytes of an order or verdict
 UNPACKED_TIMES = 2  # how many times a package's size its installation takes on the disk
+
+_OWN = Path(__file__).read_bytes()  # now: the file is replaced by an installation, or removed after one
 
 State = dict[str, Any]
 
@@ -48,13 +54,14 @@ class Outside:
     """What an installation does to its machine. Those that fail raise ``Refused``."""
 
     check: Callable[[str, str], None]  # checks that the town's authority signed a manifest; takes it and the signature
+    architecture: Callable[[], str]  # returns the processor's, as Debian names it
     installed: Callable[[], str]  # returns the installed version
     version_of: Callable[[Path], str]  # returns a package's version; empty: it is none
     is_newer: Callable[[str, str], bool]  # whether the first version is above the second one
-    install: Callable[[Path], None]  # installs a package, which restarts the services
+    install: Callable[[Path], None]  # installs a package, and starts the services that are enabled
     repack: Callable[[Path], None]  # writes the package of the installed release, made of its files
     prepare_back: Callable[[str], None]  # stops the services, and gives the store the form of an older version
-    verdict: Callable[[], State | None]  # returns what the new gateway said last; None: nothing
+    verdicts: Callable[[], list[State | None]]  # returns what each gateway of the machine said last; None: nothing
     wait: Callable[[float], object]  # waits so many seconds
     now: Callable[[], float]  # returns the seconds since the machine's start
 
@@ -71,28 +78,34 @@ class Installing:
         """Take the order in a gateway's folder ``upgrade``; what is wrong with it becomes the result."""
         order = {"id": "", "version": "", "before": self.outside.installed()}
         try:
-            text = json.loads(_read(orders / ORDER, MOST_ORDER_BYTES))
+            text = json.loads(_read(orders / ORDER))
             order["id"] = str(text["id"])[:64]
             self.outside.check(text["manifest"], text["signature"])
             manifest = json.loads(text["manifest"])
-            order |= {"version": manifest["version"], "sha256": manifest["sha256"], "package": manifest["package"]}
-            self._check(order, manifest["size_bytes"])
+            order["version"] = manifest["version"]
+            if result_of(self.folder, order["id"], order["version"], orders / ORDER) is not None:
+                return  # It was taken before a power cut, or another gateway's order was the same.
+            if order["version"] == order["before"]:
+                self._end(order, "done", "")
+                return
+            self._check(manifest, order["before"])
             _copy(orders / PACKAGE, self.folder / NEW, manifest["sha256"], manifest["size_bytes"])
-        except (Refused, OSError, KeyError, TypeError, ValueError) as error:
+            self.begin(order)
+        except (Refused, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             self._end(order, "refused", str(error))
-            return
-        self.begin(order)
 
-    def _check(self, order: State, size_bytes: int) -> None:
-        if order["package"] != "commonwatt-controller":
-            raise Refused(f"{order['package']} is not for a controller")
-        if not self.outside.is_newer(order["version"], order["before"]):
-            raise Refused(f"version {order['version']} is not above the installed {order['before']}")
-        if (free := shutil.disk_usage(self.folder).free) < (1 + UNPACKED_TIMES) * size_bytes:
-            raise Refused(f"{free:,} bytes are free, {(1 + UNPACKED_TIMES) * size_bytes:,} are needed")
+    def _check(self, manifest: State, before: str) -> None:
+        if manifest["package"] != "commonwatt-controller" or manifest["architecture"] != self.outside.architecture():
+            raise Refused(f"{manifest['package']} of {manifest['architecture']} is not for this controller")
+        if not self.outside.is_newer(manifest["version"], before):
+            raise Refused(f"version {manifest['version']} is not above the installed {before}")
+        needed = (1 + UNPACKED_TIMES) * manifest["size_bytes"]
+        if (free := shutil.disk_usage(self.folder).free) < needed:
+            raise Refused(f"{free:,} bytes are free, {needed:,} are needed")
 
     def begin(self, order: State) -> None:
         """Begin the installation of the package ``NEW`` in the folder; ``go_on`` does it."""
+        _write(self.folder / COPY, _OWN)
         self._write({**order, "step": "keep", "starts": 0, "why": "", "verdict_s": self.verdict_s})
 
     def go_on(self) -> None:
@@ -100,11 +113,14 @@ class Installing:
         steps = {"keep": self._keep, "install": self._install, "judge": self._judge, "back": self._back}
         while (state := read_state(self.folder)) is not None:
             state["starts"] += 1
-            if state["starts"] > MOST_STARTS and state["step"] != "back":
-                self._next(state, "back", f"step {state['step']} did not end {MOST_STARTS} times")
-                continue
-            self._write(state)
-            steps[state["step"]](state)
+            why = f"step {state['step']} did not end {MOST_STARTS} times"
+            if state["starts"] <= MOST_STARTS or state["step"] == "back":
+                self._write(state)
+                steps[state["step"]](state)
+            elif state["step"] == "keep":  # Nothing is changed yet, and there may be no way back.
+                self._end(state, "refused", why)
+            else:
+                self._next(state, "back", why)
 
     def keep(self) -> None:
         """Keep the package of the installed release: for the way back, and as the base of a difference.
@@ -116,8 +132,15 @@ class Installing:
         if self.outside.version_of(kept) != self.outside.installed():
             kept.unlink(missing_ok=True)
             beside = kept.with_suffix(".making")
-            self.outside.repack(beside)
-            beside.replace(kept)
+            try:
+                self.outside.repack(beside)
+                _sync(beside)
+                beside.replace(kept)
+                _sync(self.folder)
+            except OSError as error:
+                raise Refused(str(error)) from error
+            finally:
+                beside.unlink(missing_ok=True)
 
     def _keep(self, state: State) -> None:
         try:
@@ -136,14 +159,15 @@ class Installing:
             self._next(state, "judge")
 
     def _judge(self, state: State) -> None:
-        # The gateway counts the time for its verdict from here on, whatever its start takes.
+        # The gateways count the time for their verdict from here on, whatever their start takes.
         self._write({**state, "began": self.outside.now()})
         for _ in range(int(state["verdict_s"] / LOOK_S)):
-            said = self.outside.verdict()
-            if said is not None and said.get("id") == state["id"]:
-                if said.get("good") is not True:
-                    self._next(state, "back", str(said.get("why"))[:200])
-                    return
+            every = self.outside.verdicts()
+            said = [each for each in every if each is not None and each.get("id") == state["id"]]
+            if bad := [each for each in said if each.get("good") is not True]:
+                self._next(state, "back", str(bad[0].get("why")))
+                return
+            if said and len(said) == len(every):
                 if (self.folder / NEW).exists():  # Otherwise it was moved before a power cut.
                     (self.folder / NEW).replace(self.folder / INSTALLED)
                 self._end(state, "done", "")
@@ -158,48 +182,72 @@ class Installing:
         self._end(state, "failed", f"went back to {state['before']}: {state['why']}")
 
     def _next(self, state: State, step: str, why: str = "") -> None:
-        self._write({**state, "step": step, "starts": 0, "why": why or state["why"]})
+        if step == "back":  # First of all: on a full disk nothing can be written, and no package unpacked.
+            (self.folder / NEW).unlink(missing_ok=True)
+        self._write({**state, "step": step, "starts": 0, "why": (why or state["why"])[:200]})
 
     def _end(self, state: State, result: str, why: str) -> None:
-        told = {"id": state["id"], "version": state["version"], "result": result, "why": why[:200]}
-        _write(self.folder / RESULT, told)
         (self.folder / NEW).unlink(missing_ok=True)
+        told = {"id": state["id"], "version": state["version"], "result": result, "why": why[:200]}
+        _write(self.folder / RESULT, json.dumps(told).encode())
         (self.folder / STATE).unlink(missing_ok=True)
+        (self.folder / COPY).unlink(missing_ok=True)
         _sync(self.folder)
 
     def _write(self, state: State) -> None:
-        _write(self.folder / STATE, state)
+        _write(self.folder / STATE, json.dumps(state).encode())
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process installs on this machine, and keep others out: a package's script starts the unit."""
+    folder.mkdir(mode=0o755, exist_ok=True)
+    os.umask(0o022)  # Gateways read what is written here.
+    with (folder / "lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def read_state(folder: Path, name: str = STATE) -> State | None:
-    """Return the state of an installation that lasts, or with ``RESULT`` the last one's result; ``None``: none."""
+    """Return the state of an installation that lasts, or with another name a result or verdict; ``None``: none."""
     try:
-        found = json.loads(_read(folder / name, MOST_ORDER_BYTES))
-    except (FileNotFoundError, ValueError):
+        found = json.loads(_read(folder / name))
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
 
-def _read(path: Path, most_bytes: int) -> bytes:
-    """Return a plain file's content; a link is not followed: another user can write its folder.
+def result_of(folder: Path, order_id: str, version: str, since: Path) -> State | None:
+    """Return the result of an order: its own, or a failure of its version after the file ``since`` was written."""
+    found = read_state(folder, RESULT)
+    if found is None or found.get("id") == order_id:
+        return found
+    is_later = since.exists() and (folder / RESULT).stat().st_mtime_ns > since.stat().st_mtime_ns
+    return found if is_later and (found.get("version"), found.get("result")) == (version, "failed") else None
 
-    Raises:
-        OSError: It is none.
-        ValueError: It is longer.
-    """
+
+def _read(path: Path) -> bytes:
     with os.fdopen(_open(path), "rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError(f"{path}: has more than {most_bytes} bytes")
+        content = file.read(MOST_ORDER_BYTES + 1)
+    if len(content) > MOST_ORDER_BYTES:
+        raise ValueError(f"{path}: has more than {MOST_ORDER_BYTES} bytes")
     return content
 
 
 def _open(path: Path) -> int:
+    """Open a plain file; a link is not followed, and a pipe not waited for: another user can write its folder.
+
+    Raises:
+        OSError: It is missing, or can't be read.
+        ValueError: It is no plain file.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ValueError(f"{path}: is no plain file")
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _copy(source: Path, target: Path, sha256: str, size_bytes: int) -> None:
-    """Copy a package durably while it is checked: nobody but root can change the copy.
+    """Copy a package durably while it is checked: only root can change the copy.
 
     Raises:
         Refused: It is another one than the manifest says.
@@ -210,28 +258,22 @@ def _copy(source: Path, target: Path, sha256: str, size_bytes: int) -> None:
             digest.update(block)
             copy.write(block)
             left -= len(block)
-        _sync_file(copy)
+        copy.flush()
+        os.fsync(copy.fileno())
     if digest.hexdigest() != sha256:
-        target.unlink()
         raise Refused("the package is damaged: it has another checksum than its manifest")
 
 
-def _write(path: Path, content: State) -> None:
+def _write(path: Path, content: bytes) -> None:
     beside = path.with_suffix(".writing")
-    with beside.open("wb") as file:
-        file.write(json.dumps(content).encode())
-        _sync_file(file)
+    beside.write_bytes(content)
+    _sync(beside)
     beside.replace(path)
     _sync(path.parent)
 
 
-def _sync_file(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -243,14 +285,11 @@ def _sync(folder: Path) -> None:
 FOLDER = Path("/var/lib/commonwatt-upgrade")  # root's
 PLACES = Path("/var/lib/commonwatt")  # the services' user's
 AUTHORITY = "/etc/commonwatt/authority.pem"
+_UNITS = Path("/etc/systemd/system")
 _PROGRAM = "/opt/commonwatt/current/bin"
 _NAME = "commonwatt-controller"
-_FIELDS = (  # of its control file, in their order
-    *("Package", "Version", "Architecture", "Maintainer", "Installed-Size", "Depends", "Recommends", "Conflicts"),
-    *("Section", "Priority", "Description"),
-)
 _FIRST_WITH_CLIQUES = "0.4~"  # older versions need the form that `gateway downgrade` gives
-_CHECK = "import sys; from commonwatt.care.release import check_by; check_by(*sys.argv[1:])"
+_CHECK = "import sys; from commonwatt.care.release import check; check(*sys.argv[2:], open(sys.argv[1], 'rb').read())"
 
 
 def since_boot() -> float:
@@ -262,16 +301,22 @@ def machine() -> Outside:
     """Return this machine."""
     return Outside(
         check=lambda manifest, signature: _run(f"{_PROGRAM}/python3", "-c", _CHECK, AUTHORITY, manifest, signature),
+        architecture=architecture,
         installed=lambda: _said("dpkg-query", "--show", "--showformat=${Version}", _NAME),
         version_of=lambda path: _said("dpkg-deb", "--field", str(path), "Version") if path.exists() else "",
         is_newer=_is_newer,
-        install=lambda path: _run("dpkg", "--install", "--force-downgrade", "--force-confold", str(path)),
-        repack=_repack,
+        install=_install,
+        repack=lambda path: _run(f"{_PROGRAM}/python3", "-m", "commonwatt.care.repacking", str(path)),
         prepare_back=_prepare_back,
-        verdict=_verdict,
+        verdicts=lambda: [read_state(path.with_name("upgrade"), VERDICT) for path in PLACES.glob("*/gateway.toml")],
         wait=threading.Event().wait,
         now=since_boot,
     )
+
+
+def architecture() -> str:
+    """Return the processor of this machine's packages, as Debian names it."""
+    return _said("dpkg", "--print-architecture")
 
 
 def _is_newer(one: str, other: str) -> bool:
@@ -297,34 +342,20 @@ def _said(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def _repack(path: Path) -> None:
-    """Make the package of the installed files again, as it was without what postinst compiled."""
-    root = path.with_suffix(".tree")
-    shutil.rmtree(root, ignore_errors=True)
-    for name in _said("dpkg-query", "--listfiles", _NAME).splitlines():
-        source, target = Path(name), root / name.lstrip("/.")
-        if source.is_symlink():
-            target.symlink_to(source.readlink())
-        elif source.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
-        elif source.exists():  # Debian can leave out documents.
-            shutil.copy2(source, target)
-    control = root / "DEBIAN"
-    control.mkdir()
-    for part in ("preinst", "postinst", "prerm", "postrm", "md5sums"):
-        shutil.copy2(f"/var/lib/dpkg/info/{_NAME}.{part}", control / part)
-    fields = dict(line.split(": ", 1) for line in _said("dpkg-query", "--status", _NAME).splitlines())
-    (control / "control").write_text("".join(f"{key}: {fields[key]}\n" for key in _FIELDS))
-    # As it was built: all of its files have one time, so that a difference to it fits.
-    epoch = max(int(file.lstat().st_mtime) for file in root.rglob("usr/share/doc/*/copyright"))
-    _run(
-        "env", f"SOURCE_DATE_EPOCH={epoch}", "dpkg-deb", "--root-owner-group", "-Znone", "--build", str(root), str(path)
-    )
-    shutil.rmtree(root)
+def _gateways(*words: str) -> None:
+    """Tell systemd something of the enabled gateways; a package's script restarts only those that run."""
+    units = [path.name for kind in ("gateway", "host") for path in _UNITS.glob(f"*.wants/commonwatt-{kind}@*.service")]
+    if units:
+        _run("systemctl", *words, *units)
+
+
+def _install(package: Path) -> None:
+    _run("dpkg", "--install", "--force-downgrade", "--force-confold", str(package))
+    _gateways("start", "--no-block")
 
 
 def _prepare_back(before: str) -> None:
-    _run("systemctl", "stop", "commonwatt-gateway@*")
+    _gateways("stop")
     for config in PLACES.glob("*/gateway.toml") if _is_newer(_FIRST_WITH_CLIQUES, before) else ():
         words = ("gateway", "downgrade", "--config", str(config))
         try:
@@ -334,30 +365,29 @@ def _prepare_back(before: str) -> None:
             print(f"{config}: the store keeps its form: {error}", file=sys.stderr)
 
 
-def _verdict() -> State | None:
-    found = (read_state(folder, VERDICT) for folder in PLACES.glob("*/upgrade"))
-    return next((said for said in found if said is not None), None)
+def _drop(path: Path) -> None:
+    """Remove what stands in an order's place, also a folder of another user."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def main() -> None:
     """Do what is left of an installation, or take an order."""
-    FOLDER.mkdir(mode=0o755, exist_ok=True)
-    installing = Installing(folder=FOLDER, outside=machine())
-    installing.go_on()
-    for orders in PLACES.glob("*/upgrade"):
-        if (orders / ORDER).exists():
-            # Before the program is replaced: this copy is used from here on (upgrade-commonwatt.service).
-            shutil.copy(__file__, FOLDER / "installing.making")
-            (FOLDER / "installing.making").replace(FOLDER / "installing.py")
-            installing.take(orders)
-            (orders / ORDER).unlink()
-            installing.go_on()
-    (FOLDER / "installing.py").unlink(missing_ok=True)
-    installing.keep()
+    with alone(FOLDER):
+        installing = Installing(folder=FOLDER, outside=machine())
+        installing.go_on()
+        for orders in PLACES.glob("*/upgrade"):
+            if os.path.lexists(orders / ORDER):
+                installing.take(orders)
+                _drop(orders / ORDER)
+                installing.go_on()
+        (FOLDER / COPY).unlink(missing_ok=True)  # A power cut may have left it.
+        try:
+            installing.keep()
+        except Refused as error:
+            # The next upgrade makes it; a restart of this unit would write a package each minute.
+            print(f"the installed package is not kept yet: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Refused as error:
-        sys.exit(str(error))
+    main()

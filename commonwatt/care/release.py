@@ -6,11 +6,6 @@ difference is what ``zstd --patch-from`` makes of two such packages.
 """
 
 import hashlib
-import io
-import lzma
-import tarfile
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +16,7 @@ from pydantic import Field, ValidationError
 from commonwatt.config.settings import Settings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import replacing
+from commonwatt.runtime.packages import dpkg_deb, fields_of
 
 if TYPE_CHECKING:
     from commonwatt.identity.authority import Authority
@@ -60,13 +56,12 @@ def sign(package: Path, authority: "Authority") -> Path:
     Raises:
         ConfigError: It is no package of ours, or too large.
     """
-    content = uncompressed(package)
-    fields = _control(content)
+    (name, number, architecture), content = fields_of(package), uncompressed(package)
     try:
         manifest = Manifest(
-            package=fields.get("Package", ""),
-            version=fields.get("Version", ""),
-            architecture=fields.get("Architecture", ""),
+            package=name,
+            version=number,
+            architecture=architecture,
             sha256=hashlib.sha256(content).hexdigest(),
             size_bytes=len(content),
         )
@@ -113,24 +108,13 @@ def check(text: str, signature: str, authority: bytes) -> Manifest:
         raise ConfigError("the release has no readable manifest or signature") from error
 
 
-def check_by(authority: str, text: str, signature: str) -> None:
-    """Check a manifest by the authority of a file; for ``installing``, which runs without this package.
-
-    Raises:
-        SystemExit: The authority did not sign it.
-    """
-    try:
-        check(text, signature, Path(authority).read_bytes())
-    except (ConfigError, OSError) as error:
-        raise SystemExit(f"refused: {error}") from error
-
-
-def assemble(manifest: Manifest, fetched: Path, base: Path | None, target: Path) -> None:
+def assemble(manifest: Manifest, fetched: Path, base: Path | None, target: Path, begin: int = 0) -> None:
     """Write the package of a fetched file durably, and check it.
 
     Args:
         fetched: The compressed package, or a difference.
         base: The package to which it is a difference; ``None``: it is whole.
+        begin: Where it begins in its file, bytes.
 
     Raises:
         ConfigError: What it gives is another package than the manifest's.
@@ -140,75 +124,32 @@ def assemble(manifest: Manifest, fetched: Path, base: Path | None, target: Path)
     digest, size_bytes = hashlib.sha256(), 0
     try:
         with fetched.open("rb") as file, replacing(target) as package:
+            file.seek(begin)
             for block in reader.read_to_iter(file):
                 digest.update(block)
                 size_bytes += len(block)
                 if size_bytes > manifest.size_bytes:
-                    raise ConfigError("it is longer than its manifest says")
+                    raise ConfigError(f"{fetched}: is longer than its manifest says")
                 package.write(block)
             if digest.hexdigest() != manifest.sha256:
-                raise ConfigError("it has another checksum than its manifest says")
+                raise ConfigError(f"{fetched}: has another checksum than its manifest says")
     except zstandard.ZstdError as error:
-        raise ConfigError(f"it can't be unpacked: {error}") from error
-
-
-def write_package(release: Path, target: Path) -> Manifest:
-    """Write the uncompressed package of a release file, and return its manifest.
-
-    Raises:
-        ConfigError: The file is none, or damaged.
-    """
-    found = read(release)
-    with release.open("rb") as file, target.open("wb") as package:
-        file.seek(found.begin)
-        try:
-            zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG).copy_stream(file, package)
-        except zstandard.ZstdError as error:
-            raise ConfigError(f"{release}: is damaged; copy it again") from error
-    return found.manifest
+        raise ConfigError(f"{fetched}: is damaged: {error}") from error
 
 
 def uncompressed(package: Path) -> bytes:
     """Return a Debian package with uncompressed members.
 
     Raises:
-        ConfigError: It is none, or too large.
+        ConfigError: It is none, or ``dpkg-deb`` is not installed.
     """
-    content = package.read_bytes()
-    if not content.startswith(_AR):
-        raise ConfigError(f"{package}: is no Debian package")
-    out, at = [_AR], len(_AR)
-    try:
-        while at < len(content):
-            header, size = content[at : at + 60], int(content[at + 48 : at + 58])
-            member = content[at + 60 : at + 60 + size]
-            at += 60 + size + size % 2
-            name, _, ending = header[:16].decode("ascii").rstrip(" /").partition(".tar")
-            if ending:
-                member = _UNPACK[ending](member)
-            whole = f"{name}.tar" if name in ("control", "data") else name
-            out += [f"{whole:16}".encode(), header[16:48], f"{len(member):<10}".encode(), header[58:], member]
-            out += [b"\n"] * (len(member) % 2)
-    except (ValueError, KeyError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
-        raise ConfigError(f"{package}: is damaged, or is compressed in an unknown way: {error}") from error
-    made = b"".join(out)
-    if len(made) > MOST_BYTES:
-        raise ConfigError(f"{package}: has more than {MOST_BYTES} bytes uncompressed")
-    return made
-
-
-_UNPACK: dict[str, Callable[[bytes], bytes]] = {
-    ".xz": lzma.decompress,
-    ".gz": lambda packed: zlib.decompress(packed, zlib.MAX_WBITS | 16),
-    ".zst": lambda packed: zstandard.ZstdDecompressor().decompress(packed, max_output_size=MOST_BYTES),
-}
-
-
-def _control(content: bytes) -> dict[str, str]:
-    """Return the fields of an uncompressed package's control file."""
-    at = content.index(b"control.tar")
-    size = int(content[at + 48 : at + 58])
-    with tarfile.open(fileobj=io.BytesIO(content[at + 60 : at + 60 + size])) as archive:
-        found = archive.extractfile("./control")
-        lines = found.read().decode().splitlines() if found is not None else []
-    return {key: value for key, _, value in (line.partition(": ") for line in lines if not line.startswith(" "))}
+    with package.open("rb") as file:
+        owner = file.read(56)[24:]  # of the first member: time, user, group, mode
+    made = [_AR]
+    for name, content in (
+        ("debian-binary", b"2.0\n"),
+        ("control.tar", dpkg_deb("--ctrl-tarfile", package)),
+        ("data.tar", dpkg_deb("--fsys-tarfile", package)),
+    ):
+        made += [f"{name:16}".encode(), owner, f"{len(content):<10}`\n".encode(), content, b"\n" * (len(content) % 2)]
+    return b"".join(made)

@@ -184,7 +184,7 @@ def upgrade(
         if not yes:
             typer.confirm("Install it now? Only the utility before its controllers.", abort=True)
     if machine.runs and ready.place != UTILITY:
-        install_by_hand(package, ready.version, machine_s(), typer.echo)
+        install_by_hand(package, ready.version, typer.echo)
     else:
         run_or_print(machine, ready.commands(), "To upgrade:")
         if machine.runs:

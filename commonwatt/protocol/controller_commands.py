@@ -166,7 +166,8 @@ class ControllerCommand(Message):
     inputs: Literal["blank", "whole"] | None = None
     # The version of the release that the controller is to run, as Debian writes it (upgrade).
     release: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+~-]{0,23}$")] | None = None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # the checksum of its package (upgrade)
+    # The checksums of its packages, one for each processor, with commas between (upgrade).
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}(,[0-9a-f]{64}){0,2}$")] | None = None
     microgrid: Annotated[str, Field(max_length=16)] | None = None  # the microgrid that another command is for (hosted)
     epoch: Epoch | None = None  # the epoch under which the controller manages it; another one is refused (hosted)
     command: "ControllerCommand | None" = None  # that command, with the same id (hosted)

@@ -10,6 +10,7 @@ from pathlib import Path
 from commonwatt.config.files import read_toml
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.protocol.topics import UTILITY
+from commonwatt.runtime.packages import fields_of
 from commonwatt.site.machine import PROGRAM, STATE, USER, Machine
 from commonwatt.site.places import is_on_sqlite
 from commonwatt.site.unpack import installed_on
@@ -52,7 +53,7 @@ def prepare(machine: Machine, package: Path) -> Upgrade:
     if installed is None:
         raise ConfigError(f"{machine.state}: no bundle was unpacked there; see docs/guides/upgrade.md, by hand")
     place = installed.manifest.place
-    name, version = _fields(package)
+    name, version, _ = fields_of(package)
     wanted = "commonwatt-utility" if place == UTILITY else "commonwatt-controller"
     if name != wanted:
         raise ConfigError(f"{package}: is {name}, but the machine of {place} needs {wanted}")
@@ -76,20 +77,6 @@ def _backup(machine: Machine) -> str:
             "no backup of the database can be made: set up pgBackRest first, see docs/stores.md; nothing was changed"
         )
     return "pgbackrest-commonwatt@incr.service"
-
-
-def _fields(package: Path) -> tuple[str, str]:
-    """Return the name and the version of a package."""
-    command = ["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(package)]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    except OSError as error:
-        raise ConfigError(f"dpkg-deb is not here ({error}): packages are for Debian") from error
-    except subprocess.CalledProcessError as error:
-        raise ConfigError(f"{package}: is no package, or is damaged; copy it again") from error
-    if len(found) != 2:
-        raise ConfigError(f"{package}: has no name and version")
-    return found[0], found[1]
 
 
 def state_of(said: str) -> tuple[str, bool]:

@@ -9,14 +9,23 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+
+from pydantic import Field
 
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
-from commonwatt.care.installing import FOLDER, INSTALLED, ORDER, PACKAGE, RESULT, VERDICT, read_state
-from commonwatt.care.release import Manifest, assemble, check
+from commonwatt.care.installing import (
+    FOLDER,
+    INSTALLED,
+    ORDER,
+    PACKAGE,
+    VERDICT,
+    architecture,
+    read_state,
+    result_of,
+)
+from commonwatt.care.release import MOST_BYTES, Manifest, assemble, check
 from commonwatt.config.settings import GatewaySettings, Settings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.heartbeats import Month
@@ -25,20 +34,9 @@ from gateway.upgrade.wanted import Ended, Wanted
 
 FETCH, PART = "fetch.json", "part"
 SHARE = 4  # a fetch takes at most this part of what the month leaves of the line: a quarter
-PIECES_S = 5  # seconds between two pieces, so that the line stays free for readings
 DISK_TIMES = 4  # how many times a package's size must be free on the disk before it is fetched
 
 log = logging.getLogger(__name__)
-
-
-class Pieces(Protocol):
-    """The utility's care listener."""
-
-    def post(self, path: str, content: dict[str, object]) -> dict[str, object]:
-        """Ask for an answer."""
-
-    def piece(self, path: str, begin: int) -> bytes:
-        """Return the bytes of a file from a place on."""
 
 
 class Offer(Settings):
@@ -47,7 +45,7 @@ class Offer(Settings):
     manifest: str  # the release's manifest, JSON
     signature: str  # its signature, hexadecimal
     path: str  # where its pieces are
-    size_bytes: int  # its bytes
+    size_bytes: int = Field(gt=0, le=MOST_BYTES)  # its bytes
     base: str | None = None  # the checksum of the package to which it is a difference; absent: it is whole
 
 
@@ -58,7 +56,7 @@ class Fetching:
         root: The folder of root's unit.
     """
 
-    def __init__(self, settings: GatewaySettings, root: Path = FOLDER, care: Pieces | None = None) -> None:
+    def __init__(self, settings: GatewaySettings, root: Path = FOLDER, care: CareConnection | None = None) -> None:
         self.folder = settings.store.absolute().parent / "upgrade"
         self._root = root
         self._authority = settings.head_end_ca
@@ -77,21 +75,21 @@ class Fetching:
         except CareUnreachable as error:
             log.info("upgrade to %s waits: %s", wanted.release, error)
             return None
-        except (CareRefused, ConfigError, OSError) as error:
+        except (CareRefused, ConfigError, OSError, ValueError) as error:
             self._clear()
             return Ended(id=wanted.id, result="refused", why=str(error)[:200])
 
     def _step(self, wanted: Wanted, month: Month | None) -> Ended | None:
-        result = read_state(self._root, RESULT)
-        if result is not None and result.get("id") == wanted.id:
-            self._clear()
-            is_done = result.get("result") == "done"
-            return Ended(id=wanted.id, result="done" if is_done else "refused", why=str(result.get("why"))[:200])
-        if wanted.release == version("commonwatt").replace(".dev", "~dev") and read_state(self._root) is None:
-            self._clear()
-            return Ended(id=wanted.id, result="done")
-        if read_state(self._root) is not None or (self.folder / ORDER).exists():
+        if read_state(self._root) is not None:
             return None  # Root's unit is at work.
+        result = result_of(self._root, wanted.id, wanted.release, self.folder / FETCH)
+        if result is not None or wanted.release == own_release():
+            self._clear()
+            is_done = result is None or result.get("result") == "done"
+            why = "" if result is None else str(result.get("why"))[:200]
+            return Ended(id=wanted.id, result="done" if is_done else "refused", why=why)
+        if (self.folder / ORDER).exists():
+            return None  # Root's unit takes it.
         if self._care is None:
             raise ConfigError("this controller is cared for by bundles: its settings have no care")
         if not self._root.is_dir():
@@ -103,12 +101,17 @@ class Fetching:
         if begin < offer.size_bytes:
             if not is_affordable(offer.size_bytes - begin, month):
                 return None
-            self._append(part, self._care.piece(offer.path, begin))
+            if not (piece := self._care.piece(offer.path, begin)):
+                raise ConfigError("the utility's file ended before its size")
+            with part.open("ab") as file:
+                file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
             return None
         self._hand_over(wanted, offer, part)
         return None
 
-    def _offer(self, care: Pieces, wanted: Wanted) -> Offer:
+    def _offer(self, care: CareConnection, wanted: Wanted) -> Offer:
         """Return what is being fetched, or ask for it.
 
         Raises:
@@ -120,11 +123,13 @@ class Fetching:
             if found["id"] == wanted.id:
                 return Offer.model_validate(found["offer"])
         self._clear()
-        asked: dict[str, object] = {"sha256": wanted.sha256, "base": self._base()}
+        own = architecture()
+        asked: dict[str, object] = {"sha256": wanted.sha256, "base": self._base(), "architecture": own}
         offer = Offer.model_validate(care.post("/release", asked))
         manifest = self._manifest(offer)
-        if (manifest.sha256, manifest.version) != (wanted.sha256, wanted.release):
-            raise ConfigError(f"the utility offers {manifest.version} in place of {wanted.release}")
+        is_wanted = manifest.version == wanted.release and manifest.sha256 in wanted.sha256.split(",")
+        if not is_wanted or manifest.architecture != own:
+            raise ConfigError(f"the utility offers {manifest.version} of {manifest.architecture}, for {own}")
         needed = DISK_TIMES * manifest.size_bytes
         if (free := shutil.disk_usage(self.folder).free) < needed:
             raise ConfigError(f"{free:,} bytes are free, {needed:,} are needed")
@@ -142,19 +147,10 @@ class Fetching:
         assert self._authority is not None
         return check(offer.manifest, offer.signature, self._authority.read_bytes())
 
-    @staticmethod
-    def _append(part: Path, piece: bytes) -> None:
-        if not piece:
-            raise ConfigError("the utility's file ended before its size")
-        with part.open("ab") as file:
-            file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-
     def _hand_over(self, wanted: Wanted, offer: Offer, part: Path) -> None:
         base = None if offer.base is None else self._root / INSTALLED
         assemble(self._manifest(offer), part, base, self.folder / PACKAGE)
-        order: Mapping[str, str] = {"id": wanted.id, "manifest": offer.manifest, "signature": offer.signature}
+        order = {"id": wanted.id, "manifest": offer.manifest, "signature": offer.signature}
         # Root's unit begins when it sees this file: all else is durable before.
         replace_file(self.folder / ORDER, json.dumps(order).encode())
         part.unlink()
@@ -163,6 +159,11 @@ class Fetching:
     def _clear(self) -> None:
         for name in (FETCH, PART, PACKAGE, VERDICT):
             (self.folder / name).unlink(missing_ok=True)
+
+
+def own_release() -> str:
+    """Return the version of this program, as Debian writes it."""
+    return version("commonwatt").replace(".dev", "~dev")
 
 
 def is_affordable(size_bytes: int, month: Month | None) -> bool:

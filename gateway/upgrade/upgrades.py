@@ -5,7 +5,6 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from commonwatt.doctor.findings import Level
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.runtime.files import replace_file
 from gateway.loop.threads import THREADS
-from gateway.upgrade.fetching import Fetching
+from gateway.upgrade.fetching import Fetching, own_release
 from gateway.upgrade.verdict import Facts, Meters, verdict
 from gateway.upgrade.wanted import Ended, Wanted
 
@@ -72,8 +71,7 @@ class Upgrades:
 
     def _is_judged(self) -> bool:
         state = read_state(self._root)
-        own = version("commonwatt").replace(".dev", "~dev")
-        return state is not None and "began" in state and state["version"] == own
+        return state is not None and "began" in state and state["version"] == own_release()
 
     def _judge(self, meters: Meters) -> None:
         state = read_state(self._root)

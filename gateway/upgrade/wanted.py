@@ -11,7 +11,7 @@ class Wanted(Settings):
 
     id: str  # the command's id
     release: str  # its version
-    sha256: str  # the checksum of its package
+    sha256: str  # the checksums of its packages, one for each processor, with commas between
 
 
 @dataclass(frozen=True, kw_only=True)

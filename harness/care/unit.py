@@ -11,7 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from commonwatt.care.installing import NEW, ORDER, VERDICT, Installing, Outside, Refused, read_state, since_boot
+from commonwatt.care.installing import (
+    NEW,
+    ORDER,
+    VERDICT,
+    Installing,
+    Outside,
+    Refused,
+    architecture,
+    read_state,
+    since_boot,
+)
 from commonwatt.care.release import check
 from commonwatt.config.files import check_file  # noqa: F401 - loaded before the program is replaced
 
@@ -33,10 +43,7 @@ class Machine:
         version = self.version_of(package)
         tree = self.folder / f"tree-{version}"
         shutil.rmtree(tree, ignore_errors=True)
-        # The disk fills up while the package is unpacked.
-        time.sleep(1)
-        if (self.folder / "full").exists() and package.name == NEW:
-            raise Refused("dpkg failed: no space left on device")
+        time.sleep(1)  # Faults can strike before and while it is unpacked.
         done = subprocess.run(["dpkg-deb", "-x", str(package), str(tree)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise Refused(done.stderr)
@@ -73,6 +80,7 @@ class Machine:
     def runs(self) -> None:
         outside = Outside(
             check=self.check,
+            architecture=architecture,
             installed=self.installed,
             version_of=self.version_of,
             is_newer=lambda one, other: (
@@ -81,7 +89,7 @@ class Machine:
             install=self.install,
             repack=self.repack,
             prepare_back=self.prepare_back,
-            verdict=lambda: read_state(self.place / "upgrade", VERDICT),
+            verdicts=lambda: [read_state(self.place / "upgrade", VERDICT)],
             wait=time.sleep,
             now=since_boot,
         )

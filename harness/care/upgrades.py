@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from commonwatt.care import release as releases
-from commonwatt.care.installing import RESULT, STATE, read_state
+from commonwatt.care.installing import ORDER, RESULT, STATE, read_state
 from commonwatt.identity.authority import Authority
 from deploy.debian.wheels import PROJECT
 from harness.care.unit import program
@@ -254,10 +254,18 @@ class Bench:
         began = time.monotonic()
         if self.kind == "afar":
             self.order()
-        time.sleep(at_s)
+        if fault == "full disk":
+            # Before or while it is installed.
+            eventually(lambda: (self.place / "upgrade" / ORDER).exists() or read_state(self.machine / "root"), 120)
+            time.sleep(at_s)
+        else:
+            time.sleep(at_s)
+        at_s = time.monotonic() - began
         self.fault(fault)
         while time.monotonic() - began < ENDS_WITHIN_S and not self.ended():
             time.sleep(0.5)
+            if self.unit is not None and self.unit.poll() is not None:
+                self.start_unit(by_hand)  # As systemd does.
         took_s = time.monotonic() - began
         result = read_state(self.machine / "root", RESULT) or {"result": "refused before", "why": self.told()}
         installed = (self.machine / "status").read_text()
@@ -285,8 +293,7 @@ class Bench:
             found = database.read(store.newest)
             if found is not None and found.state == "running":
                 rollout.stop(database, on_machine("harness"), now)
-            found_release = release_of(self.packages, self.version)
-            rollout.begin(database, on_machine("harness"), self.version, found_release.sha256, "r001", now)
+            rollout.begin(database, on_machine("harness"), *release_of(self.packages, self.version), "r001", now)
 
     @property
     def database(self) -> str:
@@ -338,7 +345,8 @@ def main(kind: str, count: int, seed: int, say: Callable[[str], None]) -> None:
             with bench.running():
                 for number in range(count):
                     fault = FAULTS[number % len(FAULTS)] if kind != "planted" else chance.choice(FAULTS[:4])
-                    say(bench.run(number, fault, chance.uniform(0, 90 if kind == "afar" else 60)))
+                    most_s = 1.5 if fault == "full disk" else 90 if kind == "afar" else 60
+                    say(bench.run(number, fault, chance.uniform(0, most_s)))
         except BaseException:
             traceback.print_exc()
             for log in ("gateway.log", "unit.log"):

@@ -60,6 +60,7 @@ class Counted:
     residuals: tuple[str, ...] = ()
     # Files of the archive that are missing or have a damaged block, each with the reason.
     archive: tuple[str, ...] = ()
+    rollout_stopped: str = ""  # why the newest rollout stopped by itself; empty: it did not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +274,9 @@ def _people(facts: Facts) -> Iterator[Condition]:
     if facts.joins_refused:
         text = f"Within a day: {'; '.join(facts.joins_refused[-5:])}."
         yield _condition("JoinRefused", text)
+    if facts.counted.rollout_stopped:
+        text = f"{facts.counted.rollout_stopped}. No further controller is upgraded; those under way go on."
+        yield _condition("RolloutStopped", text)
     if facts.counted.refused:
         text = f"Attempts: {len(facts.counted.refused)}. The newest: {facts.counted.refused[-1]}."
         yield _condition("SecondPersonRefused", text)

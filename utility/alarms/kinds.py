@@ -106,6 +106,7 @@ _EVERY = (
         "Residual", _WARNING, _HOUR_S, "Members and boundary of microgrids differ by more than their meters' rounding."
     ),
     # People.
+    Kind("RolloutStopped", _WARNING, 0, "The rollout of a release stopped by itself."),
     Kind("JoinRefused", _WARNING, 0, "A controller that wanted to join was refused."),
     Kind("SecondPersonRefused", _WARNING, 0, "A person who may not be the second one tried to approve."),
     Kind("BreakGlass", _CRITICAL, 0, "A command decided without the service and without a login."),

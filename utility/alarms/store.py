@@ -20,10 +20,11 @@ from utility.alarms.silences import Silence
 from utility.alarms.tables import alarm, alarm_acknowledgement, alarm_silence
 from utility.archive.store.months import troubles
 from utility.corrections.store.checking import count_open
-from utility.database.database import count_rows, upsert
+from utility.database.database import count_rows, read_setting, upsert
 from utility.readings.store.quarantine import count_quarantined
 from utility.settlement.store.settlement_view import RESIDUAL_DAYS, residuals
 
+ROLLOUT_STOPPED = "rollout_stopped"  # the setting with why the newest rollout stopped by itself; empty: it did not
 KEPT_S = 90 * 86_400  # clock seconds for which an alarm that is over, and what people did about it, is kept
 MAX_STANDING = 1_000  # most silences, and most acknowledgements, that stand at a time
 
@@ -41,6 +42,7 @@ def counted(connection: Connection, now: EpochSeconds) -> Counted:
         broken=tuple(unseen(connection, BROKEN).values()),
         residuals=tuple(beyond),
         archive=tuple(troubles(connection)),
+        rollout_stopped=read_setting(connection, ROLLOUT_STOPPED) or "",
     )
 
 

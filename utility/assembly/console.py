@@ -17,7 +17,7 @@ from utility.billing.pages.bills import add_bills
 from utility.billing.pages.runs import add_runs
 from utility.control.pages import add_schedules
 from utility.corrections.pages import add_corrections
-from utility.fleet.pages import add_fleet, add_reports
+from utility.fleet.pages import add_fleet, add_reports, add_rollout_forms
 from utility.households.pages.home import add_home
 from utility.households.pages.home_bills import add_home_bills
 from utility.overview.pages.completeness import add_completeness
@@ -69,6 +69,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_bills,
     add_schedules,
     add_fleet,
+    add_rollout_forms,
     add_reports,
     add_works,
     add_look,

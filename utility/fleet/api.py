@@ -18,7 +18,7 @@ from utility.webkit.shapes import Asked, refusing
 class NewRollout(Asked):
     """A release for all controllers."""
 
-    release: str = Field(max_length=64, description="Its version, or the checksum of its package.")
+    release: str = Field(max_length=64, description="Its version.")
     first: Annotated[str, Field(max_length=16)] | None = Field(None, description="The first controller.")
 
 
@@ -48,40 +48,40 @@ class RolloutAnswer(BaseModel):
 def add_rollouts(app: FastAPI, api: Api) -> None:
     """Add the endpoints."""
 
-    def shown() -> list[RolloutAnswer]:
-        with api.database.reads.begin() as connection:
-            found = store.newest(connection)
-            members = [] if found is None else store.members_of(connection, found.no)
-        own = {} if found is None else {n: getattr(found, n) for n in RolloutAnswer.model_fields if n != "controllers"}
-        return [RolloutAnswer(**own, controllers=[_member(each) for each in members])] if own else []
-
     @app.get("/fleet/rollouts")
     def newest(_: Staff) -> dict[str, list[RolloutAnswer]]:
         """Return the newest rollout, with the verdict of each controller; none: there was none."""
-        return {"rollouts": shown()}
+        return {"rollouts": shown_rollout(api)}
 
     @app.post("/fleet/rollouts", status_code=201)
     def begin(actor: Operators, asked: NewRollout) -> dict[str, list[RolloutAnswer]]:
         """Begin a rollout: its first controller is upgraded, the others wait for a second person."""
         with refusing():
-            manifest = release_of(api.settings.packages, asked.release)
-            now = int(api.clock.now())
-            rollouts.begin(api.database, actor, manifest.version, manifest.sha256, asked.first, now)
-        return {"rollouts": shown()}
+            release = release_of(api.settings.packages, asked.release)
+            rollouts.begin(api.database, actor, *release, asked.first, int(api.clock.now()))
+        return {"rollouts": shown_rollout(api)}
 
     @app.post("/fleet/rollouts/approve")
     def approve(actor: Approvers) -> dict[str, list[RolloutAnswer]]:
         """Approve the running rollout for all controllers, as a second person."""
         with refusing():
             rollouts.approve(api.database, api.second(actor))
-        return {"rollouts": shown()}
+        return {"rollouts": shown_rollout(api)}
 
     @app.post("/fleet/rollouts/stop")
     def stop(actor: Operators) -> dict[str, list[RolloutAnswer]]:
         """Stop the running rollout: controllers under way go on, no further one begins."""
         with refusing():
             rollouts.stop(api.database, actor, int(api.clock.now()))
-        return {"rollouts": shown()}
+        return {"rollouts": shown_rollout(api)}
+
+
+def shown_rollout(api: Api) -> list[RolloutAnswer]:
+    """Return the newest rollout; empty: there was none."""
+    with api.database.reads.begin() as connection:
+        found = store.newest(connection)
+        members = [] if found is None else store.members_of(connection, found.no)
+    return [] if found is None else [RolloutAnswer(**vars(found), controllers=[_member(each) for each in members])]
 
 
 def _member(member: Member) -> MemberAnswer:

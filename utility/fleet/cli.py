@@ -45,7 +45,7 @@ def publish(
 @flowing
 def upgrade(
     config: ConfigOption,
-    release: Annotated[str, typer.Argument(help="The version, or with several processors its checksum.")] = "",
+    release: Annotated[str, typer.Argument(help="The version.")] = "",
     first: Annotated[str | None, typer.Option(help="The controller that is upgraded before all others.")] = None,
     approve: Annotated[bool, typer.Option("--approve", help="As a second person: let the others follow.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Begin no further controller.")] = False,

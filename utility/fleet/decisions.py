@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from secrets import token_hex
+from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import ControllerId, EpochSeconds
@@ -11,13 +12,14 @@ from commonwatt.protocol.controller_commands import Action
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
 from utility.access.store.audit_log import record
+from utility.alarms.store import ROLLOUT_STOPPED
 from utility.control.store.control_changes import kinds_of
 from utility.database.base import Connection
-from utility.database.database import Database
+from utility.database.database import Database, save_setting
 from utility.database.locks import Lock, take
 from utility.fleet.steps import Member, planned, to_send
 from utility.fleet.store import rollouts as store
-from utility.fleet.store.rollouts import Answer, Rollout
+from utility.fleet.store.rollouts import Rollout
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store.commands import add_command
 
@@ -25,17 +27,19 @@ VALID_S = 7 * 86_400  # seconds that a controller has for a release, fetched wit
 ASKS_AGAIN_S = 3_600  # seconds between two questions what became of a command whose outcome may be lost
 LOOK_S = 60  # seconds between two runs of the job
 
+_GONE = {"state": "open", "result": None, "outcome": None}  # in place of a row that was deleted
+
 Cliques = Sequence[Collection[ControllerId]]
 
 
 def begin(
     database: Database, actor: Actor, release: str, sha256: str, first: ControllerId | None, now: EpochSeconds
-) -> Rollout:
+) -> None:
     """Begin a rollout: its first controller is sent the release; the others wait for a second person.
 
     Args:
         release: Its version.
-        sha256: The checksum of its package.
+        sha256: The checksums of its packages.
         first: The first controller; ``None``: any.
 
     Raises:
@@ -43,31 +47,25 @@ def begin(
     """
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
-        running = store.newest(connection)
-        if running is not None and running.state == "running":
-            raise ConfigError(f"the rollout of {running.release} runs", "first: commonwatt fleet upgrade --stop")
+        last = store.newest(connection)
+        if last is not None and last.state == "running":
+            raise ConfigError(f"the rollout of {last.release} runs", "first: commonwatt fleet upgrade --stop")
         controllers = list(kinds_of(connection))
-        if first is not None and first not in controllers:
+        if first not in (None, *controllers):
             raise ConfigError(f"{first}: is no registered controller")
         if not controllers:
             raise ConfigError("no controller is registered")
-        number = store.next_number(connection)
-        new = Rollout(
-            no=number,
-            release=release,
-            sha256=sha256,
-            state="running",
-            begun=now,
-            begun_by=actor.name,
-        )
+        number = 1 if last is None else last.no + 1
+        new = Rollout(no=number, release=release, sha256=sha256, state="running", begun=now, begun_by=actor.name)
         members = planned(controllers, first)
         store.add(connection, new, members)
-        record(connection, actor, now, "rollout.begin", f"rollout {number}", None, {"release": new.release})
-        _send(connection, new, members[:1], now)
-    return new
+        save_setting(connection, ROLLOUT_STOPPED, "")
+        record(connection, actor, now, "rollout.begin", f"rollout {number}", None, {"release": release})
+        if not store.under_way(connection):  # Otherwise the job finds out whether it may begin.
+            _send(connection, new, members[:1], now)
 
 
-def approve(database: Database, second: Second) -> Rollout:
+def approve(database: Database, second: Second) -> None:
     """Approve a rollout beyond its first controller; a second person has to.
 
     Raises:
@@ -79,30 +77,28 @@ def approve(database: Database, second: Second) -> Rollout:
         if running.approved_by is not None:
             raise ConfigError(f"the rollout of {running.release} is approved by {running.approved_by}")
         require_second(connection, second, {running.begun_by: "began it"})
-        approved = replace(running, approved_by=second.actor.name)
-        store.save(connection, approved)
+        store.save(connection, replace(running, approved_by=second.actor.name))
         record(connection, second.actor, second.now, "rollout.approve", f"rollout {running.no}", None, None)
-    return approved
 
 
-def stop(database: Database, actor: Actor, now: EpochSeconds) -> Rollout:
-    """Stop a rollout: controllers under way go on to their verdict, no further one begins.
+def stop(database: Database, actor: Actor, now: EpochSeconds) -> None:
+    """Stop a rollout: controllers under way go on to their verdict; of one that stopped by itself, end the alarm.
 
     Raises:
         ConfigError: None runs.
     """
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
-        running = _running(connection)
-        stopped = replace(running, state="stopped", ended=now, why=f"stopped by {actor.name}")
-        store.save(connection, stopped)
-        record(connection, actor, now, "rollout.stop", f"rollout {running.no}", "running", "stopped")
-    return stopped
+        found = _running(connection, "running", "failed")
+        why = f"stopped by {actor.name}" + (f"; {found.why}" if found.why else "")
+        store.save(connection, replace(found, state="stopped", ended=now, why=why[:256]))
+        save_setting(connection, ROLLOUT_STOPPED, "")
+        record(connection, actor, now, "rollout.stop", f"rollout {found.no}", found.state, "stopped")
 
 
-def _running(connection: Connection) -> Rollout:
+def _running(connection: Connection, *states: str) -> Rollout:
     found = store.newest(connection)
-    if found is None or found.state != "running":
+    if found is None or found.state not in (states or ("running",)):
         raise ConfigError("no rollout runs")
     return found
 
@@ -111,64 +107,52 @@ def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
     """Take in verdicts, stop at the first bad one, and send the release to the controllers whose turn it is."""
     with database.reads.begin() as connection:
         found = store.newest(connection)
-        if found is None or not _lasts(found, store.members_of(connection, found.no)):
+        if found is None or (found.state != "running" and not store.under_way(connection)):
             return
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
+        answers = store.answers(connection)
+        for number, member in store.under_way(connection):
+            _judge(connection, number, member, answers.get(member.command, _GONE), now)
         found = store.newest(connection)
         assert found is not None
-        members = [_judged(connection, found, each, now) for each in _with_answers(connection, found.no)]
+        members = store.members_of(connection, found.no)
+        failed = next((each for each in members if each.verdict == "failed"), None)
         if found.state != "running":
             return
-        failed = next((each for each in members if each.verdict == "failed"), None)
         if failed is not None:
             why = f"{failed.controller}: {failed.why}"[:256]
-            store.save(connection, replace(found, state="stopped", ended=now, why=why))
+            store.save(connection, replace(found, state="failed", ended=now, why=why))
+            save_setting(connection, ROLLOUT_STOPPED, f"{found.release}: {why}")
         elif all(each.verdict == "done" for each in members):
             store.save(connection, replace(found, state="done", ended=now))
         else:
-            due = to_send(members, cliques, is_approved=found.approved_by is not None)
+            busy = {each.controller for _, each in store.under_way(connection)}
+            due = to_send(members, cliques, busy, is_approved=found.approved_by is not None)
             _send(connection, found, [each for each in members if each.controller in due], now)
 
 
-def _lasts(found: Rollout, members: Sequence[Member]) -> bool:
-    return found.state == "running" or any(each.is_under_way for each in members)
-
-
-def _with_answers(connection: Connection, number: int) -> list[tuple[Member, Answer | None]]:
-    members = store.members_of(connection, number)
-    answers = store.answers(connection, members)
-    return [(each, answers.get(each.controller)) for each in members]
-
-
-def _judged(connection: Connection, rollout: Rollout, told: tuple[Member, Answer | None], now: EpochSeconds) -> Member:
-    """Return a member with its verdict, if its command has one, and save it."""
-    member, answer = told
-    if answer is None or member.command is None or member.sent is None:
-        return member
+def _judge(connection: Connection, number: int, member: Member, row: dict[str, Any], now: EpochSeconds) -> None:
+    """Save a controller's verdict, if the row of its command has one, or its time is over."""
+    if member.command is None or member.sent is None:
+        return
     age_s = now - member.sent
-    if age_s < VALID_S and (answer.state == "open" or answer.result == "partial"):
+    if age_s < VALID_S and (row["state"] == "open" or row["result"] == "partial"):
         # The answer that followed may be lost; the job runs once a minute.
-        if answer.state == "done" and age_s >= ASKS_AGAIN_S and age_s % ASKS_AGAIN_S < LOOK_S:
+        if row["state"] == "done" and age_s >= ASKS_AGAIN_S and age_s % ASKS_AGAIN_S < LOOK_S:
             store.ask_again(connection, member.command)
-        return member
-    is_done = answer.result in ("done", "repeated")
-    why = "" if is_done else answer.reason or answer.result or "it did not answer in time"
-    judged = replace(member, ended=now, verdict="done" if is_done else "failed", why=why[:256])
-    store.save_member(connection, rollout.no, judged)
-    return judged
+        return
+    is_done = row["result"] in ("done", "repeated")
+    reason = json.loads(row["outcome"] or "{}").get("reason") or row["result"] or "it did not answer in time"
+    why = "" if is_done else str(reason)[:256]
+    store.save_member(connection, number, replace(member, ended=now, verdict="done" if is_done else "failed", why=why))
 
 
 def _send(connection: Connection, rollout: Rollout, members: Sequence[Member], now: EpochSeconds) -> None:
     for member in members:
         name, until = f"upgrade-{token_hex(8)}", now + VALID_S
-        message = {
-            "id": name,
-            "cmd": Action.UPGRADE.value,
-            "until": until,
-            "release": rollout.release,
-            "sha256": rollout.sha256,
-        }
-        new = OpenCommand(id=name, controller=member.controller, message=json.dumps(message), until=until)
+        fields = {"cmd": Action.UPGRADE.value, "release": rollout.release, "sha256": rollout.sha256}
+        message = json.dumps({"id": name, "until": until, **fields})
+        new = OpenCommand(id=name, controller=member.controller, message=message, until=until)
         add_command(connection, new, now)
         store.save_member(connection, rollout.no, replace(member, command=name, sent=now))

@@ -3,23 +3,27 @@
 from collections import Counter
 from typing import Annotated, get_args
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import FastAPI, Form, HTTPException, Path, Query, Request, Response
 
-from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.exceptions import ConfigError, ProtocolError
+from commonwatt.model.words import counted
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.reports import read_report
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.alarms.decisions import alarms_of
+from utility.care.store.packages import published, release_of
 from utility.control.changes import Asked, Chosen
 from utility.control.decisions import make_change
 from utility.control.forms import TITLES
 from utility.control.store.control_changes import kinds_of
+from utility.fleet import decisions as rollouts
+from utility.fleet.api import shown_rollout
 from utility.fleet.fleet import Sort, cared_for, chosen, ordered
 from utility.fleet.store.reports import reports_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.webkit.console.answers import ROWS, Skip, download, other_pages, refusing
 from utility.webkit.console.console import Console
-from utility.webkit.rights import Operators, Staff
+from utility.webkit.rights import Approvers, Operators, Staff
 
 PATH = "/console/fleet"
 
@@ -28,6 +32,7 @@ SHOWN = 20  # most reports of a controller that are listed
 _Name = Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]
 _Command = Annotated[str, Path(max_length=64)]
 _Word = Annotated[str, Query(max_length=32)]
+_Field = Annotated[str, Form(max_length=32)]
 
 
 def add_fleet(app: FastAPI, console: Console) -> None:
@@ -59,9 +64,49 @@ def add_fleet(app: FastAPI, console: Console) -> None:
             "kinds": list(dict.fromkeys(kinds.values())),
             "sorts": get_args(Sort),
             "actions": TITLES,
+            "rollout": next(iter(shown_rollout(console.api)), None),
+            "published": sorted({each.manifest.version for each in published(console.api.settings.packages)}),
             **other_pages(PATH, skip, is_more=len(shown) > skip + ROWS, **words),
         }
         return console.page(request, actor, "fleet.html", content)
+
+
+def add_rollout_forms(app: FastAPI, console: Console) -> None:
+    """Add the routes."""
+    api = console.api
+
+    @app.post(f"{PATH}/rollouts", include_in_schema=False)
+    def begin(actor: Operators, release: _Field, first: _Field = "") -> Response:
+        """Begin a rollout."""
+        with refusing():
+            new = release_of(api.settings.packages, release)
+            rollouts.begin(console.database, actor, *new, first or None, console.now())
+        return console.see_other(actor, PATH, f"the rollout of {release} began; a second person approves the others")
+
+    @app.post(f"{PATH}/rollouts/approve", include_in_schema=False)
+    def approve(actor: Approvers) -> Response:
+        """Approve the running rollout, as a second person."""
+        with refusing():
+            rollouts.approve(console.database, api.second(actor))
+        return console.see_other(actor, PATH, "the rollout is approved for all controllers")
+
+    @app.post(f"{PATH}/rollouts/stop", include_in_schema=False)
+    def stop(actor: Operators) -> Response:
+        """Stop the rollout."""
+        with refusing():
+            rollouts.stop(console.database, actor, console.now())
+        return console.see_other(actor, PATH, "the rollout is stopped; controllers under way go on to their verdict")
+
+    @app.post(f"{PATH}/reports", include_in_schema=False)
+    def reports(actor: Operators, microgrid: Annotated[list[str] | None, Form()] = None) -> Response:
+        """Ask the chosen controllers for reports."""
+        with refusing():
+            names = tuple(microgrid or ())
+            if not names:
+                raise ConfigError("choose controllers first")
+            asked = Asked(action=Action.REPORT, fields={}, chosen=Chosen(microgrids=names))
+            make_change(console.database, actor, asked, console.now())
+        return console.see_other(actor, PATH, f"{counted(len(names), 'controller')} asked for a report")
 
 
 def add_reports(app: FastAPI, console: Console) -> None:

@@ -40,12 +40,17 @@ def planned(controllers: Sequence[ControllerId], first: ControllerId | None) -> 
 
 
 def to_send(
-    members: Sequence[Member], cliques: Iterable[Collection[ControllerId]], *, is_approved: bool
+    members: Sequence[Member],
+    cliques: Iterable[Collection[ControllerId]],
+    busy: Iterable[ControllerId] = (),
+    *,
+    is_approved: bool,
 ) -> list[ControllerId]:
     """Return the controllers that are sent the release now; never two of a clique at once.
 
     Args:
         cliques: The controllers of each clique.
+        busy: Controllers under way, also of an earlier rollout.
         is_approved: Whether a second person approved more than one controller.
     """
     if any(each.verdict == "failed" for each in members):
@@ -54,11 +59,11 @@ def to_send(
     if step > 1 and not is_approved:
         return []
     groups = [frozenset(each) for each in cliques]
-    busy = {each.controller for each in members if each.is_under_way}
+    taken = {each.controller for each in members if each.is_under_way}.union(busy)
     found = []
     for each in members:
         others = frozenset[ControllerId]().union(*(group for group in groups if each.controller in group))
-        if each.step == step and each.command is None and not others & busy:
+        if each.step == step and each.command is None and not (others - {each.controller}) & taken:
             found.append(each.controller)
-            busy.add(each.controller)
+            taken.add(each.controller)
     return found

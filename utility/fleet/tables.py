@@ -4,14 +4,14 @@ from sqlalchemy import BigInteger, Column, ForeignKey, SmallInteger, String, Tab
 
 from utility.database.base import SMALL, RowId, metadata
 
-# A release for all controllers. `state`: running, stopped or done. Without `approved_by`, only its first controller is
-# upgraded. `why`: why it stopped.
+# A release for all controllers. `state`: running, stopped (by a person), failed or done. Without `approved_by`, only
+# its first controller is upgraded. `why`: why it ended.
 rollout = Table(
     "rollout",
     metadata,
     Column("no", RowId, primary_key=True),
     Column("release", String(24), nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", String(200), nullable=False),
     Column("state", String(16), nullable=False),
     Column("begun", BigInteger, nullable=False),
     Column("begun_by", String(32), nullable=False),

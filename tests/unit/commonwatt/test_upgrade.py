@@ -24,7 +24,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text('#!/bin/sh\n[ -s "$3" ] && cat "$3"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    (tmp_path / "new.deb").write_text("commonwatt-controller 0.4.0")
+    (tmp_path / "new.deb").write_text("commonwatt-controller 0.4.0 arm64")
     (tmp_path / "root").mkdir()
     return tmp_path / "root"
 
@@ -57,7 +57,7 @@ def test_a_controllers_package_is_installed_and_then_its_bundle(root: Path) -> N
 
 def test_the_utilitys_database_is_backed_up_before(root: Path) -> None:
     unpacked(root, "utility")
-    (root.parent / "new.deb").write_text("commonwatt-utility 0.4.0")
+    (root.parent / "new.deb").write_text("commonwatt-utility 0.4.0 arm64")
     settings = root / "var/lib/commonwatt/utility/utility.toml"
     settings.parent.mkdir()
     settings.write_text('[utility]\ndatabase = "sqlite:///utility.db"\n')
@@ -74,9 +74,12 @@ def test_the_utilitys_database_is_backed_up_before(root: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("commonwatt-utility 0.4.0", "is commonwatt-utility, but the machine of r001 needs commonwatt-controller"),
+        (
+            "commonwatt-utility 0.4.0 arm64",
+            "is commonwatt-utility, but the machine of r001 needs",
+        ),
         ("", "is no package, or is damaged; copy it again"),
-        ("word", "has no name and version"),
+        ("word", "has no name, version and architecture"),
     ],
 )
 def test_another_file_is_refused_before_anything_is_changed(root: Path, content: str, told: str) -> None:

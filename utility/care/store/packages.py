@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.care.connection import PIECE_BYTES
-from commonwatt.care.release import WINDOW_LOG, Manifest, Release, check, read, write_package
+from commonwatt.care.release import WINDOW_LOG, Manifest, Release, assemble, check, read
 from commonwatt.model.exceptions import ConfigError
 from utility.care.api.listener import CareRequest, Handler, Refused
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FILE = re.compile(r"[0-9a-f]{64}(-[0-9a-f]{64}\.patch|\.release)", re.ASCII)
+MOST_ARCHITECTURES = 3  # most processors of a town's controllers
 _LEVEL = "-9"  # zstd's level of a difference: seconds, within a tenth of the smallest
 
 
@@ -39,13 +40,13 @@ def publish(file: Path, folder: Path, authority: Path, say: Callable[[str], None
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         new, old = Path(name) / "new.deb", Path(name) / "old.deb"
-        write_package(file, new)
+        assemble(manifest, file, None, new, found.begin)
         for other in published(folder):
             is_other = other.manifest.sha256 != manifest.sha256
             same = (other.manifest.package, other.manifest.architecture) == (manifest.package, manifest.architecture)
             if is_other and same:
                 base = other.manifest
-                write_package(_path(folder, base.sha256), old)
+                assemble(base, _path(folder, base.sha256), None, old, other.begin)
                 made = Path(name) / "patch"
                 _difference(old, new, made)
                 if made.stat().st_size < file.stat().st_size:
@@ -70,21 +71,20 @@ def published(folder: Path) -> list[Release]:
     return [read(path) for path in sorted(folder.glob("*.release"))]
 
 
-def release_of(folder: Path, version: str) -> Manifest:
-    """Return the controllers' release of a version.
+def release_of(folder: Path, version: str) -> tuple[str, str]:
+    """Return a controllers' release: its version, and the checksums of its packages, one for each processor.
 
     Raises:
-        ConfigError: It was not published, or for several processors: say which by its checksum.
+        ConfigError: It was not published, or twice for a processor.
     """
     manifests = [each.manifest for each in published(folder) if each.manifest.package == "commonwatt-controller"]
-    found = [each for each in manifests if version in (each.version, each.sha256)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(f"{each.sha256} ({each.architecture})" for each in found)
-        raise ConfigError(f"{version}: is there for several processors; in its place give one of: {names}")
-    known = ", ".join(sorted(each.version for each in manifests)) or "none"
-    raise ConfigError(f"{version}: is not published; there are: {known}", "first: commonwatt fleet publish")
+    found = {each.architecture: each.sha256 for each in manifests if each.version == version}
+    if not found:
+        known = ", ".join(sorted({each.version for each in manifests})) or "none"
+        raise ConfigError(f"{version}: is not published; there are: {known}", "first: commonwatt fleet publish")
+    if len(found) < sum(each.version == version for each in manifests):
+        raise ConfigError(f"{version}: two packages of it are published for one processor; remove one from {folder}")
+    return version, ",".join(found.values())
 
 
 def routes_of(folder: Path) -> Mapping[tuple[str, str], Handler]:
@@ -101,10 +101,14 @@ def offer(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         Refused: There is no such release.
     """
-    sha256, base = str(asked.get("sha256")), str(asked.get("base"))
-    if not _SHA256.fullmatch(sha256) or not _path(folder, sha256).exists():
-        raise Refused("there is no such release at the utility; it is not published")
-    found = read(_path(folder, sha256))
+    wanted = [
+        sha256 for sha256 in str(asked.get("sha256")).split(",")[:MOST_ARCHITECTURES] if _SHA256.fullmatch(sha256)
+    ]
+    releases = [read(_path(folder, sha256)) for sha256 in wanted if _path(folder, sha256).exists()]
+    found = next((each for each in releases if each.manifest.architecture == asked.get("architecture")), None)
+    if found is None:
+        raise Refused(f"there is no such release for {str(asked.get('architecture'))[:16]} at the utility")
+    sha256, base = found.manifest.sha256, str(asked.get("base"))
     patch = folder / f"{sha256}-{base}.patch"
     has_patch = _SHA256.fullmatch(base) is not None and patch.exists()
     path = patch if has_patch else _path(folder, sha256)

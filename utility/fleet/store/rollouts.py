@@ -1,12 +1,12 @@
 """Rollouts in the database, and what their commands led to."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, select
 
-from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.model.units import EpochSeconds
 from utility.fleet.steps import Member
 from utility.fleet.tables import rollout, rollout_member
 from utility.outbox.tables import command
@@ -27,15 +27,6 @@ class Rollout:
     why: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What became of a command."""
-
-    state: str  # ``open``, ``done``, ``expired`` or ``superseded``
-    result: str | None  # the result in the answer; ``None``: there is no answer
-    reason: str  # why, if it was not done
-
-
 def newest(connection: Connection) -> Rollout | None:
     """Return the newest rollout; ``None``: there was none."""
     row = connection.execute(select(rollout).order_by(rollout.c.no.desc()).limit(1)).mappings().first()
@@ -48,11 +39,6 @@ def add(connection: Connection, new: Rollout, members: Iterable[Member]) -> None
     connection.execute(rollout_member.insert(), [vars(each) | {"rollout_no": new.no} for each in members])
 
 
-def next_number(connection: Connection) -> int:
-    """Return the number of the next rollout."""
-    return int(connection.execute(select(func.coalesce(func.max(rollout.c.no), 0))).scalar_one()) + 1
-
-
 def save(connection: Connection, changed: Rollout) -> None:
     """Save a rollout's row."""
     connection.execute(rollout.update().where(rollout.c.no == changed.no).values(**vars(changed)))
@@ -60,9 +46,19 @@ def save(connection: Connection, changed: Rollout) -> None:
 
 def members_of(connection: Connection, number: int) -> list[Member]:
     """Return a rollout's members by step and name."""
-    wanted = select(rollout_member).where(rollout_member.c.rollout_no == number)
-    rows = connection.execute(wanted.order_by(rollout_member.c.step, rollout_member.c.controller)).mappings()
-    return [Member(**{key: value for key, value in row.items() if key != "rollout_no"}) for row in rows]
+    return [member for _, member in _members(connection, rollout_member.c.rollout_no == number)]
+
+
+def under_way(connection: Connection) -> list[tuple[int, Member]]:
+    """Return the controllers that fetch, install or judge, with the number of their rollout: also of earlier ones."""
+    waits = rollout_member.c.command.is_not(None) & rollout_member.c.verdict.is_(None)
+    return _members(connection, waits)
+
+
+def _members(connection: Connection, wanted: ColumnElement[bool]) -> list[tuple[int, Member]]:
+    order = (rollout_member.c.step, rollout_member.c.controller)
+    rows = [dict(row) for row in connection.execute(select(rollout_member).where(wanted).order_by(*order)).mappings()]
+    return [(row.pop("rollout_no"), Member(**row)) for row in rows]
 
 
 def save_member(connection: Connection, number: int, member: Member) -> None:
@@ -71,16 +67,11 @@ def save_member(connection: Connection, number: int, member: Member) -> None:
     connection.execute(rollout_member.update().where(ours).values(**vars(member)))
 
 
-def answers(connection: Connection, members: Sequence[Member]) -> dict[ControllerId, Answer]:
-    """Return what became of the commands of the members under way."""
-    ids = {each.command: each.controller for each in members if each.is_under_way}
-    rows = connection.execute(select(command).where(command.c.id.in_([*ids])))
-    return {
-        ids[row.id]: Answer(
-            state=row.state, result=row.result, reason=str(json.loads(row.outcome or "{}").get("reason") or "")
-        )
-        for row in rows
-    }
+def answers(connection: Connection) -> dict[str | None, dict[str, Any]]:
+    """Return the rows of the commands of the members under way, by id."""
+    ids = [member.command for _, member in under_way(connection)]
+    rows = connection.execute(select(command).where(command.c.id.in_(ids))).mappings()
+    return {row["id"]: dict(row) for row in rows}
 
 
 def ask_again(connection: Connection, name: str) -> None:

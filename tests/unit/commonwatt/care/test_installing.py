@@ -1,7 +1,9 @@
 """The root unit installs a release or goes back, wherever the power fails; the machine is a folder."""
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from commonwatt.care.installing import (
     PACKAGE,
     RESULT,
     STATE,
+    VERDICT,
     VERDICT_S,
     Installing,
     Outside,
@@ -47,11 +50,14 @@ class Machine:
         self.waited_s = 0.0
         self.is_full = False
         self.is_signed = True
+        self.built_for = "arm64"
+        self.gateways = 1
 
     def order(self, version: str, name: str = "op-1") -> None:
         content = version.encode()
         (self.orders / PACKAGE).write_bytes(content)
         manifest = {"package": "commonwatt-controller", "version": version, "size_bytes": len(content)}
+        manifest["architecture"] = self.built_for
         manifest["sha256"] = hashlib.sha256(content).hexdigest()
         text = json.dumps({"id": name, "manifest": json.dumps(manifest), "signature": "00"})
         (self.orders / ORDER).write_text(text)
@@ -78,6 +84,9 @@ class Machine:
         self.act("repack")
         shutil.copy(self.disk, package)
 
+    def verdicts(self) -> list[dict[str, Any] | None]:
+        return [self.verdict() if number or self.gateways == 1 else None for number in range(self.gateways)]
+
     def verdict(self) -> dict[str, Any] | None:
         self.act("verdict")
         version = self.disk.read_text()
@@ -93,13 +102,14 @@ class Machine:
     def outside(self) -> Outside:
         return Outside(
             check=self.check,
+            architecture=lambda: "arm64",
             installed=self.disk.read_text,
             version_of=lambda path: path.read_text() if path.exists() else "",
             is_newer=lambda one, other: one > other,
             install=self.install,
             repack=self.repack,
             prepare_back=lambda before: self.act(f"prepare {before}"),
-            verdict=self.verdict,
+            verdicts=self.verdicts,
             wait=self.wait,
             now=lambda: self.waited_s,
         )
@@ -110,6 +120,7 @@ class Machine:
         unit.go_on()
         if (self.orders / ORDER).exists():
             unit.take(self.orders)
+            self.act("taken")
             (self.orders / ORDER).unlink()
             unit.go_on()
 
@@ -163,14 +174,33 @@ def _damaged(machine: Machine) -> None:
 
 def _linked(machine: Machine) -> None:
     (machine.orders / PACKAGE).unlink()
-    (machine.orders / PACKAGE).symlink_to(machine.disk)
+    (machine.folder / "same").write_text(GOOD)
+    (machine.orders / PACKAGE).symlink_to(machine.folder / "same")
 
 
 def _garbled(machine: Machine) -> None:
     (machine.orders / ORDER).write_text("[")
 
 
-@pytest.mark.parametrize("spoil", [_unsigned, _damaged, _linked, _garbled])
+def _nested(machine: Machine) -> None:
+    (machine.orders / ORDER).write_text("[" * 60_000)
+
+
+def _huge(machine: Machine) -> None:
+    (machine.orders / ORDER).write_text(" " * 70_000)
+
+
+def _piped(machine: Machine) -> None:
+    (machine.orders / PACKAGE).unlink()
+    os.mkfifo(machine.orders / PACKAGE)
+
+
+def _foreign(machine: Machine) -> None:
+    machine.built_for = "amd64"
+    machine.order(GOOD)
+
+
+@pytest.mark.parametrize("spoil", [_unsigned, _damaged, _linked, _garbled, _nested, _huge, _piped, _foreign])
 def test_a_package_that_is_not_what_the_authority_signed_is_refused(
     machine: Machine, spoil: Callable[[Machine], None]
 ) -> None:
@@ -193,7 +223,7 @@ def test_no_space_is_refused_before_anything_is_changed(machine: Machine, monkey
     monkeypatch.setattr(installing.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))  # type: ignore[attr-defined]
     machine.runs()
     assert "bytes are free" in machine.result["why"]
-    assert machine.said == ["check"]
+    assert machine.said == ["check", "taken"]
 
 
 @pytest.mark.parametrize("version", [GOOD, DEAF, UNWELL])
@@ -215,7 +245,7 @@ def test_a_step_that_never_ends_goes_back(machine: Machine) -> None:
     starts = 0
     for _ in range(MOST_STARTS + 1):
         # Each start ends at the package's installation.
-        machine.cut = machine.acts + (3 if starts == 0 else 1)
+        machine.cut = machine.acts + (4 if starts == 0 else 1)
         starts += 1
         try:
             machine.runs()
@@ -236,7 +266,7 @@ def test_after_each_write_a_crash_leaves_a_state_that_is_read(
 ) -> None:
     """The file of the step is replaced whole: a crash between any two system calls is one between two writes."""
     machine.order(GOOD)
-    monkeypatch.setattr(installing, "_sync_file", _cut)
+    monkeypatch.setattr(installing, "_sync", _cut)
     with pytest.raises(PowerCut):
         machine.runs()
     monkeypatch.undo()
@@ -254,8 +284,156 @@ def test_by_hand_it_is_judged_and_goes_back_too(
     said: list[str] = []
     if why:
         with pytest.raises(CommonwattError, match=why):
-            by_hand.install_by_hand(package, version, 1, said.append, machine.folder, machine.outside())
+            by_hand.install_by_hand(package, version, said.append, machine.folder, machine.outside())
     else:
-        by_hand.install_by_hand(package, version, 1, said.append, machine.folder, machine.outside())
+        by_hand.install_by_hand(package, version, said.append, machine.folder, machine.outside())
         assert said[-1].strip() == "done"
     assert machine.disk.read_text() == (OLD if why else GOOD)
+
+
+def test_an_order_that_a_power_cut_left_behind_changes_no_result(machine: Machine) -> None:
+    machine.order(GOOD)
+    order = (machine.orders / ORDER).read_bytes()
+    machine.runs()
+    (machine.orders / ORDER).write_bytes(order)
+    machine.runs()
+    assert (machine.result["id"], machine.result["result"]) == ("op-1", "done")
+
+
+def test_the_installed_release_ordered_by_another_gateway_of_the_machine_is_done(machine: Machine) -> None:
+    machine.order(GOOD)
+    machine.runs()
+    machine.order(GOOD, "op-2")
+    machine.runs()
+    assert (machine.result["id"], machine.result["result"]) == ("op-2", "done")
+    assert machine.said.count("install new.deb") == 1
+
+
+def test_a_release_that_went_back_is_not_tried_again_for_an_order_that_waited_meanwhile(machine: Machine) -> None:
+    machine.order(UNWELL, "op-2")
+    os.utime(machine.orders / ORDER, (1_000, 1_000))
+    other = (machine.orders / ORDER).read_bytes()
+    machine.order(UNWELL)
+    machine.runs()
+    (machine.orders / ORDER).write_bytes(other)
+    os.utime(machine.orders / ORDER, (1_000, 1_000))
+    machine.runs()
+    assert machine.said.count("install new.deb") == 1
+    machine.order(UNWELL, "op-3")
+    os.utime(machine.orders / ORDER, (2**33, 2**33))
+    machine.runs()
+    assert machine.said.count("install new.deb") == 2, "a later order is an order"
+
+
+def test_each_gateway_of_a_machine_gives_its_verdict(machine: Machine) -> None:
+    machine.gateways = 2
+    machine.order(GOOD)
+    machine.runs()
+    assert machine.result["why"] == f"went back to {OLD}: no verdict within 10 minutes"
+    machine.gateways = 1
+    machine.order(GOOD, "op-2")
+    machine.runs()
+    assert machine.result["result"] == "done"
+
+
+def test_without_a_way_back_nothing_is_installed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(machine, "repack", full)
+    machine.order(GOOD)
+    machine.runs()
+    assert (machine.result["result"], machine.result["why"]) == ("refused", "no way back: no space left on device")
+    monkeypatch.setattr(machine, "repack", _cut)
+    machine.order(GOOD, "op-2")
+    for _ in range(MOST_STARTS):
+        with pytest.raises(PowerCut):
+            machine.runs()
+    machine.runs()
+    assert (machine.result["result"], machine.result["why"]) == ("refused", "step keep did not end 3 times")
+    assert not any(each.startswith(("prepare", "install")) for each in machine.said), "no service was stopped"
+
+
+def test_the_kept_package_is_on_the_disk_before_it_takes_its_name(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installing, "_sync", _cut)
+    with pytest.raises(PowerCut):
+        Installing(folder=machine.folder, outside=machine.outside()).keep()
+    assert not (machine.folder / INSTALLED).exists()
+
+
+def test_on_a_full_disk_the_new_package_goes_before_anything_is_written(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = installing._write
+
+    def full(path: Path, content: bytes) -> None:
+        if machine.is_full and (machine.folder / NEW).exists() and b'"step": "back"' in content:
+            raise OSError("no space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(installing, "_write", full)
+    machine.is_full = True
+    machine.order(GOOD)
+    machine.runs()
+    assert machine.result["result"] == "failed"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/"), os.mkfifo])
+def test_what_is_no_file_in_place_of_a_verdict_is_none(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / VERDICT)
+    assert read_state(tmp_path, VERDICT) is None
+
+
+def test_a_folder_in_place_of_an_order_is_refused_and_removed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine.orders / ORDER / "deep").mkdir(parents=True)
+    monkeypatch.setattr(installing, "FOLDER", machine.folder)
+    monkeypatch.setattr(installing, "PLACES", machine.orders.parent.parent)
+    monkeypatch.setattr(installing, "machine", machine.outside)
+    installing.main()
+    assert machine.result["result"] == "refused"
+    assert not os.path.lexists(machine.orders / ORDER)
+
+
+def test_two_never_install_at_once(machine: Machine) -> None:
+    with installing.alone(machine.folder), (machine.folder / "lock").open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_the_unit_that_is_interrupted_goes_on_by_a_copy_of_the_old_program(machine: Machine) -> None:
+    machine.order(GOOD)
+    machine.cut = 4
+    with pytest.raises(PowerCut):
+        machine.runs()
+    assert (machine.folder / installing.COPY).read_bytes() == Path(installing.__file__).read_bytes()
+    machine.runs()
+    assert not (machine.folder / installing.COPY).exists()
+
+
+def test_a_copy_that_goes_on_takes_the_next_order_too(machine: Machine) -> None:
+    machine.order(GOOD)
+    machine.runs()
+    assert not (machine.folder / installing.COPY).exists()
+    machine.order("0.4.3", "op-2")
+    machine.runs()
+    assert (machine.result["id"], machine.result["result"]) == ("op-2", "done")
+
+
+def test_however_long_a_program_says_why_it_failed_the_step_is_read_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = machine.install
+
+    def fail(package: Path) -> None:
+        if package.name == NEW:
+            raise Refused("no space left on device\n" * 10_000)
+        install(package)
+
+    monkeypatch.setattr(machine, "install", fail)
+    machine.order(GOOD)
+    machine.runs()
+    assert machine.result["result"] == "failed"
+    assert machine.said[-1] == "installed"

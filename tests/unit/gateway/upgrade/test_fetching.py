@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest
 import zstandard
 
 from commonwatt.care import release as releases
-from commonwatt.care.connection import CareRefused, CareUnreachable
+from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
 from commonwatt.care.installing import INSTALLED, ORDER, PACKAGE, RESULT
 from commonwatt.care.release import Manifest
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.authority import Authority
 from commonwatt.protocol.heartbeats import Month
-from gateway.upgrade.fetching import PART, Fetching, is_affordable
+from gateway.upgrade import fetching
+from gateway.upgrade.fetching import FETCH, PART, Fetching, is_affordable
 from gateway.upgrade.wanted import Ended, Wanted
 
 PIECE = 1000  # bytes of a piece
@@ -23,7 +25,12 @@ CONTENT = bytes(range(256)) * 40
 BASE = CONTENT[:-100] + b"x" * 100
 
 
-class Care:
+@pytest.fixture(autouse=True)
+def of_amd64(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "architecture", lambda: "amd64")
+
+
+class Care(CareConnection):
     """The utility's care listener; it cuts the line before some pieces."""
 
     def __init__(self, offer: dict[str, object], file: bytes) -> None:
@@ -108,6 +115,42 @@ def test_a_release_of_another_authority_is_refused_before_a_byte_is_fetched(tmp_
     assert ended is not None
     assert (ended.result, ended.why) == ("refused", "the signature does not fit")
     assert place.care.asked == []
+
+
+def test_of_two_packages_its_own_processors_is_asked_for_and_no_other_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    place.wanted = place.wanted.model_copy(update={"sha256": f"{'b' * 64},{place.wanted.sha256}"})
+    assert place.steps(100) is None
+    assert place.care.told["architecture"] == "amd64"
+    assert (place.folder / PACKAGE).read_bytes() == CONTENT
+    monkeypatch.setattr(fetching, "architecture", lambda: "arm64")
+    (place.folder / ORDER).unlink()
+    (place.folder / FETCH).unlink()
+    ended = place.steps(1)
+    assert ended is not None
+    assert ended.why == "the utility offers 9.0 of amd64, for arm64"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size_bytes": 0}, {"size_bytes": 2**40}, {"signature": "no hexadecimal"}, {"manifest": "{}"}]
+)
+def test_an_offer_that_can_not_be_is_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
+    place = Place(tmp_path)
+    place.care.offer.update(wrong)
+    ended = place.steps(1)
+    assert ended is not None
+    assert ended.result == "refused"
+
+
+def test_a_release_that_went_back_for_another_gateway_of_the_machine_is_not_handed_over(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.steps(1)
+    os.utime(place.folder / FETCH, (1_000, 1_000))
+    result = {"id": "upgrade-9", "version": "9.0", "result": "failed", "why": "went back to 8.0: no verdict"}
+    (place.root / RESULT).write_text(json.dumps(result))
+    assert place.steps(1) == Ended(id="upgrade-1", result="refused", why="went back to 8.0: no verdict")
 
 
 def test_what_is_fetched_is_checked_and_a_damaged_file_is_refused(tmp_path: Path) -> None:

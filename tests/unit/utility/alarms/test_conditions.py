@@ -87,6 +87,7 @@ BAD = Facts(
         jobs=(JobFacts(name="gaps", error="disk I/O error", late_s=5), JobFacts(name="bills", paused_s=86_400)),
         quarantined=3,
         findings={"spike": 4},
+        rollout_stopped="0.4.1: r001: went back to 0.4.0: no meter is served",
         refused=("eve: run 1", "eve: tariff town"),
         broken=("root@this-machine: bills run 2026-10",),
         residuals=("r001", "r002", "r003", "r004"),

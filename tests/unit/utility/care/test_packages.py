@@ -21,18 +21,20 @@ def member(name: str, content: bytes) -> bytes:
     return head + content + b"\n" * (len(content) % 2)
 
 
-def make_deb(folder: Path, version: str, data: bytes, package: str = "commonwatt-controller") -> Path:
+def make_deb(
+    folder: Path, version: str, data: bytes, package: str = "commonwatt-controller", architecture: str = "arm64"
+) -> Path:
     import io
     import lzma
     import tarfile
 
     control = io.BytesIO()
     with tarfile.open(fileobj=control, mode="w") as archive:
-        text = f"Package: {package}\nVersion: {version}\nArchitecture: arm64\n".encode()
+        text = f"Package: {package}\nVersion: {version}\nArchitecture: {architecture}\n".encode()
         info = tarfile.TarInfo("./control")
         info.size = len(text)
         archive.addfile(info, io.BytesIO(text))
-    path = folder / f"{package}_{version}_arm64.deb"
+    path = folder / f"{package}_{version}_{architecture}.deb"
     members = [("debian-binary", b"2.0\n"), ("control.tar.xz", lzma.compress(control.getvalue()))]
     members.append(("data.tar.xz", lzma.compress(data)))
     path.write_bytes(b"!<arch>\n" + b"".join(member(*each) for each in members))
@@ -48,7 +50,7 @@ def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
 
 def fetched(folder: Path, sha256: str, base: str | None) -> tuple[Manifest, bytes, bool]:
     """Fetch as a controller does."""
-    found = offer(folder, {"sha256": sha256, "base": base})
+    found = offer(folder, {"sha256": f"{'c' * 64},{sha256}", "base": base, "architecture": "arm64"})
     _, _, name = str(found["path"]).split("/")
     content = b""
     while len(content) < found["size_bytes"]:
@@ -65,7 +67,7 @@ def test_a_controller_gets_the_difference_to_its_release_and_else_the_whole(tmp_
     new_deb = make_deb(tmp_path, "0.4.1", changed)
     new = publish(releases.sign(new_deb, town), folder, ca, said.append)
     assert said[1].startswith("from 0.4.0: 0.0")
-    assert release_of(folder, "0.4.1") == new
+    assert release_of(folder, "0.4.1") == ("0.4.1", new.sha256)
     base = tmp_path / "installed.deb"
     base.write_bytes(releases.uncompressed(make_deb(tmp_path, "0.4.0", data)))
     for installed in (old.sha256, None, "b" * 64, "../../etc/passwd"):
@@ -95,8 +97,8 @@ def test_what_the_authority_did_not_sign_is_not_published(tmp_path: Path, town: 
 def test_a_path_to_no_release_is_refused(tmp_path: Path, rest: tuple[str, ...]) -> None:
     with pytest.raises(Refused):
         piece(tmp_path, CareRequest(address="", rest=rest, content={}))
-    with pytest.raises(Refused, match="is not published"):
-        offer(tmp_path, {"sha256": "a" * 64})
+    with pytest.raises(Refused, match="no such release for arm64"):
+        offer(tmp_path, {"sha256": "a" * 64, "architecture": "arm64"})
 
 
 def test_another_file_is_no_package(tmp_path: Path, town: Authority) -> None:
@@ -105,3 +107,19 @@ def test_another_file_is_no_package(tmp_path: Path, town: Authority) -> None:
         releases.sign(tmp_path / "x.deb", town)
     with pytest.raises(ConfigError, match="is no package of Commonwatt"):
         releases.sign(make_deb(tmp_path, "1.0", b"", "bash"), town)
+
+
+def test_a_rollout_of_a_version_names_the_package_of_each_processor(tmp_path: Path, town: Authority) -> None:
+    folder, ca = tmp_path / "packages", tmp_path / "authority" / "ca.pem"
+    one, other = (
+        publish(releases.sign(make_deb(tmp_path, "0.4.0", b"", architecture=name), town), folder, ca, print)
+        for name in ("arm64", "amd64")
+    )
+    version, both = release_of(folder, "0.4.0")
+    assert (version, set(both.split(","))) == ("0.4.0", {one.sha256, other.sha256})
+    for each in (one, other):
+        found = offer(folder, {"sha256": both, "base": None, "architecture": each.architecture})
+        assert Manifest.model_validate_json(found["manifest"]) == each
+    publish(releases.sign(make_deb(tmp_path, "0.4.0", b"again"), town), folder, ca, print)
+    with pytest.raises(ConfigError, match="two packages of it are published for one processor"):
+        release_of(folder, "0.4.0")

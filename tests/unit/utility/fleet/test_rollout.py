@@ -10,18 +10,20 @@ import pytest
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, ControllerOutcome
-from harness.console import Browser
+from harness.console import Browser, text_of
 from harness.real import databases
 from tests.unit.utility.conftest import NOW
 from utility.access.actor import Actor, Via
 from utility.access.decisions import NotSecondError, Second
 from utility.access.roles import Role
-from utility.database.database import Database
+from utility.alarms.store import ROLLOUT_STOPPED
+from utility.database.database import Database, read_setting
 from utility.fleet.decisions import ASKS_AGAIN_S, VALID_S, advance, approve, begin, stop
 from utility.fleet.store import rollouts as store
 from utility.fleet.store.rollouts import Rollout
 from utility.outbox.changes import CloseCommand
 from utility.outbox.store.commands import open_commands
+from utility.outbox.tables import command as commands
 from utility.readings.store.writer import Writer
 from utility.webkit.rights import CSRF_HEADER
 
@@ -56,6 +58,10 @@ def now_is(database: Database) -> tuple[Rollout, dict[str, str | None]]:
         found = store.newest(connection)
         assert found is not None
         return found, {each.controller: each.verdict for each in store.members_of(connection, found.no)}
+
+
+def alarm(database: Database) -> str:
+    return database.read(read_setting, ROLLOUT_STOPPED) or ""
 
 
 def second(name: str) -> Second:
@@ -99,10 +105,13 @@ def test_the_first_that_goes_back_stops_it(database: Database) -> None:
     answer(database, R001, "refused", "went back to 0.4.0: no meter is served", name)
     advance(database, [], NOW + 600)
     found, verdicts = now_is(database)
-    assert (found.state, found.why) == ("stopped", "r001: went back to 0.4.0: no meter is served")
+    assert (found.state, found.why) == ("failed", "r001: went back to 0.4.0: no meter is served")
+    assert alarm(database) == "0.4.1: r001: went back to 0.4.0: no meter is served"
     assert verdicts == {R001: "failed", R002: None}
     advance(database, [], NOW + 660)
     assert sent(database) == {}
+    stop(database, ANNA, NOW + 720)
+    assert alarm(database) == "", "a person has seen it"
 
 
 def test_an_older_gateway_that_has_no_such_command_stops_it(database: Database) -> None:
@@ -125,7 +134,15 @@ def test_without_a_verdict_within_a_week_it_stops(database: Database) -> None:
     begin(database, ANNA, *RELEASE, None, NOW)
     answer(database, R001, "partial")
     advance(database, [], NOW + VALID_S)
-    assert now_is(database)[0].state == "stopped"
+    assert now_is(database)[0].state == "failed"
+
+
+def test_a_command_whose_row_is_gone_does_not_last_for_ever(database: Database) -> None:
+    begin(database, ANNA, *RELEASE, None, NOW)
+    with database.writes.begin() as connection:
+        connection.execute(commands.delete())
+    advance(database, [], NOW + VALID_S)
+    assert now_is(database)[0].why == "r001: it did not answer in time"
 
 
 def test_a_stopped_one_sends_nothing_and_another_may_begin(database: Database) -> None:
@@ -135,7 +152,21 @@ def test_a_stopped_one_sends_nothing_and_another_may_begin(database: Database) -
     stop(database, ANNA, NOW)
     begin(database, ANNA, *RELEASE, R002, NOW + 5)
     assert now_is(database)[0].no == 2
-    assert list(sent(database)) == [R002, R001] or set(sent(database)) == {R001, R002}
+    advance(database, [[R001, R002]], NOW + 10)
+    assert set(sent(database)) == {R001}, "its neighbour of the clique is still under way"
+    answer(database, R001, "done")
+    advance(database, [[R001, R002]], NOW + 60)
+    assert set(sent(database)) == {R002}
+
+
+def test_a_later_rollout_may_begin_with_a_controller_that_never_answered_the_earlier_one(database: Database) -> None:
+    begin(database, ANNA, *RELEASE, R001, NOW)
+    stop(database, ANNA, NOW)
+    begin(database, ANNA, "0.4.2", "b" * 64, R001, NOW + 5)
+    advance(database, [[R001, R002]], NOW + 10)
+    with database.reads.begin() as connection:
+        releases = [json.loads(each.message)["release"] for each in open_commands(connection)]
+    assert releases == ["0.4.2"], "the later command takes the place of the earlier one"
 
 
 def test_an_unregistered_first_controller_is_refused(database: Database) -> None:
@@ -169,3 +200,28 @@ def test_the_api_begins_approves_stops_and_shows_it(browser: Callable[..., Brows
     assert post(anna, "/stop", {})[1]["rollouts"][0]["state"] == "stopped"
     (shown,) = anna.get("/fleet/rollouts").json()["rollouts"]
     assert [each["verdict"] for each in shown["controllers"]] == ["under way", ""]
+
+
+def test_the_page_begins_approves_stops_and_shows_it(browser: Callable[..., Browser]) -> None:
+    anna, ben = browser(Role.OPERATOR, name="anna"), browser(Role.APPROVER, name="ben")
+    path = "/console/fleet"
+    assert "Begin a rollout" in anna.get(path).text
+    anna.post(f"{path}/rollouts", {"release": "0.4.1", "first": R002})
+    assert "Begin a rollout" not in anna.get(path).text
+    assert "Approve for all controllers" not in anna.get(path).text
+    assert "Approve for all controllers" in ben.get(path).text
+    assert ben.post(f"{path}/rollouts/stop").status_code == 403
+    ben.post(f"{path}/rollouts/approve")
+    assert "approved by ben" in text_of(anna.get(path))
+    anna.post(f"{path}/rollouts/stop")
+    shown = text_of(anna.get(path))
+    assert "stopped by anna" in shown
+    assert "under way" in shown
+
+
+def test_the_page_asks_the_chosen_controllers_for_reports(browser: Callable[..., Browser], database: Database) -> None:
+    anna = browser(Role.OPERATOR, name="anna")
+    assert anna.post("/console/fleet/reports").status_code == 409
+    anna.post("/console/fleet/reports", {"microgrid": [R001, R002]})
+    with database.reads.begin() as connection:
+        assert [json.loads(each.message)["cmd"] for each in open_commands(connection)] == ["report", "report"]

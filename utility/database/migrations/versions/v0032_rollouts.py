@@ -18,7 +18,7 @@ def upgrade() -> None:
         "rollout",
         sa.Column("no", _NUMBER, nullable=False),
         sa.Column("release", sa.String(24), nullable=False),
-        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.Column("sha256", sa.String(200), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("begun", _BIG, nullable=False),
         sa.Column("begun_by", sa.String(32), nullable=False),
