@@ -33,7 +33,7 @@ from harness.care.town import ADDRESSES, DAYS, CareTown
 from harness.real.enrolled import DAY_S, certificate
 from utility.care.api.joining import Joining
 from utility.care.api.listener import CareRequest, Refused
-from utility.care.store import Use
+from utility.care.store.codes import Use
 
 T = 1_790_000_000
 NAMES = ("r001", "r002", "r003")
