@@ -44,7 +44,8 @@ table, .small {{ font-size: 7pt; overflow-wrap: anywhere }}
 {}</html>
 """
 _LABEL = """<section>{qr}<h2>{place}</h2><p>{kind} of {town}. Utility: {utility}. Valid until {until}.</p>
-<p>sudo commonwatt join</p><p class="words">{words}</p><p class="small">Authority: {fingerprint}</p>{meters}</section>
+<p>sudo commonwatt join</p><p class="words">{words}</p><p class="small">Authority: {fingerprint}
+<br>For commonwatt-join.txt on the boot partition: {text}</p>{meters}</section>
 """
 _METERS = "<table><tr><th>meter</th><th>token</th><th>broker</th></tr>{}</table>"
 
@@ -161,6 +162,7 @@ def _sheet(folder: Path, site: SiteFile, town: Town, now: EpochSeconds) -> str:
         tokens = load_tokens(folder / place / "meter-tokens.json")
         rows = [f"<tr><td>{escape(meter)}<td>{escape(token)}<td>{broker}</tr>" for meter, token in tokens.items()]
         made = _LABEL.format(
+            text=escape(text),
             qr=segno.make(text, micro=False, error="m").svg_inline(scale=3),
             place=place,
             kind=f"{town.microgrids[place].kind} microgrid",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.care.connection import PORT
+from commonwatt.care.connection import PORT, CareRefused
 from commonwatt.care.joining import KEYS_FILE, join
 from commonwatt.care.words import Invitation
 from commonwatt.cli.site import install
@@ -52,7 +52,11 @@ def join_command(
     if utility is not None or not invitation.addresses:
         address = _address(utility or typer.prompt("The utility's address on the label"))
         invitation = replace(invitation, addresses=(address,))
-    unpacking = join(invitation, machine, version("commonwatt"), machine_s())
+    try:
+        unpacking = join(invitation, machine, version("commonwatt"), machine_s())
+    except CareRefused as error:
+        # Another exit code than of a broken line, after which the unit tries again.
+        raise ConfigError(f"refused: {error}") from error
     install(machine, unpacking)
     (machine.state / KEYS_FILE).unlink()
     if path is not None:

@@ -96,7 +96,7 @@ def finish_tree(package: Package, root: Path, epoch: int) -> None:
     shutil.copytree(DEPLOY / "systemd", root / "usr/lib/systemd/system")
     _install(DEPLOY / "sysusers" / "commonwatt.conf", root / "usr/lib/sysusers.d/commonwatt.conf")
     if package is CONTROLLER:
-        _want_upgrades(root)
+        _want_units(root)
         _install(DEPLOY / "sysctl" / SYSCTL, root / "usr/lib/sysctl.d" / SYSCTL)
     else:
         shutil.copytree(DEPLOY / "pgbackrest", root / "usr/share/commonwatt/deploy/pgbackrest")
@@ -106,12 +106,12 @@ def finish_tree(package: Package, root: Path, epoch: int) -> None:
     complete(root, epoch)
 
 
-def _want_upgrades(root: Path) -> None:
-    """Have a controller's machine start the units of the upgrade at boot; they are root's and need no settings."""
+def _want_units(root: Path) -> None:
+    """Have a controller's machine start joining and upgrades at boot; these units are root's and need no settings."""
     wants = root / "usr/lib/systemd/system/multi-user.target.wants"
     wants.mkdir()
-    for ending in ("path", "service"):
-        (wants / f"upgrade-commonwatt.{ending}").symlink_to(f"../upgrade-commonwatt.{ending}")
+    for unit in ("join-commonwatt.service", "upgrade-commonwatt.path", "upgrade-commonwatt.service"):
+        (wants / unit).symlink_to(f"../{unit}")
     (root / "var/lib/commonwatt-upgrade").mkdir(parents=True)
 
 
