@@ -71,8 +71,8 @@ def test_a_store_that_failed_and_a_core_that_failed_replay_as_they_were(world: W
     path = tmp_path / "failed.cwr"
     write_recording(path, ABOUT, recorder.frames())
     found = list(replay(read_recording(path)))
-    assert [each.differs for each in found] == [""] * 4
     assert found[1].effects == ("failed: StoreFailedError: disk I/O error",)
+    assert [each.differs for each in found] == [""] * 4
     assert found[2].effects == ("failed: KeyError: 'r009'",)
 
 
