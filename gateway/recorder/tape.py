@@ -1,6 +1,7 @@
 """What the core reads outside of itself, recorded and played: stores, and its members of cliques."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from commonwatt.model.exceptions import CommonwattError
@@ -18,6 +19,13 @@ class DiffersError(CommonwattError):
 
 class StoreFailedError(SqliteError):
     """A read of the store that failed when it was recorded."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A failed read as it is recorded: how exceptions are pickled, other libraries may change."""
+
+    why: str  # the error's text
 
 
 class Tape:
@@ -59,7 +67,7 @@ class Taped:
                 value = found(*arguments, **options)
                 value = list(value) if isinstance(value, Iterator) else value
             except SqliteError as error:
-                self._tape.note(name, StoreFailedError(str(error)))
+                self._tape.note(name, Failed(str(error)))
                 raise
             self._tape.note(name, value)
             return value
@@ -88,8 +96,8 @@ class Player:
         recorded, value = loads(self.reads.pop(0)) if self.reads else ("nothing more", None)
         if recorded != name:
             raise DiffersError(f"the core reads {name}; when it was recorded it read {recorded}")
-        if isinstance(value, StoreFailedError):
-            raise value
+        if isinstance(value, Failed):
+            raise StoreFailedError(value.why)
         return value
 
 
