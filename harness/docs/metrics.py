@@ -25,6 +25,8 @@ from gateway.store.store import Store
 from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import FleetMetrics, PlantFigures, Power, TownFigures, TownMetrics
 from utility.assembly.metrics import UtilityMetrics
+from utility.care.api.routes import requests_of
+from utility.database.metrics import AtEachScrape
 from utility.database.postgres.backups import Backups
 from utility.overview.metrics import TownMetrics as UtilityTownMetrics
 from utility.readings.metrics import gateways_said
@@ -109,6 +111,8 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics.watch_health(list)
     metrics.watch_alarms(dict)
     metrics.watch_disk(lambda: None)
+    metrics.watch_notifications({})
+    metrics.registry.register(AtEachScrape(lambda: requests_of({})))
     metrics.watch_connection(lambda: {"": True}, dict, lambda: 0, lambda: 0)
     return _of(metrics.registry)
 

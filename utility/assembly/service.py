@@ -140,7 +140,7 @@ class Service:
         self._counting = Counting(clock.now())
         care = care_of(settings, database, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
         if care is not None:
-            self._metrics.registry.register(AtEachScrape(lambda: requests_of(care)))
+            self._metrics.registry.register(AtEachScrape(lambda: requests_of(care.counts)))
         self._care = care
         self._saving: asyncio.Task[object] | None = None
         self._metrics.watch_alarms(self._alarms.own)

@@ -66,10 +66,10 @@ def _ends(folder: Path, seen: Stamp) -> EpochSeconds:
     return EnrolmentAuthority.load(folder).ends
 
 
-def requests_of(listener: Listener) -> Iterator[Metric]:
-    """Yield the counts of a listener's requests."""
+def requests_of(counts: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
+    """Yield the counts of a listener's requests, by path and result."""
     text = "Requests of controllers at the care listener, by the first part of the path, and result."
     family = CounterMetricFamily(f"{PREFIX}_care_requests", text, labels=["path", "result"])
-    for (path, result), count in sorted(listener.counts.items()):
+    for (path, result), count in sorted(counts.items()):
         family.add_metric([path, result], count)
     yield family
