@@ -310,7 +310,7 @@ def test_a_thief_of_the_enrolment_authority_gets_in_as_registered_controllers_al
     enrolment = EnrolmentAuthority.load(tmp_path / "authority")
     signer = enrolment.signer("r001")
     chain = signer.issue(Kind.BROKER, "r001", ("127.0.0.1",), now(), DAY_S)[1] + pem(signer.certificate)
-    (tmp_path / "b/broker.pem").write_text(chain)  # As that of a controller that joined.
+    (tmp_path / "b/broker.pem").write_text(chain)  # a chain, as a controller has after joining
     with place.mosquitto() as mosquitto:
         assert place.admits(own)
         assert not any(place.admits(each) for each in forged)
