@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
+from commonwatt.energy.strategies import STRATEGIES
+from commonwatt.energy.strategies.batteries import Batteries
 from gateway.control.sharing import BatteryState, decide
-from gateway.control.strategies import STRATEGIES
-from gateway.control.strategies.batteries import Batteries
 from harness.docs.measured import Goal, Section, Table, spread
 from harness.strategies.microgrids import plain
 

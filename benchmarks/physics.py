@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from commonwatt.energy.physics.boundary import Boundary
+from commonwatt.energy.physics.places import blocks_of
+from commonwatt.energy.physics.plant import Order, Plant, plant_of, price_factor
+from commonwatt.energy.physics.town import PlantInputs, step_town
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Town
 from harness.docs.measured import Goal, Section, Table, number, percentile
-from meter_sim.physics.boundary import Boundary
-from meter_sim.physics.places import blocks_of
-from meter_sim.physics.plant import Order, Plant, plant_of, price_factor
 from meter_sim.physics.surroundings import Surroundings
-from meter_sim.physics.town import PlantInputs, step_town
 
 JUNE = 1_780_272_000  # 2026-06-01 00:00 UTC
 

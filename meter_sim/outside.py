@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from zoneinfo import ZoneInfo
 
+from commonwatt.energy.physics.plant import price_factor
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.town.conditions import Conditions
@@ -12,7 +13,6 @@ from commonwatt.town.scenario import GROUPS, Scenario
 from commonwatt.town.town import Town
 from meter_sim.faults import Faults, FaultsFile, percent_at
 from meter_sim.physics.microgrid import Circumstances
-from meter_sim.physics.plant import price_factor
 from meter_sim.weather import Weather
 
 NOT_PLAYED = ("broadband", "controller")

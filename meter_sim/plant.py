@@ -11,6 +11,8 @@ from commonwatt.config.meters import PlantSettings
 from commonwatt.device.records.delivery import Tally
 from commonwatt.device.shell import DeviceShell
 from commonwatt.device.store import DeviceStore
+from commonwatt.energy.physics.plant import PlantStep, plant_of
+from commonwatt.energy.physics.town import PlantInputs
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ConfigError, StoreError
@@ -23,8 +25,6 @@ from commonwatt.town.town import Town
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import PlantFigures
 from meter_sim.outside import OutsideWorld, Region
-from meter_sim.physics.plant import PlantStep, plant_of
-from meter_sim.physics.town import PlantInputs
 from meter_sim.plant_core import Change, PlantCore, PlantState, mean_watts
 from meter_sim.plant_store import load
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 
+from commonwatt.energy.physics.plant import Order, Plant, PlantStep
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
@@ -36,7 +37,6 @@ from commonwatt.protocol.plant_messages import (
     PlantReport,
 )
 from commonwatt.protocol.topics import OUTCOMES, PLANT, STATUS, gateway_up
-from meter_sim.physics.plant import Order, Plant, PlantStep
 
 REPORT_S = 60  # seconds between two reports
 REPORTED_QUARTERS = 4  # finished quarters in each report

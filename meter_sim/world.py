@@ -4,14 +4,14 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from commonwatt.energy.physics.plant import PlantStep
+from commonwatt.energy.physics.town import PlantInputs
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.town import Microgrid
 from meter_sim.metrics import Power
 from meter_sim.physics.metered import MeteredTown
 from meter_sim.physics.microgrid import Circumstances, Step
-from meter_sim.physics.plant import PlantStep
-from meter_sim.physics.town import PlantInputs
 from meter_sim.truth import Slot
 
 MAX_CATCH_UP_S = 7 * 86_400  # longest stop that the physics steps through; of a longer one, only its last 7 days

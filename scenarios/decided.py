@@ -5,11 +5,11 @@ from zlib import crc32
 
 import numpy as np
 
+from commonwatt.energy.physics.boundary import NO_LIMIT_W
+from commonwatt.energy.physics.plant import Order
+from commonwatt.energy.physics.step import Inputs
 from commonwatt.model.units import EpochSeconds
 from commonwatt.settlement.splits import Array, Flags
-from meter_sim.physics.boundary import NO_LIMIT_W
-from meter_sim.physics.plant import Order
-from meter_sim.physics.step import Inputs
 
 MECHANISMS = ("sharing", "reduction", "turns", "rationing", "purchases ahead", "use of the reserve")
 

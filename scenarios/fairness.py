@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.physics.step import Flows
 from commonwatt.model.units import MicrogridId, MilliwattHours
 from commonwatt.settlement.splits import Array, row_sums
-from meter_sim.physics.places import Places
-from meter_sim.physics.step import Flows
 
 Parts = NDArray[np.float64]  # a part of 1 for each place or microgrid; NaN: it has none
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from commonwatt.energy.physics.boundary import Cause
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.physics.plant import PlantStep
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.physics.town import MicrogridsStep
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.settlement.splits import Array
-from meter_sim.physics.boundary import Cause
-from meter_sim.physics.places import Places
-from meter_sim.physics.plant import PlantStep
-from meter_sim.physics.step import Inputs
-from meter_sim.physics.town import MicrogridsStep
 from scenarios.decided import NOTHING, Decided
 from scenarios.fairness import Tally
 

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from commonwatt.energy.physics.boundary import Cause, Exchange
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.physics.town import PRIORITY, MicrogridsStep
 from commonwatt.model.units import MilliwattHours
-from meter_sim.physics.boundary import Cause, Exchange
-from meter_sim.physics.places import Places
-from meter_sim.physics.town import PRIORITY, MicrogridsStep
 from utility.supply.rationing import LASTS_H
 
 

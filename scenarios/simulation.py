@@ -10,6 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.controllers import Controllers, Situation
+from commonwatt.energy.physics.boundary import Boundary
+from commonwatt.energy.physics.cold import cold_after, cold_load
+from commonwatt.energy.physics.places import Places, blocks_of
+from commonwatt.energy.physics.plant import PlantStep, plant_of
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.physics.town import MicrogridsStep, PlantInputs, step_town
 from commonwatt.model.control.return_delay import return_delay_s
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
@@ -17,16 +24,9 @@ from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import GROUPS
 from commonwatt.town.town import Town
 from meter_sim.outside import Sky
-from meter_sim.physics.boundary import Boundary
-from meter_sim.physics.cold import cold_after, cold_load
-from meter_sim.physics.places import Places, blocks_of
-from meter_sim.physics.plant import PlantStep, plant_of
-from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings, use_up
-from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
 from meter_sim.switch import STABLE_S, UNMANAGED_S
 from meter_sim.weather import seed_of
-from scenarios.controllers import Controllers, Situation
 from scenarios.decided import added
 from scenarios.figures import KINDS, Figures, Sample
 from scenarios.inversions import Inversions
@@ -108,7 +108,7 @@ class Simulation:
         rows = len(places.microgrids)
         return _Grids(
             places=places,
-            controllers=Controllers(self._town, places, self._policy),
+            controllers=Controllers(self._town, places, self._policy.rules),
             level=level,
             ordinary=np.zeros(places.shape, dtype=np.int64),
             cold=np.zeros(places.shape, dtype=np.int64),

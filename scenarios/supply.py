@@ -7,15 +7,15 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.physics.boundary import NO_LIMIT_W
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.physics.plant import NO_ORDER, Order
+from commonwatt.energy.physics.plant import Plant as PhysicalPlant
+from commonwatt.energy.physics.town import MicrogridsStep
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.town import Town
-from meter_sim.physics.boundary import NO_LIMIT_W
-from meter_sim.physics.places import Places
-from meter_sim.physics.plant import NO_ORDER, Order
-from meter_sim.physics.plant import Plant as PhysicalPlant
-from meter_sim.physics.town import MicrogridsStep
 from scenarios.policies import Policy
 from utility.supply.buying.situation import MAX_HORIZON, Situation
 from utility.supply.plant import Plant

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.energy.strategies import COMPARING
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import KNOWN_STATES, State
@@ -28,7 +29,6 @@ from gateway.control.lifetimes import LIFETIMES, MANY_TIMES, UNKNOWN, resend_aft
 from gateway.control.meter_view import INITIALIZE_AGAIN_S, CommandNote, Counts, MeterView
 from gateway.control.plausibility import Doubt, Recorded
 from gateway.control.sharing import RENEWED_S, REWEIGH, BatteryState, Decision, decide, reasons
-from gateway.control.strategies import COMPARING
 from gateway.stored import Stored
 from gateway.takeover.member import Member
 

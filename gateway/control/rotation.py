@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from commonwatt.energy.shedding import Islands, Priority, energy_h, hours_left, number_of, priority_of, reduces, shed
 from commonwatt.model.ids import MeterId
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import MicrogridId
@@ -12,7 +13,6 @@ from commonwatt.protocol.commands import Kind
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Function
 from gateway.control.manager import Manager
-from gateway.control.shedding import Islands, Priority, energy_h, hours_left, number_of, priority_of, reduces, shed
 
 
 @dataclass(frozen=True)

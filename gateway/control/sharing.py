@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from commonwatt.energy.strategies import strategy_of
+from commonwatt.energy.strategies.batteries import LEAST_S, Batteries, Plan
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MilliwattHours
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.sharing_words import Why
 from gateway.control.lifetimes import LIFETIMES
 from gateway.control.plausibility import Doubt
-from gateway.control.strategies import strategy_of
-from gateway.control.strategies.batteries import LEAST_S, Batteries, Plan
 
 REWEIGH = 250  # a donor is sent its weight again at once if it differs by more; smaller changes wait for the renewal
 # Seconds until a renewed share_power_on ends. So more seconds are left only in the first ``LEAST_S`` of sharing.

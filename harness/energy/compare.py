@@ -2,6 +2,11 @@
 
 import numpy as np
 
+from commonwatt.energy.physics.boundary import Boundary, Cause
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.physics.plant import Plant, PlantStep
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.physics.town import MicrogridsStep, PlantInputs, step_town
 from commonwatt.settlement.splits import Array, row_sums
 from harness.energy.reference import (
     PlainInput,
@@ -13,11 +18,6 @@ from harness.energy.reference import (
     plain_within,
 )
 from harness.energy.worlds import RandomTown, random_town
-from meter_sim.physics.boundary import Boundary, Cause
-from meter_sim.physics.places import Places
-from meter_sim.physics.plant import Plant, PlantStep
-from meter_sim.physics.step import Inputs
-from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
 
 FIELDS = ("generation", "unserved", "curtailed", "demand", "surplus", "pushed", "given", "received", "level", "lost")
 

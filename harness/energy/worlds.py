@@ -6,13 +6,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.random import Generator
 
+from commonwatt.energy.physics.boundary import NO_LIMIT_W, Boundary
+from commonwatt.energy.physics.places import Places, Source
+from commonwatt.energy.physics.plant import Order, Plant
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.physics.town import PlantInputs
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.settlement.splits import Array, Flags
-from meter_sim.physics.boundary import NO_LIMIT_W, Boundary
-from meter_sim.physics.places import Places, Source
-from meter_sim.physics.plant import Order, Plant
-from meter_sim.physics.step import Inputs
-from meter_sim.physics.town import PlantInputs
 
 _Values = TypeVar("_Values", Array, Flags)
 

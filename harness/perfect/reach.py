@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.physics.step import Flows, Inputs, within
 from harness.perfect.recorded import STEPS_PER_HOUR, Homes
-from meter_sim.physics.places import Places
-from meter_sim.physics.step import Flows, Inputs, within
 
 _Integers = NDArray[np.int64]
 

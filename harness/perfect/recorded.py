@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.physics.plant import plant_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.town import Town
-from meter_sim.physics.places import Places
-from meter_sim.physics.plant import plant_of
 from scenarios.figures import Figures
 from scenarios.policies import Policy
 from scenarios.simulation import Simulation

@@ -7,13 +7,13 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from commonwatt.energy.physics.places import Places
 from commonwatt.model.units import QUARTER_S
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Direction, Function, Town
-from meter_sim.physics.places import Places
 from scenarios.policies import POLICIES
 from scenarios.simulation import Simulation
 from utility.research.homes import KINDS, Home, Homes, Measure

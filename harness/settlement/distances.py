@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from commonwatt.energy.physics.places import places_of
 from commonwatt.settlement.conventions import CONVENTIONS
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.settlement.splits import Array
@@ -17,7 +18,6 @@ from commonwatt.town.town import Function
 from harness.settlement.emulated import EmulatedQuarter, EmulatedTown, Stream, installed_of
 from harness.settlement.truth import DAY
 from harness.settlement.whole_day import settle_day
-from meter_sim.physics.places import places_of
 from utility.settlement.day import Rules
 
 Energy = Counter[tuple[int, Quantity]]  # milliwatt-hours by meter and quantity

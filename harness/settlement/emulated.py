@@ -11,6 +11,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.physics.boundary import Boundary
+from commonwatt.energy.physics.places import Places, places_of
+from commonwatt.energy.physics.step import Flows
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
@@ -22,9 +25,6 @@ from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import Scenario, load
 from commonwatt.town.town import Direction, Function, Microgrid, Town
-from meter_sim.physics.boundary import Boundary
-from meter_sim.physics.places import Places, places_of
-from meter_sim.physics.step import Flows
 from scenarios.policies import POLICIES
 from scenarios.simulation import Simulation
 from utility.registry.accounts import Installed

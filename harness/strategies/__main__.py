@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gateway.control.strategies import STRATEGIES
-from gateway.control.strategies.batteries import Batteries
+from commonwatt.energy.strategies import STRATEGIES
+from commonwatt.energy.strategies.batteries import Batteries
 from harness.strategies.hours import MAX_SWITCHES, Hours, watch
 from harness.strategies.microgrids import mismatches, plain, random_batteries
 from harness.strategies.properties import PROPERTIES, table

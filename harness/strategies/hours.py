@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from commonwatt.energy.physics.boundary import Boundary
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.physics.town import step_alone
+from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.units import SLOT_S
 from commonwatt.settlement.splits import Array, Flags
-from gateway.control.strategies import STRATEGIES
 from harness.energy.compare import imbalances
 from harness.strategies.loop import FULL_POWER_SLOTS, LEAST_SLOTS
 from harness.strategies.microgrids import PLACES, random_batteries
-from meter_sim.physics.boundary import Boundary
-from meter_sim.physics.places import Places
-from meter_sim.physics.step import Inputs
-from meter_sim.physics.town import step_alone
 
 SLOTS_AN_HOUR = 3600 // SLOT_S
 

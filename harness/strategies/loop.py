@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from commonwatt.energy.strategies import STRATEGIES
+from commonwatt.energy.strategies.batteries import LEAST_S, Batteries, Energies
 from commonwatt.model.units import SLOT_S
-from gateway.control.strategies import STRATEGIES
-from gateway.control.strategies.batteries import LEAST_S, Batteries, Energies
 from harness.strategies.reference import divide
 
 LEAST_SLOTS = LEAST_S // SLOT_S  # slots for which a battery shares at least

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gateway.control.strategies import STRATEGIES
-from gateway.control.strategies.batteries import Batteries
+from commonwatt.energy.strategies import STRATEGIES
+from commonwatt.energy.strategies.batteries import Batteries
 from harness.strategies.reference import Battery, plan
 
 PLACES = 10

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from gateway.control.strategies import STRATEGIES
-from gateway.control.strategies.batteries import Batteries, Flags, Plan
+from commonwatt.energy.strategies import STRATEGIES
+from commonwatt.energy.strategies.batteries import Batteries, Flags, Plan
 
 Property = Callable[[Batteries, Plan], Flags]  # returns the microgrids that have the property
 

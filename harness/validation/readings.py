@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.physics.places import Places
 from commonwatt.model.units import QUARTER_S, MicrogridId, Quarter
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import Scenario, load
 from commonwatt.town.town import Town
-from meter_sim.physics.places import Places
 from scenarios.policies import POLICIES
 from scenarios.simulation import Simulation
 

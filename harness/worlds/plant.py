@@ -3,11 +3,11 @@
 import sqlite3
 from collections.abc import Sequence
 
+from commonwatt.energy.physics.plant import Need, Plant, run_plant
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from harness.worlds.opened import opened
-from meter_sim.physics.plant import Need, Plant, run_plant
 from meter_sim.plant_core import PlantCore, PlantState
 from meter_sim.plant_store import PLANT_TABLES, load
 

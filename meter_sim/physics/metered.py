@@ -9,18 +9,18 @@ from dataclasses import replace
 
 import numpy as np
 
+from commonwatt.energy.physics.boundary import Boundary
+from commonwatt.energy.physics.cold import cold_after, cold_load
+from commonwatt.energy.physics.places import blocks_of
+from commonwatt.energy.physics.plant import Plant, PlantStep
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.physics.town import PlantInputs, step_alone, step_town
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.settlement.splits import Array
 from commonwatt.town.town import Microgrid, Town
-from meter_sim.physics.boundary import Boundary
-from meter_sim.physics.cold import cold_after, cold_load
 from meter_sim.physics.microgrid import Circumstances, MeteredMicrogrid, Step
-from meter_sim.physics.places import blocks_of
-from meter_sim.physics.plant import Plant, PlantStep
-from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings, use_up
-from meter_sim.physics.town import PlantInputs, step_alone, step_town
 from meter_sim.weather import Weather
 
 Levels = Mapping[MeterId, MilliwattHours]  # level of each battery of a microgrid, by its meter's id

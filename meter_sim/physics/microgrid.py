@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from commonwatt.device.commands.desired_states import Commanded
+from commonwatt.energy.physics.boundary import NO_LIMIT_W, Cause
+from commonwatt.energy.physics.places import Place, places_of
+from commonwatt.energy.physics.town import MicrogridsStep
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.settlement.splits import Array
 from commonwatt.town.conditions import Drop
 from commonwatt.town.town import Direction, Function, Microgrid, Town
-from meter_sim.physics.boundary import NO_LIMIT_W, Cause
-from meter_sim.physics.places import Place, places_of
-from meter_sim.physics.town import MicrogridsStep
 from meter_sim.weather import chance, seed_of
 
 

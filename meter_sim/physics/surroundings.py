@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from commonwatt.energy.physics.places import Places, places_of
+from commonwatt.energy.physics.step import Inputs
 from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.settlement.splits import Array
 from commonwatt.town.conditions import Drop
-from commonwatt.town.town import Town
-from meter_sim.load import Loads
-from meter_sim.physics.places import Places, consumers_of
-from meter_sim.physics.step import Inputs
+from commonwatt.town.town import Microgrid, Town, average_w
+from meter_sim.load import Consumer, Loads
 from meter_sim.weather import Weather
 
 
@@ -41,6 +41,21 @@ class Surroundings:
             sun = self.weather.solar(time, places.step_s)
             inputs.append(Inputs(load=load, generation=places.generation(sun)))
         return inputs
+
+
+def consumers_of(town: Town, microgrid: Microgrid) -> list[Consumer]:
+    """Return the places of a microgrid that use energy, in their order, as the load model takes them."""
+    return [
+        Consumer(
+            seed=town.table.seed,
+            place=f"{microgrid.id}/{place.location}",
+            function=place.incoming.function,
+            average_w=average_w(town.table, place.incoming.function),
+            timezone=town.table.timezone,
+        )
+        for place in places_of(microgrid)
+        if place.incoming is not None
+    ]
 
 
 def use_up(places: Places, load: Array, level: Array, row: int, drop: Drop, number: int) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 from commonwatt.config.files import load_settings
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device.store import reading_store
+from commonwatt.energy.shedding import TURN_S
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.commands import Kind
-from gateway.control.shedding import TURN_S
 from harness.network.waiting import eventually
 from harness.real import forks
 from harness.real.site import Site, audited

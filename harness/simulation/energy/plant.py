@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from commonwatt.energy.physics.plant import run_plant
 from commonwatt.identity.devices import Role
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Publish
@@ -14,7 +15,6 @@ from harness.real.images import put_back
 from harness.simulation.network import Broker, Link, device
 from harness.simulation.node import Node
 from harness.worlds.plant import CAPACITY, LOAD, PHYSICAL
-from meter_sim.physics.plant import run_plant
 from meter_sim.plant_core import Change, PlantCore, PlantState
 from meter_sim.plant_store import PLANT_TABLES, load
 

@@ -9,6 +9,12 @@ import numpy as np
 from sqlalchemy import Connection
 
 from commonwatt.device.commands.desired_states import HeldStates
+from commonwatt.energy.physics import step, town
+from commonwatt.energy.physics.boundary import NO_LIMIT_W, Boundary, Exchange, exchange
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.physics.plant import Plant
+from commonwatt.energy.physics.step import Flows
+from commonwatt.energy.strategies.batteries import Batteries
 from commonwatt.model.effects import Effect
 from commonwatt.model.ids import MeterId
 from commonwatt.model.time.now import Now
@@ -21,16 +27,10 @@ from gateway.control import islanding, modes
 from gateway.control.islanding import Wish
 from gateway.control.microgrid_states import MicrogridStates
 from gateway.control.modes import Modes
-from gateway.control.strategies.batteries import Batteries
 from gateway.core import HostedMicrogrid
 from harness.simulation.planted import Bug
 from meter_sim import switch
-from meter_sim.physics import step, town
-from meter_sim.physics.boundary import NO_LIMIT_W, Boundary, Exchange, exchange
 from meter_sim.physics.microgrid import MeteredMicrogrid
-from meter_sim.physics.places import Places
-from meter_sim.physics.plant import Plant
-from meter_sim.physics.step import Flows
 from meter_sim.plant_core import PlantCore, PlantState
 from meter_sim.switch import BoundarySwitch
 from utility.supply import rationing

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commonwatt.energy.strategies.rangers import plan_alone
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.sharing_words import Why
 from commonwatt.town.town import Function
 from gateway.control.autonomy import NO_ANSWER_S, Contact
 from gateway.control.islanding import Phase
-from gateway.control.strategies.rangers import plan_alone
 from harness.strategies.microgrids import random_batteries
 from harness.strategies.properties import COMMON
 from harness.worlds.gateway import World, batches, commands, readings

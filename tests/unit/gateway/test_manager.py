@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from commonwatt.energy.strategies.batteries import LEAST_S
 from commonwatt.model.records import Log, State
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.batches import BatchAck
@@ -14,7 +15,6 @@ from commonwatt.protocol.json_messages import unpack_json
 from gateway.control.lifetimes import RESEND_AT_MOST_S, RESEND_S
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.sharing import RENEWED_S
-from gateway.control.strategies.batteries import LEAST_S
 from harness.worlds.gateway import CAPACITY, START, World, batches, commands, readings
 
 

@@ -7,6 +7,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from commonwatt.energy.physics.cold import COLD_PERCENT, COLD_S
+from commonwatt.energy.physics.places import blocks_of
+from commonwatt.energy.physics.plant import plant_of
 from commonwatt.model.control.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.town.conditions import Conditions
@@ -14,9 +17,6 @@ from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
 from gateway.control.islanding import Boundary, Sensor, wish
-from meter_sim.physics.cold import COLD_PERCENT, COLD_S
-from meter_sim.physics.places import blocks_of
-from meter_sim.physics.plant import plant_of
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.weather import Weather
 from scenarios.policies import POLICIES

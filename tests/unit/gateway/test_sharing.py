@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.energy.strategies import STRATEGIES
+from commonwatt.energy.strategies.batteries import MAX_WEIGHT, Batteries
 from commonwatt.protocol.sharing_words import Why
 from gateway.control.sharing import BatteryState, Decision, decide, near_minimum, reasons
-from gateway.control.strategies import STRATEGIES
-from gateway.control.strategies.batteries import MAX_WEIGHT, Batteries
 from harness.strategies.hours import watch
 from harness.strategies.loop import follow
 from harness.strategies.microgrids import mismatches, plain, random_batteries

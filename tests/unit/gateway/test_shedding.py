@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commonwatt.energy.physics.boundary import Boundary
+from commonwatt.energy.physics.places import blocks_of
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.physics.town import step_alone
+from commonwatt.energy.shedding import GROUPS, LADDER, TURN_S, Islands, Priority, hours_left, shed
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Function
-from gateway.control.shedding import GROUPS, LADDER, TURN_S, Islands, Priority, hours_left, shed
 from harness.worlds.gateway import World, commands
-from meter_sim.physics.boundary import Boundary
-from meter_sim.physics.places import blocks_of
-from meter_sim.physics.step import Inputs
-from meter_sim.physics.town import step_alone
 
 KEPT, APARTMENT, HOUSE = Priority.KEPT, Priority.APARTMENT, Priority.HOUSE
 PLACES = (KEPT, *[APARTMENT] * 6, *[HOUSE] * 6)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import State
 from commonwatt.model.time.now import Now, Trust
@@ -18,7 +19,6 @@ from commonwatt.protocol.commands import Command, Held, Kind, Name, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.changes import Change, Desired, MeterInfo, Setting
 from gateway.control.manager import Manager
-from gateway.control.strategies import STRATEGIES
 from harness.worlds.gateway import CAPACITY, START, registered
 
 METERS = (1, 2, 3, 4)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from commonwatt.energy.shedding import TURN_S
 from commonwatt.model.control.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import State
@@ -16,7 +17,6 @@ from gateway.control.islanding import Boundary, Phase, Sensor, disagreement, may
 from gateway.control.kept_phase import PHASE, kept_phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.sharing import RENEWED_S
-from gateway.control.shedding import TURN_S
 from harness.worlds.gateway import World, commands, registered
 
 INTAKE, OUTLET, HOUSES = 4, 5, (1, 2, 3)

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commonwatt.energy.physics.cold import cold_after, cold_load
+from commonwatt.energy.physics.places import Places, blocks_of
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Town
-from meter_sim.physics.cold import cold_after, cold_load
 from meter_sim.physics.metered import MeteredTown
 from meter_sim.physics.microgrid import Circumstances
-from meter_sim.physics.places import Places, blocks_of
 from meter_sim.world import World
 
 NIGHT = 1_782_016_200  # 0:30 in Boston

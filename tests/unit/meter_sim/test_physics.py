@@ -7,13 +7,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from commonwatt.device.commands.desired_states import Commanded
+from commonwatt.energy.physics.boundary import Cause
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town
 from harness.energy.alone import Alone
-from meter_sim.physics.boundary import Cause
 from meter_sim.physics.microgrid import Circumstances, Step
 from meter_sim.weather import Weather
 

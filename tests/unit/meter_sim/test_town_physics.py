@@ -6,6 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commonwatt.energy.physics.boundary import NO_LIMIT_W, Boundary, Cause
+from commonwatt.energy.physics.places import Places, blocks_of
+from commonwatt.energy.physics.plant import Need, Order, Plant, PlantStep, plant_of, price_factor, run_plant
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.physics.town import MicrogridsStep, PlantInputs, step_alone, step_town
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
@@ -13,12 +18,7 @@ from commonwatt.town.loading import town_of
 from commonwatt.town.town import Town
 from harness.energy.alone import Alone
 from harness.energy.compare import check, imbalances, town_imbalances
-from meter_sim.physics.boundary import NO_LIMIT_W, Boundary, Cause
-from meter_sim.physics.places import Places, blocks_of
-from meter_sim.physics.plant import Need, Order, Plant, PlantStep, plant_of, price_factor, run_plant
-from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings
-from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_alone, step_town
 
 KWH = 1_000_000
 RESIDENTIAL, APARTMENT, PUBLIC = range(3)

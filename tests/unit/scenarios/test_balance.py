@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from commonwatt.energy.controllers import Rules
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
@@ -111,7 +112,7 @@ def test_equal_rows_say_why() -> None:
 def test_rows_are_equal_because_nothing_acted() -> None:
     town, conditions = small_town("normal")
     idle = POLICIES["none"]
-    both = {"none": idle, "no-sharing": replace(idle, reduces=True, sheds=True)}
+    both = {"none": idle, "no-sharing": replace(idle, rules=Rules(reduces=True, sheds=True))}
     runs = {name: run(town, conditions, each, days=1) for name, each in both.items()}
     reason = f"the same decisions in every step on nothing; never acted: {', '.join(MECHANISMS)}"
     assert equal(runs) == [f"no-sharing is equal to none: {reason}."]

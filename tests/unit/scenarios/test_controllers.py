@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.control.shedding import GROUPS, TURN_S
-from meter_sim.physics.boundary import NO_LIMIT_W
-from meter_sim.physics.places import Places, blocks_of
-from meter_sim.physics.step import Inputs
-from scenarios.controllers import Controllers, Situation
+from commonwatt.energy.controllers import Controllers, Situation
+from commonwatt.energy.physics.boundary import NO_LIMIT_W
+from commonwatt.energy.physics.places import Places, blocks_of
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.shedding import GROUPS, TURN_S
 from scenarios.policies import POLICIES
 from tests.unit.scenarios.test_simulation import figures, town
 
@@ -25,7 +25,7 @@ def off(
     places = block(kind)
     rows = places.shape[0]
     nothing = np.zeros(places.shape, dtype=np.int64)
-    controllers = Controllers(town(), places, POLICIES[policy])
+    controllers = Controllers(town(), places, POLICIES[policy].rules)
     seen = Situation(
         level=nothing,
         islands=np.full(rows, island),
@@ -66,7 +66,9 @@ def test_within_a_limit_all_reduce_though_the_supply_is_normal() -> None:  # req
         short=np.zeros(rows, dtype=np.bool_),
         import_limit_w=np.where(np.arange(rows) % 2, 5000, NO_LIMIT_W),
     )
-    inputs = Controllers(town(), places, POLICIES["spec"]).command(0, Inputs(load=nothing, generation=nothing), seen)
+    inputs = Controllers(town(), places, POLICIES["spec"].rules).command(
+        0, Inputs(load=nothing, generation=nothing), seen
+    )
     assert inputs.reducing is not None
     assert inputs.reducing[:, 0].tolist() == (np.arange(rows) % 2 > 0).tolist()
 
@@ -80,7 +82,7 @@ def test_in_a_storm_the_houses_that_go_short_are_off_in_turn() -> None:
 def test_short_steps_do_not_end_sharing_in_its_first_five_minutes_but_an_island_does(island: bool) -> None:
     places = block("residential")
     rows, nothing = places.shape[0], np.zeros(places.shape, dtype=np.int64)
-    controllers = Controllers(town(), places, POLICIES["spec"])
+    controllers = Controllers(town(), places, POLICIES["spec"].rules)
     seen = Situation(
         level=places.capacity.copy(),
         islands=np.zeros(rows, dtype=np.bool_),

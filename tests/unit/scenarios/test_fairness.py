@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from commonwatt.energy.physics.places import Places, blocks_of
+from commonwatt.energy.physics.step import Flows, Inputs, within
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
-from meter_sim.physics.places import Places, blocks_of
-from meter_sim.physics.step import Flows, Inputs, within
 from scenarios.fairness import Tally, behind, fairness, jain
 
 NAN = float("nan")

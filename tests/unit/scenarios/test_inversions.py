@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from commonwatt.energy.physics.boundary import Cause
+from commonwatt.energy.physics.town import MicrogridsStep
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.scenario import Outage, Shortage
-from meter_sim.physics.boundary import Cause
-from meter_sim.physics.town import MicrogridsStep
 from scenarios.figures import KINDS
 from scenarios.inversions import inversions
 from scenarios.policies import POLICIES

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from commonwatt.energy.physics.places import blocks_of
+from commonwatt.energy.physics.step import Inputs, within
 from harness.perfect.reach import reach
 from harness.perfect.recorded import STEPS_PER_HOUR, Homes
-from meter_sim.physics.places import blocks_of
-from meter_sim.physics.step import Inputs, within
 from tests.unit.scenarios.test_simulation import town
 
 HOURS = 48

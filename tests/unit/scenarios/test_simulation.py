@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.energy.controllers import BAND_PERMILLE
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import load, names
 from commonwatt.town.town import Town
 from scenarios.cli import app
-from scenarios.controllers import BAND_PERMILLE
 from scenarios.figures import KINDS, Figures
 from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from commonwatt.energy.physics.boundary import Boundary
+from commonwatt.energy.physics.places import Places, blocks_of
+from commonwatt.energy.physics.step import Flows
+from commonwatt.energy.physics.town import step_alone
 from commonwatt.settlement.sharing import BatteryReadings, shared
 from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.town import Town
-from meter_sim.physics.boundary import Boundary
-from meter_sim.physics.places import Places, blocks_of
-from meter_sim.physics.step import Flows
 from meter_sim.physics.surroundings import Surroundings
-from meter_sim.physics.town import step_alone
 
 NIGHT = 1_781_928_000  # 2026-06-20 00:00 in Boston
 AFTERNOON, EVENING = NIGHT + 14 * 3600, NIGHT + 20 * 3600

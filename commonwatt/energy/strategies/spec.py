@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from commonwatt.energy.strategies.batteries import Batteries, Flags, Plan
 from commonwatt.settlement.splits import fill, pro_rata
-from gateway.control.strategies.batteries import Batteries, Flags, Plan
 
 
 def plan(batteries: Batteries) -> Plan:

@@ -7,8 +7,8 @@ what its service carries.
 
 import numpy as np
 
+from commonwatt.energy.physics.places import Places
 from commonwatt.settlement.splits import Array
-from meter_sim.physics.places import Places
 
 COLD_PERCENT = 300  # load of a cold place, as a percentage of its ordinary load
 COLD_S = 1800  # most seconds for which a place is cold

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from gateway.control.strategies import aces, rangers, spec
-from gateway.control.strategies.batteries import Batteries, Plan
+from commonwatt.energy.strategies import aces, rangers, spec
+from commonwatt.energy.strategies.batteries import Batteries, Plan
 
 Strategy = Callable[[Batteries], Plan]  # returns the plan for each row; without a memory, and without a limit of power
 # By the name in the gateway's setting ``sharing``.

@@ -9,18 +9,29 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.physics.boundary import NO_LIMIT_W
+from commonwatt.energy.physics.places import Places, places_of
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.shedding import Islands, Priority, energy_h, number_of, priority_of, reduces, shed
+from commonwatt.energy.strategies import Strategy
+from commonwatt.energy.strategies.batteries import LEAST_S, Batteries
 from commonwatt.model.units import EpochSeconds
 from commonwatt.town.town import Town
-from gateway.control.shedding import Islands, Priority, energy_h, number_of, priority_of, reduces, shed
-from gateway.control.strategies.batteries import LEAST_S, Batteries
-from meter_sim.physics.boundary import NO_LIMIT_W
-from meter_sim.physics.places import Places, places_of
-from meter_sim.physics.step import Inputs
-from scenarios.policies import Policy
 
 BAND_PERMILLE = 20  # band of sharing, as in the gateway's settings
 
 _Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The rules that controllers follow."""
+
+    sharing: Strategy | None = None  # how batteries share; ``None``: they do not
+    # Whether places reduce in an island with little energy, within an import limit, and while supply is not NORMAL.
+    reduces: bool = False
+    reduces_all_islands: bool = False  # whether places of an island reduce however much energy it has (A5)
+    sheds: bool = False  # whether places are off in turn in an island and within an import limit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,10 +49,10 @@ class Situation:
 class Controllers:
     """The controllers of the microgrids of one layout."""
 
-    def __init__(self, town: Town, places: Places, policy: Policy) -> None:
+    def __init__(self, town: Town, places: Places, rules: Rules) -> None:
         self.switches = 0  # changes between sharing and not sharing, of all batteries
         self._places = places
-        self._policy = policy
+        self._rules = rules
         self._sharing = np.zeros(places.shape, dtype=np.bool_)
         self._since = np.zeros(places.shape, dtype=np.int64)
         self._islands = np.zeros(places.shape[0], dtype=np.bool_)
@@ -63,9 +74,9 @@ class Controllers:
         """Return the inputs of a step with the commands."""
         limited = seen.import_limit_w < NO_LIMIT_W
         islands = seen.islands
-        if not self._policy.reduces_all_islands:
+        if not self._rules.reduces_all_islands:
             islands = islands & reduces(energy_h(self._islands_of(seen)), self._reducing)
-        self._reducing = (islands | seen.short | limited) & seen.managed & self._policy.reduces
+        self._reducing = (islands | seen.short | limited) & seen.managed & self._rules.reduces
         if self._reducing.any():
             inputs = replace(inputs, reducing=np.broadcast_to(self._reducing[:, None], self._places.shape))
         self.off = self._shed(time, seen)
@@ -76,7 +87,7 @@ class Controllers:
 
     def _shed(self, time: EpochSeconds, seen: Situation) -> _Flags:
         """Return which places are off: in an island, and within an import limit."""
-        limited = (seen.islands | (seen.import_limit_w < NO_LIMIT_W)) & seen.managed & self._policy.sheds
+        limited = (seen.islands | (seen.import_limit_w < NO_LIMIT_W)) & seen.managed & self._rules.sheds
         if not limited.any():
             return np.zeros_like(self.off)
         return np.asarray(shed(self._islands_of(seen), time) & limited[:, None])
@@ -96,14 +107,14 @@ class Controllers:
 
     def _share(self, time: EpochSeconds, seen: Situation) -> NDArray[np.int64]:
         """Return the weights of the batteries that share."""
-        if self._policy.sharing is None:
+        if self._rules.sharing is None:
             return np.zeros(self._places.shape, dtype=np.int64)
         has = self._places.capacity > 0
         # An island's beginning or end ends the least time.
         islands = seen.islands | seen.held
         self._since[islands != self._islands] = 0
         self._islands = islands
-        plan = self._policy.sharing(
+        plan = self._rules.sharing(
             Batteries(
                 level=seen.level,
                 capacity=self._places.capacity,

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from commonwatt.energy.strategies.batteries import MAX_WEIGHT, Batteries, Energies, Flags, Plan
 from commonwatt.settlement.splits import fill, pro_rata
-from gateway.control.strategies.batteries import MAX_WEIGHT, Batteries, Energies, Flags, Plan
 
 _AHEAD = 2**60  # more than any surplus
 

@@ -1,7 +1,7 @@
 """Strategy ``aces``, of the ACES report (A5): when a battery is empty, every battery above its minimum shares."""
 
-from gateway.control.strategies.batteries import Batteries, Plan
-from gateway.control.strategies.spec import all_above_share
+from commonwatt.energy.strategies.batteries import Batteries, Plan
+from commonwatt.energy.strategies.spec import all_above_share
 
 
 def plan(batteries: Batteries) -> Plan:

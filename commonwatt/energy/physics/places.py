@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOT_S, VOLTS, MicrogridId
 from commonwatt.settlement.splits import Array, Flags
-from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town, average_w
-from meter_sim.load import Consumer
+from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town
 
 FULL_SUN_HOURS = 8  # hours of full sun that fill a battery from empty (T1)
 POWER_HOURS = 2  # hours in which a battery can be charged or discharged at full power
@@ -110,21 +109,6 @@ def blocks_of(town: Town, microgrids: Iterable[Microgrid], step_s: int = SLOT_S)
         places = places_of(microgrid)
         layouts.setdefault(_layout(microgrid, places), []).append((microgrid, places))
     return [_block(town, members, step_s) for members in layouts.values()]
-
-
-def consumers_of(town: Town, microgrid: Microgrid) -> list[Consumer]:
-    """Return the places of a microgrid that use energy, in their order, as the load model takes them."""
-    return [
-        Consumer(
-            seed=town.table.seed,
-            place=f"{microgrid.id}/{place.location}",
-            function=place.incoming.function,
-            average_w=average_w(town.table, place.incoming.function),
-            timezone=town.table.timezone,
-        )
-        for place in places_of(microgrid)
-        if place.incoming is not None
-    ]
 
 
 def _layout(microgrid: Microgrid, places: Sequence[Place]) -> object:

@@ -9,8 +9,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from commonwatt.energy.physics.places import Places
 from commonwatt.settlement.splits import Array, Flags
-from meter_sim.physics.places import Places
 
 NO_LIMIT_W = 2**40  # an import limit above every feeder, watts: no limit
 

@@ -18,9 +18,9 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from commonwatt.energy.strategies.batteries import Energies, Flags
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.town.town import Function
-from gateway.control.strategies.batteries import Energies, Flags
 
 TURN_S = 1800  # seconds until the next third of the places is off
 GROUPS = 3  # groups of places that take turns

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from commonwatt.energy.physics.boundary import Boundary, Exchange, exchange
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.physics.plant import NO_ORDER, Need, Order, Plant, PlantStep, run_plant
+from commonwatt.energy.physics.step import Flows, Inputs, limit, within
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import MilliwattHours
 from commonwatt.settlement.splits import Array, fill, pro_rata
-from meter_sim.physics.boundary import Boundary, Exchange, exchange
-from meter_sim.physics.places import Places
-from meter_sim.physics.plant import NO_ORDER, Need, Order, Plant, PlantStep, run_plant
-from meter_sim.physics.step import Flows, Inputs, limit, within
 
 PRIORITY = ("public", "apartment", "residential")
 """The kinds of microgrids in the order in which they are supplied when the town is short (U5)."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.physics.boundary import Cause, Exchange
+from commonwatt.energy.physics.places import Places
 from commonwatt.settlement.splits import Array, Flags, fill, pro_rata, row_sums
-from meter_sim.physics.boundary import Cause, Exchange
-from meter_sim.physics.places import Places
 
 REDUCED_PERCENT = 80  # load of a place with the command to reduce, as a percentage of its ordinary load
 
