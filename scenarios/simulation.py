@@ -108,7 +108,7 @@ class Simulation:
         rows = len(places.microgrids)
         return _Grids(
             places=places,
-            controllers=Controllers(self._town, places, self._policy.rules),
+            controllers=Controllers(places, self._policy.rules),
             level=level,
             ordinary=np.zeros(places.shape, dtype=np.int64),
             cold=np.zeros(places.shape, dtype=np.int64),

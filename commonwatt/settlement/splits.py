@@ -31,6 +31,12 @@ def fill(total: Array, caps: Array) -> Array:
     columns = caps.shape[1]
     if columns == 0:
         return caps.copy()
+    rows = np.flatnonzero(total)
+    if rows.size < len(caps):
+        parts = np.zeros_like(caps)
+        if rows.size:
+            parts[rows] = fill(total[rows], caps[rows])
+        return parts
     caps = np.minimum(caps, total[:, None])
     ordered = np.sort(caps, axis=1)
     before = np.cumsum(ordered, axis=1) - ordered

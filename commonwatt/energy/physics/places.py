@@ -6,10 +6,12 @@ Layout: the kinds of the places in their order, and which places are behind whic
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.shedding import Priority, priority_of
 from commonwatt.model.units import SLOT_S, VOLTS, MicrogridId
 from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town
@@ -52,6 +54,9 @@ class Source:
 class Places:
     """The places of all microgrids of one layout; energies in milliwatt-hours, limits per step."""
 
+    # The arrays with a row for each microgrid.
+    BY_MICROGRID: ClassVar = ("capacity", "minimum", "full_sun", "power", "service", "feeder", "priority")
+
     microgrids: tuple[MicrogridId, ...]  # the names of the microgrids, one a row
     kind: str  # residential, apartment or public
     names: tuple[tuple[str, ...], ...]  # the names of the places of each microgrid
@@ -63,6 +68,7 @@ class Places:
     service: Array  # limit of a place's service
     feeder: Array  # limit of each microgrid's feeder, (M,)
     users: Flags  # which places use energy themselves, (P,)
+    priority: Array  # the ``Priority`` of each place; without a meter of its intake it is a source and never off
     sources: tuple[Source, ...]  # the places that supply places behind them
     loss_permille: int  # part of what is charged that is lost, thousandths
 
@@ -79,10 +85,7 @@ class Places:
             self,
             microgrids=tuple(self.microgrids[row] for row in rows),
             names=tuple(self.names[row] for row in rows),
-            **{
-                name: getattr(self, name)[rows]
-                for name in ("capacity", "minimum", "full_sun", "power", "service", "feeder")
-            },
+            **{name: getattr(self, name)[rows] for name in self.BY_MICROGRID},
         )
 
     def generation(self, sun: float) -> Array:
@@ -152,11 +155,16 @@ def _block(town: Town, members: Sequence[tuple[Microgrid, list[Place]]], step_s:
         service=_limit(amps, step_s).reshape(shape),
         feeder=_limit(boundary, step_s),
         users=np.array([place.incoming is not None for place in first], dtype=np.bool_),
+        priority=np.array([_priority(place) for _, places in members for place in places], np.int64).reshape(shape),
         sources=tuple(
             Source(column=column, behind=np.array(behind, dtype=np.intp)) for column, behind in _behind(first).items()
         ),
         loss_permille=town.table.charging_loss_permille,
     )
+
+
+def _priority(place: Place) -> Priority:
+    return Priority.KEPT if place.incoming is None else priority_of(place.incoming.function)
 
 
 def _limit(amps: Sequence[int], step_s: int) -> Array:
