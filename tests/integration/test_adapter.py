@@ -258,7 +258,9 @@ def test_home_assistant_has_the_energy_of_a_place_to_the_milliwatt_hour(house: t
         # Home Assistant starts: it finds everything retained, and everything is published again.
         begun = HomeAssistant(port)
         eventually(lambda: begun.messages.get(f"homeassistant/device/{PLACE}/config", (b"", False))[1])
+        eventually(lambda: begun.messages.get(f"commonwatt/{PLACE}/prices", (b"", False))[1])
         eventually(lambda: begun.messages.get(f"commonwatt/{PLACE}/availability") == (b"online", True))
+        print("PRICES", begun.messages[f"commonwatt/{PLACE}/prices"], begun.messages[f"commonwatt/{PLACE}/state"])
         begun.close()
         before = found.discoveries
         status = site.status("r001 gateway")
