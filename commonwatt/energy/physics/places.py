@@ -93,11 +93,15 @@ class Places:
         return np.asarray((self.full_sun * sun).astype(np.int64))
 
 
-def places_of(microgrid: Microgrid) -> list[Place]:
-    """Return the emulated places of a microgrid in the order of their first meters."""
+def places_of(microgrid: Microgrid, *, emulated: bool = True) -> list[Place]:
+    """Return the places of a microgrid in the order of their first meters.
+
+    Args:
+        emulated: Whether only those that are emulated.
+    """
     meters: dict[str, dict[Direction, Meter]] = {}
     for meter in microgrid.meters:
-        if meter.emulated and meter.function is not Function.BOUNDARY:
+        if (meter.emulated or not emulated) and meter.function is not Function.BOUNDARY:
             meters.setdefault(meter.location, {})[meter.direction] = meter
     return [
         Place(location=location, outgoing=pair.get(Direction.OUTGOING), incoming=pair.get(Direction.INCOMING))
@@ -111,7 +115,23 @@ def blocks_of(town: Town, microgrids: Iterable[Microgrid], step_s: int = SLOT_S)
     for microgrid in microgrids:
         places = places_of(microgrid)
         layouts.setdefault(_layout(microgrid, places), []).append((microgrid, places))
-    return [_block(town, members, step_s) for members in layouts.values()]
+    return [_block(members, step_s, town.table.charging_loss_permille) for members in layouts.values()]
+
+
+def streets_of(microgrids: Iterable[Microgrid], step_s: int) -> list[Places]:
+    """Return installed microgrids as arrays: those without a source together, the shorter ones with empty places.
+
+    The loss of charging is not known, and taken as none.
+    """
+    layouts: dict[object, list[tuple[Microgrid, list[Place]]]] = {}
+    for microgrid in microgrids:
+        places = places_of(microgrid, emulated=False)
+        layouts.setdefault(_layout(microgrid, places) if _behind(places) else None, []).append((microgrid, places))
+    empty = Place(location="", outgoing=None, incoming=None)
+    for members in layouts.values():
+        longest = max(len(places) for _, places in members)
+        members[:] = [(one, [*places, *[empty] * (longest - len(places))]) for one, places in members]
+    return [_block(members, step_s, 0) for members in layouts.values()]
 
 
 def _layout(microgrid: Microgrid, places: Sequence[Place]) -> object:
@@ -134,14 +154,16 @@ def _behind(places: Sequence[Place]) -> Mapping[int, list[int]]:
     }
 
 
-def _block(town: Town, members: Sequence[tuple[Microgrid, list[Place]]], step_s: int) -> Places:
+def _block(members: Sequence[tuple[Microgrid, list[Place]]], step_s: int, loss_permille: int) -> Places:
     first = members[0][1]
     shape = (len(members), len(first))
     batteries = [place.battery for _, places in members for place in places]
     capacity = np.array([battery.capacity for battery in batteries], dtype=np.int64).reshape(shape)
     percent = np.array([battery.minimum_percent for battery in batteries], dtype=np.int64).reshape(shape)
-    amps = [max(meter.service_amps for meter in place.meters) for _, places in members for place in places]
-    boundary = [max(m.service_amps for m in grid.meters if m.function is Function.BOUNDARY) for grid, _ in members]
+    amps = [max((m.service_amps for m in place.meters), default=0) for _, places in members for place in places]
+    boundary = [
+        max((m.service_amps for m in grid.meters if m.function is Function.BOUNDARY), default=0) for grid, _ in members
+    ]
     return Places(
         microgrids=tuple(microgrid.id for microgrid, _ in members),
         kind=members[0][0].kind,
@@ -159,7 +181,7 @@ def _block(town: Town, members: Sequence[tuple[Microgrid, list[Place]]], step_s:
         sources=tuple(
             Source(column=column, behind=np.array(behind, dtype=np.intp)) for column, behind in _behind(first).items()
         ),
-        loss_permille=town.table.charging_loss_permille,
+        loss_permille=loss_permille,
     )
 
 
