@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Mapping
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -38,8 +37,7 @@ def add_refusals(app: FastAPI, api: Api) -> None:
         if _is_page(request):
             return await wrong_form(request, error)
         if request.url.path.startswith(BASE):
-            places = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
-            return problem(400, places)
+            return problem(400, "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()))
         # What was sent is not repeated: it may be a number or a character that no answer can have.
         faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
         return Response(json.dumps({"detail": faults}), 422, media_type="application/json")
@@ -48,7 +46,7 @@ def add_refusals(app: FastAPI, api: Api) -> None:
     async def failed(request: Request, error: HTTPException) -> Response:
         if _is_page(request):
             return await failed_page(request, error)
-        return _told(request, error.detail, error.status_code, error.headers)
+        return _told(request, error.detail, error.status_code, dict(error.headers or {}))
 
     @app.exception_handler(AlteredBillError)
     def altered(request: Request, error: AlteredBillError) -> Response:
@@ -88,7 +86,7 @@ def _is_page(request: Request) -> bool:
     return request.url.path.startswith("/console/")
 
 
-def _told(request: Request, text: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+def _told(request: Request, text: str, status: int, headers: dict[str, str] | None = None) -> Response:
     """Return an answer that needs no database."""
     if _is_page(request):
         answer = unknown_page(request, text, status)

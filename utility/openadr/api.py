@@ -6,7 +6,6 @@ A VEN logs in with an API token of the role ``ven``: ``client_id`` is the token'
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
 from itertools import groupby
@@ -39,7 +38,7 @@ _Basic = Annotated[HTTPBasicCredentials | None, Depends(HTTPBasic(auto_error=Fal
 log = logging.getLogger(__name__)
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """Return the standard's answer to a request that failed."""
     content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     return JSONResponse(content, status, headers, "application/problem+json")
@@ -76,7 +75,7 @@ def add_openadr(app: FastAPI, api: Api) -> None:
         """Return an object."""
         found = [one for one in _visible(api, actor, kind, None) if one["id"] == its_id]
         if not found:
-            raise HTTPException(404, f"there is no object {its_id:.128}")
+            raise HTTPException(404, "there is no such object")
         return _answer(request, found[0])
 
 
@@ -114,7 +113,7 @@ def _visible(api: Api, actor: Actor, kind: str, asked: list[str] | None) -> list
     granted = _granted(api, actor)
     objects = _objects(api) | {"vens": [], "reports": [], "resources": [], "subscriptions": []}
     if kind not in objects:
-        raise HTTPException(404, f"there is no kind of objects {kind:.32}")
+        raise HTTPException(404, "there is no such kind of objects")
     if (its := _token_of(api, actor)) is not None:
         named = {"venName": its.label, "clientID": its.label, "targets": sorted(granted)}
         objects["vens"] = [object_of("VEN", f"ven-{its.no}", its.made, its.made, **named)]

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from decimal import Decimal
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -47,11 +46,10 @@ def tariff_objects(
         begin, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
         changed = max((published[one.version] for one in versions if one.effective < end), default=first)
         prices = prices_in(versions, begin, end)
-        ends = [*(quarter for quarter, _ in prices[1:]), end]
-        intervals = [
-            _interval(number, start * QUARTER_S, stop * QUARTER_S, {_PRICE: price.import_, _EXPORT: price.credit})
-            for number, ((start, price), stop) in enumerate(zip(prices, ends, strict=False))
-        ]
+        starts = [quarter * QUARTER_S for quarter, _ in prices]
+        ends = [*starts[1:], end * QUARTER_S]
+        each = [{_PRICE: float(price.import_), _EXPORT: float(price.credit)} for _, price in prices]
+        intervals = [_interval(*one) for one in zip(range(len(starts)), starts, ends, each, strict=False)]
         if intervals:
             name = f"{its_id}-{day}"
             events.append(object_of("EVENT", name, first, changed, programID=its_id, intervals=intervals))
@@ -74,8 +72,8 @@ def supply_events(told: Mapping[MicrogridId, Told], now: EpochSeconds) -> Iterat
     newest = max(held.values(), key=lambda one: (one.until, LEVELS[one.supply]), default=None)
     if newest is not None and newest.supply is not SupplyState.NORMAL:
         alert = _FLEX if newest.supply is SupplyState.LOW else _EMERGENCY
-        words = f"The regional supply is {newest.supply}. Use less."
-        yield _supply_event("supply-state", newest, {_LEVEL: LEVELS[newest.supply], alert: words})
+        payloads = {_LEVEL: LEVELS[newest.supply], alert: f"The regional supply is {newest.supply}. Use less."}
+        yield _supply_event("supply-state", newest, payloads)
     for name, one in held.items():
         if one.import_limit_w is not None:
             yield _supply_event(f"limit-{name}", one, {_LIMIT: one.import_limit_w / 1000}, targets=[name])
@@ -96,9 +94,7 @@ def seen(one: Object, granted: Collection[str], asked: Collection[str] | None) -
     return one | {"targets": shown} if shown else None
 
 
-def _supply_event(
-    its_id: str, told: Told, payloads: Mapping[str, str | float | Decimal], **targets: list[str]
-) -> Object:
+def _supply_event(its_id: str, told: Told, payloads: Object, **targets: list[str]) -> Object:
     since = told.until - RATION_S
     intervals = [_interval(0, since, told.until, payloads)]
     return object_of("EVENT", its_id, since, since, programID=SUPPLY, intervals=intervals, **targets)
@@ -111,14 +107,9 @@ def _program(its_id: str, created: EpochSeconds, modified: EpochSeconds, payload
     return object_of("PROGRAM", its_id, created, modified, programName=its_id, payloadDescriptors=described)
 
 
-def _interval(
-    number: int, start: EpochSeconds, end: EpochSeconds, payloads: Mapping[str, str | float | Decimal]
-) -> Object:
+def _interval(number: int, start: EpochSeconds, end: EpochSeconds, payloads: Object) -> Object:
     return {
         "id": number,
         "intervalPeriod": {"start": iso(start), "duration": f"PT{end - start}S"},
-        "payloads": [
-            {"type": kind, "values": [value if isinstance(value, str) else float(value)]}
-            for kind, value in payloads.items()
-        ],
+        "payloads": [{"type": kind, "values": [value]} for kind, value in payloads.items()],
     }
