@@ -32,7 +32,7 @@ from utility.webkit.services import Api
 BASE = "/openadr3/3.1.0"
 
 _MAX_PAGE = 50  # most objects of an answer, by the standard
-_Field = Annotated[str, Form(max_length=128)]
+_Field = Annotated[str, Form(default_factory=str, max_length=128)]
 _Basic = Annotated[HTTPBasicCredentials | None, Depends(HTTPBasic(auto_error=False))]
 
 log = logging.getLogger(__name__)
@@ -89,12 +89,12 @@ def _add_token(app: FastAPI, api: Api) -> None:
 
     @app.post(f"{BASE}/auth/token", include_in_schema=False, dependencies=[OPEN], name="openadr_token")
     def token(
-        request: Request, basic: _Basic, grant_type: _Field = "", client_id: _Field = "", client_secret: _Field = ""
+        request: Request, basic: _Basic, grant_type: _Field, client_id: _Field, client_secret: _Field
     ) -> Response:
         """Return the token of a client (RFC 6749, 4.4): it is the secret itself, which can be revoked at any time."""
         if grant_type != "client_credentials":
             return JSONResponse({"error": "unsupported_grant_type"}, 400)
-        name, secret = (client_id, client_secret) if basic is None else (basic.username, basic.password)
+        name, secret = (client_id, client_secret) if basic is None else (basic.username[:128], basic.password)
         gate, address = gate_of(request), address_of(request)
         now = gate.now()
         if wait_s := ceil(guesses.guess(name, address, now)):
