@@ -17,7 +17,7 @@ from commonwatt.runtime.clock import machine_s
 from harness.billing.worlds import tariff
 from harness.furnished import token_of
 from harness.network.waiting import eventually
-from harness.real import forks
+from harness.real import forks, parts
 from harness.real.clients import client
 from harness.real.enrolled import authority, certificate
 from harness.real.mosquitto import listens
@@ -167,10 +167,7 @@ def vtn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vtn]:
 @pytest.fixture(scope="module")
 def strict() -> Path:
     """A client that checks all that it reads with models of its own. It needs a newer Python than we do."""
-    found = client("openadr3-client==2.4.2", (3, 12))
-    if found is None:
-        pytest.skip("needs a Python 3.12 or later; `openadr3` was tried")
-    return found
+    return client("openadr3-client==2.4.2", (3, 12)) or parts.miss("needs Python 3.12 or later")
 
 
 @pytest.fixture(scope="module")
