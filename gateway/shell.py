@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from zoneinfo import ZoneInfo
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
@@ -53,6 +54,7 @@ from gateway.loop.work import Work
 from gateway.recorder.recorder import Recorder
 from gateway.registries import Registries
 from gateway.reporting import Reporting
+from gateway.shown.lasting import TURN_S, Lasting
 from gateway.shown.shown import Shown
 from gateway.takeover.successor import carried, settings_of
 from gateway.upgrade.upgrades import Upgrades
@@ -116,7 +118,7 @@ class Shell:
             [each.results for each in self._renewals],
         )
         self._reporting = Reporting(settings, clock, self._work, self.shown, self._inbox)
-
+        self._lasting = Lasting(self._work, ZoneInfo(settings.timezone))
         self._upgrades = Upgrades(settings, self.shown.status, lambda ended: self._put(Upgraded(ended)))
         own = self._controller.own
         self._before = own.served_in_hour(int(clock.now())), own.store.newest_part()
@@ -210,6 +212,7 @@ class Shell:
         for jump in (self._ticker.clock_jumped, self._clock_jumped):
             watchdog.on_jump.append(jump)
             ends.callback(watchdog.on_jump.remove, jump)
+        self._ticker.every("hours left", self._clock.real_s(TURN_S), self._lasting.turn)
         self._ticker.start()
         ends.callback(self._ticker.stop)
         ends.callback(self._upgrades.stop)
@@ -392,7 +395,8 @@ class Shell:
             return
         own = self._controller.own
         try:
-            self._household.show(own.household.messages(own.now, self._household.version))
+            hours = self._work.own.figures.hours_left
+            self._household.show(own.household.messages(own.now, self._household.version, hours))
         except SqliteError as error:
             log.error(
                 "store %s can't be read (%s): the household's state is not published", self._settings.store, error

@@ -22,10 +22,13 @@ class Band(NamedTuple):
     def words(self) -> str:
         """The hours for people: what is expected, and the band."""
         if self.low is None:
-            return f"more than {HORIZON_H} h"
-        high = f"more than {HORIZON_H}" if self.high is None else f"{self.high:.1f}"
-        middle = f"more than {HORIZON_H} h" if self.middle is None else f"{self.middle:.1f} h"
-        return f"{middle} ({self.low:.1f} to {high} h)"
+            return hours(None)
+        return f"{hours(self.middle)} ({self.low:.1f} to {hours(self.high)})"
+
+
+def hours(value: float | None) -> str:
+    """Return hours for people; ``None``: more than are looked ahead."""
+    return f"more than {HORIZON_H} h" if value is None else f"{value:.1f} h"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,11 @@ class HoursLeft:
     half: Band  # until half of the homes are dark at once
     all: Band  # until all homes are dark at once
     reasons: Sequence[str] = ()  # why it is less sure than usual, for people
+
+    @property
+    def bands(self) -> dict[str, Band]:
+        """The hours by name: ``first``, ``half``, ``all``."""
+        return {"first": self.first, "half": self.half, "all": self.all}
 
 
 def hours_left(lasts: Lasts, row: int, at: EpochSeconds, reasons: Sequence[str] = ()) -> HoursLeft:

@@ -110,9 +110,6 @@ class Heartbeat(Message, Energy):
     # When what a command set ends, of ``aggregation``, ``reduce`` and ``isolate``; absent: it is not in force, or an
     # aggregation has no end.
     ends: dict[Literal["aggregation", "reduce", "isolate", "hold"], Moment] = Field(default_factory=dict)
-    # When the batteries of an island, or of the public microgrid, are empty at the last hour's mean; ``None``: it is
-    # neither, they gain, it is not known, or an older gateway.
-    lasts_until: Moment | None = None
     # By meter, the sharing minimum in percent and when the meter reported it (T6).
     minima: dict[Id64, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
     trust: Annotated[int, Field(ge=0, le=3)] = 0  # how far its time can be trusted, 0 to 3

@@ -35,7 +35,6 @@ from gateway.control.islanding import (
     wish,
 )
 from gateway.control.kept_phase import ISLAND, PHASE, KeptPhase, kept_phase
-from gateway.control.last_hour import LastHour
 from gateway.control.manager import Manager
 from gateway.control.meters_mode import KeptMetersMode
 from gateway.control.microgrid_states import kept_states
@@ -68,9 +67,6 @@ class View:
     shedding: str | None  # which part of an island, or of a limited microgrid, is off in turn, and why; ``None``: none
     # That batteries hold their energy for an announced storm, and until when; ``None``: they do not.
     holding: str | None
-    hours_left: float | None  # hours until ``lasts_until``
-    # When the batteries of an island, or of the public microgrid, are empty; ``None``: not known.
-    lasts_until: EpochSeconds | None
 
 
 class Modes:
@@ -110,7 +106,6 @@ class Modes:
         self.meters_mode = KeptMetersMode(settings.meters, store, manager)  # how all meters aggregate
         self.changes = ModeChanges(store.setting(MODE_CHANGES))  # the last changes of the modes, with their reasons
         self._rotation = Rotation(microgrid, manager)
-        self.last_hour = LastHour()  # the batteries' levels, of an island or the public microgrid
         self.register(registry)
         self._let_share(None)
 
@@ -178,7 +173,6 @@ class Modes:
         self._let_share(wanted.phase)
         # Before an announced storm nothing leaves a battery for others but what an island gives.
         self.manager.island = self.manager.island or now < self.states.hold_until
-        self._sample(now)
         if self._is_unknown(wanted):
             return effects + self._renew(now) + self.meters_mode.keep(now)
         self._released = wanted.phase is Phase.RESYNCHRONISING and (self._released or wanted.is_open is False)
@@ -229,15 +223,6 @@ class Modes:
         in_force = [(meter, kind) for meter, kind in held if self.manager.holds(meter, kind, now)]
         renewed = [effect for meter, kind in in_force for effect in self.manager.keep(meter, kind, True, now)]
         return renewed + self._limit(now)
-
-    def _sample(self, now: Now) -> None:
-        manager = self.manager
-        if not (self.is_island(now) or self.is_public):
-            self.last_hour = LastHour()
-            return
-        levels = {meter: each.level for meter, each in manager.batteries(now).items() if each.doubt is None}
-        recent = {m: level for m, level in levels.items() if not manager.level_is_old(manager.meters[m], now)}
-        self.last_hour.take(recent, now)
 
     def _limit(self, now: Now) -> list[Effect[Change]]:
         """Keep the import limit at the boundary meter that measures the import (A2, A8)."""
@@ -298,14 +283,7 @@ class Modes:
             autonomous=None if self._contact is None else self._contact.words(now, self.relay_s),
             shedding=self._turn(now).reason,
             holding=self.states.hold_words(now),
-            hours_left=self.hours_left(now),
-            lasts_until=self.last_hour.lasts_until,
         )
-
-    def hours_left(self, now: Now) -> float | None:
-        """Return in how many hours the batteries are empty; ``None``: not known."""
-        until = self.last_hour.lasts_until
-        return None if until is None else round(max(0, until - now) / 3600, 1)
 
     def unknown_s(self, now: Now) -> int:
         """Return the seconds since the start without a report of the boundary; 0: it reported, or there is none."""
@@ -390,6 +368,5 @@ class Modes:
         self._boundaries = {meter: each.shift(by_s) for meter, each in self._boundaries.items()}
         self._unknown_since = None if self._unknown_since is None else self._unknown_since + by_s
         self._contact = None if self._contact is None else Contact(heard=self._contact.heard + by_s)
-        self.last_hour = LastHour()
         # A time that may be wrong is not stored.
         return self.states.kept() if now.trust >= Trust.HARDWARE else []

@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from commonwatt.energy.hours_left import Band
+from commonwatt.energy.lasting import HORIZON_H
 from commonwatt.model.time.times import iso
 from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.registry import RegisteredMeter
@@ -19,7 +21,9 @@ ONLINE, OFFLINE = b"online", b"offline"  # payloads of the availability topic, a
 
 LEVEL, LEVEL_PERCENT, SHARING = "level", "level_percent", "sharing"
 USE_LESS, USE_LESS_UNTIL, ISLAND, HOURS_LEFT = "use_less", "use_less_until", "island", "hours_left"
+HOURS_LEFT_BAND = "hours_left_band"  # the low and the high end of the hours left
 
+_BAND = f"{{{{ value_json.{HOURS_LEFT_BAND} | tojson }}}}"
 _TOTAL = {"p": "sensor", "dev_cla": "energy", "stat_cla": "total_increasing", "unit_of_meas": "kWh"}
 _PRICE = {"p": "sensor", "stat_cla": "measurement", "unit_of_meas": "USD/kWh"}
 _ALWAYS: dict[str, dict[str, str]] = {
@@ -105,6 +109,7 @@ def discovery(topics: Topics, place: str, meters: Collection[RegisteredMeter], v
         "cmps": {
             name: {**entity, "uniq_id": f"{topics.id}_{name}", "val_tpl": f"{{{{ value_json.{name} }}}}"}
             | price_keys(topics.prices, name)
+            | ({"json_attr_t": topics.state, "json_attr_tpl": _BAND} if name == HOURS_LEFT else {})
             for name, entity in (_MEASURED | _ALWAYS).items()
             if name in names or name in _ALWAYS
         },
@@ -131,15 +136,18 @@ class Town:
     use_less: bool | None = None  # whether the utility asks for less load; ``None``: not known
     use_less_until: EpochSeconds | None = None  # the end of that; ``None``: it does not ask
     island: bool | None = None  # whether the microgrid is an island; ``None``: not known
-    hours_left: float | None = None  # hours until its batteries are empty; ``None``: not known
+    hours_left: Band | None = None  # hours until the first home is dark without the line; ``None``: not known
 
 
 def state(totals: Mapping[str, MilliwattHours], batteries: BatteryLevel | None, town: Town) -> bytes:
     """Return the payload of the state topic; numbers are decimal text, exact; null is unknown."""
-    values: dict[str, str | None] = {name: _decimal(energy, 6) for name, energy in totals.items()}
+    values: dict[str, object] = {name: _decimal(energy, 6) for name, energy in totals.items()}
     values[USE_LESS], values[ISLAND] = _switch(town.use_less), _switch(town.island)
     values[USE_LESS_UNTIL] = None if town.use_less_until is None else iso(town.use_less_until)
-    values[HOURS_LEFT] = None if town.hours_left is None else str(town.hours_left)
+    left = (None,) * 3 if town.hours_left is None else (HORIZON_H if h is None else h for h in town.hours_left[:3])
+    low, middle, high = left  # Hours beyond what is looked ahead are told as its end.
+    values[HOURS_LEFT] = None if middle is None else str(middle)
+    values[HOURS_LEFT_BAND] = {"low": low, "high": high}
     if batteries is not None:
         level = batteries.level
         values[LEVEL] = None if level is None else _decimal(level, 3)

@@ -54,7 +54,7 @@ def overview(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
         _batteries(summary(view), found[:SHOWN_BATTERIES], len(found), "/batteries"),
         el(
             "div",
-            town(view, zone),
+            town(view),
             mode_changes(view, zone),
             connections(view),
             backlog(view),

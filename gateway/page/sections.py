@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
+from commonwatt.energy.hours_left import Band, hours
 from commonwatt.look.flows import flow_picture, parts_of
 from commonwatt.model.control.saving import saving_words
 from commonwatt.model.units import QUARTER_S
@@ -155,7 +156,18 @@ def connections(view: View) -> Html:
     return el("section", el("h2", "Connections"), _list(rows), reasons)
 
 
-def town(view: View, zone: ZoneInfo) -> Html:
+def _hours_left(said: View, *, is_island: bool) -> list[str]:
+    """Return how long the homes have energy without the line."""
+    if said["unknown"]:
+        return [f"How long homes would have energy without the line is not known: {said['unknown']}."]
+    first, half, all_ = (Band(**said[name]) for name in ("first", "half", "all"))
+    begin = "From now on, without the line" if is_island else "If the line failed now"
+    dark = f"first home dark after {first.words}, half after {half.words}, all after {all_.words}"
+    more = f"The first not before {hours(first.least)}; without sharing after {hours(first.alone)}."
+    return [f"{begin}: {dark}. {more}", *(f"Less sure: {why}." for why in said["reasons"])]
+
+
+def town(view: View) -> Html:
     """Return the section of the connection to the town: phase, reason, why the load is reduced, hours left."""
     modes: View = view["modes"]
     colour, words = _PHASES.get(modes["phase"], ("soft", "not known"))
@@ -167,7 +179,7 @@ def town(view: View, zone: ZoneInfo) -> Html:
         modes["reducing"] and f"All reduce: {modes['reducing']}.",
         modes["shedding"],
         modes["holding"],
-        (until := modes["lasts_until"]) and f"The batteries last {modes['hours_left']} h, until {moment(until, zone)}.",
+        *_hours_left(view["hours_left"], is_island=modes["phase"] not in (None, "connected")),
     ]
     lines = [el("p", text, class_="soft") for text in told if text]
     return el("section", el("h2", "The town's net", el("small", words, class_=colour)), lines)

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from commonwatt.energy.hours_left import HoursLeft
+from commonwatt.energy.lasting import HORIZON_H
 from commonwatt.model.control.saving import REASONS
 from commonwatt.model.records import RecordType, Rejection
 from commonwatt.model.time.now import Trust
@@ -57,6 +59,7 @@ class StoreFigures:
     used_bytes: int = 0  # bytes of the store's file in use
     backlog: dict[str, int] = field(default_factory=dict)  # what the utility has not acknowledged, by kind
     backlog_age_s: int = 0  # seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none
+    hours_left: HoursLeft | str = "the gateway begins"  # how long homes have energy without the line, or why unknown
 
 
 @dataclass
@@ -142,6 +145,7 @@ def _microgrid(gateway: HostedMicrogrid, figures: StoreFigures) -> Iterator[Metr
     yield from _store(gateway, figures)
     yield _counter("commits", "Transactions committed.", figures.commits)
     yield from _backlog(figures.backlog, figures.backlog_age_s)
+    yield _hours_left(figures.hours_left)
     yield _gauge("gone_ids", "Record ids neither at meters nor in this store.", sum(gateway.collector.gone.values()))
     yield from _control(gateway)
 
@@ -243,6 +247,16 @@ def _backlog(backlog: dict[str, int], age_s: int) -> Iterator[Metric]:
     )
 
 
+def _hours_left(found: HoursLeft | str) -> Metric:
+    """Return how long the homes have energy without the line; without samples while it is not known."""
+    text = f"Hours without the line until the first home, half or all are dark; {HORIZON_H}: at least that."
+    family = GaugeMetricFamily(f"{_PREFIX}_hours_left", text, labels=["which", "end"])
+    for which, band in ({} if isinstance(found, str) else found.bands).items():
+        for end, hours in band._asdict().items():
+            family.add_metric([which, end], HORIZON_H if hours is None else hours)
+    return family
+
+
 def _connections(figures: Figures) -> Iterator[Metric]:
     yield _gauge("connections", "Connections that are up, of two.", figures.connected)
     expires = figures.certificate_expires
@@ -299,11 +313,6 @@ def _control(gateway: HostedMicrogrid) -> Iterator[Metric]:
     doubts = {doubt.name.lower(): found.count(doubt) for doubt in Doubt}
     text = "Batteries that take no part because their stored levels can't be, by the reason."
     yield _gauges("doubted_batteries", text, "reason", doubts)
-    until = gateway.modes.last_hour.lasts_until
-    text = (
-        "Seconds until the batteries of an island, or of the public microgrid, are empty; NaN: not known, or they gain."
-    )
-    yield _gauge("batteries_left_seconds", text, float("nan") if until is None else max(0, until - gateway.now))
     yield _gauge("alone", "1 while the utility does not answer and the microgrid decides alone.", manager.alone)
     text = "Seconds since the start without a report of the boundary; 0 after a report, or without boundary meters."
     yield _gauge("boundary_unknown_seconds", text, gateway.modes.unknown_s(gateway.now))

@@ -52,7 +52,6 @@ def heartbeat(
             "strategy": core.manager.strategy,
             "meters": core.modes.meters_mode.mode,
             "ends": _ends(core, now),
-            "lasts_until": core.modes.last_hour.lasts_until,
             "minima": minima,
             "trust": now.trust,
             "offset_s": int(core.time.offset_s),

@@ -162,8 +162,7 @@ def _add_status(app: APIRouter, api: Api) -> None:
 
         ``last_refusal``: the gateway's last refused batch since the service started, with the reason.
         ``head_end_connected``: whether one of the head-ends is connected; ``head_ends``: whether each is, by address.
-        ``head_end_failure``: why the last attempt to connect failed, while there is no connection. ``lasts_until`` of a
-        heartbeat: when the batteries of an island, or of the public microgrid, are empty at the last hour's mean.
+        ``head_end_failure``: why the last attempt to connect failed, while there is no connection.
         ``queue_s``: clock seconds since the queue of messages was last empty; no message has waited longer.
         ``alarms``: conditions that need an operator: ``store_damaged``, ``disk_full``, ``database_away``.
         ``second_people``: who may be the second of two people after a clerk, and from when on (0: from the beginning).

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from commonwatt.model.records import State
 from commonwatt.town.town import Direction, Function
 from harness.worlds.gateway import World
 
 BOUNDARY, HOUSES = 4, (1, 2, 3)  # the meters of ``bounded_world``
+UP = int(State.INITIALIZED)
+ISLAND = UP | int(State.OFF_GRID) | int(State.SWITCH_OPEN) | int(State.DEAD_FEEDER)  # what a boundary meter reports
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What Home Assistant reads of prices, of the town's request to use less, of an island, and of the hours left."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,13 @@ from typing import Any
 import pytest
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.energy.hours_left import Band, HoursLeft
 from commonwatt.model.time.times import iso
-from commonwatt.model.units import SLOT_S
 from commonwatt.town.town import Direction, Function
 from gateway.core import RETRY
 from gateway.household.prices import MOST_BYTES
-from tests.unit.gateway.conftest import BOUNDARY
+from tests.unit.gateway.conftest import BOUNDARY, ISLAND, UP
 from tests.unit.gateway.test_household import OUT, TOPICS, House
-from tests.unit.gateway.test_last_hour import ISLAND, UP
 
 HOUR, DAY = 3_600, 86_400
 
@@ -179,8 +179,13 @@ def test_an_island_is_shown_with_its_hours_left(house: House) -> None:
     house.introduce(BOUNDARY, minimum=None, bits=UP, cmd="get")
     assert (house.state()["island"], house.state()["hours_left"]) == ("OFF", None)
     house.introduce(BOUNDARY, minimum=None, bits=ISLAND, cmd="get")
-    for minute in range(61):
-        house.now += 4 * SLOT_S
-        house.level(OUT, 60 - minute / 5)
-        house.tick(RETRY)
-    assert (house.state()["island"], house.state()["hours_left"]) == ("ON", "4.0")
+    assert house.state()["island"] == "ON"
+
+
+def test_the_hours_left_are_those_until_the_first_home_is_dark_with_their_band(house: House) -> None:
+    assert (house.state()["hours_left"], house.state()["hours_left_band"]) == (None, {"low": None, "high": None})
+    first = Band(low=9.1, middle=15.8, high=21.0, alone=12.0, least=3.2)
+    house.hours = HoursLeft(at=house.now, first=first, half=first, all=first)
+    assert (house.state()["hours_left"], house.state()["hours_left_band"]) == ("15.8", {"low": 9.1, "high": 21.0})
+    house.hours = replace(house.hours, first=Band(low=70.0, middle=None, high=None, alone=None, least=30.0))
+    assert (house.state()["hours_left"], house.state()["hours_left_band"]) == ("72", {"low": 70.0, "high": 72})

@@ -36,7 +36,7 @@ class Successor(World):
         """Return the states that it publishes, by its own microgrid and the hosted one."""
         found = []
         for microgrid, core in self.controller.hosted.items():
-            messages = core.household.messages(core.now, "9.9")
+            messages = core.household.messages(core.now, "9.9", "the gateway begins")
             found += [messages[topic] for topic in messages if topic == topics_of(microgrid, PLACE, "x").state]
         return found
 

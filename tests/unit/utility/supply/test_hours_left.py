@@ -8,15 +8,10 @@ from prometheus_client.registry import Collector
 
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S
-from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
 from utility.database.database import Database
-from utility.database.metrics import AtEachScrape
-from utility.outbox.changes import SawGateway, SawPlant
+from utility.outbox.changes import SawPlant
 from utility.outbox.store.plant import write_plant
-from utility.readings.metrics import gateways_said
-from utility.readings.store import reads
-from utility.readings.store.writer import Writer
 from utility.supply.deciding import plant_lasts_until
 from utility.supply.metrics import PlantMetrics
 from utility.supply.store.supply_view import supply_view
@@ -85,24 +80,3 @@ def test_the_plants_hours_are_shown_with_the_time_they_end(database: Database) -
         write_plant(connection, [SawPlant(time=NOW, report=LASTING)])
         plant = supply_view(connection, NOW + 5, 1)["plant"]
     assert (plant["hours_left"], plant["lasts_until"]) == (round(2 * SINCE_S / 3600, 1), NOW + 2 * SINCE_S)
-
-
-def test_an_islands_end_comes_with_its_heartbeat(database: Database) -> None:
-    beat = Heartbeat(
-        time=NOW,
-        store=7,
-        backlog_parts=0,
-        backlog_events=0,
-        backlog_letters=0,
-        aggregation="none",
-        lasts_until=NOW + 99,
-    )
-    Writer(database).commit([SawGateway(controller="r001", time=NOW, heartbeat=beat)])
-    with database.reads.begin() as connection:
-        told = reads.status(connection)["r001"]["heartbeat"]
-    assert isinstance(told, dict)
-    assert told["lasts_until"] == NOW + 99
-    older = beat.model_copy(update={"lasts_until": None})
-    said = AtEachScrape(lambda: gateways_said({}, {"r001": beat, "r002": older}, (), NOW + 7))
-    assert value(said, "gateway_batteries_left_seconds", controller="r001") == 99
-    assert value(said, "gateway_batteries_left_seconds", controller="r002") is None
