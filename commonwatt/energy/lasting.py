@@ -28,7 +28,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from commonwatt.settlement.splits import Array, Flags, counts
 
 HORIZON_H = 72  # hours that are looked ahead
-USE_BAND, SUN_BAND = 0.06, 0.05  # by which parts use and sun are more or less at the ends of the band
+USE_BAND, SUN_BAND = 0.065, 0.055  # by which parts use and sun are more or less at the ends of the band
 # How far homes are from their usual use, as a part of it (standard deviation): the first dark home is not a usual one.
 SPREAD = 0.08
 WORST_USE = 2.5  # use of each home at the worst, as a multiple of the usual one
