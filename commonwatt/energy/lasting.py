@@ -25,10 +25,10 @@ from commonwatt.energy.strategies import Strategy
 from commonwatt.energy.strategies.batteries import ISLAND_TARGET, Batteries
 from commonwatt.model.time.local_time import load_cells
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
-from commonwatt.settlement.splits import Array, Flags
+from commonwatt.settlement.splits import Array, Flags, counts
 
 HORIZON_H = 72  # hours that are looked ahead
-USE_BAND, SUN_BAND = 0.06, 0.05  # by which parts use and sun are more or less at the ends of the band
+USE_BAND, SUN_BAND = 0.065, 0.055  # by which parts use and sun are more or less at the ends of the band
 # How far homes are from their usual use, as a part of it (standard deviation): the first dark home is not a usual one.
 SPREAD = 0.08
 WORST_USE = 2.5  # use of each home at the worst, as a multiple of the usual one
@@ -72,15 +72,17 @@ class Usual:
             sun_part: The last day's sun, so; it holds for a day from now.
         """
         first = now // QUARTER_S
-        cells = load_cells(np.arange(first, first + 4 * HORIZON_H), zone)
-        use = self.use[cells].reshape(HORIZON_H, 4, *self.use.shape[1:]).mean(axis=1) * use_part[:, None]
-        sun = self.sun[cells % 24].reshape(use.shape[0], 4, *self.sun.shape[1:]).mean(axis=1)
+        cells = load_cells(np.arange(first, first + 4 * HORIZON_H), zone).reshape(HORIZON_H, 4)
+        sun = _hourly(self.sun, cells % 24)
         sun[:24] *= sun_part[:, None]
-        return Inputs(load=_milliwatt_hours(use), generation=_milliwatt_hours(sun))
+        use = _hourly(self.use, cells) * use_part[:, None]
+        return Inputs(load=np.rint(use).astype(np.int64), generation=np.rint(sun).astype(np.int64))
 
 
-def _milliwatt_hours(watts: Floats) -> Array:
-    return np.asarray(np.rint(watts * 1000), np.int64)
+def _hourly(watts: Floats, cells: NDArray[np.int64]) -> Floats:
+    """Return the milliwatt-hours of hours by the cells of their quarters, (hours, M, P)."""
+    weights = (cells[:, :, None] == np.arange(len(watts))).sum(axis=1) * 250.0
+    return np.asarray(np.tensordot(weights, watts, 1))
 
 
 def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: EpochSeconds, rules: Rules) -> Lasts:
@@ -209,7 +211,7 @@ class Dark:
         at = start_h + step_h * np.where(self._before < 1, self._before - 1, met)
         self._since = np.where(is_dark, np.minimum(self._since, at), np.inf)
         self._before = np.where(is_dark, 1.0, met)
-        count = is_dark.sum(axis=1)
+        count = counts(is_dark)
         if not count.any():
             return
         ordered = np.sort(self._since, axis=1)

@@ -1,7 +1,9 @@
 """``python -m harness.lasting``: cuts feeders at random moments, and says how well the hours were projected."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import Pool
 
 import numpy as np
@@ -11,9 +13,11 @@ from rich.progress import track
 
 from commonwatt.cli.tables import show
 from commonwatt.energy.lasting import HORIZON_H, Floats
+from commonwatt.energy.lasting_proof import PROOF
 from harness.lasting.cuts import SCENARIOS, WHICH, Cut, cut
 
 NEAR_H = 0.25  # hours by which an end of a band is rounded
+BAND = 75, 85  # how often the band of 80 % shall hold, percent
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,10 +66,13 @@ def scores(cuts: Iterable[Cut], which: Iterable[str]) -> Scores:
     )
 
 
-def main(cuts: int = typer.Option(200, min=6, help="How many moments."), first: int = 0) -> None:
-    """Cut feeders at random moments of the year; end with 1 if the projection is not as good as is told."""
+def main(
+    cuts: int = typer.Option(200, min=6, help="How many moments."),
+    by_class: bool = typer.Option(False, help="Know the shape of the class's day alone, as the utility does."),
+) -> None:
+    """Cut feeders at random moments of the year; end with 1 if the projection is not as good as the pages say."""
     with Pool(2) as pool:
-        work = pool.imap(cut, range(first, first + cuts))
+        work = pool.imap(partial(cut, by_class=by_class), range(cuts))
         found = [one for some in track(work, "cuts", cuts, console=Console(stderr=True)) for one in some]
     rows = []
     for scenario in ("all", *dict.fromkeys(SCENARIOS)):
@@ -76,6 +83,11 @@ def main(cuts: int = typer.Option(200, min=6, help="How many moments."), first: 
             told |= {"open": len(all_.open.came), "median error %": f"{all_.error_percent:.1f}"}
             rows.append(told | {"band held %": f"{all_.open.held_percent:.1f}", "worse than the least": all_.worse})
     show("projected and what came", rows, tuple(rows[0]))
+    of_all = scores(found, WHICH)
+    if of_all.error_percent > PROOF.median_error_percent or of_all.worse:
+        sys.exit(f"the pages say an error of at most {PROOF.median_error_percent} %, and never less than the least")
+    if not BAND[0] <= of_all.open.held_percent <= BAND[1]:
+        sys.exit(f"the band of 80 % shall hold {BAND[0]} to {BAND[1]} % of the time")
 
 
 if __name__ == "__main__":

@@ -54,8 +54,14 @@ class Cut:
     came: dict[str, Floats]  # what happened, by ``WHICH``; infinite: not within the horizon, (M,)
 
 
-def cut(number: int) -> list[Cut]:
-    """Cut the feeders of a town; one result for each layout of its microgrids."""
+def cut(number: int, *, by_class: bool = False) -> list[Cut]:
+    """Cut the feeders of a town; one result for each layout of its microgrids.
+
+    Args:
+        number: Decides the town, the moment and what holds around it.
+        by_class: Whether only the shape of the class's day is known and each home's mean, as at the utility; else the
+            shape of each home's own day, as at its gateway.
+    """
     rng = np.random.default_rng([54, number])
     seed, name = int(rng.integers(2**31)), SCENARIOS[number % len(SCENARIOS)]
     town = town_of(TownFile.model_validate({"town": {"seed": seed}, "microgrid": GRIDS}), Path("town.toml"))
@@ -75,7 +81,7 @@ def cut(number: int) -> list[Cut]:
         if is_random:
             part = rng.uniform(0.1, 1, (len(level), 1)) + rng.uniform(-0.2, 0.2, level.shape)
             level = (np.clip(part, 0, 1) * by_quarter.capacity).astype(np.int64)
-        projected = lasts(by_hour, level, level >= 0, _expected(past, at, zone), at, RULES)
+        projected = lasts(by_hour, level, level >= 0, _expected(past, at, zone, by_class=by_class), at, RULES)
         came = _happened(_World(town, conditions, by_step), by_step, level, at)
         found.append(Cut(number=number, scenario=name, at=at, projected=projected, came=came))
     return found
@@ -105,12 +111,17 @@ def _run(places: Places, past: Sequence[Inputs], begin: EpochSeconds) -> Array:
     return level
 
 
-def _expected(past: Sequence[Inputs], at: EpochSeconds, zone: ZoneInfo) -> Inputs:
+def _expected(past: Sequence[Inputs], at: EpochSeconds, zone: ZoneInfo, *, by_class: bool) -> Inputs:
     """Return what is expected after ``at``, by the means of the past and its last day."""
     cells = load_cells(np.arange(at // QUARTER_S - len(past), at // QUARTER_S), zone)
     use, sun = (4 / 1000 * np.array([getattr(one, name) for one in past]) for name in ("load", "generation"))
+    by_cell = np.array([use[cells == cell].mean(axis=0) for cell in range(48)])
+    if by_class:
+        shape = use.mean(axis=(1, 2))
+        by_cell = use.mean(axis=0) * np.array([shape[cells == cell].mean() for cell in range(48)])[:, None, None]
+        by_cell /= shape.mean()
     usual = Usual(
-        use=np.array([use[cells == cell].mean(axis=0) for cell in range(48)]),
+        use=by_cell,
         sun=np.array([sun[cells % 24 == hour].mean(axis=0) for hour in range(24)]),
     )
     last = cells[-96:]
