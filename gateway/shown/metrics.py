@@ -249,11 +249,11 @@ def _backlog(backlog: dict[str, int], age_s: int) -> Iterator[Metric]:
 
 def _hours_left(found: HoursLeft | str) -> Metric:
     """Return how long the homes have energy without the line; without samples while it is not known."""
-    text = f"Hours without the line until the first home, half or all are dark; {HORIZON_H}: at least that."
-    family = GaugeMetricFamily(f"{_PREFIX}_hours_left", text, labels=["which", "end"])
+    text = f"Seconds without the line until the first home, half or all are dark; {HORIZON_H} h: at least that."
+    family = GaugeMetricFamily(f"{_PREFIX}_dark_after_seconds", text, labels=["which", "end"])
     for which, band in ({} if isinstance(found, str) else found.bands).items():
         for end, hours in band._asdict().items():
-            family.add_metric([which, end], HORIZON_H if hours is None else hours)
+            family.add_metric([which, end], 3600 * (HORIZON_H if hours is None else hours))
     return family
 
 

@@ -20,7 +20,7 @@ from gateway.relay.outbox import load
 from gateway.stored import Stored
 
 KEPT_H = 28 * 24  # hours of use and sun that are kept: whole weeks
-AT_ONCE_H = 6  # most hours that are read at once: other work waits so long for the store
+AT_ONCE = 4000  # blocks that are read at once, an hour's at least: other work waits so long for the store
 SETTLED_S = 1800  # seconds after an hour's end at which its readings have come, also with the longest period of puts
 LEAST_PART, MOST_PART = 0.5, 2.0  # bounds of the last day as a part of the usual
 USUAL_MINIMUM_PERCENT = 50  # sharing minimum of a battery that has not told it
@@ -40,6 +40,7 @@ class Past:
         columns = {location: column for column, location in enumerate(self.places.names[0])}
         self.columns = {one.id: columns[one.location] for one in present if one.location in columns}  # by meter
         self._flows = [(one, kind) for one in self.columns for kind in meters[one].record_types if kind in _READ]
+        self._at_once_h = max(1, AT_ONCE // (4 * len(self._flows) + 1))
         # Use and sun, watts, by the hour since 1970 modulo ``KEPT_H``; not a number: not read, or a reading is missing.
         self._power = np.full((2, KEPT_H, len(columns)), np.nan, np.float32)
         self.first = self.end = 0  # the first hour that was read, and that after the last one
@@ -49,8 +50,8 @@ class Past:
         end = (now - SETTLED_S) // 3600
         self.first, self.end = (self.first, max(self.end, end - KEPT_H)) if self.end else (end, end)
         if self.end < end:
-            return range(self.end, min(end, self.end + AT_ONCE_H))
-        return range(max(self.first - AT_ONCE_H, end - KEPT_H), self.first)
+            return range(self.end, min(end, self.end + self._at_once_h))
+        return range(max(self.first - self._at_once_h, end - KEPT_H), self.first)
 
     def read(self, store: Stored, hours: range) -> None:
         """Take the readings of hours: use is what came in less what went out, plus sun, less the battery's gain."""
