@@ -20,7 +20,7 @@ _ROOMS = (
     *(f"gateway.{room}." for room in ("collect", "control", "relay", "saving", "takeover")),
 )
 _MODULES = {
-    *("commonwatt.config.settings", "commonwatt.runtime.bucket", "gateway.line.line"),
+    *("commonwatt.config.settings", "commonwatt.energy.shedding", "commonwatt.runtime.bucket", "gateway.line.line"),
     *(f"gateway.{name}" for name in ("changes", "controller", "core", "events", "marks", "stored", "timekeeper")),
     *("gateway.upkeep", "gateway.household.household", "gateway.household.totals", "gateway.shown.devices"),
     *("gateway.shown.program", "gateway.recorder.tape"),
