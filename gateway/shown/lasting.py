@@ -18,6 +18,7 @@ from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.settlement.splits import Array, Flags
 from gateway.control.manager import Manager
+from gateway.control.meter_view import LEVEL_GOOD_FOR_S
 from gateway.core import HostedMicrogrid
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.threads import THREADS
@@ -75,10 +76,11 @@ def levels(past: Past, manager: Manager, now: Now) -> tuple[Places, Array, Flags
     """Return the places with the minima that batteries have, their levels, and which are known: recent, not doubted."""
     minimum = past.places.minimum.copy()
     level, known = np.zeros_like(minimum), np.zeros(minimum.shape, np.bool_)
+    good_for_s = max(LEVEL_GOOD_FOR_S, 2 * manager.put_s)
     for meter, battery in manager.batteries(now).items():
         if (column := past.columns.get(meter)) is not None:
             minimum[0, column], level[0, column] = battery.minimum, battery.level
-            known[0, column] = battery.doubt is None and not manager.level_is_old(manager.meters[meter], now)
+            known[0, column] = battery.doubt is None and now - manager.meters[meter].level_heard <= good_for_s
     return replace(past.places, minimum=minimum), np.clip(level, 0, past.places.capacity), known
 
 

@@ -46,12 +46,11 @@ class Past:
         self.first = self.end = 0  # the first hour that was read, and that after the last one
 
     def next(self, now: EpochSeconds) -> range:
-        """Return the hours to read next, since 1970: what has come since, then what was before; empty: none."""
+        """Return the hours to read next, since 1970: the newest, again if late readings may have come, then those before."""
         end = (now - SETTLED_S) // 3600
         self.first, self.end = (self.first, max(self.end, end - KEPT_H)) if self.end else (end, end)
-        if self.end < end:
-            return range(self.end, min(end, self.end + self._at_once_h))
-        return range(max(self.first - self._at_once_h, end - KEPT_H), self.first)
+        stop = self.first if self.end >= end else min(end, self.end + self._at_once_h)
+        return range(max(stop - self._at_once_h, end - KEPT_H), stop)
 
     def read(self, store: Stored, hours: range) -> None:
         """Take the readings of hours: use is what came in less what went out, plus sun, less the battery's gain."""
@@ -99,8 +98,8 @@ class Past:
         average = self.places.capacity.sum() / 1000 / DAY_H / max(users.sum(), 1) * users
         usual = Usual(use=np.where(has_day, use, average)[:, None], sun=np.where(has_day, mean[:, 1], 0)[:, None])
         last = cells[-24:]
-        as_usual = np.stack([usual.use[last, 0], usual.sun[last % 24, 0]]) * known[-24:]
-        was, usually = power[:, -24:].sum(axis=(1, 2)), as_usual.sum(axis=(1, 2))
+        counts, as_usual = known[-24:] & has_day, np.stack([usual.use[last, 0], usual.sun[last % 24, 0]])
+        was, usually = ((each * counts).sum(axis=(1, 2)) for each in (power[:, -24:], as_usual))
         part = np.clip(np.divide(was, usually, out=np.ones(2), where=usually > 0), LEAST_PART, MOST_PART)
         return usual.ahead(now, self._zone, part[:1], part[1:]), has_day
 
