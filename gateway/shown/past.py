@@ -46,7 +46,7 @@ class Past:
         self.first = self.end = 0  # the first hour that was read, and that after the last one
 
     def next(self, now: EpochSeconds) -> range:
-        """Return the hours to read next, since 1970: the newest, again if late readings may have come, then those before."""
+        """Return the hours to read next, since 1970: the newest, with what came late, else earlier; empty: none."""
         end = (now - SETTLED_S) // 3600
         self.first, self.end = (self.first, max(self.end, end - KEPT_H)) if self.end else (end, end)
         stop = self.first if self.end >= end else min(end, self.end + self._at_once_h)
