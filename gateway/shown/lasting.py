@@ -1,7 +1,4 @@
-"""How long the homes of the managed microgrids have energy if the line fails now, every five minutes, for people.
-
-It decides nothing, so it is no part of the core: it reads the store and the manager beside the controller's work.
-"""
+"""How long the homes of managed microgrids have energy if the line fails now; beside the core, as it decides nothing."""
 
 import logging
 from dataclasses import replace
@@ -87,8 +84,8 @@ def levels(past: Past, manager: Manager, now: Now) -> tuple[Places, Array, Flags
 def projected(past: Past, places: Places, level: Array, known: Flags, now: EpochSeconds, rules: Rules) -> HoursLeft:
     """Return how long the homes have energy, with the reasons why it is less sure than usual."""
     expected, has_day = past.ahead(now)
-    batteries, without = places.capacity > 0, int((~has_day).sum())
-    unknown = int((batteries & ~known).sum())
+    batteries = places.capacity > 0
+    unknown, without = int((batteries & ~known).sum()), int((~has_day).sum())
     some = "" if without == len(has_day) else f" of {without} of {len(has_day)} places"
     reasons = [f"the level of {unknown} of {batteries.sum()} batteries is not known"] * (unknown > 0)
     reasons += [f"no day of readings{some} yet: average use, no sun"] * (without > 0)

@@ -12,7 +12,7 @@ from commonwatt.energy.shedding import DAY_H
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.time.local_time import load_cells
-from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.model.units import SLOTS, EpochSeconds, MicrogridId
 from commonwatt.settlement.splits import Flags
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Battery, Direction, Meter, Microgrid
@@ -22,6 +22,7 @@ from gateway.stored import Stored
 KEPT_H = 28 * 24  # hours of use and sun that are kept: whole weeks
 AT_ONCE = 4000  # blocks that are read at once, an hour's at least: other work waits so long for the store
 SETTLED_S = 1800  # seconds after an hour's end at which its readings have come, also with the longest period of puts
+LEAST_SLOTS = 54  # slots of a quarter-hour with which its energy is known: the others are as their mean
 LEAST_PART, MOST_PART = 0.5, 2.0  # bounds of the last day as a part of the usual
 USUAL_MINIMUM_PERCENT = 50  # sharing minimum of a battery that has not told it
 
@@ -64,8 +65,8 @@ class Past:
         is_out = [self.meters[meter].direction is Direction.OUTGOING for meter in blocks.meter.tolist()]
         hour, good = blocks.quarter.astype(np.int64) // 4 - hours.start, blocks.quality > 0
         is_sun, is_level = blocks.record_type == RecordType.GENERATION, blocks.record_type == RecordType.STORED
-        flows, ends = good.all(axis=1) & ~is_level, good[:, -1] & is_level & (blocks.quarter % 4 == 3)
-        energy, level = blocks.values.sum(axis=1), blocks.values[:, -1]
+        flows, ends = (good.sum(axis=1) >= LEAST_SLOTS) & ~is_level, good[:, -1] & is_level & (blocks.quarter % 4 == 3)
+        energy, level = blocks.values.sum(axis=1) * SLOTS / np.maximum(good.sum(axis=1), 1), blocks.values[:, -1]
         for what, rows, at, value in (
             (0, flows, hour, np.where(np.array(is_out, np.bool_) & ~is_sun, -energy, energy)),
             (0, ends, hour, -level),

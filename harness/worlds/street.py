@@ -83,7 +83,9 @@ class Street(World):
             for one in batteries:
                 keys += [(one.id, 1, quarter), (one.id, 2, quarter), (one.id, 3, quarter), (one.id + 1000, 3, quarter)]
                 values += [sun // SLOTS, level, max(rest, 0) // SLOTS, max(-rest, 0) // SLOTS]
-            blocks = make_blocks(keys, np.repeat(values, SLOTS), np.full((len(keys), SLOTS), Quality.EXACT))
+            quality = np.full((len(keys), SLOTS), Quality.EXACT)
+            quality[:, quarter % (SLOTS - 1)] = Quality.MISSING  # Now and then a slot is lost.
+            blocks = make_blocks(keys, np.repeat(values, SLOTS), quality)
             parts += [Part(0, key, payload) for key, payload in zip(keys, pack(blocks), strict=True)]
         self.store.commit([AppendParts(tuple(parts))])
 
