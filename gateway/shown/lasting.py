@@ -1,4 +1,4 @@
-"""How long the homes of managed microgrids have energy if the line fails now; beside the core, as it decides nothing."""
+"""How long homes of managed microgrids have energy if the line fails now; beside the core, as it decides nothing."""
 
 import logging
 from dataclasses import replace
