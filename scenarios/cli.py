@@ -25,9 +25,9 @@ from commonwatt.town.town import Town
 from scenarios.course import as_json as as_json_of_course
 from scenarios.course import tables
 from scenarios.full_stack import play, ready
-from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json, equal, rows_against, table
 from scenarios.simulation import run as simulate
+from utility.supply.simulated.policies import POLICIES
 
 app = typer.Typer(no_args_is_help=True, help="Run a town through days of weather, faults and prices.")
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from string import Template
 from zoneinfo import ZoneInfo
 
+from commonwatt.energy.simulation.decided import equal_rows
+from commonwatt.energy.simulation.fairness import fairness
+from commonwatt.energy.simulation.figures import KINDS, Figures, Sample
 from commonwatt.look.palette import LINES
-from scenarios.decided import equal_rows
-from scenarios.fairness import fairness
-from scenarios.figures import KINDS, Figures, Sample
-from scenarios.policies import POLICIES
+from utility.supply.simulated.policies import POLICIES
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 860, 190, 52, 22
 _COLOURS = tuple(line.light for line in LINES)

@@ -7,8 +7,6 @@ import numpy as np
 from commonwatt.energy.physics.places import Places, places_of
 from commonwatt.energy.physics.step import Inputs
 from commonwatt.model.units import SLOT_S, EpochSeconds
-from commonwatt.settlement.splits import Array
-from commonwatt.town.conditions import Drop
 from commonwatt.town.town import Microgrid, Town, average_w
 from meter_sim.load import Consumer, Loads
 from meter_sim.weather import Weather
@@ -56,10 +54,3 @@ def consumers_of(town: Town, microgrid: Microgrid) -> list[Consumer]:
         for place in places_of(microgrid)
         if place.incoming is not None
     ]
-
-
-def use_up(places: Places, load: Array, level: Array, row: int, drop: Drop, number: int) -> None:
-    """Add the extra load of the home that uses its battery up to the loads of a microgrid, the one of this number."""
-    home = drop.home(number, places.shape[1])
-    most = int(places.service[row, home] - load[row, home])
-    load[row, home] += drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s, most)

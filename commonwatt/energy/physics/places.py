@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOT_S, VOLTS, MicrogridId
 from commonwatt.settlement.splits import Array, Flags
+from commonwatt.town.conditions import Drop
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town
 
 FULL_SUN_HOURS = 8  # hours of full sun that fill a battery from empty (T1)
@@ -88,6 +89,13 @@ class Places:
     def generation(self, sun: float) -> Array:
         """Return each place's generation in a step, at a fraction of full sun, 0 to 1."""
         return np.asarray((self.full_sun * sun).astype(np.int64))
+
+
+def use_up(places: Places, load: Array, level: Array, row: int, drop: Drop, number: int) -> None:
+    """Add the extra load of the home that uses its battery up to the loads of a microgrid, the one of this number."""
+    home = drop.home(number, places.shape[1])
+    most = int(places.service[row, home] - load[row, home])
+    load[row, home] += drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s, most)
 
 
 def places_of(microgrid: Microgrid) -> list[Place]:

@@ -19,8 +19,8 @@ from commonwatt.town.town import Town
 from gateway.control.islanding import Boundary, Sensor, wish
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.weather import Weather
-from scenarios.policies import POLICIES
 from scenarios.simulation import run
+from utility.supply.simulated.policies import POLICIES
 
 STABLE_S, WITHIN_S = 300, 1800
 QUARTER_S, DAY = 900, 1_782_014_400

@@ -11,15 +11,15 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from commonwatt.energy.controllers import Rules
+from commonwatt.energy.simulation.decided import MECHANISMS, NOTHING, Decided, equal_rows
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
-from scenarios.decided import MECHANISMS, NOTHING, Decided, equal_rows
-from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json, equal, table
-from scenarios.simulation import Simulation, run
+from scenarios.simulation import emulated, run
+from utility.supply.simulated.policies import POLICIES
 
 LOSSY = {
     "town": {"charging_loss_permille": 70},
@@ -87,7 +87,7 @@ def test_a_reader_closes_every_balance_to_the_milliwatt_hour(name: str, policy: 
 
 def test_levels_are_those_of_the_batteries() -> None:
     town, conditions = small_town("storm")
-    simulation = Simulation(town, conditions, POLICIES["spec"], 900)
+    simulation = emulated(town, conditions, POLICIES["spec"], 900)
     for time in range(conditions.begin, conditions.begin + 6 * 3600, 900):
         simulation.step(time)
     levels = Counter[str]()

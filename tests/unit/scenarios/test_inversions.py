@@ -8,22 +8,23 @@ import pytest
 
 from commonwatt.energy.physics.boundary import Cause
 from commonwatt.energy.physics.town import MicrogridsStep
+from commonwatt.energy.simulation.figures import KINDS
+from commonwatt.energy.simulation.inversions import inversions
+from commonwatt.energy.simulation.simulation import Simulation
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.scenario import Outage, Shortage
-from scenarios.figures import KINDS
-from scenarios.inversions import inversions
-from scenarios.policies import POLICIES
-from scenarios.simulation import Simulation, run
+from scenarios.simulation import emulated, run
 from tests.unit.scenarios.test_simulation import RESIDENTIAL, conditions, figures, town
 from utility.supply.plant import Plant
 from utility.supply.rationing import Member, Ration, Rationing, ration_rangers
+from utility.supply.simulated.policies import POLICIES
 
 
 def stepped() -> tuple[Simulation, list[MicrogridsStep]]:
     """Return a town after its first step in a winter's night, when all microgrids import or use their batteries."""
     it = conditions("winter")
-    simulation = Simulation(town(), it, POLICIES["none"], 900)
+    simulation = emulated(town(), it, POLICIES["none"], 900)
     for grids in simulation.grids:
         grids.level[:] = 0
     return simulation, simulation.step(it.begin)
@@ -92,7 +93,7 @@ def test_a_lower_class_that_used_up_what_a_higher_one_lacks_later_is_an_inversio
 def test_the_last_of_the_plant_goes_to_the_public_microgrid() -> None:
     it = conditions("winter")
     dead = it.scenario.model_copy(update={"outage": (Outage(what="town_line", from_hour=0, for_hours=24),)})
-    simulation = Simulation(town(), replace(it, scenario=dead), POLICIES["none"], 900)
+    simulation = emulated(town(), replace(it, scenario=dead), POLICIES["none"], 900)
     for grids in simulation.grids:
         grids.level[:] = 0
     simulation.plant_level = 1000
