@@ -18,6 +18,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, flowing, only_one
+from commonwatt.town.changes import changed
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import load, names
@@ -26,7 +27,7 @@ from scenarios.course import as_json as as_json_of_course
 from scenarios.course import tables
 from scenarios.full_stack import play, ready
 from scenarios.report import as_html, as_json, equal, rows_against, table
-from scenarios.simulation import run as simulate
+from scenarios.simulation import emulated
 from utility.supply.simulated.policies import POLICIES
 
 app = typer.Typer(no_args_is_help=True, help="Run a town through days of weather, faults and prices.")
@@ -92,19 +93,14 @@ def _run_policies(
 ) -> None:
     """Run a scenario under policies; write their figures to files, and show them."""
     scenario, zone = load(name), ZoneInfo(town.table.timezone)
+    town = changed(town, scenario)
     conditions = Conditions(scenario=scenario, zone=zone, seed=town.table.seed)
     runs = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for each in policies:
             task = progress.add_task(each, total=1.0)
-            runs[each] = simulate(
-                town,
-                conditions,
-                POLICIES[each],
-                days=days,
-                step_s=step_s,
-                tell=lambda part, task=task: progress.update(task, completed=part),  # type: ignore[misc]
-            )
+            simulation = emulated(town, conditions, POLICIES[each], step_s)
+            runs[each] = simulation.run(days, lambda part, task=task: progress.update(task, completed=part))  # type: ignore[misc]
     facts = {
         "town": town.table.name,
         "microgrids": len(town.microgrids),

@@ -1,12 +1,9 @@
 """A town in the emulator's weather and loads, under a scenario and a policy."""
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.energy.physics.places import Places
-from commonwatt.energy.simulation.figures import Figures
 from commonwatt.energy.simulation.simulation import Policy, Simulation
 from commonwatt.model.units import QUARTER_S
 from commonwatt.town.conditions import Conditions
@@ -17,36 +14,19 @@ from meter_sim.weather import seed_of
 
 
 class _Emulated(Surroundings):
-    """The emulator's surroundings, with levels at the beginning that follow from the town's seed."""
-
-    def __init__(self, town: Town, blocks: Sequence[Places], overcast: str) -> None:
-        super().__init__(town, blocks, Sky(town, overcast))
-        self._seed, self._places = town.table.seed, blocks
+    """The emulator's surroundings; the levels at the beginning follow from the town's seed."""
 
     def levels(self, percent: int) -> list[NDArray[np.int64]]:
         """Return the levels of the batteries, each within 10 points of a mean percentage."""
-        return [self._levels_of(places, percent) for places in self._places]
+        return [self._levels_of(places, percent) for places in self.blocks]
 
     def _levels_of(self, places: Places, percent: int) -> NDArray[np.int64]:
-        rng = np.random.default_rng(seed_of(self._seed, "levels", *places.microgrids) % 2**32)
+        rng = np.random.default_rng(seed_of(self.seed, "levels", *places.microgrids) % 2**32)
         wobble = rng.integers(-100, 101, places.shape)
         return np.asarray(np.clip(places.capacity * (percent * 10 + wobble) // 1000, 0, places.capacity))
 
 
 def emulated(town: Town, conditions: Conditions, policy: Policy, step_s: int = QUARTER_S) -> Simulation:
     """Return the simulation of a scenario; a quarter-hour is a multiple of a step's seconds."""
-    overcast = conditions.scenario.overcast
-    return Simulation(town, conditions, policy, step_s, lambda blocks: _Emulated(town, blocks, overcast))
-
-
-def run(
-    town: Town,
-    conditions: Conditions,
-    policy: Policy,
-    *,
-    days: int | None = None,
-    step_s: int = QUARTER_S,
-    tell: Callable[[float], None] = lambda _: None,
-) -> Figures:
-    """Run a scenario (``emulated``, ``Simulation.run``)."""
-    return emulated(town, conditions, policy, step_s).run(days, tell)
+    sky = Sky(town, conditions.scenario.overcast)
+    return Simulation(town, conditions, policy, step_s, lambda blocks: _Emulated(town, blocks, sky))

@@ -17,7 +17,7 @@ class Surroundings:
 
     def __init__(self, town: Town, blocks: Sequence[Places], weather: Weather | None = None) -> None:
         """Take the town, its microgrids as arrays and, from a scenario, other weather."""
-        self._blocks = blocks
+        self.blocks, self.seed = blocks, town.table.seed  # the microgrids, and what decides of chance
         self.weather = weather or Weather(town.table)  # the weather; it may be replaced between two steps
         self._loads = [
             Loads(
@@ -29,7 +29,7 @@ class Surroundings:
     def at(self, time: EpochSeconds) -> list[Inputs]:
         """Return the inputs of the step that starts at ``time``, one for each block."""
         inputs = []
-        for places, loads in zip(self._blocks, self._loads, strict=True):
+        for places, loads in zip(self.blocks, self._loads, strict=True):
             # The mean of the temperatures at which its slots start.
             temperature = self.weather.temperature_c(time + (places.step_s - SLOT_S) // 2)
             load = loads.at(time, temperature).reshape(places.shape[0], -1)

@@ -59,6 +59,7 @@ class Places:
     step_s: int  # length of a step, seconds
     capacity: Array  # capacity of each battery, (M, P); 0: no battery
     minimum: Array  # level below which a battery does not share, and up to which it receives
+    weight: Array  # a battery's part of a shared discharge, relative to other donors
     full_sun: Array  # generation in full sun
     power: Array  # limit of a battery's charge and discharge
     service: Array  # limit of a place's service
@@ -82,7 +83,7 @@ class Places:
             names=tuple(self.names[row] for row in rows),
             **{
                 name: getattr(self, name)[rows]
-                for name in ("capacity", "minimum", "full_sun", "power", "service", "feeder")
+                for name in ("capacity", "minimum", "weight", "full_sun", "power", "service", "feeder")
             },
         )
 
@@ -155,6 +156,7 @@ def _block(town: Town, members: Sequence[tuple[Microgrid, list[Place]]], step_s:
         capacity=capacity,
         # Rounded up: a battery at its minimum is never a fraction below it, and 8 hours of sun fill a battery.
         minimum=-(-capacity * percent // 100),
+        weight=np.array([battery.weight for battery in batteries], dtype=np.int64).reshape(shape),
         full_sun=-(-capacity * step_s // (FULL_SUN_HOURS * 3600)),
         power=capacity * step_s // (POWER_HOURS * 3600),
         service=_limit(amps, step_s).reshape(shape),

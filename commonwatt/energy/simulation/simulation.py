@@ -4,7 +4,7 @@ The order of a step: what the world does, what the utility buys and rations, wha
 The sun and the loads are handed in: the emulator's surroundings, or stored readings. A run repeats to the byte.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -46,28 +46,22 @@ class _Grids:
 
 
 class World(Protocol):
-    """The sun and the loads of microgrids, one element for each layout."""
+    """The sun and the loads of microgrids, an element for each layout."""
 
     def at(self, time: EpochSeconds) -> list[Inputs]:
         """Return the inputs of the step that starts at ``time``, without commands."""
 
     def levels(self, percent: int) -> list[NDArray[np.int64]]:
-        """Return the levels of the batteries at the beginning; ``percent``: their mean, where it is not known."""
+        """Return the levels of the batteries at the beginning; ``percent``: their mean, where they are not known."""
 
 
 class Utility(Protocol):
-    """The utility's decisions."""
+    """The utility's decisions (``utility.supply.simulated``)."""
 
     def decide(
         self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState, *, reached: bool, alive: bool
     ) -> tuple[Order, list[NDArray[np.int64]]]:
-        """Return the order to the plant, and the import limits of each layout's microgrids, watts.
-
-        Args:
-            level: The level of the plant's battery.
-            reached: Whether the utility reaches the plant and the controllers.
-            alive: Whether the regional line has voltage.
-        """
+        """Return the order to the plant, and the import limits of each layout's microgrids, watts."""
 
     def measured(self, time: EpochSeconds, steps: list[MicrogridsStep]) -> None:
         """Take the meters' readings of a step."""
@@ -77,23 +71,16 @@ class Policy(Protocol):
     """What controls the town."""
 
     @property
-    def rules(self) -> Rules:
-        """What the controllers do."""
+    def rules(self) -> Rules: ...  # noqa: D102
 
-    def utility(self, town: Town, conditions: Conditions, plant: Plant, blocks: list[Places]) -> Utility:
-        """Return the utility of a town."""
+    def utility(self, town: Town, conditions: Conditions, plant: Plant, blocks: list[Places]) -> Utility: ...  # noqa: D102
 
 
 class Simulation:
     """A town under a scenario and a policy."""
 
     def __init__(
-        self,
-        town: Town,
-        conditions: Conditions,
-        policy: Policy,
-        step_s: int,
-        world_of: Callable[[Sequence[Places]], World],
+        self, town: Town, conditions: Conditions, policy: Policy, step_s: int, world_of: Callable[[list[Places]], World]
     ) -> None:
         """Take the town, what happens to it, what controls it, and what makes its world from its microgrids."""
         self.figures = Figures()  # what was counted so far
@@ -199,9 +186,12 @@ class Simulation:
 
     def _outside(self, grids: _Grids, time: EpochSeconds) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return which feeders have voltage, and which controllers work."""
-        rows = len(grids.places.microgrids)
+        rows, names = len(grids.places.microgrids), grids.places.microgrids
+        feeder, controller = (
+            ~np.isin(names, sorted(self._conditions.named(what, time))) for what in ("feeder", "controller")
+        )
         if grids.places.kind != "residential":
-            return np.ones(rows, dtype=np.bool_), np.ones(rows, dtype=np.bool_)
+            return feeder, controller
         # The order of residential microgrids in the town decides whom a partial fault meets, whatever their layout.
         first = sum(
             len(g.places.microgrids) for g in self.grids[: self.grids.index(grids)] if g.places.kind == "residential"
@@ -210,7 +200,7 @@ class Simulation:
         feeders, controllers = (
             self._conditions.out(what, time, self._residential)[members] for what in ("feeder", "controller")
         )
-        return ~feeders, ~controllers
+        return feeder & ~feeders, controller & ~controllers
 
     def _switch(
         self, grids: _Grids, time: EpochSeconds, voltage: NDArray[np.bool_], managed: NDArray[np.bool_]

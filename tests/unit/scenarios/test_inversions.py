@@ -14,7 +14,7 @@ from commonwatt.energy.simulation.simulation import Simulation
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.scenario import Outage, Shortage
-from scenarios.simulation import emulated, run
+from scenarios.simulation import emulated
 from tests.unit.scenarios.test_simulation import RESIDENTIAL, conditions, figures, town
 from utility.supply.plant import Plant
 from utility.supply.rationing import Member, Ration, Rationing, ration_rangers
@@ -65,7 +65,7 @@ def test_a_storm_and_a_short_supply_invert_no_priority_where_the_rule_limits(
     scenario = it.scenario.model_copy(
         update={"supply": short, "outage": (*outages, dead), "start_hour": 12, "level_percent": 20}
     )
-    found = run(town(), replace(it, scenario=scenario), POLICIES[policy], days=3)
+    found = emulated(town(), replace(it, scenario=scenario), POLICIES[policy]).run(3)
     # The rule of ACES asks for the supply's state alone: while the line is dead and the state NORMAL, it limits nobody.
     assert (found.inversions > 0) == (policy == "aces")
     for kind in KINDS:
@@ -85,7 +85,7 @@ def test_a_lower_class_that_used_up_what_a_higher_one_lacks_later_is_an_inversio
     it = conditions("winter")
     empty = Shortage(state="EMPTY", from_hour=0, for_hours=48)
     scenario = it.scenario.model_copy(update={"supply": (empty,), "start_hour": 18, "level_percent": 60})
-    found = run(town(), replace(it, scenario=scenario), replace(POLICIES["spec"], rationing=rule), days=2)
+    found = emulated(town(), replace(it, scenario=scenario), replace(POLICIES["spec"], rationing=rule)).run(2)
     assert (found.inversions > 0) == inverts
     assert found.kinds["apartment"].unserved.total() > 0
 

@@ -19,7 +19,7 @@ from commonwatt.town.scenario import load, names
 from commonwatt.town.town import Town
 from scenarios.cli import app
 from scenarios.report import as_html, as_json
-from scenarios.simulation import emulated, run
+from scenarios.simulation import emulated
 from utility.supply.simulated.policies import POLICIES
 from utility.supply.simulated.utility import RESERVE_PERMILLE
 
@@ -42,7 +42,7 @@ def conditions(name: str) -> Conditions:
 
 @cache
 def figures(name: str, policy: str, days: int | None = None) -> Figures:
-    return run(town(), conditions(name), POLICIES[policy], days=days)
+    return emulated(town(), conditions(name), POLICIES[policy]).run(days)
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
@@ -67,7 +67,7 @@ def test_hospital_police_and_fire_are_served_in_every_scenario(name: str, policy
 def test_a_storm_announced_a_day_before_leaves_houses_less_short_in_the_island() -> None:
     it = conditions("island")
     silent = replace(it, scenario=it.scenario.model_copy(update={"storm": ()}))
-    held, not_held = (run(town(), each, POLICIES["spec"]).kinds["residential"] for each in (it, silent))
+    held, not_held = (emulated(town(), each, POLICIES["spec"]).run().kinds["residential"] for each in (it, silent))
     assert held.shared < not_held.shared / 2
     assert held.unserved.total() < not_held.unserved.total()
 
@@ -111,7 +111,7 @@ def test_each_day_one_home_in_each_microgrid_falls_to_a_quarter() -> None:  # re
 def test_the_heat_wave_has_the_specifications_demand() -> None:  # req: N2
     hot = conditions("heatwave")
     plain = replace(hot, scenario=hot.scenario.model_copy(update={"demand": ()}))
-    usual, heat = (run(town(), each, POLICIES["none"], days=2) for each in (plain, hot))
+    usual, heat = (emulated(town(), each, POLICIES["none"]).run(2) for each in (plain, hot))
     ratio = {kind: heat.kinds[kind].wanted / usual.kinds[kind].wanted for kind in KINDS}
     assert ratio["apartment"] == pytest.approx(2.00, rel=0.005)
     assert ratio["public"] == pytest.approx(1.05, rel=0.005)
@@ -166,13 +166,13 @@ def test_after_an_outage_homes_that_had_no_energy_take_three_times_as_much() -> 
 
 
 def test_a_shorter_step_tells_the_same_story() -> None:
-    coarse, fine = (run(town(), conditions("heatwave"), POLICIES["spec"], days=1, step_s=s) for s in (900, 60))
+    coarse, fine = (emulated(town(), conditions("heatwave"), POLICIES["spec"], s).run(1) for s in (900, 60))
     assert fine.bought == pytest.approx(coarse.bought, rel=0.05)
     assert fine.mean_percent("residential") == pytest.approx(coarse.mean_percent("residential"), abs=1)
 
 
 def test_a_run_repeats_to_the_byte() -> None:
-    runs = [{"spec": run(town(), conditions("storm"), POLICIES["spec"], days=1)} for _ in range(2)]
+    runs = [{"spec": emulated(town(), conditions("storm"), POLICIES["spec"]).run(1)} for _ in range(2)]
     zone = ZoneInfo("America/New_York")
     first, again = (as_json("x", r, {}) + as_html("x", r, {}, zone) for r in runs)
     assert first == again
