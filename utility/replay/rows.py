@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel
 
+from utility.replay.world import Place
 from utility.webkit.columns import Shown, Written
 
 
@@ -18,16 +19,22 @@ class AccountRow(BaseModel):
 
 
 class PlaceRow(BaseModel):
-    """What a place gives, receives and goes without."""
+    """What a place gives by sharing, receives, and goes without."""
 
     microgrid: Annotated[str, Shown("Microgrid", link="/console/microgrids/{microgrid}")]
     place: Annotated[str, Shown("Place")]
-    dark_h: Annotated[float, Shown("Dark, hours")]
-    dark_was_h: Annotated[float, Shown("Was, hours")]
-    gives: Annotated[int, Shown("Gives, kWh", Written.ENERGY)]
-    gave: Annotated[int, Shown("Gave, kWh", Written.ENERGY)]
-    receives: Annotated[int, Shown("Receives, kWh", Written.ENERGY)]
-    received: Annotated[int, Shown("Received, kWh", Written.ENERGY)]
+    gave: Annotated[int, Shown("Gave", Written.ENERGY)]
+    received: Annotated[int, Shown("Received", Written.ENERGY)]
+    was_dark_h: Annotated[float, Shown("Was dark, hours")]
+    would_give: Annotated[int, Shown("Would give", Written.ENERGY)]
+    would_receive: Annotated[int, Shown("Would receive", Written.ENERGY)]
+    would_be_dark_h: Annotated[float, Shown("Would be dark, hours")]
+
+    @classmethod
+    def of(cls, place: Place, sums: list[list[int]]) -> "PlaceRow":
+        """Return the row of the ``sums`` of what was and would be: given, received, seconds dark."""
+        values = (value for given, received, dark_s in sums for value in (given, received, round(dark_s / 3600, 2)))
+        return cls(**dict(zip(cls.model_fields, (*place, *values), strict=True)))
 
 
 class LeftOutRow(BaseModel):

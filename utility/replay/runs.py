@@ -12,8 +12,6 @@ from commonwatt.settlement.splits import Array
 from utility.registry.layout import Day
 from utility.replay.world import DAY_S, STEP_S
 
-NEAR_PERMILLE = 10  # most by which a replayed day's import and export may differ from the settled ones
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DayRun:

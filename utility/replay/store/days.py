@@ -1,10 +1,11 @@
 """The town of stored days, their readings by place, and what was settled of them by microgrid."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from commonwatt.model.exceptions import ConfigError
@@ -88,10 +89,17 @@ class StoredDays:
         self.rows = np.array([row[meter.microgrid, meter.location] for meter in meters])  # the place of each meter
         self.microgrids = list(town.microgrids)  # their names
         self.owner = np.array([self.microgrids.index(name) for name, _ in row])  # the microgrid of each place
-        self.incoming = np.array([meter.direction is Direction.INCOMING for meter in meters])  # which take energy
+        self.incoming = np.array([meter.direction is Direction.INCOMING for meter in meters])  # their direction
+        # Which have what a place takes: without an incoming meter, as at a building, it is the outgoing one.
+        self.takes = self.incoming | ~np.isin(self.rows, self.rows[self.incoming])
         self._stores = np.array([meter.battery is not None for meter in meters])
         self._controllers = [town.microgrids[name].number for name in self.microgrids]
         self._numbers = database.read(reads.numbers_of, self.ids.tolist())
+
+    def find(self, meters: Sequence[int] | NDArray[np.uint64]) -> tuple[NDArray[np.intp], Flags]:
+        """Return the index of each meter, and whether it is one of these."""
+        at = np.searchsorted(self.ids, np.asarray(meters, np.uint64)).clip(max=len(self.ids) - 1)
+        return at, self.ids[at] == np.asarray(meters, np.uint64)
 
     def day(self, day: Day) -> StoredDay:
         """Return a day.
@@ -117,8 +125,7 @@ class StoredDays:
     def _read(self, readings: Corrected) -> tuple[Array, Array]:
         """Return what the places read in a quarter-hour, and the places with a battery that lack a reading of it."""
         read = np.zeros((4, len(self.owner), SLOTS), np.int64)
-        at = np.searchsorted(self.ids, readings.keys.meter).clip(max=len(self.ids) - 1)
-        ours = np.flatnonzero(self.ids[at] == readings.keys.meter)
+        at, ours = self.find(readings.keys.meter)
         at, kind, values = at[ours], readings.keys.record_type[ours], readings.values[ours]
         is_level, is_sun = kind == RecordType.STORED, kind == RecordType.GENERATION
         # Without a battery's meter, what a place sends is all that is known of its panels.
@@ -134,8 +141,8 @@ class StoredDays:
     def _settled(self, connection: Connection, day: Day) -> tuple[Array, Flags]:
         found, missing = np.zeros((2, len(self.microgrids)), np.int64), settled_day.c.missing
         for meters, days in settled_of_day(connection, day):
-            at = np.searchsorted(self.ids, np.array(meters, np.uint64)).clip(max=len(self.ids) - 1)
+            owner = self.owner[self.rows[self.find(meters)[0]]]
             for row, quantity in enumerate((Quantity.IMPORTED, Quantity.EXPORTED)):
-                np.add.at(found[row], self.owner[self.rows[at]], days.energies[quantity].sum(axis=1))
+                np.add.at(found[row], owner, days.energies[quantity].sum(axis=1))
         there = select(settled_day.c.owner_no).where(settled_day.c.day == day, missing == 0)
         return found, np.isin(self._controllers, list(connection.execute(there).scalars()))
