@@ -16,11 +16,11 @@ from commonwatt.energy.physics.places import blocks_of, places_of
 from commonwatt.energy.simulation.figures import Figures
 from commonwatt.energy.simulation.simulation import Simulation
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import month_of
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
 from commonwatt.town.changes import changed
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import Scenario
+from commonwatt.town.town import Town
 from utility.billing.decisions import previewed
 from utility.billing.money import dollars
 from utility.billing.preview import Change
@@ -46,8 +46,80 @@ class Replayed:
 
     timezone: str  # the town's
     runs: dict[str, Figures]  # the figures of what was, and of what would be
-    tables: dict[str, Sequence[BaseModel]]  # who pays, who goes dark and helps, which days are left out; by title
+    accounts: list[AccountRow]  # who pays, the largest rise first
+    places: list[PlaceRow]  # who goes dark, and who helps
+    left_out: list[LeftOutRow]  # the days of microgrids that do not count
     near: dict[str, float]  # days that count; their worst and middle difference from what was settled, per cent
+
+    @property
+    def tables(self) -> dict[str, Sequence[BaseModel]]:
+        """All rows, by title."""
+        return {"who pays": self.accounts, "who goes dark, who helps": self.places, "left out": self.left_out}
+
+
+class _Replay:
+    """A replay, day by day."""
+
+    def __init__(self, database: Database, scenario: Scenario, policy: str) -> None:
+        self._first, self._scenario = (scenario.start - _EPOCH).days, scenario
+        with database.reads.begin() as connection:
+            town = stored_town(connection, self._first * QUARTERS_A_DAY)
+        named = dict.fromkeys((name, one.location) for name, grid in town.microgrids.items() for one in places_of(grid))
+        self.row = {place: number for number, place in enumerate(named)}
+        most = MOST_ENERGIES // (4 * QUARTERS_A_DAY * len(self.row))
+        if policy not in POLICIES or scenario.days > most:
+            why = f"to: at most {most} days of this town at once"
+            raise ConfigError(why if policy in POLICIES else f"policy: there are {', '.join(POLICIES)}")
+        self._stored = StoredDays(database, town, self.row)
+        self._today = self._stored.day(self._first)
+        self.zone = ZoneInfo(town.table.timezone)
+        plain = Scenario(title=WAS, start=scenario.start, days=scenario.days)
+        pair = ((town, plain, "spec"), (changed(town, scenario), scenario, policy))
+        self._runs = [self._simulation(*each) for each in pair]
+        self.figures = [simulation.figures for simulation, _ in self._runs]
+        # What would be less what was: by day, ``Quantity``, place and quarter-hour.
+        self._more = np.zeros((scenario.days, 4, len(self.row), QUARTERS_A_DAY), np.int32)
+        self.sums = np.zeros((2, 3, len(self.row)), np.int64)  # of ``DayRun``, of what was and would be
+        self.near: list[float] = []  # by how many thousandths the days that count differ from what was settled
+        self.left_out: list[LeftOutRow] = []
+
+    def _simulation(self, town: Town, scenario: Scenario, policy: str) -> tuple[Simulation, list[NDArray[np.intp]]]:
+        rows = rows_of(blocks_of(town, town.microgrids.values()), self.row)
+        world = partial(StoredWorld, rows=rows, today=lambda: self._today.course, levels=self._today.levels)
+        conditions = Conditions(scenario=scenario, zone=self.zone, seed=town.table.seed)
+        return Simulation(town, conditions, POLICIES[policy], STEP_S, world), rows
+
+    def run(self, progress: Progress) -> None:
+        """Run all days."""
+        owner = self._stored.owner
+        for number in range(self._scenario.days):
+            self._today = self._stored.day(self._first + number) if number else self._today
+            was, would = (run_day(*each, self._first + number) for each in self._runs)
+            off = differs_permille(was, self._today.settled, owner)
+            counts = self._today.whole & (off <= NEAR_PERMILLE)
+            self.near += off[counts].tolist()
+            for at in np.flatnonzero(~counts).tolist():
+                differs = f"differs by {off[at] / 10:.1f} % from what was settled"
+                why = differs if self._today.whole[at] else "lacks readings"
+                day = str(self._scenario.start + timedelta(days=number))
+                self.left_out.append(LeftOutRow(day=day, microgrid=self._stored.microgrids[at], why=why))
+            self._more[number] = (would.energies - was.energies) * counts[owner, None]
+            self.sums += np.stack([was.sums, would.sums]) * counts[owner]
+            progress(number + 1, self._scenario.days)
+
+    def otherwise(self, settled: SettledQuarters) -> SettledQuarters:
+        """Return settled quarter-hours with what the replay makes more or less of them."""
+        stored, more = self._stored, self._more.transpose(1, 2, 0, 3).reshape(4, len(self.row), -1)
+        at, known = stored.find(settled.meters)
+        columns = settled.first - self._first * QUARTERS_A_DAY + np.arange(settled.quality.shape[1])
+        within = (columns >= 0) & (columns < more.shape[2])
+        energies = {quantity: values.copy() for quantity, values in settled.energies.items()}
+        for quantity, values in energies.items():
+            has = stored.takes[at] if quantity in (Quantity.IMPORTED, Quantity.SHARED_IN) else ~stored.incoming[at]
+            chosen = np.ix_(known & has, within)
+            change = more[quantity - 1][np.ix_(stored.rows[at[known & has]], columns[within])]
+            values[chosen] = np.maximum(values[chosen] + change * (settled.version[chosen] > 0), 0)
+        return replace(settled, energies=energies)
 
 
 def replay(
@@ -66,72 +138,23 @@ def replay(
         ConfigError: There is no town, policy, microgrid or battery, or there are too many days.
         StoreError: What is stored is damaged.
     """
-    first = (scenario.start - _EPOCH).days
-    with database.reads.begin() as connection:
-        town, has_tariffs = stored_town(connection, first * QUARTERS_A_DAY), bool(published(connection))
-    named = dict.fromkeys((name, one.location) for name, grid in town.microgrids.items() for one in places_of(grid))
-    row = {place: number for number, place in enumerate(named)}
-    most = MOST_ENERGIES // (4 * QUARTERS_A_DAY * len(row))
-    if policy not in POLICIES or scenario.days > most:
-        why = f"to: at most {most} days of this town at once"
-        raise ConfigError(why if policy in POLICIES else f"policy: there are {', '.join(POLICIES)}")
-    stored = StoredDays(database, town, row)
-    today = stored.day(first)
-    plain = Scenario(title=WAS, start=scenario.start, days=scenario.days)
-    simulations, zone = [], ZoneInfo(town.table.timezone)
-    for one, what, name in ((town, plain, "spec"), (changed(town, scenario), scenario, policy)):
-        rows = rows_of(blocks_of(one, one.microgrids.values()), row)
-        world = partial(StoredWorld, rows=rows, today=lambda: today.course, levels=today.levels)
-        conditions = Conditions(scenario=what, zone=zone, seed=town.table.seed)
-        simulations.append((Simulation(one, conditions, POLICIES[name], STEP_S, world), rows))
-    more = np.zeros((scenario.days, 4, len(row), QUARTERS_A_DAY), np.int32)
-    sums, near, left_out = np.zeros((2, 3, len(row)), np.int64), list[float](), list[LeftOutRow]()
-    for number in range(scenario.days):
-        today = stored.day(first + number) if number else today
-        was, would = (run_day(*each, first + number) for each in simulations)
-        off = differs_permille(was, today.settled, stored.owner)
-        counts = today.whole & (off <= NEAR_PERMILLE)
-        near += off[counts].tolist()
-        for at in np.flatnonzero(~counts).tolist():
-            why = f"differs by {off[at] / 10:.1f} % from what was settled" if today.whole[at] else "lacks readings"
-            day = str(scenario.start + timedelta(days=number))
-            left_out.append(LeftOutRow(day=day, microgrid=stored.microgrids[at], why=why))
-        more[number] = (would.energies - was.energies) * counts[stored.owner, None]
-        sums += np.stack([was.sums, would.sums]) * counts[stored.owner]
-        progress(number + 1, scenario.days)
-    otherwise = partial(_otherwise, stored, more.transpose(1, 2, 0, 3).reshape(4, len(row), -1), first * QUARTERS_A_DAY)
-    months = sorted(
-        {month_of((first + number) * QUARTERS_A_DAY, zone) for number in range(scenario.days * has_tariffs)}
-    )
-    bills = [each for m in months for each in previewed(database, tariff, m, default, otherwise=otherwise)]
+    it = _Replay(database, scenario, policy)
+    it.run(progress)
+    days = (scenario.start + timedelta(days=number) for number in range(scenario.days))
+    months = sorted({f"{day:%Y-%m}" for day in days}) if database.read(published) else []
+    bills = [each for m in months for each in previewed(database, tariff, m, default, otherwise=it.otherwise)]
     return Replayed(
-        timezone=town.table.timezone,
-        runs={WAS: simulations[0][0].figures, policy: simulations[1][0].figures},
-        tables={
-            "who pays": _accounts(bills),
-            "who goes dark, who helps": [PlaceRow.of(place, sums[:, :, at].tolist()) for place, at in row.items()],
-            "left out": left_out,
-        },
+        timezone=it.zone.key,
+        runs=dict(zip((WAS, policy), it.figures, strict=True)),
+        accounts=_accounts(bills),
+        places=[PlaceRow.of(place, it.sums[:, :, at].tolist()) for place, at in it.row.items()],
+        left_out=it.left_out,
         near={
-            "days_of_microgrids": len(near),
-            "worst_percent": round(max(near, default=0) / 10, 2),
-            "median_percent": round(median(near or [0]) / 10, 2),
+            "days_of_microgrids": len(it.near),
+            "worst_percent": round(max(it.near, default=0) / 10, 2),
+            "median_percent": round(median(it.near or [0]) / 10, 2),
         },
     )
-
-
-def _otherwise(stored: StoredDays, more: NDArray[np.int32], first: int, settled: SettledQuarters) -> SettledQuarters:
-    """Return settled quarter-hours with what the replay makes more or less of them from the quarter ``first`` on."""
-    at, known = stored.find(settled.meters)
-    columns = settled.first - first + np.arange(settled.quality.shape[1])
-    within = (columns >= 0) & (columns < more.shape[2])
-    energies = {quantity: values.copy() for quantity, values in settled.energies.items()}
-    for quantity, values in energies.items():
-        has = stored.takes[at] if quantity in (Quantity.IMPORTED, Quantity.SHARED_IN) else ~stored.incoming[at]
-        chosen = np.ix_(known & has, within)
-        change = more[quantity - 1][np.ix_(stored.rows[at[known & has]], columns[within])]
-        values[chosen] = np.maximum(values[chosen] + change * (settled.version[chosen] > 0), 0)
-    return replace(settled, energies=energies)
 
 
 def _accounts(bills: Sequence[Change]) -> list[AccountRow]:
