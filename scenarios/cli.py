@@ -141,20 +141,21 @@ def _run_stored(
     name: str, days: tuple[datetime, datetime], policy: str, config: Path, tariff: Path | None, out: Path
 ) -> None:
     """Replay stored days; write what they would have been to files, and show it."""
-    from utility.replay.cli import replayed  # It opens the utility's database, which no other command here does.
+    # They open the utility's database, which no other command here does.
+    from utility.replay.decisions import replay
+    from utility.webkit.cli.options import from_file
+    from utility.webkit.cli.options import load as settings_of
 
     start, end = (each.date() for each in days)
     if end < start:
         raise ConfigError(f"--readings {start} {end}: the second day is before the first")
     scenario = load(name) if name else Scenario(title="Our own days again", start=start)
     scenario = scenario.model_copy(update={"start": start, "days": (end - start).days + 1})
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    other, default = None if tariff is None else read_tariff(tariff), settings_of(config)[0].billing.tariff
+    with from_file(config) as (database, _), Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(scenario.title)
-        found = replayed(
-            config,
-            scenario,
-            policy,
-            None if tariff is None else read_tariff(tariff),
+        found = replay(
+            *(database, scenario, policy, other, default),
             lambda done, whole: progress.update(task, completed=done, total=whole),
         )
     facts = {"from": str(start), "to": str(end), "version": version("commonwatt"), **found.near}

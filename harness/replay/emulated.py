@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.energy.physics.places import Places
-from commonwatt.model.units import SLOT_S
+from commonwatt.energy.simulation.simulation import Simulation
+from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import Scenario
 from commonwatt.town.town import Town
@@ -33,17 +34,25 @@ class Emulated:
     """Whole days of UTC of a town under a scenario."""
 
     def __init__(self, town: Town, scenario: Scenario) -> None:
-        self.conditions = Conditions(scenario=scenario, zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
-        self._simulation = emulated(town, self.conditions, POLICIES["spec"], SLOT_S)
+        conditions = Conditions(scenario=scenario, zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
+        self._begin = conditions.begin
+        self._simulation = emulated(town, conditions, POLICIES["spec"], SLOT_S)
+        self._coarse = emulated(town, conditions, POLICIES["spec"], QUARTER_S)
         self.blocks: list[Places] = [grids.places for grids in self._simulation.grids]
 
-    def days(self, count: int) -> Iterator[Day]:
-        """Yield the first days of UTC that the scenario holds whole."""
-        first = -(-self.conditions.begin // DAY_S)
-        for time in range(self.conditions.begin, first * DAY_S, SLOT_S):
-            self._simulation.step(time)
-        for day in range(first, first + count):
+    def days(self, count: int, every: int = 1) -> Iterator[Day]:
+        """Yield one day of so many, of those that the scenario holds whole; quarter-hours are between them."""
+        first = -(-self._begin // DAY_S)
+        for time in range(self._begin, first * DAY_S, QUARTER_S):
+            self._coarse.step(time)
+        _take(self._simulation, self._coarse)
+        for day in range(first, first + count * every, every):
             yield self._day(day)
+            if every > 1:
+                _take(self._coarse, self._simulation)
+                for time in range((day + 1) * DAY_S, (day + every) * DAY_S, QUARTER_S):
+                    self._coarse.step(time)
+                _take(self._simulation, self._coarse)
 
     def _day(self, day: int) -> Day:
         passed = np.zeros((2, sum(len(one.microgrids) for one in self.blocks)), np.int64)
@@ -67,3 +76,11 @@ class Emulated:
 
 def _all(values: list[Array]) -> Array:
     return np.concatenate([each.ravel() for each in values])
+
+
+def _take(ours: Simulation, theirs: Simulation) -> None:
+    """Go on from where another simulation of the same town is."""
+    for mine, other in zip(ours.grids, theirs.grids, strict=True):
+        for name in ("level", "is_open", "stable_since", "cold_s", "delay_s"):
+            setattr(mine, name, getattr(other, name).copy())
+    ours.plant_level = theirs.plant_level

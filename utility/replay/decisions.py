@@ -1,9 +1,9 @@
 """Stored days of the town again, with another policy, batteries, tariff or an outage, beside what was."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from decimal import Decimal
 from functools import partial
 from statistics import median
 from zoneinfo import ZoneInfo
@@ -22,14 +22,12 @@ from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import Scenario
 from commonwatt.town.town import Town
 from utility.billing.decisions import previewed
-from utility.billing.money import dollars
 from utility.billing.preview import Change
 from utility.billing.run import Progress
 from utility.database.database import Database
 from utility.replay.rows import AccountRow, LeftOutRow, PlaceRow
-from utility.replay.runs import differs_permille, run_day
 from utility.replay.store.days import StoredDays, stored_town
-from utility.replay.world import STEP_S, StoredWorld, rows_of
+from utility.replay.world import STEP_S, StoredWorld, differs_permille, rows_of, run_day
 from utility.supply.simulated.policies import POLICIES
 from utility.tariffs.store.tariffs import published
 from utility.tariffs.tariff import Tariff
@@ -159,9 +157,9 @@ def replay(
 
 def _accounts(bills: Sequence[Change]) -> list[AccountRow]:
     """Return what accounts pay in all months together, the largest rise first."""
-    cents: dict[int, Counter[str]] = {}
+    sums: dict[int, tuple[Decimal, Decimal]] = {}
     for each in bills:
-        of = cents.setdefault(each.account, Counter())
-        of.update(was=int(100 * (each.before or 0)), would=int(100 * each.after), more=int(100 * each.difference))
-    ranked = sorted(cents.items(), key=lambda item: (-item[1]["more"], item[0]))
-    return [AccountRow(account=n, **{name: dollars(of[name]) for name in ("was", "would", "more")}) for n, of in ranked]
+        was, would = sums.get(each.account, (Decimal(0), Decimal(0)))
+        sums[each.account] = was + (each.before or 0), would + each.after
+    rows = (AccountRow(account=n, was=was, would=would, more=would - was) for n, (was, would) in sums.items())
+    return sorted(rows, key=lambda row: (-row.more, row.account))

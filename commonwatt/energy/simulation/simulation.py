@@ -46,34 +46,27 @@ class _Grids:
 
 
 class World(Protocol):
-    """The sun and the loads of microgrids, an element for each layout."""
+    """The sun and the loads of microgrids without commands, by step; the levels at the beginning. By layout."""
 
-    def at(self, time: EpochSeconds) -> list[Inputs]:
-        """Return the inputs of the step that starts at ``time``, without commands."""
-
-    def levels(self, percent: int) -> list[NDArray[np.int64]]:
-        """Return the levels of the batteries at the beginning; ``percent``: their mean, where they are not known."""
-
-
-class Utility(Protocol):
-    """The utility's decisions (``utility.supply.simulated``)."""
-
-    def decide(
-        self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState, *, reached: bool, alive: bool
-    ) -> tuple[Order, list[NDArray[np.int64]]]:
-        """Return the order to the plant, and the import limits of each layout's microgrids, watts."""
-
-    def measured(self, time: EpochSeconds, steps: list[MicrogridsStep]) -> None:
-        """Take the meters' readings of a step."""
+    def at(self, time: EpochSeconds) -> list[Inputs]: ...  # noqa: D102
+    def levels(self, percent: int) -> list[NDArray[np.int64]]: ...  # noqa: D102
 
 
 class Policy(Protocol):
-    """What controls the town."""
+    """What controls the town (``utility.supply.simulated``)."""
 
     @property
     def rules(self) -> Rules: ...  # noqa: D102
+    def utility(self, town: Town, conditions: Conditions, plant: Plant, blocks: list[Places]) -> "Utility": ...  # noqa: D102
 
-    def utility(self, town: Town, conditions: Conditions, plant: Plant, blocks: list[Places]) -> Utility: ...  # noqa: D102
+
+class Utility(Protocol):
+    """The utility's decisions, from the meters' readings."""
+
+    def decide(  # noqa: D102
+        self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState, *, reached: bool, alive: bool
+    ) -> tuple[Order, list[NDArray[np.int64]]]: ...
+    def measured(self, time: EpochSeconds, steps: list[MicrogridsStep]) -> None: ...  # noqa: D102
 
 
 class Simulation:
