@@ -36,6 +36,7 @@ app = typer.Typer(no_args_is_help=True, help="Run a town through days of weather
 
 
 _REFERENCES = ("none", "no-sharing")
+_MOST_ROWS = 30  # most rows of a table of a replay; its files have all
 
 
 @app.command("list")
@@ -168,7 +169,7 @@ def _run_stored(
     replace_file(out / f"{stem}.html", page.encode(), mode=0o644)
     for what, rows in {scenario.title: table(found.runs), **tables}.items():
         if rows:
-            show(what, rows, tuple(rows[0]))
+            show(what, rows[:_MOST_ROWS], tuple(rows[0]))
     typer.echo(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in found.near.items()))
 
 

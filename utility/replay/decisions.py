@@ -45,7 +45,7 @@ class Replayed:
     timezone: str  # the town's
     runs: dict[str, Figures]  # the figures of what was, and of what would be
     accounts: list[AccountRow]  # who pays, the largest rise first
-    places: list[PlaceRow]  # who goes dark, and who helps
+    places: list[PlaceRow]  # who goes dark, and who helps; those that change most first
     left_out: list[LeftOutRow]  # the days of microgrids that do not count
     near: dict[str, float]  # days that count; their worst and middle difference from what was settled, per cent
 
@@ -145,7 +145,9 @@ def replay(
         timezone=it.zone.key,
         runs=dict(zip((WAS, policy), it.figures, strict=True)),
         accounts=_accounts(bills),
-        places=[PlaceRow.of(place, it.sums[:, :, at].tolist()) for place, at in it.row.items()],
+        places=sorted(
+            (PlaceRow.of(p, it.sums[:, :, at].tolist()) for p, at in it.row.items()), key=lambda row: row.rank
+        ),
         left_out=it.left_out,
         near={
             "days_of_microgrids": len(it.near),

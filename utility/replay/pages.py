@@ -15,7 +15,7 @@ from utility.replay.decisions import Replayed, replay
 from utility.supply.simulated.policies import POLICIES
 from utility.tariffs.store.tariffs import find_version, versions
 from utility.webkit.columns import columns_of
-from utility.webkit.console.answers import plain
+from utility.webkit.console.answers import ROWS, plain
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff
 from utility.webkit.works import Progress
@@ -59,7 +59,7 @@ def add_replay(app: FastAPI, console: Console) -> None:
     def shown(request: Request, actor: Staff, work_id: str) -> Response:
         """Show what a replay found."""
         it, work = found(work_id), works.find(work_id)
-        tables = {name: (columns_of(type(rows[0])), rows) for name, rows in it.tables.items() if rows}
+        tables = {name: (columns_of(type(rows[0])), rows[:ROWS]) for name, rows in it.tables.items() if rows}
         steps = steps_of([int(100 * row.more) for row in it.accounts], _BARS)
         return console.page(
             request, actor, "replay_found.html", {"work": work, "near": it.near, "tables": tables, "steps": steps}

@@ -17,7 +17,9 @@ _SPEC = Policy(words="the town's specification", rules=_RULES, buying=SpecRule, 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         "none": Policy(words="no control: no sharing, no purchase ahead, no rationing", rules=Rules()),
-        "no-sharing": replace(_SPEC, words="as spec, but without sharing", rules=replace(_RULES, sharing=None)),
+        "no-sharing": replace(
+            _SPEC, words="the specification, but without sharing", rules=replace(_RULES, sharing=None)
+        ),
         "spec": _SPEC,
         "aces": replace(
             _SPEC,
@@ -32,6 +34,6 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
             rules=replace(_RULES, sharing=STRATEGIES["rangers"]),
             buying=RangersRule,
         ),
-        "planner": replace(_SPEC, words="spec, and purchases planned over a forecast", buying=Planner),
+        "planner": replace(_SPEC, words="the specification, and purchases planned over a forecast", buying=Planner),
     }
 )
