@@ -145,9 +145,7 @@ def replay(
         timezone=it.zone.key,
         runs=dict(zip((WAS, policy), it.figures, strict=True)),
         accounts=_accounts(bills),
-        places=sorted(
-            (PlaceRow.of(p, it.sums[:, :, at].tolist()) for p, at in it.row.items()), key=lambda row: row.rank
-        ),
+        places=sorted((PlaceRow.of(p, it.sums[:, :, at].tolist()) for p, at in it.row.items()), key=PlaceRow.rank),
         left_out=it.left_out,
         near={
             "days_of_microgrids": len(it.near),

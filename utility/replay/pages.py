@@ -1,14 +1,16 @@
 """Our own days, otherwise: the form of what changes, and what a replay found, as a page and as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from fastapi import FastAPI, HTTPException, Request, Response
+from pydantic import BaseModel
 
 from commonwatt.config.files import check_table
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.town.scenario import Scenario
 from utility.access.actor import Actor
+from utility.access.roles import Role
 from utility.billing.steps import steps_of
 from utility.control.pages import Given
 from utility.replay.decisions import Replayed, replay
@@ -49,27 +51,31 @@ def add_replay(app: FastAPI, console: Console) -> None:
             return _form(console, request, actor, given, plain(error), 422)
         return console.see_other(actor, f"/console/works/{work.id}")
 
-    def found(work_id: str) -> Replayed:
+    def found(work_id: str, actor: Actor) -> tuple[Replayed, dict[str, Sequence[BaseModel]]]:
+        """Return what was found, and the lists for a person: those who may see no bills see no account's."""
         work = works.find(work_id)
-        if work is None or not isinstance(work.result, Replayed):
+        if work is None or not isinstance(it := work.result, Replayed):
             raise HTTPException(404, "this replay is not there any more; begin it again")
-        return work.result
+        has_bills = actor.has(Role.CLERK, Role.APPROVER)
+        return it, {name: rows for name, rows in it.tables.items() if has_bills or rows is not it.accounts}
 
     @app.get(f"{_START}/{{work_id}}", include_in_schema=False)
     def shown(request: Request, actor: Staff, work_id: str) -> Response:
         """Show what a replay found."""
-        it, work = found(work_id), works.find(work_id)
-        tables = {name: (columns_of(type(rows[0])), rows[:ROWS]) for name, rows in it.tables.items() if rows}
-        steps = steps_of([int(100 * row.more) for row in it.accounts], _BARS)
-        return console.page(
-            request, actor, "replay_found.html", {"work": work, "near": it.near, "tables": tables, "steps": steps}
-        )
+        it, tables = found(work_id, actor)
+        content = {
+            "work": works.find(work_id),
+            "near": it.near,
+            "tables": {name: (columns_of(type(rows[0])), rows[:ROWS]) for name, rows in tables.items() if rows},
+            "steps": steps_of([int(100 * row.more) for row in it.accounts], _BARS),
+        }
+        return console.page(request, actor, "replay_found.html", content)
 
     @app.get(f"{_START}/{{work_id}}/rows.json", include_in_schema=False)
-    def as_json(_: Staff, work_id: str) -> dict[str, object]:
-        """Return the same rows."""
-        it = found(work_id)
-        return {**it.near, **it.tables}
+    def as_json(actor: Staff, work_id: str) -> dict[str, object]:
+        """Return all rows."""
+        it, tables = found(work_id, actor)
+        return {**it.near, **tables}
 
 
 def scenario_of(given: Mapping[str, str]) -> Scenario:

@@ -30,7 +30,6 @@ class PlaceRow(BaseModel):
     would_receive: Annotated[int, Shown("Would receive", Written.ENERGY)]
     would_be_dark_h: Annotated[float, Shown("Would be dark, hours")]
 
-    @property
     def rank(self) -> tuple[float, int]:
         """What places are listed by: the hours of dark and the help that change."""
         helps = abs(self.would_give - self.gave) + abs(self.would_receive - self.received)

@@ -17,9 +17,7 @@ _SPEC = Policy(words="the town's specification", rules=_RULES, buying=SpecRule, 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         "none": Policy(words="no control: no sharing, no purchase ahead, no rationing", rules=Rules()),
-        "no-sharing": replace(
-            _SPEC, words="the specification, but without sharing", rules=replace(_RULES, sharing=None)
-        ),
+        "no-sharing": replace(_SPEC, words="specification, but without sharing", rules=replace(_RULES, sharing=None)),
         "spec": _SPEC,
         "aces": replace(
             _SPEC,

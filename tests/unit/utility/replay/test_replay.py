@@ -104,7 +104,7 @@ def test_what_the_town_does_not_have_is_refused_by_name(database: Database, monk
 
 
 def test_the_form_says_what_is_wrong_and_leads_to_the_result(browser: Browsers) -> None:
-    viewer = browser(Role.VIEWER)
+    viewer, clerk = browser(Role.VIEWER), browser(Role.CLERK)
     assert "Our own days, otherwise" in viewer.get("/console/replay").text
     wrong = viewer.post("/console/replay", {"from": "2026-06-15", "to": "tomorrow"})
     assert (wrong.status_code, "give two days" in wrong.text) == (422, True)
@@ -117,8 +117,12 @@ def test_the_form_says_what_is_wrong_and_leads_to_the_result(browser: Browsers) 
     page = viewer.get(work.path).text
     assert "3</b> days of microgrids count" in page
     assert "Who goes dark, who helps" in page
-    rows = viewer.get(f"{work.path}/rows.json").json()
-    assert {"who pays", "left out", "worst_percent"} <= set(rows)
+    assert "Who pays" not in page, "a viewer sees how many accounts pay more, and no account"
+    assert "Accounts by how much more" in page
+    assert "Who pays" in clerk.get(work.path).text
+    both = [set(each.get(f"{work.path}/rows.json").json()) for each in (viewer, clerk)]
+    assert both[1] - both[0] == {"who pays"}
+    assert {"left out", "worst_percent"} <= both[0]
     assert browser(Role.RESIDENT, account=1).get("/console/replay").status_code == 403
     assert viewer.get("/console/replay/none").status_code == 404
 
