@@ -89,11 +89,12 @@ class HostedMicrogrid:
         turns.join(microgrid)
         self.relay = Relay(settings.controller, microgrid, store, turns, pace)  # relays data to the utility
         self.upkeep = Upkeep(store, settings.backup_bytes)  # checks the store and limits its size
-        self.household = Household(settings, microgrid, store, meters, self.manager)  # what is published of one place
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
         # Carries out the utility's commands.
         commands = UtilityCommands(settings.controller, microgrid, store, self.relay, self.modes, periods)
         self.utility_commands = commands
+        # What is published of one place.
+        self.household = Household(settings, microgrid, store, meters, self.modes, commands.rates)
         self.devices_told = DevicesTold()  # what the utility was told of foreign devices
         self.controller = settings.controller  # the controller
         self.microgrid = microgrid  # the microgrid

@@ -210,6 +210,7 @@ class HouseholdSettings(Settings):
         min_length=1, examples=["house 1"], description="The place: `location` of its meters in the registry."
     )
     address: Address = Field(examples=["127.0.0.1:1885"], description="The household's broker.")
+    tariff: str | None = Field(None, description="The tariff of the place's account, if its microgrid has several.")
     user: str | None = Field(None, description="User name there.")
     password: str | None = Field(None, repr=False, description="Password there.")
     ca: Path | None = Field(None, description=OTHER_CA)

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.energy.physics.boundary import NO_LIMIT_W
-from commonwatt.energy.physics.places import Places, places_of
+from commonwatt.energy.physics.places import Places
 from commonwatt.energy.physics.step import Inputs
-from commonwatt.energy.shedding import Islands, Priority, energy_h, number_of, priority_of, reduces, shed
+from commonwatt.energy.shedding import Islands, energy_h, number_of, ranks, reduces, shed
 from commonwatt.energy.strategies import Strategy
 from commonwatt.energy.strategies.batteries import LEAST_S, Batteries
 from commonwatt.model.units import EpochSeconds
-from commonwatt.town.town import Town
 
 BAND_PERMILLE = 20  # band of sharing, as in the gateway's settings
 
@@ -49,7 +48,7 @@ class Situation:
 class Controllers:
     """The controllers of the microgrids of one layout."""
 
-    def __init__(self, town: Town, places: Places, rules: Rules) -> None:
+    def __init__(self, places: Places, rules: Rules) -> None:
         self.switches = 0  # changes between sharing and not sharing, of all batteries
         self._places = places
         self._rules = rules
@@ -58,12 +57,8 @@ class Controllers:
         self._islands = np.zeros(places.shape[0], dtype=np.bool_)
         self._reducing = np.zeros(places.shape[0], dtype=np.bool_)
         self.off = self._sharing  # which places are off in turn
+        self._rank = ranks(places.priority)
         self._number = np.array([number_of(name) for name in places.microgrids])
-        # Without a meter of its intake a place is a source: it is never off.
-        meters = [[place.incoming for place in places_of(town.microgrids[name])] for name in places.microgrids]
-        self._priority = np.array(
-            [[Priority.KEPT if each is None else priority_of(each.function) for each in row] for row in meters]
-        )
 
     @property
     def sharing(self) -> NDArray[np.bool_]:
@@ -99,7 +94,8 @@ class Controllers:
             floor=places.minimum,
             capacity=places.capacity,
             known=places.capacity > 0,
-            priority=self._priority,
+            priority=places.priority,
+            rank=self._rank,
             off=self.off,
             number=self._number,
             import_w=np.where(seen.islands, 0, seen.import_limit_w),

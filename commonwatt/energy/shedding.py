@@ -12,14 +12,16 @@ nearest to the use that the limit does not cover. With a limit of 0 a microgrid 
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from commonwatt.energy.strategies.batteries import Energies, Flags
 from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.settlement.splits import row_sums
 from commonwatt.town.town import Function
 
 TURN_S = 1800  # seconds until the next third of the places is off
@@ -59,6 +61,7 @@ LADDER = (
     Rung(below_h=1.0, houses=2, apartments=2),
 )
 """The rungs, each beyond the one before."""
+_SET_BITS = np.array([group.bit_count() for group in range(2**GROUPS)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +73,16 @@ class Islands:
     capacity: Energies  # its capacity
     known: Flags  # whether its level is known, recent and can be
     priority: Energies  # the ``Priority`` of each place
+    rank: Energies  # its rank among those of its priority (``ranks``)
     off: Flags  # which places are off now
     number: Energies  # a number of each microgrid, (M,): neighbours are at different turns
     import_w: Energies  # most watts that each takes from the town, (M,); 0 in an island
+
+    @cached_property
+    def average_use_w(self) -> npt.NDArray[np.float64]:
+        """The average use, watts, (M,): batteries that are known store a day of it."""
+        capacity = row_sums(np.where(self.known, self.capacity, 0))
+        return np.asarray(capacity / 1000 / DAY_H)
 
 
 def energy_h(islands: Islands) -> npt.NDArray[np.float64]:
@@ -80,7 +90,7 @@ def energy_h(islands: Islands) -> npt.NDArray[np.float64]:
 
     A place uses its own battery to the end, so the energy below the floors counts.
     """
-    energy, use = np.where(islands.known, islands.level, 0).sum(axis=1), _average_use_w(islands)
+    energy, use = row_sums(np.where(islands.known, islands.level, 0)), islands.average_use_w
     hours: npt.NDArray[np.float64] = np.zeros(len(use))
     np.divide(energy / 1000, use, out=hours, where=use > 0)
     return hours
@@ -97,22 +107,16 @@ def hours_left(islands: Islands) -> npt.NDArray[np.float64]:
 
     They are infinite where the town gives enough, or no battery is known.
     """
-    use = _average_use_w(islands) - islands.import_w
-    above = np.where(islands.known, np.maximum(islands.level - islands.floor, 0), 0).sum(axis=1)
+    use = islands.average_use_w - islands.import_w
+    above = row_sums(np.where(islands.known, np.maximum(islands.level - islands.floor, 0), 0))
     hours: npt.NDArray[np.float64] = np.full(len(use), np.inf)
     np.divide(above / 1000, use, out=hours, where=use > 0)
     return hours
 
 
-def _average_use_w(islands: Islands) -> npt.NDArray[np.float64]:
-    """Return the average use, watts, (M,): batteries that are known store a day of it."""
-    capacity = np.where(islands.known, islands.capacity, 0).sum(axis=1)
-    return np.asarray(capacity / 1000 / DAY_H)
-
-
 def _groups_without(islands: Islands) -> npt.NDArray[np.int64]:
     """Return how many groups use what the town does not give while all places reduce, (M,), rounded."""
-    use = _average_use_w(islands) * REDUCED
+    use = islands.average_use_w * REDUCED
     part = np.ones_like(use)
     np.divide(use - islands.import_w, use, out=part, where=use > 0)
     groups: npt.NDArray[np.int64] = np.rint(GROUPS * np.maximum(part, 0)).astype(np.int64)
@@ -121,8 +125,16 @@ def _groups_without(islands: Islands) -> npt.NDArray[np.int64]:
 
 def shed(islands: Islands, time: EpochSeconds) -> Flags:
     """Return which places are off at a time, (M, P)."""
-    hours, rank = hours_left(islands), _rank(islands.priority)
-    held = {each: _groups_off(islands, rank, each) for each in (Priority.APARTMENT, Priority.HOUSE)}
+    result, hours = np.zeros_like(islands.off), hours_left(islands)
+    rows = np.flatnonzero(hours < LADDER[0].below_h * RETURN_FACTOR)
+    if rows.size:
+        some = Islands(**{each.name: getattr(islands, each.name)[rows] for each in fields(islands)})
+        result[rows] = _shed(some, hours[rows], time)
+    return result
+
+
+def _shed(islands: Islands, hours: npt.NDArray[np.float64], time: EpochSeconds) -> Flags:
+    held = {each: _groups_off(islands, each) for each in (Priority.APARTMENT, Priority.HOUSE)}
     has_apartments = (islands.priority == Priority.APARTMENT).any(axis=1)
     groups_off = np.zeros((len(hours), len(Priority)), dtype=np.int64)
     for rung in LADDER:
@@ -133,19 +145,19 @@ def shed(islands: Islands, time: EpochSeconds) -> Flags:
         groups_off[hours < below_h] = (0, rung.apartments, rung.houses)
     groups_off = np.minimum(groups_off, _groups_without(islands)[:, None])
     off = np.take_along_axis(groups_off, islands.priority, axis=1)
-    turn = time // TURN_S + islands.number[:, None] + rank
+    turn = time // TURN_S + islands.number[:, None] + islands.rank
     gives = islands.known & (islands.level > islands.floor)
     result: Flags = (turn % GROUPS < off) & ~gives
     return result
 
 
-def _groups_off(islands: Islands, rank: Energies, priority: Priority) -> Energies:
+def _groups_off(islands: Islands, priority: Priority) -> Energies:
     """Return how many groups of places of a priority are off now, (M,)."""
     off = islands.off & (islands.priority == priority)
-    return np.asarray(sum((off & (rank % GROUPS == group)).any(axis=1).astype(np.int64) for group in range(GROUPS)))
+    return _SET_BITS[np.bitwise_or.reduce(off << islands.rank % GROUPS, axis=1)]
 
 
-def _rank(priority: Energies) -> Energies:
+def ranks(priority: Energies) -> Energies:
     """Return the rank of each place among those of its priority."""
     rank = np.zeros_like(priority)
     for each in Priority:
@@ -154,6 +166,7 @@ def _rank(priority: Energies) -> Energies:
     return rank
 
 
+@lru_cache(maxsize=4096)
 def number_of(microgrid: MicrogridId) -> int:
     """Return a microgrid's number for the turns."""
     return hashlib.sha256(microgrid.encode()).digest()[1]

@@ -19,6 +19,11 @@ def row_sums(values: Array) -> Array:
     return np.asarray(np.einsum("ij->i", values))
 
 
+def counts(flags: Flags) -> Array:
+    """Return how many flags of each row are set."""
+    return np.asarray(np.einsum("ij->i", flags, dtype=np.int64))
+
+
 def fill(total: Array, caps: Array) -> Array:
     """Divide each row's total equally, no part above its cap; energy beyond all caps is left out.
 
@@ -31,6 +36,12 @@ def fill(total: Array, caps: Array) -> Array:
     columns = caps.shape[1]
     if columns == 0:
         return caps.copy()
+    rows = np.flatnonzero(total)
+    if rows.size < len(caps):
+        parts = np.zeros_like(caps)
+        if rows.size:
+            parts[rows] = fill(total[rows], caps[rows])
+        return parts
     caps = np.minimum(caps, total[:, None])
     ordered = np.sort(caps, axis=1)
     before = np.cumsum(ordered, axis=1) - ordered

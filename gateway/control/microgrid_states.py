@@ -99,6 +99,12 @@ class MicrogridStates:
         """Return the most watts from the town; ``None``: no limit."""
         return self.import_limit_w if now < self.supply_until else None
 
+    def less_until(self, now: EpochSeconds) -> EpochSeconds | None:
+        """Return until when the utility asks for less load, for a shortage or without one; ``None``: it does not."""
+        is_short = self.supply_at(now) is not SupplyState.NORMAL or self.import_limit_w_at(now) is not None
+        end = max(self.reduce_until, self.supply_until if is_short else 0)
+        return end if now < end else None
+
     def limit_words(self, now: EpochSeconds) -> str | None:
         """Return the import limit and its end in words; ``None``: no limit."""
         limit = self.import_limit_w_at(now)

@@ -232,7 +232,7 @@ class Modes:
 
     def _sample(self, now: Now) -> None:
         manager = self.manager
-        if not (self._is_island(now) or self.is_public):
+        if not (self.is_island(now) or self.is_public):
             self.last_hour = LastHour()
             return
         levels = {meter: each.level for meter, each in manager.batteries(now).items() if each.doubt is None}
@@ -286,7 +286,7 @@ class Modes:
 
     def view(self, now: Now) -> View:
         """Return the modes, for people."""
-        wanted, until = self.wish(now), self.last_hour.lasts_until
+        wanted = self.wish(now)
         return View(
             phase=wanted.phase,
             reason=self._reason(wanted),
@@ -298,9 +298,14 @@ class Modes:
             autonomous=None if self._contact is None else self._contact.words(now, self.relay_s),
             shedding=self._turn(now).reason,
             holding=self.states.hold_words(now),
-            hours_left=None if until is None else round(max(0, until - now) / 3600, 1),
-            lasts_until=until,
+            hours_left=self.hours_left(now),
+            lasts_until=self.last_hour.lasts_until,
         )
+
+    def hours_left(self, now: Now) -> float | None:
+        """Return in how many hours the batteries are empty; ``None``: not known."""
+        until = self.last_hour.lasts_until
+        return None if until is None else round(max(0, until - now) / 3600, 1)
 
     def unknown_s(self, now: Now) -> int:
         """Return the seconds since the start without a report of the boundary; 0: it reported, or there is none."""
@@ -344,20 +349,22 @@ class Modes:
         self.manager.waits = in_force is None and bool(self._boundaries) and not self._is_hosted
         self.manager.no_permit = frozenset(self._boundaries if phase is None else ())
 
-    def _is_island(self, now: Now) -> bool:
-        return self._in_force(self.wish(now).phase) in ISLAND
+    def is_island(self, now: Now) -> bool | None:
+        """Return whether the microgrid is an island; ``None``: it has not reported, and none is stored."""
+        phase = self._in_force(self.wish(now).phase)
+        return None if phase is None and self._boundaries else phase in ISLAND
 
     def _turn(self, now: Now) -> Turn:
         if self._is_unknown(self.wish(now)) or self.manager.awaits_levels(now):
             return self._rotation.standing(now)
-        limit = 0 if self._is_island(now) else self.states.import_limit_w_at(now)
+        limit = 0 if self.is_island(now) else self.states.import_limit_w_at(now)
         return Turn() if limit is None else self._rotation.turn(now, limit)
 
     def _is_alone(self, now: Now) -> bool:
         return self._contact is not None and self._contact.is_lost(now, self.relay_s)
 
     def _why_reduced(self, now: Now) -> str | None:
-        if self._is_island(now) and (why := self._why_island_reduces(now)) is not None:
+        if self.is_island(now) and (why := self._why_island_reduces(now)) is not None:
             return why
         if now < self.states.reduce_until:
             return "the utility asks for less load"

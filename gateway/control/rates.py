@@ -1,7 +1,7 @@
 """The rates that the utility has sent: kept over restarts, and shown on the page (U3)."""
 
 import json
-from bisect import bisect_right
+from dataclasses import dataclass
 from typing import Any
 
 from commonwatt.model.effects import Effect, Write
@@ -11,6 +11,17 @@ from gateway.changes import Change, Setting
 from gateway.stored import KeptSettings
 
 _SETTING = "rates"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """A time in which the prices of a tariff stay."""
+
+    start: EpochSeconds  # its start, epoch seconds
+    end: EpochSeconds  # its end, epoch seconds
+    period: str  # the period of time of use
+    import_: str  # price of import, dollars per kWh
+    credit: str  # price of credit, dollars per kWh
 
 
 class KeptRates:
@@ -29,18 +40,27 @@ class KeptRates:
         self._tariffs = {**self._tariffs, command.tariff: new}
         return [Write(Setting(_SETTING, json.dumps(self._tariffs)))]
 
-    def view(self, now: EpochSeconds) -> list[dict[str, object]]:
-        """Return the price in force of each tariff, until when, and the next one; not of rates that have ended."""
-        found: list[dict[str, object]] = []
+    def stretches(self, now: EpochSeconds) -> dict[str, list[Stretch]]:
+        """Return the present stretch of each tariff and those after it, by name; not of rates that have ended."""
+        found = {}
         for name, tariff in sorted(self._tariffs.items()):
-            starts = [start for start, _ in tariff["changes"]]
-            place = bisect_right(starts, now) - 1
-            if place < 0 or now >= tariff["rates_until"]:
-                continue
-            period, import_, credit = tariff["prices"][tariff["changes"][place][1]]
-            until = [*starts[1:], tariff["rates_until"]][place]
-            prices = {"period": period, "import": import_, "credit": credit, "until": until}
-            found.append({"tariff": name, "version": tariff["version"]} | prices)
+            ends = [start for start, _ in tariff["changes"][1:]] + [tariff["rates_until"]]
+            coming = [
+                Stretch(start=start, end=end, period=period, import_=import_, credit=credit)
+                for (start, place), next_ in zip(tariff["changes"], ends, strict=True)
+                for period, import_, credit in [tariff["prices"][place]]
+                if max(now, start) < (end := min(next_, tariff["rates_until"]))
+            ]
+            if coming and coming[0].start <= now:
+                found[name] = coming
+        return found
+
+    def view(self, now: EpochSeconds) -> list[dict[str, object]]:
+        """Return the price in force of each tariff, and until when; not of rates that have ended."""
+        found: list[dict[str, object]] = []
+        for name, (present, *_) in self.stretches(now).items():
+            prices = {"period": present.period, "import": present.import_, "credit": present.credit}
+            found.append({"tariff": name, "version": self._tariffs[name]["version"], "until": present.end} | prices)
         return found
 
 

@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from commonwatt.energy.shedding import Islands, Priority, energy_h, hours_left, number_of, priority_of, reduces, shed
+from commonwatt.energy.shedding import (
+    Islands,
+    Priority,
+    energy_h,
+    hours_left,
+    number_of,
+    priority_of,
+    ranks,
+    reduces,
+    shed,
+)
 from commonwatt.model.ids import MeterId
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import MicrogridId
@@ -98,6 +108,7 @@ class Rotation:
             capacity=capacity,
             known=known_,
             priority=priority_.astype(np.int64),
+            rank=ranks(priority_.astype(np.int64)),
             off=off_,
             number=np.array([self._number]),
             import_w=np.array([import_w]),

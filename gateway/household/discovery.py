@@ -9,16 +9,29 @@ import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from commonwatt.model.units import MicrogridId, MilliwattHours
+from commonwatt.model.time.times import iso
+from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.registry import RegisteredMeter
+from gateway.household.prices import CREDIT_PRICE, IMPORT_PRICE, price_keys
 from gateway.household.totals import ENERGY_IN, ENERGY_OUT, GENERATED, quantities_of
 
 ONLINE, OFFLINE = b"online", b"offline"  # payloads of the availability topic, and Home Assistant's own of its start
 
 LEVEL, LEVEL_PERCENT, SHARING = "level", "level_percent", "sharing"
+USE_LESS, USE_LESS_UNTIL, ISLAND, HOURS_LEFT = "use_less", "use_less_until", "island", "hours_left"
 
 _TOTAL = {"p": "sensor", "dev_cla": "energy", "stat_cla": "total_increasing", "unit_of_meas": "kWh"}
-_ENTITIES: dict[str, dict[str, str]] = {
+_PRICE = {"p": "sensor", "stat_cla": "measurement", "unit_of_meas": "USD/kWh"}
+_ALWAYS: dict[str, dict[str, str]] = {
+    IMPORT_PRICE: {"name": "Price of import", **_PRICE},
+    CREDIT_PRICE: {"name": "Price of credit", **_PRICE},
+    USE_LESS: {"name": "Use less", "p": "binary_sensor"},
+    USE_LESS_UNTIL: {"name": "Use less until", "p": "sensor", "dev_cla": "timestamp"},
+    ISLAND: {"name": "Island", "p": "binary_sensor"},
+    HOURS_LEFT: {"name": "Hours left", "p": "sensor", "dev_cla": "duration", "unit_of_meas": "h"},
+}
+"""Entities of every place."""
+_MEASURED: dict[str, dict[str, str]] = {
     ENERGY_IN: {"name": "Energy in", **_TOTAL},
     ENERGY_OUT: {"name": "Energy out", **_TOTAL},
     GENERATED: {"name": "Energy generated", **_TOTAL},
@@ -58,6 +71,11 @@ class Topics:
         return f"commonwatt/{self.id}/state"
 
     @property
+    def prices(self) -> str:
+        """The topic of the prices, as JSON."""
+        return f"commonwatt/{self.id}/prices"
+
+    @property
     def availability(self) -> str:
         """The topic of the gateway's availability, ``online`` or ``offline``."""
         return f"commonwatt/{self.id}/availability"
@@ -86,8 +104,9 @@ def discovery(topics: Topics, place: str, meters: Collection[RegisteredMeter], v
         "o": {"name": "commonwatt", "sw": version},
         "cmps": {
             name: {**entity, "uniq_id": f"{topics.id}_{name}", "val_tpl": f"{{{{ value_json.{name} }}}}"}
-            for name, entity in _ENTITIES.items()
-            if name in names
+            | price_keys(topics.prices, name)
+            for name, entity in (_MEASURED | _ALWAYS).items()
+            if name in names or name in _ALWAYS
         },
         "avty": [{"t": topics.availability}],
         "stat_t": topics.state,
@@ -105,15 +124,32 @@ class BatteryLevel:
     sharing: bool | None  # whether one of them shares by command; ``None``: not known now
 
 
-def state(totals: Mapping[str, MilliwattHours], batteries: BatteryLevel | None) -> bytes:
+@dataclass(frozen=True, kw_only=True)
+class Town:
+    """What the town asks of the place, and how the microgrid is."""
+
+    use_less: bool | None = None  # whether the utility asks for less load; ``None``: not known
+    use_less_until: EpochSeconds | None = None  # the end of that; ``None``: it does not ask
+    island: bool | None = None  # whether the microgrid is an island; ``None``: not known
+    hours_left: float | None = None  # hours until its batteries are empty; ``None``: not known
+
+
+def state(totals: Mapping[str, MilliwattHours], batteries: BatteryLevel | None, town: Town) -> bytes:
     """Return the payload of the state topic; numbers are decimal text, exact; null is unknown."""
     values: dict[str, str | None] = {name: _decimal(energy, 6) for name, energy in totals.items()}
+    values[USE_LESS], values[ISLAND] = _switch(town.use_less), _switch(town.island)
+    values[USE_LESS_UNTIL] = None if town.use_less_until is None else iso(town.use_less_until)
+    values[HOURS_LEFT] = None if town.hours_left is None else str(town.hours_left)
     if batteries is not None:
         level = batteries.level
         values[LEVEL] = None if level is None else _decimal(level, 3)
         values[LEVEL_PERCENT] = None if level is None else _decimal(1000 * level // batteries.capacity, 1)
-        values[SHARING] = None if batteries.sharing is None else "ON" if batteries.sharing else "OFF"
+        values[SHARING] = _switch(batteries.sharing)
     return json.dumps(values).encode()
+
+
+def _switch(is_on: bool | None) -> str | None:
+    return None if is_on is None else "ON" if is_on else "OFF"
 
 
 def _decimal(number: int, digits: int) -> str:

@@ -7,13 +7,15 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
-from commonwatt.model.time.now import Now
+from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
-from gateway.control.manager import Manager
 from gateway.control.meter_view import LEVEL_GOOD_FOR_S, MeterView
-from gateway.household.discovery import BatteryLevel, discovery, state, topics_of
+from gateway.control.modes import Modes
+from gateway.control.rates import KeptRates
+from gateway.household.discovery import BatteryLevel, Town, discovery, state, topics_of
+from gateway.household.prices import prices
 from gateway.household.totals import Keeper, quantities_of
 from gateway.stored import Stored
 
@@ -32,12 +34,13 @@ class Household:
         microgrid: MicrogridId,
         store: Stored,
         registry: dict[MeterId, RegisteredMeter],
-        manager: Manager,
+        modes: Modes,
+        rates: KeptRates,
     ) -> None:
         self._microgrid = microgrid
         # The place is one of the controller's own microgrid.
         self._settings = settings.household if microgrid == settings.microgrid else None
-        self._manager = manager
+        self._modes, self._manager, self._rates = modes, modes.manager, rates
         self.keeper = None if self._settings is None else Keeper(store, self._settings.place)
         self.register(registry)
 
@@ -59,10 +62,25 @@ class Household:
             return {}
         place = self._settings.place
         topics = topics_of(self._microgrid, place, self._settings.prefix)
+        # At a time that may be wrong there is no price.
+        tariffs = self._rates.stretches(now) if now.trust > Trust.NONE else {}
         return {
             topics.discovery: discovery(topics, place, self.meters, version),
-            topics.state: state(self.keeper.count(self._quantities), self._batteries(now)),
+            topics.state: state(self.keeper.count(self._quantities), self._batteries(now), self._town(now)),
+            topics.prices: prices(tariffs, self._settings.tariff, now),
         }
+
+    def _town(self, now: Now) -> Town:
+        """Return what the town asks; another controller knows it while it manages the microgrid."""
+        if not self._manager.epochs.commands:
+            return Town()
+        until = self._modes.states.less_until(now)
+        return Town(
+            use_less=until is not None,
+            use_less_until=until,
+            island=self._modes.is_island(now),
+            hours_left=self._modes.hours_left(now),
+        )
 
     def _batteries(self, now: Now) -> BatteryLevel | None:
         """Return the state of the batteries of the place together; ``None``: it has none."""

@@ -99,6 +99,7 @@ def _places(
         service=rng.integers(0, top * 2 + 1, shape),
         feeder=rng.choice([0, top // 2, top * columns * 3], rows).astype(np.int64),
         users=users,
+        priority=np.zeros(shape, np.int64),
         sources=sources,
         loss_permille=loss_permille,
     )

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from harness.real.home_assistant import NEEDED, python
 from harness.real.parts import PARTS, path_of
 from harness.real.releases import HISTORY, has_history
 
@@ -12,6 +13,7 @@ def main() -> None:
     packages = {package for program, (package, _) in PARTS.items() if path_of(program) is None}
     others = [] if os.geteuid() == 0 else ["the rights of root"]
     others += [] if has_history() else [HISTORY]
+    others += [] if python() else [NEEDED]
     if not packages and not others:
         return
     install = f"; install: sudo apt-get install {' '.join(sorted(packages))}" if packages else ""

@@ -82,6 +82,7 @@ class _Town:
             service=capacity // rng.integers(40, 120, capacity.shape) + 1,
             feeder=capacity.sum(axis=1),
             users=np.ones(PLACES, np.bool_),
+            priority=np.zeros_like(capacity),
             sources=(),
             loss_permille=0,
         )

@@ -20,6 +20,7 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import RecordType
 from commonwatt.runtime.clock import load_clock
+from harness.commands import run_as
 from harness.docs.metrics import all_metrics
 from harness.foreign.devices import Device, Devices, dsmr, pulses, shelly, tasmota, zigbee
 from harness.network.waiting import ended, eventually, free_ports
@@ -94,6 +95,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, int]
     ):
         with site.layout.part("r001 gateway").config.open("a") as config:
             config.write(f'\n[gateway.household]\nplace = "house 1"\naddress = "127.0.0.1:{port}"\n')
+        tariff = folder / "tariff.toml"
+        tariff.write_text(Path("docs/examples/tariff.toml").read_text().replace("2026-10-01", "2026-06-01"))
+        for words in (("propose", str(tariff), "--as", "anna"), ("approve", "town", "--as", "ben")):
+            run_as(site.layout.part("utility").config, "tariff", *words)
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
         yield site, port
 
@@ -212,9 +217,9 @@ class HomeAssistant:
     def say(self, topic: str, payload: str) -> None:
         self._client.publish(topic, payload, 1).wait_for_publish()
 
-    def value(self, name: str) -> str | None:
-        """Return a value of the state topic, as its template gives it."""
-        payload, _ = self.messages.get(f"commonwatt/{PLACE}/state", (b"{}", False))
+    def value(self, name: str, leaf: str = "state") -> str | None:
+        """Return a value of a topic, as its template gives it."""
+        payload, _ = self.messages.get(f"commonwatt/{PLACE}/{leaf}", (b"{}", False))
         found: str | None = json.loads(payload).get(name)
         return found
 
@@ -259,6 +264,9 @@ def test_home_assistant_has_the_energy_of_a_place_to_the_milliwatt_hour(house: t
         begun = HomeAssistant(port)
         eventually(lambda: begun.messages.get(f"homeassistant/device/{PLACE}/config", (b"", False))[1])
         eventually(lambda: begun.messages.get(f"commonwatt/{PLACE}/availability") == (b"online", True))
+        # The rates of the utility's tariff: a weekend is off-peak.
+        eventually(lambda: begun.value("import_price", "prices") == "0.2000")
+        assert begun.value("tariff", "prices") == "town"
         begun.close()
         before = found.discoveries
         status = site.status("r001 gateway")

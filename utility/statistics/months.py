@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.time.local_calendar import month_of, month_quarters, parse_month
-from commonwatt.model.time.local_time import to_local
+from commonwatt.model.time.local_time import load_cells
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 
 Month = int  # a local month as a number: 12 x year + month - 1, so that months follow each other without a gap
 CELLS = 48  # cells of a load shape: the local hours 0 to 23 of weekdays, then those of Saturdays and Sundays
-
-_EPOCH_WEEKDAY = 3
-_SATURDAY = 5
 
 
 class Span(StrEnum):
@@ -98,10 +95,7 @@ def months_of_day(day: int, zone: ZoneInfo) -> range:
 def columns_of(month: Month, zone: ZoneInfo) -> MonthColumns:
     """Return the columns of a month."""
     first, until = month_quarters(month_text(month), zone)
-    local = to_local(np.arange(first, until), zone)
-    is_weekend = (local // QUARTERS_A_DAY + _EPOCH_WEEKDAY) % 7 >= _SATURDAY
-    cells = local % QUARTERS_A_DAY // 4 + 24 * is_weekend
-    return MonthColumns(month=month, first=first, until=until, cells=np.asarray(cells, np.int64))
+    return MonthColumns(month=month, first=first, until=until, cells=load_cells(np.arange(first, until), zone))
 
 
 def span_around(month: Month, span: Span) -> range:

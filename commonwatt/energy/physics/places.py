@@ -6,10 +6,12 @@ Layout: the kinds of the places in their order, and which places are behind whic
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.shedding import Priority, priority_of
 from commonwatt.model.units import SLOT_S, VOLTS, MicrogridId
 from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.conditions import Drop
@@ -53,6 +55,9 @@ class Source:
 class Places:
     """The places of all microgrids of one layout; energies in milliwatt-hours, limits per step."""
 
+    # The arrays with a row for each microgrid.
+    BY_MICROGRID: ClassVar = ("capacity", "minimum", "weight", "full_sun", "power", "service", "feeder", "priority")
+
     microgrids: tuple[MicrogridId, ...]  # the names of the microgrids, one a row
     kind: str  # residential, apartment or public
     names: tuple[tuple[str, ...], ...]  # the names of the places of each microgrid
@@ -65,6 +70,7 @@ class Places:
     service: Array  # limit of a place's service
     feeder: Array  # limit of each microgrid's feeder, (M,)
     users: Flags  # which places use energy themselves, (P,)
+    priority: Array  # the ``Priority`` of each place; without a meter of its intake it is a source and never off
     sources: tuple[Source, ...]  # the places that supply places behind them
     loss_permille: int  # part of what is charged that is lost, thousandths
 
@@ -81,10 +87,7 @@ class Places:
             self,
             microgrids=tuple(self.microgrids[row] for row in rows),
             names=tuple(self.names[row] for row in rows),
-            **{
-                name: getattr(self, name)[rows]
-                for name in ("capacity", "minimum", "weight", "full_sun", "power", "service", "feeder")
-            },
+            **{name: getattr(self, name)[rows] for name in self.BY_MICROGRID},
         )
 
     def generation(self, sun: float) -> Array:
@@ -99,11 +102,15 @@ def use_up(places: Places, load: Array, level: Array, row: int, drop: Drop, numb
     load[row, home] += drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s, most)
 
 
-def places_of(microgrid: Microgrid) -> list[Place]:
-    """Return the emulated places of a microgrid in the order of their first meters."""
+def places_of(microgrid: Microgrid, *, emulated: bool = True) -> list[Place]:
+    """Return the places of a microgrid in the order of their first meters.
+
+    Args:
+        emulated: Whether only those that are emulated.
+    """
     meters: dict[str, dict[Direction, Meter]] = {}
     for meter in microgrid.meters:
-        if meter.emulated and meter.function is not Function.BOUNDARY:
+        if (meter.emulated or not emulated) and meter.function is not Function.BOUNDARY:
             meters.setdefault(meter.location, {})[meter.direction] = meter
     return [
         Place(location=location, outgoing=pair.get(Direction.OUTGOING), incoming=pair.get(Direction.INCOMING))
@@ -117,7 +124,23 @@ def blocks_of(town: Town, microgrids: Iterable[Microgrid], step_s: int = SLOT_S)
     for microgrid in microgrids:
         places = places_of(microgrid)
         layouts.setdefault(_layout(microgrid, places), []).append((microgrid, places))
-    return [_block(town, members, step_s) for members in layouts.values()]
+    return [_block(members, step_s, town.table.charging_loss_permille) for members in layouts.values()]
+
+
+def streets_of(microgrids: Iterable[Microgrid], step_s: int) -> list[Places]:
+    """Return installed microgrids as arrays: those without a source together, the shorter ones with empty places.
+
+    The loss of charging is not known, and taken as none.
+    """
+    layouts: dict[object, list[tuple[Microgrid, list[Place]]]] = {}
+    for microgrid in microgrids:
+        places = places_of(microgrid, emulated=False)
+        layouts.setdefault(_layout(microgrid, places) if _behind(places) else None, []).append((microgrid, places))
+    empty = Place(location="", outgoing=None, incoming=None)
+    for members in layouts.values():
+        longest = max(len(places) for _, places in members)
+        members[:] = [(one, [*places, *[empty] * (longest - len(places))]) for one, places in members]
+    return [_block(members, step_s, 0) for members in layouts.values()]
 
 
 def _layout(microgrid: Microgrid, places: Sequence[Place]) -> object:
@@ -140,14 +163,16 @@ def _behind(places: Sequence[Place]) -> Mapping[int, list[int]]:
     }
 
 
-def _block(town: Town, members: Sequence[tuple[Microgrid, list[Place]]], step_s: int) -> Places:
+def _block(members: Sequence[tuple[Microgrid, list[Place]]], step_s: int, loss_permille: int) -> Places:
     first = members[0][1]
     shape = (len(members), len(first))
     batteries = [place.battery for _, places in members for place in places]
     capacity = np.array([battery.capacity for battery in batteries], dtype=np.int64).reshape(shape)
     percent = np.array([battery.minimum_percent for battery in batteries], dtype=np.int64).reshape(shape)
-    amps = [max(meter.service_amps for meter in place.meters) for _, places in members for place in places]
-    boundary = [max(m.service_amps for m in grid.meters if m.function is Function.BOUNDARY) for grid, _ in members]
+    amps = [max((m.service_amps for m in place.meters), default=0) for _, places in members for place in places]
+    boundary = [
+        max((m.service_amps for m in grid.meters if m.function is Function.BOUNDARY), default=0) for grid, _ in members
+    ]
     return Places(
         microgrids=tuple(microgrid.id for microgrid, _ in members),
         kind=members[0][0].kind,
@@ -162,11 +187,16 @@ def _block(town: Town, members: Sequence[tuple[Microgrid, list[Place]]], step_s:
         service=_limit(amps, step_s).reshape(shape),
         feeder=_limit(boundary, step_s),
         users=np.array([place.incoming is not None for place in first], dtype=np.bool_),
+        priority=np.array([_priority(place) for _, places in members for place in places], np.int64).reshape(shape),
         sources=tuple(
             Source(column=column, behind=np.array(behind, dtype=np.intp)) for column, behind in _behind(first).items()
         ),
-        loss_permille=town.table.charging_loss_permille,
+        loss_permille=loss_permille,
     )
+
+
+def _priority(place: Place) -> Priority:
+    return Priority.KEPT if place.incoming is None else priority_of(place.incoming.function)
 
 
 def _limit(amps: Sequence[int], step_s: int) -> Array:

@@ -117,7 +117,7 @@ class Simulation:
         rows = len(places.microgrids)
         return _Grids(
             places=places,
-            controllers=Controllers(self._town, places, rules),
+            controllers=Controllers(places, rules),
             level=level,
             ordinary=np.zeros(places.shape, dtype=np.int64),
             cold=np.zeros(places.shape, dtype=np.int64),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from commonwatt.model.units import QUARTER_S
 
 DAY_QUARTERS = 96  # quarter-hours in a day of 24 hours
+_EPOCH_WEEKDAY, _SATURDAY = 3, 5
 Quarters = NDArray[np.int64]  # quarter-hours, counted from 1970, UTC or local
 
 
@@ -27,6 +28,13 @@ def to_utc(local: Quarters, zone: ZoneInfo) -> Quarters:
 def local_hour(quarters: Quarters, zone: ZoneInfo) -> Quarters:
     """Return the local hour, 0 to 23, of UTC quarters."""
     return np.asarray(to_local(quarters, zone) % DAY_QUARTERS // 4, np.int64)
+
+
+def load_cells(quarters: Quarters, zone: ZoneInfo) -> Quarters:
+    """Return the cell of the load shape of UTC quarters: the local hours of weekdays, 0 to 23, of weekends 24 to 47."""
+    local = to_local(quarters, zone)
+    is_weekend = (local // DAY_QUARTERS + _EPOCH_WEEKDAY) % 7 >= _SATURDAY
+    return np.asarray(local % DAY_QUARTERS // 4 + 24 * is_weekend, np.int64)
 
 
 def _offsets(quarters: Quarters, zone: ZoneInfo) -> Quarters:

@@ -20,7 +20,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway import doctor
 from gateway.core import RETRY, RETRY_S
 from gateway.household import totals
-from gateway.household.discovery import BatteryLevel, discovery, state, topics_of
+from gateway.household.discovery import BatteryLevel, Town, discovery, state, topics_of
 from gateway.household.link import HouseholdLink
 from harness.worlds.gateway import CAPACITY, START, World, batches, readings, registered
 
@@ -28,17 +28,19 @@ PLACE = "house 1"
 IN, OUT, OTHER = 11, 1, 2
 TOPICS = topics_of("r001", PLACE, "homeassistant")
 
-ALLOWED = {
+ALLOWED: dict[str | None, tuple[set[str | None], set[str | None]]] = {
     "energy": ({"total", "total_increasing"}, {"J", "kJ", "MJ", "GJ", "mWh", "Wh", "kWh", "MWh", "GWh", "TWh"}),
     "energy_storage": ({"measurement"}, {"J", "kJ", "MJ", "GJ", "mWh", "Wh", "kWh", "MWh", "GWh", "TWh"}),
     "battery": ({"measurement"}, {"%"}),
+    "duration": ({None, "measurement"}, {"d", "h", "min", "s", "ms"}),
+    "timestamp": ({None}, {None}),
+    None: ({"measurement"}, {"USD/kWh"}),
 }
 """State classes and units that Home Assistant allows for a sensor's device class (its documentation of sensors)."""
 
-KEYS = {
-    "sensor": {"p", "name", "uniq_id", "val_tpl", "dev_cla", "stat_cla", "unit_of_meas"},
-    "binary_sensor": {"p", "name", "uniq_id", "val_tpl"},
-}
+KEYS = {"p", "name", "uniq_id", "val_tpl"}
+PRICES = {"import_price", "credit_price"}
+TOWN = {"use_less", "use_less_until", "island", "hours_left"}
 
 
 def meter(number: int, *, direction: str = "outgoing", battery: bool = True, place: str = PLACE) -> RegisteredMeter:
@@ -99,15 +101,16 @@ def test_discovery_has_the_form_that_home_assistant_documents(house: House) -> N
     assert payload["dev"]["ids"] == ["commonwatt_r001_house_1"]
     assert payload["o"] == {"name": "commonwatt", "sw": "9.9"}
     assert payload["avty"] == [{"t": "commonwatt/commonwatt_r001_house_1/availability"}]
-    assert set(payload["cmps"]) == set(house.state())
+    assert set(payload["cmps"]) == set(house.state()) | PRICES
     for name, entity in payload["cmps"].items():
-        assert set(entity) == KEYS[entity["p"]]
+        own_topic = {"stat_t", "json_attr_t", "json_attr_tpl"} if name in PRICES else set()
+        assert KEYS | own_topic <= set(entity) <= KEYS | own_topic | {"dev_cla", "stat_cla", "unit_of_meas"}
         assert entity["uniq_id"] == f"commonwatt_r001_house_1_{name}"
         assert entity["val_tpl"] == f"{{{{ value_json.{name} }}}}"
         if entity["p"] == "sensor":
-            state_classes, units = ALLOWED[entity["dev_cla"]]
-            assert entity["stat_cla"] in state_classes
-            assert entity["unit_of_meas"] in units
+            state_classes, units = ALLOWED[entity.get("dev_cla")]
+            assert entity.get("stat_cla") in state_classes
+            assert entity.get("unit_of_meas") in units
 
 
 def test_the_energy_dashboard_takes_energy_in_out_and_generated_as_they_are(house: House) -> None:
@@ -122,9 +125,9 @@ def test_nothing_that_is_published_names_a_topic_for_commands(house: House) -> N
         assert not any(word in payload for word in (b"cmd", b"command", b"/set"))
 
 
-def test_a_place_without_battery_has_only_its_energy() -> None:
+def test_a_place_without_battery_has_its_energy_prices_and_what_the_town_asks() -> None:
     payload = json.loads(discovery(TOPICS, PLACE, [meter(IN, direction="incoming", battery=False)], "9.9"))
-    assert list(payload["cmps"]) == ["energy_in"]
+    assert set(payload["cmps"]) == {"energy_in"} | PRICES | TOWN
 
 
 @pytest.mark.parametrize(
@@ -145,8 +148,13 @@ def test_ids_of_a_place_are_fit_for_topics_stay_and_differ(place: str, name: str
 
 def test_numbers_are_exact_decimal_text() -> None:
     batteries = BatteryLevel(level=14_400_001, capacity=28_800_000, sharing=True)
-    assert json.loads(state({"energy_in": 9_007_199_254_740_993}, batteries)) == {
+    town = Town(use_less=True, use_less_until=START, island=False, hours_left=4.5)
+    assert json.loads(state({"energy_in": 9_007_199_254_740_993}, batteries, town)) == {
         "energy_in": "9007199254.740993",
+        "use_less": "ON",
+        "use_less_until": "2026-06-21T00:00:00Z",
+        "island": "OFF",
+        "hours_left": "4.5",
         "level": "14400.001",
         "level_percent": "50.0",
         "sharing": "ON",
@@ -192,7 +200,7 @@ def test_a_place_that_no_meter_has_is_not_published(tmp_path: Path) -> None:
     assert world.messages() == {}
     world.meters = world.meters | {5: meter(5, place="house of nobody")}
     world.core.register(world.meters)
-    assert len(world.messages()) == 2
+    assert len(world.messages()) == 3
 
 
 def test_without_the_table_nothing_is_published_counted_or_stored(tmp_path: Path) -> None:
@@ -349,7 +357,7 @@ def test_only_what_changed_is_published_and_all_of_it_after_home_assistants_star
     assert broker.topics() == [], "there is no connection"
     link.mqtt.connected = True
     link._connected()
-    assert broker.topics() == ["availability", "config", "state"]
+    assert broker.topics() == ["availability", "config", "state", "prices"]
     link.show(house.messages())
     assert broker.topics() == []
     house.now += QUARTER_S
@@ -360,7 +368,7 @@ def test_only_what_changed_is_published_and_all_of_it_after_home_assistants_star
         link._hear("homeassistant/status", b"online")
     link._hear("homeassistant/status", b"offline")
     link.show(house.messages())
-    assert broker.topics() == ["availability", "config", "state"]
+    assert broker.topics() == ["availability", "config", "state", "prices"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from commonwatt.energy.physics.boundary import Boundary
 from commonwatt.energy.physics.places import blocks_of
 from commonwatt.energy.physics.step import Inputs
 from commonwatt.energy.physics.town import step_alone
-from commonwatt.energy.shedding import GROUPS, LADDER, TURN_S, Islands, Priority, hours_left, shed
+from commonwatt.energy.shedding import GROUPS, LADDER, TURN_S, Islands, Priority, hours_left, ranks, shed
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command
 from commonwatt.town.loading import load_town
@@ -34,6 +34,7 @@ def island(hours: float, *, off: bool = False, number: int = 0, known: bool = Tr
         capacity=capacity,
         known=np.array([[known] + [False] * 12]),
         priority=np.array([PLACES]),
+        rank=ranks(np.array([PLACES])),
         off=np.array([[off] * 13]),
         number=np.array([number]),
         import_w=np.array([0]),
@@ -103,12 +104,14 @@ def test_random_islands_have_no_inversion_of_priority() -> None:
     rng = np.random.default_rng(5)
     shape = (5_000, 12)
     capacity = rng.integers(0, 10**9, shape)
+    priority = rng.integers(0, 3, shape)
     islands = Islands(
         level=(capacity * rng.random(shape) ** 3).astype(np.int64),
         floor=capacity // 4 * rng.integers(1, 4, shape),
         capacity=capacity,
         known=rng.random(shape) < 0.9,
-        priority=rng.integers(0, 3, shape),
+        priority=priority,
+        rank=ranks(priority),
         off=np.repeat(rng.random((5_000, 1)) < 0.5, 12, axis=1),
         number=rng.integers(0, 256, 5_000),
         import_w=rng.integers(0, 2, 5_000) * rng.integers(0, 200, 5_000),
@@ -139,13 +142,15 @@ def test_in_an_apartment_island_every_apartment_is_served_in_turn_and_the_batter
         dark = Boundary(
             voltage=np.array([False]), closed=np.array([False]), import_limit_w=np.array([0], dtype=np.int64)
         )
+        priority = np.where(users, APARTMENT, KEPT).astype(np.int64)
         off = shed(
             Islands(
                 level=level["shed"],
                 floor=places.minimum,
                 capacity=places.capacity,
                 known=places.capacity > 0,
-                priority=np.where(users, APARTMENT, KEPT).astype(np.int64),
+                priority=priority,
+                rank=ranks(priority),
                 off=off,
                 number=np.array([3]),
                 import_w=np.array([0]),

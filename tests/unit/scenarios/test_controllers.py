@@ -25,7 +25,7 @@ def off(
     places = block(kind)
     rows = places.shape[0]
     nothing = np.zeros(places.shape, dtype=np.int64)
-    controllers = Controllers(town(), places, POLICIES[policy].rules)
+    controllers = Controllers(places, POLICIES[policy].rules)
     seen = Situation(
         level=nothing,
         islands=np.full(rows, island),
@@ -66,9 +66,7 @@ def test_within_a_limit_all_reduce_though_the_supply_is_normal() -> None:  # req
         short=np.zeros(rows, dtype=np.bool_),
         import_limit_w=np.where(np.arange(rows) % 2, 5000, NO_LIMIT_W),
     )
-    inputs = Controllers(town(), places, POLICIES["spec"].rules).command(
-        0, Inputs(load=nothing, generation=nothing), seen
-    )
+    inputs = Controllers(places, POLICIES["spec"].rules).command(0, Inputs(load=nothing, generation=nothing), seen)
     assert inputs.reducing is not None
     assert inputs.reducing[:, 0].tolist() == (np.arange(rows) % 2 > 0).tolist()
 
@@ -82,7 +80,7 @@ def test_in_a_storm_the_houses_that_go_short_are_off_in_turn() -> None:
 def test_short_steps_do_not_end_sharing_in_its_first_five_minutes_but_an_island_does(island: bool) -> None:
     places = block("residential")
     rows, nothing = places.shape[0], np.zeros(places.shape, dtype=np.int64)
-    controllers = Controllers(town(), places, POLICIES["spec"].rules)
+    controllers = Controllers(places, POLICIES["spec"].rules)
     seen = Situation(
         level=places.capacity.copy(),
         islands=np.zeros(rows, dtype=np.bool_),
