@@ -89,6 +89,8 @@ def run(
     if readings:
         _run_stored(name, readings, (policy or ["spec"])[0], config, tariff, out)
         return
+    if not name:
+        raise ConfigError("NAME: give a scenario, see `scenario list`; only --readings needs none")
     if full_stack:
         if policy or against:
             raise ConfigError("--policy, --against: the processes of --full-stack do as their settings say")

@@ -35,7 +35,7 @@ from utility.tariffs.tariff import Tariff
 MOST_ENERGIES = 10**8  # most energies of places and quarter-hours that are in memory: 0.4 GB
 NEAR_PERMILLE = 10  # most by which the import and export of a day that counts differ from what was settled
 WAS = "as it was"
-_EPOCH = date(1970, 1, 1)
+_EPOCH, _NOTHING = date(1970, 1, 1), Decimal("0.00")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,8 @@ class _Replay:
         pair = ((town, plain, "spec"), (changed(town, scenario), scenario, policy))
         self._runs = [self._simulation(*each) for each in pair]
         self.figures = [simulation.figures for simulation, _ in self._runs]
-        # What would be less what was: by day, ``Quantity``, place and quarter-hour.
-        self._more = np.zeros((scenario.days, 4, len(self.row), QUARTERS_A_DAY), np.int32)
+        # What would be less what was: by ``Quantity``, place and quarter-hour.
+        self._more = np.zeros((4, len(self.row), scenario.days * QUARTERS_A_DAY), np.int32)
         self.sums = np.zeros((2, 3, len(self.row)), np.int64)  # of ``DayRun``, of what was and would be
         self.near: list[float] = []  # by how many thousandths the days that count differ from what was settled
         self.left_out: list[LeftOutRow] = []
@@ -101,13 +101,14 @@ class _Replay:
                 why = differs if self._today.whole[at] else "lacks readings"
                 day = str(self._scenario.start + timedelta(days=number))
                 self.left_out.append(LeftOutRow(day=day, microgrid=self._stored.microgrids[at], why=why))
-            self._more[number] = (would.energies - was.energies) * counts[owner, None]
+            quarters = slice(number * QUARTERS_A_DAY, (number + 1) * QUARTERS_A_DAY)
+            self._more[:, :, quarters] = (would.energies - was.energies) * counts[owner, None]
             self.sums += np.stack([was.sums, would.sums]) * counts[owner]
             progress(number + 1, self._scenario.days)
 
     def otherwise(self, settled: SettledQuarters) -> SettledQuarters:
         """Return settled quarter-hours with what the replay makes more or less of them."""
-        stored, more = self._stored, self._more.transpose(1, 2, 0, 3).reshape(4, len(self.row), -1)
+        stored, more = self._stored, self._more
         at, known = stored.find(settled.meters)
         columns = settled.first - self._first * QUARTERS_A_DAY + np.arange(settled.quality.shape[1])
         within = (columns >= 0) & (columns < more.shape[2])
@@ -159,7 +160,7 @@ def _accounts(bills: Sequence[Change]) -> list[AccountRow]:
     """Return what accounts pay in all months together, the largest rise first."""
     sums: dict[int, tuple[Decimal, Decimal]] = {}
     for each in bills:
-        was, would = sums.get(each.account, (Decimal(0), Decimal(0)))
-        sums[each.account] = was + (each.before or 0), would + each.after
+        was, would = sums.get(each.account, (_NOTHING, _NOTHING))
+        sums[each.account] = was + (each.before or _NOTHING), would + each.after
     rows = (AccountRow(account=n, was=was, would=would, more=would - was) for n, (was, would) in sums.items())
     return sorted(rows, key=lambda row: (-row.more, row.account))
