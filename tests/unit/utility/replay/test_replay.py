@@ -1,16 +1,19 @@
 """Stored days of the demonstration's past again: as they were, with a gap, with a dead feeder and other batteries."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from typer.testing import CliRunner
 
 from commonwatt.demo.past import unpack
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.town.scenario import ChangedBattery, Outage, Scenario
 from harness.console import Browser
+from scenarios.cli import app
 from utility.access.roles import Role
 from utility.database.database import Database, open_database
 from utility.replay import decisions
@@ -137,3 +140,23 @@ def test_a_form_is_a_scenario() -> None:
     }
     made = scenario_of(given | {"battery.minimum_percent": "30"})
     assert (made.days, made.outage[0].what, made.battery[0].minimum_percent) == (90, "feeder", 30)
+
+
+def test_the_command_writes_the_rows_of_the_page_beside_what_was(past: Path, tmp_path: Path) -> None:
+    (tmp_path / "utility.toml").write_text(f'[utility]\ndatabase = "sqlite:///{past}"\n')
+    (tmp_path / "cut.toml").write_text(
+        'title = "The line of r002 is cut"\nstart = 2020-01-01\n'
+        '[[outage]]\nwhat = "feeder"\nmicrogrid = "r002"\nfrom_hour = 2\nfor_hours = 20\n'
+        '[[battery]]\nmicrogrid = "r002"\nkwh = 3\n'
+    )
+    words = ["run", str(tmp_path / "cut.toml"), "--readings", str(DAY), str(DAY), "--policy", "aces"]
+    words += ["--config", str(tmp_path / "utility.toml"), "--out", str(tmp_path)]
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "days of microgrids 3, worst percent 0." in done.output
+    made = json.loads((tmp_path / "cut.json").read_text())
+    assert list(made["policies"]) == ["as it was", "aces"]
+    assert {row["microgrid"] for row in made["who goes dark, who helps"] if row["would_be_dark_h"]} == {"r002"}
+    assert "<h2>who pays</h2>" in (tmp_path / "cut.html").read_text()
+    wrong = CliRunner().invoke(app, ["run", "--readings", "2026-06-16", "2026-06-15"])
+    assert "the second day is before the first" in " ".join(wrong.output.split())
