@@ -47,7 +47,7 @@ class Replay:
             )
             world = lambda blocks: StoredWorld(blocks, self._rows, lambda: self._day.course, day.levels)  # noqa: E731
             self._simulation = Simulation(self._town, plain, POLICIES["spec"], STEP_S, world)
-        return differs_permille(run_day(self._simulation, self._rows, day.number), day.passed, self._owner)
+        return differs_permille(run_day(self._simulation, self._rows, day.number)[0], day.passed, self._owner)
 
 
 def main() -> None:

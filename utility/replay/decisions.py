@@ -77,7 +77,7 @@ class _Replay:
         self.figures = [simulation.figures for simulation, _ in self._runs]
         # What would be less what was: by ``Quantity``, place and quarter-hour.
         self._more = np.zeros((4, len(self.row), scenario.days * QUARTERS_A_DAY), np.int32)
-        self.sums = np.zeros((2, 3, len(self.row)), np.int64)  # of ``DayRun``, of what was and would be
+        self.sums = np.zeros((2, 3, len(self.row)), np.int64)  # of ``run_day``, of what was and would be
         self.near: list[float] = []  # by how many thousandths the days that count differ from what was settled
         self.left_out: list[LeftOutRow] = []
 
@@ -93,7 +93,7 @@ class _Replay:
         for number in range(self._scenario.days):
             self._today = self._stored.day(self._first + number) if number else self._today
             was, would = (run_day(*each, self._first + number) for each in self._runs)
-            off = differs_permille(was, self._today.settled, owner)
+            off = differs_permille(was[0], self._today.settled, owner)
             counts = self._today.whole & (off <= NEAR_PERMILLE)
             self.near += off[counts].tolist()
             for at in np.flatnonzero(~counts).tolist():
@@ -102,8 +102,8 @@ class _Replay:
                 day = str(self._scenario.start + timedelta(days=number))
                 self.left_out.append(LeftOutRow(day=day, microgrid=self._stored.microgrids[at], why=why))
             quarters = slice(number * QUARTERS_A_DAY, (number + 1) * QUARTERS_A_DAY)
-            self._more[:, :, quarters] = (would.energies - was.energies) * counts[owner, None]
-            self.sums += np.stack([was.sums, would.sums]) * counts[owner]
+            self._more[:, :, quarters] = (would[0] - was[0]) * counts[owner, None]
+            self.sums += np.stack([was[1], would[1]]) * counts[owner]
             progress(number + 1, self._scenario.days)
 
     def otherwise(self, settled: SettledQuarters) -> SettledQuarters:

@@ -5,7 +5,6 @@ and empty within minutes; by minutes they stay within 1 % of nearly every day (d
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +19,9 @@ from commonwatt.settlement.splits import Array
 from utility.registry.layout import Day
 
 Place = tuple[MicrogridId, str]  # a microgrid, and the name of a place of it
+Course = NDArray[np.int32]  # what places used and their panels gave, milliwatt-hours, (2, places, steps)
 STEP_S, DAY_S = 60, 86_400
 TAKEN, SENT, GENERATION, LEVEL = range(4)  # what is read of places
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Course:
-    """Some time of places, milliwatt-hours, (places, steps)."""
-
-    load: NDArray[np.int32]  # what they used
-    generation: NDArray[np.int32]  # what their panels gave
 
 
 def course(read: Array, levels: Array, loss_permille: int) -> Course:
@@ -42,14 +34,8 @@ def course(read: Array, levels: Array, loss_permille: int) -> Course:
     gain = np.diff(read[LEVEL], axis=1, prepend=levels[:, None])
     stored = np.where(gain > 0, gain * 1000 // (1000 - loss_permille), gain)
     both = (read[TAKEN] - read[SENT] + read[GENERATION] - stored, read[GENERATION])
-    load, sun = (each.reshape(len(each), -1, STEP_S // SLOT_S).sum(axis=2).astype(np.int32) for each in both)
-    return Course(load=np.maximum(load, 0), generation=sun)
-
-
-def joined(parts: list[Course]) -> Course:
-    """Return parts that follow each other as one."""
-    loads, suns = zip(*((each.load, each.generation) for each in parts), strict=True)
-    return Course(load=np.concatenate(loads, axis=1), generation=np.concatenate(suns, axis=1))
+    parts = [each.reshape(len(each), -1, STEP_S // SLOT_S).sum(axis=2) for each in both]
+    return np.asarray(np.maximum(np.stack(parts), 0), np.int32)
 
 
 def rows_of(blocks: list[Places], row: Mapping[Place, int]) -> list[NDArray[np.intp]]:
@@ -78,8 +64,7 @@ class StoredWorld:
 
     def at(self, time: EpochSeconds) -> list[Inputs]:
         """Return the inputs of the step that starts at ``time``."""
-        step, today = time % DAY_S // STEP_S, self._today()
-        load, sun = (each[:, step].astype(np.int64) for each in (today.load, today.generation))
+        load, sun = self._today()[:, :, time % DAY_S // STEP_S].astype(np.int64)
         return [Inputs(load=load[rows] * places.users, generation=sun[rows]) for places, rows in self._layouts]
 
     def levels(self, percent: int) -> list[Array]:
@@ -88,16 +73,13 @@ class StoredWorld:
         return [np.minimum(self._levels[rows], places.capacity) for places, rows in self._layouts]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DayRun:
-    """A replayed day of places."""
+def run_day(simulation: Simulation, rows: list[NDArray[np.intp]], day: Day) -> tuple[Array, Array]:
+    """Run a day.
 
-    energies: Array  # by ``Quantity``, milliwatt-hours, (4, places, 96)
-    sums: Array  # given by sharing, received by sharing, milliwatt-hours; seconds without half of the load, (3, places)
-
-
-def run_day(simulation: Simulation, rows: list[NDArray[np.intp]], day: Day) -> DayRun:
-    """Run a day; ``rows``: of each layout, the rows of its places, (M, P)."""
+    Returns:
+        The energies of places by ``Quantity``, milliwatt-hours, (4, places, 96). What they gave and received,
+        by sharing, milliwatt-hours, and for how many seconds they had less than half of their load, (3, places).
+    """
     places = sum(each.size for each in rows)
     energies, sums = np.zeros((4, places, QUARTERS_A_DAY), np.int64), np.zeros((3, places), np.int64)
     for time in range(day * DAY_S, (day + 1) * DAY_S, STEP_S):
@@ -112,16 +94,17 @@ def run_day(simulation: Simulation, rows: list[NDArray[np.intp]], day: Day) -> D
             )
             is_dark = 2 * flows.unserved > flows.served + flows.unserved
             sums[:, at] += flows.given, flows.received - flows.absorbed, STEP_S * is_dark
-    return DayRun(energies=energies, sums=sums)
+    return energies, sums
 
 
-def differs_permille(run: DayRun, settled: Array, owner: NDArray[np.intp]) -> NDArray[np.float64]:
+def differs_permille(energies: Array, settled: Array, owner: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return by how many thousandths each microgrid's import and export differ from the settled ones.
 
     Args:
+        energies: Of a replayed day.
         settled: What each imported and exported, (2, microgrids).
         owner: The microgrid of each place.
     """
-    replayed = [np.bincount(owner, run.energies[quantity].sum(axis=1), settled.shape[1]) for quantity in (0, 2)]
+    replayed = [np.bincount(owner, energies[quantity].sum(axis=1), settled.shape[1]) for quantity in (0, 2)]
     off, whole = np.abs(replayed - settled).sum(axis=0), settled.sum(axis=0)
     return np.asarray(np.divide(1000 * off, whole, out=np.where(off > 0, 1000.0, 0.0), where=whole > 0))

@@ -24,7 +24,7 @@ from utility.registry.layout import Day
 from utility.registry.store.accounts import load_dated_registry
 from utility.registry.tables import controller
 from utility.registry.weights import weight_at
-from utility.replay.world import GENERATION, LEVEL, SENT, TAKEN, Course, Place, course, joined
+from utility.replay.world import GENERATION, LEVEL, SENT, TAKEN, Course, Place, course
 from utility.settlement.store.settled import settled_of_day
 from utility.settlement.store.settlement_readings import ReadingsOfQuarters
 
@@ -120,7 +120,7 @@ class StoredDays:
             whole[self.owner[lacks]] = False
             parts.append(course(read, levels[-1], self._loss_permille))
             levels.append(read[LEVEL][:, -1])
-        return StoredDay(course=joined(parts[1:]), levels=levels[1], settled=settled, whole=whole)
+        return StoredDay(course=np.concatenate(parts[1:], axis=2), levels=levels[1], settled=settled, whole=whole)
 
     def _read(self, readings: Corrected) -> tuple[Array, Array]:
         """Return what the places read in a quarter-hour, and the places with a battery that lack a reading of it."""
