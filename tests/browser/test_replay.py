@@ -27,7 +27,7 @@ def seen(chrome: Browser, tmp_path: Path) -> Iterator[Visit]:
     database.close()
 
 
-def test_a_viewer_cuts_a_feeder_on_a_stored_day_and_sees_who_goes_dark(seen: Visit, tmp_path: Path) -> None:
+def test_a_viewer_cuts_a_feeder_on_a_stored_day_and_sees_who_goes_dark(seen: Visit) -> None:
     page = seen.page
     seen.open("/console/replay")
     assert not (faults := seen.check()), "\n".join(faults)
@@ -42,10 +42,8 @@ def test_a_viewer_cuts_a_feeder_on_a_stored_day_and_sees_who_goes_dark(seen: Vis
     page.get_by_role("group", name="A dead feeder").get_by_label("Microgrid").fill("r001")
     page.get_by_label("Begins, hours").fill("2")
     page.get_by_label("For, hours").fill("16")
-    page.screenshot(path=tmp_path / "form.png", full_page=True)
     page.get_by_role("button", name="Run these days again").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("2026-06-15, otherwise")
-    page.screenshot(path=tmp_path / "found.png")
     assert not (faults := seen.check()), "\n".join(faults)
     expect(page.get_by_text("With nothing changed, the replay gives")).to_be_visible()
     rows = page.request.get(page.url + "/rows.json").json()
