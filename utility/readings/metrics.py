@@ -149,7 +149,6 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
     )
     trusted = _family("gateway_clock_trusted", "1 while the gateway has its time from the network or a reliable clock.")
     fenced = _family("gateway_fenced_meters", "Meters that report another manager; the gateway does not command them.")
-    left = _family("gateway_batteries_left_seconds", "Seconds that batteries of an island or public ones last.")
     text = "Seconds until the first certificate of the gateway ends, in whole days."
     certificate = _family("gateway_certificate_left_seconds", text)
     disk = _family("gateway_disk_left_seconds", "Seconds until the gateway's disk is full at its rate, in whole days.")
@@ -159,8 +158,6 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
     for controller, heartbeat in said:
         for microgrid, told in heartbeat.refilling.items():
             refill.add_metric([controller, microgrid], told.left)
-        if heartbeat.lasts_until is not None:
-            left.add_metric([controller], heartbeat.lasts_until - heartbeat.time)
         kinds = {
             "parts": heartbeat.backlog_parts,
             "events": heartbeat.backlog_events,
@@ -177,7 +174,7 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
         age.add_metric([controller], heartbeat.backlog_age_s)
         trusted.add_metric([controller], int(heartbeat.trust >= Trust.HARDWARE))
         fenced.add_metric([controller], heartbeat.fenced)
-    yield from (backlog, age, trusted, fenced, left, refill, certificate, disk, starts, release)
+    yield from (backlog, age, trusted, fenced, refill, certificate, disk, starts, release)
 
 
 def _lines(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
