@@ -66,6 +66,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.settlement --truth 96
 	$(BIN)/python -m harness.settlement --residual 3
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
+	$(BIN)/python -m harness.lasting --cuts $(or $(FEEDERS),2000)
 	TAKEOVERS=2000 MOVES=10 $(BIN)/python -m pytest -q tests/simulation/test_takeover.py tests/simulation/test_moving_meters.py
 	METER_EXAMPLES=5000 FLIPS=2000 BILL_TOWNS=1000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/assembly/test_damage.py tests/unit/utility/billing/test_bills.py
 	SIZES=all $(BIN)/python -m pytest -q -m real tests/browser/test_pages.py
@@ -86,6 +87,7 @@ scenarios: install ## run every scenario for the whole town with every policy, a
 		--policy spec --policy aces --policy rangers --policy planner || exit 1; done
 	$(BIN)/python -m harness.answers scenario-results
 	$(BIN)/python -m harness.perfect $(filter-out %shortage.toml,$(SCENARIOS))
+	$(BIN)/python -m harness.lasting
 
 town-month: install ## a month of the whole town, from a scenario to issued bills, about 14 minutes; SCENARIO=storm
 	$(BIN)/python -m harness.town_month --scenario $(or $(SCENARIO),normal)

@@ -108,7 +108,8 @@ def _who(route: Ruled) -> str:
     if route.roles is None:
         return "everybody, without a login"
     allowed = [role for role in Role if route.allows(frozenset({role}))]
-    who = "every role" if len(allowed) == len(Role) else ", ".join(allowed)
+    left = [role for role in Role if role not in allowed]
+    who = "every role" if not left else "every role but ven" if left == [Role.VEN] else ", ".join(allowed)
     return f"{who}; session" if route.session else who
 
 

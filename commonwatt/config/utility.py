@@ -309,9 +309,8 @@ class UtilitySettings(Settings):
     second_factor: Literal["optional", "approvers", "staff", "everybody"] = Field(
         "approvers",
         description="The people who must have a second factor at login. `optional`: each person may choose; "
-        "`approvers`: the role `approver`; `staff`: all roles but `resident` and `researcher`; `everybody`: all roles. "
-        "Until a required factor is set up, the "
-        "person can open no other page, and the person's tokens do not work.",
+        "`approvers`: the role `approver`; `staff`: all staff; `everybody`: all roles. Until a required factor is set "
+        "up, the person can open no other page, and the person's tokens do not work.",
     )
     second_person_wait_days: int = Field(
         7,

@@ -16,6 +16,7 @@ class Band(NamedTuple):
     middle: float | None  # what is expected
     high: float | None  # more in one of ten cases
     alone: float | None  # what would be expected if no battery shared
+    least: float | None  # without sun, help, and with much more use: what it is not less than
 
     @property
     def words(self) -> str:

@@ -1,6 +1,6 @@
 """How long homes have energy if the line to the town fails now: physics and controllers' rules, stepped ahead. Pure.
 
-A home is dark when less than half of its use of an hour is met: it is empty and its neighbours can't give, or it is
+A home is dark when less than half of its use of a while is met: it is empty and its neighbours can't give, or it is
 off in turn. Steps are hours; within an hour, the time follows from the part of the use that was met. The band of 80 %
 is the same with more use and less sun, and the other way round (``harness/lasting`` has how often it holds).
 """
@@ -25,12 +25,13 @@ from commonwatt.energy.strategies import Strategy
 from commonwatt.energy.strategies.batteries import ISLAND_TARGET, Batteries
 from commonwatt.model.time.local_time import load_cells
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
-from commonwatt.settlement.splits import Array, Flags
+from commonwatt.settlement.splits import Array, Flags, counts
 
 HORIZON_H = 72  # hours that are looked ahead
-USE_BAND, SUN_BAND = 0.07, 0.06  # by which parts use and sun are more or less at the ends of the band
+USE_BAND, SUN_BAND = 0.065, 0.055  # by which parts use and sun are more or less at the ends of the band
 # How far homes are from their usual use, as a part of it (standard deviation): the first dark home is not a usual one.
 SPREAD = 0.08
+WORST_USE = 2.5  # use of each home at the worst, as a multiple of the usual one
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +43,7 @@ class Range(NamedTuple):
     middle: Floats
     high: Floats  # more in one of ten cases
     alone: Floats  # as ``middle``, if no battery shared
+    least: Floats  # without sun and help, with ``WORST_USE`` times the use: what it is not less than
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,15 +72,17 @@ class Usual:
             sun_part: The last day's sun, so; it holds for a day from now.
         """
         first = now // QUARTER_S
-        cells = load_cells(np.arange(first, first + 4 * HORIZON_H), zone)
-        use = self.use[cells].reshape(HORIZON_H, 4, *self.use.shape[1:]).mean(axis=1) * use_part[:, None]
-        sun = self.sun[cells % 24].reshape(use.shape[0], 4, *self.sun.shape[1:]).mean(axis=1)
+        cells = load_cells(np.arange(first, first + 4 * HORIZON_H), zone).reshape(HORIZON_H, 4)
+        sun = _hourly(self.sun, cells % 24)
         sun[:24] *= sun_part[:, None]
-        return Inputs(load=_milliwatt_hours(use), generation=_milliwatt_hours(sun))
+        use = _hourly(self.use, cells) * use_part[:, None]
+        return Inputs(load=np.rint(use).astype(np.int64), generation=np.rint(sun).astype(np.int64))
 
 
-def _milliwatt_hours(watts: Floats) -> Array:
-    return np.asarray(np.rint(watts * 1000), np.int64)
+def _hourly(watts: Floats, cells: NDArray[np.int64]) -> Floats:
+    """Return the milliwatt-hours of hours by the cells of their quarters, (hours, M, P)."""
+    weights = (cells[:, :, None] == np.arange(len(watts))).sum(axis=1) * 250.0
+    return np.asarray(np.tensordot(weights, watts, 1))
 
 
 def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: EpochSeconds, rules: Rules) -> Lasts:
@@ -102,7 +106,29 @@ def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: Epo
     sun = np.concatenate([expected.generation * (1 - way * SUN_BAND) for way in (1, 0, -1, 0)], axis=1)
     shares = np.repeat([True, True, True, False], count)
     dark = _stepped(_four(places), levels, use.astype(np.int64), sun.astype(np.int64), now, rules, shares)
-    return Lasts(**{name: Range(*hours.reshape(4, count)) for name, hours in dark.items()})
+    least = _least(np.where(known, level, 0), expected.load)
+    told = {name: np.concatenate([hours, least[name]]).reshape(-1, count) for name, hours in dark.items()}
+    return Lasts(**{name: Range(*rows) for name, rows in told.items()})
+
+
+def _least(level: Array, use: Array) -> Mapping[str, Floats]:
+    """Return the least hours: each home by itself, or all from all batteries together, whichever ends earlier."""
+    own = _hours_of(level, use)
+    homes = np.asarray(use.any(axis=0))
+    ordered, count = np.sort(np.where(homes, own, np.inf), axis=1), homes.sum(axis=1)
+    together = _hours_of(level.sum(axis=1), use.sum(axis=2))
+    half = np.take_along_axis(ordered, np.maximum(-(-count // 2) - 1, 0)[:, None], axis=1)[:, 0]
+    return {"first": np.minimum(ordered[:, 0], together), "half": np.minimum(half, together), "all": together}
+
+
+def _hours_of(level: Array, use: Array) -> Floats:
+    """Return the hours after which so much energy is used at the worst; infinite: not within the horizon."""
+    hourly = use * WORST_USE
+    sums = np.cumsum(hourly, axis=0)
+    hour = np.minimum((sums <= level).sum(axis=0), HORIZON_H - 1)
+    then = np.take_along_axis(hourly, hour[None], axis=0)[0]
+    left = level - (np.take_along_axis(sums, hour[None], axis=0)[0] - then)
+    return np.where(sums[-1] > level, hour + np.divide(left, then, out=np.zeros(then.shape), where=then > 0), np.inf)
 
 
 @lru_cache(maxsize=4096)
@@ -135,7 +161,7 @@ def _stepped(
             level, sharing = _shared(places, level, inputs, sharing & shares[:, None], rules.sharing, shares)
         flows = step_alone(places, level, inputs, boundary).flows
         level = flows.level
-        dark.add(hour, flows.served, part.load)
+        dark.add(hour, 1, flows.served, part.load)
     return dark.found
 
 
@@ -178,14 +204,14 @@ class Dark:
         self._since = np.full(homes.shape, np.inf)
         self._before = np.ones(homes.shape)
 
-    def add(self, hour: int, served: Array, use: Array) -> None:
-        """Take an hour: what each place used, and what it would have used."""
+    def add(self, start_h: float, step_h: float, served: Array, use: Array) -> None:
+        """Take a step: what each place used, and what it would have used; all steps are equally long."""
         met = np.divide(served, use, out=np.ones(use.shape), where=use > 0)
         is_dark = (met < 0.5) & self._homes
-        at = np.where(self._before < 1, hour - 1 + self._before, hour + met)
+        at = start_h + step_h * np.where(self._before < 1, self._before - 1, met)
         self._since = np.where(is_dark, np.minimum(self._since, at), np.inf)
         self._before = np.where(is_dark, 1.0, met)
-        count = is_dark.sum(axis=1)
+        count = counts(is_dark)
         if not count.any():
             return
         ordered = np.sort(self._since, axis=1)

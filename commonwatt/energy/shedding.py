@@ -14,13 +14,14 @@ nearest to the use that the limit does not cover. With a limit of 0 a microgrid 
 import hashlib
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from commonwatt.energy.strategies.batteries import Energies, Flags
 from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.settlement.splits import row_sums
 from commonwatt.town.town import Function
 
 TURN_S = 1800  # seconds until the next third of the places is off
@@ -80,7 +81,7 @@ class Islands:
     @cached_property
     def average_use_w(self) -> npt.NDArray[np.float64]:
         """The average use, watts, (M,): batteries that are known store a day of it."""
-        capacity = np.where(self.known, self.capacity, 0).sum(axis=1)
+        capacity = row_sums(np.where(self.known, self.capacity, 0))
         return np.asarray(capacity / 1000 / DAY_H)
 
 
@@ -89,7 +90,7 @@ def energy_h(islands: Islands) -> npt.NDArray[np.float64]:
 
     A place uses its own battery to the end, so the energy below the floors counts.
     """
-    energy, use = np.where(islands.known, islands.level, 0).sum(axis=1), islands.average_use_w
+    energy, use = row_sums(np.where(islands.known, islands.level, 0)), islands.average_use_w
     hours: npt.NDArray[np.float64] = np.zeros(len(use))
     np.divide(energy / 1000, use, out=hours, where=use > 0)
     return hours
@@ -107,7 +108,7 @@ def hours_left(islands: Islands) -> npt.NDArray[np.float64]:
     They are infinite where the town gives enough, or no battery is known.
     """
     use = islands.average_use_w - islands.import_w
-    above = np.where(islands.known, np.maximum(islands.level - islands.floor, 0), 0).sum(axis=1)
+    above = row_sums(np.where(islands.known, np.maximum(islands.level - islands.floor, 0), 0))
     hours: npt.NDArray[np.float64] = np.full(len(use), np.inf)
     np.divide(above / 1000, use, out=hours, where=use > 0)
     return hours
@@ -165,6 +166,7 @@ def ranks(priority: Energies) -> Energies:
     return rank
 
 
+@lru_cache(maxsize=4096)
 def number_of(microgrid: MicrogridId) -> int:
     """Return a microgrid's number for the turns."""
     return hashlib.sha256(microgrid.encode()).digest()[1]

@@ -19,6 +19,11 @@ def row_sums(values: Array) -> Array:
     return np.asarray(np.einsum("ij->i", values))
 
 
+def counts(flags: Flags) -> Array:
+    """Return how many flags of each row are set."""
+    return np.asarray(np.einsum("ij->i", flags, dtype=np.int64))
+
+
 def fill(total: Array, caps: Array) -> Array:
     """Divide each row's total equally, no part above its cap; energy beyond all caps is left out.
 

@@ -2,7 +2,7 @@
 
 from commonwatt.look.palette import LINES, LOOKS, STATES
 from harness.docs.marked import filled, refilled
-from utility.access.roles import Role
+from utility.access.roles import PEOPLE, Role
 
 _SHAPES = {"good": "●", "warning": "▲", "bad": "■", "idle": "○"}
 
@@ -23,7 +23,7 @@ def _colours() -> str:
 def _pictures() -> str:
     kinds = [(size, theme) for size in ("desktop", "phone") for theme in ("light", "dark")]
     table = ["| | on a desk | by night | on a phone | by night |", "|---|---|---|---|---|"]
-    for role in Role:
+    for role in (role for role in Role if role in PEOPLE):
         pictures = (f"![{role}, {size}, {theme}](pictures/{role}-{size}-{theme}.png)" for size, theme in kinds)
         table.append(f"| {role} | {' | '.join(pictures)} |")
     return "\n".join(table)

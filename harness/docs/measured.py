@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, float] = {
     "control": 0.2,
     "line": 0.1,
     "physics": 2,
+    "lasting": 0.2,
     "gateway_store": 0.3,
     "recorder": 3,
     "store": 3.5,

@@ -165,7 +165,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         demonstration(Path(folder) / "data", asked.runs) as (database, address),
     ):
-        cookies = {role: person(database, role) for role in Role}
+        cookies = {role: person(database, role) for role in PEOPLE}
         with chromium() as browser:
             first_pages(browser, address, cookies)
             three_pages(browser, address, cookies)

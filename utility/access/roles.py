@@ -13,6 +13,7 @@ class Role(StrEnum):
     RESEARCHER = "researcher"
     RESIDENT = "resident"
     ADMIN = "admin"
+    VEN = "ven"
 
 
 ROLE_WORDS: dict[Role, str] = {
@@ -23,12 +24,16 @@ ROLE_WORDS: dict[Role, str] = {
     Role.RESEARCHER: "Downloads open releases, and those of the own agreements.",
     Role.RESIDENT: "Sees the own account alone: energy, sharing, bills. Needs the number of the account.",
     Role.ADMIN: "Invites people, gives roles, ends sessions and tokens, reads the audit log, changes jobs and devices.",
+    Role.VEN: "For the tokens of energy managers: reads prices, supply states and import limits by OpenADR.",
 }
 """What a person of each role may do, at the role's box."""
 
 
 STAFF = frozenset({Role.VIEWER, Role.OPERATOR, Role.CLERK, Role.APPROVER, Role.ADMIN})
 """The roles that may read the whole town."""
+
+PEOPLE = frozenset(Role) - {Role.VEN}
+"""The roles that open pages; ``ven`` opens nothing but OpenADR."""
 
 NEED_SECOND_FACTOR: dict[str, frozenset[Role]] = {
     "optional": frozenset(),

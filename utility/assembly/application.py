@@ -27,6 +27,7 @@ from utility.database.base import SQLAlchemyError
 from utility.exports.api import add_exports
 from utility.fleet.api import add_rollouts
 from utility.households.api import add_own_home
+from utility.openadr.api import add_openadr
 from utility.outbox.changes import Refused
 from utility.overview.api.days import add_days
 from utility.overview.api.jobs import add_jobs_api
@@ -104,6 +105,7 @@ def make_app(api: Api) -> FastAPI:
     add_commands(app, api)
     add_collection(app, api)
     add_statistics(app, api)
+    add_openadr(app, api)
     for route in app.routes:
         if isinstance(route, APIRoute):
             route.tags = [route.endpoint.__module__.split(".")[1]]  # the room: the groups of /docs

@@ -4,7 +4,6 @@ import json
 import logging
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -14,6 +13,7 @@ from utility.assembly.console import failed_page, refused_page, unknown_page, wr
 from utility.billing.proof.altered import AlteredBillError
 from utility.database.base import DataError, SQLAlchemyError
 from utility.database.checks import is_unknown
+from utility.openadr.api import BASE, problem
 from utility.readings.store.archived import ArchiveError
 from utility.webkit.headers import SECURITY_HEADERS
 from utility.webkit.rights import RefusedRequestError
@@ -30,12 +30,14 @@ def add_refusals(app: FastAPI, api: Api) -> None:
         if _is_page(request):
             return await refused_page(request, error)
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-        return JSONResponse({"detail": error.text}, error.status, headers)
+        return _told(request, error.text, error.status, headers)
 
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:
         if _is_page(request):
             return await wrong_form(request, error)
+        if request.url.path.startswith(BASE):
+            return problem(400, "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()))
         # What was sent is not repeated: it may be a number or a character that no answer can have.
         faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
         return Response(json.dumps({"detail": faults}), 422, media_type="application/json")
@@ -44,7 +46,7 @@ def add_refusals(app: FastAPI, api: Api) -> None:
     async def failed(request: Request, error: HTTPException) -> Response:
         if _is_page(request):
             return await failed_page(request, error)
-        return await http_exception_handler(request, error)
+        return _told(request, error.detail, error.status_code, dict(error.headers or {}))
 
     @app.exception_handler(AlteredBillError)
     def altered(request: Request, error: AlteredBillError) -> Response:
@@ -90,4 +92,6 @@ def _told(request: Request, text: str, status: int, headers: dict[str, str] | No
         answer = unknown_page(request, text, status)
         answer.headers.update(headers or {})
         return answer
+    if request.url.path.startswith(BASE):
+        return problem(status, text, headers)
     return JSONResponse({"detail": text}, status, headers)

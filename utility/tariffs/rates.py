@@ -10,6 +10,7 @@ from commonwatt.model.time.local_calendar import month_after, month_quarters
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.controller_commands import MAX_CHANGES
 from utility.registry.accounts import DatedRegistry, value_at
+from utility.tariffs.file import Period
 from utility.tariffs.tariff import Tariff, in_force
 
 
@@ -35,33 +36,41 @@ def rates_of(versions: Sequence[Tariff], month: str, zone: ZoneInfo) -> ToldRate
         versions: The published versions of one name.
     """
     first, until = month_quarters(month, zone)[0], month_quarters(month_after(month), zone)[1]
-    begins = sorted({first, *(tariff.effective for tariff in versions if first < tariff.effective < until)})
     prices: list[tuple[str, str, str]] = []
     changes: list[tuple[EpochSeconds, int]] = []
-    newest = 0
-    for begin, end in zip(begins, [*begins[1:], until], strict=True):
-        tariff = in_force(versions, begin)
-        if tariff is None:
-            continue
-        newest = max(newest, tariff.version)
-        for quarter, period in _changes(tariff, begin, end):
-            price = tariff.prices[period]
-            row = price.name, str(price.import_), str(price.credit)
-            if row not in prices:
-                prices.append(row)
-            if not changes or changes[-1][1] != prices.index(row):
-                changes.append((quarter * QUARTER_S, prices.index(row)))
-    if not changes:
+    for quarter, price in prices_in(versions, first, until):
+        row = price.name, str(price.import_), str(price.credit)
+        if row not in prices:
+            prices.append(row)
+        if not changes or changes[-1][1] != prices.index(row):
+            changes.append((quarter * QUARTER_S, prices.index(row)))
+    newest = in_force(versions, until - 1)
+    if newest is None:
         return None
     told_until = until * QUARTER_S if len(changes) <= MAX_CHANGES else changes[MAX_CHANGES][0]
     return ToldRates(
         tariff=versions[0].name,
-        version=newest,
+        version=newest.version,
         month=month,
         prices=prices,
         changes=changes[:MAX_CHANGES],
         until=told_until,
     )
+
+
+def prices_in(versions: Sequence[Tariff], first: Quarter, until: Quarter) -> list[tuple[Quarter, Period]]:
+    """Return the quarters in ``[first, until)`` from which another price of a tariff may hold, each with the price.
+
+    Args:
+        versions: The published versions of one name; before the first of them no price holds.
+    """
+    begins = sorted({first, *(tariff.effective for tariff in versions if first < tariff.effective < until)})
+    found = []
+    for begin, end in zip(begins, [*begins[1:], until], strict=True):
+        tariff = in_force(versions, begin)
+        if tariff is not None:
+            found += [(quarter, tariff.prices[period]) for quarter, period in _changes(tariff, begin, end)]
+    return found
 
 
 def tariffs_by_microgrid(

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 
 from commonwatt.model.units import EpochSeconds
 from utility.access.actor import MACHINE, Actor, Via, on_machine
-from utility.access.roles import STAFF, Role
+from utility.access.roles import PEOPLE, STAFF, Role
 from utility.access.store import access, second_factors
 from utility.database.database import Database
 
@@ -208,7 +208,7 @@ def _dependants(dependant: Dependant) -> Iterator[Dependant]:
 
 
 OPEN = Depends(Public())  # the rule of a public route
-EVERYBODY = Depends(Allowed(*Role))  # the rule of a route for all people who are logged in
+EVERYBODY = Depends(Allowed(*PEOPLE))  # the rule of a route for all people who are logged in
 FOR_STAFF = Depends(Allowed(*STAFF))  # the rule of a route for all roles that read the whole town
 FOR_ADMINS = Depends(Allowed(Role.ADMIN))  # the rule of a route for administrators
 Anybody = Annotated[Actor, EVERYBODY]  # the actor of a route for all people who are logged in
@@ -225,6 +225,7 @@ ClerksOrApprovers = Annotated[Actor, Depends(Allowed(Role.CLERK, Role.APPROVER))
 Researchers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER))]  # the actor of a route for researchers
 # The actor of a route for residents; its account is the only one that the route may show.
 Residents = Annotated[Actor, Depends(Allowed(Role.RESIDENT))]
+Vens = Annotated[Actor, Depends(Allowed(Role.VEN))]  # the actor of a route for programs that read by OpenADR
 Admins = Annotated[Actor, FOR_ADMINS]  # the actor of a route for administrators
 # The actor of a route for administrators and operators.
 AdminsOrOperators = Annotated[Actor, Depends(Allowed(Role.ADMIN, Role.OPERATOR))]

@@ -10,6 +10,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from commonwatt.settlement.splits import counts
+
 Energies = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
@@ -21,7 +23,7 @@ MAX_WEIGHT = 1000  # highest weight of a donor (``commonwatt.protocol.commands``
 
 def any_place(flags: Flags) -> Flags:
     """Return whether a flag is set at any place of each microgrid."""
-    return np.asarray(flags.any(axis=1), np.bool_)
+    return np.asarray(counts(flags) > 0)
 
 
 @dataclass(frozen=True, kw_only=True)

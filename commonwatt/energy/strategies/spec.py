@@ -3,7 +3,7 @@
 import numpy as np
 
 from commonwatt.energy.strategies.batteries import Batteries, Flags, Plan
-from commonwatt.settlement.splits import fill, pro_rata
+from commonwatt.settlement.splits import fill, pro_rata, row_sums
 
 
 def plan(batteries: Batteries) -> Plan:
@@ -19,5 +19,5 @@ def all_above_share(batteries: Batteries, acting: Flags) -> Plan:
     donors = batteries.able & acting[:, None] | batteries.staying
     weights = np.where(donors, batteries.weight, 0)
     caps = np.where(weights > 0, batteries.surplus, 0)
-    total = np.minimum(caps.sum(axis=1), batteries.deficit.sum(axis=1))
+    total = np.minimum(row_sums(caps), row_sums(batteries.deficit))
     return Plan(weights, pro_rata(total, weights, caps), fill(total, batteries.deficit))

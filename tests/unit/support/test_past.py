@@ -19,7 +19,7 @@ from harness.past.archive import write_archive
 from harness.past.energy import Fault, Span
 from harness.past.making import DATABASE, Asked, make
 from harness.settlement.emulated import small_town
-from utility.access.roles import Role
+from utility.access.roles import PEOPLE
 from utility.access.store.access import people
 from utility.billing.bill import LineKind
 from utility.billing.store.billing import bills_of_run, runs
@@ -78,7 +78,7 @@ def test_bills_add_up_with_the_settled_days(past: Path) -> None:
 def test_there_is_a_person_of_each_role_who_needs_a_link(past: Path) -> None:
     with reading(past) as connection:
         found = people(connection)
-    assert {role for person in found for role in person.roles} == set(Role)
+    assert {role for person in found for role in person.roles} == PEOPLE
     assert {person.state for person in found} == {"invited"}
 
 
@@ -93,7 +93,7 @@ def test_the_shipped_past_opens_with_the_present_schema_and_is_small(tmp_path: P
     unpack(tmp_path)
     with reading(tmp_path / "utility") as connection:
         months = {run["month"] for run in runs(connection, 100) if run["state"] == "issued"}
-        assert {role for person in people(connection) for role in person.roles} == set(Role)
+        assert {role for person in people(connection) for role in person.roles} == PEOPLE
     assert (min(months), max(months), len(months)) == ("2025-05", "2026-05", 13)
     assert json.loads((tmp_path / PAST).read_text()) == {"until": STARTS_AT}
     assert not (tmp_path / "secret").exists()

@@ -1,0 +1,154 @@
+"""Feeders that are cut at random moments of a year: what was projected, and what happened.
+
+Each cut has a town and a date of its own. The projection knows the levels, and what was measured in the weeks before;
+what happens is the emulator's weather and use, with the controllers' rules every two minutes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from commonwatt.energy.controllers import Controllers, Rules, Situation
+from commonwatt.energy.lasting import HORIZON_H, Dark, Floats, Lasts, Usual, lasts
+from commonwatt.energy.physics.boundary import NO_LIMIT_W, Boundary
+from commonwatt.energy.physics.places import Places, blocks_of, streets_of
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.physics.town import step_alone
+from commonwatt.energy.shedding import TURN_S
+from commonwatt.energy.strategies import STRATEGIES
+from commonwatt.model.time.local_time import load_cells
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.settlement.splits import Array
+from commonwatt.town.conditions import Conditions
+from commonwatt.town.file import TownFile
+from commonwatt.town.loading import town_of
+from commonwatt.town.scenario import GROUPS, load
+from commonwatt.town.town import Town
+from meter_sim.outside import Sky
+from meter_sim.physics.surroundings import Surroundings
+
+RULES = Rules(sharing=STRATEGIES["spec"], reduces=True, sheds=True)
+STEP_S = 120  # how often the controllers act in what happens
+PAST_DAYS, RUN_DAYS = 28, 4  # days that were measured before a cut, and those that the batteries run through
+# What holds around a cut: nothing special, or one of these scenarios, begun some days before.
+SCENARIOS = ("normal", "normal", "heatwave", "storm", "cloudy", "winter")
+WHICH = ("first", "half", "all")
+GRIDS = [
+    {"id": "r", "kind": "residential", "count": 8},
+    {"id": "a", "kind": "apartment", "buildings": 2, "apartments": 10},
+]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cut:
+    """A cut of all feeders of a small town."""
+
+    number: int  # its number
+    scenario: str  # what held
+    at: EpochSeconds  # when
+    projected: Lasts  # what was projected
+    came: dict[str, Floats]  # what happened, by ``WHICH``; infinite: not within the horizon, (M,)
+
+
+def cut(number: int, *, by_class: bool = False) -> list[Cut]:
+    """Cut the feeders of a town; one result for each layout of its microgrids.
+
+    Args:
+        number: Decides the town, the moment and what holds around it.
+        by_class: Whether only the shape of the class's day is known and each home's mean, as at the utility; else the
+            shape of each home's own day, as at its gateway.
+    """
+    rng = np.random.default_rng([54, number])
+    seed, name = int(rng.integers(2**31)), SCENARIOS[number % len(SCENARIOS)]
+    town = town_of(TownFile.model_validate({"town": {"seed": seed}, "microgrid": GRIDS}), Path("town.toml"))
+    scenario, zone = load(name), ZoneInfo(town.table.timezone)
+    if name not in ("heatwave", "winter"):  # These two belong to their season.
+        scenario = scenario.model_copy(update={"start": scenario.start + timedelta(days=int(rng.integers(365)))})
+    conditions = Conditions(scenario=scenario, zone=zone, seed=seed)
+    at = conditions.begin + int(rng.integers(1, 5 * 48)) * TURN_S
+    is_random = bool(rng.integers(2))
+    grids = town.microgrids.values()
+    quarters, fine, hours = blocks_of(town, grids, QUARTER_S), blocks_of(town, grids, STEP_S), streets_of(grids, 3600)
+    found = []
+    for by_quarter, by_step, by_hour in zip(quarters, fine, hours, strict=True):
+        world = _World(town, conditions, by_quarter)
+        past = [world.at(time) for time in range(at - PAST_DAYS * 86_400, at, QUARTER_S)]
+        level = _run(by_quarter, past[-RUN_DAYS * 96 :], at - RUN_DAYS * 86_400)
+        if is_random:
+            part = rng.uniform(0.1, 1, (len(level), 1)) + rng.uniform(-0.2, 0.2, level.shape)
+            level = (np.clip(part, 0, 1) * by_quarter.capacity).astype(np.int64)
+        projected = lasts(by_hour, level, level >= 0, _expected(past, at, zone, by_class=by_class), at, RULES)
+        came = _happened(_World(town, conditions, by_step), by_step, level, at)
+        found.append(Cut(number=number, scenario=name, at=at, projected=projected, came=came))
+    return found
+
+
+class _World:
+    """The weather and the use of the microgrids of one layout."""
+
+    def __init__(self, town: Town, conditions: Conditions, places: Places) -> None:
+        self._surroundings = Surroundings(town, [places], Sky(town, conditions.scenario.overcast))
+        self._conditions, self._group = conditions, GROUPS[places.kind]
+
+    def at(self, time: EpochSeconds) -> Inputs:
+        """Return use and sun of the step that starts at ``time``."""
+        (found,) = self._surroundings.at(time)
+        percent = self._conditions.demand_percent(self._group, time) if time >= self._conditions.begin else None
+        return found if percent is None else replace(found, load=(found.load * (percent / 100)).astype(np.int64))
+
+
+def _run(places: Places, past: Sequence[Inputs], begin: EpochSeconds) -> Array:
+    """Return the levels after some days beside a town that gives and takes everything, from three quarters on."""
+    controllers, level = Controllers(places, RULES), places.capacity * 3 // 4
+    open_ = Boundary.open_to_town(len(level))
+    for step, one in enumerate(past):
+        inputs = controllers.command(begin + step * QUARTER_S, one, _seen(level, islands=False))
+        level = step_alone(places, level, inputs, open_).flows.level
+    return level
+
+
+def _expected(past: Sequence[Inputs], at: EpochSeconds, zone: ZoneInfo, *, by_class: bool) -> Inputs:
+    """Return what is expected after ``at``, by the means of the past and its last day."""
+    cells = load_cells(np.arange(at // QUARTER_S - len(past), at // QUARTER_S), zone)
+    use, sun = (4 / 1000 * np.array([getattr(one, name) for one in past]) for name in ("load", "generation"))
+    by_cell = np.array([use[cells == cell].mean(axis=0) for cell in range(48)])
+    if by_class:
+        shape = use.mean(axis=(1, 2))
+        by_cell = use.mean(axis=0) * np.array([shape[cells == cell].mean() for cell in range(48)])[:, None, None]
+        by_cell /= shape.mean()
+    usual = Usual(
+        use=by_cell,
+        sun=np.array([sun[cells % 24 == hour].mean(axis=0) for hour in range(24)]),
+    )
+    last = cells[-96:]
+    use_part = use[-96:].sum(axis=(0, 2)) / usual.use[last].sum(axis=(0, 2))
+    sun_part = sun[-96:].sum(axis=(0, 2)) / usual.sun[last % 24].sum(axis=(0, 2))
+    return usual.ahead(at, zone, use_part, sun_part)
+
+
+def _happened(world: _World, places: Places, level: Array, at: EpochSeconds) -> dict[str, Floats]:
+    """Return when homes were dark after the line failed."""
+    controllers, islands = Controllers(places, RULES), np.ones(len(level), np.bool_)
+    dead = Boundary(voltage=~islands, closed=~islands, import_limit_w=np.full(len(level), NO_LIMIT_W))
+    dark = Dark(np.broadcast_to(places.users, places.shape))
+    served, use = np.zeros_like(level), np.zeros_like(level)
+    for after in range(0, HORIZON_H * 3600, STEP_S):
+        one = world.at(at + after)
+        flows = step_alone(places, level, controllers.command(at + after, one, _seen(level, islands=True)), dead).flows
+        level, served, use = flows.level, served + flows.served, use + one.load
+        if (after + STEP_S) % TURN_S == 0:
+            dark.add((after + STEP_S - TURN_S) / 3600, TURN_S / 3600, served, use)
+            served, use = np.zeros_like(level), np.zeros_like(level)
+            if np.isfinite(dark.found["all"]).all():
+                break
+    return dark.found
+
+
+def _seen(level: Array, *, islands: bool) -> Situation:
+    yes = np.ones(len(level), np.bool_)
+    limits = np.full(len(level), NO_LIMIT_W)
+    return Situation(level=level, islands=yes & islands, managed=yes, short=~yes, import_limit_w=limits)

@@ -1,0 +1,134 @@
+"""How long homes have energy without the line, by cases that can be checked by hand."""
+
+from dataclasses import replace
+from statistics import NormalDist
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from commonwatt.energy.controllers import Rules
+from commonwatt.energy.hours_left import Band, hours_left
+from commonwatt.energy.lasting import HORIZON_H, SPREAD, USE_BAND, WORST_USE, Dark, Lasts, Usual, lasts
+from commonwatt.energy.physics.places import Places, streets_of
+from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.strategies import STRATEGIES
+from commonwatt.model.records import RecordType
+from commonwatt.settlement.splits import Array
+from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid
+
+KWH = 10**6
+SPEC = Rules(sharing=STRATEGIES["spec"], reduces=True, sheds=True)
+
+
+def street(name: str, homes: int, capacity: int = 24 * KWH) -> Microgrid:
+    """A microgrid of homes with batteries, whose minimum is a quarter."""
+    meters = tuple(
+        Meter(
+            id=number * 10 + (direction is Direction.INCOMING),
+            microgrid=name,
+            address="",
+            location=f"house {number}",
+            function=Function.HOUSE,
+            direction=direction,
+            account=number,
+            record_types=(RecordType.THROUGH,),
+            service_amps=100,
+            battery=Battery(capacity=capacity, minimum_percent=25) if direction is Direction.OUTGOING else None,
+        )
+        for number in range(1, homes + 1)
+        for direction in (Direction.OUTGOING, Direction.INCOMING)
+    )
+    return Microgrid(id=name, number=1, kind="residential", address="", meters=meters)
+
+
+def homes(count: int) -> Places:
+    (places,) = streets_of([street("r1", count)], 3600)
+    return places
+
+
+def at_night(places: Places, kwh: float = 1) -> Inputs:
+    """The same use in all hours, and no sun."""
+    load = np.zeros((HORIZON_H, *places.shape), np.int64)
+    load[:] = int(kwh * KWH) * (places.capacity > 0)
+    return Inputs(load=load, generation=np.zeros_like(load))
+
+
+def told(places: Places, level: Array, rules: Rules = Rules(), expected: Inputs | None = None) -> Lasts:  # noqa: B008
+    return lasts(places, level, level >= 0, at_night(places) if expected is None else expected, 0, rules)
+
+
+def test_without_control_a_home_lasts_as_long_as_its_level_by_its_use() -> None:
+    places = homes(4)
+    found = told(places, places.capacity // 2)
+    z = NormalDist().inv_cdf(7 / 8)  # of the home that uses most
+    assert found.first.middle[0] == pytest.approx(12 / (1 + SPREAD * z), abs=0.01)
+    assert found.all.middle[0] == pytest.approx(12 / (1 - SPREAD * z), abs=0.01)
+    assert found.first.low[0] == pytest.approx(12 / (1 + SPREAD * z) / (1 + USE_BAND), abs=0.01)
+    assert found.first.high[0] == pytest.approx(12 / (1 + SPREAD * z) / (1 - USE_BAND), abs=0.01)
+    assert found.first.least[0] == pytest.approx(12 / WORST_USE)
+
+
+def test_neighbours_help_the_home_that_is_nearly_empty() -> None:
+    places = homes(4)
+    level = np.array([[1, 20, 20, 20]]) * KWH
+    found = told(places, level, SPEC)
+    assert found.first.alone[0] < 2
+    assert found.first.middle[0] > 10
+    assert found.all.middle[0] <= found.all.alone[0], "what was given is not there later"
+
+
+def test_homes_with_enough_sun_are_never_dark() -> None:
+    places = homes(4)
+    dark = at_night(places)
+    found = told(places, places.capacity // 2, SPEC, replace(dark, generation=dark.load * 2))
+    assert np.isinf([found.first.low, found.half.middle, found.all.high]).all()
+    assert hours_left(found, 0, 0).first.words == "more than 72 h"
+    assert found.first.least[0] < 10, "the least counts no sun"
+
+
+def test_an_unknown_level_widens_the_range() -> None:
+    places = homes(4)
+    level = places.capacity // 2
+    known = np.array([[True, True, True, False]])
+    sure, unsure = told(places, level, SPEC), lasts(places, level, known, at_night(places), 0, SPEC)
+    assert unsure.all.low[0] < sure.all.low[0] - 1
+    assert unsure.all.high[0] > sure.all.high[0] + 1
+    assert unsure.all.middle[0] == pytest.approx(sure.all.middle[0], abs=0.1)
+    assert unsure.first.least[0] == 0
+
+
+def test_a_street_lasts_the_same_beside_a_longer_one() -> None:
+    one = homes(3)
+    (both,) = streets_of([street("r1", 3), street("r2", 5)], 3600)
+    assert both.shape == (2, 5)
+    alone = told(one, one.capacity // 2)
+    beside = told(both, both.capacity // 2)
+    assert beside.first.middle[0] == pytest.approx(alone.first.middle[0], rel=0.1)
+    assert beside.all.middle[0] == pytest.approx(alone.all.middle[0], rel=0.1)
+
+
+def test_the_usual_day_is_expected_by_weekday_and_hour_as_the_last_day_was() -> None:
+    use, sun = np.zeros((48, 1, 1)), np.zeros((24, 1, 1))
+    use[17], use[24 + 17], sun[12] = 500, 900, 300
+    friday_noon = 1_782_475_200  # 2026-06-26 12:00 UTC
+    usual = Usual(use=use, sun=sun)
+    found = usual.ahead(friday_noon, ZoneInfo("UTC"), np.array([1.2]), np.array([0.5]))
+    assert found.load[:, 0, 0][[5, 29, 53]].tolist() == [600_000, 1_080_000, 1_080_000]
+    assert found.generation[:, 0, 0][[0, 24, 48]].tolist() == [150_000, 300_000, 300_000]
+    assert found.load.sum() == 2_760_000
+
+
+def test_a_home_is_dark_from_when_its_energy_ended() -> None:
+    dark = Dark(np.ones((1, 2), np.bool_))
+    use = np.array([[100, 100]])
+    for hour, served in enumerate(([100, 100], [30, 100], [0, 80], [0, 0])):
+        dark.add(hour, 1, np.array([served]), use)
+    assert dark.found["first"].tolist() == [pytest.approx(1.3)]
+    assert dark.found["half"].tolist() == [pytest.approx(1.3)]
+    assert dark.found["all"].tolist() == [pytest.approx(2.8)]
+
+
+def test_hours_are_told_with_their_band() -> None:
+    band = Band(low=9.12, middle=15.84, high=None, alone=4.0, least=2.0)
+    assert band.words == "15.8 h (9.1 to more than 72 h)"
