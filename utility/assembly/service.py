@@ -306,7 +306,7 @@ class Service:
             facts = await asyncio.to_thread(self._database.read, microgrids, int(self._clock.now()))
             said = [Said(one.microgrid, one.heartbeat, one.boundary != 0) for one in facts if not one.is_closed]
             await asyncio.to_thread(lasting.look, said)
-            await self._ingest.in_thread(lasting.save)
+            await self._ingest.in_thread(lasting.score, said)
         except (SQLAlchemyError, SqliteError, OSError) as error:
             self._health.failed(error, "how long microgrids last")
 

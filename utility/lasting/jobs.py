@@ -7,21 +7,20 @@ from typing import Any
 import numpy as np
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from commonwatt.energy.hours_left import HoursLeft
+from commonwatt.energy.hours_left import Band, HoursLeft
 from commonwatt.energy.lasting import HORIZON_H
 from commonwatt.energy.lasting_proof import PROOF
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from utility.database.metrics import PREFIX, AtEachScrape
-from utility.lasting.levers import levers, rules_of
-from utility.lasting.rules import Block, Days, Said, Seen, expected, project, seen, town_left
-from utility.lasting.scores import DARK, Score, scored, summary
-from utility.lasting.store import load_blocks, save_scores, scores
+from utility.lasting.levers import levers
+from utility.lasting.rules import Block, Days, Said, Seen, expected, project, rules_of, seen, town_left
+from utility.lasting.scores import Score, scored, summary
+from utility.lasting.store import load_blocks, read_scores, save_scores
 from utility.registry.store.registry import registry_revision
 from utility.webkit.services import Api
 
 TOWN = ""  # in place of a microgrid's name: the whole town
 EVERY_S = 60  # clock seconds between two projections
-WEAKEST = 10  # microgrids of which the levers are computed
 EVENING = time(20)  # the local time at which the line fails in the levers' cases
 
 
@@ -35,71 +34,73 @@ class Lasting:
         self._loaded: tuple[int, int] | None = None
         self._blocks: list[Block] = []
         self._days: Days = {}
-        self._is_new = False
-        self._seen: tuple[EpochSeconds, list[tuple[Block, Seen]]] = 0, []
+        self._seen: tuple[EpochSeconds, list[Seen]] = 0, []
 
     def look(self, said: Sequence[Said]) -> None:
         """Project from what gateways said; what is usual is read when the registry changed, and each hour."""
-        now, zone = int(self._api.clock.now()), self._api.zone.read()
-        with self._api.database.reads.begin() as connection:
-            stand = registry_revision(connection), now // 3600
-            if stand != self._loaded:
-                self._blocks, self._loaded = load_blocks(connection, now), stand
-            before = scores(connection)
+        now, zone, database = int(self._api.clock.now()), self._api.zone.read(), self._api.database
+        stand = database.read(registry_revision), now // 3600
+        if stand != self._loaded:
+            self._blocks, self._loaded = database.read(load_blocks, now), stand
         of, left = {each.microgrid: each for each in said}, dict[MicrogridId, HoursLeft]()
-        known = [(block, seen(block, of, self._days, now, zone)) for block in self._blocks]
-        for block, each in known:
-            left |= project(block, each, now, zone)
-        homes = [count for block in self._blocks for count in block.homes.tolist()]
-        self._seen, self.scores = (now, known), scored(before, said, left, now)
-        self.left = left | ({TOWN: town_left(left, homes, now)} if sum(homes) else {})
-        self._is_new = self.scores != before
+        known = [seen(block, of, self._days, now, zone) for block in self._blocks]
+        for block, its in zip(self._blocks, known, strict=True):
+            left |= project(block, its, now, zone)
+        if left:
+            homes = dict(pair for each in self._blocks for pair in zip(each.places.microgrids, each.homes, strict=True))
+            left[TOWN] = town_left(left, np.array([homes[name] for name in left]), now)
+        self._seen, self.left = (now, known), left
 
-    def save(self) -> None:
-        """Store the scores, if they changed and this is the active utility."""
-        if self._is_new and self._api.database.is_active():
+    def score(self, said: Sequence[Said]) -> None:
+        """Score islands by the newest projection; stored only by the active utility."""
+        before = self._api.database.read(read_scores)
+        self.scores = scored(before, said, self.left, int(self._api.clock.now()))
+        if self.scores != before and self._api.database.is_active():
             self._api.database.write(save_scores, self.scores)
 
     def told(self, name: MicrogridId = TOWN) -> dict[str, Any]:
         """Return what pages show of a microgrid or the town: the hours left, and how good such projections were."""
-        return {"left": self.left.get(name), "proof": PROOF, "islands": summary(self.scores)}
+        return {"left": self.left.get(name), "how_good": f"{PROOF.words} {summary(self.scores)}"}
 
-    def levers(self) -> list[tuple[MicrogridId, list[float]]]:
-        """Return the microgrids whose first home is dark soonest, with the hours of ``levers`` from this evening on."""
-        (now, known), zone = self._seen, self._api.zone.read()
+    def weakest(self, count: int) -> list[tuple[MicrogridId, HoursLeft]]:
+        """Return the microgrids whose first home is dark soonest."""
+        some = [(name, left) for name, left in self.left.items() if name != TOWN]
+        return sorted(some, key=lambda each: hours_of(each[1].first))[:count]
+
+    def levers(self, names: Sequence[MicrogridId]) -> Mapping[MicrogridId, Sequence[float]]:
+        """Return the hours of ``levers`` from the next evening on."""
+        (now, known), zone, found = self._seen, self._api.zone.read(), dict[MicrogridId, Sequence[float]]()
         day = datetime.fromtimestamp(now, zone)
         until = int(datetime.combine(day.date() + timedelta(days=day.time() >= EVENING), EVENING, zone).timestamp())
-        first = {
-            name: HORIZON_H if it.first.middle is None else it.first.middle for name, it in self.left.items() if name
-        }
-        weakest = sorted(first, key=lambda name: first[name])[:WEAKEST]
-        found = dict[MicrogridId, list[float]]()
-        for block, its in known:
+        for block, its in zip(self._blocks, known, strict=True):
             for strategy in set(its.strategy):
-                names = zip(block.places.microgrids, its.strategy, strict=True)
-                rows = np.array([name in weakest and each == strategy for name, each in names])
+                rows = np.isin(block.places.microgrids, names) & (its.strategy == strategy)
                 if rows.any():
-                    places = block.places.only(rows)
-                    cases = [expected(block, rows, its.parts, at, zone) for at in (now, until)]
-                    hours = levers(places, its.level[rows], now, cases[0], until, cases[1], rules_of(strategy))
-                    found |= dict(zip(places.microgrids, hours.T.tolist(), strict=True))
-        return [(name, found[name]) for name in weakest if name in found]
+                    of = block.places.only(rows)
+                    before, after = (expected(block, rows, its.parts, at, zone) for at in (now, until))
+                    hours = levers(of, its.level[rows], now, before, until, after, rules_of(strategy))
+                    found |= dict(zip(of.microgrids, hours.T.tolist(), strict=True))
+        return found
 
     def metrics(self) -> Iterator[Metric]:
         """Yield the expected seconds that are left."""
-        text = "Expected seconds until the first home, half or all are dark if the line fails now; 72 h: later."
+        text = "Expected seconds until the first home, half or all are dark if the line fails now; at most 72 hours."
         family = GaugeMetricFamily(f"{PREFIX}_left_seconds", text, labels=["microgrid", "dark"])
-        for name, it in self.left.items():
-            for dark in DARK:
-                hours = getattr(it, dark).middle
-                family.add_metric([name, dark], 3600 * (HORIZON_H if hours is None else hours))
+        for name, left in self.left.items():
+            for dark in ("first", "half", "all"):
+                family.add_metric([name, dark], 3600 * hours_of(getattr(left, dark)))
         yield family
+
+
+def hours_of(band: Band) -> float:
+    """Return the expected hours of a band, at most ``HORIZON_H``."""
+    return HORIZON_H if band.middle is None else band.middle
 
 
 def lasting_of(api: Api) -> Lasting:
     """Return the projection of a service, made by the first call."""
     if Lasting not in api.parts:
-        api.parts[Lasting] = lasting = Lasting(api)
-        api.metrics.registry.register(AtEachScrape(lasting.metrics))
+        api.parts[Lasting] = Lasting(api)
+        api.metrics.registry.register(AtEachScrape(api.parts[Lasting].metrics))
     found: Lasting = api.parts[Lasting]
     return found

@@ -10,16 +10,10 @@ from commonwatt.energy.physics.boundary import Boundary
 from commonwatt.energy.physics.places import Places
 from commonwatt.energy.physics.step import Inputs
 from commonwatt.energy.physics.town import step_alone
-from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.units import EpochSeconds
 from commonwatt.settlement.splits import Array
 
 LEVERS = ("Storm hold from now on", "Filled from the line until then", "One battery more")
-
-
-def rules_of(strategy: str) -> Rules:
-    """Return what controllers do in an island."""
-    return Rules(sharing=STRATEGIES[strategy], reduces=True, sheds=True)
 
 
 def levers(
@@ -27,24 +21,18 @@ def levers(
 ) -> Floats:
     """Return the hours until a home is dark if the lines fail at ``until``: as it is, and by each lever, (4, M).
 
-    Args:
-        level: Level of each battery now.
-        before: What is expected of the hours from now.
-        after: What is expected of the hours from ``until``.
+    ``before`` is expected from now on, ``after`` from ``until`` on. The battery more is as large as the microgrid's
+    others in the mean, as full, and beside the largest: neighbours get from it.
     """
-    hours, known = max(1, (until - now) // 3600), np.ones(places.shape, np.bool_)
+    hours, rows = max(1, (until - now) // 3600), np.arange(len(level))
     plain, held = (_connected(places, level, now, before, hours, rules, held=each) for each in (False, True))
     filled = np.maximum(plain, np.minimum(places.capacity, level + hours * places.power))
-    # As large as those of the microgrid, as full, and where the largest is: neighbours get from it.
-    of = places.capacity.argmax(axis=1), np.arange(len(level))
-    mean = places.capacity.sum(axis=1) // np.maximum((places.capacity > 0).sum(axis=1), 1)
-    more = {name: getattr(places, name).copy() for name in ("capacity", "power")}
-    fuller = plain.copy()
-    fuller[of[::-1]] += mean * plain.sum(axis=1) // np.maximum(places.capacity.sum(axis=1), 1)
-    more["capacity"][of[::-1]] += mean
-    more["power"][of[::-1]] += mean // 2
-    cases = [(places, plain), (places, held), (places, filled), (replace(places, **more), fuller)]
-    return np.stack([lasts(at, full, known, after, until, rules).first.middle for at, full in cases])
+    more, mean = np.zeros_like(level), places.capacity.sum(axis=1) // np.maximum((places.capacity > 0).sum(axis=1), 1)
+    more[rows, places.capacity.argmax(axis=1)] = mean
+    fuller = plain + more * plain.sum(axis=1, keepdims=True) // np.maximum(places.capacity.sum(axis=1), 1)[:, None]
+    larger = replace(places, capacity=places.capacity + more, power=places.power + more // 2)
+    cases = [(places, plain), (places, held), (places, filled), (larger, fuller)]
+    return np.stack([lasts(at, full, full >= 0, after, until, rules).first.middle for at, full in cases])
 
 
 def _connected(
@@ -56,6 +44,5 @@ def _connected(
     for hour in range(hours):
         seen = Situation(level=level, islands=~yes, managed=yes, short=~yes, import_limit_w=limit, held=held)
         part = Inputs(load=expected.load[hour], generation=expected.generation[hour])
-        inputs = controllers.command(now + hour * 3600, part, seen)
-        level = step_alone(places, level, inputs, boundary).flows.level
+        level = step_alone(places, level, controllers.command(now + hour * 3600, part, seen), boundary).flows.level
     return level

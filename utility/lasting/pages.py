@@ -6,14 +6,13 @@ from fastapi import FastAPI, Request, Response
 
 from commonwatt.energy.hours_left import HoursLeft
 from commonwatt.energy.lasting import HORIZON_H
-from utility.lasting.jobs import TOWN, lasting_of
+from utility.lasting.jobs import TOWN, hours_of, lasting_of
 from utility.lasting.levers import LEVERS
-from utility.lasting.scores import DARK
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff
 
-SHOWN = 100  # microgrids, and islands, that are listed
-_STEP_H = 6  # hours of a bar of the histogram
+SHOWN, WEAKEST = 100, 10  # microgrids and islands that are listed; those of which the levers are computed
+_STEPS = range(0, HORIZON_H + 6, 6)  # hours at which the bars of the histogram begin
 
 
 def add_lasting(app: FastAPI, console: Console) -> None:
@@ -23,13 +22,17 @@ def add_lasting(app: FastAPI, console: Console) -> None:
     @app.get("/console/lasting", include_in_schema=False)
     def page(request: Request, actor: Staff) -> Response:
         """Return the page."""
-        microgrids = [(name, it) for name, it in lasting.left.items() if name != TOWN]
-        hours = [HORIZON_H if it.first.middle is None else it.first.middle for _, it in microgrids]
-        steps = [(at, at + _STEP_H, sum(at <= each < at + _STEP_H for each in hours)) for at in range(0, 78, _STEP_H)]
-        weakest = [(name, lasting.left[name], of) for name, of in lasting.levers()]
-        order = sorted(zip(hours, microgrids, strict=True), key=lambda each: each[0])
-        content = {"steps": steps, "microgrids": [one for _, one in order[:SHOWN]], "weakest": weakest}
-        content |= {"levers": LEVERS, "scores": lasting.scores[: -SHOWN - 1 : -1], "horizon": HORIZON_H}
+        microgrids = lasting.weakest(len(lasting.left))
+        hours = [hours_of(left.first) for _, left in microgrids]
+        added = lasting.levers([name for name, _ in microgrids[:WEAKEST]])
+        content = {
+            "steps": [(at, at + 6, sum(at <= each < at + 6 for each in hours)) for at in _STEPS],
+            "weakest": [(*each, at, added[each[0]]) for each, at in zip(microgrids[:WEAKEST], hours, strict=False)],
+            "microgrids": microgrids[:SHOWN],
+            "scores": lasting.scores[: -SHOWN - 1 : -1],
+            "levers": LEVERS,
+            "horizon": HORIZON_H,
+        }
         return console.page(request, actor, "lasting.html", content | lasting.told())
 
     @app.get("/lasting")
@@ -37,19 +40,17 @@ def add_lasting(app: FastAPI, console: Console) -> None:
         """Return how long the town and each microgrid have energy if their lines fail now, hours until homes are dark.
 
         ``first``: until the first home is dark; ``half``: until half of them are at once; ``all``: until all are.
-        ``low`` to ``high`` is a band of 80 %, ``alone``: as ``middle``, if no battery shared; null: more than 72 h.
-        ``islands``: real islands with what was projected as they began and what came; ``proof``: how good such
-        projections were when feeders were cut in emulated years, ``own``: in this town's islands.
+        ``low`` to ``high`` is a band of 80 %, ``alone``: as ``middle``, if no battery shared, ``least``: at the worst;
+        null: more than 72 h. ``islands``: the real ones with what was projected as they began, and what came.
         """
-        of = lasting.told()
         return {
-            "town": None if of["left"] is None else _plain(of["left"]),
-            "microgrids": {name: _plain(it) for name, it in lasting.left.items() if name != TOWN},
+            "town": None if TOWN not in lasting.left else _plain(lasting.left[TOWN]),
+            "microgrids": {name: _plain(left) for name, left in lasting.left.items() if name != TOWN},
             "islands": list(lasting.scores),
-            "proof": of["proof"],
-            "own": of["islands"] and of["islands"]._asdict(),
+            "how_good": lasting.told()["how_good"],
         }
 
 
 def _plain(left: HoursLeft) -> dict[str, Any]:
-    return {"time": left.at, "reasons": left.reasons} | {name: getattr(left, name)._asdict() for name in DARK}
+    bands = {name: getattr(left, name)._asdict() for name in ("first", "half", "all")}
+    return {"time": left.at, "reasons": left.reasons} | bands

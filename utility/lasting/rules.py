@@ -6,57 +6,54 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
+from commonwatt.energy.controllers import Rules
 from commonwatt.energy.hours_left import Band, HoursLeft, hours_left
 from commonwatt.energy.lasting import Floats, Usual, lasts
 from commonwatt.energy.physics.places import Places, places_of, streets_of
 from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.ids import MeterId
 from commonwatt.model.time.local_time import load_cells
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.model.words import counted
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.town import Microgrid
-from utility.lasting.levers import rules_of
 from utility.statistics.batteries import UNKNOWN
-from utility.statistics.months import CELLS
 from utility.statistics.series import ClassDay, no_day
 
-DAYS, SUN_DAYS = 28, 14  # days before now of which the use, and the sun, are usual
+DAYS = 28  # days before now of which use and sun are usual
 OLD_S = 900  # age of a heartbeat from which on its levels are not known
 NO_HISTORY = "no day is settled yet: average use by the batteries' capacity, and no sun"
 _DAY_S = 86_400
-_PRIOR = 6 / 24  # part of a day for which the last settled day counts beside what was seen since
 
 
 class Said(NamedTuple):
     """What a microgrid's gateway said last."""
 
-    microgrid: MicrogridId  # the microgrid
-    heartbeat: Heartbeat | None  # its heartbeat; ``None``: there is none
+    microgrid: MicrogridId
+    heartbeat: Heartbeat | None  # ``None``: there is none
     is_island: bool  # whether it is cut off from the town
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ClassUsual:
+class ClassUsual(NamedTuple):
     """What is usual of a class of microgrids."""
 
     use: Floats  # use by cell of the load shape, as a part of its mean, (48)
     sun: Floats  # watts by local hour and by milliwatt-hour of its batteries' capacity, (24)
-    last: tuple[float, float] = (1.0, 1.0)  # the last settled day's use and sun as a part of the usual ones
+    last: Floats  # the last settled day's use and sun as a part of the usual ones, (2)
     why: str = ""  # why it is less sure than usual, for people
 
 
-UNSETTLED = ClassUsual(use=np.ones(CELLS), sun=np.zeros(24), why=NO_HISTORY)
+UNSETTLED = ClassUsual(np.ones(48), np.zeros(24), np.ones(2), NO_HISTORY)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Block:
+class Block(NamedTuple):
     """Microgrids of one layout with what is usual there."""
 
-    places: Places  # the microgrids
+    places: Places
     usual: Usual  # what is usual at their places
     classes: Sequence[ClassUsual]  # the class of each microgrid
     batteries: Mapping[MeterId, tuple[int, int]]  # row and column of the battery behind each outgoing meter
@@ -69,7 +66,7 @@ class Seen:
 
     level: Array  # level of each battery, (M, P)
     known: Flags  # whether it is known
-    strategy: Sequence[str]  # how the batteries of each microgrid share
+    strategy: NDArray[np.str_]  # how the batteries of each microgrid share, (M)
     reasons: Sequence[Sequence[str]]  # why a microgrid's projection is less sure than usual
     parts: Floats  # the last day's use and sun as a part of the usual ones, (M, 2)
 
@@ -83,26 +80,19 @@ def class_usual(days: Mapping[int, ClassDay], capacity: MilliwattHours, zone: Zo
     span = range(min(days, default=0), max(days, default=0) + 1)
     whole = np.concatenate([days.get(day, no_day()) for day in span], axis=1)
     known = (whole[4:] != UNKNOWN).all(axis=0)
-    known[1:] &= known[:-1]
-    known[0] = False
-    if not known[-SUN_DAYS * QUARTERS_A_DAY :].any():
+    known &= np.roll(known, 1) & (np.arange(known.size) > 0)
+    if not known.any():
         return UNSETTLED
     imported, shared_in, exported, shared_out, sun, level = whole
     used = imported + shared_in - exported - shared_out + sun - np.diff(level, prepend=0)
-    cells = load_cells(np.arange(span.start * QUARTERS_A_DAY, span.stop * QUARTERS_A_DAY), zone)
-    recent = known & (np.arange(len(cells)) >= len(cells) - SUN_DAYS * QUARTERS_A_DAY)
-    use, light = _means(used, cells, known, CELLS), _means(sun, cells % 24, recent, 24)
-    last = known & (np.arange(len(cells)) >= len(cells) - QUARTERS_A_DAY)
-    usual = use[cells[last]].sum(), light[cells[last] % 24].sum()
-    parts = [float(of[last].sum() / most) if most > 0 else 1.0 for of, most in zip((used, sun), usual, strict=True)]
-    watts = 4 / 1000 / max(capacity, 1)
-    return ClassUsual(use=use / max(use[cells].mean(), 1e-9), sun=light * watts, last=(parts[0], parts[1]))
-
-
-def _means(values: Array, at: Array, known: Flags, count: int) -> Floats:
-    """Return the mean of the known values by cell; of a cell without any, that of all."""
-    sums, n = np.bincount(at[known], values[known], count), np.bincount(at[known], minlength=count)
-    return np.maximum(np.where(n > 0, sums / np.maximum(n, 1), values[known].mean()), 0)
+    cells, usual, parts = load_cells(np.arange(96 * span.start, 96 * span.stop), zone)[known], [], []
+    for values, at in ((used[known], cells), (sun[known], cells % 24)):
+        sums, n = np.bincount(at, values, 48), np.bincount(at, minlength=48)
+        # A cell without any quarter-hour that is known has the mean of all.
+        usual.append(np.where(n > 0, sums / np.maximum(n, 1), values.mean()))
+        parts.append(values[-96:].sum() / max(usual[-1][at[-96:]].sum(), 1))
+    light = usual[1][:24] * 4 / 1000 / max(capacity, 1)
+    return ClassUsual(usual[0] / max(used[known].mean(), 1), light, np.array(parts))
 
 
 def blocks_of(
@@ -129,11 +119,9 @@ def blocks_of(
         average = places.capacity.sum(axis=1) / 24_000 / np.maximum(homes, 1)
         use = np.where(np.isnan(use), average[:, None], use)
         of = [classes[microgrids[name].kind] for name in places.microgrids]
-        usual = Usual(
-            use=np.stack([each.use for each in of], axis=1)[:, :, None] * use,
-            sun=np.stack([each.sun for each in of], axis=1)[:, :, None] * places.capacity,
-        )
-        blocks.append(Block(places=places, usual=usual, classes=of, batteries=batteries, homes=homes))
+        by_cell, by_hour = (np.stack(each, axis=1)[:, :, None] for each in ([c.use for c in of], [c.sun for c in of]))
+        usual = Usual(use=by_cell * use, sun=by_hour * places.capacity)
+        blocks.append(Block(places, usual, of, batteries, homes))
     return blocks
 
 
@@ -141,37 +129,40 @@ def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
     """Return what the last heartbeats say of a block; their power is added to ``days``."""
     cell = int(load_cells(np.array([now // QUARTER_S]), zone)[0])
     usual = np.stack([block.usual.use[cell].sum(axis=1), block.usual.sun[cell % 24].sum(axis=1)], axis=1)
-    mean = np.stack([of.mean(axis=0).sum(axis=1) for of in (block.usual.use, block.usual.sun)], axis=1) * _PRIOR
     permille, sums = np.full(block.places.shape, -1), np.zeros((len(usual), 2, 2))
-    strategy, reasons = [], []
+    strategy, reasons = ["spec"] * len(usual), [[each.why] if each.why else [] for each in block.classes]
+    lacking = ((permille < 0) & (block.places.capacity > 0)).sum(axis=1)
     for row, name in enumerate(block.places.microgrids):
-        one = said.get(name, Said(name, None, False))
-        beat = one.heartbeat
-        why = [block.classes[row].why] if block.classes[row].why else []
-        strategy.append((beat and beat.strategy) or "spec")
-        reasons.append(why)
+        _, beat, is_island = said.get(name, Said(name, None, False))
         if beat is None or now - beat.time > OLD_S:
-            why.append(
-                f"its gateway {f'last reported {(now - beat.time) // 60} min ago' if beat else 'never reported'}"
-            )
+            when = "has never reported" if beat is None else f"last reported {(now - beat.time) // 60} min ago"
+            reasons[row].append(f"its gateway {when}")
             continue
+        strategy[row] = beat.strategy or "spec"
         for meter, level in zip(beat.sharing, beat.levels, strict=False):
             if level is not None and meter in block.batteries:
                 permille[block.batteries[meter]] = level
-        has = block.places.capacity[row] > 0
-        if lacking := int((has & (permille[row] < 0)).sum()):
-            why.append(f"{lacking} of {counted(int(has.sum()), 'level')} are not known")
+                lacking[row] -= 1
+        if lacking[row]:
+            reasons[row].append(f"{counted(int(lacking[row]), 'level')} not known")
         time, past = days.get(name, (0, sums[row]))
         # What an island used is not what it would have used.
-        if beat.power is not None and time < beat.power.end and not one.is_island:
+        if beat.power is not None and time < beat.power.end and not is_island:
             kept = np.exp((time - beat.power.end) / _DAY_S) if time else 1 - 60 / _DAY_S
             past = past * kept + (1 - kept) * np.array([(beat.power.use_w, beat.power.sun_w), usual[row]])
             days[name] = beat.power.end, past
         sums[row] = past
-    before = np.array([each.last for each in block.classes])
-    parts = (sums[:, 0] + mean * before) / np.maximum(sums[:, 1] + mean, 1e-9)
+    # The last settled day counts as six hours beside what was seen since.
+    mean = np.stack([of.mean(axis=0).sum(axis=1) / 4 for of in (block.usual.use, block.usual.sun)], axis=1)
+    parts = (sums[:, 0] + mean * [each.last for each in block.classes]) / np.maximum(sums[:, 1] + mean, 1e-9)
     level = np.maximum(permille, 0) * block.places.capacity // 1000
-    return Seen(level=level, known=permille >= 0, strategy=strategy, reasons=reasons, parts=np.clip(parts, 0.5, 2))
+    return Seen(
+        level=level,
+        known=permille >= 0,
+        strategy=np.array(strategy),
+        reasons=reasons,
+        parts=np.clip(parts, 0.5, 2),
+    )
 
 
 def expected(block: Block, rows: Flags, parts: Floats, now: EpochSeconds, zone: ZoneInfo) -> Inputs:
@@ -180,11 +171,16 @@ def expected(block: Block, rows: Flags, parts: Floats, now: EpochSeconds, zone: 
     return usual.ahead(now, zone, *parts[rows].T)
 
 
+def rules_of(strategy: str) -> Rules:
+    """Return what controllers do in an island."""
+    return Rules(sharing=STRATEGIES[strategy], reduces=True, sheds=True)
+
+
 def project(block: Block, known: Seen, now: EpochSeconds, zone: ZoneInfo) -> dict[MicrogridId, HoursLeft]:
     """Return how long the microgrids of a block last, by name."""
     found = {}
-    for strategy in sorted(set(known.strategy)):
-        rows = np.array([each == strategy for each in known.strategy])
+    for strategy in set(known.strategy):
+        rows = known.strategy == strategy
         its = expected(block, rows, known.parts, now, zone)
         result = lasts(block.places.only(rows), known.level[rows], known.known[rows], its, now, rules_of(strategy))
         for at, row in enumerate(np.flatnonzero(rows).tolist()):
@@ -192,25 +188,21 @@ def project(block: Block, known: Seen, now: EpochSeconds, zone: ZoneInfo) -> dic
     return found
 
 
-def town_left(found: Mapping[MicrogridId, HoursLeft], homes: Sequence[int], now: EpochSeconds) -> HoursLeft:
-    """Return when the first home of the town, half of its homes and all are dark, from when those of microgrids are.
+def town_left(found: Mapping[MicrogridId, HoursLeft], homes: Array, now: EpochSeconds) -> HoursLeft:
+    """Return when the first home of the town is dark, half of the homes are by microgrids, and all are.
 
     Args:
         homes: How many homes each microgrid has, in the order of ``found``.
     """
     bands: Any = [[each.first, each.half, each.all] for each in found.values()]
-    hours, count = np.array(bands, np.float64).reshape(-1, 4), np.array(homes)
+    hours = np.array(bands, np.float64)
     hours[np.isnan(hours)] = np.inf
-    # How many are dark from each of the three times of a microgrid on.
-    first, half = np.minimum(count, 1), -(-count // 2)
-    dark = np.stack([first, half - first, count - half], axis=1).ravel()
-    order = np.argsort(hours, axis=0, kind="stable")
-
-    def band(wanted: int) -> Band:
-        at = [order[np.searchsorted(dark[of].cumsum(), wanted), n] for n, of in enumerate(order.T)]
-        return Band(*(None if np.isinf(hours[each, n]) else float(hours[each, n]) for n, each in enumerate(at)))
-
+    half = []
+    for of in hours[:, 1].T:
+        order = np.argsort(of)
+        half.append(of[order][np.searchsorted(2 * homes[order].cumsum(), homes.sum())])
+    told = (hours[:, 0].min(axis=0), half, hours[:, 2].max(axis=0))
+    first, middle, last = (Band(*(None if np.isinf(one) else float(one) for one in each)) for each in told)
     unsure = sum(bool(each.reasons) for each in found.values())
     reasons = [f"{unsure} of {counted(len(found), 'microgrid')} are less sure than usual"] if unsure else []
-    total = int(count.sum())
-    return HoursLeft(at=now, first=band(1), half=band(-(-total // 2)), all=band(total), reasons=reasons)
+    return HoursLeft(at=now, first=first, half=middle, all=last, reasons=reasons)

@@ -3,33 +3,31 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import NamedTuple
 
 from commonwatt.energy.hours_left import Band, HoursLeft
 from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.model.words import counted
 from utility.lasting.rules import OLD_S, Said
-
-DARK = ("first", "half", "all")  # which homes are dark
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """An island; hours are from its projection."""
+    """An island; hours are from its projection, until the first battery, half of them and all are at 0."""
 
-    microgrid: MicrogridId  # its microgrid
+    microgrid: MicrogridId
     at: EpochSeconds  # when it was projected: when the utility first saw it
-    projected: Sequence[Sequence[float | None]]  # a ``Band`` for each of ``DARK``
-    came: Sequence[float | None] = (None, None, None)  # hours until batteries were at 0; ``None``: not seen
+    projected: Sequence[Sequence[float | None]]  # the ``Band`` of each
+    came: Sequence[float | None] = (None, None, None)  # ``None``: not seen
     lasted: float | None = None  # hours until its end; ``None``: it goes on
 
     @property
     def band(self) -> Band:
-        """The projection until the first home is dark."""
+        """The projection of the first dark home."""
         return Band(*self.projected[0])
 
     @property
     def error_percent(self) -> float | None:
-        """By how much the first dark home was missed; ``None``: the island was over before that can be said."""
+        """By how much it was missed; ``None``: the island was over before that can be said."""
         came, middle = self.came[0] or self.lasted, self.band.middle
         if came is None or (self.came[0] is None and (middle is None or middle >= came)):
             return None
@@ -37,52 +35,39 @@ class Score:
 
     @property
     def is_held(self) -> bool:
-        """Whether the band held what came; an island that ended before only speaks against its upper end."""
-        came, (low, _, high, _) = self.came[0], self.band
-        most = came or self.lasted or 0.0
-        return (high is None or most <= high) and (came is None or (low is not None and low <= came))
+        """Whether the band held what came; without a dark home only its upper end can be wrong."""
+        came, band = self.came[0], self.band
+        return (band.high is None or (came or self.lasted or 0) <= band.high) and (
+            came is None or (band.low is not None and band.low <= came)
+        )
 
 
-class Summary(NamedTuple):
-    """How good the projections of a town's islands were."""
-
-    islands: int  # islands of which it can be said
-    median_error_percent: float
-    held_percent: float  # of them, those of which the band held what came
-
-
-def summary(scores: Sequence[Score]) -> Summary | None:
-    """Return how good the projections were; ``None``: it can be said of none."""
-    judged = [(error, one.is_held) for one in scores if (error := one.error_percent) is not None]
-    if not judged:
-        return None
-    return Summary(len(judged), median(e for e, _ in judged), 100 * sum(held for _, held in judged) / len(judged))
+def summary(scores: Sequence[Score]) -> str:
+    """Return how good the projections of a town's islands were, in words."""
+    errors = [error for one in scores if (error := one.error_percent) is not None]
+    if not errors:
+        return "No real island of this town tells yet how good they are here."
+    held = sum(one.is_held for one in scores if one.error_percent is not None) / len(errors)
+    words = f"In {counted(len(errors), 'real island')} of this town half were off by less than {median(errors):.0f} %"
+    return f"{words}, and the range held {100 * held:.0f} % of the time."
 
 
 def scored(
     scores: Sequence[Score], said: Sequence[Said], left: Mapping[MicrogridId, HoursLeft], now: EpochSeconds
 ) -> list[Score]:
     """Return the scores after a look: islands that began, homes that got dark, islands that ended."""
-    found = [*scores]
-    lasting = {one.microgrid: n for n, one in enumerate(scores) if one.lasted is None}
-    for each in said:
-        at = lasting.get(each.microgrid)
-        if at is not None:
-            one = found[at]
+    found = {(one.microgrid, one.at): one for one in scores}
+    going_on = {one.microgrid: one for one in scores if one.lasted is None}
+    for name, beat, is_island in said:
+        if (one := going_on.get(name)) is not None:
             hours = round((now - one.at) / 3600, 2)
-            found[at] = replace(one, came=_came(one, each, now, hours), lasted=None if each.is_island else hours)
-        elif each.is_island and (its := left.get(each.microgrid)) is not None:
-            found.append(Score(microgrid=each.microgrid, at=now, projected=[its.first, its.half, its.all]))
-    return found
-
-
-def _came(score: Score, said: Said, now: EpochSeconds, hours: float) -> list[float | None]:
-    """Return the hours until batteries were at 0: of one, half of them, all."""
-    beat = said.heartbeat
-    levels = [] if beat is None or now - beat.time > OLD_S else [each for each in beat.levels if each is not None]
-    wanted = (1, -(-len(levels) // 2), len(levels))
-    empty = levels.count(0)
-    return [
-        hours if before is None and said.is_island and levels and empty >= least else before
-        for before, least in zip(score.came, wanted, strict=True)
-    ]
+            levels = (
+                [] if beat is None or now - beat.time > OLD_S else [each for each in beat.levels if each is not None]
+            )
+            wanted, empty = (1, -(-len(levels) // 2), len(levels)), levels.count(0) if is_island else 0
+            pairs = zip(one.came, wanted, strict=True)
+            came = [hours if before is None and 0 < least <= empty else before for before, least in pairs]
+            found[name, one.at] = replace(one, came=came, lasted=None if is_island else hours)
+        elif is_island and (its := left.get(name)) is not None:
+            found[name, now] = Score(microgrid=name, at=now, projected=[its.first, its.half, its.all])
+    return list(found.values())

@@ -72,7 +72,8 @@ def _microgrids(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, 
     there = (func.coalesce(installed.c.since, 0) <= quarter) & (func.coalesce(installed.c.until, 2**31 - 1) > quarter)
     found: dict[MicrogridId, Microgrid] = {}
     for row in connection.execute(statement.where(there).order_by(controller.c.number, meter.c.no)):
-        capacity, percent = row.battery_capacity, row.minimum_percent if row.percent is None else row.percent
+        percent = row.minimum_percent if row.percent is None else row.percent
+        has = row.battery_capacity is not None
         one = Meter(
             id=unsigned64(row.id),
             microgrid=row.microgrid,
@@ -83,7 +84,7 @@ def _microgrids(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, 
             account=holder_at(holdings.get(row.id, ()), quarter) or 0,
             record_types=(),
             service_amps=row.service_amps,
-            battery=None if capacity is None else Battery(capacity=capacity, minimum_percent=percent or 0),
+            battery=Battery(capacity=row.battery_capacity, minimum_percent=percent or 0) if has else None,
         )
         blank = Microgrid(id=row.microgrid, number=row.number, kind=row.kind, address="", meters=())
         before = found.get(row.microgrid, blank)
@@ -91,7 +92,7 @@ def _microgrids(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, 
     return found
 
 
-def scores(connection: Connection) -> list[Score]:
+def read_scores(connection: Connection) -> list[Score]:
     """Return the scores of islands, in the order in which they began."""
     return [Score(**each) for each in json.loads(read_setting(connection, SCORES) or "[]")]
 
