@@ -12,8 +12,7 @@ from commonwatt.energy.lasting import HORIZON_H
 from commonwatt.energy.lasting_proof import PROOF
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from utility.database.metrics import PREFIX, AtEachScrape
-from utility.lasting.levers import levers
-from utility.lasting.rules import Block, Days, Said, Seen, expected, project, rules_of, seen, town_left
+from utility.lasting.rules import RULES, Block, Days, Said, Seen, expected, levers, project, seen, town_left
 from utility.lasting.scores import Score, scored, summary
 from utility.lasting.store import load_blocks, read_scores, save_scores
 from utility.registry.store.registry import registry_revision
@@ -78,18 +77,9 @@ class Lasting:
                 if rows.any():
                     of = block.places.only(rows)
                     before, after = (expected(block, rows, its.parts, at, zone) for at in (now, until))
-                    hours = levers(of, its.level[rows], now, before, until, after, rules_of(strategy))
+                    hours = levers(of, its.level[rows], now, before, until, after, RULES[strategy])
                     found |= dict(zip(of.microgrids, hours.T.tolist(), strict=True))
         return found
-
-    def metrics(self) -> Iterator[Metric]:
-        """Yield the expected seconds that are left."""
-        text = "Expected seconds until the first home, half or all are dark if the line fails now; at most 72 hours."
-        family = GaugeMetricFamily(f"{PREFIX}_left_seconds", text, labels=["microgrid", "dark"])
-        for name, left in self.left.items():
-            for dark in ("first", "half", "all"):
-                family.add_metric([name, dark], 3600 * hours_of(getattr(left, dark)))
-        yield family
 
 
 def hours_of(band: Band) -> float:
@@ -97,10 +87,20 @@ def hours_of(band: Band) -> float:
     return HORIZON_H if band.middle is None else band.middle
 
 
+def metrics_of(lasting: Mapping[MicrogridId, HoursLeft]) -> Iterator[Metric]:
+    """Yield the expected seconds that are left, by microgrid; without a name: of the town."""
+    text = "Expected seconds until the first home, half or all are dark if the line fails now; at most 72 hours."
+    family = GaugeMetricFamily(f"{PREFIX}_left_seconds", text, labels=["microgrid", "dark"])
+    for name, left in lasting.items():
+        for dark in ("first", "half", "all"):
+            family.add_metric([name, dark], 3600 * hours_of(getattr(left, dark)))
+    yield family
+
+
 def lasting_of(api: Api) -> Lasting:
     """Return the projection of a service, made by the first call."""
     if Lasting not in api.parts:
         api.parts[Lasting] = Lasting(api)
-        api.metrics.registry.register(AtEachScrape(api.parts[Lasting].metrics))
+        api.metrics.registry.register(AtEachScrape(lambda: metrics_of(lasting_of(api).left)))
     found: Lasting = api.parts[Lasting]
     return found

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from commonwatt.energy.hours_left import HoursLeft
 from commonwatt.energy.lasting import HORIZON_H
 from utility.lasting.jobs import TOWN, hours_of, lasting_of
-from utility.lasting.levers import LEVERS
+from utility.lasting.rules import LEVERS
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Staff
 

@@ -1,18 +1,20 @@
 """How long microgrids and the town last, from what gateways said a moment ago and what is usual there; pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.controllers import Rules
+from commonwatt.energy.controllers import Controllers, Rules, Situation
 from commonwatt.energy.hours_left import Band, HoursLeft, hours_left
 from commonwatt.energy.lasting import Floats, Usual, lasts
+from commonwatt.energy.physics.boundary import Boundary
 from commonwatt.energy.physics.places import Places, places_of, streets_of
 from commonwatt.energy.physics.step import Inputs
+from commonwatt.energy.physics.town import step_alone
 from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.ids import MeterId
 from commonwatt.model.time.local_time import load_cells
@@ -26,7 +28,10 @@ from utility.statistics.series import ClassDay, no_day
 
 DAYS = 28  # days before now of which use and sun are usual
 OLD_S = 900  # age of a heartbeat from which on its levels are not known
-NO_HISTORY = "no day is settled yet: average use by the batteries' capacity, and no sun"
+NO_HISTORY = "no day is settled yet: average use by the capacity of batteries, and no sun"
+LEVERS = ("Storm hold from now on", "Filled from the line until then", "One battery more")
+# What controllers do in an island, by strategy.
+RULES = {name: Rules(sharing=each, reduces=True, sheds=True) for name, each in STRATEGIES.items()}
 _DAY_S = 86_400
 
 
@@ -60,8 +65,7 @@ class Block(NamedTuple):
     homes: Array  # how many places of each microgrid use energy, (M)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Seen:
+class Seen(NamedTuple):
     """What is known of a block's microgrids now."""
 
     level: Array  # level of each battery, (M, P)
@@ -100,11 +104,9 @@ def blocks_of(
     watts: Mapping[AccountNumber, float],
     classes: Mapping[str, ClassUsual],
 ) -> list[Block]:
-    """Return installed microgrids with what is usual at their places.
+    """Return installed microgrids with what is usual at their places, from the mean use of accounts' places.
 
-    Args:
-        watts: The mean use of a place of each account that is known; other homes share a day's capacity equally.
-        classes: What is usual, by kind of microgrid.
+    Homes of which it is not known share a day's capacity equally.
     """
     blocks = []
     for places in streets_of(microgrids.values(), 3600):
@@ -156,13 +158,7 @@ def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
     mean = np.stack([of.mean(axis=0).sum(axis=1) / 4 for of in (block.usual.use, block.usual.sun)], axis=1)
     parts = (sums[:, 0] + mean * [each.last for each in block.classes]) / np.maximum(sums[:, 1] + mean, 1e-9)
     level = np.maximum(permille, 0) * block.places.capacity // 1000
-    return Seen(
-        level=level,
-        known=permille >= 0,
-        strategy=np.array(strategy),
-        reasons=reasons,
-        parts=np.clip(parts, 0.5, 2),
-    )
+    return Seen(level, permille >= 0, np.array(strategy), reasons, np.clip(parts, 0.5, 2))
 
 
 def expected(block: Block, rows: Flags, parts: Floats, now: EpochSeconds, zone: ZoneInfo) -> Inputs:
@@ -171,29 +167,20 @@ def expected(block: Block, rows: Flags, parts: Floats, now: EpochSeconds, zone: 
     return usual.ahead(now, zone, *parts[rows].T)
 
 
-def rules_of(strategy: str) -> Rules:
-    """Return what controllers do in an island."""
-    return Rules(sharing=STRATEGIES[strategy], reduces=True, sheds=True)
-
-
 def project(block: Block, known: Seen, now: EpochSeconds, zone: ZoneInfo) -> dict[MicrogridId, HoursLeft]:
     """Return how long the microgrids of a block last, by name."""
     found = {}
     for strategy in set(known.strategy):
         rows = known.strategy == strategy
         its = expected(block, rows, known.parts, now, zone)
-        result = lasts(block.places.only(rows), known.level[rows], known.known[rows], its, now, rules_of(strategy))
+        result = lasts(block.places.only(rows), known.level[rows], known.known[rows], its, now, RULES[strategy])
         for at, row in enumerate(np.flatnonzero(rows).tolist()):
             found[block.places.microgrids[row]] = hours_left(result, at, now, known.reasons[row])
     return found
 
 
 def town_left(found: Mapping[MicrogridId, HoursLeft], homes: Array, now: EpochSeconds) -> HoursLeft:
-    """Return when the first home of the town is dark, half of the homes are by microgrids, and all are.
-
-    Args:
-        homes: How many homes each microgrid has, in the order of ``found``.
-    """
+    """Return when the first home of the town is dark, half of the homes are by microgrids, and all are."""
     bands: Any = [[each.first, each.half, each.all] for each in found.values()]
     hours = np.array(bands, np.float64)
     hours[np.isnan(hours)] = np.inf
@@ -206,3 +193,35 @@ def town_left(found: Mapping[MicrogridId, HoursLeft], homes: Array, now: EpochSe
     unsure = sum(bool(each.reasons) for each in found.values())
     reasons = [f"{unsure} of {counted(len(found), 'microgrid')} are less sure than usual"] if unsure else []
     return HoursLeft(at=now, first=first, half=middle, all=last, reasons=reasons)
+
+
+def levers(
+    places: Places, level: Array, now: EpochSeconds, before: Inputs, until: EpochSeconds, after: Inputs, rules: Rules
+) -> Floats:
+    """Return the hours until a home is dark if the lines fail at ``until``: as it is, and by each lever, (4, M).
+
+    ``before`` is expected from now on, ``after`` from ``until`` on. The battery more is as large as the microgrid's
+    others in the mean, as full, and beside the largest: neighbours get from it.
+    """
+    hours, rows = max(1, (until - now) // 3600), np.arange(len(level))
+    plain, held = (_connected(places, level, now, before, hours, rules, held=each) for each in (False, True))
+    filled = np.maximum(plain, np.minimum(places.capacity, level + hours * places.power))
+    more, mean = np.zeros_like(level), places.capacity.sum(axis=1) // np.maximum((places.capacity > 0).sum(axis=1), 1)
+    more[rows, places.capacity.argmax(axis=1)] = mean
+    fuller = plain + more * plain.sum(axis=1, keepdims=True) // np.maximum(places.capacity.sum(axis=1), 1)[:, None]
+    larger = replace(places, capacity=places.capacity + more, power=places.power + more // 2)
+    cases = [(places, plain), (places, held), (places, filled), (larger, fuller)]
+    return np.stack([lasts(at, full, full >= 0, after, until, rules).first.middle for at, full in cases])
+
+
+def _connected(
+    places: Places, level: Array, now: EpochSeconds, expected: Inputs, hours: int, rules: Rules, *, held: bool
+) -> Array:
+    """Return the levels after some hours with the line."""
+    controllers, boundary = Controllers(places, rules), Boundary.open_to_town(len(level))
+    yes, limit = boundary.closed, boundary.import_limit_w
+    for hour in range(hours):
+        seen = Situation(level=level, islands=~yes, managed=yes, short=~yes, import_limit_w=limit, held=held)
+        part = Inputs(load=expected.load[hour], generation=expected.generation[hour])
+        level = step_alone(places, level, controllers.command(now + hour * 3600, part, seen), boundary).flows.level
+    return level

@@ -2,14 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Integer, bindparam, func, select
 
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, quarter_of
+from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, Quarter, quarter_of
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid
 from utility.database.database import read_setting, save_setting
@@ -19,61 +18,58 @@ from utility.lasting.scores import Score
 from utility.registry.accounts import holder_at
 from utility.registry.store.registry import load_holdings
 from utility.registry.tables import controller, installed, meter, present_minimum
-from utility.statistics.months import Month, columns_of, month_at
+from utility.statistics.months import month_at
 from utility.statistics.packed import unpacked
 from utility.statistics.series import ClassDay
 from utility.statistics.store.usage import CLASSES, Scope
-from utility.statistics.store.usage_projection import Projectable
-from utility.statistics.tables import usage_day, usage_month, usage_projection
+from utility.statistics.tables import usage_day, usage_month
 
 SCORES = "island_scores"  # setting with the scores of islands, JSON
 MOST_SCORES = 2_000  # islands that are kept: the newest
+
+_QUARTER, _MONTH = bindparam("quarter", type_=Integer), bindparam("month", type_=Integer)
+_METERS = (
+    select(meter, present_minimum.c.percent, controller.c.kind, controller.c.number)
+    .join(controller, controller.c.id == meter.c.microgrid)
+    .outerjoin(present_minimum, present_minimum.c.meter_no == meter.c.no)
+    .outerjoin(installed, installed.c.meter == meter.c.id)
+    .where(func.coalesce(installed.c.since, 0) <= _QUARTER, func.coalesce(installed.c.until, _QUARTER + 1) > _QUARTER)
+    .order_by(controller.c.number, meter.c.no)
+)
+_CLASS_DAYS = select(usage_day).where(usage_day.c.day >= bindparam("first"))
+_c = usage_month.c
+_USED = (
+    select(_c.subject, func.sum(_c.used), func.sum(_c.settled))
+    .where(_c.scope == Scope.ACCOUNT, _c.month.between(_MONTH - 1, _MONTH), _c.used.is_not(None), _c.settled > 0)
+    .group_by(_c.subject)
+)
 
 
 def load_blocks(connection: Connection, now: EpochSeconds) -> list[Block]:
     """Return the microgrids as they are installed now, with what is usual there."""
     quarter, zone = quarter_of(now), zone_of(connection)
-    microgrids, capacity = _microgrids(connection, now), Counter[str]()
+    microgrids, capacity = _microgrids(connection, quarter), Counter[str]()
+    meters, places = Counter[AccountNumber](), Counter[AccountNumber]()
     for one in microgrids.values():
         capacity[one.kind] += sum(each.battery.capacity for each in one.meters if each.battery)
+        meters.update(each.account for each in one.meters)
+        places.update(each.account for each in one.meters if each.direction is Direction.INCOMING)
     days: dict[str, dict[int, ClassDay]] = {kind: {} for kind in CLASSES}
-    for row in connection.execute(select(usage_day).where(usage_day.c.day >= quarter // QUARTERS_A_DAY - DAYS)):
-        what = f"usage of day {row.day}, class {row.class_no}"
-        days[CLASSES[row.class_no - 1]][row.day] = unpacked(row.payload, what)
-    watts = _watts(connection, microgrids.values(), month_at(quarter, zone), zone)
+    for day, class_no, payload in connection.execute(_CLASS_DAYS, {"first": quarter // QUARTERS_A_DAY - DAYS}):
+        days[CLASSES[class_no - 1]][day] = unpacked(payload, f"usage of day {day}, class {class_no}")
+    # The settled quarter-hours of each of its meters are counted.
+    watts = {
+        account: max(0, int(energy)) * 4 / 1000 / int(quarters) * meters[account] / max(places[account], 1)
+        for account, energy, quarters in connection.execute(_USED, {"month": month_at(quarter, zone)})
+    }
     return blocks_of(microgrids, watts, {kind: class_usual(of, capacity[kind], zone) for kind, of in days.items()})
 
 
-def _watts(
-    connection: Connection, microgrids: Iterable[Microgrid], month: Month, zone: ZoneInfo
-) -> dict[AccountNumber, float]:
-    """Return the mean use of a place of each account: what is projected of the month, else by the last two months."""
-    all_of = [each for one in microgrids for each in one.meters]
-    meters = Counter(each.account for each in all_of)
-    places = Counter(each.account for each in all_of if each.direction is Direction.INCOMING)
-    c, p, watts = usage_month.c, usage_projection.c, dict[AccountNumber, float]()
-    used = select(c.subject, func.sum(c.used), func.sum(c.settled)).group_by(c.subject)
-    known = c.used.is_not(None) & (c.settled > 0) & c.month.between(month - 1, month)
-    for account, energy, quarters in connection.execute(used.where(c.scope == Scope.ACCOUNT, known)):
-        # Each meter has its own quarter-hours.
-        watts[account] = max(0, int(energy)) * 4 / 1000 / int(quarters) * meters[account]
-    ours = (p.month == month) & (p.scope == Scope.ACCOUNT) & (p.quantity == Projectable.USED)
-    for account, energy in connection.execute(select(p.subject, p.middle).where(ours)):
-        watts[account] = energy * 4 / 1000 / len(columns_of(month, zone).cells)
-    return {account: of / max(places[account], 1) for account, of in watts.items() if account}
-
-
-def _microgrids(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, Microgrid]:
+def _microgrids(connection: Connection, quarter: Quarter) -> dict[MicrogridId, Microgrid]:
     """Return the microgrids with the meters that are there."""
-    columns = (present_minimum.c.percent, controller.c.kind, controller.c.number)
-    statement = select(meter, *columns).join(controller, controller.c.id == meter.c.microgrid)
-    statement = statement.outerjoin(present_minimum).outerjoin(installed, installed.c.meter == meter.c.id)
-    quarter, holdings = quarter_of(now), load_holdings(connection)
-    there = (func.coalesce(installed.c.since, 0) <= quarter) & (func.coalesce(installed.c.until, 2**31 - 1) > quarter)
-    found: dict[MicrogridId, Microgrid] = {}
-    for row in connection.execute(statement.where(there).order_by(controller.c.number, meter.c.no)):
-        percent = row.minimum_percent if row.percent is None else row.percent
-        has = row.battery_capacity is not None
+    found, holdings = dict[MicrogridId, Microgrid](), load_holdings(connection)
+    for row in connection.execute(_METERS, {"quarter": quarter}):
+        size, percent = row.battery_capacity, row.minimum_percent if row.percent is None else row.percent
         one = Meter(
             id=unsigned64(row.id),
             microgrid=row.microgrid,
@@ -84,11 +80,10 @@ def _microgrids(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, 
             account=holder_at(holdings.get(row.id, ()), quarter) or 0,
             record_types=(),
             service_amps=row.service_amps,
-            battery=Battery(capacity=row.battery_capacity, minimum_percent=percent or 0) if has else None,
+            battery=None if size is None else Battery(capacity=size, minimum_percent=percent or 0),
         )
         blank = Microgrid(id=row.microgrid, number=row.number, kind=row.kind, address="", meters=())
-        before = found.get(row.microgrid, blank)
-        found[row.microgrid] = replace(before, meters=(*before.meters, one))
+        found[one.microgrid] = replace(blank, meters=(*found.get(one.microgrid, blank).meters, one))
     return found
 
 

@@ -11,10 +11,8 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
 from utility.database.database import Database
-from utility.database.metrics import AtEachScrape
 from utility.outbox.changes import SawGateway, SawPlant
 from utility.outbox.store.plant import write_plant
-from utility.readings.metrics import gateways_said
 from utility.readings.store import reads
 from utility.readings.store.writer import Writer
 from utility.supply.deciding import plant_lasts_until
@@ -102,7 +100,3 @@ def test_an_islands_end_comes_with_its_heartbeat(database: Database) -> None:
         told = reads.status(connection)["r001"]["heartbeat"]
     assert isinstance(told, dict)
     assert told["lasts_until"] == NOW + 99
-    older = beat.model_copy(update={"lasts_until": None})
-    said = AtEachScrape(lambda: gateways_said({}, {"r001": beat, "r002": older}, (), NOW + 7))
-    assert value(said, "gateway_batteries_left_seconds", controller="r001") == 99
-    assert value(said, "gateway_batteries_left_seconds", controller="r002") is None
