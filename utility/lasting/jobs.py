@@ -61,11 +61,6 @@ class Lasting:
         """Return what pages show of a microgrid or the town: the hours left, and how good such projections were."""
         return {"left": self.left.get(name), "how_good": f"{PROOF.words} {summary(self.scores)}"}
 
-    def weakest(self, count: int) -> list[tuple[MicrogridId, HoursLeft]]:
-        """Return the microgrids whose first home is dark soonest."""
-        some = [(name, left) for name, left in self.left.items() if name != TOWN]
-        return sorted(some, key=lambda each: hours_of(each[1].first))[:count]
-
     def levers(self, names: Sequence[MicrogridId]) -> Mapping[MicrogridId, Sequence[float]]:
         """Return the hours of ``levers`` from the next evening on."""
         (now, known), zone, found = self._seen, self._api.zone.read(), dict[MicrogridId, Sequence[float]]()

@@ -22,7 +22,8 @@ def add_lasting(app: FastAPI, console: Console) -> None:
     @app.get("/console/lasting", include_in_schema=False)
     def page(request: Request, actor: Staff) -> Response:
         """Return the page."""
-        microgrids = lasting.weakest(len(lasting.left))
+        of = [(name, left) for name, left in lasting.left.items() if name != TOWN]
+        microgrids = sorted(of, key=lambda each: hours_of(each[1].first))
         hours = [hours_of(left.first) for _, left in microgrids]
         added = lasting.levers([name for name, _ in microgrids[:WEAKEST]])
         content = {

@@ -68,7 +68,7 @@ class Block(NamedTuple):
 class Seen(NamedTuple):
     """What is known of a block's microgrids now."""
 
-    level: Array  # level of each battery, (M, P)
+    level: Array  # level of each battery; where it is not known as the others' in the mean, (M, P)
     known: Flags  # whether it is known
     strategy: NDArray[np.str_]  # how the batteries of each microgrid share, (M)
     reasons: Sequence[Sequence[str]]  # why a microgrid's projection is less sure than usual
@@ -157,8 +157,10 @@ def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
     # The last settled day counts as six hours beside what was seen since.
     mean = np.stack([of.mean(axis=0).sum(axis=1) / 4 for of in (block.usual.use, block.usual.sun)], axis=1)
     parts = (sums[:, 0] + mean * [each.last for each in block.classes]) / np.maximum(sums[:, 1] + mean, 1e-9)
-    level = np.maximum(permille, 0) * block.places.capacity // 1000
-    return Seen(level, permille >= 0, np.array(strategy), reasons, np.clip(parts, 0.5, 2))
+    known = permille >= 0
+    others = np.where(known, permille, 0).sum(axis=1) // np.maximum(known.sum(axis=1), 1)
+    level = np.where(known, permille, others[:, None]) * block.places.capacity // 1000
+    return Seen(level, known, np.array(strategy), reasons, np.clip(parts, 0.5, 2))
 
 
 def expected(block: Block, rows: Flags, parts: Floats, now: EpochSeconds, zone: ZoneInfo) -> Inputs:
@@ -191,7 +193,7 @@ def town_left(found: Mapping[MicrogridId, HoursLeft], homes: Array, now: EpochSe
     told = (hours[:, 0].min(axis=0), half, hours[:, 2].max(axis=0))
     first, middle, last = (Band(*(None if np.isinf(one) else float(one) for one in each)) for each in told)
     unsure = sum(bool(each.reasons) for each in found.values())
-    reasons = [f"{unsure} of {counted(len(found), 'microgrid')} are less sure than usual"] if unsure else []
+    reasons = [f"not all is known of {unsure} of {counted(len(found), 'microgrid')}"] if unsure else []
     return HoursLeft(at=now, first=first, half=middle, all=last, reasons=reasons)
 
 

@@ -74,7 +74,7 @@ def test_a_town_without_history_has_average_use_no_sun_and_says_so(database: Dat
     assert 11 < first.low <= first.middle < 16
     assert it.left["r001"].reasons == (NO_HISTORY,)
     assert it.left["r002"].reasons == (NO_HISTORY, "its gateway last reported 60 min ago")
-    assert it.left[TOWN].reasons == ["2 of 2 microgrids are less sure than usual"]
+    assert it.left[TOWN].reasons == ["not all is known of 2 of 2 microgrids"]
     it.look([])
     assert it.left["r001"].reasons[-1] == "its gateway has never reported"
 
