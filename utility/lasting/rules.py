@@ -159,8 +159,8 @@ def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
     parts = (sums[:, 0] + mean * [each.last for each in block.classes]) / np.maximum(sums[:, 1] + mean, 1e-9)
     known = permille >= 0
     others = np.where(known, permille, 0).sum(axis=1) // np.maximum(known.sum(axis=1), 1)
-    level = np.where(known, permille, others[:, None]) * block.places.capacity // 1000
-    return Seen(level, known, np.array(strategy), reasons, np.clip(parts, 0.5, 2))
+    filled = np.where(known, permille, others[:, None]) * block.places.capacity // 1000
+    return Seen(filled, known, np.array(strategy), reasons, np.clip(parts, 0.5, 2))
 
 
 def expected(block: Block, rows: Flags, parts: Floats, now: EpochSeconds, zone: ZoneInfo) -> Inputs:

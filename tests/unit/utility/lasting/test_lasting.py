@@ -12,6 +12,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
 from harness.console import Browser, standing_api, text_of
+from harness.real import databases
 from harness.worlds.utility import a_heartbeat
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
@@ -26,6 +27,7 @@ from utility.statistics.series import SERIES, ClassDay
 from utility.statistics.store.usage import Scope
 from utility.statistics.tables import usage_day, usage_month
 
+kind = databases.both_kinds
 UTC = ZoneInfo("UTC")
 TODAY = NOW // 86_400
 
