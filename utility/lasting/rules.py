@@ -32,7 +32,6 @@ NO_HISTORY = "no day is settled yet: average use by the capacity of batteries, a
 LEVERS = ("Storm hold from now on", "Filled from the line until then", "One battery more")
 # What controllers do in an island, by strategy.
 RULES = {name: Rules(sharing=each, reduces=True, sheds=True) for name, each in STRATEGIES.items()}
-_DAY_S = 86_400
 
 
 class Said(NamedTuple):
@@ -150,7 +149,7 @@ def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
         time, past = days.get(name, (0, sums[row]))
         # What an island used is not what it would have used.
         if beat.power is not None and time < beat.power.end and not is_island:
-            kept = np.exp((time - beat.power.end) / _DAY_S) if time else 1 - 60 / _DAY_S
+            kept = np.exp(max(time - beat.power.end, -OLD_S) / 86_400)
             past = past * kept + (1 - kept) * np.array([(beat.power.use_w, beat.power.sun_w), usual[row]])
             days[name] = beat.power.end, past
         sums[row] = past

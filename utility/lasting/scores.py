@@ -61,10 +61,9 @@ def scored(
     for name, beat, is_island in said:
         if (one := going_on.get(name)) is not None:
             hours = round((now - one.at) / 3600, 2)
-            levels = (
-                [] if beat is None or now - beat.time > OLD_S else [each for each in beat.levels if each is not None]
-            )
-            wanted, empty = (1, -(-len(levels) // 2), len(levels)), levels.count(0) if is_island else 0
+            is_old = beat is None or now - beat.time > OLD_S
+            levels = [each for each in beat.levels if each is not None] if beat and is_island and not is_old else []
+            wanted, empty = (1, -(-len(levels) // 2), len(levels)), levels.count(0)
             pairs = zip(one.came, wanted, strict=True)
             came = [hours if before is None and 0 < least <= empty else before for before, least in pairs]
             found[name, one.at] = replace(one, came=came, lasted=None if is_island else hours)
