@@ -71,6 +71,7 @@ class OutsideWorld:
             percent = conditions.demand_percent(GROUPS[kind], at)
             demand = demand if percent is None else round(demand * percent / 100)
             drop = conditions.drop(at) if kind == "residential" else None
+            voltage = voltage and name not in conditions.named("feeder", at)
             if kind == "residential" and any(one.what == "feeder" for one in conditions.scenario.outage):
                 voltage = voltage and not conditions.out("feeder", at, len(self._order))[self._order[name]]
         return Circumstances(

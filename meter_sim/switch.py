@@ -3,16 +3,12 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
+from commonwatt.model.control.return_delay import STABLE_S, UNMANAGED_S
 from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Epoch, Held
 
 Pair: TypeAlias = tuple[Epoch, int]  # the epoch and the sequence of a command
-STABLE_S = 300  # seconds of stable voltage without which no command closes the switch
-
-UNMANAGED_S = 900
-"""The same, if no manager commanded it to close since it opened; also since the end of a command that held it open: a
-manager whose renewal is late has not given the switch up."""
 
 
 class Kept(NamedTuple):

@@ -1,6 +1,7 @@
 """``commonwatt scenario``: what a policy is worth to a town, in a week or a storm, with figures and plots."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -18,21 +19,24 @@ from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, flowing, only_one
+from commonwatt.town.changes import changed
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
-from commonwatt.town.scenario import load, names
+from commonwatt.town.scenario import Scenario, load, names
 from commonwatt.town.town import Town
 from scenarios.course import as_json as as_json_of_course
 from scenarios.course import tables
 from scenarios.full_stack import play, ready
-from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json, equal, rows_against, table
-from scenarios.simulation import run as simulate
+from scenarios.simulation import emulated
+from utility.supply.simulated.policies import POLICIES
+from utility.tariffs.tariff import read_tariff
 
 app = typer.Typer(no_args_is_help=True, help="Run a town through days of weather, faults and prices.")
 
 
 _REFERENCES = ("none", "no-sharing")
+_MOST_ROWS = 30  # most rows of a table of a replay; its files have all
 
 
 @app.command("list")
@@ -45,7 +49,7 @@ def list_scenarios() -> None:
 @app.command()
 @flowing
 def run(
-    name: Annotated[str, typer.Argument(help="A scenario's name, see `scenario list`, or a TOML file.")],
+    name: Annotated[str, typer.Argument(help="A scenario's name, see `scenario list`, or a TOML file.")] = "",
     days: Annotated[int | None, typer.Option(min=1, max=3660, help="Its length; else the scenario's own.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="A policy; several are compared. Default: spec.")] = None,
     against: Annotated[str | None, typer.Option(help="Also show all differences to this policy.")] = None,
@@ -59,6 +63,12 @@ def run(
     ] = False,
     speed: Annotated[float, typer.Option(min=1, max=600, help="Full stack: town seconds in one real second.")] = 60,
     data: Annotated[Path, typer.Option(help="Full stack: new folder for all data of the processes.")] = Path("data"),
+    readings: Annotated[
+        tuple[datetime, datetime] | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="FROM TO", help="Replay these stored days, of UTC: see below."),
+    ] = None,
+    config: Annotated[Path, typer.Option(help="Readings: the utility's file.")] = Path("utility.toml"),
+    tariff: Annotated[Path | None, typer.Option(help="Readings: a tariff's file in place of the one in force.")] = None,
 ) -> None:
     """Run a scenario under one or more policies, and without control and without sharing beside them.
 
@@ -71,7 +81,16 @@ def run(
 
     Examples: `scenario run storm`, `scenario run heatwave --policy aces --policy rangers --policy planner`,
     `scenario run change --policy planner --against aces`, `scenario run storm --full-stack --speed 120`.
+
+    With `--readings` the town's own stored days run again beside what was: with the one policy, and with the outages,
+    storms, demand and batteries of the scenario, whose start and days do not count. Without a scenario nothing else
+    changes. Days that differ by more than 1 % from what was settled are left out by name.
     """
+    if readings:
+        _run_stored(name, readings, (policy or ["spec"])[0], config, tariff, out)
+        return
+    if not name:
+        raise ConfigError("NAME: give a scenario, see `scenario list`; only --readings needs none")
     if full_stack:
         if policy or against:
             raise ConfigError("--policy, --against: the processes of --full-stack do as their settings say")
@@ -92,19 +111,14 @@ def _run_policies(
 ) -> None:
     """Run a scenario under policies; write their figures to files, and show them."""
     scenario, zone = load(name), ZoneInfo(town.table.timezone)
+    town = changed(town, scenario)
     conditions = Conditions(scenario=scenario, zone=zone, seed=town.table.seed)
     runs = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for each in policies:
             task = progress.add_task(each, total=1.0)
-            runs[each] = simulate(
-                town,
-                conditions,
-                POLICIES[each],
-                days=days,
-                step_s=step_s,
-                tell=lambda part, task=task: progress.update(task, completed=part),  # type: ignore[misc]
-            )
+            simulation = emulated(town, conditions, POLICIES[each], step_s)
+            runs[each] = simulation.run(days, lambda part, task=task: progress.update(task, completed=part))  # type: ignore[misc]
     facts = {
         "town": town.table.name,
         "microgrids": len(town.microgrids),
@@ -124,6 +138,41 @@ def _run_policies(
         show(f"against {against}", rows, tuple(rows[0]))
     typer.echo("cost: MWh at the price outside peak hours, less what the town's battery has gained")
     typer.echo(f"energy balance and plots: {out / f'{stem}.html'}")
+
+
+def _run_stored(
+    name: str, days: tuple[datetime, datetime], policy: str, config: Path, tariff: Path | None, out: Path
+) -> None:
+    """Replay stored days; write what they would have been to files, and show it."""
+    # They open the utility's database, which no other command here does.
+    from utility.replay.decisions import replay
+    from utility.webkit.cli.options import from_file
+    from utility.webkit.cli.options import load as settings_of
+
+    start, end = (each.date() for each in days)
+    if end < start:
+        raise ConfigError(f"--readings {start} {end}: the second day is before the first")
+    scenario = load(name) if name else Scenario(title="Our own days again", start=start)
+    scenario = scenario.model_copy(update={"start": start, "days": (end - start).days + 1})
+    other, default = None if tariff is None else read_tariff(tariff), settings_of(config)[0].billing.tariff
+    with from_file(config) as (database, _), Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(scenario.title)
+        found = replay(
+            *(database, scenario, policy, other, default),
+            lambda done, whole: progress.update(task, completed=done, total=whole),
+        )
+    facts = {"from": str(start), "to": str(end), "version": version("commonwatt"), **found.near}
+    tables = {what: [row.model_dump(mode="json") for row in rows] for what, rows in found.tables.items()}
+    page = as_html(scenario.title, found.runs, facts, ZoneInfo(found.timezone), tables=tables)
+    stem = Path(name or "readings").stem
+    out.mkdir(parents=True, exist_ok=True)
+    content = as_json(scenario.title, found.runs, facts | tables)
+    replace_file(out / f"{stem}.json", content.encode(), mode=0o644)
+    replace_file(out / f"{stem}.html", page.encode(), mode=0o644)
+    for what, rows in {scenario.title: table(found.runs), **tables}.items():
+        if rows:
+            show(what, rows[:_MOST_ROWS], tuple(rows[0]))
+    typer.echo(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in found.near.items()))
 
 
 def _run_full_stack(name: str, days: int | None, town: Path | None, out: Path, speed: float, data: Path) -> None:

@@ -110,7 +110,8 @@ def _feeders(town: Town, conditions: Conditions) -> Iterator[tuple[MicrogridId, 
             begin = conditions.begin + int(outage.from_hour * 3600)
             out = conditions.out("feeder", begin, len(residential))
             end = begin + int(outage.for_hours * 3600)
-            yield from ((name, begin, end) for name, dead in zip(residential, out, strict=True) if dead)
+            met = [name for name, dead in zip(residential, out, strict=True) if dead]
+            yield from ((name, begin, end) for name in ([outage.microgrid] if outage.microgrid else met))
 
 
 def as_json(title: str, course: Course, facts: Mapping[str, object]) -> str:

@@ -9,13 +9,14 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
+from commonwatt.energy.simulation.decided import equal_rows
+from commonwatt.energy.simulation.fairness import fairness
+from commonwatt.energy.simulation.figures import KINDS, Figures, Sample
 from commonwatt.look.palette import LINES
-from scenarios.decided import equal_rows
-from scenarios.fairness import fairness
-from scenarios.figures import KINDS, Figures, Sample
-from scenarios.policies import POLICIES
+from utility.supply.simulated.policies import POLICIES
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 860, 190, 52, 22
 _COLOURS = tuple(line.light for line in LINES)
@@ -121,10 +122,16 @@ def _balance(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
 
 
 def as_html(
-    title: str, runs: Mapping[str, Figures], facts: Mapping[str, object], zone: ZoneInfo, against: str | None = None
+    title: str,
+    runs: Mapping[str, Figures],
+    facts: Mapping[str, object],
+    zone: ZoneInfo,
+    against: str | None = None,
+    tables: Mapping[str, Sequence[Mapping[str, object]]] = MappingProxyType({}),
 ) -> str:
-    """Return the page for people: what each policy did, and the course of the town."""
+    """Return the page for people: what each policy did, the course of the town, and more ``tables`` by title."""
     against_it = "" if against is None else f"<h2>Against {escape(against)}</h2>{_table(rows_against(runs, against))}"
+    against_it += "".join(f"<h2>{escape(name)}</h2>{_table(rows)}" for name, rows in tables.items() if rows)
     plots = (
         _plot(caption, {name: [value(s) for s in figures.samples] for name, figures in runs.items()}, runs, zone)
         for caption, value in _PLOTS
@@ -134,7 +141,7 @@ def as_html(
         facts=", ".join(f"{escape(key.replace('_', ' '))} {escape(str(value))}" for key, value in facts.items()),
         table=_table(table(runs)),
         equal=" ".join(map(escape, equal(runs))),
-        policies="".join(f"<li><b>{escape(name)}</b>: {escape(POLICIES[name].words)}</li>" for name in runs),
+        policies="".join(f"<li><b>{escape(n)}</b>: {escape(POLICIES[n].words)}</li>" for n in runs if n in POLICIES),
         against=against_it,
         balance=_table(_balance(runs)),
         short=_short(runs),

@@ -1,238 +1,32 @@
-"""A town's days under a scenario and a policy: physics, control and supply in one loop, without messaging.
-
-The order of a step: what the world does, what the utility buys and rations, what the controllers command, the physics.
-A run repeats to the byte: every random number follows from the town's seed.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+"""A town in the emulator's weather and loads, under a scenario and a policy."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.controllers import Controllers, Situation
-from commonwatt.energy.physics.boundary import Boundary
-from commonwatt.energy.physics.cold import cold_after, cold_load
-from commonwatt.energy.physics.places import Places, blocks_of
-from commonwatt.energy.physics.plant import PlantStep, plant_of
-from commonwatt.energy.physics.step import Inputs
-from commonwatt.energy.physics.town import MicrogridsStep, PlantInputs, step_town
-from commonwatt.model.control.return_delay import return_delay_s
-from commonwatt.model.control.supply import SupplyState
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
+from commonwatt.energy.physics.places import Places
+from commonwatt.energy.simulation.simulation import Policy, Simulation
+from commonwatt.model.units import QUARTER_S
 from commonwatt.town.conditions import Conditions
-from commonwatt.town.scenario import GROUPS
 from commonwatt.town.town import Town
 from meter_sim.outside import Sky
-from meter_sim.physics.surroundings import Surroundings, use_up
-from meter_sim.switch import STABLE_S, UNMANAGED_S
+from meter_sim.physics.surroundings import Surroundings
 from meter_sim.weather import seed_of
-from scenarios.decided import added
-from scenarios.figures import KINDS, Figures, Sample
-from scenarios.inversions import Inversions
-from scenarios.policies import Policy
-from scenarios.supply import Utility
 
 
-@dataclass(kw_only=True, eq=False)
-class _Grids:
-    """The state of the microgrids of one layout, beside their levels."""
+class _Emulated(Surroundings):
+    """The emulator's surroundings; the levels at the beginning follow from the town's seed."""
 
-    places: Places  # their places
-    controllers: Controllers  # their controllers
-    level: NDArray[np.int64]  # level of each battery
-    ordinary: NDArray[np.int64]  # the ordinary load of each place in the step
-    cold: NDArray[np.int64]  # what it asks for beyond that, since it was without energy
-    cold_s: NDArray[np.int64]  # for how long each place is still cold (``cold_after``)
-    is_open: NDArray[np.bool_]  # which boundary switches are open
-    stable_since: NDArray[np.int64]  # since when each feeder has had voltage
-    # Each microgrid's own delay before it returns, seconds; drawn when its feeder's voltage returns.
-    delay_s: NDArray[np.int64]
+    def levels(self, percent: int) -> list[NDArray[np.int64]]:
+        """Return the levels of the batteries, each within 10 points of a mean percentage."""
+        return [self._levels_of(places, percent) for places in self.blocks]
 
-
-def run(
-    town: Town,
-    conditions: Conditions,
-    policy: Policy,
-    *,
-    days: int | None = None,
-    step_s: int = QUARTER_S,
-    tell: Callable[[float], None] = lambda _: None,
-) -> Figures:
-    """Run a scenario.
-
-    Args:
-        days: Its length; ``None``: the scenario's.
-        step_s: Length of a step, seconds; a quarter-hour is a multiple of it.
-        tell: Takes the part that is done, 0 to 1, once a day.
-    """
-    simulation = Simulation(town, conditions, policy, step_s)
-    begin, end = conditions.begin, conditions.end(days)
-    for time in range(begin, end, step_s):
-        simulation.step(time)
-        if (time - begin) % 86_400 == 0:
-            tell((time - begin) / (end - begin))
-    return simulation.figures
-
-
-class Simulation:
-    """A town under a scenario and a policy."""
-
-    def __init__(self, town: Town, conditions: Conditions, policy: Policy, step_s: int) -> None:
-        self.figures = Figures()  # what was counted so far
-        self._town = town
-        self._conditions = conditions
-        self._policy = policy
-        self._step_s = step_s
-        blocks = blocks_of(town, town.microgrids.values(), step_s)
-        self._surroundings = Surroundings(town, blocks, Sky(town, conditions.scenario.overcast))
-        self._plant = plant_of(town, step_s)
-        self._utility = Utility(town, conditions, policy, self._plant, blocks)
-        percent = conditions.scenario.level_percent
-        # Level of the plant's battery, milliwatt-hours.
-        self.plant_level: MilliwattHours = self._plant.capacity * percent // 100
-        self.grids = [self._grids_of(places, percent) for places in blocks]  # the microgrids, by layout
-        self._inversions = Inversions(blocks)
-        self.boundaries: list[Boundary] = []  # the boundaries of the microgrids in the last step, by layout
-        for grids in self.grids:
-            kind = self.figures.kinds[grids.places.kind]
-            kind.level_begin = kind.level_end = kind.level_end + int(grids.level.sum())
-        self.figures.plant["level_begin"] = self.plant_level
-        self._hour = [0, 0]
-        self._residential = sum(len(g.places.microgrids) for g in self.grids if g.places.kind == "residential")
-
-    def _grids_of(self, places: Places, percent: int) -> _Grids:
-        rng = np.random.default_rng(seed_of(self._town.table.seed, "levels", *places.microgrids) % 2**32)
+    def _levels_of(self, places: Places, percent: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng(seed_of(self.seed, "levels", *places.microgrids) % 2**32)
         wobble = rng.integers(-100, 101, places.shape)
-        level = np.clip(places.capacity * (percent * 10 + wobble) // 1000, 0, places.capacity)
-        rows = len(places.microgrids)
-        return _Grids(
-            places=places,
-            controllers=Controllers(places, self._policy.rules),
-            level=level,
-            ordinary=np.zeros(places.shape, dtype=np.int64),
-            cold=np.zeros(places.shape, dtype=np.int64),
-            cold_s=np.zeros(places.shape, dtype=np.int64),
-            is_open=np.zeros(rows, dtype=np.bool_),
-            stable_since=np.zeros(rows, dtype=np.int64),
-            delay_s=np.zeros(rows, dtype=np.int64),
-        )
+        return np.asarray(np.clip(places.capacity * (percent * 10 + wobble) // 1000, 0, places.capacity))
 
-    def step(self, time: EpochSeconds) -> list[MicrogridsStep]:
-        """Step the town by one step; return the result for each layout of microgrids."""
-        conditions = self._conditions
-        price = conditions.price_percent(time, self._town.table)
-        supply = conditions.supply(time)
-        reached = not conditions.is_out("broadband", time)
-        alive = not conditions.is_out("town_line", time)
-        orders, limits = self._utility.decide(time, self.plant_level, supply, reached=reached, alive=alive)
-        inputs, boundaries = [], []
-        for grids, usual, limit in zip(self.grids, self._surroundings.at(time), limits, strict=True):
-            voltage, managed = self._world(grids, time)
-            self._switch(grids, time, voltage, managed)
-            seen = Situation(
-                level=grids.level,
-                islands=grids.is_open,
-                managed=managed,
-                short=np.full(len(managed), reached and supply is not SupplyState.NORMAL),
-                import_limit_w=limit,
-                held=conditions.is_held(time),
-            )
-            inputs.append(grids.controllers.command(time, self._demanded(grids, usual, time), seen))
-            boundaries.append(Boundary(voltage=voltage, closed=~grids.is_open, import_limit_w=limit))
-        self.boundaries = boundaries
-        steps, plant = step_town(
-            [grids.places for grids in self.grids],
-            [grids.level for grids in self.grids],
-            inputs,
-            boundaries,
-            self._plant,
-            PlantInputs(
-                level=self.plant_level,
-                order=orders,
-                supply=supply,
-                alive=alive,
-            ),
-        )
-        before, left = (max(0, level - orders.keep) for level in (self.plant_level, plant.level))
-        is_short = supply is not SupplyState.NORMAL or not alive
-        self.figures.inversions += self._inversions.add(steps, before, left if is_short else None)
-        self.plant_level = plant.level
-        for grids, one in zip(self.grids, steps, strict=True):
-            grids.level = one.flows.level
-            grids.cold_s = cold_after(grids.places, grids.ordinary, one.flows.served, grids.cold_s)
-        self._utility.measured(time, steps)
-        self.figures.decided = added(self.figures.decided, time, inputs, limits, orders, plant.level)
-        self._count(time, inputs, steps, plant, price)
-        return steps
 
-    # The world
-
-    def _world(self, grids: _Grids, time: EpochSeconds) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which feeders have voltage, and which controllers work."""
-        rows = len(grids.places.microgrids)
-        if grids.places.kind != "residential":
-            return np.ones(rows, dtype=np.bool_), np.ones(rows, dtype=np.bool_)
-        # The order of residential microgrids in the town decides whom a partial fault meets, whatever their layout.
-        first = sum(
-            len(g.places.microgrids) for g in self.grids[: self.grids.index(grids)] if g.places.kind == "residential"
-        )
-        members = slice(first, first + rows)
-        feeders, controllers = (
-            self._conditions.out(what, time, self._residential)[members] for what in ("feeder", "controller")
-        )
-        return ~feeders, ~controllers
-
-    def _switch(
-        self, grids: _Grids, time: EpochSeconds, voltage: NDArray[np.bool_], managed: NDArray[np.bool_]
-    ) -> None:
-        """Trip switches on dead feeders; close those whose voltage has been stable for the wait and their own delay."""
-        for row in np.flatnonzero(voltage & (grids.stable_since < 0)):
-            is_public = grids.places.kind == "public"
-            grids.delay_s[row] = return_delay_s(grids.places.microgrids[row], time, is_public=is_public)
-        grids.stable_since = np.where(voltage, np.where(grids.stable_since < 0, time, grids.stable_since), -1)
-        wait_s = np.where(managed, STABLE_S, UNMANAGED_S) + grids.delay_s
-        waits = grids.is_open & voltage & (time - grids.stable_since < wait_s)
-        grids.is_open = ~voltage | waits
-
-    def _demanded(self, grids: _Grids, usual: Inputs, time: EpochSeconds) -> Inputs:
-        percent = self._conditions.demand_percent(GROUPS[grids.places.kind], time)
-        load = usual.load if percent is None else np.rint(usual.load * (percent / 100)).astype(np.int64)
-        grids.ordinary, load = load, cold_load(grids.places, load, grids.cold_s)
-        grids.cold = load - grids.ordinary
-        drop = self._conditions.drop(time)
-        if drop is not None and grids.places.kind == "residential":
-            for row in range(len(load)):
-                use_up(grids.places, load, grids.level, row, drop, row)
-        return replace(usual, load=load)
-
-    # Figures
-
-    def _count(
-        self, time: EpochSeconds, inputs: list[Inputs], steps: list[MicrogridsStep], plant: PlantStep, price: int
-    ) -> None:
-        figures = self.figures
-        unserved = figures.unserved
-        figures.switches = sum(grids.controllers.switches for grids in self.grids)
-        ordinary = [one.load - grids.cold for one, grids in zip(inputs, self.grids, strict=True)]
-        figures.add([grids.places for grids in self.grids], ordinary, inputs, steps, plant, price)
-        self._hour[0] += plant.bought
-        self._hour[1] += figures.unserved - unserved
-        end = time + self._step_s
-        if end % 3600:
-            return
-        capacity = dict.fromkeys(KINDS, 0)
-        for grids in self.grids:
-            capacity[grids.places.kind] += int(grids.places.capacity.sum())
-        figures.samples.append(
-            Sample(
-                time=end,
-                levels_percent={k: 100 * of.level_end / max(capacity[k], 1) for k, of in figures.kinds.items()},
-                plant_percent=100 * self.plant_level / self._plant.capacity if self._plant.capacity else 0.0,
-                bought=self._hour[0],
-                unserved=self._hour[1],
-                islands=sum(int(grids.is_open.sum()) for grids in self.grids),
-                price_percent=price,
-            )
-        )
-        self._hour = [0, 0]
+def emulated(town: Town, conditions: Conditions, policy: Policy, step_s: int = QUARTER_S) -> Simulation:
+    """Return the simulation of a scenario; a quarter-hour is a multiple of a step's seconds."""
+    sky = Sky(town, conditions.scenario.overcast)
+    return Simulation(town, conditions, policy, step_s, lambda blocks: _Emulated(town, blocks, sky))

@@ -118,7 +118,7 @@ class Controllers:
                 available=has & seen.managed[:, None] & ~self.off,
                 may_share=has,
                 sharing=self._sharing,
-                weight=np.ones_like(seen.level),
+                weight=self._places.weight,
                 band_permille=BAND_PERMILLE,
                 islands=islands,
                 recent=time - self._since < LEAST_S,

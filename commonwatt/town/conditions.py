@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.control.supply import SupplyState
-from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.file import TownTable, hours_from
 from commonwatt.town.scenario import Group, Outage, Scenario
 
@@ -103,10 +103,14 @@ class Conditions:
         """
         met = np.zeros(residential, dtype=np.bool_)
         for number, outage in enumerate(self.scenario.outage):
-            if outage.what == what and self._holds(outage, time):
+            if outage.what == what and not outage.microgrid and self._holds(outage, time):
                 order = np.random.default_rng([self.seed, number]).permutation(residential)
                 met[order[: round(residential * outage.residential_percent / 100)]] = True
         return met
+
+    def named(self, what: str, time: EpochSeconds) -> set[MicrogridId]:
+        """Return the microgrids that a fault meets by their names: ``feeder`` or ``controller``."""
+        return {one.microgrid for one in self.scenario.outage if one.what == what and self._holds(one, time)} - {""}
 
     def _holds(self, outage: Outage, time: EpochSeconds) -> bool:
         hours = (time - self.begin) / 3600

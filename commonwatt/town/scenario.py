@@ -56,6 +56,7 @@ class Outage(Settings):
     residential_percent: int = Field(
         100, ge=0, le=100, description="Share of the residential microgrids that it meets (feeder, controller)."
     )
+    microgrid: str = Field("", description="The one microgrid that it meets; empty: the share (feeder, controller).")
 
 
 class Shortage(Settings):
@@ -71,6 +72,16 @@ class Announcement(Settings):
 
     from_hour: Hour = Field(description="When it is announced, hours since the scenario's beginning.")
     for_hours: float = Field(gt=0, description="Hours from then to the storm's end.")
+
+
+class ChangedBattery(Settings):
+    """Other batteries than the town has; what is not given stays."""
+
+    microgrid: str = Field("", description="The microgrid; empty: all.")
+    place: str = Field("", description="The place, as the town names it; empty: all.")
+    kwh: float | None = Field(None, gt=0, le=1e6, description="Its capacity.")
+    minimum_percent: int | None = Field(None, ge=0, le=100, description="Its sharing minimum.")
+    weight: int | None = Field(None, ge=1, le=1000, description="Its part of a shared discharge, relative to others.")
 
 
 class Scenario(Settings):
@@ -90,6 +101,7 @@ class Scenario(Settings):
     outage: tuple[Outage, ...] = ()
     supply: tuple[Shortage, ...] = ()
     storm: tuple[Announcement, ...] = ()
+    battery: tuple[ChangedBattery, ...] = ()
 
     @model_validator(mode="after")
     def _hours_in_order(self) -> "Scenario":

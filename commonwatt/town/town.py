@@ -67,6 +67,7 @@ class Battery:
 
     capacity: MilliwattHours  # its capacity, milliwatt-hours
     minimum_percent: int  # the emulated householder's choice (T6); a meter's answer to ``initialize`` is the truth
+    weight: int = 1  # its part of a shared discharge, relative to other donors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scenarios.decided import equal_rows
+from commonwatt.energy.simulation.decided import equal_rows
 
 MWH = 10**9  # milliwatt-hours in a megawatt-hour
 

@@ -93,6 +93,7 @@ def _places(
         step_s=15,
         capacity=capacity,
         minimum=-(-capacity * rng.choice([0, 25, 50, 75, 100], shape) // 100),
+        weight=np.ones(shape, np.int64),
         full_sun=rng.integers(0, top // 2 + 1, shape) * with_battery,
         power=rng.integers(0, max(top // 2, 1) + 1, shape) * with_battery,
         service=rng.integers(0, top * 2 + 1, shape),

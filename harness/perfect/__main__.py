@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from commonwatt.energy.simulation.figures import KINDS, Figures
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import Outage, Shortage, load
@@ -17,9 +18,8 @@ from harness.perfect.homes_program import Rules
 from harness.perfect.least import between, least_unserved
 from harness.perfect.program import Answer
 from harness.perfect.recorded import World, record
-from scenarios.figures import KINDS, Figures
-from scenarios.policies import POLICIES
 from scenarios.report import MWH
+from utility.supply.simulated.policies import POLICIES
 
 _OTHERS = ("apartment", "residential")
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.simulation.figures import KINDS
 from harness.perfect.homes_program import UNIT, WEIGHTS, Rules, enter_homes
 from harness.perfect.program import INFINITY, Answer, Integers, Program
 from harness.perfect.recorded import STEPS_PER_HOUR, Homes, World
-from scenarios.figures import KINDS
 
 _Flows = tuple[Integers, Integers, Integers]
 """The columns of what microgrids import, export, and what goes short in them."""

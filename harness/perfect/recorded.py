@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from commonwatt.energy.physics.places import Places
 from commonwatt.energy.physics.plant import plant_of
+from commonwatt.energy.simulation.figures import Figures
+from commonwatt.energy.simulation.simulation import Simulation
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.town import Town
-from scenarios.figures import Figures
-from scenarios.policies import Policy
-from scenarios.simulation import Simulation
+from scenarios.simulation import emulated
+from utility.supply.simulated.utility import Policy
 
 _Integers = NDArray[np.int64]
 
@@ -103,7 +104,7 @@ class _Diary:
 
 def record(town: Town, conditions: Conditions, policy: Policy, *, days: int | None = None) -> tuple[World, Figures]:
     """Run a scenario in steps of a quarter-hour; return what it met, and its figures."""
-    simulation = Simulation(town, conditions, policy, QUARTER_S)
+    simulation = emulated(town, conditions, policy, QUARTER_S)
     plant, diary = plant_of(town, QUARTER_S), _Diary(simulation)
     line = []
     for time in range(conditions.begin, conditions.end(days), QUARTER_S):

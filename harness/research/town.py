@@ -14,9 +14,9 @@ from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Direction, Function, Town
-from scenarios.policies import POLICIES
-from scenarios.simulation import Simulation
+from scenarios.simulation import emulated
 from utility.research.homes import KINDS, Home, Homes, Measure
+from utility.supply.simulated.policies import POLICIES
 
 WARM_UP = 96  # steps before the first that counts: the batteries' levels settle
 
@@ -34,7 +34,7 @@ def emulated_town(houses: int, apartments: int) -> Town:
 def emulated_homes(town: Town, days: int, scenario: str = "normal") -> Homes:
     """Return the homes of a town over whole UTC days of a scenario, a day after its beginning."""
     conditions = Conditions(scenario=load(scenario), zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
-    simulation = Simulation(town, conditions, POLICIES["spec"], QUARTER_S)
+    simulation = emulated(town, conditions, POLICIES["spec"], QUARTER_S)
     start = -(-(conditions.begin + WARM_UP * QUARTER_S) // 86_400) * 86_400
     columns: dict[Measure, list[np.ndarray]] = {measure: [] for measure in Measure}
     for time in range(conditions.begin, start + days * 86_400, QUARTER_S):

@@ -25,10 +25,10 @@ from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import Scenario, load
 from commonwatt.town.town import Direction, Function, Microgrid, Town
-from scenarios.policies import POLICIES
-from scenarios.simulation import Simulation
+from scenarios.simulation import emulated
 from utility.registry.accounts import Installed
 from utility.registry.layout import Layout, layout_of
+from utility.supply.simulated.policies import POLICIES
 
 Array = NDArray[np.int64]
 THROUGH, GENERATION, STORED = RecordType.THROUGH, RecordType.GENERATION, RecordType.STORED
@@ -104,7 +104,7 @@ class EmulatedTown:
         it = scenario if isinstance(scenario, Scenario) else load(scenario)
         conditions = Conditions(scenario=it, zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
         self.town, self.begin, self.days = town, conditions.begin, it.days
-        self._simulation = Simulation(town, conditions, POLICIES["spec"], step_s)
+        self._simulation = emulated(town, conditions, POLICIES["spec"], step_s)
         self._step_s = step_s
         self._layouts = [_Meters(town, grids.places) for grids in self._simulation.grids]
         self._resolution, self._tampered = resolution, tampered or {}

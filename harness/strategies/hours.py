@@ -76,6 +76,7 @@ class _Town:
             step_s=SLOT_S,
             capacity=capacity,
             minimum=minimum,
+            weight=np.ones_like(capacity),
             full_sun=np.zeros_like(capacity),
             power=capacity // FULL_POWER_SLOTS + 1,
             service=capacity // rng.integers(40, 120, capacity.shape) + 1,

@@ -15,8 +15,8 @@ from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import Scenario, load
 from commonwatt.town.town import Town
-from scenarios.policies import POLICIES
-from scenarios.simulation import Simulation
+from scenarios.simulation import emulated
+from utility.supply.simulated.policies import POLICIES
 
 _Energies = NDArray[np.int64]
 
@@ -76,7 +76,7 @@ def later(name: str, before: int = BEFORE_DAYS) -> Scenario:
 def measured(town: Town, scenario: Scenario) -> list[Grid]:
     """Run a scenario in quarter-hours; return what the meters of each microgrid read."""
     conditions = Conditions(scenario=scenario, zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
-    simulation = Simulation(town, conditions, POLICIES["spec"], QUARTER_S)
+    simulation = emulated(town, conditions, POLICIES["spec"], QUARTER_S)
     taken: list[list[tuple[NDArray[Any], ...]]] = [[] for _ in simulation.grids]
     for time in range(conditions.begin, conditions.end(), QUARTER_S):
         for rows, step, boundary in zip(taken, simulation.step(time), simulation.boundaries, strict=True):

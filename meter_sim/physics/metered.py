@@ -11,7 +11,7 @@ import numpy as np
 
 from commonwatt.energy.physics.boundary import Boundary
 from commonwatt.energy.physics.cold import cold_after, cold_load
-from commonwatt.energy.physics.places import blocks_of
+from commonwatt.energy.physics.places import blocks_of, use_up
 from commonwatt.energy.physics.plant import Plant, PlantStep
 from commonwatt.energy.physics.step import Inputs
 from commonwatt.energy.physics.town import PlantInputs, step_alone, step_town
@@ -20,7 +20,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.settlement.splits import Array
 from commonwatt.town.town import Microgrid, Town
 from meter_sim.physics.microgrid import Circumstances, MeteredMicrogrid, Step
-from meter_sim.physics.surroundings import Surroundings, use_up
+from meter_sim.physics.surroundings import Surroundings
 from meter_sim.weather import Weather
 
 Levels = Mapping[MeterId, MilliwattHours]  # level of each battery of a microgrid, by its meter's id

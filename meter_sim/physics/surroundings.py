@@ -7,8 +7,6 @@ import numpy as np
 from commonwatt.energy.physics.places import Places, places_of
 from commonwatt.energy.physics.step import Inputs
 from commonwatt.model.units import SLOT_S, EpochSeconds
-from commonwatt.settlement.splits import Array
-from commonwatt.town.conditions import Drop
 from commonwatt.town.town import Microgrid, Town, average_w
 from meter_sim.load import Consumer, Loads
 from meter_sim.weather import Weather
@@ -19,7 +17,7 @@ class Surroundings:
 
     def __init__(self, town: Town, blocks: Sequence[Places], weather: Weather | None = None) -> None:
         """Take the town, its microgrids as arrays and, from a scenario, other weather."""
-        self._blocks = blocks
+        self.blocks, self.seed = blocks, town.table.seed  # the microgrids, and what decides of chance
         self.weather = weather or Weather(town.table)  # the weather; it may be replaced between two steps
         self._loads = [
             Loads(
@@ -31,7 +29,7 @@ class Surroundings:
     def at(self, time: EpochSeconds) -> list[Inputs]:
         """Return the inputs of the step that starts at ``time``, one for each block."""
         inputs = []
-        for places, loads in zip(self._blocks, self._loads, strict=True):
+        for places, loads in zip(self.blocks, self._loads, strict=True):
             # The mean of the temperatures at which its slots start.
             temperature = self.weather.temperature_c(time + (places.step_s - SLOT_S) // 2)
             load = loads.at(time, temperature).reshape(places.shape[0], -1)
@@ -56,10 +54,3 @@ def consumers_of(town: Town, microgrid: Microgrid) -> list[Consumer]:
         for place in places_of(microgrid)
         if place.incoming is not None
     ]
-
-
-def use_up(places: Places, load: Array, level: Array, row: int, drop: Drop, number: int) -> None:
-    """Add the extra load of the home that uses its battery up to the loads of a microgrid, the one of this number."""
-    home = drop.home(number, places.shape[1])
-    most = int(places.service[row, home] - load[row, home])
-    load[row, home] += drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s, most)

@@ -37,6 +37,7 @@ from utility.people.pages.login import add_login
 from utility.people.pages.second_factor import add_second_factor
 from utility.people.pages.tokens import add_tokens
 from utility.people.pages.users import add_users
+from utility.replay.pages import add_replay
 from utility.research.pages import add_research
 from utility.statistics.pages import add_statistics_page
 from utility.statistics.preview.api import begin_preview
@@ -81,6 +82,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_account,
     add_second_factor,
     add_statistics_page,
+    add_replay,
     partial(add_tokens, end=end_made),
     add_audit,
     add_research,

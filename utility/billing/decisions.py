@@ -1,12 +1,13 @@
 """Runs of bills: made as drafts, checked by one person, issued by another one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import month_before, month_of, parse_month
 from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.settlement.settled import SettledQuarters
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
 from utility.access.store.audit_log import record
@@ -97,15 +98,21 @@ def firsts_of(connection: Connection, run: Mapping[str, Any]) -> dict[str, str]:
 
 
 def previewed(
-    database: Database, tariff: Tariff, month: str, default: str, progress: Progress | None = None
+    database: Database,
+    tariff: Tariff | None,
+    month: str,
+    default: str,
+    progress: Progress | None = None,
+    otherwise: Callable[[SettledQuarters], SettledQuarters] | None = None,
 ) -> list[Change]:
     """Return what a tariff would have made of a month's bills, for every account.
 
     Args:
-        tariff: The new tariff, in place of the published versions of its name.
+        tariff: The new tariff, in place of the published versions of its name; ``None``: none.
         month: The local month.
         default: The name of the tariff of accounts without one.
         progress: Called with the meters done and all.
+        otherwise: Returns the quarter-hours of the new bills, of those that are settled; ``None``: they are the same.
     """
     with database.reads.begin() as connection:
         before = issued_run(connection, month_before(month))
@@ -120,4 +127,6 @@ def previewed(
             default=default,
             bases={account: each.base for account, each in billed.items() if each.base is not None},
         )
-    return preview(inputs, tariff, billing_sources.settled_as_of(database, newest), progress)
+    load = billing_sources.settled_as_of(database, newest)
+    other = None if otherwise is None else lambda *asked: otherwise(load(*asked))
+    return preview(inputs, tariff, load, progress, other)

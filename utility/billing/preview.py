@@ -30,22 +30,26 @@ class Change:
         return self.after - (self.before or Decimal(0))
 
 
-def preview(inputs: RunInputs, new: Tariff, load: Load, progress: Progress | None = None) -> list[Change]:
+def preview(
+    inputs: RunInputs, new: Tariff | None, load: Load, progress: Progress | None = None, other: Load | None = None
+) -> list[Change]:
     """Return each account's change, by account: the new tariff in place of all versions of its name.
 
     Args:
         inputs: A month, its registry and the published tariffs.
-        new: The new tariff, taken to be in force for the whole month.
+        new: The new tariff, taken to be in force for the whole month; ``None``: none.
         load: Returns settled quarter-hours.
         progress: Called after each loading.
+        other: Returns the quarter-hours of the new bills; ``None``: they are the same.
 
     Raises:
         ConfigError: The policies of the tariffs do not go together.
     """
-    others = tuple(tariff for tariff in inputs.tariffs if tariff.name != new.name)
-    changed = replace(inputs, tariffs=(*others, replace(new, effective=inputs.first)))
-    after = bills_of(changed, load, progress).billed
-    has_tariffs = any(tariff.name == new.name and tariff.effective <= inputs.first for tariff in inputs.tariffs)
+    name = "" if new is None else new.name
+    others = tuple(tariff for tariff in inputs.tariffs if tariff.name != name)
+    tariffs = others if new is None else (*others, replace(new, effective=inputs.first))
+    after = bills_of(replace(inputs, tariffs=tariffs), other or load, progress).billed
+    has_tariffs = not name or any(each.name == name and each.effective <= inputs.first for each in inputs.tariffs)
     before = bills_of(inputs, load, progress).billed if has_tariffs else {}
     return [
         Change(account=n, before=before[n].bill.total if n in before else None, after=each.bill.total)

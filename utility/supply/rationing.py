@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
-from commonwatt.model.control.supply import SupplyState
+from commonwatt.model.control.supply import LASTS_H, SupplyState
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.file import TownTable
 from commonwatt.town.town import Direction, Function, Microgrid, average_w
 from utility.supply.plant import Plant
-
-LASTS_H = 12
-"""Hours for which, in a shortage, the energy above the plant's reserve has to last: for the classes above, then for a
-class itself."""
 
 STEPS = 4  # steps in which a limit comes down: each takes at most this part of what a class asks for
 STEP_LASTS_H = 1  # hours for which the energy that the classes above do not need has to last while a limit comes down

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from commonwatt.energy.shedding import Priority, priority_of
 from commonwatt.model.units import SLOT_S, VOLTS, MicrogridId
 from commonwatt.settlement.splits import Array, Flags
+from commonwatt.town.conditions import Drop
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town
 
 FULL_SUN_HOURS = 8  # hours of full sun that fill a battery from empty (T1)
@@ -55,7 +56,7 @@ class Places:
     """The places of all microgrids of one layout; energies in milliwatt-hours, limits per step."""
 
     # The arrays with a row for each microgrid.
-    BY_MICROGRID: ClassVar = ("capacity", "minimum", "full_sun", "power", "service", "feeder", "priority")
+    BY_MICROGRID: ClassVar = ("capacity", "minimum", "weight", "full_sun", "power", "service", "feeder", "priority")
 
     microgrids: tuple[MicrogridId, ...]  # the names of the microgrids, one a row
     kind: str  # residential, apartment or public
@@ -63,6 +64,7 @@ class Places:
     step_s: int  # length of a step, seconds
     capacity: Array  # capacity of each battery, (M, P); 0: no battery
     minimum: Array  # level below which a battery does not share, and up to which it receives
+    weight: Array  # a battery's part of a shared discharge, relative to other donors
     full_sun: Array  # generation in full sun
     power: Array  # limit of a battery's charge and discharge
     service: Array  # limit of a place's service
@@ -91,6 +93,13 @@ class Places:
     def generation(self, sun: float) -> Array:
         """Return each place's generation in a step, at a fraction of full sun, 0 to 1."""
         return np.asarray((self.full_sun * sun).astype(np.int64))
+
+
+def use_up(places: Places, load: Array, level: Array, row: int, drop: Drop, number: int) -> None:
+    """Add the extra load of the home that uses its battery up to the loads of a microgrid, the one of this number."""
+    home = drop.home(number, places.shape[1])
+    most = int(places.service[row, home] - load[row, home])
+    load[row, home] += drop.use(int(level[row, home]), int(places.capacity[row, home]), places.step_s, most)
 
 
 def places_of(microgrid: Microgrid, *, emulated: bool = True) -> list[Place]:
@@ -172,6 +181,7 @@ def _block(members: Sequence[tuple[Microgrid, list[Place]]], step_s: int, loss_p
         capacity=capacity,
         # Rounded up: a battery at its minimum is never a fraction below it, and 8 hours of sun fill a battery.
         minimum=-(-capacity * percent // 100),
+        weight=np.array([battery.weight for battery in batteries], dtype=np.int64).reshape(shape),
         full_sun=-(-capacity * step_s // (FULL_SUN_HOURS * 3600)),
         power=capacity * step_s // (POWER_HOURS * 3600),
         service=_limit(amps, step_s).reshape(shape),

@@ -4,6 +4,12 @@ import hashlib
 
 from commonwatt.model.units import EpochSeconds, MicrogridId
 
+STABLE_S = 300  # seconds of stable voltage without which no command closes the switch
+
+UNMANAGED_S = 900
+"""The same, if no manager commanded it to close since it opened; also since the end of a command that held it open: a
+manager whose renewal is late has not given the switch up."""
+
 BLOCKS = 6  # blocks in which all microgrids but the public one return
 BLOCK_S = 240  # seconds between two blocks: the last one returns 24 minutes after the public microgrid
 

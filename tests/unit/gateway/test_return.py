@@ -19,8 +19,8 @@ from commonwatt.town.town import Town
 from gateway.control.islanding import Boundary, Sensor, wish
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.weather import Weather
-from scenarios.policies import POLICIES
-from scenarios.simulation import run
+from scenarios.simulation import emulated
+from utility.supply.simulated.policies import POLICIES
 
 STABLE_S, WITHIN_S = 300, 1800
 QUARTER_S, DAY = 900, 1_782_014_400
@@ -97,7 +97,7 @@ def test_each_switch_closes_at_its_time_and_not_before(delays: dict[str, int], s
 @pytest.mark.parametrize("policy", ["none", "spec"])
 def test_a_run_of_the_storm_with_cold_load_stays_within_the_line(town: Town, policy: str) -> None:
     conditions = Conditions(scenario=load("storm"), zone=ZoneInfo(town.table.timezone), seed=town.table.seed)
-    assert 15_000_000 < run(town, conditions, POLICIES[policy]).highest_w <= line_w(town)
+    assert 15_000_000 < emulated(town, conditions, POLICIES[policy]).run().highest_w <= line_w(town)
 
 
 def test_the_whole_town_returns_within_the_line_and_the_town_battery(

@@ -6,10 +6,10 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.model.control.return_delay import BLOCK_S, BLOCKS, return_delay_s
+from commonwatt.model.control.return_delay import BLOCK_S, BLOCKS, STABLE_S, UNMANAGED_S, return_delay_s
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Held
-from meter_sim.switch import STABLE_S, UNMANAGED_S, BoundarySwitch, Kept
+from meter_sim.switch import BoundarySwitch, Kept
 
 DELAY_S = 480
 

@@ -10,7 +10,7 @@ from harness.answers.__main__ import PAGES, filled, names_in, parts
 from harness.answers.detail import DAYS, detail, emulated
 from harness.docs.marked import DOCS
 from scenarios.cli import run
-from scenarios.policies import POLICIES
+from utility.supply.simulated.policies import POLICIES
 
 TOWN = """
 [[microgrid]]

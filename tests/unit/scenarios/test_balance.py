@@ -11,15 +11,15 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from commonwatt.energy.controllers import Rules
+from commonwatt.energy.simulation.decided import MECHANISMS, NOTHING, Decided, equal_rows
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import load
 from commonwatt.town.town import Town
-from scenarios.decided import MECHANISMS, NOTHING, Decided, equal_rows
-from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json, equal, table
-from scenarios.simulation import Simulation, run
+from scenarios.simulation import emulated
+from utility.supply.simulated.policies import POLICIES
 
 LOSSY = {
     "town": {"charging_loss_permille": 70},
@@ -43,7 +43,7 @@ def small_town(name: str) -> tuple[Town, Conditions]:
 def results(name: str, days: int) -> tuple[dict[str, Any], str, list[dict[str, object]]]:
     """Return the JSON, the page and the table of a scenario in a small town with losses."""
     town, conditions = small_town(name)
-    runs = {policy: run(town, conditions, POLICIES[policy], days=days) for policy in COMPARED}
+    runs = {policy: emulated(town, conditions, POLICIES[policy]).run(days) for policy in COMPARED}
     found = json.loads(as_json(name, runs, {}))["policies"]
     return found, as_html(name, runs, {}, conditions.zone, "spec"), table(runs)
 
@@ -87,7 +87,7 @@ def test_a_reader_closes_every_balance_to_the_milliwatt_hour(name: str, policy: 
 
 def test_levels_are_those_of_the_batteries() -> None:
     town, conditions = small_town("storm")
-    simulation = Simulation(town, conditions, POLICIES["spec"], 900)
+    simulation = emulated(town, conditions, POLICIES["spec"], 900)
     for time in range(conditions.begin, conditions.begin + 6 * 3600, 900):
         simulation.step(time)
     levels = Counter[str]()
@@ -113,7 +113,7 @@ def test_rows_are_equal_because_nothing_acted() -> None:
     town, conditions = small_town("normal")
     idle = POLICIES["none"]
     both = {"none": idle, "no-sharing": replace(idle, rules=Rules(reduces=True, sheds=True))}
-    runs = {name: run(town, conditions, each, days=1) for name, each in both.items()}
+    runs = {name: emulated(town, conditions, each).run(1) for name, each in both.items()}
     reason = f"the same decisions in every step on nothing; never acted: {', '.join(MECHANISMS)}"
     assert equal(runs) == [f"no-sharing is equal to none: {reason}."]
     assert f"no-sharing is equal to none: {reason}." in as_html("x", runs, {}, conditions.zone)

@@ -10,8 +10,8 @@ from commonwatt.energy.physics.boundary import NO_LIMIT_W
 from commonwatt.energy.physics.places import Places, blocks_of
 from commonwatt.energy.physics.step import Inputs
 from commonwatt.energy.shedding import GROUPS, TURN_S
-from scenarios.policies import POLICIES
 from tests.unit.scenarios.test_simulation import figures, town
+from utility.supply.simulated.policies import POLICIES
 
 
 def block(kind: str) -> Places:

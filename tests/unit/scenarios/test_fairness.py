@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from commonwatt.energy.physics.places import Places, blocks_of
 from commonwatt.energy.physics.step import Flows, Inputs, within
+from commonwatt.energy.simulation.fairness import Tally, behind, fairness, jain
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
-from scenarios.fairness import Tally, behind, fairness, jain
 
 NAN = float("nan")
 

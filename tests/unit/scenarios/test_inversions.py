@@ -8,22 +8,23 @@ import pytest
 
 from commonwatt.energy.physics.boundary import Cause
 from commonwatt.energy.physics.town import MicrogridsStep
+from commonwatt.energy.simulation.figures import KINDS
+from commonwatt.energy.simulation.inversions import inversions
+from commonwatt.energy.simulation.simulation import Simulation
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.scenario import Outage, Shortage
-from scenarios.figures import KINDS
-from scenarios.inversions import inversions
-from scenarios.policies import POLICIES
-from scenarios.simulation import Simulation, run
+from scenarios.simulation import emulated
 from tests.unit.scenarios.test_simulation import RESIDENTIAL, conditions, figures, town
 from utility.supply.plant import Plant
 from utility.supply.rationing import Member, Ration, Rationing, ration_rangers
+from utility.supply.simulated.policies import POLICIES
 
 
 def stepped() -> tuple[Simulation, list[MicrogridsStep]]:
     """Return a town after its first step in a winter's night, when all microgrids import or use their batteries."""
     it = conditions("winter")
-    simulation = Simulation(town(), it, POLICIES["none"], 900)
+    simulation = emulated(town(), it, POLICIES["none"], 900)
     for grids in simulation.grids:
         grids.level[:] = 0
     return simulation, simulation.step(it.begin)
@@ -64,7 +65,7 @@ def test_a_storm_and_a_short_supply_invert_no_priority_where_the_rule_limits(
     scenario = it.scenario.model_copy(
         update={"supply": short, "outage": (*outages, dead), "start_hour": 12, "level_percent": 20}
     )
-    found = run(town(), replace(it, scenario=scenario), POLICIES[policy], days=3)
+    found = emulated(town(), replace(it, scenario=scenario), POLICIES[policy]).run(3)
     # The rule of ACES asks for the supply's state alone: while the line is dead and the state NORMAL, it limits nobody.
     assert (found.inversions > 0) == (policy == "aces")
     for kind in KINDS:
@@ -84,7 +85,7 @@ def test_a_lower_class_that_used_up_what_a_higher_one_lacks_later_is_an_inversio
     it = conditions("winter")
     empty = Shortage(state="EMPTY", from_hour=0, for_hours=48)
     scenario = it.scenario.model_copy(update={"supply": (empty,), "start_hour": 18, "level_percent": 60})
-    found = run(town(), replace(it, scenario=scenario), replace(POLICIES["spec"], rationing=rule), days=2)
+    found = emulated(town(), replace(it, scenario=scenario), replace(POLICIES["spec"], rationing=rule)).run(2)
     assert (found.inversions > 0) == inverts
     assert found.kinds["apartment"].unserved.total() > 0
 
@@ -92,7 +93,7 @@ def test_a_lower_class_that_used_up_what_a_higher_one_lacks_later_is_an_inversio
 def test_the_last_of_the_plant_goes_to_the_public_microgrid() -> None:
     it = conditions("winter")
     dead = it.scenario.model_copy(update={"outage": (Outage(what="town_line", from_hour=0, for_hours=24),)})
-    simulation = Simulation(town(), replace(it, scenario=dead), POLICIES["none"], 900)
+    simulation = emulated(town(), replace(it, scenario=dead), POLICIES["none"], 900)
     for grids in simulation.grids:
         grids.level[:] = 0
     simulation.plant_level = 1000

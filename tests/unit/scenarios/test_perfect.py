@@ -6,13 +6,13 @@ from functools import cache
 import numpy as np
 import pytest
 
+from commonwatt.energy.simulation.figures import KINDS, Figures
 from harness.perfect.__main__ import NOTHING, is_near
 from harness.perfect.homes_program import Rules
 from harness.perfect.least import between, least_unserved
 from harness.perfect.recorded import World, record
-from scenarios.figures import KINDS, Figures
-from scenarios.policies import POLICIES
 from tests.unit.scenarios.test_simulation import conditions, town
+from utility.supply.simulated.policies import POLICIES
 
 EXACT = 1000  # what the solver's answers may be wrong by, milliwatt-hours
 

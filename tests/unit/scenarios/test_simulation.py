@@ -11,17 +11,17 @@ from typer.testing import CliRunner
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.energy.controllers import BAND_PERMILLE
+from commonwatt.energy.simulation.figures import KINDS, Figures
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import town_of
 from commonwatt.town.scenario import load, names
 from commonwatt.town.town import Town
 from scenarios.cli import app
-from scenarios.figures import KINDS, Figures
-from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json
-from scenarios.simulation import Simulation, run
-from scenarios.supply import RESERVE_PERMILLE
+from scenarios.simulation import emulated
+from utility.supply.simulated.policies import POLICIES
+from utility.supply.simulated.utility import RESERVE_PERMILLE
 
 RESIDENTIAL = 10
 SMALL = [
@@ -42,7 +42,7 @@ def conditions(name: str) -> Conditions:
 
 @cache
 def figures(name: str, policy: str, days: int | None = None) -> Figures:
-    return run(town(), conditions(name), POLICIES[policy], days=days)
+    return emulated(town(), conditions(name), POLICIES[policy]).run(days)
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
@@ -67,14 +67,14 @@ def test_hospital_police_and_fire_are_served_in_every_scenario(name: str, policy
 def test_a_storm_announced_a_day_before_leaves_houses_less_short_in_the_island() -> None:
     it = conditions("island")
     silent = replace(it, scenario=it.scenario.model_copy(update={"storm": ()}))
-    held, not_held = (run(town(), each, POLICIES["spec"]).kinds["residential"] for each in (it, silent))
+    held, not_held = (emulated(town(), each, POLICIES["spec"]).run().kinds["residential"] for each in (it, silent))
     assert held.shared < not_held.shared / 2
     assert held.unserved.total() < not_held.unserved.total()
 
 
 def test_without_broadband_the_plant_keeps_its_reserve() -> None:
     it = conditions("storm-hard")
-    simulation = Simulation(town(), it, POLICIES["spec"], 900)
+    simulation = emulated(town(), it, POLICIES["spec"], 900)
     levels = []
     for time in range(it.begin, it.begin + 36 * 3600, 900):
         assert it.is_out("broadband", time)
@@ -95,7 +95,7 @@ def test_a_normal_week_keeps_batteries_at_three_quarters() -> None:  # req: N1
 
 def test_each_day_one_home_in_each_microgrid_falls_to_a_quarter() -> None:  # req: N1
     it = conditions("normal")
-    simulation = Simulation(town(), it, POLICIES["none"], 900)
+    simulation = emulated(town(), it, POLICIES["none"], 900)
     (homes,) = [grids for grids in simulation.grids if grids.places.kind == "residential"]
     for time in range(it.begin, it.end(), 900):
         simulation.step(time)
@@ -111,7 +111,7 @@ def test_each_day_one_home_in_each_microgrid_falls_to_a_quarter() -> None:  # re
 def test_the_heat_wave_has_the_specifications_demand() -> None:  # req: N2
     hot = conditions("heatwave")
     plain = replace(hot, scenario=hot.scenario.model_copy(update={"demand": ()}))
-    usual, heat = (run(town(), each, POLICIES["none"], days=2) for each in (plain, hot))
+    usual, heat = (emulated(town(), each, POLICIES["none"]).run(2) for each in (plain, hot))
     ratio = {kind: heat.kinds[kind].wanted / usual.kinds[kind].wanted for kind in KINDS}
     assert ratio["apartment"] == pytest.approx(2.00, rel=0.005)
     assert ratio["public"] == pytest.approx(1.05, rel=0.005)
@@ -128,7 +128,7 @@ def test_the_storm_makes_half_the_microgrids_islands_and_all_return_within_the_h
 
 def test_nothing_passes_a_dead_feeder() -> None:
     it = conditions("storm-hard")
-    simulation = Simulation(town(), it, POLICIES["spec"], 900)
+    simulation = emulated(town(), it, POLICIES["spec"], 900)
     for time in range(it.begin, it.begin + 12 * 3600, 900):
         dead = it.out("feeder", time, RESIDENTIAL)
         steps = simulation.step(time)
@@ -148,7 +148,7 @@ def test_control_and_sharing_leave_nobody_worse_off_in_sum(name: str) -> None:
 
 
 def test_after_an_outage_homes_that_had_no_energy_take_three_times_as_much() -> None:
-    simulation = Simulation(town(), conditions("storm-hard"), POLICIES["none"], 60)
+    simulation = emulated(town(), conditions("storm-hard"), POLICIES["none"], 60)
     begin, (homes, *_) = conditions("storm-hard").begin, simulation.grids
     hours, dead = 38, np.arange(RESIDENTIAL) < 0
     for time in range(begin, begin + hours * 3600, 60):
@@ -166,13 +166,13 @@ def test_after_an_outage_homes_that_had_no_energy_take_three_times_as_much() -> 
 
 
 def test_a_shorter_step_tells_the_same_story() -> None:
-    coarse, fine = (run(town(), conditions("heatwave"), POLICIES["spec"], days=1, step_s=s) for s in (900, 60))
+    coarse, fine = (emulated(town(), conditions("heatwave"), POLICIES["spec"], s).run(1) for s in (900, 60))
     assert fine.bought == pytest.approx(coarse.bought, rel=0.05)
     assert fine.mean_percent("residential") == pytest.approx(coarse.mean_percent("residential"), abs=1)
 
 
 def test_a_run_repeats_to_the_byte() -> None:
-    runs = [{"spec": run(town(), conditions("storm"), POLICIES["spec"], days=1)} for _ in range(2)]
+    runs = [{"spec": emulated(town(), conditions("storm"), POLICIES["spec"]).run(1)} for _ in range(2)]
     zone = ZoneInfo("America/New_York")
     first, again = (as_json("x", r, {}) + as_html("x", r, {}, zone) for r in runs)
     assert first == again

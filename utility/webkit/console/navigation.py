@@ -66,6 +66,7 @@ NAVIGATION = (
     Entry("Billing", "Months", "/console/runs", STAFF),
     Entry("Billing", "Bills", "/console/bills", _OFFICE),
     Entry("Billing", "Rates", "/console/rates", STAFF),
+    Entry("Billing", "Replay", "/console/replay", STAFF),
     Entry("Billing", "Quarantine", "/console/quarantine", STAFF),
     Entry("Research", "Research", "/console/research", _OFFICE | {Role.RESEARCHER}),
     Entry("Home", "Home", "/console/home", frozenset({Role.RESIDENT})),

@@ -1,10 +1,10 @@
-"""The state of a long work that a person started: a run of bills, a preview of a tariff."""
+"""The state of a long work that a person started: a run of bills, a preview of a tariff, a replay."""
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 
 from utility.webkit.console.console import Console
-from utility.webkit.rights import ClerksOrApprovers
+from utility.webkit.rights import Staff
 from utility.webkit.works import Work
 
 
@@ -12,12 +12,12 @@ def add_works(app: FastAPI, console: Console) -> None:
     """Add the routes."""
 
     @app.get("/console/works/{work_id}", include_in_schema=False)
-    def work(request: Request, actor: ClerksOrApprovers, work_id: str) -> HTMLResponse:
+    def work(request: Request, actor: Staff, work_id: str) -> HTMLResponse:
         """Show how far a work is."""
         return console.page(request, actor, "work.html", {"work": _found(console, work_id)})
 
     @app.get("/console/works/{work_id}/live", include_in_schema=False)
-    def live(request: Request, actor: ClerksOrApprovers, work_id: str) -> Response:
+    def live(request: Request, actor: Staff, work_id: str) -> Response:
         """Return the changing part of that page; go to the result when it is there."""
         found = _found(console, work_id)
         if found.path:

@@ -1,12 +1,14 @@
 """The utility in a scenario: it measures, buys by a rule and rations, once a quarter-hour (U4, U5)."""
 
 from collections import deque
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.energy.controllers import Rules
 from commonwatt.energy.physics.boundary import NO_LIMIT_W
 from commonwatt.energy.physics.places import Places
 from commonwatt.energy.physics.plant import NO_ORDER, Order
@@ -16,14 +18,29 @@ from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.town import Town
-from scenarios.policies import Policy
 from utility.supply.buying.situation import MAX_HORIZON, Situation
+from utility.supply.buying.situation import Policy as Buying
 from utility.supply.plant import Plant
-from utility.supply.rationing import member_of
+from utility.supply.rationing import Rationing, member_of
 
 # Level of the plant's battery that is not traded, thousandths: for outages and the public microgrid.
 RESERVE_PERMILLE = 200
 _HISTORY = 30 * 96  # quarters of net load that are remembered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What controls the town."""
+
+    words: str  # what it is, in a line
+    rules: Rules  # what the controllers do
+    # Makes the rule that buys power; ``None``: the plant buys what is needed at each moment.
+    buying: Callable[[], Buying] | None = None
+    rationing: Rationing | None = None  # how supply is rationed; ``None``: it is not
+
+    def utility(self, town: Town, conditions: Conditions, plant: PhysicalPlant, blocks: list[Places]) -> "Utility":
+        """Return the utility of a town that follows it."""
+        return Utility(town, conditions, self, plant, blocks)
 
 
 class Utility:

@@ -10,10 +10,10 @@ from commonwatt.energy.physics.places import Places
 from commonwatt.energy.physics.plant import PlantStep
 from commonwatt.energy.physics.step import Inputs
 from commonwatt.energy.physics.town import MicrogridsStep
+from commonwatt.energy.simulation.decided import NOTHING, Decided
+from commonwatt.energy.simulation.fairness import Tally
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.settlement.splits import Array
-from scenarios.decided import NOTHING, Decided
-from scenarios.fairness import Tally
 
 KINDS = ("residential", "apartment", "public")
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from commonwatt.energy.physics.boundary import Cause, Exchange
 from commonwatt.energy.physics.places import Places
 from commonwatt.energy.physics.town import PRIORITY, MicrogridsStep
+from commonwatt.model.control.supply import LASTS_H
 from commonwatt.model.units import MilliwattHours
-from utility.supply.rationing import LASTS_H
 
 
 @dataclass

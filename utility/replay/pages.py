@@ -1,0 +1,106 @@
+"""Our own days, otherwise: the form of what changes, and what a replay found, as a page and as JSON."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from pydantic import BaseModel
+
+from commonwatt.config.files import check_table
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.town.scenario import Scenario
+from utility.access.actor import Actor
+from utility.access.roles import Role
+from utility.billing.steps import steps_of
+from utility.control.pages import Given
+from utility.replay.decisions import Replayed, replay
+from utility.supply.simulated.policies import POLICIES
+from utility.tariffs.store.tariffs import find_version, versions
+from utility.webkit.columns import columns_of
+from utility.webkit.console.answers import ROWS, plain
+from utility.webkit.console.console import Console
+from utility.webkit.rights import Staff
+from utility.webkit.works import Progress
+
+_START = "/console/replay"
+_BARS = 8  # most steps of a histogram, as many as fit on a phone
+
+
+def add_replay(app: FastAPI, console: Console) -> None:
+    """Add the pages."""
+    database, works = console.database, console.api.works
+
+    @app.get(_START, include_in_schema=False)
+    def form(request: Request, actor: Staff) -> Response:
+        """Show the form."""
+        return _form(console, request, actor, {}, "")
+
+    @app.post(_START, include_in_schema=False)
+    def begin(request: Request, actor: Staff, given: Given) -> Response:
+        """Begin a replay, or say what is wrong with the form."""
+        default, policy = console.api.settings.billing.tariff, given.get("policy", "spec")
+        try:
+            scenario, (name, _, number) = scenario_of(given), given.get("tariff", "").rpartition(" v")
+            tariff = database.read(find_version, name, int(number)).tariff if number.isdecimal() else None
+
+            def job(progress: Progress) -> tuple[str, Replayed]:
+                return f"{_START}/{{id}}", replay(database, scenario, policy, tariff, default, progress)
+
+            work = works.start(scenario.title, actor.name, console.now(), job)
+        except ConfigError as error:
+            return _form(console, request, actor, given, plain(error), 422)
+        return console.see_other(actor, f"/console/works/{work.id}")
+
+    def found(work_id: str, actor: Actor) -> tuple[Replayed, dict[str, Sequence[BaseModel]]]:
+        """Return what was found, and the lists for a person: those who may see no bills see no account's."""
+        work = works.find(work_id)
+        if work is None or not isinstance(it := work.result, Replayed):
+            raise HTTPException(404, "this replay is not there any more; begin it again")
+        has_bills = actor.has(Role.CLERK, Role.APPROVER)
+        return it, {name: rows for name, rows in it.tables.items() if has_bills or rows is not it.accounts}
+
+    @app.get(f"{_START}/{{work_id}}", include_in_schema=False)
+    def shown(request: Request, actor: Staff, work_id: str) -> Response:
+        """Show what a replay found."""
+        it, tables = found(work_id, actor)
+        content = {
+            "work": works.find(work_id),
+            "near": it.near,
+            "tables": {name: (columns_of(type(rows[0])), rows[:ROWS]) for name, rows in tables.items() if rows},
+            "steps": steps_of([int(100 * row.more) for row in it.accounts], _BARS),
+        }
+        return console.page(request, actor, "replay_found.html", content)
+
+    @app.get(f"{_START}/{{work_id}}/rows.json", include_in_schema=False)
+    def as_json(actor: Staff, work_id: str) -> dict[str, object]:
+        """Return all rows."""
+        it, tables = found(work_id, actor)
+        return {**it.near, **tables}
+
+
+def scenario_of(given: Mapping[str, str]) -> Scenario:
+    """Return the scenario of a form.
+
+    Raises:
+        ConfigError: A field is wrong; names it.
+    """
+    try:
+        first, last = (date.fromisoformat(given.get(name, "")) for name in ("from", "to"))
+    except ValueError as error:
+        raise ConfigError("from, to: give two days, such as 2026-10-01") from error
+    table: dict[str, object] = {"title": f"Our days from {first} to {last}", "start": first}
+    for entry in ("battery", "outage"):
+        keys = {
+            key.removeprefix(f"{entry}."): text for key, text in given.items() if key.startswith(f"{entry}.") and text
+        }
+        if keys:
+            table[entry] = [keys | ({"what": "feeder"} if entry == "outage" else {})]
+    return check_table(lambda *at: ".".join(map(str, at)), Scenario, table | {"days": (last - first).days + 1})
+
+
+def _form(
+    console: Console, request: Request, actor: Actor, given: Mapping[str, str], fault: str, status: int = 200
+) -> Response:
+    tariffs = [f"{each.name} v{each.version}" for each in console.database.read(versions)]
+    content = {"given": given, "fault": fault, "policies": POLICIES, "tariffs": tariffs}
+    return console.page(request, actor, "replay.html", content, status)
