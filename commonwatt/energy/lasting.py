@@ -184,7 +184,7 @@ def _shared(
             available=takes_part if inputs.isolated is None else takes_part & ~inputs.isolated,
             may_share=gives,
             sharing=sharing,
-            weight=np.ones_like(level),
+            weight=places.weight,
             band_permille=BAND_PERMILLE,
         )
     )

@@ -28,6 +28,7 @@ from utility.assembly.metrics import UtilityMetrics
 from utility.care.api.routes import requests_of
 from utility.database.metrics import AtEachScrape
 from utility.database.postgres.backups import Backups
+from utility.lasting.jobs import metrics_of
 from utility.overview.metrics import TownMetrics as UtilityTownMetrics
 from utility.readings.metrics import gateways_said
 from utility.supply.metrics import PlantMetrics
@@ -106,6 +107,7 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics.watch_gateways(lambda: gateways_said({}, {}, (), 0.0), lambda: 0)
     metrics.registry.register(PlantMetrics(lambda: None, lambda: 0.0))
     metrics.registry.register(UtilityTownMetrics(lambda: None))
+    metrics.registry.register(AtEachScrape(lambda: metrics_of({})))
     metrics.registry.register(TakeoverMetrics(Groups([], 0), {}, lambda: 0.0))
     Backups("", create_engine("sqlite://"), metrics)
     metrics.watch_health(list)

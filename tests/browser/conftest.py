@@ -30,6 +30,8 @@ from utility.database.database import Database, open_database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
+from utility.lasting.jobs import lasting_of
+from utility.lasting.rules import Said
 from utility.outbox.changes import SawGateway
 from utility.readings.core import Core
 from utility.readings.events import FromGateway
@@ -77,8 +79,23 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     turn = Turn(job="statistics", period=Period(start=0, end=0, name=""), attempt=1, now=NOW)
     asyncio.run(take_in(database, HERE, turn))
     # Sessions end by the time of the browser, which is the real one.
-    yield make_app(standing_api(database, NOW, settings=settings, machine_s=lambda: int(time.time())))
+    api = standing_api(database, NOW, settings=settings, machine_s=lambda: int(time.time()))
+    lasting = lasting_of(api)
+    for is_island in (True, False):
+        said = [_said(each, is_island=is_island) for each in town.microgrids.values()]
+        lasting.look(said)
+        lasting.score(said)
+    yield make_app(api)
     database.close()
+
+
+def _said(microgrid: Microgrid, *, is_island: bool) -> Said:
+    """Return what a gateway says of half-full batteries; of one it does not know the level."""
+    batteries = [meter.id for meter in microgrid.meters if meter.battery]
+    levels = [None, *[600] * (len(batteries) - 1)]
+    return Said(
+        microgrid.id, a_heartbeat(time=NOW - 20, sharing=dict.fromkeys(batteries, "enough"), levels=levels), is_island
+    )
 
 
 def _devices(microgrid: Microgrid) -> dict[str, object]:

@@ -20,6 +20,7 @@ from utility.corrections.pages import add_corrections
 from utility.fleet.pages import add_fleet, add_reports, add_rollout_forms
 from utility.households.pages.home import add_home
 from utility.households.pages.home_bills import add_home_bills
+from utility.lasting.pages import add_lasting
 from utility.overview.pages.completeness import add_completeness
 from utility.overview.pages.devices import add_devices
 from utility.overview.pages.find import add_find
@@ -56,6 +57,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_town,
     add_completeness,
     add_microgrids,
+    add_lasting,
     add_meters,
     add_find,
     add_home,

@@ -42,6 +42,9 @@ from utility.database.health import DISK_FULL, NO_STANDBY, STORE_DAMAGED, Health
 from utility.database.metrics import AtEachScrape
 from utility.database.postgres.backups import LOOK_S as BACKUPS_LOOK_S
 from utility.database.postgres.backups import Backups
+from utility.lasting.jobs import EVERY_S, lasting_of
+from utility.lasting.rules import Said
+from utility.overview.store.town import microgrids
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.metrics import gateways_said
 from utility.supply.metrics import PlantMetrics
@@ -58,7 +61,7 @@ KEEP_S = 8  # real seconds for which a connection without a request is kept: pag
 POLL_S = 2  # clock seconds between two checks for commands to send
 TICK_S = 15  # clock seconds between two checks for due jobs
 # Real seconds between two checks, however fast the clock is: for commands and purchases, for all other jobs.
-_SHORTEST_REAL_S, _SHORTEST_TICK_S = 0.2, 0.5
+_SHORTEST_REAL_S, _SHORTEST_TICK_S, _SHORTEST_PROJECTION_S = 0.2, 0.5, 5
 _GRACE_S = 1
 
 log = logging.getLogger(__name__)
@@ -245,6 +248,7 @@ class Service:
             ("files", self._jobs.tick_files, TICK_S, _SHORTEST_TICK_S),
             ("alarms", self._see_to_alarms, TICK_S, _SHORTEST_TICK_S),
             ("notify", self._notify, TICK_S, _SHORTEST_TICK_S),
+            ("lasting", self._project, EVERY_S, _SHORTEST_PROJECTION_S),
         ):
             self._ticker.every(name, max(at_least_s, self._clock.real_s(period_s)), work)
         self._ticker.every("dead man", BEAT_S, lambda: asyncio.to_thread(self._notifier.beat))
@@ -294,6 +298,17 @@ class Service:
             await asyncio.to_thread(self._notifier.look, int(self._clock.now()))
         except (SQLAlchemyError, SqliteError, OSError) as error:
             self._health.failed(error, "who was called for alarms")
+
+    async def _project(self) -> None:
+        """Project how long the town and its microgrids last, and score islands."""
+        lasting = lasting_of(self._api)
+        try:
+            facts = await asyncio.to_thread(self._database.read, microgrids, int(self._clock.now()))
+            said = [Said(one.microgrid, one.heartbeat, one.boundary != 0) for one in facts if not one.is_closed]
+            await asyncio.to_thread(lasting.look, said)
+            await self._ingest.in_thread(lasting.score, said)
+        except (SQLAlchemyError, SqliteError, OSError) as error:
+            self._health.failed(error, "how long microgrids last")
 
     async def _save_alarms(self) -> None:
         try:

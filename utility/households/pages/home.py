@@ -22,6 +22,7 @@ from utility.households.store.bills import BillSoFar, BillsSoFar
 from utility.households.store.home import Home
 from utility.households.store.reading import read_course, read_helping, read_settled
 from utility.households.store.today import day_around, day_of, figures_by_day, stored_now
+from utility.lasting.jobs import lasting_of
 from utility.registry.accounts import value_at
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.statistics.months import Span, columns_of, month_number
@@ -173,6 +174,7 @@ def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> d
         "date": local_day(now, zone),
         "own": own,
         "building": stored_now(console.database, home, now, zone, shared=True),
+        "lasting": [lasting_of(console.api).told(name) for name, _ in home.places(quarter_of(now))],
     }
 
 

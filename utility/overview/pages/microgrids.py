@@ -12,6 +12,7 @@ from commonwatt.look.palette import LOOKS, PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.town import Function
+from utility.lasting.jobs import lasting_of
 from utility.overview.batteries import BatteryFacts, battery_lines, sharing_summary
 from utility.overview.microgrids import BADGES, Facts, cell, island_words
 from utility.overview.outlook import dear_spans
@@ -147,7 +148,7 @@ def _live(console: Console, facts: Facts) -> dict[str, Any]:
     batteries = [each for each in meters if each["battery_capacity"] is not None and is_there(each, quarter_of(now))]
     levels = levels_of(console.database, [each["no"] for each in batteries], quarter_of(now))
     lines = battery_lines((_battery(each, levels) for each in batteries), facts.heartbeat)
-    return {
+    return lasting_of(console.api).told(facts.microgrid) | {
         "facts": facts,
         "cell": cell(facts, now),
         "badges": BADGES,

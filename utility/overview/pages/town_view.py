@@ -12,6 +12,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from utility.alarms.decisions import alarms_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
+from utility.lasting.jobs import lasting_of
 from utility.overview.batteries import helping
 from utility.overview.inbox import Item, items
 from utility.overview.microgrids import Cell, Condition, cell, count
@@ -66,6 +67,7 @@ class TownState:
     alarms: tuple[str, ...]  # the utility's own alarms
     items: tuple[Item, ...]  # what needs a person
     silenced: int  # alarms that a silence, or another alarm, holds
+    lasting: dict[str, Any]  # how long it lasts if the line fails now
 
     @property
     def counts(self) -> dict[Condition, int]:
@@ -123,6 +125,7 @@ class TownView:
             alarms=tuple(self._api.health.alarms()),
             items=items(board.rows, facts, self._waiting.get(), now),
             silenced=board.counts.suppressed,
+            lasting=lasting_of(self._api).told(),
         )
         return self._last
 

@@ -58,6 +58,7 @@ NAVIGATION = (
     Entry("Town", "Completeness", "/console/completeness", STAFF),
     Entry("Alarms", "Alarms", "/console/alarms", STAFF),
     Entry("Operation", "Schedules", "/console/schedules", STAFF),
+    Entry("Operation", "Hours left", "/console/lasting", STAFF),
     Entry("Operation", "Fleet", "/console/fleet", STAFF),
     Entry("Operation", "System", "/console/system", _WATCH, below="/console/jobs"),
     Entry("Operation", "Requests", "/console/requests", _WATCH),
