@@ -14,7 +14,7 @@ from utility.statistics.usage import QUANTITIES, by_cell
 
 SERIES = (*(quantity.name.lower() for quantity in QUANTITIES), "generated", "level")
 """The rows of a class's day: energies by quantity, energy generated, and the sum of the batteries' levels at the end of
-each quarter-hour; of the last two ``UNKNOWN`` where a battery has no reading."""
+each quarter-hour; of the last two ``UNKNOWN`` where more than some batteries in a hundred have no reading."""
 
 SHAPES = (*SERIES[:-1], "used")  # the rows of a class's load shape
 ClassDay = NDArray[np.int64]  # a class's day of UTC, (6, 96), in the order of ``SERIES``
@@ -27,7 +27,7 @@ class ClassMonth:
     peak: int  # the highest quarter-hour taken from the town, milliwatt-hours
     peak_at: Quarter  # when it begins
     # Sums by row of ``SHAPES`` and cell of the load shape, (6, 48); of use, those of quarter-hours with readings of
-    # every battery.
+    # the batteries (``store.usage_sources.LEAST_PERCENT``).
     shape: Energies
 
 

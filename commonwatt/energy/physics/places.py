@@ -186,7 +186,7 @@ def _block(members: Sequence[tuple[Microgrid, list[Place]]], step_s: int, loss_p
         power=capacity * step_s // (POWER_HOURS * 3600),
         service=_limit(amps, step_s).reshape(shape),
         feeder=_limit(boundary, step_s),
-        users=np.array([place.incoming is not None for place in first], dtype=np.bool_),
+        users=np.array([any(places[n].incoming for _, places in members) for n in range(shape[1])], dtype=np.bool_),
         priority=np.array([_priority(place) for _, places in members for place in places], np.int64).reshape(shape),
         sources=tuple(
             Source(column=column, behind=np.array(behind, dtype=np.intp)) for column, behind in _behind(first).items()

@@ -25,6 +25,7 @@ from utility.statistics.usage import QUANTITIES
 
 LOOK_BACK_S = 31 * 86_400  # a reduction or an outage that began longer ago, and changed nothing since, is not seen
 
+LEAST_PERCENT = 98  # batteries of a class that have a reading, with which its sun and level count as known
 _STORED, _GENERATION = int(RecordType.STORED), int(RecordType.GENERATION)
 
 
@@ -80,7 +81,12 @@ def class_batteries(
     wanted = {number: np.zeros(QUARTERS_A_DAY, np.int64) for number in found}
     for owner, count in batteries.items():
         wanted[class_of[owner]] += count
-    return {number: np.where(each[1] >= wanted[number], each[0], UNKNOWN) for number, each in found.items()}
+    return {number: _of_all(each[0], each[1], wanted[number]) for number, each in found.items()}
+
+
+def _of_all(sums: NDArray[np.int64], counts: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sums of all batteries: the few without a reading are as the others in the mean."""
+    return np.where(counts * 100 >= wanted * LEAST_PERCENT, sums * wanted // np.maximum(counts, 1), UNKNOWN)
 
 
 def generated(connection: Connection, first: Quarter, until: Quarter) -> dict[int, tuple[int, int]]:
