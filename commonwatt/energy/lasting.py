@@ -106,15 +106,19 @@ def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: Epo
     sun = np.concatenate([expected.generation * (1 - way * SUN_BAND) for way in (1, 0, -1, 0)], axis=1)
     shares = np.repeat([True, True, True, False], count)
     dark = _stepped(_four(places), levels, use.astype(np.int64), sun.astype(np.int64), now, rules, shares)
-    least = _least(np.where(known, level, 0), expected.load)
+    least = _least(places, np.where(known, level, 0), expected.load)
     told = {name: np.concatenate([hours, least[name]]).reshape(-1, count) for name, hours in dark.items()}
     return Lasts(**{name: Range(*rows) for name, rows in told.items()})
 
 
-def _least(level: Array, use: Array) -> Mapping[str, Floats]:
-    """Return the least hours: each home by itself, or all from all batteries together, whichever ends earlier."""
-    own = _hours_of(level, use)
-    homes = np.asarray(use.any(axis=0))
+def _least(places: Places, level: Array, use: Array) -> Mapping[str, Floats]:
+    """Return the least hours: each home by itself, or all from all batteries together, whichever ends earlier.
+
+    Places behind a source have its battery: they count together.
+    """
+    own, homes = _hours_of(level, use), np.asarray(use.any(axis=0))
+    for source in places.sources:
+        own[:, source.behind] = np.inf
     ordered, count = np.sort(np.where(homes, own, np.inf), axis=1), homes.sum(axis=1)
     together = _hours_of(level.sum(axis=1), use.sum(axis=2))
     half = np.take_along_axis(ordered, np.maximum(-(-count // 2) - 1, 0)[:, None], axis=1)[:, 0]

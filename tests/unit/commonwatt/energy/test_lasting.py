@@ -1,6 +1,7 @@
 """How long homes have energy without the line, by cases that can be checked by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 from statistics import NormalDist
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,8 @@ from commonwatt.energy.physics.step import Inputs
 from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.records import RecordType
 from commonwatt.settlement.splits import Array
+from commonwatt.town.file import TownFile
+from commonwatt.town.loading import town_of
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid
 
 KWH = 10**6
@@ -132,3 +135,16 @@ def test_a_home_is_dark_from_when_its_energy_ended() -> None:
 def test_hours_are_told_with_their_band() -> None:
     band = Band(low=9.12, middle=15.84, high=None, alone=4.0, least=2.0)
     assert band.words == "15.8 h (9.1 to more than 72 h)"
+
+
+def test_apartments_have_the_battery_of_their_building() -> None:
+    town = town_of(
+        TownFile.model_validate({"microgrid": [{"id": "a", "kind": "apartment", "buildings": 1, "apartments": 3}]}),
+        Path("town.toml"),
+    )
+    (places,) = streets_of(town.microgrids.values(), 3600)
+    load = np.zeros((HORIZON_H, *places.shape), np.int64)
+    load[:] = places.users * KWH
+    found = told(places, places.capacity, Rules(), Inputs(load=load, generation=np.zeros_like(load)))
+    assert found.first.least[0] == pytest.approx(places.capacity.sum() / (3 * KWH * WORST_USE), abs=0.01)
+    assert found.first.low[0] > found.first.least[0]
