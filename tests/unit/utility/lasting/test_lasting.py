@@ -18,6 +18,7 @@ from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.assembly.application import make_app
 from utility.database.database import Database
+from utility.households.store.home import Home
 from utility.lasting.jobs import TOWN, Lasting, lasting_of
 from utility.lasting.rules import (
     NO_HISTORY,
@@ -230,7 +231,7 @@ def test_what_an_islands_end_says_of_its_projection() -> None:
     )
 
 
-def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town) -> None:
+def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     api = standing_api(database, NOW)
     app = make_app(api)
     operator = Browser(app, Role.OPERATOR)
@@ -251,8 +252,9 @@ def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town) -> N
     assert "it goes on" in page
     account = next(m.account for m in town.microgrids["r001"].meters if m.battery)
     resident = Browser(app, Role.RESIDENT, name="her", account=account)
+    monkeypatch.setattr(Home, "places", lambda *_: [("r001", "house 1"), ("r001", "house 2")])
     home = text_of(resident.get("/console/home"))
-    assert "until the first home of your street is dark" in home
+    assert home.count("until the first home of your street is dark") == 1, "once for two places of one street"
     assert it.told()["how_good"] in home
 
 
