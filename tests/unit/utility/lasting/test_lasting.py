@@ -256,6 +256,7 @@ def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town, monk
     home = text_of(resident.get("/console/home"))
     assert home.count("until the first home of your street is dark") == 1, "once for two places of one street"
     assert it.told()["how_good"] in home
+    assert "If the power fails now projected " in home
 
 
 def test_levers_are_told_for_the_evening(database: Database, town: Town) -> None:
