@@ -153,7 +153,7 @@ def _run_stored(
     if end < start:
         raise ConfigError(f"--readings {start} {end}: the second day is before the first")
     scenario = load(name) if name else Scenario(title="Our own days again", start=start)
-    scenario = scenario.model_copy(update={"start": start, "days": (end - start).days + 1})
+    scenario = scenario.model_copy(update={"start": start, "start_hour": 0, "days": (end - start).days + 1})
     other, default = None if tariff is None else read_tariff(tariff), settings_of(config)[0].billing.tariff
     with from_file(config) as (database, _), Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(scenario.title)

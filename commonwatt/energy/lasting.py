@@ -107,8 +107,13 @@ def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: Epo
     shares = np.repeat([True, True, True, False], count)
     dark = _stepped(_four(places), levels, use.astype(np.int64), sun.astype(np.int64), now, rules, shares)
     least = _least(places, np.where(known, level, 0), expected.load)
-    told = {name: np.concatenate([hours, least[name]]).reshape(-1, count) for name, hours in dark.items()}
-    return Lasts(**{name: Range(*rows) for name, rows in told.items()})
+    told = {}
+    for name, hours in dark.items():
+        low, middle, high, alone = hours.reshape(-1, count)
+        # Homes that are off in turn may be dark earlier with more energy, and with energy below the floor.
+        low, high = np.minimum(low, middle), np.maximum(high, middle)
+        told[name] = Range(low, middle, high, alone, np.minimum(least[name], low))
+    return Lasts(**told)
 
 
 def _least(places: Places, level: Array, use: Array) -> Mapping[str, Floats]:

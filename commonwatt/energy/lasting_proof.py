@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+NEAR_H = 0.25  # hours by which an end of a band may be missed, as the band is rounded
+
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:

@@ -56,6 +56,8 @@ class Lasting:
         past = self._pasts.get(core.microgrid)
         if past is None or past.meters is not core.meters:
             past = self._pasts[core.microgrid] = Past(core.microgrid, core.meters, self._zone)
+        if not past.places.users.any():
+            return "no home is registered"
         if hours := past.next(now):
             async with self._work.alone():
                 if store.opening:

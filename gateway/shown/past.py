@@ -49,7 +49,9 @@ class Past:
     def next(self, now: EpochSeconds) -> range:
         """Return the hours to read next, since 1970: the newest, with what came late, else earlier; empty: none."""
         end = (now - SETTLED_S) // 3600
-        self.first, self.end = (self.first, max(self.end, end - KEPT_H)) if self.end else (end, end)
+        # After a clock that was ahead all is read again.
+        is_ahead = self.end > end + 1 or not self.end
+        self.first, self.end = (end, end) if is_ahead else (self.first, max(self.end, end - KEPT_H))
         stop = self.first if self.end >= end else min(end, self.end + self._at_once_h)
         return range(max(stop - self._at_once_h, end - KEPT_H), stop)
 
@@ -83,7 +85,7 @@ class Past:
     def ahead(self, now: EpochSeconds) -> tuple[Inputs, Flags]:
         """Return what is expected of the hours from now, and of which places a whole day is known, (P,).
 
-        The others have the average use, by the batteries' capacity, and no sun.
+        The others have the average use, by the batteries' capacity (without batteries 1 W), and no sun.
         """
         window = np.arange(self.end - KEPT_H, self.end)
         cells, power = load_cells(window * 4, self._zone), self._power[:, window % KEPT_H]
@@ -96,7 +98,7 @@ class Past:
         has_day = (of_all > 0).all(axis=0)
         mean = sums.reshape(2, 24, 2, -1).sum(axis=0) / np.maximum(of_all, 1)[:, None]
         use = np.where(days > 0, sums[:, 0] / np.maximum(days, 1), np.tile(mean[:, 0], (2, 1)))
-        average = self.places.capacity.sum() / 1000 / DAY_H / max(users.sum(), 1) * users
+        average = max(self.places.capacity.sum() / 1000 / DAY_H / max(users.sum(), 1), 1) * users
         usual = Usual(use=np.where(has_day, use, average)[:, None], sun=np.where(has_day, mean[:, 1], 0)[:, None])
         last = cells[-24:]
         counts, as_usual = known[-24:] & has_day, np.stack([usual.use[last, 0], usual.sun[last % 24, 0]])

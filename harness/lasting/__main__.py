@@ -13,10 +13,9 @@ from rich.progress import track
 
 from commonwatt.cli.tables import show
 from commonwatt.energy.lasting import HORIZON_H, Floats
-from commonwatt.energy.lasting_proof import PROOF
+from commonwatt.energy.lasting_proof import NEAR_H, PROOF
 from harness.lasting.cuts import SCENARIOS, WHICH, Cut, cut
 
-NEAR_H = 0.25  # hours by which an end of a band is rounded
 BAND = 75, 85  # how often the band of 80 % shall hold, percent
 
 

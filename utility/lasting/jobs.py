@@ -33,7 +33,8 @@ class Lasting:
         self._loaded: tuple[int, int] | None = None
         self._blocks: list[Block] = []
         self._days: Days = {}
-        self._seen: tuple[EpochSeconds, list[Seen]] = 0, []
+        # Of the newest projection: its time, and its blocks with what was known of each.
+        self._seen: tuple[EpochSeconds, list[tuple[Block, Seen]]] = 0, []
 
     def look(self, said: Sequence[Said]) -> None:
         """Project from what gateways said; what is usual is read when the registry changed, and each hour."""
@@ -42,8 +43,8 @@ class Lasting:
         if stand != self._loaded:
             self._blocks, self._loaded = database.read(load_blocks, now), stand
         of, left = {each.microgrid: each for each in said}, dict[MicrogridId, HoursLeft]()
-        known = [seen(block, of, self._days, now, zone) for block in self._blocks]
-        for block, its in zip(self._blocks, known, strict=True):
+        known = [(block, seen(block, of, self._days, now, zone)) for block in self._blocks]
+        for block, its in known:
             left |= project(block, its, now, zone)
         if left:
             homes = dict(pair for each in self._blocks for pair in zip(each.places.microgrids, each.homes, strict=True))
@@ -66,7 +67,7 @@ class Lasting:
         (now, known), zone, found = self._seen, self._api.zone.read(), dict[MicrogridId, Sequence[float]]()
         day = datetime.fromtimestamp(now, zone)
         until = int(datetime.combine(day.date() + timedelta(days=day.time() >= EVENING), EVENING, zone).timestamp())
-        for block, its in zip(self._blocks, known, strict=True):
+        for block, its in known:
             for strategy in set(its.strategy):
                 rows = np.isin(block.places.microgrids, names) & (its.strategy == strategy)
                 if rows.any():

@@ -87,7 +87,8 @@ def class_usual(days: Mapping[int, ClassDay], capacity: MilliwattHours, zone: Zo
     if not known.any():
         return UNSETTLED
     imported, shared_in, exported, shared_out, sun, level = whole
-    used = imported + shared_in - exported - shared_out + sun - np.diff(level, prepend=0)
+    # A battery that is new in the sum adds its level at once.
+    used = np.maximum(imported + shared_in - exported - shared_out + sun - np.diff(level, prepend=0), 0)
     cells, usual, parts = load_cells(np.arange(96 * span.start, 96 * span.stop), zone)[known], [], []
     for values, at in ((used[known], cells), (sun[known], cells % 24)):
         sums, n = np.bincount(at, values, 48), np.bincount(at, minlength=48)
@@ -103,12 +104,13 @@ def blocks_of(
     watts: Mapping[AccountNumber, float],
     classes: Mapping[str, ClassUsual],
 ) -> list[Block]:
-    """Return installed microgrids with what is usual at their places, from the mean use of accounts' places.
+    """Return installed microgrids that have homes, with what is usual there, from the mean use of accounts' places.
 
-    Homes of which it is not known share a day's capacity equally.
+    Homes of which it is not known share a day's capacity equally; without batteries they use 1 W, not nothing.
     """
     blocks = []
-    for places in streets_of(microgrids.values(), 3600):
+    lived_in = (one for one in microgrids.values() if any(each.incoming for each in places_of(one, emulated=False)))
+    for places in streets_of(lived_in, 3600):
         use, batteries = np.zeros(places.shape), {}
         for row, name in enumerate(places.microgrids):
             for column, place in enumerate(places_of(microgrids[name], emulated=False)):
@@ -117,7 +119,7 @@ def blocks_of(
                 if place.incoming is not None:
                     use[row, column] = watts.get(place.incoming.account, np.nan)
         homes = np.asarray((use != 0).sum(axis=1), np.int64)
-        average = places.capacity.sum(axis=1) / 24_000 / np.maximum(homes, 1)
+        average = np.maximum(places.capacity.sum(axis=1) / 24_000 / np.maximum(homes, 1), 1)
         use = np.where(np.isnan(use), average[:, None], use)
         of = [classes[microgrids[name].kind] for name in places.microgrids]
         by_cell, by_hour = (np.stack(each, axis=1)[:, :, None] for each in ([c.use for c in of], [c.sun for c in of]))
@@ -144,7 +146,7 @@ def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
             if level is not None and meter in block.batteries:
                 permille[block.batteries[meter]] = level
                 lacking[row] -= 1
-        if lacking[row]:
+        if lacking[row] > 0:
             reasons[row].append(f"{counted(int(lacking[row]), 'level')} not known")
         time, past = days.get(name, (0, sums[row]))
         # What an island used is not what it would have used.

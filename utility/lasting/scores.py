@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from commonwatt.energy.hours_left import Band, HoursLeft
+from commonwatt.energy.lasting_proof import NEAR_H
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.model.words import counted
 from utility.lasting.rules import OLD_S, Said
@@ -27,18 +28,19 @@ class Score:
 
     @property
     def error_percent(self) -> float | None:
-        """By how much it was missed; ``None``: the island was over before that can be said."""
-        came, middle = self.came[0] or self.lasted, self.band.middle
+        """By how much it was missed, of an hour at least; ``None``: the island was over before that can be said."""
+        came, middle = self.lasted if self.came[0] is None else self.came[0], self.band.middle
         if came is None or (self.came[0] is None and (middle is None or middle >= came)):
             return None
-        return 100.0 if middle is None else 100 * abs(middle - came) / came
+        return 100.0 if middle is None else 100 * abs(middle - came) / max(came, 1)
 
     @property
     def is_held(self) -> bool:
         """Whether the band held what came; without a dark home only its upper end can be wrong."""
         came, band = self.came[0], self.band
-        return (band.high is None or (came or self.lasted or 0) <= band.high) and (
-            came is None or (band.low is not None and band.low <= came)
+        until = (self.lasted or 0) if came is None else came
+        return (band.high is None or until <= band.high + NEAR_H) and (
+            came is None or (band.low is not None and band.low - NEAR_H <= came)
         )
 
 
@@ -60,9 +62,9 @@ def scored(
     going_on = {one.microgrid: one for one in scores if one.lasted is None}
     for name, beat, is_island in said:
         if (one := going_on.get(name)) is not None:
-            hours = round((now - one.at) / 3600, 2)
+            hours = round(max(now - one.at, 0) / 3600, 2)
             is_old = beat is None or now - beat.time > OLD_S
-            levels = [each for each in beat.levels if each is not None] if beat and is_island and not is_old else []
+            levels = beat.levels if beat and is_island and not is_old else ()
             wanted, empty = (1, -(-len(levels) // 2), len(levels)), levels.count(0)
             pairs = zip(one.came, wanted, strict=True)
             came = [hours if before is None and 0 < least <= empty else before for before, least in pairs]

@@ -142,6 +142,32 @@ def test_each_finished_hour_is_added_when_its_readings_have_come(street: Street)
     assert known() == before + 2 * 10, "also what came late"
 
 
+def test_after_a_clock_that_was_ahead_for_days_all_is_read_again(street: Street) -> None:
+    street.write(2, sun_w=0)
+    street.levels(80)
+    begun = street.now
+    told(street)
+    past = street.lasting._pasts["r001"]
+    hours = past.next(street.core.now + 40 * 86_400)
+    past.read(street.store, hours)
+    assert past.end > begun // 3600 + 200
+    while hours := past.next(street.core.now):
+        past.read(street.store, hours)
+    assert past.end == begun // 3600
+    assert past.ahead(begun)[1].all()
+
+
+def test_homes_without_a_battery_are_dark_at_once_and_without_homes_there_is_no_figure(tmp_path: Path) -> None:
+    street = Street(tmp_path / "gateway.db", 2)
+    street.meters = {meter: one for meter, one in street.meters.items() if meter > 1000}
+    street.begin()
+    found = told(street)
+    assert (found.first.high, found.all.high) == (0, 0), "not more than 72 h, though nothing was read"
+    street.meters = {}
+    street.begin()
+    assert street.turns() == "no home is registered"
+
+
 def test_many_places_are_read_a_few_hours_at_a_time(tmp_path: Path) -> None:
     street = Street(tmp_path / "gateway.db", 80)
     street.write(2)

@@ -36,13 +36,13 @@ def stored_town(connection: Connection, quarter: Quarter) -> Town:
     """Return the town with the accounts and weights of a quarter-hour; a meter of another maker is at a house.
 
     Raises:
-        ConfigError: No town is registered.
+        ConfigError: No town is registered, or it has no meters.
     """
     figures: dict[str, Any] = reads.town(connection)
-    if not figures:
-        raise ConfigError("no town is registered")
-    accounts, meters = load_dated_registry(connection).accounts, dict[MicrogridId, list[Meter]]()
     rows: list[dict[str, Any]] = reads.meters(connection, None, 0, _MOST, quarter * QUARTER_S)
+    if not figures or not rows:
+        raise ConfigError("no town with meters is registered")
+    accounts, meters = load_dated_registry(connection).accounts, dict[MicrogridId, list[Meter]]()
     for row in rows:
         account, battery, function = accounts.get(row["account"]), None, Function(row["function"])
         if capacity := row["battery_capacity_mwh"]:

@@ -148,3 +148,24 @@ def test_apartments_have_the_battery_of_their_building() -> None:
     found = told(places, places.capacity, Rules(), Inputs(load=load, generation=np.zeros_like(load)))
     assert found.first.least[0] == pytest.approx(places.capacity.sum() / (3 * KWH * WORST_USE), abs=0.01)
     assert found.first.low[0] > found.first.least[0]
+
+
+def test_the_range_holds_what_is_expected_also_where_turns_end_a_home_earlier_with_more_energy() -> None:
+    places, rng = homes(2), np.random.default_rng(31)
+    some = replace(places, capacity=places.capacity * rng.integers(0, 2, places.shape), minimum=places.capacity)
+    level = (some.capacity * rng.random(places.shape)).astype(np.int64)
+    load = np.broadcast_to(rng.integers(0, 3 * KWH, places.shape), (HORIZON_H, *places.shape))
+    sun = np.zeros_like(load)
+    sun[::24] = 10 * KWH * (some.capacity > 0)
+    first = told(some, level, SPEC, Inputs(load=load, generation=sun)).first
+    assert first.low[0] <= first.middle[0] <= first.high[0]
+
+
+def test_the_least_knows_that_an_apartment_is_off_in_turn_while_its_building_has_energy() -> None:
+    building, apartment = (replace(one, location="B") for one in street("r1", 1).meters)
+    building = replace(building, function=Function.BUILDING, battery=Battery(capacity=200 * KWH, minimum_percent=90))
+    apartment = replace(apartment, function=Function.APARTMENT, location="B 1")
+    (places,) = streets_of([replace(street("r1", 1), meters=(building, apartment))], 3600)
+    load = np.broadcast_to(places.users * KWH, (HORIZON_H, 1, 2)).copy()
+    found = told(places, np.array([[100 * KWH, 0]]), SPEC, Inputs(load=load, generation=np.zeros_like(load))).all
+    assert found.least[0] <= found.low[0] < 3

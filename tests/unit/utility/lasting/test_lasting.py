@@ -10,7 +10,7 @@ import pytest
 from commonwatt.energy.hours_left import Band, HoursLeft
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
-from commonwatt.town.town import Town
+from commonwatt.town.town import Direction, Microgrid, Town
 from harness.console import Browser, standing_api, text_of
 from harness.real import databases
 from harness.worlds.utility import a_heartbeat
@@ -18,9 +18,19 @@ from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.assembly.application import make_app
 from utility.database.database import Database
+from utility.households.store.home import Home
 from utility.lasting.jobs import TOWN, Lasting, lasting_of
-from utility.lasting.rules import NO_HISTORY, Said, class_usual, town_left
-from utility.lasting.scores import Score, summary
+from utility.lasting.rules import (
+    NO_HISTORY,
+    UNSETTLED,
+    Said,
+    blocks_of,
+    class_usual,
+    project,
+    seen,
+    town_left,
+)
+from utility.lasting.scores import Score, scored, summary
 from utility.registry.store.registry import registry_changed
 from utility.statistics.packed import packed
 from utility.statistics.series import SERIES, ClassDay
@@ -29,6 +39,7 @@ from utility.statistics.tables import usage_day, usage_month
 
 kind = databases.both_kinds
 UTC = ZoneInfo("UTC")
+INCOMING = Direction.INCOMING
 TODAY = NOW // 86_400
 
 
@@ -138,6 +149,24 @@ def test_todays_power_counts_beside_the_usual_one(database: Database, town: Town
     assert first[1_000] is None or first[1_000] > first[4_000]
 
 
+def test_homes_without_a_battery_are_dark_at_once_and_a_microgrid_without_homes_is_left_out(town: Town) -> None:
+    def of(name: str, *chosen: bool) -> Microgrid:
+        meters = town.microgrids[name].meters
+        return replace(town.microgrids[name], meters=tuple(m for m in meters if (m.direction is INCOMING) in chosen))
+
+    blocks = blocks_of({"r001": of("r001", True), "r002": of("r002", False)}, {}, {"residential": UNSETTLED})
+    (left,) = [project(block, seen(block, {}, {}, NOW, UTC), NOW, UTC) for block in blocks]
+    assert list(left) == ["r001"]
+    assert (left["r001"].first.high, left["r001"].all.high) == (0, 0)
+    assert blocks_of({"r002": of("r002", False)}, {}, {"residential": UNSETTLED}) == []
+
+
+def test_a_battery_that_is_new_in_the_statistics_is_no_negative_use() -> None:
+    day = a_day(1_000)
+    day[5, 40:] = 10**9
+    assert class_usual({TODAY - 1: day}, 1_000, UTC).use.min() >= 0
+
+
 def test_the_town_is_dark_by_its_microgrids() -> None:
     def left(*hours: float | None) -> HoursLeft:
         first, half, last = (Band(*[each] * 5) for each in hours)
@@ -177,24 +206,36 @@ def test_an_island_is_scored_once_over_restarts_and_by_the_active_utility_alone(
     assert "In 1 real island of this town half were off by less than" in last.told()["how_good"]
 
 
+def test_levels_that_are_not_known_do_not_tell_that_all_are_empty_nor_an_earlier_clock_hours_below_zero() -> None:
+    begun = Score(microgrid="r001", at=NOW, projected=[Band(8, 10, 12, 9, 3)] * 3)
+    for now in (NOW + 3_600, NOW - 3_600):
+        beat = a_heartbeat(time=now, sharing=dict.fromkeys((1, 2, 3), "enough"), levels=(0, None, None))
+        (one,) = scored([begun], [Said("r001", beat, True)], {}, now)
+        assert list(one.came) == [max(0, (now - NOW) / 3_600), None, None]
+
+
 def test_what_an_islands_end_says_of_its_projection() -> None:
     it = Score(microgrid="r001", at=NOW, projected=[Band(8, 10, 12, 9, 3)] * 3)
     assert it.error_percent is None, "it goes on"
     assert replace(it, lasted=0.5).error_percent is None, "too short to tell"
     assert (replace(it, lasted=20.0).error_percent, replace(it, lasted=20.0).is_held) == (50, False)
-    seen = [replace(it, came=(hours, None, None), lasted=20.0) for hours in (8.0, 12.5, 10.0)]
-    assert [one.error_percent for one in seen] == [25, 20, 0]
-    assert [one.is_held for one in seen] == [True, False, True]
-    assert summary(seen) == (
+    # As in the test cuts: of an hour at least, and an end of the band is rounded.
+    empty = replace(it, projected=[Band(0, 0, 0, 0, 0)] * 3, came=(0.0, 0.02, 0.02), lasted=0.0)
+    assert (empty.error_percent, empty.is_held) == (0, True), "the utility sees it when a battery is empty"
+    assert replace(empty, came=(0.02, None, None)).error_percent == pytest.approx(2)
+    found = [replace(it, came=(hours, None, None), lasted=20.0) for hours in (8.0, 12.5, 10.0)]
+    assert [one.error_percent for one in found] == [25, 20, 0]
+    assert [one.is_held for one in found] == [True, False, True]
+    assert summary(found) == (
         "In 3 real islands of this town half were off by less than 20 %, and the range held 67 % of the time."
     )
 
 
-def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town) -> None:
+def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     api = standing_api(database, NOW)
     app = make_app(api)
     operator = Browser(app, Role.OPERATOR)
-    assert "Not projected yet" in text_of(operator.get("/console/lasting"))
+    assert "Not projected: the first" in text_of(operator.get("/console/lasting"))
     it = lasting_of(api)
     it.look(said(town))
     it.score(said(town, is_island=True))
@@ -211,9 +252,11 @@ def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town) -> N
     assert "it goes on" in page
     account = next(m.account for m in town.microgrids["r001"].meters if m.battery)
     resident = Browser(app, Role.RESIDENT, name="her", account=account)
+    monkeypatch.setattr(Home, "places", lambda *_: [("r001", "house 1"), ("r001", "house 2")])
     home = text_of(resident.get("/console/home"))
-    assert "until the first home of your street is dark" in home
+    assert home.count("until the first home of your street is dark") == 1, "once for two places of one street"
     assert it.told()["how_good"] in home
+    assert "If the power fails now projected " in home
 
 
 def test_levers_are_told_for_the_evening(database: Database, town: Town) -> None:
@@ -221,6 +264,8 @@ def test_levers_are_told_for_the_evening(database: Database, town: Town) -> None
     it = at(database)
     it.look(said(town, (950, 950)))
     found = it.levers(["r001"])
+    it._blocks = []  # A look at a changed registry has begun, and not ended.
+    assert it.levers(["r001"]) == found
     plain, held, filled, more = found["r001"]
     assert list(found) == ["r001"]
     assert plain < filled, "full batteries last longer"

@@ -119,7 +119,7 @@ def test_a_microgrid_says_why_its_battery_does_not_share(
     assert "Less than 2 % of its capacity above its minimum: too close to share." in text
     assert "7 parts" in text
     assert "by itself, for the LTE line: whole quarter-hours are relayed" in text
-    assert "If the line fails now Not projected yet" in text
+    assert "If the line fails now Not projected: the first" in text
     capacity = next(m.battery.capacity for m in town.microgrids["r001"].meters if m.battery)
     level = f"{0.75e-6 * capacity:.1f} kWh"
     assert re.search(rf"{level} [0-9.]+ kWh [0-9.]+ kWh 20 seconds ago", text), "the level on which its gateway decided"

@@ -145,7 +145,7 @@ def test_a_form_is_a_scenario() -> None:
 def test_the_command_writes_the_rows_of_the_page_beside_what_was(past: Path, tmp_path: Path) -> None:
     (tmp_path / "utility.toml").write_text(f'[utility]\ndatabase = "sqlite:///{past}"\n')
     (tmp_path / "cut.toml").write_text(
-        'title = "The line of r002 is cut"\nstart = 2020-01-01\n'
+        'title = "The line of r002 is cut"\nstart = 2020-01-01\nstart_hour = 20\n'
         '[[outage]]\nwhat = "feeder"\nmicrogrid = "r002"\nfrom_hour = 2\nfor_hours = 20\n'
         '[[battery]]\nmicrogrid = "r002"\nkwh = 3\n'
     )
