@@ -87,8 +87,8 @@ def metrics_of(lasting: Mapping[MicrogridId, HoursLeft]) -> Iterator[Metric]:
     text = "Expected seconds until the first home, half or all are dark if the line fails now; at most 72 hours."
     family = GaugeMetricFamily(f"{PREFIX}_left_seconds", text, labels=["microgrid", "dark"])
     for name, left in lasting.items():
-        for dark in ("first", "half", "all"):
-            family.add_metric([name, dark], 3600 * hours_of(getattr(left, dark)))
+        for dark, band in left.bands.items():
+            family.add_metric([name, dark], 3600 * hours_of(band))
     yield family
 
 
