@@ -11,22 +11,16 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from commonwatt.audit.command import table_of
 from commonwatt.cli.tables import show
-from commonwatt.demo.running import stopped_by_signals
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.files import replace_file
-from commonwatt.runtime.interrupts import EXIT_STOPPED
-from commonwatt.runtime.service import EXIT_FAILED, flowing, only_one
+from commonwatt.runtime.service import flowing
 from commonwatt.town.changes import changed
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import Scenario, load, names
 from commonwatt.town.town import Town
-from scenarios.course import as_json as as_json_of_course
-from scenarios.course import tables
-from scenarios.full_stack import play, ready
 from scenarios.report import as_html, as_json, equal, rows_against, table
 from scenarios.simulation import emulated
 from utility.supply.simulated.policies import POLICIES
@@ -58,11 +52,6 @@ def run(
         int, typer.Option("--step", min=SLOT_S, max=QUARTER_S, help="Seconds of a step: 15 to 900, a divisor of 900.")
     ] = QUARTER_S,
     out: Annotated[Path, typer.Option(help="Folder for the results, NAME.json and NAME.html.")] = Path(),
-    full_stack: Annotated[
-        bool, typer.Option("--full-stack", help="Play it on real processes: see below; NAME-full-stack.json.")
-    ] = False,
-    speed: Annotated[float, typer.Option(min=1, max=600, help="Full stack: town seconds in one real second.")] = 60,
-    data: Annotated[Path, typer.Option(help="Full stack: new folder for all data of the processes.")] = Path("data"),
     readings: Annotated[
         tuple[datetime, datetime] | None,
         typer.Option(formats=["%Y-%m-%d"], metavar="FROM TO", help="Replay these stored days, of UTC: see below."),
@@ -75,12 +64,8 @@ def run(
     Physics, sharing, rationing and purchases are those of the services, without messages between them. The same
     command gives the same files, to the byte.
 
-    With `--full-stack` real brokers, gateways, meters and the utility of a small town (of `demo`, or `--town`) play
-    it on a scaled clock, from half an hour before its first fault to an hour after its last, or its first day: dead
-    feeders make islands, without broadband or controllers processes stay dead. At the end every reading is audited.
-
     Examples: `scenario run storm`, `scenario run heatwave --policy aces --policy rangers --policy planner`,
-    `scenario run change --policy planner --against aces`, `scenario run storm --full-stack --speed 120`.
+    `scenario run change --policy planner --against aces`.
 
     With `--readings` the town's own stored days run again beside what was: with the one policy, and with the outages,
     storms, demand and batteries of the scenario, whose start and days do not count. Without a scenario nothing else
@@ -91,11 +76,6 @@ def run(
         return
     if not name:
         raise ConfigError("NAME: give a scenario, see `scenario list`; only --readings needs none")
-    if full_stack:
-        if policy or against:
-            raise ConfigError("--policy, --against: the processes of --full-stack do as their settings say")
-        _run_full_stack(name, days, town, out, speed, data)
-        return
     asked = [*(policy or ["spec"]), *([against] if against else [])]
     chosen = list(dict.fromkeys([*_REFERENCES, *asked]))
     if unknown := [p for p in chosen if p not in POLICIES]:
@@ -173,27 +153,3 @@ def _run_stored(
         if rows:
             show(what, rows[:_MOST_ROWS], tuple(rows[0]))
     typer.echo(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in found.near.items()))
-
-
-def _run_full_stack(name: str, days: int | None, town: Path | None, out: Path, speed: float, data: Path) -> None:
-    """Play a scenario on real processes, show what was seen, and exit with 1 if it is not good."""
-    scenario = load(name)
-    with only_one(data, "another demonstration"), Progress(console=Console(stderr=True), transient=True) as progress:
-        layout, conditions = ready(data, town, scenario, speed, days)
-        task = progress.add_task(f"{name} on {len(layout.processes)} processes", total=1.0)
-        with stopped_by_signals() as stop:
-            course = play(layout, conditions, stop, lambda part: progress.update(task, completed=part))
-    if stop.is_set():
-        typer.echo("stopped before its end", err=True)
-        raise SystemExit(EXIT_STOPPED)
-    facts = {"town": layout.town.table.name, "speed": speed, "version": version("commonwatt")}
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{Path(name).stem}-full-stack.json"
-    replace_file(path, as_json_of_course(scenario.title, course, facts).encode(), mode=0o644)
-    for title, rows in tables(course).items():
-        if rows:
-            show(title, rows, tuple(rows[0]))
-    Console().print(table_of(course.audit, by_meter=False))
-    typer.echo(f"{'good' if course.good else 'NOT GOOD'}: {path}")
-    if not course.good:
-        raise SystemExit(EXIT_FAILED)

@@ -145,7 +145,7 @@ def as_html(
         against=against_it,
         balance=_table(_balance(runs)),
         short=_short(runs),
-        fairness=_fairness(runs),
+        fairness=_table(_fairness(runs)),
         key=_key(runs),
         plots="".join(plots),
     )
@@ -177,27 +177,24 @@ def _short(runs: Mapping[str, Figures]) -> str:
     return f"<ul>{''.join(lines)}</ul>" if lines else "<p>Nobody.</p>"
 
 
+# The heading of each measure of fairness, and how its values are written.
 _MEASURES = {
-    "served": "demand served",
-    "given": "surplus given",
-    "shortfall": "worst-off behind the mean",
+    "served": ("demand served", "{:.4f}"),
+    "given": ("surplus given", "{:.4f}"),
+    "shortfall": ("worst-off behind the mean", "{:.2%}"),
 }
 
 
-def _fairness(runs: Mapping[str, Figures]) -> str:
-    rows = ""
+def _fairness(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
+    """Return the measures of fairness, one row a policy."""
+    rows = []
     for name, figures in runs.items():
-        found = fairness(figures.tallies)
-        cells = [_cells(key, found[key].mean, found[key].worst) if key in found else "<td>-<td>-" for key in _MEASURES]
-        rows += f"<tr><td>{escape(name)}{''.join(cells)}</tr>"
-    head = "".join(f"<th>{words}, mean<th>worst microgrid" for words in _MEASURES.values())
-    return f"<table><thead><tr><th>policy{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-def _cells(measure: str, mean: float, worst: float) -> str:
-    if measure == "shortfall":
-        return f"<td>{100 * mean:.2f}<td>{100 * worst:.2f}"
-    return f"<td>{mean:.4f}<td>{worst:.4f}"
+        found, row = fairness(figures.tallies), dict[str, object](policy=name)
+        for key, (words, form) in _MEASURES.items():
+            row[f"{words}, mean"] = form.format(found[key].mean) if key in found else "-"
+            row[f"{words}, worst microgrid"] = form.format(found[key].worst) if key in found else "-"
+        rows.append(row)
+    return rows
 
 
 def _key(runs: Mapping[str, Figures]) -> str:

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from commonwatt.energy.hours_left import Band
 from commonwatt.energy.lasting import HORIZON_H
@@ -24,70 +25,36 @@ USE_LESS, USE_LESS_UNTIL, ISLAND, HOURS_LEFT = "use_less", "use_less_until", "is
 HOURS_LEFT_BAND = "hours_left_band"  # the low and the high end of the hours left
 
 _BAND = f"{{{{ value_json.{HOURS_LEFT_BAND} | tojson }}}}"
-_TOTAL = {"p": "sensor", "dev_cla": "energy", "stat_cla": "total_increasing", "unit_of_meas": "kWh"}
-_PRICE = {"p": "sensor", "stat_cla": "measurement", "unit_of_meas": "USD/kWh"}
-_ALWAYS: dict[str, dict[str, str]] = {
-    IMPORT_PRICE: {"name": "Price of import", **_PRICE},
-    CREDIT_PRICE: {"name": "Price of credit", **_PRICE},
-    USE_LESS: {"name": "Use less", "p": "binary_sensor"},
-    USE_LESS_UNTIL: {"name": "Use less until", "p": "sensor", "dev_cla": "timestamp"},
-    ISLAND: {"name": "Island", "p": "binary_sensor"},
-    HOURS_LEFT: {"name": "Hours left", "p": "sensor", "dev_cla": "duration", "unit_of_meas": "h"},
+_TOTAL = ("sensor", "energy", "total_increasing", "kWh")
+_PRICE = ("sensor", None, "measurement", "USD/kWh")
+_KEYS = ("name", "p", "dev_cla", "stat_cla", "unit_of_meas")
+_ALWAYS = (IMPORT_PRICE, CREDIT_PRICE, USE_LESS, USE_LESS_UNTIL, ISLAND, HOURS_LEFT)  # entities of every place
+_ENTITIES: dict[str, tuple[str | None, ...]] = {
+    ENERGY_IN: ("Energy in", *_TOTAL),
+    ENERGY_OUT: ("Energy out", *_TOTAL),
+    GENERATED: ("Energy generated", *_TOTAL),
+    LEVEL: ("Battery energy", "sensor", "energy_storage", "measurement", "Wh"),
+    LEVEL_PERCENT: ("Battery level", "sensor", "battery", "measurement", "%"),
+    SHARING: ("Sharing", "binary_sensor"),
+    IMPORT_PRICE: ("Price of import", *_PRICE),
+    CREDIT_PRICE: ("Price of credit", *_PRICE),
+    USE_LESS: ("Use less", "binary_sensor"),
+    USE_LESS_UNTIL: ("Use less until", "sensor", "timestamp"),
+    ISLAND: ("Island", "binary_sensor"),
+    HOURS_LEFT: ("Hours left", "sensor", "duration", None, "h"),
 }
-"""Entities of every place."""
-_MEASURED: dict[str, dict[str, str]] = {
-    ENERGY_IN: {"name": "Energy in", **_TOTAL},
-    ENERGY_OUT: {"name": "Energy out", **_TOTAL},
-    GENERATED: {"name": "Energy generated", **_TOTAL},
-    LEVEL: {
-        "name": "Battery energy",
-        "p": "sensor",
-        "dev_cla": "energy_storage",
-        "stat_cla": "measurement",
-        "unit_of_meas": "Wh",
-    },
-    LEVEL_PERCENT: {
-        "name": "Battery level",
-        "p": "sensor",
-        "dev_cla": "battery",
-        "stat_cla": "measurement",
-        "unit_of_meas": "%",
-    },
-    SHARING: {"name": "Sharing", "p": "binary_sensor"},
-}
+"""What the discovery message says of each entity, by ``_KEYS``; ``None``: nothing."""
 
 
-@dataclass(frozen=True)
-class Topics:
+class Topics(NamedTuple):
     """The topics of a place at the household's broker, all retained."""
 
     id: str  # the place's name in topics and unique ids: it stays while the microgrid and the place keep their names
-    prefix: str  # the discovery prefix of Home Assistant
-
-    @property
-    def discovery(self) -> str:
-        """The topic of the device and its entities."""
-        return f"{self.prefix}/device/{self.id}/config"
-
-    @property
-    def state(self) -> str:
-        """The topic of all values, as JSON."""
-        return f"commonwatt/{self.id}/state"
-
-    @property
-    def prices(self) -> str:
-        """The topic of the prices, as JSON."""
-        return f"commonwatt/{self.id}/prices"
-
-    @property
-    def availability(self) -> str:
-        """The topic of the gateway's availability, ``online`` or ``offline``."""
-        return f"commonwatt/{self.id}/availability"
-
-    @property
-    def status(self) -> str:
-        """Home Assistant's own topic, on which it reports its start."""
-        return f"{self.prefix}/status"
+    discovery: str  # of the device and its entities
+    state: str  # of all values, as JSON
+    prices: str  # of the prices, as JSON
+    availability: str  # of the gateway's availability, ``online`` or ``offline``
+    status: str  # Home Assistant's own, on which it reports its start
 
 
 def topics_of(microgrid: MicrogridId, place: str, prefix: str) -> Topics:
@@ -95,23 +62,33 @@ def topics_of(microgrid: MicrogridId, place: str, prefix: str) -> Topics:
     words = re.findall(r"[a-z0-9]+", place.lower())
     if " ".join(words) != place:
         words.append(f"{zlib.crc32(place.encode()):08x}")
-    return Topics("_".join(("commonwatt", microgrid, *words)), prefix)
+    name = "_".join(("commonwatt", microgrid, *words))
+    ours = f"commonwatt/{name}"
+    return Topics(
+        id=name,
+        discovery=f"{prefix}/device/{name}/config",
+        state=f"{ours}/state",
+        prices=f"{ours}/prices",
+        availability=f"{ours}/availability",
+        status=f"{prefix}/status",
+    )
 
 
 def discovery(topics: Topics, place: str, meters: Collection[RegisteredMeter], version: str) -> bytes:
     """Return the payload of the discovery topic, with the entities that the meters of the place allow."""
-    names = set(quantities_of(meters).values())
+    names = {*_ALWAYS, *quantities_of(meters).values()}
     if any(meter.battery_capacity_mwh is not None for meter in meters):
         names |= {LEVEL, LEVEL_PERCENT, SHARING}
     payload = {
         "dev": {"ids": [topics.id], "name": place, "mf": "Commonwatt", "mdl": "Energy of a place", "sw": version},
         "o": {"name": "commonwatt", "sw": version},
         "cmps": {
-            name: {**entity, "uniq_id": f"{topics.id}_{name}", "val_tpl": f"{{{{ value_json.{name} }}}}"}
+            name: {key: said for key, said in zip(_KEYS, entity, strict=False) if said}
+            | {"uniq_id": f"{topics.id}_{name}", "val_tpl": f"{{{{ value_json.{name} }}}}"}
             | price_keys(topics.prices, name)
             | ({"json_attr_t": topics.state, "json_attr_tpl": _BAND} if name == HOURS_LEFT else {})
-            for name, entity in (_MEASURED | _ALWAYS).items()
-            if name in names or name in _ALWAYS
+            for name, entity in _ENTITIES.items()
+            if name in names
         },
         "avty": [{"t": topics.availability}],
         "stat_t": topics.state,

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from commonwatt.cli.tables import show
 from commonwatt.energy.lasting import HORIZON_H, Floats
-from commonwatt.energy.lasting_proof import NEAR_H, PROOF
+from commonwatt.energy.lasting_proof import MEDIAN_ERROR_PERCENT, NEAR_H
 from harness.lasting.cuts import SCENARIOS, WHICH, Cut, cut
 
 BAND = 75, 85  # how often the band of 80 % shall hold, percent
@@ -83,8 +83,8 @@ def main(
             rows.append(told | {"band held %": f"{all_.open.held_percent:.1f}", "worse than the least": all_.worse})
     show("projected and what came", rows, tuple(rows[0]))
     of_all = scores(found, WHICH)
-    if of_all.error_percent > PROOF.median_error_percent or of_all.worse:
-        sys.exit(f"the pages say an error of at most {PROOF.median_error_percent} %, and never less than the least")
+    if of_all.error_percent > MEDIAN_ERROR_PERCENT or of_all.worse:
+        sys.exit(f"the pages say an error of at most {MEDIAN_ERROR_PERCENT} %, and never less than the least")
     if not BAND[0] <= of_all.open.held_percent <= BAND[1]:
         sys.exit(f"the band of 80 % shall hold {BAND[0]} to {BAND[1]} % of the time")
 

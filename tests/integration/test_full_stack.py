@@ -3,11 +3,11 @@
 import json
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 from harness.chaos import has_begun, kill_one
 from harness.network.waiting import eventually
-from harness.real.demonstration import FORKING
 
 TOWN = """
 [[microgrid]]
@@ -55,8 +55,8 @@ def test_a_storm_on_real_processes_loses_nothing_and_every_island_returns(tmp_pa
     town, storm, data = tmp_path / "town.toml", tmp_path / "squall.toml", tmp_path / "data"
     town.write_text(TOWN)
     storm.write_text(STORM)
-    words = ["scenario", "run", str(storm), "--full-stack", "--town", str(town), "--speed", "60"]
-    command = [*FORKING, *words, "--data", str(data), "--out", str(tmp_path)]
+    words = ["-m", "harness.full_stack", str(storm), "--town", str(town), "--speed", "60"]
+    command = [sys.executable, *words, "--data", str(data), "--out", str(tmp_path)]
     rng = random.Random(20261121)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         eventually(lambda: has_begun(data))

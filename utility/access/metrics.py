@@ -5,13 +5,13 @@ from utility.database.metrics import Count
 
 COUNTS = (
     Count(
-        name="refused_second_persons",
-        text="Attempts of people who may not be the second one, unseen by an administrator.",
-        of=lambda connection: len(unseen(connection, REFUSED)),
+        "refused_second_persons",
+        "Attempts of people who may not be the second one, unseen by an administrator.",
+        lambda connection: len(unseen(connection, REFUSED)),
     ),
     Count(
-        name="break_glass_commands",
-        text="Commands that decided without the service, unseen by an administrator.",
-        of=lambda connection: len(unseen(connection, BROKEN)),
+        "break_glass_commands",
+        "Commands that decided without the service, unseen by an administrator.",
+        lambda connection: len(unseen(connection, BROKEN)),
     ),
 )

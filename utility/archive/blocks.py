@@ -13,17 +13,17 @@ BLOCKS = Table(
     name="blocks",
     about="A row for each meter, record type and quarter-hour of a month; numbers are those of the database's tables.",
     columns=(
-        Column(name="quarter", kind=Kind.KEY, meaning="The quarter-hour, epoch seconds // 900."),
-        Column(name="meter_no", kind=Kind.KEY, meaning="The meter's number."),
-        Column(name="record_type", kind=Kind.COUNT, meaning="The record type's number."),
-        Column(name="received_minute", kind=Kind.INTEGER, meaning="When its last part came, epoch seconds // 60."),
-        Column(name="sender_no", kind=Kind.COUNT, meaning="The number of the controller that sent it; 0: several."),
-        Column(name="owner_no", kind=Kind.COUNT, meaning="The number of the microgrid's controller."),
-        Column(name="exact", kind=Kind.COUNT, meaning="Slots with an exact reading."),
-        Column(name="averaged", kind=Kind.COUNT, meaning="Slots with an averaged reading."),
-        Column(name="conflicts", kind=Kind.COUNT, meaning="Slots with more than one reading."),
+        Column("quarter", Kind.KEY, "The quarter-hour, epoch seconds // 900."),
+        Column("meter_no", Kind.KEY, "The meter's number."),
+        Column("record_type", Kind.COUNT, "The record type's number."),
+        Column("received_minute", Kind.INTEGER, "When its last part came, epoch seconds // 60."),
+        Column("sender_no", Kind.COUNT, "The number of the controller that sent it; 0: several."),
+        Column("owner_no", Kind.COUNT, "The number of the microgrid's controller."),
+        Column("exact", Kind.COUNT, "Slots with an exact reading."),
+        Column("averaged", Kind.COUNT, "Slots with an averaged reading."),
+        Column("conflicts", Kind.COUNT, "Slots with more than one reading."),
         *(
-            Column(name=name, kind=Kind.INTEGER, meaning=f"{words}{_READING}.", nullable=True)
+            Column(name, Kind.INTEGER, f"{words}{_READING}.", nullable=True)
             for name, words in (
                 ("total", "Sum of the readings"),
                 ("first_reading", "First reading"),
@@ -32,7 +32,7 @@ BLOCKS = Table(
                 ("max_reading", "Greatest reading"),
             )
         ),
-        Column(name="payload", kind=Kind.BYTES, meaning="The readings, packed, with their checksum."),
+        Column("payload", Kind.BYTES, "The readings, packed, with their checksum."),
     ),
     order=("meter_no", "record_type", "quarter"),
 )

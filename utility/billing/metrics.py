@@ -5,11 +5,11 @@ from utility.database.metrics import Count
 
 COUNTS = (
     Count(
-        name="bill_runs",
-        text="Runs of bills, by state: draft, checked (waits for a second person), issued.",
-        of=count_runs,
+        "bill_runs",
+        "Runs of bills, by state: draft, checked (waits for a second person), issued.",
+        count_runs,
         label="state",
         values=("draft", "checked", "issued"),
     ),
-    Count(name="issued_bills", text="Bills of the last month that was issued.", of=count_issued),
+    Count("issued_bills", "Bills of the last month that was issued.", count_issued),
 )

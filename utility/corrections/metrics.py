@@ -7,15 +7,11 @@ from utility.database.metrics import Count
 
 COUNTS = (
     Count(
-        name="open_findings",
-        text="Open findings of the daily checks of readings, by check.",
-        of=count_open,
+        "open_findings",
+        "Open findings of the daily checks of readings, by check.",
+        count_open,
         label="check",
         values=tuple(check.value for check in Check),
     ),
-    Count(
-        name="proposed_corrections",
-        text="Estimates of missing readings that wait for a person.",
-        of=count_proposed,
-    ),
+    Count("proposed_corrections", "Estimates of missing readings that wait for a person.", count_proposed),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,7 @@ class Kind(StrEnum):
     BYTES = "bytes"  # stored as they are: a flipped bit damages one value
 
 
-@dataclass(frozen=True, kw_only=True)
-class Column:
+class Column(NamedTuple):
     """A column of an export."""
 
     name: str  # its name, with the unit
@@ -67,12 +66,12 @@ def count_of(rows: Rows) -> int:
     return len(first.codes if isinstance(first, Coded) else first)
 
 
-_METER = Column(name="meter_id", kind=Kind.ID, meaning="The meter's id.")
-_MICROGRID = Column(name="microgrid", kind=Kind.TEXT, meaning="The meter's microgrid.")
+_METER = Column("meter_id", Kind.ID, "The meter's id.")
+_MICROGRID = Column("microgrid", Kind.TEXT, "The meter's microgrid.")
 _TYPE = Column(
-    name="record_type",
-    kind=Kind.TEXT,
-    meaning="`generation`, `through` (energy in the interval), `stored`, `register` (levels at the end of a slot).",
+    "record_type",
+    Kind.TEXT,
+    "`generation`, `through` (energy in the interval), `stored`, `register` (levels at the end of a slot).",
 )
 
 SLOTS_TABLE = Table(
@@ -82,29 +81,20 @@ SLOTS_TABLE = Table(
         _METER,
         _MICROGRID,
         _TYPE,
-        Column(name="start_utc", kind=Kind.TIME, meaning="The slot's first second."),
+        Column("start_utc", Kind.TIME, "The slot's first second."),
+        Column("energy_milliwatt_hours", Kind.INTEGER, "Energy in the slot; none for levels.", nullable=True),
         Column(
-            name="energy_milliwatt_hours",
-            kind=Kind.INTEGER,
-            meaning="Energy in the slot; none for levels.",
+            "level_milliwatt_hours",
+            Kind.INTEGER,
+            "Level at the slot's end, of `stored` and `register`; never sum it.",
             nullable=True,
         ),
         Column(
-            name="level_milliwatt_hours",
-            kind=Kind.INTEGER,
-            meaning="Level at the slot's end, of `stored` and `register`; never sum it.",
-            nullable=True,
+            "quality",
+            Kind.TEXT,
+            "`exact`, or `averaged`: the mean of ten slots, which may be wrong by half a milliwatt-hour.",
         ),
-        Column(
-            name="quality",
-            kind=Kind.TEXT,
-            meaning="`exact`, or `averaged`: the mean of ten slots, which may be wrong by half a milliwatt-hour.",
-        ),
-        Column(
-            name="conflict",
-            kind=Kind.BOOLEAN,
-            meaning="Controllers sent different values for the slot; the smallest is used.",
-        ),
+        Column("conflict", Kind.BOOLEAN, "Controllers sent different values for the slot; the smallest is used."),
     ),
     order=("meter_id", "record_type", "start_utc"),
 )
@@ -117,40 +107,30 @@ SUMS_TABLE = Table(
         _METER,
         _MICROGRID,
         _TYPE,
-        Column(name="start_utc", kind=Kind.TIME, meaning="The interval's first second."),
+        Column("start_utc", Kind.TIME, "The interval's first second."),
         Column(
-            name="energy_milliwatt_hours",
-            kind=Kind.INTEGER,
-            meaning="Sum over the slots that have a reading; none for levels. See `missing_slots`.",
+            "energy_milliwatt_hours",
+            Kind.INTEGER,
+            "Sum over the slots that have a reading; none for levels. See `missing_slots`.",
             nullable=True,
         ),
         Column(
-            name="last_level_milliwatt_hours",
-            kind=Kind.INTEGER,
-            meaning="Level at the end of the last slot that has a reading; none for energies.",
+            "last_level_milliwatt_hours",
+            Kind.INTEGER,
+            "Level at the end of the last slot that has a reading; none for energies.",
             nullable=True,
         ),
+        Column("min_level_milliwatt_hours", Kind.INTEGER, "Lowest level; none for energies.", nullable=True),
+        Column("max_level_milliwatt_hours", Kind.INTEGER, "Highest level; none for energies.", nullable=True),
+        Column("exact_slots", Kind.COUNT, "Slots of 15 s whose reading is exact."),
+        Column("averaged_slots", Kind.COUNT, "Slots whose reading is an average of ten slots."),
         Column(
-            name="min_level_milliwatt_hours",
-            kind=Kind.INTEGER,
-            meaning="Lowest level; none for energies.",
-            nullable=True,
-        ),
-        Column(
-            name="max_level_milliwatt_hours",
-            kind=Kind.INTEGER,
-            meaning="Highest level; none for energies.",
-            nullable=True,
-        ),
-        Column(name="exact_slots", kind=Kind.COUNT, meaning="Slots of 15 s whose reading is exact."),
-        Column(name="averaged_slots", kind=Kind.COUNT, meaning="Slots whose reading is an average of ten slots."),
-        Column(
-            name="missing_slots",
-            kind=Kind.COUNT,
-            meaning="Slots of the interval without a reading; a local day has 5,760 slots, 5,520 or 6,000 when the "
+            "missing_slots",
+            Kind.COUNT,
+            "Slots of the interval without a reading; a local day has 5,760 slots, 5,520 or 6,000 when the "
             "clock changes.",
         ),
-        Column(name="conflict_slots", kind=Kind.COUNT, meaning="Slots for which controllers sent different values."),
+        Column("conflict_slots", Kind.COUNT, "Slots for which controllers sent different values."),
     ),
     order=("meter_id", "record_type", "start_utc"),
 )
@@ -161,19 +141,17 @@ EVENTS_TABLE = Table(
     columns=(
         _METER,
         _MICROGRID,
-        Column(name="time_utc", kind=Kind.TIME, meaning="When the state changed, by the meter's clock."),
+        Column("time_utc", Kind.TIME, "When the state changed, by the meter's clock."),
         Column(
-            name="log_generation",
-            kind=Kind.INTEGER,
-            meaning="Generation of the meter's event log; a meter that loses its memory begins a new one.",
+            "log_generation",
+            Kind.INTEGER,
+            "Generation of the meter's event log; a meter that loses its memory begins a new one.",
         ),
-        Column(name="event_id", kind=Kind.ID, meaning="The event's id in that log."),
-        Column(name="previous_state_bits", kind=Kind.COUNT, meaning="State before, as bits (see protocol.md)."),
-        Column(name="new_state_bits", kind=Kind.COUNT, meaning="State after, as bits."),
-        Column(
-            name="new_state", kind=Kind.TEXT, meaning="State after: the names of the bits that are set, with spaces."
-        ),
-        Column(name="sender", kind=Kind.TEXT, meaning="The controller that sent it to the utility."),
+        Column("event_id", Kind.ID, "The event's id in that log."),
+        Column("previous_state_bits", Kind.COUNT, "State before, as bits (see protocol.md)."),
+        Column("new_state_bits", Kind.COUNT, "State after, as bits."),
+        Column("new_state", Kind.TEXT, "State after: the names of the bits that are set, with spaces."),
+        Column("sender", Kind.TEXT, "The controller that sent it to the utility."),
     ),
     order=("meter_id", "time_utc", "log_generation", "event_id"),
 )
@@ -187,28 +165,19 @@ SETTLED_TABLE = Table(
     columns=(
         _METER,
         _MICROGRID,
-        Column(name="start_utc", kind=Kind.TIME, meaning="The interval's first second."),
+        Column("start_utc", Kind.TIME, "The interval's first second."),
+        Column("imported_milliwatt_hours", Kind.INTEGER, f"Taken from the town; {_SETTLED_QUANTITY}."),
+        Column("shared_in_milliwatt_hours", Kind.INTEGER, "Taken from other places of the microgrid."),
+        Column("exported_milliwatt_hours", Kind.INTEGER, "Given to the town."),
+        Column("shared_out_milliwatt_hours", Kind.INTEGER, "Given to other places of the microgrid."),
         Column(
-            name="imported_milliwatt_hours", kind=Kind.INTEGER, meaning=f"Taken from the town; {_SETTLED_QUANTITY}."
+            "quality",
+            Kind.TEXT,
+            "The worst of the interval's quarter-hours: `measured`, `averaged`, `edited`, `estimated`, `missing`.",
         ),
-        Column(
-            name="shared_in_milliwatt_hours",
-            kind=Kind.INTEGER,
-            meaning="Taken from other places of the microgrid.",
-        ),
-        Column(name="exported_milliwatt_hours", kind=Kind.INTEGER, meaning="Given to the town."),
-        Column(name="shared_out_milliwatt_hours", kind=Kind.INTEGER, meaning="Given to other places of the microgrid."),
-        Column(
-            name="quality",
-            kind=Kind.TEXT,
-            meaning="The worst of the interval's quarter-hours: `measured`, `averaged`, `edited`, `estimated`, "
-            "`missing`.",
-        ),
-        Column(name="provisional", kind=Kind.BOOLEAN, meaning="A reading of the interval may still come."),
-        Column(name="version", kind=Kind.COUNT, meaning="Version of the settled day; of several days the highest."),
-        Column(
-            name="settled_quarters", kind=Kind.COUNT, meaning="Settled quarter-hours that the interval's sums are of."
-        ),
+        Column("provisional", Kind.BOOLEAN, "A reading of the interval may still come."),
+        Column("version", Kind.COUNT, "Version of the settled day; of several days the highest."),
+        Column("settled_quarters", Kind.COUNT, "Settled quarter-hours that the interval's sums are of."),
     ),
     order=("meter_id", "start_utc"),
 )
@@ -217,42 +186,34 @@ BILLS_TABLE = Table(
     name="bills",
     about="A row for each line of each bill of an issued run. The lines of a bill sum to its total.",
     columns=(
-        Column(name="account", kind=Kind.COUNT, meaning="The account's number."),
-        Column(name="month", kind=Kind.TEXT, meaning="The local month, such as 2026-11."),
-        Column(name="start_utc", kind=Kind.TIME, meaning="First second billed: the month's, or the move-in's."),
-        Column(name="end_utc", kind=Kind.TIME, meaning="The second after the last one billed."),
-        Column(name="policy", kind=Kind.TEXT, meaning="The policy's name."),
-        Column(name="tariff", kind=Kind.TEXT, meaning="Name and version of the tariff; of several, in order."),
-        Column(name="line", kind=Kind.COUNT, meaning="The line's number on the bill, from 1."),
+        Column("account", Kind.COUNT, "The account's number."),
+        Column("month", Kind.TEXT, "The local month, such as 2026-11."),
+        Column("start_utc", Kind.TIME, "First second billed: the month's, or the move-in's."),
+        Column("end_utc", Kind.TIME, "The second after the last one billed."),
+        Column("policy", Kind.TEXT, "The policy's name."),
+        Column("tariff", Kind.TEXT, "Name and version of the tariff; of several, in order."),
+        Column("line", Kind.COUNT, "The line's number on the bill, from 1."),
+        Column("kind", Kind.TEXT, "`base`, `import`, `credit`, `lapsed`, `correction`, `information`."),
+        Column("text", Kind.TEXT, "The line as printed."),
+        Column("period", Kind.TEXT, "The tariff's period of time of use; empty: none."),
         Column(
-            name="kind",
-            kind=Kind.TEXT,
-            meaning="`base`, `import`, `credit`, `lapsed`, `correction`, `information`.",
-        ),
-        Column(name="text", kind=Kind.TEXT, meaning="The line as printed."),
-        Column(name="period", kind=Kind.TEXT, meaning="The tariff's period of time of use; empty: none."),
-        Column(
-            name="energy_milliwatt_hours",
-            kind=Kind.INTEGER,
-            meaning="Energy of the line; none: the line is not for energy.",
+            "energy_milliwatt_hours",
+            Kind.INTEGER,
+            "Energy of the line; none: the line is not for energy.",
             nullable=True,
         ),
         Column(
-            name="rate_dollars_per_kilowatt_hour",
-            kind=Kind.TEXT,
-            meaning="The rate as decimal text; empty: none, or it changes by the hour.",
+            "rate_dollars_per_kilowatt_hour",
+            Kind.TEXT,
+            "The rate as decimal text; empty: none, or it changes by the hour.",
         ),
-        Column(name="amount_dollars", kind=Kind.MONEY, meaning="Amount of the line; a credit is negative."),
-        Column(name="total_dollars", kind=Kind.MONEY, meaning="The bill's total, on each of its lines."),
-        Column(name="reason", kind=Kind.TEXT, meaning="Why a correction is there; empty: the line is none."),
-        Column(name="corrected_month", kind=Kind.TEXT, meaning="The month that a correction is of; empty: none."),
-        Column(name="provisional_quarters", kind=Kind.COUNT, meaning="Quarter-hours that may still change."),
-        Column(name="estimated_quarters", kind=Kind.COUNT, meaning="Quarter-hours with estimates."),
-        Column(
-            name="missing_quarters",
-            kind=Kind.COUNT,
-            meaning="Quarter-hours that lack readings.",
-        ),
+        Column("amount_dollars", Kind.MONEY, "Amount of the line; a credit is negative."),
+        Column("total_dollars", Kind.MONEY, "The bill's total, on each of its lines."),
+        Column("reason", Kind.TEXT, "Why a correction is there; empty: the line is none."),
+        Column("corrected_month", Kind.TEXT, "The month that a correction is of; empty: none."),
+        Column("provisional_quarters", Kind.COUNT, "Quarter-hours that may still change."),
+        Column("estimated_quarters", Kind.COUNT, "Quarter-hours with estimates."),
+        Column("missing_quarters", Kind.COUNT, "Quarter-hours that lack readings."),
     ),
     order=("account", "month", "line"),
 )

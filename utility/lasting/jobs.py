@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from commonwatt.energy import lasting_proof
 from commonwatt.energy.hours_left import Band, HoursLeft
 from commonwatt.energy.lasting import HORIZON_H
-from commonwatt.energy.lasting_proof import PROOF
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from utility.database.metrics import PREFIX, AtEachScrape
 from utility.lasting.rules import RULES, Block, Days, Said, Seen, expected, levers, project, seen, town_left
@@ -60,7 +60,7 @@ class Lasting:
 
     def told(self, name: MicrogridId = TOWN) -> dict[str, Any]:
         """Return what pages show of a microgrid or the town: the hours left, and how good such projections were."""
-        return {"left": self.left.get(name), "how_good": f"{PROOF.words} {summary(self.scores)}"}
+        return {"left": self.left.get(name), "how_good": f"{lasting_proof.WORDS} {summary(self.scores)}"}
 
     def levers(self, names: Sequence[MicrogridId]) -> Mapping[MicrogridId, Sequence[float]]:
         """Return the hours of ``levers`` from the next evening on."""
@@ -88,8 +88,8 @@ def metrics_of(lasting: Mapping[MicrogridId, HoursLeft]) -> Iterator[Metric]:
     text = "Expected seconds until the first home, half or all are dark if the line fails now; at most 72 hours."
     family = GaugeMetricFamily(f"{PREFIX}_left_seconds", text, labels=["microgrid", "dark"])
     for name, left in lasting.items():
-        for dark in ("first", "half", "all"):
-            family.add_metric([name, dark], 3600 * hours_of(getattr(left, dark)))
+        for dark, band in left.bands.items():
+            family.add_metric([name, dark], 3600 * hours_of(band))
     yield family
 
 

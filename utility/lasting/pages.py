@@ -53,5 +53,5 @@ def add_lasting(app: FastAPI, console: Console) -> None:
 
 
 def _plain(left: HoursLeft) -> dict[str, Any]:
-    bands = {name: getattr(left, name)._asdict() for name in ("first", "half", "all")}
+    bands = {name: band._asdict() for name, band in left.bands.items()}
     return {"time": left.at, "reasons": left.reasons} | bands

@@ -43,21 +43,13 @@ _REASONS = (
 )
 
 COUNTS = (
+    Count("gaps_open_blocks", "Blocks with missing slots that are being requested.", count_open_gaps),
     Count(
-        name="gaps_open_blocks",
-        text="Blocks with missing slots that are being requested.",
-        of=count_open_gaps,
+        "quarantined_open_dead_letters",
+        "Dead letters with quarantined readings that wait for a decision.",
+        count_quarantined,
     ),
-    Count(
-        name="quarantined_open_dead_letters",
-        text="Dead letters with quarantined readings that wait for a decision.",
-        of=count_quarantined,
-    ),
-    Count(
-        name="conflicting_slots",
-        text="Slots of stored readings with more than one value.",
-        of=count_conflicts,
-    ),
+    Count("conflicting_slots", "Slots of stored readings with more than one value.", count_conflicts),
 )
 
 

@@ -25,8 +25,9 @@ from utility.billing.decisions import previewed
 from utility.billing.preview import Change
 from utility.billing.run import Progress
 from utility.database.database import Database
+from utility.readings.store.town import stored_town
 from utility.replay.rows import AccountRow, LeftOutRow, PlaceRow
-from utility.replay.store.days import StoredDays, stored_town
+from utility.replay.store.days import StoredDays
 from utility.replay.world import STEP_S, StoredWorld, differs_permille, rows_of, run_day
 from utility.supply.simulated.policies import POLICIES
 from utility.tariffs.store.tariffs import published
@@ -61,7 +62,8 @@ class _Replay:
     def __init__(self, database: Database, scenario: Scenario, policy: str) -> None:
         self._first, self._scenario = (scenario.start - _EPOCH).days, scenario
         with database.reads.begin() as connection:
-            town = stored_town(connection, self._first * QUARTERS_A_DAY)
+            quarters = (day * QUARTERS_A_DAY for day in (self._first, self._first + scenario.days))
+            town = stored_town(connection, *quarters)
         named = dict.fromkeys((name, one.location) for name, grid in town.microgrids.items() for one in places_of(grid))
         self.row = {place: number for number, place in enumerate(named)}
         most = MOST_ENERGIES // (4 * QUARTERS_A_DAY * len(self.row))

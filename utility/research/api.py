@@ -49,15 +49,6 @@ class ReleaseAnswer(BaseModel):
     attacks: list[str] = Field(description="How often each attack succeeds.")
 
 
-class AgreementAnswer(BaseModel):
-    """An agreement with researchers."""
-
-    name: str
-    until: Time
-    added: Time
-    added_by: str
-
-
 class LogLine(BaseModel):
     """An access to homes' readings for research, or a decision."""
 
@@ -78,9 +69,9 @@ def add_research(app: FastAPI, api: Api) -> None:
         return {"releases": [_release(one) for one in api.database.read(store.releases, limit)]}
 
     @app.get("/agreements")
-    def agreements(_: ClerksOrApprovers) -> dict[str, list[AgreementAnswer]]:
+    def agreements(_: ClerksOrApprovers) -> dict[str, list[store.Agreement]]:
         """Return the agreements with researchers, by their ends."""
-        return {"agreements": [AgreementAnswer(**vars(one)) for one in api.database.read(store.agreements)]}
+        return {"agreements": api.database.read(store.agreements)}
 
     @app.get("/releases/log")
     def log(_: ClerksOrApprovers, limit: Limit = 100) -> dict[str, list[LogLine]]:

@@ -19,6 +19,7 @@ from utility.registry.tables import meter
 from utility.research.assembling import Assembly
 from utility.research.homes import Home, HomeMeter, Homes
 from utility.research.tables import research_agreement, research_log, research_reader, research_release
+from utility.webkit.columns import Time
 
 DAY_QUARTERS = 96  # quarters read at a time
 
@@ -32,8 +33,8 @@ class Agreement:
     """An agreement with researchers who may get identifiable data."""
 
     name: str  # its name
-    until: EpochSeconds  # when it ends, UTC epoch seconds
-    added: EpochSeconds  # when it was added
+    until: Time  # when it ends, UTC epoch seconds
+    added: Time  # when it was added
     added_by: str  # the person who added it
 
 

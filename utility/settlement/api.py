@@ -1,6 +1,5 @@
 """Settlement by the API: how far it is, versions of settled days, and the record of sharing."""
 
-from dataclasses import asdict
 from datetime import date, timedelta
 
 from fastapi import APIRouter, HTTPException
@@ -11,22 +10,13 @@ from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from utility.readings.api import MAX_COMPLETENESS_S, check_microgrid, check_range
 from utility.settlement.jobs.settlement import FINISHED_S
 from utility.settlement.store.settlement_due import due_days
-from utility.settlement.store.settlement_view import RESIDUAL_DAYS, counts, residuals, versions_of
+from utility.settlement.store.settlement_view import RESIDUAL_DAYS, Residual, counts, residuals, versions_of
 from utility.settlement.store.sharing import recorded
 from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit, MeterText, MicrogridName, Moment
 from utility.webkit.services import Api
 
 _EPOCH = date(1970, 1, 1)
-
-
-class ResidualAnswer(BaseModel):
-    """What a microgrid's members took beyond what its boundary shows, over the last 31 days."""
-
-    microgrid: str
-    cumulated: int = Field(description="Since the last day without a settlement, milliwatt-hours.")
-    excess: int = Field(description="Beyond what rounded readings explain, mWh: theft, a damaged meter or a setting.")
-    days: int = Field(description="Settled days.")
 
 
 class SettlementAnswer(BaseModel):
@@ -37,7 +27,7 @@ class SettlementAnswer(BaseModel):
     provisional: int = Field(description="Days of microgrids that may still change.")
     versions: int = Field(description="Versions of meters' days.")
     due: int = Field(description="Days of microgrids that are due now.")
-    residuals: list[ResidualAnswer] = Field(description="The worst first.")
+    residuals: list[Residual] = Field(description="The worst first.")
 
 
 class SettledVersion(BaseModel):
@@ -67,7 +57,7 @@ def add_settlement(app: APIRouter, api: Api) -> None:
             provisional=found["provisional"],
             versions=found["versions"],
             due=due,
-            residuals=[ResidualAnswer(**asdict(one)) for one in worst],
+            residuals=worst,
         )
 
     @app.get("/settlement/versions")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from commonwatt.model.units import QUARTER_S, AccountNumber
 from utility.database.town_zone import zone_of
 from utility.statistics.months import Month, Span, columns_of, month_number, month_text, span_around, span_text
+from utility.statistics.scenarios import ScenarioYear
 from utility.statistics.store.usage import Scope
 from utility.statistics.store.usage_projection import Projectable, projection_view
 from utility.statistics.store.usage_view import (
@@ -85,17 +86,6 @@ class Figure(BaseModel):
     low: int | None
     middle: int
     high: int | None
-
-
-class ScenarioYear(BaseModel):
-    """A year of a scenario, milliwatt-hours; no scenario is a forecast."""
-
-    scenario: str
-    year: int
-    used: int
-    generated: int
-    imported: Annotated[int, Shown("Imported", Written.ENERGY)]
-    exported: Annotated[int, Shown("Exported", Written.ENERGY)]
 
 
 class Tested(BaseModel):

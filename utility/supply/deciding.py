@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.control.lasting import lasts_until
 from commonwatt.model.time.local_time import DAY_QUARTERS
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, MilliwattHours, Quarter
 from commonwatt.model.words import moment
@@ -100,11 +99,17 @@ def plant_of(facts: Facts, report: PlantReport) -> Plant:
 
 
 def plant_lasts_until(report: PlantReport) -> EpochSeconds | None:
-    """Return when the plant's battery is at its reserve (below it: empty) at the last hour's mean, if known."""
+    """Return when the plant's battery is at its reserve (below it: empty) at the last hour's mean.
+
+    ``None``: nothing was used, less than a quarter-hour is known, or it lasts for more than 30 days.
+    """
     ends = (((row.quarter + 1) * QUARTER_S, row.level) for row in report.quarters)
     since, level = next((end for end in ends if report.time - end[0] <= 4 * QUARTER_S), (report.time, 0))
-    above = report.level_mwh - report.keep_mwh
-    return lasts_until(report.time, above if above > 0 else report.level_mwh, since, level - report.level_mwh)
+    above, used = report.level_mwh - report.keep_mwh, level - report.level_mwh
+    if used <= 0 or report.time - since < QUARTER_S:
+        return None
+    left_s = max(0, above if above > 0 else report.level_mwh) * (report.time - since) // used
+    return report.time + left_s if left_s <= 30 * 86_400 else None
 
 
 def price_at(report: PlantReport, time: EpochSeconds) -> int:

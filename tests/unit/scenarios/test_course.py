@@ -8,7 +8,7 @@ import pytest
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import Outage, load
 from gateway.control.islanding import Phase
-from scenarios.course import Course, Watcher
+from harness.full_stack.course import Course, Watcher
 from tests.unit.scenarios.test_simulation import town
 
 DEAD_S = 3600

@@ -1,68 +1,26 @@
-"""The town of stored days, their readings by place, and what was settled of them by microgrid."""
+"""The readings of stored days by place, and what was settled of them by microgrid."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOTS, MicrogridId, Quarter
+from commonwatt.model.units import SLOTS
 from commonwatt.settlement.overlay import Corrected, applied
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuality
 from commonwatt.settlement.splits import Array, Flags
-from commonwatt.town.file import TownTable
-from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town
+from commonwatt.town.town import Direction, Function, Town
 from utility.corrections.store.corrections import overlay
 from utility.database.database import Database
 from utility.jobs.tables import settled_day
 from utility.readings.store import reads
 from utility.registry.layout import Day
-from utility.registry.store.accounts import load_dated_registry
-from utility.registry.tables import controller
-from utility.registry.weights import weight_at
 from utility.replay.world import GENERATION, LEVEL, SENT, TAKEN, Course, Place, course
 from utility.settlement.store.settled import settled_of_day
 from utility.settlement.store.settlement_readings import ReadingsOfQuarters
-
-_FIGURES = ("name", "timezone", "peak_start_hour", "peak_end_hour", "peak_factor", "charging_loss_permille")
-_MOST = 10**6  # most meters of a town
-
-
-def stored_town(connection: Connection, quarter: Quarter) -> Town:
-    """Return the town with the accounts and weights of a quarter-hour; a meter of another maker is at a house.
-
-    Raises:
-        ConfigError: No town is registered, or it has no meters.
-    """
-    figures: dict[str, Any] = reads.town(connection)
-    rows: list[dict[str, Any]] = reads.meters(connection, None, 0, _MOST, quarter * QUARTER_S)
-    if not figures or not rows:
-        raise ConfigError("no town with meters is registered")
-    accounts, meters = load_dated_registry(connection).accounts, dict[MicrogridId, list[Meter]]()
-    for row in rows:
-        account, battery, function = accounts.get(row["account"]), None, Function(row["function"])
-        if capacity := row["battery_capacity_mwh"]:
-            weight = 1 if account is None else int(weight_at(account, quarter))
-            battery = Battery(capacity=capacity, minimum_percent=row["minimum_percent"] or 0, weight=weight)
-        meter = Meter(
-            id=int(row["id"]),
-            function=Function.HOUSE if function in (Function.FOREIGN, Function.ADAPTED) else function,
-            direction=Direction(row["direction"]),
-            record_types=tuple(map(RecordType, row["record_types"])),
-            battery=battery,
-            **{name: row[name] for name in ("microgrid", "address", "location", "account", "service_amps")},
-        )
-        meters.setdefault(meter.microgrid, []).append(meter)
-    table = {name: figures[name] for name in _FIGURES if name in figures}
-    table |= {f"{name}_average_w": watts for name, watts in figures["average_w_of"].items()}
-    table["battery_hours"] = figures["battery_capacity_mwh"] / (1000 * max(figures["average_w"], 1))
-    found = connection.execute(select(controller).order_by(controller.c.number))
-    microgrids = {row.id: Microgrid(meters=tuple(meters[row.id]), **row._asdict()) for row in found if row.id in meters}
-    return Town(table=TownTable.model_validate(table), microgrids=microgrids)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

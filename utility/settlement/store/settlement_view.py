@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, timedelta
 
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.ids import MeterId, signed64
-from commonwatt.model.units import MilliwattHours
 from commonwatt.settlement.residual import DayResidual, Stretch
 from utility.jobs.reasons import Why
 from utility.jobs.tables import settled_day
@@ -20,16 +19,13 @@ from utility.settlement.tables import settled
 RESIDUAL_DAYS = 31  # days back over which the residual is cumulated for the alarm
 
 
-@dataclass(frozen=True, kw_only=True)
-class Residual:
-    """The residual of a microgrid over some days."""
+class Residual(BaseModel):
+    """What a microgrid's members took beyond what its boundary shows, over the last 31 days."""
 
-    microgrid: str  # its name
-    # The residual of the last stretch without a gap, milliwatt-hours; above 0: members took more than the boundary
-    # shows.
-    cumulated: MilliwattHours
-    excess: MilliwattHours  # by how much a stretch is beyond its bound; not above 0: all are within
-    days: int  # how many days were settled
+    microgrid: str
+    cumulated: int = Field(description="Since the last day without a settlement, milliwatt-hours.")
+    excess: int = Field(description="Beyond what rounded readings explain, mWh: theft, a damaged meter or a setting.")
+    days: int = Field(description="Settled days.")
 
 
 def residuals(connection: Connection, first: Day, last: Day) -> list[Residual]:

@@ -62,7 +62,7 @@ class Utility:
         self._members = {name: member_of(town.table, town.microgrids[name]) for b in blocks for name in b.microgrids}
         self._demand_w = dict.fromkeys(self._members, 0)
         self._limits_w: dict[MicrogridId, int | None] = {}
-        self._decided = (NO_ORDER, [np.full(len(b.microgrids), NO_LIMIT_W) for b in blocks])
+        self._decided = (NO_ORDER, self._free())
 
     def decide(
         self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState, *, reached: bool, alive: bool
@@ -76,7 +76,7 @@ class Utility:
         if not reached:
             # The plant goes on keeping its reserve, without a purchase; the controllers' limits end.
             self._limits_w = {}
-            return Order(keep=self._keep), [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]
+            return Order(keep=self._keep), self._free()
         if time % QUARTER_S == 0:
             plant = self._plant(level, supply, alive=alive)
             self._decided = self._order(time, plant), self._limits(supply, plant)
@@ -124,18 +124,17 @@ class Utility:
         energy = self._buy(situation).energy
         return Order(buy=energy * self._blocks[0].step_s // QUARTER_S, keep=self._keep)
 
+    def _free(self) -> list[NDArray[np.int64]]:
+        return [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]
+
     def _limits(self, supply: SupplyState, plant: Plant) -> list[NDArray[np.int64]]:
-        none = [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]
         if self._policy.rationing is None:
-            return none
+            return self._free()
         members = [
             replace(m, demand_w=max(0, self._demand_w[name]), limit_w=self._limits_w.get(name))
             for name, m in self._members.items()
         ]
         rations = self._policy.rationing(supply, members, plant)
         self._limits_w = {name: ration.import_limit_w for name, ration in rations.items()}
-        for block, limits in zip(self._blocks, none, strict=True):
-            for row, name in enumerate(block.microgrids):
-                limit = self._limits_w[name]
-                limits[row] = NO_LIMIT_W if limit is None else limit
-        return none
+        told = {name: NO_LIMIT_W if limit is None else limit for name, limit in self._limits_w.items()}
+        return [np.array([told[name] for name in block.microgrids]) for block in self._blocks]
