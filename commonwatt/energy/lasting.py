@@ -1,8 +1,8 @@
 """How long homes have energy if the line to the town fails now: physics and controllers' rules, stepped ahead. Pure.
 
 A home is dark when less than half of its use of a while is met: it is empty and its neighbours can't give, or it is
-off in turn. Steps are hours; within an hour, the time follows from the part of the use that was met. The band of 80 %
-is the same with more use and less sun, and the other way round (``harness/lasting`` has how often it holds).
+off in turn. Steps are hours, later two; within a step, the time follows from the part of the use that was met. The band
+of 80 % is the same with more use and less sun, and the other way round (``harness/lasting`` has how often it holds).
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,16 @@ from commonwatt.energy.physics.boundary import NO_LIMIT_W, Boundary
 from commonwatt.energy.physics.places import Places
 from commonwatt.energy.physics.step import Inputs
 from commonwatt.energy.physics.town import step_alone
-from commonwatt.energy.shedding import number_of
+from commonwatt.energy.shedding import DAY_H, LADDER, RETURN_FACTOR, number_of
 from commonwatt.energy.strategies import Strategy
 from commonwatt.energy.strategies.batteries import ISLAND_TARGET, Batteries
 from commonwatt.model.time.local_time import load_cells
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
-from commonwatt.settlement.splits import Array, Flags, counts
+from commonwatt.settlement.splits import Array, Flags, counts, row_sums
 
 HORIZON_H = 72  # hours that are looked ahead
+LIMITS = "step_s", "power", "service", "feeder"  # of places, for a step
+STEPS_H = (*((hour, 1) for hour in range(36)), *((hour, 2) for hour in range(36, HORIZON_H, 2)))  # starts and lengths
 USE_BAND, SUN_BAND = 0.065, 0.055  # by which parts use and sun are more or less at the ends of the band
 # How far homes are from their usual use, as a part of it (standard deviation): the first dark home is not a usual one.
 SPREAD = 0.08
@@ -81,8 +83,9 @@ class Usual:
 
 def _hourly(watts: Floats, cells: NDArray[np.int64]) -> Floats:
     """Return the milliwatt-hours of hours by the cells of their quarters, (hours, M, P)."""
-    weights = (cells[:, :, None] == np.arange(len(watts))).sum(axis=1) * 250.0
-    return np.asarray(np.tensordot(weights, watts, 1))
+    first, last = cells[:, 0], cells[:, -1]
+    part = (cells == first[:, None]).mean(axis=1)[:, None, None] * 1000
+    return np.asarray(watts[first] * part + watts[last] * (1000 - part))
 
 
 def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: EpochSeconds, rules: Rules) -> Lasts:
@@ -102,10 +105,10 @@ def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: Epo
     middle = np.where(known, level, guess.astype(np.int64))
     levels = np.concatenate([np.where(known, level, 0), middle, np.where(known, level, capacity), middle])
     spread = 1 + SPREAD * np.stack([_quantiles(name, places.shape[1]) for name in places.microgrids])
-    use = np.concatenate([expected.load * (spread * (1 + way * USE_BAND)) for way in (1, 0, -1, 0)], axis=1)
-    sun = np.concatenate([expected.generation * (1 - way * SUN_BAND) for way in (1, 0, -1, 0)], axis=1)
+    way = np.repeat([1, 0, -1, 0], count)[:, None]
+    parts = np.tile(spread, (4, 1)) * (1 + way * USE_BAND), 1 - way * SUN_BAND
     shares = np.repeat([True, True, True, False], count)
-    dark = _stepped(_four(places), levels, use.astype(np.int64), sun.astype(np.int64), now, rules, shares)
+    dark = _stepped(_four(places), levels, expected, parts, now, rules, shares)
     least = _least(places, np.where(known, level, 0), expected.load)
     told = {}
     for name, hours in dark.items():
@@ -119,11 +122,13 @@ def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: Epo
 def _least(places: Places, level: Array, use: Array) -> Mapping[str, Floats]:
     """Return the least hours: each home by itself, or all from all batteries together, whichever ends earlier.
 
-    Places behind a source have its battery: they count together.
+    Places behind a source may be off in turn as soon as the energy above the floors is that of the ladder's first rung.
     """
     own, homes = _hours_of(level, use), np.asarray(use.any(axis=0))
+    rung = row_sums(places.capacity) * (LADDER[0].below_h * RETURN_FACTOR / DAY_H)
+    above = row_sums(np.maximum(level - places.minimum, 0)) - rung.astype(np.int64)
     for source in places.sources:
-        own[:, source.behind] = np.inf
+        own[:, source.behind] = _hours_of(np.maximum(above, 0), use.sum(axis=2))[:, None]
     ordered, count = np.sort(np.where(homes, own, np.inf), axis=1), homes.sum(axis=1)
     together = _hours_of(level.sum(axis=1), use.sum(axis=2))
     half = np.take_along_axis(ordered, np.maximum(-(-count // 2) - 1, 0)[:, None], axis=1)[:, 0]
@@ -155,22 +160,36 @@ def _four(places: Places) -> Places:
 
 
 def _stepped(
-    places: Places, level: Array, use: Array, sun: Array, now: EpochSeconds, rules: Rules, shares: Flags
+    places: Places,
+    level: Array,
+    expected: Inputs,
+    parts: tuple[Floats, Floats],
+    now: EpochSeconds,
+    rules: Rules,
+    shares: Flags,
 ) -> Mapping[str, Floats]:
-    """Step islands through the hours; return when the first home, half of them and all are dark."""
-    rows = len(level)
-    dark, controllers = Dark(np.asarray(use.any(axis=0))), Controllers(places, replace(rules, sharing=None))
+    """Step islands through the hours; return when the first home, half of them and all are dark.
+
+    ``parts``: by which the use and the sun that are expected are multiplied.
+    """
+    rows, homes = len(level), np.tile(expected.load.any(axis=0), (4, 1))
+    dark, controllers = Dark(homes), Controllers(places, replace(rules, sharing=None))
     yes, sharing = np.ones(rows, np.bool_), np.zeros(places.shape, np.bool_)
     seen = Situation(level=level, islands=yes, managed=yes, short=~yes, import_limit_w=np.full(rows, NO_LIMIT_W))
     boundary = Boundary(voltage=~yes, closed=~yes, import_limit_w=seen.import_limit_w)
-    for hour in range(HORIZON_H):
-        part = Inputs(load=use[hour], generation=sun[hour])
-        inputs = controllers.command(now + hour * 3600, part, replace(seen, level=level))
+    of_steps = {1: places, 2: replace(places, **{name: getattr(places, name) * 2 for name in LIMITS})}
+    for hour, step_h in STEPS_H:
+        places = of_steps[step_h]
+        of = (each[hour : hour + step_h].sum(axis=0) for each in (expected.load, expected.generation))
+        use, sun = ((np.tile(each, (4, 1)) * part).astype(np.int64) for each, part in zip(of, parts, strict=True))
+        inputs = controllers.command(now + hour * 3600, Inputs(load=use, generation=sun), replace(seen, level=level))
         if rules.sharing is not None:
             level, sharing = _shared(places, level, inputs, sharing & shares[:, None], rules.sharing, shares)
         flows = step_alone(places, level, inputs, boundary).flows
         level = flows.level
-        dark.add(hour, 1, flows.served, part.load)
+        dark.add(hour, step_h, flows.served, use)
+        if np.isfinite(dark.found["all"]).all():
+            break
     return dark.found
 
 
@@ -211,20 +230,17 @@ class Dark:
         self._wanted = {"first": np.minimum(count, 1), "half": -(-count // 2), "all": count}
         self.found = {name: np.full(len(homes), np.inf) for name in self._wanted}  # by name; infinite: not yet, (M,)
         self._since = np.full(homes.shape, np.inf)
-        self._before = np.ones(homes.shape)
+        self._before, self._before_h = np.ones(homes.shape), 0.0
 
     def add(self, start_h: float, step_h: float, served: Array, use: Array) -> None:
-        """Take a step: what each place used, and what it would have used; all steps are equally long."""
+        """Take a step: what each place used, and what it would have used."""
         met = np.divide(served, use, out=np.ones(use.shape), where=use > 0)
         is_dark = (met < 0.5) & self._homes
-        at = start_h + step_h * np.where(self._before < 1, self._before - 1, met)
+        at = start_h + np.where(self._before < 1, self._before_h * (self._before - 1), step_h * met)
         self._since = np.where(is_dark, np.minimum(self._since, at), np.inf)
-        self._before = np.where(is_dark, 1.0, met)
+        self._before, self._before_h = np.where(is_dark, 1.0, met), step_h
         count = counts(is_dark)
-        if not count.any():
-            return
-        ordered = np.sort(self._since, axis=1)
         for name, wanted in self._wanted.items():
-            then = np.take_along_axis(ordered, np.maximum(wanted - 1, 0)[:, None], axis=1)[:, 0]
-            is_new = np.isinf(self.found[name]) & (count >= wanted) & (count > 0)
-            self.found[name] = np.where(is_new, then, self.found[name])
+            rows = np.flatnonzero(np.isinf(self.found[name]) & (count >= wanted) & (count > 0))
+            ordered = np.sort(self._since[rows], axis=1)
+            self.found[name][rows] = np.take_along_axis(ordered, wanted[rows, None] - 1, axis=1)[:, 0]
