@@ -1,6 +1,6 @@
 """Projects each minute how long the town and its microgrids last, and scores real islands; and the metrics of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from utility.webkit.services import Api
 
 TOWN = ""  # in place of a microgrid's name: the whole town
 EVERY_S = 60  # clock seconds between two projections
+LEAST_HOMES = 5  # homes of a microgrid from which on its residents are told: of fewer, each could tell the others'
 EVENING = time(20)  # the local time at which the line fails in the levers' cases
 
 
@@ -33,6 +34,7 @@ class Lasting:
         self._loaded: tuple[int, int] | None = None
         self._blocks: list[Block] = []
         self._days: Days = {}
+        self._homes: Mapping[MicrogridId, int] = {}  # homes of each microgrid
         # Of the newest projection: its time, and its blocks with what was known of each.
         self._seen: tuple[EpochSeconds, list[tuple[Block, Seen]]] = 0, []
 
@@ -46,10 +48,11 @@ class Lasting:
         known = [(block, seen(block, of, self._days, now, zone)) for block in self._blocks]
         for block, its in known:
             left |= project(block, its, now, zone)
+        homes: dict[MicrogridId, int] = {}
         if left:
             homes = dict(pair for each in self._blocks for pair in zip(each.places.microgrids, each.homes, strict=True))
             left[TOWN] = town_left(left, np.array([homes[name] for name in left]), now)
-        self._seen, self.left = (now, known), left
+        self._seen, self.left, self._homes = (now, known), left, homes
 
     def score(self, said: Sequence[Said]) -> None:
         """Score islands by the newest projection; stored only by the active utility."""
@@ -61,6 +64,10 @@ class Lasting:
     def told(self, name: MicrogridId = TOWN) -> dict[str, Any]:
         """Return what pages show of a microgrid or the town: the hours left, and how good such projections were."""
         return {"left": self.left.get(name), "how_good": f"{lasting_proof.WORDS} {summary(self.scores)}"}
+
+    def told_to_residents(self, names: Iterable[MicrogridId]) -> list[dict[str, Any]]:
+        """Return what a resident's page shows of its microgrids."""
+        return [self.told(name) for name in dict.fromkeys(names) if self._homes.get(name, 0) >= LEAST_HOMES]
 
     def levers(self, names: Sequence[MicrogridId]) -> Mapping[MicrogridId, Sequence[float]]:
         """Return the hours of ``levers`` from the next evening on."""

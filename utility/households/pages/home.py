@@ -174,7 +174,7 @@ def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> d
         "date": local_day(now, zone),
         "own": own,
         "building": stored_now(console.database, home, now, zone, shared=True),
-        "lasting": [lasting_of(console.api).told(name) for name in dict(home.places(quarter_of(now)))],
+        "lasting": lasting_of(console.api).told_to_residents(name for name, _ in home.places(quarter_of(now))),
     }
 
 

@@ -253,6 +253,8 @@ def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town, monk
     account = next(m.account for m in town.microgrids["r001"].meters if m.battery)
     resident = Browser(app, Role.RESIDENT, name="her", account=account)
     monkeypatch.setattr(Home, "places", lambda *_: [("r001", "house 1"), ("r001", "house 2")])
+    assert "of your street is dark" not in text_of(resident.get("/console/home")), "two homes: each knows the other's"
+    monkeypatch.setattr("utility.lasting.jobs.LEAST_HOMES", 2)
     home = text_of(resident.get("/console/home"))
     assert home.count("until the first home of your street is dark") == 1, "once for two places of one street"
     assert it.told()["how_good"] in home
