@@ -45,6 +45,7 @@ from utility.registry.exchange import exchanged
 from utility.registry.store.accounts import load_dated_registry, save_dated_registry
 from utility.registry.tables import meter
 from utility.supply.announcing import RATION_S, Told, changes
+from utility.supply.buying.planner import Planner
 from utility.supply.deciding import HISTORY_QUARTERS, Facts, unknown
 from utility.supply.metrics import PlantMetrics
 from utility.supply.rationing import STEPS, Ration
@@ -701,6 +702,8 @@ def test_a_storm_that_an_operator_announces_fills_the_battery(
         await world.until(START + QUARTER_S + 120)
         assert not world.rows()[-1].reason.startswith("storm: ")
 
+    # A busy machine may need more than the planner's own limit.
+    monkeypatch.setattr(Planner.__init__, "__defaults__", (*(Planner.__init__.__defaults__ or ())[:-1], 600.0))
     world = World(database, buying="planner")
     monkeypatch.setattr(options, "load_clock", lambda _: world.clock)
     play(world, story)
