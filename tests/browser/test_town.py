@@ -35,11 +35,12 @@ def test_the_town_changes_without_a_reload_and_says_when_nothing_answers(chrome:
         sign = "e => getComputedStyle(e, '::before').content"
         assert "◐" in window.page.locator("#m-r001").evaluate(sign), "a state has a sign besides its colour"
         assert window.check() == []
+        values = window.page.locator("#live dt").count()
         seen(application, NOW - 20)
     told = window.page.wait_for_selector("p.stale", timeout=SOON_MS)
     assert told is not None
     assert "No answer from the utility since" in told.inner_text()
-    assert window.page.locator("#live dt").count() == 4, "the values before stay"
+    assert window.page.locator("#live dt").count() == values > 0, "the values before stay"
     window.page.context.close()
 
 
