@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.cli.tables import show
+from commonwatt.energy.simulation.changes import changed
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.service import flowing
-from commonwatt.town.changes import changed
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import Scenario, load, names

@@ -122,7 +122,7 @@ def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: Epo
 def _least(places: Places, level: Array, use: Array) -> Mapping[str, Floats]:
     """Return the least hours: each home by itself, or all from all batteries together, whichever ends earlier.
 
-    Places behind a source may be off in turn as soon as the energy above the floors is that of the ladder's first rung.
+    Places behind a source are off in turn once the energy above the floors has fallen to the ladder's first rung.
     """
     own, homes = _hours_of(level, use), np.asarray(use.any(axis=0))
     rung = row_sums(places.capacity) * (LADDER[0].below_h * RETURN_FACTOR / DAY_H)

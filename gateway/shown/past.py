@@ -20,7 +20,7 @@ from gateway.relay.outbox import load
 from gateway.stored import Stored
 
 KEPT_H = 28 * 24  # hours of use and sun that are kept: whole weeks
-AT_ONCE = 4000  # blocks that are read at once, an hour's at least: other work waits so long for the store
+AT_ONCE = 4000  # most blocks of one read, an hour's at least: other work waits for the store meanwhile
 SETTLED_S = 1800  # seconds after an hour's end at which its readings have come, also with the longest period of puts
 LEAST_SLOTS = 54  # slots of a quarter-hour with which its energy is known: the others are as their mean
 LEAST_PART, MOST_PART = 0.5, 2.0  # bounds of the last day as a part of the usual

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from commonwatt.energy.physics.places import blocks_of, places_of
+from commonwatt.energy.simulation.changes import changed
 from commonwatt.energy.simulation.figures import Figures
 from commonwatt.energy.simulation.simulation import Simulation
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
-from commonwatt.town.changes import changed
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import Scenario
 from commonwatt.town.town import Town
