@@ -13,7 +13,7 @@ from rich.progress import track
 
 from commonwatt.cli.tables import show
 from commonwatt.energy.lasting import HORIZON_H, Floats
-from commonwatt.energy.lasting_proof import MEDIAN_ERROR_PERCENT, NEAR_H
+from commonwatt.energy.lasting_proof import CUTS, HELD_PERCENT, MEDIAN_ERROR_PERCENT, NEAR_H
 from harness.lasting.cuts import SCENARIOS, WHICH, Cut, cut
 
 BAND = 75, 85  # how often the band of 80 % shall hold, percent
@@ -85,6 +85,8 @@ def main(
     of_all = scores(found, WHICH)
     if of_all.error_percent > MEDIAN_ERROR_PERCENT or of_all.worse:
         sys.exit(f"the pages say an error of at most {MEDIAN_ERROR_PERCENT} %, and never less than the least")
+    if cuts >= CUTS and not by_class and abs(of_all.open.held_percent - HELD_PERCENT) > 3:
+        sys.exit(f"the pages say that the band held {HELD_PERCENT} % of the time")
     if not BAND[0] <= of_all.open.held_percent <= BAND[1]:
         sys.exit(f"the band of 80 % shall hold {BAND[0]} to {BAND[1]} % of the time")
 

@@ -1,0 +1,13 @@
+"""The hours that are told of islands are those that come: some of the cuts of ``python -m harness.lasting``."""
+
+from commonwatt.energy.lasting_proof import MEDIAN_ERROR_PERCENT
+from harness.lasting.__main__ import scores
+from harness.lasting.cuts import SCENARIOS, WHICH, cut
+
+
+def test_feeders_cut_at_random_moments_end_as_was_told() -> None:
+    found = scores([one for number in range(len(SCENARIOS)) for one in cut(number)], WHICH)
+    assert len(found.open.came) > 50
+    assert found.worse == 0, "less than the least that was told"
+    assert found.error_percent <= 2 * MEDIAN_ERROR_PERCENT, "few cuts: twice the median of 200"
+    assert found.open.held_percent >= 60, "few cuts: the range of 80 % holds less often than that by chance alone"
