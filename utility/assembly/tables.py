@@ -7,6 +7,7 @@ import utility.care.tables
 import utility.collection.tables
 import utility.control.tables
 import utility.corrections.tables
+import utility.customers.tables
 import utility.database.tables
 import utility.fleet.tables
 import utility.jobs.tables

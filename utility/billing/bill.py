@@ -1,10 +1,16 @@
 """A bill: lines that sum to its total, and what they were computed from (U2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from commonwatt.model.units import AccountNumber, MilliwattHours, Quarter
+
+
+def later(default: Any) -> Any:
+    """Return a field that bills of earlier versions lack: records of a bill have it only where it differs."""
+    return field(default=default, metadata={"later": True})
 
 
 class LineKind(StrEnum):
@@ -16,6 +22,8 @@ class LineKind(StrEnum):
     CREDIT = "credit"
     LAPSED = "lapsed"  # credit beyond the other lines, which the policy does not pay out; raises a negative sum to 0
     CORRECTION = "correction"  # the difference of an earlier bill to what it would be with data that came later
+    TAX = "tax"  # a tax or levy of the tariff, on other lines
+    ENTRY = "entry"  # a line that two people entered: goodwill, fee, credit note
     INFORMATION = "information"  # without an amount: energy shared within the microgrid
 
 
@@ -33,6 +41,7 @@ class Line:
     amount: Decimal = Decimal(0)
     reason: str = ""  # why it is there, for a correction
     month: str = ""  # the month that it corrects; empty: it is no correction
+    entry: int = later(0)  # the number of what people entered; 0: it is no entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +55,10 @@ class Bill:
     tariff: tuple[str, ...]  # name and version of the tariff, or of those of the month, in order
     policy: str  # the policy's name
     lines: tuple[Line, ...]  # its lines
-    total: Decimal  # their sum, dollars, never negative
+    total: Decimal  # their sum, dollars; negative only on a final bill
     provisional: int = 0  # quarter-hours that may still change
     estimated: int = 0  # quarter-hours with estimates
     missing: int = 0  # quarter-hours that lack readings
+    is_final: bool = later(False)  # the account has moved out: what is in its favour is paid out
+    # SHA-256 of the salted name and address that it went to (``Contact.digest``); empty: none is known.
+    addressee: str = later("")

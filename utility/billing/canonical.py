@@ -11,6 +11,7 @@ from typing import Any
 from commonwatt.model.units import AccountNumber
 from commonwatt.town.town import Direction, Function
 from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.proof.canonical import said
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed
 
 
@@ -21,8 +22,7 @@ def canonical(content: object) -> bytes:
 
 def bill_bytes(bill: Bill) -> bytes:
     """Return a bill as canonical JSON; lines have only the keys that say something."""
-    content = {name: value for name, value in vars(bill).items() if name != "lines"}
-    return canonical(content | {"lines": [_line(line) for line in bill.lines]})
+    return canonical(said(bill) | {"lines": [_line(line) for line in bill.lines]})
 
 
 def bill_of(data: bytes | str) -> Bill:
@@ -68,7 +68,7 @@ def _text(value: object) -> object:
 
 
 def _line(line: Line) -> dict[str, Any]:
-    return {name: value for name, value in vars(line).items() if value not in ("", None)}
+    return {name: value for name, value in said(line).items() if value not in ("", None)}
 
 
 def _line_of(content: dict[str, Any]) -> Line:

@@ -43,7 +43,7 @@ def draft(
         ConfigError: It is no month, it has not begun, or the month or a later one has issued bills.
     """
     parse_month(month)
-    inputs = prepared(database, month, default)
+    inputs = prepared(database, month, default, now)
     if month > month_of(now // QUARTER_S, ZoneInfo(inputs.timezone)):
         raise ConfigError(f"{month}: this month has not begun; there is nothing to bill")
     bills = computed_run(database, inputs, progress)

@@ -16,6 +16,15 @@ from utility.tariffs.tariff import Tariff, in_force
 
 # The version of the rules that runs are computed by (docs/billing.md). No release had the first one.
 RULES = 2
+# The version of runs that use what no earlier version has: taxes, entries, final bills, names.
+NEWEST_RULES = 3
+
+
+def rules_of(*used: object) -> int:
+    """Return the version of the rules of a run, by what it uses of the newest ones: a town that uses none keeps its."""
+    return NEWEST_RULES if any(used) else RULES
+
+
 # Returns the settled quarter-hours of meters, from a quarter to before another one.
 Load = Callable[[Sequence[MeterId], Quarter, Quarter], SettledQuarters]
 

@@ -48,7 +48,7 @@ def _bills(settings: BillingSettings, database: Database, turn: Turn) -> Compute
         return None
     if (waits_for := bills_wait_for(database, turn.period)) is not None:
         raise NotYetError(waits_for, turn.now + LOOK_AGAIN_S)
-    bills = computed_run(database, prepared(database, turn.period.name, settings.tariff))
+    bills = computed_run(database, prepared(database, turn.period.name, settings.tariff, turn.now))
     return bills if bills.billed else None
 
 

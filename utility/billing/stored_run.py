@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any
 
 from commonwatt.model.units import AccountNumber
+from utility.billing.bill import later
 from utility.billing.canonical import bill_bytes, canonical, digest_of, registry_content, registry_of
 from utility.billing.corrections import BilledMonth, Corrected, Earlier, with_corrections
+from utility.billing.entries import Entry, EntryKind
 from utility.billing.inputs import RULES, Load, RunInputs
 from utility.billing.lines import Billed
-from utility.billing.proof.canonical import Json
+from utility.billing.proof.canonical import Json, said
 from utility.billing.proof.digests import Digests
 from utility.billing.proof.head import digest, head_of
 from utility.billing.proof.leaf import Leaf
@@ -52,6 +54,11 @@ class StoredRun:
     # The quarters that were provisional when the run was computed; ``None``: it was not yet.
     provisional: Spans | None = field(default=None, repr=False)
     rules: int = RULES  # the version of the rules by which it is computed
+    # What only some towns use; stored where it says something.
+    entries: tuple[Entry, ...] = later(())  # what people entered and no issued bill has yet, by number
+    finals: tuple[AccountNumber, ...] = later(())  # accounts that moved out in the month, by number
+    addressees: Mapping[AccountNumber, str] | None = later(None)  # digests of names; ``None``: none is known
+    replaces: str = later("")  # the check code of the cancelled run of the month; empty: there is none
 
     def inputs(self) -> RunInputs:
         """Return the inputs of the month's own bills."""
@@ -75,7 +82,7 @@ class StoredRun:
 
     def pack(self) -> bytes:
         """Return the inputs as compressed canonical JSON."""
-        content = vars(self) | {
+        content = said(self) | {
             "registry": registry_content(self.registry),
             "bases": _by_text(self.bases),
             "earlier": [
@@ -90,6 +97,10 @@ class StoredRun:
             ],
             "provisional": {str(meter): spans for meter, spans in sorted((self.provisional or {}).items())},
         }
+        if self.entries:
+            content["entries"] = [vars(each) for each in self.entries]
+        if self.addressees:
+            content["addressees"] = {str(n): digest for n, digest in sorted(self.addressees.items())}
         return zlib.compress(canonical(content))
 
 
@@ -117,6 +128,10 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
     registry, bases = registry_of(content.pop("registry") | entries), _by_number(content.pop("bases"))
     if account is not None:
         bases = {number: base for number, base in bases.items() if number == account}
+    content["entries"] = tuple(Entry(**e | {"kind": EntryKind(e["kind"])}) for e in content.get("entries", ()) if e)
+    content["finals"] = tuple(content.get("finals", ()))
+    if "addressees" in content:
+        content["addressees"] = {int(n): digest for n, digest in content["addressees"].items()}
     tariffs = tuple(content.pop("tariffs"))
     spans = {int(meter): [(a, b) for a, b in of] for meter, of in content.pop("provisional").items()}
     return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs, provisional=spans)
@@ -134,6 +149,8 @@ def _of_account(account: AccountNumber, content: dict[str, Any]) -> dict[str, An
         is_its = any(held["account"] == account for held in content["holdings"])
     elif "weights" in content:
         is_its = content["number"] == account
+    elif "cents" in content:
+        is_its = content["account"] == account
     else:
         is_its = "billed" not in content
     return content if is_its else {}
@@ -177,15 +194,21 @@ def computed(run: StoredRun, load: Load, progress: Progress | None = None) -> Co
     digests = Digests(inputs)
     result = bills_of(inputs, recorder.load, progress, digests.see)
     corrected = with_corrections(inputs, result, run.corrected(), recorder.load, progress)
-    contents = {number: bill_bytes(each.bill) for number, each in corrected.billed.items()}
+    billed = {number: _addressed(run, each) for number, each in corrected.billed.items()}
+    contents = {number: bill_bytes(each.bill) for number, each in billed.items()}
     return Computed(
         run=replace(run, provisional=recorder.found),
-        billed=corrected.billed,
+        billed=billed,
         contents=contents,
         digest=digest_of(contents.values()),
         figures=_figures(result, corrected),
-        leaves=digests.leaves({number: each.bill for number, each in corrected.billed.items()}),
+        leaves=digests.leaves({number: each.bill for number, each in billed.items()}),
     )
+
+
+def _addressed(run: StoredRun, billed: Billed) -> Billed:
+    digest = (run.addressees or {}).get(billed.bill.account, "")
+    return replace(billed, bill=replace(billed.bill, addressee=digest)) if digest else billed
 
 
 def _figures(result: Result, corrected: Corrected) -> dict[str, Any]:

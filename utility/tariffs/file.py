@@ -3,7 +3,7 @@
 import re
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
@@ -104,6 +104,12 @@ class TariffTable(_Table):
         description="The local date, or date and time, from which this version holds."
     )
     base: Price = Field(description="The base, dollars a month.")
+    corrects: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Only of a version that corrects published prices back in time: why, as households read it.",
+    )
 
 
 class Season(_Table):
@@ -150,6 +156,39 @@ class Hours(_Table):
     until: Clock = Field(description='The local time at which it ends; "24:00" is the end of the day.')
 
 
+class Tax(_Table):
+    """A table `[[tax]]`: a tax or levy, a line of its own on each bill."""
+
+    name: str = Field(min_length=1, max_length=60, description="Its name, as bills show it.")
+    percent: Price | None = Field(None, description="Percent of the amounts of the lines that it is on.")
+    per_kwh: Price | None = Field(None, description="Or dollars per kWh taken from the town.")
+    on: tuple[str, ...] = Field(
+        ("base", "import"), max_length=12, description="With `percent`: `base`, `import`, and names of taxes above it."
+    )
+    credit: Literal["untaxed", "taxed"] = Field(
+        "untaxed", description="With `percent`: `taxed`, credit lowers what it is on; never below zero."
+    )
+
+
+class BillTable(_Table):
+    """The table `[bill]`: how bills are written."""
+
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$", description="The currency of all amounts, ISO 4217.")
+    numbers: Literal["1,234.56", "1.234,56", "1 234,56", "1'234.56"] = Field(
+        "1,234.56", description="How numbers are written."
+    )
+    language: Literal["en", "de", "es"] = Field(
+        "en", description="The language of accounts that have none of their own."
+    )
+
+
+class Reminder(_Table):
+    """A table `[[reminder]]`: a reminder of an overdue bill; the first one is the first reminder."""
+
+    days: int = Field(ge=1, le=365, description="Days after the due date, or after the reminder before it.")
+    fee: Price = Field(Decimal(0), description="What it costs the account, dollars.")
+
+
 class TariffFile(_Table):
     """A tariff's file."""
 
@@ -159,10 +198,17 @@ class TariffFile(_Table):
     period: tuple[Period, ...] = Field(min_length=1, max_length=24, description="The prices.")
     hours: tuple[Hours, ...] = Field(min_length=1, max_length=400, description="When each period is in force.")
     holiday: tuple[Holiday, ...] = Field((), max_length=400, description="The holidays.")
+    tax: tuple[Tax, ...] = Field((), max_length=12, description="Taxes and levies, in the order of their lines.")
+    bill: BillTable | None = Field(None, description="Currency, numbers and language of bills.")
+    reminder: tuple[Reminder, ...] = Field((), max_length=6, description="Reminders of overdue bills.")
 
     def canonical(self) -> dict[str, Any]:
         """Return the file's content as JSON can keep it; ``model_validate`` reads it again."""
-        return self.model_dump(mode="json", by_alias=True)
+        # Keys of later versions are left out where they say nothing: the digests of older tariffs stay.
+        found = self.model_dump(mode="json", by_alias=True)
+        found = {key: value for key, value in found.items() if value or key not in ("tax", "bill", "reminder")}
+        found["tariff"] = {key: value for key, value in found["tariff"].items() if value or key != "corrects"}
+        return found
 
     @property
     def effective(self) -> Quarter:

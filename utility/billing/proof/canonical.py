@@ -30,12 +30,18 @@ def plain(value: object) -> Json:
     if isinstance(value, Decimal):
         return format(value, "f")
     if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {name: plain(each) for name, each in said(value).items()}
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     return value
+
+
+def said(record: Any) -> dict[str, Any]:
+    """Return the fields of a record by name; those of later versions (``bill.later``) only where they say something."""
+    found = {field.name: (getattr(record, field.name), field) for field in fields(record)}
+    return {name: v for name, (v, each) in found.items() if not ("later" in each.metadata and v == each.default)}
 
 
 def _refuse_floats(value: Json) -> None:

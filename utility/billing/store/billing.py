@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, TypeAlias
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import AccountNumber, EpochSeconds
+from commonwatt.model.units import AccountNumber, EpochSeconds, Quarter
 from utility.billing.bill import Bill, LineKind
 from utility.billing.canonical import bill_of, digest_of
 from utility.billing.corrections import BilledMonth, billed_month
+from utility.billing.inputs import rules_of
 from utility.billing.lines import Billed
 from utility.billing.money import to_cents
 from utility.billing.proof.canonical import canonical
@@ -25,6 +26,7 @@ from utility.billing.proof.tree import HASH_BYTES
 from utility.billing.store import billing_sources
 from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, kept_of, unpack_run
 from utility.billing.tables import bill, bill_run
+from utility.customers.store.contacts import digests_at
 from utility.database.database import insert_or
 from utility.database.town_zone import timezone_of
 from utility.tariffs.store.tariffs import published
@@ -42,19 +44,23 @@ Issued: TypeAlias = Mapping[int, Mapping[AccountNumber, Billed]]
 """The bills of issued runs, as their runs made them, by the number of the run."""
 
 
-def run_inputs(connection: Connection, month: str, default: str, issued: Issued) -> StoredRun:
+def run_inputs(
+    connection: Connection, month: str, default: str, issued: Issued, quarter: Quarter | None = None
+) -> StoredRun:
     """Return the inputs of a run as they are now.
 
     Args:
         month: The local month to bill.
         default: The name of the tariff of accounts without one.
         issued: The bills of the runs ``issued_numbers``.
+        quarter: When names and addresses are looked up; ``None``: they are the newest.
 
     Raises:
         ConfigError: The month has issued bills, or a later one has.
     """
     _refuse_issued(connection, month)
     previous = _newest_issued(connection)
+    addressees, tariffs = digests_at(connection, quarter) or None, published(connection)
     return StoredRun(
         month=month,
         timezone=timezone_of(connection),
@@ -62,10 +68,12 @@ def run_inputs(connection: Connection, month: str, default: str, issued: Issued)
         code=version("commonwatt"),
         settled=billing_sources.newest_settled(connection),
         previous=previous,
-        tariffs=tuple(each.canonical() for each in published(connection)),
+        tariffs=tuple(each.canonical() for each in tariffs),
         registry=billing_sources.load_registry(connection),
         bases=_bases(issued.get(previous, {})),
         earlier=_earlier(connection, issued),
+        addressees=addressees,
+        rules=rules_of(addressees, *(each.file.tax for each in tariffs)),
     )
 
 

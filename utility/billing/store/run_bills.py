@@ -6,7 +6,7 @@ from importlib.metadata import version
 from secrets import token_bytes
 
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.units import AccountNumber, EpochSeconds
+from commonwatt.model.units import AccountNumber, EpochSeconds, quarter_of
 from utility.billing.canonical import bill_of, digest_of
 from utility.billing.lines import Billed, base_after
 from utility.billing.proof.tree import SALT_BYTES
@@ -26,12 +26,13 @@ from utility.billing.stored_run import Computed, StoredRun, Tree, computed
 from utility.database.database import Database
 
 
-def prepared(database: Database, month: str, tariff: str) -> StoredRun:
+def prepared(database: Database, month: str, tariff: str, now: EpochSeconds | None = None) -> StoredRun:
     """Return the inputs of a run of a month as they are now.
 
     Args:
         month: The local month.
         tariff: The name of the tariff of accounts without one.
+        now: When names and addresses are looked up; ``None``: they are the newest.
 
     Raises:
         ConfigError: The month has issued bills, or a later one has.
@@ -40,7 +41,7 @@ def prepared(database: Database, month: str, tariff: str) -> StoredRun:
         numbers = issued_numbers(connection)
     issued = {number: as_issued(database, number) for number in numbers}
     with database.reads.begin() as connection:
-        return run_inputs(connection, month, tariff, issued)
+        return run_inputs(connection, month, tariff, issued, None if now is None else quarter_of(now))
 
 
 def as_issued(database: Database, number: int) -> Mapping[AccountNumber, Billed]:

@@ -1,0 +1,76 @@
+"""Statements of contacts: who an account is from a quarter on, encrypted."""
+
+from collections.abc import Mapping
+from secrets import token_hex
+
+from sqlalchemy import Connection, select
+
+from commonwatt.config.utility import OfficeSettings
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import AccountNumber, Quarter
+from commonwatt.runtime.files import write_private
+from utility.customers.contact import Contact, opened
+from utility.customers.tables import contact
+from utility.database.database import insert_or
+
+KEY_BYTES = 32
+
+
+def office_key(settings: OfficeSettings) -> bytes:
+    """Return the office's key; it is made at the first use.
+
+    Raises:
+        ConfigError: Its file is not a key.
+    """
+    path = settings.key
+    if not path.exists():
+        write_private(path, token_hex(KEY_BYTES))
+    try:
+        key = bytes.fromhex(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not the office's key ({error}); put the copy back") from error
+    if len(key) != KEY_BYTES:
+        raise ConfigError(f"{path}: not the office's key: it has {len(key)} bytes; put the copy back")
+    return key
+
+
+def set_contact(connection: Connection, account: AccountNumber, since: Quarter, who: Contact, key: bytes) -> None:
+    """Store who an account is from a quarter on."""
+    values = {"digest": who.digest(), "sealed": who.sealed(key)}
+    statement = insert_or(connection, contact).values(account=account, since=since, **values)
+    keys = [contact.c.account, contact.c.since]
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
+
+
+def contacts_at(
+    connection: Connection, key: bytes, quarter: Quarter | None = None, account: AccountNumber | None = None
+) -> dict[AccountNumber, Contact]:
+    """Return who accounts are in a quarter, by account.
+
+    Args:
+        quarter: The quarter; ``None``: the newest contact of each.
+        account: Only this account; ``None``: all.
+    """
+    c = contact.c
+    statement = select(c.account, c.sealed).order_by(c.account, c.since)
+    if quarter is not None:
+        statement = statement.where(c.since <= quarter)
+    if account is not None:
+        statement = statement.where(c.account == account)
+    newest = dict(connection.execute(statement).all())
+    return {number: opened(key, sealed) for number, sealed in newest.items()}
+
+
+def contact_of(connection: Connection, key: bytes, digest: str) -> Contact | None:
+    """Return whom a bill's digest means; ``None``: it was deleted."""
+    sealed = connection.execute(select(contact.c.sealed).where(contact.c.digest == digest).limit(1)).scalar()
+    return None if sealed is None else opened(key, sealed)
+
+
+def digests_at(connection: Connection, quarter: Quarter | None = None) -> Mapping[AccountNumber, str]:
+    """Return the digests of who accounts are in a quarter, by account; ``None``: the newest."""
+    c = contact.c
+    statement = select(c.account, c.digest).order_by(c.account, c.since)
+    if quarter is not None:
+        statement = statement.where(c.since <= quarter)
+    return dict(connection.execute(statement).all())

@@ -1,0 +1,1 @@
+"""Bills and reminders by mail: a queue, each at most once."""

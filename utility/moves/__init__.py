@@ -1,0 +1,1 @@
+"""Moves: readings at the date, final bills, the next account."""
