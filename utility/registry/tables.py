@@ -66,6 +66,19 @@ registry_change = Table(
     Index("ix_registry_change_subject", "subject"),
 )
 
+# Each move by the clerk's form, only appended: `account` has its home before `quarter`, `next` from then on. Without
+# `account` the home was empty, without `next` it is; where both are the same the account's people changed.
+move = Table(
+    "move",
+    metadata,
+    Column("no", RowId, primary_key=True, autoincrement=True),
+    Column("account", Integer, nullable=True, index=True),
+    Column("next", Integer, nullable=True),
+    Column("quarter", Integer, nullable=False),
+    Column("person", String(64), nullable=False),
+    Column("time", BigInteger, nullable=False),
+)
+
 # Accounts that meters report and that are not theirs in the registry; `told` is -1 for all beyond a meter's limit.
 account_difference = Table(
     "account_difference",

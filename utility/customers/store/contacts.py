@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from secrets import token_hex
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, true, union_all
 
 from commonwatt.config.utility import OfficeSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.runtime.files import write_private
 from utility.customers.contact import Contact, opened
-from utility.customers.tables import contact
+from utility.customers.tables import contact, former_contact
 from utility.database.database import insert_or
 
 KEY_BYTES = 32
@@ -35,11 +35,36 @@ def office_key(settings: OfficeSettings) -> bytes:
 
 
 def set_contact(connection: Connection, account: AccountNumber, since: Quarter, who: Contact, key: bytes) -> None:
-    """Store who an account is from a quarter on."""
-    values = {"digest": who.digest(), "sealed": who.sealed(key)}
+    """Store who an account is from a quarter on; what that replaces stays for the bills that were issued with it."""
+    c, values = contact.c, {"digest": who.digest(), "sealed": who.sealed(key)}
+    replaced = (c.account == account) & (c.since == since) & (c.digest != values["digest"])
+    columns = ["digest", "account", "since", "sealed"]
+    kept = insert_or(connection, former_contact).from_select(columns, select(*(c[n] for n in columns)).where(replaced))
+    connection.execute(kept.on_conflict_do_nothing())
     statement = insert_or(connection, contact).values(account=account, since=since, **values)
-    keys = [contact.c.account, contact.c.since]
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
+    connection.execute(statement.on_conflict_do_update(index_elements=[c.account, c.since], set_=values))
+
+
+def histories(
+    connection: Connection, key: bytes, account: AccountNumber | None = None
+) -> dict[AccountNumber, list[tuple[Quarter, Contact]]]:
+    """Return who accounts are from which quarter on, the oldest first, by account; ``None``: of all."""
+    statement = select(contact).order_by(contact.c.account, contact.c.since)
+    if account is not None:
+        statement = statement.where(contact.c.account == account)
+    found: dict[AccountNumber, list[tuple[Quarter, Contact]]] = {}
+    for row in connection.execute(statement):
+        found.setdefault(row.account, []).append((row.since, opened(key, row.sealed)))
+    return found
+
+
+def delete_contacts(connection: Connection, account: AccountNumber, until: Quarter | None) -> int:
+    """Delete the contacts of an account that begin up to a quarter, ``None``: all; return how many there were."""
+    done = 0
+    for table in (contact, former_contact):
+        its = (table.c.account == account) & (true() if until is None else table.c.since <= until)
+        done += connection.execute(table.delete().where(its)).rowcount
+    return done
 
 
 def contacts_at(
@@ -63,7 +88,8 @@ def contacts_at(
 
 def contact_of(connection: Connection, key: bytes, digest: str) -> Contact | None:
     """Return whom a bill's digest means; ``None``: it was deleted."""
-    sealed = connection.execute(select(contact.c.sealed).where(contact.c.digest == digest).limit(1)).scalar()
+    both = union_all(*(select(t.c.sealed).where(t.c.digest == digest) for t in (contact, former_contact)))
+    sealed = connection.execute(both.limit(1)).scalar()
     return None if sealed is None else opened(key, sealed)
 
 
