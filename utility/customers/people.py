@@ -1,148 +1,121 @@
-"""The people of accounts as a table (CSV) of the office: checked cell by cell, and what it changes (pure).
+"""The people of accounts as a table (CSV) of the office, checked cell by cell, and what it changes (pure).
 
 A fault names its row and column and never repeats a cell: what was written there may be a name.
 """
 
+import csv
+import io
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import date
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.csv_text import text_of
 from commonwatt.model.units import AccountNumber, Quarter
 from utility.customers.contact import Contact
 from utility.registry.dates import parse_quarter
-from utility.registry.table import Fault, named_rows
+from utility.registry.table import Fault
 
-CELLS = tuple(field.name for field in fields(Contact) if field.name != "salt")
-"""The columns of a contact, which are also the fields of its form."""
-
+CELLS = tuple(field.name for field in fields(Contact) if field.name != "salt")  # columns, and fields of a form
 COLUMNS = ("account", "from", *CELLS)
 
-_PATTERNS = {
-    "country": ("[A-Z]{2}", "is no country: two capital letters, such as DE"),
-    "mail": (r"[^@\s<>,;:\"']{1,64}@[A-Za-z0-9.-]{1,180}\.[A-Za-z]{2,}", "is no mail address"),
-    "language": ("en|de|es", "is none of en, de, es"),
-    "paper": ("yes|no", "is neither yes nor no"),
-    "mandate": (r"[A-Za-z0-9+?/:().,' -]{1,35}", "has characters that banks do not take, or more than 35"),
+_RULES = {
+    "name": (".{1,70}", "is needed, with at most 70 characters"),
+    "country": ("|[A-Z]{2}", "is no country: two capital letters, such as DE"),
+    "mail": (r"|[^@\s<>,;:\"']{1,64}@[A-Za-z0-9.-]{1,180}\.[A-Za-z]{2,}", "is no mail address"),
+    "language": ("|en|de|es", "is none of en, de, es"),
+    "paper": ("|yes|no", "is neither yes nor no"),
+    "iban": ("|[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}", "is no IBAN"),
+    "mandate": (r"|[A-Za-z0-9+?/:().,' -]{1,35}", "has characters that banks do not take, or more than 35"),
+    "mandate_day": (r"|\d{4}-\d\d-\d\d", "is no day, such as 2026-11-03"),
 }
-_LONGEST = 70  # most characters of a cell, as banks take them
+_OTHERS = (".{0,70}", "has more than 70 characters, or some that can't be printed")  # of cells without a rule
+
+History = Sequence[tuple[Quarter, Contact]]  # who an account is from which quarter on, the oldest first
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What a row changes: the account's contact from a quarter on."""
+    """Who an account is from a quarter on."""
 
     account: AccountNumber  # the account
     since: Quarter  # the first quarter; 0: from the beginning
-    before: Contact | None  # whom the account means then so far; ``None``: it is not known
-    after: Contact  # whom it means afterwards
-
-    @property
-    def lines(self) -> list[str]:
-        """The cells that go, with a minus, and those that come, with a plus."""
-        was, now = ({} if each is None else cells_of(each) for each in (self.before, self.after))
-        differ = [name for name in CELLS if was.get(name, "") != now[name]]
-        both = (("-", was.get(name, ""), "+", now[name], name) for name in differ)
-        return [f"{sign} {name}: {cell}" for *pairs, name in both for sign, cell in _pairs(pairs) if cell]
+    who: Contact  # who it is
+    lines: list[str]  # the cells that differ from those before
 
 
-def _pairs(flat: Sequence[str]) -> list[tuple[str, str]]:
-    return [(flat[0], flat[1]), (flat[2], flat[3])]
+def changed(account: AccountNumber, since: Quarter, who: Contact, history: History) -> Change:
+    """Return a change; it begins a quarter-hour later than a contact that bills may have been issued with."""
+    while since in dict(history):
+        since += 1
+    was, now = cells_of(next((each for start, each in reversed(history) if start <= since), None)), cells_of(who)
+    lines = [f"{name}: {was[name] or '-'} → {now[name] or '-'}" for name in CELLS if was[name] != now[name]]
+    return Change(account=account, since=since, who=who, lines=lines)
 
 
-def cells_of(who: Contact) -> dict[str, str]:
-    """Return a contact as cells, by column."""
-    return {name: "yes" if (value := getattr(who, name)) is True else value or "" for name in CELLS}
+def cells_of(who: Contact | None) -> dict[str, str]:
+    """Return a contact as cells, by column; empty ones for none."""
+    values = {name: getattr(who, name, "") for name in CELLS}
+    return {name: "yes" if value is True else value or "" for name, value in values.items()}
 
 
 def read_people(
-    content: bytes,
-    zone: ZoneInfo,
-    accounts: Collection[AccountNumber],
-    known: Mapping[AccountNumber, Sequence[tuple[Quarter, Contact]]],
+    content: str, zone: ZoneInfo, accounts: Collection[AccountNumber], known: Mapping[AccountNumber, History]
 ) -> tuple[list[Change], list[Fault]]:
-    """Return what a table changes, and every fault in it; a row that says what is known already changes nothing.
+    """Return what a table changes, and every fault in it; a row that says what is known changes nothing.
 
     Args:
-        content: The table; a row has an account, from when on, and the whole contact.
-        zone: Local time of the dates.
+        content: The table (CSV); a row has an account, from when on (local time of `zone`), and the whole contact.
         accounts: The registered accounts.
-        known: Who accounts are from which quarter on, the oldest first.
+        known: Who they are so far.
     """
-    faults: list[Fault] = []
-    found: dict[tuple[AccountNumber, Quarter], Contact] = {}
-    for number, cells in named_rows(content, COLUMNS, "account", faults):
-        wrong: dict[str, str] = {}
-        account, since = _account(cells.pop("account", ""), accounts, wrong), _since(cells.pop("from", ""), zone, wrong)
-        who = contact_of_cells(cells, wrong)
-        if not wrong and found.setdefault((account, since), who) is not who:
-            wrong["from"] = "another row has the same account from the same time on"
-        faults += [Fault(row=number, column=column, text=text) for column, text in wrong.items()]
-    changes = [_change(account, since, who, known.get(account, ())) for (account, since), who in found.items()]
-    return [each for each in changes if each.before is None or each.lines or _begins(each, known)], faults
-
-
-def _begins(change: Change, known: Mapping[AccountNumber, Sequence[tuple[Quarter, Contact]]]) -> bool:
-    """Return whether a change that says nothing new would hold over a later contact; then it is kept."""
-    return any(since > change.since for since, _ in known.get(change.account, ()))
-
-
-def _change(
-    account: AccountNumber, since: Quarter, who: Contact, history: Sequence[tuple[Quarter, Contact]]
-) -> Change:
-    before = next((each for start, each in reversed(history) if start <= since), None)
-    # The same name and address keep their digest.
-    if before is not None and replace(who, salt=before.salt).digest() == before.digest():
-        who = replace(who, salt=before.salt)
-    return Change(account=account, since=since, before=before, after=who)
-
-
-def contact_of_cells(cells: Mapping[str, str], wrong: dict[str, str]) -> Contact:
-    """Return the contact of a row or a form; ``wrong`` gets what is wrong, by column."""
-    said = {name: cells.get(name, "").strip() for name in CELLS}
-    said["iban"] = "".join(said["iban"].split()).upper()
-    if not said["name"]:
-        wrong["name"] = "is needed"
-    for name, cell in said.items():
-        pattern, words = _PATTERNS.get(name, (".*", ""))
-        if cell and not re.fullmatch(pattern, cell):
-            wrong[name] = words
-        elif not cell.isprintable() or len(cell) > (254 if name == "mail" else _LONGEST):
-            wrong[name] = "is too long, or has characters that can't be printed"
-    if said["iban"] and not is_iban(said["iban"]):
-        wrong["iban"] = "is no IBAN: its check digits are wrong"
-    if bool(said["mandate"]) != bool(said["mandate_day"]) or (said["mandate"] and not said["iban"]):
-        wrong["mandate"] = "a mandate needs its day and an IBAN"
-    if said["mandate_day"] and not _parses(date.fromisoformat, said["mandate_day"]):
-        wrong["mandate_day"] = "is no day, such as 2026-11-03"
-    return Contact(**{**said, "paper": said["paper"] == "yes"})  # type: ignore[arg-type]
-
-
-def is_iban(text: str) -> bool:
-    """Return whether a text has the form and the check digits of an IBAN (ISO 13616)."""
-    if not re.fullmatch("[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}", text):
-        return False
-    return int("".join(str(int(letter, 36)) for letter in text[4:] + text[:4])) % 97 == 1
-
-
-def _account(cell: str, accounts: Collection[AccountNumber], wrong: dict[str, str]) -> AccountNumber:
-    number = int(cell) if cell.isascii() and cell.isdecimal() and len(cell) < 6 else 0
-    if number not in accounts:
-        wrong["account"] = "is no registered account"
-    return number
-
-
-def _since(cell: str, zone: ZoneInfo, wrong: dict[str, str]) -> Quarter:
-    if cell and not _parses(lambda text: parse_quarter(text, zone), cell):
-        wrong["from"] = "is no local day or quarter-hour that exists once, such as 2026-11-03 or 2026-11-03T14:15"
-        return 0
-    return parse_quarter(cell, zone) if cell else 0
-
-
-def _parses(read: Callable[[str], object], cell: str) -> bool:
+    delimiter = max(",;\t", key=content.partition("\n")[0].count)
+    rows = csv.DictReader(io.StringIO(content.lstrip("\ufeff")), restkey="", restval="", delimiter=delimiter)
     try:
-        read(cell)
+        named_rows = list(enumerate(rows, 2))
+    except csv.Error:
+        return [], [Fault(row=rows.line_num, text="can't be read as CSV")]
+    if not {"account", "name"} <= set(rows.fieldnames or ()) <= set(COLUMNS):
+        return [], [Fault(row=1, text=f"must name the columns, `account` and `name` among them: {', '.join(COLUMNS)}")]
+    faults, found = list[Fault](), dict[tuple[AccountNumber, Quarter], Change]()
+    for row, named in named_rows:
+        cells = {name: text_of("".join(cell).strip()) for name, cell in named.items()}
+        who, wrong = contact_of(cells, zone)
+        text, since = cells["account"], quarter_of_cell(cells.get("from", ""), zone)
+        account = int(text) if re.fullmatch("[0-9]{1,5}", text) else 0
+        if account not in accounts:
+            wrong["account"] = "is no registered account"
+        if since is None:
+            wrong["from"] = "is no local day or quarter-hour that exists once, such as 2026-11-03 or 2026-11-03T14:15"
+        elif (account, since) in found:
+            wrong["from"] = "another row has the same account from the same time on"
+        if cells.get(""):
+            wrong[""] = "has more cells than there are columns"
+        faults += [Fault(row=row, column=column, text=words) for column, words in wrong.items()]
+        found[account, since or 0] = changed(account, since or 0, who, known.get(account, ()))
+    return [each for each in found.values() if each.lines], faults
+
+
+def contact_of(cells: Mapping[str, str], zone: ZoneInfo) -> tuple[Contact, dict[str, str]]:
+    """Return the contact of a row or a form, and what is wrong with it, by column."""
+    said = {name: cells.get(name, "").strip() for name in CELLS}
+    said["iban"] = iban = "".join(said["iban"].split()).upper()
+    rules = {name: _RULES.get(name, _OTHERS) for name in CELLS}
+    is_good = {n: re.fullmatch(form, said[n]) and said[n].isprintable() for n, (form, _) in rules.items()}
+    wrong = {name: words for name, (_, words) in rules.items() if not is_good[name]}
+    # ISO 13616: the remainder of the number is 1.
+    if iban and "iban" not in wrong and int("".join(str(int(c, 36)) for c in iban[4:] + iban[:4])) % 97 != 1:
+        wrong["iban"] = "is no IBAN: its check digits are wrong"
+    if bool(said["mandate"]) != bool(said["mandate_day"]) or (said["mandate"] and not iban):
+        wrong["mandate"] = "a mandate needs its day and an IBAN"
+    if quarter_of_cell(said["mandate_day"], zone) is None:
+        wrong["mandate_day"] = _RULES["mandate_day"][1]
+    return Contact(**{**said, "paper": said["paper"] == "yes"}), wrong  # type: ignore[arg-type]
+
+
+def quarter_of_cell(cell: str, zone: ZoneInfo) -> Quarter | None:
+    """Return the quarter of a cell, 0 of an empty one; ``None``: it is none."""
+    try:
+        return parse_quarter(cell, zone) if cell else 0
     except ValueError:
-        return False
-    return True
+        return None

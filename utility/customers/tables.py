@@ -15,14 +15,3 @@ contact = Table(
     Column("sealed", LargeBinary, nullable=False),
     info=SMALL,
 )
-
-# Contacts that a correction of the same quarter replaced: a bill that was issued with one is printed with it.
-former_contact = Table(
-    "former_contact",
-    metadata,
-    Column("digest", String(64), primary_key=True),
-    Column("account", Integer, nullable=False, index=True),
-    Column("since", Integer, nullable=False),
-    Column("sealed", LargeBinary, nullable=False),
-    info=SMALL,
-)

@@ -1,119 +1,85 @@
 """A move: who leaves a home, and which account has its meters from then on (pure)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.town.town import MAX_ACCOUNT
-from utility.registry.accounts import DatedRegistry, Installed
+from utility.registry.accounts import Account, DatedRegistry, Holding, Installed
 from utility.registry.dates import date_words
-from utility.registry.importing import apply_facts
-from utility.registry.table import Fact
 
 
 class Kind(StrEnum):
-    """What happens with a home."""
+    """What changes with an account."""
 
-    MOVE = "move"  # one account leaves, another one comes
-    EMPTY = "empty"  # the account leaves; the home's energy is the town's
-    IN = "in"  # an account comes into an empty home
-    HEIRS = "heirs"  # the account stays, its people change
+    PEOPLE = "people"  # its people alone: another name or address, heirs
+    MOVE = "move"  # it leaves its home, and another account comes
+    EMPTY = "empty"  # it leaves its home, whose energy is the town's
+    IN = "in"  # an account comes into the home that it had last, which is empty
 
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """A move as the clerk's form has it."""
+    """A change of an account, as the clerk's form has it."""
 
-    kind: Kind  # what happens
-    account: AccountNumber  # the account of the home; of an empty home the one that had it last
-    at: Quarter  # the first quarter of what comes: the account that leaves has the one before
-    next: AccountNumber | None = None  # the account that comes; ``None``: none does
-
-    @property
-    def comes(self) -> AccountNumber | None:
-        """The account with other people from then on; ``None``: the home is empty."""
-        return self.account if self.kind is Kind.HEIRS else self.next
-
-    @property
-    def leaves(self) -> AccountNumber | None:
-        """The account without the home from then on; ``None``: none leaves."""
-        return self.account if self.kind in (Kind.MOVE, Kind.EMPTY) else None
+    kind: Kind  # what changes
+    account: AccountNumber  # the account
+    at: Quarter  # the first quarter with the change: an account that leaves has the one before
+    next: AccountNumber | None = None  # the account that comes; 0: a new one, the next free number; ``None``: none
 
 
-def free_number(registry: DatedRegistry) -> AccountNumber:
-    """Return the next free number of an account."""
-    return max(registry.accounts, default=0) + 1
+def moved(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> tuple[DatedRegistry, AccountNumber | None]:
+    """Return the registry after a move, and the account that comes.
+
+    Raises:
+        ConfigError: It can't be; begins with the name of the form's field.
+    """
+    if move.account not in registry.accounts:
+        raise ConfigError(f"account: {move.account} is not registered")
+    if move.kind is Kind.PEOPLE:
+        return registry, move.account
+    comes = max(registry.accounts) + 1 if move.next == 0 else move.next
+    if (comes is None) != (move.kind is Kind.EMPTY):
+        raise ConfigError("next: give the account that comes, or leave it empty where the home stays empty")
+    if (move.next and comes not in registry.accounts) or (comes or 0) > MAX_ACCOUNT:
+        raise ConfigError(f"next: {comes} is no registered account; write `new` for a new one")
+    if move.kind is Kind.MOVE and comes == move.account:
+        raise ConfigError("next: this account leaves")
+    home, meters, accounts = home_of(registry, move, zone), dict(registry.meters), dict(registry.accounts)
+    for meter in home:
+        ends = [replace(h, end=min(move.at, h.end or move.at)) for h in meter.holdings if h.start < move.at]
+        later = [h for h in meter.holdings if h.end is None or move.at < h.end]
+        if move.kind is Kind.IN:
+            later = [Holding(account=0, start=meter.start or 0, end=meter.end)]
+        begins = [replace(h, account=comes, start=max(h.start, move.at)) for h in later if comes is not None]
+        meters[meter.id] = replace(meter, holdings=(*ends, *begins))
+    if comes is not None:
+        accounts[comes] = accounts.get(comes) or Account(number=comes, function=home[0].function)
+    return replace(registry, meters=meters, accounts=accounts), comes
 
 
 def home_of(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> list[Installed]:
-    """Return the meters that a move is about, by id: those of the home then, and those that came into it later.
+    """Return the meters of the home that a move is about, by id, with those that came into it later.
 
     Raises:
         ConfigError: The account has no home then, or who has it later is dated already; begins with the field's name.
     """
     account, at, when = move.account, move.at, date_words(move.at, zone)
-    had = [meter for _, meter in sorted(registry.meters.items()) if account in {h.account for h in meter.holdings}]
-    if not had:
-        raise ConfigError(f"account: {account} has no meter, and had none")
+    had = [m for m in registry.meters.values() if account in {held.account for held in m.holdings}]
     if move.kind is Kind.IN:
-        left = (m for m in had if m.holdings[-1].account == account and (m.holdings[-1].end or at + 1) <= at)
-        words = f"no home that account {account} had last is empty from {when} on"
+        holder, words = None, f"no home that account {account} had last is empty on {when}"
+        left = [m for m in had if m.holdings[-1].account == account and (m.holdings[-1].end or at + 1) <= at]
     else:
-        left = (m for m in had if m.account_at(at - 1) == account)
-        begins = date_words(min(h.start for m in had for h in m.holdings if h.account == account), zone)
-        words = f"account {account} has no meter just before {when}; it has its first from {begins} on"
-    places = {(meter.microgrid, meter.place) for meter in left}
-    found = [
-        meter
-        for _, meter in sorted(registry.meters.items())
-        if (meter.microgrid, meter.place) in places and (meter.end is None or at < meter.end)
-    ]
+        holder, words = account, f"account {account} has no meter just before {when}"
+        left = [m for m in had if m.account_at(at - 1) == account]
+    places, meters = {(m.microgrid, m.place) for m in left}, [m for _, m in sorted(registry.meters.items())]
+    found = [m for m in meters if (m.microgrid, m.place) in places and (m.end is None or at < m.end)]
     if not found:
         raise ConfigError(f"at: {words}")
-    holder = None if move.kind is Kind.IN else account
     for meter in found:
         later = [held for held in meter.holdings if held.end is None or at < held.end]
-        goes_on = move.kind is Kind.IN or not later or later[-1].end in (None, meter.end)
-        if {held.account for held in later} - {holder} or not goes_on:
+        if {held.account for held in later} - {holder} or (later and later[-1].end not in (None, meter.end)):
             raise ConfigError(f"at: who has {meter.place} in {meter.microgrid} after {when} is dated already")
     return found
-
-
-def moved(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> DatedRegistry:
-    """Return the registry after a move; by the rules of its table (``importing``).
-
-    Raises:
-        ConfigError: It can't be; begins with the name of the form's field.
-    """
-    home = home_of(registry, move, zone)
-    if move.kind in (Kind.EMPTY, Kind.HEIRS):
-        if move.next is not None:
-            raise ConfigError("next: no other account comes; leave it empty")
-    elif move.next is None:
-        raise ConfigError("next: give the account that comes")
-    elif move.next not in registry.accounts and move.next != free_number(registry):
-        raise ConfigError(f"next: account {move.next} is not registered; a new one is {free_number(registry)}")
-    elif move.next > MAX_ACCOUNT or (move.kind is Kind.MOVE and move.next == move.account):
-        raise ConfigError(f"next: account {move.next} can't come")
-    if move.kind is Kind.HEIRS:
-        return registry
-    facts = [] if move.next is None else [Fact(row=0, what="account", account=move.next)]
-    for meter in home:
-        for held in meter.holdings:
-            goes = held.end is None or move.at < held.end
-            if held.start < move.at:
-                facts.append(_holder(meter, held.account, held.start, move.at if goes else held.end))
-            if goes:
-                facts.append(_holder(meter, move.next or 0, max(held.start, move.at), held.end))
-        if move.kind is Kind.IN:
-            facts.append(_holder(meter, move.next, max(meter.start or 0, move.at), None))
-    after, faults = apply_facts(registry, facts, (), zone)
-    if after is None:
-        raise ConfigError("at: " + "; ".join(fault.text for fault in faults))
-    return after
-
-
-def _holder(meter: Installed, account: AccountNumber | None, start: Quarter, end: Quarter | None) -> Fact:
-    return Fact(row=0, what="holder", meter=meter.id, account=account, start=start, end=end)

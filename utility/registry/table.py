@@ -71,61 +71,36 @@ def read_table(content: bytes, zone: ZoneInfo) -> tuple[list[Fact], list[Fault]]
         content: The file: CSV with commas, semicolons or tabs.
         zone: Times without an offset are its local times.
     """
-    faults: list[Fault] = []
-    facts = []
-    for number, cells in named_rows(content, COLUMNS, "what", faults):
-        found, wrong = _fact(number, cells, zone)
-        faults += wrong
-        if found is not None and not wrong:
-            facts.append(found)
-    return facts, faults
-
-
-def named_rows(
-    content: bytes, columns: Sequence[str], needed: str, faults: list[Fault]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows of a table after its first, each with its number and its cells that are not empty, by column.
-
-    Args:
-        content: The file: CSV with commas, semicolons or tabs; rows that begin with # are left out.
-        columns: The names of the columns; the file may have them in any order.
-        needed: The column that it must have.
-        faults: Gets what is wrong with the file.
-    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = content[: error.start].count(b"\n") + 1
-        faults.append(Fault(row=row, text="is not UTF-8: save the table as CSV UTF-8"))
-        return
+        return [], [Fault(row=row, text="is not UTF-8: save the table as CSV UTF-8")]
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    faults: list[Fault] = []
     try:
         names = [name.strip().lower() for name in next(rows, [])]
-        wrong = list(_head_faults(names, columns, needed))
-        faults += wrong
-        if not wrong:
-            yield from _rows(names, rows, faults)
+        faults += _head_faults(names)
+        return ([] if faults else list(_facts(names, rows, zone, faults))), faults
     except csv.Error as error:
-        faults.append(Fault(row=rows.line_num or 1, text=f"can't be read as CSV: {error}"))
+        return [], [*faults, Fault(row=rows.line_num or 1, text=f"can't be read as CSV: {error}")]
 
 
-def _head_faults(names: Sequence[str], columns: Sequence[str], needed: str) -> Iterator[Fault]:
-    known = ", ".join(columns)
-    if needed not in names:
-        yield Fault(row=1, text=f"must name the columns, `{needed}` among them; they are: {known}")
+def _head_faults(names: Sequence[str]) -> Iterator[Fault]:
+    known = ", ".join(COLUMNS)
+    if "what" not in names:
+        yield Fault(row=1, text=f"must name the columns, `what` among them; they are: {known}")
         return
     for place, name in enumerate(names, 1):
-        if name and name not in columns:
+        if name and name not in COLUMNS:
             yield Fault(row=1, column=name, text=f"is not one of the columns: {known}")
         if name and name in names[: place - 1]:
             yield Fault(row=1, column=name, text="is there twice")
 
 
-def _rows(
-    names: Sequence[str], rows: Iterable[Sequence[str]], faults: list[Fault]
-) -> Iterator[tuple[int, dict[str, str]]]:
+def _facts(names: Sequence[str], rows: Iterable[Sequence[str]], zone: ZoneInfo, faults: list[Fault]) -> Iterator[Fact]:
     for number, row in enumerate(rows, 2):
         if number > MAX_ROWS:
             faults.append(Fault(row=number, text=f"is one too many: a table has at most {MAX_ROWS} rows"))
@@ -136,7 +111,11 @@ def _rows(
         if any(cells[len(names) :]):
             faults.append(Fault(row=number, text="has more cells than there are columns"))
             continue
-        yield number, {name: cell for name, cell in zip(names, cells, strict=False) if name and cell}
+        named = {name: cell for name, cell in zip(names, cells, strict=False) if name and cell}
+        found, wrong = _fact(number, named, zone)
+        faults += wrong
+        if found is not None and not wrong:
+            yield found
 
 
 def _fact(number: int, cells: dict[str, str], zone: ZoneInfo) -> tuple[Fact | None, list[Fault]]:

@@ -66,17 +66,12 @@ registry_change = Table(
     Index("ix_registry_change_subject", "subject"),
 )
 
-# Each move by the clerk's form, only appended: `account` has its home before `quarter`, `next` from then on. Without
-# `account` the home was empty, without `next` it is; where both are the same the account's people changed.
+# The accounts that moved out by the clerk's form, each with the first quarter without its home; the audit log has more.
 move = Table(
     "move",
     metadata,
-    Column("no", RowId, primary_key=True, autoincrement=True),
-    Column("account", Integer, nullable=True, index=True),
-    Column("next", Integer, nullable=True),
-    Column("quarter", Integer, nullable=False),
-    Column("person", String(64), nullable=False),
-    Column("time", BigInteger, nullable=False),
+    Column("account", Integer, primary_key=True, autoincrement=False),
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
 )
 
 # Accounts that meters report and that are not theirs in the registry; `told` is -1 for all beyond a meter's limit.

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from secrets import token_hex
 
-from sqlalchemy import Connection, select, true, union_all
+from sqlalchemy import Connection, select, true
 
 from commonwatt.config.utility import OfficeSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.runtime.files import write_private
 from utility.customers.contact import Contact, opened
-from utility.customers.tables import contact, former_contact
+from utility.customers.tables import contact
 from utility.database.database import insert_or
 
 KEY_BYTES = 32
@@ -35,14 +35,11 @@ def office_key(settings: OfficeSettings) -> bytes:
 
 
 def set_contact(connection: Connection, account: AccountNumber, since: Quarter, who: Contact, key: bytes) -> None:
-    """Store who an account is from a quarter on; what that replaces stays for the bills that were issued with it."""
-    c, values = contact.c, {"digest": who.digest(), "sealed": who.sealed(key)}
-    replaced = (c.account == account) & (c.since == since) & (c.digest != values["digest"])
-    columns = ["digest", "account", "since", "sealed"]
-    kept = insert_or(connection, former_contact).from_select(columns, select(*(c[n] for n in columns)).where(replaced))
-    connection.execute(kept.on_conflict_do_nothing())
+    """Store who an account is from a quarter on."""
+    values = {"digest": who.digest(), "sealed": who.sealed(key)}
     statement = insert_or(connection, contact).values(account=account, since=since, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=[c.account, c.since], set_=values))
+    keys = [contact.c.account, contact.c.since]
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
 
 
 def histories(
@@ -58,13 +55,10 @@ def histories(
     return found
 
 
-def delete_contacts(connection: Connection, account: AccountNumber, until: Quarter | None) -> int:
-    """Delete the contacts of an account that begin up to a quarter, ``None``: all; return how many there were."""
-    done = 0
-    for table in (contact, former_contact):
-        its = (table.c.account == account) & (true() if until is None else table.c.since <= until)
-        done += connection.execute(table.delete().where(its)).rowcount
-    return done
+def delete_contacts(connection: Connection, account: AccountNumber, until: Quarter) -> int:
+    """Delete the contacts of an account that begin up to a quarter, 0: all; return how many there were."""
+    its = (contact.c.account == account) & (contact.c.since <= until if until else true())
+    return connection.execute(contact.delete().where(its)).rowcount
 
 
 def contacts_at(
@@ -76,20 +70,15 @@ def contacts_at(
         quarter: The quarter; ``None``: the newest contact of each.
         account: Only this account; ``None``: all.
     """
-    c = contact.c
-    statement = select(c.account, c.sealed).order_by(c.account, c.since)
-    if quarter is not None:
-        statement = statement.where(c.since <= quarter)
-    if account is not None:
-        statement = statement.where(c.account == account)
-    newest = dict(connection.execute(statement).all())
-    return {number: opened(key, sealed) for number, sealed in newest.items()}
+    known = histories(connection, key, account)
+    started = {n: [who for since, who in of if quarter is None or since <= quarter] for n, of in known.items()}
+    return {number: of[-1] for number, of in started.items() if of}
 
 
 def contact_of(connection: Connection, key: bytes, digest: str) -> Contact | None:
     """Return whom a bill's digest means; ``None``: it was deleted."""
-    both = union_all(*(select(t.c.sealed).where(t.c.digest == digest) for t in (contact, former_contact)))
-    sealed = connection.execute(both.limit(1)).scalar()
+    statement = select(contact.c.sealed).where(contact.c.digest == digest).order_by(contact.c.since.desc()).limit(1)
+    sealed = connection.execute(statement).scalar()
     return None if sealed is None else opened(key, sealed)
 
 
