@@ -130,9 +130,7 @@ def test_move_is_seen_then_done(browser: Browsers, database: Database, home: int
     with database.reads.begin() as connection:
         after = load_dated_registry(connection)
         assert {who.name for _, who in histories(connection, office_key(settings.office), new)[new]} == {"Anna Müller"}
-        quarter = (
-            next(m for m in after.meters.values() if m.holdings and m.holdings[-1].account == new).holdings[1].start
-        )
+        quarter = next(m.holdings[1].start for m in after.meters.values() if len(m.holdings) == 2)
         assert moved_out(connection, quarter - 1) == ()
         assert moved_out(connection, quarter) == (home,)
         subjects = {row["subject"] for row in changes_of(connection, [], 50) if row["person"] == "clara"}
@@ -155,17 +153,14 @@ def test_home_stays_empty_and_is_moved_into(browser: Browsers, database: Databas
     page = f"/console/accounts/{home}"
     assert clerk.post(page, {"kind": "empty", "at": "2026-12-01", "action": "do"}).status_code == 303
     into = {"kind": "in", "at": "2026-11-30", "next": "new"}
-    assert "no home that account" in text_of(clerk.post(page, into))
+    assert "No home that account" in text_of(clerk.post(page, into))
     assert clerk.post(page, into | {"at": "2026-12-10", "action": "do"}).status_code == 303
     with database.reads.begin() as connection:
         registry = load_dated_registry(connection)
         assert moved_out(connection, 2**31) == (home,)
     new = max(registry.accounts)
-    (spans,) = {
-        tuple((h.account, h.start, h.end) for h in m.holdings)
-        for m in registry.meters.values()
-        if any(h.account == home for h in m.holdings)
-    }
+    held = (tuple((h.account, h.start, h.end) for h in meter.holdings) for meter in registry.meters.values())
+    (spans,) = {each for each in held if len(each) == 2}
     (_, _, left), (came, start, end) = spans
     assert (came, start - left, end) == (new, 9 * 96, None)
 
@@ -174,7 +169,6 @@ def test_home_stays_empty_and_is_moved_into(browser: Browsers, database: Databas
     ("fields", "words"),
     [
         ({"at": "2026-11-01T01:30"}, "exists once"),
-        ({"at": "1971-01-01"}, ""),
         ({"at": "2026-11-01T14:07"}, "exists once"),
         ({"next": "4711"}, "4711 is no registered account"),
         ({"next": "anna"}, "is no account's number"),
@@ -193,7 +187,6 @@ def test_wrong_field_is_told_and_nothing_is_done(
         before = load_dated_registry(connection)
     asked = {"kind": "move", "at": "2026-12-01", "next": "new", "action": "do"} | fields
     answer = clerk.post(f"/console/accounts/{home}", asked)
-    if words:
-        assert words.lower() in text_of(answer).replace("&#39;", "'").lower()
-        with database.reads.begin() as connection:
-            assert load_dated_registry(connection) == before
+    assert words.lower() in text_of(answer).replace("&#39;", "'").lower()
+    with database.reads.begin() as connection:
+        assert load_dated_registry(connection) == before
