@@ -6,8 +6,9 @@ A fault names its row and column and never repeats a cell: what was written ther
 import csv
 import io
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.csv_text import text_of
@@ -31,7 +32,7 @@ _RULES = {
 }
 _OTHERS = (".{0,70}", "has more than 70 characters, or some that can't be printed")  # of cells without a rule
 
-History = Sequence[tuple[Quarter, Contact]]  # who an account is from which quarter on, the oldest first
+History: TypeAlias = list[tuple[Quarter, Contact]]  # who an account is from which quarter on, the oldest first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def read_people(
         if cells.get(""):
             wrong[""] = "has more cells than there are columns"
         faults += [Fault(row=row, column=column, text=words) for column, words in wrong.items()]
-        found[account, since or 0] = changed(account, since or 0, who, known.get(account, ()))
+        found[account, since or 0] = changed(account, since or 0, who, known.get(account, []))
     return [each for each in found.values() if each.lines], faults
 
 

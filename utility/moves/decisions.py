@@ -20,9 +20,9 @@ from utility.customers.people import Change, changed, read_people
 from utility.customers.store.contacts import delete_contacts, histories, office_key, set_contact
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
-from utility.moves.move import Kind, Move, home_of, moved
+from utility.moves.move import Kind, Move, moved
 from utility.readings.store.reads import numbers_of, readings
-from utility.registry.accounts import DatedRegistry
+from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.changes import differences
 from utility.registry.dates import date_words
 from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
@@ -38,8 +38,7 @@ def take_over(api: Api, actor: Actor, table: str, *, store: bool) -> list[Change
     """
     with (api.database.writes if store else api.database.reads).begin() as connection:
         known = histories(connection, office_key(api.settings.office))
-        accounts = load_dated_registry(connection).accounts
-        changes, faults = read_people(table, api.zone.read(), accounts, known)
+        changes, faults = read_people(table, api.zone.read(), load_dated_registry(connection).accounts, known)
         if faults:
             raise ConfigError("\n".join([*map(str, faults), f"{counted(len(faults), 'mistake')}; nothing changed"]))
         for change in changes if store else ():
@@ -69,18 +68,19 @@ def decide(api: Api, actor: Actor, move: Move, who: Contact | None, *, store: bo
         ConfigError: It can't be done; begins with the name of the form's field.
     """
     with (api.database.writes if store else api.database.reads).begin() as connection:
-        zone, now, change = zone_of(connection), int(api.clock.now()), None
+        zone, change = zone_of(connection), None
         before = load_for_change(connection) if store else load_dated_registry(connection)
-        after, comes = moved(before, move, zone)
+        after, comes, home = moved(before, move, zone)
         if who is not None and comes is not None:
-            history = histories(connection, office_key(api.settings.office), comes).get(comes, ())
+            history = histories(connection, office_key(api.settings.office), comes).get(comes, [])
             change = changed(comes, move.at, who, history)
         seen = {"lines": change.lines if change else [], "changes": list(differences(before, after, zone))}
         if not store:
-            return seen if move.kind is Kind.PEOPLE else seen | _known(api, connection, move, before, after)
-        if change is not None:
+            return seen | _known(api, connection, move, home, after) if home else seen
+        if change is not None and change.lines:
             _keep(api, connection, actor, change)
-        if move.kind is not Kind.PEOPLE:
+        if home:
+            now = int(api.clock.now())
             save_dated_registry(connection, before, after, actor.name, now, zone)
             said = {"kind": move.kind, "from": date_words(move.at, zone), "next": comes}
             record(connection, actor, now, "move.make", f"account {move.account}", None, said)
@@ -94,16 +94,14 @@ def _keep(api: Api, connection: Connection, actor: Actor, change: Change) -> Non
     record(connection, actor, int(api.clock.now()), "contact.set", f"account {change.account}")
 
 
-def _known(api: Api, connection: Connection, move: Move, before: DatedRegistry, after: DatedRegistry) -> dict[str, Any]:
+def _known(api: Api, connection: Connection, move: Move, home: list[Installed], after: DatedRegistry) -> dict[str, Any]:
     """Return the readings of a home at a move, the bills of the month until and from then on, and if it is issued."""
-    zone = zone_of(connection)
-    home, month = home_of(before, move, zone), month_of(move.at - 1, zone)
+    month = month_of(move.at - 1, zone_of(connection))
     there = {meter.microgrid for meter in home}
     part = replace(after, meters={i: meter for i, meter in after.meters.items() if meter.microgrid in there})
     inputs = billing_sources.inputs_of(connection, month, part, api.settings.billing.tariff)
     load = billing_sources.settled_as_of(api.database, billing_sources.newest_settled(connection))
-    held = (each for meter in home for each in after.meters[meter.id].held(inputs.first, inputs.until))
-    theirs = {number for number, _, _ in held}
+    theirs = {number for one in home for number, *_ in after.meters[one.id].held(inputs.first, inputs.until)}
     return {
         "readings": [(meter, *_reading(api, meter.id, move.at, inputs.first, load)) for meter in home],
         "bills": [bill for number, bill in bills_so_far(inputs, load).bills.items() if number in theirs],

@@ -30,8 +30,10 @@ class Move:
     next: AccountNumber | None = None  # the account that comes; 0: a new one, the next free number; ``None``: none
 
 
-def moved(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> tuple[DatedRegistry, AccountNumber | None]:
-    """Return the registry after a move, and the account that comes.
+def moved(
+    registry: DatedRegistry, move: Move, zone: ZoneInfo
+) -> tuple[DatedRegistry, AccountNumber | None, list[Installed]]:
+    """Return the registry after a move, the account of the people who come, and the home's meters before it.
 
     Raises:
         ConfigError: It can't be; begins with the name of the form's field.
@@ -39,7 +41,7 @@ def moved(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> tuple[DatedReg
     if move.account not in registry.accounts:
         raise ConfigError(f"account: {move.account} is not registered")
     if move.kind is Kind.PEOPLE:
-        return registry, move.account
+        return registry, move.account, []
     comes = max(registry.accounts) + 1 if move.next == 0 else move.next
     if (comes is None) != (move.kind is Kind.EMPTY):
         raise ConfigError("next: give the account that comes, or leave it empty where the home stays empty")
@@ -47,7 +49,7 @@ def moved(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> tuple[DatedReg
         raise ConfigError(f"next: {comes} is no registered account; write `new` for a new one")
     if move.kind is Kind.MOVE and comes == move.account:
         raise ConfigError("next: this account leaves")
-    home, meters, accounts = home_of(registry, move, zone), dict(registry.meters), dict(registry.accounts)
+    home, meters, accounts = _home_of(registry, move, zone), dict(registry.meters), dict(registry.accounts)
     for meter in home:
         ends = [replace(h, end=min(move.at, h.end or move.at)) for h in meter.holdings if h.start < move.at]
         later = [h for h in meter.holdings if h.end is None or move.at < h.end]
@@ -57,10 +59,10 @@ def moved(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> tuple[DatedReg
         meters[meter.id] = replace(meter, holdings=(*ends, *begins))
     if comes is not None:
         accounts[comes] = accounts.get(comes) or Account(number=comes, function=home[0].function)
-    return replace(registry, meters=meters, accounts=accounts), comes
+    return replace(registry, meters=meters, accounts=accounts), comes, home
 
 
-def home_of(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> list[Installed]:
+def _home_of(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> list[Installed]:
     """Return the meters of the home that a move is about, by id, with those that came into it later.
 
     Raises:

@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_text
-from commonwatt.model.units import AccountNumber, quarter_of
+from commonwatt.model.units import AccountNumber
 from utility.customers.contact import Contact
 from utility.customers.people import CELLS, COLUMNS, cells_of, contact_of, quarter_of_cell
 from utility.customers.store.contacts import histories, office_key
@@ -75,7 +74,6 @@ def add_accounts(app: FastAPI, console: Console) -> None:
         homes = [(meter, held) for meter in meters for held in meter.holdings if held.account == account]
         content = {"account": account, "people": people[::-1], "homes": homes, "faults": faults, "seen": seen}
         content |= {"form": form, "cells": CELLS, "newest": cells_of(people[-1][1] if people else None)}
-        content["today"] = local_text(quarter_of(console.now()), console.zone())[:10]
         return console.page(request, actor, "account_people.html", content)
 
 

@@ -1,11 +1,9 @@
 """Where runs of bills get the registry with its dates and the settled quarter-hours."""
 
-from collections.abc import Collection
 from decimal import Decimal
 
 from sqlalchemy import Connection, select
 
-from commonwatt.model.units import AccountNumber
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.tables import bill, bill_run
 from utility.database.database import Database
@@ -27,13 +25,9 @@ def settled_as_of(database: Database, number: int) -> Load:
 
 def inputs_of(connection: Connection, month: str, registry: DatedRegistry, default: str) -> RunInputs:
     """Return the inputs of a month's bills of some microgrids with what is known now; ``registry`` has them alone."""
-    timezone, tariffs, bases = timezone_of(connection), published(connection), _bases_of(connection, registry.accounts)
-    return RunInputs(month=month, timezone=timezone, registry=registry, tariffs=tariffs, default=default, bases=bases)
-
-
-def _bases_of(connection: Connection, accounts: Collection[AccountNumber]) -> dict[AccountNumber, Decimal]:
-    """Return the own bases that some accounts have after the newest issued bills, dollars."""
+    zone, tariffs = timezone_of(connection), published(connection)
     newest = select(bill_run.c.no).where(bill_run.c.state == "issued").order_by(bill_run.c.month.desc()).limit(1)
-    its = (bill.c.run_no == newest.scalar_subquery()) & bill.c.account.in_(accounts) & bill.c.base.is_not(None)
+    its = (bill.c.run_no == newest.scalar_subquery()) & bill.c.account.in_(registry.accounts) & bill.c.base.is_not(None)
     rows = connection.execute(select(bill.c.account, bill.c.base).where(its))
-    return {row.account: Decimal(row.base) for row in rows}
+    bases = {row.account: Decimal(row.base) for row in rows}
+    return RunInputs(month=month, timezone=zone, registry=registry, tariffs=tariffs, default=default, bases=bases)

@@ -10,6 +10,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.runtime.files import write_private
 from utility.customers.contact import Contact, opened
+from utility.customers.people import History
 from utility.customers.tables import contact
 from utility.database.database import insert_or
 
@@ -42,14 +43,12 @@ def set_contact(connection: Connection, account: AccountNumber, since: Quarter, 
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
 
 
-def histories(
-    connection: Connection, key: bytes, account: AccountNumber | None = None
-) -> dict[AccountNumber, list[tuple[Quarter, Contact]]]:
+def histories(connection: Connection, key: bytes, account: AccountNumber | None = None) -> dict[AccountNumber, History]:
     """Return who accounts are from which quarter on, the oldest first, by account; ``None``: of all."""
     statement = select(contact).order_by(contact.c.account, contact.c.since)
     if account is not None:
         statement = statement.where(contact.c.account == account)
-    found: dict[AccountNumber, list[tuple[Quarter, Contact]]] = {}
+    found: dict[AccountNumber, History] = {}
     for row in connection.execute(statement):
         found.setdefault(row.account, []).append((row.since, opened(key, row.sealed)))
     return found
