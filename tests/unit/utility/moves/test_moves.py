@@ -91,6 +91,7 @@ def test_move_told_late_includes_the_meter_that_came_since() -> None:
 
 def test_impossible_move_is_refused_with_words() -> None:
     later = done(TOWN, Kind.MOVE, 7, "2026-11-10", 0)
+    full = replace(TOWN, accounts=dict(TOWN.accounts) | {65_535: TOWN.accounts[7]})
     begun = registry(meter(1, Holding(account=7, start=at("2026-11-05"))))
     for before, kind, account, when, following, words in (
         (TOWN, Kind.MOVE, 9, "2026-11-10", 0, "9 is not registered"),
@@ -103,14 +104,7 @@ def test_impossible_move_is_refused_with_words() -> None:
         (later, Kind.MOVE, 7, "2026-11-12", 8, "account 7 has no meter just before"),
         (later, Kind.IN, 7, "2026-11-12", 8, "no home"),
         (begun, Kind.MOVE, 7, "2026-11-05", 0, "account 7 has no meter just before"),
-        (
-            replace(TOWN, accounts=dict(TOWN.accounts) | {65_535: TOWN.accounts[7]}),
-            Kind.MOVE,
-            7,
-            "2026-11-10",
-            0,
-            "65536",
-        ),
+        (full, Kind.MOVE, 7, "2026-11-10", 0, "65536"),
     ):
         with pytest.raises(ConfigError, match=words):
             done(before, kind, account, when, following)
