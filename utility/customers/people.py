@@ -87,7 +87,7 @@ def read_people(
         if account not in accounts:
             wrong["account"] = "is no registered account"
         if since is None:
-            wrong["from"] = "is no local day or quarter-hour that exists once, such as 2026-11-03 or 2026-11-03T14:15"
+            wrong["from"] = "is no local day or quarter-hour that exists once, such as 2026-11-03 or 2026-11-03 14:15"
         elif (account, since) in found:
             wrong["from"] = "another row has the same account from the same time on"
         if cells.get(""):

@@ -81,7 +81,7 @@ def _asked(form: dict[str, str], account: AccountNumber, console: Console) -> tu
     """Return what a form asks for, who comes, and what is wrong with them."""
     kind, text, at = form["kind"], form["next"], quarter_of_cell(form["at"], console.zone())
     if kind not in set(Kind) or not at:
-        raise ConfigError("at: is no local day or quarter-hour that exists once, such as 2026-11-03T14:15")
+        raise ConfigError("at: is no local day or quarter-hour that exists once, such as 2026-11-03 14:15")
     if not re.fullmatch("|new|[0-9]{1,5}", text):
         raise ConfigError("next: is no account's number")
     number = None if not text or kind == Kind.EMPTY else int(text.replace("new", "0"))
