@@ -7,7 +7,7 @@ from commonwatt.energy.hours_left import Band, hours
 from commonwatt.look.flows import flow_picture, parts_of
 from commonwatt.model.control.saving import saving_words
 from commonwatt.model.units import QUARTER_S
-from commonwatt.model.words import counted, duration
+from commonwatt.model.words import counted, duration, spaced
 from gateway.page.alarms import LINKS
 from gateway.page.html import Child, Html, bar, el
 from gateway.page.words import (
@@ -206,6 +206,16 @@ def rates(view: View, zone: ZoneInfo) -> Html | None:
         head = f"{each['tariff']}, {each['period']} until {moment(each['until'], zone)}"
         rows.append((head, f"${each['import']} a kWh taken, ${each['credit']} a kWh given"))
     return el("section", el("h2", "Rates"), _list(rows))
+
+
+def bills(view: View) -> Html | None:
+    """Return the section of the check codes that the controller has signed; ``None``: none yet."""
+    witness = view.get("witness", {"codes": {}, "unreadable": ""})
+    rows: list[tuple[str, Child]] = [(month, el("code", spaced(code))) for month, code in witness["codes"].items()]
+    if not rows and not witness["unreadable"]:
+        return None
+    text = witness["unreadable"] or "A bill with another code is of another list: tell your neighbours."
+    return el("section", el("h2", "Check codes of bills", el("small", "signed here")), _list(rows), el("p", text))
 
 
 def backlog(view: View) -> Html:

@@ -13,7 +13,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.archive.jobs import file_months
 from utility.assembly.metrics import UtilityMetrics
-from utility.billing.jobs import RatesJob, make_bills
+from utility.billing.jobs import RatesJob, make_bills, witness_bills
 from utility.collection.jobs import BalanceJob
 from utility.control.jobs import tell_weights_due
 from utility.corrections.jobs import ValidationJob
@@ -105,6 +105,7 @@ class Jobs:
             "settlement": settlement.run,
             "gaps": self._find_gaps,
             "bills": partial(make_bills, settings.billing, database, threads),
+            "witnesses": partial(witness_bills, database, threads),
             "completeness": partial(count_days, database, threads, is_trusted),
             "statistics": partial(take_in, database, threads),
             "projection": partial(project, settings.billing, database, threads, is_trusted),

@@ -34,6 +34,7 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
              does="asks gateways for missing readings of the last 180 days"),
         Plan(name="bills", cadence=LocalMonth(), catch_up=True, from_previous=True, minute=60, late_s=final_s,
              does="makes the draft of the month's bills", also=("Create_bills",)),
+        Plan(name="witnesses", cadence=Seconds(300), does="asks controllers to sign the check codes of issued bills"),
         Plan(name="completeness", cadence=Seconds(3_600), late_s=6 * 3_600,
              does="counts the completeness of finished days"),
         Plan(name="statistics", cadence=Seconds(3_600), late_s=6 * 3_600, also=("Compute_statistics",),

@@ -10,6 +10,7 @@ from utility.archive.blocks import month_text as name_of_month
 from utility.archive.jobs import months_due
 from utility.billing.jobs import rates_to_tell
 from utility.billing.store.bills_due import bills_wait_for, is_to_bill
+from utility.billing.store.witnesses import to_ask
 from utility.collection.jobs import ALIVE_S, planned_moves
 from utility.control.jobs import weights_to_tell
 from utility.corrections.jobs import LATE_S
@@ -117,6 +118,10 @@ def _bills(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
     return found or ["every month that is over is done"]
 
 
+def _witnesses(database: Database, _: UtilitySettings, __: EpochSeconds) -> list[str]:
+    return [f"would ask for {counted(len(database.read(to_ask)), 'signature')} under issued bills"]
+
+
 def _completeness(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
     marked = database.read(marked_days, now // 86_400)
     return [f"would count {counted(len(marked), 'day')} of microgrids again, and the days that ended since"]
@@ -189,6 +194,7 @@ PREVIEWS: Mapping[str, _Preview] = {
     "settlement": _settlement,
     "gaps": _gaps,
     "bills": _bills,
+    "witnesses": _witnesses,
     "completeness": _completeness,
     "statistics": _statistics,
     "projection": _projection,
