@@ -25,7 +25,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object
 
 # Settings that name a file which the part creates; all other files must exist when the part starts.
-MADE_BY_THE_PART = ("store", "secret", "releases", "packages")
+MADE_BY_THE_PART = ("store", "secret", "releases", "packages", "key")
 # Settings that name a file which a person makes on the part's machine; the part starts without it.
 _MADE_LATER = ("http_password",)
 
