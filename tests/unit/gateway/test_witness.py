@@ -107,8 +107,8 @@ def test_a_running_gateway_signs_what_the_utility_tells_it(settings: GatewaySett
     sent: list[Publish] = []
     shell._work._publish = sent.append
     commands = [
-        ControllerCommand(id=f"w{n}", cmd="witness", until=2**32 - 1, month=MONTH, code=code)
-        for n, code in enumerate((ONE, ONE, OTHER))
+        ControllerCommand(id=f"w{n}", cmd="witness", until=2**32 - 1, month=MONTH, code=code, replaces=before)
+        for n, (code, before) in enumerate([(ONE, None), (ONE, None), (OTHER, None), (OTHER, ONE)])
     ]
 
     def is_answered(number: int) -> bool:
@@ -124,7 +124,8 @@ def test_a_running_gateway_signs_what_the_utility_tells_it(settings: GatewaySett
 
     asyncio.run(play())
     shell._work.own.store.close()
-    first, again, other = {each.id: each for each in outcomes(sent)}.values()
+    first, again, other, after = {each.id: each for each in outcomes(sent)}.values()
     assert first.signed == again.signed
     assert (other.result, other.signed) == ("refused", None)
-    assert ONE in json.dumps(shell.shown._witness.view())
+    assert after.result == "done", "of a cancelled run"
+    assert OTHER in json.dumps(shell.shown._witness.view())

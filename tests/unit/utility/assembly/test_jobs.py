@@ -110,6 +110,7 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
         "statistics": NOW - NOW % 3600,
         "validation": NOW - NOW % 3600,
         "weights": NOW,
+        "witnesses": NOW,
     }
 
 
@@ -134,6 +135,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
         ("statistics", NOW - NOW % 3600, 1),
         ("validation", NOW - NOW % 3600, 1),
         ("weights", NOW, 1),
+        ("witnesses", NOW, 1),
     ]
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
     assert metrics.registry.get_sample_value("commonwatt_utility_job_periods_overdue", {"task": "compact"}) == 0
@@ -182,6 +184,7 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
         "statistics": NOW - NOW % 3600,
         "validation": NOW - NOW % 3600,
         "weights": NOW,
+        "witnesses": NOW,
     }
 
 
