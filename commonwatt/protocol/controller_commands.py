@@ -60,6 +60,7 @@ PeriodPrices = tuple[Annotated[str, Field(min_length=1, max_length=32)], Money, 
 """(period of time of use, price of import, price of credit), dollars per kWh."""
 
 
+MAX_SPARED = 500  # most meters of places that must not be cut, in one microgrid
 MAX_CHANGES = 500  # most changes of the price in one command
 
 
@@ -83,6 +84,7 @@ class Action(StrEnum):
     REPORT = "report"
     UPGRADE = "upgrade"
     WITNESS = "witness"
+    SPARE = "spare"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.REPORT: Keys(optional=("inputs",)),
     Action.UPGRADE: Keys(needed=("release", "sha256")),
     Action.WITNESS: Keys(needed=("month", "code"), optional=("replaces",)),
+    Action.SPARE: Keys(needed=("spared",)),
 }
 """Every command of this version."""
 
@@ -179,6 +182,8 @@ class ControllerCommand(Message):
     release: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+~-]{0,23}$")] | None = None
     # The checksums of its packages, one for each processor, with commas between (upgrade).
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}(,[0-9a-f]{64}){0,2}$")] | None = None
+    # Meters of the places that must not be cut, such as with a medical device; all others may be (spare).
+    spared: Annotated[list[Id64], Field(max_length=MAX_SPARED)] | None = None
     month: Annotated[str, Field(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$")] | None = None  # of bills (witness)
     code: CheckCode | None = None  # the check code that the controller is to sign (witness)
     replaces: CheckCode | None = None  # the code of the cancelled run in whose place it is (witness)

@@ -167,6 +167,13 @@ def _hours_left(said: View, *, is_island: bool) -> list[str]:
     return [f"{begin}: {dark}. {more}", *(f"Less sure: {why}." for why in said["reasons"])]
 
 
+def _answer(found: tuple[int, int] | None) -> str:
+    """Return by how much homes used less while they were asked to reduce; empty: they were not."""
+    if found is None:
+        return ""
+    return f"Asked to reduce, homes used {found[0]} % less in {counted(found[1], 'hour')}; 20 % is assumed."
+
+
 def town(view: View) -> Html:
     """Return the section of the connection to the town: phase, reason, why the load is reduced, hours left."""
     modes: View = view["modes"]
@@ -177,6 +184,7 @@ def town(view: View) -> Html:
         modes["autonomous"],
         modes["limited"] and f"The microgrid {modes['limited']}.",
         modes["reducing"] and f"All reduce: {modes['reducing']}.",
+        _answer(view.get("answer")),
         modes["shedding"],
         modes["holding"],
         *_hours_left(view["hours_left"], is_island=modes["phase"] not in (None, "connected")),

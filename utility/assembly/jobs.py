@@ -35,6 +35,7 @@ from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.retention import Retention, make_ahead
+from utility.registry.jobs import tell_spared
 from utility.settlement.jobs.settlement import SettlementJob
 from utility.settlement.jobs.sharing import record_sharing
 from utility.statistics.jobs.projection import project
@@ -98,6 +99,7 @@ class Jobs:
             "supply": supply.run,
             "rates": RatesJob(settings.billing, database, threads).run,
             "weights": partial(tell_weights_due, database, threads),
+            "spared": partial(tell_spared, database, threads),
             "balance": self.balance.run,
             "rollout": partial(roll_out, database, threads, settings.cliques),
             "sharing": partial(record_sharing, database, threads),

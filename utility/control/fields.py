@@ -15,7 +15,7 @@ from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 Fields = Mapping[str, Any]
 _ID_BYTES = 64  # most bytes by which a command's final id is longer than the id that is used in a check
 # Commands that only the service sends.
-NOT_ASKED = frozenset({Action.RATES, Action.ASSIGN, Action.UPGRADE, Action.WITNESS})
+NOT_ASKED = frozenset({Action.RATES, Action.ASSIGN, Action.UPGRADE, Action.WITNESS, Action.SPARE})
 
 
 class FieldsError(ConfigError):

@@ -24,6 +24,7 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
         Plan(name="rates", cadence=Seconds(300), does="tells controllers the rates of their accounts",
              also=("Send_billing_rates",)),
         Plan(name="weights", cadence=Seconds(300), does="tells gateways the sharing weights of their accounts"),
+        Plan(name="spared", cadence=Seconds(300), does="tells gateways which places must not be cut"),
         Plan(name="balance", cadence=Seconds(300),
              does="gives meters other brokers so that no LTE line carries too many of them"),
         Plan(name="rollout", cadence=Seconds(60), does="sends a release to the controllers whose turn it is"),

@@ -39,6 +39,8 @@ def settings_of(message: Mapping[str, Any]) -> frozenset[str]:
             return frozenset({"orders"})
         case Action.UPGRADE:
             return frozenset({"release"})
+        case Action.SPARE:
+            return frozenset({"spared"})
         case cmd if cmd in STATES:
             return frozenset({str(cmd)})
     return frozenset()

@@ -16,7 +16,7 @@ SEALED = {"grant"}  # of C7, a sealed message among controllers (docs/controller
 
 C7 = {
     "aggregate": {"aggregate", "deaggregate"},
-    "reduce demand": {"reduce", "supply"},
+    "reduce demand": {"reduce", "supply", "spare"},
     "utility offline (operate isolated)": {"notice", "isolate", "hold"},
     "rates": {"rates"},
     "assignments": {"assign", "grant"},

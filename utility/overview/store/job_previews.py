@@ -30,6 +30,7 @@ from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.retention import Retention
 from utility.readings.tables import part
+from utility.registry.store.spared import to_tell as spared_to_tell
 from utility.settlement.jobs.settlement import FINISHED_S
 from utility.settlement.store.settlement_due import due_days
 from utility.statistics.months import month_at, month_text
@@ -65,6 +66,10 @@ def _rates(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
 
 def _weights(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
     return [f"would tell {counted(len(weights_to_tell(database, now)), 'gateway')} the weights of its accounts"]
+
+
+def _spared(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
+    return [f"would tell {counted(len(database.read(spared_to_tell, now)), 'gateway')} which places must not be cut"]
 
 
 def _rollout(database: Database, _: UtilitySettings, __: EpochSeconds) -> list[str]:
@@ -187,6 +192,7 @@ PREVIEWS: Mapping[str, _Preview] = {
     "supply": _supply,
     "rates": _rates,
     "weights": _weights,
+    "spared": _spared,
     "rollout": _rollout,
     "balance": _balance,
     "sharing": _sharing,
