@@ -175,8 +175,8 @@ class Controller:
                 self._tell(raw)
                 self.own.relay.greet = True  # The answer has the utility's time.
                 return []
-            case Reported(command, report):
-                return self.own.utility_commands.reported(command, report, self._tell(raw))
+            case Reported(command, said):
+                return self.own.utility_commands.reported(command, said, self._tell(raw))
             case Upgraded(ended):
                 return self.own.utility_commands.upgraded(ended, self._tell(raw))
             case ToldStates(_, states, sent):

@@ -94,10 +94,10 @@ class ClockJumped:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """The report that the utility asked for is made."""
+    """The report or signature that the utility asked for is made."""
 
     command: ControllerCommand  # the command that asked for it
-    report: str  # as in its outcome
+    said: Mapping[str, str]  # the outcome's keys: ``report``, ``signed``; or ``result`` and ``reason``
 
 
 @dataclass(frozen=True, slots=True)

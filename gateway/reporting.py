@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.protocol.controller_commands import ControllerCommand
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.reports import compressed, report_of
 from commonwatt.runtime.clock import Clock
 from gateway.events import Reported
@@ -20,6 +21,7 @@ from gateway.recorder.blanked import without_readings
 from gateway.recorder.recording import write_recording
 from gateway.report import make_report
 from gateway.shown.shown import Shown
+from gateway.witness.witness import Witness
 
 Cause = Literal["alarm", "fault", "stuck", "report"]
 AGAIN_AFTER_S = 3600.0  # real seconds after which a file of the same cause is written again, but by a person's command
@@ -30,16 +32,20 @@ log = logging.getLogger(__name__)
 class Reporting:
     """Makes reports and recordings beside a gateway's other work, which does not wait for them."""
 
-    def __init__(self, settings: GatewaySettings, clock: Clock, work: Work, shown: Shown, inbox: Inbox) -> None:
+    def __init__(
+        self, settings: GatewaySettings, clock: Clock, work: Work, shown: Shown, inbox: Inbox, witness: Witness
+    ) -> None:
+        self._witness = witness
         self._settings, self._clock, self._work, self._shown, self._inbox = settings, clock, work, shown, inbox
         self._failures, self._alarmed = 0, frozenset[str]()
         self._written: dict[str, float] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
     def begin(self) -> None:
-        """Begin a report that the utility wants."""
+        """Begin a report or a signature that the utility wants."""
         for command in self._work.controller.own.utility_commands.reports.values():
-            self._begin("a report", partial(self._report, command))
+            is_report = command.cmd == Action.REPORT
+            self._begin(command.cmd, partial(self._report if is_report else self._sign, command))
 
     def look_for_faults(self) -> None:
         """Write a recording after a fault of the core, and at a new critical alarm."""
@@ -58,7 +64,15 @@ class Reporting:
         except Exception as error:
             log.exception("the report %s failed", command.id)
             report = report_of(compressed(f"the report could not be made: {error!r}"))
-        self._inbox.put(Reported(command, report))
+        self._inbox.put(Reported(command, {"report": report}))
+
+    async def _sign(self, command: ControllerCommand) -> None:
+        try:
+            said = await THREADS.run(self._witness.sign, command.month or "", command.code or "", command.replaces)
+        except (ConfigError, OSError) as error:
+            log.error("the code of %s is not signed: %s", command.month, error)
+            said = {"result": "refused", "reason": str(error)[:200]}
+        self._inbox.put(Reported(command, said))
 
     async def _record_faults(self) -> None:
         if self._work.failures > self._failures:

@@ -59,6 +59,7 @@ from gateway.shown.shown import Shown
 from gateway.takeover.successor import carried, settings_of
 from gateway.upgrade.upgrades import Upgrades
 from gateway.upgrade.verdict import Meters
+from gateway.witness.witness import Witness
 
 if TYPE_CHECKING:
     from gateway.renewal import MeterRequests, Renewal
@@ -116,8 +117,9 @@ class Shell:
             clique,
             self._household,
             [each.results for each in self._renewals],
+            witness := Witness(settings.store.absolute().parent, settings.controller),
         )
-        self._reporting = Reporting(settings, clock, self._work, self.shown, self._inbox)
+        self._reporting = Reporting(settings, clock, self._work, self.shown, self._inbox, witness)
         self._lasting = Lasting(self._work, ZoneInfo(settings.timezone))
         self._upgrades = Upgrades(settings, self.shown.status, lambda ended: self._put(Upgraded(ended)))
         own = self._controller.own

@@ -25,7 +25,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object
 
 # Settings that name a file which the part creates; all other files must exist when the part starts.
-MADE_BY_THE_PART = ("store", "secret", "releases", "packages")
+MADE_BY_THE_PART = ("store", "secret", "releases", "packages", "key")
 # Settings that name a file which a person makes on the part's machine; the part starts without it.
 _MADE_LATER = ("http_password",)
 
@@ -344,15 +344,20 @@ def _toml(value: object) -> str:
 def example(part: str) -> str:
     """Return a commented example of the part's file, made from its model; it passes the part's check."""
     model = settings_of(part)
-    lines = [f"# {model.__doc__}", f"[{part}]", *_example_keys(model, {*model.tables(), *model.lists})]
-    for key, inside in model.tables().items():
-        field = model.model_fields[key]
-        table = [f"[{part}.{key}]", *_example_keys(inside)]
-        lines += ["", f"# {field.description}", *(table if field.default is not None else _commented(table))]
+    lines = [f"# {model.__doc__}", *_example_table(part, model)]
     for key in model.lists:
         item = get_args(model.model_fields[key].annotation)[0]
         lines += ["", f"# {model.model_fields[key].description}", *_commented([f"[[{key}]]", *_example_keys(item)])]
     return "\n".join(lines) + "\n"
+
+
+def _example_table(name: str, model: type[Settings]) -> Iterator[str]:
+    """Yield the lines of a table, and of those inside it."""
+    yield from (f"[{name}]", *_example_keys(model, {*model.tables(), *model.lists}))
+    for key, inside in model.tables().items():
+        field = model.model_fields[key]
+        table = list(_example_table(f"{name}.{key}", inside))
+        yield from ("", f"# {field.description}", *(table if field.default is not None else _commented(table)))
 
 
 def _commented(lines: list[str]) -> list[str]:

@@ -183,7 +183,7 @@ class MailSettings(Settings):
     host: HostName | None = Field(None, description="The SMTP server; absent: nothing is mailed.")
     port: int = Field(587, ge=1, le=65535, description="Its port; 465: TLS from the start, else STARTTLS.")
     user: str = Field("", max_length=200, description="The name at its login; empty: there is no login.")
-    password: str = Field("", max_length=200, repr=False, description="Its password.")
+    password: Path | None = Field(None, description="The file with its password.")
     sender: str = Field("", max_length=200, description="The address that mail comes from, and bounces go to.")
     plain_text: bool = Field(False, description=PLAIN_TEXT)
 

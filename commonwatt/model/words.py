@@ -33,3 +33,8 @@ def duration(seconds: int) -> str:
     if seconds < 48 * 3600:
         return counted(seconds // 3600, "hour")
     return counted(seconds // 86_400, "day")
+
+
+def spaced(code: str) -> str:
+    """Return a code in groups of eight, for people who compare it."""
+    return " ".join(code[at : at + 8] for at in range(0, len(code), 8))

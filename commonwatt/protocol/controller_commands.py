@@ -60,6 +60,7 @@ PeriodPrices = tuple[Annotated[str, Field(min_length=1, max_length=32)], Money, 
 """(period of time of use, price of import, price of credit), dollars per kWh."""
 
 
+MAX_SPARED = 500  # most meters of places that must not be cut, in one microgrid
 MAX_CHANGES = 500  # most changes of the price in one command
 
 
@@ -82,6 +83,8 @@ class Action(StrEnum):
     SYSTEM_INFO = "system_info"
     REPORT = "report"
     UPGRADE = "upgrade"
+    WITNESS = "witness"
+    SPARE = "spare"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,8 @@ ACTIONS: dict[Action, Keys] = {
     Action.SYSTEM_INFO: Keys(),
     Action.REPORT: Keys(optional=("inputs",)),
     Action.UPGRADE: Keys(needed=("release", "sha256")),
+    Action.WITNESS: Keys(needed=("month", "code"), optional=("replaces",)),
+    Action.SPARE: Keys(needed=("spared",)),
 }
 """Every command of this version."""
 
@@ -116,6 +121,15 @@ ACTIONS: dict[Action, Keys] = {
 _IN_FORCE = re.compile(r"(?:deposed by|the epoch is) \[(\d{1,10}), (\d{1,5})\]")
 NOT_HERE = "is not managed here"  # how the reason ends of a controller that has no store of a microgrid (hosted)
 HOSTED = "hosted"  # wraps a command for a microgrid that a controller manages for another one
+
+
+CheckCode = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""The check code of a month's bills: SHA-256 of the month's head, hexadecimal."""
+
+
+def witnessed_text(controller: ControllerId, month: str, code: str, replaces: str | None) -> bytes:
+    """Return what a controller signs of a month's bills (docs/billing.md)."""
+    return f"commonwatt witness 1\n{controller}\n{month}\n{code}\n{replaces or ''}\n".encode()
 
 
 class ControllerCommand(Message):
@@ -168,6 +182,11 @@ class ControllerCommand(Message):
     release: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+~-]{0,23}$")] | None = None
     # The checksums of its packages, one for each processor, with commas between (upgrade).
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}(,[0-9a-f]{64}){0,2}$")] | None = None
+    # Meters of the places that must not be cut, such as with a medical device; all others may be (spare).
+    spared: Annotated[list[Id64], Field(max_length=MAX_SPARED)] | None = None
+    month: Annotated[str, Field(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$")] | None = None  # of bills (witness)
+    code: CheckCode | None = None  # the check code that the controller is to sign (witness)
+    replaces: CheckCode | None = None  # the code of the cancelled run in whose place it is (witness)
     microgrid: Annotated[str, Field(max_length=16)] | None = None  # the microgrid that another command is for (hosted)
     epoch: Epoch | None = None  # the epoch under which the controller manages it; another one is refused (hosted)
     command: "ControllerCommand | None" = None  # that command, with the same id (hosted)
@@ -236,6 +255,8 @@ class ControllerOutcome(Answer):
     assignments: Annotated[list[Assigned], Field(max_length=MOST_LISTED)] | None = None
     # What is outstanding, the newest first (system_info).
     outstanding: Annotated[list[Outstanding], Field(max_length=MOST_LISTED)] | None = None
+    # The controller's public key and its signature by Ed25519 of ``witnessed_text``, hexadecimal (witness).
+    signed: Annotated[str, Field(pattern="^[0-9a-f]{192}$")] | None = None
     # What the controller says of itself: text, compressed by zstandard, in base 85 (report).
     report: Annotated[str, Field(max_length=MAX_REPORT_BYTES * 5 // 4)] | None = None
 

@@ -50,6 +50,56 @@ def check_proof(receipt: dict, code: str | None) -> None:
         fault(not found.items() <= stated.items(), f"meter {stated['meter']}: its quarter-hours are not the bill's")
 
 
+P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493  # of Ed25519 (RFC 8032)
+D = -121665 * pow(121666, -1, P) % P
+
+
+def plus(one: tuple, other: tuple) -> tuple:
+    (x, y), (u, v) = one, other
+    part = D * x * u * y * v
+    return (x * v + u * y) * pow(1 + part, -1, P) % P, (y * v + x * u) * pow(1 - part, -1, P) % P
+
+
+def times(number: int, point: tuple) -> tuple:
+    found = (0, 1)
+    while number:
+        found, point, number = plus(found, point) if number & 1 else found, plus(point, point), number >> 1
+    return found
+
+
+def point_of(data: bytes) -> tuple:
+    y, is_odd = int.from_bytes(data, "little") % 2**255, data[31] >> 7
+    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    x = x if (x * x - square) % P == 0 else x * pow(2, (P - 1) // 4, P) % P
+    return ((P - x) % P if x % 2 != is_odd else x, y) if (x * x - square) % P == 0 else (0, 0)
+
+
+def is_signed(key: bytes, signature: bytes, text: bytes) -> bool:
+    if len(key) != 32 or len(signature) != 64 or (0, 0) in (point_of(key), point_of(signature[:32])):
+        return False
+    drawn = int.from_bytes(hashlib.sha512(signature[:32] + key + text).digest(), "little") % ORDER
+    scale, base = int.from_bytes(signature[32:], "little"), point_of((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
+    return scale < ORDER and times(scale, base) == plus(point_of(signature[:32]), times(drawn, point_of(key)))
+
+
+def check_witnesses(receipt: dict, path: str) -> None:
+    keys = {(each["controller"], each["key"]): each for each in json.loads(Path(path).read_text("utf-8"))["keys"]}
+    head, good = receipt["head"], set()
+    code = sha256(b"\x02", head).hex()
+    for each in receipt.get("witnesses", []):
+        name, signed = each["controller"], bytes.fromhex(each["signed"])
+        known = keys.get((name, signed[:32].hex()))
+        text = f"commonwatt witness 1\n{name}\n{head['month']}\n{code}\n{head.get('replaces', '')}\n".encode()
+        made = is_signed(signed[:32], signed[32:], text)
+        fault(not made, f"witness {name}: its signature is not under this check code")
+        fault(known is None, f"witness {name}: the public list does not have its key")
+        good.update([name] * bool(made and known and not known["revoked"]))
+    print(f"signed by the controllers: {', '.join(sorted(good)) or 'none'}")
+    for street in sorted({meter["microgrid"] for meter in receipt["leaf"]["meters"]} - good):
+        fault(True, f"witness {street}: your street has not signed; compare the code on its controller's page")
+
+
 def periods(tariff: dict, first: int, until: int, zone: ZoneInfo) -> list[str]:
     found, days, holidays = [], {}, {each["date"] for each in tariff["holiday"]}
     seasons = [(each["name"], each["from"], each["until"]) for each in tariff["season"]]
@@ -145,10 +195,13 @@ if __name__ == "__main__":
     parser.add_argument("receipt")
     parser.add_argument("--code", help="the check code as it is printed on the bill")
     parser.add_argument("--meter", help="your own meter: CSV with the columns start (ISO 8601 with zone), taken_kwh")
+    parser.add_argument("--witnesses", help="the town's public list of the controllers that sign check codes")
     given = parser.parse_args()
     receipt = json.loads(Path(given.receipt).read_text(encoding="utf-8"))
     check_proof(receipt, given.code)
     check_amount(receipt)
+    if given.witnesses:
+        check_witnesses(receipt, given.witnesses)
     if given.meter:
         check_meter(receipt, given.meter)
     sys.exit("\n".join(f"WRONG: {words}" for words in FAULTS) or print("nothing is wrong"))

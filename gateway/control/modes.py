@@ -5,7 +5,8 @@ stored before it is acted upon. After a start the boundary is unknown until it r
 that they hold, and the stored phase says how batteries share.
 """
 
-from collections.abc import Mapping, Set
+import json
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from commonwatt.config.settings import GatewaySettings
@@ -21,7 +22,7 @@ from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function
-from gateway.changes import Change
+from gateway.changes import Change, Setting
 from gateway.control.autonomy import Contact
 from gateway.control.islanding import (
     REPORT_GOOD_FOR_S,
@@ -43,6 +44,7 @@ from gateway.control.requests import Requests
 from gateway.control.rotation import Rotation, Turn
 from gateway.stored import KeptSettings
 
+_SPARED = "spared"  # setting that keeps the meters of the places that must not be cut
 _EMERGENCY = (Function.HOSPITAL, Function.POLICE, Function.FIRE)
 
 
@@ -106,6 +108,7 @@ class Modes:
         self.meters_mode = KeptMetersMode(settings.meters, store, manager)  # how all meters aggregate
         self.changes = ModeChanges(store.setting(MODE_CHANGES))  # the last changes of the modes, with their reasons
         self._rotation = Rotation(microgrid, manager)
+        self._rotation.spare(json.loads(store.setting(_SPARED) or "[]"))
         self.register(registry)
         self._let_share(None)
 
@@ -121,6 +124,11 @@ class Modes:
         self._intake = frozenset(i for i in self._sensors if registry[i].direction is Direction.INCOMING)
         self._reducible = tuple(registry.keys() - self._sensors)
         self._rotation.register(registry)
+
+    def spare(self, meters: Sequence[MeterId], now: Now) -> list[Effect[Change]]:
+        """Cut the places of these meters no more, whatever is short."""
+        self._rotation.spare(meters)
+        return [Write(Setting(_SPARED, json.dumps(sorted(meters)))), *self.keep(now)]
 
     def set(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Set a state of the microgrid by a command of the utility."""

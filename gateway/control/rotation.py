@@ -1,6 +1,6 @@
 """Has the places of one island, or of one limited microgrid, take turns (C1, C5, docs/islanding.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,11 +40,14 @@ class Rotation:
     def __init__(self, microgrid: MicrogridId, manager: Manager) -> None:
         self._number = number_of(microgrid)
         self._manager = manager
+        self._registry: Mapping[MeterId, RegisteredMeter] = {}
+        self._spared: frozenset[MeterId] = frozenset()
         self._priority: dict[MeterId, Priority] = {}
         self.meters: tuple[MeterId, ...] = ()  # those meters, in the order of their ids
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
+        self._registry = registry
         chosen: dict[str, RegisteredMeter] = {}
         in_order = sorted(registry.values(), key=lambda m: (m.replaced, m.battery_capacity_mwh is None, m.id))
         for meter in in_order:
@@ -55,7 +58,16 @@ class Rotation:
             for meter in sorted(chosen.values(), key=lambda each: each.id)
             if meter.function is not Function.BOUNDARY
         }
+        # One that is spared from now on may be off, and is switched on again.
         self.meters = tuple(meter for meter, priority in self._priority.items() if priority is not Priority.KEPT)
+        spared = {registry[meter].location for meter in self._spared & registry.keys()}
+        kept = {meter: Priority.KEPT for meter in self._priority if registry[meter].location in spared}
+        self._priority |= kept
+
+    def spare(self, meters: Iterable[MeterId]) -> None:
+        """Leave the places of these meters on, and no others of theirs."""
+        self._spared = frozenset(meters)
+        self.register(self._registry)
 
     def turn(self, now: Now, import_w: int) -> Turn:
         """Return which places are off now.

@@ -83,7 +83,7 @@ class HostedStore:
         figures.used_bytes = self.store.used_bytes()
         figures.kept_quarantined = len(quarantined_before(self.path))
         self.view, self.state = (
-            view | {"hours_left": _hours_view(figures)},
+            view | {"hours_left": _hours_view(figures), "answer": figures.answer},
             {
                 "refusing": core.upkeep.short,
                 "quarantined": self.quarantined,

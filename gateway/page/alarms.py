@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from commonwatt.model.words import counted, duration
+from commonwatt.model.words import counted, duration, spaced
 from gateway.page.words import View, byte_size, percent
 
 NO_RECORDS_AFTER_S = 1200  # seconds after the start before which missing records are no alarm
@@ -49,6 +49,7 @@ KINDS: Mapping[str, Kind] = {
     "StoreErrors": Kind("warning", "The store fails."),
     "StoreQuarantined": Kind("warning", "The store was found damaged."),
     "Stuck": Kind("critical", "A part of the program made no progress for 30 seconds.", is_heard=True),
+    "TwoLists": Kind("critical", "The utility has shown two lists of the same month's bills."),
 }
 """The alarms with a section in the runbooks, by name."""
 
@@ -177,6 +178,12 @@ def _certificates(view: View) -> Iterator[Alarm]:
         yield _alarm("CertificateExpiring", text, f"A certificate expires in {duration(left_s)}.")
 
 
+def _bills(view: View) -> Iterator[Alarm]:
+    for month, (signed, *others) in view.get("witness", {}).get("others", {}).items():
+        text = f"Signed here is {spaced(signed)}; then came {', '.join(map(spaced, others))}. Tell your neighbours."
+        yield _alarm("TwoLists", text, f"The utility has shown two lists of the bills of {month}.")
+
+
 def _process(view: View) -> Iterator[Alarm]:
     if view["recent"]["stuck"]:
         text = "After 60 seconds the program is restarted. See the log."
@@ -195,5 +202,6 @@ _RULES: tuple[Callable[[View], Iterator[Alarm]], ...] = (
     _line,
     _clock,
     _certificates,
+    _bills,
     _process,
 )

@@ -8,6 +8,7 @@ from gateway.page.alarms import Alarm, alarms
 from gateway.page.html import Child, Html, bar, el
 from gateway.page.sections import (
     backlog,
+    bills,
     clock,
     commands,
     connections,
@@ -65,6 +66,7 @@ def overview(view: View, zone: ZoneInfo, *, can_log_out: bool) -> str:
             clock(view, zone),
             readings(view),
             rates(view, zone),
+            bills(view),
         ),
         el("div", meters(view, zone, SHOWN_METERS), commands(view, zone)),
         class_="wide",

@@ -7,7 +7,7 @@ from commonwatt.energy.hours_left import Band, hours
 from commonwatt.look.flows import flow_picture, parts_of
 from commonwatt.model.control.saving import saving_words
 from commonwatt.model.units import QUARTER_S
-from commonwatt.model.words import counted, duration
+from commonwatt.model.words import counted, duration, spaced
 from gateway.page.alarms import LINKS
 from gateway.page.html import Child, Html, bar, el
 from gateway.page.words import (
@@ -167,6 +167,13 @@ def _hours_left(said: View, *, is_island: bool) -> list[str]:
     return [f"{begin}: {dark}. {more}", *(f"Less sure: {why}." for why in said["reasons"])]
 
 
+def _answer(found: tuple[int, int] | None) -> str:
+    """Return by how much homes used less while they were asked to reduce; empty: they were not."""
+    if found is None:
+        return ""
+    return f"Asked to reduce, homes used {found[0]} % less in {counted(found[1], 'hour')}; 20 % is assumed."
+
+
 def town(view: View) -> Html:
     """Return the section of the connection to the town: phase, reason, why the load is reduced, hours left."""
     modes: View = view["modes"]
@@ -177,6 +184,7 @@ def town(view: View) -> Html:
         modes["autonomous"],
         modes["limited"] and f"The microgrid {modes['limited']}.",
         modes["reducing"] and f"All reduce: {modes['reducing']}.",
+        _answer(view.get("answer")),
         modes["shedding"],
         modes["holding"],
         *_hours_left(view["hours_left"], is_island=modes["phase"] not in (None, "connected")),
@@ -206,6 +214,16 @@ def rates(view: View, zone: ZoneInfo) -> Html | None:
         head = f"{each['tariff']}, {each['period']} until {moment(each['until'], zone)}"
         rows.append((head, f"${each['import']} a kWh taken, ${each['credit']} a kWh given"))
     return el("section", el("h2", "Rates"), _list(rows))
+
+
+def bills(view: View) -> Html | None:
+    """Return the section of the check codes that the controller has signed; ``None``: none yet."""
+    witness = view.get("witness", {"codes": {}, "unreadable": ""})
+    rows: list[tuple[str, Child]] = [(month, el("code", spaced(code))) for month, code in witness["codes"].items()]
+    if not rows and not witness["unreadable"]:
+        return None
+    text = witness["unreadable"] or "A bill with another code is of another list: tell your neighbours."
+    return el("section", el("h2", "Check codes of bills", el("small", "signed here")), _list(rows), el("p", text))
 
 
 def backlog(view: View) -> Html:

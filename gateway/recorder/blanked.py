@@ -69,8 +69,8 @@ def _blank(value: Any) -> Any:
             return replace(value, content=b"")
         case Totals() if value.sums:
             return Totals(value.part)
-        case Reported() if value.report:
-            return replace(value, report="")
+        case Reported() if "report" in value.said:
+            return replace(value, said={"report": ""})
     return value
 
 

@@ -42,7 +42,7 @@ _REPORT = "report"  # setting that keeps the last report with the id of its comm
 MOST_REPORTS = 10  # most reports that are asked for and not made yet; others are made when they are asked for again
 REPORT_AGAIN_S = 60  # seconds until a report is sent again, if its command is repeated: a slow line carries it once
 # Commands that concern no meter's state.
-_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT, Action.UPGRADE)
+_WITHOUT_MANAGING = (Action.GET, Action.SYSTEM_INFO, Action.RATES, Action.REPORT, Action.UPGRADE, Action.WITNESS)
 
 
 class StoppedMeters:
@@ -82,7 +82,7 @@ class UtilityCommands:
         self.saved: dict[str, int] = {}  # the same of the periods that the gateway sets by itself, to save bytes
         # The epochs of the microgrids that its controller hosts.
         self.epochs: Mapping[MicrogridId, Epochs | GrantedEpochs | NoEpochs] = {}
-        self.reports: dict[str, ControllerCommand] = {}  # the reports that the shell is to make, by the command's id
+        self.reports: dict[str, ControllerCommand] = {}  # what the shell is to report or sign, by the command's id
         self._report_sent: EpochSeconds = 0  # when a report was sent last
         kept_upgrade = store.setting(_UPGRADE)
         # The release that the utility wants here; ``None``: none is being fetched or installed.
@@ -132,10 +132,10 @@ class UtilityCommands:
             listed = outstanding(modes.manager, modes.states, self._relay, outcomes, now)
             info = {"info": self._info(now), "assignments": assigned(self.epochs), "outstanding": listed}
             return [self._publish(_outcome(command, "done", now, **info))]
-        if command.cmd == Action.REPORT:
+        if command.cmd in (Action.REPORT, Action.WITNESS):
             if len(self.reports) < MOST_REPORTS:
                 self.reports.setdefault(command.id, command)
-            return []  # Its outcome is the report; ``reported`` sends it.
+            return []  # Its outcome is what the shell makes; ``reported`` sends it.
         if command.cmd == Action.UPGRADE:
             return self._upgrade(command, now)
         if command.cmd in ACTIONS:
@@ -145,13 +145,17 @@ class UtilityCommands:
             effects, outcome = [], _outcome(command, "unsupported", now, reason=reason)
         return [*effects, self._remember(outcome), self._publish(outcome)]
 
-    def reported(self, command: ControllerCommand, report: str, now: Now) -> list[Effect[Change]]:
-        """Answer a command by the report that was made for it; the store keeps the last report alone."""
+    def reported(self, command: ControllerCommand, said: Mapping[str, str], now: Now) -> list[Effect[Change]]:
+        """Answer a command by what was made for it: a report, of which the store keeps the last alone; a signature."""
         self.reports.pop(command.id, None)
-        self._report_sent = now
-        outcome = _outcome(command, "done", now)
-        kept = Setting(_REPORT, json.dumps({"id": command.id, "report": report}))
-        return [Write(kept), self._remember(outcome), self._publish(outcome.model_copy(update={"report": report}))]
+        made = {"id": command.id, "cmd": command.cmd, "result": "done", "time": now, **said}
+        outcome = ControllerOutcome.model_validate(made)
+        told, outcome = outcome, outcome.model_copy(update={"report": None})
+        kept: list[Effect[Change]] = []
+        if told.report is not None:
+            self._report_sent = now
+            kept = [Write(Setting(_REPORT, json.dumps({"id": command.id, "report": told.report})))]
+        return [*kept, self._remember(outcome), self._publish(told)]
 
     def _again(self, outcome: ControllerOutcome, now: Now) -> list[Effect[Change]]:
         """Answer a repeated command, by its report if it asked for one."""
@@ -212,6 +216,8 @@ class UtilityCommands:
             return self.rates.set(command)
         if command.cmd == Action.ASSIGN:
             return self._modes.manager.assign({meter: names for names, some in command.orders or () for meter in some})
+        if command.cmd == Action.SPARE:
+            return self._modes.spare(command.spared or [], now)
         if command.cmd == Action.STOP and command.meter is not None:
             return self._stopped.set(command.meter, stopped=command.state == "on")
         if command.cmd == Action.HOLD and command.for_s and now.trust >= Trust.HARDWARE:

@@ -1,6 +1,7 @@
 """How long homes of managed microgrids have energy if the line fails now; beside the core, as it decides nothing."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.settlement.splits import Array, Flags
 from gateway.control.manager import Manager
 from gateway.control.meter_view import LEVEL_GOOD_FOR_S
+from gateway.control.mode_changes import ModeChange
 from gateway.core import HostedMicrogrid
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.threads import THREADS
@@ -67,8 +69,16 @@ class Lasting:
             return "the readings of the last day are being read"
         if isinstance(before, HoursLeft) and 0 <= now - before.at < EVERY_S:
             return before
+        store.figures.answer = past.answer(reduced_hours(core.modes.changes.changes, now))
         rules = Rules(sharing=strategy_of(manager.strategy, alone=False), reduces=True, sheds=True)
         return await THREADS.run(projected, past, *levels(past, manager, now), int(now), rules)
+
+
+def reduced_hours(changes: Iterable[ModeChange], now: EpochSeconds) -> list[int]:
+    """Return the whole hours since 1970 in which all homes were asked to reduce."""
+    told = [(each.time, each.value == "on") for each in changes if each.mode == "reducing"]
+    spans = zip(told, [*told[1:], (now, False)], strict=False)
+    return [hour for (start, is_on), (end, _) in spans if is_on for hour in range(-(-start // 3600), end // 3600)]
 
 
 def levels(past: Past, manager: Manager, now: Now) -> tuple[Places, Array, Flags]:

@@ -59,6 +59,7 @@ class StoreFigures:
     used_bytes: int = 0  # bytes of the store's file in use
     backlog: dict[str, int] = field(default_factory=dict)  # what the utility has not acknowledged, by kind
     backlog_age_s: int = 0  # seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none
+    answer: tuple[int, int] | None = None  # by how many percent homes answered `reduce`, in how many hours
     hours_left: HoursLeft | str = "the gateway begins"  # how long homes have energy without the line, or why unknown
 
 

@@ -1,6 +1,6 @@
 """What is expected of a microgrid's places, by the readings that its store has of the last weeks; bounded."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -105,6 +105,23 @@ class Past:
         was, usually = ((each * counts).sum(axis=(1, 2)) for each in (power[:, -24:], as_usual))
         part = np.clip(np.divide(was, usually, out=np.ones(2), where=usually > 0), LEAST_PART, MOST_PART)
         return usual.ahead(now, self._zone, part[:1], part[1:]), has_day
+
+    def answer(self, reduced: Iterable[int]) -> tuple[int, int] | None:
+        """Return by how many percent homes used less in some hours than in those of other days, and of how many hours.
+
+        ``None``: no such hour is known.
+        """
+        window = np.arange(max(self.first, self.end - KEPT_H), self.end)
+        use, hour = self._power[0][window % KEPT_H], load_cells(window * 4, self._zone) % 24
+        is_asked = np.isin(window, list(reduced))
+        known = ~np.isnan(use)
+        days, sums = np.zeros((24, use.shape[1])), np.zeros((24, use.shape[1]))
+        np.add.at(days, hour[~is_asked], known[~is_asked])
+        np.add.at(sums, hour[~is_asked], np.where(known, use, 0)[~is_asked])
+        both = known & is_asked[:, None] & (days[hour] > 0)
+        usual = (sums[hour] / np.maximum(days[hour], 1))[both].sum()
+        hours = int(both.any(axis=1).sum())
+        return (round(100 - 100 * float(use[both].sum()) / float(usual)), hours) if hours and usual > 0 else None
 
 
 def _installed(microgrid: MicrogridId, one: RegisteredMeter) -> Meter:

@@ -26,6 +26,7 @@ from gateway.page.site import Site
 from gateway.page.words import View
 from gateway.shown.metrics import Figures, make_registry
 from gateway.shown.program import DAY_S
+from gateway.witness.witness import Witness
 
 RELEASE = version("commonwatt")
 ALARM_WINDOWS_S = {
@@ -57,7 +58,9 @@ class Shown:
         clique: Clique | None,
         household: HouseholdLink | None,
         renewals: Sequence[Counter[str]],
+        witness: Witness,
     ) -> None:
+        self._witness = witness
         self._settings, self._clock, self._work, self._inbox = settings, clock, work, inbox
         self._links, self._disk, self._line, self._ticker = links, disk, line, ticker
         self._clique, self._household, self._renewals = clique, household, renewals
@@ -161,9 +164,17 @@ class Shown:
         }
         if len(self._settings.head_end) > 1:
             connections["head_end"] = self._links.each[HEAD_END].address
+        connections["witness"] = self._witness.view()
         disk = {"disk_free_bytes": self._disk.free_bytes, "disk_bytes": self._disk.size_bytes}
         household = {} if self._household is None else {"household": self._household.status()}
-        view = own.view | connections | {"store": own.state | disk} | household | self._alarm_view()
+        view = (
+            own.view
+            | {"witness": self._witness.view()}
+            | connections
+            | {"store": own.state | disk}
+            | household
+            | self._alarm_view()
+        )
         others = {n: s.view | {"store": s.state} for n, s in self._work.stores.items() if s is not own and s.view}
         clique = {} if self._clique is None else {"takeover": self._clique.view()}
         return view | clique | ({"hosted": others} if others else {})

@@ -38,6 +38,7 @@ _VIEW: dict[str, Any] = {
     "batteries": {},
     "sharing": "spec",
     "rates": [],
+    "witness": {"codes": {}, "others": {}, "unreadable": ""},
     "modes": {
         "phase": "connected",
         "reason": "the town's side has voltage",

@@ -52,6 +52,8 @@ ACTIONS: Mapping[str, str] = {
     "run.make": "made a draft of bills",
     "run.check": "checked a run of bills",
     "run.issue": "issued bills",
+    "spared.ask": "asked that a place is not cut, or may be again",
+    "spared.decide": "decided whether a place is not cut",
     "weight.set": "set a sharing weight",
     "release.approve": "approved a release",
     "agreement.add": "added an agreement",

@@ -38,6 +38,7 @@ from utility.people.pages.login import add_login
 from utility.people.pages.second_factor import add_second_factor
 from utility.people.pages.tokens import add_tokens
 from utility.people.pages.users import add_users
+from utility.registry.pages import add_spared
 from utility.replay.pages import add_replay
 from utility.research.pages import add_research
 from utility.statistics.pages import add_statistics_page
@@ -59,6 +60,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_completeness,
     add_microgrids,
     add_lasting,
+    add_spared,
     add_meters,
     add_find,
     add_home,

@@ -13,7 +13,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.archive.jobs import file_months
 from utility.assembly.metrics import UtilityMetrics
-from utility.billing.jobs import RatesJob, make_bills
+from utility.billing.jobs import RatesJob, make_bills, witness_bills
 from utility.collection.jobs import BalanceJob
 from utility.control.jobs import tell_weights_due
 from utility.corrections.jobs import ValidationJob
@@ -35,6 +35,7 @@ from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.retention import Retention, make_ahead
+from utility.registry.jobs import tell_spared
 from utility.settlement.jobs.settlement import SettlementJob
 from utility.settlement.jobs.sharing import record_sharing
 from utility.statistics.jobs.projection import project
@@ -98,6 +99,7 @@ class Jobs:
             "supply": supply.run,
             "rates": RatesJob(settings.billing, database, threads).run,
             "weights": partial(tell_weights_due, database, threads),
+            "spared": partial(tell_spared, database, threads),
             "balance": self.balance.run,
             "rollout": partial(roll_out, database, threads, settings.cliques),
             "sharing": partial(record_sharing, database, threads),
@@ -105,6 +107,7 @@ class Jobs:
             "settlement": settlement.run,
             "gaps": self._find_gaps,
             "bills": partial(make_bills, settings.billing, database, threads),
+            "witnesses": partial(witness_bills, database, threads),
             "completeness": partial(count_days, database, threads, is_trusted),
             "statistics": partial(take_in, database, threads),
             "projection": partial(project, settings.billing, database, threads, is_trusted),

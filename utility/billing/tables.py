@@ -56,6 +56,19 @@ bill_run = Table(
     info=SMALL,
 )
 
+# The signatures by which controllers witness the check code of an issued run. `command` asked for it; `state`: asked,
+# signed or refused. `signed` is as in the outcome.
+witness = Table(
+    "witness",
+    metadata,
+    Column("run_no", ForeignKey("bill_run.no"), primary_key=True),
+    Column("controller", String(16), primary_key=True),
+    Column("command", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("signed", String(192), nullable=True),
+    info=SMALL,
+)
+
 # The bills of runs: the total in cents, the account's own base from the next month on (empty: none), canonical JSON.
 bill = Table(
     "bill",

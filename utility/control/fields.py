@@ -14,7 +14,8 @@ from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 # The keys of a ``ControllerCommand`` beside ``id``, ``cmd`` and ``until``; keys that were not given are absent.
 Fields = Mapping[str, Any]
 _ID_BYTES = 64  # most bytes by which a command's final id is longer than the id that is used in a check
-NOT_ASKED = frozenset({Action.RATES, Action.ASSIGN, Action.UPGRADE})  # commands that only the service sends
+# Commands that only the service sends.
+NOT_ASKED = frozenset({Action.RATES, Action.ASSIGN, Action.UPGRADE, Action.WITNESS, Action.SPARE})
 
 
 class FieldsError(ConfigError):

@@ -49,6 +49,7 @@ DECISIONS: Mapping[str, Waiting] = {
     "drafts": Waiting("draft run", "a check", "/console/runs", _OFFICE),
     "checked": Waiting("checked run", "a second person", "/console/runs", _SECOND),
     "tariffs": Waiting("proposed tariff", "approval", "/console/rates", _SECOND),
+    "spared": Waiting("place that must not be cut", "a second person", "/console/spared", _SECOND),
 }
 """What waits for a decision, by its count's name (``utility.overview.store.waiting``)."""
 

@@ -52,6 +52,20 @@ account_term = Table(
     info=CHECKED,
 )
 
+# Accounts whose place must not be cut. `wanted` is what a person asked for, until another one decides; empty: nothing.
+spared_place = Table(
+    "spared_place",
+    metadata,
+    Column("account", Integer, primary_key=True, autoincrement=False),
+    Column("is_spared", Boolean, nullable=False),
+    Column("wanted", Boolean, nullable=True),
+    Column("asked_by", String(32), nullable=False),
+    Column("asked", BigInteger, nullable=False),
+    Column("decided_by", String(32), nullable=True),
+    Column("decided", BigInteger, nullable=True),
+    info=SMALL,
+)
+
 # Each change that a person made, only appended: `subject` is a meter or an account, such as "meter 10001"; `before`
 # and `after` are for people, a fact a line.
 registry_change = Table(

@@ -5,7 +5,7 @@ the reason is kept in words.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -194,4 +194,8 @@ def rations_of(rule: Rationing, facts: Facts, members: Sequence[Member]) -> Mapp
     """Return each microgrid's ration; only if ``unknown`` returns ``None``."""
     assert facts.seen is not None
     report = facts.seen[1]
-    return rule(report.supply, members, plant_of(facts, report))
+    spared_w = {member.microgrid: member.spared_w for member in members}
+    return {
+        name: one if (limit := one.import_limit_w) is None else replace(one, import_limit_w=max(limit, spared_w[name]))
+        for name, one in rule(report.supply, members, plant_of(facts, report)).items()
+    }

@@ -44,6 +44,7 @@ class Member:
     average_w: int  # the average use of its places, watts
     demand_w: int = 0  # the power it asks to import now, watts
     like_hour_w: int | None = None  # its mean import in the same hour of the last like day, watts; ``None``: not known
+    spared_w: int = 0  # the average use of its places that must not be cut, watts: no limit is below
     limit_w: int | None = None  # the import limit that it is under, watts; ``None``: none
 
 

@@ -16,7 +16,7 @@ SEALED = {"grant"}  # of C7, a sealed message among controllers (docs/controller
 
 C7 = {
     "aggregate": {"aggregate", "deaggregate"},
-    "reduce demand": {"reduce", "supply"},
+    "reduce demand": {"reduce", "supply", "spare"},
     "utility offline (operate isolated)": {"notice", "isolate", "hold"},
     "rates": {"rates"},
     "assignments": {"assign", "grant"},
@@ -25,6 +25,7 @@ C7 = {
     "data requests": {"get"},
     "stop of a meter": {"stop"},
     "a new program": {"upgrade"},
+    "the check code of bills": {"witness"},
 }
 """The rows of C7 and the meters' ``stop`` (M5), with their commands.
 ``sharing`` schedules a strategy."""

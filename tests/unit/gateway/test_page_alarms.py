@@ -38,6 +38,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("CertificateExpiring", "warning", {"certificate_left_s": 14 * 86_400 - 1}),
     ("CertificateExpired", "critical", {"certificate_left_s": 86_399}),
     ("CertificateExpired", "critical", {"certificate_left_s": -5}),
+    ("TwoLists", "critical", {"witness": {"others": {"2026-11": ["1" * 64, "2" * 64]}}}),
     ("Stuck", "critical", {"recent": {"stuck": 1}}),
     ("Faults", "warning", {"recent": {"faults": 1}}),
 ]

@@ -252,7 +252,7 @@ def test_a_command_is_answered_by_its_report_once_made_also_after_a_restart(worl
     wanted = world.core.utility_commands.reports
     assert list(wanted) == ["report-1"]
     command = ControllerCommand.model_validate(ASK)
-    (made,) = outcomes(world.handle(Reported(command, "x" * 80_000)))
+    (made,) = outcomes(world.handle(Reported(command, {"report": "x" * 80_000})))
     assert (made.result, made.report) == ("done", "x" * 80_000)
     assert (wanted, ask(world)) == ({}, []), "it is on its way: a slow line carries it once"
     world.now += 61
@@ -265,7 +265,7 @@ def test_a_command_is_answered_by_its_report_once_made_also_after_a_restart(worl
 def test_of_a_report_that_a_later_one_replaced_the_gateway_says_so(world: World) -> None:
     for number in (1, 2):
         command = ControllerCommand.model_validate(ASK | {"id": f"report-{number}"})
-        world.handle(Reported(command, "text"))
+        world.handle(Reported(command, {"report": "text"}))
     world.now += 61
     (again,) = ask(world)
     assert (again.report, again.reason) == (None, "a later report replaced it")

@@ -1,6 +1,7 @@
 """``commonwatt bills leaves|audit``: what an auditor gets of a month, and the checks of it."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,14 @@ from rich.progress import Progress
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.words import counted
-from commonwatt.runtime.files import replacing
+from commonwatt.runtime.files import replace_file, replacing
 from commonwatt.runtime.service import flowing
 from utility.billing.proof.audit import Boundary, leaves_file
 from utility.billing.proof.audit import audit as audited
+from utility.billing.proof.witnesses import public_list
 from utility.billing.store.bill_documents import documents_of, leaves_of
+from utility.billing.store.witnesses import signed_of
+from utility.registry.store.enrolled import Enrolment
 from utility.webkit.cli.options import ConfigOption, from_file
 
 app = typer.Typer()
@@ -98,3 +102,20 @@ def _boundaries(path: Path) -> list[Boundary]:
                 raise ConfigError(f"{path}:{rows.line_num}: needs whole numbers in the columns {columns}") from error
             found.append(Boundary(microgrid=microgrid, imported=imported, exported=exported, allowed=allowed))
     return found
+
+
+@app.command()
+@flowing
+def witnesses(
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option("--out", help="The file (JSON).")],
+    enrolment: Annotated[
+        Path, typer.Option("--enrolment", exists=True, file_okay=False, help="The office's folder: who is revoked.")
+    ],
+) -> None:
+    """Write the town's public list of witnesses: the keys by which controllers sign the check codes. Publish it."""
+    revoked = {name for name, each in Enrolment(enrolment).head_end().items() if each.device.revoked}
+    with from_file(config) as (database, _):
+        found = public_list(database.read(signed_of), revoked)
+    replace_file(out, json.dumps(found, indent=1).encode(), mode=0o644)
+    typer.echo(f"{out}: {counted(len(found['keys']), 'key')}; publish it where the utility alone can't change it")

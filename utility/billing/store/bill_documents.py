@@ -22,8 +22,10 @@ from utility.billing.money import to_cents
 from utility.billing.proof.altered import AlteredBillError
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.digests import customer_of
+from utility.billing.proof.head import check_code
 from utility.billing.proof.leaf import Leaf, MeterQuarters
 from utility.billing.proof.tree import root, salts
+from utility.billing.proof.witnesses import Signed, chosen
 from utility.billing.provisional import replayed
 from utility.billing.run import Progress
 from utility.billing.store import billing_sources
@@ -38,6 +40,7 @@ from utility.billing.store.billing import (
     stored_run,
     tree_of,
 )
+from utility.billing.store.witnesses import signed_of
 from utility.billing.stored_run import StoredRun, Tree, computed
 from utility.database.database import Database
 from utility.readings.store.parts import chunks
@@ -56,6 +59,7 @@ class RunDocuments:
     count: int  # the number of its bills
     bills: dict[AccountNumber, StoredBill]  # its bills, or some of them, by account
     load: Load  # returns the settled quarter-hours that it was made of
+    signed: Sequence[Signed] = ()  # the signatures of controllers under its check code
 
     def bill(self, account: AccountNumber, quarters: Sequence[MeterQuarters] | None = None) -> Bill:
         """Return the bill of an account; of an issued run only if it is a leaf of the run's tree.
@@ -156,7 +160,10 @@ class RunDocuments:
             StoreError: Bill and quarter-hours are not those of the tree.
         """
         quarters = self.quarters(account)
-        return receipt_of(self.run, self.tree, self.bill(account, quarters), quarters)
+        found = receipt_of(self.run, self.tree, self.bill(account, quarters), quarters)
+        streets = {each.microgrid for each in quarters}
+        witnesses = chosen(self.signed, check_code(self.tree.head), streets)
+        return found | ({"witnesses": witnesses} if witnesses else {})
 
     def refuse_altered(self) -> None:
         """Compare every bill of an issued run with its leaf.
@@ -277,5 +284,6 @@ def _documents(database: Database, connection: Connection, number: int, account:
         tree=tree_of(connection, number),
         count=count_bills(connection, number),
         bills=stored_bills(connection, number, account),
+        signed=signed_of(connection, number),
         load=replayed(billing_sources.settled_as_of(database, run.settled), run.provisional or {}),
     )

@@ -10,6 +10,7 @@ from utility.archive.blocks import month_text as name_of_month
 from utility.archive.jobs import months_due
 from utility.billing.jobs import rates_to_tell
 from utility.billing.store.bills_due import bills_wait_for, is_to_bill
+from utility.billing.store.witnesses import to_ask
 from utility.collection.jobs import ALIVE_S, planned_moves
 from utility.control.jobs import weights_to_tell
 from utility.corrections.jobs import LATE_S
@@ -29,6 +30,7 @@ from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.retention import Retention
 from utility.readings.tables import part
+from utility.registry.store.spared import to_tell as spared_to_tell
 from utility.settlement.jobs.settlement import FINISHED_S
 from utility.settlement.store.settlement_due import due_days
 from utility.statistics.months import month_at, month_text
@@ -64,6 +66,10 @@ def _rates(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
 
 def _weights(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
     return [f"would tell {counted(len(weights_to_tell(database, now)), 'gateway')} the weights of its accounts"]
+
+
+def _spared(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
+    return [f"would tell {counted(len(database.read(spared_to_tell, now)), 'gateway')} which places must not be cut"]
 
 
 def _rollout(database: Database, _: UtilitySettings, __: EpochSeconds) -> list[str]:
@@ -115,6 +121,10 @@ def _bills(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
             return [*found, f"would make the draft of {month.name}"]
         found.append(f"{month.name}: {waits_for}")
     return found or ["every month that is over is done"]
+
+
+def _witnesses(database: Database, _: UtilitySettings, __: EpochSeconds) -> list[str]:
+    return [f"would ask for {counted(len(database.read(to_ask)), 'signature')} under issued bills"]
 
 
 def _completeness(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
@@ -182,6 +192,7 @@ PREVIEWS: Mapping[str, _Preview] = {
     "supply": _supply,
     "rates": _rates,
     "weights": _weights,
+    "spared": _spared,
     "rollout": _rollout,
     "balance": _balance,
     "sharing": _sharing,
@@ -189,6 +200,7 @@ PREVIEWS: Mapping[str, _Preview] = {
     "settlement": _settlement,
     "gaps": _gaps,
     "bills": _bills,
+    "witnesses": _witnesses,
     "completeness": _completeness,
     "statistics": _statistics,
     "projection": _projection,

@@ -12,7 +12,7 @@ from commonwatt.model.time.local_calendar import month_before, month_of, month_q
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.billing.store.billing import CORRECTED_MONTHS
-from utility.billing.tables import bill, bill_run
+from utility.billing.tables import bill, bill_run, witness
 from utility.corrections.tables import correction, correction_step, finding
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
@@ -69,7 +69,8 @@ def drop_months(database: Database, keep: Kept) -> None:
         for table in _BY_MONTH:
             connection.execute(table.delete().where(table.c.month < month_number(keep.month)))
         for number in old_runs(connection, keep):
-            connection.execute(bill.delete().where(bill.c.run_no == number))
+            for table in (bill, witness):
+                connection.execute(table.delete().where(table.c.run_no == number))
             connection.execute(bill_run.delete().where(bill_run.c.no == number))
 
 

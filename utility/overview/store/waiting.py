@@ -14,6 +14,7 @@ from utility.database.database import Database
 from utility.readings.store.quarantine import count_quarantined
 from utility.readings.tables import gap
 from utility.registry.store.account_differences import count_of_differences
+from utility.registry.store.spared import spared_places
 from utility.registry.tables import meter
 from utility.tariffs.store.tariffs import count_proposals
 
@@ -44,6 +45,7 @@ def counts(database: Database) -> dict[str, int]:
             "drafts": runs.get("draft", 0),
             "checked": runs.get("checked", 0),
             "tariffs": count_proposals(connection),
+            "spared": sum(each.wanted is not None for each in spared_places(connection).values()),
             "readings": count_quarantined(connection),
             "corrections": count_proposed(connection),
             "findings": sum(count_open(connection).values()),

@@ -19,6 +19,7 @@ from utility.outbox.store.commands import add_command
 from utility.outbox.tables import command
 from utility.readings.store.archived import execute
 from utility.readings.tables import compacted
+from utility.registry.store.spared import meters_of
 from utility.registry.tables import controller, installed, meter
 from utility.supply.announcing import RATION_S, Told
 from utility.supply.rationing import EMERGENCY, Member, Priority, Ration
@@ -144,6 +145,11 @@ def _registered(connection: Connection, quarter: Quarter) -> list[Member]:
             customers=known.customers + number,
             average_w=known.average_w + number * each,
         )
+    spared = [one for meters in meters_of(connection, quarter).values() for one in meters]
+    taking = (meter.c.direction == Direction.INCOMING.value) & meter.c.id.in_(spared)
+    for row in connection.execute(select(meter.c.microgrid, meter.c.function).where(taking)):
+        each = int(averages.get(row.function, average_w(TownTable(), Function(row.function))))
+        found[row.microgrid] = replace(found[row.microgrid], spared_w=found[row.microgrid].spared_w + each)
     return list(found.values())
 
 

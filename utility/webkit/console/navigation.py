@@ -59,6 +59,7 @@ NAVIGATION = (
     Entry("Alarms", "Alarms", "/console/alarms", STAFF),
     Entry("Operation", "Schedules", "/console/schedules", STAFF),
     Entry("Operation", "Hours left", "/console/lasting", STAFF),
+    Entry("Operation", "Not cut", "/console/spared", frozenset({Role.OPERATOR, Role.CLERK, Role.APPROVER})),
     Entry("Operation", "Fleet", "/console/fleet", STAFF),
     Entry("Operation", "System", "/console/system", _WATCH, below="/console/jobs"),
     Entry("Operation", "Requests", "/console/requests", _WATCH),

@@ -107,9 +107,11 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
         "rollout": NOW,
         "settlement": NOW,
         "sharing": NOW,
+        "spared": NOW,
         "statistics": NOW - NOW % 3600,
         "validation": NOW - NOW % 3600,
         "weights": NOW,
+        "witnesses": NOW,
     }
 
 
@@ -131,9 +133,11 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
         ("rollout", NOW, 1),
         ("settlement", NOW, 1),
         ("sharing", NOW, 1),
+        ("spared", NOW, 1),
         ("statistics", NOW - NOW % 3600, 1),
         ("validation", NOW - NOW % 3600, 1),
         ("weights", NOW, 1),
+        ("witnesses", NOW, 1),
     ]
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
     assert metrics.registry.get_sample_value("commonwatt_utility_job_periods_overdue", {"task": "compact"}) == 0
@@ -179,9 +183,11 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
         "rollout": NOW,
         "settlement": NOW,
         "sharing": NOW,
+        "spared": NOW,
         "statistics": NOW - NOW % 3600,
         "validation": NOW - NOW % 3600,
         "weights": NOW,
+        "witnesses": NOW,
     }
 
 

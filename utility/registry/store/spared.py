@@ -1,0 +1,91 @@
+"""Statements of places that must not be cut, and the commands that tell gateways of them."""
+
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, Quarter, quarter_of
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
+from utility.database.base import read
+from utility.database.database import upsert
+from utility.outbox.changes import OpenCommand
+from utility.outbox.store.commands import add_command
+from utility.outbox.tables import command
+from utility.registry.tables import holding, installed, meter, spared_place
+
+SENT_S = 86_400  # seconds for which a command is sent until it is answered; then it is given again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spared:
+    """An account's place, and what is decided and asked of it."""
+
+    account: AccountNumber  # the account
+    is_spared: bool  # whether it must not be cut
+    wanted: bool | None  # what a person asked for, until another one decides; ``None``: nothing
+    asked_by: str  # who asked last
+    asked: EpochSeconds  # when
+    decided_by: str | None  # who decided last; ``None``: nobody did
+    decided: EpochSeconds | None  # when
+
+
+def spared_places(connection: Connection) -> dict[AccountNumber, Spared]:
+    """Return the accounts of which anything was ever asked, by number."""
+    rows = read(Spared, connection.execute(select(spared_place).order_by(spared_place.c.account)))
+    return {row.account: row for row in rows}
+
+
+def ask(connection: Connection, account: AccountNumber, person: str, now: EpochSeconds, *, wanted: bool) -> None:
+    """Store what a person asks for, in place of what was asked before."""
+    row = {"account": account, "is_spared": False, "wanted": wanted, "asked_by": person, "asked": now}
+    connection.execute(upsert(connection, spared_place, "wanted", "asked_by", "asked"), [row])
+
+
+def decide(connection: Connection, found: Spared, person: str, now: EpochSeconds, *, agrees: bool) -> None:
+    """Store what the second person decided."""
+    values = {"is_spared": found.wanted if agrees else found.is_spared, "wanted": None}
+    ours = spared_place.c.account == found.account
+    connection.execute(spared_place.update().where(ours).values(values | {"decided_by": person, "decided": now}))
+
+
+def meters_of(connection: Connection, quarter: Quarter) -> dict[MicrogridId, dict[MeterId, AccountNumber]]:
+    """Return the meters of the places that must not be cut, with their accounts, by microgrid."""
+    c, i = holding.c, installed.c
+    statement = (
+        select(meter.c.microgrid, meter.c.id, c.account)
+        .join(holding, c.meter == meter.c.id)
+        .join(spared_place, spared_place.c.account == c.account)
+        .outerjoin(installed, i.meter == meter.c.id)
+        .where(spared_place.c.is_spared, c.since <= quarter, c.until.is_(None) | (c.until > quarter))
+        .where(i.until.is_(None) | (i.until > quarter))
+        .order_by(meter.c.microgrid, meter.c.id)
+    )
+    found: dict[MicrogridId, dict[MeterId, AccountNumber]] = {}
+    for row in connection.execute(statement):
+        found.setdefault(row.microgrid, {})[row.id] = row.account
+    return found
+
+
+def to_tell(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, list[MeterId]]:
+    """Return the meters to tell gateways that were not told of them, or have not answered in time."""
+    wanted = {name: sorted(meters) for name, meters in meters_of(connection, quarter_of(now)).items()}
+    c, told = command.c, dict[MicrogridId, tuple[str, list[MeterId]]]()
+    ours = select(c.controller, c.state, c.message).where(c.id.like("spare-%")).order_by(c.created, c.id)
+    for row in connection.execute(ours):
+        told[row.controller] = row.state, [int(each) for each in json.loads(row.message)["spared"]]
+    return {
+        name: meters
+        for name in sorted(wanted.keys() | told.keys())
+        for meters, (state, last) in [(wanted.get(name, []), told.get(name, ("done", [])))]
+        if meters != last or state == "expired"
+    }
+
+
+def tell(connection: Connection, now: EpochSeconds, new_id: str) -> None:
+    """Store the commands that are to be told; the service sends each until it is answered."""
+    for name, meters in to_tell(connection, now).items():
+        message = ControllerCommand(id=f"spare-{name}-{new_id}", cmd=Action.SPARE, until=now + SENT_S, spared=meters)
+        waiting = OpenCommand(id=message.id, controller=name, message=message.pack().decode(), until=message.until)
+        add_command(connection, waiting, now)
