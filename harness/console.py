@@ -29,7 +29,7 @@ def standing_api(database: Database, now: EpochSeconds, **others: Any) -> Api:
     """Return what an application uses of a service that stands still at a time, without a broker."""
     named: dict[str, Any] = {"metrics": UtilityMetrics(), "refused": {}, "machine_s": lambda: now}
     # Browsers of the harness have no authenticator apps.
-    named["settings"] = UtilitySettings(second_factor="optional", office=OfficeSettings(key=_folder() / "office-key"))
+    named["settings"] = UtilitySettings(second_factor="optional", office=office())
     named |= {"clock": Clock(origin=now, monotonic_origin=0, speed=0)} | others
     return Api(database=database, connected=lambda: True, complaint=lambda: "", health=Health(None), **named)
 
@@ -90,8 +90,9 @@ class Browser:
 
 
 @cache
-def _folder() -> Path:
-    return Path(mkdtemp())
+def office() -> OfficeSettings:
+    """Return an office whose key is in a folder of this process."""
+    return OfficeSettings(key=Path(mkdtemp()) / "office-key")
 
 
 @cache
