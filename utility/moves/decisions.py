@@ -47,14 +47,14 @@ def take_over(api: Api, actor: Actor, table: str, *, store: bool) -> list[Change
 
 
 def delete(api: Api, actor: Actor, account: AccountNumber, until: Quarter | None) -> None:
-    """Delete who an account is from times up to a quarter on, 0: all.
+    """Delete who an account is from times up to a day on, which a quarter begins; 0: all.
 
     Raises:
         ConfigError: There is nothing, or no such quarter.
     """
     with api.database.writes.begin() as connection:
         if until is None or not (count := delete_contacts(connection, account, until)):
-            raise ConfigError("until: no name and address from a time up to then are known")
+            raise ConfigError("no name and address from a time up to then are known")
         record(connection, actor, int(api.clock.now()), "contact.delete", f"account {account}", {"contacts": count})
 
 

@@ -14,11 +14,10 @@ from utility.customers.store.contacts import histories, office_key
 from utility.moves.decisions import decide, delete, take_over
 from utility.moves.move import Kind, Move
 from utility.registry.store.accounts import load_registry_around
-from utility.webkit.console.answers import Faults, Number, faults_of, plain
+from utility.webkit.console.answers import Faults, Number, faults_of, plain, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Clerks
 
-MOST = 50  # most contacts that are found, and most changes of a table that are shown
 _START = "/console/accounts"
 
 
@@ -46,11 +45,11 @@ def add_accounts(app: FastAPI, console: Console) -> None:
                     return console.see_other(actor, _START, f"{len(changes)} changes are stored.")
         except ConfigError as error:
             faults = plain(error)
-        with api.database.reads.begin() as connection:
+        with refusing(503), api.database.reads.begin() as connection:
             known = histories(connection, office_key(api.settings.office)) if words else {}
         rows = [(number, cells_of(who)) for number, history in known.items() for _, who in history]
         found = [row for row in rows if all(word in " ".join(row[1].values()).lower() for word in words)]
-        content = {"form": form, "found": found[:MOST], "changes": changes, "faults": faults, "most": MOST}
+        content = {"form": form, "found": found, "changes": changes, "faults": faults}
         return console.page(request, actor, "accounts.html", content | {"columns": COLUMNS})
 
     @app.get(f"{_START}/{{account}}", include_in_schema=False)
@@ -67,8 +66,8 @@ def add_accounts(app: FastAPI, console: Console) -> None:
             if action in ("do", "delete") and not faults:
                 return console.see_other(actor, f"{_START}/{account}", "It is done.")
         except ConfigError as error:
-            faults = faults_of(error, ("at", "next", "until"))
-        with api.database.reads.begin() as connection:
+            faults = faults_of(error, ("at", "next"))
+        with refusing(503), api.database.reads.begin() as connection:
             people = histories(connection, office_key(api.settings.office), account).get(account, [])
             meters = load_registry_around(connection, account).meters.values()
         homes = [(meter, held) for meter in meters for held in meter.holdings if held.account == account]

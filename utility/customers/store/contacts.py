@@ -9,6 +9,7 @@ from commonwatt.config.utility import OfficeSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.runtime.files import write_private
+from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.customers.contact import Contact, opened
 from utility.customers.people import History
 from utility.customers.tables import contact
@@ -55,8 +56,8 @@ def histories(connection: Connection, key: bytes, account: AccountNumber | None 
 
 
 def delete_contacts(connection: Connection, account: AccountNumber, until: Quarter) -> int:
-    """Delete the contacts of an account that begin up to a quarter, 0: all; return how many there were."""
-    its = (contact.c.account == account) & (contact.c.since <= until if until else true())
+    """Delete the contacts of an account that begin up to a day, 0: all; return how many there were."""
+    its = (contact.c.account == account) & (contact.c.since < until + QUARTERS_A_DAY if until else true())
     return connection.execute(contact.delete().where(its)).rowcount
 
 

@@ -58,7 +58,7 @@ def test_name_and_address_are_seen_before_they_are_stored(
     assert "Anna Müller Am Anger 3, DE 07743 Jena" in shown
     key = office_key(settings.office)
     with database.reads.begin() as connection:
-        ((since, anna),) = histories(connection, key, home)[home]
+        ((first, anna),) = histories(connection, key, home)[home]
         digest = digests_at(connection)[home]
     assert anna.iban == "DE89370400440532013000"
     # A correction from the same day on: the bill with the digest of the first name is still printed with it.
@@ -67,18 +67,27 @@ def test_name_and_address_are_seen_before_they_are_stored(
         assert [who.name for _, who in histories(connection, key, home)[home]] == ["Anna Müller", "Anne Müller"]
         assert contact_of(connection, key, digest) == anna
         assert digests_at(connection)[home] != digest
+    clerk.post(page, asked | {"at": "2026-11-02", "action": "do"})
+    assert "no name and address from a time" in text_of(clerk.post(page, {"action": "delete", "until": "2026-10-31"}))
     assert clerk.post(page, {"action": "delete", "until": "2026-11-01"}).status_code == 303
     with database.reads.begin() as connection:
         assert contact_of(connection, key, digest) is None
-        assert [who.name for _, who in histories(connection, key, home)[home]] == ["Anne Müller"]
+        assert [since for since, _ in histories(connection, key, home)[home]] == [first + 100], "25 hours later"
     clerk.post(page, {"action": "delete"})
     assert "No name and address are known" in text_of(clerk.get(page))
     with database.reads.begin() as connection:
         entries = audit_log.entries(connection, audit_log.Wanted(action="contact."), 9)[::-1]
     assert [(e["person"], e["action"], e["subject"]) for e in entries] == [
-        ("clara", f"contact.{what}", f"account {home}") for what in ("set", "set", "delete", "delete")
+        ("clara", f"contact.{what}", f"account {home}") for what in ("set", "set", "set", "delete", "delete")
     ]
-    assert since == 1_793_491_200 // 900 + 16
+
+
+def test_page_says_that_the_offices_key_is_another_one(browser: Browsers, home: int, settings: UtilitySettings) -> None:
+    clerk, page = browser(Role.CLERK), f"/console/accounts/{home}"
+    clerk.post(page, {"kind": "people", "at": "2026-11-01", "action": "do"} | ANNA)
+    settings.office.key.write_text("00" * 32)
+    for answer in (clerk.get(page), clerk.post("/console/accounts", {"text": "anna"})):
+        assert (answer.status_code, "encrypted for another" in text_of(answer)) == (503, True)
 
 
 def test_accounts_are_found_by_name_and_address(browser: Browsers, home: int) -> None:
