@@ -12,8 +12,10 @@ from commonwatt.model.units import Quarter
 from commonwatt.town.town import Direction, Function
 from harness.billing.two_months import world_of
 from harness.billing.worlds import World
+from tests.unit.utility.billing.test_corrections import issued, stored
 from utility.billing.bill import Bill, LineKind
 from utility.billing.run import bills_of
+from utility.billing.stored_run import computed
 from utility.moves.move import Kind, Move, moved
 from utility.registry.accounts import Account, DatedRegistry, Holding, Installed
 from utility.registry.dates import date_text, parse_quarter
@@ -152,3 +154,18 @@ def test_bills_of_who_leaves_and_who_comes_are_that_of_the_home(seed: int) -> No
     assert {n: each.bill for n, each in divided.items() if n not in (account, comes)} == {
         n: each.bill for n, each in before.items() if n != account
     }, "no other bill changes"
+
+
+def test_move_told_after_the_bills_are_issued_becomes_corrections() -> None:
+    world = world_of()
+    october = computed(stored(world, "2026-10"), world.load)
+    in_october = replace(world, inputs=replace(world.inputs, month="2026-10"))
+    late, account, comes, _ = moving(in_october, Random(1))
+    world = replace(world, inputs=replace(late.inputs, month="2026-11"))
+    november = computed(stored(world, earlier=(issued(october, "2026-10"),)), world.load)
+    own = bills_of(late.inputs, late.load).billed
+    (correction,) = (line for line in november.billed[comes].bill.lines if line.kind is LineKind.CORRECTION)
+    assert (correction.month, correction.amount) == ("2026-10", own[comes].bill.total), "who came owes its part"
+    too_much = october.billed[account].bill.total - own[account].bill.total
+    assert november.figures["open_corrections"] == str(-too_much), "what is due to who left stays open"
+    assert abs(too_much - correction.amount) <= Decimal("0.01")
