@@ -56,8 +56,7 @@ def changed(account: AccountNumber, since: Quarter, who: Contact, history: Histo
 
 def cells_of(who: Contact | None) -> dict[str, str]:
     """Return a contact as cells, by column; empty ones for none."""
-    values = {name: getattr(who, name, "") for name in CELLS}
-    return {name: "yes" if value is True else value or "" for name, value in values.items()}
+    return {name: "yes" if (value := getattr(who, name, "")) is True else value or "" for name in CELLS}
 
 
 def read_people(

@@ -97,14 +97,18 @@ def _keep(api: Api, connection: Connection, actor: Actor, change: Change) -> Non
 def _known(api: Api, connection: Connection, move: Move, home: list[Installed], after: DatedRegistry) -> dict[str, Any]:
     """Return the readings of a home at a move, the bills of the month until and from then on, and if it is issued."""
     month = month_of(move.at - 1, zone_of(connection))
-    there = {meter.microgrid for meter in home}
-    part = replace(after, meters={i: meter for i, meter in after.meters.items() if meter.microgrid in there})
+    part = replace(after, meters={i: m for i, m in after.meters.items() if m.microgrid in {h.microgrid for h in home}})
     inputs = billing_sources.inputs_of(connection, month, part, api.settings.billing.tariff)
     load = billing_sources.settled_as_of(api.database, billing_sources.newest_settled(connection))
     theirs = {number for one in home for number, *_ in after.meters[one.id].held(inputs.first, inputs.until)}
+    try:
+        bills, why = bills_so_far(inputs, load).bills, ""
+    except ConfigError as error:  # such as: no tariff is in force yet
+        bills, why = {}, error.text
     return {
         "readings": [(meter, *_reading(api, meter.id, move.at, inputs.first, load)) for meter in home],
-        "bills": [bill for number, bill in bills_so_far(inputs, load).bills.items() if number in theirs],
+        "bills": [bill for number, bill in bills.items() if number in theirs],
+        "why": why,
         "issued": [month for _, issued, _ in newest_issued(connection, 1) if month <= issued],
     }
 

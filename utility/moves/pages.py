@@ -18,12 +18,9 @@ from utility.webkit.console.answers import Faults, Number, faults_of, plain, ref
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Clerks
 
-_START = "/console/accounts"
-
 
 async def _form(request: Request) -> dict[str, str]:
-    told = (await request.form()).items()
-    return defaultdict(str, {name: value.strip() for name, value in told if isinstance(value, str)})
+    return defaultdict(str, {n: v.strip() for n, v in (await request.form()).items() if isinstance(v, str)})
 
 
 Form = Annotated[dict[str, str], Depends(_form)]
@@ -33,8 +30,8 @@ def add_accounts(app: FastAPI, console: Console) -> None:
     """Add the routes; names are sent by POST, since proxies and browsers keep addresses."""
     api = console.api
 
-    @app.get(_START, include_in_schema=False)
-    @app.post(_START, include_in_schema=False)
+    @app.get("/console/accounts", include_in_schema=False)
+    @app.post("/console/accounts", include_in_schema=False)
     def find(request: Request, actor: Clerks, form: Form) -> Response:
         """Show the accounts whose people have or had all words of a text, or what a table changes; or store it."""
         words, faults, changes = form["text"].lower().split(), "", None
@@ -42,7 +39,7 @@ def add_accounts(app: FastAPI, console: Console) -> None:
             if form["table"]:
                 changes = take_over(api, actor, form["table"], store=form["action"] == "do")
                 if form["action"] == "do":
-                    return console.see_other(actor, _START, f"{len(changes)} changes are stored.")
+                    return console.see_other(actor, "/console/accounts", f"{len(changes)} changes are stored.")
         except ConfigError as error:
             faults = plain(error)
         with refusing(503), api.database.reads.begin() as connection:
@@ -52,8 +49,8 @@ def add_accounts(app: FastAPI, console: Console) -> None:
         content = {"form": form, "found": found, "changes": changes, "faults": faults}
         return console.page(request, actor, "accounts.html", content | {"columns": COLUMNS})
 
-    @app.get(f"{_START}/{{account}}", include_in_schema=False)
-    @app.post(f"{_START}/{{account}}", include_in_schema=False)
+    @app.get("/console/accounts/{account}", include_in_schema=False)
+    @app.post("/console/accounts/{account}", include_in_schema=False)
     def account(request: Request, actor: Clerks, account: Number, form: Form) -> Response:
         """Show who had an account when, and what a form would do; or do it."""
         faults, seen, action = Faults(), None, form.get("action")
@@ -64,7 +61,7 @@ def add_accounts(app: FastAPI, console: Console) -> None:
                 move, who, faults = _asked(form, account, console)
                 seen = decide(api, actor, move, who, store=action == "do" and not faults)
             if action in ("do", "delete") and not faults:
-                return console.see_other(actor, f"{_START}/{account}", "It is done.")
+                return console.see_other(actor, f"/console/accounts/{account}", "It is done.")
         except ConfigError as error:
             faults = faults_of(error, ("at", "next"))
         with refusing(503), api.database.reads.begin() as connection:

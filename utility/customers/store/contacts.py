@@ -70,9 +70,9 @@ def contacts_at(
         quarter: The quarter; ``None``: the newest contact of each.
         account: Only this account; ``None``: all.
     """
-    known = histories(connection, key, account)
-    started = {n: [who for since, who in of if quarter is None or since <= quarter] for n, of in known.items()}
-    return {number: of[-1] for number, of in started.items() if of}
+    known = histories(connection, key, account).items()
+    started = ((n, [who for since, who in of if quarter is None or since <= quarter]) for n, of in known)
+    return {number: of[-1] for number, of in started if of}
 
 
 def contact_of(connection: Connection, key: bytes, digest: str) -> Contact | None:

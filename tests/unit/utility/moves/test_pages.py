@@ -57,7 +57,7 @@ def test_name_and_address_are_seen_before_they_are_stored(
     assert "No name and address are known" in seen, "nothing is stored yet"
     assert clerk.post(page, asked | {"action": "do"}).status_code == 303
     shown = text_of(clerk.get(page))
-    assert "Anna Müller Am Anger 3, DE 07743 Jena" in shown
+    assert "Anna Müller Am Anger 3, 07743 Jena, DE" in shown
     key = office_key(settings.office)
     with database.reads.begin() as connection:
         ((first, anna),) = histories(connection, key, home)[home]
