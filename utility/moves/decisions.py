@@ -80,10 +80,9 @@ def decide(api: Api, actor: Actor, move: Move, who: Contact | None, *, store: bo
         if change is not None and change.lines:
             _keep(api, connection, actor, change)
         if home:
-            now = int(api.clock.now())
-            save_dated_registry(connection, before, after, actor.name, now, zone)
+            save_dated_registry(connection, before, after, actor.name, int(api.clock.now()), zone)
             said = {"kind": move.kind, "from": date_words(move.at, zone), "next": comes}
-            record(connection, actor, now, "move.make", f"account {move.account}", None, said)
+            record(connection, actor, int(api.clock.now()), "move.make", f"account {move.account}", None, said)
         if move.kind in (Kind.MOVE, Kind.EMPTY):
             add_move(connection, move.account, move.at)
     return seen
@@ -106,17 +105,18 @@ def _known(api: Api, connection: Connection, move: Move, home: list[Installed], 
     except ConfigError as error:  # such as: no tariff is in force yet
         bills, why = {}, error.text
     return {
-        "readings": [(meter, *_reading(api, meter.id, move.at, inputs.first, load)) for meter in home],
+        "readings": [(meter, *_reading(api, meter, move.at, inputs.first, load)) for meter in home],
         "bills": [bill for number, bill in bills.items() if number in theirs],
         "why": why,
         "issued": [month for _, issued, _ in newest_issued(connection, 1) if month <= issued],
     }
 
 
-def _reading(api: Api, meter: int, at: Quarter, first: Quarter, load: Load) -> tuple[Any, ...]:
+def _reading(api: Api, meter: Installed, at: Quarter, first: Quarter, load: Load) -> tuple[Any, ...]:
     """Return a meter's register at a quarter, ``None``: it has none; its energies since another, and their quality."""
-    number, settled = api.database.read(numbers_of, [meter])[meter], load([meter], first, at)
+    number = api.database.read(numbers_of, [meter.id])[meter.id]
     blocks = readings(api.database, number, RecordType.REGISTER, at - 1, at - 1)
+    settled = load([meter.id], max(first, min(meter.start or 0, at - 1)), at)
     register = int(blocks.values[0, -1]) if len(blocks) and blocks.quality[0, -1] else None
     sums = {words: int(settled.of(quantity).sum()) for quantity, words in QUANTITY_WORDS.items()}
     return register, sums, {each.name.lower(): int((settled.quality == each).sum()) for each in SettledQuality}
