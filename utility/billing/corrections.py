@@ -44,7 +44,7 @@ class Corrected:
 
 def billed_month(bill: Bill) -> BilledMonth:
     """Return what a bill billed for its own month."""
-    own = [line for line in bill.lines if line.kind is not LineKind.CORRECTION]
+    own = [line for line in bill.lines if line.kind not in (LineKind.CORRECTION, LineKind.ENTRY)]
     taken, given = (
         sum(line.energy or 0 for line in own if line.kind is kind) for kind in (LineKind.IMPORT, LineKind.CREDIT)
     )

@@ -1,14 +1,16 @@
 """What the bills of a month are computed from, besides settled quarter-hours: registry, tariffs, bases."""
 
+from calendar import monthrange
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.time.local_calendar import local_text, month_quarters
+from commonwatt.model.time.local_calendar import local_text, midnight, month_quarters, parse_month
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.settlement.settled import SettledQuarters
 from utility.registry.accounts import Account, DatedRegistry, value_at
@@ -64,6 +66,13 @@ class RunInputs:
     def length(self) -> int:
         """The quarters of the month: 2,880 for 30 days, four more or less with a change of the clocks."""
         return self.until - self.first
+
+    @cached_property
+    def day_ends(self) -> list[Quarter]:
+        """The last quarter of each local day of the month."""
+        year, month = parse_month(self.month)
+        days = (date(year, month, day) for day in range(2, monthrange(year, month)[1] + 1))
+        return [*(midnight(day, ZoneInfo(self.timezone)) - 1 for day in days), self.until - 1]
 
     def segments(self, number: AccountNumber) -> tuple[Segment, ...]:
         """Return which versions are in force for an account, over the whole month; the same objects each time.

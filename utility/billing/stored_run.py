@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from commonwatt.model.units import AccountNumber
-from utility.billing.bill import later
+from utility.billing.bill import LineKind, later
 from utility.billing.canonical import bill_bytes, canonical, digest_of, registry_content, registry_of
 from utility.billing.corrections import BilledMonth, Corrected, Earlier, with_corrections
 from utility.billing.entries import Entry, EntryKind
@@ -214,7 +214,8 @@ def _addressed(run: StoredRun, billed: Billed) -> Billed:
 def _figures(result: Result, corrected: Corrected) -> dict[str, Any]:
     bills = [each.bill for each in corrected.billed.values()]
     lines = [line for bill in bills for line in bill.lines]
-    amounts = {kind: str(sum((line.amount for line in lines if line.kind == kind), Decimal(0))) for kind in _KINDS}
+    sums = {kind.value: sum((line.amount for line in lines if line.kind is kind), Decimal(0)) for kind in LineKind}
+    amounts: dict[str, Any] = {kind: str(amount) for kind, amount in sums.items() if amount or kind in _KINDS}
     return amounts | {
         "bills": len(bills),
         "total": str(sum((bill.total for bill in bills), Decimal(0))),

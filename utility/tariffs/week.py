@@ -22,7 +22,7 @@ _PLACES = {day: place for place, day in enumerate(_YEAR)}
 
 def faults(file: TariffFile) -> list[Fault]:
     """Return everything that the tables of a tariff say wrongly together, in the order of the file."""
-    found = [*_begin(file), *_names(file), *_unknown(file), *_policy(file), *_season_faults(file.season)]
+    found = [*_begin(file), *_names(file), *_unknown(file), *_policy(file), *_taxes(file), *_season_faults(file.season)]
     if not found:
         found += _hours_faults(file)
     return found
@@ -58,7 +58,7 @@ def _begin(file: TariffFile) -> Iterator[Fault]:
 
 
 def _names(file: TariffFile) -> Iterator[Fault]:
-    for key, tables in (("season", file.season), ("period", file.period)):
+    for key, tables in (("season", file.season), ("period", file.period), ("tax", file.tax)):
         names = [table.name for table in tables]
         for number, name in enumerate(names):
             if name in names[:number]:
@@ -92,6 +92,22 @@ def _policy(file: TariffFile) -> Iterator[Fault]:
                         ("period", number, "credit"),
                         f"must be {period.import_}, the price of import: `rangers` has the regional price for both",
                     )
+
+
+def _taxes(file: TariffFile) -> Iterator[Fault]:
+    known = ["base", "import"]
+    for number, tax in enumerate(file.tax):
+        if (tax.percent is None) == (tax.per_kwh is None):
+            yield ("tax", number), f"{tax.name!r} needs either `percent` or `per_kwh`"
+        elif tax.percent is None and {"on", "credit"} & tax.model_dump(exclude_defaults=True).keys():
+            yield ("tax", number), f"{tax.name!r} is on energy: `on` and `credit` go with `percent`"
+        for name in tax.on:
+            if name not in known or tax.on.count(name) > 1:
+                words = "is there twice" if name in known else f"is none of: {', '.join(known)}"
+                yield ("tax", number, "on"), f"{name!r} {words}"
+        if tax.name in ("base", "import"):
+            yield ("tax", number, "name"), f"{tax.name!r} is the name of other lines"
+        known.append(tax.name)
 
 
 def _season_faults(seasons: Sequence[Season]) -> Iterator[Fault]:

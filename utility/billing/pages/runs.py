@@ -34,7 +34,9 @@ _FIGURES = {
     "import": "Import, dollars",
     "credit": "Credit, dollars",
     "lapsed": "Credit that lapsed, dollars",
+    "tax": "Taxes and levies, dollars",
     "correction": "Corrections of earlier months, dollars",
+    "entry": "Goodwill, fees and credit notes, dollars",
     "open_corrections": "Corrections left for later bills, dollars",
     "provisional": "Bills with quarter-hours that may change",
     "estimated": "Bills with estimates",
@@ -98,7 +100,7 @@ def _add_run(app: FastAPI, console: Console) -> None:
                 "steps": month_steps([run], None),
                 "month": run["month"],
                 "code": spaced(check_code(billing.tree_of(connection, number).head)),
-                "words": _FIGURES,
+                "words": {name: said for name, said in _FIGURES.items() if name in run["figures"]},
                 "payment_days": console.api.settings.billing.payment_days,
                 **_seen(console, run, other),
             }

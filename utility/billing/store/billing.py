@@ -73,7 +73,7 @@ def run_inputs(
         bases=_bases(issued.get(previous, {})),
         earlier=_earlier(connection, issued),
         addressees=addressees,
-        rules=rules_of(addressees, *(each.file.tax for each in tariffs)),
+        rules=rules_of(addressees, *(t.file.tax or t.policy.base_of_part_month == "by_day" for t in tariffs)),
     )
 
 
