@@ -2,14 +2,16 @@
 
 An issued bill stays. Its month is computed again with the base that it had, and the difference to what was billed for
 that month so far becomes a line with its reason. A correction in favour of an account takes at most what the new bill
-is without it; the rest follows on later bills, since it is still the difference to what was billed.
+is without it; the rest follows on later bills, since it is still the difference to what was billed. So do the lines
+that people entered. A final bill, of an account that moved out, takes all at once, and may be negative.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from commonwatt.model.units import AccountNumber, MilliwattHours
 from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.entries import ENTRY_WORDS, Entry
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.lines import Billed
 from utility.billing.money import dollars, to_cents
@@ -52,17 +54,25 @@ def billed_month(bill: Bill) -> BilledMonth:
 
 
 def with_corrections(
-    inputs: RunInputs, result: Result, earlier: Sequence[Earlier], load: Load, progress: Progress | None = None
+    inputs: RunInputs,
+    result: Result,
+    earlier: Sequence[Earlier],
+    load: Load,
+    progress: Progress | None = None,
+    entries: Sequence[Entry] = (),
+    finals: Collection[AccountNumber] = (),
 ) -> Corrected:
-    """Return the bills of a run with corrections of earlier months, the oldest month first.
+    """Return the bills of a run with corrections of earlier months, the oldest first, and then what people entered.
 
     Args:
         result: The run's bills.
         earlier: The months with issued bills, the oldest first.
         load: Returns settled quarter-hours as they are known now.
         progress: Called after each loading.
+        entries: What people entered, by number.
+        finals: The accounts that moved out.
     """
-    billed, left = dict(result.billed), 0
+    billed, left = {n: _final(each) if n in finals else each for n, each in result.billed.items()}, 0
     for month in earlier:
         again = bills_of(month.inputs, load, progress).billed
         for number in sorted(again.keys() | month.billed.keys()):
@@ -71,11 +81,17 @@ def with_corrections(
             difference = now.cents - was.cents
             if not difference:
                 continue
-            target = billed.get(number) or _empty(inputs, number)
-            taken = max(difference, -to_cents(target.bill.total))
+            target = billed.get(number) or _empty(inputs, number, is_final=number in finals)
+            taken = _room(target.bill, difference)
             left += difference - taken
             if taken:
                 billed[number] = _corrected(target, month.inputs.month, taken, was, now)
+    for entry in entries:
+        target = billed.get(entry.account) or _empty(inputs, entry.account, is_final=entry.account in finals)
+        if taken := _room(target.bill, entry.cents):
+            words = ENTRY_WORDS[entry.kind]
+            line = Line(kind=LineKind.ENTRY, text=words, amount=dollars(taken), reason=entry.reason, entry=entry.no)
+            billed[entry.account] = _with(target, line)
     return Corrected(billed=dict(sorted(billed.items())), open_cents=left)
 
 
@@ -87,11 +103,24 @@ def _corrected(target: Billed, month: str, cents: int, was: BilledMonth, now: Bi
     line = Line(
         kind=LineKind.CORRECTION, text=f"Correction of {month}", amount=dollars(cents), reason=reason, month=month
     )
+    return _with(target, line)
+
+
+def _with(target: Billed, line: Line) -> Billed:
     bill = target.bill
     return replace(target, bill=replace(bill, lines=(*bill.lines, line), total=bill.total + line.amount))
 
 
-def _empty(inputs: RunInputs, number: AccountNumber) -> Billed:
+def _room(bill: Bill, cents: int) -> int:
+    """Return what of an amount a bill has room for: what is in favour of its account takes at most what it is."""
+    return cents if bill.is_final else max(cents, -to_cents(bill.total))
+
+
+def _final(billed: Billed) -> Billed:
+    return replace(billed, bill=replace(billed.bill, is_final=True))
+
+
+def _empty(inputs: RunInputs, number: AccountNumber, *, is_final: bool) -> Billed:
     """Return a bill without lines, for the correction of an account that had no meter in the month."""
     policy = POLICIES[inputs.used[0].policy.name]
     bill = Bill(
@@ -103,6 +132,7 @@ def _empty(inputs: RunInputs, number: AccountNumber) -> Billed:
         policy=policy.name,
         lines=(),
         total=dollars(0),
+        is_final=is_final,
     )
     return Billed(bill=bill, base=inputs.bases.get(number))
 

@@ -27,6 +27,11 @@ def rules_of(*used: object) -> int:
     return NEWEST_RULES if any(used) else RULES
 
 
+def needs_newest_rules(tariff: Tariff) -> bool:
+    """Return whether the bills of a tariff need the newest version of the rules."""
+    return bool(tariff.file.tax) or tariff.policy.base_of_part_month == "by_day"
+
+
 # Returns the settled quarter-hours of meters, from a quarter to before another one.
 Load = Callable[[Sequence[MeterId], Quarter, Quarter], SettledQuarters]
 

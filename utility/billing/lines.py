@@ -7,16 +7,7 @@ from decimal import Decimal
 from commonwatt.model.units import AccountNumber, MilliwattHours, Quarter
 from utility.billing.bill import Bill, Line, LineKind
 from utility.billing.inputs import RunInputs, Segment
-from utility.billing.money import (
-    base_amount,
-    days_amount,
-    dollars,
-    energy_amount,
-    price_units,
-    rounded,
-    tax_cents,
-    to_cents,
-)
+from utility.billing.money import base_amount, dollars, energy_amount, price_units, rounded, tax_cents, to_cents
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import Policy
 from utility.billing.pools import whole_cents
@@ -150,14 +141,13 @@ class Writer:
             segments = inputs.segments(number)
         whole, unit = (len(inputs.day_ends), "days") if rule == "by_day" else (inputs.length, "quarter-hours")
         for segment in segments:
-            base = self._policy.base(segment.tariff, own)
             if rule == "by_day":
-                ends = [end for end in inputs.day_ends if segment.start <= end < segment.end]
-                count = sum(a <= end < b for a, b in spans for end in ends)
-                amount = days_amount(base, count, whole, inputs.length)
+                within = ((max(a, segment.start), min(b, segment.end)) for a, b in spans)
+                count = sum(a <= end < b for a, b in within for end in inputs.day_ends)
             else:
                 count = sum(max(0, min(b, segment.end) - max(a, segment.start)) for a, b in spans)
-                amount = base_amount(base, count)
+            base = self._policy.base(segment.tariff, own)
+            amount = base_amount(base, count * inputs.length) // whole
             part = "" if count == whole else f", {count} of {whole} {unit}"
             text = f"Base{part}{self._suffix(segments, segment)}"
             found.append(_Draft(segment.tariff, LineKind.BASE, text, "", None, base, amount))
@@ -181,8 +171,8 @@ class Writer:
                         name = segment.tariff.prices[number].name
                         amount = -energy_amount(energy, credits_[number], length)
                         text = f"{words}, {name}{suffix}"
-                        price = credit_prices[number]
-                        draft = _Draft(segment.tariff, LineKind.CREDIT, text, name, energy, price, amount)
+                        worth = credit_prices[number]
+                        draft = _Draft(segment.tariff, LineKind.CREDIT, text, name, energy, worth, amount)
                         found.append(replace(draft, is_building=flow is Flow.BUILDING_CREDIT))
         return found
 
@@ -212,15 +202,10 @@ def _taxes(drafts: Sequence[_Draft], cents: Sequence[int]) -> list[Line]:
             if tax.credit == "taxed":
                 on = max(0, on + credit)
             amounts[tax.name] = tax_cents(tax, on, energy)
-            line = Line(
-                kind=LineKind.TAX,
-                text=tax.name + (f", {label}" if len(tariffs) > 1 else ""),
-                amount=dollars(amounts[tax.name]),
-            )
-            if tax.percent is None:
-                found.append(replace(line, energy=energy, rate=tax.per_kwh))
-            else:
-                found.append(replace(line, reason=f"{tax.percent} % of {dollars(on)}"))
+            text = tax.name + (f", {label}" if len(tariffs) > 1 else "")
+            line = Line(kind=LineKind.TAX, text=text, amount=dollars(amounts[tax.name]), rate=tax.per_kwh)
+            words = f"{tax.percent} % of {dollars(on)}"
+            found.append(replace(line, reason=words) if tax.percent is not None else replace(line, energy=energy))
     return found
 
 

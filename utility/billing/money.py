@@ -50,17 +50,10 @@ def base_amount(base: Decimal, quarters: int) -> int:
     return int(base * _PRICE_UNITS) * _MWH_A_KWH * quarters
 
 
-def days_amount(base: Decimal, days: int, month_days: int, month_quarters: int) -> int:
-    """Return the amount of a base for so many days of its month, in the unit of that month, rounded down to it."""
-    return base_amount(base, month_quarters) * days // month_days
-
-
 def tax_cents(tax: Tax, cents: int, energy: int) -> int:
     """Return a tax in cents, half a cent to the even one: of amounts in cents, or of milliwatt-hours."""
-    if tax.percent is not None:
-        return round(Fraction(cents * price_units(tax.percent), 100 * _PRICE_UNITS))
-    assert tax.per_kwh is not None, "a tax is of percent or per kWh"
-    return round(Fraction(energy * price_units(tax.per_kwh), _UNITS_A_CENT))
+    of_cents, of_energy = Fraction(tax.percent or 0) / 100, Fraction(tax.per_kwh or 0) / 10**4
+    return round(cents * of_cents + energy * of_energy)
 
 
 def cent_amount(month_quarters: int) -> int:

@@ -183,7 +183,8 @@ class Computed:
         hashes = [leaf_hash(leaf.salt, leaf.canonical()) for leaf in leaves]
         tariffs = {each.label: digest(json.loads(each.canonical())) for each in self.run.inputs().used}
         contents = [leaf.content for leaf in leaves]
-        head = head_of(self.run.month, contents, hashes, tariffs=tariffs, rules=self.run.rules)
+        replaces = {"replaces": self.run.replaces} if self.run.replaces else {}
+        head = head_of(self.run.month, contents, hashes, tariffs=tariffs, rules=self.run.rules, **replaces)
         return Tree(secret=secret, hashes=tuple(hashes), head=head)
 
 
@@ -193,7 +194,9 @@ def computed(run: StoredRun, load: Load, progress: Progress | None = None) -> Co
     recorder = Recorder(load if run.provisional is None else replayed(load, run.provisional))
     digests = Digests(inputs)
     result = bills_of(inputs, recorder.load, progress, digests.see)
-    corrected = with_corrections(inputs, result, run.corrected(), recorder.load, progress)
+    corrected = with_corrections(
+        inputs, result, run.corrected(), recorder.load, progress, run.entries, frozenset(run.finals)
+    )
     billed = {number: _addressed(run, each) for number, each in corrected.billed.items()}
     contents = {number: bill_bytes(each.bill) for number, each in billed.items()}
     return Computed(

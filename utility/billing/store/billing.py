@@ -18,12 +18,14 @@ from commonwatt.model.units import AccountNumber, EpochSeconds, Quarter
 from utility.billing.bill import Bill, LineKind
 from utility.billing.canonical import bill_of, digest_of
 from utility.billing.corrections import BilledMonth, billed_month
-from utility.billing.inputs import rules_of
+from utility.billing.inputs import needs_newest_rules, rules_of
 from utility.billing.lines import Billed
 from utility.billing.money import to_cents
 from utility.billing.proof.canonical import canonical
+from utility.billing.proof.head import check_code
 from utility.billing.proof.tree import HASH_BYTES
 from utility.billing.store import billing_sources
+from utility.billing.store.entries import open_entries
 from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, kept_of, unpack_run
 from utility.billing.tables import bill, bill_run
 from utility.customers.store.contacts import digests_at
@@ -32,11 +34,14 @@ from utility.database.town_zone import timezone_of
 from utility.tariffs.store.tariffs import published
 
 CORRECTED_MONTHS = 12  # newest months with issued bills that a run corrects
+# States of runs whose bills people have: each bill is proved, and never changes.
+ONCE_ISSUED = ("issued", "cancelled")
 SERVICE = "service"  # the maker of a run that the service's job made
 
 _COLUMNS = (
     "no", "month", "state", "policy", "code", "settled_no", "previous_no", "digest", "head", "figures",
     "made_by", "made", "checked_by", "checked", "issued_by", "issued",
+    "cancelled_by", "cancelled",
 )  # fmt: skip
 
 
@@ -61,6 +66,7 @@ def run_inputs(
     _refuse_issued(connection, month)
     previous = _newest_issued(connection)
     addressees, tariffs = digests_at(connection, quarter) or None, published(connection)
+    entries, finals = open_entries(connection), ()
     return StoredRun(
         month=month,
         timezone=timezone_of(connection),
@@ -72,8 +78,11 @@ def run_inputs(
         registry=billing_sources.load_registry(connection),
         bases=_bases(issued.get(previous, {})),
         earlier=_earlier(connection, issued),
+        entries=entries,
+        finals=finals,
         addressees=addressees,
-        rules=rules_of(addressees, *(t.file.tax or t.policy.base_of_part_month == "by_day" for t in tariffs)),
+        replaces=_cancelled_code(connection, month),
+        rules=rules_of(addressees, entries, finals, *map(needs_newest_rules, tariffs)),
     )
 
 
@@ -185,11 +194,14 @@ def issued_run(connection: Connection, month: str) -> int | None:
     return found
 
 
-def newest_issued(connection: Connection, limit: int) -> list[tuple[int, str, EpochSeconds]]:
-    """Return number, month and time of issue of the newest issued runs, the newest first."""
+def newest_issued(
+    connection: Connection, limit: int, states: Sequence[str] = ("issued",)
+) -> list[tuple[int, str, EpochSeconds, str]]:
+    """Return number, month, time of issue and state of the newest issued runs, or of those in some states."""
     c = bill_run.c
-    statement = select(c.no, c.month, c.issued).where(c.state == "issued").order_by(c.month.desc()).limit(limit)
-    return [(row.no, row.month, row.issued) for row in connection.execute(statement)]
+    statement = select(c.no, c.month, c.issued, c.state).where(c.state.in_(states))
+    statement = statement.order_by(c.month.desc(), c.no.desc()).limit(limit)
+    return [(row.no, row.month, row.issued, row.state) for row in connection.execute(statement)]
 
 
 def latest_run(connection: Connection, month: str) -> int | None:
@@ -287,9 +299,10 @@ def issue_run(connection: Connection, number: int, person: str, now: EpochSecond
     if run["state"] != "checked":
         raise ConfigError(f"run {number} is {run['state']}; only a checked run is issued")
     _refuse_issued(connection, run["month"])
-    if run["previous_no"] != _newest_issued(connection):
+    replaced = tree_of(connection, number).head.get("replaces", "")
+    if run["previous_no"] != _newest_issued(connection) or replaced != _cancelled_code(connection, run["month"]):
         raise ConfigError(
-            f"run {number} was made before another month was issued",
+            f"run {number} was made before another run was issued or cancelled",
             f"make it again: commonwatt bills run {run['month']}",
         )
     if provisional := run["figures"]["provisional"]:
@@ -311,6 +324,13 @@ def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
     return rest | {"root": head.get("root"), "figures": json.loads(row["figures"])}
 
 
+def _cancelled_code(connection: Connection, month: str) -> str:
+    """Return the check code of a month's cancelled run, the newest one; empty: there is none."""
+    of_month = (bill_run.c.month == month) & (bill_run.c.state == "cancelled")
+    newest = connection.execute(select(func.max(bill_run.c.no)).where(of_month)).scalar()
+    return "" if newest is None else check_code(tree_of(connection, newest).head)
+
+
 def _newest_issued(connection: Connection) -> int:
     """Return the number of the run of the newest month with issued bills; 0: there is none."""
     statement = select(bill_run.c.no).where(bill_run.c.state == "issued").order_by(bill_run.c.month.desc()).limit(1)
@@ -327,7 +347,7 @@ def _refuse_issued(connection: Connection, month: str) -> None:
 
 def issued_numbers(connection: Connection) -> list[int]:
     """Return the issued runs that a new run starts from: the months that it corrects, and the one before them."""
-    return [number for number, _, _ in newest_issued(connection, CORRECTED_MONTHS + 1)]
+    return [number for number, *_ in newest_issued(connection, CORRECTED_MONTHS + 1)]
 
 
 def _bases(billed: Mapping[AccountNumber, Billed]) -> dict[AccountNumber, Decimal]:
