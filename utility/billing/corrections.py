@@ -8,6 +8,7 @@ that people entered. A final bill, of an account that moved out, takes all at on
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from commonwatt.model.units import AccountNumber, MilliwattHours
 from utility.billing.bill import Bill, Line, LineKind
@@ -34,6 +35,18 @@ class Earlier:
 
     inputs: RunInputs  # the registry and the tariffs of now, with the bases that its bills had
     billed: Mapping[AccountNumber, BilledMonth]  # what was billed for it, by account
+    corrects: Collection[str] = ()  # the versions with corrected prices by which it was billed already
+
+    def reason(self, number: AccountNumber, was: BilledMonth, now: BilledMonth) -> str:
+        """Return why an account's bill of it is corrected: by other prices, by other energies, or by both."""
+        tariffs = {each.tariff.label: each.tariff.file.tariff.corrects for each in self.inputs.segments(number)}
+        prices = [f"prices of {n}: {why}" for n, why in tariffs.items() if why and n not in self.corrects]
+        energies = (
+            f"computed again with what is known now: import {_kwh(now.taken)} kWh, billed were {_kwh(was.taken)}; "
+            f"with credit {_kwh(now.given)} kWh, billed were {_kwh(was.given)}"
+        )
+        is_same = (now.taken, now.given) == (was.taken, was.given)
+        return "; ".join(prices if prices and is_same else [*prices, energies])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +85,8 @@ def with_corrections(
         entries: What people entered, by number.
         finals: The accounts that moved out.
     """
-    billed, left = {n: _final(each) if n in finals else each for n, each in result.billed.items()}, 0
+    own = result.billed.items()
+    billed, left = {n: replace(each, bill=replace(each.bill, is_final=n in finals)) for n, each in own}, 0
     for month in earlier:
         again = bills_of(month.inputs, load, progress).billed
         for number in sorted(again.keys() | month.billed.keys()):
@@ -85,39 +99,24 @@ def with_corrections(
             taken = _room(target.bill, difference)
             left += difference - taken
             if taken:
-                billed[number] = _corrected(target, month.inputs.month, taken, was, now)
+                name, why = month.inputs.month, month.reason(number, was, now)
+                billed[number] = _with(target, LineKind.CORRECTION, f"Correction of {name}", taken, why, month=name)
     for entry in entries:
         target = billed.get(entry.account) or _empty(inputs, entry.account, is_final=entry.account in finals)
         if taken := _room(target.bill, entry.cents):
             words = ENTRY_WORDS[entry.kind]
-            line = Line(kind=LineKind.ENTRY, text=words, amount=dollars(taken), reason=entry.reason, entry=entry.no)
-            billed[entry.account] = _with(target, line)
+            billed[entry.account] = _with(target, LineKind.ENTRY, words, taken, entry.reason, entry=entry.no)
     return Corrected(billed=dict(sorted(billed.items())), open_cents=left)
 
 
-def _corrected(target: Billed, month: str, cents: int, was: BilledMonth, now: BilledMonth) -> Billed:
-    reason = (
-        f"computed again with what is known now: import {_kwh(now.taken)} kWh, billed were {_kwh(was.taken)}; "
-        f"with credit {_kwh(now.given)} kWh, billed were {_kwh(was.given)}"
-    )
-    line = Line(
-        kind=LineKind.CORRECTION, text=f"Correction of {month}", amount=dollars(cents), reason=reason, month=month
-    )
-    return _with(target, line)
-
-
-def _with(target: Billed, line: Line) -> Billed:
-    bill = target.bill
+def _with(target: Billed, kind: LineKind, text: str, cents: int, reason: str, **more: Any) -> Billed:
+    line, bill = Line(kind=kind, text=text, amount=dollars(cents), reason=reason, **more), target.bill
     return replace(target, bill=replace(bill, lines=(*bill.lines, line), total=bill.total + line.amount))
 
 
 def _room(bill: Bill, cents: int) -> int:
     """Return what of an amount a bill has room for: what is in favour of its account takes at most what it is."""
     return cents if bill.is_final else max(cents, -to_cents(bill.total))
-
-
-def _final(billed: Billed) -> Billed:
-    return replace(billed, bill=replace(billed.bill, is_final=True))
 
 
 def _empty(inputs: RunInputs, number: AccountNumber, *, is_final: bool) -> Billed:

@@ -19,8 +19,7 @@ from utility.billing.preview import Change, preview
 from utility.billing.run import Progress
 from utility.billing.store import billing_sources
 from utility.billing.store.billing import check_run, issue_run, issued_run, run_of, save_run
-from utility.billing.store.cancelling import cancel_run, require_newest
-from utility.billing.store.entries import add_entry, entry_of, step, take_entries
+from utility.billing.store.entries import add_entry, cancel_run, entry_of, require_newest, step, take_entries
 from utility.billing.store.run_bills import as_issued, compare, computed_run, new_tree, prepared
 from utility.billing.stored_run import Computed
 from utility.database.base import Connection
@@ -98,11 +97,7 @@ def issue(database: Database, number: int, second: Second) -> None:
 def enter(
     database: Database, kind: EntryKind, subject: int, amount: Decimal, reason: str, actor: Actor, now: EpochSeconds
 ) -> int:
-    """Store what a person enters for bills, for another one to approve; return its number.
-
-    Args:
-        subject: The account; of a run that is cancelled, the run.
-        amount: Dollars; of a run that is cancelled, 0.
+    """Store what a person enters for an account's next bill, or to cancel a run; return its number.
 
     Raises:
         ConfigError: The amount, the account, the run or the reason is wrong: says which.
@@ -129,8 +124,8 @@ def approve_entry(database: Database, number: int, second: Second) -> None:
         entry = step(connection, number, "approved", second.actor.name, second.now)
         if entry["kind"] == EntryKind.CANCEL:
             cancel(connection, entry["subject"], second)
-        after = {"state": "approved"}
-        record(connection, second.actor, second.now, "entry.approve", f"entry {number}", {"state": "entered"}, after)
+        before = {"state": "entered"}
+        record(connection, second.actor, second.now, "entry.approve", f"entry {number}", before, {"state": "approved"})
 
 
 def withdraw_entry(database: Database, number: int, actor: Actor, now: EpochSeconds) -> None:
@@ -142,8 +137,7 @@ def withdraw_entry(database: Database, number: int, actor: Actor, now: EpochSeco
 
 def cancel(connection: Connection, number: int, second: Second) -> None:
     """Cancel an issued run within the transaction of the decision; its month can be made again."""
-    cancel_run(connection, number, second.actor.name, second.now)
-    take_entries(connection, number, back=True)
+    cancel_run(connection, number)
     before = {"state": "issued"}
     record(connection, second.actor, second.now, "run.cancel", f"run {number}", before, {"state": "cancelled"})
 

@@ -38,14 +38,13 @@ def cents_of(kind: EntryKind, amount: Decimal) -> int:
     """Return the cents of an entry: negative if they are in favour of the account.
 
     Args:
-        amount: Dollars, positive; of a run that is cancelled, 0.
+        amount: Dollars, positive; without meaning for a run that is cancelled.
 
     Raises:
-        ConfigError: The amount does not go with the kind.
+        ConfigError: It is not positive, too much, or no whole cents.
     """
-    if kind is EntryKind.CANCEL and not amount:
+    if kind is EntryKind.CANCEL:
         return 0
-    if kind is EntryKind.CANCEL or not 0 < amount <= MOST or amount != round(amount, 2):
-        most = "0 for a cancelled run" if kind is EntryKind.CANCEL else f"from 0.01 to {MOST:,}.00, in whole cents"
-        raise ConfigError(f"amount must be {most}")
+    if not 0 < amount <= MOST or amount != round(amount, 2):
+        raise ConfigError(f"amount must be from 0.01 to {MOST:,}.00, in whole cents")
     return int(100 * amount) * (1 if kind is EntryKind.FEE else -1)

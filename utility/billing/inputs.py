@@ -1,16 +1,14 @@
 """What the bills of a month are computed from, besides settled quarter-hours: registry, tariffs, bases."""
 
-from calendar import monthrange
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from decimal import Decimal
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.time.local_calendar import local_text, midnight, month_quarters, parse_month
+from commonwatt.model.time.local_calendar import local_text, month_quarters
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.settlement.settled import SettledQuarters
 from utility.registry.accounts import Account, DatedRegistry, value_at
@@ -25,11 +23,6 @@ NEWEST_RULES = 3
 def rules_of(*used: object) -> int:
     """Return the version of the rules of a run, by what it uses of the newest ones: a town that uses none keeps its."""
     return NEWEST_RULES if any(used) else RULES
-
-
-def needs_newest_rules(tariff: Tariff) -> bool:
-    """Return whether the bills of a tariff need the newest version of the rules."""
-    return bool(tariff.file.tax) or tariff.policy.base_of_part_month == "by_day"
 
 
 # Returns the settled quarter-hours of meters, from a quarter to before another one.
@@ -75,9 +68,8 @@ class RunInputs:
     @cached_property
     def day_ends(self) -> list[Quarter]:
         """The last quarter of each local day of the month."""
-        year, month = parse_month(self.month)
-        days = (date(year, month, day) for day in range(2, monthrange(year, month)[1] + 1))
-        return [*(midnight(day, ZoneInfo(self.timezone)) - 1 for day in days), self.until - 1]
+        days = [local_text(quarter, ZoneInfo(self.timezone))[:10] for quarter in range(self.first, self.until + 1)]
+        return [self.first + n for n in range(self.length) if days[n] != days[n + 1]]
 
     def segments(self, number: AccountNumber) -> tuple[Segment, ...]:
         """Return which versions are in force for an account, over the whole month; the same objects each time.

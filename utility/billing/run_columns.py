@@ -26,5 +26,3 @@ class Run(BaseModel):
     checked: Time | None
     issued_by: Annotated[str | None, Shown("Issued by")]
     issued: Time | None
-    cancelled_by: str | None
-    cancelled: Time | None

@@ -35,6 +35,7 @@ class EarlierMonth:
     bases: Mapping[AccountNumber, Decimal]  # the bases that its bills had, dollars
     billed: Mapping[AccountNumber, BilledMonth]  # what was billed for it
     rules: int = RULES  # the version of the rules by which it was billed
+    corrects: tuple[str, ...] = ()  # the versions with corrected prices by which it was billed already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +63,20 @@ class StoredRun:
 
     def inputs(self) -> RunInputs:
         """Return the inputs of the month's own bills."""
-        return self._of(self.month, self.default, self.bases)
+        return self._of(self)
 
     def corrected(self) -> list[Earlier]:
         """Return the months to correct."""
-        return [
-            Earlier(inputs=self._of(each.month, each.default, each.bases), billed=each.billed) for each in self.earlier
-        ]
+        return [Earlier(inputs=self._of(it), billed=it.billed, corrects=it.corrects) for it in self.earlier]
 
-    def _of(self, month: str, default: str, bases: Mapping[AccountNumber, Decimal]) -> RunInputs:
+    def _of(self, of: "StoredRun | EarlierMonth") -> RunInputs:
         return RunInputs(
-            month=month,
+            month=of.month,
             timezone=self.timezone,
             registry=self.registry,
             tariffs=tuple(tariff_of(text) for text in self.tariffs),
-            default=default,
-            bases=bases,
+            default=of.default,
+            bases=of.bases,
         )
 
     def pack(self) -> bytes:
@@ -92,6 +91,7 @@ class StoredRun:
                     "bases": _by_text(each.bases),
                     "billed": {str(n): [b.cents, b.taken, b.given] for n, b in sorted(each.billed.items())},
                     "rules": each.rules,
+                    **({"corrects": each.corrects} if each.corrects else {}),
                 }
                 for each in self.earlier
             ],
@@ -120,6 +120,7 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
             bases=_by_number(each["bases"]),
             billed={int(n): BilledMonth(cents=c, taken=t, given=g) for n, (c, t, g) in each["billed"].items()},
             rules=each["rules"],
+            corrects=tuple(each.get("corrects", ())),
         )
         for each in content.pop("earlier")
         if each
@@ -137,10 +138,11 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
     return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs, provisional=spans)
 
 
-def kept_of(data: bytes) -> tuple[str, int]:
-    """Return what a later run keeps of packed inputs: the default tariff's name, and the version of the rules."""
+def kept_of(data: bytes) -> dict[str, Any]:
+    """Return what a later run keeps of packed inputs, by the names of ``EarlierMonth``."""
     content = json.loads(zlib.decompress(data))
-    return content["default"], content["rules"]
+    corrects = tuple(t.label for t in map(tariff_of, content["tariffs"]) if t.file.tariff.corrects)
+    return {"default": content["default"], "rules": content["rules"], "corrects": corrects}
 
 
 def _of_account(account: AccountNumber, content: dict[str, Any]) -> dict[str, Any]:

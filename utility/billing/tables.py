@@ -45,8 +45,6 @@ bill_run = Table(
     Column("checked", BigInteger, nullable=True),
     Column("issued_by", String(32), nullable=True),
     Column("issued", BigInteger, nullable=True),
-    Column("cancelled_by", String(32), nullable=True),
-    Column("cancelled", BigInteger, nullable=True),
     UniqueConstraint("month", "inputs_digest", name="uq_bill_run_month_inputs"),
     Index(
         "ix_bill_run_issued",

@@ -58,7 +58,7 @@ def _begin(file: TariffFile) -> Iterator[Fault]:
 
 
 def _names(file: TariffFile) -> Iterator[Fault]:
-    for key, tables in (("season", file.season), ("period", file.period), ("tax", file.tax)):
+    for key, tables in (("season", file.season), ("period", file.period)):
         names = [table.name for table in tables]
         for number, name in enumerate(names):
             if name in names[:number]:
@@ -97,16 +97,14 @@ def _policy(file: TariffFile) -> Iterator[Fault]:
 def _taxes(file: TariffFile) -> Iterator[Fault]:
     known = ["base", "import"]
     for number, tax in enumerate(file.tax):
-        if (tax.percent is None) == (tax.per_kwh is None):
-            yield ("tax", number), f"{tax.name!r} needs either `percent` or `per_kwh`"
-        elif tax.percent is None and {"on", "credit"} & tax.model_dump(exclude_defaults=True).keys():
-            yield ("tax", number), f"{tax.name!r} is on energy: `on` and `credit` go with `percent`"
+        given = tax.model_dump(exclude_defaults=True).keys()
+        if len({"percent", "per_kwh"} & given) != 1 or ("per_kwh" in given and {"on", "credit"} & given):
+            yield ("tax", number), f"{tax.name!r} needs `percent`, and may have `on` and `credit`; or `per_kwh` alone"
         for name in tax.on:
             if name not in known or tax.on.count(name) > 1:
-                words = "is there twice" if name in known else f"is none of: {', '.join(known)}"
-                yield ("tax", number, "on"), f"{name!r} {words}"
-        if tax.name in ("base", "import"):
-            yield ("tax", number, "name"), f"{tax.name!r} is the name of other lines"
+                yield ("tax", number, "on"), f"{name!r} must be one of these, once: {', '.join(known)}"
+        if tax.name in known:
+            yield ("tax", number, "name"), f"{tax.name!r} is there twice, or names other lines"
         known.append(tax.name)
 
 

@@ -251,15 +251,16 @@ def is_leaf(tree: Tree, customer: str, bill: Bill, quarters: Sequence[MeterQuart
         return False
 
 
-def issued_documents(database: Database, month: str, account: AccountNumber, cancelled: int = 0) -> RunDocuments:
+def issued_documents(database: Database, key: tuple[str, int], account: AccountNumber) -> RunDocuments:
     """Return what the documents of one account's issued bill are made of; the run's inputs have nothing of others.
 
     Args:
-        cancelled: The number of a cancelled run of the month, whose bill is wanted; 0: that of the issued run.
+        key: The month, and the number of a cancelled run of it whose bill is wanted; 0: that of the issued run.
 
     Raises:
         ConfigError: The account has no issued bill of the month.
     """
+    month, cancelled = key
     with database.reads.begin() as connection:
         number = issued_run(connection, month)
         if cancelled and [run_of(connection, cancelled)[key] for key in ("month", "state")] == [month, "cancelled"]:

@@ -1,4 +1,7 @@
-"""What people entered for bills: approved by a second person, then on the next bills until one has the last of it."""
+"""What people entered for bills: approved by a second person, then on the next bills until one has the last of it.
+
+Or it cancels an issued run: its bills stay as they are, marked, and the month is made again (C3).
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +11,10 @@ from sqlalchemy import Connection, and_, func, or_, select
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from utility.billing.canonical import bill_of
-from utility.billing.entries import Entry, EntryKind
+from utility.billing.entries import EntryKind
 from utility.billing.money import to_cents
-from utility.billing.tables import bill, bill_entry
+from utility.billing.store.billing import newest_issued, run_of
+from utility.billing.tables import bill, bill_entry, bill_run
 from utility.registry.tables import holding
 
 _c = bill_entry.c
@@ -31,7 +35,7 @@ def add_entry(connection: Connection, row: Mapping[str, Any]) -> int:
 
 def entries(connection: Connection, limit: int, before: int = 0) -> Sequence[Mapping[str, Any]]:
     """Return what people entered, the newest first; only numbers below ``before``, unless it is 0."""
-    statement = select(bill_entry).where((_c.no < before) if before else True).order_by(_c.no.desc()).limit(limit)
+    statement = select(bill_entry).where(_c.no < (before or 2**31)).order_by(_c.no.desc()).limit(limit)
     return [dict(row) for row in connection.execute(statement).mappings()]
 
 
@@ -62,15 +66,6 @@ def step(connection: Connection, number: int, state: str, person: str, now: Epoc
     return was
 
 
-def open_entries(connection: Connection) -> tuple[Entry, ...]:
-    """Return what was approved and no issued bill has yet, by number."""
-    rows = connection.execute(select(bill_entry).where(_c.state == "approved", _c.left_cents != 0).order_by(_c.no))
-    return tuple(
-        Entry(no=row.no, account=row.subject, kind=EntryKind(row.kind), cents=row.left_cents, reason=row.reason)
-        for row in rows
-    )
-
-
 def count_entered(connection: Connection) -> int:
     """Return how many entries wait for a second person."""
     return int(connection.execute(select(func.count()).where(_c.state == "entered")).scalar_one())
@@ -89,3 +84,27 @@ def take_entries(connection: Connection, run: int, *, back: bool = False) -> Non
         ours = (_c.no == line.entry) & (_c.state == "approved") & (left * _c.cents >= 0)
         if not connection.execute(bill_entry.update().where(ours).values(left_cents=left)).rowcount:
             raise ConfigError(f"entry {line.entry} of run {run} was withdrawn, or another bill has it: make a new run")
+
+
+def require_newest(connection: Connection, run: int) -> None:
+    """Refuse to cancel a run that is not that of the newest issued month.
+
+    Raises:
+        ConfigError: It is not issued, or a later month is.
+    """
+    found = run_of(connection, run)
+    if found["state"] != "issued":
+        raise ConfigError(f"run {run} is {found['state']}; only an issued run is cancelled")
+    ((_, month, *_),) = newest_issued(connection, 1)
+    if month != found["month"]:
+        raise ConfigError(
+            f"run {run} of {found['month']}: bills of {month} are issued after it, and start from it; only the newest "
+            "month is cancelled: mistakes of earlier ones become corrections, credit notes and fees on the next bills"
+        )
+
+
+def cancel_run(connection: Connection, run: int) -> None:
+    """Cancel the run of the newest issued month, as ``require_newest`` allows; its bills' entries are open again."""
+    require_newest(connection, run)
+    connection.execute(bill_run.update().where(bill_run.c.no == run).values(state="cancelled"))
+    take_entries(connection, run, back=True)

@@ -33,11 +33,7 @@ class BillRow:
     account: AccountNumber  # the account
     total: Decimal  # dollars
     before: Decimal | None  # dollars in the other run; ``None``: it has no bill there
-
-    @property
-    def difference(self) -> Decimal | None:
-        """How much more it is, dollars; ``None``: there is nothing to compare with."""
-        return None if self.before is None else self.total - self.before
+    difference: Decimal | None  # how much more it is, dollars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,4 +135,5 @@ def _beside(number: int, other: int | None) -> tuple[Select[Any], Any]:
 
 
 def _bill_row(row: Row[Any]) -> BillRow:
-    return BillRow(account=row.account, total=dollars(row.cents), before=None if row.was is None else dollars(row.was))
+    before, difference = (None, None) if row.was is None else (dollars(row.was), dollars(row.cents - row.was))
+    return BillRow(account=row.account, total=dollars(row.cents), before=before, difference=difference)

@@ -1,4 +1,4 @@
-"""The table of what people enter for bills, and who cancelled a run of bills."""
+"""The table of what people enter for bills."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table and the columns."""
+    """Make the table."""
     texts = {"kind": 16, "reason": 200, "state": 16, "entered_by": 32, "decided_by": 32}
     numbers = {"subject": sa.Integer(), "cents": sa.Integer(), "left_cents": sa.Integer()}
     numbers |= {"entered": sa.BigInteger(), "decided": sa.BigInteger()}
@@ -21,5 +21,3 @@ def upgrade() -> None:
         *(sa.Column(name, kind, nullable=name.startswith("decided")) for name, kind in columns.items()),
         sa.PrimaryKeyConstraint("no", name="pk_bill_entry"),
     )
-    op.add_column("bill_run", sa.Column("cancelled_by", sa.String(32), nullable=True))
-    op.add_column("bill_run", sa.Column("cancelled", sa.BigInteger(), nullable=True))
