@@ -82,7 +82,7 @@ def with_corrections(
         earlier: The months with issued bills, the oldest first.
         load: Returns settled quarter-hours as they are known now.
         progress: Called after each loading.
-        entries: What people entered, by number.
+        entries: What people entered; fees come first, so that what is in favour of an account meets them.
         finals: The accounts that moved out.
     """
     own = result.billed.items()
@@ -101,7 +101,7 @@ def with_corrections(
             if taken:
                 name, why = month.inputs.month, month.reason(number, was, now)
                 billed[number] = _with(target, LineKind.CORRECTION, f"Correction of {name}", taken, why, month=name)
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: (entry.cents < 0, entry.no)):
         target = billed.get(entry.account) or _empty(inputs, entry.account, is_final=entry.account in finals)
         if taken := _room(target.bill, entry.cents):
             words = ENTRY_WORDS[entry.kind]

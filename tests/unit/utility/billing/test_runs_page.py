@@ -60,7 +60,7 @@ def test_run_is_made_checked_and_issued_by_two_people(browser: Browsers, databas
     assert re.search(r"more than in October 2026: .*corrections of earlier months \+\$", page), "the sum's reason"
     listed = anna.get(november).text
     assert f'<a href="/console/bills/{account}">Open</a>' in listed, "what stands out leads to the account's months"
-    assert "An issue can't be undone" in text_of(ben.get(november)).replace("&#39;", "'")
+    assert "only the newest month's run can be cancelled" in text_of(ben.get(november)).replace("&#39;", "'")
     assert "2026-11" in text_of(anna.get("/console/runs"))
     issue = text_of(ben.get(november))
     assert "anna checked it; you, ben, issue it" in issue
