@@ -1,4 +1,4 @@
-"""A published price that was wrong: corrected back in time by two people, billed as corrections that say why (U2, U3)."""
+"""A published price that was wrong: corrected back in time by two people, billed as corrections that say why (U2)."""
 
 import json
 from dataclasses import replace
