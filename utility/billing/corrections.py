@@ -45,8 +45,7 @@ class Earlier:
             f"computed again with what is known now: import {_kwh(now.taken)} kWh, billed were {_kwh(was.taken)}; "
             f"with credit {_kwh(now.given)} kWh, billed were {_kwh(was.given)}"
         )
-        is_same = (now.taken, now.given) == (was.taken, was.given)
-        return "; ".join(prices if prices and is_same else [*prices, energies])
+        return "; ".join(prices if prices and replace(now, cents=was.cents) == was else [*prices, energies])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +84,8 @@ def with_corrections(
         entries: What people entered; fees come first, so that what is in favour of an account meets them.
         finals: The accounts that moved out.
     """
-    own = result.billed.items()
-    billed, left = {n: replace(each, bill=replace(each.bill, is_final=n in finals)) for n, each in own}, 0
+    billed = {n: replace(it, bill=replace(it.bill, is_final=n in finals)) for n, it in result.billed.items()}
+    left = 0
     for month in earlier:
         again = bills_of(month.inputs, load, progress).billed
         for number in sorted(again.keys() | month.billed.keys()):

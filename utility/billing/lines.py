@@ -157,7 +157,7 @@ class Writer:
         found: list[_Draft] = []
         length = self._inputs.length
         for segment in segments:
-            imports, credits_, credit_prices = self._prices(segment)
+            imports, credits_, earned = self._prices(segment)
             suffix = self._suffix(segments, segment)
             taken = sums.energies.get((segment, Flow.IMPORT), ())
             for price, rate, energy in zip(segment.tariff.prices, imports, taken, strict=False):
@@ -171,8 +171,7 @@ class Writer:
                         name = segment.tariff.prices[number].name
                         amount = -energy_amount(energy, credits_[number], length)
                         text = f"{words}, {name}{suffix}"
-                        worth = credit_prices[number]
-                        draft = _Draft(segment.tariff, LineKind.CREDIT, text, name, energy, worth, amount)
+                        draft = _Draft(segment.tariff, LineKind.CREDIT, text, name, energy, earned[number], amount)
                         found.append(replace(draft, is_building=flow is Flow.BUILDING_CREDIT))
         return found
 

@@ -37,10 +37,9 @@ class KeptDocuments(Generic[Key]):
             ConfigError: There is no such bill.
         """
         with self._lock:
-            cancelled = self._database.read(count_runs).get("cancelled", 0)
-            if cancelled != self._cancelled:
+            if (cancelled := self._database.read(count_runs).get("cancelled", 0)) != self._cancelled:
                 self._kept.clear()
-            self._cancelled = cancelled
+                self._cancelled = cancelled
             found = self._kept.get((account, key)) or self._read(key, account)
             if found.state in ONCE_ISSUED:
                 self._kept[account, key] = found

@@ -30,7 +30,7 @@ def propose(connection: Connection, new: Tariff, source: str, person: str, now: 
     """
     take(connection, Lock.TARIFFS)
     if (fault := _too_early(connection, new, now)) is not None:
-        raise ConfigError(f"{new.name}: {fault}; give it a later `effective`")
+        raise ConfigError(f"{new.name}: {fault}")
     ours = rates_version.c.name == new.name
     newest = connection.execute(select(func.max(rates_version.c.version)).where(ours)).scalar()
     stored = Tariff(file=new.file, version=(newest or 0) + 1, effective=new.effective)
@@ -71,7 +71,7 @@ def publish(connection: Connection, name: str, version: int, person: str, now: E
     if content is None:
         raise ConfigError(_MEANWHILE.format(name=name, version=version), _SEE)
     if (fault := _too_early(connection, tariff_of(content), now)) is not None:
-        raise ConfigError(f"{name} v{version}: {fault}; propose it with a later `effective`")
+        raise ConfigError(f"{name} v{version}: {fault}")
     values = {"state": "published", "approved_by": person, "approved": now}
     if not connection.execute(rates_version.update().where(ours).values(values)).rowcount:
         raise ConfigError(_MEANWHILE.format(name=name, version=version), _SEE)
@@ -135,9 +135,9 @@ def _too_early(connection: Connection, new: Tariff, now: EpochSeconds) -> str | 
         return None
     newest, quarter = max(each.effective for each in versions), now // QUARTER_S
     if new.file.tariff.corrects is None:
-        if new.effective <= newest:
-            return "it begins before a published version, or together with it"
-        return "it begins in the past, for which another version was published" if new.effective < quarter else None
+        early, past = "before a published version, or together with it", "in the past, for which another was published"
+        fault = early if new.effective <= newest else past if new.effective < quarter else ""
+        return f"it begins {fault}; give it a later `effective`" if fault else None
     month = month_of(quarter, new.zone)
     for _ in range(CORRECTED_MONTHS):
         month = month_before(month)

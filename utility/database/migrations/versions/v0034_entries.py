@@ -12,12 +12,12 @@ depends_on = None
 def upgrade() -> None:
     """Make the table."""
     texts = {"kind": 16, "reason": 200, "state": 16, "entered_by": 32, "decided_by": 32}
-    numbers = {"subject": sa.Integer(), "cents": sa.Integer(), "left_cents": sa.Integer()}
-    numbers |= {"entered": sa.BigInteger(), "decided": sa.BigInteger()}
-    columns = numbers | {name: sa.String(length) for name, length in texts.items()}
     op.create_table(
         "bill_entry",
         sa.Column("no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        *(sa.Column(name, kind, nullable=name.startswith("decided")) for name, kind in columns.items()),
+        sa.Column("subject", sa.Integer(), nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("cents", "left_cents", "entered")),
+        sa.Column("decided", sa.BigInteger(), nullable=True),
+        *(sa.Column(name, sa.String(length), nullable=name == "decided_by") for name, length in texts.items()),
         sa.PrimaryKeyConstraint("no", name="pk_bill_entry"),
     )
