@@ -67,8 +67,7 @@ def _add_runs(app: FastAPI, api: Api) -> None:
     @app.get("/runs")
     def listed(_: Staff, before: Number = 0, limit: LongLimit = 100) -> Runs:
         """Return runs of bills, the newest first; for the next page set ``before`` to the last one's number."""
-        with api.database.reads.begin() as connection:
-            return Runs(runs=[Run(**row) for row in billing.runs(connection, limit, before or None)])
+        return Runs(runs=[Run(**row) for row in api.database.read(billing.runs, limit, before or None)])
 
     @app.get("/runs/{number}")
     def shown(_: Staff, number: RunNumber) -> Run:

@@ -180,8 +180,7 @@ def count_runs(connection: Connection) -> Mapping[str, int]:
 
 def count_issued(connection: Connection) -> int:
     """Return the number of bills of the last month that was issued."""
-    statement = select(func.count()).select_from(bill).where(bill.c.run_no == _newest_issued(connection))
-    return int(connection.execute(statement).scalar_one())
+    return count_bills(connection, _newest_issued(connection))
 
 
 def issued_run(connection: Connection, month: str) -> int | None:

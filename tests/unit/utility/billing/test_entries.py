@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -153,7 +154,7 @@ def test_an_entry_for_an_account_that_never_had_a_meter_is_refused(people: Comma
 
 @both_kinds
 def test_a_cancelled_month_is_issued_again_and_both_codes_stay(
-    people: Command, database: Database, account: int, checker: ModuleType
+    people: Command, database: Database, account: int, checker: ModuleType, tmp_path: Path
 ) -> None:
     entered(people, "goodwill", account, "4.50")
     stale = made(people, OCTOBER)
@@ -185,6 +186,9 @@ def test_a_cancelled_month_is_issued_again_and_both_codes_stay(
     assert documents.tree.head["replaces"] == codes[0]
     assert ("", spaced(codes[0])) in texts(statement).facts
     assert [x.amount for x in bill_of(database, again, account).lines] == [x.amount for x in before.lines]
+    leaves = tmp_path / "leaves.jsonl"
+    people("bills", "leaves", OCTOBER, "--run", str(first), "--out", str(leaves))
+    assert f"check code of the month: {codes[0]}" in people("bills", "audit", str(leaves), offline=True)
     issued(database, people, NOVEMBER)
     words = people("bills", "enter", "cancel", str(again), "--why", "x", "--as", "anna", code=2)
     assert "bills of 2026-11 are issued after it" in words

@@ -132,3 +132,24 @@ def test_bill_is_found_explained_to_its_quarter_hours_and_printed(browser: Brows
     assert clerk.get(f"/console/bills/{account}/7").status_code == 404
     for role in (Role.VIEWER, Role.OPERATOR, Role.RESIDENT):
         assert browser(role, account=1).get(place).status_code == 403, "a household's bill is not for everybody"
+
+
+def test_a_cancelled_run_is_marked_and_its_month_is_made_again(browser: Browsers, database: Database) -> None:
+    anna, ben = browser(Role.CLERK, name="anna"), browser(Role.APPROVER, name="ben")
+    path = made(anna, "2026-10")
+    ben.post(f"{path}/issue")
+    number = path.rsplit("/", 1)[1]
+    assert f"/console/entries?run={number}" in anna.get(path).text
+    assert f"Ask to cancel run {number}" in text_of(anna.get(f"/console/entries?run={number}"))
+    anna.post("/console/entries", {"kind": "cancel", "subject": number, "reason": "a wrong price"})
+    assert "a wrong price" in text_of(ben.get("/console/entries"))
+    assert ben.post("/console/entries/1/approve").status_code == 303
+    assert "Its bills stay as they are, marked" in text_of(anna.get(path))
+    assert "cancelled" in text_of(anna.get("/console/runs"))
+    with database.reads.begin() as connection:
+        account = min(stored_bills(connection, int(number)))
+    assert "cancelled" in text_of(anna.get(f"/console/bills/{account}"))
+    assert "Cancelled bill, October 2026" in text_of(anna.get(f"/console/bills/{account}/{number}"))
+    again = made(anna, "2026-10")
+    assert ben.post(f"{again}/issue").status_code == 303
+    assert "Replaces" in text_of(anna.get(f"/console/bills/{account}/{again.rsplit('/', 1)[1]}"))
