@@ -1,6 +1,7 @@
 """A published price that was wrong: corrected back in time by two people, billed as corrections that say why (U2)."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from types import ModuleType
@@ -13,10 +14,13 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.settled import Quantity
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import ZONE, World, tariff
+from harness.console import Browser, text_of
 from tests.unit.utility.billing.test_billing import Command, _people, _world, issued, publish
 from tests.unit.utility.billing.test_check_bill import _checker, faults
 from tests.unit.utility.billing.test_corrections import issued as month_of
 from tests.unit.utility.billing.test_corrections import stored
+from tests.unit.utility.tariffs.test_pages import SOURCE, form_in
+from utility.access.roles import Role
 from utility.billing.bill import LineKind
 from utility.billing.store.bill_documents import documents_of_run
 from utility.billing.stored_run import computed, unpack_run
@@ -25,6 +29,7 @@ from utility.tariffs.rates import rates_of
 from utility.tariffs.store import tariffs
 from utility.tariffs.tariff import Tariff, in_force, tariff_of
 
+Browsers = Callable[..., Browser]
 people, world, checker = _people, _world, _checker
 kind = pytest.fixture(lambda: "sqlite")
 
@@ -127,3 +132,24 @@ def test_controllers_are_told_a_correction_though_a_later_version_follows() -> N
     past = rates_of([*before, correcting(3, "2026-10-01")], "2027-01", zone)
     assert past is not None
     assert past.version == 2
+
+
+def test_a_correction_with_taxes_goes_through_the_form_and_its_page_says_so(browser: Browsers, world: World) -> None:
+    anna, ben = browser(Role.CLERK, name="anna"), browser(Role.APPROVER, name="ben")
+    taxes = '\n[[tax]]\nname = "VAT"\npercent = "20"\n'
+    anna.post("/console/rates/new", {"action": "propose", "source": SOURCE + taxes})
+    assert ben.post("/console/rates/version/town/1/approve").status_code == 303
+    text = SOURCE.replace('base = "12.00"', 'base = "11.00"\ncorrects = "a slip"') + taxes
+    form = form_in(anna.post("/console/rates/new", {"action": "form", "source": text}).text)
+    assert (form["corrects"], form["effective"]) == ("a slip", "2026-10-01"), "a text keeps its date"
+    written = anna.post("/console/rates/form", {**form, "action": "text"}).text
+    assert "corrects = &#34;a slip&#34;" in written
+    assert "percent = &#34;20&#34;" in written
+    made = anna.post("/console/rates/new", {"action": "propose", "source": text})
+    assert made.status_code == 303, text_of(made)
+    page = text_of(ben.get(made.headers["location"]))
+    assert "Published prices, back in time: a slip" in page
+    assert "20 %" in page
+    assert ben.post("/console/rates/version/town/2/approve").status_code == 303
+    again = form_in(anna.get("/console/rates/new?name=town&version=2").text)
+    assert (again["corrects"], again["effective"] > "2027-01-01") == ("", True), "new prices from these correct nothing"
