@@ -68,12 +68,11 @@ def decide(api: Api, actor: Actor, move: Move, who: Contact | None, *, store: bo
         ConfigError: It can't be done; begins with the name of the form's field.
     """
     with (api.database.writes if store else api.database.reads).begin() as connection:
-        zone, change = zone_of(connection), None
+        zone, key = zone_of(connection), office_key(api.settings.office)
         before = load_for_change(connection) if store else load_dated_registry(connection)
         after, comes, home = moved(before, move, zone)
-        if who is not None and comes is not None:
-            history = histories(connection, office_key(api.settings.office), comes).get(comes, [])
-            change = changed(comes, move.at, who, history)
+        known = histories(connection, key, comes) if who and comes else {}
+        change = changed(comes, move.at, who, known.get(comes, [])) if who and comes else None
         seen = {"lines": change.lines if change else [], "changes": list(differences(before, after, zone))}
         if not store:
             return seen | _known(api, connection, move, home, after) if home else seen

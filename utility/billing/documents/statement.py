@@ -30,7 +30,7 @@ class Statement:
     customer: str  # the kind of the account's place, such as ``house``
     zone: ZoneInfo  # the zone of local times
     meters: tuple[MeterQuarters, ...] = ()  # the settled quarter-hours of the account's meters in the month
-    state: str = "draft"  # of its run: ``draft``, ``checked`` or ``issued``
+    state: str = "draft"  # of its run: ``draft``, ``checked``, ``issued`` or ``cancelled``
     head: Json = None  # the month's head; ``None``: the run has none yet
 
 
@@ -59,6 +59,7 @@ class Texts:
 LINES_HEAD: Row = ("", "kWh", "rate, $", "$")
 TOTALS_HEAD: Row = ("Customers", "accounts", "billed, $", "imported, kWh", "exported, kWh")
 
+_TITLES = {"issued": "Bill", "cancelled": "Cancelled bill"}
 CODE_WORDS = (
     "This code is on every bill of the month. If your neighbour's bill has the same, "
     "both bills stand in the same list of the whole town. Your receipt shows that your bill is in it: "
@@ -95,15 +96,17 @@ def hours(statement: Statement) -> Hours:
 def texts(statement: Statement) -> Texts:
     """Return what the documents of a bill say."""
     bill, head = statement.bill, statement.head
+    replaced = (head or {}).get("replaces", "")
     month = datetime.strptime(bill.month, "%Y-%m").strftime("%B %Y")  # noqa: DTZ007 - a name alone
     return Texts(
-        title=f"{'Bill' if statement.state == 'issued' else 'Draft of a bill'}, {month}",
+        title=f"{_TITLES.get(statement.state, 'Draft of a bill')}, {month}",
         facts=(
             ("Account", f"{bill.account} ({statement.customer.replace('_', ' ')})"),
             ("From", _local(bill.start, statement.zone)),
             ("Until", _local(bill.end, statement.zone)),
             ("Rates", ", then ".join(bill.tariff)),
             ("Rules", POLICY_WORDS[bill.policy]),
+            *([("Replaces", "the bill with the check code"), ("", spaced(replaced))] if replaced else []),
         ),
         lines=(*map(_line, bill.lines), ("To pay", "", "", f"{bill.total:,f}")),
         notes=tuple(_notes(bill)),

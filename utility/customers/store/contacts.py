@@ -77,8 +77,7 @@ def contacts_at(
 
 def contact_of(connection: Connection, key: bytes, digest: str) -> Contact | None:
     """Return whom a bill's digest means; ``None``: it was deleted."""
-    statement = select(contact.c.sealed).where(contact.c.digest == digest).order_by(contact.c.since.desc()).limit(1)
-    sealed = connection.execute(statement).scalar()
+    sealed = connection.execute(select(contact.c.sealed).where(contact.c.digest == digest).limit(1)).scalar()
     return None if sealed is None else opened(key, sealed)
 
 
