@@ -107,7 +107,7 @@ def _known(api: Api, connection: Connection, move: Move, home: list[Installed], 
         "readings": [(meter, *_reading(api, meter, move.at, inputs.first, load)) for meter in home],
         "bills": [bill for number, bill in bills.items() if number in theirs],
         "why": why,
-        "issued": [month for _, issued, _ in newest_issued(connection, 1) if month <= issued],
+        "issued": [month for _, issued, *_ in newest_issued(connection, 1) if month <= issued],
     }
 
 
