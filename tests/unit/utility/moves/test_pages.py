@@ -13,6 +13,7 @@ from harness.real.databases import both_kinds
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.access.store import audit_log
+from utility.billing.store.run_bills import prepared
 from utility.customers.store.contacts import contact_of, digests_at, histories, office_key
 from utility.database.database import Database
 from utility.registry.store.accounts import changes_of, load_dated_registry
@@ -146,6 +147,10 @@ def test_move_is_seen_then_done(browser: Browsers, database: Database, home: int
     for number, meter in before.meters.items():
         if meter.holdings and meter.holdings[0].account == home:
             assert [(h.account, h.end) for h in after.meters[number].holdings] == [(home, quarter), (new, None)]
+    november, december = (prepared(database, month, settings.billing.tariff) for month in ("2026-11", "2026-12"))
+    assert (november.finals, december.finals) == ((), (home,)), "the run of the month has its last bill"
+    assert december.addressees is not None
+    assert set(december.addressees) == {new}
     again = text_of(clerk.post(page, asked))
     assert "is dated already" in again or "has no meter just before" in again
     # The account comes back to another home: nothing is paid out as its last bill.
