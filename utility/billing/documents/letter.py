@@ -8,7 +8,7 @@ from decimal import Decimal
 from commonwatt.config.utility import OfficeSettings
 from commonwatt.model.exceptions import ConfigError
 from utility.billing.bill import Bill
-from utility.billing.documents.writing import Writing
+from utility.billing.documents.writing import Writing, writing_of
 from utility.customers.contact import Contact
 from utility.ledger.reference import rf_reference
 from utility.tariffs.file import BillTable
@@ -77,9 +77,7 @@ def letter_of(
             f"office.pay_code {code!r} needs name, address and iban of the office, and bills in {currencies}"
         )
     return Letter(
-        writing=Writing(
-            language=(to.language if to else "") or table.language, numbers=table.numbers, currency=table.currency
-        ),
+        writing=writing_of(table, to.language if to else ""),
         number=f"{bill.month}/{run}-{bill.account}",
         reference=rf_reference(bill.account, bill.month),
         office=office,

@@ -31,7 +31,7 @@ def draw_head(pdf: Canvas, letter: Letter) -> float:
 def how_to_pay(letter: Letter, amount: Decimal) -> tuple[list[str], str]:
     """Return in sentences how a bill is paid, and by which code."""
     say, office, to = letter.writing.say, letter.office, letter.to
-    money = f"{letter.writing.currency} {letter.writing.number(f'{abs(amount):,.2f}')}"
+    money = letter.writing.money(abs(amount))
     if amount <= 0:
         return [say("{amount} is in your favour." if amount else "There is nothing to pay.", amount=money)], "none"
     if letter.due is None:
@@ -52,8 +52,8 @@ def draw_code(pdf: Canvas, letter: Letter, amount: Decimal, top: float) -> None:
     """Draw the code for banks: the EPC's, or the receipt and payment part of a Swiss QR-bill over the page's width."""
     if letter.office.pay_code == "swiss":
         _draw_swiss(pdf, letter, amount, top)
-        return
-    _squares(pdf, epc_text(letter, amount), 50, top + 3 * _MM, _EPC)
+    else:
+        _squares(pdf, epc_text(letter, amount), 50, top + 3 * _MM, _EPC)
 
 
 def epc_text(letter: Letter, amount: Decimal) -> str:

@@ -28,7 +28,7 @@ from utility.billing.documents.statement import (
     spaced,
     texts,
 )
-from utility.billing.documents.writing import Writing
+from utility.billing.documents.writing import DOLLARS, Writing
 
 _EDGE, _RIGHT, _FOOT = 50.0, 562.0, 752.0
 _LEADING = 14.0
@@ -72,7 +72,7 @@ class _Page:
     """The pages of a document, written from the top to the bottom."""
 
     def __init__(self, title: str, made: datetime, letter: Letter | None) -> None:
-        self._writing = Writing() if letter is None else letter.writing
+        self._writing = DOLLARS if letter is None else letter.writing
         self._pdf = Canvas(unit="pt", format="letter" if self._writing.currency in _AMERICAN else "a4")
         self._pdf.all_letters = letter is not None
         self._values_at = _EDGE + (70 if letter is None else 110)
@@ -203,9 +203,8 @@ class _Page:
             self._y = _EDGE
 
 
-def draw(pdf: Canvas, found: Hours, zone: ZoneInfo, top: float, scale: float, writing: Writing | None = None) -> None:
+def draw(pdf: Canvas, found: Hours, zone: ZoneInfo, top: float, scale: float, writing: Writing = DOLLARS) -> None:
     """Draw the areas of a plot, marks at hours with estimates or without data, the axis, and words at its edges."""
-    writing = writing or Writing()
     of, left = found.energies, _EDGE + LEFT * scale
     above = int((of[Quantity.IMPORTED] + of[Quantity.SHARED_IN]).max(initial=0))
     below = int((of[Quantity.EXPORTED] + of[Quantity.SHARED_OUT]).max(initial=0))

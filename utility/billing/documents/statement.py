@@ -13,7 +13,7 @@ from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuality
 from utility.billing.bill import Bill, Line, LineKind
 from utility.billing.documents.letter import Letter
-from utility.billing.documents.writing import Writing
+from utility.billing.documents.writing import DOLLARS, Writing
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.head import check_code
 from utility.billing.proof.leaf import Course, MeterQuarters
@@ -39,7 +39,7 @@ class Statement:
     @property
     def writing(self) -> Writing:
         """How it is written."""
-        return Writing() if self.letter is None else self.letter.writing
+        return DOLLARS if self.letter is None else self.letter.writing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,7 +66,6 @@ class Texts:
 
 LINES_HEAD: Row = ("", "kWh", "rate, {currency}", "{currency}")
 TOTALS_HEAD: Row = ("Customers", "accounts", "billed, {currency}", "imported, kWh", "exported, kWh")
-_TITLES = {"issued": "Bill, {month}", "cancelled": "Cancelled bill, {month}"}
 
 CODE_WORDS = (
     "This code is on every bill of the month. If your neighbour's bill has the same, "
@@ -104,10 +103,10 @@ def hours(statement: Statement) -> Hours:
 def texts(statement: Statement) -> Texts:
     """Return what the documents of a bill say."""
     bill, head, writing = statement.bill, statement.head, statement.writing
-    title = "Final bill, {month}" if bill.is_final else "Bill, {month}"
-    title = _TITLES.get(statement.state, "Draft of a bill, {month}") if statement.state != "issued" else title
+    issued = "Final bill, {month}" if bill.is_final else "Bill, {month}"
+    titles = {"issued": issued, "cancelled": "Cancelled bill, {month}"}
     return Texts(
-        title=writing.say(title, month=writing.month(bill.month)),
+        title=writing.say(titles.get(statement.state, "Draft of a bill, {month}"), month=writing.month(bill.month)),
         facts=tuple((writing.say(name), value) for name, value in _facts(statement)),
         lines=tuple(_lines(statement)),
         notes=tuple(_notes(bill, writing)),
@@ -142,14 +141,14 @@ def _lines(statement: Statement) -> Iterator[Row]:
     bill, letter, writing = statement.bill, statement.letter, statement.writing
     for line in bill.lines:
         yield _line(line, writing)
-    if letter is None or not letter.owed:
-        yield writing.say("To pay"), "", "", writing.number(f"{bill.total:,f}")
-        return
-    yield writing.say("Sum of this bill"), "", "", writing.number(f"{bill.total:,f}")
-    for owed in letter.owed:
-        day = "" if owed.day is None else f", {writing.day(owed.day)}"
-        yield f"{writing.line(owed.text)}{day}", "", "", writing.number(f"{Decimal(owed.cents).scaleb(-2):,f}")
-    yield writing.say("To pay"), "", "", writing.number(f"{letter.to_pay(bill):,f}")
+    owed = () if letter is None else letter.owed
+    if owed:
+        yield writing.say("Sum of this bill"), "", "", writing.number(f"{bill.total:,f}")
+    for each in owed:
+        day = "" if each.day is None else f", {writing.day(each.day)}"
+        yield f"{writing.line(each.text)}{day}", "", "", writing.number(f"{Decimal(each.cents).scaleb(-2):,f}")
+    total = bill.total if letter is None else letter.to_pay(bill)
+    yield writing.say("To pay"), "", "", writing.number(f"{total:,f}")
 
 
 def kwh(energy: MilliwattHours | None) -> str:

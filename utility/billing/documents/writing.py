@@ -8,8 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
+
+from utility.tariffs.file import BillTable
 
 LANGUAGES = Path(__file__).parent / "languages"
 _ENTRY = re.compile(r'^msgid (".+")\nmsgstr (".+")$', re.MULTILINE)
@@ -40,6 +43,12 @@ class Writing:
         """Return a number that is written as 1,234.56."""
         return text.translate({ord(","): self.numbers[1].replace(" ", "\xa0"), ord("."): self.numbers[5]})
 
+    def money(self, amount: Decimal) -> str:
+        """Return an amount with its currency."""
+        if self.currency == "$":
+            return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}"
+        return f"{self.number(f'{amount:,.2f}')} {self.currency}"
+
     def day(self, day: date) -> str:
         """Return a date."""
         month = self.say(day.strftime("%B"))
@@ -49,6 +58,16 @@ class Writing:
         """Return a month such as 2026-11 in words."""
         first = date.fromisoformat(f"{month}-01")
         return self.say("{month} {year}", month=self.say(first.strftime("%B")), year=str(first.year))
+
+
+DOLLARS = Writing()  # in English and dollars: how bills were written before tariffs said it
+
+
+def writing_of(table: BillTable | None, language: str = "") -> Writing:
+    """Return how a tariff has bills written, in the language of a household; ``None``: it does not say."""
+    if table is None:
+        return DOLLARS
+    return Writing(language=language or table.language, numbers=table.numbers, currency=table.currency)
 
 
 @cache

@@ -19,6 +19,7 @@ from utility.billing.documents.answer import parts_of, why_it_differs, worth_of_
 from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.plot import heat_of, hours_plot
 from utility.billing.documents.statement import KWH, Statement, hours, spaced, texts
+from utility.billing.documents.writing import writing_of
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
 from utility.billing.store.billing import latest_run, run_of
 from utility.billing.store.finding import FoundAccount, find_accounts
@@ -79,7 +80,7 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
         path = f"{_START}/{account}/{run}"
         with console.database.reads.begin() as connection:
             before = latest_run(connection, month_before(statement.bill.month)) or 0
-        content = bill_content(statement, lambda: kept.of(account, before)) | {
+        content = bill_content(statement, documents, lambda: kept.of(account, before)) | {
             "run": {"no": documents.number, "state": documents.state},
             "rows": _steps(documents, statement.bill, day, hour),
             "files": [f"{path}/{name}" for name in ("bill.pdf", "receipt.json", "plot.json")],
@@ -121,17 +122,19 @@ def _accounts(console: Console, text: str) -> list[FoundAccount]:
         return find_accounts(connection, text, quarter_of(console.now()))
 
 
-def bill_content(statement: Statement, before: Callable[[], RunDocuments]) -> dict[str, Any]:
+def bill_content(statement: Statement, documents: RunDocuments, before: Callable[[], RunDocuments]) -> dict[str, Any]:
     """Return what every page of a bill shows; ``before`` returns the documents of the month before."""
     bill, by_hour, said = statement.bill, hours(statement), texts(statement)
+    writing = writing_of(documents.table(bill))
     received = Decimal(int(by_hour.energies[Quantity.SHARED_IN].sum())) / KWH
     try:
-        differs = why_it_differs(bill, before().bill(bill.account))
+        differs = why_it_differs(bill, before().bill(bill.account), writing)
     except ConfigError:
         differs = ""
     days, most = heat_of(by_hour, statement.zone)
     return {
         "bill": bill,
+        "writing": writing,
         "said": said,
         "code": spaced(said.code),
         "parts": parts_of(bill),

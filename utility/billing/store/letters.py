@@ -21,7 +21,6 @@ def as_letters(
     Raises:
         ConfigError: The office's key or its code for banks is wrong.
     """
-    tables = {each.label: each.file.bill for each in documents.run.inputs().tariffs}
     issued = database.read(run_of, documents.number)["issued"]
     for statement in statements:
         bill = statement.bill
@@ -29,5 +28,5 @@ def as_letters(
         to = database.read(contact_of, key, bill.addressee) if bill.addressee else None
         day = None if issued is None else datetime.fromtimestamp(issued, statement.zone).date()
         days = settings.billing.payment_days
-        letter = letter_of(settings.office, bill, documents.number, tables.get(bill.tariff[-1]), to, day, days)
+        letter = letter_of(settings.office, bill, documents.number, documents.table(bill), to, day, days)
         yield replace(statement, letter=letter)

@@ -46,17 +46,14 @@ def green_button(quarters: AccountQuarters, store: str, zone: ZoneInfo) -> Itera
     made = iso((quarters.first + count) * QUARTER_S)
     feed = _Feed(f"commonwatt:{store}:{quarters.account}:{quarters.first}:{count}:{int(quarters.settled)}", made)
     point = f"/espi/1_1/resource/Subscription/1/UsagePoint/{quarters.account}"
+    bills = [f"{point}/UsageSummary"] if quarters.bills else []
     yield '<?xml version="1.0" encoding="UTF-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom">\n'
     yield f"<id>{feed.id_of('feed')}</id>\n<title>Green Button usage of account {quarters.account}</title>\n"
     yield f"<updated>{made}</updated>\n<author><name>Commonwatt</name></author>\n"
     yield feed.entry(
         point,
         "/espi/1_1/resource/Subscription/1/UsagePoint",
-        (
-            f"{point}/MeterReading",
-            "/espi/1_1/resource/LocalTimeParameters/1",
-            *([f"{point}/UsageSummary"] if quarters.bills else []),
-        ),
+        (f"{point}/MeterReading", "/espi/1_1/resource/LocalTimeParameters/1", *bills),
         f"Account {quarters.account}",
         "<UsagePoint xmlns='http://naesb.org/espi'><ServiceCategory><kind>0</kind></ServiceCategory>"
         "<status>1</status></UsagePoint>",

@@ -50,7 +50,7 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         (statement,) = found.statements([account])
         explained = Explained(found.run.inputs(), statement.bill, statement.meters)
         path = f"/console/home/bills/{month}"
-        content = bill_content(statement, lambda: kept.of(account, month_before(month))) | {
+        content = bill_content(statement, found, lambda: kept.of(account, month_before(month))) | {
             "rows": list(rows_of(explained, explained.by_day(), "%Y-%m-%d")),
             "files": [f"{path}/{name}" for name in ("pdf", "receipt", "plot.json")],
             "due": due_date(console, found.number),

@@ -116,9 +116,9 @@ def test_no_code_is_printed_for_what_is_not_to_be_paid(statement: Statement) -> 
         found, to=replace(WHO, iban="CH1", mandate="M1"), office=OFFICE.model_copy(update={"creditor": "X"})
     )
     for each, amount, words in (
-        (found, Decimal("-3.50"), "CHF 3.50 zu Ihren Gunsten."),
+        (found, Decimal("-3.50"), "3.50 CHF zu Ihren Gunsten."),
         (found, Decimal(0), "Es ist nichts zu zahlen."),
-        (mandated, Decimal(3), "Wir ziehen CHF 3.00 am 4. Januar 2027 per Lastschrift ein; Mandat M1."),
+        (mandated, Decimal(3), "Wir ziehen 3.00 CHF am 4. Januar 2027 per Lastschrift ein; Mandat M1."),
     ):
         assert how_to_pay(each, amount) == ([words], "none")
 
