@@ -104,7 +104,8 @@ def _statement(bills: Computed, account: int, head: object) -> Statement:
 
 def _letter(statement: Statement) -> Letter | None:
     office = OfficeSettings(name="Werke", address=("Weg 1", "8000 Zug"), iban="CH5604835012345678009", pay_code="swiss")
-    to = Contact(name="Zofia Łukasz", street="Gasse 5", postcode="8001", city="Zug", language="de")
+    name = "Anna Müller" if statement.bill.account % 10 else "Zofia Łukasz"  # Helvetica lacks a letter
+    to = Contact(name=name, street="Gasse 5", postcode="8001", city="Zug", language="de")
     return letter_of(office, statement.bill, 1, BillTable(currency="CHF"), to, date(2026, 12, 5), 30)
 
 

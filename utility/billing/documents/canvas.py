@@ -1,13 +1,15 @@
 """A document that is drawn: text in letters of any Latin language, areas of many steps, and codes of squares."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from fpdf import FPDF
 
 from utility.billing.proof.leaf import Course
+
+_T = TypeVar("_T")
 
 FONT = "helvetica"
 _SANS = "sans"  # has the same widths as ``FONT`` and all Latin letters; it is put into the document where it is needed
@@ -21,27 +23,24 @@ class Canvas(FPDF):
 
     def put(self, x: float, y: float, text: str) -> None:
         """Write a text from a place on, in the size that is set."""
-        with self._lettered(text) as there:
-            self.text(x, y, there)
+        self._lettered(lambda there: self.text(x, y, there), text)
 
     def width_of(self, text: str) -> float:
         """Return the width of a text in the size that is set."""
-        with self._lettered(text) as there:
-            return self.get_string_width(there)
+        return self._lettered(self.get_string_width, text)
 
-    @contextmanager
-    def _lettered(self, text: str) -> Iterator[str]:
-        """Set a font that has the letters of a text; yield what of the text is drawn."""
+    def _lettered(self, do: Callable[[str], _T], text: str) -> _T:
+        """Return what a function returns of a text, or of what is drawn of it, with a font that has its letters."""
         latin = text.encode("latin-1", "replace").decode("latin-1")
         if latin == text or not self.all_letters:
-            yield latin
-            return
+            return do(latin)
         style = self.font_style
         if _SANS + style not in self.fonts:
             self.add_font(_SANS, style, _SANS_FILES / f"commonwatt-sans-{'bold' if style else 'regular'}.ttf")
         self.set_font(_SANS, style)
-        yield text
+        done = do(text)
         self.set_font(FONT, style)
+        return done
 
     def lines(self, x: float, y: float, lines: Sequence[str], size: int, *, bold: bool = False) -> float:
         """Write lines from a place down, but for empty ones; return where the next one would be."""
