@@ -5,9 +5,9 @@ the Green Button Alliance's schema of Atom; ids and relations of its published t
 and type of a content of RFC 4287.
 
 They are narrower than the schema in three ways. Elements that our feed does not use are faults. Every element but
-``ReadingQuality``, ``tou``, ``currency`` and ``measurement`` is required: the schema requires ``ServiceCategory/kind``, ``ReadingQuality/quality``, the four of
-``LocalTimeParameters``, and ``duration`` and ``start`` alone. And a code must be listed: the schema lists codes, and
-then lets every number of the code's base type pass.
+``ReadingQuality``, ``tou``, ``currency`` and ``measurement`` is required: the schema requires
+``ServiceCategory/kind``, ``ReadingQuality/quality``, the four of ``LocalTimeParameters``, ``duration`` and ``start``
+alone. And a code must be listed: the schema lists codes, and then lets every number of the code's base type pass.
 """
 
 import re

@@ -6,13 +6,14 @@ from typing import TypeVar
 
 import numpy as np
 from fpdf import FPDF
+from fpdf.fonts import TTFFont
 
 from utility.billing.proof.leaf import Course
 
 _T = TypeVar("_T")
 
 FONT = "helvetica"
-_SANS = "sans"  # has the same widths as ``FONT`` and all Latin letters; it is put into the document where it is needed
+_SANS = "sans"  # has the widths of ``FONT``, and Latin, Greek and Cyrillic letters; it is in documents that need it
 _SANS_FILES = Path(__file__).parent / "vendor" / "commonwatt-sans-2.1.5"
 
 
@@ -38,7 +39,10 @@ class Canvas(FPDF):
         if _SANS + style not in self.fonts:
             self.add_font(_SANS, style, _SANS_FILES / f"commonwatt-sans-{'bold' if style else 'regular'}.ttf")
         self.set_font(_SANS, style)
-        done = do(text)
+        font = self.fonts[_SANS + style]
+        assert isinstance(font, TTFFont)
+        # fpdf2 would log the letters of a name that the font lacks.
+        done = do("".join(each if ord(each) in font.cmap else "?" for each in text))
         self.set_font(FONT, style)
         return done
 

@@ -73,6 +73,5 @@ def writing_of(table: BillTable | None, language: str = "") -> Writing:
 @cache
 def catalogue(language: str) -> Mapping[str, str]:
     """Return the words of a language by those of English, for which there is no file."""
-    path = LANGUAGES / f"{language}.po"
-    text = path.read_text("utf-8") if language != "en" else ""
+    text = (LANGUAGES / f"{language}.po").read_text("utf-8") if language != "en" else ""
     return {json.loads(said): json.loads(meant) for said, meant in _ENTRY.findall(text)}

@@ -75,6 +75,15 @@ def test_letter_has_name_number_dates_reference_and_amounts_as_its_household_rea
     assert b"CommonwattSans" in as_pdf(statement), "the letter that Helvetica lacks is drawn"
 
 
+def test_letter_that_no_font_has_is_a_question_mark_and_not_in_the_log(
+    statement: Statement, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    strange = replace(statement, letter=letter(statement, to=replace(WHO, name="Ζωή Жукова 木")))
+    assert "Ζωή Жукова ?" in written(monkeypatch, strange)
+    as_pdf(strange)
+    assert caplog.text == ""
+
+
 def test_balance_forward_changes_what_is_to_pay_and_what_the_code_says(
     monkeypatch: pytest.MonkeyPatch, statement: Statement
 ) -> None:
