@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from fpdf import FPDF
+from PIL import Image
 
 import utility
 from commonwatt.config.utility import OfficeSettings
@@ -82,6 +83,13 @@ def test_letter_that_no_font_has_is_a_question_mark_and_not_in_the_log(
     assert "Ζωή Жукова ?" in written(monkeypatch, strange)
     as_pdf(strange)
     assert caplog.text == ""
+
+
+def test_logo_of_the_office_is_on_the_bill(statement: Statement, tmp_path: Path) -> None:
+    Image.new("RGB", (60, 20), "teal").save(tmp_path / "logo.png")
+    office = OFFICE.model_copy(update={"logo": tmp_path / "logo.png"})
+    assert b"/Image" in as_pdf(replace(statement, letter=letter(statement, office)))
+    assert b"/Subtype /Image" not in as_pdf(statement)
 
 
 def test_balance_forward_changes_what_is_to_pay_and_what_the_code_says(
