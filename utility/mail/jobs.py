@@ -3,6 +3,7 @@
 import logging
 import smtplib
 import ssl
+from contextlib import closing
 from email.message import EmailMessage
 from typing import Any
 
@@ -16,8 +17,8 @@ from utility.customers.store.contacts import contacts_at, office_key
 from utility.database.database import Database
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
-from utility.mail.message import CONFIRM, State, after, message_of, proof
-from utility.mail.store import is_confirmed, move, take_due
+from utility.mail.message import CONFIRM, LOST, TAKEN, State, after, message_of, proof
+from utility.mail.store import confirmed, move, take_due
 
 MOST = 50  # mails of a turn
 WITHIN_S = 20.0  # real seconds within which the mail server has to answer
@@ -30,20 +31,16 @@ async def send_mails(settings: UtilitySettings, database: Database, threads: Thr
 
     So a mail is sent again by itself only if the server says that it did not take it.
     """
-    rows = await threads.write(database.write, take_due, turn.now, MOST)
     runs: dict[int, RunDocuments] = {}
-    for row in rows:
+    for row in await threads.write(database.write, take_due, turn.now, MOST):
         message = await threads.read(_message, settings, database, row, runs)
-        if message is None:
-            await threads.write(database.write, move, row.no, [State.QUEUED], State.REFUSED)
-            continue
-        await threads.write(database.write, move, row.no, [State.QUEUED], State.SENDING)
-        state, code = await threads.read(deliver, settings.office.mail, message)
-        due = turn.now
-        if state is State.QUEUED:
+        begun = {"state": State.REFUSED} if message is None else {"state": State.SENDING, "tries": row.tries + 1}
+        await threads.write(database.write, move, row.no, [State.QUEUED], begun)
+        if message is not None:
+            code = await threads.read(deliver, settings.office.mail, message)
             state, due = after(code, row.tries, turn.now)
-        values = {"answer": code, "tries": row.tries + 1, "due": due}
-        await threads.write(database.write, move, row.no, [State.SENDING], state, values)
+            done = {"state": state, "due": due, "answer": max(code, 0)}
+            await threads.write(database.write, move, row.no, [State.SENDING], done)
 
 
 def _message(
@@ -56,47 +53,41 @@ def _message(
     office, key, account = settings.office, office_key(settings.office), row.account
     try:
         if row.kind == CONFIRM:
-            who = database.read(contacts_at, key, account=account).get(account)
-            if who is None or proof(key, "digest", account, who.mail) != row.subject:
-                return None
-            letter = Letter(
-                writing=Writing(language=who.language or "en"), number="", reference="", office=office, to=who
-            )
-            code = proof(key, "code", account, who.mail)
-            return message_of(row.kind, letter, b"", f"{row.base}/console/mail/confirm/{account}/{code}")
-        number = int(row.subject.partition("/")[0])
-        if number not in runs:
-            runs[number] = documents_of_run(database, number, None)
-        documents = runs[number]
-        (statement,) = as_letters(database, settings, documents, documents.statements([account]))
-        found = statement.letter
-        if found is None or found.to is None or found.to.paper:
+            who, letter, paper = database.read(contacts_at, key, account=account).get(account), None, b""
+            if who is not None:
+                writing = Writing(language=who.language or "en")
+                letter = Letter(writing=writing, number="", reference="", office=office, to=who)
+            known = {row.subject}
+        else:
+            number = int(row.subject.partition("/")[0])
+            documents = runs.get(number) or documents_of_run(database, number, None)
+            runs[number] = documents
+            (statement,) = as_letters(database, settings, documents, documents.statements([account]))
+            letter, paper, known = statement.letter, as_pdf(statement), database.read(confirmed)
+        to = None if letter is None else letter.to
+        if letter is None or to is None or to.paper or proof(key, "digest", account, to.mail) not in known:
             return None
-        digest = proof(key, "digest", account, found.to.mail)
-        is_right = database.read(is_confirmed, account, digest)
-        return message_of(row.kind, found, as_pdf(statement), "") if is_right else None
+        link = "" if paper else f"{row.base}/console/mail/confirm/{account}/{proof(key, 'code', account, to.mail)}"
+        return message_of(row.kind, letter, to.mail, paper, link)
     except (CommonwattError, ValueError) as error:
         log.warning("mail %s can't be made: %s", row.no, type(error).__name__)
         return None
 
 
-def deliver(settings: MailSettings, message: EmailMessage) -> tuple[State, int]:
-    """Return what became of a mail, with the last code of the server: sent, queued (it was not taken), unknown."""
+def deliver(settings: MailSettings, message: EmailMessage) -> int:
+    """Return the server's last code for a mail: ``TAKEN``, ``LOST``; 0: it did not hear of the mail."""
+    is_told = False
     try:
-        server = _connected(settings)
-    except (OSError, smtplib.SMTPException) as error:
-        return State.QUEUED, min(getattr(error, "smtp_code", 0), 499)  # a fault of ours, not of the mail
-    try:
-        server.send_message(message)
+        with closing(_connected(settings)) as server:
+            is_told = True
+            server.send_message(message)
+            return TAKEN
     except smtplib.SMTPRecipientsRefused as error:
-        return State.QUEUED, next(iter(error.recipients.values()))[0]
+        return next(iter(error.recipients.values()))[0]
     except smtplib.SMTPResponseException as error:
-        return State.QUEUED, error.smtp_code
-    except (OSError, smtplib.SMTPException):
-        return State.UNKNOWN, 0
-    finally:
-        server.close()
-    return State.SENT, 250
+        return error.smtp_code if is_told else 0
+    except OSError:  # It is that of smtplib's other errors, too.
+        return LOST if is_told else 0
 
 
 def _connected(settings: MailSettings) -> smtplib.SMTP:

@@ -7,8 +7,10 @@ from typing import Annotated
 from fastapi import FastAPI, Form, Path, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import quarter_of
+from commonwatt.model.units import AccountNumber, quarter_of
+from utility.customers.contact import Contact
 from utility.customers.store.contacts import contacts_at, office_key, set_contact
+from utility.database.base import Connection
 from utility.mail import store
 from utility.mail.message import BILL, CONFIRM, State, proof
 from utility.webkit.acting import changing
@@ -24,7 +26,6 @@ def add_mail(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     _add_queue(app, console)
     _add_address(app, console)
-    _add_paper(app, console)
 
 
 def _add_queue(app: FastAPI, console: Console) -> None:
@@ -34,23 +35,18 @@ def _add_queue(app: FastAPI, console: Console) -> None:
     def shown(request: Request, actor: Clerks, run: Run = 0) -> Response:
         """Show what became of mails, and how a run's bills would reach their households."""
         with refusing(422), console.database.reads.begin() as connection:
-            content = {
-                "run": run,
-                "plan": store.plan_of(connection, office, run) if run else None,
-                "counts": store.count_mails(connection),
-                "rows": store.troubled(connection, ROWS),
-            }
-        return console.page(request, actor, "mail.html", content)
+            plan = store.plan_of(connection, office, run) if run else None
+            counts, rows = store.count_mails(connection), store.troubled(connection, ROWS)
+        return console.page(request, actor, "mail.html", {"run": run, "plan": plan, "counts": counts, "rows": rows})
 
     @app.post("/console/mail", include_in_schema=False)
     def queue(request: Request, actor: Clerks, run: Annotated[int, Form(ge=1, lt=2**31)]) -> Response:
         """Queue the bills of an issued run, and ask new addresses whether they are right."""
         with changing(console.api, request, actor) as by:
-            mailed, asked, printed = store.plan_of(by.connection, office, run)
+            mailed, asked, _ = store.plan_of(by.connection, office, run)
             store.add_mails(by.connection, BILL, mailed, by.now)
             store.add_mails(by.connection, CONFIRM, asked, by.now, f"{request.url.scheme}://{request.url.netloc}")
-            counts = {"mailed": len(mailed), "asked": len(asked), "printed": len(printed)}
-            by.record("mail.run", f"run {run}", after=counts)
+            by.record("mail.run", f"run {run}", after={"mailed": len(mailed), "asked": len(asked)})
         return console.see_other(actor, f"/console/mail?run={run}", f"{len(mailed)} bills are queued.")
 
     @app.post("/console/mail/{number}/again", include_in_schema=False)
@@ -58,13 +54,18 @@ def _add_queue(app: FastAPI, console: Console) -> None:
         """Queue a mail again that was refused, or of which it is not known whether it was sent."""
         with changing(console.api, request, actor) as by:
             was = (State.REFUSED, State.UNKNOWN)
-            if not store.move(by.connection, number, was, State.QUEUED, {"due": by.now, "tries": 0}):
+            if not store.move(by.connection, number, was, {"state": State.QUEUED, "due": by.now, "tries": 0}):
                 raise ConfigError(f"mail {number} is not refused or unknown")
             by.record("mail.again", f"mail {number}")
         return console.see_other(actor, "/console/mail", f"Mail {number} is queued again.")
 
 
 def _add_address(app: FastAPI, console: Console) -> None:
+    def known(connection: Connection, account: AccountNumber | None) -> tuple[Contact, bytes]:
+        key = office_key(console.api.settings.office)
+        who = contacts_at(connection, key, account=account or 0).get(account or 0)
+        return who or Contact(name=""), key
+
     @app.get("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
     def ask(request: Request) -> Response:
         """Show the button: programs that look at links of mails press none."""
@@ -74,33 +75,25 @@ def _add_address(app: FastAPI, console: Console) -> None:
     def confirm(request: Request, account: Number, code: Code) -> Response:
         """Confirm the address of an account by the code of its link."""
         require_own_origin(request)
-        key = office_key(console.api.settings.office)
         with refusing(422), console.database.writes.begin() as connection:
-            who = contacts_at(connection, key, account=account).get(account)
-            address = "" if who is None else who.mail
-            is_right = hmac.compare_digest(proof(key, "code", account, address), code) and bool(address)
-            if not (is_right and store.confirm(connection, account, proof(key, "digest", account, address))):
+            who, key = known(connection, account)
+            is_right = hmac.compare_digest(proof(key, "code", account, who.mail), code) and bool(who.mail)
+            if not (is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
                 raise ConfigError("this link is of an address that the account does not have any more")
         return console.page(request, None, "mail_confirm.html", {"done": True})
-
-
-def _add_paper(app: FastAPI, console: Console) -> None:
-    office = console.api.settings.office
 
     @app.get("/console/home/paper", include_in_schema=False)
     def wish(request: Request, actor: Residents) -> Response:
         """Return the form of the wish for paper, a part of the settings; nothing where no address is known."""
-        account = actor.account or 0
-        who = console.database.read(contacts_at, office_key(office), account=account).get(account)
+        who, _ = console.database.read(known, actor.account)
         return console.fragment(request, actor, "home_paper.html", {"who": who})
 
     @app.post("/console/home/paper", include_in_schema=False)
     def choose(request: Request, actor: Residents, paper: Annotated[bool, Form()] = False) -> Response:
         """Have the own bills on paper, or by mail again."""
-        account, key = actor.account or 0, office_key(office)
         with changing(console.api, request, actor) as by:
-            who = contacts_at(by.connection, key, account=account).get(account)
-            if who is None:
-                raise ConfigError("the office has no address of this account")
-            set_contact(by.connection, account, quarter_of(by.now), replace(who, paper=paper), key)
+            who, key = known(by.connection, actor.account)
+            if not who.mail:
+                raise ConfigError("the office has no mail address of this account")
+            set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, paper=paper), key)
         return console.see_other(actor, "/console/settings", f"Your bills come {'on paper' if paper else 'by mail'}.")

@@ -15,36 +15,32 @@ from utility.mail.message import CONFIRM, State, proof
 from utility.mail.tables import mail
 
 _c = mail.c
-Subjects = Sequence[tuple[AccountNumber, str]]  # accounts, each with the subject of its mail
+Subjects = list[tuple[AccountNumber, str]]  # accounts, each with the subject of its mail; empty: it gets none
 
 
 def plan_of(connection: Connection, office: OfficeSettings, number: int) -> tuple[Subjects, Subjects, Subjects]:
-    """Return how a run's bills reach their households: by mail, on paper until an address is confirmed, on paper.
+    """Return how a run's bills reach their households: by mail; on paper until an address is confirmed; on paper.
 
     Raises:
         ConfigError: There is no such run, it is not issued, or no mail server is set.
     """
     if (state := run_of(connection, number)["state"]) != "issued" or office.mail.host is None:
         raise ConfigError(f"run {number} is {state}, the mail server {office.mail.host}: only issued bills are mailed")
-    plan: tuple[list[tuple[AccountNumber, str]], ...] = [], [], []
-    key, known = office_key(office), set(connection.scalars(select(_c.subject).where(_c.state == State.CONFIRMED)))
+    plan: tuple[Subjects, Subjects, Subjects] = [], [], []
+    key, known = office_key(office), confirmed(connection)
     for account, stored in stored_bills(connection, number).items():
         who = contact_of(connection, key, stored.bill.addressee) if stored.bill else None
-        if who is None or who.paper or not who.mail:
-            plan[2].append((account, ""))
-        elif (digest := proof(key, "digest", account, who.mail)) in known:
-            plan[0].append((account, str(number)))
-        else:
-            plan[1].append((account, digest))
-    return plan[0], plan[1], plan[2]
+        digest = proof(key, "digest", account, who.mail) if who and who.mail and not who.paper else ""
+        place = 2 if not digest else 0 if digest in known else 1
+        plan[place].append((account, digest if place else str(number)))
+    return plan
 
 
 def add_mails(connection: Connection, kind: str, subjects: Subjects, now: EpochSeconds, base: str = "") -> None:
     """Queue mails; one that there is already stays as it is."""
-    rows = [{"account": account, "subject": subject} for account, subject in subjects]
     same = {"kind": kind, "state": State.QUEUED, "due": now, "base": base}
-    if rows:
-        connection.execute(insert_or(connection, mail).on_conflict_do_nothing(), [row | same for row in rows])
+    if rows := [{"account": account, "subject": subject} | same for account, subject in subjects]:
+        connection.execute(insert_or(connection, mail).on_conflict_do_nothing(), rows)
 
 
 def take_due(connection: Connection, now: EpochSeconds, most: int) -> Sequence[Any]:
@@ -54,24 +50,21 @@ def take_due(connection: Connection, now: EpochSeconds, most: int) -> Sequence[A
     return connection.execute(select(mail).where(is_due).order_by(_c.no).limit(most)).all()
 
 
-def move(
-    connection: Connection, number: int, was: Iterable[State], state: State, values: Mapping[str, int] = {}
-) -> bool:
-    """Bring a mail from one of some states to another; return whether it was in one."""
+def move(connection: Connection, number: int, was: Iterable[State], values: Mapping[str, object]) -> bool:
+    """Change a mail that is in one of some states; return whether it was."""
     ours = (_c.no == number) & _c.state.in_([*was])
-    return connection.execute(update(mail).where(ours).values({"state": state, **values})).rowcount == 1
+    return connection.execute(update(mail).where(ours).values(dict(values))).rowcount == 1
 
 
-def confirm(connection: Connection, account: AccountNumber, digest: str) -> bool:
-    """Mark an account's address as confirmed; return whether the account was asked for it."""
-    ours = (_c.kind == CONFIRM) & (_c.account == account) & (_c.subject == digest)
+def confirm(connection: Connection, digest: str) -> bool:
+    """Mark an address as confirmed by its digest; return whether its account was asked for it."""
+    ours = (_c.kind == CONFIRM) & (_c.subject == digest)
     return connection.execute(update(mail).where(ours).values(state=State.CONFIRMED)).rowcount == 1
 
 
-def is_confirmed(connection: Connection, account: AccountNumber, digest: str) -> bool:
-    """Return whether an account's address is confirmed."""
-    ours = (_c.state == State.CONFIRMED) & (_c.account == account) & (_c.subject == digest)
-    return connection.execute(select(_c.no).where(ours)).first() is not None
+def confirmed(connection: Connection) -> set[str]:
+    """Return the digests of confirmed addresses."""
+    return set(connection.scalars(select(_c.subject).where(_c.state == State.CONFIRMED)))
 
 
 def count_mails(connection: Connection) -> Mapping[str, int]:

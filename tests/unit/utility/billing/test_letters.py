@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,6 +28,7 @@ from utility.billing.documents.statement import CODE_WORDS, Statement, texts
 from utility.billing.documents.writing import LANGUAGES, Writing, catalogue
 from utility.customers.contact import Contact
 from utility.ledger.reference import read_reference, rf_reference
+from utility.mail.message import TEXTS
 from utility.tariffs.file import BillTable
 
 WHO = Contact(name="Zofia Łukasz", street="Gasse 5", postcode="8001", city="Zürich", country="CH", language="de")
@@ -166,7 +168,7 @@ def test_every_text_is_in_the_catalogues_with_the_same_places_for_values(languag
         catalogue(language),
         re.compile("Receipt|Payment part|Pay|Account /|Separate|Acceptance|Amount|Curr|Ref"),
     )
-    english = {*said_by_the_program(), CODE_WORDS}
+    english = {*said_by_the_program(), CODE_WORDS, *chain.from_iterable(TEXTS.values())}
     assert not [text for text in english if text not in found and not (language == "es" and is_swiss.match(text))]
     for said, meant in found.items():
         places = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in (said, meant)]
