@@ -19,7 +19,7 @@ from utility.webkit.console.console import Console
 from utility.webkit.rights import OPEN, Clerks, Residents, require_own_origin
 
 Run = Annotated[int, Query(ge=0, lt=2**31, description="A run of bills; 0: none.")]
-Code = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+Code = Annotated[str, Path(max_length=64)]
 
 
 def add_mail(app: FastAPI, console: Console) -> None:
@@ -67,9 +67,9 @@ def _add_address(app: FastAPI, console: Console) -> None:
         return who or Contact(name=""), key
 
     @app.get("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
-    def ask(request: Request) -> Response:
+    def ask(request: Request, account: Number, code: Code) -> Response:
         """Show the button: programs that look at links of mails press none."""
-        return console.page(request, None, "mail_confirm.html", {"done": False})
+        return console.page(request, None, "mail_confirm.html", {"path": f"/console/mail/confirm/{account}/{code}"})
 
     @app.post("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
     def confirm(request: Request, account: Number, code: Code) -> Response:
@@ -77,10 +77,12 @@ def _add_address(app: FastAPI, console: Console) -> None:
         require_own_origin(request)
         with refusing(422), console.database.writes.begin() as connection:
             who, key = known(connection, account)
-            is_right = hmac.compare_digest(proof(key, "code", account, who.mail), code) and bool(who.mail)
+            is_right = hmac.compare_digest(proof(key, "code", account, who.mail).encode(), code.encode()) and bool(
+                who.mail
+            )
             if not (is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
                 raise ConfigError("this link is of an address that the account does not have any more")
-        return console.page(request, None, "mail_confirm.html", {"done": True})
+        return console.page(request, None, "mail_confirm.html", {"path": ""})
 
     @app.get("/console/home/paper", include_in_schema=False)
     def wish(request: Request, actor: Residents) -> Response:
