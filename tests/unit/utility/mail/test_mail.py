@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email import message_from_bytes
+from email.header import decode_header, make_header
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
 from utility.mail import jobs
 from utility.mail.jobs import send_mails
-from utility.mail.message import MOST_TRIES, State
+from utility.mail.message import MOST_TRIES, REMINDER, State
+from utility.mail.store import add_mails
 from utility.mail.tables import mail
 
 kind = pytest.fixture(lambda: "sqlite")
@@ -220,6 +222,21 @@ def test_mail_server_that_is_not_there_loses_nothing(
     assert states(database)["bill queued"] == len(confirmed)
     turn(database, settings, NOW + 3_600)
     assert post.counts() == {f"m{number}@home.example": 1 for number in confirmed}
+
+
+def test_reminder_goes_once_for_each_level_with_the_bill(
+    confirmed: list[int], database: Database, settings: UtilitySettings, post: Post
+) -> None:
+    turn(database, settings)
+    post.took.clear()
+    with database.writes.begin() as connection:
+        for subject in ("1/1", "1/1", "1/2"):
+            add_mails(connection, REMINDER, [(confirmed[0], subject)], NOW)
+    turn(database, settings)
+    turn(database, settings)
+    assert post.counts() == {f"m{confirmed[0]}@home.example": 2}
+    subjects = {str(make_header(decode_header(str(one["Subject"])))) for one in post.took}
+    assert subjects == {f"Recordatorio de la factura {MONTH}/1-{confirmed[0]}"}
 
 
 class KilledError(BaseException):
