@@ -99,5 +99,5 @@ def _connected(settings: MailSettings) -> smtplib.SMTP:
         if not settings.plain_text:
             server.starttls(context=context)
     if settings.user:
-        server.login(settings.user, settings.password)
+        server.login(settings.user, settings.password.read_text().strip() if settings.password else "")
     return server
