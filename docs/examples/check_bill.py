@@ -100,6 +100,10 @@ def check_witnesses(receipt: dict, path: str) -> None:
         fault(True, f"witness {street}: your street has not signed; compare the code on its controller's page")
 
 
+def day(quarter: int, zone: ZoneInfo) -> object:
+    return datetime.fromtimestamp(quarter * 900, zone).date()
+
+
 def periods(tariff: dict, first: int, until: int, zone: ZoneInfo) -> list[str]:
     found, days, holidays = [], {}, {each["date"] for each in tariff["holiday"]}
     seasons = [(each["name"], each["from"], each["until"]) for each in tariff["season"]]
@@ -121,22 +125,25 @@ def check_amount(receipt: dict) -> None:
     parts = [part for part in receipt["segments"] if held and part[1] <= max(held) and min(held) < part[2]]
     parts = parts or (receipt["segments"] if lines else [])
     rules = tariffs[parts[0][0]]["policy"] if parts else {}
-    whole, name = rules.get("base_of_part_month") == "whole", rules.get("name")
-    prices, used, billed, bases, amounts = {}, Counter(), Counter(), [], []
+    base_by, name, zone = rules.get("base_of_part_month"), rules.get("name"), ZoneInfo(receipt["timezone"])
+    days = {q for q in range(receipt["first"], receipt["until"]) if day(q, zone) != day(q + 1, zone)}  # each day's last
+    prices, used, billed, bases, amounts, labels = {}, Counter(), Counter(), [], [], []
     version = receipt["head"]["rules"]
-    fault(version != 2, f"the bill is by version {version} of the rules: get the program for them")
+    fault(version not in (2, 3), f"the bill is by version {version} of the rules: get the program for them")
     cent = 10**10 * length  # Amounts are whole numbers of 10**-12 dollars divided by the quarters of the month.
-    for label, start, end in receipt["segments"] if whole else parts:
+    for label, start, end in receipt["segments"] if base_by == "whole" else parts:
         base = Decimal(tariffs[label]["tariff"]["base"])
         base = min(base, Decimal(receipt["base_before"] or base))
-        bases.append((base, end - start if whole else len(held & {*range(start, end)})))
+        span = {*range(start, end)} & ({*range(start, end)} if base_by == "whole" else held)
+        part = (len(span & days) * length, len(days)) if base_by == "by_day" else (len(span), 1)
+        bases.append((label, base, *part))
     for label, start, end in parts:
         table, own = {period["name"]: period for period in tariffs[label]["period"]}, tariffs[label]["policy"]
         for period in table:
             prices["import", label, period] = Decimal(table[period]["import"])
             credit = {"spec": "credit", "rangers": "import", "aces": own.get("credit_price")}[name]
             prices["credit", label, period] = Decimal(table[own.get("off_peak", period)][credit])
-        at = periods(tariffs[label], start, end, ZoneInfo(receipt["timezone"]))
+        at = periods(tariffs[label], start, end, zone)
         for first, until, meter in spans:
             for kind, quantity in (("import", "imported"), ("credit", "exported")):
                 energies = meter["energies_mwh"].get(quantity) or [0] * (until - first)
@@ -146,8 +153,8 @@ def check_amount(receipt: dict) -> None:
     for line in lines:
         kind = line["kind"]
         if kind == "base":
-            rate, quarters = bases.pop(0) if bases else (Decimal(0), 0)
-            amounts.append(int(rate * 10**6) * 10**6 * quarters)
+            label, rate, part, whole = bases.pop(0) if bases else ("", Decimal(0), 0, 1)
+            amounts.append(int(rate * 10**6) * 10**6 * part // whole)
         else:
             label = next((label for label, _, _ in parts if line["text"].endswith(f", {label}")), parts[0][0])
             rate = prices.get((kind, label, line["period"]), Decimal(0))
@@ -159,6 +166,7 @@ def check_amount(receipt: dict) -> None:
             if line["text"].startswith("Credit, part of the building's"):
                 exact, amounts[-1] = amounts[-1], int(Decimal(line["amount"]) * 100) * cent
                 fault(abs(exact - amounts[-1]) >= cent, f"{line['text']}: {line['amount']} is a cent off or more")
+        labels.append(label)
         fault(Decimal(line["rate"]) != rate, f"{line['text']}: the rate is {line['rate']}, by the tariff {rate}")
     fault(bool(bases), "a line for the base is missing")
     for key in [key for key in used | billed if used[key] != billed[key] and not pooled[key[0]]]:
@@ -169,10 +177,31 @@ def check_amount(receipt: dict) -> None:
         cents[n] += 1
     for line, found in zip(lines, cents, strict=True):
         fault(Decimal(line["amount"]) * 100 != found, f"{line['text']}: {line['amount']}, computed {found / 100:.2f}")
-    late = sum(Decimal(line["amount"]) for line in bill["lines"] if line["kind"] == "correction")
-    due = Decimal(max(0, total)) / 100 + late
+    taxes = check_taxes(bill, tariffs, list(zip(lines, labels, cents, strict=True)))
+    late = sum(Decimal(line["amount"]) for line in bill["lines"] if line["kind"] in ("correction", "entry"))
+    due = Decimal(max(0, total) + taxes) / 100 + late
     fault(Decimal(bill["total"]) != due, f"total: billed {bill['total']}, computed {due}")
-    print(f"account {bill['account']}, {bill['month']}: {due} dollars; of them corrections, as stated: {late}")
+    fault(due < 0 and not bill.get("is_final"), f"total: {due} is negative, and the bill is no final one")
+    print(f"account {bill['account']}, {bill['month']}: {due} dollars; corrections and entries, as stated: {late}")
+
+
+def check_taxes(bill: dict, tariffs: dict, lines: list) -> int:
+    """Check the tax lines by the cents of the other lines; return their sum in cents."""
+    labels, found = list(dict.fromkeys(label for _, label, _ in lines)), []
+    for label in labels:
+        ours = [(line["kind"], line["energy"], cents) for line, of, cents in lines if of == label]
+        amounts = {kind: sum(cents for of, _, cents in ours if of == kind) for kind in ("base", "import")}
+        credit = sum(cents for kind, _, cents in ours if kind == "credit")
+        for tax in tariffs.get(label, {}).get("tax", []):
+            on = sum(amounts[name] for name in tax["on"])
+            on = max(0, on + credit) if tax["credit"] == "taxed" else on
+            if tax["percent"] is None:
+                on = Fraction(sum(energy for kind, energy, _ in ours if kind == "import"), 100)  # cents at 1 a kWh
+            amounts[tax["name"]] = round(on * Fraction(tax["percent"] or tax["per_kwh"]) / 100)
+            found.append((tax["name"] + f", {label}" * (len(labels) > 1), amounts[tax["name"]]))
+    stated = [(line["text"], Decimal(line["amount"]) * 100) for line in bill["lines"] if line["kind"] == "tax"]
+    fault(stated != found, f"taxes: the bill has {stated}, computed {found}, in cents")
+    return sum(cents for _, cents in found)
 
 
 def check_meter(receipt: dict, path: str) -> None:

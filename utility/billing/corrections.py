@@ -2,14 +2,17 @@
 
 An issued bill stays. Its month is computed again with the base that it had, and the difference to what was billed for
 that month so far becomes a line with its reason. A correction in favour of an account takes at most what the new bill
-is without it; the rest follows on later bills, since it is still the difference to what was billed.
+is without it; the rest follows on later bills, since it is still the difference to what was billed. So do the lines
+that people entered. A final bill, of an account that moved out, takes all at once, and may be negative.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from commonwatt.model.units import AccountNumber, MilliwattHours
 from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.entries import ENTRY_WORDS, Entry
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.lines import Billed
 from utility.billing.money import dollars, to_cents
@@ -32,6 +35,17 @@ class Earlier:
 
     inputs: RunInputs  # the registry and the tariffs of now, with the bases that its bills had
     billed: Mapping[AccountNumber, BilledMonth]  # what was billed for it, by account
+    corrects: Collection[str] = ()  # the versions with corrected prices by which it was billed already
+
+    def reason(self, number: AccountNumber, was: BilledMonth, now: BilledMonth) -> str:
+        """Return why an account's bill of it is corrected: by other prices, by other energies, or by both."""
+        tariffs = {each.tariff.label: each.tariff.file.tariff.corrects for each in self.inputs.segments(number)}
+        prices = [f"prices of {n}: {why}" for n, why in tariffs.items() if why and n not in self.corrects]
+        energies = (
+            f"computed again with what is known now: import {_kwh(now.taken)} kWh, billed were {_kwh(was.taken)}; "
+            f"with credit {_kwh(now.given)} kWh, billed were {_kwh(was.given)}"
+        )
+        return "; ".join(prices if prices and replace(now, cents=was.cents) == was else [*prices, energies])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +58,7 @@ class Corrected:
 
 def billed_month(bill: Bill) -> BilledMonth:
     """Return what a bill billed for its own month."""
-    own = [line for line in bill.lines if line.kind is not LineKind.CORRECTION]
+    own = [line for line in bill.lines if line.kind not in (LineKind.CORRECTION, LineKind.ENTRY)]
     taken, given = (
         sum(line.energy or 0 for line in own if line.kind is kind) for kind in (LineKind.IMPORT, LineKind.CREDIT)
     )
@@ -52,17 +66,26 @@ def billed_month(bill: Bill) -> BilledMonth:
 
 
 def with_corrections(
-    inputs: RunInputs, result: Result, earlier: Sequence[Earlier], load: Load, progress: Progress | None = None
+    inputs: RunInputs,
+    result: Result,
+    earlier: Sequence[Earlier],
+    load: Load,
+    progress: Progress | None = None,
+    entries: Sequence[Entry] = (),
+    finals: Collection[AccountNumber] = (),
 ) -> Corrected:
-    """Return the bills of a run with corrections of earlier months, the oldest month first.
+    """Return the bills of a run with corrections of earlier months, the oldest first, and then what people entered.
 
     Args:
         result: The run's bills.
         earlier: The months with issued bills, the oldest first.
         load: Returns settled quarter-hours as they are known now.
         progress: Called after each loading.
+        entries: What people entered; fees come first, so that what is in favour of an account meets them.
+        finals: The accounts that moved out.
     """
-    billed, left = dict(result.billed), 0
+    billed = {n: replace(it, bill=replace(it.bill, is_final=n in finals)) for n, it in result.billed.items()}
+    left = 0
     for month in earlier:
         again = bills_of(month.inputs, load, progress).billed
         for number in sorted(again.keys() | month.billed.keys()):
@@ -71,27 +94,31 @@ def with_corrections(
             difference = now.cents - was.cents
             if not difference:
                 continue
-            target = billed.get(number) or _empty(inputs, number)
-            taken = max(difference, -to_cents(target.bill.total))
+            target = billed.get(number) or _empty(inputs, number, is_final=number in finals)
+            taken = _room(target.bill, difference)
             left += difference - taken
             if taken:
-                billed[number] = _corrected(target, month.inputs.month, taken, was, now)
+                name, why = month.inputs.month, month.reason(number, was, now)
+                billed[number] = _with(target, LineKind.CORRECTION, f"Correction of {name}", taken, why, month=name)
+    for entry in sorted(entries, key=lambda entry: (entry.cents < 0, entry.no)):
+        target = billed.get(entry.account) or _empty(inputs, entry.account, is_final=entry.account in finals)
+        if taken := _room(target.bill, entry.cents):
+            words = ENTRY_WORDS[entry.kind]
+            billed[entry.account] = _with(target, LineKind.ENTRY, words, taken, entry.reason, entry=entry.no)
     return Corrected(billed=dict(sorted(billed.items())), open_cents=left)
 
 
-def _corrected(target: Billed, month: str, cents: int, was: BilledMonth, now: BilledMonth) -> Billed:
-    reason = (
-        f"computed again with what is known now: import {_kwh(now.taken)} kWh, billed were {_kwh(was.taken)}; "
-        f"with credit {_kwh(now.given)} kWh, billed were {_kwh(was.given)}"
-    )
-    line = Line(
-        kind=LineKind.CORRECTION, text=f"Correction of {month}", amount=dollars(cents), reason=reason, month=month
-    )
-    bill = target.bill
+def _with(target: Billed, kind: LineKind, text: str, cents: int, reason: str, **more: Any) -> Billed:
+    line, bill = Line(kind=kind, text=text, amount=dollars(cents), reason=reason, **more), target.bill
     return replace(target, bill=replace(bill, lines=(*bill.lines, line), total=bill.total + line.amount))
 
 
-def _empty(inputs: RunInputs, number: AccountNumber) -> Billed:
+def _room(bill: Bill, cents: int) -> int:
+    """Return what of an amount a bill has room for: what is in favour of its account takes at most what it is."""
+    return cents if bill.is_final else max(cents, -to_cents(bill.total))
+
+
+def _empty(inputs: RunInputs, number: AccountNumber, *, is_final: bool) -> Billed:
     """Return a bill without lines, for the correction of an account that had no meter in the month."""
     policy = POLICIES[inputs.used[0].policy.name]
     bill = Bill(
@@ -103,6 +130,7 @@ def _empty(inputs: RunInputs, number: AccountNumber) -> Billed:
         policy=policy.name,
         lines=(),
         total=dollars(0),
+        is_final=is_final,
     )
     return Billed(bill=bill, base=inputs.bases.get(number))
 

@@ -1,6 +1,7 @@
 """Runs of bills: made as drafts, checked by one person, issued by another one."""
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,11 +13,13 @@ from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
 from utility.access.store.audit_log import record
 from utility.access.store.second_people import standings
+from utility.billing.entries import EntryKind, cents_of
 from utility.billing.inputs import RunInputs
 from utility.billing.preview import Change, preview
 from utility.billing.run import Progress
 from utility.billing.store import billing_sources
 from utility.billing.store.billing import check_run, issue_run, issued_run, run_of, save_run
+from utility.billing.store.entries import add_entry, cancel_run, entry_of, require_newest, step, take_entries
 from utility.billing.store.run_bills import as_issued, compare, computed_run, new_tree, prepared
 from utility.billing.stored_run import Computed
 from utility.database.base import Connection
@@ -86,8 +89,57 @@ def issue(database: Database, number: int, second: Second) -> None:
         if run["state"] == "checked":
             require_second(connection, second, firsts_of(connection, run))
         issue_run(connection, number, second.actor.name, second.now)
+        take_entries(connection, number)
         before = {"state": "checked"}
         record(connection, second.actor, second.now, "run.issue", f"run {number}", before, {"state": "issued"})
+
+
+def enter(
+    database: Database, kind: EntryKind, subject: int, amount: Decimal, reason: str, actor: Actor, now: EpochSeconds
+) -> int:
+    """Store what a person enters for an account's next bill, or to cancel a run; return its number.
+
+    Raises:
+        ConfigError: The amount, the account, the run or the reason is wrong: says which.
+    """
+    row: dict[str, Any] = {"kind": kind.value, "subject": subject, "cents": cents_of(kind, amount)}
+    if not 1 <= len(why := " ".join(reason.split())) <= 200:
+        raise ConfigError("reason needs 1 to 200 characters")
+    with database.writes.begin() as connection:
+        if kind is EntryKind.CANCEL:
+            require_newest(connection, subject)
+        number = add_entry(connection, {**row, "reason": why, "entered_by": actor.name, "entered": now})
+        record(connection, actor, now, "entry.enter", f"entry {number}", None, row)
+    return number
+
+
+def approve_entry(database: Database, number: int, second: Second) -> None:
+    """Approve what a person entered, as the second one; a run that it cancels is cancelled at once.
+
+    Raises:
+        ConfigError: The person may not be the second one, or it can't be approved: says why.
+    """
+    with second_person(database, second, f"entry {number}") as connection:
+        require_second(connection, second, {entry_of(connection, number)["entered_by"]: "entered it"})
+        entry = step(connection, number, "approved", second.actor.name, second.now)
+        if entry["kind"] == EntryKind.CANCEL:
+            cancel(connection, entry["subject"], second)
+        before = {"state": "entered"}
+        record(connection, second.actor, second.now, "entry.approve", f"entry {number}", before, {"state": "approved"})
+
+
+def withdraw_entry(database: Database, number: int, actor: Actor, now: EpochSeconds) -> None:
+    """Withdraw what a person entered, while no issued bill has it."""
+    with database.writes.begin() as connection:
+        before = {"state": step(connection, number, "withdrawn", actor.name, now)["state"]}
+        record(connection, actor, now, "entry.withdraw", f"entry {number}", before, {"state": "withdrawn"})
+
+
+def cancel(connection: Connection, number: int, second: Second) -> None:
+    """Cancel an issued run within the transaction of the decision; its month can be made again."""
+    cancel_run(connection, number)
+    before = {"state": "issued"}
+    record(connection, second.actor, second.now, "run.cancel", f"run {number}", before, {"state": "cancelled"})
 
 
 def firsts_of(connection: Connection, run: Mapping[str, Any]) -> dict[str, str]:

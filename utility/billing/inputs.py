@@ -65,6 +65,12 @@ class RunInputs:
         """The quarters of the month: 2,880 for 30 days, four more or less with a change of the clocks."""
         return self.until - self.first
 
+    @cached_property
+    def day_ends(self) -> list[Quarter]:
+        """The last quarter of each local day of the month."""
+        days = [local_text(quarter, ZoneInfo(self.timezone))[:10] for quarter in range(self.first, self.until + 1)]
+        return [self.first + n for n in range(self.length) if days[n] != days[n + 1]]
+
     def segments(self, number: AccountNumber) -> tuple[Segment, ...]:
         """Return which versions are in force for an account, over the whole month; the same objects each time.
 

@@ -7,12 +7,14 @@ from decimal import Decimal
 from commonwatt.model.units import AccountNumber, MilliwattHours, Quarter
 from utility.billing.bill import Bill, Line, LineKind
 from utility.billing.inputs import RunInputs, Segment
-from utility.billing.money import base_amount, dollars, energy_amount, price_units, rounded, to_cents
+from utility.billing.money import base_amount, dollars, energy_amount, price_units, rounded, tax_cents, to_cents
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import Policy
 from utility.billing.pools import whole_cents
 from utility.billing.sums import AccountSums, Flow
+from utility.tariffs.tariff import Tariff
 
+_OWN = (LineKind.BASE, LineKind.IMPORT, LineKind.CREDIT)
 _CREDITS = {
     Flow.CREDIT: "Credit",
     Flow.BUILDING_CREDIT: "Credit, part of the building's",
@@ -34,6 +36,7 @@ class Billed:
 class _Draft:
     """A line before it is rounded; ``amount`` is exact, in the unit of the month."""
 
+    tariff: Tariff
     kind: LineKind
     text: str
     period: str
@@ -49,8 +52,7 @@ def base_after(inputs: RunInputs, bill: Bill) -> Decimal | None:
     segments = [s for s in inputs.segments(bill.account) if s.start < bill.end and bill.start < s.end]
     if not segments:
         return own
-    kinds = (LineKind.BASE, LineKind.IMPORT, LineKind.CREDIT)
-    cents = to_cents(sum((line.amount for line in bill.lines if line.kind in kinds), Decimal(0)))
+    cents = to_cents(sum((line.amount for line in bill.lines if line.kind in _OWN), Decimal(0)))
     policy, last = POLICIES[bill.policy], segments[-1].tariff
     return policy.next_base(last, policy.base(last, own), cents)
 
@@ -106,7 +108,8 @@ class Writer:
         if total < 0:
             text = "Credit beyond the other lines lapses"
             lines.append(Line(kind=LineKind.LAPSED, text=text, amount=dollars(-total)))
-        lines += _information(sums)
+        taxes = _taxes(drafts, cents)
+        lines += [*taxes, *_information(sums)]
         provisional, estimated, missing = (0, 0, 0) if sums.flags is None else sums.flags.counts()
         last = segments[-1].tariff
         return Billed(
@@ -118,7 +121,7 @@ class Writer:
                 tariff=tuple(dict.fromkeys(segment.tariff.label for segment in segments)),
                 policy=policy.name,
                 lines=tuple(lines),
-                total=dollars(max(0, total)),
+                total=sum((tax.amount for tax in taxes), dollars(max(0, total))),
                 provisional=provisional,
                 estimated=estimated,
                 missing=missing,
@@ -132,29 +135,35 @@ class Writer:
         """Return the base of each segment, for the quarters in which the account had a meter."""
         inputs = self._inputs
         found = []
-        spans = _union(sums.spans)
-        if segments[0].tariff.policy.base_of_part_month == "whole":
+        spans, rule = _union(sums.spans), segments[0].tariff.policy.base_of_part_month
+        if rule == "whole":
             spans = [(inputs.first, inputs.until)]
             segments = inputs.segments(number)
+        whole, unit = (len(inputs.day_ends), "days") if rule == "by_day" else (inputs.length, "quarter-hours")
         for segment in segments:
-            quarters = sum(max(0, min(b, segment.end) - max(a, segment.start)) for a, b in spans)
+            if rule == "by_day":
+                within = ((max(a, segment.start), min(b, segment.end)) for a, b in spans)
+                count = sum(a <= end < b for a, b in within for end in inputs.day_ends)
+            else:
+                count = sum(max(0, min(b, segment.end) - max(a, segment.start)) for a, b in spans)
             base = self._policy.base(segment.tariff, own)
-            amount = base_amount(base, quarters)
-            part = "" if quarters == inputs.length else f", {quarters} of {inputs.length} quarter-hours"
-            found.append(_Draft(LineKind.BASE, f"Base{part}{self._suffix(segments, segment)}", "", None, base, amount))
+            amount = base_amount(base, count * inputs.length) // whole
+            part = "" if count == whole else f", {count} of {whole} {unit}"
+            text = f"Base{part}{self._suffix(segments, segment)}"
+            found.append(_Draft(segment.tariff, LineKind.BASE, text, "", None, base, amount))
         return found
 
     def _energies(self, segments: Sequence[Segment], sums: AccountSums) -> list[_Draft]:
         found: list[_Draft] = []
         length = self._inputs.length
         for segment in segments:
-            imports, credits_, credit_prices = self._prices(segment)
+            imports, credits_, earned = self._prices(segment)
             suffix = self._suffix(segments, segment)
             taken = sums.energies.get((segment, Flow.IMPORT), ())
             for price, rate, energy in zip(segment.tariff.prices, imports, taken, strict=False):
                 text = f"Import, {price.name}{suffix}"
                 amount = energy_amount(energy, rate, length)
-                found.append(_Draft(LineKind.IMPORT, text, price.name, energy, price.import_, amount))
+                found.append(_Draft(segment.tariff, LineKind.IMPORT, text, price.name, energy, price.import_, amount))
             for flow, words in _CREDITS.items():
                 given = sums.energies.get((segment, flow), ())
                 for number, energy in enumerate(given):
@@ -162,7 +171,7 @@ class Writer:
                         name = segment.tariff.prices[number].name
                         amount = -energy_amount(energy, credits_[number], length)
                         text = f"{words}, {name}{suffix}"
-                        draft = _Draft(LineKind.CREDIT, text, name, energy, credit_prices[number], amount)
+                        draft = _Draft(segment.tariff, LineKind.CREDIT, text, name, energy, earned[number], amount)
                         found.append(replace(draft, is_building=flow is Flow.BUILDING_CREDIT))
         return found
 
@@ -177,6 +186,26 @@ class Writer:
     @staticmethod
     def _suffix(segments: Sequence[Segment], segment: Segment) -> str:
         return f", {segment.tariff.label}" if len(segments) > 1 else ""
+
+
+def _taxes(drafts: Sequence[_Draft], cents: Sequence[int]) -> list[Line]:
+    """Return the taxes of each version of a tariff, on the cents of its own lines."""
+    tariffs, found = {draft.tariff.label: draft.tariff for draft in drafts}, []
+    for label, tariff in tariffs.items():
+        ours = [(draft, part) for draft, part in zip(drafts, cents, strict=True) if draft.tariff.label == label]
+        base, import_, credit = (sum(part for d, part in ours if d.kind is kind) for kind in _OWN)
+        amounts = {"base": base, "import": import_}
+        energy = sum(draft.energy or 0 for draft, _ in ours if draft.kind is LineKind.IMPORT)
+        for tax in tariff.file.tax:
+            on = sum(amounts[name] for name in tax.on)
+            if tax.credit == "taxed":
+                on = max(0, on + credit)
+            amounts[tax.name] = tax_cents(tax, on, energy)
+            text = tax.name + (f", {label}" if len(tariffs) > 1 else "")
+            line = Line(kind=LineKind.TAX, text=text, amount=dollars(amounts[tax.name]), rate=tax.per_kwh)
+            words = f"{tax.percent} % of {dollars(on)}"
+            found.append(replace(line, reason=words) if tax.percent is not None else replace(line, energy=energy))
+    return found
 
 
 def _information(sums: AccountSums) -> list[Line]:

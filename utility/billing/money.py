@@ -6,6 +6,9 @@ every amount of a bill is a whole number of 10⁻¹² dollars divided by the qua
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
+
+from utility.tariffs.file import Tax
 
 CENT = Decimal("0.01")
 
@@ -45,6 +48,12 @@ def energy_amount(energy: int, price: int, month_quarters: int) -> int:
 def base_amount(base: Decimal, quarters: int) -> int:
     """Return the exact amount of a base for so many quarters of its month, in the unit of that month."""
     return int(base * _PRICE_UNITS) * _MWH_A_KWH * quarters
+
+
+def tax_cents(tax: Tax, cents: int, energy: int) -> int:
+    """Return a tax in cents, half a cent to the even one: of amounts in cents, or of milliwatt-hours."""
+    of_cents, of_energy = Fraction(tax.percent or 0) / 100, Fraction(tax.per_kwh or 0) / 10**4
+    return round(cents * of_cents + energy * of_energy)
 
 
 def cent_amount(month_quarters: int) -> int:

@@ -28,6 +28,7 @@ def month_steps(runs: Sequence[Mapping[str, Any]], waits_for: str | None) -> lis
         runs: Its runs of bills.
         waits_for: What a draft waits for; ``None``: for nothing.
     """
+    runs = [run for run in runs if run["state"] in _DONE]
     run = max(runs, key=lambda each: (_DONE[each["state"]], each["no"]), default=None)
     done = _DONE[run["state"]] if run else int(waits_for is None)
     first = waits_for or ""

@@ -1,7 +1,7 @@
 """What a new tariff would have made of a month's bills: winners, losers, and how many changed by how much."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import pairwise
 from statistics import median
@@ -23,11 +23,10 @@ class Change:
     account: AccountNumber  # the account
     before: Decimal | None  # its bill now, dollars; ``None``: no tariff is in force
     after: Decimal  # its bill by the new tariff, dollars
+    difference: Decimal = field(init=False)  # how much more the account would pay, dollars
 
-    @property
-    def difference(self) -> Decimal:
-        """How much more the account would pay, dollars."""
-        return self.after - (self.before or Decimal(0))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "difference", self.after - (self.before or Decimal(0)))
 
 
 def preview(

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from commonwatt.model.units import AccountNumber
-from utility.billing.bill import later
+from utility.billing.bill import LineKind, later
 from utility.billing.canonical import bill_bytes, canonical, digest_of, registry_content, registry_of
 from utility.billing.corrections import BilledMonth, Corrected, Earlier, with_corrections
 from utility.billing.entries import Entry, EntryKind
@@ -35,6 +35,7 @@ class EarlierMonth:
     bases: Mapping[AccountNumber, Decimal]  # the bases that its bills had, dollars
     billed: Mapping[AccountNumber, BilledMonth]  # what was billed for it
     rules: int = RULES  # the version of the rules by which it was billed
+    corrects: tuple[str, ...] = ()  # the versions with corrected prices by which it was billed already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +63,20 @@ class StoredRun:
 
     def inputs(self) -> RunInputs:
         """Return the inputs of the month's own bills."""
-        return self._of(self.month, self.default, self.bases)
+        return self._of(self)
 
     def corrected(self) -> list[Earlier]:
         """Return the months to correct."""
-        return [
-            Earlier(inputs=self._of(each.month, each.default, each.bases), billed=each.billed) for each in self.earlier
-        ]
+        return [Earlier(inputs=self._of(it), billed=it.billed, corrects=it.corrects) for it in self.earlier]
 
-    def _of(self, month: str, default: str, bases: Mapping[AccountNumber, Decimal]) -> RunInputs:
+    def _of(self, of: "StoredRun | EarlierMonth") -> RunInputs:
         return RunInputs(
-            month=month,
+            month=of.month,
             timezone=self.timezone,
             registry=self.registry,
             tariffs=tuple(tariff_of(text) for text in self.tariffs),
-            default=default,
-            bases=bases,
+            default=of.default,
+            bases=of.bases,
         )
 
     def pack(self) -> bytes:
@@ -92,6 +91,7 @@ class StoredRun:
                     "bases": _by_text(each.bases),
                     "billed": {str(n): [b.cents, b.taken, b.given] for n, b in sorted(each.billed.items())},
                     "rules": each.rules,
+                    **({"corrects": each.corrects} if each.corrects else {}),
                 }
                 for each in self.earlier
             ],
@@ -120,6 +120,7 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
             bases=_by_number(each["bases"]),
             billed={int(n): BilledMonth(cents=c, taken=t, given=g) for n, (c, t, g) in each["billed"].items()},
             rules=each["rules"],
+            corrects=tuple(each.get("corrects", ())),
         )
         for each in content.pop("earlier")
         if each
@@ -137,10 +138,11 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
     return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs, provisional=spans)
 
 
-def kept_of(data: bytes) -> tuple[str, int]:
-    """Return what a later run keeps of packed inputs: the default tariff's name, and the version of the rules."""
+def kept_of(data: bytes) -> dict[str, Any]:
+    """Return what a later run keeps of packed inputs, by the names of ``EarlierMonth``."""
     content = json.loads(zlib.decompress(data))
-    return content["default"], content["rules"]
+    corrects = tuple(t.label for t in map(tariff_of, content["tariffs"]) if t.file.tariff.corrects)
+    return {"default": content["default"], "rules": content["rules"], "corrects": corrects}
 
 
 def _of_account(account: AccountNumber, content: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +185,8 @@ class Computed:
         hashes = [leaf_hash(leaf.salt, leaf.canonical()) for leaf in leaves]
         tariffs = {each.label: digest(json.loads(each.canonical())) for each in self.run.inputs().used}
         contents = [leaf.content for leaf in leaves]
-        head = head_of(self.run.month, contents, hashes, tariffs=tariffs, rules=self.run.rules)
+        replaces = {"replaces": self.run.replaces} if self.run.replaces else {}
+        head = head_of(self.run.month, contents, hashes, tariffs=tariffs, rules=self.run.rules, **replaces)
         return Tree(secret=secret, hashes=tuple(hashes), head=head)
 
 
@@ -193,7 +196,9 @@ def computed(run: StoredRun, load: Load, progress: Progress | None = None) -> Co
     recorder = Recorder(load if run.provisional is None else replayed(load, run.provisional))
     digests = Digests(inputs)
     result = bills_of(inputs, recorder.load, progress, digests.see)
-    corrected = with_corrections(inputs, result, run.corrected(), recorder.load, progress)
+    corrected = with_corrections(
+        inputs, result, run.corrected(), recorder.load, progress, run.entries, frozenset(run.finals)
+    )
     billed = {number: _addressed(run, each) for number, each in corrected.billed.items()}
     contents = {number: bill_bytes(each.bill) for number, each in billed.items()}
     return Computed(
@@ -214,7 +219,8 @@ def _addressed(run: StoredRun, billed: Billed) -> Billed:
 def _figures(result: Result, corrected: Corrected) -> dict[str, Any]:
     bills = [each.bill for each in corrected.billed.values()]
     lines = [line for bill in bills for line in bill.lines]
-    amounts = {kind: str(sum((line.amount for line in lines if line.kind == kind), Decimal(0))) for kind in _KINDS}
+    sums = {kind.value: sum((line.amount for line in lines if line.kind is kind), Decimal(0)) for kind in LineKind}
+    amounts: dict[str, Any] = {kind: str(amount) for kind, amount in sums.items() if amount or kind in _KINDS}
     return amounts | {
         "bills": len(bills),
         "total": str(sum((bill.total for bill in bills), Decimal(0))),

@@ -19,7 +19,7 @@ from utility.database.base import SMALL, RowId, metadata
 # Runs of bills, a row each. `inputs` is everything that the bills were computed from, but for settled data, of which
 # the rows up to `settled_no` count; `digest` is over all bills. `by_job` is the month of a run that the service made.
 # `root` is of the tree over all bills, salted by `secret`; `leaves` are the hashes of its leaves, by account;
-# `head` has the root and what stands beside it, as JSON.
+# `head` has the root and what stands beside it, as JSON. `state`: draft, checked, issued, or cancelled (after issued).
 bill_run = Table(
     "bill_run",
     metadata,
@@ -66,6 +66,26 @@ witness = Table(
     Column("command", String(64), nullable=False),
     Column("state", String(16), nullable=False),
     Column("signed", String(192), nullable=True),
+    info=SMALL,
+)
+
+# What two people enter for bills. `subject` is the account, of a run that is cancelled the run. `state`: entered,
+# approved, or withdrawn. `left_cents` is what no issued bill has of it; it and `cents` are negative in favour of the
+# account.
+bill_entry = Table(
+    "bill_entry",
+    metadata,
+    Column("no", RowId, primary_key=True),
+    Column("subject", Integer, nullable=False),
+    Column("cents", BigInteger, nullable=False),
+    Column("left_cents", BigInteger, nullable=False),
+    Column("entered", BigInteger, nullable=False),
+    Column("decided", BigInteger, nullable=True),
+    Column("kind", String(16), nullable=False),
+    Column("reason", String(200), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("entered_by", String(32), nullable=False),
+    Column("decided_by", String(32), nullable=True),
     info=SMALL,
 )
 

@@ -193,7 +193,7 @@ BILLS_TABLE = Table(
         Column("policy", Kind.TEXT, "The policy's name."),
         Column("tariff", Kind.TEXT, "Name and version of the tariff; of several, in order."),
         Column("line", Kind.COUNT, "The line's number on the bill, from 1."),
-        Column("kind", Kind.TEXT, "`base`, `import`, `credit`, `lapsed`, `correction`, `information`."),
+        Column("kind", Kind.TEXT, "`base`, `import`, `credit`, `lapsed`, `tax`, `correction`, `entry`, `information`."),
         Column("text", Kind.TEXT, "The line as printed."),
         Column("period", Kind.TEXT, "The tariff's period of time of use; empty: none."),
         Column(
@@ -209,7 +209,7 @@ BILLS_TABLE = Table(
         ),
         Column("amount_dollars", Kind.MONEY, "Amount of the line; a credit is negative."),
         Column("total_dollars", Kind.MONEY, "The bill's total, on each of its lines."),
-        Column("reason", Kind.TEXT, "Why a correction is there; empty: the line is none."),
+        Column("reason", Kind.TEXT, "Why a correction or an entry is there, or what a tax is of."),
         Column("corrected_month", Kind.TEXT, "The month that a correction is of; empty: none."),
         Column("provisional_quarters", Kind.COUNT, "Quarter-hours that may still change."),
         Column("estimated_quarters", Kind.COUNT, "Quarter-hours with estimates."),

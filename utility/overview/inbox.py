@@ -48,6 +48,7 @@ DECISIONS: Mapping[str, Waiting] = {
     "accounts": Waiting("differing account", "correction", "/console/quarantine/accounts", _OFFICE),
     "drafts": Waiting("draft run", "a check", "/console/runs", _OFFICE),
     "checked": Waiting("checked run", "a second person", "/console/runs", _SECOND),
+    "entries": Waiting("entry", "a second person", "/console/entries", _SECOND),
     "tariffs": Waiting("proposed tariff", "approval", "/console/rates", _SECOND),
     "spared": Waiting("place that must not be cut", "a second person", "/console/spared", _SECOND),
 }

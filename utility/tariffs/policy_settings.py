@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    base_of_part_month: Literal["by_quarter", "whole"] = Field(
+    base_of_part_month: Literal["by_quarter", "by_day", "whole"] = Field(
         "by_quarter",
         description="The base of an account that had its meters for a part of the month: `by_quarter`, the same part "
-        "of the base; `whole`. By quarter-hours, two accounts that follow each other in one place pay one base.",
+        "of the base; `by_day`, by days, each for the account that had a meter at its end; `whole`. With the first "
+        "two, two accounts that follow each other in one place pay one base.",
     )
     vacant: Literal["town", "occupied"] = Field(
         "town",

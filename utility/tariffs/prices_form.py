@@ -22,6 +22,7 @@ _WORDS = {
     "effective": "must be a date",
     "text": "needs 1 to 200 characters",
     "base": "must be dollars with at most six decimals, such as 12.00",
+    "corrects": "needs at most 200 characters",
     "import": "must be dollars with at most six decimals, such as 0.2150",
     "credit": "must be dollars with at most six decimals, such as 0.1050",
     "name": "needs 1 to 32 characters",
@@ -42,6 +43,7 @@ class PricesForm(BaseModel):
     text: str = ""  # what the tariff is, for people
     effective: str = ""  # the date from which it holds
     base: str = ""  # dollars a month
+    corrects: str = ""  # of a correction back in time: why, as households read it
     name: Texts = []  # of the periods; a row without any text is none
     import_price: Texts = []  # dollars per kWh
     credit: Texts = []  # dollars per kWh
@@ -80,6 +82,7 @@ def form_of(file: TariffFile) -> PricesForm:
         text=file.tariff.text,
         effective=file.tariff.effective,
         base=str(file.tariff.base),
+        corrects=file.tariff.corrects or "",
         name=[each.name for each in file.period],
         import_price=[str(each.import_) for each in file.period],
         credit=[str(each.credit) for each in file.period],
@@ -93,8 +96,8 @@ def form_of(file: TariffFile) -> PricesForm:
 
 def source_of(file: TariffFile) -> str:
     """Return the text of a tariff that has nothing ``beyond`` the form, as the form writes it."""
-    policy = file.policy.model_dump(mode="json", exclude_defaults=True)
-    return written(form_of(file), {"tariff": file.canonical()["tariff"], "policy": policy}).text
+    kept = file.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return written(form_of(file), {**kept, "tariff": file.canonical()["tariff"]}).text
 
 
 def kept_of(source: str) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def written(form: PricesForm, kept: Mapping[str, Any]) -> Written:
 
     Args:
         form: What a person typed.
-        kept: The tables of the tariff that the form began with: name, time zone and policy are those.
+        kept: The tables of the tariff that the form began with: name, time zone, policy and taxes are those.
     """
     rows = [n for n, texts in enumerate(zip(form.name, form.import_price, form.credit, strict=False)) if any(texts)]
     tables = _tables(form, kept, rows)
@@ -135,15 +138,16 @@ def written(form: PricesForm, kept: Mapping[str, Any]) -> Written:
 def _tables(form: PricesForm, kept: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
     seasons = zip(form.season, form.season_from, form.season_until, strict=False)
     holidays = [line.strip().partition(" ") for line in form.holidays.splitlines() if line.strip()]
-    head = {"text": form.text, "effective": _date(form.effective), "base": form.base}
+    head = {"text": form.text, "effective": _date(form.effective), "base": form.base, "corrects": form.corrects}
+    others = {name: kept[name] for name in ("tax", "bill", "reminder") if name in kept}
     return {
-        "tariff": {**kept["tariff"], **head},
+        "tariff": {key: value for key, value in (kept["tariff"] | head).items() if value or key != "corrects"},
         "policy": kept["policy"],
         "season": [{"name": name, "from": first, "until": until} for name, first, until in seasons],
         "period": [{"name": form.name[n], "import": form.import_price[n], "credit": form.credit[n]} for n in rows],
         "hours": list(_hours(form)),
         "holiday": [{"date": _date(day), "name": name.strip()} for day, _, name in holidays],
-    }
+    } | others
 
 
 def _hours(form: PricesForm) -> Iterator[dict[str, Any]]:
@@ -203,7 +207,7 @@ def _fault(keys: tuple[str | int, ...], rows: list[int]) -> tuple[str, str]:
     """Return the id of the field of a key in the file, and what is wrong if the field's form is."""
     words = _WORDS.get(str(keys[-1] if keys else ""), "is wrong")
     match keys:
-        case ("tariff", "effective" | "text" | "base" as name, *_):
+        case ("tariff", "effective" | "text" | "base" | "corrects" as name, *_):
             return str(name), words
         case ("period", int(n), "name" | "import" | "credit" as name, *_) if n < len(rows):
             return f"{name}-{rows[n]}", words

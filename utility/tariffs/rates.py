@@ -44,13 +44,14 @@ def rates_of(versions: Sequence[Tariff], month: str, zone: ZoneInfo) -> ToldRate
             prices.append(row)
         if not changes or changes[-1][1] != prices.index(row):
             changes.append((quarter * QUARTER_S, prices.index(row)))
-    newest = in_force(versions, until - 1)
-    if newest is None:
+    starts = {first, *(tariff.effective for tariff in versions if first < tariff.effective < until)}
+    held = [tariff.version for start in starts if (tariff := in_force(versions, start)) is not None]
+    if not held:
         return None
     told_until = until * QUARTER_S if len(changes) <= MAX_CHANGES else changes[MAX_CHANGES][0]
     return ToldRates(
         tariff=versions[0].name,
-        version=newest.version,
+        version=max(held),
         month=month,
         prices=prices,
         changes=changes[:MAX_CHANGES],

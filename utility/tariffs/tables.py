@@ -1,15 +1,6 @@
 """Tables of tariffs, and of the rates that controllers were told (U3)."""
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ForeignKey,
-    Integer,
-    SmallInteger,
-    String,
-    Table,
-    Text,
-)
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, SmallInteger, String, Table, Text
 
 from utility.database.base import SMALL, metadata
 

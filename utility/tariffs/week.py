@@ -22,7 +22,7 @@ _PLACES = {day: place for place, day in enumerate(_YEAR)}
 
 def faults(file: TariffFile) -> list[Fault]:
     """Return everything that the tables of a tariff say wrongly together, in the order of the file."""
-    found = [*_begin(file), *_names(file), *_unknown(file), *_policy(file), *_season_faults(file.season)]
+    found = [*_begin(file), *_names(file), *_unknown(file), *_policy(file), *_taxes(file), *_season_faults(file.season)]
     if not found:
         found += _hours_faults(file)
     return found
@@ -92,6 +92,20 @@ def _policy(file: TariffFile) -> Iterator[Fault]:
                         ("period", number, "credit"),
                         f"must be {period.import_}, the price of import: `rangers` has the regional price for both",
                     )
+
+
+def _taxes(file: TariffFile) -> Iterator[Fault]:
+    known = ["base", "import"]
+    for number, tax in enumerate(file.tax):
+        given = tax.model_dump(exclude_defaults=True).keys()
+        if len({"percent", "per_kwh"} & given) != 1 or ("per_kwh" in given and {"on", "credit"} & given):
+            yield ("tax", number), f"{tax.name!r} needs `percent`, and may have `on` and `credit`; or `per_kwh` alone"
+        for name in tax.on:
+            if name not in known or tax.on.count(name) > 1:
+                yield ("tax", number, "on"), f"{name!r} must be one of these, once: {', '.join(known)}"
+        if tax.name in known:
+            yield ("tax", number, "name"), f"{tax.name!r} is there twice, or names other lines"
+        known.append(tax.name)
 
 
 def _season_faults(seasons: Sequence[Season]) -> Iterator[Fault]:

@@ -11,8 +11,10 @@ from commonwatt.model.exceptions import ConfigError
 from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
 from utility.billing.canonical import bill_bytes
+from utility.billing.entries import EntryKind
 from utility.billing.run_columns import Run
 from utility.billing.store import billing, run_views
+from utility.billing.store import entries as stored
 from utility.billing.store.bill_documents import refuse_altered
 from utility.billing.store.issued_bills import bill_in
 from utility.billing.store.run_views import Order
@@ -20,7 +22,7 @@ from utility.webkit.api import Work, work_answer
 from utility.webkit.parameters import Limit, LongLimit
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
 from utility.webkit.services import Api
-from utility.webkit.shapes import Asked, refusing
+from utility.webkit.shapes import Asked, Why, refusing
 
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
 Number = Annotated[int, Query(ge=0, lt=2**31)]
@@ -39,33 +41,33 @@ class Month(Asked):
     month: str = Field(max_length=10)
 
 
-class BillRow(BaseModel):
-    """A bill's total, and that of the account's bill in the other run; dollars."""
+class NewEntry(Asked):
+    """What a person enters for bills."""
 
-    account: int
-    total: Decimal
-    before: Decimal | None
-    difference: Decimal | None
+    kind: EntryKind
+    subject: int = Field(ge=1, lt=2**31, description="The account; with `cancel`, the run.")
+    amount: Decimal = Field(Decimal(0), description="Dollars; without meaning with `cancel`.")
+    reason: Why
 
 
 class BillRows(BaseModel):
     """A page of a run's bills."""
 
-    bills: list[BillRow]
+    bills: list[run_views.BillRow]
 
 
 def add_billing(app: FastAPI, api: Api) -> None:
     """Add the endpoints."""
     _add_runs(app, api)
     _add_steps(app, api)
+    _add_entries(app, api)
 
 
 def _add_runs(app: FastAPI, api: Api) -> None:
     @app.get("/runs")
     def listed(_: Staff, before: Number = 0, limit: LongLimit = 100) -> Runs:
         """Return runs of bills, the newest first; for the next page set ``before`` to the last one's number."""
-        with api.database.reads.begin() as connection:
-            return Runs(runs=[Run(**row) for row in billing.runs(connection, limit, before or None)])
+        return Runs(runs=[Run(**row) for row in api.database.read(billing.runs, limit, before or None)])
 
     @app.get("/runs/{number}")
     def shown(_: Staff, number: RunNumber) -> Run:
@@ -87,8 +89,7 @@ def _add_runs(app: FastAPI, api: Api) -> None:
             billing.run_of(connection, number)
             refuse_altered(api.database, number)
             rows = run_views.bills_page(connection, number, other or None, order, limit, skip)
-        found = [BillRow(account=r.account, total=r.total, before=r.before, difference=r.difference) for r in rows]
-        return BillRows(bills=found)
+        return BillRows(bills=rows)
 
     @app.get("/runs/{number}/bills/{account}")
     def bill(_: ClerksOrApprovers, number: RunNumber, account: RunNumber) -> dict[str, Any]:
@@ -118,5 +119,32 @@ def _add_steps(app: FastAPI, api: Api) -> None:
         """Issue a checked run, as another person than the one who checked it."""
         with refusing():
             runs.issue(api.database, number, api.second(actor))
-        with api.database.reads.begin() as connection:
-            return Run(**billing.run_of(connection, number))
+        return Run(**api.database.read(billing.run_of, number))
+
+
+def _add_entries(app: FastAPI, api: Api) -> None:
+    @app.get("/entries")
+    def entries(_: ClerksOrApprovers, before: Number = 0, limit: LongLimit = 100) -> dict[str, list[dict[str, Any]]]:
+        """Return what people entered for bills, the newest first."""
+        return {"entries": [*map(dict, api.database.read(stored.entries, limit, before))]}
+
+    @app.post("/entries", status_code=201)
+    def enter(actor: Clerks, asked: NewEntry) -> dict[str, Any]:
+        """Enter goodwill, a fee or a credit note for an account, or that a run is cancelled, for a second person."""
+        with refusing(422):
+            number = runs.enter(api.database, **vars(asked), actor=actor, now=int(api.clock.now()))
+        return dict(api.database.read(stored.entry_of, number))
+
+    @app.post("/entries/{number}/approve")
+    def approve(actor: Approvers, number: RunNumber) -> dict[str, Any]:
+        """Approve an entry, as another person than the one who entered it; a run that it cancels is cancelled."""
+        with refusing():
+            runs.approve_entry(api.database, number, api.second(actor))
+        return dict(api.database.read(stored.entry_of, number))
+
+    @app.post("/entries/{number}/withdraw")
+    def withdraw(actor: ClerksOrApprovers, number: RunNumber) -> dict[str, Any]:
+        """Withdraw an entry that no issued bill has."""
+        with refusing():
+            runs.withdraw_entry(api.database, number, actor, int(api.clock.now()))
+        return dict(api.database.read(stored.entry_of, number))

@@ -17,7 +17,7 @@ from commonwatt.runtime.service import flowing
 from utility.billing.proof.audit import Boundary, leaves_file
 from utility.billing.proof.audit import audit as audited
 from utility.billing.proof.witnesses import public_list
-from utility.billing.store.bill_documents import documents_of, leaves_of
+from utility.billing.store.bill_documents import documents_of, documents_of_run, leaves_of
 from utility.billing.store.witnesses import signed_of
 from utility.registry.store.enrolled import Enrolment
 from utility.webkit.cli.options import ConfigOption, from_file
@@ -33,18 +33,19 @@ def leaves(
     month: Annotated[str, typer.Argument(help="The local month, such as 2026-11.")],
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", help="The file (JSON lines).")],
+    run: Annotated[int, typer.Option("--run", min=0, help="This run, such as a cancelled one.")] = 0,
 ) -> None:
     """Write every leaf of a month's tree, for an auditor: each account's bill and energies. Keep the file secret."""
     with from_file(config) as (database, _):
         parse_month(month)
-        documents = documents_of(database, month)
+        documents = documents_of_run(database, run, None) if run else documents_of(database, month)
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("computing again")
             found = leaves_of(documents, lambda done, whole: progress.update(task, completed=done, total=whole))
         with replacing(out) as file:
             for line in leaves_file(documents.tree.head, found):
                 file.write(line.encode() + b"\n")
-    typer.echo(f"{out}: {len(found)} leaves of {month}; next: commonwatt bills audit {out}")
+    typer.echo(f"{out}: {len(found)} leaves of {documents.run.month}; next: commonwatt bills audit {out}")
 
 
 @app.command()

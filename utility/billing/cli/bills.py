@@ -48,6 +48,28 @@ def issue(number: RunArgument, config: ConfigOption) -> None:
     typer.echo(f"run {number}: issued by {made['issued_by']}")
 
 
+@app.command()
+@flowing
+def enter(
+    kind: Annotated[str, typer.Argument(help="goodwill, fee, credit_note; cancel: a run of bills is cancelled.")],
+    subject: Annotated[int, typer.Argument(help="The account; with cancel, the run.")],
+    why: Annotated[str, typer.Option("--why", help="The reason, as the bill shows it.")],
+    config: ConfigOption,
+    amount: Annotated[str, typer.Option("--amount", help="Dollars; without meaning with cancel.")] = "0",
+) -> None:
+    """Enter something for an account's next bill, or that a run is cancelled; another person has to approve it."""
+    made = ask(config, "POST", "/entries", {"kind": kind, "subject": subject, "amount": amount, "reason": why})
+    typer.echo(f"entry {made['no']}; next, by another person: commonwatt bills approve {made['no']}")
+
+
+@app.command()
+@flowing
+def approve(number: Annotated[int, typer.Argument(help="The entry's number.")], config: ConfigOption) -> None:
+    """Approve an entry, as another person than the one who entered it. A run that it cancels is cancelled at once."""
+    made = ask(config, "POST", f"/entries/{number}/approve")
+    typer.echo(f"entry {number}: approved by {made['decided_by']}")
+
+
 def _warnings(figures: Mapping[str, Any]) -> str:
     words = {
         "provisional": "quarter-hours that may still change",

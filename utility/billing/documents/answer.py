@@ -13,8 +13,10 @@ _WORDS = {
     LineKind.IMPORT: "energy taken from the town",
     LineKind.CREDIT: "credit for energy given",
     LineKind.LAPSED: "credit that lapsed",
+    LineKind.TAX: "taxes and levies",
     LineKind.INFORMATION: "energy shared with neighbours, free",
     LineKind.CORRECTION: "corrections of earlier months",
+    LineKind.ENTRY: "goodwill, fees and credit notes",
 }
 
 
@@ -40,7 +42,7 @@ def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     Where both runs know the energy taken, what it costs differs by its amount, at the old price, and by the price.
     """
     now, was = run["figures"], before["figures"]
-    changes = {words: Decimal(now[kind]) - Decimal(was[kind]) for kind, words in _WORDS.items() if kind in now}
+    changes = {words: Decimal(now.get(kind, 0)) - Decimal(was.get(kind, 0)) for kind, words in _WORDS.items()}
     if now.get("taken_mwh") and was.get("taken_mwh"):
         energy = now["taken_mwh"] - was["taken_mwh"]
         by_energy = round(Decimal(was["import"]) * energy / was["taken_mwh"], 2)

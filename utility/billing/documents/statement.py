@@ -32,7 +32,7 @@ class Statement:
     customer: str  # the kind of the account's place, such as ``house``
     zone: ZoneInfo  # the zone of local times
     meters: tuple[MeterQuarters, ...] = ()  # the settled quarter-hours of the account's meters in the month
-    state: str = "draft"  # of its run: ``draft``, ``checked`` or ``issued``
+    state: str = "draft"  # of its run: ``draft``, ``checked``, ``issued`` or ``cancelled``
     head: Json = None  # the month's head; ``None``: the run has none yet
     letter: Letter | None = None  # what makes it a letter; ``None``: the town uses none
 
@@ -118,9 +118,11 @@ def texts(statement: Statement) -> Texts:
 def _facts(statement: Statement) -> list[Row]:
     bill, letter, writing = statement.bill, statement.letter, statement.writing
     account = ("Account", f"{bill.account} ({writing.say(statement.customer.replace('_', ' '))})")
+    replaced = (statement.head or {}).get("replaces", "")
     rates = (
         ("Rates", writing.say(", then ").join(bill.tariff)),
         ("Rules", writing.say(POLICY_WORDS[bill.policy])),
+        *([("Replaces", writing.say("the bill with the check code")), ("", spaced(replaced))] if replaced else []),
     )
     if letter is None:
         times = (("From", _local(bill.start, statement.zone)), ("Until", _local(bill.end, statement.zone)))

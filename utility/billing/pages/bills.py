@@ -21,7 +21,7 @@ from utility.billing.documents.plot import heat_of, hours_plot
 from utility.billing.documents.statement import KWH, Statement, hours, spaced, texts
 from utility.billing.documents.writing import writing_of
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
-from utility.billing.store.billing import latest_run, run_of
+from utility.billing.store.billing import ONCE_ISSUED, latest_run, run_of
 from utility.billing.store.finding import FoundAccount, find_accounts
 from utility.billing.store.issued_bills import issued_bills
 from utility.billing.store.kept_documents import KeptDocuments
@@ -41,7 +41,7 @@ _START = "/console/bills"
 
 def add_bills(app: FastAPI, console: Console) -> None:
     """Add the routes."""
-    kept = KeptDocuments(partial(documents_of_run, console.database))
+    kept = KeptDocuments(partial(documents_of_run, console.database), console.database)
     _add_account(app, console)
     _add_explained(app, console, kept)
     _add_files(app, console, kept)
@@ -62,7 +62,7 @@ def _add_account(app: FastAPI, console: Console) -> None:
         """List an account's bills, the newest month first."""
         with console.database.reads.begin() as connection:
             drafts = drafts_of_account(connection, account, MAX_BILLS)
-        rows = [*drafts, *map(vars, issued_bills(console.database, account, MAX_BILLS))]
+        rows = [*drafts, *map(vars, issued_bills(console.database, account, MAX_BILLS, ONCE_ISSUED))]
         rows.sort(key=lambda row: (row["month"], row["no"]), reverse=True)
         who = next((each for each in _accounts(console, str(account)) if each.account == account), None)
         content = {"account": account, "rows": rows, "text": account, "who": who}

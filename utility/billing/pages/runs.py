@@ -1,5 +1,6 @@
 """Runs of bills: made, checked and issued by two people; a run beside the month before; its bills."""
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Form, Query, Request
@@ -11,21 +12,24 @@ from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
 from utility.billing.documents.answer import why_runs_differ
 from utility.billing.documents.statement import spaced
+from utility.billing.entries import ENTRY_WORDS, EntryKind
 from utility.billing.month_steps import month_steps
 from utility.billing.proof.altered import AlteredBillError
 from utility.billing.proof.head import check_code
 from utility.billing.store import billing, run_views
+from utility.billing.store import entries as stored
 from utility.billing.store.bill_documents import refuse_altered
 from utility.billing.store.bills_due import bills_wait_for, local_month
 from utility.billing.store.run_views import Order
 from utility.tariffs.policy_settings import POLICY_WORDS
-from utility.webkit.console.answers import ROWS, Number, Skip, address, found, other_pages, refusing
+from utility.webkit.console.answers import ROWS, Number, Skip, Why, address, found, other_pages, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
 
 Other = Annotated[int, Query(ge=0, lt=2**31)]
 
 _START = "/console/runs"
+_ENTRIES = "/console/entries"
 
 _FIGURES = {
     "bills": "Bills",
@@ -34,7 +38,9 @@ _FIGURES = {
     "import": "Import, dollars",
     "credit": "Credit, dollars",
     "lapsed": "Credit that lapsed, dollars",
+    "tax": "Taxes and levies, dollars",
     "correction": "Corrections of earlier months, dollars",
+    "entry": "Goodwill, fees and credit notes, dollars",
     "open_corrections": "Corrections left for later bills, dollars",
     "provisional": "Bills with quarter-hours that may change",
     "estimated": "Bills with estimates",
@@ -52,6 +58,7 @@ def add_runs(app: FastAPI, console: Console) -> None:
     _add_list(app, console)
     _add_run(app, console)
     _add_bills(app, console)
+    _add_entries(app, console)
 
 
 def _add_list(app: FastAPI, console: Console) -> None:
@@ -98,7 +105,7 @@ def _add_run(app: FastAPI, console: Console) -> None:
                 "steps": month_steps([run], None),
                 "month": run["month"],
                 "code": spaced(check_code(billing.tree_of(connection, number).head)),
-                "words": _FIGURES,
+                "words": {name: said for name, said in _FIGURES.items() if name in run["figures"]},
                 "payment_days": console.api.settings.billing.payment_days,
                 **_seen(console, run, other),
             }
@@ -163,3 +170,42 @@ def _add_bills(app: FastAPI, console: Console) -> None:
             **other_pages(path, skip, is_more=len(rows) > ROWS, other=other, order=order),
         }
         return console.page(request, actor, "run_bills.html", content)
+
+
+def _add_entries(app: FastAPI, console: Console) -> None:
+    @app.get(_ENTRIES, include_in_schema=False)
+    def entries(
+        request: Request, actor: ClerksOrApprovers, before: Other = 0, account: Other = 0, run: Other = 0
+    ) -> HTMLResponse:
+        """List what people entered for bills, with forms to enter, to approve and to withdraw."""
+        rows = console.database.read(stored.entries, ROWS + 1, before)
+        later = address(_ENTRIES, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else ""
+        content = {"rows": rows[:ROWS], "later": later, "account": account or "", "run": run, "kinds": ENTRY_WORDS}
+        return console.page(request, actor, "entries.html", content)
+
+    @app.post(_ENTRIES, include_in_schema=False)
+    def enter(
+        actor: Clerks,
+        kind: Annotated[EntryKind, Form()],
+        subject: Annotated[int, Form(ge=1, lt=2**31)],
+        reason: Why,
+        amount: Annotated[Decimal, Form()] = Decimal(0),
+    ) -> RedirectResponse:
+        """Enter something for bills, for a second person to approve."""
+        with refusing(422):
+            number = runs.enter(console.database, kind, subject, amount, reason, actor, console.now())
+        return console.see_other(actor, _ENTRIES, f"entry {number} waits for a second person")
+
+    @app.post(f"{_ENTRIES}/{{number}}/approve", include_in_schema=False)
+    def approve(actor: Approvers, number: Number) -> RedirectResponse:
+        """Approve an entry, as the second person."""
+        with refusing():
+            runs.approve_entry(console.database, number, console.api.second(actor))
+        return console.see_other(actor, _ENTRIES, f"entry {number} is approved")
+
+    @app.post(f"{_ENTRIES}/{{number}}/withdraw", include_in_schema=False)
+    def withdraw(actor: ClerksOrApprovers, number: Number) -> RedirectResponse:
+        """Withdraw an entry that no issued bill has."""
+        with refusing():
+            runs.withdraw_entry(console.database, number, actor, console.now())
+        return console.see_other(actor, _ENTRIES, f"entry {number} is withdrawn")

@@ -85,5 +85,5 @@ def _energy(content: Json, quantity: str) -> MilliwattHours:
 
 
 def _tells(values: Sequence[Decimal] | Sequence[int]) -> bool:
-    """Return whether a total would tell of a single account; the values are not negative."""
-    return len(values) < LEAST_ACCOUNTS or 100 * max(values) > LARGEST_PERCENT * sum(values)
+    """Return whether a total would tell of a single account; only totals of final bills are negative."""
+    return len(values) < LEAST_ACCOUNTS or 100 * max(map(abs, values)) > LARGEST_PERCENT * sum(values)

@@ -30,6 +30,7 @@ from utility.billing.provisional import replayed
 from utility.billing.run import Progress
 from utility.billing.store import billing_sources
 from utility.billing.store.billing import (
+    ONCE_ISSUED,
     StoredBill,
     contents_of,
     count_bills,
@@ -54,7 +55,7 @@ class RunDocuments:
     """What the documents of a run's bills are made of."""
 
     number: int  # the run's number
-    state: str  # ``draft``, ``checked`` or ``issued``
+    state: str  # ``draft``, ``checked``, ``issued`` or ``cancelled``
     run: StoredRun  # its inputs
     tree: Tree  # the tree over its bills
     count: int  # the number of its bills
@@ -73,7 +74,7 @@ class RunDocuments:
             AlteredBillError: The run is issued, and the bill is not as it was then.
         """
         stored = self.bills.get(account)
-        if self.state != "issued":
+        if self.state not in ONCE_ISSUED:
             if stored is None or stored.bill is None:
                 raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
             return stored.bill
@@ -122,7 +123,7 @@ class RunDocuments:
 
     @property
     def _lacks_bills(self) -> bool:
-        return self.state == "issued" and self.count != len(self.tree.hashes) - 1
+        return self.state in ONCE_ISSUED and self.count != len(self.tree.hashes) - 1
 
     def may_lack(self, account: AccountNumber) -> bool:
         """Return whether an issued run lacks bills, and one may be that of this account, with a meter or without."""
@@ -193,7 +194,7 @@ def refuse_altered(database: Database, number: int) -> None:
     """
     with database.reads.begin() as connection:
         run = run_of(connection, number)
-        if run["state"] != "issued":
+        if run["state"] not in ONCE_ISSUED:
             return
         rows = stored_bills(connection, number)
         is_whole = digest_of(contents_of(connection, number).values()) == run["digest"]
@@ -262,14 +263,20 @@ def is_leaf(tree: Tree, customer: str, bill: Bill, quarters: Sequence[MeterQuart
         return False
 
 
-def issued_documents(database: Database, month: str, account: AccountNumber) -> RunDocuments:
+def issued_documents(database: Database, key: tuple[str, int], account: AccountNumber) -> RunDocuments:
     """Return what the documents of one account's issued bill are made of; the run's inputs have nothing of others.
+
+    Args:
+        key: The month, and the number of a cancelled run of it whose bill is wanted; 0: that of the issued run.
 
     Raises:
         ConfigError: The account has no issued bill of the month.
     """
+    month, cancelled = key
     with database.reads.begin() as connection:
         number = issued_run(connection, month)
+        if cancelled and [run_of(connection, cancelled)[key] for key in ("month", "state")] == [month, "cancelled"]:
+            number = cancelled
         if number is None:
             raise ConfigError(f"{month}: no bill of account {account} is issued")
         found = _documents(database, connection, number, account)

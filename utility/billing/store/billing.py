@@ -18,26 +18,27 @@ from commonwatt.model.units import AccountNumber, EpochSeconds, Quarter
 from utility.billing.bill import Bill, LineKind
 from utility.billing.canonical import bill_of, digest_of
 from utility.billing.corrections import BilledMonth, billed_month
+from utility.billing.entries import Entry, EntryKind
 from utility.billing.inputs import rules_of
 from utility.billing.lines import Billed
 from utility.billing.money import to_cents
 from utility.billing.proof.canonical import canonical
+from utility.billing.proof.head import check_code
 from utility.billing.proof.tree import HASH_BYTES
 from utility.billing.store import billing_sources
 from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, kept_of, unpack_run
-from utility.billing.tables import bill, bill_run
+from utility.billing.tables import bill, bill_entry, bill_run
 from utility.customers.store.contacts import digests_at
 from utility.database.database import insert_or
 from utility.database.town_zone import timezone_of
-from utility.tariffs.store.tariffs import published
+from utility.tariffs.store.tariffs import CORRECTED_MONTHS, published
 
-CORRECTED_MONTHS = 12  # newest months with issued bills that a run corrects
+# States of runs whose bills people have: each bill is proved, and never changes.
+ONCE_ISSUED = ("issued", "cancelled")
 SERVICE = "service"  # the maker of a run that the service's job made
 
-_COLUMNS = (
-    "no", "month", "state", "policy", "code", "settled_no", "previous_no", "digest", "head", "figures",
-    "made_by", "made", "checked_by", "checked", "issued_by", "issued",
-)  # fmt: skip
+_NOT_SHOWN = ("by_job", "inputs_digest", "root", "secret", "leaves", "inputs")
+_COLUMNS = [column for column in bill_run.c if column.name not in _NOT_SHOWN]
 
 
 Issued: TypeAlias = Mapping[int, Mapping[AccountNumber, Billed]]
@@ -61,6 +62,7 @@ def run_inputs(
     _refuse_issued(connection, month)
     previous = _newest_issued(connection)
     addressees, tariffs = digests_at(connection, quarter) or None, published(connection)
+    entries, finals = _open_entries(connection), ()
     return StoredRun(
         month=month,
         timezone=timezone_of(connection),
@@ -72,8 +74,13 @@ def run_inputs(
         registry=billing_sources.load_registry(connection),
         bases=_bases(issued.get(previous, {})),
         earlier=_earlier(connection, issued),
+        entries=entries,
+        finals=finals,
         addressees=addressees,
-        rules=rules_of(addressees, *(each.file.tax for each in tariffs)),
+        replaces=_cancelled_code(connection, month),
+        rules=rules_of(
+            addressees, entries, finals, *(t.file.tax or t.policy.base_of_part_month == "by_day" for t in tariffs)
+        ),
     )
 
 
@@ -134,7 +141,7 @@ def save_run(connection: Connection, computed: Computed, tree: Tree, person: str
 
 def runs(connection: Connection, limit: int, before: int | None = None) -> list[dict[str, Any]]:
     """Return the newest runs without their inputs, the newest first; only numbers below ``before``."""
-    statement = select(*(bill_run.c[name] for name in _COLUMNS)).order_by(bill_run.c.no.desc()).limit(limit)
+    statement = select(*_COLUMNS).order_by(bill_run.c.no.desc()).limit(limit)
     if before is not None:
         statement = statement.where(bill_run.c.no < before)
     return [_run_row(row) for row in connection.execute(statement).mappings()]
@@ -146,8 +153,7 @@ def run_of(connection: Connection, number: int) -> dict[str, Any]:
     Raises:
         ConfigError: There is none of that number.
     """
-    columns = [bill_run.c[name] for name in _COLUMNS]
-    row = connection.execute(select(*columns).where(bill_run.c.no == number)).mappings().first()
+    row = connection.execute(select(*_COLUMNS).where(bill_run.c.no == number)).mappings().first()
     if row is None:
         raise ConfigError(f"{number}: there is no run of bills with this number", "see: commonwatt show runs")
     return _run_row(row)
@@ -174,8 +180,7 @@ def count_runs(connection: Connection) -> Mapping[str, int]:
 
 def count_issued(connection: Connection) -> int:
     """Return the number of bills of the last month that was issued."""
-    statement = select(func.count()).select_from(bill).where(bill.c.run_no == _newest_issued(connection))
-    return int(connection.execute(statement).scalar_one())
+    return count_bills(connection, _newest_issued(connection))
 
 
 def issued_run(connection: Connection, month: str) -> int | None:
@@ -185,11 +190,14 @@ def issued_run(connection: Connection, month: str) -> int | None:
     return found
 
 
-def newest_issued(connection: Connection, limit: int) -> list[tuple[int, str, EpochSeconds]]:
-    """Return number, month and time of issue of the newest issued runs, the newest first."""
+def newest_issued(
+    connection: Connection, limit: int, states: Sequence[str] = ("issued",)
+) -> list[tuple[int, str, EpochSeconds, str]]:
+    """Return number, month, time of issue and state of the newest issued runs, or of those in some states."""
     c = bill_run.c
-    statement = select(c.no, c.month, c.issued).where(c.state == "issued").order_by(c.month.desc()).limit(limit)
-    return [(row.no, row.month, row.issued) for row in connection.execute(statement)]
+    statement = select(c.no, c.month, c.issued, c.state).where(c.state.in_(states))
+    statement = statement.order_by(c.month.desc(), c.no.desc()).limit(limit)
+    return [(row.no, row.month, row.issued, row.state) for row in connection.execute(statement)]
 
 
 def latest_run(connection: Connection, month: str) -> int | None:
@@ -287,9 +295,10 @@ def issue_run(connection: Connection, number: int, person: str, now: EpochSecond
     if run["state"] != "checked":
         raise ConfigError(f"run {number} is {run['state']}; only a checked run is issued")
     _refuse_issued(connection, run["month"])
-    if run["previous_no"] != _newest_issued(connection):
+    replaced = tree_of(connection, number).head.get("replaces", "")
+    if run["previous_no"] != _newest_issued(connection) or replaced != _cancelled_code(connection, run["month"]):
         raise ConfigError(
-            f"run {number} was made before another month was issued",
+            f"run {number} was made before another run was issued or cancelled",
             f"make it again: commonwatt bills run {run['month']}",
         )
     if provisional := run["figures"]["provisional"]:
@@ -311,23 +320,39 @@ def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
     return rest | {"root": head.get("root"), "figures": json.loads(row["figures"])}
 
 
+def _open_entries(connection: Connection) -> tuple[Entry, ...]:
+    """Return what two people entered and no issued bill has yet, by number."""
+    c = bill_entry.c
+    rows = connection.execute(select(bill_entry).where(c.state == "approved", c.left_cents != 0).order_by(c.no))
+    return tuple(
+        Entry(no=row.no, account=row.subject, kind=EntryKind(row.kind), cents=row.left_cents, reason=row.reason)
+        for row in rows
+    )
+
+
+def _cancelled_code(connection: Connection, month: str) -> str:
+    """Return the check code of a month's cancelled run, the newest one; empty: there is none."""
+    of_month = (bill_run.c.month == month) & (bill_run.c.state == "cancelled")
+    newest = connection.execute(select(func.max(bill_run.c.no)).where(of_month)).scalar()
+    return "" if newest is None else check_code(tree_of(connection, newest).head)
+
+
 def _newest_issued(connection: Connection) -> int:
     """Return the number of the run of the newest month with issued bills; 0: there is none."""
-    statement = select(bill_run.c.no).where(bill_run.c.state == "issued").order_by(bill_run.c.month.desc()).limit(1)
-    return connection.execute(statement).scalar() or 0
+    return next((number for number, *_ in newest_issued(connection, 1)), 0)
 
 
 def _refuse_issued(connection: Connection, month: str) -> None:
-    newest = connection.execute(select(func.max(bill_run.c.month)).where(bill_run.c.state == "issued")).scalar()
-    if newest is not None and newest >= month:
-        raise ConfigError(
-            f"{month}: bills of {newest} are issued and stay; late data of it becomes corrections on the next bills"
-        )
+    for _, newest, *_ in newest_issued(connection, 1):
+        if newest >= month:
+            raise ConfigError(
+                f"{month}: bills of {newest} are issued and stay; late data of it becomes corrections on the next bills"
+            )
 
 
 def issued_numbers(connection: Connection) -> list[int]:
     """Return the issued runs that a new run starts from: the months that it corrects, and the one before them."""
-    return [number for number, _, _ in newest_issued(connection, CORRECTED_MONTHS + 1)]
+    return [number for number, *_ in newest_issued(connection, CORRECTED_MONTHS + 1)]
 
 
 def _bases(billed: Mapping[AccountNumber, Billed]) -> dict[AccountNumber, Decimal]:
@@ -348,8 +373,7 @@ def _earlier(connection: Connection, issued: Issued) -> tuple[EarlierMonth, ...]
         _add_corrections(months, bills)
     kept = {row.month: kept_of(row.inputs) for row in rows}
     return tuple(
-        EarlierMonth(month=month, default=kept[month][0], bases=bases[month], billed=billed, rules=kept[month][1])
-        for month, billed in months.items()
+        EarlierMonth(month=month, bases=bases[month], billed=billed, **kept[month]) for month, billed in months.items()
     )
 
 

@@ -1,7 +1,7 @@
 """Issued bills, one by one: each is the leaf of its issued run, or is refused by name."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ from utility.billing.policies.policy import no_base
 from utility.billing.proof.altered import AlteredBillError
 from utility.billing.store import billing_sources
 from utility.billing.store.bill_documents import documents_of_run, is_leaf, is_whole
-from utility.billing.store.billing import count_bills, newest_issued, run_of, stored_bills, tree_of
+from utility.billing.store.billing import ONCE_ISSUED, count_bills, newest_issued, run_of, stored_bills, tree_of
 from utility.billing.stored_run import StoredRun
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of
@@ -33,7 +33,7 @@ class IssuedBill:
     issued: EpochSeconds  # when it was issued
     # What it amounts to, dollars; ``None``: it is not as it was when it was issued, or it is missing.
     total: Decimal | None
-    state: str = "issued"
+    state: str  # of its run: ``issued`` or ``cancelled``
 
 
 def bill_in(database: Database, number: int, account: AccountNumber) -> Bill:
@@ -64,19 +64,22 @@ def issued_bill(database: Database, number: int, account: AccountNumber) -> Bill
         return None
 
 
-def issued_bills(database: Database, account: AccountNumber, limit: int) -> list[IssuedBill]:
-    """Return an account's bills in the newest issued runs, the newest first."""
+def issued_bills(
+    database: Database, account: AccountNumber, limit: int, states: Sequence[str] = ("issued",)
+) -> list[IssuedBill]:
+    """Return an account's bills in the newest issued runs, or in those in some states, the newest first."""
     with database.reads.begin() as connection:
-        runs = newest_issued(connection, limit)
+        runs = newest_issued(connection, limit, states)
     found = []
-    for number, month, issued in runs:
+    for number, month, issued, state in runs:
+        listed = IssuedBill(no=number, month=month, issued=issued, total=None, state=state)
         try:
             bill = issued_bill(database, number, account)
         except AlteredBillError:
-            found.append(IssuedBill(no=number, month=month, issued=issued, total=None))
+            found.append(listed)
             continue
         if bill is not None:
-            found.append(IssuedBill(no=number, month=month, issued=issued, total=bill.total))
+            found.append(replace(listed, total=bill.total))
     return found
 
 
@@ -91,7 +94,7 @@ def _quickly_proved(
         ConfigError: The run has no bill of the account, and lacks none.
     """
     number, stored = row["no"], stored_bills(connection, row["no"], account).get(account)
-    if row["state"] != "issued":
+    if row["state"] not in ONCE_ISSUED:
         return None
     tree = tree_of(connection, number)
     if stored is None and count_bills(connection, number) == len(tree.hashes) - 1:

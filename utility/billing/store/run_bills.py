@@ -14,6 +14,7 @@ from utility.billing.run import Progress
 from utility.billing.store import billing_sources
 from utility.billing.store.bill_documents import documents_of_run
 from utility.billing.store.billing import (
+    ONCE_ISSUED,
     contents_of,
     issued_numbers,
     run_inputs,
@@ -78,7 +79,7 @@ log = logging.getLogger(__name__)
 
 _NEXT = {
     False: "do not issue it, make it again",
-    True: "it is issued and stays; the data that it was made of was changed since: compare with a backup",
+    True: "it was issued and stays; the data that it was made of was changed since: compare with a backup",
 }
 
 
@@ -101,5 +102,5 @@ def compare(database: Database, number: int, progress: Progress | None = None) -
         accounts = ", ".join(map(str, different[:5])) or "none"
         raise StoreError(
             f"run {number}: computed again from its inputs, {len(different)} bills differ (accounts {accounts}); it "
-            f"was made by version {row['code']}, this is {version('commonwatt')}: {_NEXT[row['state'] == 'issued']}"
+            f"was made by version {row['code']}, this is {version('commonwatt')}: {_NEXT[row['state'] in ONCE_ISSUED]}"
         )

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, func, select
 from commonwatt.model.units import AccountNumber
 from utility.billing.money import dollars
 from utility.billing.steps import Step, steps_of
+from utility.billing.store.billing import ONCE_ISSUED
 from utility.billing.tables import bill, bill_run
 
 _FEW = 2  # bills that are listed for each reason
@@ -32,11 +33,7 @@ class BillRow:
     account: AccountNumber  # the account
     total: Decimal  # dollars
     before: Decimal | None  # dollars in the other run; ``None``: it has no bill there
-
-    @property
-    def difference(self) -> Decimal | None:
-        """How much more it is, dollars; ``None``: there is nothing to compare with."""
-        return None if self.before is None else self.total - self.before
+    difference: Decimal | None  # how much more it is, dollars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +116,10 @@ def bills_page(
 
 
 def drafts_of_account(connection: Connection, account: AccountNumber, limit: int) -> Sequence[dict[str, Any]]:
-    """Return an account's bills in runs that are not issued, the newest first: run, month, state, total in dollars."""
+    """Return an account's bills in runs not issued yet, the newest first: run, month, state, total in dollars."""
     c = bill_run.c
     statement = select(c.no, c.month, c.state, bill.c.cents).join(bill, bill.c.run_no == c.no)
-    statement = statement.where(bill.c.account == account, c.state != "issued")
+    statement = statement.where(bill.c.account == account, c.state.not_in(ONCE_ISSUED))
     statement = statement.order_by(c.month.desc(), c.no.desc()).limit(limit)
     return [
         {"no": row.no, "month": row.month, "state": row.state, "issued": None, "total": dollars(row.cents)}
@@ -138,4 +135,5 @@ def _beside(number: int, other: int | None) -> tuple[Select[Any], Any]:
 
 
 def _bill_row(row: Row[Any]) -> BillRow:
-    return BillRow(account=row.account, total=dollars(row.cents), before=None if row.was is None else dollars(row.was))
+    before, difference = (None, None) if row.was is None else (dollars(row.was), dollars(row.cents - row.was))
+    return BillRow(account=row.account, total=dollars(row.cents), before=before, difference=difference)

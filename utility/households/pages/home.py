@@ -74,12 +74,13 @@ def add_home(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/bills", include_in_schema=False)
     def issued(request: Request, actor: Residents) -> Response:
         """Return the issued bills, a part of the page that is loaded after it: each is proved."""
-        found = issued_bills(console.database, own_home(console.database, actor).account.number, SHOWN_BILLS)
+        account = own_home(console.database, actor).account.number
+        found, cancelled = (issued_bills(console.database, account, SHOWN_BILLS, [s]) for s in ("issued", "cancelled"))
         shown = [(f"{_first(one.month):%b}", one.total or 0, f"/console/home/bills/{one.month}") for one in found[:12]]
         month = month_of(quarter_of(console.now()), console.zone())
         both = (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")
         befores = [(_title(one.month), one.total) for one in found if one.month in both and one.total is not None]
-        content = {"issued": found, "shown": shown, "older": found[12:], "befores": befores}
+        content = {"issued": found, "shown": shown, "older": found[12:], "befores": befores, "cancelled": cancelled}
         content["writing"] = _writing(_tariff(console, own_home(console.database, actor)))
         return console.fragment(request, actor, "home_bills.html", content)
 

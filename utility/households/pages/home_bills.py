@@ -28,53 +28,54 @@ from utility.webkit.console.days import local_day
 from utility.webkit.rights import Residents
 
 _Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
+_Run = Annotated[int, Query(ge=0, lt=2**31, description="A cancelled run, whose bill is wanted; 0: the issued one.")]
 _Form = Annotated[CustomerFormat, Query(description="Green Button (XML), or a spreadsheet (CSV).")]
 _Source = Annotated[Source, Query(description="Settled quarter-hours, as bills have them, or sums of readings.")]
 
 
 def add_home_bills(app: FastAPI, console: Console) -> None:
     """Add the routes."""
-    kept = KeptDocuments(partial(issued_documents, console.database))
+    kept = KeptDocuments(partial(issued_documents, console.database), console.database)
 
-    def documents(actor: Actor, month: str) -> tuple[AccountNumber, RunDocuments]:
+    def documents(actor: Actor, month: str, run: int) -> tuple[AccountNumber, RunDocuments]:
         account = own_account(actor)
         try:
-            return account, kept.of(account, month)
+            return account, kept.of(account, (month, run))
         except ConfigError as error:
             raise HTTPException(404, f"no bill of yours can be shown: {error}") from error
 
     @app.get("/console/home/bills/{month}", include_in_schema=False)
-    def page(request: Request, actor: Residents, month: _Month) -> Response:
+    def page(request: Request, actor: Residents, month: _Month, run: _Run = 0) -> Response:
         """Return an issued bill with its explanation by day."""
-        account, found = documents(actor, month)
+        account, found = documents(actor, month, run)
         (statement,) = found.statements([account])
         explained = Explained(found.run.inputs(), statement.bill, statement.meters)
-        path = f"/console/home/bills/{month}"
-        content = bill_content(statement, found, lambda: kept.of(account, month_before(month))) | {
+        path, of = f"/console/home/bills/{month}", f"?run={run}" if run else ""
+        content = bill_content(statement, found, lambda: kept.of(account, (month_before(month), 0))) | {
             "rows": list(rows_of(explained, explained.by_day(), "%Y-%m-%d")),
-            "files": [f"{path}/{name}" for name in ("pdf", "receipt", "plot.json")],
+            "files": [f"{path}/{name}{of}" for name in ("pdf", "receipt", "plot.json")],
             "due": due_date(console, found.number),
         }
         return console.page(request, actor, "bill_parts.html", content)
 
     @app.get("/console/home/bills/{month}/plot.json", include_in_schema=False)
-    def plot(actor: Residents, month: _Month) -> dict[str, Any]:
+    def plot(actor: Residents, month: _Month, run: _Run = 0) -> dict[str, Any]:
         """Return the bill's energies by local hour, kWh, as the printed bill draws them."""
-        account, found = documents(actor, month)
+        account, found = documents(actor, month, run)
         (statement,) = found.statements([account])
         return hours_plot(hours(statement))
 
     @app.get("/console/home/bills/{month}/receipt", include_in_schema=False)
-    def receipt(actor: Residents, month: _Month) -> Response:
+    def receipt(actor: Residents, month: _Month, run: _Run = 0) -> Response:
         """Return the receipt of an issued bill, by which its household checks it without the utility."""
-        account, found = documents(actor, month)
+        account, found = documents(actor, month, run)
         content = json.dumps(found.receipt(account), separators=(",", ":"))
         return download(content.encode(), f"receipt-{month}-{account}.json", "application/json")
 
     @app.get("/console/home/bills/{month}/pdf", include_in_schema=False)
-    def paper(actor: Residents, month: _Month) -> Response:
+    def paper(actor: Residents, month: _Month, run: _Run = 0) -> Response:
         """Return an issued bill as PDF."""
-        account, found = documents(actor, month)
+        account, found = documents(actor, month, run)
         return download(printed(console, found, account), f"bill-{month}-{account}.pdf", "application/pdf")
 
     _add_energy(app, console)

@@ -42,7 +42,7 @@ def add_tour(app: FastAPI, console: Console) -> None:
 
 def _check(console: Console) -> str:
     """Compute the bills of the newest issued month again, and compare each byte; return the result in words."""
-    for number, month, _ in console.database.read(newest_issued, 1):
+    for number, month, *_ in console.database.read(newest_issued, 1):
         compare(console.database, number)
         return f"The bills of {month}, run {number}, were computed again from their readings: each byte is the same."
     return "This town has no issued bills yet: nothing was checked."

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, func, literal, select, tuple_
 
 from commonwatt.model.units import Quarter
 from utility.billing.store.billing import count_runs
+from utility.billing.store.entries import count_entered
 from utility.corrections.store.checking import count_open
 from utility.corrections.store.corrections import count_proposed
 from utility.corrections.store.listed import MAX_BLOCKS, Page, block_of, series_of
@@ -44,6 +45,7 @@ def counts(database: Database) -> dict[str, int]:
         return {
             "drafts": runs.get("draft", 0),
             "checked": runs.get("checked", 0),
+            "entries": count_entered(connection),
             "tariffs": count_proposals(connection),
             "spared": sum(each.wanted is not None for each in spared_places(connection).values()),
             "readings": count_quarantined(connection),

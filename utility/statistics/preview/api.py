@@ -1,7 +1,6 @@
 """The API of previews of tariffs: a long work, and each account's change."""
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Query
@@ -45,22 +44,13 @@ class PreviewOf(Text):
     month: str = Field("", max_length=10, description="Such as 2026-10; empty: the last one.")
 
 
-class Change(BaseModel):
-    """What an account would pay; dollars."""
-
-    account: int
-    before: Decimal | None
-    after: Decimal
-    difference: Decimal
-
-
 class Changes(BaseModel):
     """A page of a preview, the largest fall first."""
 
     month: str
     made: Time
     accounts: int
-    changes: list[Change]
+    changes: list[preview.Change]
 
 
 def begin_preview(api: Api, actor: Actor, tariff: Tariff, source: str, month: str) -> works.Work:
@@ -102,5 +92,4 @@ def add_previews(app: FastAPI, api: Api) -> None:
             raise HTTPException(404, "there is no such preview, or not any more")
         made = work.result
         rows = made.changes[skip : skip + limit]
-        changes = [Change(account=r.account, before=r.before, after=r.after, difference=r.difference) for r in rows]
-        return Changes(month=made.month, made=made.made, accounts=len(made.changes), changes=changes)
+        return Changes(month=made.month, made=made.made, accounts=len(made.changes), changes=rows)

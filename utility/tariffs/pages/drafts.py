@@ -156,8 +156,9 @@ def _either(console: Console, request: Request, actor: Actor, tariff: Tariff, so
     form = form_of(tariff.file)
     with console.database.reads.begin() as connection:
         newest = max((each.effective for each in published(connection) if each.name == tariff.name), default=0)
-    if tariff.effective <= max(newest, now := quarter_of(console.now())):
-        form = form.model_copy(update={"effective": _month_after(console, max(newest, now))})
+    is_correction = form.corrects and not tariff.version  # a text; of a stored version the next one is made
+    if not is_correction and tariff.effective <= max(newest, now := quarter_of(console.now())):
+        form = form.model_copy(update={"effective": _month_after(console, max(newest, now)), "corrects": ""})
     return _form(console, request, actor, form, source_of(tariff.file))
 
 

@@ -6,14 +6,15 @@ from datetime import date
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_text
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.time.local_calendar import local_text, month_before, month_of, month_quarters
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
 from utility.tariffs.columns import Version
 from utility.tariffs.tables import rates_version
-from utility.tariffs.tariff import Tariff, tariff_of
+from utility.tariffs.tariff import Tariff, in_force, tariff_of
 
+CORRECTED_MONTHS = 12  # newest months with issued bills that a run of bills corrects
 _MEANWHILE = "{name} v{version}: was replaced or published meanwhile"
 _SEE = "see: commonwatt show tariffs"
 
@@ -28,8 +29,8 @@ def propose(connection: Connection, new: Tariff, source: str, person: str, now: 
         person: The person who proposes it.
     """
     take(connection, Lock.TARIFFS)
-    if (fault := _too_early(connection, new.name, new.effective, now)) is not None:
-        raise ConfigError(f"{new.name}: {fault}; give it a later `effective`")
+    if (fault := _too_early(connection, new, now)) is not None:
+        raise ConfigError(f"{new.name}: {fault}")
     ours = rates_version.c.name == new.name
     newest = connection.execute(select(func.max(rates_version.c.version)).where(ours)).scalar()
     stored = Tariff(file=new.file, version=(newest or 0) + 1, effective=new.effective)
@@ -66,11 +67,11 @@ def publish(connection: Connection, name: str, version: int, person: str, now: E
         ConfigError: It is no proposal any more, or it begins in a time for which others hold.
     """
     ours = (rates_version.c.name == name) & (rates_version.c.version == version) & (rates_version.c.state == "proposed")
-    begins = connection.execute(select(rates_version.c.effective).where(ours)).scalar()
-    if begins is None:
+    content = connection.execute(select(rates_version.c.content).where(ours)).scalar()
+    if content is None:
         raise ConfigError(_MEANWHILE.format(name=name, version=version), _SEE)
-    if (fault := _too_early(connection, name, begins, now)) is not None:
-        raise ConfigError(f"{name} v{version}: {fault}; propose it with a later `effective`")
+    if (fault := _too_early(connection, tariff_of(content), now)) is not None:
+        raise ConfigError(f"{name} v{version}: {fault}")
     values = {"state": "published", "approved_by": person, "approved": now}
     if not connection.execute(rates_version.update().where(ours).values(values)).rowcount:
         raise ConfigError(_MEANWHILE.format(name=name, version=version), _SEE)
@@ -126,16 +127,23 @@ def find_version(connection: Connection, name: str, version: int) -> Stored:
     return Stored(tariff=tariff_of(row["content"]), **{key: row[key] for key in row if key != "content"})
 
 
-def _too_early(connection: Connection, name: str, begins: Quarter, now: EpochSeconds) -> str | None:
-    """Return why a version can't begin in a quarter; ``None``: it can."""
-    c = rates_version.c
-    ours = (c.name == name) & (c.state == "published")
-    newest = connection.execute(select(func.max(c.effective)).where(ours)).scalar()
-    if newest is None:
+def _too_early(connection: Connection, new: Tariff, now: EpochSeconds) -> str | None:
+    """Return why a version can't begin when it does; ``None``: it can."""
+    versions = [each for each in published(connection) if each.name == new.name]
+    if not versions:
         # The first version of a name may begin in the past.
         return None
-    if begins <= newest:
-        return "it begins before a published version, or together with it"
-    if begins < now // QUARTER_S:
-        return "it begins in the past, for which another version was published"
-    return None
+    newest, quarter = max(each.effective for each in versions), now // QUARTER_S
+    if new.file.tariff.corrects is None:
+        early, past = "before a published version, or together with it", "in the past, for which another was published"
+        fault = early if new.effective <= newest else past if new.effective < quarter else ""
+        return f"it begins {fault}; give it a later `effective`" if fault else None
+    month = month_of(quarter, new.zone)
+    for _ in range(CORRECTED_MONTHS):
+        month = month_before(month)
+    if new.effective < month_quarters(month, new.zone)[0]:
+        return f"it begins before {month}: only the bills of {CORRECTED_MONTHS} months are corrected"
+    if new.effective > max(newest, quarter):
+        return "it begins after all that it could correct; leave `corrects` out"
+    was = in_force(versions, new.effective)
+    return None if was and was.policy == new.policy else "it has another policy than what it corrects"

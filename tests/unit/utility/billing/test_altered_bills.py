@@ -113,7 +113,7 @@ def test_row_32_an_issued_bill_changed_in_the_database_is_named_at_every_door_an
     assert not (tmp_path / "leaves").exists()
     doors: list[Callable[[], object]] = [
         lambda: bill_in(database, 1, account),  # the API
-        lambda: issued_documents(database, MONTH, account),  # the household's pages
+        lambda: issued_documents(database, (MONTH, 0), account),  # the household's pages
         lambda: list(documents_of(database, MONTH).statements([account])),
         lambda: documents_of(database, MONTH).refuse_altered(),
         lambda: exported(database, account),
@@ -219,11 +219,11 @@ def test_a_deleted_bill_of_an_account_that_had_no_meter_in_the_month_is_named(
     account = min(documents_of(database, MONTH).bills)
     monkeypatch.setattr(RunDocuments, "_holders", frozenset())
     _deleted(database, account)
-    for door in (lambda: bill_in(database, 1, account), lambda: issued_documents(database, MONTH, account)):
+    for door in (lambda: bill_in(database, 1, account), lambda: issued_documents(database, (MONTH, 0), account)):
         with pytest.raises(AlteredBillError, match="a bill is missing, perhaps its own"):
             door()
     with pytest.raises(ConfigError, match="no bill of account 9999"):
-        issued_documents(database, MONTH, 9999)
+        issued_documents(database, (MONTH, 0), 9999)
 
 
 def test_the_preview_of_a_tariff_starts_from_what_was_issued(people: Command, database: Database, world: World) -> None:

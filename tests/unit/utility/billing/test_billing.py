@@ -313,7 +313,7 @@ def test_run_that_another_month_overtook_is_not_issued(people: Command, database
     people("bills", "run", "2026-11", "--as", "anna")
     people("bills", "check", "1", "--as", "anna")
     issued(database, people, "2026-10")
-    assert "was made before another month was issued" in people("bills", "issue", "1", "--as", "ben", code=2)
+    assert "was made before another run was issued or cancelled" in people("bills", "issue", "1", "--as", "ben", code=2)
 
 
 def test_run_whose_bills_differ_when_computed_again_is_not_checked(
@@ -385,10 +385,10 @@ def test_documents_of_one_account_are_those_of_the_whole_run(people: Command, da
     people("bills", "run", "2026-10", "--as", "anna")
     account = min(each.account for each in _bills(database, 1))
     with pytest.raises(ConfigError, match=f"2026-10: no bill of account {account} is issued"):
-        issued_documents(database, "2026-10", account)
+        issued_documents(database, ("2026-10", 0), account)
     people("bills", "check", "1", "--as", "anna")
     people("bills", "issue", "1", "--as", "ben")
-    whole, own = documents_of(database, "2026-10"), issued_documents(database, "2026-10", account)
+    whole, own = documents_of(database, "2026-10"), issued_documents(database, ("2026-10", 0), account)
     assert own.receipt(account) == whole.receipt(account)
     (ours,), (its,) = own.statements([account]), whole.statements([account])
     assert as_pdf(ours) == as_pdf(its)
@@ -396,4 +396,4 @@ def test_documents_of_one_account_are_those_of_the_whole_run(people: Command, da
     assert all(account in {h.account for h in m.holdings} for m in own.run.registry.meters.values())
     assert own.run.earlier == ()
     with pytest.raises(ConfigError, match="no bill of account 9999 is issued"):
-        issued_documents(database, "2026-10", 9999)
+        issued_documents(database, ("2026-10", 0), 9999)

@@ -92,8 +92,8 @@ def test_every_bill_of_random_towns_is_computed_again_by_all_policies(checker: M
 
 def test_receipt_of_later_rules_says_so(checker: ModuleType, town: dict[int, Receipt]) -> None:
     found = copy.deepcopy(next(iter(town.values())))
-    found["head"]["rules"] = 3
-    assert any("version 3 of the rules" in each for each in faults(checker, found))
+    found["head"]["rules"] = 4
+    assert any("version 4 of the rules" in each for each in faults(checker, found))
 
 
 def test_part_of_a_buildings_credit_that_is_a_cent_off_is_found(checker: ModuleType) -> None:
@@ -264,7 +264,7 @@ def test_own_meter_that_counted_less_is_named_with_its_quarter_hour(tmp_path: Pa
 
 def test_program_is_short_and_needs_the_standard_library_alone() -> None:
     text = SCRIPT.read_text()
-    assert len(text.splitlines()) < 208
+    assert len(text.splitlines()) < 237
     names = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
         for node in ast.walk(ast.parse(text))

@@ -128,5 +128,5 @@ def test_a_run_names_its_rules_and_is_computed_again_by_them() -> None:
     world = of_a_building()
     made = computed(stored(world), world.load)
     assert computed(unpack_run(made.run.pack()), world.load).digest == made.digest
-    assert kept_of(made.run.pack()) == (made.run.default, 2)
+    assert kept_of(made.run.pack()) == {"default": made.run.default, "rules": 2, "corrects": ()}
     assert made.tree(bytes(32)).head["rules"] == 2

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from harness.billing.worlds import random_world
+from harness.billing.worlds import World, random_world
 from tests.unit.utility.billing.test_check_bill import Receipt, receipts
+from tests.unit.utility.billing.test_taxes import LEVY, VAT, taxed
 
 PAGE = Path(__file__).parents[4] / "docs/billing.md"
 
@@ -66,6 +67,29 @@ def period_at(tariff: dict[str, Any], quarter: int, zone: ZoneInfo) -> str:
     return str(found)
 
 
+def clock_of(quarter: int, zone: ZoneInfo) -> str:
+    return datetime.fromtimestamp(quarter * 900, zone).strftime("%H:%M")
+
+
+def taxes_of(receipt: Receipt, lines: list[tuple[str, str, int | None, int]]) -> Iterator[tuple[str, int]]:
+    """Yield text and cents of each tax; ``lines``: tariff, kind, energy and cents of the others."""
+    labels = list(dict.fromkeys(label for label, *_ in lines))
+    for label in labels:
+        own = [(kind, energy or 0, cents) for of, kind, energy, cents in lines if of == label]
+        known = [(kind, cents) for kind, _, cents in own if kind != "credit"]
+        for tax in receipt["tariffs"][label].get("tax", ()):
+            if tax["per_kwh"] is not None:
+                taken = sum(energy for kind, energy, _ in own if kind == "import")
+                exact = Fraction(taken, 10**6) * Fraction(tax["per_kwh"]) * 100
+            else:
+                on = sum(cents for name, cents in known if name in tax["on"])
+                if tax["credit"] == "taxed":
+                    on = max(on + sum(cents for kind, _, cents in own if kind == "credit"), 0)
+                exact = on * Fraction(tax["percent"]) / 100
+            known.append((tax["name"], round(exact)))
+            yield tax["name"] + (f", {label}" if len(labels) > 1 else ""), round(exact)
+
+
 def credit_price(tariff: dict[str, Any], period: str) -> str:
     policy, prices = tariff["policy"], {each["name"]: each for each in tariff["period"]}
     if policy["name"] == "aces":
@@ -73,8 +97,8 @@ def credit_price(tariff: dict[str, Any], period: str) -> str:
     return str(prices[period]["credit" if policy["name"] == "spec" else "import"])
 
 
-def lines_of(receipt: Receipt) -> Iterator[tuple[str, str, int | None, Fraction, Fraction]]:
-    """Yield kind, period, energy, rate and exact amount of each line for a base, import or credit."""
+def lines_of(receipt: Receipt) -> Iterator[tuple[str, str, str, int | None, Fraction, Fraction]]:
+    """Yield tariff, kind, period, energy, rate and exact amount of each line for a base, import or credit."""
     bill, length, zone = receipt["leaf"]["bill"], receipt["until"] - receipt["first"], ZoneInfo(receipt["timezone"])
     held = {m["first"] + n for m in receipt["meters"] for n in range(len(m["quality"]))}
     near = [each for each in receipt["segments"] if each[1] < bill["end"] and bill["start"] < each[2]]
@@ -85,7 +109,14 @@ def lines_of(receipt: Receipt) -> Iterator[tuple[str, str, int | None, Fraction,
         if bill["policy"] == "aces" and receipt["base_before"] is not None:
             base = min(base, Fraction(receipt["base_before"]))
         quarters = end - start if is_whole else len(held & {*range(start, end)})
-        yield "base", "", None, base, base * quarters / length
+        exact = base * quarters / length
+        if policy["base_of_part_month"] == "by_day":
+            every = range(receipt["first"], receipt["until"])
+            last = {q for q in every if clock_of(q + 1, zone) == "00:00"}
+            days = len([day for day in last if start <= day < end and day in held])
+            unit = Fraction(1, 10**12 * length)
+            exact = base * days / len(last) // unit * unit
+        yield label, "base", "", None, base, exact
     stated = [line for line in bill["lines"] if line["kind"] in ("import", "credit")]
     for label, start, end in near:
         tariff, sums = receipt["tariffs"][label], dict[tuple[str, str], int]()
@@ -101,11 +132,11 @@ def lines_of(receipt: Receipt) -> Iterator[tuple[str, str, int | None, Fraction,
             if policy.get("import_by") == "evenly":
                 energies = [x["energy"] for x in ours if (x["kind"], x["period"]) == ("import", each["name"])]
             for energy in energies:
-                yield "import", each["name"], energy, rate, Fraction(energy, 10**6) * rate
+                yield label, "import", each["name"], energy, rate, Fraction(energy, 10**6) * rate
         for each in tariff["period"]:
             energy, rate = sums.get(("exported", each["name"]), 0), Fraction(credit_price(tariff, each["name"]))
             if energy and policy["name"] != "rangers":
-                yield "credit", each["name"], energy, rate, -Fraction(energy, 10**6) * rate
+                yield label, "credit", each["name"], energy, rate, -Fraction(energy, 10**6) * rate
         for line in ours:
             if line["text"].startswith("Credit, part of"):
                 rate = Fraction(credit_price(tariff, line["period"]))
@@ -113,7 +144,7 @@ def lines_of(receipt: Receipt) -> Iterator[tuple[str, str, int | None, Fraction,
                 if line["text"].startswith("Credit, part of the building's"):
                     assert abs(exact - Fraction(line["amount"])) < Fraction(1, 100)
                     exact = Fraction(line["amount"])
-                yield "credit", line["period"], line["energy"], rate, exact
+                yield label, "credit", line["period"], line["energy"], rate, exact
 
 
 def is_computed(receipt: Receipt) -> bool:
@@ -127,27 +158,41 @@ def is_computed(receipt: Receipt) -> bool:
         cents[n] += 1
     ours = [
         (kind, period, energy, rate, Fraction(part))
-        for (kind, period, energy, rate, _), part in zip(computed, cents, strict=True)
+        for (_, kind, period, energy, rate, _), part in zip(computed, cents, strict=True)
     ]
+    ready = [(label, kind, energy, n) for (label, kind, _, energy, *_), n in zip(computed, cents, strict=True)]
+    taxes = [(text, Fraction(cents)) for text, cents in taxes_of(receipt, ready)]
+    stated = [(line["text"], 100 * Fraction(line["amount"])) for line in bill["lines"] if line["kind"] == "tax"]
     theirs = [
         (line["kind"], line["period"], line["energy"], Fraction(line["rate"]), 100 * Fraction(line["amount"]))
         for line in bill["lines"]
         if line["kind"] in ("base", "import", "credit")
     ]
     lapsed = [100 * Fraction(line["amount"]) for line in bill["lines"] if line["kind"] == "lapsed"]
-    late = sum(Fraction(line["amount"]) for line in bill["lines"] if line["kind"] == "correction")
-    same_sum = Fraction(bill["total"]) == Fraction(max(0, total), 100) + late
-    return ours == theirs and lapsed == ([-total] if total < 0 else []) and same_sum
+    late = sum(Fraction(line["amount"]) for line in bill["lines"] if line["kind"] in ("correction", "entry"))
+    owed = max(0, total) + sum(cents for _, cents in taxes)
+    same_sum = Fraction(bill["total"]) == Fraction(owed) / 100 + late
+    return ours == theirs and stated == taxes and lapsed == ([-total] if total < 0 else []) and same_sum
 
 
 def code_of(receipt: Receipt) -> str:
     return hashed(b"\2", form(receipt["head"])).hex()
 
 
+def of_kind(world: World, seed: int) -> World:
+    """Return a world, every other one with taxes and a base by days."""
+    both: list[dict[str, Any]] = [
+        LEVY,
+        VAT,
+        {"name": "city", "percent": "3.5", "on": ["import", "VAT"], "credit": "taxed"},
+    ]
+    return taxed(world, both, "by_day") if seed % 2 else world
+
+
 def test_every_bill_is_checked_by_what_the_page_says() -> None:  # req: U2
     policies = set()
     for seed in range(8):
-        for receipt in receipts(random_world(seed)).values():
+        for receipt in receipts(of_kind(random_world(seed), seed)).values():
             assert is_proved(receipt, code_of(receipt))
             assert is_computed(receipt), receipt["leaf"]["bill"]
             policies.add(receipt["leaf"]["bill"]["policy"])
@@ -179,5 +224,5 @@ def test_every_field_of_a_receipt_is_on_the_page() -> None:
     section = PAGE.read_text(encoding="utf-8").split("## The receipt's fields")[1]
     described = set(re.findall(r"`([a-z_0-9]+)`", section))
     for seed in range(8):
-        for receipt in receipts(random_world(seed)).values():
+        for receipt in receipts(of_kind(random_world(seed), seed)).values():
             assert set(names_of(receipt)) <= described

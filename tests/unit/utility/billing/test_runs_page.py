@@ -60,7 +60,7 @@ def test_run_is_made_checked_and_issued_by_two_people(browser: Browsers, databas
     assert re.search(r"more than in October 2026: .*corrections of earlier months \+\$", page), "the sum's reason"
     listed = anna.get(november).text
     assert f'<a href="/console/bills/{account}">Open</a>' in listed, "what stands out leads to the account's months"
-    assert "An issue can't be undone" in text_of(ben.get(november)).replace("&#39;", "'")
+    assert "only the newest month's run can be cancelled" in text_of(ben.get(november)).replace("&#39;", "'")
     assert "2026-11" in text_of(anna.get("/console/runs"))
     issue = text_of(ben.get(november))
     assert "anna checked it; you, ben, issue it" in issue
@@ -132,3 +132,24 @@ def test_bill_is_found_explained_to_its_quarter_hours_and_printed(browser: Brows
     assert clerk.get(f"/console/bills/{account}/7").status_code == 404
     for role in (Role.VIEWER, Role.OPERATOR, Role.RESIDENT):
         assert browser(role, account=1).get(place).status_code == 403, "a household's bill is not for everybody"
+
+
+def test_a_cancelled_run_is_marked_and_its_month_is_made_again(browser: Browsers, database: Database) -> None:
+    anna, ben = browser(Role.CLERK, name="anna"), browser(Role.APPROVER, name="ben")
+    path = made(anna, "2026-10")
+    ben.post(f"{path}/issue")
+    number = path.rsplit("/", 1)[1]
+    assert f"/console/entries?run={number}" in anna.get(path).text
+    assert f"Ask to cancel run {number}" in text_of(anna.get(f"/console/entries?run={number}"))
+    anna.post("/console/entries", {"kind": "cancel", "subject": number, "reason": "a wrong price"})
+    assert "a wrong price" in text_of(ben.get("/console/entries"))
+    assert ben.post("/console/entries/1/approve").status_code == 303
+    assert "Its bills stay as they are, marked" in text_of(anna.get(path))
+    assert "cancelled" in text_of(anna.get("/console/runs"))
+    with database.reads.begin() as connection:
+        account = min(stored_bills(connection, int(number)))
+    assert "cancelled" in text_of(anna.get(f"/console/bills/{account}"))
+    assert "Cancelled bill, October 2026" in text_of(anna.get(f"/console/bills/{account}/{number}"))
+    again = made(anna, "2026-10")
+    assert ben.post(f"{again}/issue").status_code == 303
+    assert "Replaces" in text_of(anna.get(f"/console/bills/{account}/{again.rsplit('/', 1)[1]}"))

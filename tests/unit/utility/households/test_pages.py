@@ -25,6 +25,8 @@ from harness.worlds.utility import register_in
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.access.store import audit_log
+from utility.billing.store.billing import newest_issued
+from utility.billing.store.entries import cancel_run
 from utility.database.database import Database, open_database
 from utility.jobs.calendar_periods import NEW_YORK
 from utility.readings import tables
@@ -195,6 +197,21 @@ def test_the_home_page_proves_one_bill_and_the_list_all(resident: Callable[[int]
     listed = person.get("/console/home/bills").text
     assert f'href="/console/home/bills/{MONTH}"' in listed
     assert "61 Dec" in text_of(person.get("/console/home/bills")), "a bar with its dollars"
+
+
+def test_a_resident_sees_a_cancelled_bill_marked(resident: Callable[[int], Browser], database: Database) -> None:
+    person = resident(HOUSE)
+    assert person.get(f"/console/home/bills/{MONTH}").status_code == 200
+    with database.writes.begin() as connection:
+        ((run, *_),) = newest_issued(connection, 1)
+        cancel_run(connection, run)
+    assert person.get(f"/console/home/bills/{MONTH}").status_code == 404, "no bill of the month is issued now"
+    assert f"of run {run} was cancelled" in text_of(person.get("/console/home/bills"))
+    words = text_of(person.get(f"/console/home/bills/{MONTH}?run={run}"))
+    assert "Cancelled bill, December 2026" in words
+    assert person.get(f"/console/home/bills/{MONTH}/pdf?run={run}").content.startswith(b"%PDF")
+    assert person.get(f"/console/home/bills/2026-11?run={run}").status_code == 404
+    assert resident(AFTER).get(f"/console/home/bills/{MONTH}?run={run}").status_code == 404
 
 
 def test_receipt_passes_the_stand_alone_checker(resident: Callable[[int], Browser], tmp_path: Path) -> None:

@@ -79,7 +79,10 @@ def form_in(page: str) -> dict[str, Any]:
     form = document(page).find(".//form[@action='/console/rates/form']")
     assert form is not None
     lists = {name: [one.get("value") for one in form.findall(f".//input[@name='{name}']")] for name in LISTS}
-    fields = {name: form.find(f".//input[@name='{name}']") for name in ("text", "effective", "base", "month", "source")}
+    fields = {
+        name: form.find(f".//input[@name='{name}']")
+        for name in ("text", "effective", "base", "corrects", "month", "source")
+    }
     return {
         **lists,
         "holidays": form.findtext(".//textarea[@name='holidays']") or "",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from commonwatt.model.exceptions import ConfigError
-from harness.billing.worlds import random_policy, random_world, tariff
+from harness.billing.worlds import ZONE, random_policy, random_world, tariff
 from utility.tariffs.prices_form import PricesForm, beyond, form_of, kept_of, source_of, written
 from utility.tariffs.tariff import Tariff, parse_tariff
 from utility.tariffs.week import table_of
@@ -21,6 +21,19 @@ FIXTURES = [
     *(
         tariff(version=n, prices=EQUAL, peak=(f"{n:02d}:00", "22:00"), policy=random_policy(Random(n)))
         for n in range(12)
+    ),
+    tariff(
+        tax=[{"name": "levy", "per_kwh": "0.005"}, {"name": "VAT", "percent": "20", "on": ["import", "levy"]}],
+        bill={"currency": "EUR"},
+        reminder=[{"days": 14, "fee": "5.00"}, {"days": 7}],
+        tariff={
+            "name": "town",
+            "text": "a test",
+            "timezone": ZONE,
+            "effective": "2026-10-01",
+            "base": "12.00",
+            "corrects": "a slip",
+        },
     ),
     *(each for seed in range(8) for each in random_world(seed).inputs.tariffs),
 ]
