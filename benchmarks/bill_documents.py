@@ -3,19 +3,24 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import date
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from commonwatt.config.utility import OfficeSettings
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuarters
 from harness.billing.worlds import ZONE, tariff, whole_town
 from harness.docs.measured import Goal, Section, Table, number
+from utility.billing.documents.letter import Letter, letter_of
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.documents.receipt import quarters_of_accounts
 from utility.billing.documents.statement import Statement
 from utility.billing.stored_run import Computed, StoredRun, computed
+from utility.customers.contact import Contact
+from utility.tariffs.file import BillTable
 
 ACCOUNTS = 8_303
 SECRET = bytes(32)
@@ -30,6 +35,8 @@ def bench(*, smoke: bool = False) -> Section:
     some = sorted(bills.billed)[:: 50 if smoke else 20]
     statements = [_statement(bills, account, head) for account in some]
     pdf, pdf_bytes = _each(as_pdf, statements)
+    letters = [replace(each, letter=_letter(each)) for each in statements]
+    letter, letter_bytes = _each(as_pdf, letters)
     goals = (Goal(what="8,303 bills as PDF", value=pdf * ACCOUNTS, unit="s", at_most=60, limited_by="fpdf2's text."),)
     return Section(
         title="Documents of bills",
@@ -40,7 +47,10 @@ def bench(*, smoke: bool = False) -> Section:
             Table(
                 title="Bills of a month",
                 columns=("what", "CPU seconds", "bytes each"),
-                rows=(("all as PDF", number(pdf * ACCOUNTS), number(pdf_bytes)),),
+                rows=(
+                    ("all as PDF", number(pdf * ACCOUNTS), number(pdf_bytes)),
+                    ("all as letters with a Swiss QR-bill", number(letter * ACCOUNTS), number(letter_bytes)),
+                ),
             ),
         ),
     )
@@ -90,6 +100,13 @@ def _statement(bills: Computed, account: int, head: object) -> Statement:
         state="issued",
         head=head,
     )
+
+
+def _letter(statement: Statement) -> Letter | None:
+    office = OfficeSettings(name="Werke", address=("Weg 1", "8000 Zug"), iban="CH5604835012345678009", pay_code="swiss")
+    name = "Anna Müller" if statement.bill.account % 10 else "Zofia Łukasz"  # Helvetica lacks a letter
+    to = Contact(name=name, street="Gasse 5", postcode="8001", city="Zug", language="de")
+    return letter_of(office, statement.bill, 1, BillTable(currency="CHF"), to, date(2026, 12, 5), 30)
 
 
 def _each(make: Callable[[Statement], bytes], statements: Sequence[Statement]) -> tuple[float, float]:

@@ -5,9 +5,9 @@ the Green Button Alliance's schema of Atom; ids and relations of its published t
 and type of a content of RFC 4287.
 
 They are narrower than the schema in three ways. Elements that our feed does not use are faults. Every element but
-``ReadingQuality`` is required: the schema requires ``ServiceCategory/kind``, ``ReadingQuality/quality``, the four of
-``LocalTimeParameters``, and ``duration`` and ``start`` alone. And a code must be listed: the schema lists codes, and
-then lets every number of the code's base type pass.
+``ReadingQuality``, ``tou``, ``currency`` and ``measurement`` is required: the schema requires
+``ServiceCategory/kind``, ``ReadingQuality/quality``, the four of ``LocalTimeParameters``, ``duration`` and ``start``
+alone. And a code must be listed: the schema lists codes, and then lets every number of the code's base type pass.
 """
 
 import re
@@ -59,13 +59,35 @@ SHAPES: dict[str, tuple[Part, ...]] = {
         Part("ReadingQuality", "ReadingQuality", least=0, most=MANY),
         Part("timePeriod", "DateTimeInterval"),
         Part("value", "Int48"),
+        Part("tou", "UInt8", least=0),
+    ),
+    "UsageSummary": (
+        Part("billingPeriod", "DateTimeInterval"),
+        Part("billLastPeriod", "Int48"),
+        Part("costAdditionalDetailLastPeriod", "LineItem", most=MANY),
+        Part("currency", "Currency", least=0),
+        Part("statusTimeStamp", "TimeType"),
+        Part("commodity", "CommodityKind"),
+        Part("tariffProfile", "String256"),
+    ),
+    "LineItem": (
+        Part("amount", "Int48"),
+        Part("dateTime", "TimeType"),
+        Part("note", "String256"),
+        Part("measurement", "SummaryMeasurement", least=0),
+        Part("itemKind", "ItemKind"),
+    ),
+    "SummaryMeasurement": (
+        Part("powerOfTenMultiplier", "UnitMultiplierKind"),
+        Part("uom", "UnitSymbolKind"),
+        Part("value", "Int48"),
     ),
     "ReadingQuality": (Part("quality", "QualityOfReading"),),
     "DateTimeInterval": (Part("duration", "UInt32"), Part("start", "TimeType")),
 }
 """The children of an element in their order."""
 
-RESOURCES = ("UsagePoint", "LocalTimeParameters", "MeterReading", "ReadingType", "IntervalBlock")
+RESOURCES = ("UsagePoint", "UsageSummary", "LocalTimeParameters", "MeterReading", "ReadingType", "IntervalBlock")
 """What the content of an entry can be."""
 
 RANGES = {
@@ -95,6 +117,8 @@ CODES = {
     ),
     "UnitMultiplierKind": frozenset((-12, -9, -6, *range(-3, 4), 6, 9, 12)),
     "TimePeriodOfInterest": _codes("0 8 11 13 22 24 32"),
+    "ItemKind": _codes("1-10"),
+    "Currency": _codes("0 36 124 203 208 348 356 484 554 578 710 752 756 826 840 978 985"),
     "UnitSymbolKind": _codes("0 2-11 21-25 27-39 41-51 53 54 61 63 65-82 100-109 111 113-120 123 125-134 137-169"),
 }
 
@@ -117,6 +141,7 @@ FORMS: dict[str, Callable[[str], bool]] = {
     "id": _is_id,
     "title": lambda text: bool(text.strip()),
     "name": lambda text: bool(text.strip()),
+    "String256": lambda text: 0 < len(text) <= 256,
     "dateTime": _is_moment,
 }
 

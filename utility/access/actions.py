@@ -54,6 +54,8 @@ ACTIONS: Mapping[str, str] = {
     "run.issue": "issued bills",
     "spared.ask": "asked that a place is not cut, or may be again",
     "spared.decide": "decided whether a place is not cut",
+    "mail.run": "queued the bills of a run for mail",
+    "mail.again": "queued a mail again",
     "run.cancel": "cancelled issued bills",
     "entry.enter": "entered goodwill, a fee, a credit note or the end of a run",
     "entry.approve": "approved an entry",

@@ -28,6 +28,7 @@ from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.job_leases import Turn, counts
 from utility.jobs.store.listing import listed
 from utility.jobs.threads import Threads
+from utility.mail.jobs import send_mails
 from utility.overview.jobs import count_days
 from utility.overview.store.old_records import drop_days, drop_months, kept
 from utility.readings.gaps import MAX_ASKED
@@ -108,6 +109,7 @@ class Jobs:
             "gaps": self._find_gaps,
             "bills": partial(make_bills, settings.billing, database, threads),
             "witnesses": partial(witness_bills, database, threads),
+            "mail": partial(send_mails, settings, database, threads),
             "completeness": partial(count_days, database, threads, is_trusted),
             "statistics": partial(take_in, database, threads),
             "projection": partial(project, settings.billing, database, threads, is_trusted),

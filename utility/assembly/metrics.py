@@ -15,6 +15,7 @@ from utility.database.base import Connection
 from utility.database.health import ALARMS, Disk
 from utility.database.metrics import PREFIX, AtEachScrape, Counted, Metrics
 from utility.jobs.metrics import JobMetrics
+from utility.mail import metrics as mail
 from utility.readings import metrics as readings
 from utility.settlement.metrics import SettlementMetrics
 from utility.supply.metrics import SupplyMetrics
@@ -33,7 +34,7 @@ class UtilityMetrics(Metrics):
         self.supply = SupplyMetrics(self)
         self.settlement = SettlementMetrics(self)
         self.corrections = Counted(self, corrections.COUNTS)
-        rest = (*access.COUNTS, *archive.COUNTS, *billing.COUNTS, *readings.COUNTS, *tariffs.COUNTS)
+        rest = (*access.COUNTS, *archive.COUNTS, *billing.COUNTS, *mail.COUNTS, *readings.COUNTS, *tariffs.COUNTS)
         self.rest = Counted(self, rest)
         self.http_cut = self.counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
         self.active = self.gauge("active", ACTIVE_HELP)

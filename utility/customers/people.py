@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -20,7 +20,7 @@ from utility.registry.table import Fault
 CELLS = tuple(field.name for field in fields(Contact) if field.name != "salt")  # columns, and fields of a form
 COLUMNS = ("account", "from", *CELLS)
 
-_RULES = {
+_RULES = dict.fromkeys(CELLS, (".{0,70}", "has more than 70 characters, or some that can't be printed")) | {
     "name": (".{1,70}", "is needed, with at most 70 characters"),
     "country": ("|[A-Z]{2}", "is no country: two capital letters, such as DE"),
     "mail": (r"|[^@\s<>,;:\"']{1,64}@[A-Za-z0-9.-]{1,180}\.[A-Za-z]{2,}", "is no mail address"),
@@ -30,7 +30,6 @@ _RULES = {
     "mandate": (r"|[A-Za-z0-9+?/:().,' -]{1,35}", "has characters that banks do not take, or more than 35"),
     "mandate_day": (r"|\d{4}-\d\d-\d\d", "is no day, such as 2026-11-03"),
 }
-_OTHERS = (".{0,70}", "has more than 70 characters, or some that can't be printed")  # of cells without a rule
 
 History: TypeAlias = list[tuple[Quarter, Contact]]  # who an account is from which quarter on, the oldest first
 
@@ -49,7 +48,10 @@ def changed(account: AccountNumber, since: Quarter, who: Contact, history: Histo
     """Return a change; it begins a quarter-hour later than a contact that bills may have been issued with."""
     while since in dict(history):
         since += 1
-    was, now = cells_of(next((each for start, each in reversed(history) if start <= since), None)), cells_of(who)
+    before = next((each for start, each in reversed(history) if start <= since), None)
+    if before is not None and replace(who, salt=before.salt).digest() == before.digest():
+        who = replace(who, salt=before.salt)  # issued bills with the same name and address mean it, too
+    was, now = cells_of(before), cells_of(who)
     lines = [f"{name}: {was[name] or '-'} → {now[name] or '-'}" for name in CELLS if was[name] != now[name]]
     return Change(account=account, since=since, who=who, lines=lines)
 
@@ -100,9 +102,8 @@ def contact_of(cells: Mapping[str, str], zone: ZoneInfo) -> tuple[Contact, dict[
     """Return the contact of a row or a form, and what is wrong with it, by column."""
     said = {name: cells.get(name, "").strip() for name in CELLS}
     said["iban"] = iban = "".join(said["iban"].split()).upper()
-    rules = {name: _RULES.get(name, _OTHERS) for name in CELLS}
-    is_good = {n: re.fullmatch(form, said[n]) and said[n].isprintable() for n, (form, _) in rules.items()}
-    wrong = {name: words for name, (_, words) in rules.items() if not is_good[name]}
+    is_good = {n: re.fullmatch(form, said[n]) and said[n].isprintable() for n, (form, _) in _RULES.items()}
+    wrong = {name: words for name, (_, words) in _RULES.items() if not is_good[name]}
     # ISO 13616: the remainder of the number is 1.
     if iban and "iban" not in wrong and int("".join(str(int(c, 36)) for c in iban[4:] + iban[:4])) % 97 != 1:
         wrong["iban"] = "is no IBAN: its check digits are wrong"

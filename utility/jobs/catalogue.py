@@ -36,6 +36,7 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
         Plan(name="bills", cadence=LocalMonth(), catch_up=True, from_previous=True, minute=60, late_s=final_s,
              does="makes the draft of the month's bills", also=("Create_bills",)),
         Plan(name="witnesses", cadence=Seconds(300), does="asks controllers to sign the check codes of issued bills"),
+        Plan(name="mail", cadence=Seconds(60), late_s=3_600, does="sends queued bills and reminders by mail"),
         Plan(name="completeness", cadence=Seconds(3_600), late_s=6 * 3_600,
              does="counts the completeness of finished days"),
         Plan(name="statistics", cadence=Seconds(3_600), late_s=6 * 3_600, also=("Compute_statistics",),
@@ -55,6 +56,8 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
     left_out = {name for name, of in (("exports", settings.exports), ("backup", settings.backup)) if of.folder is None}
     if settings.archive_after_months is None:
         left_out.add("archive")
+    if settings.office.mail.host is None:
+        left_out.add("mail")
     return tuple(plan for plan in plans if plan.name not in left_out)
 
 

@@ -21,7 +21,8 @@ from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.proof.head import check_code
 from utility.billing.store.bill_documents import documents_of
-from utility.webkit.cli.options import ConfigOption, from_file
+from utility.billing.store.letters import as_letters
+from utility.webkit.cli.options import ConfigOption, from_file, load
 
 app = typer.Typer()
 
@@ -91,7 +92,7 @@ def print_bills(
         documents = documents_of(database, month)
         accounts = sorted(documents.bills) if account is None else [documents.bill(account).account]
         out.mkdir(parents=True, exist_ok=True)
-        statements = documents.statements(accounts)
+        statements = as_letters(database, load(config)[0], documents, documents.statements(accounts))
         progress = track(statements, "printing", len(accounts), console=Console(stderr=True), transient=True)
         for statement in progress:
             replace_file(out / f"{month}-{statement.bill.account}.pdf", as_pdf(statement))

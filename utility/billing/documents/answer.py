@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.documents.writing import DOLLARS, Writing
 
 _WORDS = {
     LineKind.BASE: "the base",
@@ -29,10 +30,10 @@ def parts_of(bill: Bill) -> list[tuple[str, Decimal, Decimal]]:
     return found
 
 
-def why_it_differs(bill: Bill, before: Bill) -> str:
+def why_it_differs(bill: Bill, before: Bill, writing: Writing = DOLLARS) -> str:
     """Return in a sentence how a bill differs from an earlier one, the greatest reason first."""
     changes = {words: _sum(bill.lines, kind) - _sum(before.lines, kind) for kind, words in _WORDS.items()}
-    return _why(bill.total - before.total, before.month, changes)
+    return _why(bill.total - before.total, before.month, changes, writing)
 
 
 def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any]) -> str:
@@ -47,16 +48,16 @@ def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any]) -> str:
         by_energy = round(Decimal(was["import"]) * energy / was["taken_mwh"], 2)
         words = f"{abs(energy) / 1e6:,.0f} kWh {'more' if energy > 0 else 'less'} taken from the town"
         changes |= {words: by_energy, "its price": changes.pop(_WORDS[LineKind.IMPORT]) - by_energy}
-    return _why(Decimal(now["total"]) - Decimal(was["total"]), before["month"], changes)
+    return _why(Decimal(now["total"]) - Decimal(was["total"]), before["month"], changes, DOLLARS)
 
 
-def _why(change: Decimal, month: str, changes: Mapping[str, Decimal]) -> str:
+def _why(change: Decimal, month: str, changes: Mapping[str, Decimal], writing: Writing) -> str:
     month = date.fromisoformat(f"{month}-01").strftime("%B %Y")
     if not change:
         return f"As much as in {month}."
     reasons = sorted((words for words in changes if changes[words]), key=lambda words: -abs(changes[words]))
-    said = ", ".join(f"{words} {'+' if changes[words] > 0 else '-'}${abs(changes[words]):,.2f}" for words in reasons)
-    return f"${abs(change):,.2f} {'more' if change > 0 else 'less'} than in {month}: {said}."
+    said = ", ".join(f"{words} {'+' * (changes[words] > 0)}{writing.money(changes[words])}" for words in reasons)
+    return f"{writing.money(abs(change))} {'more' if change > 0 else 'less'} than in {month}: {said}."
 
 
 def worth_of_sharing(bill: Bill, received_kwh: Decimal) -> Decimal | None:

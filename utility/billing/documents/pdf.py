@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import lru_cache
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from fpdf import FPDF
 
 from commonwatt.look.palette import LOOKS, STATES, SURFACES
 from commonwatt.model.units import QUARTER_S
 from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity, SettledQuality
+from utility.billing.documents.canvas import FONT, Canvas
+from utility.billing.documents.letter import Letter
+from utility.billing.documents.paying import HEIGHTS, draw_code, draw_head, how_to_pay
 from utility.billing.documents.plot import DRAWN
 from utility.billing.documents.statement import (
     CODE_WORDS,
@@ -25,12 +28,11 @@ from utility.billing.documents.statement import (
     spaced,
     texts,
 )
-from utility.billing.proof.leaf import Course
+from utility.billing.documents.writing import DOLLARS, Writing
 
 _EDGE, _RIGHT, _FOOT = 50.0, 562.0, 752.0
 _LEADING = 14.0
-_PAGE = "letter"
-_FONT = "helvetica"
+_AMERICAN = ("$", "USD")  # the currencies of places whose paper is letter; else it is A4
 _LINES_AT = (_EDGE, 380.0, 465.0, _RIGHT)
 _TOTALS_AT = (_EDGE, 300.0, 380.0, 471.0, _RIGHT)
 """Where the columns of tables are: the first begins there, the others end there."""
@@ -44,47 +46,45 @@ _DATED = (1, 6, 11, 16, 21, 26)  # days of the month whose place is named
 
 def as_pdf(statement: Statement) -> bytes:
     """Return the PDF."""
-    said = texts(statement)
-    page = _Page(said.title, datetime.fromtimestamp(statement.bill.end * QUARTER_S, UTC))
+    said, letter, writing = texts(statement), statement.letter, statement.writing
+    page = _Page(said.title, datetime.fromtimestamp(statement.bill.end * QUARTER_S, UTC), letter)
     page.facts(said.facts)
-    page.table(LINES_HEAD, said.lines, _LINES_AT, total=True)
+    page.table(_head(LINES_HEAD, writing), said.lines, _LINES_AT, total=True)
     for note in said.notes:
         page.text(note)
+    if letter is not None:
+        page.payment(letter, letter.to_pay(statement.bill))
     if statement.meters:
         page.plot(hours(statement), statement.zone)
     if said.code:
         page.heading("Check code of the month")
         page.code(spaced(said.code))
-        page.text(CODE_WORDS)
-        page.table(TOTALS_HEAD, said.totals, _TOTALS_AT)
+        page.text(writing.say(CODE_WORDS))
+        page.table(_head(TOTALS_HEAD, writing), said.totals, _TOTALS_AT)
     return page.made()
 
 
-class Canvas(FPDF):
-    """A document that draws an area of hundreds of steps in one piece: a method call for each would take too long."""
-
-    def area(self, heights: Course, axis: int, left: float, top: float, size: tuple[float, float]) -> None:
-        """Fill the area between the axis and a step for each hour, whose size is given; equal ones make one step."""
-        last = np.append(np.flatnonzero(np.diff(heights)), len(heights) - 1)
-        ends = [0, *(last + 1).tolist()]
-        steps = zip(ends, heights[last].tolist(), ends[1:], strict=False)
-        line = "\n".join([f"{at} {y} l {end} {y} l" for at, y, end in steps])
-        places = f"{size[0]:.5f} 0 0 {-size[1]:.5f} {left:.2f} {self.h - top:.2f}"
-        self._out(f"q {places} cm 0 {axis} m\n{line}\n{ends[-1]} {axis} l f Q")
+def _head(row: Row, writing: Writing) -> Row:
+    return tuple(writing.say(text, currency=writing.currency) if text else "" for text in row)
 
 
 class _Page:
     """The pages of a document, written from the top to the bottom."""
 
-    def __init__(self, title: str, made: datetime) -> None:
-        self._pdf = Canvas(unit="pt", format=_PAGE)
+    def __init__(self, title: str, made: datetime, letter: Letter | None) -> None:
+        self._writing = DOLLARS if letter is None else letter.writing
+        self._pdf = Canvas(unit="pt", format="letter" if self._writing.currency in _AMERICAN else "a4")
+        self._pdf.all_letters = letter is not None
+        self._values_at = _EDGE + (70 if letter is None else 110)
         self._pdf.set_creation_date(made)
-        self._pdf.set_title(_latin(title))
+        self._pdf.set_title(title)
         self._pdf.set_auto_page_break(False)
         self._pdf.set_text_color(_INK)
         self._pdf.set_draw_color(_RULE)
         self._y = _FOOT
-        self._room(0)
+        if letter is not None:
+            self._pdf.add_page()
+            self._y = draw_head(self._pdf, letter)
         self._write(title, 18, _LEADING * 1.8, style="B")
 
     def made(self) -> bytes:
@@ -95,43 +95,58 @@ class _Page:
         """Write a heading."""
         self._room(4 * _LEADING)
         self._y += _LEADING * 0.6
-        self._write(text, 11, _LEADING * 1.1, style="B")
+        self._write(self._writing.say(text), 11, _LEADING * 1.1, style="B")
 
     def facts(self, rows: Sequence[Row]) -> None:
         """Write names and values."""
         for name, value in rows:
             self._room(_LEADING)
-            self._pdf.set_font(_FONT, size=10)
-            self._pdf.text(_EDGE + 70, self._y + 10, _latin(value))
+            self._pdf.set_font(FONT, size=10)
+            self._pdf.put(self._values_at, self._y + 10, value)
             self._write(name, 10, _LEADING)
         self._y += _LEADING * 0.5
 
     def text(self, text: str) -> None:
         """Write a paragraph."""
-        self._pdf.set_font(_FONT, size=9)
+        self._pdf.set_font(FONT, size=9)
         for line in self._wrapped(text, _RIGHT - _EDGE):
             self._write(line, 9, 12)
+
+    def payment(self, letter: Letter, amount: Decimal) -> None:
+        """Write how the bill is paid; the Swiss payment part is at the foot of a page."""
+        self._y += _LEADING * 0.6
+        said, code = how_to_pay(letter, amount)
+        for text in said:
+            self.text(text)
+        foot = self._pdf.h - HEIGHTS[code] if code == "swiss" else _FOOT - HEIGHTS[code]
+        if self._y > foot:
+            self._pdf.add_page()
+            self._y = _EDGE
+        if code != "none":
+            draw_code(self._pdf, letter, amount, foot if code == "swiss" else self._y)
+        self._pdf.set_text_color(_INK)
+        self._y = _FOOT if code == "swiss" else self._y + HEIGHTS[code]
 
     def code(self, text: str) -> None:
         """Write a code that people compare."""
         self._room(_LEADING)
         self._pdf.set_font("courier", size=9)
-        self._pdf.text(_EDGE, self._y + 9, text)
+        self._pdf.put(_EDGE, self._y + 9, text)
         self._y += _LEADING
 
     def table(self, head: Row, rows: Sequence[Row], columns: Sequence[float], *, total: bool = False) -> None:
         """Write a table; the last row is a total or not."""
         for number, row in enumerate((head, *rows)):
             bold = number == 0 or (total and number == len(rows))
-            self._pdf.set_font(_FONT, style="B" if bold else "", size=9)
-            cells = [*map(_latin, row[1:])]
-            lefts = [at - self._pdf.get_string_width(cell) for cell, at in zip(cells, columns[1:], strict=True)]
+            self._pdf.set_font(FONT, style="B" if bold else "", size=9)
+            cells = row[1:]
+            lefts = [at - self._pdf.width_of(cell) for cell, at in zip(cells, columns[1:], strict=True)]
             lines = self._wrapped(row[0], lefts[0] - _EDGE - _BETWEEN)
             self._room(len(lines) * _LEADING)
             for cell, left in zip(cells, lefts, strict=True):
-                self._pdf.text(left, self._y + 10, cell)
+                self._pdf.put(left, self._y + 10, cell)
             for line in lines:
-                self._pdf.text(_EDGE, self._y + 10, line)
+                self._pdf.put(_EDGE, self._y + 10, line)
                 self._y += _LEADING
             if number == 0 or (total and number == len(rows) - 1):
                 self._rule()
@@ -139,39 +154,39 @@ class _Page:
 
     def plot(self, found: Hours, zone: ZoneInfo) -> None:
         """Draw the plot."""
-        scale = (_RIGHT - _EDGE) / WIDTH
+        scale, say, number = (_RIGHT - _EDGE) / WIDTH, self._writing.say, self._writing.number
+        self._room((HEIGHT * scale + 6 * _LEADING) * self._pdf.all_letters)
         self.heading("Hour by hour")
         self._room(HEIGHT * scale + 2 * _LEADING)
-        self.text("Kilowatt-hours in each hour: into your place above the line, out of it below.")
+        self.text(say("Kilowatt-hours in each hour: into your place above the line, out of it below."))
         at = _EDGE
-        self._pdf.set_font(_FONT, size=8)
+        self._pdf.set_font(FONT, size=8)
         for quantity, flow, _ in DRAWN:
             if found.energies[quantity].any():
                 self._pdf.set_fill_color(LOOKS[flow].light)
                 self._pdf.rect(at, self._y + 3, 7, 7, style="F")
-                text = f"{QUANTITY_WORDS[quantity]} {kwh(int(found.energies[quantity].sum()))} kWh"
-                self._pdf.text(at + 10, self._y + 10, text)
-                at += 22 + self._pdf.get_string_width(text)
+                text = f"{say(QUANTITY_WORDS[quantity])} {number(kwh(int(found.energies[quantity].sum())))} kWh"
+                self._pdf.put(at + 10, self._y + 10, text)
+                at += 22 + self._pdf.width_of(text)
         self._y += _LEADING
         with self._pdf.local_context():
-            draw(self._pdf, found, zone, self._y, scale)
+            draw(self._pdf, found, zone, self._y, scale, self._writing)
         self._y += HEIGHT * scale + 4
 
     def _write(self, text: str, size: int, height: float, *, style: str = "") -> None:
         self._room(height)
-        self._pdf.set_font(_FONT, style="B" if style else "", size=size)
-        self._pdf.text(_EDGE, self._y + size, _latin(text))
+        self._pdf.set_font(FONT, style="B" if style else "", size=size)
+        self._pdf.put(_EDGE, self._y + size, text)
         self._y += height
 
     def _wrapped(self, text: str, width: float) -> list[str]:
         """Return the lines of a text that are at most so wide in the font that is set; of an empty one, one."""
-        text = _latin(text)
-        if self._pdf.get_string_width(text) <= width:
+        if self._pdf.width_of(text) <= width:
             return [text]
         lines = [""]
         for word in text.split():
             longer = f"{lines[-1]} {word}".strip()
-            if lines[-1] and self._pdf.get_string_width(longer) > width:
+            if lines[-1] and self._pdf.width_of(longer) > width:
                 lines.append(word)
             else:
                 lines[-1] = longer
@@ -188,7 +203,7 @@ class _Page:
             self._y = _EDGE
 
 
-def draw(pdf: Canvas, found: Hours, zone: ZoneInfo, top: float, scale: float) -> None:
+def draw(pdf: Canvas, found: Hours, zone: ZoneInfo, top: float, scale: float, writing: Writing = DOLLARS) -> None:
     """Draw the areas of a plot, marks at hours with estimates or without data, the axis, and words at its edges."""
     of, left = found.energies, _EDGE + LEFT * scale
     above = int((of[Quantity.IMPORTED] + of[Quantity.SHARED_IN]).max(initial=0))
@@ -218,21 +233,17 @@ def draw(pdf: Canvas, found: Hours, zone: ZoneInfo, top: float, scale: float) ->
         at += count
     pdf.set_draw_color(_SOFT)
     pdf.line(left, top + zero * scale, _RIGHT, top + zero * scale)
-    pdf.set_font(_FONT, size=7)
+    pdf.set_font(FONT, size=7)
     pdf.set_text_color(_SOFT)
     for y, text in edges:
-        pdf.text(_EDGE, top + y * scale, text)
-    for number, text in _dated(found.starts, zone):
-        pdf.text(_EDGE + (LEFT + number * step) * scale, top + (HEIGHT - 4) * scale, text)
+        pdf.put(_EDGE, top + y * scale, writing.number(text))
+    for number, text in _dated(found.starts, zone, writing):
+        pdf.put(_EDGE + (LEFT + number * step) * scale, top + (HEIGHT - 4) * scale, text)
 
 
 @lru_cache(maxsize=4)
-def _dated(starts: tuple[int, ...], zone: ZoneInfo) -> list[tuple[int, str]]:
+def _dated(starts: tuple[int, ...], zone: ZoneInfo, writing: Writing) -> list[tuple[int, str]]:
     """Return the number of the hour that begins every fifth local day, and the day's words; most bills share them."""
     local = [datetime.fromtimestamp(start, zone) for start in starts]
-    return [(n, f"{time:%b} {time.day}") for n, time in enumerate(local) if time.hour == 0 and time.day in _DATED]
-
-
-def _latin(text: str) -> str:
-    """Return the text in the characters that the fonts have; others become question marks."""
-    return text.encode("latin-1", "replace").decode("latin-1")
+    midnights = [(n, time) for n, time in enumerate(local) if time.hour == 0 and time.day in _DATED]
+    return [(n, f"{writing.say(f'{time:%B}')[:3]} {time.day}") for n, time in midnights]

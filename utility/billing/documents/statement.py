@@ -1,6 +1,6 @@
 """A bill with everything that its documents show, and their texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,7 +11,9 @@ import numpy as np
 
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuality
-from utility.billing.bill import Bill, Line
+from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.documents.letter import Letter
+from utility.billing.documents.writing import DOLLARS, Writing
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.head import check_code
 from utility.billing.proof.leaf import Course, MeterQuarters
@@ -32,6 +34,12 @@ class Statement:
     meters: tuple[MeterQuarters, ...] = ()  # the settled quarter-hours of the account's meters in the month
     state: str = "draft"  # of its run: ``draft``, ``checked``, ``issued`` or ``cancelled``
     head: Json = None  # the month's head; ``None``: the run has none yet
+    letter: Letter | None = None  # what makes it a letter; ``None``: the town uses none
+
+    @property
+    def writing(self) -> Writing:
+        """How it is written."""
+        return DOLLARS if self.letter is None else self.letter.writing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,10 +64,9 @@ class Texts:
     code: str = ""  # the check code; empty: none yet
 
 
-LINES_HEAD: Row = ("", "kWh", "rate, $", "$")
-TOTALS_HEAD: Row = ("Customers", "accounts", "billed, $", "imported, kWh", "exported, kWh")
+LINES_HEAD: Row = ("", "kWh", "rate, {currency}", "{currency}")
+TOTALS_HEAD: Row = ("Customers", "accounts", "billed, {currency}", "imported, kWh", "exported, kWh")
 
-_TITLES = {"issued": "Bill", "cancelled": "Cancelled bill"}
 CODE_WORDS = (
     "This code is on every bill of the month. If your neighbour's bill has the same, "
     "both bills stand in the same list of the whole town. Your receipt shows that your bill is in it: "
@@ -95,24 +102,55 @@ def hours(statement: Statement) -> Hours:
 
 def texts(statement: Statement) -> Texts:
     """Return what the documents of a bill say."""
-    bill, head = statement.bill, statement.head
-    replaced = (head or {}).get("replaces", "")
-    month = datetime.strptime(bill.month, "%Y-%m").strftime("%B %Y")  # noqa: DTZ007 - a name alone
+    bill, head, writing = statement.bill, statement.head, statement.writing
+    issued = "Final bill, {month}" if bill.is_final else "Bill, {month}"
+    titles = {"issued": issued, "cancelled": "Cancelled bill, {month}"}
     return Texts(
-        title=f"{_TITLES.get(statement.state, 'Draft of a bill')}, {month}",
-        facts=(
-            ("Account", f"{bill.account} ({statement.customer.replace('_', ' ')})"),
-            ("From", _local(bill.start, statement.zone)),
-            ("Until", _local(bill.end, statement.zone)),
-            ("Rates", ", then ".join(bill.tariff)),
-            ("Rules", POLICY_WORDS[bill.policy]),
-            *([("Replaces", "the bill with the check code"), ("", spaced(replaced))] if replaced else []),
-        ),
-        lines=(*map(_line, bill.lines), ("To pay", "", "", f"{bill.total:,f}")),
-        notes=tuple(_notes(bill)),
-        totals=() if head is None else tuple(map(_group, head["groups"])),
+        title=writing.say(titles.get(statement.state, "Draft of a bill, {month}"), month=writing.month(bill.month)),
+        facts=tuple((writing.say(name), value) for name, value in _facts(statement)),
+        lines=tuple(_lines(statement)),
+        notes=tuple(_notes(bill, writing)),
+        totals=() if head is None else tuple(_group(each, writing) for each in head["groups"]),
         code="" if head is None else check_code(head),
     )
+
+
+def _facts(statement: Statement) -> list[Row]:
+    bill, letter, writing = statement.bill, statement.letter, statement.writing
+    account = ("Account", f"{bill.account} ({writing.say(statement.customer.replace('_', ' '))})")
+    replaced = (statement.head or {}).get("replaces", "")
+    rates = (
+        ("Rates", writing.say(", then ").join(bill.tariff)),
+        ("Rules", writing.say(POLICY_WORDS[bill.policy])),
+        *([("Replaces", writing.say("the bill with the check code")), ("", spaced(replaced))] if replaced else []),
+    )
+    if letter is None:
+        times = (("From", _local(bill.start, statement.zone)), ("Until", _local(bill.end, statement.zone)))
+        return [account, *times, *rates]
+    days = [datetime.fromtimestamp(at * QUARTER_S, statement.zone).date() for at in (bill.start, bill.end - 1)]
+    dates = [(name, day) for name, day in (("Issued", letter.issued), ("Due", letter.due)) if day is not None]
+    return [
+        ("Bill number", letter.number),
+        account,
+        ("Period", " - ".join(map(writing.day, days))),
+        *((name, writing.day(day)) for name, day in dates),
+        *rates,
+    ]
+
+
+def _lines(statement: Statement) -> Iterator[Row]:
+    """Yield the rows of the lines; the total is last."""
+    bill, letter, writing = statement.bill, statement.letter, statement.writing
+    for line in bill.lines:
+        yield _line(line, writing)
+    owed = () if letter is None else letter.owed
+    if owed:
+        yield writing.say("Sum of this bill"), "", "", writing.number(f"{bill.total:,f}")
+    for each in owed:
+        day = "" if each.day is None else f", {writing.day(each.day)}"
+        yield f"{writing.line(each.text)}{day}", "", "", writing.number(f"{Decimal(each.cents).scaleb(-2):,f}")
+    total = bill.total if letter is None else letter.to_pay(bill)
+    yield writing.say("To pay"), "", "", writing.number(f"{total:,f}")
 
 
 def kwh(energy: MilliwattHours | None) -> str:
@@ -125,13 +163,17 @@ def spaced(code: str) -> str:
     return " ".join(code[at : at + 8] for at in range(0, len(code), 8))
 
 
-def _line(line: Line) -> Row:
-    text = f"{line.text} ({line.reason})" if line.reason else line.text
+def _line(line: Line, writing: Writing) -> Row:
+    text = line.text if line.kind in (LineKind.TAX, LineKind.ENTRY) else writing.line(line.text)
+    if line.kind is LineKind.CORRECTION:
+        text = line.text.replace("Correction of", writing.say("Correction of"), 1)
+    text = f"{text} ({line.reason})" if line.reason else text
     rate = "" if line.rate is None else f"{line.rate:f}"
-    return text, kwh(line.energy), rate, f"{line.amount:,f}" if line.kind != "information" else ""
+    amount = f"{line.amount:,f}" if line.kind != "information" else ""
+    return text, *map(writing.number, (kwh(line.energy), rate, amount))
 
 
-def _notes(bill: Bill) -> Sequence[str]:
+def _notes(bill: Bill, writing: Writing) -> Sequence[str]:
     """Return sentences about data that is not as it should be."""
     whole = bill.end - bill.start
     counts = (
@@ -139,14 +181,20 @@ def _notes(bill: Bill) -> Sequence[str]:
         (bill.estimated, "have an estimate: the meter's readings did not arrive in time."),
         (bill.missing, "lack readings. Of them, only what was read is charged or credited."),
     )
-    return [f"{count} of {whole} quarter-hours {words}" for count, words in counts if count]
+    begin = "{count} of {whole} quarter-hours"
+    return [
+        f"{writing.say(begin, count=str(count), whole=str(whole))} {writing.say(words)}"
+        for count, words in counts
+        if count
+    ]
 
 
-def _group(group: Json) -> Row:
-    names = ", ".join(name.replace("_", " ") for name in group["customers"])
-    billed = "withheld" if group["billed"] is None else f"{Decimal(group['billed']):,f}"
-    energies = (group["imported_mwh"], group["exported_mwh"])
-    return names, f"{group['accounts']:,}", billed, *("withheld" if each is None else kwh(each) for each in energies)
+def _group(group: Json, writing: Writing) -> Row:
+    names = ", ".join(writing.say(name.replace("_", " ")) for name in group["customers"])
+    billed = None if group["billed"] is None else f"{Decimal(group['billed']):,f}"
+    energies = (None if each is None else kwh(each) for each in (group["imported_mwh"], group["exported_mwh"]))
+    figures = (f"{group['accounts']:,}", billed, *energies)
+    return names, *(writing.say("withheld") if each is None else writing.number(each) for each in figures)
 
 
 def _hour_starts(first: Quarter, end: Quarter, zone: ZoneInfo) -> tuple[int, ...]:

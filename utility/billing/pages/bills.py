@@ -12,18 +12,20 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import month_before
-from commonwatt.model.units import quarter_of
+from commonwatt.model.units import AccountNumber, quarter_of
 from commonwatt.settlement.settled import Quantity
 from utility.billing.bill import Bill
 from utility.billing.documents.answer import parts_of, why_it_differs, worth_of_sharing
 from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.plot import heat_of, hours_plot
 from utility.billing.documents.statement import KWH, Statement, hours, spaced, texts
+from utility.billing.documents.writing import writing_of
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
 from utility.billing.store.billing import ONCE_ISSUED, latest_run, run_of
 from utility.billing.store.finding import FoundAccount, find_accounts
 from utility.billing.store.issued_bills import issued_bills
 from utility.billing.store.kept_documents import KeptDocuments
+from utility.billing.store.letters import as_letters
 from utility.billing.store.run_views import drafts_of_account
 from utility.webkit.console.answers import Number, address, download, found
 from utility.webkit.console.console import Console
@@ -42,7 +44,7 @@ def add_bills(app: FastAPI, console: Console) -> None:
     kept = KeptDocuments(partial(documents_of_run, console.database), console.database)
     _add_account(app, console)
     _add_explained(app, console, kept)
-    _add_files(app, kept)
+    _add_files(app, console, kept)
 
 
 def _add_account(app: FastAPI, console: Console) -> None:
@@ -78,7 +80,7 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
         path = f"{_START}/{account}/{run}"
         with console.database.reads.begin() as connection:
             before = latest_run(connection, month_before(statement.bill.month)) or 0
-        content = bill_content(statement, lambda: kept.of(account, before)) | {
+        content = bill_content(statement, documents, lambda: kept.of(account, before)) | {
             "run": {"no": documents.number, "state": documents.state},
             "rows": _steps(documents, statement.bill, day, hour),
             "files": [f"{path}/{name}" for name in ("bill.pdf", "receipt.json", "plot.json")],
@@ -96,15 +98,12 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
         return hours_plot(hours(statement))
 
 
-def _add_files(app: FastAPI, kept: KeptDocuments[int]) -> None:
+def _add_files(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> None:
     @app.get(f"{_START}/{{account}}/{{run}}/bill.pdf", include_in_schema=False)
     def as_pdf_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
         """Return the printed bill."""
-        # Loaded here: what draws PDFs takes 29 MB.
-        from utility.billing.documents.pdf import as_pdf
-
-        (statement,) = _documents(kept, account, run).statements([account])
-        return download(as_pdf(statement), f"{statement.bill.month}-{account}.pdf", "application/pdf")
+        documents = _documents(kept, account, run)
+        return download(printed(console, documents, account), f"{documents.run.month}-{account}.pdf", "application/pdf")
 
     @app.get(f"{_START}/{{account}}/{{run}}/receipt.json", include_in_schema=False)
     def receipt(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
@@ -123,17 +122,19 @@ def _accounts(console: Console, text: str) -> list[FoundAccount]:
         return find_accounts(connection, text, quarter_of(console.now()))
 
 
-def bill_content(statement: Statement, before: Callable[[], RunDocuments]) -> dict[str, Any]:
+def bill_content(statement: Statement, documents: RunDocuments, before: Callable[[], RunDocuments]) -> dict[str, Any]:
     """Return what every page of a bill shows; ``before`` returns the documents of the month before."""
     bill, by_hour, said = statement.bill, hours(statement), texts(statement)
+    writing = writing_of(documents.table(bill))
     received = Decimal(int(by_hour.energies[Quantity.SHARED_IN].sum())) / KWH
     try:
-        differs = why_it_differs(bill, before().bill(bill.account))
+        differs = why_it_differs(bill, before().bill(bill.account), writing)
     except ConfigError:
         differs = ""
     days, most = heat_of(by_hour, statement.zone)
     return {
         "bill": bill,
+        "writing": writing,
         "said": said,
         "code": spaced(said.code),
         "parts": parts_of(bill),
@@ -144,6 +145,15 @@ def bill_content(statement: Statement, before: Callable[[], RunDocuments]) -> di
         "day": None,
         "hour": None,
     }
+
+
+def printed(console: Console, documents: RunDocuments, account: AccountNumber) -> bytes:
+    """Return an account's printed bill."""
+    # Loaded here: what draws PDFs takes 29 MB.
+    from utility.billing.documents.pdf import as_pdf
+
+    statements = as_letters(console.database, console.api.settings, documents, documents.statements([account]))
+    return as_pdf(found(lambda: next(statements)))
 
 
 def due_date(console: Console, number: int) -> date | None:

@@ -45,6 +45,7 @@ from utility.billing.store.witnesses import signed_of
 from utility.billing.stored_run import StoredRun, Tree, computed
 from utility.database.database import Database
 from utility.readings.store.parts import chunks
+from utility.tariffs.file import BillTable
 
 CHUNK_ACCOUNTS = 500  # accounts whose quarter-hours are in memory at once, about 100 MB
 
@@ -115,6 +116,10 @@ class RunDocuments:
         inputs = self._inputs
         of = (meter.held(inputs.first, inputs.until) for meter in inputs.registry.meters.values())
         return {account for spans in of for account, _, _ in spans}
+
+    def table(self, bill: Bill) -> BillTable | None:
+        """Return how the tariff of a bill has bills written; ``None``: it does not say."""
+        return next((each.file.bill for each in self._inputs.tariffs if each.label == bill.tariff[-1]), None)
 
     @property
     def _lacks_bills(self) -> bool:

@@ -76,8 +76,9 @@ def contacts_at(
 
 
 def contact_of(connection: Connection, key: bytes, digest: str) -> Contact | None:
-    """Return whom a bill's digest means; ``None``: it was deleted."""
-    sealed = connection.execute(select(contact.c.sealed).where(contact.c.digest == digest).limit(1)).scalar()
+    """Return whom a bill's digest means, as is known now; ``None``: it was deleted."""
+    ours = select(contact.c.sealed).where(contact.c.digest == digest).order_by(contact.c.since.desc())
+    sealed = connection.execute(ours.limit(1)).scalar()
     return None if sealed is None else opened(key, sealed)
 
 

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import NAMESPACE_URL, uuid5
+from xml.sax.saxutils import escape
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from commonwatt.model.time.times import iso
 from commonwatt.model.units import QUARTER_S
+from utility.exports.customer.costs import usage_summary
 from utility.exports.customer.quarters import AccountQuarters, Flow, Quality
 from utility.exports.resolutions import Resolution, intervals
 
@@ -44,13 +46,14 @@ def green_button(quarters: AccountQuarters, store: str, zone: ZoneInfo) -> Itera
     made = iso((quarters.first + count) * QUARTER_S)
     feed = _Feed(f"commonwatt:{store}:{quarters.account}:{quarters.first}:{count}:{int(quarters.settled)}", made)
     point = f"/espi/1_1/resource/Subscription/1/UsagePoint/{quarters.account}"
+    bills = [f"{point}/UsageSummary"] if quarters.bills else []
     yield '<?xml version="1.0" encoding="UTF-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom">\n'
     yield f"<id>{feed.id_of('feed')}</id>\n<title>Green Button usage of account {quarters.account}</title>\n"
     yield f"<updated>{made}</updated>\n<author><name>Commonwatt</name></author>\n"
     yield feed.entry(
         point,
         "/espi/1_1/resource/Subscription/1/UsagePoint",
-        (f"{point}/MeterReading", "/espi/1_1/resource/LocalTimeParameters/1"),
+        (f"{point}/MeterReading", "/espi/1_1/resource/LocalTimeParameters/1", *bills),
         f"Account {quarters.account}",
         "<UsagePoint xmlns='http://naesb.org/espi'><ServiceCategory><kind>0</kind></ServiceCategory>"
         "<status>1</status></UsagePoint>",
@@ -62,6 +65,10 @@ def green_button(quarters: AccountQuarters, store: str, zone: ZoneInfo) -> Itera
         f"Local time of {zone.key}",
         _local_time(zone, quarters.first * QUARTER_S),
     )
+    for number, costs in enumerate(quarters.bills, start=1):
+        periods = ", ".join(f"{n} {name}" for n, name in enumerate(costs.names, start=1))
+        title, place = f"Bill of {costs.bill.month}; tou: {periods}", f"{point}/UsageSummary"
+        yield feed.entry(f"{place}/{number}", place, (), escape(title), usage_summary(costs))
     for number, flow in enumerate(sorted(quarters.energy), start=1):
         yield from _reading(feed, f"{point}/MeterReading/{number}", quarters, flow, zone)
     yield "</feed>\n"
@@ -131,21 +138,20 @@ def _reading_type(flow: Flow, default_quality: int) -> str:
 
 
 def _block(begin: int, end: int, first: int, columns: list[int], quarters: AccountQuarters, flow: Flow) -> str:
+    energy, quality, tou = quarters.energy[flow], quarters.quality[flow], quarters.tou
     readings = (
-        _interval_reading(
-            first + column, int(quarters.energy[flow][column]), Quality(int(quarters.quality[flow][column]))
-        )
-        for column in columns
+        _interval_reading(first + n, int(energy[n]), Quality(int(quality[n])), tou.get(first + n)) for n in columns
     )
     head = f"<IntervalBlock xmlns='http://naesb.org/espi'><interval>{_period(begin, end)}</interval>"
     return "\n".join([head, *readings, "</IntervalBlock>"])
 
 
-def _interval_reading(quarter: int, energy: int, quality: Quality) -> str:
+def _interval_reading(quarter: int, energy: int, quality: Quality, tou: int | None) -> str:
     code = _QUALITY_CODES.get(quality)
     flagged = "" if code is None else f"<ReadingQuality><quality>{code}</quality></ReadingQuality>"
     period = f"<timePeriod>{_period(quarter, quarter + 1)}</timePeriod>"
-    return f"<IntervalReading>{flagged}{period}<value>{energy}</value></IntervalReading>"
+    of_use = "" if tou is None else f"<tou>{tou}</tou>"
+    return f"<IntervalReading>{flagged}{period}<value>{energy}</value>{of_use}</IntervalReading>"
 
 
 def _period(begin: int, end: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS, AccountNumber, Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction
+from utility.exports.customer.costs import CostedBill
 from utility.exports.holdings import Held, is_held
 from utility.readings.summaries import summaries
 
@@ -44,6 +46,12 @@ class AccountQuarters:
     energy: dict[Flow, npt.NDArray[np.int64]]
     quality: dict[Flow, npt.NDArray[np.uint8]]  # by flow, ``Quality``, uint8
     settled: bool  # whether the energies are settled, or sums of readings
+    bills: tuple[CostedBill, ...] = ()  # the issued bills whose whole time is in it
+
+    @cached_property
+    def tou(self) -> dict[Quarter, int]:
+        """The number of the tariff's period of each quarter-hour that a bill has."""
+        return {each.bill.start + n: int(place) for each in self.bills for n, place in enumerate(each.tou)}
 
 
 _FLOWS = {Direction.INCOMING: Flow.DELIVERED, Direction.OUTGOING: Flow.RECEIVED}

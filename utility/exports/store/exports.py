@@ -1,7 +1,7 @@
 """What each export consists of: its tables, its pieces, and the rows of each piece."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -11,15 +11,16 @@ from commonwatt.model.blocks import join
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import state_names
-from commonwatt.model.units import QUARTER_S, EpochSeconds
+from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, Quarter
 from commonwatt.model.words import moment
 from utility.billing.store.bill_documents import refuse_altered
-from utility.billing.store.billing import bills_of_run, issued_run
+from utility.billing.store.billing import bills_of_run, issued_run, stored_run
 from utility.billing.store.issued_bills import issued_bill
 from utility.database.database import Database
 from utility.database.town_zone import town_zone
 from utility.exports.bills import bill_rows
 from utility.exports.columns import BILLS_TABLE, EVENTS_TABLE, SETTLED_TABLE, SLOTS_TABLE, SUMS_TABLE, Rows, Table
+from utility.exports.customer.costs import CostedBill, costed
 from utility.exports.customer.quarters import AccountQuarters, from_readings, from_settled
 from utility.exports.holdings import Held, held_by, is_held
 from utility.exports.readings import Grids, quarters_at_a_time, slot_rows, sum_rows
@@ -258,11 +259,20 @@ def account_quarters(database: Database, asked: Asked, *, settled: bool) -> Acco
         if not (found_settled.version > 0).any():
             nothing = f"nothing of account {number} is settled in that time; its readings may be there"
             raise ConfigError(nothing, "give --of readings for them")
-        return from_settled(number, found_settled, held)
+        return replace(from_settled(number, found_settled, held), bills=_costed_bills(database, number, first, end))
     source = BlockSource(database, meters, held=held)
     length = quarters_at_a_time(sum(one.series for one in meters))
     found = [source.read(begin, stop) for begin, stop in cut(first, end, length)]
     return from_readings(number, join(found), held, first, end)
+
+
+def _costed_bills(database: Database, account: AccountNumber, first: Quarter, end: Quarter) -> tuple[CostedBill, ...]:
+    """Return an account's issued bills whose whole time is in some quarters, the oldest first."""
+    months = pieces(first * QUARTER_S, end * QUARTER_S, by_day=False, zone=town_zone(database))
+    runs = [run for month in months if (run := database.read(issued_run, month.name)) is not None]
+    bills = [(run, bill) for run in runs if (bill := issued_bill(database, run, account)) is not None]
+    whole = [(run, bill) for run, bill in bills if first <= bill.start and bill.end <= end]
+    return tuple(costed(bill, database.read(stored_run, run, account).inputs()) for run, bill in whole)
 
 
 def event_rows(

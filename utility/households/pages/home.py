@@ -11,6 +11,7 @@ from commonwatt.look.palette import PowerFlow
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import month_after, month_before, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
+from utility.billing.documents.writing import Writing, writing_of
 from utility.billing.store.issued_bills import issued_bills
 from utility.exports.customer.files import Source
 from utility.exports.resolutions import Resolution, intervals
@@ -61,6 +62,7 @@ def add_home(app: FastAPI, console: Console) -> None:
         content |= _bills(console, bills, home, now, zone) | _course_of(of, at or content["date"], content["date"])
         tariff = _tariff(console, home)
         content["cost_today"] = None if tariff is None else cost_of(content["today"].course, tariff)
+        content["writing"] = _writing(tariff)
         return console.page(request, actor, "home.html", content)
 
     @app.get("/console/home/live", include_in_schema=False)
@@ -79,6 +81,7 @@ def add_home(app: FastAPI, console: Console) -> None:
         both = (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")
         befores = [(_title(one.month), one.total) for one in found if one.month in both and one.total is not None]
         content = {"issued": found, "shown": shown, "older": found[12:], "befores": befores, "cancelled": cancelled}
+        content["writing"] = _writing(_tariff(console, own_home(console.database, actor)))
         return console.fragment(request, actor, "home_bills.html", content)
 
     _add_spans(app, console)
@@ -224,6 +227,7 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
     whole = together([one for _, one, _ in rows], first * QUARTER_S)
     return {
         "saved": _saved(console, home, rows),
+        "writing": _writing(_tariff(console, home)),
         "month": month,
         "title": _title(month),
         "helping": read_helping(console.database, home, first, end) if first < end else None,
@@ -253,6 +257,10 @@ def _tariff(console: Console, home: Home) -> Tariff | None:
     now = quarter_of(console.now())
     name = value_at(home.account.tariffs, now) or console.api.settings.billing.tariff
     return in_force([each for each in versions if each.name == name], now)
+
+
+def _writing(tariff: Tariff | None) -> Writing:
+    return writing_of(None if tariff is None else tariff.file.bill)
 
 
 def _added(days: list[Figures]) -> list[tuple[str, int]]:

@@ -15,7 +15,7 @@ from utility.access.actor import Actor
 from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.plot import hours_plot
 from utility.billing.documents.statement import hours
-from utility.billing.pages.bills import bill_content, due_date
+from utility.billing.pages.bills import bill_content, due_date, printed
 from utility.billing.store.bill_documents import RunDocuments, issued_documents
 from utility.billing.store.kept_documents import KeptDocuments
 from utility.exports.customer.files import MEDIA_TYPES, SUFFIXES, CustomerFormat, Source, pieces_of
@@ -51,7 +51,7 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         (statement,) = found.statements([account])
         explained = Explained(found.run.inputs(), statement.bill, statement.meters)
         path, of = f"/console/home/bills/{month}", f"?run={run}" if run else ""
-        content = bill_content(statement, lambda: kept.of(account, (month_before(month), 0))) | {
+        content = bill_content(statement, found, lambda: kept.of(account, (month_before(month), 0))) | {
             "rows": list(rows_of(explained, explained.by_day(), "%Y-%m-%d")),
             "files": [f"{path}/{name}{of}" for name in ("pdf", "receipt", "plot.json")],
             "due": due_date(console, found.number),
@@ -75,12 +75,8 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/bills/{month}/pdf", include_in_schema=False)
     def paper(actor: Residents, month: _Month, run: _Run = 0) -> Response:
         """Return an issued bill as PDF."""
-        # Loaded here: what draws PDFs takes 29 MB.
-        from utility.billing.documents.pdf import as_pdf
-
         account, found = documents(actor, month, run)
-        (statement,) = found.statements([account])
-        return download(as_pdf(statement), f"bill-{month}-{account}.pdf", "application/pdf")
+        return download(printed(console, found, account), f"bill-{month}-{account}.pdf", "application/pdf")
 
     _add_energy(app, console)
 

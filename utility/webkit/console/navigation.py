@@ -67,6 +67,7 @@ NAVIGATION = (
     Entry("Billing", "Months", "/console/runs", STAFF),
     Entry("Billing", "Bills", "/console/bills", _OFFICE),
     Entry("Billing", "Accounts", "/console/accounts", frozenset({Role.CLERK})),
+    Entry("Billing", "Mail", "/console/mail", frozenset({Role.CLERK})),
     Entry("Billing", "Entries", "/console/entries", _OFFICE),
     Entry("Billing", "Rates", "/console/rates", STAFF),
     Entry("Billing", "Replay", "/console/replay", STAFF),

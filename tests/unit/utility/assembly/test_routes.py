@@ -127,6 +127,7 @@ def test_public_routes_are_these() -> None:
         "/console/login",
         "/console/login/code",  # the second step, with a cookie of the first
         "/console/invitation/{secret}",
+        "/console/mail/confirm/{account}/{code}",  # the link of a mail, with a code that only its address has
         "/openadr3/3.1.0/auth/server",  # where devices find the next one
         "/openadr3/3.1.0/auth/token",  # with a token's text; a session has no right there
     }

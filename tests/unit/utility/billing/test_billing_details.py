@@ -14,8 +14,9 @@ from commonwatt.settlement.settled import Quantity, SettledQuality
 from commonwatt.town.town import Direction, Function
 from harness.billing.worlds import tariff
 from tests.unit.utility.billing.test_documents import explained, made
+from utility.billing.documents.canvas import Canvas
 from utility.billing.documents.explained import rows_of
-from utility.billing.documents.pdf import BOTTOM, HEIGHT, LEFT, WIDTH, Canvas, as_pdf, draw
+from utility.billing.documents.pdf import BOTTOM, HEIGHT, LEFT, WIDTH, as_pdf, draw
 from utility.billing.documents.receipt import quarters_of_accounts
 from utility.billing.documents.statement import Hours, Statement, hours, kwh, texts
 from utility.billing.places import Place

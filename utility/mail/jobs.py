@@ -1,0 +1,103 @@
+"""The job that sends mails: each at most once, whenever the program dies."""
+
+import logging
+import smtplib
+import ssl
+from contextlib import closing
+from email.message import EmailMessage
+from typing import Any
+
+from commonwatt.config.utility import MailSettings, UtilitySettings
+from commonwatt.model.exceptions import CommonwattError
+from utility.billing.documents.letter import Letter
+from utility.billing.documents.writing import Writing
+from utility.billing.store.bill_documents import RunDocuments, documents_of_run
+from utility.billing.store.letters import as_letters
+from utility.customers.store.contacts import contacts_at, office_key
+from utility.database.database import Database
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import Threads
+from utility.mail.message import CONFIRM, LOST, TAKEN, State, after, message_of, proof
+from utility.mail.store import confirmed, move, take_due
+
+MOST = 50  # mails of a turn
+WITHIN_S = 20.0  # real seconds within which the mail server has to answer
+
+log = logging.getLogger(__name__)
+
+
+async def send_mails(settings: UtilitySettings, database: Database, threads: Threads, turn: Turn) -> None:
+    """Send what is due. That a mail is being sent is stored before the server hears of it.
+
+    So a mail is sent again by itself only if the server says that it did not take it.
+    """
+    runs: dict[int, RunDocuments] = {}
+    for row in await threads.write(database.write, take_due, turn.now, MOST):
+        message = await threads.read(_message, settings, database, row, runs)
+        begun = {"state": State.REFUSED} if message is None else {"state": State.SENDING, "tries": row.tries + 1}
+        await threads.write(database.write, move, row.no, [State.QUEUED], begun)
+        if message is not None:
+            code = await threads.read(deliver, settings.office.mail, message)
+            state, due = after(code, row.tries, turn.now)
+            done = {"state": state, "due": due, "answer": max(code, 0)}
+            await threads.write(database.write, move, row.no, [State.SENDING], done)
+
+
+def _message(
+    settings: UtilitySettings, database: Database, row: Any, runs: dict[int, RunDocuments]
+) -> EmailMessage | None:
+    """Return a mail; ``None``: it can't be made, or the account has no confirmed address any more."""
+    # Loaded here: what draws PDFs takes 29 MB.
+    from utility.billing.documents.pdf import as_pdf
+
+    office, key, account = settings.office, office_key(settings.office), row.account
+    try:
+        if row.kind == CONFIRM:
+            who, letter, paper = database.read(contacts_at, key, account=account).get(account), None, b""
+            if who is not None:
+                writing = Writing(language=who.language or "en")
+                letter = Letter(writing=writing, number="", reference="", office=office, to=who)
+            known = {row.subject}
+        else:
+            number = int(row.subject.partition("/")[0])
+            documents = runs.get(number) or documents_of_run(database, number, None)
+            runs[number] = documents
+            (statement,) = as_letters(database, settings, documents, documents.statements([account]))
+            letter, paper, known = statement.letter, as_pdf(statement), database.read(confirmed)
+        to = None if letter is None else letter.to
+        if letter is None or to is None or to.paper or proof(key, "digest", account, to.mail) not in known:
+            return None
+        link = "" if paper else f"{row.base}/console/mail/confirm/{account}/{proof(key, 'code', account, to.mail)}"
+        return message_of(row.kind, letter, to.mail, paper, link)
+    except (CommonwattError, ValueError) as error:
+        log.warning("mail %s can't be made: %s", row.no, type(error).__name__)
+        return None
+
+
+def deliver(settings: MailSettings, message: EmailMessage) -> int:
+    """Return the server's last code for a mail: ``TAKEN``, ``LOST``; 0: it did not hear of the mail."""
+    is_told = False
+    try:
+        with closing(_connected(settings)) as server:
+            is_told = True
+            server.send_message(message)
+            return TAKEN
+    except smtplib.SMTPRecipientsRefused as error:
+        return next(iter(error.recipients.values()))[0]
+    except smtplib.SMTPResponseException as error:
+        return error.smtp_code if is_told else 0
+    except OSError:  # It is that of smtplib's other errors, too.
+        return LOST if is_told else 0
+
+
+def _connected(settings: MailSettings) -> smtplib.SMTP:
+    host, context = settings.host or "", ssl.create_default_context()
+    if settings.port == 465:
+        server: smtplib.SMTP = smtplib.SMTP_SSL(host, settings.port, timeout=WITHIN_S, context=context)
+    else:
+        server = smtplib.SMTP(host, settings.port, timeout=WITHIN_S)
+        if not settings.plain_text:
+            server.starttls(context=context)
+    if settings.user:
+        server.login(settings.user, settings.password.read_text().strip() if settings.password else "")
+    return server

@@ -1,0 +1,78 @@
+"""Statements of mails, and which bills go by mail."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from commonwatt.config.utility import OfficeSettings
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import AccountNumber, EpochSeconds
+from utility.billing.store.billing import run_of, stored_bills
+from utility.customers.store.contacts import contact_of, office_key
+from utility.database.database import insert_or
+from utility.mail.message import CONFIRM, State, proof
+from utility.mail.tables import mail
+
+_c = mail.c
+Subjects = list[tuple[AccountNumber, str]]  # accounts, each with the subject of its mail; empty: it gets none
+
+
+def plan_of(connection: Connection, office: OfficeSettings, number: int) -> tuple[Subjects, Subjects, Subjects]:
+    """Return how a run's bills reach their households: by mail; on paper until an address is confirmed; on paper.
+
+    Raises:
+        ConfigError: There is no such run, it is not issued, or no mail server is set.
+    """
+    if (state := run_of(connection, number)["state"]) != "issued" or office.mail.host is None:
+        raise ConfigError(f"run {number} is {state}, the mail server {office.mail.host}: only issued bills are mailed")
+    plan: tuple[Subjects, Subjects, Subjects] = [], [], []
+    key, known = office_key(office), confirmed(connection)
+    for account, stored in stored_bills(connection, number).items():
+        who = contact_of(connection, key, stored.bill.addressee) if stored.bill else None
+        digest = proof(key, "digest", account, who.mail) if who and who.mail and not who.paper else ""
+        place = 2 if not digest else 0 if digest in known else 1
+        plan[place].append((account, digest if place else str(number)))
+    return plan
+
+
+def add_mails(connection: Connection, kind: str, subjects: Subjects, now: EpochSeconds, base: str = "") -> None:
+    """Queue mails; one that there is already stays as it is."""
+    same = {"kind": kind, "state": State.QUEUED, "due": now, "base": base}
+    if rows := [{"account": account, "subject": subject} | same for account, subject in subjects]:
+        connection.execute(insert_or(connection, mail).on_conflict_do_nothing(), rows)
+
+
+def take_due(connection: Connection, now: EpochSeconds, most: int) -> Sequence[Any]:
+    """Return queued mails that are due, the oldest first; those that a crash interrupted become unknown."""
+    connection.execute(update(mail).where(_c.state == State.SENDING).values(state=State.UNKNOWN))
+    is_due = (_c.state == State.QUEUED) & (_c.due <= now)
+    return connection.execute(select(mail).where(is_due).order_by(_c.no).limit(most)).all()
+
+
+def move(connection: Connection, number: int, was: Iterable[State], values: Mapping[str, object]) -> bool:
+    """Change a mail that is in one of some states; return whether it was."""
+    ours = (_c.no == number) & _c.state.in_([*was])
+    return connection.execute(update(mail).where(ours).values(dict(values))).rowcount == 1
+
+
+def confirm(connection: Connection, digest: str) -> bool:
+    """Mark an address as confirmed by its digest; return whether its account was asked for it."""
+    ours = (_c.kind == CONFIRM) & (_c.subject == digest)
+    return connection.execute(update(mail).where(ours).values(state=State.CONFIRMED)).rowcount == 1
+
+
+def confirmed(connection: Connection) -> set[str]:
+    """Return the digests of confirmed addresses."""
+    return set(connection.scalars(select(_c.subject).where(_c.state == State.CONFIRMED)))
+
+
+def count_mails(connection: Connection) -> Mapping[str, int]:
+    """Return the number of mails by state."""
+    return dict(connection.execute(select(_c.state, func.count()).group_by(_c.state)).all())
+
+
+def troubled(connection: Connection, most: int) -> Sequence[Any]:
+    """Return mails that a clerk has to look at, the newest first."""
+    states = _c.state.in_((State.REFUSED, State.UNKNOWN))
+    return connection.execute(select(mail).where(states).order_by(_c.no.desc()).limit(most)).all()
