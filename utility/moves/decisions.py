@@ -111,11 +111,10 @@ def _known(api: Api, connection: Connection, move: Move, home: list[Installed], 
     }
 
 
-def _reading(api: Api, meter: Installed, at: Quarter, first: Quarter, load: Load) -> tuple[Any, ...]:
+def _reading(api: Api, m: Installed, at: Quarter, first: Quarter, load: Load) -> tuple[Any, ...]:
     """Return a meter's register at a quarter, ``None``: it has none; its energies since another, and their quality."""
-    number = api.database.read(numbers_of, [meter.id])[meter.id]
-    blocks = readings(api.database, number, RecordType.REGISTER, at - 1, at - 1)
-    settled = load([meter.id], max(first, min(meter.start or 0, at - 1)), at)
+    settled = load([m.id], max(first, min(m.start or 0, at - 1)), at)
+    blocks = readings(api.database, api.database.read(numbers_of, [m.id])[m.id], RecordType.REGISTER, at - 1, at - 1)
     register = int(blocks.values[0, -1]) if len(blocks) and blocks.quality[0, -1] else None
     sums = {words: int(settled.of(quantity).sum()) for quantity, words in QUANTITY_WORDS.items()}
     return register, sums, {each.name.lower(): int((settled.quality == each).sum()) for each in SettledQuality}

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from utility.customers.contact import Contact
-from utility.customers.people import COLUMNS, History, read_people
+from utility.customers.people import COLUMNS, History, changed, read_people
 from utility.registry.dates import parse_quarter
 
 ZONE = ZoneInfo("Europe/Berlin")
@@ -81,6 +81,13 @@ def test_same_table_again_changes_nothing_and_a_correction_keeps_what_bills_have
     assert corrected == [f"7 {NOVEMBER + 1} name: Anne → Anneli; iban: DE89370400440532013000 → -"]
     known[7].append((NOVEMBER + 1, Contact(name="Anneli")))
     assert read("7,2026-11-01,Anneli", known=known) == ([], []), "the corrected table again"
+
+
+def test_another_mail_address_is_that_of_issued_bills_too_another_name_is_not() -> None:
+    anna = Contact(name="Anna", city="Jena")
+    mail, name = Contact(name="Anna", city="Jena", mail="a@example.org"), Contact(name="Anne", city="Jena")
+    assert changed(7, NOVEMBER, mail, [(0, anna)]).who.digest() == anna.digest()
+    assert changed(7, NOVEMBER, name, [(0, anna)]).who.digest() != anna.digest()
 
 
 @pytest.mark.parametrize("iban", ["GB82 WEST 1234 5698 7654 32", "CH9300762011623852957", "ES9121000418450200051332"])
