@@ -3,12 +3,14 @@
 import asyncio
 import re
 from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
-from commonwatt.config.utility import UtilitySettings
+from commonwatt.config.utility import OfficeSettings, UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from utility.access.passwords import hash_password
@@ -27,7 +29,7 @@ def standing_api(database: Database, now: EpochSeconds, **others: Any) -> Api:
     """Return what an application uses of a service that stands still at a time, without a broker."""
     named: dict[str, Any] = {"metrics": UtilityMetrics(), "refused": {}, "machine_s": lambda: now}
     # Browsers of the harness have no authenticator apps.
-    named["settings"] = UtilitySettings(second_factor="optional")
+    named["settings"] = UtilitySettings(second_factor="optional", office=office())
     named |= {"clock": Clock(origin=now, monotonic_origin=0, speed=0)} | others
     return Api(database=database, connected=lambda: True, complaint=lambda: "", health=Health(None), **named)
 
@@ -85,6 +87,12 @@ class Browser:
                 return answer
 
         return asyncio.run(ask())
+
+
+@cache
+def office() -> OfficeSettings:
+    """Return an office whose key is in a folder of this process."""
+    return OfficeSettings(key=Path(mkdtemp()) / "office-key")
 
 
 @cache

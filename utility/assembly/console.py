@@ -22,6 +22,7 @@ from utility.households.pages.home import add_home
 from utility.households.pages.home_bills import add_home_bills
 from utility.lasting.pages import add_lasting
 from utility.mail.pages import add_mail
+from utility.moves.pages import add_accounts
 from utility.overview.pages.completeness import add_completeness
 from utility.overview.pages.devices import add_devices
 from utility.overview.pages.find import add_find
@@ -73,6 +74,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_preview,
     add_runs,
     add_bills,
+    add_accounts,
     add_mail,
     add_schedules,
     add_fleet,

@@ -80,6 +80,14 @@ registry_change = Table(
     Index("ix_registry_change_subject", "subject"),
 )
 
+# The accounts that moved out by the clerk's form, each with the first quarter without its home; the audit log has more.
+move = Table(
+    "move",
+    metadata,
+    Column("account", Integer, primary_key=True, autoincrement=False),
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+)
+
 # Accounts that meters report and that are not theirs in the registry; `told` is -1 for all beyond a meter's limit.
 account_difference = Table(
     "account_difference",

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from commonwatt.config.utility import ResearchSettings, UtilitySettings
+from commonwatt.config.utility import OfficeSettings, ResearchSettings, UtilitySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
@@ -127,7 +127,11 @@ def clock() -> Clock:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> UtilitySettings:
-    return UtilitySettings(second_factor="optional", research=ResearchSettings(releases=tmp_path / "releases"))
+    return UtilitySettings(
+        second_factor="optional",
+        research=ResearchSettings(releases=tmp_path / "releases"),
+        office=OfficeSettings(key=tmp_path / "office-key"),
+    )
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import month_quarters
 from commonwatt.model.units import AccountNumber, EpochSeconds, Quarter
 from utility.billing.bill import Bill, LineKind
 from utility.billing.canonical import bill_of, digest_of
@@ -30,7 +31,8 @@ from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, Tree, 
 from utility.billing.tables import bill, bill_entry, bill_run
 from utility.customers.store.contacts import digests_at
 from utility.database.database import insert_or
-from utility.database.town_zone import timezone_of
+from utility.database.town_zone import timezone_of, zone_of
+from utility.registry.store.moves import moved_out
 from utility.tariffs.store.tariffs import CORRECTED_MONTHS, published
 
 # States of runs whose bills people have: each bill is proved, and never changes.
@@ -62,7 +64,7 @@ def run_inputs(
     _refuse_issued(connection, month)
     previous = _newest_issued(connection)
     addressees, tariffs = digests_at(connection, quarter) or None, published(connection)
-    entries, finals = _open_entries(connection), ()
+    entries, finals = _open_entries(connection), moved_out(connection, month_quarters(month, zone_of(connection))[1])
     return StoredRun(
         month=month,
         timezone=timezone_of(connection),

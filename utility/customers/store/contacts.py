@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from secrets import token_hex
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, true
 
 from commonwatt.config.utility import OfficeSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.runtime.files import write_private
+from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.customers.contact import Contact, opened
+from utility.customers.people import History
 from utility.customers.tables import contact
 from utility.database.database import insert_or
 
@@ -42,6 +44,23 @@ def set_contact(connection: Connection, account: AccountNumber, since: Quarter, 
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
 
 
+def histories(connection: Connection, key: bytes, account: AccountNumber | None = None) -> dict[AccountNumber, History]:
+    """Return who accounts are from which quarter on, the oldest first, by account; ``None``: of all."""
+    statement = select(contact).order_by(contact.c.account, contact.c.since)
+    if account is not None:
+        statement = statement.where(contact.c.account == account)
+    found: dict[AccountNumber, History] = {}
+    for row in connection.execute(statement):
+        found.setdefault(row.account, []).append((row.since, opened(key, row.sealed)))
+    return found
+
+
+def delete_contacts(connection: Connection, account: AccountNumber, until: Quarter) -> int:
+    """Delete the contacts of an account that begin up to a day, 0: all; return how many there were."""
+    its = (contact.c.account == account) & (contact.c.since < until + QUARTERS_A_DAY if until else true())
+    return connection.execute(contact.delete().where(its)).rowcount
+
+
 def contacts_at(
     connection: Connection, key: bytes, quarter: Quarter | None = None, account: AccountNumber | None = None
 ) -> dict[AccountNumber, Contact]:
@@ -51,14 +70,9 @@ def contacts_at(
         quarter: The quarter; ``None``: the newest contact of each.
         account: Only this account; ``None``: all.
     """
-    c = contact.c
-    statement = select(c.account, c.sealed).order_by(c.account, c.since)
-    if quarter is not None:
-        statement = statement.where(c.since <= quarter)
-    if account is not None:
-        statement = statement.where(c.account == account)
-    newest = dict(connection.execute(statement).all())
-    return {number: opened(key, sealed) for number, sealed in newest.items()}
+    known = histories(connection, key, account).items()
+    started = ((n, [who for since, who in of if quarter is None or since <= quarter]) for n, of in known)
+    return {number: of[-1] for number, of in started if of}
 
 
 def contact_of(connection: Connection, key: bytes, digest: str) -> Contact | None:

@@ -66,6 +66,7 @@ NAVIGATION = (
     Entry("Operation", "Devices", "/console/devices", frozenset({Role.ADMIN, Role.OPERATOR})),
     Entry("Billing", "Months", "/console/runs", STAFF),
     Entry("Billing", "Bills", "/console/bills", _OFFICE),
+    Entry("Billing", "Accounts", "/console/accounts", frozenset({Role.CLERK})),
     Entry("Billing", "Mail", "/console/mail", frozenset({Role.CLERK})),
     Entry("Billing", "Entries", "/console/entries", _OFFICE),
     Entry("Billing", "Rates", "/console/rates", STAFF),

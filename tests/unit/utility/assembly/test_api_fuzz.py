@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
+from harness.console import office
 from harness.routes import Ruled, Visitors, all_routes
 from utility.access.roles import Role
 from utility.assembly.application import make_app
@@ -23,7 +24,7 @@ from utility.database.health import Health
 from utility.registry.store.registration import fill_registry
 from utility.webkit.services import Api
 
-SETTINGS = UtilitySettings(second_factor="optional")
+SETTINGS = UtilitySettings(second_factor="optional", office=office())
 
 BEGIN = 1_800_000_000
 ROUTES = all_routes()
