@@ -1,9 +1,12 @@
 """What people enter for the next bill of an account: goodwill, a fee, a credit note (pure)."""
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
 from commonwatt.model.units import AccountNumber
+from utility.billing.bill import Bill, LineKind
+from utility.billing.money import to_cents
 
 
 class EntryKind(StrEnum):
@@ -23,3 +26,12 @@ class Entry:
     kind: EntryKind  # what it is for
     cents: int  # what no issued bill has of it yet; negative: in favour of the account
     reason: str  # why, as the bill shows it
+
+
+def by_code(bill: Bill) -> dict[str, int]:
+    """Return what a bill adds to the ledger, cents by key of ``LedgerCodes``."""
+    found = Counter[str]()
+    for line in bill.lines:
+        of_entry = "fees" if line.amount > 0 else "goodwill"
+        found[{LineKind.TAX: "taxes", LineKind.ENTRY: of_entry}.get(line.kind, "energy")] += to_cents(line.amount)
+    return dict(found)

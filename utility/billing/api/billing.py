@@ -117,6 +117,6 @@ def _add_steps(app: FastAPI, api: Api) -> None:
     def issue(actor: Approvers, number: RunNumber) -> Run:
         """Issue a checked run, as another person than the one who checked it."""
         with refusing():
-            runs.issue(api.database, number, api.second(actor))
+            runs.issue(api.database, number, api.second(actor), api.settings.billing.payment_days)
         with api.database.reads.begin() as connection:
             return Run(**billing.run_of(connection, number))

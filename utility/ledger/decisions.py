@@ -1,0 +1,139 @@
+"""What clerks decide about the ledger: a bank's file, payments that wait, wrong assignments."""
+
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import BaseModel, Field
+
+from commonwatt.care.sealing import encrypt
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import AccountNumber, EpochSeconds
+from utility.access.actor import Actor
+from utility.access.store.audit_log import record
+from utility.customers.store.contacts import office_key
+from utility.database.base import Connection
+from utility.database.database import Database
+from utility.database.locks import Lock, take
+from utility.database.town_zone import zone_of
+from utility.ledger.bank import Booking, bookings
+from utility.ledger.entry import Entry, Kind, reversal
+from utility.ledger.reference import accounts_in
+from utility.ledger.store import entries as store
+from utility.ledger.store.entries import C, entries_where, post
+
+
+class Asked(BaseModel):
+    """What a decision needs; each uses some."""
+
+    no: int = Field(0, ge=0, lt=2**31)  # an entry
+    account: int = Field(0, ge=0, lt=2**31)  # an account
+
+
+class Case(NamedTuple):
+    """What a decision is taken on."""
+
+    connection: Connection  # the transaction, which alone changes the ledger
+    settings: UtilitySettings  # the utility's settings
+    asked: Asked  # what the clerk wants
+    today: str  # the local day
+
+
+def take_in(
+    database: Database, settings: UtilitySettings, content: bytes, actor: Actor, now: EpochSeconds
+) -> dict[str, list[str]]:
+    """Import a bank's file; return its bookings by what became of them. What the ledger has already changes nothing.
+
+    Raises:
+        ConfigError: The file can't be read; nothing was changed.
+    """
+    key, payments = office_key(settings.office), dict[str, tuple[Entry, Booking]]()
+    done: dict[str, list[str]] = {"assigned": [], "waiting": [], "there already": [], "left out": []}
+    found = bookings(content, settings.office.iban)
+    with database.writes.begin() as connection:
+        currency = store.currency_of(connection, settings.billing.tariff)
+        for booking in found:
+            if fault := _fault(booking, currency):
+                done["left out"].append(f"{booking.day} {booking.amount}: {fault}")
+                continue
+            of = hmac.digest(key, json.dumps(booking.identity()).encode(), "sha256").hex()
+            cents, words = int(booking.amount * 100), json.dumps([booking.payer, booking.text]).encode()
+            made = Entry(day=booking.day, kind=Kind.PAYMENT, of=of, cents=cents, sealed=encrypt(key, words))
+            payments[of] = replace(made, text=booking.day, lines={"bank": cents, "suspense": -cents}), booking
+        posted = post(connection, [each for each, _ in payments.values()], actor.name, now)
+        sure = []
+        for each in posted:
+            named = _accounts(connection, payments[each.of][1])
+            sure += [_assignment(each, account, each.day) for account in named if len(named) == 1]
+            done["assigned" if len(named) == 1 else "waiting"].append(f"{each.day} {each.cents / 100:.2f}")
+        post(connection, sure, actor.name, now)
+        new = {each.of for each in posted}
+        done["there already"] = [f"{each.day} {each.amount}" for of, (_, each) in payments.items() if of not in new]
+        record(connection, actor, now, "ledger.import", "a bank's file", None, {k: len(v) for k, v in done.items()})
+    return done
+
+
+def _fault(booking: Booking, currency: str) -> str:
+    if not booking.is_booked or booking.currency != currency:
+        return f"its currency is not {currency}" if booking.is_booked else "the bank may still change it"
+    return "" if booking.amount and not booking.amount * 100 % 1 else "its amount is zero, or not in cents"
+
+
+def _accounts(connection: Connection, booking: Booking) -> set[AccountNumber]:
+    """Return the accounts that a booking names."""
+    return store.registered(connection, accounts_in(booking.text))
+
+
+def _assignment(payment: Entry, account: AccountNumber, day: str, again: str = "") -> Entry:
+    """Return the entry that gives a payment to an account; without one it goes back to the payer."""
+    cents, lines = payment.cents, {"suspense": payment.cents, "receivables": -payment.cents}
+    new = Entry(day=day, kind=Kind.ASSIGNMENT, of=f"payment {payment.no}{again}", about=payment.no, cents=0)
+    return replace(new, account=account, cents=-cents, lines=lines) if account else new
+
+
+def decide(
+    database: Database, settings: UtilitySettings, name: str, asked: Asked, actor: Actor, now: EpochSeconds
+) -> list[Entry]:
+    """Take a decision of ``DECISIONS``; return the entries that it made.
+
+    Raises:
+        ConfigError: It can't be taken; says why.
+    """
+    with database.writes.begin() as connection:
+        take(connection, Lock.LEDGER)
+        today = str(datetime.fromtimestamp(now, zone_of(connection)).date())
+        made = post(connection, DECISIONS[name](Case(connection, settings, asked, today)), actor.name, now)
+        if not made:
+            raise ConfigError("there is nothing to do")
+        record(connection, actor, now, f"ledger.{name}", f"account {asked.account}", None, asked.model_dump())
+    return made
+
+
+def _assign(case: Case) -> list[Entry]:
+    """Give a payment that waits to an account; or to none, since it goes back."""
+    asked, connection = case.asked, case.connection
+    payment = next((each for each in store.waiting(connection) if each.no == asked.no), None)
+    if payment is None:
+        raise ConfigError(f"no: {asked.no} is no payment that waits")
+    if asked.account and not store.registered(connection, [asked.account]):
+        raise ConfigError(f"account: {asked.account} is none")
+    again = len(entries_where(connection, C.about == asked.no))
+    return [_assignment(payment, asked.account, case.today, f" again {again}" if again else "")]
+
+
+def _reverse(case: Case) -> list[Entry]:
+    found = [each for each in entries_where(case.connection, C.no == case.asked.no) if each.kind is Kind.ASSIGNMENT]
+    if not found:
+        raise ConfigError(f"no: {case.asked.no} is no entry that can be taken back")
+    return [reversal(found[0], case.today)]
+
+
+DECISIONS: Mapping[str, Callable[[Case], list[Entry]]] = {
+    "assign": _assign,
+    "reverse": _reverse,
+}
+"""What a clerk can decide, by name."""

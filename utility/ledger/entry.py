@@ -1,0 +1,64 @@
+"""What the ledger has entries of, and what follows from those of one account: open items (pure)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from commonwatt.model.units import AccountNumber, EpochSeconds
+
+
+class Kind(StrEnum):
+    """What an entry is for."""
+
+    BILL = "bill"
+    REVERSAL = "reversal"  # takes back the entry `about`
+    PAYMENT = "payment"  # money that the bank booked, not yet of an account; negative: paid out or returned
+    ASSIGNMENT = "assignment"  # gives the payment `about` to an account
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An entry of the ledger."""
+
+    no: int = 0  # its number; 0: not yet stored
+    day: str  # the local day to which it belongs, such as 2026-11-28
+    kind: Kind  # what it is for
+    of: str  # what exactly; two entries of a kind never have the same
+    account: AccountNumber = 0  # the account; 0: none yet
+    cents: int  # by how much the account owes more; of a payment the money
+    due: str = ""  # the last day to pay it; empty: it has none
+    about: int = 0  # the number of the entry that it refers to; 0: none
+    text: str = ""  # of a bill that it is final, of a payment the bank's day
+    person: str = ""  # who made it
+    time: EpochSeconds = 0  # when
+    lines: Mapping[str, int] = field(default_factory=dict)  # what it adds by key of ``LedgerCodes``, cents; sums to 0
+    sealed: bytes | None = field(
+        default=None, repr=False
+    )  # who paid, and the words, encrypted; of a closed month its export
+
+
+def reversal(entry: Entry, day: str) -> Entry:
+    """Return the entry that takes one back."""
+    lines = {code: -cents for code, cents in entry.lines.items()}
+    new = Entry(day=day, kind=Kind.REVERSAL, of=f"entry {entry.no}", account=entry.account, about=entry.no, cents=0)
+    return replace(new, cents=lines.get("receivables", 0), lines=lines)
+
+
+def live(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries that no other one reversed."""
+    gone = {each.about for each in entries if each.kind is Kind.REVERSAL}
+    return [each for each in entries if each.kind is not Kind.REVERSAL and each.no not in gone]
+
+
+def open_items(entries: Sequence[Entry]) -> list[tuple[Entry, int]]:
+    """Return what of an account is not paid: entry and cents, the oldest first; a payment settles the oldest first."""
+    posted = live(entries)
+    moved = [each for each in posted if each.cents < 0 or each.kind is Kind.ASSIGNMENT]
+    paid = -sum(each.cents for each in moved)
+    # More was returned or refunded than was there.
+    found, paid = ([], paid) if paid >= 0 else ([(moved[-1], -paid)], 0)
+    for each in sorted((e for e in posted if e not in moved), key=lambda e: (e.due or e.day, e.no)):
+        if each.cents > paid:
+            found.append((each, each.cents - paid))
+        paid = max(0, paid - each.cents)
+    return found
