@@ -1,4 +1,4 @@
-"""Random histories of a town's ledger: after every step the checker agrees, and balances are right.
+"""Random histories of a town's ledger: after every step the checker agrees, closed months stay, balances are right.
 
 ``python -m harness.ledger.histories --seeds 1 10000``
 """
@@ -15,18 +15,19 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import OfficeSettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import midnight
+from commonwatt.model.time.local_calendar import midnight, month_before
 from commonwatt.town.loading import load_town
 from harness.billing.worlds import tariff
 from harness.commands import token_for
 from harness.ledger.checker import faults
 from utility.access.actor import Actor, Via
+from utility.access.decisions import Second
 from utility.access.roles import Role
 from utility.customers.contact import Contact
 from utility.customers.store.contacts import office_key, set_contact
 from utility.database.database import Database, open_database
 from utility.database.migrate import empty_database
-from utility.ledger.decisions import Asked, decide, take_in
+from utility.ledger.decisions import Asked, close, decide, take_in
 from utility.ledger.entry import Entry, Kind, open_items
 from utility.ledger.reference import reference
 from utility.ledger.store import entries as store
@@ -84,6 +85,7 @@ class History:
     bills: list[dict[str, str]] = field(default_factory=list)
     payments: dict[str, dict[str, str]] = field(default_factory=dict)  # by the bank's reference
     files: list[str] = field(default_factory=list)
+    closed: dict[str, bytes] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -94,7 +96,7 @@ class History:
     def step(self) -> None:
         """Do anything, or be refused; then check all."""
         steps = [self.pass_time, self.issue, self.cancel, self.pay, self.pay, self.pay_again, self.odd, self.assign]
-        steps += [self.reverse]
+        steps += [self.reverse, self.remind, self.propose, self.close]
         chosen = self.random.choice(steps)
         try:
             chosen()
@@ -113,6 +115,8 @@ class History:
             balances = store.balances(connection)
         rows = {month: list(csv.DictReader(io.StringIO(text.decode()))) for month, text in exports.items()}
         assert not (found := faults(rows, self.bills, self.payments.values())), found
+        for month, content in self.closed.items():
+            assert exports.get(month, content) == content, f"{month} has changed"
         for account in range(1, 7):
             ours = [each for each in entries if each.account == account]
             left = sum(cents for _, cents in open_items(ours))
@@ -203,6 +207,24 @@ class History:
             self.decide("reverse", no=entry.no)
             if entry.kind is Kind.ASSIGNMENT:
                 self.move(entry.about, 0)
+
+    def remind(self) -> None:
+        with self.database.writes.begin() as connection:
+            store.remind(connection, "town", self.now)
+            before = store.newest(connection)
+            store.remind(connection, "town", self.now)
+            assert store.newest(connection) == before, "a second turn of the same day made reminders"
+
+    def propose(self) -> None:
+        self.decide("propose", day=month_before(f"{self.day:%Y-%m}"))
+
+    def close(self) -> None:
+        with self.database.reads.begin() as connection:
+            proposed = entries_where(connection, C.kind == Kind.PROPOSAL)[-1:]
+        for each in proposed:
+            close(self.database, self.settings, each.text, Second(actor=BEN, now=self.now, wait_days=0))
+            with self.database.reads.begin() as connection:
+                self.closed[each.text] = store.exported(connection, each.text, self.settings.office.codes)
 
     def decide(self, name: str, **asked: object) -> list[Entry]:
         return decide(self.database, self.settings, name, Asked.model_validate(asked), ANNA, self.now)

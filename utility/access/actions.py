@@ -52,6 +52,8 @@ ACTIONS: Mapping[str, str] = {
     "ledger.import": "imported a bank's file",
     "ledger.assign": "gave a payment to an account",
     "ledger.reverse": "took an entry of the ledger back",
+    "ledger.propose": "proposed to close a month of the ledger",
+    "ledger.close": "closed a month of the ledger",
     "weight.set": "set a sharing weight",
     "release.approve": "approved a release",
     "agreement.add": "added an agreement",

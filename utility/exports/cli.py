@@ -189,7 +189,7 @@ def ledger(
         Path | None, typer.Option("--out", help="The file to write, replaced if there is one; else standard output.")
     ] = None,
 ) -> None:
-    """Export a month of the ledger as CSV, with the office's account codes.
+    """Export a month of the ledger as CSV, with the office's account codes; of a closed month always the same bytes.
 
     Example: `export ledger --month 2026-11 --out ledger.csv`.
     """

@@ -1,7 +1,9 @@
-"""What clerks decide about the ledger: a bank's file, payments that wait, wrong assignments."""
+"""What clerks decide about the ledger: a bank's file, payments that wait, reversals, months."""
 
+import hashlib
 import hmac
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +16,7 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.access.actor import Actor
+from utility.access.decisions import Second, require_second, second_person
 from utility.access.store.audit_log import record
 from utility.customers.store.contacts import office_key
 from utility.database.base import Connection
@@ -26,12 +29,15 @@ from utility.ledger.reference import accounts_in
 from utility.ledger.store import entries as store
 from utility.ledger.store.entries import C, entries_where, post
 
+REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER)
+
 
 class Asked(BaseModel):
     """What a decision needs; each uses some."""
 
     no: int = Field(0, ge=0, lt=2**31)  # an entry
     account: int = Field(0, ge=0, lt=2**31)  # an account
+    day: str = Field("", max_length=10)  # a month
 
 
 class Case(NamedTuple):
@@ -126,14 +132,45 @@ def _assign(case: Case) -> list[Entry]:
 
 
 def _reverse(case: Case) -> list[Entry]:
-    found = [each for each in entries_where(case.connection, C.no == case.asked.no) if each.kind is Kind.ASSIGNMENT]
+    found = [each for each in entries_where(case.connection, C.no == case.asked.no) if each.kind in REVERSIBLE]
     if not found:
         raise ConfigError(f"no: {case.asked.no} is no entry that can be taken back")
     return [reversal(found[0], case.today)]
 
 
+def _propose(case: Case) -> list[Entry]:
+    """Propose to close a month that is over."""
+    month, closed = case.asked.day, store.last_closed(case.connection)
+    before = entries_where(case.connection, C.day > f"{closed}-99", C.day < month)[:1]
+    if not closed < month < case.today[:7] or before:
+        raise ConfigError(f"{month}: only the first month that is over and not closed can be closed")
+    digest = hashlib.sha256(store.exported(case.connection, month, case.settings.office.codes)).hexdigest()
+    return [Entry(day=case.today, kind=Kind.PROPOSAL, of=f"{month} {digest}", cents=0, text=month)]
+
+
+def close(database: Database, settings: UtilitySettings, month: str, second: Second) -> None:
+    """Close a month that another person proposed: no entry comes to it, and its export stays as it is.
+
+    Raises:
+        ConfigError: It was not proposed as it is now, or the person may not be the second one.
+    """
+    with second_person(database, second, f"ledger {month}") as connection:
+        take(connection, Lock.LEDGER)
+        content = store.exported(connection, month, settings.office.codes)
+        of = f"{month} {hashlib.sha256(content).hexdigest()}"
+        proposed = entries_where(connection, C.kind == Kind.PROPOSAL, C.of == of)
+        if not proposed or month <= store.last_closed(connection):
+            raise ConfigError(f"{month}: is not proposed as it is now; a clerk proposes it")
+        require_second(connection, second, {proposed[0].person: "proposed it"})
+        today = str(datetime.fromtimestamp(second.now, zone_of(connection)).date())
+        made = Entry(day=today, kind=Kind.CLOSED, of=month, cents=0, sealed=zlib.compress(content))
+        post(connection, [made], second.actor.name, second.now)
+        record(connection, second.actor, second.now, "ledger.close", month, None, of)
+
+
 DECISIONS: Mapping[str, Callable[[Case], list[Entry]]] = {
     "assign": _assign,
     "reverse": _reverse,
+    "propose": _propose,
 }
 """What a clerk can decide, by name."""

@@ -1,7 +1,8 @@
-"""What the ledger has entries of, and what follows from those of one account: open items (pure)."""
+"""What the ledger has entries of, and what follows from those of one account: open items, reminders (pure)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from enum import StrEnum
 
 from commonwatt.model.units import AccountNumber, EpochSeconds
@@ -14,6 +15,9 @@ class Kind(StrEnum):
     REVERSAL = "reversal"  # takes back the entry `about`
     PAYMENT = "payment"  # money that the bank booked, not yet of an account; negative: paid out or returned
     ASSIGNMENT = "assignment"  # gives the payment `about` to an account
+    REMINDER = "reminder"  # of the bill `about`, with its fee
+    PROPOSAL = "proposal"  # to close a month; has no lines
+    CLOSED = "closed"  # a closed month, with its export; has no lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +66,29 @@ def open_items(entries: Sequence[Entry]) -> list[tuple[Entry, int]]:
             found.append((each, each.cents - paid))
         paid = max(0, paid - each.cents)
     return found
+
+
+def reminders(entries: Sequence[Entry], today: str, levels: Sequence[tuple[int, int]]) -> list[Entry]:
+    """Return the reminders of an account that are due.
+
+    Args:
+        levels: Of each level the days after the due day, or after the reminder before, and the fee in cents.
+    """
+    found, sent = [], [each for each in entries if each.kind is Kind.REMINDER]
+    for bill, _ in open_items(entries):
+        earlier = [each for each in sent if each.about == bill.no]
+        if bill.kind is Kind.BILL and len(earlier) < len(levels):
+            days, fee = levels[len(earlier)]
+            if day_after(max((each.day for each in earlier), default=bill.due), days) <= today:
+                of, lines = (
+                    f"bill {bill.no} level {len(earlier) + 1}",
+                    {"receivables": fee, "fees": -fee} if fee else {},
+                )
+                new = Entry(day=today, kind=Kind.REMINDER, of=of, account=bill.account, cents=fee, lines=lines)
+                found.append(replace(new, due=today, about=bill.no))
+    return found
+
+
+def day_after(day: str, days: int) -> str:
+    """Return the local day some days later."""
+    return str(date.fromisoformat(day) + timedelta(days))

@@ -1,4 +1,4 @@
-"""The ledger for clerks: what is owed, payments that wait, a bank's file, months."""
+"""The ledger for clerks: what is owed, payments that wait, a bank's file, reminders, months."""
 
 import json
 from typing import Annotated, Any
@@ -9,12 +9,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from commonwatt.care.sealing import decrypt
 from utility.customers.store.contacts import office_key
 from utility.ledger.bank import MAX_BYTES
-from utility.ledger.decisions import DECISIONS, Asked, decide, take_in
-from utility.ledger.entry import live, open_items
+from utility.ledger.decisions import DECISIONS, REVERSIBLE, Asked, close, decide, take_in
+from utility.ledger.entry import Kind, live, open_items
 from utility.ledger.store import entries as store
+from utility.ledger.store.entries import C, entries_where
 from utility.webkit.console.answers import ROWS, Number, Skip, download, other_pages, refusing
 from utility.webkit.console.console import Console
-from utility.webkit.rights import Clerks, ClerksOrApprovers
+from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers
 
 _START = "/console/ledger"
 _Month = Annotated[str, Path(pattern=r"^[0-9]{4}-[0-9]{2}$")]
@@ -32,6 +33,13 @@ def add_ledger(app: FastAPI, console: Console) -> None:
             done = take_in(console.database, console.api.settings, file.file.read(MAX_BYTES + 1), actor, console.now())
         return console.page(request, actor, "ledger_import.html", {"done": done})
 
+    @app.post(f"{_START}/close", include_in_schema=False)
+    def closed(actor: Approvers, month: Annotated[str, Form(max_length=7)]) -> RedirectResponse:
+        """Close a month, as the second person."""
+        with refusing():
+            close(console.database, console.api.settings, month, console.api.second(actor))
+        return console.see_other(actor, _START, f"{month} is closed")
+
     @app.post(f"{_START}/decide/{{name}}", include_in_schema=False)
     def decided(actor: Clerks, name: str, asked: Annotated[Asked, Form()]) -> RedirectResponse:
         """Take a decision."""
@@ -46,12 +54,15 @@ def add_ledger(app: FastAPI, console: Console) -> None:
 def _add_views(app: FastAPI, console: Console) -> None:
     @app.get(_START, include_in_schema=False)
     def listed(request: Request, actor: ClerksOrApprovers, skip: Skip = 0) -> HTMLResponse:
-        """List what accounts owe, and payments that wait."""
+        """List what accounts owe, payments that wait, reminders and months."""
         with console.database.reads.begin() as connection:
             owed = sorted(store.balances(connection).items(), key=lambda each: -each[1])
             content: dict[str, Any] = {
                 "owed": owed[skip : skip + ROWS],
                 "waiting": [(each, _words(console, each.sealed)) for each in store.waiting(connection)[:ROWS]],
+                "reminders": entries_where(connection, C.kind == Kind.REMINDER)[-ROWS:][::-1],
+                "closed": store.last_closed(connection),
+                "proposed": entries_where(connection, C.kind == Kind.PROPOSAL)[-1:],
                 "month": console.api.last_month(),
                 **other_pages(_START, skip, is_more=len(owed) > skip + ROWS),
             }
@@ -63,6 +74,7 @@ def _add_views(app: FastAPI, console: Console) -> None:
         with console.database.reads.begin() as connection:
             entries = store.entries_of(connection, number)
         content = {"number": number, "entries": entries, "open": open_items(entries), "live": live(entries)}
+        content |= {"reversible": REVERSIBLE}
         return console.page(request, actor, "ledger_account.html", content)
 
 

@@ -1,20 +1,25 @@
 """Statements of entries: posted once, never changed; balances; what waits."""
 
 import json
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from commonwatt.config.utility import LedgerCodes
 from commonwatt.model.csv_text import line_of
-from commonwatt.model.time.local_calendar import parse_month
-from commonwatt.model.units import AccountNumber, EpochSeconds
+from commonwatt.model.time.local_calendar import month_after, parse_month
+from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds
 from utility.database.locks import Lock, take
-from utility.ledger.entry import Entry, Kind, reversal
+from utility.database.town_zone import zone_of
+from utility.ledger.entry import Entry, Kind, reminders, reversal
 from utility.ledger.tables import ledger_entry
 from utility.registry.tables import account as accounts
+from utility.registry.tables import account_term
 from utility.tariffs.store.tariffs import published
+from utility.tariffs.tariff import in_force
 
 _AT_ONCE = 500  # entries that are looked up by one statement
 C = ledger_entry.c
@@ -22,19 +27,23 @@ REVERSED = select(C.about).where(C.kind == "reversal")  # the numbers of entries
 
 
 def post(connection: Connection, entries: Sequence[Entry], person: str, now: EpochSeconds) -> list[Entry]:
-    """Append entries that are not there yet, and return them.
+    """Append entries that are not there yet, and return them; those of a closed month's days go to the open month.
 
     Raises:
         ValueError: The lines of an entry don't sum to 0.
     """
     take(connection, Lock.LEDGER)
+    closed = last_closed(connection)
+    begin = f"{month_after(closed)}-01" if closed else ""
     no = newest(connection)
     there = set[tuple[str, str]]()
     for first in range(0, len(entries), _AT_ONCE):
         some = C.of.in_([each.of for each in entries[first : first + _AT_ONCE]])
         there.update((kind, of) for kind, of in connection.execute(select(C.kind, C.of).where(some)))
     new = [each for each in entries if (each.kind.value, each.of) not in there]
-    stored = [replace(each, no=no + n, person=person, time=now) for n, each in enumerate(new, 1)]
+    stored = [
+        replace(each, no=no + n, day=max(each.day, begin), person=person, time=now) for n, each in enumerate(new, 1)
+    ]
     if unbalanced := [each.of for each in stored if sum(each.lines.values())]:
         raise ValueError(f"{unbalanced[0]}: its lines don't sum to 0")
     if stored:
@@ -114,9 +123,17 @@ def post_cancel(connection: Connection, run: int, day: str, person: str, now: Ep
     post(connection, [reversal(each, day) for each in bills], person, now)
 
 
+def last_closed(connection: Connection) -> str:
+    """Return the newest closed month; empty: no month is closed."""
+    months = select(func.coalesce(func.max(C.of), "")).where(C.kind == Kind.CLOSED)
+    return str(connection.execute(months).scalar_one())
+
+
 def exported(connection: Connection, month: str, codes: LedgerCodes) -> bytes:
-    """Return the lines of a month's entries as CSV, with the office's codes."""
+    """Return the lines of a month's entries as CSV, with the office's codes; of a closed month as it was closed."""
     parse_month(month)
+    for closed in entries_where(connection, C.kind == Kind.CLOSED, C.of == month):
+        return zlib.decompress(closed.sealed or b"")
     rows: list[Sequence[object]] = [("entry", "day", "kind", "of", "account", "due", "about", "key", "code", "cents")]
     for each in entries_where(connection, C.day.startswith(f"{month}-")):
         said = (each.no, each.day, each.kind.value, each.of, each.account, each.due, each.about)
@@ -133,3 +150,23 @@ def currency_of(connection: Connection, default: str) -> str:
     """Return the town's currency: that of the newest version of the tariff of accounts without one."""
     bills = [each.file.bill for each in published(connection) if each.name == default and each.file.bill]
     return bills[-1].currency if bills else "USD"
+
+
+def remind(connection: Connection, default: str, now: EpochSeconds) -> None:
+    """Append the reminders that are due."""
+    post(connection, due_reminders(connection, default, now), "service", now)
+
+
+def due_reminders(connection: Connection, default: str, now: EpochSeconds) -> list[Entry]:
+    """Return the reminders that are due by the accounts' tariffs; ``default`` is that of accounts without one."""
+    term, versions = account_term.c, published(connection)
+    own = select(term.account, term.value).where(term.what == "tariff", term.since <= now // QUARTER_S)
+    names = dict(connection.execute(own.order_by(term.since)).all())
+    today, found = str(datetime.fromtimestamp(now, zone_of(connection)).date()), list[Entry]()
+    # Later bills, and bills that are paid, need no look: the oldest are paid first.
+    for account, owed in balances(connection, (C.due < today) | (C.cents < 0)).items():
+        ours = [each for each in versions if each.name == names.get(account, default)]
+        if owed > 0 and (tariff := in_force(ours, now // QUARTER_S)) is not None:
+            levels = [(each.days, int(each.fee * 100)) for each in tariff.file.reminder]
+            found += reminders(entries_of(connection, account), today, levels)
+    return found

@@ -22,6 +22,7 @@ from utility.jobs.catalogue import plan_of
 from utility.jobs.plans import UNCHANGED
 from utility.jobs.store.job_states import periods_over
 from utility.jobs.tables import sharing_due, usage_due
+from utility.ledger.store.entries import due_reminders
 from utility.overview.store.days import marked_days
 from utility.overview.store.old_records import kept, old_runs, oldest_day
 from utility.readings.store.compactor import SETTLE_S
@@ -117,6 +118,11 @@ def _bills(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
     return found or ["every month that is over is done"]
 
 
+def _reminders(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
+    found = database.read(due_reminders, settings.billing.tariff, now)
+    return [f"would make {counted(len(found), 'reminder')} of overdue bills"]
+
+
 def _completeness(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
     marked = database.read(marked_days, now // 86_400)
     return [f"would count {counted(len(marked), 'day')} of microgrids again, and the days that ended since"]
@@ -189,6 +195,7 @@ PREVIEWS: Mapping[str, _Preview] = {
     "settlement": _settlement,
     "gaps": _gaps,
     "bills": _bills,
+    "reminders": _reminders,
     "completeness": _completeness,
     "statistics": _statistics,
     "projection": _projection,

@@ -1,8 +1,10 @@
-"""A payment settles the oldest bill first; what went back is open again."""
+"""A payment settles the oldest bill first; reminders follow the levels."""
 
 from dataclasses import replace
 
-from utility.ledger.entry import Entry, Kind, open_items, reversal
+from utility.ledger.entry import Entry, Kind, open_items, reminders, reversal
+
+LEVELS = [(7, 0), (14, 500)]
 
 
 def bill(no: int, due: str, cents: int, kind: Kind = Kind.BILL, about: int = 0) -> Entry:
@@ -37,3 +39,15 @@ def test_cancelled_bill_leaves_what_was_paid_to_the_others() -> None:
 def test_returned_direct_debit_is_open_again() -> None:
     assert left(bill(1, "2026-11-30", 300), paid(2, 300), paid(3, -300)) == [(1, 300)]
     assert left(bill(1, "2026-11-30", 300), paid(2, 300), paid(3, -400)) == [(3, 100), (1, 300)], "more went back"
+
+
+def test_reminders_follow_the_levels_and_end_with_them() -> None:
+    entries, days = [bill(1, "2026-11-30", 300)], []
+    for day in [f"2026-12-{n:02}" for n in range(1, 32)]:
+        for new in reminders(entries, day, LEVELS):
+            entries.append(replace(new, no=len(entries) + 1))
+            days.append((day, new.of, new.cents))
+    assert days == [("2026-12-07", "bill 1 level 1", 0), ("2026-12-21", "bill 1 level 2", 500)]
+    assert left(*entries) == [(1, 300), (3, 500)], "the fee is owed too, and is not reminded of"
+    assert reminders([bill(1, "2026-11-30", 300), paid(2, 300)], "2027-11-30", LEVELS) == []
+    assert reminders([bill(1, "2026-11-30", 300)], "2027-11-30", []) == [], "the tariff has no reminders"

@@ -4,8 +4,11 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
+
 from harness.ledger.checker import faults
 from harness.ledger.histories import history, memory, template
+from utility.ledger.store import entries
 
 
 def test_random_histories_balance_after_every_step() -> None:
@@ -13,7 +16,20 @@ def test_random_histories_balance_after_every_step() -> None:
         content, done = template(Path(name)), Counter[str]()
         for seed in range(1, 201):
             done.update(history(seed, content, Path(name), steps=15))
-    assert len(done) == 8, f"each kind of step was done: {done}"
+    assert len(done) == 11, f"each kind of step was done: {done}"
+
+
+def test_histories_find_entries_in_a_closed_month(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries, "month_after", lambda month: month)
+    with TemporaryDirectory(dir=memory()) as name:
+        content = template(Path(name))
+        with pytest.raises(AssertionError, match=r"should owe|the bank says"):
+            _all(content, Path(name))
+
+
+def _all(content: bytes, folder: Path) -> None:
+    for seed in range(1, 51):
+        history(seed, content, folder)
 
 
 def test_checker_says_what_is_out_of_balance() -> None:

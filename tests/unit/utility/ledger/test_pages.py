@@ -1,4 +1,4 @@
-"""A clerk in the browser: a bank's file, payments that wait, statements, wrong assignments."""
+"""A clerk in the browser: a bank's file, payments that wait, statements, months of two people."""
 
 import re
 from collections.abc import Callable
@@ -30,6 +30,7 @@ from utility.ledger.store.entries import (
     owed_before,
     post_cancel,
     post_run,
+    remind,
 )
 from utility.tariffs.store import tariffs
 
@@ -114,11 +115,36 @@ def test_wrongly_given_payment_is_taken_back_and_given_to_another(browser: Brows
     assert "no entry that can be taken back" in decide(anna, "reverse", no=1)[1], "a bill is cancelled with its run"
 
 
+def test_month_is_closed_by_two_people_and_stays_byte_equal(
+    browser: Browsers, database: Database, settings: UtilitySettings
+) -> None:
+    anna, ben = browser(Role.CLERK, Role.APPROVER, name="anna"), browser(Role.APPROVER, name="ben")
+    codes = settings.office.codes
+    assert decide(anna, "propose", day="2026-12")[0] == 303
+    assert "anna proposed it" in text_of(anna.post("/console/ledger/close", {"month": "2026-12"}))
+    send(anna, HEADER + "2026-12-05,20.00,EUR,,account 1,,B1\n")
+    changed = ben.post("/console/ledger/close", {"month": "2026-12"})
+    assert (changed.status_code, "is not proposed as it is now" in text_of(changed)) == (409, True)
+    assert decide(anna, "propose", day="2026-12")[0] == 303
+    assert ben.post("/console/ledger/close", {"month": "2026-12"}).status_code == 303
+    with database.reads.begin() as connection:
+        before = exported(connection, "2026-12", codes)
+    assert anna.get("/console/ledger/months/2026-12.csv").content == before
+    send(anna, HEADER + "2026-12-06,30.00,EUR,,account 1,,B2\n")
+    with database.reads.begin() as connection:
+        assert exported(connection, "2026-12", codes.model_copy(update={"bank": "9999"})) == before
+        assert entries_where(connection)[-1].day == "2027-01-01", "what comes later is of the open month"
+    assert balances(database)[0] == 400
+    for month in ("2026-12", "2027-06", "x"):
+        assert decide(anna, "propose", day=month)[0] == 422
+
+
 def test_residents_and_viewers_have_no_door(browser: Browsers) -> None:
     for person in (browser(Role.RESIDENT, account=1), browser(Role.VIEWER), browser(Role.OPERATOR)):
         for path in ("", "/accounts/1", "/months/2026-12.csv"):
             assert person.get(f"/console/ledger{path}").status_code == 403
     assert decide(browser(Role.APPROVER), "assign", no=1)[0] == 403
+    assert browser(Role.CLERK).post("/console/ledger/close", {"month": "2026-12"}).status_code == 403
 
 
 def test_payers_stand_nowhere_in_the_clear(browser: Browsers, database: Database, settings: UtilitySettings) -> None:
@@ -146,3 +172,15 @@ def test_next_bill_begins_with_what_was_owed(database: Database) -> None:
         post_cancel(connection, 1, "2027-01-02", "ben", NOW)
         assert owed_before(connection, 1, 2) == 5400, "a printed bill stays as it was"
         assert [balance(connection, 1), balance(connection, 2), balance(connection, 1, "2026-12-31")] == [100, 0, 5400]
+
+
+def test_job_reminds_by_the_tariff_of_the_account(database: Database, settings: UtilitySettings) -> None:
+    with database.writes.begin() as connection:
+        remind(connection, "town", NOW)
+        remind(connection, "town", NOW + 10 * 86_400)
+        remind(connection, "town", NOW + 20 * 86_400)
+        made = entries_where(connection, C.kind == Kind.REMINDER)
+        assert [(each.account, each.cents) for each in made] == [(1, 0), (2, 0), (1, 500), (2, 500)]
+        months = {month: exported(connection, month, settings.office.codes) for month in ("2026-12", "2027-02")}
+    assert months["2027-02"].count(b",fees,4100,-500\n") == 2
+    assert {each.day for each in made[2:]} == {"2027-02-04"}
