@@ -96,7 +96,7 @@ class History:
     def step(self) -> None:
         """Do anything, or be refused; then check all."""
         steps = [self.pass_time, self.issue, self.cancel, self.pay, self.pay, self.pay_again, self.odd, self.assign]
-        steps += [self.reverse, self.remind, self.propose, self.close]
+        steps += [self.reverse, self.plan, self.remind, self.propose, self.close, self.order]
         chosen = self.random.choice(steps)
         try:
             chosen()
@@ -207,6 +207,26 @@ class History:
             self.decide("reverse", no=entry.no)
             if entry.kind is Kind.ASSIGNMENT:
                 self.move(entry.about, 0)
+
+    def plan(self) -> None:
+        day = self.day + timedelta(self.random.choice((3, 20)))
+        self.decide("plan", account=self.random.randint(1, 6), number=self.random.randint(1, 5), day=str(day))
+
+    def order(self) -> None:
+        day = str(self.day + timedelta(2))
+        made = self.decide(self.random.choice(("collect", "refund")), day=day)
+        with self.database.reads.begin() as connection:
+            of = [each.about for each in entries_where(connection, C.kind == Kind.ORDER)]
+            gone = [each.about for each in entries_where(connection, C.kind == Kind.REVERSAL)]
+            orders = entries_where(connection, C.kind == Kind.ORDER)
+        of = [each.about for each in orders if each.no not in gone]
+        assert len(set(of)) == len(of), "a bill is ordered twice"
+        order = self.random.choice(made)
+        if self.random.random() < 0.7:
+            row = f"{self.day},{order.cents / 100:.2f},USD,CW{order.no},,,O{order.no}"
+            header = "day,amount,currency,reference,text,payer,bank_reference\n"
+            take_in(self.database, self.settings, (header + row).encode(), ANNA, self.now)
+            self.payments[f"O{order.no}"] = {"cents": str(order.cents), "account": str(order.account)}
 
     def remind(self) -> None:
         with self.database.writes.begin() as connection:

@@ -1,4 +1,4 @@
-"""What clerks decide about the ledger: a bank's file, payments that wait, reversals, months."""
+"""What clerks decide about the ledger: payments, reversals, plans of instalments, orders for the bank, months."""
 
 import hashlib
 import hmac
@@ -6,7 +6,8 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
+from functools import partial
 from typing import NamedTuple
 
 from pydantic import BaseModel, Field
@@ -18,18 +19,19 @@ from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
 from utility.access.store.audit_log import record
-from utility.customers.store.contacts import office_key
+from utility.customers.store.contacts import contacts_at, office_key
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
 from utility.ledger.bank import Booking, bookings
-from utility.ledger.entry import Entry, Kind, reversal
+from utility.ledger.entry import Entry, Kind, instalments, keeps_plan, live, open_items, reversal
 from utility.ledger.reference import accounts_in
 from utility.ledger.store import entries as store
-from utility.ledger.store.entries import C, entries_where, post
+from utility.ledger.store.entries import C, entries_of, entries_where, post
 
-REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER)
+ORDER = "CW"  # what the end-to-end reference of an order begins with; its number follows
+REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER, Kind.INSTALMENT, Kind.ORDER)
 
 
 class Asked(BaseModel):
@@ -37,7 +39,8 @@ class Asked(BaseModel):
 
     no: int = Field(0, ge=0, lt=2**31)  # an entry
     account: int = Field(0, ge=0, lt=2**31)  # an account
-    day: str = Field("", max_length=10)  # a month
+    number: int = Field(0, ge=0, le=36)  # how many instalments
+    day: str = Field("", max_length=10)  # a local day to come; to propose a month, the month
 
 
 class Case(NamedTuple):
@@ -90,7 +93,10 @@ def _fault(booking: Booking, currency: str) -> str:
 
 
 def _accounts(connection: Connection, booking: Booking) -> set[AccountNumber]:
-    """Return the accounts that a booking names."""
+    """Return the accounts that a booking names: that of an order, else those of its words."""
+    number = booking.reference.removeprefix(ORDER)
+    if number != booking.reference and number.isdecimal() and len(number) < 10:
+        return {each.account for each in entries_where(connection, C.kind == Kind.ORDER, C.no == int(number))}
     return store.registered(connection, accounts_in(booking.text))
 
 
@@ -138,6 +144,43 @@ def _reverse(case: Case) -> list[Entry]:
     return [reversal(found[0], case.today)]
 
 
+def _plan(case: Case) -> list[Entry]:
+    """Let an account pay what it owes by instalments, monthly from a day on."""
+    account, number, day = case.asked.account, case.asked.number, _day(case)
+    cents, entries = store.balance(case.connection, account), entries_of(case.connection, account)
+    if cents < number or not number:
+        raise ConfigError("number: a plan needs instalments, and something that is owed")
+    about = entries[-1].no
+    new = Entry(day=case.today, kind=Kind.INSTALMENT, of="", account=account, about=about, cents=0)
+    parts = enumerate(instalments(cents, number, day), 1)
+    return [replace(new, of=f"plan after {about} part {n}", cents=part, due=due) for n, (due, part) in parts]
+
+
+def _order(case: Case, *, is_refund: bool) -> list[Entry]:
+    """Order direct debits of what is open of bills, or refunds after last bills; each bill once."""
+    connection, office, made = case.connection, case.settings.office, list[Entry]()
+    if not (office.name and office.iban and (is_refund or office.creditor)):
+        raise ConfigError("the office's name, iban and creditor have to stand in the utility's file")
+    file, day = f"CW-{case.today}-{store.newest(connection)}", _day(case)
+    who = contacts_at(connection, office_key(office))
+    for account, owed in store.balances(connection).items():
+        entries = live(entries_of(connection, account))
+        bills = [each for each in entries if each.kind is Kind.BILL]
+        if account not in who or not who[account].iban or not bills:
+            continue
+        found = [(bills[-1], owed)] if is_refund and owed < 0 and bills[-1].text == "final" else []
+        if not is_refund and who[account].mandate_day and not keeps_plan(entries, case.today):
+            found = [(each, cents) for each, cents in open_items(entries) if each in bills]
+        ordered = {each.about for each in entries if each.kind is Kind.ORDER}
+        new = Entry(day=case.today, kind=Kind.ORDER, of="", account=account, cents=0, due=day, text=file)
+        made += [
+            replace(new, of=f"{file} bill {bill.no}", about=bill.no, cents=cents)
+            for bill, cents in found
+            if bill.no not in ordered
+        ]
+    return made
+
+
 def _propose(case: Case) -> list[Entry]:
     """Propose to close a month that is over."""
     month, closed = case.asked.day, store.last_closed(case.connection)
@@ -168,9 +211,22 @@ def close(database: Database, settings: UtilitySettings, month: str, second: Sec
         record(connection, second.actor, second.now, "ledger.close", month, None, of)
 
 
+def _day(case: Case) -> str:
+    try:
+        day = str(date.fromisoformat(case.asked.day))
+    except ValueError as error:
+        raise ConfigError(f"day: {case.asked.day!r} is no day; write it as 2026-11-28") from error
+    if day < case.today:
+        raise ConfigError(f"day: {day} is over")
+    return day
+
+
 DECISIONS: Mapping[str, Callable[[Case], list[Entry]]] = {
     "assign": _assign,
     "reverse": _reverse,
+    "plan": _plan,
     "propose": _propose,
+    "collect": partial(_order, is_refund=False),
+    "refund": partial(_order, is_refund=True),
 }
 """What a clerk can decide, by name."""

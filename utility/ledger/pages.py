@@ -1,4 +1,4 @@
-"""The ledger for clerks: what is owed, payments that wait, a bank's file, reminders, months."""
+"""The ledger for clerks: what is owed, payments that wait, a bank's file, plans, orders for the bank, months."""
 
 import json
 from typing import Annotated, Any
@@ -7,10 +7,10 @@ from fastapi import FastAPI, Form, HTTPException, Path, Request, Response, Uploa
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.care.sealing import decrypt
-from utility.customers.store.contacts import office_key
+from utility.customers.store.contacts import contacts_at, office_key
 from utility.ledger.bank import MAX_BYTES
 from utility.ledger.decisions import DECISIONS, REVERSIBLE, Asked, close, decide, take_in
-from utility.ledger.entry import Kind, live, open_items
+from utility.ledger.entry import WITHOUT_LINES, Kind, live, open_items
 from utility.ledger.store import entries as store
 from utility.ledger.store.entries import C, entries_where
 from utility.webkit.console.answers import ROWS, Number, Skip, download, other_pages, refusing
@@ -18,6 +18,7 @@ from utility.webkit.console.console import Console
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers
 
 _START = "/console/ledger"
+_File = Annotated[str, Path(pattern=r"^CW-[0-9-]{12,40}$")]
 _Month = Annotated[str, Path(pattern=r"^[0-9]{4}-[0-9]{2}$")]
 
 
@@ -47,20 +48,22 @@ def add_ledger(app: FastAPI, console: Console) -> None:
             raise HTTPException(404, f"{name}: there is no such decision")
         with refusing(422):
             made = decide(console.database, console.api.settings, name, asked, actor, console.now())
-        path = f"{_START}/accounts/{asked.account}" if name == "reverse" and asked.account else _START
+        path = f"{_START}/accounts/{asked.account}" if name in ("plan", "reverse") and asked.account else _START
         return console.see_other(actor, path, f"{len(made)} entries made")
 
 
 def _add_views(app: FastAPI, console: Console) -> None:
     @app.get(_START, include_in_schema=False)
     def listed(request: Request, actor: ClerksOrApprovers, skip: Skip = 0) -> HTMLResponse:
-        """List what accounts owe, payments that wait, reminders and months."""
+        """List what accounts owe, payments that wait, reminders, orders and months."""
         with console.database.reads.begin() as connection:
             owed = sorted(store.balances(connection).items(), key=lambda each: -each[1])
+            orders = entries_where(connection, C.kind == Kind.ORDER)
             content: dict[str, Any] = {
                 "owed": owed[skip : skip + ROWS],
                 "waiting": [(each, _words(console, each.sealed)) for each in store.waiting(connection)[:ROWS]],
                 "reminders": entries_where(connection, C.kind == Kind.REMINDER)[-ROWS:][::-1],
+                "files": list(dict.fromkeys(each.text for each in reversed(orders)))[:12],
                 "closed": store.last_closed(connection),
                 "proposed": entries_where(connection, C.kind == Kind.PROPOSAL)[-1:],
                 "month": console.api.last_month(),
@@ -70,11 +73,11 @@ def _add_views(app: FastAPI, console: Console) -> None:
 
     @app.get(f"{_START}/accounts/{{number}}", include_in_schema=False)
     def account(request: Request, actor: ClerksOrApprovers, number: Number) -> HTMLResponse:
-        """Show the statement of an account, and what is open."""
+        """Show the statement of an account, what is open, and its plan."""
         with console.database.reads.begin() as connection:
             entries = store.entries_of(connection, number)
         content = {"number": number, "entries": entries, "open": open_items(entries), "live": live(entries)}
-        content |= {"reversible": REVERSIBLE}
+        content |= {"without_lines": WITHOUT_LINES, "reversible": REVERSIBLE}
         return console.page(request, actor, "ledger_account.html", content)
 
 
@@ -84,6 +87,26 @@ def _add_files(app: FastAPI, console: Console) -> None:
         """Return a month's export."""
         codes = console.api.settings.office.codes
         return download(console.database.read(store.exported, month, codes), f"ledger-{month}.csv", "text/csv")
+
+    @app.get(f"{_START}/orders/{{file}}", include_in_schema=False)
+    def order_file(_: Clerks, file: _File) -> Response:
+        """Return the file of orders for the bank: pain.008 of direct debits, pain.001 of refunds."""
+        settings = console.api.settings
+        with console.database.reads.begin() as connection:
+            who = contacts_at(connection, office_key(settings.office))
+            found = entries_where(connection, C.text == file, C.no.not_in(store.REVERSED))
+            orders = [(each, who[each.account]) for each in found if each.account in who]
+            content = {
+                "file": file,
+                "orders": orders,
+                "office": settings.office,
+                "total": sum(abs(each.cents) for each, _ in orders),
+                "currency": store.currency_of(connection, settings.billing.tariff),
+            }
+        if not orders:
+            raise HTTPException(404, f"{file}: there is no such file")
+        name = "pain_001.xml" if orders[0][0].cents < 0 else "pain_008.xml"
+        return download(console.renderer.render(name, content).encode(), f"{file}.xml", "application/xml")
 
 
 def _words(console: Console, sealed: bytes | None) -> str:

@@ -14,7 +14,7 @@ from commonwatt.model.time.local_calendar import month_after, parse_month
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
-from utility.ledger.entry import Entry, Kind, reminders, reversal
+from utility.ledger.entry import WITHOUT_LINES, Entry, Kind, reminders, reversal
 from utility.ledger.tables import ledger_entry
 from utility.registry.tables import account as accounts
 from utility.registry.tables import account_term
@@ -71,7 +71,7 @@ def entries_of(connection: Connection, account: AccountNumber) -> list[Entry]:
 def balances(connection: Connection, *which: ColumnElement[bool]) -> dict[AccountNumber, int]:
     """Return what accounts owe, cents, those that owe or have something in favour."""
     total = func.sum(C.cents)
-    statement = select(C.account, total).where(C.account > 0, *which)
+    statement = select(C.account, total).where(C.account > 0, C.kind.not_in(WITHOUT_LINES), *which)
     found = connection.execute(statement.group_by(C.account).having(total != 0).order_by(C.account))
     return {account: int(cents) for account, cents in found}
 

@@ -1,8 +1,8 @@
-"""A payment settles the oldest bill first; reminders follow the levels."""
+"""A payment settles the oldest bill first; reminders follow the levels, and not while instalments are paid."""
 
 from dataclasses import replace
 
-from utility.ledger.entry import Entry, Kind, open_items, reminders, reversal
+from utility.ledger.entry import Entry, Kind, instalments, keeps_plan, open_items, reminders, reversal
 
 LEVELS = [(7, 0), (14, 500)]
 
@@ -51,3 +51,29 @@ def test_reminders_follow_the_levels_and_end_with_them() -> None:
     assert left(*entries) == [(1, 300), (3, 500)], "the fee is owed too, and is not reminded of"
     assert reminders([bill(1, "2026-11-30", 300), paid(2, 300)], "2027-11-30", LEVELS) == []
     assert reminders([bill(1, "2026-11-30", 300)], "2027-11-30", []) == [], "the tariff has no reminders"
+
+
+def plan(first: int, *parts: tuple[str, int]) -> list[Entry]:
+    return [bill(first + n, due, cents, Kind.INSTALMENT, about=first - 1) for n, (due, cents) in enumerate(parts)]
+
+
+def test_account_that_pays_its_instalments_is_not_reminded() -> None:
+    owed = [bill(1, "2026-11-30", 301), *plan(2, *instalments(301, 3, "2026-12-15"))]
+    assert [(each.due, each.cents) for each in owed[1:]] == [
+        ("2026-12-15", 100), ("2027-01-15", 100), ("2027-02-15", 101)
+    ]  # fmt: skip
+    assert left(*owed) == [(1, 301)], "a plan changes no balance"
+    assert keeps_plan(owed, "2026-12-15")
+    assert reminders(owed, "2026-12-15", LEVELS) == []
+    assert [each.about for each in reminders(owed, "2026-12-16", LEVELS)] == [1], "an instalment is overdue"
+    assert reminders([*owed, paid(9, 100)], "2026-12-16", LEVELS) == []
+    assert keeps_plan([*owed, paid(9, 100)], "2027-01-15")
+    assert not keeps_plan([*owed, paid(9, 100)], "2027-01-16")
+    assert not keeps_plan([*owed, paid(9, 301)], "2026-12-16"), "it is paid off, and protects no more"
+    assert not keeps_plan([paid(9, 301)], "2026-12-16")
+
+
+def test_instalments_of_a_month_s_last_day_stay_in_their_months() -> None:
+    assert [day for day, _ in instalments(400, 4, "2026-11-30")] == [
+        "2026-11-28", "2026-12-28", "2027-01-28", "2027-02-28"
+    ]  # fmt: skip

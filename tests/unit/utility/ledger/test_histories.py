@@ -16,7 +16,7 @@ def test_random_histories_balance_after_every_step() -> None:
         content, done = template(Path(name)), Counter[str]()
         for seed in range(1, 201):
             done.update(history(seed, content, Path(name), steps=15))
-    assert len(done) == 11, f"each kind of step was done: {done}"
+    assert len(done) == 13, f"each kind of step was done: {done}"
 
 
 def test_histories_find_entries_in_a_closed_month(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A clerk in the browser: a bank's file, payments that wait, statements, months of two people."""
+"""A clerk in the browser: a bank's file, payments that wait, statements, plans, orders, months of two people."""
 
 import re
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from harness.billing.worlds import tariff
 from harness.console import Browser, text_of
 from harness.real import databases
 from tests.unit.utility.conftest import NOW
+from tests.unit.utility.ledger.statements import entry, part, statement, valid
 from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.customers.contact import Contact
@@ -115,6 +116,31 @@ def test_wrongly_given_payment_is_taken_back_and_given_to_another(browser: Brows
     assert "no entry that can be taken back" in decide(anna, "reverse", no=1)[1], "a bill is cancelled with its run"
 
 
+def test_returned_direct_debit_and_refund_are_of_their_accounts(browser: Browsers, database: Database) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    assert "is over" in decide(anna, "collect", day="2026-01-01")[1]
+    assert decide(anna, "collect", day=LATER)[0] == 303
+    assert "there is nothing to do" in decide(anna, "collect", day=LATER)[1], "a bill is collected once"
+    assert decide(anna, "refund", day=LATER)[0] == 303
+    names = re.findall(r'href="(/console/ledger/orders/[^"]+)"', anna.get("/console/ledger").text)
+    refunds, debits = (valid(anna.get(each).text, message) for each, message in zip(
+        names, ("pain.001.001.09", "pain.008.001.08"), strict=True
+    ))  # fmt: skip
+    assert (debits.count(b"<DrctDbtTxInf>"), b'<InstdAmt Ccy="EUR">54.00</InstdAmt>' in debits) == (1, True)
+    assert (refunds.count(b"<CdtTrfTxInf>"), b'<InstdAmt Ccy="EUR">7.00</InstdAmt>' in refunds) == (1, True)
+    assert "Person 3 &amp; Söhne".encode() in refunds
+    debit, refund = (re.search(rb"<EndToEndId>(\w+)<", each)[1].decode() for each in (debits, refunds))  # type: ignore[index]
+    booked = [
+        entry("54.00", part("54.00", "sun", "08", debit), "08", "B1"),
+        entry("7.00", part("7.00", "sun", "08", refund, "DBIT"), "08", "B2", "DBIT"),
+    ]
+    assert "assigned 2 waiting 0" in send(anna, statement("".join(booked), "08"))
+    assert balances(database) == [0, 2500, 0]
+    returned = entry("54.00", part("54.00", "sun", "08", debit, "DBIT"), "08", "B3", "DBIT")
+    assert "assigned 1 waiting 0 there already 2" in send(anna, statement("".join([*booked, returned]), "08"))
+    assert balances(database) == [5400, 2500, 0]
+
+
 def test_month_is_closed_by_two_people_and_stays_byte_equal(
     browser: Browsers, database: Database, settings: UtilitySettings
 ) -> None:
@@ -141,9 +167,10 @@ def test_month_is_closed_by_two_people_and_stays_byte_equal(
 
 def test_residents_and_viewers_have_no_door(browser: Browsers) -> None:
     for person in (browser(Role.RESIDENT, account=1), browser(Role.VIEWER), browser(Role.OPERATOR)):
-        for path in ("", "/accounts/1", "/months/2026-12.csv"):
+        for path in ("", "/accounts/1", "/months/2026-12.csv", "/orders/CW-2026-12-01-1"):
             assert person.get(f"/console/ledger{path}").status_code == 403
-    assert decide(browser(Role.APPROVER), "assign", no=1)[0] == 403
+    approver = browser(Role.APPROVER)
+    assert decide(approver, "collect", day=LATER)[0] == 403
     assert browser(Role.CLERK).post("/console/ledger/close", {"month": "2026-12"}).status_code == 403
 
 
