@@ -66,6 +66,7 @@ NAVIGATION = (
     Entry("Operation", "Devices", "/console/devices", frozenset({Role.ADMIN, Role.OPERATOR})),
     Entry("Billing", "Months", "/console/runs", STAFF),
     Entry("Billing", "Bills", "/console/bills", _OFFICE),
+    Entry("Billing", "Ledger", "/console/ledger", _OFFICE),
     Entry("Billing", "Entries", "/console/entries", _OFFICE),
     Entry("Billing", "Rates", "/console/rates", STAFF),
     Entry("Billing", "Replay", "/console/replay", STAFF),
