@@ -48,7 +48,7 @@ check: install ## check lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, each planted bug anew, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, every page at each size in both themes, all packages, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
+soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, each planted bug anew, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, ten thousand ledgers, every page at each size in both themes, all packages, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
 	$(BIN)/python -m harness.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m harness.simulation --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m harness.simulation --energy --hours 1 --seeds 1 $(or $(SEEDS),10000)
@@ -65,6 +65,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.settlement --days $(or $(DAYS),1000)
 	$(BIN)/python -m harness.settlement --truth 96
 	$(BIN)/python -m harness.settlement --residual 3
+	$(BIN)/python -m harness.ledger.histories --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 	$(BIN)/python -m harness.lasting --cuts $(or $(FEEDERS),2000)
 	TAKEOVERS=2000 MOVES=10 $(BIN)/python -m pytest -q tests/simulation/test_takeover.py tests/simulation/test_moving_meters.py

@@ -21,6 +21,7 @@ from utility.fleet.pages import add_fleet, add_reports, add_rollout_forms
 from utility.households.pages.home import add_home
 from utility.households.pages.home_bills import add_home_bills
 from utility.lasting.pages import add_lasting
+from utility.ledger.pages import add_ledger
 from utility.mail.pages import add_mail
 from utility.moves.pages import add_accounts
 from utility.overview.pages.completeness import add_completeness
@@ -76,6 +77,7 @@ PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
     add_bills,
     add_accounts,
     add_mail,
+    add_ledger,
     add_schedules,
     add_fleet,
     add_rollout_forms,

@@ -28,6 +28,7 @@ from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.job_leases import Turn, counts
 from utility.jobs.store.listing import listed
 from utility.jobs.threads import Threads
+from utility.ledger.store.entries import remind
 from utility.mail.jobs import send_mails
 from utility.overview.jobs import count_days
 from utility.overview.store.old_records import drop_days, drop_months, kept
@@ -115,6 +116,7 @@ class Jobs:
             "projection": partial(project, settings.billing, database, threads, is_trusted),
             "validation": validation.run,
             "retention": self._retain,
+            "reminders": self._remind,
             "exports": partial(export_month, settings, database),
             "backup": partial(back_up, settings),
             "archive": partial(file_months, settings, database),
@@ -161,6 +163,9 @@ class Jobs:
     def close(self) -> None:
         """Wait for the running step; no further one begins."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def _remind(self, turn: Turn) -> None:
+        await self._threads.write(self._database.write, remind, self._settings.billing.tariff, turn.now)
 
     async def _compact(self, turn: Turn) -> None:
         while (replacement := await self._in_thread(self._compactor.plan, turn.now)) is not None:

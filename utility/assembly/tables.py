@@ -11,6 +11,7 @@ import utility.customers.tables
 import utility.database.tables
 import utility.fleet.tables
 import utility.jobs.tables
+import utility.ledger.tables
 import utility.mail.tables
 import utility.outbox.tables
 import utility.readings.tables

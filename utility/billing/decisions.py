@@ -1,6 +1,7 @@
 """Runs of bills: made as drafts, checked by one person, issued by another one."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,18 +14,19 @@ from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
 from utility.access.store.audit_log import record
 from utility.access.store.second_people import standings
-from utility.billing.entries import EntryKind, cents_of
+from utility.billing.entries import EntryKind, by_code, cents_of
 from utility.billing.inputs import RunInputs
 from utility.billing.preview import Change, preview
 from utility.billing.run import Progress
 from utility.billing.store import billing_sources
-from utility.billing.store.billing import check_run, issue_run, issued_run, run_of, save_run
+from utility.billing.store.billing import bills_of_run, check_run, issue_run, issued_run, run_of, save_run
 from utility.billing.store.entries import add_entry, cancel_run, entry_of, require_newest, step, take_entries
 from utility.billing.store.run_bills import as_issued, compare, computed_run, new_tree, prepared
 from utility.billing.stored_run import Computed
 from utility.database.base import Connection
 from utility.database.database import Database
-from utility.database.town_zone import timezone_of
+from utility.database.town_zone import timezone_of, zone_of
+from utility.ledger.store.entries import post_cancel, post_run
 from utility.tariffs.store.tariffs import published
 from utility.tariffs.tariff import Tariff
 
@@ -76,7 +78,7 @@ def check(database: Database, number: int, actor: Actor, now: EpochSeconds, prog
         record(connection, actor, now, "run.check", f"run {number}", {"state": run["state"]}, {"state": "checked"})
 
 
-def issue(database: Database, number: int, second: Second) -> None:
+def issue(database: Database, number: int, second: Second, payment_days: int = 30) -> None:
     """Issue a checked run; a second person has to, who is apart from those who made and checked it.
 
     Its bills never change then.
@@ -89,9 +91,18 @@ def issue(database: Database, number: int, second: Second) -> None:
         if run["state"] == "checked":
             require_second(connection, second, firsts_of(connection, run))
         issue_run(connection, number, second.actor.name, second.now)
+        _to_ledger(connection, number, second, payment_days)
         take_entries(connection, number)
         before = {"state": "checked"}
         record(connection, second.actor, second.now, "run.issue", f"run {number}", before, {"state": "issued"})
+
+
+def _to_ledger(connection: Connection, number: int, second: Second, payment_days: int) -> None:
+    """Post an issued run's bills."""
+    day = datetime.fromtimestamp(second.now, zone_of(connection)).date()
+    bills, due = bills_of_run(connection, number), str(day + timedelta(payment_days))
+    parts, finals = {bill.account: by_code(bill) for bill in bills}, {bill.account for bill in bills if bill.is_final}
+    post_run(connection, number, str(day), due, parts, finals, second.actor.name, second.now)
 
 
 def enter(
@@ -138,6 +149,8 @@ def withdraw_entry(database: Database, number: int, actor: Actor, now: EpochSeco
 def cancel(connection: Connection, number: int, second: Second) -> None:
     """Cancel an issued run within the transaction of the decision; its month can be made again."""
     cancel_run(connection, number)
+    day = str(datetime.fromtimestamp(second.now, zone_of(connection)).date())
+    post_cancel(connection, number, day, second.actor.name, second.now)
     before = {"state": "issued"}
     record(connection, second.actor, second.now, "run.cancel", f"run {number}", before, {"state": "cancelled"})
 

@@ -1,11 +1,14 @@
 """What two people enter for bills: goodwill, a fee or a credit note on an account's next bill; a run's end (pure)."""
 
+from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber
+from utility.billing.bill import Bill, LineKind
+from utility.billing.money import to_cents
 
 MOST = Decimal(10_000)  # most dollars of an entry
 
@@ -32,6 +35,15 @@ class Entry:
     kind: EntryKind  # what it is for
     cents: int  # what no issued bill has of it yet; negative: in favour of the account
     reason: str  # why, as the bill shows it
+
+
+def by_code(bill: Bill) -> dict[str, int]:
+    """Return what a bill adds to the ledger, cents by key of ``LedgerCodes``."""
+    found = Counter[str]()
+    for line in bill.lines:
+        of_entry = "fees" if line.amount > 0 else "goodwill"
+        found[{LineKind.TAX: "taxes", LineKind.ENTRY: of_entry}.get(line.kind, "energy")] += to_cents(line.amount)
+    return dict(found)
 
 
 def cents_of(kind: EntryKind, amount: Decimal) -> int:

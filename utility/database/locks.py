@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 class Lock(IntEnum):
     """What is locked; the value is the number that all processes use, also those of earlier releases."""
 
+    LEDGER = 0x43570010  # new entries of the ledger: their numbers grow in the order of their commits
     PARTITIONS = 0x43570001  # making partitions: the second of two processes finds the first one's
     GAPS = 0x43570002  # changes of several gaps: threads change them in different orders, and could deadlock
     SCHEMA = 0x43570003  # making or changing the tables

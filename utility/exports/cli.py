@@ -35,7 +35,8 @@ from utility.exports.store.exports import (
 )
 from utility.exports.store.files import full_disk_explained, write_files
 from utility.exports.writers import Format, make_writer, require
-from utility.webkit.cli.options import ConfigOption, from_file, time_option
+from utility.ledger.store.entries import exported
+from utility.webkit.cli.options import ConfigOption, from_file, load, time_option
 
 app = typer.Typer(
     help="Export stored data as Parquet, CSV or JSON lines, by month; a stopped export goes on.", no_args_is_help=True
@@ -176,12 +177,34 @@ def account(
         quarters = account_quarters(database, asked, settled=of is Source.SETTLED)
         zone = town_zone(database)
         content = "".join(pieces_of(quarters, form, f"{database.store_id:x}", zone)).encode()
+    _write(out, content, f"account {number}")
+
+
+@app.command()
+@flowing
+def ledger(
+    config: ConfigOption,
+    month: Annotated[str, typer.Option("--month", help="The local month, such as 2026-11.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to write, replaced if there is one; else standard output.")
+    ] = None,
+) -> None:
+    """Export a month of the ledger as CSV, with the office's account codes; of a closed month always the same bytes.
+
+    Example: `export ledger --month 2026-11 --out ledger.csv`.
+    """
+    with from_file(config) as (database, _):
+        content = database.read(exported, month, load(config)[0].office.codes)
+    _write(out, content, f"the ledger of {month}")
+
+
+def _write(out: Path | None, content: bytes, what: str) -> None:
     if out is None:
         sys.stdout.buffer.write(content)
         return
     with full_disk_explained(out):
         replace_file(out, content)
-    typer.echo(f"{out}: account {number}, {len(content):,} bytes")
+    typer.echo(f"{out}: {what}, {len(content):,} bytes")
 
 
 def _run(

@@ -47,6 +47,8 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
              does="checks each finished day's readings once, and proposes estimates"),
         Plan(name="retention", cadence=Seconds(3_600), late_s=_DAY_S, frees_disk=True,
              does="makes the coming months' partitions, and drops what is no longer kept"),
+        Plan(name="reminders", cadence=LocalDay(), minute=360, late_s=_DAY_S,
+             does="makes the reminders of overdue bills that the tariff asks for"),
         Plan(name="exports", cadence=LocalMonth(), catch_up=True, from_previous=True, minute=120, late_s=final_s,
              does="writes the month's data to files", also=("Export_statistics", "Export_all_data")),
         Plan(name="backup", cadence=LocalDay(), minute=150, late_s=6 * 3_600, does="makes the backup of the night"),

@@ -118,7 +118,7 @@ def _add_steps(app: FastAPI, api: Api) -> None:
     def issue(actor: Approvers, number: RunNumber) -> Run:
         """Issue a checked run, as another person than the one who checked it."""
         with refusing():
-            runs.issue(api.database, number, api.second(actor))
+            runs.issue(api.database, number, api.second(actor), api.settings.billing.payment_days)
         return Run(**api.database.read(billing.run_of, number))
 
 

@@ -124,7 +124,7 @@ def _add_run(app: FastAPI, console: Console) -> None:
     def issue(actor: Approvers, number: Number) -> RedirectResponse:
         """Issue a checked run, as the second person."""
         with refusing():
-            runs.issue(console.database, number, console.api.second(actor))
+            runs.issue(console.database, number, console.api.second(actor), console.api.settings.billing.payment_days)
         return console.see_other(actor, f"{_START}/{number}", f"run {number} is issued")
 
 

@@ -23,6 +23,7 @@ from utility.jobs.catalogue import plan_of
 from utility.jobs.plans import UNCHANGED
 from utility.jobs.store.job_states import periods_over
 from utility.jobs.tables import sharing_due, usage_due
+from utility.ledger.store.entries import due_reminders
 from utility.overview.store.days import marked_days
 from utility.overview.store.old_records import kept, old_runs, oldest_day
 from utility.readings.store.compactor import SETTLE_S
@@ -123,6 +124,11 @@ def _bills(database: Database, settings: UtilitySettings, now: EpochSeconds) -> 
     return found or ["every month that is over is done"]
 
 
+def _reminders(database: Database, settings: UtilitySettings, now: EpochSeconds) -> list[str]:
+    found = database.read(due_reminders, settings.billing.tariff, now)
+    return [f"would make {counted(len(found), 'reminder')} of overdue bills"]
+
+
 def _witnesses(database: Database, _: UtilitySettings, __: EpochSeconds) -> list[str]:
     return [f"would ask for {counted(len(database.read(to_ask)), 'signature')} under issued bills"]
 
@@ -200,6 +206,7 @@ PREVIEWS: Mapping[str, _Preview] = {
     "settlement": _settlement,
     "gaps": _gaps,
     "bills": _bills,
+    "reminders": _reminders,
     "witnesses": _witnesses,
     "completeness": _completeness,
     "statistics": _statistics,

@@ -68,6 +68,7 @@ NAVIGATION = (
     Entry("Billing", "Bills", "/console/bills", _OFFICE),
     Entry("Billing", "Accounts", "/console/accounts", frozenset({Role.CLERK})),
     Entry("Billing", "Mail", "/console/mail", frozenset({Role.CLERK})),
+    Entry("Billing", "Ledger", "/console/ledger", _OFFICE),
     Entry("Billing", "Entries", "/console/entries", _OFFICE),
     Entry("Billing", "Rates", "/console/rates", STAFF),
     Entry("Billing", "Replay", "/console/replay", STAFF),

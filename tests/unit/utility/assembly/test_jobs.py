@@ -129,6 +129,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
         ("gaps", NOW, 1),
         ("projection", TODAY, 1),
         ("rates", NOW, 1),
+        ("reminders", TODAY, 0),
         ("retention", NOW - NOW % 3600, 1),
         ("rollout", NOW, 1),
         ("settlement", NOW, 1),

@@ -19,6 +19,7 @@ from utility.access.store import audit_log
 from utility.access.store.second_people import BROKEN, REFUSED
 from utility.corrections.lifecycle import Action
 from utility.database.database import Database
+from utility.ledger.decisions import DECISIONS
 
 Browsers = Callable[..., Browser]
 
@@ -209,4 +210,5 @@ def test_every_action_of_the_log_has_words() -> None:
         for word in ast.walk(call)
         if isinstance(word, ast.Constant) and re.fullmatch(r"[a-z]+\.[a-z_-]+", str(word.value))
     }
-    assert {*recorded, REFUSED, BROKEN, *(f"correction.{action}" for action in Action)} == set(ACTIONS)
+    decisions = {*(f"correction.{action}" for action in Action), *(f"ledger.{name}" for name in DECISIONS)}
+    assert {*recorded, *decisions, REFUSED, BROKEN} == set(ACTIONS)

@@ -1,0 +1,1 @@
+"""The ledger, checked by a program that shares nothing with it; random histories of ledgers."""

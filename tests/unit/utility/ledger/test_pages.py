@@ -1,0 +1,213 @@
+"""A clerk in the browser: a bank's file, payments that wait, statements, plans, orders, months of two people."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from commonwatt.config.utility import BillingSettings, OfficeSettings, UtilitySettings
+from harness.billing.worlds import tariff
+from harness.console import Browser, text_of
+from harness.real import databases
+from tests.unit.utility.conftest import NOW
+from tests.unit.utility.ledger.statements import entry, part, statement, valid
+from utility.access.roles import Role
+from utility.access.store import audit_log
+from utility.customers.contact import Contact
+from utility.customers.store.contacts import office_key, set_contact
+from utility.database.base import SQLAlchemyError
+from utility.database.database import Database
+from utility.ledger.entry import Kind
+from utility.ledger.reference import rf_reference
+from utility.ledger.store.entries import (
+    C,
+    balance,
+    entries_where,
+    exported,
+    newest,
+    owed_before,
+    post_cancel,
+    post_run,
+    remind,
+)
+from utility.tariffs.store import tariffs
+
+Browsers = Callable[..., Browser]
+HEADER = "day,amount,currency,reference,text,payer,bank_reference\n"
+IBAN = "DE89370400440532013000"
+LATER = "2027-03-01"  # a day after NOW
+kind = databases.both_kinds
+LEVELS = [{"days": 7}, {"days": 14, "fee": "5.00"}]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> UtilitySettings:
+    office = OfficeSettings(key=tmp_path / "office-key", name="Solar Town", iban=IBAN, creditor="DE98ZZZ09999999999")
+    return UtilitySettings(second_factor="optional", office=office, billing=BillingSettings(tariff="town"))
+
+
+@pytest.fixture(autouse=True)
+def _issued(database: Database, settings: UtilitySettings) -> None:
+    """Three bills of a run; each account has a bank account, and two a mandate."""
+    key = office_key(settings.office)
+    with database.writes.begin() as connection:
+        made = tariff(bill={"currency": "EUR"}, reminder=LEVELS)
+        stored = tariffs.propose(connection, made, "", "anna", NOW)
+        tariffs.publish(connection, stored.name, stored.version, "ben", NOW)
+        parts = {1: {"energy": 5000, "taxes": 400}, 2: {"energy": 3000, "goodwill": -500}, 3: {"energy": -700}}
+        post_run(connection, 1, "2026-12-01", "2026-12-31", parts, [3], "ben", NOW)
+        for account in (1, 2, 3):
+            who = Contact(name=f"Person {account} & Söhne", iban="DE02 1203 0000 0000 2020 51")
+            mandate = replace(who, mandate=f"M{account}", mandate_day="2026-10-05")
+            set_contact(connection, account, 0, who if account == 2 else mandate, key)
+
+
+def send(clerk: Browser, content: str | bytes) -> str:
+    files = {"file": ("bank.csv", content.encode() if isinstance(content, str) else content)}
+    return text_of(clerk.send("POST", "/console/ledger/import", data={"csrf": clerk.csrf}, files=files))
+
+
+def decide(clerk: Browser, name: str, **asked: object) -> tuple[int, str]:
+    answer = clerk.post(f"/console/ledger/decide/{name}", asked)
+    return answer.status_code, text_of(answer)
+
+
+def balances(database: Database) -> list[int]:
+    with database.reads.begin() as connection:
+        return [balance(connection, account) for account in (1, 2, 3)]
+
+
+def test_clerk_imports_assigns_and_sees_what_is_owed(browser: Browsers, database: Database) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    rows = f"2026-12-05,54.00,EUR,,{rf_reference(1, '2026-11')},Person 1,B1\n2026-12-06,10.00,EUR,,thanks,Mr. Odd,B2\n"
+    odd = "2026-12-06,10.00,USD,,account 1,,B3\n2026-12-06,0.00,EUR,,account 1,,B4\n"
+    odd += "2026-12-06,0.005,EUR,,account 1,,B5\n"
+    assert "assigned 1 waiting 1 there already 0 left out 3" in (page := send(anna, HEADER + rows + odd))
+    assert "its currency is not EUR" in page
+    waits = text_of(anna.get("/console/ledger"))
+    assert "Mr. Odd; thanks" in waits
+    assert "there already 2" in send(anna, HEADER + rows)
+    assert balances(database) == [0, 2500, -700]
+    no = re.search(r'name="no" value="(\d+)"', anna.get("/console/ledger").text)
+    assert no is not None
+    assert decide(anna, "assign", no=no[1], account=99)[0] == 422
+    assert decide(anna, "assign", no=no[1], account=2)[0] == 303
+    assert "is no payment that waits" in decide(anna, "assign", no=no[1], account=2)[1]
+    page = text_of(anna.get("/console/ledger/accounts/2"))
+    assert "run 1 account 2 2026-12-31 $25.00 $25.00" in page
+    assert "bill run 1 account 2 2026-12-31 $15.00" in page, "what is open"
+    assert decide(anna, "nothing")[0] == 404
+
+
+def test_wrongly_given_payment_is_taken_back_and_given_to_another(browser: Browsers, database: Database) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    send(anna, HEADER + "2026-12-05,20.00,EUR,,account 1,,B1\n")
+    assert balances(database)[:2] == [3400, 2500]
+    with database.reads.begin() as connection:
+        given, payment = entries_where(connection, C.kind == Kind.ASSIGNMENT)[0], newest(connection) - 1
+    assert decide(anna, "reverse", no=given.no)[0] == 303
+    assert "there is nothing to do" in decide(anna, "reverse", no=given.no)[1]
+    assert balances(database)[:2] == [5400, 2500]
+    assert decide(anna, "assign", no=payment, account=2)[0] == 303
+    assert balances(database)[:2] == [5400, 500]
+    assert "no entry that can be taken back" in decide(anna, "reverse", no=1)[1], "a bill is cancelled with its run"
+
+
+def test_returned_direct_debit_and_refund_are_of_their_accounts(browser: Browsers, database: Database) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    assert "is over" in decide(anna, "collect", day="2026-01-01")[1]
+    assert decide(anna, "collect", day=LATER)[0] == 303
+    assert "there is nothing to do" in decide(anna, "collect", day=LATER)[1], "a bill is collected once"
+    assert decide(anna, "refund", day=LATER)[0] == 303
+    names = re.findall(r'href="(/console/ledger/orders/[^"]+)"', anna.get("/console/ledger").text)
+    refunds, debits = (valid(anna.get(each).text, message) for each, message in zip(
+        names, ("pain.001.001.09", "pain.008.001.08"), strict=True
+    ))  # fmt: skip
+    assert (debits.count(b"<DrctDbtTxInf>"), b'<InstdAmt Ccy="EUR">54.00</InstdAmt>' in debits) == (1, True)
+    assert (refunds.count(b"<CdtTrfTxInf>"), b'<InstdAmt Ccy="EUR">7.00</InstdAmt>' in refunds) == (1, True)
+    assert "Person 3 &amp; Söhne".encode() in refunds
+    debit, refund = (re.search(rb"<EndToEndId>(\w+)<", each)[1].decode() for each in (debits, refunds))  # type: ignore[index]
+    booked = [
+        entry("54.00", part("54.00", "sun", "08", debit), "08", "B1"),
+        entry("7.00", part("7.00", "sun", "08", refund, "DBIT"), "08", "B2", "DBIT"),
+    ]
+    assert "assigned 2 waiting 0" in send(anna, statement("".join(booked), "08"))
+    assert balances(database) == [0, 2500, 0]
+    returned = entry("54.00", part("54.00", "sun", "08", debit, "DBIT"), "08", "B3", "DBIT")
+    assert "assigned 1 waiting 0 there already 2" in send(anna, statement("".join([*booked, returned]), "08"))
+    assert balances(database) == [5400, 2500, 0]
+
+
+def test_month_is_closed_by_two_people_and_stays_byte_equal(
+    browser: Browsers, database: Database, settings: UtilitySettings
+) -> None:
+    anna, ben = browser(Role.CLERK, Role.APPROVER, name="anna"), browser(Role.APPROVER, name="ben")
+    codes = settings.office.codes
+    assert decide(anna, "propose", day="2026-12")[0] == 303
+    assert "anna proposed it" in text_of(anna.post("/console/ledger/close", {"month": "2026-12"}))
+    send(anna, HEADER + "2026-12-05,20.00,EUR,,account 1,,B1\n")
+    changed = ben.post("/console/ledger/close", {"month": "2026-12"})
+    assert (changed.status_code, "is not proposed as it is now" in text_of(changed)) == (409, True)
+    assert decide(anna, "propose", day="2026-12")[0] == 303
+    assert ben.post("/console/ledger/close", {"month": "2026-12"}).status_code == 303
+    with database.reads.begin() as connection:
+        before = exported(connection, "2026-12", codes)
+    assert anna.get("/console/ledger/months/2026-12.csv").content == before
+    send(anna, HEADER + "2026-12-06,30.00,EUR,,account 1,,B2\n")
+    with database.reads.begin() as connection:
+        assert exported(connection, "2026-12", codes.model_copy(update={"bank": "9999"})) == before
+        assert entries_where(connection)[-1].day == "2027-01-01", "what comes later is of the open month"
+    assert balances(database)[0] == 400
+    for month in ("2026-12", "2027-06", "x"):
+        assert decide(anna, "propose", day=month)[0] == 422
+
+
+def test_residents_and_viewers_have_no_door(browser: Browsers) -> None:
+    for person in (browser(Role.RESIDENT, account=1), browser(Role.VIEWER), browser(Role.OPERATOR)):
+        for path in ("", "/accounts/1", "/months/2026-12.csv", "/orders/CW-2026-12-01-1"):
+            assert person.get(f"/console/ledger{path}").status_code == 403
+    approver = browser(Role.APPROVER)
+    assert decide(approver, "collect", day=LATER)[0] == 403
+    assert browser(Role.CLERK).post("/console/ledger/close", {"month": "2026-12"}).status_code == 403
+
+
+def test_payers_stand_nowhere_in_the_clear(browser: Browsers, database: Database, settings: UtilitySettings) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    send(anna, HEADER + "2026-12-05,20.00,EUR,,my secret words,Eva Unmistakable,B1\n")
+    with database.reads.begin() as connection:
+        rows = connection.execute(text("SELECT * FROM ledger_entry")).all()
+        log = list(audit_log.entries(connection, audit_log.Wanted(), 100))
+        export = exported(connection, "2026-12", settings.office.codes)
+    for said in (str(rows), str(log), str(export)):
+        assert "Unmistakable" not in said
+        assert "secret words" not in said
+
+
+def test_ledger_only_grows(database: Database) -> None:
+    for change in ("UPDATE ledger_entry SET cents = 1", "DELETE FROM ledger_entry"):
+        with pytest.raises(SQLAlchemyError, match="the ledger only grows"), database.writes.begin() as connection:
+            connection.execute(text(change))
+
+
+def test_next_bill_begins_with_what_was_owed(database: Database) -> None:
+    with database.writes.begin() as connection:
+        post_run(connection, 2, "2027-01-01", "2027-01-31", {1: {"energy": 100}}, [], "ben", NOW)
+        assert [owed_before(connection, 1, run) for run in (1, 2, 3)] == [0, 5400, None]
+        post_cancel(connection, 1, "2027-01-02", "ben", NOW)
+        assert owed_before(connection, 1, 2) == 5400, "a printed bill stays as it was"
+        assert [balance(connection, 1), balance(connection, 2), balance(connection, 1, "2026-12-31")] == [100, 0, 5400]
+
+
+def test_job_reminds_by_the_tariff_of_the_account(database: Database, settings: UtilitySettings) -> None:
+    with database.writes.begin() as connection:
+        remind(connection, "town", NOW)
+        remind(connection, "town", NOW + 10 * 86_400)
+        remind(connection, "town", NOW + 20 * 86_400)
+        made = entries_where(connection, C.kind == Kind.REMINDER)
+        assert [(each.account, each.cents) for each in made] == [(1, 0), (2, 0), (1, 500), (2, 500)]
+        months = {month: exported(connection, month, settings.office.codes) for month in ("2026-12", "2027-02")}
+    assert months["2027-02"].count(b",fees,4100,-500\n") == 2
+    assert {each.day for each in made[2:]} == {"2027-02-04"}

@@ -1,0 +1,232 @@
+"""What clerks decide about the ledger: payments, reversals, plans of instalments, orders for the bank, months."""
+
+import hashlib
+import hmac
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import date, datetime
+from functools import partial
+from typing import NamedTuple
+
+from pydantic import BaseModel, Field
+
+from commonwatt.care.sealing import encrypt
+from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import AccountNumber, EpochSeconds
+from utility.access.actor import Actor
+from utility.access.decisions import Second, require_second, second_person
+from utility.access.store.audit_log import record
+from utility.customers.store.contacts import contacts_at, office_key
+from utility.database.base import Connection
+from utility.database.database import Database
+from utility.database.locks import Lock, take
+from utility.database.town_zone import zone_of
+from utility.ledger.bank import Booking, bookings
+from utility.ledger.entry import Entry, Kind, instalments, keeps_plan, live, open_items, reversal
+from utility.ledger.reference import accounts_in
+from utility.ledger.store import entries as store
+from utility.ledger.store.entries import C, entries_of, entries_where, post
+
+ORDER = "CW"  # what the end-to-end reference of an order begins with; its number follows
+REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER, Kind.INSTALMENT, Kind.ORDER)
+
+
+class Asked(BaseModel):
+    """What a decision needs; each uses some."""
+
+    no: int = Field(0, ge=0, lt=2**31)  # an entry
+    account: int = Field(0, ge=0, lt=2**31)  # an account
+    number: int = Field(0, ge=0, le=36)  # how many instalments
+    day: str = Field("", max_length=10)  # a local day to come; to propose a month, the month
+
+
+class Case(NamedTuple):
+    """What a decision is taken on."""
+
+    connection: Connection  # the transaction, which alone changes the ledger
+    settings: UtilitySettings  # the utility's settings
+    asked: Asked  # what the clerk wants
+    today: str  # the local day
+
+
+def take_in(
+    database: Database, settings: UtilitySettings, content: bytes, actor: Actor, now: EpochSeconds
+) -> dict[str, list[str]]:
+    """Import a bank's file; return its bookings by what became of them. What the ledger has already changes nothing.
+
+    Raises:
+        ConfigError: The file can't be read; nothing was changed.
+    """
+    key, payments = office_key(settings.office), dict[str, tuple[Entry, Booking]]()
+    done: dict[str, list[str]] = {"assigned": [], "waiting": [], "there already": [], "left out": []}
+    found = bookings(content, settings.office.iban)
+    with database.writes.begin() as connection:
+        currency = store.currency_of(connection, settings.billing.tariff)
+        for booking in found:
+            if fault := _fault(booking, currency):
+                done["left out"].append(f"{booking.day} {booking.amount}: {fault}")
+                continue
+            of = hmac.digest(key, json.dumps(booking.identity()).encode(), "sha256").hex()
+            cents, words = int(booking.amount * 100), json.dumps([booking.payer, booking.text]).encode()
+            made = Entry(day=booking.day, kind=Kind.PAYMENT, of=of, cents=cents, sealed=encrypt(key, words))
+            payments[of] = replace(made, text=booking.day, lines={"bank": cents, "suspense": -cents}), booking
+        posted = post(connection, [each for each, _ in payments.values()], actor.name, now)
+        sure = []
+        for each in posted:
+            named = _accounts(connection, payments[each.of][1])
+            sure += [_assignment(each, account, each.day) for account in named if len(named) == 1]
+            done["assigned" if len(named) == 1 else "waiting"].append(f"{each.day} {each.cents / 100:.2f}")
+        post(connection, sure, actor.name, now)
+        new = {each.of for each in posted}
+        done["there already"] = [f"{each.day} {each.amount}" for of, (_, each) in payments.items() if of not in new]
+        record(connection, actor, now, "ledger.import", "a bank's file", None, {k: len(v) for k, v in done.items()})
+    return done
+
+
+def _fault(booking: Booking, currency: str) -> str:
+    if not booking.is_booked or booking.currency != currency:
+        return f"its currency is not {currency}" if booking.is_booked else "the bank may still change it"
+    return "" if booking.amount and not booking.amount * 100 % 1 else "its amount is zero, or not in cents"
+
+
+def _accounts(connection: Connection, booking: Booking) -> set[AccountNumber]:
+    """Return the accounts that a booking names: that of an order, else those of its words."""
+    number = booking.reference.removeprefix(ORDER)
+    if number != booking.reference and number.isdecimal() and len(number) < 10:
+        return {each.account for each in entries_where(connection, C.kind == Kind.ORDER, C.no == int(number))}
+    return store.registered(connection, accounts_in(booking.text))
+
+
+def _assignment(payment: Entry, account: AccountNumber, day: str, again: str = "") -> Entry:
+    """Return the entry that gives a payment to an account; without one it goes back to the payer."""
+    cents, lines = payment.cents, {"suspense": payment.cents, "receivables": -payment.cents}
+    new = Entry(day=day, kind=Kind.ASSIGNMENT, of=f"payment {payment.no}{again}", about=payment.no, cents=0)
+    return replace(new, account=account, cents=-cents, lines=lines) if account else new
+
+
+def decide(
+    database: Database, settings: UtilitySettings, name: str, asked: Asked, actor: Actor, now: EpochSeconds
+) -> list[Entry]:
+    """Take a decision of ``DECISIONS``; return the entries that it made.
+
+    Raises:
+        ConfigError: It can't be taken; says why.
+    """
+    with database.writes.begin() as connection:
+        take(connection, Lock.LEDGER)
+        today = str(datetime.fromtimestamp(now, zone_of(connection)).date())
+        made = post(connection, DECISIONS[name](Case(connection, settings, asked, today)), actor.name, now)
+        if not made:
+            raise ConfigError("there is nothing to do")
+        record(connection, actor, now, f"ledger.{name}", f"account {asked.account}", None, asked.model_dump())
+    return made
+
+
+def _assign(case: Case) -> list[Entry]:
+    """Give a payment that waits to an account; or to none, since it goes back."""
+    asked, connection = case.asked, case.connection
+    payment = next((each for each in store.waiting(connection) if each.no == asked.no), None)
+    if payment is None:
+        raise ConfigError(f"no: {asked.no} is no payment that waits")
+    if asked.account and not store.registered(connection, [asked.account]):
+        raise ConfigError(f"account: {asked.account} is none")
+    again = len(entries_where(connection, C.about == asked.no))
+    return [_assignment(payment, asked.account, case.today, f" again {again}" if again else "")]
+
+
+def _reverse(case: Case) -> list[Entry]:
+    found = [each for each in entries_where(case.connection, C.no == case.asked.no) if each.kind in REVERSIBLE]
+    if not found:
+        raise ConfigError(f"no: {case.asked.no} is no entry that can be taken back")
+    return [reversal(found[0], case.today)]
+
+
+def _plan(case: Case) -> list[Entry]:
+    """Let an account pay what it owes by instalments, monthly from a day on."""
+    account, number, day = case.asked.account, case.asked.number, _day(case)
+    cents, entries = store.balance(case.connection, account), entries_of(case.connection, account)
+    if cents < number or not number:
+        raise ConfigError("number: a plan needs instalments, and something that is owed")
+    about = entries[-1].no
+    new = Entry(day=case.today, kind=Kind.INSTALMENT, of="", account=account, about=about, cents=0)
+    parts = enumerate(instalments(cents, number, day), 1)
+    return [replace(new, of=f"plan after {about} part {n}", cents=part, due=due) for n, (due, part) in parts]
+
+
+def _order(case: Case, *, is_refund: bool) -> list[Entry]:
+    """Order direct debits of what is open of bills, or refunds after last bills; each bill once."""
+    connection, office, made = case.connection, case.settings.office, list[Entry]()
+    if not (office.name and office.iban and (is_refund or office.creditor)):
+        raise ConfigError("the office's name, iban and creditor have to stand in the utility's file")
+    file, day = f"CW-{case.today}-{store.newest(connection)}", _day(case)
+    who = contacts_at(connection, office_key(office))
+    for account, owed in store.balances(connection).items():
+        entries = live(entries_of(connection, account))
+        bills = [each for each in entries if each.kind is Kind.BILL]
+        if account not in who or not who[account].iban or not bills:
+            continue
+        found = [(bills[-1], owed)] if is_refund and owed < 0 and bills[-1].text == "final" else []
+        if not is_refund and who[account].mandate_day and not keeps_plan(entries, case.today):
+            found = [(each, cents) for each, cents in open_items(entries) if each in bills]
+        ordered = {each.about for each in entries if each.kind is Kind.ORDER}
+        new = Entry(day=case.today, kind=Kind.ORDER, of="", account=account, cents=0, due=day, text=file)
+        made += [
+            replace(new, of=f"{file} bill {bill.no}", about=bill.no, cents=cents)
+            for bill, cents in found
+            if bill.no not in ordered
+        ]
+    return made
+
+
+def _propose(case: Case) -> list[Entry]:
+    """Propose to close a month that is over."""
+    month, closed = case.asked.day, store.last_closed(case.connection)
+    before = entries_where(case.connection, C.day > f"{closed}-99", C.day < month)[:1]
+    if not closed < month < case.today[:7] or before:
+        raise ConfigError(f"{month}: only the first month that is over and not closed can be closed")
+    digest = hashlib.sha256(store.exported(case.connection, month, case.settings.office.codes)).hexdigest()
+    return [Entry(day=case.today, kind=Kind.PROPOSAL, of=f"{month} {digest}", cents=0, text=month)]
+
+
+def close(database: Database, settings: UtilitySettings, month: str, second: Second) -> None:
+    """Close a month that another person proposed: no entry comes to it, and its export stays as it is.
+
+    Raises:
+        ConfigError: It was not proposed as it is now, or the person may not be the second one.
+    """
+    with second_person(database, second, f"ledger {month}") as connection:
+        take(connection, Lock.LEDGER)
+        content = store.exported(connection, month, settings.office.codes)
+        of = f"{month} {hashlib.sha256(content).hexdigest()}"
+        proposed = entries_where(connection, C.kind == Kind.PROPOSAL, C.of == of)
+        if not proposed or month <= store.last_closed(connection):
+            raise ConfigError(f"{month}: is not proposed as it is now; a clerk proposes it")
+        require_second(connection, second, {proposed[0].person: "proposed it"})
+        today = str(datetime.fromtimestamp(second.now, zone_of(connection)).date())
+        made = Entry(day=today, kind=Kind.CLOSED, of=month, cents=0, sealed=zlib.compress(content))
+        post(connection, [made], second.actor.name, second.now)
+        record(connection, second.actor, second.now, "ledger.close", month, None, of)
+
+
+def _day(case: Case) -> str:
+    try:
+        day = str(date.fromisoformat(case.asked.day))
+    except ValueError as error:
+        raise ConfigError(f"day: {case.asked.day!r} is no day; write it as 2026-11-28") from error
+    if day < case.today:
+        raise ConfigError(f"day: {day} is over")
+    return day
+
+
+DECISIONS: Mapping[str, Callable[[Case], list[Entry]]] = {
+    "assign": _assign,
+    "reverse": _reverse,
+    "plan": _plan,
+    "propose": _propose,
+    "collect": partial(_order, is_refund=False),
+    "refund": partial(_order, is_refund=True),
+}
+"""What a clerk can decide, by name."""

@@ -1,0 +1,172 @@
+"""Statements of entries: posted once, never changed; balances; what waits."""
+
+import json
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from commonwatt.config.utility import LedgerCodes
+from commonwatt.model.csv_text import line_of
+from commonwatt.model.time.local_calendar import month_after, parse_month
+from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds
+from utility.database.locks import Lock, take
+from utility.database.town_zone import zone_of
+from utility.ledger.entry import WITHOUT_LINES, Entry, Kind, reminders, reversal
+from utility.ledger.tables import ledger_entry
+from utility.registry.tables import account as accounts
+from utility.registry.tables import account_term
+from utility.tariffs.store.tariffs import published
+from utility.tariffs.tariff import in_force
+
+_AT_ONCE = 500  # entries that are looked up by one statement
+C = ledger_entry.c
+REVERSED = select(C.about).where(C.kind == "reversal")  # the numbers of entries that were taken back
+
+
+def post(connection: Connection, entries: Sequence[Entry], person: str, now: EpochSeconds) -> list[Entry]:
+    """Append entries that are not there yet, and return them; those of a closed month's days go to the open month.
+
+    Raises:
+        ValueError: The lines of an entry don't sum to 0.
+    """
+    take(connection, Lock.LEDGER)
+    closed = last_closed(connection)
+    begin = f"{month_after(closed)}-01" if closed else ""
+    no = newest(connection)
+    there = set[tuple[str, str]]()
+    for first in range(0, len(entries), _AT_ONCE):
+        some = C.of.in_([each.of for each in entries[first : first + _AT_ONCE]])
+        there.update((kind, of) for kind, of in connection.execute(select(C.kind, C.of).where(some)))
+    new = [each for each in entries if (each.kind.value, each.of) not in there]
+    stored = [
+        replace(each, no=no + n, day=max(each.day, begin), person=person, time=now) for n, each in enumerate(new, 1)
+    ]
+    if unbalanced := [each.of for each in stored if sum(each.lines.values())]:
+        raise ValueError(f"{unbalanced[0]}: its lines don't sum to 0")
+    if stored:
+        rows = [vars(each) | {"kind": each.kind.value, "lines": json.dumps(each.lines)} for each in stored]
+        connection.execute(ledger_entry.insert(), rows)
+    return stored
+
+
+def newest(connection: Connection) -> int:
+    """Return the number of the newest entry; 0: there is none."""
+    return int(connection.execute(select(func.coalesce(func.max(C.no), 0))).scalar_one())
+
+
+def entries_where(connection: Connection, *which: ColumnElement[bool]) -> list[Entry]:
+    """Return entries, in order."""
+    rows = connection.execute(select(ledger_entry).where(*which).order_by(C.no)).mappings()
+    return [Entry(**{**row, "kind": Kind(row["kind"]), "lines": json.loads(row["lines"])}) for row in rows]
+
+
+def entries_of(connection: Connection, account: AccountNumber) -> list[Entry]:
+    """Return the entries of an account, in order."""
+    return entries_where(connection, C.account == account)
+
+
+def balances(connection: Connection, *which: ColumnElement[bool]) -> dict[AccountNumber, int]:
+    """Return what accounts owe, cents, those that owe or have something in favour."""
+    total = func.sum(C.cents)
+    statement = select(C.account, total).where(C.account > 0, C.kind.not_in(WITHOUT_LINES), *which)
+    found = connection.execute(statement.group_by(C.account).having(total != 0).order_by(C.account))
+    return {account: int(cents) for account, cents in found}
+
+
+def balance(connection: Connection, account: AccountNumber, day: str = "9999") -> int:
+    """Return what an account owes at the end of a day, cents; negative: in its favour."""
+    return balances(connection, C.account == account, C.day <= day).get(account, 0)
+
+
+def owed_before(connection: Connection, account: AccountNumber, run: int) -> int | None:
+    """Return what an account owed before a run's bill, cents; ``None``: the ledger does not have this bill."""
+    bill = select(C.no).where(C.kind == Kind.BILL, C.of == f"run {run} account {account}")
+    no = connection.execute(bill).scalar()
+    return None if no is None else balances(connection, C.account == account, C.no < no).get(account, 0)
+
+
+def waiting(connection: Connection) -> list[Entry]:
+    """Return the payments that are of no account yet."""
+    done = select(C.about).where(C.kind == Kind.ASSIGNMENT, C.no.not_in(REVERSED))
+    return entries_where(connection, C.kind == Kind.PAYMENT, C.no.not_in(done))
+
+
+def post_run(
+    connection: Connection, run: int, day: str, due: str, bills: Mapping[AccountNumber, Mapping[str, int]],
+    finals: Collection[AccountNumber], person: str, now: EpochSeconds,
+) -> None:  # fmt: skip
+    """Append an issued run's bills; call it in the transaction of the issue.
+
+    Args:
+        day: The local day of the issue.
+        due: The last day to pay.
+        bills: Of each account the cents by key of ``LedgerCodes``, without what is receivable.
+        finals: Accounts whose bill is the last one.
+    """
+    made = [
+        Entry(
+            day=day, kind=Kind.BILL, of=f"run {run} account {account}", account=account, cents=sum(parts.values()),
+            due=due, text="final" if account in finals else "",
+            lines={"receivables": sum(parts.values())} | {code: -cents for code, cents in parts.items() if cents},
+        )
+        for account, parts in bills.items()
+    ]  # fmt: skip
+    post(connection, made, person, now)
+
+
+def post_cancel(connection: Connection, run: int, day: str, person: str, now: EpochSeconds) -> None:
+    """Take back a cancelled run's bills; what was paid for them stays with the accounts."""
+    bills = entries_where(connection, C.kind == Kind.BILL, C.of.startswith(f"run {run} "))
+    post(connection, [reversal(each, day) for each in bills], person, now)
+
+
+def last_closed(connection: Connection) -> str:
+    """Return the newest closed month; empty: no month is closed."""
+    months = select(func.coalesce(func.max(C.of), "")).where(C.kind == Kind.CLOSED)
+    return str(connection.execute(months).scalar_one())
+
+
+def exported(connection: Connection, month: str, codes: LedgerCodes) -> bytes:
+    """Return the lines of a month's entries as CSV, with the office's codes; of a closed month as it was closed."""
+    parse_month(month)
+    for closed in entries_where(connection, C.kind == Kind.CLOSED, C.of == month):
+        return zlib.decompress(closed.sealed or b"")
+    rows: list[Sequence[object]] = [("entry", "day", "kind", "of", "account", "due", "about", "key", "code", "cents")]
+    for each in entries_where(connection, C.day.startswith(f"{month}-")):
+        said = (each.no, each.day, each.kind.value, each.of, each.account, each.due, each.about)
+        rows += [(*said, key, getattr(codes, key), cents) for key, cents in each.lines.items()]
+    return "".join(line_of(row, "\n") for row in rows).encode()
+
+
+def registered(connection: Connection, numbers: Collection[AccountNumber]) -> set[AccountNumber]:
+    """Return those of some numbers that are accounts."""
+    return set(connection.execute(select(accounts.c.number).where(accounts.c.number.in_(numbers))).scalars())
+
+
+def currency_of(connection: Connection, default: str) -> str:
+    """Return the town's currency: that of the newest version of the tariff of accounts without one."""
+    bills = [each.file.bill for each in published(connection) if each.name == default and each.file.bill]
+    return bills[-1].currency if bills else "USD"
+
+
+def remind(connection: Connection, default: str, now: EpochSeconds) -> None:
+    """Append the reminders that are due."""
+    post(connection, due_reminders(connection, default, now), "service", now)
+
+
+def due_reminders(connection: Connection, default: str, now: EpochSeconds) -> list[Entry]:
+    """Return the reminders that are due by the accounts' tariffs; ``default`` is that of accounts without one."""
+    term, versions = account_term.c, published(connection)
+    own = select(term.account, term.value).where(term.what == "tariff", term.since <= now // QUARTER_S)
+    names = dict(connection.execute(own.order_by(term.since)).all())
+    today, found = str(datetime.fromtimestamp(now, zone_of(connection)).date()), list[Entry]()
+    # Later bills, and bills that are paid, need no look: the oldest are paid first.
+    for account, owed in balances(connection, (C.due < today) | (C.cents < 0)).items():
+        ours = [each for each in versions if each.name == names.get(account, default)]
+        if owed > 0 and (tariff := in_force(ours, now // QUARTER_S)) is not None:
+            levels = [(each.days, int(each.fee * 100)) for each in tariff.file.reminder]
+            found += reminders(entries_of(connection, account), today, levels)
+    return found
