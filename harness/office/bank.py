@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 from harness.office.town import IBAN
 
@@ -30,6 +31,7 @@ class Paid:
     order: str = "NOTPROVIDED"  # the end-to-end reference
     currency: str = "EUR"  # ISO 4217
     bank: str = ""  # the bank's reference
+    parts: tuple[tuple[int, int], ...] = ()  # accounts and cents of what was given to others
 
 
 @dataclass
@@ -45,9 +47,9 @@ class Bank:
         self.booked[bank] = Paid(day=day, cents=cents, text=text, account=account, bank=bank, **more)
         return bank
 
-    def set_account(self, bank: str, account: int) -> None:
+    def change(self, bank: str, **changes: Any) -> None:
         """Change whose a booking is for the ledger: a payment that waits is of none."""
-        self.booked[bank] = replace(self.booked[bank], account=account)
+        self.booked[bank] = replace(self.booked[bank], **changes)
 
     def statement(self, *which: str) -> bytes:
         """Return the statement of some bookings."""
@@ -55,8 +57,10 @@ class Bank:
 
     def rows(self) -> list[dict[str, str]]:
         """Return the bookings as the ledger's checker reads them; what has another currency is not of the ledger."""
-        euro = (each for each in self.booked.values() if each.currency == "EUR")
-        return [{"cents": str(each.cents), "account": str(each.account)} for each in euro]
+        euro = [each for each in self.booked.values() if each.currency == "EUR"]
+        parts = [(account, cents) for each in euro for account, cents in each.parts]
+        parts += [(each.account, each.cents - sum(cents for _, cents in each.parts)) for each in euro]
+        return [{"cents": str(cents), "account": str(account)} for account, cents in parts if cents]
 
 
 def _entry(paid: Paid) -> str:

@@ -233,9 +233,9 @@ class Year:
         found = zip(re.findall("<EndToEndId>([^<]+)<", text), re.findall('Ccy="EUR">([0-9.]+)<', text), strict=True)
         return [(order, round(float(amount) * 100)) for order, amount in found]
 
-    def assign(self, words: str, account: int) -> None:
-        """Give a payment that waits to an account."""
-        self.carl.go("Billing", "Ledger").send("Assign", {"Account": account}, around=words)
+    def assign(self, words: str, account: int, part: str = "") -> None:
+        """Give a payment that waits, or a part of it, to an account."""
+        self.carl.go("Billing", "Ledger").send("Assign", {"Account": account, "Part": part}, around=words)
         assert "entries made" in self.carl.text
 
 
@@ -339,14 +339,18 @@ def first_half(year: Year) -> None:
         bank.book("2026-06-01", round(float(parts[1][1]) * 100), f"Rate account {LATE}", LATE),
     ]
     assert year.take_in(*new, *odd) == f"{len(new) + 1} 2 0 0", "a wrong reference, two accounts in one text"
-    bank.set_account(odd[0], 0)
+    bank.change(odd[0], account=0)
     year.step("two payments wait")
     year.assign(wrong, 16)
-    bank.set_account(odd[0], 16)
+    bank.change(odd[0], account=16)
     year.step("a payment is assigned by hand")
-    year.assign("account 18", both[0])
-    bank.set_account(odd[1], both[0])
-    year.step("a payment of two is assigned to one")
+    part = year.bills[april][both[0]]
+    year.assign("account 18", both[0], f"{part / 100:.2f}")
+    bank.change(odd[1], parts=((both[0], part),))
+    year.step("a part of a payment is assigned")
+    year.assign("account 18", both[1])
+    bank.change(odd[1], account=both[1])
+    year.step("the rest is assigned to another account")
     year.account_page(HEIRS)
     year.carl.send("Show what changes", {"From this": "2026-06-05", "Name": f"{SIGN} Erbin"}, around="Other people")
     assert f"{SIGN} 12 Vogel → {SIGN} Erbin" in year.carl.text, year.carl.text

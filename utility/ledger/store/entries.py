@@ -89,9 +89,14 @@ def owed_before(connection: Connection, account: AccountNumber, run: int) -> int
 
 
 def waiting(connection: Connection) -> list[Entry]:
-    """Return the payments that are of no account yet."""
-    done = select(C.about).where(C.kind == Kind.ASSIGNMENT, C.no.not_in(REVERSED))
-    return entries_where(connection, C.kind == Kind.PAYMENT, C.no.not_in(done))
+    """Return the payments that are of no account yet, with the cents that are left of them."""
+    payment = ledger_entry.alias().c
+    given = select(C.about, func.sum(C.cents)).where(C.kind == Kind.ASSIGNMENT, C.no.not_in(REVERSED))
+    whole = given.join(payment.no.table, payment.no == C.about).group_by(C.about, payment.cents)
+    done = whole.having((func.min(C.account) == 0) | (func.sum(C.cents) == -payment.cents)).with_only_columns(C.about)
+    found = entries_where(connection, C.kind == Kind.PAYMENT, C.no.not_in(done))
+    parts = dict(connection.execute(given.where(C.about.in_([each.no for each in found])).group_by(C.about)).all())
+    return [replace(each, cents=each.cents + int(parts.get(each.no, 0))) for each in found]
 
 
 def post_run(
