@@ -67,6 +67,8 @@ class OfficeTown:
             standing_api(self.database, 0, clock=self.clock, settings=self.settings, machine_s=self.now)
         )
         self._desks: list[Desk] = []
+        self.config = folder / "utility.toml"  # the utility's file, for commands
+        self.config.write_text(f'[utility]\ndatabase = "sqlite:///{self.file}"\n')
 
     def now(self) -> EpochSeconds:
         """Return the time."""

@@ -8,14 +8,21 @@ import asyncio
 import csv
 import io
 import json
+import logging
 import re
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing, redirect_stderr
+from decimal import Decimal
 from email.message import Message
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from aiosmtpd.controller import Controller
 
+from harness import green_button
+from harness.commands import WHO, run_as
 from harness.console import Browser
 from harness.ledger.checker import faults
 from harness.office.bank import Bank, reference
@@ -23,6 +30,7 @@ from harness.office.desk import Desk
 from harness.office.town import OfficeTown
 from tests.unit.utility.mail.test_mail import Post
 from utility.access.roles import Role
+from utility.assembly.backup.backup import copy
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
@@ -80,6 +88,7 @@ class Year:
         self.carl = town.person("carl", Role.CLERK)
         self.anton = town.person("anton", Role.APPROVER)
         self.root = town.person("root", Role.ADMIN)
+        self.commands: set[tuple[str, ...]] = set()  # commands that refused the same person
         self.refused = 0  # how often one person was refused to be both of two
         self.steps: dict[str, list[str]] = {}  # what the checker found after each step
         self.closed: dict[str, bytes] = {}  # exports of closed months
@@ -108,14 +117,19 @@ class Year:
         self.town.morning(text)
         self.town.database.write(remind, "town", self.town.now())
 
-    def by_second(self, path: str, api: str = "", **fields: str) -> None:
-        """Try a second person's decision as the first person, by the console and by the API: refused."""
+    def by_second(self, path: str, api: str = "", command: tuple[str, ...] = (), **fields: str) -> None:
+        """Try a second person's decision as the first person, by the console, the API and once the command: refused."""
         answers = [self.clara.again(path, fields)]
         answers += [self.clara.again(f"{api}", {})] if api else []
         for answer in answers:
             assert answer.status_code == 409, (path, answer.status_code, answer.text[:300])
             assert "second person" in answer.text or "another person" in answer.text, answer.text
             self.refused += 1
+        if command and command[:2] not in self.commands:
+            self.commands.add(command[:2])
+            with redirect_stderr(io.StringIO()) as said, pytest.raises(SystemExit):
+                run_as(self.town.config, *command, WHO, "clara")
+            assert "a second person" in said.getvalue(), said.getvalue()
 
     def publish(self, source: str) -> None:
         """Publish a version of the tariff."""
@@ -124,7 +138,7 @@ class Year:
         version = re.search(r"town v(\d+) is proposed", self.clara.text)
         assert version, self.clara.text
         path = f"rates/version/town/{version[1]}"
-        self.by_second(f"/console/{path}/approve", f"/tariffs/town/{version[1]}/approve")
+        self.by_second(f"/console/{path}/approve", f"/tariffs/town/{version[1]}/approve", ("tariff", "approve", "town"))
         self.anton.go("Billing", "Rates").click(f"town v{version[1]}").send("Approve and publish")
         assert "is published" in self.anton.text
 
@@ -133,7 +147,7 @@ class Year:
         self.clara.go("Billing").send("Make a draft", {"Month": month}).wait()
         number = int(re.search(r"/console/runs/(\d+)", self.clara.page.address)[1])  # type: ignore[index]
         self.clara.send("Check").wait()
-        self.by_second(f"/console/runs/{number}/issue", f"/runs/{number}/issue")
+        self.by_second(f"/console/runs/{number}/issue", f"/runs/{number}/issue", ("bills", "issue", str(number)))
         self.anton.go("Billing").click(str(number), before="/console/runs").send("Issue")
         assert f"run {number} is issued" in self.anton.text
         rows = json.loads(self.anton.get_file(f"/runs/{number}/bills"))["bills"]
@@ -151,7 +165,7 @@ class Year:
         """Approve the entry that waits."""
         number = re.search(r"entry (\d+) waits", self.clara.text)
         assert number, self.clara.text
-        self.by_second(f"/console/entries/{number[1]}/approve", f"/entries/{number[1]}/approve")
+        self.by_second(f"/console/entries/{number[1]}/approve", f"/entries/{number[1]}/approve", ("bills", "approve", number[1]))
         self.anton.go("Billing", "Entries").send("Approve", around=why)
         assert f"entry {number[1]} is approved" in self.anton.text
 
@@ -457,3 +471,96 @@ def second_half(year: Year) -> None:
         year.morning(f"{pay} 09:00")
         year.pay_in(run, pay)
         year.step(f"{month} is paid")
+
+
+@pytest.fixture(scope="module")
+def log() -> Iterator[io.StringIO]:
+    """Return what is logged."""
+    text = io.StringIO()
+    handler, root = logging.StreamHandler(text), logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield text
+    root.removeHandler(handler)
+    root.setLevel(before)
+
+
+@pytest.fixture(scope="module")
+def year(tmp_path_factory: pytest.TempPathFactory, log: io.StringIO) -> Iterator[Year]:
+    """Return the office after its year."""
+    post = Post()
+    controller = Controller(post, hostname="127.0.0.1", port=post.port)
+    controller.start()
+    mail = {"host": "127.0.0.1", "port": post.port, "sender": "office@town.example", "plain_text": True}
+    town = OfficeTown(tmp_path_factory.mktemp("office"), address=("Amtsweg 1", "1010 Wien"), mail=mail)
+    town.settle_year()
+    made = Year(town, post)
+    first_half(made)
+    second_half(made)
+    yield made
+    controller.stop()
+    town.database.close()
+
+
+def test_ledger_balances_after_every_step(year: Year) -> None:
+    assert len(year.steps) > 40
+    assert not any(year.steps.values())
+    assert len(year.bank.booked) > 200
+    assert {account for bills in year.bills.values() for account, cents in bills.items() if cents < 0} <= {MOVED, EMPTY}
+    assert list(year.closed) == [f"2026-{n:02}" for n in range(2, 13)]
+    assert {month: year.export(month) for month in year.closed} == year.closed, "a closed month is for ever"
+
+
+def test_one_person_is_never_both_of_two(year: Year) -> None:
+    assert year.refused > 50
+    assert {" ".join(words) for words in year.commands} == {"tariff approve", "bills issue", "bills approve"}
+
+
+def test_wrong_price_and_other_taxes_are_on_the_bills(year: Year) -> None:
+    def lines(month: str) -> list[str]:
+        run = next(run for run, of in year.months.items() if of == month and year.runs[run] == "issued")
+        bill = json.loads(year.anton.get_file(f"/runs/{run}/bills/4"))
+        return [f"{line['text']} {line.get('reason', '')} {line['amount']}" for line in bill["lines"]]
+
+    assert any(line.startswith("VAT 10 %") for line in lines("2026-06"))
+    assert {word for line in lines("2026-07") for word in ("VAT 13 %", "levy") if line.startswith(word)} == {"VAT 13 %", "levy"}
+    (correction,) = [line for line in lines("2026-10") if "0.39 was a slip of a digit" in line]
+    assert "-" in correction, "September was too dear"
+
+
+def test_green_button_equals_the_bills(year: Year) -> None:
+    home = year.town.person("resi", Role.RESIDENT, account=1).go("Settings")
+    home.send("Download", {"From": "2026-03-01", "To": "2026-05-01", "Format": "Green Button"})
+    feed = ElementTree.fromstring(home.page.answer.text)
+    assert green_button.faults(feed) == []
+    totals = [Decimal(each.text or "").scaleb(-3) for each in feed.iter(f"{green_button.ESPI}billLastPeriod")]
+    runs = [run for run, month in year.months.items() if month in ("2026-03", "2026-04")]
+    assert totals == [year.bills[run][1] for run in runs]
+
+
+def test_who_people_are_is_found_nowhere(year: Year, log: io.StringIO, tmp_path: Path) -> None:
+    year.root.go("People", "Audit log")
+    (audit,) = {path for _, path in year.root.page.links if path.startswith("/console/audit/file")}
+    period = "start=2026-01-01&end=2027-02-01"
+    found = {
+        "audit log": year.root.get_file(audit),
+        "metrics": year.anton.get_file("/metrics"),
+        "log": log.getvalue().encode(),
+        **{f"ledger {month}": content for month, content in year.closed.items()},
+        **{name: year.anton.get_file(f"/export/{name}?{period}") for name in ("bills", "events")},
+    }
+    with closing(sqlite3.connect(year.town.file)) as source:
+        copy(source, tmp_path / "backup.db", lambda *_: None)
+    for path in (*year.town.folder.glob("utility.db*"), tmp_path / "backup.db"):
+        found[path.name] = path.read_bytes()
+    assert all(found.values())
+    signs = [SIGN.lower(), *(iban.lower() for iban in IBANS.values())]
+    leaks = [
+        (where, sign)
+        for where, content in found.items()
+        for sign in signs
+        if sign.encode() in content.lower() or sign.encode("utf-16-le") in content.lower()
+    ]
+    assert leaks == []
+    assert SIGN in year.account_page(1).text, "clerks see it"
