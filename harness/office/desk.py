@@ -148,6 +148,7 @@ class Desk:
 
     def __init__(self, log_in: Callable[[], Browser]) -> None:
         self._log_in = log_in
+        self.downloaded = b""  # the file that was downloaded last; the page stays
         self.come()
 
     def come(self) -> None:
@@ -248,6 +249,9 @@ class Desk:
         while answer.status_code in (302, 303):
             path = urljoin(path, answer.headers["location"])
             answer = self._browser.send("GET", path)
+        if "attachment" in answer.headers.get("content-disposition", ""):
+            self.downloaded = answer.content
+            return self
         parts = urlsplit(path)
         self._place, self._page = (f"{parts.path}?{parts.query}" if parts.query else parts.path, answer), None
         return self
