@@ -28,8 +28,8 @@ from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.job_leases import Turn, counts
 from utility.jobs.store.listing import listed
 from utility.jobs.threads import Threads
-from utility.ledger.store.entries import remind
 from utility.mail.jobs import send_mails
+from utility.mail.store import remind
 from utility.overview.jobs import count_days
 from utility.overview.store.old_records import drop_days, drop_months, kept
 from utility.readings.gaps import MAX_ASKED
@@ -165,7 +165,7 @@ class Jobs:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def _remind(self, turn: Turn) -> None:
-        await self._threads.write(self._database.write, remind, self._settings.billing.tariff, turn.now)
+        await self._threads.write(self._database.write, remind, self._settings, turn.now)
 
     async def _compact(self, turn: Turn) -> None:
         while (replacement := await self._in_thread(self._compactor.plan, turn.now)) is not None:

@@ -5,13 +5,14 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from commonwatt.config.utility import OfficeSettings
+from commonwatt.config.utility import OfficeSettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.billing.store.billing import run_of, stored_bills
 from utility.customers.store.contacts import contact_of, office_key
 from utility.database.database import insert_or
-from utility.mail.message import CONFIRM, State, proof
+from utility.ledger.store import entries
+from utility.mail.message import CONFIRM, REMINDER, State, proof
 from utility.mail.tables import mail
 
 _c = mail.c
@@ -43,6 +44,13 @@ def add_mails(connection: Connection, kind: str, subjects: Subjects, now: EpochS
     same = {"kind": kind, "state": State.QUEUED, "due": now, "base": base}
     if rows := [{"account": account, "subject": subject} | same for account, subject in subjects]:
         connection.execute(insert_or(connection, mail).on_conflict_do_nothing(), rows)
+
+
+def remind(connection: Connection, settings: UtilitySettings, now: EpochSeconds) -> None:
+    """Append the reminders that are due, and queue a mail of each if there is a mail server."""
+    made = entries.remind(connection, settings.billing.tariff, now)
+    if settings.office.mail.host is not None:
+        add_mails(connection, REMINDER, [(account, f"{of.split()[1]}/{now}") for account, of in made.items()], now)
 
 
 def take_due(connection: Connection, now: EpochSeconds, most: int) -> Sequence[Any]:

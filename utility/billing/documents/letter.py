@@ -1,6 +1,5 @@
 """What makes a printed bill a letter: who sends it to whom, its number and dates, and how it is paid (pure)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -17,15 +16,6 @@ _CURRENCIES = {"epc": ("EUR",), "swiss": ("CHF", "EUR")}  # of each code for ban
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owed:
-    """A row of what an account owed before a bill."""
-
-    text: str  # what it is, in English, as in the catalogue of words
-    cents: int  # negative: in favour of the account
-    day: date | None = None  # when it was booked; ``None``: it is a sum
-
-
-@dataclass(frozen=True, kw_only=True)
 class Letter:
     """What a printed bill has besides the bill."""
 
@@ -37,11 +27,11 @@ class Letter:
     is_deleted: bool = False  # whether name and address were known and were deleted
     issued: date | None = None  # when it was issued; ``None``: it is a draft
     due: date | None = None  # when it is due; ``None``: it is a draft
-    owed: Sequence[Owed] = ()  # what the account owed before
+    owed: int = 0  # what the account owed before, cents; negative: it had something in its favour
 
     def to_pay(self, bill: Bill) -> Decimal:
         """Return what is to be paid with what was owed before; negative: it is in favour of the account."""
-        return bill.total + Decimal(sum(each.cents for each in self.owed)).scaleb(-2)
+        return bill.total + Decimal(self.owed).scaleb(-2)
 
     def address(self) -> list[str]:
         """Return the lines of the address."""
@@ -60,7 +50,7 @@ def letter_of(
     to: Contact | None,
     issued: date | None = None,
     payment_days: int = 0,
-    owed: Sequence[Owed] = (),
+    owed: int = 0,
 ) -> Letter | None:
     """Return the letter of a bill of a run; ``None``: the town uses no names, currency or office.
 

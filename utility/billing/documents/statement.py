@@ -143,12 +143,12 @@ def _lines(statement: Statement) -> Iterator[Row]:
     bill, letter, writing = statement.bill, statement.letter, statement.writing
     for line in bill.lines:
         yield _line(line, writing)
-    owed = () if letter is None else letter.owed
-    if owed:
-        yield writing.say("Sum of this bill"), "", "", writing.number(f"{bill.total:,f}")
-    for each in owed:
-        day = "" if each.day is None else f", {writing.day(each.day)}"
-        yield f"{writing.line(each.text)}{day}", "", "", writing.number(f"{Decimal(each.cents).scaleb(-2):,f}")
+    if letter is not None and letter.owed:
+        for text, amount in (
+            ("Sum of this bill", bill.total),
+            ("Balance before this bill", Decimal(letter.owed).scaleb(-2)),
+        ):
+            yield writing.say(text), "", "", writing.number(f"{amount:,f}")
     total = bill.total if letter is None else letter.to_pay(bill)
     yield writing.say("To pay"), "", "", writing.number(f"{total:,f}")
 

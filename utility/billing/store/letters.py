@@ -11,6 +11,7 @@ from utility.billing.store.bill_documents import RunDocuments
 from utility.billing.store.billing import run_of
 from utility.customers.store.contacts import contact_of, office_key
 from utility.database.database import Database
+from utility.ledger.store.entries import owed_before
 
 
 def as_letters(
@@ -28,5 +29,6 @@ def as_letters(
         to = database.read(contact_of, key, bill.addressee) if bill.addressee else None
         day = None if issued is None else datetime.fromtimestamp(issued, statement.zone).date()
         days = settings.billing.payment_days
-        letter = letter_of(settings.office, bill, documents.number, documents.table(bill), to, day, days)
+        owed = database.read(owed_before, bill.account, documents.number) or 0
+        letter = letter_of(settings.office, bill, documents.number, documents.table(bill), to, day, days, owed)
         yield replace(statement, letter=letter)

@@ -11,8 +11,9 @@ down_revision = "0032"
 branch_labels = None
 depends_on = None
 
-_INT, _BIG, _YES = sa.Integer(), sa.BigInteger(), sa.Boolean()
-_NUMBER = _BIG.with_variant(sa.Integer(), "sqlite")
+_INT: Any = sa.Integer()  # Of any type: a column is of one of these.
+_BIG, _YES = sa.BigInteger(), sa.Boolean()
+_NUMBER: Any = _BIG.with_variant(sa.Integer(), "sqlite")
 
 
 def _only_grows() -> None:
@@ -29,17 +30,16 @@ def _only_grows() -> None:
 def _table(
     name: str, columns: dict[str, Any], key: Sequence[str], null: Sequence[str] = (), *more: sa.Constraint
 ) -> None:
-    number = False if len(key) > 1 else "auto"
-    made = [sa.Column(each, kind, nullable=each in null, autoincrement=number) for each, kind in columns.items()]
+    made = [sa.Column(each, kind, nullable=each in null) for each, kind in columns.items()]
     op.create_table(name, *made, sa.PrimaryKeyConstraint(*key, name=f"pk_{name}"), *more)
 
 
 def upgrade() -> None:
     """Make the tables."""
-    who: dict[str, Any] = {"account": _INT, "since": _INT, "digest": sa.String(64), "sealed": sa.LargeBinary()}
+    who = {"account": _INT, "since": _INT, "digest": sa.String(64), "sealed": sa.LargeBinary()}
     _table("contact", who, ["account", "since"])
     op.create_index("ix_contact_digest", "contact", ["digest"])
-    entry: dict[str, Any] = {
+    entry = {
         "no": _NUMBER,
         "subject": _INT,
         "cents": _BIG,
@@ -59,7 +59,7 @@ def upgrade() -> None:
     for column in ("account", "about", "day"):
         op.create_index(f"ix_ledger_entry_{column}", "ledger_entry", [column])
     _only_grows()
-    mail: dict[str, Any] = {
+    mail = {
         "no": _NUMBER,
         "kind": sa.String(16),
         "account": _INT,
@@ -70,7 +70,7 @@ def upgrade() -> None:
     same = sa.UniqueConstraint("kind", "account", "subject", name="uq_mail_kind_account_subject")
     _table("mail", mail, ["no"], [], same)
     op.create_index("ix_mail_state", "mail", ["state"])
-    signed: dict[str, Any] = {
+    signed = {
         "run_no": _NUMBER,
         "controller": sa.String(16),
         "command": sa.String(64),
@@ -78,7 +78,7 @@ def upgrade() -> None:
     }
     run = sa.ForeignKeyConstraint(["run_no"], ["bill_run.no"], name="fk_witness_run_no_bill_run")
     _table("witness", signed | {"signed": sa.String(192)}, ["run_no", "controller"], ["signed"], run)
-    spared: dict[str, Any] = {
+    spared = {
         "account": _INT,
         "is_spared": _YES,
         "wanted": _YES,
