@@ -1,4 +1,4 @@
-"""The town's bank: what people pay, as statements (camt.053); it knows whose each payment is, and the ledger does not."""
+"""The town's bank: what people pay, as statements (camt.053); it knows whose each payment is."""
 
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -41,7 +41,7 @@ class Bank:
     booked: dict[str, Paid] = field(default_factory=dict)  # by the bank's reference
     numbers: "count[int]" = field(default_factory=count)
 
-    def book(self, day: str, cents: int, text: str, account: int, **more: str) -> str:
+    def book(self, day: str, cents: int, text: str, account: int, **more: Any) -> str:
         """Book a payment; return the bank's reference."""
         bank = f"B{next(self.numbers):06}"
         self.booked[bank] = Paid(day=day, cents=cents, text=text, account=account, bank=bank, **more)
@@ -53,7 +53,9 @@ class Bank:
 
     def statement(self, *which: str) -> bytes:
         """Return the statement of some bookings."""
-        return f"{_HEAD}{''.join(_entry(self.booked[each]) for each in which)}</Stmt></BkToCstmrStmt></Document>".encode()
+        return (
+            f"{_HEAD}{''.join(_entry(self.booked[each]) for each in which)}</Stmt></BkToCstmrStmt></Document>".encode()
+        )
 
     def rows(self) -> list[dict[str, str]]:
         """Return the bookings as the ledger's checker reads them; what has another currency is not of the ledger."""

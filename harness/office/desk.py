@@ -95,7 +95,9 @@ class Page(HTMLParser):
             self._form = Form(path=path, method=at.get("method", "get").lower(), around=around)
             self.forms.append(self._form)
         elif tag == "option" and self._choice is not None:
-            self._choice.value = at.get("value", "") if "selected" in at or not self._choice.options else self._choice.value
+            self._choice.value = (
+                at.get("value", "") if "selected" in at or not self._choice.options else self._choice.value
+            )
             self._choice.options.setdefault(at.get("value", ""), at.get("value", ""))
         elif tag in ("input", "select", "textarea") and self._form is not None and "name" in at:
             kind = at.get("type", "text") if tag == "input" else tag
@@ -126,7 +128,9 @@ class Page(HTMLParser):
             self._choice.options = {said: value for said, value in self._choice.options.items() if said != value}
             self._choice.options[words] = at.get("value", words)
         elif tag == "button" and self._form is not None and at.get("type", "submit") == "submit":
-            made = Button(words=words, name=at.get("name", ""), value=at.get("value", ""), path=at.get("formaction", ""))
+            made = Button(
+                words=words, name=at.get("name", ""), value=at.get("value", ""), path=at.get("formaction", "")
+            )
             self._form.buttons.append(made)
         elif tag == "form":
             self._form = None

@@ -157,15 +157,19 @@ class Year:
 
     def enter(self, account: int, kind: str, amount: str, why: str) -> None:
         """Enter goodwill, a fee or a credit note, by two people."""
-        self.clara.go("Billing", "Bills").send("Find", {"Account": account}).click("Enter goodwill, a fee or a credit note")
-        self.clara.send("Enter", {"Kind": kind, "Amount": amount, "Why": why})
+        self.clara.go("Billing", "Bills").send("Find", {"Account": account}).click(
+            "Enter goodwill, a fee or a credit note"
+        )
+        self.clara.send("Enter", {"Kind": kind, "EUR": amount, "Why": why})
         self.approve_entry(why)
 
     def approve_entry(self, why: str) -> None:
         """Approve the entry that waits."""
         number = re.search(r"entry (\d+) waits", self.clara.text)
         assert number, self.clara.text
-        self.by_second(f"/console/entries/{number[1]}/approve", f"/entries/{number[1]}/approve", ("bills", "approve", number[1]))
+        self.by_second(
+            f"/console/entries/{number[1]}/approve", f"/entries/{number[1]}/approve", ("bills", "approve", number[1])
+        )
         self.anton.go("Billing", "Entries").send("Approve", around=why)
         assert f"entry {number[1]} is approved" in self.anton.text
 
@@ -180,7 +184,9 @@ class Year:
         """Book what people pay of a run's bills."""
         others = (LATE, DEBIT, *but)
         return [
-            self.bank.book(day, cents, f"Bill {reference(account, self.months[run])}", account, payer=f"{SIGN} {account}")
+            self.bank.book(
+                day, cents, f"Bill {reference(account, self.months[run])}", account, payer=f"{SIGN} {account}"
+            )
             for account, cents in self.bills[run].items()
             if account not in others and cents > 0
         ]
@@ -300,7 +306,7 @@ def first_half(year: Year) -> None:
     year.step("February is closed")
 
     year.morning("2026-03-24 09:00")
-    assert f"2026-03-24 {LATE} $0.00" in year.carl.go("Billing", "Ledger").text, year.carl.text
+    assert f"2026-03-24 {LATE} 0,00 EUR" in year.carl.go("Billing", "Ledger").text, year.carl.text
     year.step("a first reminder")
 
     year.morning("2026-04-02 09:00")
@@ -312,11 +318,11 @@ def first_half(year: Year) -> None:
     year.step("a file twice")
 
     year.morning("2026-04-08 09:00")
-    assert f"2026-04-08 {LATE} $5.00" in year.carl.go("Billing", "Ledger").text, year.carl.text
+    assert f"2026-04-08 {LATE} 5,00 EUR" in year.carl.go("Billing", "Ledger").text, year.carl.text
     year.step("a second reminder")
     year.carl.click(str(LATE), before="/console/ledger/accounts/")
     year.carl.send("Agree on instalments", {"Instalments": 3, "First day": "2026-05-01"})
-    parts = re.findall(r"part \d (2026-\d\d-01) \$([0-9.]+)", year.carl.text)
+    parts = re.findall(r"part \d (2026-\d\d-01) ([0-9]+,[0-9][0-9]) EUR", year.carl.text)
     assert len(parts) == 3, year.carl.text
     year.step("instalments")
 
@@ -329,7 +335,7 @@ def first_half(year: Year) -> None:
 
     year.morning("2026-05-05 09:00")
     new = year.pay(march, "2026-05-04")
-    new += [bank.book("2026-05-01", round(float(parts[0][1]) * 100), f"Rate account {LATE}", LATE)]
+    new += [bank.book("2026-05-01", int(parts[0][1].replace(",", "")), f"Rate account {LATE}", LATE)]
     assert year.take_in(*file[9:], *new) == f"{len(new)} 0 9 0", "an overlapping file"
     year.step("an overlapping file")
 
@@ -349,8 +355,10 @@ def first_half(year: Year) -> None:
     new = year.pay(april, "2026-06-04", but=(16, *both))
     odd = [
         bank.book("2026-06-04", year.bills[april][16], f"Rechnung {wrong}", 16),
-        bank.book("2026-06-04", sum(year.bills[april][n] for n in both), f"accounts {both[0]} and account {both[1]}", 0),
-        bank.book("2026-06-01", round(float(parts[1][1]) * 100), f"Rate account {LATE}", LATE),
+        bank.book(
+            "2026-06-04", sum(year.bills[april][n] for n in both), f"accounts {both[0]} and account {both[1]}", 0
+        ),
+        bank.book("2026-06-01", int(parts[1][1].replace(",", "")), f"Rate account {LATE}", LATE),
     ]
     assert year.take_in(*new, *odd) == f"{len(new) + 1} 2 0 0", "a wrong reference, two accounts in one text"
     bank.change(odd[0], account=0)
@@ -416,7 +424,7 @@ def second_half(year: Year) -> None:
     year.morning("2026-09-05 09:00")
     more = bank.book("2026-09-04", year.bills[july][10] + 1, f"Bill {reference(10, '2026-07')}", 10)
     year.pay_in(july, "2026-09-04", more, but=(10,))
-    assert "10 −$0.01" in year.carl.go("Billing", "Ledger").text, year.carl.text
+    assert "10 -0,01 EUR" in year.carl.go("Billing", "Ledger").text, year.carl.text
     year.step("a cent too much")
 
     year.morning("2026-09-12 09:00")
@@ -525,7 +533,10 @@ def test_wrong_price_and_other_taxes_are_on_the_bills(year: Year) -> None:
         return [f"{line['text']} {line.get('reason', '')} {line['amount']}" for line in bill["lines"]]
 
     assert any(line.startswith("VAT 10 %") for line in lines("2026-06"))
-    assert {word for line in lines("2026-07") for word in ("VAT 13 %", "levy") if line.startswith(word)} == {"VAT 13 %", "levy"}
+    assert {word for line in lines("2026-07") for word in ("VAT 13 %", "levy") if line.startswith(word)} == {
+        "VAT 13 %",
+        "levy",
+    }
     (correction,) = [line for line in lines("2026-10") if "0.39 was a slip of a digit" in line]
     assert "-" in correction, "September was too dear"
 

@@ -123,7 +123,9 @@ def decide(
         made = post(connection, DECISIONS[name](Case(connection, settings, asked, today)), actor.name, now)
         if not made:
             raise ConfigError("there is nothing to do")
-        record(connection, actor, now, f"ledger.{name}", f"account {asked.account}", None, asked.model_dump(mode="json"))
+        record(
+            connection, actor, now, f"ledger.{name}", f"account {asked.account}", None, asked.model_dump(mode="json")
+        )
     return made
 
 

@@ -18,7 +18,7 @@ from utility.ledger.entry import WITHOUT_LINES, Entry, Kind, reminders, reversal
 from utility.ledger.tables import ledger_entry
 from utility.registry.tables import account as accounts
 from utility.registry.tables import account_term
-from utility.tariffs.store.tariffs import published
+from utility.tariffs.store.tariffs import bill_table, published
 from utility.tariffs.tariff import in_force
 
 _AT_ONCE = 500  # entries that are looked up by one statement
@@ -153,8 +153,8 @@ def registered(connection: Connection, numbers: Collection[AccountNumber]) -> se
 
 def currency_of(connection: Connection, default: str) -> str:
     """Return the town's currency: that of the newest version of the tariff of accounts without one."""
-    bills = [each.file.bill for each in published(connection) if each.name == default and each.file.bill]
-    return bills[-1].currency if bills else "USD"
+    table = bill_table(connection, default)
+    return table.currency if table else "USD"
 
 
 def remind(connection: Connection, default: str, now: EpochSeconds) -> dict[AccountNumber, str]:
