@@ -340,6 +340,10 @@ def first_half(year: Year) -> None:
     year.step("an overlapping file")
 
     year.morning("2026-05-11 09:00")
+    year.clara.go("Operation", "Not cut").send("Ask a second person", {"Account": 6, "Its place": "must not be cut"})
+    year.by_second("/console/spared/6", agrees="true")
+    year.anton.go("Operation", "Not cut").send("Agree")
+    assert "6 r002 not cut" in year.anton.text or "account 6: agreed" in year.anton.text, year.anton.text
     year.enter(8, "Goodwill", "4.50", "meter was late")
     year.enter(9, "Fee", "12.00", "a visit for nothing")
     year.morning("2026-05-12 09:00")
