@@ -128,10 +128,14 @@ def post_cancel(connection: Connection, run: int, day: str, person: str, now: Ep
     post(connection, [reversal(each, day) for each in bills], person, now)
 
 
+def closed_months(connection: Connection) -> list[str]:
+    """Return the closed months, the newest first."""
+    return list(connection.scalars(select(C.of).where(C.kind == Kind.CLOSED).order_by(C.of.desc())))
+
+
 def last_closed(connection: Connection) -> str:
     """Return the newest closed month; empty: no month is closed."""
-    months = select(func.coalesce(func.max(C.of), "")).where(C.kind == Kind.CLOSED)
-    return str(connection.execute(months).scalar_one())
+    return next(iter(closed_months(connection)), "")
 
 
 def exported(connection: Connection, month: str, codes: LedgerCodes) -> bytes:

@@ -94,8 +94,7 @@ def test_clerk_imports_assigns_and_sees_what_is_owed(browser: Browsers, database
     no = re.search(r'name="no" value="(\d+)"', anna.get("/console/ledger").text)
     assert no is not None
     assert decide(anna, "assign", no=no[1], account=99)[0] == 422
-    for part in ("10.01", "-1"):
-        assert "10.00 is left" in decide(anna, "assign", no=no[1], account=2, part=part)[1]
+    assert all("10.00 is left" in decide(anna, "assign", no=no[1], account=2, part=part)[1] for part in ("10.01", "-1"))
     assert decide(anna, "assign", no=no[1], account=2, part="4")[0] == 303
     assert "2026-12-06 6.00 EUR Mr. Odd" in text_of(anna.get("/console/ledger")), "the rest waits"
     assert decide(anna, "assign", no=no[1], account=2)[0] == 303
