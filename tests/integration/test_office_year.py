@@ -527,6 +527,12 @@ def test_ledger_balances_after_every_step(year: Year) -> None:
     assert again == year.closed, "a closed month is for ever"
 
 
+def test_clerk_finds_the_statement_of_a_name_that_owes_nothing(year: Year) -> None:
+    page = year.account_page(4).click("Bills of the account").click("What the account owes and paid")
+    assert "run 1 account 4" in page.text
+    assert "Nothing is open" in page.text
+
+
 def test_one_person_is_never_both_of_two(year: Year) -> None:
     assert year.refused > 50
     assert {" ".join(words) for words in year.commands} == {"tariff approve", "bills issue", "bills approve"}
