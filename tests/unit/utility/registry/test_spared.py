@@ -14,7 +14,7 @@ from utility.access.roles import Role
 from utility.database.database import Database
 from utility.outbox.store.commands import open_commands, repeat_commands
 from utility.outbox.tables import command
-from utility.registry.store.spared import meters_of, tell, to_tell
+from utility.registry.store.spared import AGAIN_S, meters_of, tell, to_tell
 from utility.supply.deciding import rations_of
 from utility.supply.rationing import RATIONING
 from utility.supply.store.rations import members
@@ -83,6 +83,23 @@ def test_it_is_told_again_until_it_is_answered_and_to_the_next_manager(database:
         (again,) = open_commands(connection)
         assert '"spare"' in again.message
         assert to_tell(connection, NOW + 20) == {}
+
+
+def test_it_is_told_again_to_a_gateway_that_refused_it_or_may_have_lost_it(database: Database, browser: Make) -> None:
+    flag(browser(Role.CLERK), 1)
+    decide(browser(Role.APPROVER), 1)
+    told(database)
+    for count, result in enumerate(("refused", "unsupported", "done")):
+        now = NOW + count * AGAIN_S
+        with database.writes.begin() as connection:
+            connection.execute(command.update().values(state="done", result=result))
+        assert told(database, now + AGAIN_S - 1) == []
+        assert len(told(database, now + AGAIN_S)) == 1
+    flag(browser(Role.CLERK), 1, "false")
+    decide(browser(Role.APPROVER), 1)
+    assert len(told(database, NOW + 4 * AGAIN_S)) == 1
+    answered(database)
+    assert told(database, NOW + 9 * AGAIN_S) == [], "none is left"
 
 
 @pytest.mark.parametrize(
