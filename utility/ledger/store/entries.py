@@ -24,6 +24,7 @@ from utility.tariffs.tariff import in_force
 _AT_ONCE = 500  # entries that are looked up by one statement
 C = ledger_entry.c
 REVERSED = select(C.about).where(C.kind == "reversal")  # the numbers of entries that were taken back
+STANDING = C.no.not_in(REVERSED), C.about.not_in(REVERSED)  # neither they nor what they are about was taken back
 
 
 def post(connection: Connection, entries: Sequence[Entry], person: str, now: EpochSeconds) -> list[Entry]:

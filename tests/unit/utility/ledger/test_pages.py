@@ -141,6 +141,23 @@ def test_returned_direct_debit_and_refund_are_of_their_accounts(browser: Browser
     assert balances(database) == [5400, 2500, 0]
 
 
+def test_order_of_a_cancelled_bill_is_in_no_file_and_the_new_bill_is_not_collected_beside_it(
+    browser: Browsers, database: Database
+) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    assert decide(anna, "collect", day=LATER)[0] == 303
+    (path,) = re.findall(r'href="(/console/ledger/orders/[^"]+)"', anna.get("/console/ledger").text)
+    assert anna.get(path).status_code == 200
+    with database.writes.begin() as connection:
+        post_cancel(connection, 1, "2026-12-10", "ben", NOW)
+        post_run(connection, 2, "2026-12-10", "2027-01-10", {1: {"energy": 5000}}, [], "ben", NOW)
+        order = entries_where(connection, C.kind == Kind.ORDER)[0]
+    assert anna.get(path).status_code == 404
+    assert "there is nothing to do" in decide(anna, "collect", day=LATER)[1], "perhaps the bank has the first one"
+    assert decide(anna, "reverse", no=order.no)[0] == 303, "the clerk says that it has not"
+    assert decide(anna, "collect", day=LATER)[0] == 303
+
+
 def test_month_is_closed_by_two_people_and_stays_byte_equal(
     browser: Browsers, database: Database, settings: UtilitySettings
 ) -> None:
