@@ -40,8 +40,8 @@ def flag(clerk: Browser, account: int, wanted: str = "true") -> int:
     return int(clerk.send("POST", "/console/spared", data=form).status_code)
 
 
-def decide(person: Browser, account: int, agrees: str = "true") -> int:
-    form = {"agrees": agrees, "csrf": person.csrf}
+def decide(person: Browser, account: int, agrees: str = "true", wanted: str = "true") -> int:
+    form = {"agrees": agrees, "wanted": wanted, "csrf": person.csrf}
     return int(person.send("POST", f"/console/spared/{account}", data=form).status_code)
 
 
@@ -62,10 +62,12 @@ def test_a_flag_takes_two_people_and_only_then_the_gateway_is_told(database: Dat
     answered(database)
     assert told(database) == []
     assert flag(clerk, 1, "false") == 303
-    assert decide(approver, 1, "false") == 303, "refused: it stays"
+    assert decide(approver, 1) == 409, "another one was asked for since the page was shown"
+    assert '<input type="hidden" name="wanted" value="false">' in approver.get("/console/spared").text
+    assert decide(approver, 1, "false", "false") == 303, "refused: it stays"
     assert told(database) == []
     flag(clerk, 1, "false")
-    decide(approver, 1)
+    decide(approver, 1, wanted="false")
     assert '"spared":[]' in told(database, NOW + 1)[0].replace(" ", "")
     assert microgrid
 
@@ -96,7 +98,7 @@ def test_it_is_told_again_to_a_gateway_that_refused_it_or_may_have_lost_it(datab
         assert told(database, now + AGAIN_S - 1) == []
         assert len(told(database, now + AGAIN_S)) == 1
     flag(browser(Role.CLERK), 1, "false")
-    decide(browser(Role.APPROVER), 1)
+    decide(browser(Role.APPROVER), 1, wanted="false")
     assert len(told(database, NOW + 4 * AGAIN_S)) == 1
     answered(database)
     assert told(database, NOW + 9 * AGAIN_S) == [], "none is left"
