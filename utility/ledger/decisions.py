@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
@@ -31,7 +31,7 @@ from utility.ledger.store import entries as store
 from utility.ledger.store.entries import C, entries_of, entries_where, post
 
 ORDER = "CW"  # what the end-to-end reference of an order begins with; its number follows
-WAIT_DAYS = 10  # days after an order's day within which the money of one for a cancelled bill may come
+WAIT_DAYS = 10  # days after an order's day within which its money may still move
 REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER, Kind.INSTALMENT, Kind.ORDER)
 
 
@@ -169,7 +169,10 @@ def _order(case: Case, *, is_refund: bool) -> list[Entry]:
         bills = [each for each in entries if each.kind is Kind.BILL]
         if account not in who or not who[account].iban or not bills:
             continue
-        if any(each.kind is Kind.ORDER and _may_come(each, bills, case.today) for each in entries):
+        # The bank may still carry out an order of a bill that was cancelled since, or an earlier refund.
+        stand = () if is_refund else [each.no for each in bills]
+        late = [each for each in entries if each.kind is Kind.ORDER and each.about not in stand]
+        if any(case.today < day_after(each.due, WAIT_DAYS) for each in late):
             continue
         found = [(bills[-1], owed)] if is_refund and owed < 0 and bills[-1].text == "final" else []
         if not is_refund and who[account].mandate_day and not keeps_plan(entries, case.today):
@@ -182,11 +185,6 @@ def _order(case: Case, *, is_refund: bool) -> list[Entry]:
             if bill.no not in ordered
         ]
     return made
-
-
-def _may_come(order: Entry, bills: Collection[Entry], today: str) -> bool:
-    """Return whether the bank may still carry out an order of a bill that was cancelled since."""
-    return order.about not in [each.no for each in bills] and today < day_after(order.due, WAIT_DAYS)
 
 
 def _propose(case: Case) -> list[Entry]:

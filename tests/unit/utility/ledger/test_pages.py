@@ -11,6 +11,7 @@ from sqlalchemy import text
 from commonwatt.config.utility import BillingSettings, OfficeSettings, UtilitySettings
 from harness.billing.worlds import tariff
 from harness.console import Browser, text_of
+from harness.ledger.histories import ANNA
 from harness.real import databases
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.ledger.statements import entry, part, statement, valid
@@ -20,6 +21,7 @@ from utility.customers.contact import Contact
 from utility.customers.store.contacts import office_key, set_contact
 from utility.database.base import SQLAlchemyError
 from utility.database.database import Database
+from utility.ledger import decisions
 from utility.ledger.entry import Kind
 from utility.ledger.reference import rf_reference
 from utility.ledger.store.entries import (
@@ -156,6 +158,23 @@ def test_order_of_a_cancelled_bill_is_in_no_file_and_the_new_bill_is_not_collect
     assert "there is nothing to do" in decide(anna, "collect", day=LATER)[1], "perhaps the bank has the first one"
     assert decide(anna, "reverse", no=order.no)[0] == 303, "the clerk says that it has not"
     assert decide(anna, "collect", day=LATER)[0] == 303
+
+
+def test_refund_that_the_bank_has_not_booked_yet_is_not_paid_twice(
+    browser: Browsers, database: Database, settings: UtilitySettings
+) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    assert decide(anna, "refund", day=LATER)[0] == 303
+    with database.writes.begin() as connection:
+        post_run(connection, 2, "2026-12-31", "2027-01-30", {3: {"energy": -200}}, [3], "ben", NOW)
+    assert "there is nothing to do" in decide(anna, "refund", day=LATER)[1]
+    with database.reads.begin() as connection:
+        (order,) = entries_where(connection, C.kind == Kind.ORDER)
+    send(anna, HEADER + f"2027-03-01,-7.00,EUR,CW{order.no},,,B1\n")
+    later = NOW + 60 * 86_400
+    decisions.decide(database, settings, "refund", decisions.Asked(day="2027-06-01"), ANNA, later)
+    with database.reads.begin() as connection:
+        assert [each.cents for each in entries_where(connection, C.kind == Kind.ORDER)] == [-700, -200]
 
 
 def test_month_is_closed_by_two_people_and_stays_byte_equal(
