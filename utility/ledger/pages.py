@@ -90,7 +90,7 @@ def _add_files(app: FastAPI, console: Console) -> None:
 
     @app.get(f"{_START}/orders/{{file}}", include_in_schema=False)
     def order_file(_: Clerks, file: _File) -> Response:
-        """Return the file of orders for the bank, without those of cancelled bills: pain.008 of direct debits, pain.001."""
+        """Return the orders for the bank but of cancelled bills: pain.008 of direct debits, pain.001 of refunds."""
         settings = console.api.settings
         with console.database.reads.begin() as connection:
             who = contacts_at(connection, office_key(settings.office))

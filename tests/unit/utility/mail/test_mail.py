@@ -324,3 +324,19 @@ def test_mail_that_another_process_sends_is_not_sent_twice(
     monkeypatch.setattr(jobs, "_message", slowly)
     turn(database, settings)
     assert post.counts() == {f"m{number}@home.example": 1 for number in confirmed}
+
+
+def test_wish_for_paper_is_of_who_the_account_is_now(
+    confirmed: list[int], browser: Callable[..., Browser], database: Database, settings: UtilitySettings
+) -> None:
+    (account, *_), key, soon = confirmed, office_key(settings.office), 2_100_000
+    with database.writes.begin() as connection:
+        who = Contact(name="Heir", mail="heir@home.example")
+        set_contact(connection, account, soon, who, key)
+    resident = browser(Role.RESIDENT, account=account)
+    assert "heir@home.example" not in resident.get("/console/home/paper").text
+    resident.post("/console/home/paper", {"paper": "true"})
+    with database.reads.begin() as connection:
+        now, later = (contacts_at(connection, key, at, account)[account] for at in (soon - 1, soon))
+    assert (now.mail, now.paper) == (f"m{account}@home.example", True)
+    assert later == who
