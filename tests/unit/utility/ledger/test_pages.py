@@ -247,3 +247,10 @@ def test_job_reminds_by_the_tariff_of_the_account(database: Database, settings: 
         months = {month: exported(connection, month, settings.office.codes) for month in ("2026-12", "2027-02")}
     assert months["2027-02"].count(b",fees,4100,-500\n") == 2
     assert {each.day for each in made[2:]} == {"2027-02-04"}
+
+
+def test_each_overdue_bill_of_an_account_has_its_reminder(database: Database) -> None:
+    with database.writes.begin() as connection:
+        post_run(connection, 2, "2026-12-02", "2026-12-31", {1: {"energy": 100}}, [], "ben", NOW)
+        made = remind(connection, "town", NOW)
+    assert made == [(1, "run 1 account 1"), (1, "run 2 account 1"), (2, "run 1 account 2")]
