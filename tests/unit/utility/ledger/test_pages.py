@@ -254,3 +254,16 @@ def test_each_overdue_bill_of_an_account_has_its_reminder(database: Database) ->
         post_run(connection, 2, "2026-12-02", "2026-12-31", {1: {"energy": 100}}, [], "ben", NOW)
         made = remind(connection, "town", NOW)
     assert made == [(1, "run 1 account 1"), (1, "run 2 account 1"), (2, "run 1 account 2")]
+
+
+def test_file_imported_with_another_key_of_the_office_does_not_count_twice(
+    browser: Browsers, database: Database, settings: UtilitySettings
+) -> None:
+    anna, row = browser(Role.CLERK, name="anna"), "2026-12-05,54.00,EUR,,account 1,Person 1,B1\n"
+    send(anna, HEADER + row)
+    kept = settings.office.key.read_text()
+    settings.office.key.unlink()
+    assert "put the copy back" in send(anna, HEADER + row)
+    assert balances(database)[0] == 0
+    settings.office.key.write_text(kept)
+    assert "there already 1" in send(anna, HEADER + row)
