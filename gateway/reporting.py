@@ -71,7 +71,7 @@ class Reporting:
             said = await THREADS.run(self._witness.sign, command.month or "", command.code or "", command.replaces)
         except (ConfigError, OSError) as error:
             log.error("the code of %s is not signed: %s", command.month, error)
-            said = {"result": "refused", "reason": str(error)[:200]}
+            said = {"result": "partial", "reason": str(error)[:200]}  # not refused: the utility asks again
         self._inbox.put(Reported(command, said))
 
     async def _record_faults(self) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser, fromstring
 
@@ -51,13 +51,15 @@ def bookings(content: bytes, iban: str) -> list[Booking]:
         for rows in _statements(content, iban.replace(" ", "")) if is_xml else [_table(content)]:
             seen = Counter[tuple[object, ...]]()
             for booking in rows:
-                seen[booking.identity()] += 1
                 if not abs(booking.amount) < _MOST:
                     raise ValueError
-                found.append(replace(booking, nth=seen[booking.identity()]))
+                # One that the bank may still change does not count: a later file may lack it.
+                same = (booking.is_booked, *booking.identity())
+                seen[same] += 1
+                found.append(replace(booking, nth=seen[same]))
     except (ParseError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"the file is neither camt.053 nor CSV: {error}") from error
-    except (ValueError, InvalidOperation, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"booking {len(found) + 1}: its day, amount or currency can't be read") from error
     return found
 

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 
-from commonwatt.care.sealing import encrypt
+from commonwatt.care.sealing import decrypt, encrypt
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds
@@ -26,12 +26,13 @@ from utility.database.database import Database
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
 from utility.ledger.bank import Booking, bookings
-from utility.ledger.entry import Entry, Kind, instalments, keeps_plan, live, open_items, reversal
+from utility.ledger.entry import Entry, Kind, day_after, instalments, keeps_plan, live, open_items, reversal
 from utility.ledger.reference import accounts_in
 from utility.ledger.store import entries as store
 from utility.ledger.store.entries import C, entries_of, entries_where, post
 
 ORDER = "CW"  # what the end-to-end reference of an order begins with; its number follows
+WAIT_DAYS = 10  # days after an order's day within which its money may still move
 REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER, Kind.INSTALMENT, Kind.ORDER)
 
 
@@ -75,6 +76,7 @@ def take_in(
             cents, words = int(booking.amount * 100), json.dumps([booking.payer, booking.text]).encode()
             made = Entry(day=booking.day, kind=Kind.PAYMENT, of=of, cents=cents, sealed=encrypt(key, words))
             payments[of] = replace(made, text=booking.day, lines={"bank": cents, "suspense": -cents}), booking
+        _refuse_other_key(connection, key, [each for each, _ in payments.values()])
         posted = post(connection, [each for each, _ in payments.values()], actor.name, now)
         sure = []
         for each in posted:
@@ -86,6 +88,22 @@ def take_in(
         done["there already"] = [f"{each.day} {each.amount}" for of, (_, each) in payments.items() if of not in new]
         record(connection, actor, now, "ledger.import", "a bank's file", None, {k: len(v) for k, v in done.items()})
     return done
+
+
+def _refuse_other_key(connection: Connection, key: bytes, payments: Sequence[Entry]) -> None:
+    """Refuse payments that may be there already, known by another key of the office: they would count twice.
+
+    Raises:
+        ConfigError: A payment of the same day and cents can't be read by the key.
+    """
+    same = {(each.text, each.cents) for each in payments}
+    of_days = C.text.in_({day for day, _ in same})
+    for each in entries_where(connection, C.kind == Kind.PAYMENT, of_days) if same else ():
+        if (each.text, each.cents) in same:
+            try:
+                decrypt(key, each.sealed or b"")
+            except ConfigError as error:
+                raise ConfigError("the office's key is not that of earlier imports; put the copy back") from error
 
 
 def _fault(booking: Booking, currency: str) -> str:
@@ -175,6 +193,11 @@ def _order(case: Case, *, is_refund: bool) -> list[Entry]:
         entries = live(entries_of(connection, account))
         bills = [each for each in entries if each.kind is Kind.BILL]
         if account not in who or not who[account].iban or not bills:
+            continue
+        # The bank may still carry out an order of a bill that was cancelled since, or an earlier refund.
+        stand = () if is_refund else [each.no for each in bills]
+        late = [each for each in entries if each.kind is Kind.ORDER and each.about not in stand]
+        if any(case.today < day_after(each.due, WAIT_DAYS) for each in late):
             continue
         found = [(bills[-1], owed)] if is_refund and owed < 0 and bills[-1].text == "final" else []
         if not is_refund and who[account].mandate_day and not keeps_plan(entries, case.today):

@@ -90,11 +90,11 @@ def _add_files(app: FastAPI, console: Console) -> None:
 
     @app.get(f"{_START}/orders/{{file}}", include_in_schema=False)
     def order_file(_: Clerks, file: _File) -> Response:
-        """Return the file of orders for the bank: pain.008 of direct debits, pain.001 of refunds."""
+        """Return the orders for the bank but of cancelled bills: pain.008 of direct debits, pain.001 of refunds."""
         settings = console.api.settings
         with console.database.reads.begin() as connection:
             who = contacts_at(connection, office_key(settings.office))
-            found = entries_where(connection, C.text == file, C.no.not_in(store.REVERSED))
+            found = entries_where(connection, C.text == file, *store.STANDING)
             orders = [(each, who[each.account]) for each in found if each.account in who]
             content = {
                 "file": file,

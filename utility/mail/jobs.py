@@ -35,8 +35,8 @@ async def send_mails(settings: UtilitySettings, database: Database, threads: Thr
     for row in await threads.write(database.write, take_due, turn.now, MOST):
         message = await threads.read(_message, settings, database, row, runs)
         begun = {"state": State.REFUSED} if message is None else {"state": State.SENDING, "tries": row.tries + 1}
-        await threads.write(database.write, move, row.no, [State.QUEUED], begun)
-        if message is not None:
+        is_ours = await threads.write(database.write, move, row.no, [State.QUEUED], begun)
+        if message is not None and is_ours:
             code = await threads.read(deliver, settings.office.mail, message)
             state, due = after(code, row.tries, turn.now)
             done = {"state": state, "due": due, "answer": max(code, 0)}
@@ -46,7 +46,7 @@ async def send_mails(settings: UtilitySettings, database: Database, threads: Thr
 def _message(
     settings: UtilitySettings, database: Database, row: Any, runs: dict[int, RunDocuments]
 ) -> EmailMessage | None:
-    """Return a mail; ``None``: it can't be made, or the account has no confirmed address any more."""
+    """Return a mail; ``None``: it can't be made, its run was cancelled, or the account has no confirmed address."""
     # Loaded here: what draws PDFs takes 29 MB.
     from utility.billing.documents.pdf import as_pdf
 
@@ -62,6 +62,8 @@ def _message(
             number = int(row.subject.partition("/")[0])
             documents = runs.get(number) or documents_of_run(database, number, None)
             runs[number] = documents
+            if documents.state != "issued":
+                return None
             (statement,) = as_letters(database, settings, documents, documents.statements([account]))
             letter, paper, known = statement.letter, as_pdf(statement), database.read(confirmed)
         to = None if letter is None else letter.to
@@ -69,7 +71,7 @@ def _message(
             return None
         link = "" if paper else f"{row.base}/console/mail/confirm/{account}/{proof(key, 'code', account, to.mail)}"
         return message_of(row.kind, letter, to.mail, paper, link)
-    except (CommonwattError, ValueError) as error:
+    except (CommonwattError, ValueError, LookupError) as error:
         log.warning("mail %s can't be made: %s", row.no, type(error).__name__)
         return None
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import FastAPI, Form, Path, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import AccountNumber, quarter_of
+from commonwatt.model.units import AccountNumber, Quarter, quarter_of
 from utility.customers.contact import Contact
 from utility.customers.store.contacts import contacts_at, office_key, set_contact
 from utility.database.base import Connection
@@ -61,9 +61,11 @@ def _add_queue(app: FastAPI, console: Console) -> None:
 
 
 def _add_address(app: FastAPI, console: Console) -> None:
-    def known(connection: Connection, account: AccountNumber | None) -> tuple[Contact, bytes]:
+    def known(
+        connection: Connection, account: AccountNumber | None, quarter: Quarter | None = None
+    ) -> tuple[Contact, bytes]:
         key = office_key(console.api.settings.office)
-        who = contacts_at(connection, key, account=account or 0).get(account or 0)
+        who = contacts_at(connection, key, quarter, account or 0).get(account or 0)
         return who or Contact(name=""), key
 
     @app.get("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
@@ -87,14 +89,14 @@ def _add_address(app: FastAPI, console: Console) -> None:
     @app.get("/console/home/paper", include_in_schema=False)
     def wish(request: Request, actor: Residents) -> Response:
         """Return the form of the wish for paper, a part of the settings; nothing where no address is known."""
-        who, _ = console.database.read(known, actor.account)
+        who, _ = console.database.read(known, actor.account, quarter_of(console.now()))
         return console.fragment(request, actor, "home_paper.html", {"who": who})
 
     @app.post("/console/home/paper", include_in_schema=False)
     def choose(request: Request, actor: Residents, paper: Annotated[bool, Form()] = False) -> Response:
         """Have the own bills on paper, or by mail again."""
         with changing(console.api, request, actor) as by:
-            who, key = known(by.connection, actor.account)
+            who, key = known(by.connection, actor.account, quarter_of(by.now))
             if not who.mail:
                 raise ConfigError("the office has no mail address of this account")
             set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, paper=paper), key)

@@ -50,7 +50,7 @@ def remind(connection: Connection, settings: UtilitySettings, now: EpochSeconds)
     """Append the reminders that are due, and queue a mail of each if there is a mail server."""
     made = entries.remind(connection, settings.billing.tariff, now)
     if settings.office.mail.host is not None:
-        add_mails(connection, REMINDER, [(account, f"{of.split()[1]}/{now}") for account, of in made.items()], now)
+        add_mails(connection, REMINDER, [(account, f"{of.split()[1]}/{now}") for account, of in made], now)
 
 
 def take_due(connection: Connection, now: EpochSeconds, most: int) -> Sequence[Any]:

@@ -23,16 +23,19 @@ def ask(database: Database, account: AccountNumber, actor: Actor, now: EpochSeco
         record(connection, actor, now, "spared.ask", f"account {account}", None, {"not cut": wanted})
 
 
-def decide(database: Database, account: AccountNumber, second: Second, *, agrees: bool) -> None:
+def decide(database: Database, account: AccountNumber, second: Second, *, agrees: bool, wanted: bool) -> None:
     """Agree with what was asked for, or refuse it, as the second person.
+
+    Args:
+        wanted: What the person was shown to be asked for.
 
     Raises:
         ConfigError: Nothing is asked for, or the person may not be the second one.
     """
     with second_person(database, second, f"account {account}") as connection:
         found = store.spared_places(connection).get(account)
-        if found is None or found.wanted is None:
-            raise ConfigError(f"account {account}: nothing is asked for")
+        if found is None or found.wanted is not wanted:
+            raise ConfigError(f"account {account}: this is not asked for any more; look again")
         require_second(connection, second, {found.asked_by: "asked for it"})
         store.decide(connection, found, second.actor.name, second.now, agrees=agrees)
         after = {"not cut": found.wanted if agrees else found.is_spared}

@@ -47,8 +47,8 @@ def add_spared(app: FastAPI, console: Console) -> None:
         return console.see_other(actor, _START, f"account {account}: a second person has to agree")
 
     @app.post(f"{_START}/{{account}}", include_in_schema=False)
-    def decide(actor: Approvers, account: Number, agrees: _Yes) -> RedirectResponse:
-        """Agree or refuse, as the second person."""
+    def decide(actor: Approvers, account: Number, agrees: _Yes, wanted: _Yes) -> RedirectResponse:
+        """Agree or refuse, as the second person, what the page has shown to be wanted."""
         with refusing():
-            decisions.decide(console.database, account, console.api.second(actor), agrees=agrees)
+            decisions.decide(console.database, account, console.api.second(actor), agrees=agrees, wanted=wanted)
         return console.see_other(actor, _START, f"account {account}: {'agreed' if agrees else 'refused'}")

@@ -119,7 +119,9 @@ class RunDocuments:
 
     def table(self, bill: Bill) -> BillTable | None:
         """Return how the tariff of a bill has bills written; ``None``: it does not say."""
-        return next((each.file.bill for each in self._inputs.tariffs if each.label == bill.tariff[-1]), None)
+        # A bill of corrections or entries alone has no tariff of its own.
+        label = bill.tariff[-1] if bill.tariff else self._inputs.segments(bill.account)[-1].tariff.label
+        return next((each.file.bill for each in self._inputs.tariffs if each.label == label), None)
 
     @property
     def _lacks_bills(self) -> bool:

@@ -9,7 +9,7 @@ from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from utility.billing.proof.head import check_code
 from utility.billing.proof.witnesses import Signed
-from utility.billing.store.billing import tree_of
+from utility.billing.store.billing import ONCE_ISSUED, tree_of
 from utility.billing.tables import bill_run, witness
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store.commands import add_command
@@ -17,23 +17,40 @@ from utility.outbox.tables import command
 from utility.registry.tables import controller
 
 ASKED_S = 30 * 86_400  # for how long a signature is asked for; then it is asked for again
+AGAIN_S = 86_400  # after how long a controller that could not sign is asked again
 MONTHS = 13  # newest issued months whose signatures are asked for
 
 
 def to_ask(connection: Connection) -> list[tuple[int, str, ControllerId]]:
-    """Return (run, month, controller) of the signatures that nobody has asked for yet, the newest month first."""
-    c = bill_run.c
-    newest = select(c.no, c.month).where(c.state == "issued").order_by(c.month.desc()).limit(MONTHS)
+    """Return (run, month, controller) of the signatures that nobody has asked for yet, the newest month first.
+
+    A month's cancelled runs come one after the other before the run that replaces them: a controller that did not hear
+    of one would take the next for a second list.
+    """
+    c, w = bill_run.c, witness.c
+    newest = select(c.month).where(c.state == "issued").order_by(c.month.desc()).limit(MONTHS)
     names = list(connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars())
     found = []
-    for no, month in connection.execute(newest).all():
-        asked = set(connection.execute(select(witness.c.controller).where(witness.c.run_no == no)).scalars())
-        found += [(no, month, name) for name in names if name not in asked]
+    for month in connection.execute(newest).scalars().all():
+        of_month = select(c.no).where(c.month == month, c.state.in_(ONCE_ISSUED), c.head.is_not(None)).order_by(c.no)
+        runs = list(connection.execute(of_month).scalars())
+        rows = connection.execute(select(w.controller, w.run_no, w.state).where(w.run_no.in_(runs))).all()
+        asked = {(row.controller, row.run_no): row.state for row in rows}
+        for name in names:
+            last = max((no for no in runs if (name, no) in asked), default=0)
+            after = [no for no in runs if no > last]
+            if after and asked.get((name, last)) != "asked":
+                found.append((after[0], month, name))
     return found
 
 
 def ask(connection: Connection, now: EpochSeconds, new_id: Callable[[], str]) -> None:
-    """Store the commands that ask controllers for signatures; the service sends each until it is answered."""
+    """Store the commands that ask controllers for signatures; the service sends each until it is answered.
+
+    One that could not sign, such as of an older version or with a full disk, is asked again a day later.
+    """
+    could_not = select(command.c.id).where(command.c.state == "done", command.c.created + AGAIN_S <= now)
+    connection.execute(witness.delete().where(witness.c.state == "asked", witness.c.command.in_(could_not)))
     heads = {no: tree_of(connection, no).head for no in {no for no, _, _ in to_ask(connection)}}
     for no, month, name in to_ask(connection):
         message = ControllerCommand(
@@ -51,7 +68,7 @@ def ask(connection: Connection, now: EpochSeconds, new_id: Callable[[], str]) ->
 
 
 def take_in(connection: Connection) -> None:
-    """Store what controllers answered; one that did not answer in time, or could not, is asked again."""
+    """Store what controllers answered; one that did not answer in time is asked again."""
     of = select(witness.c.run_no, witness.c.controller, command.c.result, command.c.outcome, command.c.state)
     asked = of.join(command, command.c.id == witness.c.command, isouter=True).where(witness.c.state == "asked")
     for row in connection.execute(asked).all():
@@ -63,7 +80,7 @@ def take_in(connection: Connection) -> None:
             connection.execute(witness.update().where(ours).values(state="refused"))
         elif row.result == "done" and signed:
             connection.execute(witness.update().where(ours).values(state="signed", signed=signed))
-        else:
+        elif row.state in (None, "expired"):
             connection.execute(witness.delete().where(ours))
 
 

@@ -36,7 +36,7 @@ def costed(bill: Bill, inputs: RunInputs) -> CostedBill:
         start, end = max(each.start, bill.start), min(each.end, bill.end)
         places = np.array([names.index(price.name) + 1 for price in each.tariff.prices], np.uint8)
         tou[start - bill.start : end - bill.start] = places[each.tariff.periods_of(np.arange(start, end))]
-    table = segments[-1].tariff.file.bill
+    table = (segments or inputs.segments(bill.account))[-1].tariff.file.bill
     return CostedBill(bill=bill, currency=table.currency if table else "USD", names=names, tou=tou)
 
 

@@ -24,6 +24,7 @@ from utility.tariffs.tariff import in_force
 _AT_ONCE = 500  # entries that are looked up by one statement
 C = ledger_entry.c
 REVERSED = select(C.about).where(C.kind == "reversal")  # the numbers of entries that were taken back
+STANDING = C.no.not_in(REVERSED), C.about.not_in(REVERSED)  # neither they nor what they are about was taken back
 
 
 def post(connection: Connection, entries: Sequence[Entry], person: str, now: EpochSeconds) -> list[Entry]:
@@ -161,11 +162,11 @@ def currency_of(connection: Connection, default: str) -> str:
     return table.currency if table else "USD"
 
 
-def remind(connection: Connection, default: str, now: EpochSeconds) -> dict[AccountNumber, str]:
-    """Append the reminders that are due; return of which bill each account's is."""
+def remind(connection: Connection, default: str, now: EpochSeconds) -> list[tuple[AccountNumber, str]]:
+    """Append the reminders that are due; return of which account and bill each is."""
     made = post(connection, due_reminders(connection, default, now), "service", now)
     bills = {each.no: each.of for each in entries_where(connection, C.no.in_([each.about for each in made]))}
-    return {each.account: bills[each.about] for each in made}
+    return [(each.account, bills[each.about]) for each in made]
 
 
 def due_reminders(connection: Connection, default: str, now: EpochSeconds) -> list[Entry]:

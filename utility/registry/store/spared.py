@@ -16,6 +16,8 @@ from utility.outbox.tables import command
 from utility.registry.tables import holding, installed, meter, spared_place
 
 SENT_S = 86_400  # seconds for which a command is sent until it is answered; then it is given again
+# Seconds after which a gateway is told again: it may have been replaced or restored, or have refused or not known it.
+AGAIN_S = 6 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +71,19 @@ def meters_of(connection: Connection, quarter: Quarter) -> dict[MicrogridId, dic
 
 
 def to_tell(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, list[MeterId]]:
-    """Return the meters to tell gateways that were not told of them, or have not answered in time."""
+    """Return the meters to tell gateways that were not told of them, not lately, or have not answered in time."""
     wanted = {name: sorted(meters) for name, meters in meters_of(connection, quarter_of(now)).items()}
-    c, told = command.c, dict[MicrogridId, tuple[str, list[MeterId]]]()
-    ours = select(c.controller, c.state, c.message).where(c.id.like("spare-%")).order_by(c.created, c.id)
-    for row in connection.execute(ours):
-        told[row.controller] = row.state, [int(each) for each in json.loads(row.message)["spared"]]
+    c, told = command.c, dict[MicrogridId, tuple[bool, list[MeterId]]]()
+    ours = select(c.controller, c.state, c.result, c.message, c.created).where(c.id.like("spare-%"))
+    for row in connection.execute(ours.order_by(c.created, c.id)):
+        meters = [int(each) for each in json.loads(row.message)["spared"]]
+        is_old = row.state != "open" and row.created + AGAIN_S <= now and (meters or row.result != "done")
+        told[row.controller] = row.state == "expired" or bool(is_old), meters
     return {
         name: meters
         for name in sorted(wanted.keys() | told.keys())
-        for meters, (state, last) in [(wanted.get(name, []), told.get(name, ("done", [])))]
-        if meters != last or state == "expired"
+        for meters, (again, last) in [(wanted.get(name, []), told.get(name, (False, [])))]
+        if meters != last or again
     }
 
 

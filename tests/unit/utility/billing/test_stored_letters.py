@@ -1,6 +1,7 @@
 """Letters and pages of bills in the database: names by digests, the tariff's currency, Green Button with costs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,19 @@ from harness.billing.worlds import World, tariff
 from harness.console import Browser
 from tests.unit.utility.billing.test_billing import publish
 from utility.access.roles import Role
+from utility.billing.documents.pdf import as_pdf
 from utility.billing.store import bill_documents
 from utility.billing.store.billing import check_run, issue_run, stored_bills
 from utility.billing.store.letters import as_letters
 from utility.billing.store.run_bills import computed_run, prepared, saved
+from utility.billing.tables import bill_entry
 from utility.customers.contact import Contact
 from utility.customers.store.contacts import office_key, set_contact
 from utility.customers.tables import contact
 from utility.database.database import Database
+from utility.exports.customer.costs import usage_summary
 from utility.exports.store import exports
+from utility.registry.accounts import Holding
 
 kind = pytest.fixture(lambda: "sqlite")
 MONTH, NOW = "2026-10", 1_800_005_000
@@ -102,3 +107,33 @@ def test_green_button_of_a_whole_month_has_its_issued_bill_and_of_a_part_has_non
     assert (found.bill, found.currency, found.names) == (bill, "EUR", ("peak", "off-peak"))
     assert set(found.tou.tolist()) == {1, 2}
     assert exports._costed_bills(database, account, bill.start + 1, bill.end) == ()
+
+
+def test_bill_of_a_fee_alone_is_a_letter_and_in_the_export(
+    database: Database, settings: UtilitySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = world_of()
+    first, meters = town.settled.first, dict(town.inputs.registry.meters)
+    one = next(each for each in meters.values() if each.holdings)
+    left = Holding(account=999, start=0, end=first), replace(one.holdings[0], start=first)
+    meters[one.id] = replace(one, holdings=left)
+    registry = replace(town.inputs.registry, meters=meters)
+    found_in_store(monkeypatch, replace(town, inputs=replace(town.inputs, registry=registry)))
+    publish(database, tariff(bill=BILL))
+    fee = {"kind": "fee", "subject": 999, "cents": 500, "left_cents": 500, "reason": "visit", "state": "approved"}
+    with database.writes.begin() as connection:
+        connection.execute(bill_entry.insert().values(**fee, entered_by="anna", entered=NOW))
+    made = saved(database, computed_run(database, prepared(database, MONTH, "town", NOW)), "anna", NOW)
+    assert made is not None
+    with database.writes.begin() as connection:
+        check_run(connection, made, "anna", NOW)
+        issue_run(connection, made, "ben", NOW)
+    documents = bill_documents.documents_of_run(database, made, 999)
+    (found,) = as_letters(database, settings, documents, documents.statements([999]))
+    assert found.letter is not None
+    assert found.letter.writing.currency == "EUR"
+    assert as_pdf(found)[:4] == b"%PDF"
+    start = found.bill.start
+    (costs,) = exports._costed_bills(database, 999, start, start + 3000)
+    assert (costs.currency, costs.tou.size) == ("EUR", 0)
+    assert "<currency>978</currency>" in usage_summary(costs)

@@ -1,6 +1,7 @@
 """Controllers witness the bills: a utility with two lists is caught by the first street that was told both (U2)."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,7 @@ from utility.billing.proof.head import check_code
 from utility.billing.proof.witnesses import Signed, chosen, public_list
 from utility.billing.store import witnesses
 from utility.billing.store.bill_documents import documents_of
-from utility.billing.store.witnesses import ASKED_S
+from utility.billing.store.witnesses import AGAIN_S, ASKED_S
 from utility.billing.tables import witness
 from utility.database.database import Database
 from utility.outbox.tables import command
@@ -130,6 +131,38 @@ def test_a_head_that_comes_late_is_asked_for_until_it_is_signed(
     streets.answer()
     assert set(streets.states().values()) == {"signed"}
     assert faults(checker, receipt_of(database), database.read(witnesses.signed_of), tmp_path / "list.json") == []
+
+
+def test_codes_of_cancelled_runs_come_in_order_however_late_they_are_asked_for(
+    streets: Streets, database: Database, people: Command
+) -> None:
+    streets.ask()
+    streets.answer("r901")
+    for number in (1, 2):
+        people("bills", "enter", "cancel", str(number), "--why", "late meter", "--as", "anna")
+        people("bills", "approve", str(number), "--as", "ben")
+        issued(database, people, MONTH)
+    with database.writes.begin() as connection:
+        connection.execute(command.update().where(command.c.state == "open").values(state="expired"))
+    for later in range(1, 5):
+        streets.ask(NOW + later)
+        streets.answer()
+    with database.reads.begin() as connection:
+        found = Counter((row.run_no, row.state) for row in connection.execute(witness.select()))
+    assert found == {(number, "signed"): len(streets.each) for number in (1, 2, 3)}
+    assert not any(each.view()["others"] for each in streets.each.values())
+
+
+def test_a_controller_that_could_not_sign_is_asked_again_a_day_later(streets: Streets, database: Database) -> None:
+    streets.ask()
+    with database.writes.begin() as connection:
+        connection.execute(command.update().values(state="done", result="unsupported", outcome="{}"))
+    for later, count in ((300, 1), (AGAIN_S, 2), (AGAIN_S + 300, 2)):
+        streets.ask(NOW + later)
+        with database.reads.begin() as connection:
+            assert len(connection.execute(command.select()).all()) == count * len(streets.each)
+    streets.answer()
+    assert set(streets.states().values()) == {"signed"}
 
 
 def test_a_utility_with_two_lists_is_caught_by_the_first_street(streets: Streets, database: Database) -> None:

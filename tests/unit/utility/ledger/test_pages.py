@@ -11,6 +11,7 @@ from sqlalchemy import text
 from commonwatt.config.utility import BillingSettings, OfficeSettings, UtilitySettings
 from harness.billing.worlds import tariff
 from harness.console import Browser, text_of
+from harness.ledger.histories import ANNA
 from harness.real import databases
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.ledger.statements import entry, part, statement, valid
@@ -20,6 +21,7 @@ from utility.customers.contact import Contact
 from utility.customers.store.contacts import office_key, set_contact
 from utility.database.base import SQLAlchemyError
 from utility.database.database import Database
+from utility.ledger import decisions
 from utility.ledger.entry import Kind
 from utility.ledger.reference import rf_reference
 from utility.ledger.store.entries import (
@@ -144,6 +146,40 @@ def test_returned_direct_debit_and_refund_are_of_their_accounts(browser: Browser
     assert balances(database) == [5400, 2500, 0]
 
 
+def test_order_of_a_cancelled_bill_is_in_no_file_and_the_new_bill_is_not_collected_beside_it(
+    browser: Browsers, database: Database
+) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    assert decide(anna, "collect", day=LATER)[0] == 303
+    (path,) = re.findall(r'href="(/console/ledger/orders/[^"]+)"', anna.get("/console/ledger").text)
+    assert anna.get(path).status_code == 200
+    with database.writes.begin() as connection:
+        post_cancel(connection, 1, "2026-12-10", "ben", NOW)
+        post_run(connection, 2, "2026-12-10", "2027-01-10", {1: {"energy": 5000}}, [], "ben", NOW)
+        order = entries_where(connection, C.kind == Kind.ORDER)[0]
+    assert anna.get(path).status_code == 404
+    assert "there is nothing to do" in decide(anna, "collect", day=LATER)[1], "perhaps the bank has the first one"
+    assert decide(anna, "reverse", no=order.no)[0] == 303, "the clerk says that it has not"
+    assert decide(anna, "collect", day=LATER)[0] == 303
+
+
+def test_refund_that_the_bank_has_not_booked_yet_is_not_paid_twice(
+    browser: Browsers, database: Database, settings: UtilitySettings
+) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    assert decide(anna, "refund", day=LATER)[0] == 303
+    with database.writes.begin() as connection:
+        post_run(connection, 2, "2026-12-31", "2027-01-30", {3: {"energy": -200}}, [3], "ben", NOW)
+    assert "there is nothing to do" in decide(anna, "refund", day=LATER)[1]
+    with database.reads.begin() as connection:
+        (order,) = entries_where(connection, C.kind == Kind.ORDER)
+    send(anna, HEADER + f"2027-03-01,-7.00,EUR,CW{order.no},,,B1\n")
+    later = NOW + 60 * 86_400
+    decisions.decide(database, settings, "refund", decisions.Asked(day="2027-06-01"), ANNA, later)
+    with database.reads.begin() as connection:
+        assert [each.cents for each in entries_where(connection, C.kind == Kind.ORDER)] == [-700, -200]
+
+
 def test_month_is_closed_by_two_people_and_stays_byte_equal(
     browser: Browsers, database: Database, settings: UtilitySettings
 ) -> None:
@@ -214,3 +250,23 @@ def test_job_reminds_by_the_tariff_of_the_account(database: Database, settings: 
         months = {month: exported(connection, month, settings.office.codes) for month in ("2026-12", "2027-02")}
     assert months["2027-02"].count(b",fees,4100,-500\n") == 2
     assert {each.day for each in made[2:]} == {"2027-02-04"}
+
+
+def test_each_overdue_bill_of_an_account_has_its_reminder(database: Database) -> None:
+    with database.writes.begin() as connection:
+        post_run(connection, 2, "2026-12-02", "2026-12-31", {1: {"energy": 100}}, [], "ben", NOW)
+        made = remind(connection, "town", NOW)
+    assert made == [(1, "run 1 account 1"), (1, "run 2 account 1"), (2, "run 1 account 2")]
+
+
+def test_file_imported_with_another_key_of_the_office_does_not_count_twice(
+    browser: Browsers, database: Database, settings: UtilitySettings
+) -> None:
+    anna, row = browser(Role.CLERK, name="anna"), "2026-12-05,54.00,EUR,,account 1,Person 1,B1\n"
+    send(anna, HEADER + row)
+    kept = settings.office.key.read_text()
+    settings.office.key.unlink()
+    assert "put the copy back" in send(anna, HEADER + row)
+    assert balances(database)[0] == 0
+    settings.office.key.write_text(kept)
+    assert "there already 1" in send(anna, HEADER + row)

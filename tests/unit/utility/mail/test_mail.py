@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,6 +28,7 @@ from tests.unit.utility.billing.test_billing import publish
 from utility.access.roles import Role
 from utility.billing.store.billing import check_run, issue_run, stored_bills
 from utility.billing.store.run_bills import computed_run, prepared, saved
+from utility.billing.tables import bill_run
 from utility.customers.contact import Contact
 from utility.customers.store.contacts import contacts_at, office_key, set_contact
 from utility.database.database import Database
@@ -291,3 +293,50 @@ def test_no_address_is_in_the_log_or_in_the_database_file(
     files = b"".join(path.read_bytes() for path in tmp_path.glob("utility.db*"))
     assert b"home.example" not in files
     assert "home.example" not in caplog.text
+
+
+def test_bill_of_a_cancelled_run_is_not_sent(
+    confirmed: list[int], database: Database, settings: UtilitySettings, post: Post
+) -> None:
+    with database.writes.begin() as connection:
+        connection.execute(bill_run.update().values(state="cancelled"))
+    turn(database, settings)
+    assert not post.counts()
+    assert states(database)["bill refused"] == len(confirmed)
+
+
+def test_mail_that_another_process_sends_is_not_sent_twice(
+    confirmed: list[int],
+    database: Database,
+    settings: UtilitySettings,
+    post: Post,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = jobs._message
+
+    def slowly(*given: Any) -> Any:
+        monkeypatch.setattr(jobs, "_message", made)
+        other = threading.Thread(target=turn, args=(database, settings))  # the lease of this process has expired
+        other.start()
+        other.join()
+        return made(*given)
+
+    monkeypatch.setattr(jobs, "_message", slowly)
+    turn(database, settings)
+    assert post.counts() == {f"m{number}@home.example": 1 for number in confirmed}
+
+
+def test_wish_for_paper_is_of_who_the_account_is_now(
+    confirmed: list[int], browser: Callable[..., Browser], database: Database, settings: UtilitySettings
+) -> None:
+    (account, *_), key, soon = confirmed, office_key(settings.office), 2_100_000
+    with database.writes.begin() as connection:
+        who = Contact(name="Heir", mail="heir@home.example")
+        set_contact(connection, account, soon, who, key)
+    resident = browser(Role.RESIDENT, account=account)
+    assert "heir@home.example" not in resident.get("/console/home/paper").text
+    resident.post("/console/home/paper", {"paper": "true"})
+    with database.reads.begin() as connection:
+        now, later = (contacts_at(connection, key, at, account)[account] for at in (soon - 1, soon))
+    assert (now.mail, now.paper) == (f"m{account}@home.example", True)
+    assert later == who

@@ -14,7 +14,7 @@ from utility.access.roles import Role
 from utility.database.database import Database
 from utility.outbox.store.commands import open_commands, repeat_commands
 from utility.outbox.tables import command
-from utility.registry.store.spared import meters_of, tell, to_tell
+from utility.registry.store.spared import AGAIN_S, meters_of, tell, to_tell
 from utility.supply.deciding import rations_of
 from utility.supply.rationing import RATIONING
 from utility.supply.store.rations import members
@@ -40,8 +40,8 @@ def flag(clerk: Browser, account: int, wanted: str = "true") -> int:
     return int(clerk.send("POST", "/console/spared", data=form).status_code)
 
 
-def decide(person: Browser, account: int, agrees: str = "true") -> int:
-    form = {"agrees": agrees, "csrf": person.csrf}
+def decide(person: Browser, account: int, agrees: str = "true", wanted: str = "true") -> int:
+    form = {"agrees": agrees, "wanted": wanted, "csrf": person.csrf}
     return int(person.send("POST", f"/console/spared/{account}", data=form).status_code)
 
 
@@ -62,10 +62,12 @@ def test_a_flag_takes_two_people_and_only_then_the_gateway_is_told(database: Dat
     answered(database)
     assert told(database) == []
     assert flag(clerk, 1, "false") == 303
-    assert decide(approver, 1, "false") == 303, "refused: it stays"
+    assert decide(approver, 1) == 409, "another one was asked for since the page was shown"
+    assert '<input type="hidden" name="wanted" value="false">' in approver.get("/console/spared").text
+    assert decide(approver, 1, "false", "false") == 303, "refused: it stays"
     assert told(database) == []
     flag(clerk, 1, "false")
-    decide(approver, 1)
+    decide(approver, 1, wanted="false")
     assert '"spared":[]' in told(database, NOW + 1)[0].replace(" ", "")
     assert microgrid
 
@@ -83,6 +85,23 @@ def test_it_is_told_again_until_it_is_answered_and_to_the_next_manager(database:
         (again,) = open_commands(connection)
         assert '"spare"' in again.message
         assert to_tell(connection, NOW + 20) == {}
+
+
+def test_it_is_told_again_to_a_gateway_that_refused_it_or_may_have_lost_it(database: Database, browser: Make) -> None:
+    flag(browser(Role.CLERK), 1)
+    decide(browser(Role.APPROVER), 1)
+    told(database)
+    for count, result in enumerate(("refused", "unsupported", "done")):
+        now = NOW + count * AGAIN_S
+        with database.writes.begin() as connection:
+            connection.execute(command.update().values(state="done", result=result))
+        assert told(database, now + AGAIN_S - 1) == []
+        assert len(told(database, now + AGAIN_S)) == 1
+    flag(browser(Role.CLERK), 1, "false")
+    decide(browser(Role.APPROVER), 1, wanted="false")
+    assert len(told(database, NOW + 4 * AGAIN_S)) == 1
+    answered(database)
+    assert told(database, NOW + 9 * AGAIN_S) == [], "none is left"
 
 
 @pytest.mark.parametrize(
