@@ -134,7 +134,7 @@ def approve_entry(database: Database, number: int, second: Second) -> None:
         require_second(connection, second, {entry_of(connection, number)["entered_by"]: "entered it"})
         entry = step(connection, number, "approved", second.actor.name, second.now)
         if entry["kind"] == EntryKind.CANCEL:
-            cancel(connection, entry["subject"], second)
+            _cancel(connection, entry["subject"], second)
         before = {"state": "entered"}
         record(connection, second.actor, second.now, "entry.approve", f"entry {number}", before, {"state": "approved"})
 
@@ -146,7 +146,7 @@ def withdraw_entry(database: Database, number: int, actor: Actor, now: EpochSeco
         record(connection, actor, now, "entry.withdraw", f"entry {number}", before, {"state": "withdrawn"})
 
 
-def cancel(connection: Connection, number: int, second: Second) -> None:
+def _cancel(connection: Connection, number: int, second: Second) -> None:
     """Cancel an issued run within the transaction of the decision; its month can be made again."""
     cancel_run(connection, number)
     day = str(datetime.fromtimestamp(second.now, zone_of(connection)).date())

@@ -13,7 +13,7 @@ from utility.billing.documents.letter import Letter
 from utility.billing.documents.writing import Writing
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
 from utility.billing.store.letters import as_letters
-from utility.customers.store.contacts import contacts_at, office_key
+from utility.customers.store.contacts import newest_contacts, office_key
 from utility.database.database import Database
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
@@ -53,7 +53,7 @@ def _message(
     office, key, account = settings.office, office_key(settings.office), row.account
     try:
         if row.kind == CONFIRM:
-            who, letter, paper = database.read(contacts_at, key, account=account).get(account), None, b""
+            who, letter, paper = database.read(newest_contacts, key, account=account).get(account), None, b""
             if who is not None:
                 writing = Writing(language=who.language or "en")
                 letter = Letter(writing=writing, number="", reference="", office=office, to=who)

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Form, Path, Query, Request, Response
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, quarter_of
 from utility.customers.contact import Contact
-from utility.customers.store.contacts import contacts_at, office_key, set_contact
+from utility.customers.store.contacts import newest_contacts, office_key, set_contact
 from utility.database.base import Connection
 from utility.mail import store
 from utility.mail.message import BILL, CONFIRM, State, proof
@@ -63,8 +63,7 @@ def _add_queue(app: FastAPI, console: Console) -> None:
 def _add_address(app: FastAPI, console: Console) -> None:
     def known(connection: Connection, account: AccountNumber | None) -> tuple[Contact, bytes]:
         key = office_key(console.api.settings.office)
-        who = contacts_at(connection, key, account=account or 0).get(account or 0)
-        return who or Contact(name=""), key
+        return newest_contacts(connection, key, account or 0).get(account or 0, Contact(name="")), key
 
     @app.get("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
     def ask(request: Request, account: Number, code: Code) -> Response:

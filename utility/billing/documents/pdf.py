@@ -11,6 +11,7 @@ import numpy as np
 
 from commonwatt.look.palette import LOOKS, STATES, SURFACES
 from commonwatt.model.units import QUARTER_S
+from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity, SettledQuality
 from utility.billing.documents.canvas import FONT, Canvas
 from utility.billing.documents.letter import Letter
@@ -25,7 +26,6 @@ from utility.billing.documents.statement import (
     Statement,
     hours,
     kwh,
-    spaced,
     texts,
 )
 from utility.billing.documents.writing import DOLLARS, Writing

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
+from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import Quantity, SettledQuality
 from utility.billing.bill import Bill, Line, LineKind
 from utility.billing.documents.letter import Letter
@@ -156,11 +157,6 @@ def _lines(statement: Statement) -> Iterator[Row]:
 def kwh(energy: MilliwattHours | None) -> str:
     """Return an energy in kilowatt-hours with three decimals, or nothing."""
     return "" if energy is None else f"{Decimal(energy) / KWH:,.3f}"
-
-
-def spaced(code: str) -> str:
-    """Return a code in groups of eight, for people who compare it."""
-    return " ".join(code[at : at + 8] for at in range(0, len(code), 8))
 
 
 def _line(line: Line, writing: Writing) -> Row:

@@ -13,12 +13,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import month_before
 from commonwatt.model.units import AccountNumber, quarter_of
+from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import Quantity
 from utility.billing.bill import Bill
 from utility.billing.documents.answer import parts_of, why_it_differs, worth_of_sharing
 from utility.billing.documents.explained import Explained, rows_of
 from utility.billing.documents.plot import heat_of, hours_plot
-from utility.billing.documents.statement import KWH, Statement, hours, spaced, texts
+from utility.billing.documents.statement import KWH, Statement, hours, texts
 from utility.billing.documents.writing import writing_of
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
 from utility.billing.store.billing import ONCE_ISSUED, latest_run, run_of

@@ -7,11 +7,11 @@ from fastapi import FastAPI, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.time.local_calendar import month_before
+from commonwatt.model.words import spaced
 from utility.access.decisions import shown as shown_second
 from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
 from utility.billing.documents.answer import why_runs_differ
-from utility.billing.documents.statement import spaced
 from utility.billing.entries import ENTRY_WORDS, EntryKind
 from utility.billing.month_steps import month_steps
 from utility.billing.proof.altered import AlteredBillError

@@ -11,8 +11,7 @@ from utility.billing.proof.head import check_code
 from utility.billing.proof.witnesses import Signed
 from utility.billing.store.billing import tree_of
 from utility.billing.tables import bill_run, witness
-from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command
+from utility.outbox.store.commands import send
 from utility.outbox.tables import command
 from utility.registry.tables import controller
 
@@ -44,8 +43,7 @@ def ask(connection: Connection, now: EpochSeconds, new_id: Callable[[], str]) ->
             code=check_code(heads[no]),
             replaces=heads[no].get("replaces"),
         )
-        waiting = OpenCommand(id=message.id, controller=name, message=message.pack().decode(), until=message.until)
-        add_command(connection, waiting, now)
+        send(connection, name, message, now)
         row = {"run_no": no, "controller": name, "command": message.id, "state": "asked"}
         connection.execute(witness.insert().values(row))
 

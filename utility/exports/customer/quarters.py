@@ -55,13 +55,8 @@ class AccountQuarters:
 
 
 _FLOWS = {Direction.INCOMING: Flow.DELIVERED, Direction.OUTGOING: Flow.RECEIVED}
-_QUALITIES = {
-    SettledQuality.MISSING: Quality.INCOMPLETE,
-    SettledQuality.ESTIMATED: Quality.ESTIMATED,
-    SettledQuality.EDITED: Quality.EDITED,
-    SettledQuality.AVERAGED: Quality.AVERAGED,
-    SettledQuality.MEASURED: Quality.MEASURED,
-}
+# Of each settled quality, by number.
+_QUALITIES = [Quality[each.name] if each else Quality.INCOMPLETE for each in SettledQuality]
 _QUANTITIES = {
     Flow.DELIVERED: (Quantity.IMPORTED, Quantity.SHARED_IN),
     Flow.RECEIVED: (Quantity.EXPORTED, Quantity.SHARED_OUT),
@@ -98,7 +93,7 @@ def from_settled(account: AccountNumber, settled: SettledQuarters, held: Sequenc
     """Return an account's settled energies: from the town and shared are together what its meter shows."""
     quarters = settled.first + np.arange(settled.quality.shape[1])
     made = _Sums(settled.first, settled.first + len(quarters))
-    of = np.array([_QUALITIES[quality] for quality in SettledQuality], np.uint8)
+    of = np.array(_QUALITIES, np.uint8)
     row_of = {meter: row for row, meter in enumerate(settled.meters.tolist())}
     for meter in sorted({one.meter for one in held} & row_of.keys()):
         row, mine = row_of[meter], [one for one in held if one.meter == meter]

@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from fpdf import FPDF
 
+from commonwatt.model.words import spaced
 from harness.billing.worlds import World, random_world
 from tests.unit.utility.billing.test_check_bill import SECRET, run_of
 from utility.billing.bill import Line, LineKind
 from utility.billing.documents.explained import Explained, Step, rows_of
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.documents.receipt import quarters_of_accounts
-from utility.billing.documents.statement import Statement, spaced, texts
+from utility.billing.documents.statement import Statement, texts
 from utility.billing.proof.head import check_code
 from utility.billing.stored_run import Computed, computed
 

@@ -28,7 +28,7 @@ from utility.access.roles import Role
 from utility.billing.store.billing import check_run, issue_run, stored_bills
 from utility.billing.store.run_bills import computed_run, prepared, saved
 from utility.customers.contact import Contact
-from utility.customers.store.contacts import contacts_at, office_key, set_contact
+from utility.customers.store.contacts import newest_contacts, office_key, set_contact
 from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
@@ -176,7 +176,7 @@ def test_changed_address_is_unconfirmed_and_a_wish_for_paper_counts(
     moved, paper, *rest = confirmed
     with database.writes.begin() as connection:
         key = office_key(settings.office)
-        who = contacts_at(connection, key, account=moved)[moved]
+        who = newest_contacts(connection, key, account=moved)[moved]
         set_contact(connection, moved, 1, replace(who, mail="new@home.example"), key)
     resident = browser(Role.RESIDENT, account=paper)
     assert "On paper" in resident.get("/console/home/paper").text
