@@ -28,7 +28,7 @@ from utility.ledger.bank import Booking, bookings
 from utility.ledger.entry import Entry, Kind, instalments, keeps_plan, live, open_items, reversal
 from utility.ledger.reference import accounts_in
 from utility.ledger.store import entries as store
-from utility.ledger.store.entries import C, entries_of, entries_where, post
+from utility.ledger.store.entries import C, entries_where, post
 
 ORDER = "CW"  # what the end-to-end reference of an order begins with; its number follows
 REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER, Kind.INSTALMENT, Kind.ORDER)
@@ -147,7 +147,7 @@ def _reverse(case: Case) -> list[Entry]:
 def _plan(case: Case) -> list[Entry]:
     """Let an account pay what it owes by instalments, monthly from a day on."""
     account, number, day = case.asked.account, case.asked.number, _day(case)
-    cents, entries = store.balance(case.connection, account), entries_of(case.connection, account)
+    cents, entries = store.balance(case.connection, account), entries_where(case.connection, C.account == account)
     if cents < number or not number:
         raise ConfigError("number: a plan needs instalments, and something that is owed")
     about = entries[-1].no
@@ -164,7 +164,7 @@ def _order(case: Case, *, is_refund: bool) -> list[Entry]:
     file, day = f"CW-{case.today}-{store.newest(connection)}", _day(case)
     who = newest_contacts(connection, office_key(office))
     for account, owed in store.balances(connection).items():
-        entries = live(entries_of(connection, account))
+        entries = live(entries_where(connection, C.account == account))
         bills = [each for each in entries if each.kind is Kind.BILL]
         if account not in who or not who[account].iban or not bills:
             continue

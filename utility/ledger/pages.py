@@ -75,7 +75,7 @@ def _add_views(app: FastAPI, console: Console) -> None:
     def account(request: Request, actor: ClerksOrApprovers, number: Number) -> HTMLResponse:
         """Show the statement of an account, what is open, and its plan."""
         with console.database.reads.begin() as connection:
-            entries = store.entries_of(connection, number)
+            entries = entries_where(connection, C.account == number)
         content = {"number": number, "entries": entries, "open": open_items(entries), "live": live(entries)}
         content |= {"without_lines": WITHOUT_LINES, "reversible": REVERSIBLE}
         return console.page(request, actor, "ledger_account.html", content)

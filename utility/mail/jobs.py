@@ -53,11 +53,10 @@ def _message(
     office, key, account = settings.office, office_key(settings.office), row.account
     try:
         if row.kind == CONFIRM:
-            who, letter, paper = database.read(newest_contacts, key, account=account).get(account), None, b""
-            if who is not None:
-                writing = Writing(language=who.language or "en")
-                letter = Letter(writing=writing, number="", reference="", office=office, to=who)
-            known = {row.subject}
+            to = database.read(newest_contacts, key, account).get(account)
+            writing = Writing(language=(to and to.language) or "en")
+            letter: Letter | None = Letter(writing=writing, number="", reference="", office=office, to=to)
+            paper, known = b"", {row.subject}
         else:
             number = int(row.subject.partition("/")[0])
             documents = runs.get(number) or documents_of_run(database, number, None)

@@ -76,10 +76,8 @@ def _add_address(app: FastAPI, console: Console) -> None:
         require_own_origin(request)
         with refusing(422), console.database.writes.begin() as connection:
             who, key = known(connection, account)
-            is_right = hmac.compare_digest(proof(key, "code", account, who.mail).encode(), code.encode()) and bool(
-                who.mail
-            )
-            if not (is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
+            is_right = hmac.compare_digest(proof(key, "code", account, who.mail).encode(), code.encode())
+            if not (who.mail and is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
                 raise ConfigError("this link is of an address that the account does not have any more")
         return console.page(request, None, "mail_confirm.html", {"path": ""})
 

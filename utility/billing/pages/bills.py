@@ -17,7 +17,7 @@ from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import Quantity
 from utility.billing.bill import Bill
 from utility.billing.documents.answer import parts_of, why_it_differs, worth_of_sharing
-from utility.billing.documents.explained import Explained, rows_of
+from utility.billing.documents.explained import Explained, rows_within
 from utility.billing.documents.plot import heat_of, hours_plot
 from utility.billing.documents.statement import KWH, Statement, hours, texts
 from utility.billing.documents.writing import writing_of
@@ -177,11 +177,9 @@ def _steps(documents: RunDocuments, bill: Bill, day: date | None, hour: int | No
         raise HTTPException(422, "an hour needs its day")
     explained = Explained(documents.run.inputs(), bill, documents.quarters(bill.account))
     path = f"{_START}/{bill.account}/{documents.number}"
+    rows = rows_within(explained, day, hour)
     if day is None:
-        rows = rows_of(explained, explained.by_day(), "%Y-%m-%d")
         return [{**row, "more": address(path, day=row["from"])} for row in rows]
     if hour is None:
-        rows = rows_of(explained, explained.by_hour(day), "%Y-%m-%d %H:%M %z")
         return [{**row, "more": f"{path}?day={day}&hour={int(str(row['from'])[11:13])}"} for row in rows]
-    rows = rows_of(explained, explained.by_quarter(day, hour), "%Y-%m-%d %H:%M %z")
     return [{**row, "more": ""} for row in rows]

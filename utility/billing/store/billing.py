@@ -51,7 +51,6 @@ def run_inputs(connection: Connection, month: str, default: str, issued: Issued,
     """Return the inputs of a run as they are now.
 
     Args:
-        month: The local month to bill.
         default: The name of the tariff of accounts without one.
         issued: The bills of the runs ``issued_numbers``.
         quarter: When names and addresses are looked up.

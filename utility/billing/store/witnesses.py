@@ -1,7 +1,7 @@
 """The signatures of controllers under the check codes of issued runs: asked for, taken in, read."""
 
 import json
-from collections.abc import Callable
+from secrets import token_hex
 
 from sqlalchemy import Connection, select
 
@@ -31,12 +31,13 @@ def to_ask(connection: Connection) -> list[tuple[int, str, ControllerId]]:
     return found
 
 
-def ask(connection: Connection, now: EpochSeconds, new_id: Callable[[], str]) -> None:
-    """Store the commands that ask controllers for signatures; the service sends each until it is answered."""
+def take_in_and_ask(connection: Connection, now: EpochSeconds) -> None:
+    """Take in the signatures of controllers, and ask for those under newly issued runs, until they are answered."""
+    take_in(connection)
     heads = {no: tree_of(connection, no).head for no in {no for no, _, _ in to_ask(connection)}}
     for no, month, name in to_ask(connection):
         message = ControllerCommand(
-            id=f"witness-{no}-{name}-{new_id()}",
+            id=f"witness-{no}-{name}-{token_hex(4)}",
             cmd=Action.WITNESS,
             until=now + ASKED_S,
             month=month,

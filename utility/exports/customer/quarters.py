@@ -116,21 +116,16 @@ class _Sums:
     """Adds up the meters of an account by flow."""
 
     def __init__(self, first: Quarter, end: Quarter) -> None:
-        self._first = first
-        self._count = end - first
-        self._energy: dict[Flow, npt.NDArray[np.int64]] = {}
-        self._worst: dict[Flow, npt.NDArray[np.uint8]] = {}
-        self._there: dict[Flow, npt.NDArray[np.int64]] = {}
-        self._expected: dict[Flow, npt.NDArray[np.int64]] = {}
+        self._first, self._count = first, end - first
+        # By flow and quarter: the energy, the worst quality, how many meters have the quarter, how many are expected.
+        self._rows: dict[Flow, npt.NDArray[np.int64]] = {}
 
     def expect(self, held: Held, flow: Flow) -> Flow:
         """Expect energies of a flow from a meter while the account has it; return the flow."""
-        if flow not in self._energy:
-            self._energy[flow] = np.zeros(self._count, np.int64)
-            self._worst[flow] = np.full(self._count, Quality.MEASURED, np.uint8)
-            self._there[flow] = np.zeros(self._count, np.int64)
-            self._expected[flow] = np.zeros(self._count, np.int64)
-        self._expected[flow][max(0, held.first - self._first) : max(0, held.end - self._first)] += 1
+        if flow not in self._rows:
+            self._rows[flow] = np.zeros((4, self._count), np.int64)
+            self._rows[flow][1] = Quality.MEASURED
+        self._rows[flow][3, max(0, held.first - self._first) : max(0, held.end - self._first)] += 1
         return flow
 
     def add(
@@ -141,17 +136,16 @@ class _Sums:
         quality: npt.NDArray[np.uint8],
     ) -> None:
         """Add a meter's energies in some quarters, each once."""
-        self._energy[flow][columns] += energy
-        self._worst[flow][columns] = np.minimum(self._worst[flow][columns], quality)
-        self._there[flow][columns] += 1
+        sums, worst, there, _ = self._rows[flow]
+        sums[columns] += energy
+        worst[columns] = np.minimum(worst[columns], quality)
+        there[columns] += 1
 
     def quarters(self, account: AccountNumber, *, settled: bool) -> AccountQuarters:
         """Return the sums."""
         quality = {}
-        for flow, worst in self._worst.items():
-            there, expected = self._there[flow], self._expected[flow]
+        for flow, (_, worst, there, expected) in self._rows.items():
             partial = np.where(there < expected, np.minimum(worst, Quality.INCOMPLETE), worst)
             quality[flow] = np.where(there == 0, Quality.MISSING, partial).astype(np.uint8)
-        return AccountQuarters(
-            account=account, first=self._first, energy=self._energy, quality=quality, settled=settled
-        )
+        energy = {flow: rows[0] for flow, rows in self._rows.items()}
+        return AccountQuarters(account=account, first=self._first, energy=energy, quality=quality, settled=settled)

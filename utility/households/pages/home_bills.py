@@ -12,7 +12,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import midnight, month_before
 from commonwatt.model.units import QUARTER_S, AccountNumber
 from utility.access.actor import Actor
-from utility.billing.documents.explained import Explained, rows_of
+from utility.billing.documents.explained import Explained, rows_within
 from utility.billing.documents.plot import hours_plot
 from utility.billing.documents.statement import hours
 from utility.billing.pages.bills import bill_content, due_date, printed
@@ -52,7 +52,7 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         explained = Explained(found.run.inputs(), statement.bill, statement.meters)
         path, of = f"/console/home/bills/{month}", f"?run={run}" if run else ""
         content = bill_content(statement, found, lambda: kept.of(account, (month_before(month), 0))) | {
-            "rows": list(rows_of(explained, explained.by_day(), "%Y-%m-%d")),
+            "rows": rows_within(explained),
             "files": [f"{path}/{name}{of}" for name in ("pdf", "receipt", "plot.json")],
             "due": due_date(console, found.number),
         }

@@ -1,6 +1,7 @@
 """Statements of places that must not be cut, and the commands that tell gateways of them."""
 
 import json
+from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -67,8 +68,10 @@ def to_tell(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, list
     }
 
 
-def tell(connection: Connection, now: EpochSeconds, new_id: str) -> None:
+def tell(connection: Connection, now: EpochSeconds) -> None:
     """Store the commands that are to be told; the service sends each until it is answered."""
     for name, meters in to_tell(connection, now).items():
-        message = ControllerCommand(id=f"spare-{name}-{new_id}", cmd=Action.SPARE, until=now + SENT_S, spared=meters)
+        message = ControllerCommand(
+            id=f"spare-{name}-{token_hex(4)}", cmd=Action.SPARE, until=now + SENT_S, spared=meters
+        )
         send(connection, name, message, now)

@@ -27,7 +27,7 @@ def made(seed: int) -> tuple[World, Computed]:
 
 
 def explained(world: World, bills: Computed, number: int) -> Explained:
-    quarters = quarters_of_accounts(bills.run, [number], world.load)[number]
+    quarters = quarters_of_accounts(bills.run.inputs(), [number], world.load)[number]
     return Explained(bills.run.inputs(), bills.billed[number].bill, quarters)
 
 
@@ -68,7 +68,7 @@ def test_printed_bill_shows_the_lines_and_the_check_code_and_is_the_same_again(m
             bill=billed.bill,
             customer="house",
             zone=ZoneInfo(bills.run.timezone),
-            meters=tuple(quarters_of_accounts(bills.run, [number], world.load)[number]),
+            meters=tuple(quarters_of_accounts(bills.run.inputs(), [number], world.load)[number]),
             state="issued",
             head=head,
         )
