@@ -1,13 +1,13 @@
 """Runs of bills: made as drafts, checked by one person, issued by another one."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import month_before, month_of, parse_month
+from commonwatt.model.time.local_calendar import local_day, month_before, month_of, parse_month
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.settlement.settled import SettledQuarters
 from utility.access.actor import Actor
@@ -98,7 +98,7 @@ def issue(database: Database, number: int, second: Second, payment_days: int = 3
 
 def _to_ledger(connection: Connection, number: int, second: Second, payment_days: int) -> None:
     """Post an issued run's bills."""
-    today = datetime.fromtimestamp(second.now, zone_of(connection)).date()
+    today = local_day(second.now, zone_of(connection))
     day, due = str(today), str(today + timedelta(payment_days))
     bills = bills_of_run(connection, number)
     made = [billed(number, each.account, day, due, by_code(each), is_final=each.is_final) for each in bills]
@@ -149,7 +149,7 @@ def withdraw_entry(database: Database, number: int, actor: Actor, now: EpochSeco
 def _cancel(connection: Connection, number: int, second: Second) -> None:
     """Cancel an issued run within the transaction of the decision; its month can be made again."""
     cancel_run(connection, number)
-    day = str(datetime.fromtimestamp(second.now, zone_of(connection)).date())
+    day = str(local_day(second.now, zone_of(connection)))
     post_cancel(connection, number, day, second.actor.name, second.now)
     before = {"state": "issued"}
     record(connection, second.actor, second.now, "run.cancel", f"run {number}", before, {"state": "cancelled"})

@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from commonwatt.care.sealing import encrypt
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import local_day
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
@@ -117,7 +118,7 @@ def decide(
     """
     with database.writes.begin() as connection:
         take(connection, Lock.LEDGER)
-        today = str(datetime.fromtimestamp(now, zone_of(connection)).date())
+        today = str(local_day(now, zone_of(connection)))
         made = post(connection, DECISIONS[name](Case(connection, settings, asked, today)), actor.name, now)
         if not made:
             raise ConfigError("there is nothing to do")
@@ -205,7 +206,7 @@ def close(database: Database, settings: UtilitySettings, month: str, second: Sec
         if not proposed or month <= store.last_closed(connection):
             raise ConfigError(f"{month}: is not proposed as it is now; a clerk proposes it")
         require_second(connection, second, {proposed[0].person: "proposed it"})
-        today = str(datetime.fromtimestamp(second.now, zone_of(connection)).date())
+        today = str(local_day(second.now, zone_of(connection)))
         made = Entry(day=today, kind=Kind.CLOSED, of=month, cents=0, sealed=zlib.compress(content))
         post(connection, [made], second.actor.name, second.now)
         record(connection, second.actor, second.now, "ledger.close", month, None, of)

@@ -101,10 +101,8 @@ def reminders(entries: Sequence[Entry], today: str, levels: Sequence[tuple[int, 
             days, fee = levels[len(earlier)]
             last = date.fromisoformat(max((each.day for each in earlier), default=bill.due))
             if str(last + timedelta(days)) <= today:
-                of, lines = (
-                    f"bill {bill.no} level {len(earlier) + 1}",
-                    {"receivables": fee, "fees": -fee} if fee else {},
-                )
+                of = f"bill {bill.no} level {len(earlier) + 1}"
+                lines = {"receivables": fee, "fees": -fee} if fee else {}
                 new = Entry(day=today, kind=Kind.REMINDER, of=of, account=bill.account, cents=fee, lines=lines)
                 found.append(replace(new, due=today, about=bill.no))
     return found

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from commonwatt.model.time.local_calendar import local_day
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
 from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import Quantity, SettledQuality
@@ -128,7 +129,7 @@ def _facts(statement: Statement) -> list[Row]:
     if letter is None:
         times = (("From", _local(bill.start, statement.zone)), ("Until", _local(bill.end, statement.zone)))
         return [account, *times, *rates]
-    days = [datetime.fromtimestamp(at * QUARTER_S, statement.zone).date() for at in (bill.start, bill.end - 1)]
+    days = [local_day(at * QUARTER_S, statement.zone) for at in (bill.start, bill.end - 1)]
     dates = [(name, day) for name, day in (("Issued", letter.issued), ("Due", letter.due)) if day is not None]
     return [
         ("Bill number", letter.number),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import month_before
+from commonwatt.model.time.local_calendar import local_day, month_before
 from commonwatt.model.units import AccountNumber, quarter_of
 from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import Quantity
@@ -163,7 +163,7 @@ def due_date(console: Console, number: int) -> date | None:
         issued = found(lambda: run_of(connection, number))["issued"]
     if issued is None:
         return None
-    return datetime.fromtimestamp(issued, console.zone()).date() + timedelta(console.api.settings.billing.payment_days)
+    return local_day(issued, console.zone()) + timedelta(console.api.settings.billing.payment_days)
 
 
 def _documents(kept: KeptDocuments[int], account: int, run: int) -> RunDocuments:

@@ -9,7 +9,7 @@ from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import midnight, month_before
+from commonwatt.model.time.local_calendar import local_day, midnight, month_before
 from commonwatt.model.units import QUARTER_S, AccountNumber
 from utility.access.actor import Actor
 from utility.billing.documents.explained import Explained, rows_within
@@ -24,7 +24,6 @@ from utility.exports.store.exports import Asked, account_quarters
 from utility.households.api import own_account
 from utility.webkit.console.answers import attached, download, plain
 from utility.webkit.console.console import Console
-from utility.webkit.console.days import local_day
 from utility.webkit.rights import Residents
 
 _Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]

@@ -4,13 +4,12 @@ import json
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from commonwatt.config.utility import LedgerCodes
 from commonwatt.model.csv_text import line_of
-from commonwatt.model.time.local_calendar import month_after, parse_month
+from commonwatt.model.time.local_calendar import local_day, month_after, parse_month
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
@@ -136,7 +135,7 @@ def due_reminders(connection: Connection, default: str, now: EpochSeconds) -> li
     term, versions = account_term.c, published(connection)
     own = select(term.account, term.value).where(term.what == "tariff", term.since <= now // QUARTER_S)
     names = dict(connection.execute(own.order_by(term.since)).all())
-    today, found = str(datetime.fromtimestamp(now, zone_of(connection)).date()), list[Entry]()
+    today, found = str(local_day(now, zone_of(connection))), list[Entry]()
     # Later bills, and bills that are paid, need no look: the oldest are paid first.
     for account, owed in balances(connection, (C.due < today) | (C.cents < 0)).items():
         ours = [each for each in versions if each.name == names.get(account, default)]
