@@ -88,12 +88,7 @@ class RunDocuments:
             what = "its bill can't be read" if bill is None else f"its bill is that of account {bill.account}"
         elif stored.cents != to_cents(bill.total):
             what = f"its amount is {stored.cents} cents, its bill says {to_cents(bill.total)}"
-        elif not is_leaf(
-            self.tree,
-            customer_of(self.run.registry, account),
-            bill,
-            self.quarters(account) if quarters is None else quarters,
-        ):
+        elif not is_leaf(self.tree, customer_of(self.run.registry, account), bill, quarters or self.quarters(account)):
             what = "its bill is not the one in the run's tree"
         elif stored.base != (base := base_after(self._inputs, bill)):
             what = f"its next base is {stored.base}, its bill gives {base}"
