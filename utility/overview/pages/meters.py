@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import KNOWN_STATES, RecordType, State
+from commonwatt.model.time.local_calendar import local_day
 from commonwatt.model.units import QUARTER_S, SLOT_S, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.settlement.settled import QUANTITY_WORDS, SettledQuality
@@ -17,7 +18,7 @@ from utility.overview.store.series import settled_series, slot_series
 from utility.readings.store import reads
 from utility.readings.store.conflicts import conflicts
 from utility.webkit.console.console import Console
-from utility.webkit.console.days import KILOWATTS, local_day, quarters_of
+from utility.webkit.console.days import KILOWATTS, quarters_of
 from utility.webkit.console.plots import plotted, thinned
 from utility.webkit.rights import Staff
 
