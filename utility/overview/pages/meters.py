@@ -109,7 +109,7 @@ def add_meters(app: FastAPI, console: Console) -> None:
         last = min(last or today, today)
         first = first or last
         quarters_of(first, last, zone)
-        kind = what or _usual(facts)
+        kind = what or ("through" if RecordType.THROUGH in facts.record_types else facts.record_types[0].name.lower())
         content = _lists(console, facts) | {"facts": facts, "what": kind, "first": first, "last": last}
         content |= {"kinds": [*(k.name.lower() for k in facts.record_types), "settled"], "names": KINDS, "today": today}
         content |= {"ranges": [(name, today - timedelta(days=days - 1)) for name, days in RANGES]}
@@ -141,10 +141,6 @@ def _facts(console: Console, meter: str) -> MeterFacts:
     if facts is None:
         raise HTTPException(404, f"there is no meter {meter}; search for it above")
     return facts
-
-
-def _usual(facts: MeterFacts) -> str:
-    return "through" if RecordType.THROUGH in facts.record_types else facts.record_types[0].name.lower()
 
 
 def _lists(console: Console, facts: MeterFacts) -> dict[str, Any]:

@@ -327,7 +327,6 @@ def _key(row: Any) -> Key:
 
 
 def _watched_of(connection: Connection, keys: Sequence[Key]) -> set[Key]:
-    """Return the blocks that are watched."""
     return {_key(row) for some in chunks(keys) for row in connection.execute(_WATCHED, listed(some))}
 
 
