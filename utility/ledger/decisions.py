@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class Asked(BaseModel):
     no: int = Field(0, ge=0, lt=2**31)  # an entry
     account: int = Field(0, ge=0, lt=2**31)  # an account
     number: int = Field(0, ge=0, le=36)  # how many instalments
+    part: Decimal = Field(Decimal(0), max_digits=12, decimal_places=2)  # of a payment; 0: all that is left of it
     day: str = Field("", max_length=10)  # a local day to come; to propose a month, the month
 
 
@@ -140,18 +142,24 @@ def decide(
         made = post(connection, DECISIONS[name](Case(connection, settings, asked, today)), actor.name, now)
         if not made:
             raise ConfigError("there is nothing to do")
-        record(connection, actor, now, f"ledger.{name}", f"account {asked.account}", None, asked.model_dump())
+        record(
+            connection, actor, now, f"ledger.{name}", f"account {asked.account}", None, asked.model_dump(mode="json")
+        )
     return made
 
 
 def _assign(case: Case) -> list[Entry]:
-    """Give a payment that waits to an account; or to none, since it goes back."""
+    """Give a payment that waits, or a part of it, to an account; or to none, since it goes back."""
     asked, connection = case.asked, case.connection
     payment = next((each for each in store.waiting(connection) if each.no == asked.no), None)
     if payment is None:
         raise ConfigError(f"no: {asked.no} is no payment that waits")
     if asked.account and not store.registered(connection, [asked.account]):
         raise ConfigError(f"account: {asked.account} is none")
+    part = int(asked.part * 100) or payment.cents
+    if abs(part) > abs(payment.cents) or part * payment.cents < 0:
+        raise ConfigError(f"part: {payment.cents / 100:.2f} is left of the payment")
+    payment = replace(payment, cents=part)
     again = len(entries_where(connection, C.about == asked.no))
     return [_assignment(payment, asked.account, case.today, f" again {again}" if again else "")]
 

@@ -64,7 +64,7 @@ def _add_views(app: FastAPI, console: Console) -> None:
                 "waiting": [(each, _words(console, each.sealed)) for each in store.waiting(connection)[:ROWS]],
                 "reminders": entries_where(connection, C.kind == Kind.REMINDER)[-ROWS:][::-1],
                 "files": list(dict.fromkeys(each.text for each in reversed(orders)))[:12],
-                "closed": store.last_closed(connection),
+                "months": store.closed_months(connection),
                 "proposed": entries_where(connection, C.kind == Kind.PROPOSAL)[-1:],
                 "month": console.api.last_month(),
                 **other_pages(_START, skip, is_more=len(owed) > skip + ROWS),

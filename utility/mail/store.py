@@ -25,8 +25,10 @@ def plan_of(connection: Connection, office: OfficeSettings, number: int) -> tupl
     Raises:
         ConfigError: There is no such run, it is not issued, or no mail server is set.
     """
-    if (state := run_of(connection, number)["state"]) != "issued" or office.mail.host is None:
-        raise ConfigError(f"run {number} is {state}, the mail server {office.mail.host}: only issued bills are mailed")
+    if office.mail.host is None:
+        raise ConfigError("no mail server is set: host in [utility.office.mail] of the utility's file")
+    if (state := run_of(connection, number)["state"]) != "issued":
+        raise ConfigError(f"run {number} is {state}: only issued bills are mailed")
     plan: tuple[Subjects, Subjects, Subjects] = [], [], []
     key, known = office_key(office), confirmed(connection)
     for account, stored in stored_bills(connection, number).items():

@@ -36,7 +36,7 @@ def why_it_differs(bill: Bill, before: Bill, writing: Writing = DOLLARS) -> str:
     return _why(bill.total - before.total, before.month, changes, writing)
 
 
-def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any], writing: Writing = DOLLARS) -> str:
     """Return how the sum of a run's bills differs from that of an earlier one, the greatest reason first.
 
     Where both runs know the energy taken, what it costs differs by its amount, at the old price, and by the price.
@@ -48,7 +48,7 @@ def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any]) -> str:
         by_energy = round(Decimal(was["import"]) * energy / was["taken_mwh"], 2)
         words = f"{abs(energy) / 1e6:,.0f} kWh {'more' if energy > 0 else 'less'} taken from the town"
         changes |= {words: by_energy, "its price": changes.pop(_WORDS[LineKind.IMPORT]) - by_energy}
-    return _why(Decimal(now["total"]) - Decimal(was["total"]), before["month"], changes, DOLLARS)
+    return _why(Decimal(now["total"]) - Decimal(was["total"]), before["month"], changes, writing)
 
 
 def _why(change: Decimal, month: str, changes: Mapping[str, Decimal], writing: Writing) -> str:

@@ -1,6 +1,7 @@
 """Runs of bills: made, checked and issued by two people; a run beside the month before; its bills."""
 
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Form, Query, Request
@@ -12,6 +13,7 @@ from utility.access.decisions import shown as shown_second
 from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
 from utility.billing.documents.answer import why_runs_differ
+from utility.billing.documents.writing import Writing, writing_of
 from utility.billing.entries import ENTRY_WORDS, EntryKind
 from utility.billing.month_steps import month_steps
 from utility.billing.proof.altered import AlteredBillError
@@ -22,6 +24,7 @@ from utility.billing.store.bill_documents import refuse_altered
 from utility.billing.store.bills_due import bills_wait_for, local_month
 from utility.billing.store.run_views import Order
 from utility.tariffs.policy_settings import POLICY_WORDS
+from utility.tariffs.store.tariffs import bill_table
 from utility.webkit.console.answers import ROWS, Number, Skip, Why, address, found, other_pages, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
@@ -54,11 +57,16 @@ _FIGURES = {
 
 
 def add_runs(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
+    """Add the routes; all pages of staff write amounts as the town's tariff says."""
+    console.shared["writing"] = partial(_writing, console)
     _add_list(app, console)
     _add_run(app, console)
     _add_bills(app, console)
     _add_entries(app, console)
+
+
+def _writing(console: Console) -> Writing:
+    return writing_of(console.database.read(bill_table, console.api.settings.billing.tariff))
 
 
 def _add_list(app: FastAPI, console: Console) -> None:
@@ -146,7 +154,7 @@ def _seen(console: Console, run: dict[str, Any], other: int = 0) -> dict[str, An
     with console.database.reads.begin() as connection:
         before = found(lambda: billing.run_of(connection, base)) if base else None
         standing = run_views.standing_out(connection, run["no"], base or None)
-    differs = why_runs_differ(run, before) if before else ""
+    differs = why_runs_differ(run, before, _writing(console)) if before else ""
     return {"run": run, "before": before, "standing": standing, "differs": differs}
 
 

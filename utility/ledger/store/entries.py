@@ -18,7 +18,7 @@ from utility.ledger.tables import ledger_entry
 from utility.readings.store.parts import chunks
 from utility.registry.tables import account as accounts
 from utility.registry.tables import account_term
-from utility.tariffs.store.tariffs import published
+from utility.tariffs.store.tariffs import bill_table, published
 from utility.tariffs.tariff import in_force
 
 C = ledger_entry.c
@@ -84,9 +84,14 @@ def owed_before(connection: Connection, account: AccountNumber, run: int) -> int
 
 
 def waiting(connection: Connection) -> list[Entry]:
-    """Return the payments that are of no account yet."""
-    done = select(C.about).where(C.kind == Kind.ASSIGNMENT, C.no.not_in(REVERSED))
-    return entries_where(connection, C.kind == Kind.PAYMENT, C.no.not_in(done))
+    """Return the payments that are of no account yet, with the cents that are left of them."""
+    payment = ledger_entry.alias().c
+    given = select(C.about, func.sum(C.cents)).where(C.kind == Kind.ASSIGNMENT, C.no.not_in(REVERSED))
+    whole = given.join(payment.no.table, payment.no == C.about).group_by(C.about, payment.cents)
+    done = whole.having((func.min(C.account) == 0) | (func.sum(C.cents) == -payment.cents)).with_only_columns(C.about)
+    found = entries_where(connection, C.kind == Kind.PAYMENT, C.no.not_in(done))
+    parts = dict(connection.execute(given.where(C.about.in_([each.no for each in found])).group_by(C.about)).all())
+    return [replace(each, cents=each.cents + int(parts.get(each.no, 0))) for each in found]
 
 
 def post_cancel(connection: Connection, run: int, day: str, person: str, now: EpochSeconds) -> None:
@@ -95,10 +100,14 @@ def post_cancel(connection: Connection, run: int, day: str, person: str, now: Ep
     post(connection, [reversal(each, day) for each in bills], person, now)
 
 
+def closed_months(connection: Connection) -> list[str]:
+    """Return the closed months, the newest first."""
+    return list(connection.scalars(select(C.of).where(C.kind == Kind.CLOSED).order_by(C.of.desc())))
+
+
 def last_closed(connection: Connection) -> str:
     """Return the newest closed month; empty: no month is closed."""
-    months = select(func.coalesce(func.max(C.of), "")).where(C.kind == Kind.CLOSED)
-    return str(connection.execute(months).scalar_one())
+    return next(iter(closed_months(connection)), "")
 
 
 def exported(connection: Connection, month: str, codes: LedgerCodes) -> bytes:
@@ -120,8 +129,8 @@ def registered(connection: Connection, numbers: Collection[AccountNumber]) -> se
 
 def currency_of(connection: Connection, default: str) -> str:
     """Return the town's currency: that of the newest version of the tariff of accounts without one."""
-    bills = [each.file.bill for each in published(connection) if each.name == default and each.file.bill]
-    return bills[-1].currency if bills else "USD"
+    table = bill_table(connection, default)
+    return table.currency if table else "USD"
 
 
 def remind(connection: Connection, default: str, now: EpochSeconds) -> list[tuple[AccountNumber, str]]:

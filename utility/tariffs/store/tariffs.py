@@ -11,6 +11,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
 from utility.tariffs.columns import Version
+from utility.tariffs.file import BillTable
 from utility.tariffs.tables import rates_version
 from utility.tariffs.tariff import Tariff, in_force, tariff_of
 
@@ -82,6 +83,14 @@ def published(connection: Connection) -> tuple[Tariff, ...]:
     c = rates_version.c
     statement = select(c.content).where(c.state == "published").order_by(c.name, c.version)
     return tuple(tariff_of(text) for text in connection.execute(statement).scalars())
+
+
+def bill_table(connection: Connection, name: str) -> BillTable | None:
+    """Return how the newest published version of a tariff has bills written; ``None``: it does not say."""
+    c = rates_version.c
+    newest = select(c.content).where(c.state == "published", c.name == name).order_by(c.version.desc()).limit(1)
+    content = connection.execute(newest).scalar()
+    return tariff_of(content).file.bill if content else None
 
 
 def holidays(connection: Connection) -> frozenset[date]:

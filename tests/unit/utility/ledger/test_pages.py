@@ -101,11 +101,14 @@ def test_clerk_imports_assigns_and_sees_what_is_owed(browser: Browsers, database
     no = re.search(r'name="no" value="(\d+)"', anna.get("/console/ledger").text)
     assert no is not None
     assert decide(anna, "assign", no=no[1], account=99)[0] == 422
+    assert all("10.00 is left" in decide(anna, "assign", no=no[1], account=2, part=part)[1] for part in ("10.01", "-1"))
+    assert decide(anna, "assign", no=no[1], account=2, part="4")[0] == 303
+    assert "2026-12-06 6.00 EUR Mr. Odd" in text_of(anna.get("/console/ledger")), "the rest waits"
     assert decide(anna, "assign", no=no[1], account=2)[0] == 303
     assert "is no payment that waits" in decide(anna, "assign", no=no[1], account=2)[1]
     page = text_of(anna.get("/console/ledger/accounts/2"))
-    assert "run 1 account 2 2026-12-31 $25.00 $25.00" in page
-    assert "bill run 1 account 2 2026-12-31 $15.00" in page, "what is open"
+    assert "run 1 account 2 2026-12-31 25.00 EUR 25.00 EUR" in page
+    assert "bill run 1 account 2 2026-12-31 15.00 EUR" in page, "what is open"
     assert decide(anna, "nothing")[0] == 404
 
 
