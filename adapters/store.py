@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
 from adapters.changes import ChannelChange, HandledChange, Key
-from adapters.energy.channel import Channel, pack_channel, unpack_channel
+from adapters.energy.channel import CHANNEL, Channel
 from adapters.handled import Handled
 from commonwatt.device.store import DeviceStore
 from commonwatt.model.ids import signed64, unsigned64
@@ -32,7 +32,7 @@ CREATE TABLE channel (
         changed = {change.key: change.channel for change in changes if isinstance(change, ChannelChange)}
         connection.executemany(
             "INSERT OR REPLACE INTO channel VALUES (?, ?, ?)",
-            [(signed64(meter), kind, pack_channel(channel)) for (meter, kind), channel in changed.items()],
+            [(signed64(meter), kind, CHANNEL.dump_json(channel)) for (meter, kind), channel in changed.items()],
         )
         handled = {change.source: change.handled for change in changes if isinstance(change, HandledChange)}
         rows = [(source, messages.pack()) for source, messages in handled.items()]
@@ -51,7 +51,7 @@ CHANNELS = Channels()
 def load_channels(store: DeviceStore) -> dict[Key, Channel]:
     """Return the stored channels."""
     rows = store.connection.execute("SELECT meter, record_type, state FROM channel")
-    return {(unsigned64(meter), RecordType(record_type)): unpack_channel(state) for meter, record_type, state in rows}
+    return {(unsigned64(meter), RecordType(kind)): CHANNEL.validate_json(state) for meter, kind, state in rows}
 
 
 def load_handled(store: DeviceStore, first: str = "") -> dict[str, Handled]:

@@ -91,7 +91,7 @@ def _settled(meters: Sequence[MeterId], first: Quarter, until: Quarter) -> Settl
 
 
 def _statement(bills: Computed, account: int, head: object) -> Statement:
-    meters = quarters_of_accounts(bills.run, [account], _settled)[account]
+    meters = quarters_of_accounts(bills.run.inputs(), [account], _settled)[account]
     return Statement(
         bill=bills.billed[account].bill,
         customer="house",

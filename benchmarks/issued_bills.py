@@ -75,7 +75,7 @@ def bench(*, smoke: bool = False) -> Section:
 
 def _issue(database: Database) -> list[int]:
     """Issue the month's bills; return their accounts."""
-    bills = computed_run(database, prepared(database, MONTH, "town"))
+    bills = computed_run(database, prepared(database, MONTH, "town", 1))
     run = saved(database, bills, "anna", 1)
     assert run == 1
     with database.writes.begin() as connection:

@@ -60,7 +60,7 @@ class Committed:
 class Counted:
     """A byte count of one side of the LTE line."""
 
-    side: str  # one of ``gateway.line.line.SIDES``
+    side: str  # ``gateway.line.line.METERS``, ``UTILITY`` or ``INTERFACE``
     run: str  # the counter's run; a new run begins at 0
     sums: ByteCount  # the byte count since the run began
 

@@ -100,7 +100,7 @@ class Timekeeper:
             return Trust.NONE if meters_s is None or abs(meters_s) > FUTURE_S else Trust.METERS
         if self._confirmed is not None and raw - self._confirmed <= CONFIRMED_FOR_S:
             return Trust.NETWORK
-        if self._proven(raw):
+        if self._good is not None and TOLERANCE_S + DRIFT * (raw + self.offset_s - self._good) <= MAX_ERROR_S:
             return Trust.HARDWARE
         return Trust.NONE if self._median_ahead_s(raw) is None else Trust.METERS
 
@@ -215,9 +215,6 @@ class Timekeeper:
             self._good, self._confirmed = raw + self.offset_s, raw
         else:
             self.counts.contradictions += 1
-
-    def _proven(self, raw: float) -> bool:
-        return self._good is not None and TOLERANCE_S + DRIFT * (raw + self.offset_s - self._good) <= MAX_ERROR_S
 
     def _step(self, by_s: float) -> None:
         self.offset_s += by_s

@@ -128,7 +128,7 @@ def readings_of(meters: Iterable[Meter], quarters: range) -> Blocks:
 
 
 def _issue(database: Database, now: EpochSeconds) -> None:
-    number = saved(database, computed_run(database, prepared(database, MONTH, "town")), "anna", now)
+    number = saved(database, computed_run(database, prepared(database, MONTH, "town", now)), "anna", now)
     assert number is not None
     with database.writes.begin() as connection:
         billing.check_run(connection, number, "anna", now)

@@ -337,14 +337,4 @@ def _step(channel: Channel, rule: ChannelRule, values: Iterable[tuple[EpochMilli
     return runs
 
 
-_CHANNEL = TypeAdapter(Channel)
-
-
-def pack_channel(channel: Channel) -> bytes:
-    """Return a channel as JSON, for the store."""
-    return _CHANNEL.dump_json(channel)
-
-
-def unpack_channel(data: bytes) -> Channel:
-    """Return a stored channel."""
-    return _CHANNEL.validate_json(data)
+CHANNEL = TypeAdapter(Channel)  # packs a channel as JSON for the store, and unpacks it

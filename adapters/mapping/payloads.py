@@ -83,7 +83,6 @@ class Payload:
         return self._samples
 
     def _found_in(self, payload: bytes) -> Iterator[Sample]:
-        """Yield its samples."""
         yield Sample({"": _text_of(payload).strip()})
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:

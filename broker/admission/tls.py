@@ -12,13 +12,13 @@ import ssl
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from broker.admission.connect import AdmissionError, Refusal
 from broker.metrics import BrokerMetrics
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import moment
 from commonwatt.network.tls import IGNORE_TIMES, Expiry, Stamp, server_context, stamp, trust
 from commonwatt.runtime.clock import wall_clock
 
@@ -125,7 +125,7 @@ class BrokerTls:
         if not any(now < self._issuers.get(issuer, 0) for issuer in issuers):
             raise AdmissionError(Refusal.REVOKED, f"the issuer of {names[0]!r}'s certificate was revoked or has ended")
         if not begins <= now < ends + self._files.ended_s:
-            span = f"from {_moment(begins)} to {_moment(ends)}"
+            span = f"from {moment(int(begins))} to {moment(int(ends))}"
             raise AdmissionError(Refusal.EXPIRED, f"the certificate of {names[0]!r} is valid {span}")
         return str(names[0])
 
@@ -175,7 +175,3 @@ def _refusal(error: OSError, timeout_s: float) -> AdmissionError:
     if isinstance(error, ConnectionAbortedError):
         return AdmissionError(Refusal.TIMEOUT, f"no TLS handshake within {timeout_s:g} s")
     return AdmissionError(Refusal.CLOSED, "connection closed during the TLS handshake")
-
-
-def _moment(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -124,7 +124,6 @@ def _read(folder: Path) -> _Codes:
 
 
 def _revoked(folder: Path) -> dict[str, str]:
-    """Return the reasons of revoked devices."""
     return {device.identity: device.revoked for device in all_devices(folder).values() if device.revoked}
 
 

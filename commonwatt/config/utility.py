@@ -34,6 +34,7 @@ def _network(text: str) -> str:
 
 ProxyNetwork = Annotated[str, AfterValidator(_network)]  # an IP address or a network of them
 PGBACKREST = "a PostgreSQL database is backed up by pgBackRest, see docs/stores.md"  # for errors
+Iban = Annotated[str, AfterValidator(lambda text: text.replace(" ", ""))]  # written with spaces or without
 FIRST_LOGIN = "first-login"  # name of the file, beside the utility's tokens, with the link of the first administrator
 
 
@@ -199,7 +200,7 @@ class OfficeSettings(Settings):
     name: str = Field("", max_length=70, description="Who sends the bills.")
     address: tuple[str, ...] = Field((), max_length=4, description="The lines of its address.")
     logo: Path | None = Field(None, description="A picture for bills, PNG.")
-    iban: str = Field("", max_length=34, description="The account for payments.")
+    iban: Iban = Field("", max_length=42, description="The account for payments.")
     bic: str = Field("", max_length=11, description="Its bank.")
     creditor: str = Field("", max_length=35, description="The creditor identifier for direct debits.")
     pay_code: Literal["none", "epc", "swiss"] = Field(

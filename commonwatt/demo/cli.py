@@ -110,7 +110,7 @@ def demo(
     with errors_reported(), only_one(data, "another demonstration"):
         console = Console()
         with console.status("preparing the town ..."):
-            layout = prepare(data, _town_file(town), speed, for_s)
+            layout = prepare(data, WHOLE_TOWN if town == WHOLE else None if town is None else Path(town), speed, for_s)
         if (data / PAST).exists():
             console.print("the town has lived for thirteen months; they are emulated, see docs/scenarios.md")
         audit, ended_at, lapses = _run(layout, console, for_s, show=not no_view)
@@ -119,10 +119,6 @@ def demo(
             console.print(f"report written to {report}")
     if not audit.good:
         raise SystemExit(EXIT_FAILED)
-
-
-def _town_file(town: str | None) -> Path | None:
-    return WHOLE_TOWN if town == WHOLE else None if town is None else Path(town)
 
 
 def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> tuple[Audit, int, int]:

@@ -35,6 +35,6 @@ def duration(seconds: int) -> str:
     return counted(seconds // 86_400, "day")
 
 
-def spaced(code: str) -> str:
-    """Return a code in groups of eight, for people who compare it."""
-    return " ".join(code[at : at + 8] for at in range(0, len(code), 8))
+def spaced(code: str, size: int = 8) -> str:
+    """Return a code in groups of so many characters, for people who compare it."""
+    return " ".join(code[at : at + size] for at in range(0, len(code), size))

@@ -24,7 +24,6 @@ from gateway.changes import Change, Setting
 from gateway.stored import KeptSettings
 
 METERS, UTILITY, INTERFACE = "meters", "utility", "interface"
-SIDES = (METERS, UTILITY, INTERFACE)
 
 RATE_DAYS = 7  # days up to today from which the forecast's rate is computed
 ENOUGH_S = 3600  # seconds for which each side must have been counted before there is a forecast
@@ -46,7 +45,7 @@ KEPT_DAYS = 62  # days kept of each side: this month and the last
 class LineDay:
     """The byte count of one side of the controller's line on one local day."""
 
-    side: str  # one of ``SIDES``
+    side: str  # ``METERS``, ``UTILITY`` or ``INTERFACE``
     day: int  # the local day, as ``date.toordinal`` numbers it
     sent: int = 0  # IP bytes up
     received: int = 0  # IP bytes down
@@ -168,7 +167,7 @@ class Line:
         """Add a side's bytes since its last report.
 
         Args:
-            side: One of ``SIDES``; a side that is not counted here is ignored.
+            side: ``METERS``, ``UTILITY`` or ``INTERFACE``; a side that is not counted here is ignored.
             run: The counter's run; a new run begins at 0. The first report ever only sets the start of the count.
             sums: The byte count since the run began.
             now: The time. If it is before this release was made, the day is unknown: the next report has the bytes.

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -143,13 +143,9 @@ class Work:
             of_meters = [event for event in group if isinstance(event, FromMeter)]
             lost = [event for event in of_meters if self.controller.receivers(event)[0] in step.failed]
             self._ask(after, lost, now)
-        for microgrid in self._touched(group):
+        for microgrid in dict.fromkeys(microgrid for event in group for microgrid in self.controller.receivers(event)):
             self._ask_one(after, microgrid, Committed(), now)
         return after
-
-    def _touched(self, group: Sequence[Event]) -> Iterable[MicrogridId]:
-        """Return the microgrids that handled a group of events."""
-        return dict.fromkeys(microgrid for event in group for microgrid in self.controller.receivers(event))
 
     def _ask(self, step: Step, group: Sequence[Event], now: int) -> None:
         """Add the effects of events to a step; log and count an exception, so that other events continue."""

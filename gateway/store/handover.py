@@ -7,7 +7,6 @@ none), then the database, then the store of an adapter on the same machine, if t
 """
 
 import gzip
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -26,7 +25,7 @@ from commonwatt.device.released import mark
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
-from commonwatt.runtime.files import replacing, sync_folder
+from commonwatt.runtime.files import replacing, sha256_of, sync_folder
 from commonwatt.sqlite.damage import DamagedError, delete_database, make_ready, put_in_place
 from gateway.changes import DONE, OFFERED, UNSENT, AddDeadLetters, AppendEvents, AppendParts, Change, Cover, Setting
 from gateway.store.recovery import Recovery, in_commits, open_checked
@@ -148,10 +147,10 @@ def release(
             released=at,
             store=store.store_id,
             store_bytes=path.stat().st_size,
-            sha256=_sha256(path),
+            sha256=sha256_of(path),
             certificate="" if certificate is None else chain_of(certificate),
             adapter_bytes=sum(other.stat().st_size for other in stores[1:]),
-            adapter_sha256="".join(map(_sha256, stores[1:])),
+            adapter_sha256="".join(map(sha256_of, stores[1:])),
         )
     _write(made, stores, out, signer)
     return made
@@ -172,11 +171,6 @@ def undo(path: Path, now: EpochSeconds, also: Path | None = None) -> None:
         store.commit([Setting(RELEASED, "")])
     if also is not None and also.exists():
         mark(also, released=False)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(made: Handover, paths: list[Path], out: Path, signer: "Signer | None") -> None:
@@ -259,7 +253,7 @@ def _unpack(file: Path, microgrid: str, received: tuple[Path, Path], trusted: Tr
             if packed.read(1):
                 raise ValueError("more than it states")
         sums = (handover.sha256, handover.adapter_sha256)
-        if any(sha256 not in ("", _sha256(one)) for one, sha256 in zip(received, sums, strict=True)):
+        if any(sha256 not in ("", sha256_of(one)) for one, sha256 in zip(received, sums, strict=True)):
             raise ValueError("not the database that it states")
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
         raise ConfigError(f"{file}: damaged, incomplete or no handover ({error}); copy it again") from error

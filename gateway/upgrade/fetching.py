@@ -4,7 +4,6 @@ It blocks: it runs on a thread, a piece at a step. What is fetched stays over a 
 beside the store: ``fetch.json`` (what is fetched), ``part`` (the bytes so far), then those of ``commonwatt.care``.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -29,7 +28,7 @@ from commonwatt.care.release import MOST_BYTES, Manifest, assemble, check
 from commonwatt.config.settings import GatewaySettings, Settings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.heartbeats import Month
-from commonwatt.runtime.files import replace_file
+from commonwatt.runtime.files import replace_file, sha256_of
 from gateway.upgrade.wanted import Ended, Wanted
 
 FETCH, PART = "fetch.json", "part"
@@ -138,10 +137,7 @@ class Fetching:
 
     def _base(self) -> str | None:
         kept = self._root / INSTALLED
-        if not kept.exists():
-            return None
-        with kept.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(kept) if kept.exists() else None
 
     def _manifest(self, offer: Offer) -> Manifest:
         assert self._authority is not None

@@ -20,11 +20,7 @@ SHOWN_MONTHS = 3  # newest months that are shown
 
 
 class Witness:
-    """The controller's witness.
-
-    Args:
-        folder: Where its file is, or is made at the first signature.
-    """
+    """The controller's witness; its file is in the folder, or is made there at the first signature."""
 
     def __init__(self, folder: Path, controller: ControllerId) -> None:
         self._path, self._controller = folder / f"witness-{controller}.json", controller

@@ -28,7 +28,7 @@ from utility.customers.store.contacts import office_key, set_contact
 from utility.database.database import Database, open_database
 from utility.database.migrate import empty_database
 from utility.ledger.decisions import Asked, close, decide, take_in
-from utility.ledger.entry import Entry, Kind, open_items
+from utility.ledger.entry import Entry, Kind, billed, open_items
 from utility.ledger.reference import rf_reference
 from utility.ledger.store import entries as store
 from utility.ledger.store.entries import C, entries_where
@@ -138,7 +138,8 @@ class History:
         for account in finals:
             bills[account]["energy"] -= 5000
         with self.database.writes.begin() as connection:
-            store.post_run(connection, self.run, day, due, bills, finals, "ben", self.now)
+            made = [billed(self.run, n, day, due, of, is_final=n in finals) for n, of in bills.items()]
+            store.post(connection, made, "ben", self.now)
         states = {"run": str(self.run), "state": "issued"}
         self.bills += [states | {"account": str(n), "cents": str(sum(parts.values()))} for n, parts in bills.items()]
 

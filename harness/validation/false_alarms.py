@@ -12,7 +12,6 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.sharing import net_charge
 from commonwatt.settlement.validation.checks import Slots, checked
 from commonwatt.settlement.validation.day import Check, Day, Finding, Limits
-from commonwatt.settlement.validation.place_use import use_of
 from harness.validation.readings import Grid
 
 _Array = NDArray[np.int64]
@@ -21,7 +20,7 @@ _Array = NDArray[np.int64]
 def judged_series(grid: Grid) -> tuple[_Array, NDArray[np.uint64], NDArray[np.uint8]]:
     """Return use and generation of a microgrid by quarter, the number of each one's place, and its record type."""
     before = np.concatenate([grid.level[:, :1], grid.level[:, :-1]], axis=1)
-    use = use_of(grid.incoming, grid.outgoing, grid.generation, net_charge(grid.level - before, 0))
+    use = grid.incoming + grid.generation - grid.outgoing - net_charge(grid.level - before, 0)
     sun = grid.generation.any(axis=1)
     places = np.arange(len(use), dtype=np.uint64)
     kinds = [RecordType.THROUGH] * int(grid.uses.sum()) + [RecordType.GENERATION] * int(sun.sum())

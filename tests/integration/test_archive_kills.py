@@ -16,13 +16,13 @@ import pytest
 from sqlalchemy import select
 
 from commonwatt.model.blocks import concatenate, join, make_blocks
+from commonwatt.runtime.files import sha256_of
 from commonwatt.town.loading import load_town
 from harness.real import databases, forks
 from harness.real.jobs import compact
 from harness.real.postgres import Postgres
 from harness.worlds.sent import append
 from utility.archive.store.months import month_at
-from utility.archive.store.writing import digest_of
 from utility.database.database import Database, open_database
 from utility.database.postgres.partitions import first_quarter
 from utility.readings.store import reads
@@ -81,7 +81,7 @@ def places(database: Database) -> dict[str, set[tuple[int, ...]]]:
         wanted = select(*(compacted.c[name] for name in names)).where(compacted.c.quarter.between(OLD, NEXT - 1))
         found = {"database": {tuple(row) for row in connection.execute(wanted)}}
     if month is not None and month.state in ("leaving", "archived"):
-        assert digest_of(month.file) == month.sha256
+        assert sha256_of(month.file) == month.sha256
         file = File.open(month.file)
         groups = [read_group(file, group, names) for group in range(file.groups)]
         found["file"] = {

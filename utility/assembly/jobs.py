@@ -13,7 +13,8 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.archive.jobs import file_months
 from utility.assembly.metrics import UtilityMetrics
-from utility.billing.jobs import RatesJob, make_bills, witness_bills
+from utility.billing.jobs import RatesJob, make_bills
+from utility.billing.store.witnesses import take_in_and_ask
 from utility.collection.jobs import BalanceJob
 from utility.control.jobs import tell_weights_due
 from utility.corrections.jobs import ValidationJob
@@ -37,7 +38,7 @@ from utility.readings.ingest.ingest import Ingest
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.retention import Retention, make_ahead
-from utility.registry.jobs import tell_spared
+from utility.registry.store.spared import tell
 from utility.settlement.jobs.settlement import SettlementJob
 from utility.settlement.jobs.sharing import record_sharing
 from utility.statistics.jobs.projection import project
@@ -101,7 +102,7 @@ class Jobs:
             "supply": supply.run,
             "rates": RatesJob(settings.billing, database, threads).run,
             "weights": partial(tell_weights_due, database, threads),
-            "spared": partial(tell_spared, database, threads),
+            "spared": self._writes(tell),
             "balance": self.balance.run,
             "rollout": partial(roll_out, database, threads, settings.cliques),
             "sharing": partial(record_sharing, database, threads),
@@ -109,14 +110,14 @@ class Jobs:
             "settlement": settlement.run,
             "gaps": self._find_gaps,
             "bills": partial(make_bills, settings.billing, database, threads),
-            "witnesses": partial(witness_bills, database, threads),
+            "witnesses": self._writes(take_in_and_ask),
             "mail": partial(send_mails, settings, database, threads),
             "completeness": partial(count_days, database, threads, is_trusted),
             "statistics": partial(take_in, database, threads),
             "projection": partial(project, settings.billing, database, threads, is_trusted),
             "validation": validation.run,
             "retention": self._retain,
-            "reminders": self._remind,
+            "reminders": self._writes(remind, settings),
             "exports": partial(export_month, settings, database),
             "backup": partial(back_up, settings),
             "archive": partial(file_months, settings, database),
@@ -164,8 +165,13 @@ class Jobs:
         """Wait for the running step; no further one begins."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def _remind(self, turn: Turn) -> None:
-        await self._threads.write(self._database.write, remind, self._settings, turn.now)
+    def _writes(self, work: Callable[..., None], *arguments: object) -> Callable[[Turn], Awaitable[None]]:
+        """Return a job that is one transaction."""
+
+        async def run(turn: Turn) -> None:
+            await self._threads.write(self._database.write, work, *arguments, turn.now)
+
+        return run
 
     async def _compact(self, turn: Turn) -> None:
         while (replacement := await self._in_thread(self._compactor.plan, turn.now)) is not None:

@@ -128,7 +128,6 @@ def restore_command(
 
 
 def _file(settings: UtilitySettings) -> Path:
-    """Return the file of the database."""
     path = sqlite_path(settings.database)
     if path is None:
         raise ConfigError(f"database: this command is for an SQLite file; {PGBACKREST}")

@@ -1,13 +1,13 @@
 """Runs of bills: made as drafts, checked by one person, issued by another one."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import month_before, month_of, parse_month
+from commonwatt.model.time.local_calendar import local_day, month_before, month_of, parse_month
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.settlement.settled import SettledQuarters
 from utility.access.actor import Actor
@@ -26,7 +26,8 @@ from utility.billing.stored_run import Computed
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of, zone_of
-from utility.ledger.store.entries import post_cancel, post_run
+from utility.ledger.entry import billed
+from utility.ledger.store.entries import post, post_cancel
 from utility.tariffs.store.tariffs import published
 from utility.tariffs.tariff import Tariff
 
@@ -39,9 +40,7 @@ def draft(
     It reads and computes for seconds, and then writes once: a process that dies before leaves nothing.
 
     Args:
-        month: The local month.
         default: The name of the tariff of accounts without one.
-        actor: The person who makes it.
         progress: Called with the meters done and all.
 
     Raises:
@@ -99,10 +98,11 @@ def issue(database: Database, number: int, second: Second, payment_days: int = 3
 
 def _to_ledger(connection: Connection, number: int, second: Second, payment_days: int) -> None:
     """Post an issued run's bills."""
-    day = datetime.fromtimestamp(second.now, zone_of(connection)).date()
-    bills, due = bills_of_run(connection, number), str(day + timedelta(payment_days))
-    parts, finals = {bill.account: by_code(bill) for bill in bills}, {bill.account for bill in bills if bill.is_final}
-    post_run(connection, number, str(day), due, parts, finals, second.actor.name, second.now)
+    today = local_day(second.now, zone_of(connection))
+    day, due = str(today), str(today + timedelta(payment_days))
+    bills = bills_of_run(connection, number)
+    made = [billed(number, each.account, day, due, by_code(each), is_final=each.is_final) for each in bills]
+    post(connection, made, second.actor.name, second.now)
 
 
 def enter(
@@ -134,7 +134,7 @@ def approve_entry(database: Database, number: int, second: Second) -> None:
         require_second(connection, second, {entry_of(connection, number)["entered_by"]: "entered it"})
         entry = step(connection, number, "approved", second.actor.name, second.now)
         if entry["kind"] == EntryKind.CANCEL:
-            cancel(connection, entry["subject"], second)
+            _cancel(connection, entry["subject"], second)
         before = {"state": "entered"}
         record(connection, second.actor, second.now, "entry.approve", f"entry {number}", before, {"state": "approved"})
 
@@ -146,10 +146,10 @@ def withdraw_entry(database: Database, number: int, actor: Actor, now: EpochSeco
         record(connection, actor, now, "entry.withdraw", f"entry {number}", before, {"state": "withdrawn"})
 
 
-def cancel(connection: Connection, number: int, second: Second) -> None:
+def _cancel(connection: Connection, number: int, second: Second) -> None:
     """Cancel an issued run within the transaction of the decision; its month can be made again."""
     cancel_run(connection, number)
-    day = str(datetime.fromtimestamp(second.now, zone_of(connection)).date())
+    day = str(local_day(second.now, zone_of(connection)))
     post_cancel(connection, number, day, second.actor.name, second.now)
     before = {"state": "issued"}
     record(connection, second.actor, second.now, "run.cancel", f"run {number}", before, {"state": "cancelled"})
@@ -174,7 +174,6 @@ def previewed(
 
     Args:
         tariff: The new tariff, in place of the published versions of its name; ``None``: none.
-        month: The local month.
         default: The name of the tariff of accounts without one.
         progress: Called with the meters done and all.
         otherwise: Returns the quarter-hours of the new bills, of those that are settled; ``None``: they are the same.

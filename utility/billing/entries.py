@@ -43,7 +43,7 @@ def by_code(bill: Bill) -> dict[str, int]:
     for line in bill.lines:
         of_entry = "fees" if line.amount > 0 else "goodwill"
         found[{LineKind.TAX: "taxes", LineKind.ENTRY: of_entry}.get(line.kind, "energy")] += to_cents(line.amount)
-    return dict(found)
+    return found
 
 
 def cents_of(kind: EntryKind, amount: Decimal) -> int:

@@ -79,6 +79,10 @@ class RunInputs:
         """
         return self._whole(self._names(self.registry.accounts.get(number)))
 
+    def within(self, number: AccountNumber, start: Quarter, end: Quarter) -> list[Segment]:
+        """Return the segments that lie between two quarters, in whole or in part."""
+        return [each for each in self.segments(number) if each.start < end and start < each.end]
+
     @cached_property
     def changes(self) -> set[Quarter]:
         """The quarters of the month in which a tariff's version, or an account's tariff, changes."""

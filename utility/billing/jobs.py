@@ -10,7 +10,7 @@ from secrets import token_hex
 from commonwatt.config.utility import BillingSettings
 from commonwatt.model.time.local_calendar import month_of
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
-from utility.billing.store import billing_sources, witnesses
+from utility.billing.store import billing_sources
 from utility.billing.store.billing import SERVICE
 from utility.billing.store.bills_due import bills_wait_for, is_to_bill
 from utility.billing.store.run_bills import computed_run, prepared, saved
@@ -50,17 +50,6 @@ def _bills(settings: BillingSettings, database: Database, turn: Turn) -> Compute
         raise NotYetError(waits_for, turn.now + LOOK_AGAIN_S)
     bills = computed_run(database, prepared(database, turn.period.name, settings.tariff, turn.now))
     return bills if bills.billed else None
-
-
-async def witness_bills(database: Database, threads: Threads, turn: Turn) -> None:
-    """Take in the signatures of controllers, and ask for those under newly issued runs."""
-
-    def work() -> None:
-        with database.writes.begin() as connection:
-            witnesses.take_in(connection)
-            witnesses.ask(connection, turn.now, lambda: token_hex(4))
-
-    await threads.write(work)
 
 
 @dataclass(frozen=True, kw_only=True)

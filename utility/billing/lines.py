@@ -49,7 +49,7 @@ class _Draft:
 def base_after(inputs: RunInputs, bill: Bill) -> Decimal | None:
     """Return the account's own base from the next month on, as its bill's own lines give it; ``None``: none is kept."""
     own = inputs.bases.get(bill.account)
-    segments = [s for s in inputs.segments(bill.account) if s.start < bill.end and bill.start < s.end]
+    segments = inputs.within(bill.account, bill.start, bill.end)
     if not segments:
         return own
     cents = to_cents(sum((line.amount for line in bill.lines if line.kind in _OWN), Decimal(0)))
@@ -58,11 +58,7 @@ def base_after(inputs: RunInputs, bill: Bill) -> Decimal | None:
 
 
 class Writer:
-    """Writes bills of one month.
-
-    Args:
-        inputs: What they are computed from.
-    """
+    """Writes bills of one month."""
 
     def __init__(self, inputs: RunInputs) -> None:
         self._inputs = inputs
@@ -89,9 +85,8 @@ class Writer:
                 left = iter(amounts)
                 drafts[number] = [replace(d, amount=next(left)) if d.is_building else d for d in drafts[number]]
 
-    def _segments(self, number: AccountNumber, sums: AccountSums) -> tuple[Segment, ...]:
-        start, end = min(a for a, _ in sums.spans), max(b for _, b in sums.spans)
-        return tuple(s for s in self._inputs.segments(number) if s.start < end and start < s.end)
+    def _segments(self, number: AccountNumber, sums: AccountSums) -> list[Segment]:
+        return self._inputs.within(number, min(a for a, _ in sums.spans), max(b for _, b in sums.spans))
 
     def _drafts(self, number: AccountNumber, sums: AccountSums) -> list[_Draft]:
         segments = self._segments(number, sums)

@@ -35,13 +35,7 @@ def price_units(price: Decimal) -> int:
 
 
 def energy_amount(energy: int, price: int, month_quarters: int) -> int:
-    """Return the exact amount for energy, in the unit of a month with so many quarters.
-
-    Args:
-        energy: Milliwatt-hours.
-        price: Millionths of a dollar per kWh.
-        month_quarters: The quarters of the month.
-    """
+    """Return the exact amount for milliwatt-hours at millionths of a dollar per kWh, in the unit of their month."""
     return energy * price * month_quarters
 
 

@@ -22,12 +22,7 @@ class Step:
 
 
 def month_steps(runs: Sequence[Mapping[str, Any]], waits_for: str | None) -> list[Step]:
-    """Return the steps of a month.
-
-    Args:
-        runs: Its runs of bills.
-        waits_for: What a draft waits for; ``None``: for nothing.
-    """
+    """Return the steps of a month by its runs of bills; `waits_for`: what a draft waits for, ``None``: for nothing."""
     runs = [run for run in runs if run["state"] in _DONE]
     run = max(runs, key=lambda each: (_DONE[each["state"]], each["no"]), default=None)
     done = _DONE[run["state"]] if run else int(waits_for is None)

@@ -24,10 +24,6 @@ class SoFar:
 def bills_so_far(inputs: RunInputs, load: Load) -> SoFar:
     """Return the bills of whole microgrids for a month as they are so far, without corrections of earlier months.
 
-    Args:
-        inputs: The month, the registry of the microgrids, tariffs and bases.
-        load: Returns settled quarter-hours.
-
     Raises:
         ConfigError: An account has no tariff in a part of the month, or the tariffs' policies do not go together.
     """

@@ -114,12 +114,10 @@ class Summing:
         end: Quarter,
     ) -> None:
         """Add a row's energy, from a quarter to before another one, to an account."""
-        for segment in self._inputs.segments(number):
-            if segment.start < end and start < segment.end:
-                found = table.of(row, segment, start, end)
-                known = it.energies.get((segment, flow))
-                both = found if known is None else [a + b for a, b in zip(known, found, strict=True)]
-                it.energies[segment, flow] = both
+        for segment in self._inputs.within(number, start, end):
+            found = table.of(row, segment, start, end)
+            known = it.energies.get((segment, flow))
+            it.energies[segment, flow] = found if known is None else [*map(sum, zip(known, found, strict=True))]
 
     def _count(self, members: Sequence[Installed], chunk: Chunk, *, pooled: bool) -> None:
         """Count what is given to the town, and what nobody pays or is credited for."""

@@ -12,7 +12,6 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.sharing import net_charge
 from commonwatt.settlement.validation.checks import Slots, checked
 from commonwatt.settlement.validation.day import Day, Finding, Limits
-from commonwatt.settlement.validation.place_use import use_of
 from commonwatt.town.town import Direction
 from utility.corrections.members import Layout, Member, Series
 from utility.corrections.outages import slots_in
@@ -116,7 +115,9 @@ def _use_and_generation(layout: Layout, day: DayOf) -> tuple[list[Series], Energ
             found.append(((out[-1].no, int(RecordType.GENERATION)), *sun))
         if into and RecordType.THROUGH in into[-1].record_types:
             taken = _flow(day, into, RecordType.THROUGH)
-            use = use_of(taken[0], given[0], sun[0], charge[0])
+            # The incoming meter of a house with sun and battery reads nothing for days and then a lot, as the weather
+            # is; its use is as steady as that of a house without, and is judged in place of the meter's readings.
+            use = taken[0] + sun[0] - given[0] - charge[0]
             there = taken[1] & given[1] & sun[1] & charge[1]
             found.append(((into[-1].no, int(RecordType.THROUGH)), np.where(there, use, 0), there))
     nowhere = np.zeros((0, QUARTERS_A_DAY))

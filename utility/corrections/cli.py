@@ -14,8 +14,6 @@ from utility.webkit.cli.service import ask
 
 app = typer.Typer(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
 
-MAX_SHOWN = 20_000  # most corrections that one command shows
-
 MetersOption = Annotated[list[str] | None, typer.Option("--meter", help="Only of this meter.")]
 FromOption = Annotated[str | None, typer.Option("--from", help=f"Only from this moment on: {LOCAL_FORMS}.")]
 ToOption = Annotated[str | None, typer.Option("--to", help="Only before this moment, in the same forms.")]

@@ -68,8 +68,7 @@ def read_people(
 
     Args:
         content: The table (CSV); a row has an account, from when on (local time of `zone`), and the whole contact.
-        accounts: The registered accounts.
-        known: Who they are so far.
+        known: Who the accounts are so far.
     """
     delimiter = max(",;\t", key=content.partition("\n")[0].count)
     rows = csv.DictReader(io.StringIO(content.lstrip("\ufeff")), restkey="", restval="", delimiter=delimiter)

@@ -100,7 +100,6 @@ def _array(column: Column, values: Values) -> pa.Array:
 
 # `pyarrow.array` copies, and loads pandas where that is installed: 0.7 s and 50 MB.
 def _strings(texts: Sequence[str]) -> pa.Array:
-    """Return texts as an Arrow array."""
     encoded = [text.encode() for text in texts]
     ends = np.array([*accumulate(map(len, encoded), initial=0)], np.int32)
     return pa.Array.from_buffers(pa.string(), len(encoded), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])

@@ -99,7 +99,6 @@ class TextWriter:
         """Do nothing: the file has no end of its own."""
 
     def _texts(self, column: Column, values: Values) -> Iterator[str]:
-        """Return the text of each value of a column."""
         none = "" if self._is_csv else "null"
         if isinstance(values, Coded):
             labels = [self._text(label) for label in values.labels]

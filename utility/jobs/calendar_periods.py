@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.time.local_calendar import local_day
 from commonwatt.model.units import EpochSeconds
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -49,7 +50,7 @@ class LocalDay:
 
     def period_at(self, time: EpochSeconds) -> Period:
         """Return the local day that ``time`` is in."""
-        today = _local_date(time, self.zone)
+        today = local_day(time, self.zone)
         days = (today + timedelta(days=n) for n in (-1, 0, 1, 2))
         return _between(time, days, self.zone, "%Y-%m-%d")
 
@@ -62,7 +63,7 @@ class LocalMonth:
 
     def period_at(self, time: EpochSeconds) -> Period:
         """Return the local month that ``time`` is in."""
-        today = _local_date(time, self.zone)
+        today = local_day(time, self.zone)
         months = (divmod(today.year * 12 + today.month - 1 + n, 12) for n in (-1, 0, 1, 2))
         return _between(time, (date(year, month + 1, 1) for year, month in months), self.zone, "%Y-%m")
 
@@ -107,17 +108,13 @@ def lacking(
     return periods
 
 
-def _local_date(time: EpochSeconds, zone: ZoneInfo) -> date:
-    return datetime.fromtimestamp(time, zone).date()
-
-
 def _first_second(day: date, zone: ZoneInfo) -> EpochSeconds:
     """Return the first second of a local day: midnight, or the end of a clock change that skips midnight."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
     low, high = sorted(int(midnight.replace(fold=fold).timestamp()) for fold in (0, 1))
-    if _local_date(low, zone) >= day:
+    if local_day(low, zone) >= day:
         return low
-    return low + bisect_left(range(low, high), day, key=lambda time: _local_date(time, zone))
+    return low + bisect_left(range(low, high), day, key=lambda time: local_day(time, zone))
 
 
 def _between(time: EpochSeconds, days: Iterable[date], zone: ZoneInfo, names: str) -> Period:

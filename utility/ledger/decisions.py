@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
@@ -16,20 +16,21 @@ from pydantic import BaseModel, Field
 from commonwatt.care.sealing import decrypt, encrypt
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import local_day
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
 from utility.access.store.audit_log import record
-from utility.customers.store.contacts import contacts_at, office_key
+from utility.customers.store.contacts import newest_contacts, office_key
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
 from utility.ledger.bank import Booking, bookings
-from utility.ledger.entry import Entry, Kind, day_after, instalments, keeps_plan, live, open_items, reversal
+from utility.ledger.entry import Entry, Kind, instalments, keeps_plan, live, open_items, reversal
 from utility.ledger.reference import accounts_in
 from utility.ledger.store import entries as store
-from utility.ledger.store.entries import C, entries_of, entries_where, post
+from utility.ledger.store.entries import C, entries_where, post
 
 ORDER = "CW"  # what the end-to-end reference of an order begins with; its number follows
 WAIT_DAYS = 10  # days after an order's day within which its money may still move
@@ -137,7 +138,7 @@ def decide(
     """
     with database.writes.begin() as connection:
         take(connection, Lock.LEDGER)
-        today = str(datetime.fromtimestamp(now, zone_of(connection)).date())
+        today = str(local_day(now, zone_of(connection)))
         made = post(connection, DECISIONS[name](Case(connection, settings, asked, today)), actor.name, now)
         if not made:
             raise ConfigError("there is nothing to do")
@@ -173,7 +174,7 @@ def _reverse(case: Case) -> list[Entry]:
 def _plan(case: Case) -> list[Entry]:
     """Let an account pay what it owes by instalments, monthly from a day on."""
     account, number, day = case.asked.account, case.asked.number, _day(case)
-    cents, entries = store.balance(case.connection, account), entries_of(case.connection, account)
+    cents, entries = store.balance(case.connection, account), entries_where(case.connection, C.account == account)
     if cents < number or not number:
         raise ConfigError("number: a plan needs instalments, and something that is owed")
     about = entries[-1].no
@@ -188,16 +189,16 @@ def _order(case: Case, *, is_refund: bool) -> list[Entry]:
     if not (office.name and office.iban and (is_refund or office.creditor)):
         raise ConfigError("the office's name, iban and creditor have to stand in the utility's file")
     file, day = f"CW-{case.today}-{store.newest(connection)}", _day(case)
-    who = contacts_at(connection, office_key(office))
+    who = newest_contacts(connection, office_key(office))
     for account, owed in store.balances(connection).items():
-        entries = live(entries_of(connection, account))
+        entries = live(entries_where(connection, C.account == account))
         bills = [each for each in entries if each.kind is Kind.BILL]
         if account not in who or not who[account].iban or not bills:
             continue
         # The bank may still carry out an order of a bill that was cancelled since, or an earlier refund.
         stand = () if is_refund else [each.no for each in bills]
         late = [each for each in entries if each.kind is Kind.ORDER and each.about not in stand]
-        if any(case.today < day_after(each.due, WAIT_DAYS) for each in late):
+        if any(case.today < str(date.fromisoformat(each.due) + timedelta(WAIT_DAYS)) for each in late):
             continue
         found = [(bills[-1], owed)] if is_refund and owed < 0 and bills[-1].text == "final" else []
         if not is_refund and who[account].mandate_day and not keeps_plan(entries, case.today):
@@ -236,7 +237,7 @@ def close(database: Database, settings: UtilitySettings, month: str, second: Sec
         if not proposed or month <= store.last_closed(connection):
             raise ConfigError(f"{month}: is not proposed as it is now; a clerk proposes it")
         require_second(connection, second, {proposed[0].person: "proposed it"})
-        today = str(datetime.fromtimestamp(second.now, zone_of(connection)).date())
+        today = str(local_day(second.now, zone_of(connection)))
         made = Entry(day=today, kind=Kind.CLOSED, of=month, cents=0, sealed=zlib.compress(content))
         post(connection, [made], second.actor.name, second.now)
         record(connection, second.actor, second.now, "ledger.close", month, None, of)

@@ -41,9 +41,15 @@ class Entry:
     person: str = ""  # who made it
     time: EpochSeconds = 0  # when
     lines: Mapping[str, int] = field(default_factory=dict)  # what it adds by key of ``LedgerCodes``, cents; sums to 0
-    sealed: bytes | None = field(
-        default=None, repr=False
-    )  # who paid, and the words, encrypted; of a closed month its export
+    sealed: bytes | None = field(default=None, repr=False)  # encrypted: payer and words; of a closed month its export
+
+
+def billed(run: int, account: AccountNumber, day: str, due: str, parts: Mapping[str, int], *, is_final: bool) -> Entry:
+    """Return the entry of a run's bill, of its cents by key of ``LedgerCodes`` without what is receivable."""
+    cents, of = sum(parts.values()), f"run {run} account {account}"
+    lines = {"receivables": cents} | {code: -part for code, part in parts.items() if part}
+    new = Entry(day=day, kind=Kind.BILL, of=of, account=account, cents=cents, due=due, lines=lines)
+    return replace(new, text="final" if is_final else "")
 
 
 def reversal(entry: Entry, day: str) -> Entry:
@@ -93,11 +99,10 @@ def reminders(entries: Sequence[Entry], today: str, levels: Sequence[tuple[int, 
         earlier = [each for each in sent if each.about == bill.no]
         if bill.kind is Kind.BILL and len(earlier) < len(levels):
             days, fee = levels[len(earlier)]
-            if day_after(max((each.day for each in earlier), default=bill.due), days) <= today:
-                of, lines = (
-                    f"bill {bill.no} level {len(earlier) + 1}",
-                    {"receivables": fee, "fees": -fee} if fee else {},
-                )
+            last = date.fromisoformat(max((each.day for each in earlier), default=bill.due))
+            if str(last + timedelta(days)) <= today:
+                of = f"bill {bill.no} level {len(earlier) + 1}"
+                lines = {"receivables": fee, "fees": -fee} if fee else {}
                 new = Entry(day=today, kind=Kind.REMINDER, of=of, account=bill.account, cents=fee, lines=lines)
                 found.append(replace(new, due=today, about=bill.no))
     return found
@@ -109,8 +114,3 @@ def instalments(cents: int, number: int, first: str) -> list[tuple[str, int]]:
     months = [divmod(begun.year * 12 + begun.month - 1 + n, 12) for n in range(number)]
     days = [str(date(year, month + 1, min(begun.day, 28))) for year, month in months]
     return [*((day, each) for day in days[:-1]), (days[-1], cents - each * (number - 1))]
-
-
-def day_after(day: str, days: int) -> str:
-    """Return the local day some days later."""
-    return str(date.fromisoformat(day) + timedelta(days))

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Form, HTTPException, Path, Request, Response, Uploa
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.care.sealing import decrypt
-from utility.customers.store.contacts import contacts_at, office_key
+from utility.customers.store.contacts import newest_contacts, office_key
 from utility.ledger.bank import MAX_BYTES
 from utility.ledger.decisions import DECISIONS, REVERSIBLE, Asked, close, decide, take_in
 from utility.ledger.entry import WITHOUT_LINES, Kind, live, open_items
@@ -75,7 +75,7 @@ def _add_views(app: FastAPI, console: Console) -> None:
     def account(request: Request, actor: ClerksOrApprovers, number: Number) -> HTMLResponse:
         """Show the statement of an account, what is open, and its plan."""
         with console.database.reads.begin() as connection:
-            entries = store.entries_of(connection, number)
+            entries = entries_where(connection, C.account == number)
         content = {"number": number, "entries": entries, "open": open_items(entries), "live": live(entries)}
         content |= {"without_lines": WITHOUT_LINES, "reversible": REVERSIBLE}
         return console.page(request, actor, "ledger_account.html", content)
@@ -93,7 +93,7 @@ def _add_files(app: FastAPI, console: Console) -> None:
         """Return the orders for the bank but of cancelled bills: pain.008 of direct debits, pain.001 of refunds."""
         settings = console.api.settings
         with console.database.reads.begin() as connection:
-            who = contacts_at(connection, office_key(settings.office))
+            who = newest_contacts(connection, office_key(settings.office))
             found = entries_where(connection, C.text == file, *store.STANDING)
             orders = [(each, who[each.account]) for each in found if each.account in who]
             content = {

@@ -13,7 +13,7 @@ from utility.billing.documents.letter import Letter
 from utility.billing.documents.writing import Writing
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
 from utility.billing.store.letters import as_letters
-from utility.customers.store.contacts import contacts_at, office_key
+from utility.customers.store.contacts import newest_contacts, office_key
 from utility.database.database import Database
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
@@ -53,11 +53,10 @@ def _message(
     office, key, account = settings.office, office_key(settings.office), row.account
     try:
         if row.kind == CONFIRM:
-            who, letter, paper = database.read(contacts_at, key, account=account).get(account), None, b""
-            if who is not None:
-                writing = Writing(language=who.language or "en")
-                letter = Letter(writing=writing, number="", reference="", office=office, to=who)
-            known = {row.subject}
+            to = database.read(newest_contacts, key, account).get(account)
+            writing = Writing(language=(to and to.language) or "en")
+            letter: Letter | None = Letter(writing=writing, number="", reference="", office=office, to=to)
+            paper, known = b"", {row.subject}
         else:
             number = int(row.subject.partition("/")[0])
             documents = runs.get(number) or documents_of_run(database, number, None)

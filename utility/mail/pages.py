@@ -9,7 +9,7 @@ from fastapi import FastAPI, Form, Path, Query, Request, Response
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter, quarter_of
 from utility.customers.contact import Contact
-from utility.customers.store.contacts import contacts_at, office_key, set_contact
+from utility.customers.store.contacts import newest_contacts, office_key, set_contact
 from utility.database.base import Connection
 from utility.mail import store
 from utility.mail.message import BILL, CONFIRM, State, proof
@@ -65,8 +65,7 @@ def _add_address(app: FastAPI, console: Console) -> None:
         connection: Connection, account: AccountNumber | None, quarter: Quarter | None = None
     ) -> tuple[Contact, bytes]:
         key = office_key(console.api.settings.office)
-        who = contacts_at(connection, key, quarter, account or 0).get(account or 0)
-        return who or Contact(name=""), key
+        return newest_contacts(connection, key, account or 0, quarter).get(account or 0, Contact(name="")), key
 
     @app.get("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
     def ask(request: Request, account: Number, code: Code) -> Response:
@@ -79,10 +78,8 @@ def _add_address(app: FastAPI, console: Console) -> None:
         require_own_origin(request)
         with refusing(422), console.database.writes.begin() as connection:
             who, key = known(connection, account)
-            is_right = hmac.compare_digest(proof(key, "code", account, who.mail).encode(), code.encode()) and bool(
-                who.mail
-            )
-            if not (is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
+            is_right = hmac.compare_digest(proof(key, "code", account, who.mail).encode(), code.encode())
+            if not (who.mail and is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
                 raise ConfigError("this link is of an address that the account does not have any more")
         return console.page(request, None, "mail_confirm.html", {"path": ""})
 

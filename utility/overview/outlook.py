@@ -24,7 +24,6 @@ class PriceNow:
     period: str  # the period in force
     dollars: Decimal  # its price of a kilowatt-hour
     until: EpochSeconds | None  # when another price begins; ``None``: not within two days
-    next_dollars: Decimal | None  # that price
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,6 @@ def price_now(versions: Sequence[Tariff], now: EpochSeconds) -> PriceNow | None:
         period=tariff.prices[int(periods[0])].name,
         dollars=prices[0],
         until=None if later is None else (first + later) * QUARTER_S,
-        next_dollars=None if later is None else prices[later],
     )
 
 

@@ -92,7 +92,9 @@ def invite_person(by: By, new: NewPerson) -> Link:
     )
     access.add_person(by.connection, row, by.actor.name)
     access.changed_by(by.connection, new.name, "roles", by.actor.name, by.now)
-    by.record("person.invite", new.name, after=_stated(row))
+    by.record(
+        "person.invite", new.name, after={"display": row.display, "roles": sorted(row.roles), "account": row.account}
+    )
     return _link(by, new.name)
 
 
@@ -294,7 +296,3 @@ def _link(by: By, name: str) -> Link:
     secret = access.invite(by.connection, name, by.actor.name, by.machine_s)
     access.changed_by(by.connection, name, "link", by.actor.name, by.now)
     return Link(name=name, secret=secret, until=by.machine_s + access.INVITED_S)
-
-
-def _stated(one: access.Person) -> dict[str, object]:
-    return {"display": one.display, "roles": sorted(one.roles), "account": one.account}

@@ -132,7 +132,6 @@ def _expanded(blocks: Blocks) -> Iterator[tuple[int, int, int]]:
 
 
 def _record_type(text: str) -> RecordType:
-    """Return the record type of a name or a number."""
     for kind in RecordType:
         if text.lower() == kind.name.lower() or text == str(int(kind)):
             return kind
@@ -141,7 +140,6 @@ def _record_type(text: str) -> RecordType:
 
 
 def _registered(database: Database, meter: str) -> tuple[int, int]:
-    """Return the id and the number of a registered meter."""
     number = database.read(reads.meter_number, int(meter))
     if number is None:
         raise HTTPException(404, f"meter {meter} is not registered")

@@ -68,7 +68,7 @@ def export(
 ) -> None:
     """Write the registry's dates as a table (CSV) that `commonwatt accounts import` takes back."""
     zone, registry = _loaded(config)
-    check_named("--microgrid", microgrid, _microgrids(registry))
+    check_named("--microgrid", microgrid, {meter.microgrid for meter in registry.meters.values()})
     check_named("--account", account, registry.accounts)
 
     def wants(meter: Installed) -> bool:
@@ -85,7 +85,6 @@ def _loaded(config: Path) -> tuple[ZoneInfo, DatedRegistry]:
 
 
 def _applied(file: Path, before: DatedRegistry, zone: ZoneInfo) -> DatedRegistry:
-    """Return the registry with a table."""
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -106,7 +105,3 @@ def _print_changes(changes: Sequence[Difference]) -> None:
         typer.echo(change.subject)
         for line in change.lines:
             typer.echo(f"  {line}")
-
-
-def _microgrids(registry: DatedRegistry) -> set[str]:
-    return {meter.microgrid for meter in registry.meters.values()}

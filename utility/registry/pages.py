@@ -27,17 +27,15 @@ def add_spared(app: FastAPI, console: Console) -> None:
     def page(request: Request, actor: _Seers) -> Response:
         """List the places, and what waits for a second person."""
         with console.database.reads.begin() as connection:
-            rows = spared_places(connection)
+            rows = list(spared_places(connection).values())
             meters = meters_of(connection, quarter_of(console.now()))
             second = {
                 each.account: shown_second(connection, console.api.second(actor), {each.asked_by: "asked for it"})
-                for each in rows.values()
+                for each in rows
                 if each.wanted is not None
             }
         where = {account: name for name, of in meters.items() for account in of.values()}
-        return console.page(
-            request, actor, "spared.html", {"rows": list(rows.values()), "where": where, "second": second}
-        )
+        return console.page(request, actor, "spared.html", {"rows": rows, "where": where, "second": second})
 
     @app.post(_START, include_in_schema=False)
     def ask(actor: Clerks, account: Annotated[int, Form(ge=1, le=65_535)], wanted: _Yes) -> RedirectResponse:

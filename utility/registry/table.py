@@ -152,7 +152,6 @@ _FIELDS = {"from": "start", "to": "end"}
 
 
 def _value(what: str, name: str, cell: str, zone: ZoneInfo) -> object:
-    """Return the value of a cell."""
     if name in ("from", "to"):
         return parse_quarter(cell, zone)
     if name == "meter":

@@ -52,7 +52,7 @@ def add_settlement(app: APIRouter, api: Api) -> None:
             due = sum(due_days(connection, (now - FINISHED_S) // 86_400).values())
             worst = residuals(connection, now // 86_400 - RESIDUAL_DAYS, now // 86_400)[:limit]
         return SettlementAnswer(
-            last=_day(found["last"]) if found["days"] else None,
+            last=(_EPOCH + timedelta(days=found["last"])) if found["days"] else None,
             days=found["days"],
             provisional=found["provisional"],
             versions=found["versions"],
@@ -82,7 +82,3 @@ def add_settlement(app: APIRouter, api: Api) -> None:
             check_microgrid(api.database, microgrid)
         first, last = -(-start // QUARTER_S), (end - 1) // QUARTER_S
         return {"sharing": api.database.read(recorded, first, last, microgrid, limit)}
-
-
-def _day(number: int) -> date:
-    return _EPOCH + timedelta(days=number)

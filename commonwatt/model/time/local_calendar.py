@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import QUARTER_S, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
 
@@ -42,6 +42,11 @@ def quarter_at(time: datetime, zone: ZoneInfo) -> Quarter:
     if seconds % QUARTER_S:
         raise ValueError(f"{time:%H:%M:%S} begins no quarter-hour")
     return int(seconds) // QUARTER_S
+
+
+def local_day(time: EpochSeconds, zone: ZoneInfo) -> date:
+    """Return the local day of a time."""
+    return datetime.fromtimestamp(time, zone).date()
 
 
 def midnight(day: date, zone: ZoneInfo) -> Quarter:

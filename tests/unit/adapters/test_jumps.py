@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from adapters.energy.channel import Channel, Value, pack_channel, take, unpack_channel
+from adapters.energy.channel import CHANNEL, Channel, Value, take
 from adapters.energy.counter import Counter, CounterLimits, Outcome, Read
 from adapters.mapping.readers import readers_of
 from adapters.recordings import Recorded
@@ -129,7 +129,7 @@ def test_a_crash_after_any_message_changes_nothing() -> None:
         steady, crashing, rule = Channel(), Channel(), rule_of(found.limits)
         for sample in found.samples:
             value = Value(sample.value, sample.arrival, sample.device, restart_mark=sample.mark)
-            crashing = unpack_channel(pack_channel(crashing))
+            crashing = CHANNEL.validate_json(CHANNEL.dump_json(crashing))
             for channel in (steady, crashing):
                 channel.restarted |= sample.restarted
             assert take(steady, rule, value) == take(crashing, rule, value)
@@ -140,10 +140,10 @@ def test_a_store_of_an_earlier_release_opens() -> None:
     channel = Channel()
     for n in range(90):
         take(channel, rule_of(LIMITS), Value(50_000_000 + n * 1000, T + n * 60_000))
-    stored = json.loads(pack_channel(channel))
+    stored = json.loads(CHANNEL.dump_json(channel))
     for name in ("reports", "peaks", "peaks_at"):
         del stored["counter"][name]
-    opened = unpack_channel(json.dumps(stored).encode())
+    opened = CHANNEL.validate_json(json.dumps(stored).encode())
     assert opened.counter.total == channel.counter.total
     assert opened.counter.peaks_at == 0
 

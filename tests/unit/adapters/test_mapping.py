@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.energy.channel import Channel, pack_channel, unpack_channel
+from adapters.energy.channel import CHANNEL, Channel
 from adapters.energy.counter import Counted, Counter
 from adapters.mapping.payloads import FORMATS, MAX_BYTES
 from adapters.mapping.readers import Readers, Reading, readers_of
@@ -550,24 +550,24 @@ def test_restart_mark_that_is_no_text_can_be_stored() -> None:
     mark = read(rule, payload).restart_mark
     assert mark is not None
     channel = Channel(restart_mark=mark)
-    assert len(pack_channel(channel)) < 1000
-    assert unpack_channel(pack_channel(channel)) == channel
+    assert len(CHANNEL.dump_json(channel)) < 1000
+    assert CHANNEL.validate_json(CHANNEL.dump_json(channel)) == channel
 
 
 def test_a_channel_that_an_earlier_release_stored_is_read() -> None:
     channel = Channel(at=5, device=4, counter=Counter(at=5, raw=7, total=3), power=2)
-    stored = json.loads(pack_channel(channel))
+    stored = json.loads(CHANNEL.dump_json(channel))
     for later in ("difference", "reported", "uptime"):
         del stored[later]
     for later in ("doubted", "fallen", "reported"):
         del stored["counter"][later]
     stored["absence"] = [1, 2, 3, 4]
-    assert unpack_channel(json.dumps(stored).encode()) == channel
+    assert CHANNEL.validate_json(json.dumps(stored).encode()) == channel
 
 
 def test_an_earlier_release_reads_the_points_of_a_stored_channel() -> None:
     point = Counted(1, 2, 3)
-    stored = json.loads(pack_channel(Channel(late=[point], counter=Counter(before=point))))
+    stored = json.loads(CHANNEL.dump_json(Channel(late=[point], counter=Counter(before=point))))
     assert (stored["late"], stored["counter"]["before"]) == ([[1, 2, 3]], [1, 2, 3])
 
 

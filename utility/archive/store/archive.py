@@ -23,11 +23,12 @@ from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.model.words import counted
 from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.child import work_of_child
+from commonwatt.runtime.files import sha256_of
 from commonwatt.runtime.service import only_one
 from utility.archive.blocks import month_text
 from utility.archive.store import months as of
 from utility.archive.store.months import RESTORED, WRITING, WRITTEN, FiledMonth
-from utility.archive.store.writing import Sums, compare, digest_of, examine, insert_rows, trouble_of, write
+from utility.archive.store.writing import Sums, compare, examine, insert_rows, trouble_of, write
 from utility.database.database import Database, open_database
 from utility.database.locks import Lock, take
 from utility.database.postgres.partitions import drop_partition, first_quarter, make_partitions, month_of, months_later
@@ -283,7 +284,7 @@ class Archive:
             words = "; ".join(found.trouble[:3]) or f"{counted(found.rows, 'block')}, all sound"
             if is_lacking and not found.trouble:
                 month = replace(month, rows=found.rows, total=signed64(found.total), size=path.stat().st_size)
-                self._database.write(of.save, replace(month, sha256=digest_of(path), state=ARCHIVED))
+                self._database.write(of.save, replace(month, sha256=sha256_of(path), state=ARCHIVED))
                 said.append(f"{path.name} was not recorded, and the database lacks its month: it is now: {words}")
             else:
                 path.rename(path.with_name(f"{path.name}.aside-{self._now}"))

@@ -1,6 +1,5 @@
 """A month's file: written from the database, read back and compared block by block, checked later."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from sqlalchemy import Connection, Row, select
 from commonwatt.codec.packing import unpack_sound
 from commonwatt.model.block_keys import Keys
 from commonwatt.model.ids import MeterId, signed64, unsigned64
-from commonwatt.runtime.files import replacing
+from commonwatt.runtime.files import replacing, sha256_of
 from utility.archive.blocks import BLOCKS, ROW_GROUP, WINDOW
 from utility.archive.store.months import FiledMonth
 from utility.database.bulk import insert_columns
@@ -95,16 +94,10 @@ def examine(database: Database, path: Path) -> Sums:
     return sums
 
 
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def trouble_of(database: Database, month: FiledMonth) -> str:
     """Return what is wrong with a recorded file; empty: nothing."""
     try:
-        if digest_of(month.file) == month.sha256:
+        if sha256_of(month.file) == month.sha256:
             return ""
         found = examine(database, month.file)
     except OSError as error:

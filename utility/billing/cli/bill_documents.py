@@ -17,7 +17,7 @@ from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.service import flowing
 from utility.billing.canonical import bill_bytes
 from utility.billing.cli.bill_view import show_bill
-from utility.billing.documents.explained import Explained, rows_of
+from utility.billing.documents.explained import Explained, rows_within
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.proof.head import check_code
 from utility.billing.store.bill_documents import documents_of
@@ -62,11 +62,7 @@ def explain(
         documents = documents_of(database, month)
         bill = documents.bill(account)
         explained = Explained(documents.run.inputs(), bill, documents.quarters(account))
-    if day is None:
-        rows = list(rows_of(explained, explained.by_day(), "%Y-%m-%d"))
-    else:
-        steps = explained.by_hour(day) if hour is None else explained.by_quarter(day, hour)
-        rows = list(rows_of(explained, steps, "%Y-%m-%d %H:%M %z"))
+    rows = rows_within(explained, day, hour)
     if as_json:
         typer.echo(json.dumps({"bill": json.loads(bill_bytes(bill)), "steps": rows}, indent=1))
         return

@@ -38,12 +38,7 @@ class Step:
 
 
 class Explained:
-    """The quarter-hours of a bill with their prices.
-
-    Args:
-        inputs: What the bill was computed from.
-        meters: The quarter-hours of the account's meters.
-    """
+    """The quarter-hours of a bill with their prices, from its inputs and the quarter-hours of the account's meters."""
 
     def __init__(self, inputs: RunInputs, bill: Bill, meters: Sequence[MeterQuarters]) -> None:
         self._first = bill.start
@@ -73,10 +68,8 @@ class Explained:
     def _price(self, inputs: RunInputs, bill: Bill) -> None:
         """Set the period of each quarter, and its amount in 10**-12 dollars."""
         policy = POLICIES[bill.policy]
-        for segment in inputs.segments(bill.account):
+        for segment in inputs.within(bill.account, bill.start, bill.end):
             start, end = max(segment.start, bill.start), min(segment.end, bill.end)
-            if start >= end:
-                continue
             tariff = segment.tariff
             span = slice(start - bill.start, end - bill.start)
             places = tariff.periods_of(np.arange(start, end))
@@ -109,6 +102,14 @@ class Explained:
             amount=Decimal(sum(self._amounts[span].tolist())).scaleb(-12),
             quality={SettledQuality(q): n for q, n in zip(found.tolist(), counts.tolist(), strict=True)},
         )
+
+
+def rows_within(explained: Explained, day: date | None = None, hour: int | None = None) -> list[Row]:
+    """Return the rows of a bill's days, of a day's hours, or of an hour's quarter-hours."""
+    if day is None:
+        return list(rows_of(explained, explained.by_day(), "%Y-%m-%d"))
+    steps = explained.by_hour(day) if hour is None else explained.by_quarter(day, hour)
+    return list(rows_of(explained, steps, "%Y-%m-%d %H:%M %z"))
 
 
 def rows_of(explained: Explained, steps: Sequence[Step], form: str) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import segno
 
+from commonwatt.model.words import spaced
 from utility.billing.documents.canvas import Canvas
 from utility.billing.documents.letter import Letter
 
@@ -36,14 +37,14 @@ def how_to_pay(letter: Letter, amount: Decimal) -> tuple[list[str], str]:
         return [say("{amount} is in your favour." if amount else "There is nothing to pay.", amount=money)], "none"
     if letter.due is None:
         return [], "none"
-    day, reference = letter.writing.day(letter.due), _fours(letter.reference)
+    day, reference = letter.writing.day(letter.due), spaced(letter.reference, 4)
     if to is not None and to.iban and to.mandate and office.creditor:
         words = "We collect {amount} by direct debit on {day}; mandate {mandate}."
         return [say(words, amount=money, day=day, mandate=to.mandate)], "none"
     words = "Please pay {amount} by {day}, with the reference {reference}."
     said = [say(words, amount=money, day=day, reference=reference)]
     if office.iban:
-        account = ", ".join(filter(None, (office.name, f"IBAN {_fours(office.iban)}", office.bic)))
+        account = ", ".join(filter(None, (office.name, f"IBAN {spaced(office.iban, 4)}", office.bic)))
         said.append(say("Account for payments: {account}", account=account))
     return said, office.pay_code
 
@@ -59,7 +60,7 @@ def draw_code(pdf: Canvas, letter: Letter, amount: Decimal, top: float) -> None:
 def epc_text(letter: Letter, amount: Decimal) -> str:
     """Return what the EPC code says: a SEPA credit transfer with a structured reference."""
     office = letter.office
-    payee = office.bic, office.name, office.iban.replace(" ", "")
+    payee = office.bic, office.name, office.iban
     return "\n".join(["BCD", "002", "1", "SCT", *payee, f"EUR{amount:.2f}", "", letter.reference])
 
 
@@ -73,7 +74,7 @@ def swiss_text(letter: Letter, amount: Decimal) -> str:
     if to is not None and to.city:
         debtor = "S", to.name[:70], to.street[:70], "", to.postcode, to.city[:35], to.country or office.iban[:2]
     money = f"{amount:.2f}", letter.writing.currency
-    begin = "SPC", "0200", "1", office.iban.replace(" ", ""), *creditor, *("",) * 7
+    begin = "SPC", "0200", "1", office.iban, *creditor, *("",) * 7
     return "\n".join([*begin, *money, *debtor, "SCOR", letter.reference, "", "EPD"])
 
 
@@ -81,8 +82,8 @@ def _draw_swiss(pdf: Canvas, letter: Letter, amount: Decimal, top: float) -> Non
     writing, office, to = letter.writing, letter.office, letter.to
     payer = [to.name, to.street, f"{to.postcode} {to.city}"] if to is not None and to.city else []
     blocks = (
-        ("Account / Payable to", [_fours(office.iban), office.name, *office.address]),
-        ("Reference", [_fours(letter.reference)]),
+        ("Account / Payable to", [spaced(office.iban, 4), office.name, *office.address]),
+        ("Reference", [spaced(letter.reference, 4)]),
         ("Payable by", payer),
     )
     money = (0, "Currency", writing.currency), (16, "Amount", f"{amount:,.2f}".replace(",", " "))
@@ -116,9 +117,3 @@ def _squares(pdf: Canvas, text: str, left: float, top: float, size: float) -> No
     # To try all masks takes 9 ms, as much as the rest of a bill; every reader reads each of them.
     code = segno.make_qr(text, error="m", boost_error=False, encoding="utf-8", mask=4)
     pdf.squares(list(code.matrix), left, top, size)
-
-
-def _fours(text: str) -> str:
-    """Return a reference or an IBAN in groups of four."""
-    text = text.replace(" ", "")
-    return " ".join(text[at : at + 4] for at in range(0, len(text), 4))

@@ -11,6 +11,7 @@ import numpy as np
 
 from commonwatt.look.palette import LOOKS, STATES, SURFACES
 from commonwatt.model.units import QUARTER_S
+from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity, SettledQuality
 from utility.billing.documents.canvas import FONT, Canvas
 from utility.billing.documents.letter import Letter
@@ -25,7 +26,6 @@ from utility.billing.documents.statement import (
     Statement,
     hours,
     kwh,
-    spaced,
     texts,
 )
 from utility.billing.documents.writing import DOLLARS, Writing
@@ -149,7 +149,8 @@ class _Page:
                 self._pdf.put(_EDGE, self._y + 10, line)
                 self._y += _LEADING
             if number == 0 or (total and number == len(rows) - 1):
-                self._rule()
+                self._pdf.set_line_width(0.5)
+                self._pdf.line(_EDGE, self._y, _RIGHT, self._y)
         self._y += _LEADING * 0.4
 
     def plot(self, found: Hours, zone: ZoneInfo) -> None:
@@ -191,10 +192,6 @@ class _Page:
             else:
                 lines[-1] = longer
         return lines
-
-    def _rule(self) -> None:
-        self._pdf.set_line_width(0.5)
-        self._pdf.line(_EDGE, self._y, _RIGHT, self._y)
 
     def _room(self, height: float) -> None:
         """Begin another page if the height does not fit on this one."""

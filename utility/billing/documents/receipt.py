@@ -6,22 +6,21 @@ from collections.abc import Collection, Sequence
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import AccountNumber
 from utility.billing.bill import Bill
-from utility.billing.inputs import Load
+from utility.billing.inputs import Load, RunInputs
 from utility.billing.proof.canonical import Json
 from utility.billing.proof.digests import customer_of, quarters_of
 from utility.billing.proof.leaf import QUANTITIES, Leaf, MeterQuarters, content_of
 from utility.billing.proof.tree import leaf_hash, path_of, salts
 from utility.billing.run import complete
-from utility.billing.stored_run import StoredRun, Tree
+from utility.billing.stored_run import Tree
 
 FORM = "commonwatt receipt 1"  # the name of the file's form
 
 
 def quarters_of_accounts(
-    run: StoredRun, numbers: Collection[AccountNumber], load: Load
+    inputs: RunInputs, numbers: Collection[AccountNumber], load: Load
 ) -> dict[AccountNumber, list[MeterQuarters]]:
     """Return the settled quarter-hours of some accounts' meters in the month of a run, as their leaves have them."""
-    inputs = run.inputs()
     meters = sorted(
         meter.id
         for meter in inputs.registry.meters.values()
@@ -48,18 +47,12 @@ def proved_leaf(tree: Tree, customer: str, bill: Bill, quarters: Sequence[MeterQ
     return leaf, tree.hashes.index(made) if made in tree.hashes else -1
 
 
-def receipt_of(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQuarters]) -> Json:
-    """Return the receipt of a bill.
-
-    Args:
-        run: The inputs of its run.
-        tree: The tree over the run's bills.
-        quarters: The quarter-hours of the account's meters.
+def receipt_of(inputs: RunInputs, tree: Tree, bill: Bill, quarters: Sequence[MeterQuarters]) -> Json:
+    """Return the receipt of a bill, by its run's inputs and tree, and the quarter-hours of the account's meters.
 
     Raises:
         StoreError: The bill with these quarter-hours is not a leaf of the tree.
     """
-    inputs = run.inputs()
     leaf, place = proved_leaf(tree, customer_of(inputs.registry, bill.account), bill, quarters)
     if place < 0:
         raise StoreError(
@@ -70,7 +63,7 @@ def receipt_of(run: StoredRun, tree: Tree, bill: Bill, quarters: Sequence[MeterQ
     base = inputs.bases.get(bill.account) if bill.policy == "aces" else None
     return {
         "form": FORM,
-        "timezone": run.timezone,
+        "timezone": inputs.timezone,
         "first": inputs.first,
         "until": inputs.until,
         "base_before": None if base is None else str(base),

@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from commonwatt.model.time.local_calendar import local_day
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
+from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import Quantity, SettledQuality
 from utility.billing.bill import Bill, Line, LineKind
 from utility.billing.documents.letter import Letter
@@ -127,7 +129,7 @@ def _facts(statement: Statement) -> list[Row]:
     if letter is None:
         times = (("From", _local(bill.start, statement.zone)), ("Until", _local(bill.end, statement.zone)))
         return [account, *times, *rates]
-    days = [datetime.fromtimestamp(at * QUARTER_S, statement.zone).date() for at in (bill.start, bill.end - 1)]
+    days = [local_day(at * QUARTER_S, statement.zone) for at in (bill.start, bill.end - 1)]
     dates = [(name, day) for name, day in (("Issued", letter.issued), ("Due", letter.due)) if day is not None]
     return [
         ("Bill number", letter.number),
@@ -156,11 +158,6 @@ def _lines(statement: Statement) -> Iterator[Row]:
 def kwh(energy: MilliwattHours | None) -> str:
     """Return an energy in kilowatt-hours with three decimals, or nothing."""
     return "" if energy is None else f"{Decimal(energy) / KWH:,.3f}"
-
-
-def spaced(code: str) -> str:
-    """Return a code in groups of eight, for people who compare it."""
-    return " ".join(code[at : at + 8] for at in range(0, len(code), 8))
 
 
 def _line(line: Line, writing: Writing) -> Row:

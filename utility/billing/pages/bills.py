@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
@@ -11,14 +11,15 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import month_before
+from commonwatt.model.time.local_calendar import local_day, month_before
 from commonwatt.model.units import AccountNumber, quarter_of
+from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import Quantity
 from utility.billing.bill import Bill
 from utility.billing.documents.answer import parts_of, why_it_differs, worth_of_sharing
-from utility.billing.documents.explained import Explained, rows_of
+from utility.billing.documents.explained import Explained, rows_within
 from utility.billing.documents.plot import heat_of, hours_plot
-from utility.billing.documents.statement import KWH, Statement, hours, spaced, texts
+from utility.billing.documents.statement import KWH, Statement, hours, texts
 from utility.billing.documents.writing import writing_of
 from utility.billing.store.bill_documents import RunDocuments, documents_of_run
 from utility.billing.store.billing import ONCE_ISSUED, latest_run, run_of
@@ -162,7 +163,7 @@ def due_date(console: Console, number: int) -> date | None:
         issued = found(lambda: run_of(connection, number))["issued"]
     if issued is None:
         return None
-    return datetime.fromtimestamp(issued, console.zone()).date() + timedelta(console.api.settings.billing.payment_days)
+    return local_day(issued, console.zone()) + timedelta(console.api.settings.billing.payment_days)
 
 
 def _documents(kept: KeptDocuments[int], account: int, run: int) -> RunDocuments:
@@ -176,11 +177,9 @@ def _steps(documents: RunDocuments, bill: Bill, day: date | None, hour: int | No
         raise HTTPException(422, "an hour needs its day")
     explained = Explained(documents.run.inputs(), bill, documents.quarters(bill.account))
     path = f"{_START}/{bill.account}/{documents.number}"
+    rows = rows_within(explained, day, hour)
     if day is None:
-        rows = rows_of(explained, explained.by_day(), "%Y-%m-%d")
         return [{**row, "more": address(path, day=row["from"])} for row in rows]
     if hour is None:
-        rows = rows_of(explained, explained.by_hour(day), "%Y-%m-%d %H:%M %z")
         return [{**row, "more": f"{path}?day={day}&hour={int(str(row['from'])[11:13])}"} for row in rows]
-    rows = rows_of(explained, explained.by_quarter(day, hour), "%Y-%m-%d %H:%M %z")
     return [{**row, "more": ""} for row in rows]

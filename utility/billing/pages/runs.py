@@ -8,11 +8,11 @@ from fastapi import FastAPI, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.time.local_calendar import month_before
+from commonwatt.model.words import spaced
 from utility.access.decisions import shown as shown_second
 from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
 from utility.billing.documents.answer import why_runs_differ
-from utility.billing.documents.statement import spaced
 from utility.billing.documents.writing import Writing, writing_of
 from utility.billing.entries import ENTRY_WORDS, EntryKind
 from utility.billing.month_steps import month_steps
@@ -136,16 +136,22 @@ def _add_run(app: FastAPI, console: Console) -> None:
         return console.see_other(actor, f"{_START}/{number}", f"run {number} is issued")
 
 
+def _base(console: Console, run: dict[str, Any], other: int) -> int:
+    """Return the run beside which one is shown, 0: none; no bill of both was altered."""
+    base = other or console.database.read(billing.latest_run, month_before(run["month"])) or 0
+    for each in filter(None, (run["no"], base)):
+        refuse_altered(console.database, each)
+    return base
+
+
 def _seen(console: Console, run: dict[str, Any], other: int = 0) -> dict[str, Any]:
     """Return what both pages show of a run, beside the month before or another run.
 
     Raises:
         AlteredBillError: An issued bill of one of them was changed.
     """
+    base = _base(console, run, other)
     with console.database.reads.begin() as connection:
-        base = other or billing.latest_run(connection, month_before(run["month"])) or 0
-        for each in filter(None, (run["no"], base)):
-            refuse_altered(console.database, each)
         before = found(lambda: billing.run_of(connection, base)) if base else None
         standing = run_views.standing_out(connection, run["no"], base or None)
     differs = why_runs_differ(run, before, _writing(console)) if before else ""
@@ -165,9 +171,7 @@ def _add_bills(app: FastAPI, console: Console) -> None:
         """List the bills of a run beside those of another one."""
         with console.database.reads.begin() as connection:
             run = found(lambda: billing.run_of(connection, number))
-            base = other or billing.latest_run(connection, month_before(run["month"])) or 0
-            for each in filter(None, (number, base)):
-                refuse_altered(console.database, each)
+            base = _base(console, run, other)
             rows = run_views.bills_page(connection, number, base, order, ROWS + 1, skip)
         path = f"{_START}/{number}/bills"
         content: dict[str, Any] = {

@@ -53,7 +53,6 @@ def audit(lines: Iterable[str], boundaries: Sequence[Boundary] | None = None) ->
     """Return what is wrong with a month.
 
     Args:
-        lines: The leaves file.
         boundaries: What the boundary meters of every microgrid show; ``None``: they are not compared.
 
     Raises:

@@ -16,11 +16,7 @@ _GIVEN = (Quantity.EXPORTED, Quantity.SHARED_OUT)
 
 
 class Digests:
-    """Digests the settled quarter-hours of a month by account.
-
-    Args:
-        inputs: What the bills are computed from.
-    """
+    """Digests the settled quarter-hours of a month by account."""
 
     def __init__(self, inputs: RunInputs) -> None:
         self._inputs = inputs

@@ -29,11 +29,7 @@ def chosen(signed: Iterable[Signed], code: str, streets: Collection[MicrogridId]
 
 
 def public_list(signed: Sequence[Signed], revoked: Collection[ControllerId]) -> Json:
-    """Return the town's public list: each key with the months of its first and last signature.
-
-    Args:
-        revoked: Controllers whose keys count no longer: anybody may have them.
-    """
+    """Return the public list of keys with their first and last months; those of revoked controllers count no more."""
     months: dict[tuple[ControllerId, str], list[str]] = {}
     for each in signed:
         months.setdefault((each.controller, each.signed[:64]), []).append(each.month)

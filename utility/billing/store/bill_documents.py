@@ -74,13 +74,12 @@ class RunDocuments:
             AlteredBillError: The run is issued, and the bill is not as it was then.
         """
         stored = self.bills.get(account)
-        if self.state not in ONCE_ISSUED:
-            if stored is None or stored.bill is None:
-                raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
-            return stored.bill
-        if stored is None and not self.may_lack(account):
-            raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
         what, bill = "", None if stored is None else stored.bill
+        is_out = self.state in ONCE_ISSUED
+        if bill is None and not (is_out and (stored or self.may_lack(account))):
+            raise ConfigError(f"run {self.number} of {self.run.month} has no bill of account {account}")
+        if bill is not None and not is_out:
+            return bill
         if not self._is_whole:
             what = "the run's tree is not the one of its check code"
         elif stored is None:
@@ -89,12 +88,7 @@ class RunDocuments:
             what = "its bill can't be read" if bill is None else f"its bill is that of account {bill.account}"
         elif stored.cents != to_cents(bill.total):
             what = f"its amount is {stored.cents} cents, its bill says {to_cents(bill.total)}"
-        elif not is_leaf(
-            self.tree,
-            customer_of(self.run.registry, account),
-            bill,
-            self.quarters(account) if quarters is None else quarters,
-        ):
+        elif not is_leaf(self.tree, customer_of(self.run.registry, account), bill, quarters or self.quarters(account)):
             what = "its bill is not the one in the run's tree"
         elif stored.base != (base := base_after(self._inputs, bill)):
             what = f"its next base is {stored.base}, its bill gives {base}"
@@ -139,7 +133,7 @@ class RunDocuments:
 
     def quarters(self, account: AccountNumber) -> list[MeterQuarters]:
         """Return the settled quarter-hours of an account's meters."""
-        return quarters_of_accounts(self.run, [account], self.load)[account]
+        return quarters_of_accounts(self._inputs, [account], self.load)[account]
 
     def statements(self, accounts: Sequence[AccountNumber]) -> Iterator[Statement]:
         """Yield what the printed bills of some accounts show.
@@ -149,7 +143,7 @@ class RunDocuments:
         """
         zone = ZoneInfo(self.run.timezone)
         for some in chunks(accounts, CHUNK_ACCOUNTS):
-            quarters = quarters_of_accounts(self.run, set(some), self.load)
+            quarters = quarters_of_accounts(self._inputs, set(some), self.load)
             for account in some:
                 yield Statement(
                     bill=self.bill(account, quarters[account]),
@@ -168,7 +162,7 @@ class RunDocuments:
             StoreError: Bill and quarter-hours are not those of the tree.
         """
         quarters = self.quarters(account)
-        found = receipt_of(self.run, self.tree, self.bill(account, quarters), quarters)
+        found = receipt_of(self._inputs, self.tree, self.bill(account, quarters), quarters)
         streets = {each.microgrid for each in quarters}
         witnesses = chosen(self.signed, check_code(self.tree.head), streets)
         return found | ({"witnesses": witnesses} if witnesses else {})
@@ -180,7 +174,7 @@ class RunDocuments:
             AlteredBillError: One is not as it was when the run was issued; the first is named.
         """
         for some in chunks(self.accounts, CHUNK_ACCOUNTS):
-            quarters = quarters_of_accounts(self.run, set(some), self.load)
+            quarters = quarters_of_accounts(self._inputs, set(some), self.load)
             for account in some:
                 self.bill(account, quarters[account])
         if self._lacks_bills:

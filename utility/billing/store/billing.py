@@ -47,16 +47,13 @@ Issued: TypeAlias = Mapping[int, Mapping[AccountNumber, Billed]]
 """The bills of issued runs, as their runs made them, by the number of the run."""
 
 
-def run_inputs(
-    connection: Connection, month: str, default: str, issued: Issued, quarter: Quarter | None = None
-) -> StoredRun:
+def run_inputs(connection: Connection, month: str, default: str, issued: Issued, quarter: Quarter) -> StoredRun:
     """Return the inputs of a run as they are now.
 
     Args:
-        month: The local month to bill.
         default: The name of the tariff of accounts without one.
         issued: The bills of the runs ``issued_numbers``.
-        quarter: When names and addresses are looked up; ``None``: they are the newest.
+        quarter: When names and addresses are looked up.
 
     Raises:
         ConfigError: The month has issued bills, or a later one has.

@@ -11,6 +11,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.billing.bill import Bill
 from utility.billing.documents.receipt import quarters_of_accounts
+from utility.billing.inputs import RunInputs
 from utility.billing.money import to_cents
 from utility.billing.policies import POLICIES
 from utility.billing.policies.policy import no_base
@@ -18,7 +19,6 @@ from utility.billing.proof.altered import AlteredBillError
 from utility.billing.store import billing_sources
 from utility.billing.store.bill_documents import documents_of_run, is_leaf, is_whole
 from utility.billing.store.billing import ONCE_ISSUED, count_bills, newest_issued, run_of, stored_bills, tree_of
-from utility.billing.stored_run import StoredRun
 from utility.database.database import Database
 from utility.database.town_zone import timezone_of
 from utility.registry.accounts import functions_of
@@ -106,18 +106,10 @@ def _quickly_proved(
     if keeps_base or stored.cents != to_cents(bill.total):
         return None
     registry = billing_sources.load_registry_around(connection, account)
-    run = StoredRun(
-        month=row["month"],
-        timezone=timezone_of(connection),
-        default="",
-        code=row["code"],
-        settled=row["settled_no"],
-        previous=row["previous_no"],
-        tariffs=(),
-        registry=registry,
-    )
-    load = billing_sources.settled_as_of(database, run.settled)
+    zone = timezone_of(connection)
+    inputs = RunInputs(month=row["month"], timezone=zone, registry=registry, tariffs=(), default="")
+    load = billing_sources.settled_as_of(database, row["settled_no"])
     kind = functions_of(registry.meters).get(account)
     if kind is None or not is_whole(tree):
         return None
-    return bill if is_leaf(tree, kind.value, bill, quarters_of_accounts(run, [account], load)[account]) else None
+    return bill if is_leaf(tree, kind.value, bill, quarters_of_accounts(inputs, [account], load)[account]) else None

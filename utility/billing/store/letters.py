@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime
 
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.model.time.local_calendar import local_day
 from utility.billing.documents.letter import letter_of
 from utility.billing.documents.statement import Statement
 from utility.billing.store.bill_documents import RunDocuments
@@ -25,9 +25,8 @@ def as_letters(
     issued = database.read(run_of, documents.number)["issued"]
     for statement in statements:
         bill = statement.bill
-        key = office_key(settings.office) if bill.addressee else b""
-        to = database.read(contact_of, key, bill.addressee) if bill.addressee else None
-        day = None if issued is None else datetime.fromtimestamp(issued, statement.zone).date()
+        to = database.read(contact_of, office_key(settings.office), bill.addressee) if bill.addressee else None
+        day = None if issued is None else local_day(issued, statement.zone)
         days = settings.billing.payment_days
         owed = database.read(owed_before, bill.account, documents.number) or 0
         letter = letter_of(settings.office, bill, documents.number, documents.table(bill), to, day, days, owed)

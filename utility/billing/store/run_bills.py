@@ -27,13 +27,12 @@ from utility.billing.stored_run import Computed, StoredRun, Tree, computed
 from utility.database.database import Database
 
 
-def prepared(database: Database, month: str, tariff: str, now: EpochSeconds | None = None) -> StoredRun:
+def prepared(database: Database, month: str, tariff: str, now: EpochSeconds) -> StoredRun:
     """Return the inputs of a run of a month as they are now.
 
     Args:
-        month: The local month.
         tariff: The name of the tariff of accounts without one.
-        now: When names and addresses are looked up; ``None``: they are the newest.
+        now: When names and addresses are looked up.
 
     Raises:
         ConfigError: The month has issued bills, or a later one has.
@@ -42,7 +41,7 @@ def prepared(database: Database, month: str, tariff: str, now: EpochSeconds | No
         numbers = issued_numbers(connection)
     issued = {number: as_issued(database, number) for number in numbers}
     with database.reads.begin() as connection:
-        return run_inputs(connection, month, tariff, issued, None if now is None else quarter_of(now))
+        return run_inputs(connection, month, tariff, issued, quarter_of(now))
 
 
 def as_issued(database: Database, number: int) -> Mapping[AccountNumber, Billed]:

@@ -95,15 +95,7 @@ def _listed(connection: Connection, number: int, rows: Sequence[Row[Any]]) -> li
 def bills_page(
     connection: Connection, number: int, other: int | None, order: Order, limit: int, skipped: int
 ) -> list[BillRow]:
-    """Return some bills of a run.
-
-    Args:
-        number: The run.
-        other: The run to compare with.
-        order: By account, or by the change: the largest fall or rise first.
-        limit: At most so many.
-        skipped: How many come before.
-    """
+    """Return some bills of a run: by account, or by the change from another run, the largest fall or rise first."""
     statement, was = _beside(number, other)
     change = bill.c.cents - func.coalesce(was, bill.c.cents)
     orders: dict[Order, tuple[Any, ...]] = {

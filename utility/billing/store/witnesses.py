@@ -1,7 +1,7 @@
 """The signatures of controllers under the check codes of issued runs: asked for, taken in, read."""
 
 import json
-from collections.abc import Callable
+from secrets import token_hex
 
 from sqlalchemy import Connection, select
 
@@ -11,8 +11,7 @@ from utility.billing.proof.head import check_code
 from utility.billing.proof.witnesses import Signed
 from utility.billing.store.billing import ONCE_ISSUED, tree_of
 from utility.billing.tables import bill_run, witness
-from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command
+from utility.outbox.store.commands import send
 from utility.outbox.tables import command
 from utility.registry.tables import controller
 
@@ -44,25 +43,25 @@ def to_ask(connection: Connection) -> list[tuple[int, str, ControllerId]]:
     return found
 
 
-def ask(connection: Connection, now: EpochSeconds, new_id: Callable[[], str]) -> None:
-    """Store the commands that ask controllers for signatures; the service sends each until it is answered.
+def take_in_and_ask(connection: Connection, now: EpochSeconds) -> None:
+    """Take in the signatures of controllers, and ask for those under newly issued runs, until they are answered.
 
     One that could not sign, such as of an older version or with a full disk, is asked again a day later.
     """
+    take_in(connection)
     could_not = select(command.c.id).where(command.c.state == "done", command.c.created + AGAIN_S <= now)
     connection.execute(witness.delete().where(witness.c.state == "asked", witness.c.command.in_(could_not)))
     heads = {no: tree_of(connection, no).head for no in {no for no, _, _ in to_ask(connection)}}
     for no, month, name in to_ask(connection):
         message = ControllerCommand(
-            id=f"witness-{no}-{name}-{new_id()}",
+            id=f"witness-{no}-{name}-{token_hex(4)}",
             cmd=Action.WITNESS,
             until=now + ASKED_S,
             month=month,
             code=check_code(heads[no]),
             replaces=heads[no].get("replaces"),
         )
-        waiting = OpenCommand(id=message.id, controller=name, message=message.pack().decode(), until=message.until)
-        add_command(connection, waiting, now)
+        send(connection, name, message, now)
         row = {"run_no": no, "controller": name, "command": message.id, "state": "asked"}
         connection.execute(witness.insert().values(row))
 

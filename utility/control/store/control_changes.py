@@ -15,9 +15,8 @@ from utility.control.fields import Fields
 from utility.control.in_force import in_force
 from utility.control.tables import control_change, control_target, control_version, weights_told
 from utility.database.database import upsert
-from utility.outbox.changes import OpenCommand
 from utility.outbox.settings import WEIGHTS, settings_of
-from utility.outbox.store.commands import add_command
+from utility.outbox.store.commands import send
 from utility.outbox.tables import command
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.parts import chunks
@@ -104,8 +103,7 @@ def send_change(connection: Connection, number: int, now: EpochSeconds, new_id: 
         # A gateway that is away hears of a storm as long as it lasts; the hold ends with it, however late it is sent.
         valid_s = fields.get("for_s", change.valid_s) if fields["cmd"] == Action.HOLD else change.valid_s
         message = ControllerCommand.model_validate({**fields, "id": new_id(), "until": now + valid_s})
-        content = message.pack().decode()
-        add_command(connection, OpenCommand(id=message.id, controller=to, message=content, until=message.until), now)
+        send(connection, to, message, now)
         sent.append({"change_no": number, "controller": to, "fields": row.fields})
         sent[-1] |= {"before": json.dumps(before), "command": message.id}
         if WEIGHTS in fields:

@@ -9,8 +9,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from utility.control.tables import weights_told
 from utility.control.weights import Weighting
-from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command
+from utility.outbox.store.commands import send
 from utility.outbox.tables import command
 from utility.registry.tables import account_term, holding, meter
 
@@ -66,8 +65,7 @@ def tell_weights(
             weights=dict(weighting.weights),
             from_time=begin if begin > now else None,
         )
-        waiting = OpenCommand(id=message.id, controller=to, message=message.pack().decode(), until=message.until)
-        add_command(connection, waiting, now)
+        send(connection, to, message, now)
         c = weights_told.c
         connection.execute(weights_told.delete().where(c.controller == to, c.since >= weighting.since))
         row = {"controller": to, "since": weighting.since, "command": message.id}

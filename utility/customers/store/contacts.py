@@ -61,18 +61,13 @@ def delete_contacts(connection: Connection, account: AccountNumber, until: Quart
     return connection.execute(contact.delete().where(its)).rowcount
 
 
-def contacts_at(
-    connection: Connection, key: bytes, quarter: Quarter | None = None, account: AccountNumber | None = None
+def newest_contacts(
+    connection: Connection, key: bytes, account: AccountNumber | None = None, until: Quarter | None = None
 ) -> dict[AccountNumber, Contact]:
-    """Return who accounts are in a quarter, by account.
-
-    Args:
-        quarter: The quarter; ``None``: the newest contact of each.
-        account: Only this account; ``None``: all.
-    """
-    known = histories(connection, key, account).items()
-    started = ((n, [who for since, who in of if quarter is None or since <= quarter]) for n, of in known)
-    return {number: of[-1] for number, of in started if of}
+    """Return the newest contact of each account, or of one alone; ``until``: of those that have begun by then."""
+    found = histories(connection, key, account)
+    begun = {number: [who for since, who in of if until is None or since <= until] for number, of in found.items()}
+    return {number: of[-1] for number, of in begun.items() if of}
 
 
 def contact_of(connection: Connection, key: bytes, digest: str) -> Contact | None:
@@ -82,10 +77,8 @@ def contact_of(connection: Connection, key: bytes, digest: str) -> Contact | Non
     return None if sealed is None else opened(key, sealed)
 
 
-def digests_at(connection: Connection, quarter: Quarter | None = None) -> Mapping[AccountNumber, str]:
-    """Return the digests of who accounts are in a quarter, by account; ``None``: the newest."""
+def digests_at(connection: Connection, quarter: Quarter) -> Mapping[AccountNumber, str]:
+    """Return the digests of who accounts are in a quarter, by account."""
     c = contact.c
-    statement = select(c.account, c.digest).order_by(c.account, c.since)
-    if quarter is not None:
-        statement = statement.where(c.since <= quarter)
+    statement = select(c.account, c.digest).where(c.since <= quarter).order_by(c.account, c.since)
     return dict(connection.execute(statement).all())

@@ -29,7 +29,7 @@ class CostedBill:
 
 def costed(bill: Bill, inputs: RunInputs) -> CostedBill:
     """Return a bill with its periods, of the inputs of its run."""
-    segments = [each for each in inputs.segments(bill.account) if each.start < bill.end and bill.start < each.end]
+    segments = inputs.within(bill.account, bill.start, bill.end)
     names = tuple(dict.fromkeys(price.name for each in segments for price in each.tariff.prices))
     tou = np.zeros(bill.end - bill.start, np.uint8)
     for each in segments:

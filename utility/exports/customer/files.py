@@ -61,13 +61,7 @@ SUFFIXES = {CustomerFormat.GREEN_BUTTON: "xml", CustomerFormat.SPREADSHEET: "csv
 
 
 def pieces_of(quarters: AccountQuarters, form: CustomerFormat, store: str, zone: ZoneInfo) -> Iterator[str]:
-    """Yield the text of a file in large pieces.
-
-    Args:
-        quarters: The quarter-hours.
-        store: The id of the store that they are from.
-        zone: The town's zone.
-    """
+    """Yield the text of a file in large pieces; `store` is the id of the store that the quarter-hours are from."""
     is_feed = form is CustomerFormat.GREEN_BUTTON
     lines = green_button(quarters, store, zone) if is_feed else spreadsheet(quarters, zone)
     while piece := "".join(islice(lines, PIECE)):

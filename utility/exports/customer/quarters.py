@@ -55,13 +55,8 @@ class AccountQuarters:
 
 
 _FLOWS = {Direction.INCOMING: Flow.DELIVERED, Direction.OUTGOING: Flow.RECEIVED}
-_QUALITIES = {
-    SettledQuality.MISSING: Quality.INCOMPLETE,
-    SettledQuality.ESTIMATED: Quality.ESTIMATED,
-    SettledQuality.EDITED: Quality.EDITED,
-    SettledQuality.AVERAGED: Quality.AVERAGED,
-    SettledQuality.MEASURED: Quality.MEASURED,
-}
+# Of each settled quality, by number.
+_QUALITIES = [Quality[each.name] if each else Quality.INCOMPLETE for each in SettledQuality]
 _QUANTITIES = {
     Flow.DELIVERED: (Quantity.IMPORTED, Quantity.SHARED_IN),
     Flow.RECEIVED: (Quantity.EXPORTED, Quantity.SHARED_OUT),
@@ -98,7 +93,7 @@ def from_settled(account: AccountNumber, settled: SettledQuarters, held: Sequenc
     """Return an account's settled energies: from the town and shared are together what its meter shows."""
     quarters = settled.first + np.arange(settled.quality.shape[1])
     made = _Sums(settled.first, settled.first + len(quarters))
-    of = np.array([_QUALITIES[quality] for quality in SettledQuality], np.uint8)
+    of = np.array(_QUALITIES, np.uint8)
     row_of = {meter: row for row, meter in enumerate(settled.meters.tolist())}
     for meter in sorted({one.meter for one in held} & row_of.keys()):
         row, mine = row_of[meter], [one for one in held if one.meter == meter]
@@ -121,21 +116,16 @@ class _Sums:
     """Adds up the meters of an account by flow."""
 
     def __init__(self, first: Quarter, end: Quarter) -> None:
-        self._first = first
-        self._count = end - first
-        self._energy: dict[Flow, npt.NDArray[np.int64]] = {}
-        self._worst: dict[Flow, npt.NDArray[np.uint8]] = {}
-        self._there: dict[Flow, npt.NDArray[np.int64]] = {}
-        self._expected: dict[Flow, npt.NDArray[np.int64]] = {}
+        self._first, self._count = first, end - first
+        # By flow and quarter: the energy, the worst quality, how many meters have the quarter, how many are expected.
+        self._rows: dict[Flow, npt.NDArray[np.int64]] = {}
 
     def expect(self, held: Held, flow: Flow) -> Flow:
         """Expect energies of a flow from a meter while the account has it; return the flow."""
-        if flow not in self._energy:
-            self._energy[flow] = np.zeros(self._count, np.int64)
-            self._worst[flow] = np.full(self._count, Quality.MEASURED, np.uint8)
-            self._there[flow] = np.zeros(self._count, np.int64)
-            self._expected[flow] = np.zeros(self._count, np.int64)
-        self._expected[flow][max(0, held.first - self._first) : max(0, held.end - self._first)] += 1
+        if flow not in self._rows:
+            self._rows[flow] = np.zeros((4, self._count), np.int64)
+            self._rows[flow][1] = Quality.MEASURED
+        self._rows[flow][3, max(0, held.first - self._first) : max(0, held.end - self._first)] += 1
         return flow
 
     def add(
@@ -146,17 +136,16 @@ class _Sums:
         quality: npt.NDArray[np.uint8],
     ) -> None:
         """Add a meter's energies in some quarters, each once."""
-        self._energy[flow][columns] += energy
-        self._worst[flow][columns] = np.minimum(self._worst[flow][columns], quality)
-        self._there[flow][columns] += 1
+        sums, worst, there, _ = self._rows[flow]
+        sums[columns] += energy
+        worst[columns] = np.minimum(worst[columns], quality)
+        there[columns] += 1
 
     def quarters(self, account: AccountNumber, *, settled: bool) -> AccountQuarters:
         """Return the sums."""
         quality = {}
-        for flow, worst in self._worst.items():
-            there, expected = self._there[flow], self._expected[flow]
+        for flow, (_, worst, there, expected) in self._rows.items():
             partial = np.where(there < expected, np.minimum(worst, Quality.INCOMPLETE), worst)
             quality[flow] = np.where(there == 0, Quality.MISSING, partial).astype(np.uint8)
-        return AccountQuarters(
-            account=account, first=self._first, energy=self._energy, quality=quality, settled=settled
-        )
+        energy = {flow: rows[0] for flow, rows in self._rows.items()}
+        return AccountQuarters(account=account, first=self._first, energy=energy, quality=quality, settled=settled)

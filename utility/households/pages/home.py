@@ -9,7 +9,7 @@ from fastapi import FastAPI, Form, Query, Request, Response
 
 from commonwatt.look.palette import PowerFlow
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import month_after, month_before, month_of, month_quarters
+from commonwatt.model.time.local_calendar import local_day, month_after, month_before, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.billing.documents.writing import Writing, writing_of
 from utility.billing.store.issued_bills import issued_bills
@@ -33,7 +33,7 @@ from utility.tariffs.store.tariffs import published
 from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.acting import changing
 from utility.webkit.console.console import Console
-from utility.webkit.console.days import local_day, quarters_of
+from utility.webkit.console.days import quarters_of
 from utility.webkit.rights import Residents
 
 SHOWN_BILLS = 60  # issued bills that are listed: five years

@@ -9,10 +9,10 @@ from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import midnight, month_before
+from commonwatt.model.time.local_calendar import local_day, midnight, month_before
 from commonwatt.model.units import QUARTER_S, AccountNumber
 from utility.access.actor import Actor
-from utility.billing.documents.explained import Explained, rows_of
+from utility.billing.documents.explained import Explained, rows_within
 from utility.billing.documents.plot import hours_plot
 from utility.billing.documents.statement import hours
 from utility.billing.pages.bills import bill_content, due_date, printed
@@ -24,7 +24,6 @@ from utility.exports.store.exports import Asked, account_quarters
 from utility.households.api import own_account
 from utility.webkit.console.answers import attached, download, plain
 from utility.webkit.console.console import Console
-from utility.webkit.console.days import local_day
 from utility.webkit.rights import Residents
 
 _Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
@@ -52,7 +51,7 @@ def add_home_bills(app: FastAPI, console: Console) -> None:
         explained = Explained(found.run.inputs(), statement.bill, statement.meters)
         path, of = f"/console/home/bills/{month}", f"?run={run}" if run else ""
         content = bill_content(statement, found, lambda: kept.of(account, (month_before(month), 0))) | {
-            "rows": list(rows_of(explained, explained.by_day(), "%Y-%m-%d")),
+            "rows": rows_within(explained),
             "files": [f"{path}/{name}{of}" for name in ("pdf", "receipt", "plot.json")],
             "due": due_date(console, found.number),
         }

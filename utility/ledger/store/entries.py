@@ -2,26 +2,25 @@
 
 import json
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from commonwatt.config.utility import LedgerCodes
 from commonwatt.model.csv_text import line_of
-from commonwatt.model.time.local_calendar import month_after, parse_month
+from commonwatt.model.time.local_calendar import local_day, month_after, parse_month
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
 from utility.ledger.entry import WITHOUT_LINES, Entry, Kind, reminders, reversal
 from utility.ledger.tables import ledger_entry
+from utility.readings.store.parts import chunks
 from utility.registry.tables import account as accounts
 from utility.registry.tables import account_term
 from utility.tariffs.store.tariffs import bill_table, published
 from utility.tariffs.tariff import in_force
 
-_AT_ONCE = 500  # entries that are looked up by one statement
 C = ledger_entry.c
 REVERSED = select(C.about).where(C.kind == "reversal")  # the numbers of entries that were taken back
 STANDING = C.no.not_in(REVERSED), C.about.not_in(REVERSED)  # neither they nor what they are about was taken back
@@ -38,9 +37,9 @@ def post(connection: Connection, entries: Sequence[Entry], person: str, now: Epo
     begin = f"{month_after(closed)}-01" if closed else ""
     no = newest(connection)
     there = set[tuple[str, str]]()
-    for first in range(0, len(entries), _AT_ONCE):
-        some = C.of.in_([each.of for each in entries[first : first + _AT_ONCE]])
-        there.update((kind, of) for kind, of in connection.execute(select(C.kind, C.of).where(some)))
+    for some in chunks([each.of for each in entries]):
+        rows = connection.execute(select(C.kind, C.of).where(C.of.in_(some)))
+        there.update((kind, of) for kind, of in rows)
     new = [each for each in entries if (each.kind.value, each.of) not in there]
     stored = [
         replace(each, no=no + n, day=max(each.day, begin), person=person, time=now) for n, each in enumerate(new, 1)
@@ -48,8 +47,8 @@ def post(connection: Connection, entries: Sequence[Entry], person: str, now: Epo
     if unbalanced := [each.of for each in stored if sum(each.lines.values())]:
         raise ValueError(f"{unbalanced[0]}: its lines don't sum to 0")
     if stored:
-        rows = [vars(each) | {"kind": each.kind.value, "lines": json.dumps(each.lines)} for each in stored]
-        connection.execute(ledger_entry.insert(), rows)
+        values = [vars(each) | {"kind": each.kind.value, "lines": json.dumps(each.lines)} for each in stored]
+        connection.execute(ledger_entry.insert(), values)
     return stored
 
 
@@ -62,11 +61,6 @@ def entries_where(connection: Connection, *which: ColumnElement[bool]) -> list[E
     """Return entries, in order."""
     rows = connection.execute(select(ledger_entry).where(*which).order_by(C.no)).mappings()
     return [Entry(**{**row, "kind": Kind(row["kind"]), "lines": json.loads(row["lines"])}) for row in rows]
-
-
-def entries_of(connection: Connection, account: AccountNumber) -> list[Entry]:
-    """Return the entries of an account, in order."""
-    return entries_where(connection, C.account == account)
 
 
 def balances(connection: Connection, *which: ColumnElement[bool]) -> dict[AccountNumber, int]:
@@ -98,29 +92,6 @@ def waiting(connection: Connection) -> list[Entry]:
     found = entries_where(connection, C.kind == Kind.PAYMENT, C.no.not_in(done))
     parts = dict(connection.execute(given.where(C.about.in_([each.no for each in found])).group_by(C.about)).all())
     return [replace(each, cents=each.cents + int(parts.get(each.no, 0))) for each in found]
-
-
-def post_run(
-    connection: Connection, run: int, day: str, due: str, bills: Mapping[AccountNumber, Mapping[str, int]],
-    finals: Collection[AccountNumber], person: str, now: EpochSeconds,
-) -> None:  # fmt: skip
-    """Append an issued run's bills; call it in the transaction of the issue.
-
-    Args:
-        day: The local day of the issue.
-        due: The last day to pay.
-        bills: Of each account the cents by key of ``LedgerCodes``, without what is receivable.
-        finals: Accounts whose bill is the last one.
-    """
-    made = [
-        Entry(
-            day=day, kind=Kind.BILL, of=f"run {run} account {account}", account=account, cents=sum(parts.values()),
-            due=due, text="final" if account in finals else "",
-            lines={"receivables": sum(parts.values())} | {code: -cents for code, cents in parts.items() if cents},
-        )
-        for account, parts in bills.items()
-    ]  # fmt: skip
-    post(connection, made, person, now)
 
 
 def post_cancel(connection: Connection, run: int, day: str, person: str, now: EpochSeconds) -> None:
@@ -174,11 +145,11 @@ def due_reminders(connection: Connection, default: str, now: EpochSeconds) -> li
     term, versions = account_term.c, published(connection)
     own = select(term.account, term.value).where(term.what == "tariff", term.since <= now // QUARTER_S)
     names = dict(connection.execute(own.order_by(term.since)).all())
-    today, found = str(datetime.fromtimestamp(now, zone_of(connection)).date()), list[Entry]()
+    today, found = str(local_day(now, zone_of(connection))), list[Entry]()
     # Later bills, and bills that are paid, need no look: the oldest are paid first.
     for account, owed in balances(connection, (C.due < today) | (C.cents < 0)).items():
         ours = [each for each in versions if each.name == names.get(account, default)]
         if owed > 0 and (tariff := in_force(ours, now // QUARTER_S)) is not None:
             levels = [(each.days, int(each.fee * 100)) for each in tariff.file.reminder]
-            found += reminders(entries_of(connection, account), today, levels)
+            found += reminders(entries_where(connection, C.account == account), today, levels)
     return found

@@ -6,7 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
+from commonwatt.protocol.controller_commands import ControllerCommand
+from utility.database.base import read
 from utility.outbox.changes import OpenCommand
 from utility.outbox.settings import Earlier, settings_of, to_repeat, without
 from utility.outbox.tables import command
@@ -24,10 +26,13 @@ _OPEN_COMMANDS = (
 
 def open_commands(connection: Connection) -> list[OpenCommand]:
     """Return the commands without an outcome yet, oldest first."""
-    return [
-        OpenCommand(id=row.id, controller=row.controller, message=row.message, until=row.until)
-        for row in connection.execute(_OPEN_COMMANDS)
-    ]
+    return read(OpenCommand, connection.execute(_OPEN_COMMANDS))
+
+
+def send(connection: Connection, to: ControllerId, message: ControllerCommand, now: EpochSeconds) -> None:
+    """Add a command that is made now."""
+    new = OpenCommand(id=message.id, controller=to, message=message.pack().decode(), until=message.until)
+    add_command(connection, new, now)
 
 
 def add_command(connection: Connection, new: OpenCommand, created: int) -> None:

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import KNOWN_STATES, RecordType, State
+from commonwatt.model.time.local_calendar import local_day
 from commonwatt.model.units import QUARTER_S, SLOT_S, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.settlement.settled import QUANTITY_WORDS, SettledQuality
@@ -17,7 +18,7 @@ from utility.overview.store.series import settled_series, slot_series
 from utility.readings.store import reads
 from utility.readings.store.conflicts import conflicts
 from utility.webkit.console.console import Console
-from utility.webkit.console.days import KILOWATTS, local_day, quarters_of
+from utility.webkit.console.days import KILOWATTS, quarters_of
 from utility.webkit.console.plots import plotted, thinned
 from utility.webkit.rights import Staff
 
@@ -108,7 +109,7 @@ def add_meters(app: FastAPI, console: Console) -> None:
         last = min(last or today, today)
         first = first or last
         quarters_of(first, last, zone)
-        kind = what or _usual(facts)
+        kind = what or ("through" if RecordType.THROUGH in facts.record_types else facts.record_types[0].name.lower())
         content = _lists(console, facts) | {"facts": facts, "what": kind, "first": first, "last": last}
         content |= {"kinds": [*(k.name.lower() for k in facts.record_types), "settled"], "names": KINDS, "today": today}
         content |= {"ranges": [(name, today - timedelta(days=days - 1)) for name, days in RANGES]}
@@ -140,10 +141,6 @@ def _facts(console: Console, meter: str) -> MeterFacts:
     if facts is None:
         raise HTTPException(404, f"there is no meter {meter}; search for it above")
     return facts
-
-
-def _usual(facts: MeterFacts) -> str:
-    return "through" if RecordType.THROUGH in facts.record_types else facts.record_types[0].name.lower()
 
 
 def _lists(console: Console, facts: MeterFacts) -> dict[str, Any]:

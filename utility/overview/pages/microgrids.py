@@ -9,6 +9,7 @@ from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from numpy.typing import NDArray
 
 from commonwatt.look.palette import LOOKS, PowerFlow
+from commonwatt.model.time.local_calendar import local_day
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.town import Function
@@ -36,7 +37,7 @@ from utility.takeover.store import explained
 from utility.tariffs.store.tariffs import published
 from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.console.console import Console
-from utility.webkit.console.days import local_day, quarters_of
+from utility.webkit.console.days import quarters_of
 from utility.webkit.console.plots import plotted, single
 from utility.webkit.rights import Staff
 

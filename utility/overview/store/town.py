@@ -2,22 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Row, bindparam, func, select
 
-from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import RecordType, State
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter, quarter_of
 from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
 from utility.database.keys import is_one_of, listed
 from utility.overview.microgrids import Facts
 from utility.overview.today import QuarterEnergy
 from utility.readings.store.archived import execute
 from utility.readings.store.events import sound_events
+from utility.readings.store.heartbeats import heartbeat_of
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
 from utility.registry.tables import controller, installed, meter
 from utility.takeover.history import Handover
@@ -72,15 +71,6 @@ def _statements(*, of_one: bool) -> _Statements:
         conflicts=of(conflicts, controller.c.id),
         boundary=of(boundary, meter.c.microgrid),
     )
-
-
-@lru_cache(maxsize=1_024)
-def _parsed(kept: str) -> Heartbeat | None:
-    """Return a stored heartbeat; ``None`` if it can't be read. Nearly all are the same as a few seconds before."""
-    try:
-        return unpack_json(Heartbeat, kept.encode())
-    except ProtocolError:
-        return None
 
 
 def microgrids(
@@ -138,7 +128,7 @@ def microgrids(
 
 def _heartbeat(microgrid: MicrogridId, last: Row[Any] | None, host: Row[Any] | None) -> Heartbeat | None:
     """Return a gateway's last heartbeat, with batteries and power as the controller says that manages for it."""
-    own, said = (None if row is None else _parsed(row.heartbeat) for row in (last, host))
+    own, said = (None if row is None else heartbeat_of(row.heartbeat) for row in (last, host))
     if own is None or said is None or (energy := said.hosted.get(microgrid)) is None or said.time < own.time:
         return own
     return own.model_copy(update={"time": said.time, **dict(energy)})

@@ -12,7 +12,7 @@ from commonwatt.model.units import MAX_ABS_READING, MilliwattHours, Quarter
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import flowing
 from utility.database.town_zone import zone_of
-from utility.readings.store.replaced_meters import blocks_before, blocks_since, register_replacement
+from utility.readings.store.replaced_meters import count_blocks, register_replacement
 from utility.registry.changes import differences
 from utility.registry.dates import parse_quarter
 from utility.registry.exchange import exchanged
@@ -83,7 +83,7 @@ def swap_meter(
             after = exchanged(before, *ids, quarter, *registers)
             for change in differences(before, after, zone):
                 typer.echo("\n  ".join([change.subject, *change.lines]))
-            _tell_strays(blocks_since(connection, ids[0], quarter), blocks_before(connection, ids[1], quarter))
+            _tell_strays(count_blocks(connection, ids[0], quarter), count_blocks(connection, ids[1], 0, quarter))
         # Outside of a transaction: a person may take long.
         if not yes:
             typer.confirm("Change the registry?", abort=True)

@@ -60,7 +60,6 @@ def release_confirmed(
 
 
 def _end(kept: Kept) -> EpochSeconds:
-    """Return the end of what waits."""
     if kept.dead_letter.log == Log.EVENT:
         return unpack_event(kept.dead_letter.content).time
     blocks = quarantined_blocks(kept.dead_letter, RecordType)

@@ -13,8 +13,7 @@ from commonwatt.model.units import QUARTER_S, SLOTS, ControllerId, EpochSeconds,
 from utility.database.database import Database, insert_in, read_setting, save_setting
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
-from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command
+from utility.outbox.store.commands import send
 from utility.outbox.tables import command
 from utility.readings.gaps import (
     ALL_SLOTS,
@@ -328,7 +327,6 @@ def _key(row: Any) -> Key:
 
 
 def _watched_of(connection: Connection, keys: Sequence[Key]) -> set[Key]:
-    """Return the blocks that are watched."""
     return {_key(row) for some in chunks(keys) for row in connection.execute(_WATCHED, listed(some))}
 
 
@@ -359,9 +357,7 @@ def _give_out(connection: Connection, wanted: Sequence[Wanted], now: EpochSecond
     given = 0
     epochs = {name: kept.adopted for name, kept in load_granted(connection).items()}
     for controller, request in requests(wanted, now, ids, epochs):
-        message = request.pack().decode()
-        new = OpenCommand(id=request.id, controller=controller, message=message, until=request.until)
-        add_command(connection, new, now)
+        send(connection, controller, request, now)
         given += 1
     if given:
         save_setting(connection, _NUMBER, str(first + given))

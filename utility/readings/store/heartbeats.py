@@ -1,6 +1,7 @@
 """The last heartbeat of each gateway, and the list of refills from them."""
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from sqlalchemy import Connection, select
 
@@ -25,7 +26,7 @@ def last_heartbeats(
     if controllers is not None and len(controllers) < FEW:
         statement = statement.where(gateway_seen.c.controller.in_(controllers))
     rows = (row for row in connection.execute(statement) if controllers is None or row.controller in controllers)
-    return {row.controller: (row.time, _heartbeat(row.heartbeat)) for row in rows}
+    return {row.controller: (row.time, heartbeat_of(row.heartbeat)) for row in rows}
 
 
 def refills(connection: Connection, now: EpochSeconds) -> list[Refilling]:
@@ -39,7 +40,9 @@ def refills(connection: Connection, now: EpochSeconds) -> list[Refilling]:
     return refilling(found, now)
 
 
-def _heartbeat(kept: str) -> Heartbeat | None:
+@lru_cache(maxsize=1_024)
+def heartbeat_of(kept: str) -> Heartbeat | None:
+    """Return a stored heartbeat; ``None`` if it can't be read. Nearly all are the same as a few seconds before."""
     try:
         return unpack_json(Heartbeat, kept.encode())
     except ProtocolError:

@@ -34,17 +34,8 @@ def register_replacement(connection: Connection, old: MeterId, new: MeterId) -> 
             raise ConfigError(f"{other}: it can't take its place")
 
 
-def blocks_since(connection: Connection, which: MeterId, quarter: Quarter) -> int:
-    """Return how many quarters of a meter are stored from one on."""
-    return _blocks(connection, which, quarter, None)
-
-
-def blocks_before(connection: Connection, which: MeterId, quarter: Quarter) -> int:
-    """Return how many quarters of a meter are stored before one."""
-    return _blocks(connection, which, 0, quarter)
-
-
-def _blocks(connection: Connection, which: MeterId, since: Quarter, until: Quarter | None) -> int:
+def count_blocks(connection: Connection, which: MeterId, since: Quarter, until: Quarter | None = None) -> int:
+    """Return how many quarters of a meter are stored from one on and before another one."""
     number = connection.execute(select(meter.c.no).where(meter.c.id == signed64(which))).scalar() or 0
     first = connection.execute(_FIRST, {"number": number}).scalar()
     if first is None:

@@ -1,17 +1,16 @@
 """Statements of places that must not be cut, and the commands that tell gateways of them."""
 
 import json
-from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, Quarter, quarter_of
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
-from utility.database.base import read
 from utility.database.database import upsert
-from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command
+from utility.outbox.store.commands import send
 from utility.outbox.tables import command
 from utility.registry.tables import holding, installed, meter, spared_place
 
@@ -20,23 +19,9 @@ SENT_S = 86_400  # seconds for which a command is sent until it is answered; the
 AGAIN_S = 6 * 3600
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spared:
-    """An account's place, and what is decided and asked of it."""
-
-    account: AccountNumber  # the account
-    is_spared: bool  # whether it must not be cut
-    wanted: bool | None  # what a person asked for, until another one decides; ``None``: nothing
-    asked_by: str  # who asked last
-    asked: EpochSeconds  # when
-    decided_by: str | None  # who decided last; ``None``: nobody did
-    decided: EpochSeconds | None  # when
-
-
-def spared_places(connection: Connection) -> dict[AccountNumber, Spared]:
-    """Return the accounts of which anything was ever asked, by number."""
-    rows = read(Spared, connection.execute(select(spared_place).order_by(spared_place.c.account)))
-    return {row.account: row for row in rows}
+def spared_places(connection: Connection) -> dict[AccountNumber, Row[Any]]:
+    """Return the accounts of which anything was ever asked, by number, with what is decided and asked."""
+    return {row.account: row for row in connection.execute(select(spared_place).order_by(spared_place.c.account))}
 
 
 def ask(connection: Connection, account: AccountNumber, person: str, now: EpochSeconds, *, wanted: bool) -> None:
@@ -45,7 +30,7 @@ def ask(connection: Connection, account: AccountNumber, person: str, now: EpochS
     connection.execute(upsert(connection, spared_place, "wanted", "asked_by", "asked"), [row])
 
 
-def decide(connection: Connection, found: Spared, person: str, now: EpochSeconds, *, agrees: bool) -> None:
+def decide(connection: Connection, found: Row[Any], person: str, now: EpochSeconds, *, agrees: bool) -> None:
     """Store what the second person decided."""
     values = {"is_spared": found.wanted if agrees else found.is_spared, "wanted": None}
     ours = spared_place.c.account == found.account
@@ -87,9 +72,10 @@ def to_tell(connection: Connection, now: EpochSeconds) -> dict[MicrogridId, list
     }
 
 
-def tell(connection: Connection, now: EpochSeconds, new_id: str) -> None:
+def tell(connection: Connection, now: EpochSeconds) -> None:
     """Store the commands that are to be told; the service sends each until it is answered."""
     for name, meters in to_tell(connection, now).items():
-        message = ControllerCommand(id=f"spare-{name}-{new_id}", cmd=Action.SPARE, until=now + SENT_S, spared=meters)
-        waiting = OpenCommand(id=message.id, controller=name, message=message.pack().decode(), until=message.until)
-        add_command(connection, waiting, now)
+        message = ControllerCommand(
+            id=f"spare-{name}-{token_hex(4)}", cmd=Action.SPARE, until=now + SENT_S, spared=meters
+        )
+        send(connection, name, message, now)

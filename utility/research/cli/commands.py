@@ -18,7 +18,7 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import EXIT_FAILED, flowing
 from utility.access.roles import Role
-from utility.research import store as store
+from utility.research import store
 from utility.research.attacks.success import Success
 from utility.research.cli.home_release import agreement_of, release_homes
 from utility.research.cli.open_release import earlier_sums, release_open
@@ -36,7 +36,6 @@ app.add_typer(agreement_app, name="agreement")
 
 FromOption = Annotated[str, typer.Option("--from", help=f"Start of the period, on an hour: {FORMS}.")]
 ToOption = Annotated[str, typer.Option("--to", help="End of the period, at least a day later.")]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most lines to show.")]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, at most 200 characters.")]
 
 _HOUR_S = 3600

@@ -14,8 +14,7 @@ from commonwatt.town.file import TownTable
 from commonwatt.town.town import Direction, Function, average_w
 from utility.database.database import read_setting, upsert
 from utility.database.town_zone import TOWN
-from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command
+from utility.outbox.store.commands import send
 from utility.outbox.tables import command
 from utility.readings.store.archived import execute
 from utility.readings.tables import compacted
@@ -185,9 +184,7 @@ def tell(connection: Connection, new: Sequence[NewRation], now: EpochSeconds) ->
             supply=one.supply,
             import_limit_w=one.ration.import_limit_w,
         )
-        content = message.pack().decode()
-        waiting = OpenCommand(id=one.id, controller=one.controller, message=content, until=message.until)
-        add_command(connection, waiting, now)
+        send(connection, one.controller, message, now)
         rows.append(
             {
                 "controller": one.controller,

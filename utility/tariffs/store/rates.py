@@ -7,8 +7,7 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from utility.database.database import upsert
-from utility.outbox.changes import OpenCommand
-from utility.outbox.store.commands import add_command
+from utility.outbox.store.commands import send
 from utility.outbox.tables import command
 from utility.registry.tables import controller
 from utility.tariffs.rates import ToldRates
@@ -44,8 +43,7 @@ def tell(
             changes=rates.changes,
             rates_until=rates.until,
         )
-        waiting = OpenCommand(id=message.id, controller=name, message=message.pack().decode(), until=rates.until)
-        add_command(connection, waiting, now)
+        send(connection, name, message, now)
         row = {"controller": name, "tariff": rates.tariff, "version": rates.version, "month": rates.month}
         rows.append(row | {"command": message.id})
     if rows:

@@ -1,20 +1,15 @@
 """Local days of pages: their quarters (92, 96 or 100), and what a person may ask for."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 from fastapi import HTTPException
 
 from commonwatt.model.time.local_calendar import midnight
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, Quarter
 
 KILOWATTS = 3600 / QUARTER_S / 1e6  # mean kilowatts of a milliwatt-hour in a quarter-hour
 MOST_DAYS = 5 * 366 + 1  # days of a plot at most: settled days are kept for five years
-
-
-def local_day(time: EpochSeconds, zone: ZoneInfo) -> date:
-    """Return the local day of a time."""
-    return datetime.fromtimestamp(time, zone).date()
 
 
 def quarters_of(first: date, last: date, zone: ZoneInfo) -> tuple[Quarter, Quarter]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from commonwatt.look.flows import flow_picture
 from commonwatt.look.palette import PowerFlow
 from commonwatt.model.control.saving import saving_words
+from commonwatt.model.time.times import iso
 from commonwatt.model.words import duration
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
 from utility.access.actions import action_words
@@ -55,7 +56,7 @@ class Renderer:
             local_short=pass_context(
                 lambda page, time: datetime.fromtimestamp(time, page["zone"]).strftime("%a %-d %b · %H:%M")
             ),
-            utc=utc,
+            utc=iso,
             ago=ago,
             kwh=_or_dash("{:,.1f} kWh", 1e6),  # of milliwatt-hours
             kw=_or_dash("{:,.1f} kW", 1e3),  # of watts
@@ -122,11 +123,6 @@ def local_words(time: float, zone: ZoneInfo) -> str:
 def _local(moment: str, zone: ZoneInfo) -> str:
     """Return a time of a text that is for every reader (``commonwatt.model.words.moment``) as pages show times."""
     return local_words(datetime.fromisoformat(moment).timestamp(), zone)
-
-
-def utc(time: float) -> str:
-    """Return a time for programs (ISO 8601)."""
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def ago(time: float, now: float) -> str:

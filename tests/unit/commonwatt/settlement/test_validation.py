@@ -1,6 +1,5 @@
 """Checks of readings: planted faults are found with figure and threshold, ordinary days, heat and storm are not."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,6 @@ from numpy.typing import NDArray
 from commonwatt.model.records import RecordType
 from commonwatt.settlement.validation.checks import Slots, checked, ordinary_day
 from commonwatt.settlement.validation.day import Check, Day, Finding, Limits
-from commonwatt.settlement.validation.place_use import use_of
 
 LIMITS = Limits()
 QUARTERS = 96
@@ -151,8 +149,3 @@ def test_no_meters_have_no_findings() -> None:
     nothing = np.zeros((0, QUARTERS), np.int64)
     slots = replace(slots_of(a_day()), day=day, least=nothing, most=nothing, missing=nothing)
     assert checked(day, slots, LIMITS) == []
-
-
-def test_use_of_a_house_is_what_its_meters_and_battery_leave() -> None:
-    four: Callable[[int], _Array] = lambda value: np.array([value], np.int64)  # noqa: E731
-    assert use_of(four(5), four(3), four(10), four(8)).tolist() == [4]

@@ -35,7 +35,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
     with database.writes.begin() as connection:
         stored = tariffs.propose(connection, tariff(), "", "old", NOW)
         tariffs.publish(connection, stored.name, stored.version, "older", NOW)
-    saved(database, computed_run(database, prepared(database, "2026-10", "town")), SERVICE, NOW)
+    saved(database, computed_run(database, prepared(database, "2026-10", "town", NOW)), SERVICE, NOW)
 
 
 @pytest.fixture

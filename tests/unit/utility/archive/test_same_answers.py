@@ -104,7 +104,7 @@ def answers(database: Database, folder: Path) -> dict[str, Any]:
             "imports": rations._imports(connection, range(LAST - 3, LAST + 1), least_slots=1),
             "checked": sorted(map(tuple, checking._quarters(connection, NUMBERS, FIRST).tolist())),
             "totals": estimating._totals(connection, {(1, 3), (2, 3)}, range(FIRST, LAST + 1)),
-            "replaced": replaced_meters.blocks_since(connection, 10001, FIRST),
+            "replaced": replaced_meters.count_blocks(connection, 10001, FIRST),
             "missing": {key: mask for key, mask in finder.masks.items() if mask},
         }
     found["whole"] = counting.whole()

@@ -10,7 +10,7 @@ import pytest
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber
 from harness.billing.worlds import World, tariff
-from tests.unit.utility.billing.test_billing import Command, _people, _world, issued, publish
+from tests.unit.utility.billing.test_billing import NOW, Command, _people, _world, issued, publish
 from utility.billing.bill import LineKind
 from utility.billing.decisions import previewed
 from utility.billing.proof.altered import AlteredBillError
@@ -137,7 +137,7 @@ def test_the_next_run_starts_from_what_was_issued_not_from_a_changed_row(
     assert world.settled.meters.size
     publish(database, tariff())
     issued(database, people, MONTH)
-    before = prepared(database, "2026-11", "town")
+    before = prepared(database, "2026-11", "town", NOW)
     with database.reads.begin() as connection:
         account = next(each.account for each in bills_of_run(connection, 1) if each.total > 0)
 
@@ -149,7 +149,7 @@ def test_the_next_run_starts_from_what_was_issued_not_from_a_changed_row(
 
     rewritten(database, account, change)
     _base(database, account)
-    after = prepared(database, "2026-11", "town")
+    after = prepared(database, "2026-11", "town", NOW)
     assert after.earlier == before.earlier, "no correction of a difference that nobody billed"
     assert after.bases == before.bases
 

@@ -199,7 +199,7 @@ def test_late_data_after_the_bill_is_a_line_of_the_next_one(
     assert _contents(database, october) == before, "issued bills stay"
     lines = {each.account: [line for line in each.lines if line.month] for each in _bills(database, november)}
     assert {number: [str(line.amount) for line in of] for number, of in lines.items() if of} == {account: ["20.00"]}
-    run = prepared(database, "2026-12", "town")
+    run = prepared(database, "2026-12", "town", NOW)
     corrected = {month.month: month.billed[account].cents for month in run.earlier}
     own = {each.account: each.total for each in _bills(database, october)}[account]
     assert Decimal(corrected["2026-10"]) / 100 == own + 20, "a correction is billed once"
@@ -215,10 +215,10 @@ def test_a_month_that_has_not_begun_is_not_billed(people: Command, database: Dat
 @both_kinds
 def test_two_schedulers_make_one_run_of_a_month(database: Database, world: World) -> None:  # row 20
     publish(database, tariff())
-    first = prepared(database, "2026-10", "town")
+    first = prepared(database, "2026-10", "town", NOW)
     assert saved(database, computed_run(database, first), SERVICE, NOW) == 1
     world.settled.version[0, 0] += 1
-    second = prepared(database, "2026-10", "town")
+    second = prepared(database, "2026-10", "town", NOW)
     assert second.settled > first.settled
     assert saved(database, computed_run(database, second), SERVICE, NOW) is None
     assert _counts(database)[0] == 1
@@ -229,7 +229,7 @@ def test_two_schedulers_make_one_run_of_a_month(database: Database, world: World
 @both_kinds
 def test_process_killed_at_any_statement_leaves_no_half_run(database: Database, world: World, url: str) -> None:
     publish(database, tariff())
-    bills = computed_run(database, prepared(database, "2026-10", "town"))
+    bills = computed_run(database, prepared(database, "2026-10", "town", NOW))
     database.disconnect()  # connections must not be shared with a fork
     kills = 0
     while in_fork(partial(save_killed, url, bills, kills)) == -signal.SIGKILL:
@@ -249,7 +249,7 @@ def test_two_processes_make_one_run_of_a_month(database: Database, world: World,
     publish(database, tariff())
     made = []
     for _ in range(2):
-        made.append(computed_run(database, prepared(database, "2026-10", "town")))
+        made.append(computed_run(database, prepared(database, "2026-10", "town", NOW)))
         world.settled.version[0, 0] += 1
     database.disconnect()
     forks = [fork(partial(save_killed, url, bills, -1)) for bills in made]

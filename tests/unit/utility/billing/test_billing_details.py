@@ -96,7 +96,7 @@ def test_an_energy_is_said_exactly_in_kilowatt_hours() -> None:
 def test_every_word_of_a_bill_is_on_its_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
     world, bills = made(3)
     number, billed = next(iter(bills.billed.items()))
-    meters = tuple(quarters_of_accounts(bills.run, [number], world.load)[number])
+    meters = tuple(quarters_of_accounts(bills.run.inputs(), [number], world.load)[number])
     line = replace(billed.bill.lines[0], text=" ".join(f"word{n}" for n in range(60)))
     bill = replace(billed.bill, lines=(*billed.bill.lines, line))
     statement = Statement(bill=bill, customer="house", zone=ZoneInfo(bills.run.timezone), meters=meters)
@@ -116,7 +116,7 @@ def test_the_quality_of_a_day_is_one_word_if_all_its_quarters_have_it() -> None:
     for seed in range(6):
         world, bills = made(seed)
         for number in bills.billed:
-            meters = quarters_of_accounts(bills.run, [number], world.load)[number]
+            meters = quarters_of_accounts(bills.run.inputs(), [number], world.load)[number]
             days = explained(world, bills, number)
             for day, row in zip(days.by_day(), rows_of(days, days.by_day(), "%d"), strict=True):
                 said = [word for word in str(row["quality"]).split(", ") if word]

@@ -51,9 +51,9 @@ def receipts(world: World) -> dict[int, Receipt]:
 
 
 def receipt(made: Computed, number: int, world: World) -> Receipt:
-    quarters = quarters_of_accounts(made.run, [number], world.load)[number]
+    quarters = quarters_of_accounts(made.run.inputs(), [number], world.load)[number]
     bill = made.billed[number].bill
-    found = receipt_of(made.run, made.tree(SECRET), bill, quarters)
+    found = receipt_of(made.run.inputs(), made.tree(SECRET), bill, quarters)
     return dict(json.loads(json.dumps(found)))
 
 

@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from fpdf import FPDF
 
+from commonwatt.model.words import spaced
 from harness.billing.worlds import World, random_world
 from tests.unit.utility.billing.test_check_bill import SECRET, run_of
 from utility.billing.bill import Line, LineKind
 from utility.billing.documents.explained import Explained, Step, rows_of
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.documents.receipt import quarters_of_accounts
-from utility.billing.documents.statement import Statement, spaced, texts
+from utility.billing.documents.statement import Statement, texts
 from utility.billing.proof.head import check_code
 from utility.billing.stored_run import Computed, computed
 
@@ -26,7 +27,7 @@ def made(seed: int) -> tuple[World, Computed]:
 
 
 def explained(world: World, bills: Computed, number: int) -> Explained:
-    quarters = quarters_of_accounts(bills.run, [number], world.load)[number]
+    quarters = quarters_of_accounts(bills.run.inputs(), [number], world.load)[number]
     return Explained(bills.run.inputs(), bills.billed[number].bill, quarters)
 
 
@@ -67,7 +68,7 @@ def test_printed_bill_shows_the_lines_and_the_check_code_and_is_the_same_again(m
             bill=billed.bill,
             customer="house",
             zone=ZoneInfo(bills.run.timezone),
-            meters=tuple(quarters_of_accounts(bills.run, [number], world.load)[number]),
+            meters=tuple(quarters_of_accounts(bills.run.inputs(), [number], world.load)[number]),
             state="issued",
             head=head,
         )

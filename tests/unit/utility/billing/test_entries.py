@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.words import spaced
 from harness.billing.two_months import world_of
 from harness.billing.worlds import World, random_world, tariff
 from harness.console import Browser, text_of
@@ -24,7 +25,7 @@ from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.billing.bill import Bill, LineKind
 from utility.billing.decisions import withdraw_entry
-from utility.billing.documents.statement import spaced, texts
+from utility.billing.documents.statement import texts
 from utility.billing.entries import Entry, EntryKind, cents_of
 from utility.billing.proof.altered import AlteredBillError
 from utility.billing.proof.audit import audit, leaves_file

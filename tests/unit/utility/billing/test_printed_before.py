@@ -37,7 +37,7 @@ def test_printed_bills_of_a_town_that_uses_nothing_new_are_the_same_bytes(seed: 
     head = bills.tree(SECRET).head
     digest = hashlib.sha256()
     for number, billed in sorted(bills.billed.items()):
-        meters = tuple(quarters_of_accounts(bills.run, [number], world.load)[number])
+        meters = tuple(quarters_of_accounts(bills.run.inputs(), [number], world.load)[number])
         zone = ZoneInfo(bills.run.timezone)
         for state, its_head, its_meters in (("issued", head, meters), ("draft", None, ())):
             statement = Statement(

@@ -189,13 +189,13 @@ def digest_of(made: Computed, world: World) -> str:
     found = hashlib.sha256(made.run.pack() + made.digest.encode() + canonical(tree.head))
     found.update(json.dumps(made.figures).encode())
     for number, each in made.billed.items():
-        quarters = quarters_of_accounts(made.run, [number], world.load)[number]
+        quarters = quarters_of_accounts(made.run.inputs(), [number], world.load)[number]
         customer = customer_of(made.run.registry, number)
         printed = Statement(
             bill=each.bill, customer=customer, zone=zone, meters=tuple(quarters), state="issued", head=tree.head
         )
         found.update(as_pdf(printed))
-        found.update(json.dumps(receipt_of(made.run, tree, each.bill, quarters)).encode())
+        found.update(json.dumps(receipt_of(made.run.inputs(), tree, each.bill, quarters)).encode())
     return found.hexdigest()
 
 

@@ -46,10 +46,7 @@ class Streets:
 
     def ask(self, now: int = NOW) -> None:
         """Do the work of the job once."""
-        count = iter(range(1000))
-        with self.database.writes.begin() as connection:
-            witnesses.take_in(connection)
-            witnesses.ask(connection, now, lambda: f"{now}-{next(count)}")
+        self.database.write(witnesses.take_in_and_ask, now)
 
     def answer(self, *without: str) -> None:
         """Let the controllers answer, but for some that are off."""

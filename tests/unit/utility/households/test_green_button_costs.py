@@ -34,7 +34,7 @@ def test_costs_equal_the_lines_and_periods_those_of_the_bill(month: str, tmp_pat
     for number, billed in bills.billed.items():
         line = Line(kind=LineKind.TAX, text="Levy < 1 & more", amount=Decimal("0.07"))
         bill = replace(billed.bill, lines=(*billed.bill.lines, line), total=billed.bill.total + line.amount)
-        meters = sorted(each.meter for each in quarters_of_accounts(bills.run, [number], world.load)[number])
+        meters = sorted(each.meter for each in quarters_of_accounts(bills.run.inputs(), [number], world.load)[number])
         held = held_by(inputs.registry, [number], inputs.first, inputs.until)
         quarters = from_settled(number, world.load(meters, inputs.first, inputs.until), held)
         quarters = replace(quarters, bills=(costed(bill, inputs),))

@@ -22,7 +22,7 @@ from utility.customers.store.contacts import office_key, set_contact
 from utility.database.base import SQLAlchemyError
 from utility.database.database import Database
 from utility.ledger import decisions
-from utility.ledger.entry import Kind
+from utility.ledger.entry import Entry, Kind, billed
 from utility.ledger.reference import rf_reference
 from utility.ledger.store.entries import (
     C,
@@ -31,8 +31,8 @@ from utility.ledger.store.entries import (
     exported,
     newest,
     owed_before,
+    post,
     post_cancel,
-    post_run,
     remind,
 )
 from utility.tariffs.store import tariffs
@@ -51,6 +51,11 @@ def settings(tmp_path: Path) -> UtilitySettings:
     return UtilitySettings(second_factor="optional", office=office, billing=BillingSettings(tariff="town"))
 
 
+def bill_entry(run: int, month: str, account: int, parts: dict[str, int]) -> Entry:
+    """Return the entry of a bill; that of account 3 is its last one."""
+    return billed(run, account, f"{month}-01", f"{month}-31", parts, is_final=account == 3)
+
+
 @pytest.fixture(autouse=True)
 def _issued(database: Database, settings: UtilitySettings) -> None:
     """Three bills of a run; each account has a bank account, and two a mandate."""
@@ -60,7 +65,7 @@ def _issued(database: Database, settings: UtilitySettings) -> None:
         stored = tariffs.propose(connection, made, "", "anna", NOW)
         tariffs.publish(connection, stored.name, stored.version, "ben", NOW)
         parts = {1: {"energy": 5000, "taxes": 400}, 2: {"energy": 3000, "goodwill": -500}, 3: {"energy": -700}}
-        post_run(connection, 1, "2026-12-01", "2026-12-31", parts, [3], "ben", NOW)
+        post(connection, [bill_entry(1, "2026-12", account, of) for account, of in parts.items()], "ben", NOW)
         for account in (1, 2, 3):
             who = Contact(name=f"Person {account} & Söhne", iban="DE02 1203 0000 0000 2020 51")
             mandate = replace(who, mandate=f"M{account}", mandate_day="2026-10-05")
@@ -155,7 +160,7 @@ def test_order_of_a_cancelled_bill_is_in_no_file_and_the_new_bill_is_not_collect
     assert anna.get(path).status_code == 200
     with database.writes.begin() as connection:
         post_cancel(connection, 1, "2026-12-10", "ben", NOW)
-        post_run(connection, 2, "2026-12-10", "2027-01-10", {1: {"energy": 5000}}, [], "ben", NOW)
+        post(connection, [billed(2, 1, "2026-12-10", "2027-01-10", {"energy": 5000}, is_final=False)], "ben", NOW)
         order = entries_where(connection, C.kind == Kind.ORDER)[0]
     assert anna.get(path).status_code == 404
     assert "there is nothing to do" in decide(anna, "collect", day=LATER)[1], "perhaps the bank has the first one"
@@ -169,7 +174,7 @@ def test_refund_that_the_bank_has_not_booked_yet_is_not_paid_twice(
     anna = browser(Role.CLERK, name="anna")
     assert decide(anna, "refund", day=LATER)[0] == 303
     with database.writes.begin() as connection:
-        post_run(connection, 2, "2026-12-31", "2027-01-30", {3: {"energy": -200}}, [3], "ben", NOW)
+        post(connection, [billed(2, 3, "2026-12-31", "2027-01-30", {"energy": -200}, is_final=True)], "ben", NOW)
     assert "there is nothing to do" in decide(anna, "refund", day=LATER)[1]
     with database.reads.begin() as connection:
         (order,) = entries_where(connection, C.kind == Kind.ORDER)
@@ -233,7 +238,7 @@ def test_ledger_only_grows(database: Database) -> None:
 
 def test_next_bill_begins_with_what_was_owed(database: Database) -> None:
     with database.writes.begin() as connection:
-        post_run(connection, 2, "2027-01-01", "2027-01-31", {1: {"energy": 100}}, [], "ben", NOW)
+        post(connection, [bill_entry(2, "2027-01", 1, {"energy": 100})], "ben", NOW)
         assert [owed_before(connection, 1, run) for run in (1, 2, 3)] == [0, 5400, None]
         post_cancel(connection, 1, "2027-01-02", "ben", NOW)
         assert owed_before(connection, 1, 2) == 5400, "a printed bill stays as it was"
@@ -254,7 +259,7 @@ def test_job_reminds_by_the_tariff_of_the_account(database: Database, settings: 
 
 def test_each_overdue_bill_of_an_account_has_its_reminder(database: Database) -> None:
     with database.writes.begin() as connection:
-        post_run(connection, 2, "2026-12-02", "2026-12-31", {1: {"energy": 100}}, [], "ben", NOW)
+        post(connection, [billed(2, 1, "2026-12-02", "2026-12-31", {"energy": 100}, is_final=False)], "ben", NOW)
         made = remind(connection, "town", NOW)
     assert made == [(1, "run 1 account 1"), (1, "run 2 account 1"), (2, "run 1 account 2")]
 

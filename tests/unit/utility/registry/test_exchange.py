@@ -24,7 +24,7 @@ from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.outbox.changes import Append
 from utility.readings.store import reads
-from utility.readings.store.replaced_meters import blocks_before, blocks_since
+from utility.readings.store.replaced_meters import count_blocks
 from utility.readings.store.writer import Writer
 from utility.registry.dates import date_text
 from utility.registry.store.accounts import accounts_at, load_dated_registry
@@ -87,8 +87,8 @@ def test_quarters_of_a_meter_are_counted_without_reading_the_town(database: Data
 
     event.listen(database.reads, "before_cursor_execute", explain)
     with database.reads.begin() as connection:
-        counts = [each(connection, OLD, quarters[2]) for each in (blocks_before, blocks_since)]
-        assert blocks_before(connection, NEW, quarters[2]) == 0
+        counts = [count_blocks(connection, OLD, 0, quarters[2]), count_blocks(connection, OLD, quarters[2])]
+        assert count_blocks(connection, NEW, 0, quarters[2]) == 0
     event.remove(database.reads, "before_cursor_execute", explain)
     assert counts == [2, 4]
     assert [plan for plan in plans if "(quarter<" in plan or "(quarter>" in plan] == []

@@ -26,7 +26,7 @@ Make = Callable[..., Browser]
 def told(database: Database, now: int = NOW) -> list[str]:
     """Do the work of the job once; return what waits for gateways."""
     with database.writes.begin() as connection:
-        tell(connection, now, str(now))
+        tell(connection, now)
         return [each.message for each in open_commands(connection)]
 
 

@@ -24,8 +24,6 @@ FROM compacted AS c JOIN meter AS m ON m.no = c.meter_no
 
 revision = "0026"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:

@@ -7,8 +7,6 @@ from alembic import op
 
 revision = "0027"
 down_revision = "0026"
-branch_labels = None
-depends_on = None
 
 _BIG, _INT, _NAME, _KIND = sa.BigInteger(), sa.Integer(), sa.String(16), sa.SmallInteger()
 _ROW = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0028"
 down_revision = "0027"
-branch_labels = None
-depends_on = None
 
 _BIG, _INT, _NAME = sa.BigInteger(), sa.Integer(), sa.String(16)
 _ROW = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
