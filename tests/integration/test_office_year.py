@@ -341,7 +341,7 @@ def first_half(year: Year) -> None:
 
     year.morning("2026-05-11 09:00")
     year.clara.go("Operation", "Not cut").send("Ask a second person", {"Account": 6, "Its place": "must not be cut"})
-    year.by_second("/console/spared/6", agrees="true")
+    year.by_second("/console/spared/6", agrees="true", wanted="true")
     year.anton.go("Operation", "Not cut").send("Agree")
     assert "6 r002 not cut" in year.anton.text or "account 6: agreed" in year.anton.text, year.anton.text
     year.enter(8, "Goodwill", "4.50", "meter was late")

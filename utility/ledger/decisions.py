@@ -155,7 +155,7 @@ def _assign(case: Case) -> list[Entry]:
     if payment is None:
         raise ConfigError(f"no: {asked.no} is no payment that waits")
     if asked.account and not store.registered(connection, [asked.account]):
-        raise ConfigError(f"account: {asked.account} is none")
+        raise ConfigError(f"account: there is no account {asked.account}")
     part = int(asked.part * 100) or payment.cents
     if abs(part) > abs(payment.cents) or part * payment.cents < 0:
         raise ConfigError(f"part: {payment.cents / 100:.2f} is left of the payment")
