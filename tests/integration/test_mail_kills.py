@@ -1,0 +1,80 @@
+"""The program that sends mails is killed fifty times: no mail goes twice, and each has an end that a clerk sees."""
+
+import asyncio
+import multiprocessing
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from commonwatt.config.utility import MailSettings, OfficeSettings, UtilitySettings
+from tests.unit.utility.mail.test_mail import Post
+from tests.unit.utility.mail.test_mail import post as _post
+from utility.customers.contact import Contact
+from utility.customers.store.contacts import office_key, set_contact
+from utility.database.database import Database, open_database
+from utility.jobs.calendar_periods import Period
+from utility.jobs.store.job_leases import Turn
+from utility.jobs.threads import HERE
+from utility.mail.jobs import send_mails
+from utility.mail.message import CONFIRM, State, proof
+from utility.mail.store import add_mails
+from utility.mail.tables import mail
+
+pytestmark = pytest.mark.real
+post = _post
+
+KILLS, MAILS, NOW = 50, 1000, 1_800_005_000
+
+
+def turn(database: Database, settings: UtilitySettings) -> None:
+    period = Period(start=NOW, end=NOW + 60, name="")
+    asyncio.run(send_mails(settings, database, HERE, Turn(job="mail", period=period, attempt=1, now=NOW)))
+
+
+def send(url: str, settings: UtilitySettings) -> None:
+    """Send for ever, as a process."""
+    database = open_database(url, create=False)
+    while True:
+        turn(database, settings)
+
+
+def states(database: Database) -> Counter[str]:
+    with database.reads.begin() as connection:
+        return Counter(connection.execute(select(mail.c.state)).scalars())
+
+
+def test_no_mail_goes_twice_and_none_is_lost_silently(tmp_path: Path, post: Post) -> None:
+    own = MailSettings(host="127.0.0.1", port=post.port, sender="office@town.example", plain_text=True)
+    settings = UtilitySettings(office=OfficeSettings(key=tmp_path / "key", name="Town", mail=own))
+    url, key = f"sqlite:///{tmp_path}/utility.db", office_key(settings.office)
+    database = open_database(url, create=True)
+    asked = []
+    with database.writes.begin() as connection:
+        for number in range(1, MAILS + 1):
+            address = f"m{number}@home.example"
+            set_contact(connection, number, 0, Contact(name=f"Ana {number}", mail=address), key)
+            asked.append((number, proof(key, "digest", number, address)))
+        add_mails(connection, CONFIRM, asked, NOW, "https://town.example")
+    servers, chance = multiprocessing.get_context("forkserver"), random.Random(1)
+    servers.set_forkserver_preload([__name__])
+    for _ in range(KILLS):
+        process = servers.Process(target=send, args=(url, settings))
+        before = len(post.took)
+        process.start()
+        while len(post.took) == before and process.is_alive():
+            time.sleep(0.002)
+        time.sleep(chance.random() / 40)
+        process.kill()
+        process.join()
+    while states(database)[State.QUEUED]:
+        turn(database, settings)
+    found, got = states(database), Counter(one["To"] for one in post.took)
+    assert max(got.values()) == 1
+    assert found[State.SENT] + found[State.UNKNOWN] == MAILS
+    assert found[State.SENT] <= len(got) <= MAILS
+    assert 0 < found[State.UNKNOWN] <= KILLS
+    database.close()
