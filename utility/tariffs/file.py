@@ -186,7 +186,7 @@ class Reminder(_Table):
     """A table `[[reminder]]`: a reminder of an overdue bill; the first one is the first reminder."""
 
     days: int = Field(ge=1, le=365, description="Days after the due date, or after the reminder before it.")
-    fee: Price = Field(Decimal(0), description="What it costs the account, dollars.")
+    fee: Price = Field(Decimal(0), decimal_places=2, description="What it costs the account, dollars.")
 
 
 class TariffFile(_Table):

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import ValidationError
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.settled import Quantity
@@ -25,6 +26,7 @@ from utility.billing.bill import LineKind
 from utility.billing.store.bill_documents import documents_of_run
 from utility.billing.stored_run import computed, unpack_run
 from utility.database.database import Database
+from utility.tariffs.file import Reminder
 from utility.tariffs.rates import rates_of
 from utility.tariffs.store import tariffs
 from utility.tariffs.tariff import Tariff, in_force, tariff_of
@@ -153,3 +155,9 @@ def test_a_correction_with_taxes_goes_through_the_form_and_its_page_says_so(brow
     assert ben.post("/console/rates/version/town/2/approve").status_code == 303
     again = form_in(anna.get("/console/rates/new?name=town&version=2").text)
     assert (again["corrects"], again["effective"] > "2027-01-01") == ("", True), "new prices from these correct nothing"
+
+
+def test_a_reminder_costs_whole_cents() -> None:
+    assert Reminder.model_validate({"days": 14, "fee": "4.50"}).fee == Decimal("4.50")
+    with pytest.raises(ValidationError, match="no more than 2 decimal places"):
+        Reminder.model_validate({"days": 14, "fee": "4.505"})
