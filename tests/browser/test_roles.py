@@ -137,6 +137,7 @@ def test_clerk_paints_hours_and_sees_who_pays_by_touch(person: Callable[..., Vis
     sentence = page.locator("#effect p").first
     expect(sentence).to_contain_text("accounts would have paid more in 2026-10")
     before = sentence.inner_text()
+    page.get_by_label("Fri 08:00").scroll_into_view_if_needed()
     stroke(page, "Fri 06:00", "Fri 11:00")
     expect(page.get_by_label("Fri 09:00: price 2")).to_be_visible()
     expect(page.get_by_label("Sat 09:00: price 1")).to_be_visible()
