@@ -111,7 +111,8 @@ def witnesses(
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", help="The file (JSON).")],
     enrolment: Annotated[
-        Path, typer.Option("--enrolment", exists=True, file_okay=False, help="The office's folder: who is revoked.")
+        Path,
+        typer.Option("--enrolment", exists=True, file_okay=False, help="The office's folder; it says who is revoked."),
     ],
 ) -> None:
     """Write the town's public list of witnesses: the keys by which controllers sign the check codes. Publish it."""
