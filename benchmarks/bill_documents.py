@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.config.utility import OfficeSettings
+from commonwatt.config.office import OfficeSettings
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import Quarter
 from commonwatt.settlement.settled import Quantity, SettledQuarters

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from commonwatt.config.utility import OfficeSettings, UtilitySettings
+from commonwatt.config.office import OfficeSettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from utility.access.passwords import hash_password

@@ -13,7 +13,8 @@ from pathlib import Path
 from random import Random
 from zoneinfo import ZoneInfo
 
-from commonwatt.config.utility import OfficeSettings, UtilitySettings
+from commonwatt.config.office import OfficeSettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import midnight, month_before
 from commonwatt.town.loading import load_town

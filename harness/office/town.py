@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
 
-from commonwatt.config.utility import OfficeSettings, UtilitySettings
+from commonwatt.config.office import OfficeSettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town

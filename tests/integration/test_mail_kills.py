@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from commonwatt.config.utility import MailSettings, OfficeSettings, UtilitySettings
+from commonwatt.config.office import MailSettings, OfficeSettings
+from commonwatt.config.utility import UtilitySettings
 from harness.network.waiting import eventually
 from tests.unit.utility.mail.test_mail import Post
 from tests.unit.utility.mail.test_mail import post as _post

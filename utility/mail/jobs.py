@@ -7,7 +7,8 @@ from contextlib import closing
 from email.message import EmailMessage
 from typing import Any
 
-from commonwatt.config.utility import MailSettings, UtilitySettings
+from commonwatt.config.office import MailSettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import CommonwattError
 from utility.billing.documents.letter import Letter
 from utility.billing.documents.writing import Writing

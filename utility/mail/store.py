@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from commonwatt.config.utility import OfficeSettings, UtilitySettings
+from commonwatt.config.office import OfficeSettings
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.billing.store.billing import run_of, stored_bills

@@ -11,7 +11,8 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from commonwatt.config.utility import OfficeSettings, ResearchSettings, UtilitySettings
+from commonwatt.config.office import OfficeSettings
+from commonwatt.config.utility import ResearchSettings, UtilitySettings
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town

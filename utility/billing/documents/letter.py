@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
 
-from commonwatt.config.utility import OfficeSettings
+from commonwatt.config.office import OfficeSettings
 from commonwatt.model.exceptions import ConfigError
 from utility.billing.bill import Bill
 from utility.billing.documents.writing import Writing, writing_of

@@ -5,7 +5,7 @@ from secrets import token_hex
 
 from sqlalchemy import Connection, select, true
 
-from commonwatt.config.utility import OfficeSettings
+from commonwatt.config.office import OfficeSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.runtime.files import write_private

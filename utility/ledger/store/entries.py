@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from commonwatt.config.utility import LedgerCodes
+from commonwatt.config.office import LedgerCodes
 from commonwatt.model.csv_text import line_of
 from commonwatt.model.time.local_calendar import local_day, month_after, parse_month
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds

@@ -16,7 +16,7 @@ from fpdf import FPDF
 from PIL import Image
 
 import utility
-from commonwatt.config.utility import OfficeSettings
+from commonwatt.config.office import OfficeSettings
 from commonwatt.model.exceptions import ConfigError
 from tests.unit.utility.billing.test_check_bill import SECRET
 from tests.unit.utility.billing.test_documents import made

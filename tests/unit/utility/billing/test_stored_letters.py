@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from fpdf import FPDF
 
-from commonwatt.config.utility import OfficeSettings, UtilitySettings
+from commonwatt.config.office import OfficeSettings
+from commonwatt.config.utility import UtilitySettings
 from harness.billing.found import found_in_store
 from harness.billing.two_months import world_of
 from harness.billing.worlds import World, tariff

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from commonwatt.config.utility import BillingSettings, OfficeSettings, UtilitySettings
+from commonwatt.config.office import OfficeSettings
+from commonwatt.config.utility import BillingSettings, UtilitySettings
 from harness.billing.worlds import tariff
 from harness.console import Browser, text_of
 from harness.ledger.histories import ANNA

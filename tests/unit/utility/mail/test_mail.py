@@ -18,7 +18,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select
 
-from commonwatt.config.utility import MailSettings, OfficeSettings, UtilitySettings
+from commonwatt.config.office import MailSettings, OfficeSettings
+from commonwatt.config.utility import UtilitySettings
 from harness.billing.found import found_in_store
 from harness.billing.two_months import world_of
 from harness.billing.worlds import World, tariff
