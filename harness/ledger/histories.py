@@ -56,7 +56,7 @@ def template(folder: Path) -> bytes:
         fill_registry(connection, load_town(town))
         stored = tariffs.propose(connection, tariff(reminder=LEVELS), "", "anna", 0)
         tariffs.publish(connection, stored.name, stored.version, "ben", 0)
-        key = office_key(settings_of(folder).office)
+        key = office_key(connection, settings_of(folder).office)
         for account in (1, 2, 3):
             who = Contact(
                 name=f"Person {account}", iban="DE02120300000000202051", mandate="M", mandate_day="2026-10-01"

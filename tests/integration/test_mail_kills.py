@@ -58,8 +58,9 @@ def states(database: Database) -> Counter[str]:
 def test_no_mail_goes_twice_and_none_is_lost_silently(tmp_path: Path, post: Post) -> None:
     own = MailSettings(host="127.0.0.1", port=post.port, sender="office@town.example", plain_text=True)
     settings = UtilitySettings(office=OfficeSettings(key=tmp_path / "key", name="Town", mail=own))
-    url, key = f"sqlite:///{tmp_path}/utility.db", office_key(settings.office)
+    url = f"sqlite:///{tmp_path}/utility.db"
     database = open_database(url, create=True)
+    key = database.read(office_key, settings.office)
     asked = []
     with database.writes.begin() as connection:
         for number in range(1, MAILS + 1):

@@ -64,10 +64,11 @@ def take_in(
     Raises:
         ConfigError: The file can't be read; nothing was changed.
     """
-    key, payments = office_key(settings.office), dict[str, tuple[Entry, Booking]]()
+    payments = dict[str, tuple[Entry, Booking]]()
     done: dict[str, list[str]] = {"assigned": [], "waiting": [], "there already": [], "left out": []}
     found = bookings(content, settings.office.iban)
     with database.writes.begin() as connection:
+        key = office_key(connection, settings.office)
         currency = store.currency_of(connection, settings.billing.tariff)
         for booking in found:
             if fault := _fault(booking, currency):
@@ -189,7 +190,7 @@ def _order(case: Case, *, is_refund: bool) -> list[Entry]:
     if not (office.name and office.iban and (is_refund or office.creditor)):
         raise ConfigError("the office's name, iban and creditor have to stand in the utility's file")
     file, day = f"CW-{case.today}-{store.newest(connection)}", _day(case)
-    who = newest_contacts(connection, office_key(office))
+    who = newest_contacts(connection, office_key(connection, office))
     for account, owed in store.balances(connection).items():
         entries = live(entries_where(connection, C.account == account))
         bills = [each for each in entries if each.kind is Kind.BILL]

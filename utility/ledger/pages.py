@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.care.sealing import decrypt
 from utility.customers.store.contacts import newest_contacts, office_key
+from utility.database.base import Connection
 from utility.ledger.bank import MAX_BYTES
 from utility.ledger.decisions import DECISIONS, REVERSIBLE, Asked, close, decide, take_in
 from utility.ledger.entry import WITHOUT_LINES, Kind, live, open_items
@@ -57,11 +58,12 @@ def _add_views(app: FastAPI, console: Console) -> None:
     def listed(request: Request, actor: ClerksOrApprovers, skip: Skip = 0) -> HTMLResponse:
         """List what accounts owe, payments that wait, reminders, orders and months."""
         with console.database.reads.begin() as connection:
+            waiting = store.waiting(connection)[:ROWS]
             owed = sorted(store.balances(connection).items(), key=lambda each: -each[1])
             orders = entries_where(connection, C.kind == Kind.ORDER)
             content: dict[str, Any] = {
                 "owed": owed[skip : skip + ROWS],
-                "waiting": [(each, _words(console, each.sealed)) for each in store.waiting(connection)[:ROWS]],
+                "waiting": [(each, _words(connection, console, each.sealed)) for each in waiting],
                 "reminders": entries_where(connection, C.kind == Kind.REMINDER)[-ROWS:][::-1],
                 "files": list(dict.fromkeys(each.text for each in reversed(orders)))[:12],
                 "months": store.closed_months(connection),
@@ -93,7 +95,7 @@ def _add_files(app: FastAPI, console: Console) -> None:
         """Return the orders for the bank but of cancelled bills: pain.008 of direct debits, pain.001 of refunds."""
         settings = console.api.settings
         with console.database.reads.begin() as connection:
-            who = newest_contacts(connection, office_key(settings.office))
+            who = newest_contacts(connection, office_key(connection, settings.office))
             found = entries_where(connection, C.text == file, *store.STANDING)
             orders = [(each, who[each.account]) for each in found if each.account in who]
             content = {
@@ -109,7 +111,7 @@ def _add_files(app: FastAPI, console: Console) -> None:
         return download(console.renderer.render(name, content).encode(), f"{file}.xml", "application/xml")
 
 
-def _words(console: Console, sealed: bytes | None) -> str:
+def _words(connection: Connection, console: Console, sealed: bytes | None) -> str:
     """Return who paid and the words of a payment."""
-    said = json.loads(decrypt(office_key(console.api.settings.office), sealed or b""))
+    said = json.loads(decrypt(office_key(connection, console.api.settings.office), sealed or b""))
     return "; ".join(each for each in said if each)

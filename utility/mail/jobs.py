@@ -51,7 +51,7 @@ def _message(
     # Loaded here: what draws PDFs takes 29 MB.
     from utility.billing.documents.pdf import as_pdf
 
-    office, key, account = settings.office, office_key(settings.office), row.account
+    office, key, account = settings.office, database.read(office_key, settings.office), row.account
     try:
         if row.kind == CONFIRM:
             to = database.read(newest_contacts, key, account).get(account)

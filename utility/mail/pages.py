@@ -64,7 +64,7 @@ def _add_address(app: FastAPI, console: Console) -> None:
     def known(
         connection: Connection, account: AccountNumber | None, quarter: Quarter | None = None
     ) -> tuple[Contact, bytes]:
-        key = office_key(console.api.settings.office)
+        key = office_key(connection, console.api.settings.office)
         return newest_contacts(connection, key, account or 0, quarter).get(account or 0, Contact(name="")), key
 
     @app.get("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])

@@ -31,7 +31,7 @@ def plan_of(connection: Connection, office: OfficeSettings, number: int) -> tupl
     if (state := run_of(connection, number)["state"]) != "issued":
         raise ConfigError(f"run {number} is {state}: only issued bills are mailed")
     plan: tuple[Subjects, Subjects, Subjects] = [], [], []
-    key, known = office_key(office), confirmed(connection)
+    key, known = office_key(connection, office), confirmed(connection)
     for account, stored in stored_bills(connection, number).items():
         who = contact_of(connection, key, stored.bill.addressee) if stored.bill else None
         digest = proof(key, "digest", account, who.mail) if who and who.mail and not who.paper else ""

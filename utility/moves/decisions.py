@@ -37,7 +37,7 @@ def take_over(api: Api, actor: Actor, table: str, *, store: bool) -> list[Change
         ConfigError: The table has mistakes; a line for each.
     """
     with (api.database.writes if store else api.database.reads).begin() as connection:
-        known = histories(connection, office_key(api.settings.office))
+        known = histories(connection, office_key(connection, api.settings.office))
         changes, faults = read_people(table, api.zone.read(), load_dated_registry(connection).accounts, known)
         if faults:
             raise ConfigError("\n".join([*map(str, faults), f"{counted(len(faults), 'mistake')}; nothing changed"]))
@@ -68,7 +68,7 @@ def decide(api: Api, actor: Actor, move: Move, who: Contact | None, *, store: bo
         ConfigError: It can't be done; begins with the name of the form's field.
     """
     with (api.database.writes if store else api.database.reads).begin() as connection:
-        zone, key = zone_of(connection), office_key(api.settings.office)
+        zone, key = zone_of(connection), office_key(connection, api.settings.office)
         before = load_for_change(connection) if store else load_dated_registry(connection)
         after, comes, home = moved(before, move, zone)
         known = histories(connection, key, comes) if who and comes else {}
@@ -88,7 +88,7 @@ def decide(api: Api, actor: Actor, move: Move, who: Contact | None, *, store: bo
 
 
 def _keep(api: Api, connection: Connection, actor: Actor, change: Change) -> None:
-    set_contact(connection, change.account, change.since, change.who, office_key(api.settings.office))
+    set_contact(connection, change.account, change.since, change.who, office_key(connection, api.settings.office))
     record(connection, actor, int(api.clock.now()), "contact.set", f"account {change.account}")
 
 

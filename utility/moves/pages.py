@@ -43,7 +43,7 @@ def add_accounts(app: FastAPI, console: Console) -> None:
         except ConfigError as error:
             faults = plain(error)
         with refusing(503), api.database.reads.begin() as connection:
-            known = histories(connection, office_key(api.settings.office)) if words else {}
+            known = histories(connection, office_key(connection, api.settings.office)) if words else {}
         rows = [(number, cells_of(who)) for number, history in known.items() for _, who in history]
         found = [row for row in rows if all(word in " ".join(row[1].values()).lower() for word in words)]
         content = {"form": form, "found": found, "changes": changes, "faults": faults}
@@ -65,7 +65,7 @@ def add_accounts(app: FastAPI, console: Console) -> None:
         except ConfigError as error:
             faults = faults_of(error, ("at", "next"))
         with refusing(503), api.database.reads.begin() as connection:
-            people = histories(connection, office_key(api.settings.office), account).get(account, [])
+            people = histories(connection, office_key(connection, api.settings.office), account).get(account, [])
             meters = load_registry_around(connection, account).meters.values()
         homes = [(meter, held) for meter in meters for held in meter.holdings if held.account == account]
         content = {"account": account, "people": people[::-1], "homes": homes, "faults": faults, "seen": seen}

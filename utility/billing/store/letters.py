@@ -25,7 +25,8 @@ def as_letters(
     issued = database.read(run_of, documents.number)["issued"]
     for statement in statements:
         bill = statement.bill
-        to = database.read(contact_of, office_key(settings.office), bill.addressee) if bill.addressee else None
+        key = database.read(office_key, settings.office) if bill.addressee else b""
+        to = database.read(contact_of, key, bill.addressee) if bill.addressee else None
         day = None if issued is None else local_day(issued, statement.zone)
         days = settings.billing.payment_days
         owed = database.read(owed_before, bill.account, documents.number) or 0

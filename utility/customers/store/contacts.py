@@ -18,14 +18,16 @@ from utility.database.database import insert_or
 KEY_BYTES = 32
 
 
-def office_key(settings: OfficeSettings) -> bytes:
+def office_key(connection: Connection, settings: OfficeSettings) -> bytes:
     """Return the office's key; it is made at the first use.
 
     Raises:
-        ConfigError: Its file is not a key.
+        ConfigError: Its file is not a key, or is missing although there are contacts, which another key can't open.
     """
     path = settings.key
     if not path.exists():
+        if connection.execute(select(contact.c.account).limit(1)).first():
+            raise ConfigError(f"{path}: the office's key is missing, and contacts need it; put the office's copy back")
         write_private(path, token_hex(KEY_BYTES))
     try:
         key = bytes.fromhex(path.read_text())

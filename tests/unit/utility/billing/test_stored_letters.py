@@ -53,7 +53,8 @@ def account(database: Database, world: World, settings: UtilitySettings) -> int:
     publish(database, tariff(bill=BILL))
     number = min(h.account for m in world.inputs.registry.meters.values() for h in m.holdings)
     with database.writes.begin() as connection:
-        set_contact(connection, number, 0, Contact(name="Zoë Łukasz", city="Wien"), office_key(settings.office))
+        who, key = Contact(name="Zoë Łukasz", city="Wien"), office_key(connection, settings.office)
+        set_contact(connection, number, 0, who, key)
     made = saved(database, computed_run(database, prepared(database, MONTH, "town", NOW)), "anna", NOW)
     assert made is not None
     with database.writes.begin() as connection:

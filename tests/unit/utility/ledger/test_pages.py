@@ -60,7 +60,7 @@ def bill_entry(run: int, month: str, account: int, parts: dict[str, int]) -> Ent
 @pytest.fixture(autouse=True)
 def _issued(database: Database, settings: UtilitySettings) -> None:
     """Three bills of a run; each account has a bank account, and two a mandate."""
-    key = office_key(settings.office)
+    key = database.read(office_key, settings.office)
     with database.writes.begin() as connection:
         made = tariff(bill={"currency": "EUR"}, reminder=LEVELS)
         stored = tariffs.propose(connection, made, "", "anna", NOW)
@@ -271,7 +271,7 @@ def test_file_imported_with_another_key_of_the_office_does_not_count_twice(
     anna, row = browser(Role.CLERK, name="anna"), "2026-12-05,54.00,EUR,,account 1,Person 1,B1\n"
     send(anna, HEADER + row)
     kept = settings.office.key.read_text()
-    settings.office.key.unlink()
+    settings.office.key.write_text("ab" * 32)
     assert "put the copy back" in send(anna, HEADER + row)
     assert balances(database)[0] == 0
     settings.office.key.write_text(kept)

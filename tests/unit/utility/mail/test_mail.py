@@ -100,7 +100,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 def accounts(database: Database, world: World, settings: UtilitySettings) -> list[int]:
     """An issued run of bills; return its accounts, of which every one but the first two has a mail address."""
     publish(database, tariff())
-    key = office_key(settings.office)
+    key = database.read(office_key, settings.office)
     numbers = sorted({h.account for m in world.inputs.registry.meters.values() for h in m.holdings})
     with database.writes.begin() as connection:
         for number in numbers[1:]:
@@ -178,7 +178,7 @@ def test_changed_address_is_unconfirmed_and_a_wish_for_paper_counts(
 ) -> None:
     moved, paper, *rest = confirmed
     with database.writes.begin() as connection:
-        key = office_key(settings.office)
+        key = office_key(connection, settings.office)
         who = newest_contacts(connection, key, account=moved)[moved]
         set_contact(connection, moved, 1, replace(who, mail="new@home.example"), key)
     resident = browser(Role.RESIDENT, account=paper)
@@ -330,7 +330,7 @@ def test_mail_that_another_process_sends_is_not_sent_twice(
 def test_wish_for_paper_is_of_who_the_account_is_now(
     confirmed: list[int], browser: Callable[..., Browser], database: Database, settings: UtilitySettings
 ) -> None:
-    (account, *_), key, soon = confirmed, office_key(settings.office), 2_100_000
+    (account, *_), key, soon = confirmed, database.read(office_key, settings.office), 2_100_000
     with database.writes.begin() as connection:
         who = Contact(name="Heir", mail="heir@home.example")
         set_contact(connection, account, soon, who, key)

@@ -59,11 +59,17 @@ def test_name_and_address_are_seen_before_they_are_stored(
     assert clerk.post(page, asked | {"action": "do"}).status_code == 303
     shown = text_of(clerk.get(page))
     assert "Anna Müller Am Anger 3, 07743 Jena, DE" in shown
-    key = office_key(settings.office)
+    key = database.read(office_key, settings.office)
     with database.reads.begin() as connection:
         ((first, anna),) = histories(connection, key, home)[home]
         digest = digests_at(connection, NOW // 900)[home]
     assert anna.iban == "DE89370400440532013000"
+    kept = settings.office.key.rename(settings.office.key.with_suffix(".kept"))
+    missing = clerk.get(page)
+    assert missing.status_code == 503
+    assert f"{settings.office.key}: the office&#39;s key is missing" in text_of(missing)
+    assert clerk.post(page, asked | {"name": "Other", "action": "do"}).status_code == 503, "no other key is made"
+    kept.rename(settings.office.key)
     # A correction from the same day on: the bill with the digest of the first name is still printed with it.
     clerk.post(page, asked | {"name": "Anne Müller", "action": "do"})
     with database.reads.begin() as connection:
@@ -136,7 +142,8 @@ def test_move_is_seen_then_done(browser: Browsers, database: Database, home: int
     assert clerk.post(page, asked | {"action": "do"}).status_code == 303
     with database.reads.begin() as connection:
         after = load_dated_registry(connection)
-        assert {who.name for _, who in histories(connection, office_key(settings.office), new)[new]} == {"Anna Müller"}
+        key = office_key(connection, settings.office)
+        assert {who.name for _, who in histories(connection, key, new)[new]} == {"Anna Müller"}
         quarter = next(m.holdings[1].start for m in after.meters.values() if len(m.holdings) == 2)
         assert moved_out(connection, quarter - 1) == ()
         assert moved_out(connection, quarter) == (home,)
