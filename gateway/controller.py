@@ -254,7 +254,7 @@ class Controller:
         now = core.tell(raw)
         try:
             return take(core, states, sent, now)
-        except ValueError:
+        except (ValueError, TypeError):
             return core.junk(DeadLetterSource.UNKNOWN, json.dumps(states).encode(), Refusal.MALFORMED, now)
 
     def _machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:

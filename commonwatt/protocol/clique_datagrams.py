@@ -1,6 +1,8 @@
 """All datagrams between this side and another one of a group: beats and sealed messages, without a socket."""
 
+import hashlib
 import secrets
+from base64 import b85decode, b85encode
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from commonwatt.protocol.sealed import MOST_BYTES, MOST_CONTENT_BYTES, WAITS_S, 
 from commonwatt.protocol.topics import UTILITY
 
 _KINDS: tuple[type[CliqueMessage], ...] = (Who, Known, Ask, Vote, Yield, Grant, States)  # the first byte of a content
+
+_NONCE_BYTES = 16  # random bytes before what is encrypted: the spared places of ``States``
 
 REFUSED = ("of a stranger", "of no session", "repeated", "unknown kind", "malformed")
 """Why a datagram says nothing."""
@@ -52,7 +56,7 @@ class Datagrams:
     """
 
     def __init__(self, rank: int, party: Party, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        self._rank, self._party = rank, party
+        self._rank, self._party, self._random = rank, party, random
         self._sealing = Sealing(rank, party.key, random)
         # The newest session, and the one before: beats may be under way while a session begins.
         self._beats: deque[Beats] = deque(maxlen=2)
@@ -67,6 +71,10 @@ class Datagrams:
 
     def message(self, message: CliqueMessage, now: float) -> bytes | None:
         """Return the datagram of a message; ``None``: it is too long, and the other side would drop it."""
+        if isinstance(message, States) and message.states.get("spared"):
+            nonce = self._random(_NONCE_BYTES)
+            hidden = b85encode(nonce + self._crypt(nonce, b85decode(message.states["spared"]))).decode()
+            message = message.model_copy(update={"states": message.states | {"spared": hidden}})
         content = bytes([_KINDS.index(type(message))]) + message.pack()
         return self._sealing.seal(content, now) if len(content) <= MOST_CONTENT_BYTES else None
 
@@ -85,9 +93,18 @@ class Datagrams:
             return Taken(begun.said, answers, refused="unknown kind")  # of a newer release
         try:
             message = unpack_json(_KINDS[opened.content[0]], opened.content[1:])
-        except ProtocolError:
+            if isinstance(message, States) and message.states.get("spared"):
+                hidden = b85decode(message.states["spared"])
+                content = self._crypt(hidden[:_NONCE_BYTES], hidden[_NONCE_BYTES:])
+                message.states["spared"] = b85encode(content).decode()
+        except (ProtocolError, ValueError, TypeError):
             return Taken(begun.said, answers, refused="malformed")
         return Taken((*begun.said, message), answers)
+
+    def _crypt(self, nonce: bytes, content: bytes) -> bytes:
+        """Encrypt what others may not read, or decrypt it; a nonce serves one content."""
+        stream = hashlib.shake_256(self._party.key + nonce).digest(len(content))
+        return bytes(a ^ b for a, b in zip(content, stream, strict=True))
 
     def _take_beat(self, data: bytes, now: float) -> Taken:
         for beats in self._beats:

@@ -125,10 +125,15 @@ class Modes:
         self._reducible = tuple(registry.keys() - self._sensors)
         self._rotation.register(registry)
 
-    def spare(self, meters: Sequence[MeterId], now: Now) -> list[Effect[Change]]:
+    @property
+    def spared(self) -> frozenset[MeterId]:
+        """The meters of the places that must not be cut."""
+        return self._rotation.spared
+
+    def spare(self, meters: Sequence[MeterId]) -> list[Effect[Change]]:
         """Cut the places of these meters no more, whatever is short."""
         self._rotation.spare(meters)
-        return [Write(Setting(_SPARED, json.dumps(sorted(meters)))), *self.keep(now)]
+        return [Write(Setting(_SPARED, json.dumps(sorted(meters))))]
 
     def set(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Set a state of the microgrid by a command of the utility."""

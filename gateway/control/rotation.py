@@ -41,7 +41,7 @@ class Rotation:
         self._number = number_of(microgrid)
         self._manager = manager
         self._registry: Mapping[MeterId, RegisteredMeter] = {}
-        self._spared: frozenset[MeterId] = frozenset()
+        self.spared: frozenset[MeterId] = frozenset()  # the meters of the places that stay on
         self._priority: dict[MeterId, Priority] = {}
         self.meters: tuple[MeterId, ...] = ()  # those meters, in the order of their ids
 
@@ -60,13 +60,13 @@ class Rotation:
         }
         # One that is spared from now on may be off, and is switched on again.
         self.meters = tuple(meter for meter, priority in self._priority.items() if priority is not Priority.KEPT)
-        spared = {registry[meter].location for meter in self._spared & registry.keys()}
+        spared = {registry[meter].location for meter in self.spared & registry.keys()}
         kept = {meter: Priority.KEPT for meter in self._priority if registry[meter].location in spared}
         self._priority |= kept
 
     def spare(self, meters: Iterable[MeterId]) -> None:
         """Leave the places of these meters on, and no others of theirs."""
-        self._spared = frozenset(meters)
+        self.spared = frozenset(meters)
         self.register(self._registry)
 
     def turn(self, now: Now, import_w: int) -> Turn:

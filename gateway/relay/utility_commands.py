@@ -217,7 +217,7 @@ class UtilityCommands:
         if command.cmd == Action.ASSIGN:
             return self._modes.manager.assign({meter: names for names, some in command.orders or () for meter in some})
         if command.cmd == Action.SPARE:
-            return self._modes.spare(command.spared or [], now)
+            return [*self._modes.spare(command.spared or []), *self._modes.keep(now)]
         if command.cmd == Action.STOP and command.meter is not None:
             return self._stopped.set(command.meter, stopped=command.state == "on")
         if command.cmd == Action.HOLD and command.for_s and now.trust >= Trust.HARDWARE:

@@ -1,5 +1,6 @@
 """The datagrams of two sides: each counts once, and a beat proves that its sender lives now, whatever was recorded."""
 
+from base64 import b85encode
 from collections.abc import Iterable, Sequence
 
 import pytest
@@ -10,7 +11,7 @@ from commonwatt.cliques.datagrams import FRESH_S
 from commonwatt.cliques.signs import BEAT_S, Beat, Bits
 from commonwatt.cliques.window import WIDTH, Window
 from commonwatt.protocol.clique_datagrams import Datagrams, Party
-from commonwatt.protocol.clique_messages import CliqueMessage, Who
+from commonwatt.protocol.clique_messages import CliqueMessage, States, Who
 from commonwatt.protocol.sealed import GREET_S
 from commonwatt.protocol.topics import UTILITY
 
@@ -172,3 +173,15 @@ def test_a_number_of_any_size_takes_no_memory() -> None:
     assert not window.take(2**63)
     assert window.take(2**63 - 1)
     assert window._seen < 2**WIDTH
+
+
+def test_places_that_must_not_be_cut_are_read_by_the_other_side_alone() -> None:
+    two, spared = Two(), b85encode(bytes(7) + b"7" + bytes(7) + b"9").decode()
+    said = States(microgrid="r001", now=5, states={"meters": "lossless", "spared": spared})
+    first, second = (two.sides[1].message(said, two.now) or b"" for _ in range(2))
+    assert b"lossless" in first
+    assert spared.encode() not in first
+    assert first.partition(b"spared")[2][:25] != second.partition(b"spared")[2][:25], "each has a nonce of its own"
+    assert two.said(0, second) == (said,)
+    wrong = said.model_copy(update={"states": {"spared": " "}}).pack()
+    assert two.sides[0].take(two.sides[1]._sealing.seal(b"\x06" + wrong, two.now), two.now).refused == "malformed"

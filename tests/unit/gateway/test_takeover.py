@@ -252,6 +252,7 @@ def test_a_successor_has_what_the_utility_set_with_ends_by_its_own_clock(world: 
     world.command(id="1", cmd="supply", supply="LOW", import_limit_w=500, for_s=3600)
     world.command(id="2", cmd="schedule", periods={"relay_s": 300}, meters="lossless")
     world.command(id="3", cmd="sharing", strategy="rangers", weights={"1": 7})
+    world.command(id="4", cmd="spare", spared=["2"])
     successor = World(tmp_path / "other.db")
     successor.now += 1000
     effects = successor.controller.handle("r001", ToldStates("r001", carried(world.core), world.now), successor.now)
@@ -262,6 +263,7 @@ def test_a_successor_has_what_the_utility_set_with_ends_by_its_own_clock(world: 
         assert core.modes.states.weights_at(Now(successor.now, Trust.NETWORK)) == {1: 7}
         assert core.utility_commands.periods["relay_s"] == 300
         assert core.modes.meters_mode.mode == "lossless"
+        assert core.modes.spared == {2}
     successor.tick(RETRY)
     assert successor.core.manager.strategy == "rangers"
     successor.store.close()
@@ -285,10 +287,15 @@ def test_the_strategy_of_the_managers_file_holds_at_its_successor_and_is_its_own
 def test_states_that_do_not_fit_go_without_weights(world: Cliqued) -> None:
     world.confirmed()
     world.command(id="1", cmd="sharing", weights={str(n): 1000 for n in range(10_001, 10_300)}, strategy="aces")
-    told = carried(world.core)
-    assert len(json.dumps(told)) <= MOST_STATES_BYTES
-    take(world.core, told, 0, Now(0, Trust.NETWORK))
-    assert world.core.modes.states.weights_at(Now(0, Trust.NETWORK)) is None
+    for spared in (40, 500):
+        ids = [2**64 - n for n in range(1, spared + 1)]
+        world.command(id=f"s{spared}", cmd="spare", spared=list(map(str, ids)))
+        told = carried(world.core)
+        assert len(json.dumps(told)) <= MOST_STATES_BYTES
+        world.core.modes.spare([1])
+        take(world.core, told, 0, Now(0, Trust.NETWORK))
+        assert world.core.modes.states.weights_at(Now(0, Trust.NETWORK)) is None
+        assert world.core.modes.spared == (set(ids) if spared == 40 else {1}), "those that do not fit stay as known"
 
 
 def test_the_largest_states_fit_into_a_datagram(world: Cliqued) -> None:
@@ -318,6 +325,8 @@ def test_the_largest_states_fit_into_a_datagram(world: Cliqued) -> None:
         {"periods": {"explode_s": 60}},
         {"periods": 1},
         {"meters": "lossy"},
+        {"spared": 7},
+        {"spared": "seven"},
     ],
     ids=str,
 )
