@@ -1,7 +1,8 @@
 """Check a ledger from files alone: its exports, the bills, the payments. Uses the standard library only.
 
 ``python -m harness.ledger.checker FOLDER``: ``ledger-*.csv`` are exports of months, ``bills.csv`` has run, account,
-cents and state (issued, cancelled), ``payments.csv`` the bank's bookings: cents and the account, 0 if it is of none.
+cents, taxes (cents of them) and state (issued, cancelled), ``payments.csv`` the bank's bookings: cents
+and the account, 0 if it is of none.
 """
 
 import csv
@@ -29,9 +30,10 @@ def faults(exports: Mapping[str, Sequence[Row]], bills: Iterable[Row], payments:
             if not line["day"].startswith(month) or months.setdefault(line["entry"], month) != month:
                 found.append(f"entry {line['entry']} of {line['day']} stands in {month}")
     found += [f"entry {entry} is out of balance by {cents}" for entry, cents in entries.items() if cents]
-    should, bank, waits = Counter[str](), 0, 0
+    should, taxes, bank, waits = Counter[str](), 0, 0, 0
     for bill in bills:
         should[bill["account"]] += int(bill["cents"]) if bill["state"] == "issued" else 0
+        taxes += int(bill["taxes"]) if bill["state"] == "issued" else 0
     for payment in payments:
         bank += (cents := int(payment["cents"]))
         waits += cents if payment["account"] == "0" else 0
@@ -40,6 +42,8 @@ def faults(exports: Mapping[str, Sequence[Row]], bills: Iterable[Row], payments:
         should[account] += fees[account]
         if owed[account] != should[account]:
             found.append(f"account {account} owes {owed[account]}, and should owe {should[account]}")
+    if totals["taxes"] != -taxes:
+        found.append(f"taxes are {-totals['taxes']}, and should be {taxes}")
     if totals["bank"] != bank or totals["suspense"] != -waits:
         found.append(f"bank {totals['bank']}, suspense {totals['suspense']}; the bank says {bank}, of none are {waits}")
     return found

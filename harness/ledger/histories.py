@@ -142,7 +142,10 @@ class History:
             made = [billed(self.run, n, day, due, of, is_final=n in finals) for n, of in bills.items()]
             store.post(connection, made, "ben", self.now)
         states = {"run": str(self.run), "state": "issued"}
-        self.bills += [states | {"account": str(n), "cents": str(sum(parts.values()))} for n, parts in bills.items()]
+        self.bills += [
+            states | {"account": str(n), "cents": str(sum(parts.values())), "taxes": str(parts["taxes"])}
+            for n, parts in bills.items()
+        ]
 
     def cancel(self) -> None:
         if runs := [bill["run"] for bill in self.bills if bill["state"] == "issued"]:

@@ -31,6 +31,7 @@ from harness.office.town import OfficeTown
 from tests.unit.utility.mail.test_mail import Post
 from utility.access.roles import Role
 from utility.assembly.backup.backup import copy
+from utility.billing.store.billing import bills_of_run
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
@@ -95,15 +96,23 @@ class Year:
         self.runs: dict[int, str] = {}  # issued runs, and their states
         self.months: dict[int, str] = {}  # months of issued runs
         self.bills: dict[int, dict[int, int]] = {}  # cents by run and account
+        self.taxes: dict[int, dict[int, int]] = {}  # of them taxes
 
     def step(self, name: str) -> None:
         """Check the ledger with the files that a stranger has."""
         files = {month: self.export(month) for month in MONTHS if month > max(self.closed, default="")} | self.closed
         exports = {month: list(csv.DictReader(io.StringIO(content.decode()))) for month, content in files.items()}
         bills = [
-            {"run": str(run), "account": str(account), "cents": str(cents), "state": self.runs[run]}
+            {
+                "run": str(run),
+                "account": str(account),
+                "cents": str(cents),
+                "taxes": str(taxes),
+                "state": self.runs[run],
+            }
             for run, of in self.bills.items()
             for account, cents in of.items()
+            for taxes in [self.taxes[run][account]]
         ]
         self.steps[name] = faults(exports, bills, self.bank.rows())
         assert not self.steps[name], name
@@ -153,6 +162,10 @@ class Year:
         rows = json.loads(self.anton.get_file(f"/runs/{number}/bills"))["bills"]
         self.runs[number], self.months[number] = "issued", month
         self.bills[number] = {row["account"]: round(float(row["total"]) * 100) for row in rows}
+        self.taxes[number] = {
+            bill.account: sum(round(100 * x.amount) if x.kind == "tax" else x.tax_cents for x in bill.lines)
+            for bill in self.town.database.read(bills_of_run, number)
+        }
         return number
 
     def enter(self, account: int, kind: str, amount: str, why: str) -> None:

@@ -41,6 +41,7 @@ class Line:
     amount: Decimal = Decimal(0)
     reason: str = ""  # why it is there, for a correction
     month: str = ""  # the month that it corrects; empty: it is no correction
+    tax_cents: int = later(0)  # what of the amount of a correction is taxes, cents
     entry: int = later(0)  # the number of what people entered; 0: it is no entry
 
 

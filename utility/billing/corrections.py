@@ -8,6 +8,7 @@ that people entered. A final bill, of an account that moved out, takes all at on
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from commonwatt.model.units import AccountNumber, MilliwattHours
@@ -20,13 +21,18 @@ from utility.billing.policies import POLICIES
 from utility.billing.run import Progress, Result, bills_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class BilledMonth:
     """What an account was billed for a month."""
 
-    cents: int  # the bill's own lines, and the corrections of that month since, cents
-    taken: MilliwattHours  # import on the bill, milliwatt-hours
-    given: MilliwattHours  # energy with credit on the bill, milliwatt-hours
+    cents: int = 0  # the bill's own lines, and the corrections of that month since, cents
+    taken: MilliwattHours = 0  # import on the bill, milliwatt-hours
+    given: MilliwattHours = 0  # energy with credit on the bill, milliwatt-hours
+    taxes: int = 0  # what of ``cents`` is taxes
+
+    def numbers(self) -> list[int]:
+        """Return them as runs store them; taxes only where there are some."""
+        return [self.cents, self.taken, self.given, *filter(None, [self.taxes])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +51,8 @@ class Earlier:
             f"computed again with what is known now: import {_kwh(now.taken)} kWh, billed were {_kwh(was.taken)}; "
             f"with credit {_kwh(now.given)} kWh, billed were {_kwh(was.given)}"
         )
-        return "; ".join(prices if prices and replace(now, cents=was.cents) == was else [*prices, energies])
+        is_price = prices and (now.taken, now.given) == (was.taken, was.given)
+        return "; ".join(prices if is_price else [*prices, energies])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,8 @@ def billed_month(bill: Bill) -> BilledMonth:
     taken, given = (
         sum(line.energy or 0 for line in own if line.kind is kind) for kind in (LineKind.IMPORT, LineKind.CREDIT)
     )
-    return BilledMonth(cents=to_cents(sum((line.amount for line in own), dollars(0))), taken=taken, given=given)
+    taxes = sum(to_cents(line.amount) for line in own if line.kind is LineKind.TAX)
+    return BilledMonth(cents=sum(to_cents(line.amount) for line in own), taken=taken, given=given, taxes=taxes)
 
 
 def with_corrections(
@@ -89,17 +97,20 @@ def with_corrections(
     for month in earlier:
         again = bills_of(month.inputs, load, progress).billed
         for number in sorted(again.keys() | month.billed.keys()):
-            was = month.billed.get(number) or BilledMonth(cents=0, taken=0, given=0)
-            now = BilledMonth(cents=0, taken=0, given=0) if number not in again else billed_month(again[number].bill)
-            difference = now.cents - was.cents
-            if not difference:
+            was = month.billed.get(number, BilledMonth())
+            now = billed_month(again[number].bill) if number in again else BilledMonth()
+            difference, taxes = now.cents - was.cents, now.taxes - was.taxes
+            if not difference and not taxes:
                 continue
             target = billed.get(number) or _empty(inputs, number, is_final=number in finals)
             taken = _room(target.bill, difference)
             left += difference - taken
-            if taken:
+            if taken or not difference:
                 name, why = month.inputs.month, month.reason(number, was, now)
-                billed[number] = _with(target, LineKind.CORRECTION, f"Correction of {name}", taken, why, month=name)
+                # A part of a correction has its part of the taxes; the last part has what is left of them.
+                part = taxes if taken == difference else round(Fraction(taxes * taken, difference))
+                text = f"Correction of {name}"
+                billed[number] = _with(target, LineKind.CORRECTION, text, taken, why, month=name, tax_cents=part)
     for entry in sorted(entries, key=lambda entry: (entry.cents < 0, entry.no)):
         target = billed.get(entry.account) or _empty(inputs, entry.account, is_final=entry.account in finals)
         if taken := _room(target.bill, entry.cents):

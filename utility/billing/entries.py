@@ -42,7 +42,9 @@ def by_code(bill: Bill) -> dict[str, int]:
     found = Counter[str]()
     for line in bill.lines:
         of_entry = "fees" if line.amount > 0 else "goodwill"
-        found[{LineKind.TAX: "taxes", LineKind.ENTRY: of_entry}.get(line.kind, "energy")] += to_cents(line.amount)
+        code = {LineKind.TAX: "taxes", LineKind.ENTRY: of_entry}.get(line.kind, "energy")
+        found[code] += to_cents(line.amount) - line.tax_cents
+        found["taxes"] += line.tax_cents
     return found
 
 

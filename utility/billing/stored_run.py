@@ -89,7 +89,7 @@ class StoredRun:
                     "month": each.month,
                     "default": each.default,
                     "bases": _by_text(each.bases),
-                    "billed": {str(n): [b.cents, b.taken, b.given] for n, b in sorted(each.billed.items())},
+                    "billed": {str(n): b.numbers() for n, b in sorted(each.billed.items())},
                     "rules": each.rules,
                     **({"corrects": each.corrects} if each.corrects else {}),
                 }
@@ -118,7 +118,7 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
             month=each["month"],
             default=each["default"],
             bases=_by_number(each["bases"]),
-            billed={int(n): BilledMonth(cents=c, taken=t, given=g) for n, (c, t, g) in each["billed"].items()},
+            billed={int(n): BilledMonth(*b) for n, b in each["billed"].items()},
             rules=each["rules"],
             corrects=tuple(each.get("corrects", ())),
         )

@@ -6,7 +6,7 @@ half. The same inputs make no second run, and a month has at most one issued run
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any, NamedTuple, TypeAlias
@@ -381,6 +381,6 @@ def _add_corrections(months: Mapping[str, dict[AccountNumber, BilledMonth]], iss
     for each in issued:
         for line in each.lines:
             if line.kind is LineKind.CORRECTION and line.month in months:
-                was = months[line.month].get(each.account) or BilledMonth(cents=0, taken=0, given=0)
-                cents = was.cents + to_cents(line.amount)
-                months[line.month][each.account] = BilledMonth(cents=cents, taken=was.taken, given=was.given)
+                was = months[line.month].get(each.account, BilledMonth())
+                cents, taxes = was.cents + to_cents(line.amount), was.taxes + line.tax_cents
+                months[line.month][each.account] = replace(was, cents=cents, taxes=taxes)

@@ -82,6 +82,28 @@ def test_correction_in_favour_takes_at_most_the_bill_and_goes_on_with_the_next()
     assert november.figures["open_corrections"] == str(own - 50), "it follows on later bills"
 
 
+def test_part_of_a_correction_has_its_part_of_the_taxes_and_the_last_part_the_rest() -> None:
+    world = world_of()
+    october = computed(stored(world, "2026-10"), world.load)
+    account, paid = next(iter(october.billed)), issued(october, "2026-10")
+    was = paid.billed[account]
+    was = replace(was, cents=was.cents + 5_000, taxes=801)
+    run = stored(world, earlier=(replace(paid, billed={**paid.billed, account: was}),))
+    assert unpack_run(run.pack()).earlier[0].billed[account] == was
+    part = computed(run, world.load).billed[account].bill.lines[-1]
+    assert 0 < -part.amount < 50
+    assert part.tax_cents == round(801 * part.amount / 50)
+    was = replace(was, cents=was.cents + int(part.amount * 100), taxes=was.taxes + part.tax_cents)
+    run = replace(run, earlier=(replace(paid, billed={**paid.billed, account: was}),), finals=(account,))
+    rest = computed(run, world.load).billed[account].bill
+    assert (part.amount + rest.lines[-1].amount, part.tax_cents + rest.lines[-1].tax_cents) == (-50, -801)
+    assert bill_of(bill_bytes(rest)) == rest
+    only = replace(paid.billed[account], taxes=30)
+    run = stored(world, earlier=(replace(paid, billed={**paid.billed, account: only}),))
+    line = computed(run, world.load).billed[account].bill.lines[-1]
+    assert (line.kind, line.amount, line.tax_cents) == (LineKind.CORRECTION, 0, -30), "of energy, not of taxes"
+
+
 def test_correction_of_an_account_that_left_is_a_bill_of_its_own() -> None:
     world = world_of()
     october = computed(stored(world, "2026-10"), world.load)

@@ -35,8 +35,9 @@ def _all(content: bytes, folder: Path) -> None:
 def test_checker_says_what_is_out_of_balance() -> None:
     line = {"entry": "1", "day": "2026-11-05", "kind": "bill", "of": "", "account": "1", "due": "", "about": "0"}
     rows = [line | {"key": "receivables", "cents": "500"}, line | {"key": "energy", "cents": "-500"}]
-    bills = [{"run": "1", "account": "1", "cents": "500", "state": "issued"}]
+    bills = [{"run": "1", "account": "1", "cents": "500", "taxes": "0", "state": "issued"}]
     assert faults({"2026-11": rows}, bills, []) == []
+    assert faults({"2026-11": rows}, [bills[0] | {"taxes": "80"}], []) == ["taxes are 0, and should be 80"]
     assert faults({"2026-11": rows[:1]}, bills, []) == ["entry 1 is out of balance by 500"]
     assert faults({"2026-12": rows}, bills, [])[0] == "entry 1 of 2026-11-05 stands in 2026-12"
     assert faults({"2026-11": rows}, [], []) == ["account 1 owes 500, and should owe 0"]
