@@ -17,19 +17,25 @@ Row = Mapping[str, str]
 def faults(exports: Mapping[str, Sequence[Row]], bills: Iterable[Row], payments: Iterable[Row]) -> list[str]:
     """Return what does not balance, in words; ``exports`` are the lines of months."""
     found, entries, owed, totals, fees = [], defaultdict[str, int](int), Counter[str](), Counter[str](), Counter[str]()
-    months: dict[str, str] = {}
-    reminders = {line["entry"] for lines in exports.values() for line in lines if line["kind"] == "reminder"}
+    costs, months, bills = Counter[str](), dict[str, str](), list(bills)
+    every = [line for lines in exports.values() for line in lines]
+    reminders = {line["entry"]: line["about"] for line in every if line["kind"] == "reminder"}
+    numbers = {line["of"]: line["entry"] for line in every if line["kind"] == "bill"}
     for month, lines in exports.items():
         for line in lines:
             entries[line["entry"]] += (cents := int(line["cents"]))
             totals[line["key"]] += cents
             owed[line["account"]] += cents if line["key"] == "receivables" else 0
-            fees[line["account"]] -= (
-                cents if line["key"] == "fees" and reminders & {line["entry"], line["about"]} else 0
-            )
+            for reminder in {line["entry"], line["about"]} & reminders.keys() if line["key"] == "fees" else ():
+                fees[line["account"]] -= cents
+                costs[reminder] -= cents
             if not line["day"].startswith(month) or months.setdefault(line["entry"], month) != month:
                 found.append(f"entry {line['entry']} of {line['day']} stands in {month}")
     found += [f"entry {entry} is out of balance by {cents}" for entry, cents in entries.items() if cents]
+    of_runs = (f"run {each['run']} account {each['account']}" for each in bills if each["state"] == "cancelled")
+    gone = {numbers.get(each) for each in of_runs}
+    fees_left = [(entry, cents) for entry, cents in costs.items() if cents and reminders[entry] in gone]
+    found += [f"reminder {entry} of a cancelled bill costs {cents}" for entry, cents in fees_left]
     should, taxes, bank, waits = Counter[str](), 0, 0, 0
     for bill in bills:
         should[bill["account"]] += int(bill["cents"]) if bill["state"] == "issued" else 0

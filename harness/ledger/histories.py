@@ -96,8 +96,18 @@ class History:
 
     def step(self) -> None:
         """Do anything, or be refused; then check all."""
-        steps = [self.pass_time, self.issue, self.cancel, self.pay, self.pay, self.pay_again, self.odd, self.assign]
-        steps += [self.reverse, self.plan, self.remind, self.propose, self.close, self.order]
+        steps = [
+            self.pass_time,
+            self.pass_time,
+            self.issue,
+            self.cancel,
+            self.pay,
+            self.pay,
+            self.pay_again,
+            self.odd,
+            self.assign,
+        ]
+        steps += [self.reverse, self.plan, self.remind, self.remind, self.propose, self.close, self.order]
         chosen = self.random.choice(steps)
         try:
             chosen()
@@ -124,7 +134,7 @@ class History:
             assert left == max(0, balances.get(account, 0)), (account, left, balances)
 
     def pass_time(self) -> None:
-        self.day += timedelta(self.random.choice((1, 5, 12, 30)))
+        self.day += timedelta(self.random.choice((1, 5, 12, 30, 60)))
 
     def issue(self) -> None:
         self.run += 1
@@ -149,10 +159,11 @@ class History:
 
     def cancel(self) -> None:
         if runs := [bill["run"] for bill in self.bills if bill["state"] == "issued"]:
+            run = self.random.choice(runs)  # also one with reminders
             with self.database.writes.begin() as connection:
-                store.post_cancel(connection, int(runs[-1]), str(self.day), "ben", self.now)
+                store.post_cancel(connection, int(run), str(self.day), "ben", self.now)
             for bill in self.bills:
-                bill["state"] = "cancelled" if bill["run"] == runs[-1] else bill["state"]
+                bill["state"] = "cancelled" if bill["run"] == run else bill["state"]
 
     def pay(self) -> None:
         account = self.random.randint(1, 6)

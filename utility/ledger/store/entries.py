@@ -95,9 +95,11 @@ def waiting(connection: Connection) -> list[Entry]:
 
 
 def post_cancel(connection: Connection, run: int, day: str, person: str, now: EpochSeconds) -> None:
-    """Take back a cancelled run's bills; what was paid for them stays with the accounts."""
+    """Take back a cancelled run's bills and their reminders' fees; what was paid stays with the accounts."""
     bills = entries_where(connection, C.kind == Kind.BILL, C.of.startswith(f"run {run} "))
-    post(connection, [reversal(each, day) for each in bills], person, now)
+    numbers = {each.no for each in bills}
+    fees = [each for each in entries_where(connection, C.kind == Kind.REMINDER, C.cents != 0) if each.about in numbers]
+    post(connection, [reversal(each, day) for each in (*bills, *fees)], person, now)
 
 
 def closed_months(connection: Connection) -> list[str]:

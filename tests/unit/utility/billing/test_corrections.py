@@ -96,12 +96,12 @@ def test_part_of_a_correction_has_its_part_of_the_taxes_and_the_last_part_the_re
     was = replace(was, cents=was.cents + int(part.amount * 100), taxes=was.taxes + part.tax_cents)
     run = replace(run, earlier=(replace(paid, billed={**paid.billed, account: was}),), finals=(account,))
     rest = computed(run, world.load).billed[account].bill
-    assert (part.amount + rest.lines[-1].amount, part.tax_cents + rest.lines[-1].tax_cents) == (-50, -801)
+    assert (part.amount + rest.lines[-1].amount, part.tax_cents + rest.lines[-1].tax_cents) == (Decimal(-50), -801)
     assert bill_of(bill_bytes(rest)) == rest
     only = replace(paid.billed[account], taxes=30)
     run = stored(world, earlier=(replace(paid, billed={**paid.billed, account: only}),))
     line = computed(run, world.load).billed[account].bill.lines[-1]
-    assert (line.kind, line.amount, line.tax_cents) == (LineKind.CORRECTION, 0, -30), "of energy, not of taxes"
+    assert (line.kind, line.amount, line.tax_cents) == (LineKind.CORRECTION, Decimal(0), -30), "of energy, not of taxes"
 
 
 def test_correction_of_an_account_that_left_is_a_bill_of_its_own() -> None:

@@ -41,4 +41,10 @@ def test_checker_says_what_is_out_of_balance() -> None:
     assert faults({"2026-11": rows[:1]}, bills, []) == ["entry 1 is out of balance by 500"]
     assert faults({"2026-12": rows}, bills, [])[0] == "entry 1 of 2026-11-05 stands in 2026-12"
     assert faults({"2026-11": rows}, [], []) == ["account 1 owes 500, and should owe 0"]
+    fee = line | {"entry": "2", "kind": "reminder", "about": "1"}
+    fees = [fee | {"key": "receivables", "cents": "5"}, fee | {"key": "fees", "cents": "-5"}]
+    named = [each | {"of": "run 1 account 1"} for each in rows]
+    assert faults({"2026-11": [*named, *fees]}, bills, []) == []
+    cancelled = faults({"2026-11": [*named, *fees]}, [bills[0] | {"state": "cancelled"}], [])
+    assert cancelled[0] == "reminder 2 of a cancelled bill costs 5"
     assert "the bank says 100" in faults({"2026-11": rows}, bills, [{"cents": "100", "account": "1"}])[-1]

@@ -23,7 +23,7 @@ from utility.customers.store.contacts import office_key, set_contact
 from utility.database.base import SQLAlchemyError
 from utility.database.database import Database
 from utility.ledger import decisions
-from utility.ledger.entry import Entry, Kind, billed
+from utility.ledger.entry import Entry, Kind, billed, open_items
 from utility.ledger.reference import rf_reference
 from utility.ledger.store.entries import (
     C,
@@ -256,6 +256,10 @@ def test_job_reminds_by_the_tariff_of_the_account(database: Database, settings: 
         months = {month: exported(connection, month, settings.office.codes) for month in ("2026-12", "2027-02")}
     assert months["2027-02"].count(b",fees,4100,-500\n") == 2
     assert {each.day for each in made[2:]} == {"2027-02-04"}
+    with database.writes.begin() as connection:
+        post_cancel(connection, 1, "2027-02-05", "ben", NOW)
+        assert [balance(connection, n) for n in (1, 2)] == [0, 0], "the fees of cancelled bills are taken back"
+        assert open_items(entries_where(connection, C.account == 1)) == []
 
 
 def test_each_overdue_bill_of_an_account_has_its_reminder(database: Database) -> None:
