@@ -64,6 +64,7 @@ ACTIONS: Mapping[str, str] = {
     "spared.decide": "decided whether a place is not cut",
     "mail.run": "queued the bills of a run for mail",
     "mail.again": "queued a mail again",
+    "mail.bounce": "noted that a mail came back",
     "run.cancel": "cancelled issued bills",
     "entry.enter": "entered goodwill, a fee, a credit note or the end of a run",
     "entry.approve": "approved an entry",

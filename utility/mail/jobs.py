@@ -18,7 +18,7 @@ from utility.customers.store.contacts import newest_contacts, office_key
 from utility.database.database import Database
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
-from utility.mail.message import CONFIRM, LOST, TAKEN, State, after, message_of, proof
+from utility.mail.message import CONFIRM, LOST, NO_SUCH_LETTERS, TAKEN, State, after, message_of, name_of, proof
 from utility.mail.store import confirmed, move, take_due
 
 MOST = 50  # mails of a turn
@@ -70,7 +70,7 @@ def _message(
         if letter is None or to is None or to.paper or proof(key, "digest", account, to.mail) not in known:
             return None
         link = "" if paper else f"{row.base}/console/mail/confirm/{account}/{proof(key, 'code', account, to.mail)}"
-        return message_of(row.kind, letter, to.mail, paper, link)
+        return message_of(row.kind, letter, to.mail, paper, link, name_of(key, row.no))
     except (CommonwattError, ValueError, LookupError) as error:
         log.warning("mail %s can't be made: %s", row.no, type(error).__name__)
         return None
@@ -82,8 +82,12 @@ def deliver(settings: MailSettings, message: EmailMessage) -> int:
     try:
         with closing(_connected(settings)) as server:
             is_told = True
-            server.send_message(message)
+            envelope = [f"ENVID={message['Message-ID'].partition('@')[0].strip('<')}"]
+            server.ehlo_or_helo_if_needed()
+            server.send_message(message, mail_options=envelope if server.has_extn("dsn") else ())
             return TAKEN
+    except smtplib.SMTPNotSupportedError:
+        return NO_SUCH_LETTERS if is_told else 0
     except smtplib.SMTPRecipientsRefused as error:
         return next(iter(error.recipients.values()))[0]
     except smtplib.SMTPResponseException as error:

@@ -1,9 +1,12 @@
-"""Mails (pure): their states, what they say, and what proves that an address is a household's."""
+"""Mails (pure): their states, what they say, what came back, and what proves that an address is a household's."""
 
 import hmac
+import re
+from email import message_from_bytes, message_from_string
 from email.message import EmailMessage
 from enum import StrEnum
 
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.billing.documents.letter import Letter
 
@@ -18,6 +21,8 @@ TEXTS = {
 """The subject and the words of each kind, in English, as in the catalogue."""
 MOST_TRIES = 10  # of a mail that the server does not take for now; about 17 hours
 TAKEN, LOST = 250, -1  # of the codes of a mail server: it took the mail; its answer was lost
+NO_SUCH_LETTERS = 5_006_007  # the status 5.6.7: the server takes no address with such letters
+_ABOUT = ("", "address", "mailbox", "mail server", "network", "protocol", "content", "policy")  # by a status's second
 
 
 class State(StrEnum):
@@ -28,6 +33,7 @@ class State(StrEnum):
     SENT = "sent"  # the server took it
     REFUSED = "refused"  # the server does not take it, or there is no confirmed address any more
     UNKNOWN = "unknown"  # perhaps the server took it: it is not sent again by itself
+    BOUNCED = "bounced"  # the server took it, and it came back later
     CONFIRMED = "confirmed"  # the household says that the address is right
 
 
@@ -43,10 +49,47 @@ def proof(key: bytes, what: str, account: AccountNumber, address: str) -> str:
     return hmac.digest(key, f"{what} {account} {address}".encode(), "sha256").hex()
 
 
-def message_of(kind: str, letter: Letter, address: str, paper: bytes, link: str) -> EmailMessage:
-    """Return a mail in the language of its household, with the printed bill or a link."""
+def name_of(key: bytes, number: int) -> str:
+    """Return what stands before the ``@`` of the id of a mail; the office alone can make it."""
+    return f"{number}.{proof(key, 'mail', number, '')}"
+
+
+def reason_of(answer: int) -> str:
+    """Return an answer in words: the code of a mail server, or the status of RFC 3463 and what it is about."""
+    kind, about, detail = answer // 10**6, answer // 1000 % 1000, answer % 1000
+    return f"{kind}.{about}.{detail} {dict(enumerate(_ABOUT)).get(about, '')}".strip() if kind else str(answer)
+
+
+def bounced(key: bytes, content: bytes) -> tuple[int, int]:
+    """Return the number of the mail that a delivery status notification (RFC 3464) is about, and its status.
+
+    Raises:
+        ConfigError: It is none, or about a mail that did not come back, or that this office did not send.
+    """
+    try:
+        parts = [*message_from_bytes(content).walk()]
+    except RecursionError:
+        parts = []
+    reports = [part for part in parts if "Action" in part and "Status" in part]
+    if not reports:
+        raise ConfigError("the file is no notification about a mail (RFC 3464): save the whole mail as .eml")
+    if "failed" not in [str(each["Action"]).strip().lower() for each in reports]:
+        raise ConfigError("the notification does not say that the mail failed")
+    parts += [message_from_string(str(p.get_payload())) for p in parts if p.get_content_type() == "text/rfc822-headers"]
+    names = " ".join(str(each[name]) for each in parts for name in ("Message-ID", "Original-Envelope-Id"))
+    for name in re.findall(r"\b[0-9]{1,9}\.[0-9a-f]{64}\b", names):
+        number = int(name.partition(".")[0])
+        if hmac.compare_digest(name, name_of(key, number)):
+            status = re.match(r"\s*5\.(\d{1,3})\.(\d{1,3})", str(reports[0]["Status"]))
+            return number, 5_000_000 + int(status[1]) * 1000 + int(status[2]) if status else 5_000_000
+    raise ConfigError("the notification is about no mail that this office sent")
+
+
+def message_of(kind: str, letter: Letter, address: str, paper: bytes, link: str, name: str) -> EmailMessage:
+    """Return a mail in the language of its household, with the printed bill or a link; its id begins with a name."""
     made, (subject, words) = EmailMessage(), TEXTS[kind]
     made["From"], made["To"] = letter.office.mail.sender, address
+    made["Message-ID"] = f"<{name}@{letter.office.mail.sender.rpartition('@')[2].strip('> ')}>"
     made["Subject"] = letter.writing.say(subject, number=letter.number)
     made.set_content("\n\n".join(filter(None, (letter.writing.say(words), link, letter.office.name))))
     if paper:

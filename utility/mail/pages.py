@@ -4,7 +4,7 @@ import hmac
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import FastAPI, Form, Path, Query, Request, Response
+from fastapi import FastAPI, Form, Path, Query, Request, Response, UploadFile
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter, quarter_of
@@ -12,13 +12,14 @@ from utility.customers.contact import Contact
 from utility.customers.store.contacts import newest_contacts, office_key, set_contact
 from utility.database.base import Connection
 from utility.mail import store
-from utility.mail.message import BILL, CONFIRM, State, proof
+from utility.mail.message import BILL, CONFIRM, State, bounced, proof, reason_of
 from utility.webkit.acting import changing
 from utility.webkit.console.answers import ROWS, Number, refusing
 from utility.webkit.console.console import Console
 from utility.webkit.rights import OPEN, Clerks, Residents, require_own_origin
 
 Run = Annotated[int, Query(ge=0, lt=2**31, description="A run of bills; 0: none.")]
+MAX_BYTES = 10_000_000  # bytes of a mail that came back
 Code = Annotated[str, Path(max_length=64)]
 
 
@@ -37,7 +38,8 @@ def _add_queue(app: FastAPI, console: Console) -> None:
         with refusing(422), console.database.reads.begin() as connection:
             plan = store.plan_of(connection, office, run) if run else None
             counts, rows = store.count_mails(connection), store.troubled(connection, ROWS)
-        return console.page(request, actor, "mail.html", {"run": run, "plan": plan, "counts": counts, "rows": rows})
+        content = {"run": run, "plan": plan, "counts": counts, "rows": rows, "reason_of": reason_of}
+        return console.page(request, actor, "mail.html", content)
 
     @app.post("/console/mail", include_in_schema=False)
     def queue(request: Request, actor: Clerks, run: Annotated[int, Form(ge=1, lt=2**31)]) -> Response:
@@ -51,13 +53,25 @@ def _add_queue(app: FastAPI, console: Console) -> None:
 
     @app.post("/console/mail/{number}/again", include_in_schema=False)
     def again(request: Request, actor: Clerks, number: Number) -> Response:
-        """Queue a mail again that was refused, or of which it is not known whether it was sent."""
+        """Queue a mail again that was refused or came back, or of which it is not known whether it was sent."""
         with changing(console.api, request, actor) as by:
-            was = (State.REFUSED, State.UNKNOWN)
+            was = (State.REFUSED, State.UNKNOWN, State.BOUNCED)
             if not store.move(by.connection, number, was, {"state": State.QUEUED, "due": by.now, "tries": 0}):
-                raise ConfigError(f"mail {number} is not refused or unknown")
+                raise ConfigError(f"mail {number} is not refused, unknown or bounced")
             by.record("mail.again", f"mail {number}")
         return console.see_other(actor, "/console/mail", f"Mail {number} is queued again.")
+
+    @app.post("/console/mail/bounced", include_in_schema=False)
+    def returned(request: Request, actor: Clerks, file: UploadFile) -> Response:
+        """Note that a mail came back, as a delivery status notification says."""
+        content = file.file.read(MAX_BYTES)
+        with changing(console.api, request, actor) as by:
+            number, answer = bounced(office_key(by.connection, office), content)
+            values = {"state": State.BOUNCED, "answer": answer}
+            if not store.move(by.connection, number, (State.SENT, State.UNKNOWN), values):
+                raise ConfigError(f"mail {number} is not one that was sent")
+            by.record("mail.bounce", f"mail {number}")
+        return console.see_other(actor, "/console/mail", f"Mail {number} came back: {reason_of(answer)}.")
 
 
 def _add_address(app: FastAPI, console: Console) -> None:

@@ -85,5 +85,5 @@ def count_mails(connection: Connection) -> Mapping[str, int]:
 
 def troubled(connection: Connection, most: int) -> Sequence[Any]:
     """Return mails that a clerk has to look at, the newest first."""
-    states = _c.state.in_((State.REFUSED, State.UNKNOWN))
+    states = _c.state.in_((State.REFUSED, State.UNKNOWN, State.BOUNCED))
     return connection.execute(select(mail).where(states).order_by(_c.no.desc()).limit(most)).all()

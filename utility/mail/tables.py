@@ -6,7 +6,7 @@ from utility.database.base import SMALL, RowId, metadata
 
 # Each mail once: a bill or a reminder (`subject` begins with the number of the run), or the question whether an address
 # is right (`subject` is the address's digest, `base` what its link begins with). `answer` is the last code of the mail
-# server; 0: none. Addresses are not here.
+# server, or why it came back (``message.reason_of``); 0: none. Addresses are not here.
 mail = Table(
     "mail",
     metadata,

@@ -38,7 +38,7 @@ from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
 from utility.mail import jobs
 from utility.mail.jobs import send_mails
-from utility.mail.message import MOST_TRIES, REMINDER, State
+from utility.mail.message import CONFIRM, MOST_TRIES, REMINDER, State, proof
 from utility.mail.store import add_mails
 from utility.mail.tables import mail
 
@@ -240,6 +240,108 @@ def test_reminder_goes_once_for_each_level_with_the_bill(
     assert post.counts() == {f"m{confirmed[0]}@home.example": 2}
     subjects = {str(make_header(decode_header(str(one["Subject"])))) for one in post.took}
     assert subjects == {f"Recordatorio de la factura {MONTH}/1-{confirmed[0]}"}
+
+
+def test_server_that_takes_no_such_letters_refuses_the_mail(
+    confirmed: list[int], browser: Callable[..., Browser], database: Database, settings: UtilitySettings
+) -> None:
+    account, *_ = confirmed
+    plain = Post()
+    controller = Controller(plain, hostname="127.0.0.1", port=plain.port, enable_SMTPUTF8=False)
+    controller.start()
+    with database.writes.begin() as connection:
+        key = office_key(connection, settings.office)
+        who = replace(newest_contacts(connection, key, account)[account], mail="jürgen@home.example")
+        set_contact(connection, account, 0, who, key)
+        digest = proof(key, "digest", account, who.mail)
+        add_mails(connection, CONFIRM, [(account, digest)], NOW)
+        connection.execute(mail.update().where(mail.c.subject == digest).values(state=State.CONFIRMED))
+    own = settings.office.mail.model_copy(update={"port": plain.port})
+    office = settings.office.model_copy(update={"mail": own})
+    turn(database, settings.model_copy(update={"office": office}))
+    controller.stop()
+    assert states(database)["bill refused"] == 1
+    assert states(database)["bill unknown"] == 0
+    assert "5.6.7 content" in browser(Role.CLERK).get("/console/mail").text
+
+
+def returned(named: str, action: str = "failed", status: str = "5.1.1", kind: str = "text/rfc822-headers") -> str:
+    """Return a notification about a mail as servers write it, with an address in the reason."""
+    return f"""From: MAILER-DAEMON@relay.example
+To: office@town.example
+Message-ID: <1@relay.example>
+Subject: Undelivered Mail Returned to Sender
+Content-Type: multipart/report; report-type=delivery-status; boundary="B"
+MIME-Version: 1.0
+
+--B
+Content-Type: text/plain
+
+I could not deliver it to <m7@home.example>.
+--B
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; relay.example
+
+Original-Recipient: rfc822;m7@home.example
+Final-Recipient: rfc822; m7@home.example
+Action: {action}
+Status: {status}
+Diagnostic-Code: smtp; 550 5.1.1 <m7@home.example>: no such user
+
+--B
+Content-Type: {kind}
+
+{named}
+Subject: Su factura
+
+--B--
+"""
+
+
+def test_a_mail_that_came_back_is_shown_with_its_status(
+    confirmed: list[int],
+    browser: Callable[..., Browser],
+    database: Database,
+    settings: UtilitySettings,
+    post: Post,
+    tmp_path: Path,
+) -> None:
+    turn(database, settings)
+    clerk = browser(Role.CLERK)
+
+    def give(text: str) -> tuple[int, str]:
+        answer = clerk.post("/console/mail/bounced", {}, files={"file": ("back.eml", text.encode())})
+        return answer.status_code, answer.text
+
+    first, second, *rest = (one["Message-ID"] for one in post.took if one.is_multipart())
+    assert rest, "a bill is left"
+    assert give(returned(f"Message-ID: {first}"))[0] == 303
+    assert give(returned(f"Message-ID: {second}", status="5.2.2 (full)", kind="message/rfc822"))[0] == 303
+    envelope = returned("X: y").replace(
+        "Reporting-MTA", f"Original-Envelope-Id: {rest[0][1:].split('@')[0]}\nReporting-MTA"
+    )
+    assert give(envelope.replace("\n", "\r\n"))[0] == 303
+    assert states(database)["bill bounced"] == 3
+    text = clerk.get("/console/mail").text
+    assert "5.1.1 address" in text
+    assert "5.2.2 mailbox" in text
+    assert b"m7@home" not in b"".join(path.read_bytes() for path in tmp_path.glob("utility.db*"))
+    guess = first.replace(first[3:20], "0" * 17)
+    nested = "".join(f'Content-Type: multipart/mixed; boundary="{n}"\n\n--{n}\n' for n in range(3_000))
+    for text, words in [
+        (returned(f"Message-ID: {first}"), "is not one that was sent"),
+        (returned(f"Message-ID: {guess}"), "about no mail that this office sent"),
+        (returned("X: y"), "about no mail that this office sent"),
+        (returned(f"Message-ID: {second}", action="delayed"), "does not say that the mail failed"),
+        (f"Message-ID: {second}\n\nHello", "no notification about a mail"),
+        ("", "no notification about a mail"),
+        ("\0\xff" * 1000, "no notification about a mail"),
+        (nested, "no notification about a mail"),
+    ]:
+        status, said = give(text)
+        assert (status, words in said) == (422, True), said
+    assert browser(Role.ADMIN).post("/console/mail/bounced", {}, files={"file": ("x", b"")}).status_code == 403
 
 
 class KilledError(BaseException):
