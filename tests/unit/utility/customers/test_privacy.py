@@ -1,4 +1,7 @@
-"""Who people are leaves the office's pages nowhere: no answer, log, metric, file, database or backup has it."""
+"""Who people are leaves the office's pages nowhere: no answer, log, metric, file, database or backup has it.
+
+Releases for researchers are searched for the same signs in ``research/test_research.py``.
+"""
 
 import logging
 import sqlite3

@@ -21,6 +21,9 @@ from commonwatt.town.town import Town
 from harness.commands import WHO, logged_in, shown
 from harness.research.stored import store_homes
 from harness.research.town import emulated_homes, emulated_town
+from tests.unit.utility.customers.test_privacy import CANARY, found_in
+from utility.customers.contact import Contact
+from utility.customers.store.contacts import set_contact
 from utility.database.database import Database, open_database
 from utility.database.migrate import empty_database
 from utility.registry.store.accounts import load_dated_registry
@@ -154,6 +157,26 @@ def test_an_open_release_has_sums_dictionary_licence_and_attacks(  # req: U7
     assert names == {"group", "function", "homes", "start", "used_wh", "generated_wh"}
     assert package["id"] in said
     assert package["release"]["attacks"][0]["trials"] > 100
+
+
+def test_no_release_has_who_the_people_of_its_homes_are(research: Research, tmp_path: Path, database: Database) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with database.writes.begin() as connection:
+        accounts = load_dated_registry(connection).accounts
+        for account in accounts:
+            set_contact(connection, account, 0, Contact(**CANARY), b"k" * 32)  # type: ignore[arg-type]
+    assert len(accounts) >= 20
+    research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
+    tiers: dict[str, list[str]] = {"open": [], "homes": ["--agreement", "lab"]}
+    for tier, words in tiers.items():
+        out = tmp_path / tier
+        research("release", tier, *period(), *words, "--out", str(out), "--as", "anna")
+        files = contents(out)
+        assert any(name.endswith(".csv") for name in files)
+        columns = [str(parquet.read_table(out / name).to_pydict()) for name in files if name.endswith(".parquet")]
+        assert columns
+        searched = b" ".join([*files.values(), *map(str.encode, [*files, *columns])])
+        assert found_in(searched) == [], tier
 
 
 def test_parquet_has_what_csv_has(research: Research, tmp_path: Path) -> None:
