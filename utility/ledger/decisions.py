@@ -21,7 +21,7 @@ from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
 from utility.access.store.audit_log import record
-from utility.customers.store.contacts import newest_contacts, office_key
+from utility.customers.store.contacts import contacts_on, office_key
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.locks import Lock, take
@@ -190,7 +190,7 @@ def _order(case: Case, *, is_refund: bool) -> list[Entry]:
     if not (office.name and office.iban and (is_refund or office.creditor)):
         raise ConfigError("the office's name, iban and creditor have to stand in the utility's file")
     file, day = f"CW-{case.today}-{store.newest(connection)}", _day(case)
-    who = newest_contacts(connection, office_key(connection, office))
+    who = contacts_on(connection, office_key(connection, office), day)
     for account, owed in store.balances(connection).items():
         entries = live(entries_where(connection, C.account == account))
         bills = [each for each in entries if each.kind is Kind.BILL]

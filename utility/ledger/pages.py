@@ -7,7 +7,7 @@ from fastapi import FastAPI, Form, HTTPException, Path, Request, Response, Uploa
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.care.sealing import decrypt
-from utility.customers.store.contacts import newest_contacts, office_key
+from utility.customers.store.contacts import contacts_on, office_key
 from utility.database.base import Connection
 from utility.ledger.bank import MAX_BYTES
 from utility.ledger.decisions import DECISIONS, REVERSIBLE, Asked, close, decide, take_in
@@ -95,8 +95,8 @@ def _add_files(app: FastAPI, console: Console) -> None:
         """Return the orders for the bank but of cancelled bills: pain.008 of direct debits, pain.001 of refunds."""
         settings = console.api.settings
         with console.database.reads.begin() as connection:
-            who = newest_contacts(connection, office_key(connection, settings.office))
             found = entries_where(connection, C.text == file, *store.STANDING)
+            who = contacts_on(connection, office_key(connection, settings.office), found[0].due) if found else {}
             orders = [(each, who[each.account]) for each in found if each.account in who]
             content = {
                 "file": file,

@@ -1,12 +1,14 @@
 """Statements of contacts: who an account is from a quarter on, encrypted."""
 
 from collections.abc import Mapping
+from datetime import date, timedelta
 from secrets import token_hex
 
 from sqlalchemy import Connection, select, true
 
 from commonwatt.config.office import OfficeSettings
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import midnight
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.runtime.files import write_private
 from commonwatt.settlement.settled import QUARTERS_A_DAY
@@ -14,6 +16,7 @@ from utility.customers.contact import Contact, opened
 from utility.customers.people import History
 from utility.customers.tables import contact
 from utility.database.database import insert_or
+from utility.database.town_zone import zone_of
 
 KEY_BYTES = 32
 
@@ -70,6 +73,12 @@ def newest_contacts(
     found = histories(connection, key, account)
     begun = {number: [who for since, who in of if until is None or since <= until] for number, of in found.items()}
     return {number: of[-1] for number, of in begun.items() if of}
+
+
+def contacts_on(connection: Connection, key: bytes, day: str) -> dict[AccountNumber, Contact]:
+    """Return who accounts are on a local day, at its end."""
+    after = midnight(date.fromisoformat(day) + timedelta(1), zone_of(connection))
+    return newest_contacts(connection, key, until=after - 1)
 
 
 def contact_of(connection: Connection, key: bytes, digest: str) -> Contact | None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from commonwatt.config.office import OfficeSettings
 from commonwatt.config.utility import BillingSettings, UtilitySettings
+from commonwatt.model.time.local_calendar import midnight
 from harness.billing.worlds import tariff
 from harness.console import Browser, text_of
 from harness.ledger.histories import ANNA
@@ -19,9 +21,10 @@ from tests.unit.utility.ledger.statements import entry, part, statement, valid
 from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.customers.contact import Contact
-from utility.customers.store.contacts import office_key, set_contact
+from utility.customers.store.contacts import newest_contacts, office_key, set_contact
 from utility.database.base import SQLAlchemyError
 from utility.database.database import Database
+from utility.database.town_zone import zone_of
 from utility.ledger import decisions
 from utility.ledger.entry import Entry, Kind, billed, open_items
 from utility.ledger.reference import rf_reference
@@ -150,6 +153,25 @@ def test_returned_direct_debit_and_refund_are_of_their_accounts(browser: Browser
     returned = entry("54.00", part("54.00", "sun", "08", debit, "DBIT"), "08", "B3", "DBIT")
     assert "assigned 1 waiting 0 there already 2" in send(anna, statement("".join([*booked, returned]), "08"))
     assert balances(database) == [5400, 2500, 0]
+
+
+def test_direct_debit_is_of_who_the_account_is_on_its_day(
+    browser: Browsers, database: Database, settings: UtilitySettings
+) -> None:
+    anna, zone = browser(Role.CLERK, name="anna"), database.read(zone_of)
+    with database.writes.begin() as connection:
+        key = office_key(connection, settings.office)
+        who = newest_contacts(connection, key)[1]
+        for day, name in ((date(2027, 3, 1), "Heir of the day"), (date(2027, 3, 2), "Heir of later")):
+            set_contact(connection, 1, midnight(day, zone), replace(who, name=name), key)
+        set_contact(connection, 3, midnight(date(2027, 3, 2), zone), replace(who, iban=""), key)
+    assert decide(anna, "collect", day=LATER)[0] == 303
+    assert decide(anna, "refund", day=LATER)[0] == 303, "the IBAN is gone on the next day"
+    paths = re.findall(r'href="(/console/ledger/orders/[^"]+)"', anna.get("/console/ledger").text)
+    said = "".join(anna.get(path).text for path in paths)
+    assert "Heir of the day" in said
+    assert "Person 3" in said
+    assert "Heir of later" not in said
 
 
 def test_order_of_a_cancelled_bill_is_in_no_file_and_the_new_bill_is_not_collected_beside_it(
