@@ -140,7 +140,7 @@ def approve_entry(database: Database, number: int, second: Second) -> None:
 
 
 def withdraw_entry(database: Database, number: int, actor: Actor, now: EpochSeconds) -> None:
-    """Withdraw what a person entered, while no issued bill has it."""
+    """Withdraw what a person entered, before a second one approves it."""
     with database.writes.begin() as connection:
         before = {"state": step(connection, number, "withdrawn", actor.name, now)["state"]}
         record(connection, actor, now, "entry.withdraw", f"entry {number}", before, {"state": "withdrawn"})

@@ -6,7 +6,7 @@ Or it cancels an issued run: its bills stay as they are, marked, and the month i
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, func, select
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -55,14 +55,13 @@ def step(connection: Connection, number: int, state: str, person: str, now: Epoc
     """Approve (``approved``) or withdraw (``withdrawn``) what a person entered; return it as it was.
 
     Raises:
-        ConfigError: It is in another state, or an issued bill has some of it.
+        ConfigError: It is decided already.
     """
-    was, ours = entry_of(connection, number), _c.state == "entered"
-    if state == "withdrawn":
-        ours = or_(ours, and_(_c.state == "approved", _c.left_cents == _c.cents, _c.cents != 0))
+    was, ours = entry_of(connection, number), (_c.no == number) & (_c.state == "entered")
     values = {"state": state, "decided_by": person, "decided": now}
-    if not connection.execute(bill_entry.update().where(_c.no == number, ours).values(values)).rowcount:
-        raise ConfigError(f"entry {number} is {was['state']}, or an issued bill has it: it can't be {state}")
+    if not connection.execute(bill_entry.update().where(ours).values(values)).rowcount:
+        undo = "; two people undo an approved one by its opposite" if state == "withdrawn" else ""
+        raise ConfigError(f"entry {number} is {was['state']} and can't be {state}{undo}")
     return was
 
 
@@ -75,7 +74,7 @@ def take_entries(connection: Connection, run: int, *, back: bool = False) -> Non
     """Take what the bills of a run have of entries off what is left of them; ``back``: add it, the run is cancelled.
 
     Raises:
-        ConfigError: An entry was withdrawn since the run was made, or another bill has it.
+        ConfigError: Another bill has an entry since the run was made.
     """
     statement = select(bill.c.content).where(bill.c.run_no == run, bill.c.content.contains('"kind":"entry"'))
     bills = map(bill_of, connection.execute(statement).scalars())
@@ -83,7 +82,7 @@ def take_entries(connection: Connection, run: int, *, back: bool = False) -> Non
         left = _c.left_cents + to_cents(line.amount) * (1 if back else -1)
         ours = (_c.no == line.entry) & (_c.state == "approved") & (left * _c.cents >= 0)
         if not connection.execute(bill_entry.update().where(ours).values(left_cents=left)).rowcount:
-            raise ConfigError(f"entry {line.entry} of run {run} was withdrawn, or another bill has it: make a new run")
+            raise ConfigError(f"another bill has entry {line.entry} of run {run}: make a new run")
 
 
 def require_newest(connection: Connection, run: int) -> None:

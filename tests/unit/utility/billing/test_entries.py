@@ -39,7 +39,7 @@ from utility.billing.store.billing import run_of as run_row
 from utility.billing.store.issued_bills import issued_bills
 from utility.billing.store.kept_documents import KeptDocuments
 from utility.billing.stored_run import computed, unpack_run
-from utility.billing.tables import bill
+from utility.billing.tables import bill, bill_entry
 from utility.database.database import Database
 from utility.overview.store import waiting
 from utility.registry.tables import holding
@@ -98,8 +98,6 @@ def test_an_entry_of_two_people_is_on_the_next_bill_once(people: Command, databa
     row = database.read(run_row, run)
     assert (row["figures"]["entry"], documents_of_run(database, run, None).run.rules) == ("-4.50", 3)
     assert not entry_lines(bill_of(database, issued(database, people, NOVEMBER), account))
-    with pytest.raises(ConfigError, match="or an issued bill has it: it can't be withdrawn"):
-        withdraw_entry(database, 1, CLERK, 1)
     actions = [row["action"] for row in database.read(audit_log.entries, audit_log.Wanted(), 99)]
     assert {"entry.enter", "entry.approve"} <= set(actions)
     log = json.dumps([dict(row) for row in database.read(audit_log.entries, audit_log.Wanted(), 99)], default=str)
@@ -129,15 +127,22 @@ def test_goodwill_beyond_a_bill_goes_on_with_the_next_and_a_fee_is_billed_whole(
     assert state(database, 1) == ("approved", 0)
 
 
-def test_an_entry_withdrawn_after_the_draft_holds_the_issue_up(
-    people: Command, database: Database, account: int
-) -> None:
+def test_an_approved_entry_is_undone_by_its_opposite_alone(people: Command, database: Database, account: int) -> None:
+    entered(people, "fee", account, "1")
+    with pytest.raises(ConfigError, match="is approved and can't be withdrawn; two people undo an approved one"):
+        withdraw_entry(database, 1, CLERK, 1)
+    entered(people, "goodwill", account, "1")
+    found = bill_of(database, issued(database, people, OCTOBER), account)
+    assert sum(amount for _, amount, _, _ in entry_lines(found)) == 0
+
+
+def test_an_entry_that_another_bill_has_holds_the_issue_up(people: Command, database: Database, account: int) -> None:
     entered(people, "goodwill", account, "1")
     run = made(people, OCTOBER)
-    withdraw_entry(database, 1, CLERK, 1)
-    assert "entry 1 of run 1 was withdrawn" in people("bills", "issue", str(run), "--as", "ben", code=2)
+    with database.writes.begin() as connection:
+        connection.execute(bill_entry.update().values(left_cents=0))
+    assert "another bill has entry 1 of run 1" in people("bills", "issue", str(run), "--as", "ben", code=2)
     assert database.read(run_row, run)["state"] == "checked", "nothing was changed"
-    assert not entry_lines(bill_of(database, issued(database, people, OCTOBER), account))
 
 
 @pytest.mark.parametrize("amount", ["0", "-1", "0.005", "10000.01", "1e9"])
