@@ -24,6 +24,7 @@ from utility.households.store.home import Home
 from utility.households.store.reading import read_course, read_helping, read_settled
 from utility.households.store.today import day_around, day_of, figures_by_day, stored_now
 from utility.lasting.jobs import lasting_of
+from utility.ledger.store.entries import open_of
 from utility.registry.accounts import value_at
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.statistics.months import Span, columns_of, month_number
@@ -62,7 +63,7 @@ def add_home(app: FastAPI, console: Console) -> None:
         content |= _bills(console, bills, home, now, zone) | _course_of(of, at or content["date"], content["date"])
         tariff = _tariff(console, home)
         content["cost_today"] = None if tariff is None else cost_of(content["today"].course, tariff)
-        content["writing"] = _writing(tariff)
+        content |= {"writing": _writing(tariff), "owed": console.database.read(open_of, home.account.number)}
         return console.page(request, actor, "home.html", content)
 
     @app.get("/console/home/live", include_in_schema=False)

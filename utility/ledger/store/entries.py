@@ -13,7 +13,7 @@ from commonwatt.model.time.local_calendar import local_day, month_after, parse_m
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds
 from utility.database.locks import Lock, take
 from utility.database.town_zone import zone_of
-from utility.ledger.entry import WITHOUT_LINES, Entry, Kind, reminders, reversal
+from utility.ledger.entry import WITHOUT_LINES, Entry, Kind, open_items, reminders, reversal
 from utility.ledger.tables import ledger_entry
 from utility.readings.store.parts import chunks
 from utility.registry.tables import account as accounts
@@ -74,6 +74,13 @@ def balances(connection: Connection, *which: ColumnElement[bool]) -> dict[Accoun
 def balance(connection: Connection, account: AccountNumber, day: str = "9999") -> int:
     """Return what an account owes at the end of a day, cents; negative: in its favour."""
     return balances(connection, C.account == account, C.day <= day).get(account, 0)
+
+
+def open_of(connection: Connection, account: AccountNumber) -> tuple[int, list[tuple[Entry, int]]] | None:
+    """Return what an account owes, cents, and what is open; ``None``: no payments are booked, so it is not known."""
+    if connection.execute(select(C.no).where(C.kind == Kind.PAYMENT).limit(1)).first() is None:
+        return None
+    return balance(connection, account), open_items(entries_where(connection, C.account == account))
 
 
 def owed_before(connection: Connection, account: AccountNumber, run: int) -> int | None:

@@ -29,6 +29,8 @@ from utility.billing.store.billing import newest_issued
 from utility.billing.store.entries import cancel_run
 from utility.database.database import Database, open_database
 from utility.jobs.calendar_periods import NEW_YORK
+from utility.ledger.entry import Entry, Kind, billed
+from utility.ledger.store.entries import post
 from utility.readings import tables
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
@@ -187,6 +189,25 @@ def test_who_moved_in_sees_nothing_of_the_time_before(resident: Callable[[int], 
     known = {who: {row[0] for row in of if row[4]} for who, of in rows.items()}
     assert min(known["a"]) == "2027-01-05" > max(known["b"]) == "2027-01-04"
     assert moved_at() * QUARTER_S < NOW
+
+
+def test_the_home_page_says_what_is_owed_once_payments_are_booked(
+    resident: Callable[[int], Browser], database: Database
+) -> None:
+    def said(*entries: Entry) -> list[str]:
+        with database.writes.begin() as connection:
+            post(connection, entries, "anna", NOW)
+        return re.findall(
+            r"You owe.*?far\.|\$\S+ are in your.*?far\.|All your.*?far\.", text_of(resident(HOUSE).get("/console/home"))
+        )
+
+    bills = [billed(n, HOUSE, "2027-01-01", f"2027-0{n}-15", {"energy": 2000}, is_final=False) for n in (1, 2)]
+    assert said(*bills) == [], "the town books no payments"
+    paid = Entry(day="2027-01-02", kind=Kind.ASSIGNMENT, of="a", account=HOUSE, cents=-500, about=3)
+    money = Entry(day="2027-01-02", kind=Kind.PAYMENT, of="p", cents=500, lines={"bank": 500, "suspense": -500})
+    assert said(money, paid) == ["You owe $35.00, of it $15.00 by 2027-01-15, by the payments booked so far."]
+    assert said(replace(paid, of="b", cents=-3500)) == ["All your bills are paid, by the payments booked so far."]
+    assert said(replace(paid, of="c", cents=-100)) == ["$1.00 are in your favour, by the payments booked so far."]
 
 
 def test_the_home_page_proves_one_bill_and_the_list_all(resident: Callable[[int], Browser]) -> None:
