@@ -33,17 +33,18 @@ def add_preview(app: FastAPI, console: Console) -> None:
     @app.post("/console/rates/form/effect", include_in_schema=False)
     def effect(request: Request, actor: Clerks, filled: Annotated[Filled, Form()]) -> HTMLResponse:
         """Show what the form's prices would have made of a month's bills, or what is wrong with them."""
-        month, changes = filled.month or console.api.last_month(), []
+        month, changes, bill = filled.month or console.api.last_month(), [], None
         try:
-            made = written(filled, kept_of(filled.source))
-            faults = made.faults
+            made = written(filled, kept := kept_of(filled.source))
+            faults, bill = made.faults, kept.get("bill")
             if not faults:
                 tariff = parse_tariff(made.text)
                 changes = estimated(console.database, tariff, month_number(month), default, console.now())
         except ConfigError as error:
             faults = {"": plain(error)}
         steps = steps_of([int(100 * change.difference) for change in changes], _FEW)
-        content = {"faults": faults, "month": month, "steps": steps, "sentences": sentences(changes, month)}
+        content = {"faults": faults, "bill": bill, "month": month, "steps": steps}
+        content["sentences"] = sentences(changes, month)
         return console.fragment(request, actor, "rates_effect.html", content)
 
     @app.get(f"{_PLACE}/{{work_id}}", include_in_schema=False)

@@ -176,6 +176,7 @@ def _form(
     content = {
         "form": form,
         "source": source,
+        "bill": kept.get("bill"),
         "faults": faults or {},
         "name": kept["tariff"].get("name", ""),
         "policy": POLICY_WORDS.get(kept["policy"].get("name"), ""),

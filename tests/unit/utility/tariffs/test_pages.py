@@ -116,6 +116,28 @@ def test_prices_begin_with_the_version_in_force_and_go_to_the_preview(browser: B
     assert back["import_price"] == ["0.40", "0.20", ""]
 
 
+def test_prices_in_another_currency_say_so(browser: Browsers, database: Database) -> None:
+    clerk = browser(Role.CLERK)
+    source = SOURCE + '\n[bill]\ncurrency = "EUR"\n[[tax]]\nname = "levy"\nper_kwh = "0.01"\n'
+    clerk.post("/console/rates/new", {"action": "propose", "source": source})
+    facts = clerk.get("/console/rates/version/town/1").text
+    assert "Prices, EUR per kWh" in facts
+    assert "0.01 EUR per kWh" in facts
+    browser(Role.APPROVER).post("/console/rates/version/town/1/approve")
+    store_months(database, month_number("2026-12") - 1, 1)
+    form = clerk.get("/console/rates/new").text
+    filled = form_in(form) | {"month": "2026-11"}
+    effect = clerk.post("/console/rates/form/effect", filled).text
+    begun = clerk.post("/console/rates/form", filled | {"action": "preview"})
+    preview = clerk.get(result_of(clerk, begun.headers["location"])).text
+    for page in (facts, form, effect, preview):
+        assert "EUR" in page
+        assert "dollars" not in page
+    for odd in ("bill = 5", "[bill]"):
+        source = filled["source"].replace('[bill]\ncurrency = "EUR"', odd)
+        assert clerk.post("/console/rates/form/effect", filled | {"source": source}).status_code == 200
+
+
 def test_form_shows_at_once_who_pays_how_much_more(browser: Browsers, database: Database) -> None:
     clerk, place = browser(Role.CLERK), "/console/rates/form/effect"
     fields = form_in(clerk.post("/console/rates/new", {"action": "form", "source": SOURCE}).text)
