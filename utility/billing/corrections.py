@@ -9,7 +9,7 @@ that people entered. A final bill, of an account that moved out, takes all at on
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from commonwatt.model.units import AccountNumber, MilliwattHours
 from utility.billing.bill import Bill, Line, LineKind
@@ -21,18 +21,13 @@ from utility.billing.policies import POLICIES
 from utility.billing.run import Progress, Result, bills_of
 
 
-@dataclass(frozen=True)
-class BilledMonth:
+class BilledMonth(NamedTuple):
     """What an account was billed for a month."""
 
     cents: int = 0  # the bill's own lines, and the corrections of that month since, cents
     taken: MilliwattHours = 0  # import on the bill, milliwatt-hours
     given: MilliwattHours = 0  # energy with credit on the bill, milliwatt-hours
     taxes: int = 0  # what of ``cents`` is taxes
-
-    def numbers(self) -> list[int]:
-        """Return them as runs store them; taxes only where there are some."""
-        return [self.cents, self.taken, self.given, *filter(None, [self.taxes])]
 
 
 @dataclass(frozen=True, kw_only=True)

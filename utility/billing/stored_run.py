@@ -8,14 +8,16 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from commonwatt.model.units import AccountNumber
 from utility.billing.bill import LineKind, later
-from utility.billing.canonical import bill_bytes, canonical, digest_of, registry_content, registry_of
+from utility.billing.canonical import bill_bytes, digest_of
 from utility.billing.corrections import BilledMonth, Corrected, Earlier, with_corrections
-from utility.billing.entries import Entry, EntryKind
+from utility.billing.entries import Entry
 from utility.billing.inputs import RULES, Load, RunInputs
 from utility.billing.lines import Billed
-from utility.billing.proof.canonical import Json, said
+from utility.billing.proof.canonical import Json, canonical, plain
 from utility.billing.proof.digests import Digests
 from utility.billing.proof.head import digest, head_of
 from utility.billing.proof.leaf import Leaf
@@ -35,7 +37,7 @@ class EarlierMonth:
     bases: Mapping[AccountNumber, Decimal]  # the bases that its bills had, dollars
     billed: Mapping[AccountNumber, BilledMonth]  # what was billed for it
     rules: int = RULES  # the version of the rules by which it was billed
-    corrects: tuple[str, ...] = ()  # the versions with corrected prices by which it was billed already
+    corrects: tuple[str, ...] = later(())  # the versions with corrected prices by which it was billed already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,26 +83,13 @@ class StoredRun:
 
     def pack(self) -> bytes:
         """Return the inputs as compressed canonical JSON."""
-        content = said(self) | {
-            "registry": registry_content(self.registry),
-            "bases": _by_text(self.bases),
-            "earlier": [
-                {
-                    "month": each.month,
-                    "default": each.default,
-                    "bases": _by_text(each.bases),
-                    "billed": {str(n): b.numbers() for n, b in sorted(each.billed.items())},
-                    "rules": each.rules,
-                    **({"corrects": each.corrects} if each.corrects else {}),
-                }
-                for each in self.earlier
-            ],
-            "provisional": {str(meter): spans for meter, spans in sorted((self.provisional or {}).items())},
-        }
-        if self.entries:
-            content["entries"] = [vars(each) for each in self.entries]
-        if self.addressees:
-            content["addressees"] = {str(n): digest for n, digest in sorted(self.addressees.items())}
+        content = plain(self)
+        registry = content["registry"]
+        for name in ("meters", "accounts"):
+            registry[name] = [each for _, each in sorted(registry[name].items(), key=lambda named: int(named[0]))]
+        for each in content["earlier"]:  # Runs of before have no taxes there.
+            each["billed"] = {number: of if of[-1] else of[:-1] for number, of in each["billed"].items()}
+        content["provisional"] = content["provisional"] or {}
         return zlib.compress(canonical(content))
 
 
@@ -113,29 +102,16 @@ def unpack_run(data: bytes, account: AccountNumber | None = None) -> StoredRun:
             explains and proves the account's bill, and takes a tenth of the memory. ``None``: everything.
     """
     content = json.loads(zlib.decompress(data), object_hook=None if account is None else partial(_of_account, account))
-    earlier = tuple(
-        EarlierMonth(
-            month=each["month"],
-            default=each["default"],
-            bases=_by_number(each["bases"]),
-            billed={int(n): BilledMonth(*b) for n, b in each["billed"].items()},
-            rules=each["rules"],
-            corrects=tuple(each.get("corrects", ())),
-        )
-        for each in content.pop("earlier")
-        if each
-    )
-    entries = {name: [each for each in content["registry"][name] if each] for name in ("meters", "accounts")}
-    registry, bases = registry_of(content.pop("registry") | entries), _by_number(content.pop("bases"))
+    registry = content["registry"]
+    for name, key in (("meters", "id"), ("accounts", "number")):
+        registry[name] = {each[key]: each for each in registry[name] if each}
+    content |= {name: [*filter(None, content.get(name, ()))] for name in ("earlier", "entries")}
     if account is not None:
-        bases = {number: base for number, base in bases.items() if number == account}
-    content["entries"] = tuple(Entry(**e | {"kind": EntryKind(e["kind"])}) for e in content.get("entries", ()) if e)
-    content["finals"] = tuple(content.get("finals", ()))
-    if "addressees" in content:
-        content["addressees"] = {int(n): digest for n, digest in content["addressees"].items()}
-    tariffs = tuple(content.pop("tariffs"))
-    spans = {int(meter): [(a, b) for a, b in of] for meter, of in content.pop("provisional").items()}
-    return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs, provisional=spans)
+        content["bases"] = {number: base for number, base in content["bases"].items() if int(number) == account}
+    return _STORED_RUN.validate_python(content)
+
+
+_STORED_RUN = TypeAdapter(StoredRun)
 
 
 def kept_of(data: bytes) -> dict[str, Any]:
@@ -236,11 +212,3 @@ def _figures(result: Result, corrected: Corrected) -> dict[str, Any]:
 
 
 _KINDS = ("base", "import", "credit", "lapsed", "correction")
-
-
-def _by_text(bases: Mapping[AccountNumber, Decimal]) -> dict[str, str]:
-    return {str(number): str(base) for number, base in sorted(bases.items())}
-
-
-def _by_number(bases: Mapping[str, str]) -> dict[AccountNumber, Decimal]:
-    return {int(number): Decimal(base) for number, base in bases.items()}

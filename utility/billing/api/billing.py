@@ -144,7 +144,7 @@ def _add_entries(app: FastAPI, api: Api) -> None:
 
     @app.post("/entries/{number}/withdraw")
     def withdraw(actor: ClerksOrApprovers, number: RunNumber) -> dict[str, Any]:
-        """Withdraw an entry that no issued bill has."""
+        """Withdraw an entry before it is approved."""
         with refusing():
             runs.withdraw_entry(api.database, number, actor, int(api.clock.now()))
         return dict(api.database.read(stored.entry_of, number))

@@ -217,7 +217,7 @@ def _add_entries(app: FastAPI, console: Console) -> None:
 
     @app.post(f"{_ENTRIES}/{{number}}/withdraw", include_in_schema=False)
     def withdraw(actor: ClerksOrApprovers, number: Number) -> RedirectResponse:
-        """Withdraw an entry that no issued bill has."""
+        """Withdraw an entry before it is approved."""
         with refusing():
             runs.withdraw_entry(console.database, number, actor, console.now())
         return console.see_other(actor, _ENTRIES, f"entry {number} is withdrawn")

@@ -6,7 +6,7 @@ half. The same inputs make no second run, and a month has at most one issued run
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any, NamedTuple, TypeAlias
@@ -383,4 +383,4 @@ def _add_corrections(months: Mapping[str, dict[AccountNumber, BilledMonth]], iss
             if line.kind is LineKind.CORRECTION and line.month in months:
                 was = months[line.month].get(each.account, BilledMonth())
                 cents, taxes = was.cents + to_cents(line.amount), was.taxes + line.tax_cents
-                months[line.month][each.account] = replace(was, cents=cents, taxes=taxes)
+                months[line.month][each.account] = was._replace(cents=cents, taxes=taxes)

@@ -45,12 +45,8 @@ def account_differences(connection: Connection, limit: int, skipped: int = 0) ->
     statement = select(account_difference).order_by(account_difference.c.last.desc(), account_difference.c.meter)
     return [
         Differing(
-            meter=str(unsigned64(row.meter)),
-            told="others" if row.told == OTHERS else row.told,
-            registered=row.registered,
-            first=row.first,
-            last=row.last,
-            reports=row.reports,
+            **dict(row)
+            | {"meter": str(unsigned64(row["meter"])), "told": "others" if row["told"] == OTHERS else row["told"]}
         )
-        for row in connection.execute(statement.limit(limit).offset(skipped))
+        for row in connection.execute(statement.limit(limit).offset(skipped)).mappings()
     ]

@@ -293,7 +293,7 @@ def test_a_final_bill_pays_corrections_out(checker: ModuleType) -> None:
     october = computed(stored(world, OCTOBER), world.load)
     account = next(iter(october.billed))
     paid = month_of(october, OCTOBER)
-    too_much = replace(paid.billed[account], cents=paid.billed[account].cents + 5_000)
+    too_much = paid.billed[account]._replace(cents=paid.billed[account].cents + 5_000)
     earlier = (replace(paid, billed={**paid.billed, account: too_much}),)
     run = replace(stored(world, earlier=earlier), finals=(account,), rules=3)
     made = computed(run, world.load)
