@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from decimal import Decimal
+from secrets import token_bytes
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,11 +18,12 @@ from utility.access.store.second_people import standings
 from utility.billing.entries import EntryKind, by_code, cents_of
 from utility.billing.inputs import RunInputs
 from utility.billing.preview import Change, preview
+from utility.billing.proof.tree import SALT_BYTES
 from utility.billing.run import Progress
 from utility.billing.store import billing_sources
 from utility.billing.store.billing import bills_of_run, check_run, issue_run, issued_run, run_of, save_run
 from utility.billing.store.entries import add_entry, cancel_run, entry_of, require_newest, step, take_entries
-from utility.billing.store.run_bills import as_issued, compare, computed_run, new_tree, prepared
+from utility.billing.store.run_bills import as_issued, compare, computed_run, prepared
 from utility.billing.stored_run import Computed
 from utility.database.base import Connection
 from utility.database.database import Database
@@ -51,7 +53,7 @@ def draft(
     if month > month_of(now // QUARTER_S, ZoneInfo(inputs.timezone)):
         raise ConfigError(f"{month}: this month has not begun; there is nothing to bill")
     bills = computed_run(database, inputs, progress)
-    tree = new_tree(bills)
+    tree = bills.tree(token_bytes(SALT_BYTES))
     with database.writes.begin() as connection:
         saved = save_run(connection, bills, tree, actor.name, now)
         assert saved is not None, "only the service's job has one run a month"

@@ -60,10 +60,6 @@ class Looked:
     # The quarter in which the registry gives a controller other accounts or tariffs; ``None``: none does.
     until: Quarter | None = None
 
-    def holds(self, at: tuple[str, tuple[str, ...], int], quarter: Quarter) -> bool:
-        """Return whether a look in a quarter would see the same."""
-        return at == self.at and (self.until is None or quarter < self.until)
-
 
 class RatesJob:
     """Tells each controller the rates of its accounts' tariffs: as they are dated, at a new version, each new month."""
@@ -105,7 +101,7 @@ def rates_to_tell(
         zone = zone_of(connection)
         month = month_of(quarter, zone)
         at = month, tuple(version.label for version in versions), registry_revision(connection)
-        if before is not None and before.holds(at, quarter):
+        if before is not None and before.at == at and (before.until is None or quarter < before.until):
             return before, []
         if not versions:
             return Looked(at=at), []

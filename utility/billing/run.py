@@ -60,17 +60,14 @@ def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None, wi
 def _check_policies(inputs: RunInputs) -> None:
     """Refuse tariffs that divide credit among places by different rules in one month."""
     used = inputs.used
-    rules = {(t.policy.name, t.policy.vacant, getattr(t.policy, "farm", ""), _import_by(t.policy)): t for t in used}
+    names = ("name", "vacant", "farm", "import_by")
+    rules = {tuple(getattr(tariff.policy, name, "") for name in names): tariff for tariff in used}
     if len(rules) > 1:
-        names = " and ".join(tariff.label for tariff in rules.values())
+        labels = " and ".join(tariff.label for tariff in rules.values())
         raise ConfigError(
-            f"{inputs.month}: {names} have different policies, or different rules to divide credit: in one month all "
+            f"{inputs.month}: {labels} have different policies, or different rules to divide credit: in one month all "
             "accounts need the same; let the new one begin with a month, and publish every tariff with it"
         )
-
-
-def _import_by(policy: object) -> str:
-    return str(getattr(policy, "import_by", ""))
 
 
 def _chunks(inputs: RunInputs) -> Iterator[list[Sequence[Installed]]]:

@@ -38,10 +38,6 @@ class Line:
         """Whether every slot of a quarter has a reading, and there is a meter."""
         return np.asarray((self.expected > 0) & (self.slots == self.expected), np.bool_)
 
-    def after_first(self) -> "Line":
-        """Return the line without its first quarter."""
-        return Line(energy=self.energy[1:], slots=self.slots[1:], expected=self.expected[1:])
-
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
@@ -111,7 +107,7 @@ def course_of(blocks: Blocks, recordings: Sequence[Recording], first: Quarter, e
     known = [level for level in newest if level is not None]
     together = Level(energy=sum(one.energy for one in known), time=min((one.time for one in known), default=0))
     # The first column is the quarter before.
-    whole = {name: line.after_first() for name, line in lines.items()}
+    whole = {name: Line(**{part: each[1:] for part, each in vars(line).items()}) for name, line in lines.items()}
     return Course(first=first, newest=together if known and len(known) == len(newest) else None, **whole)
 
 

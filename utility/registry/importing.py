@@ -95,7 +95,8 @@ class _Import:
         for (_, place, _, direction), meters in flows.items():
             for one, other in combinations(meters, 2):
                 fact = placed.get(other.id) or placed.get(one.id)
-                if fact is not None and _overlap(one, other):
+                meet = max(one.start or 0, other.start or 0) < min(_or_ever(one.end), _or_ever(other.end))
+                if fact is not None and meet:
                     told = f"meters {one.id} and {other.id} are both the {direction} meter of {place} at a time"
                     self._fault(fact, "from", f"{told}; let one end with `to` where the other begins")
 
@@ -233,10 +234,6 @@ def _outside(fact: Fact, meter: Installed) -> bool:
         or _or_ever(fact.end) <= (meter.start or 0)
         or (fact.start or 0) >= _or_ever(meter.end)
     )
-
-
-def _overlap(one: Installed, other: Installed) -> bool:
-    return (one.start or 0) < _or_ever(other.end) and (other.start or 0) < _or_ever(one.end)
 
 
 def _or_ever(quarter: Quarter | None) -> Quarter:

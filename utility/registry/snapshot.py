@@ -1,6 +1,6 @@
 """The registry in memory, by meter, and as arrays for all blocks of a batch at once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
@@ -144,7 +144,9 @@ class RegistrySnapshot:
 
     @cached_property
     def _types(self) -> npt.NDArray[np.uint64]:
-        return np.array([_mask(entry.record_types) for entry in self._entries], np.uint64)
+        # The last bit stands for no type and stays 0: `recorded` looks it up for all higher types.
+        masks = [sum(1 << each for each in entry.record_types if each < _TYPES - 1) for entry in self._entries]
+        return np.array(masks, np.uint64)
 
     @cached_property
     def _limits(self) -> npt.NDArray[np.int64]:
@@ -154,8 +156,3 @@ class RegistrySnapshot:
             for record_type, limit in entry.limits.items():
                 limits[row, record_type] = limit
         return limits
-
-
-def _mask(record_types: Iterable[int]) -> int:
-    # The last bit stands for no type and stays 0: `recorded` looks it up for all higher types.
-    return sum(1 << record_type for record_type in set(record_types) if record_type < _TYPES - 1)

@@ -7,14 +7,13 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.csv_text import line_of, text_of
 from commonwatt.model.ids import MeterId, parse_id
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.town.town import MAX_ACCOUNT, Function
-from utility.registry.accounts import Dated, DatedRegistry, Installed
+from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.dates import date_text, parse_quarter
 
 COLUMNS = ("what", "microgrid", "place", "building", "meter", "account", "from", "to", "value")
@@ -211,15 +210,13 @@ def write_table(
             yield _line({"what": "holder", **_where(meter), "account": held.account, **dates})
     for one in accounts:
         for what, values in one.terms:
-            yield from (_term(what, one.number, dated, zone) for dated in values)
+            for dated in values:
+                dates = _dates(dated.start, None, zone)
+                yield _line({"what": what, "account": one.number, "value": dated.value, **dates})
 
 
 def _where(meter: Installed) -> dict[str, object]:
     return {"microgrid": meter.microgrid, "place": meter.place, "meter": meter.id}
-
-
-def _term(what: str, account: AccountNumber, dated: Dated[Any], zone: ZoneInfo) -> str:
-    return _line({"what": what, "account": account, "value": dated.value, **_dates(dated.start, None, zone)})
 
 
 def _dates(start: Quarter | None, end: Quarter | None, zone: ZoneInfo) -> dict[str, object]:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Path, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from commonwatt.model.exceptions import ConfigError
 from utility.billing import decisions as runs
@@ -29,12 +29,6 @@ Number = Annotated[int, Query(ge=0, lt=2**31)]
 RunNumber = Annotated[int, Path(ge=0, lt=2**31)]
 
 
-class Runs(BaseModel):
-    """A page of runs, the newest first."""
-
-    runs: list[Run]
-
-
 class Month(Asked):
     """The local month to bill."""
 
@@ -50,12 +44,6 @@ class NewEntry(Asked):
     reason: Why
 
 
-class BillRows(BaseModel):
-    """A page of a run's bills."""
-
-    bills: list[run_views.BillRow]
-
-
 def add_billing(app: FastAPI, api: Api) -> None:
     """Add the endpoints."""
     _add_runs(app, api)
@@ -65,9 +53,9 @@ def add_billing(app: FastAPI, api: Api) -> None:
 
 def _add_runs(app: FastAPI, api: Api) -> None:
     @app.get("/runs")
-    def listed(_: Staff, before: Number = 0, limit: LongLimit = 100) -> Runs:
+    def listed(_: Staff, before: Number = 0, limit: LongLimit = 100) -> dict[str, list[Run]]:
         """Return runs of bills, the newest first; for the next page set ``before`` to the last one's number."""
-        return Runs(runs=[Run(**row) for row in api.database.read(billing.runs, limit, before or None)])
+        return {"runs": [Run(**row) for row in api.database.read(billing.runs, limit, before or None)]}
 
     @app.get("/runs/{number}")
     def shown(_: Staff, number: RunNumber) -> Run:
@@ -83,13 +71,12 @@ def _add_runs(app: FastAPI, api: Api) -> None:
         order: Order = Order.ACCOUNT,
         skip: Skip = 0,
         limit: Limit = 100,
-    ) -> BillRows:
+    ) -> dict[str, list[run_views.BillRow]]:
         """Return the totals of a run's bills, beside those of another run."""
         with refusing(404), api.database.reads.begin() as connection:
             billing.run_of(connection, number)
             refuse_altered(api.database, number)
-            rows = run_views.bills_page(connection, number, other or None, order, limit, skip)
-        return BillRows(bills=rows)
+            return {"bills": run_views.bills_page(connection, number, other or None, order, limit, skip)}
 
     @app.get("/runs/{number}/bills/{account}")
     def bill(_: ClerksOrApprovers, number: RunNumber, account: RunNumber) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.words import counted
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.service import flowing
+from utility.billing.bill import Bill, Line
 from utility.billing.canonical import bill_bytes
-from utility.billing.cli.bill_view import show_bill
 from utility.billing.documents.explained import Explained, rows_within
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.proof.head import check_code
@@ -66,7 +66,7 @@ def explain(
     if as_json:
         typer.echo(json.dumps({"bill": json.loads(bill_bytes(bill)), "steps": rows}, indent=1))
         return
-    show_bill(bill, documents.number, documents.state, check_code(documents.tree.head))
+    _show_bill(bill, documents.number, documents.state, check_code(documents.tree.head))
     show("quarter-hours" if hour is not None else "hours" if day else "days", rows, _COLUMNS)
     typer.echo("dollars: import less credit for own export, before rounding; base and parts of pools are lines")
 
@@ -112,3 +112,31 @@ def receipt(
             return
         replace_file(out, text.encode())
     typer.echo(f"{out}: the receipt of account {account}; check it: python docs/examples/check_bill.py {out}")
+
+
+def _show_bill(bill: Bill, number: int, state: str, code: str) -> None:
+    """Print a bill of a run, with the check code of its month."""
+    typer.echo(
+        f"account {bill.account}, {bill.month}, {', '.join(bill.tariff)}, policy {bill.policy}; run {number}, {state}"
+    )
+    show("lines", [_line_row(line) for line in bill.lines], ("line", "kWh", "rate", "dollars", "reason"))
+    typer.echo(f"total {bill.total} dollars")
+    counts = (
+        (bill.provisional, "may still change"),
+        (bill.estimated, "are estimated"),
+        (bill.missing, "are without data"),
+    )
+    for count, words in counts:
+        if count:
+            typer.echo(f"note: {counted(count, 'quarter-hour')} {words}")
+    typer.echo(f"check code of the month: {code}")
+
+
+def _line_row(line: Line) -> dict[str, object]:
+    return {
+        "line": line.text,
+        "kWh": "" if line.energy is None else f"{line.energy // 10**6}.{line.energy % 10**6:06d}",
+        "rate": line.rate,
+        "dollars": line.amount,
+        "reason": line.reason,
+    }

@@ -23,7 +23,7 @@ from utility.billing.store.billing import (
     stored_run,
     tree_of,
 )
-from utility.billing.stored_run import Computed, StoredRun, Tree, computed
+from utility.billing.stored_run import Computed, StoredRun, computed
 from utility.database.database import Database
 
 
@@ -61,14 +61,9 @@ def computed_run(database: Database, run: StoredRun, progress: Progress | None =
     return computed(run, billing_sources.settled_as_of(database, run.settled), progress)
 
 
-def new_tree(bills: Computed) -> Tree:
-    """Return the tree over a run's bills, salted by a new secret; it takes a second, and needs no transaction."""
-    return bills.tree(token_bytes(SALT_BYTES))
-
-
 def saved(database: Database, bills: Computed, person: str, now: EpochSeconds) -> int | None:
     """Store a run in one transaction; return its number as ``save_run`` does."""
-    tree = new_tree(bills)
+    tree = bills.tree(token_bytes(SALT_BYTES))
     with database.writes.begin() as connection:
         done = save_run(connection, bills, tree, person, now)
         return None if done is None else done.number
