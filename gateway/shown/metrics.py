@@ -117,7 +117,9 @@ class _GatewayMetrics(Collector):
 def _alarms(figures: Figures) -> Metric:
     """Return the alarms that only this controller sees, and whether each holds."""
     text = "1 while an alarm holds that only this controller sees, of a microgrid that it hosts or of itself."
-    seen: Values = {(name, kind.severity): name in figures.alarms for name, kind in KINDS.items() if not kind.is_heard}
+    seen: dict[tuple[str, str], bool] = {
+        (name, kind.severity): name in figures.alarms for name, kind in KINDS.items() if not kind.is_heard
+    }
     return _gauges("alarms", text, "alarm severity", seen)
 
 
