@@ -9,18 +9,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.time.now import Now
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.clique_messages import MOST_STATES_BYTES
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from gateway.changes import Change, Setting
-from gateway.control.microgrid_states import ENDS, MicrogridStates, Sharing
+from gateway.control.microgrid_states import ENDS, STATES_JSON, MicrogridStates, Sharing
 from gateway.core import HostedMicrogrid
-
-_STATES = TypeAdapter(MicrogridStates)
 
 
 def carried(core: HostedMicrogrid) -> dict[str, Any]:
@@ -41,7 +37,7 @@ def settings_of(core: HostedMicrogrid) -> object:
 
 def _told(core: HostedMicrogrid, states: MicrogridStates) -> dict[str, Any]:
     return {
-        "states": _STATES.dump_python(states, mode="json"),
+        "states": STATES_JSON.dump_python(states, mode="json"),
         "periods": core.utility_commands.tuned,
         "meters": core.modes.meters_mode.commanded,
     }
@@ -57,7 +53,7 @@ def take(core: HostedMicrogrid, told: Mapping[str, Any], sent: EpochSeconds, now
     Raises:
         ValueError: They are not what ``carried`` returns.
     """
-    states = _STATES.validate_python(told.get("states")).shift(now - sent, ENDS)
+    states = STATES_JSON.validate_python(told.get("states")).shift(now - sent, ENDS)
     # Judged as the command that sets them.
     schedule = ControllerCommand(
         id="", cmd=Action.SCHEDULE, until=0, periods=told.get("periods"), meters=told.get("meters")
