@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,6 +40,7 @@ from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import counted, printable
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
+from commonwatt.runtime.interrupts import handled
 from commonwatt.runtime.service import EXIT_FAILED, flowing, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
@@ -80,7 +81,6 @@ def listen(settings: AdapterSettings, filters: Iterable[str], quiet_s: float | N
         stopped.set()
         arrived.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     sources = [
         Source(
             settings=one,
@@ -94,9 +94,10 @@ def listen(settings: AdapterSettings, filters: Iterable[str], quiet_s: float | N
         )
         for one in settings.source
     ]
-    for source in sources:
-        source.start()
-    try:
+    with handled(stop, signal.SIGINT, signal.SIGTERM), ExitStack() as ends:
+        for source in sources:
+            source.start()
+            ends.callback(source.stop)
         end = time.monotonic() + FIRST_S
         while away := [source for source in sources if not source.connected]:
             if not arrived.wait(max(0.0, end - time.monotonic())):
@@ -117,11 +118,6 @@ def listen(settings: AdapterSettings, filters: Iterable[str], quiet_s: float | N
                     if REFUSED in source.limits or not source.connected:
                         raise CommonwattError(f"source {source.address}: {source.limits.get(REFUSED, 'it ended')}")
                 return
-    finally:
-        for source in sources:
-            source.stop()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @app.callback()

@@ -15,10 +15,9 @@ A host that steps through unmeasured slots uses ``setpoint`` and ``measured`` fo
 between slots is ``core.state.level``.
 """
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from commonwatt.energy.physics.plant import Order, Plant, PlantStep
@@ -67,16 +66,6 @@ class PlantState:
     needed: MilliwattHours = 0  # energy bought because the town had no other
     sold: MilliwattHours = 0  # energy that the regional grid took
     net: MilliwattHours = 0  # what the town took less what it gave
-
-    def pack(self) -> str:
-        """Return the state as JSON."""
-        return json.dumps(asdict(self))
-
-
-def unpack_state(text: str) -> PlantState:
-    """Return the state that ``PlantState.pack`` wrote."""
-    fields = json.loads(text)
-    return PlantState(**fields | {"purchases": tuple(HeldPurchase(**one) for one in fields["purchases"])})
 
 
 Change: TypeAlias = PlantState | PlantQuarter  # what the plant makes durable: its state, and each finished quarter

@@ -6,9 +6,13 @@ It has the form of a ``commonwatt.device.store.Extension``; a host with an exten
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
+from pydantic import TypeAdapter
+
 from commonwatt.device.store import DeviceStore
 from commonwatt.protocol.plant_messages import PlantQuarter
-from meter_sim.plant_core import KEPT_QUARTERS, PlantState, unpack_state
+from meter_sim.plant_core import KEPT_QUARTERS, PlantState
+
+_STATE = TypeAdapter(PlantState)
 
 
 class PlantTables:
@@ -27,7 +31,7 @@ class PlantTables:
         """Write the plant's last state and its finished quarters, and drop quarters older than are kept."""
         del insert  # The same rows again replace themselves.
         for state in [change for change in changes if isinstance(change, PlantState)][-1:]:
-            connection.execute("INSERT OR REPLACE INTO plant VALUES (1, ?)", (state.pack(),))
+            connection.execute("INSERT OR REPLACE INTO plant VALUES (1, ?)", (_STATE.dump_json(state).decode(),))
         for row in [change for change in changes if isinstance(change, PlantQuarter)]:
             connection.execute("INSERT OR REPLACE INTO plant_quarter VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             connection.execute("DELETE FROM plant_quarter WHERE quarter <= ?", (row.quarter - KEPT_QUARTERS,))
@@ -48,4 +52,4 @@ def load(connection: sqlite3.Connection) -> tuple[PlantState | None, list[PlantQ
         "SELECT quarter, slots, ordered, needed, sold, net, level FROM plant_quarter ORDER BY quarter DESC LIMIT ?",
         (KEPT_QUARTERS,),
     ).fetchall()
-    return None if found is None else unpack_state(found[0]), [PlantQuarter(*row) for row in reversed(rows)]
+    return None if found is None else _STATE.validate_json(found[0]), [PlantQuarter(*row) for row in reversed(rows)]

@@ -135,12 +135,6 @@ def true_records(store: DeviceStore) -> Iterator[tuple[int, bytes]]:
     yield from store.connection.execute("SELECT slot_end, records FROM truth ORDER BY slot_end")
 
 
-def true_energy(store: DeviceStore) -> Iterator[tuple[int, SlotEnergy]]:
-    """Yield (slot end, what flowed in that slot), oldest first."""
-    for slot_end, energy in store.connection.execute("SELECT slot_end, energy FROM truth_energy ORDER BY slot_end"):
-        yield slot_end, json.loads(energy)
-
-
 def true_events(store: DeviceStore) -> Iterator[tuple[int, EventRecord]]:
     """Yield (generation, event) of every event ever made."""
     for generation, data in store.connection.execute(

@@ -1,7 +1,6 @@
 """The commands of ``commonwatt meters`` that set faults of the emulated world while meters run (docs/islanding.md)."""
 
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -34,22 +33,6 @@ ConfigsOption = Annotated[
 ForOption = Annotated[int, typer.Option("--for", min=15, help="For so many seconds of the town's time.")]
 
 HALF_A_DAY_S = 43_200
-
-
-class Line(StrEnum):
-    """Whether a line works."""
-
-    DEAD = "dead"
-    ALIVE = "alive"
-
-
-class MeterState(StrEnum):
-    """What is wrong with a meter."""
-
-    FROZEN = "frozen"
-    LYING = "lying"
-    SILENT = "silent"
-    WELL = "well"
 
 
 class _World:
@@ -98,7 +81,7 @@ class _World:
 
 @flowing
 def feeder(
-    state: Annotated[Line, typer.Argument(help="`dead` or `alive`.")],
+    state: Annotated[Literal["dead", "alive"], typer.Argument(help="`dead` or `alive`.")],
     config: ConfigOption,
     for_s: ForOption = HALF_A_DAY_S,
 ) -> None:
@@ -108,13 +91,13 @@ def feeder(
     boundary's meters tell the gateway. With the file of several microgrids, it is the feeder of each.
     """
     world = _World(config)
-    until = world.until(for_s, begins=state is Line.DEAD)
+    until = world.until(for_s, begins=state == "dead")
     world.change(f"the feeder of {world.names} is {state}", until, feeder_dead_until=until)
 
 
 @flowing
 def line(
-    state: Annotated[Line, typer.Argument(help="`dead` or `alive`.")],
+    state: Annotated[Literal["dead", "alive"], typer.Argument(help="`dead` or `alive`.")],
     config: ConfigOption,
     for_s: ForOption = HALF_A_DAY_S,
 ) -> None:
@@ -124,7 +107,7 @@ def line(
     """
     world = _World(config)
     world.need_plant()
-    until = world.until(for_s, begins=state is Line.DEAD)
+    until = world.until(for_s, begins=state == "dead")
     world.change(f"the regional line is {state}", until, line_dead_until=until)
 
 
@@ -196,7 +179,9 @@ def demand(
 @flowing
 def meter(
     number: Annotated[int, typer.Argument(metavar="ID", help="The meter's id.")],
-    state: Annotated[MeterState, typer.Argument(help="`frozen`, `lying`, `silent` or `well`.")],
+    state: Annotated[
+        Literal["frozen", "lying", "silent", "well"], typer.Argument(help="`frozen`, `lying`, `silent` or `well`.")
+    ],
     config: ConfigOption,
     for_s: ForOption = 3600,
     by_wh: Annotated[int, typer.Option(help="lying: watt-hours added to its level or, without a battery, energy.")] = 0,
@@ -208,13 +193,13 @@ def meter(
     """
     world = _World(config)
     _check_meter(world, number)
-    if (state is MeterState.LYING) != bool(by_wh):
+    if (state == "lying") != bool(by_wh):
         raise ConfigError("lying needs --by-wh, such as --by-wh -2000; the other states have none")
     rest = {one: fault for one, fault in world.faults.meters.items() if one != str(number)}
-    if state is MeterState.WELL:
+    if state == "well":
         return world.change(f"meter {number} is well", meters=rest)
     until = world.until(for_s)
-    fault = MeterFault(what=state.value, until=until, by_mwh=by_wh * 1000)
+    fault = MeterFault(what=state, until=until, by_mwh=by_wh * 1000)
     return world.change(f"meter {number} is {state}", until, meters={**rest, str(number): fault})
 
 

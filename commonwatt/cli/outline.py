@@ -45,12 +45,3 @@ def add_outline(app: typer.Typer, group: tuple[str, ...], name: str) -> None:
     for each in found["commands"]:
         add_outline(inner, (*group, name), each)
     app.add_typer(inner, name=name)
-
-
-def outline_of(command: Any) -> Outline:
-    """Return the outline of a click command: of its help, what a list of commands shows."""
-    if not hasattr(command, "commands"):
-        return {"help": (command.help or "").partition("\n\n")[0]}
-    # A group with options of its own is shown by itself.
-    inner = {} if command.params else command.commands
-    return {"help": command.help, "commands": {name: outline_of(one) for name, one in inner.items()}}

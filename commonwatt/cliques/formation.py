@@ -4,7 +4,7 @@ A clique is fixed when its microgrids are registered. An addition changes no cli
 themselves. One or two that wait for a third have the last two members of the last clique as backups.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from commonwatt.model.units import ControllerId, MicrogridId
 
@@ -54,9 +54,3 @@ def _from(members: Sequence[ControllerId], first: ControllerId) -> Clique:
     """Return the members as a ring that begins with one of them."""
     at = members.index(first)
     return (*members[at:], *members[:at])
-
-
-def manager(order: Iterable[ControllerId], able: Iterable[ControllerId]) -> ControllerId | None:
-    """Return the manager of a microgrid in the steady state: the first able one in its order; ``None``: no one."""
-    present = set(able)
-    return next((name for name in order if name in present), None)

@@ -1,5 +1,6 @@
 """The settings of the utility's service."""
 
+from dataclasses import fields
 from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
@@ -238,13 +239,8 @@ class ValidationSettings(Settings):
     @property
     def limits(self) -> Limits:
         """The thresholds, energies in milliwatt-hours."""
-        same = ("reference_days", "least_days", "high_percent", "low_percent", "spike_percent", "stuck_quarters",
-                "zero_days", "register_permille", "gap_slots")  # fmt: skip
-        return Limits(
-            spike_least=self.spike_wh * 1000,
-            register_least=self.register_wh * 1000,
-            **{name: getattr(self, name) for name in same},
-        )
+        same = self.model_dump(include={field.name for field in fields(Limits)})
+        return Limits(spike_least=self.spike_wh * 1000, register_least=self.register_wh * 1000, **same)
 
 
 class UtilitySettings(Settings):
@@ -413,34 +409,17 @@ class UtilitySettings(Settings):
         return (self.archive_keep_months if is_archived else None) or self.keep_months
 
     @model_validator(mode="after")
-    def _cares(self) -> Self:
+    def _consistent(self) -> Self:
         if self.care is not None and None in (self.care_certificate, self.head_end_ca):
             raise ValueError("care needs care_certificate and head_end_ca")
-        return self
-
-    @model_validator(mode="after")
-    def _backs_up(self) -> Self:
         if self.backup.folder is not None and not self.database.startswith("sqlite"):
             raise ValueError(f"remove backup.folder, which is for an SQLite file; {PGBACKREST}")
-        return self
-
-    @model_validator(mode="after")
-    def _shares(self) -> Self:
         if self.name_in_cluster is not None and self.database.startswith("sqlite"):
             raise ValueError("name_in_cluster needs a PostgreSQL database: an SQLite file has one utility")
-        return self
-
-    @model_validator(mode="after")
-    def _archives(self) -> Self:
-        if self.archive_after_months is not None:
-            if self.archive is None:
-                raise ValueError("archive_after_months needs a folder: archive")
-            if self.archive_after_months >= self.all_months:
-                raise ValueError("archive_after_months is less than archive_keep_months, or without it keep_months")
-        return self
-
-    @model_validator(mode="after")
-    def _waits(self) -> Self:
+        if self.archive_after_months is not None and self.archive is None:
+            raise ValueError("archive_after_months needs a folder: archive")
+        if self.archive_after_months is not None and self.archive_after_months >= self.all_months:
+            raise ValueError("archive_after_months is less than archive_keep_months, or without it keep_months")
         if not self.second_person_wait_days and self.clock is None:
             raise ValueError(
                 "second_person_wait_days = 0 is for a demonstration with a `clock` alone: with it, an administrator "

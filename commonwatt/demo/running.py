@@ -13,6 +13,7 @@ from commonwatt.demo.parts import Part
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, Status
 from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.interrupts import handled
 
 BEHIND_S = 60.0  # town seconds behind from which the clock slows: a control loop then misses whole minutes
 KEEPS_UP_S = 20.0  # town seconds behind below which the clock becomes faster again
@@ -80,16 +81,13 @@ def without_power(seen: Mapping[str, Status]) -> set[str]:
 def stopped_by_signals() -> Iterator[threading.Event]:
     """Yield an event that Ctrl-C, SIGTERM or a closed terminal sets, in place of an exception."""
     stop = threading.Event()
-    before = {
+
+    def told(*_: object) -> None:
         # By a thread: the main one may hold the event's lock just now, and would wait for itself.
-        number: signal.signal(number, lambda *_: threading.Thread(target=stop.set, daemon=True).start())
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
+        threading.Thread(target=stop.set, daemon=True).start()
+
+    with handled(told, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Run:

@@ -54,8 +54,7 @@ class Meter:
         """Build a meter from its stored state; a meter new to the store has a state of a new generation only."""
         self.description = description  # its entry in the registry
         self.state = stored.state  # its durable state
-        kept = stored.desired_states
-        self.desired_states = HeldStates(kept.epoch, kept.held, kept)  # its desired states
+        self.desired_states = HeldStates(stored.desired_states)  # its desired states
         self.history = stored_log(Log.HISTORY, stored)  # its history log
         self.events = stored_log(Log.EVENT, stored)  # its event log
         self._limits = limits

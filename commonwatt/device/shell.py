@@ -11,7 +11,7 @@ import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -190,11 +190,9 @@ class DeviceShell:
         Raises:
             Exception: A programming error ended a connection.
         """
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), wait_s)
             self._wake.clear()
-        except TimeoutError:
-            pass
         if self._fault is not None:
             raise self._fault
 

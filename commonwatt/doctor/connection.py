@@ -8,6 +8,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,12 +147,10 @@ def _secure(target: Target, sock: socket.socket) -> tuple[socket.socket, str]:
     try:
         secure = context.wrap_socket(sock, server_hostname=split_address(target.address)[0])
         secure.settimeout(ALERT_S)
-        try:
+        with suppress(TimeoutError):
             # In TLS 1.3 the broker checks the client's certificate after the handshake, and sends only refusals.
             if not secure.recv(1):
                 raise ConnectionResetError("EOF occurred")
-        except TimeoutError:
-            pass
         return secure, f"{secure.version()}, the broker's certificate is right"
     except OSError as error:
         raise _tls_fault(target, error) from error

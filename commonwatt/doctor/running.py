@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -127,17 +128,12 @@ def ask_service(
         OSError: Nothing answers.
         HTTPException: What answers is no HTTP.
     """
-    connection = connect_to(address, certificate)
-    try:
-        if content is None:
-            connection.request(method, path, headers=dict(headers))
-        else:
-            body = json.dumps(content).encode()
-            connection.request(method, path, body, {**headers, "Content-Type": "application/json"})
+    body = None if content is None else json.dumps(content).encode()
+    kind = {} if body is None else {"Content-Type": "application/json"}
+    with closing(connect_to(address, certificate)) as connection:
+        connection.request(method, path, body, {**headers, **kind})
         with connection.getresponse() as answer:
             return answer.status, answer.read(MAX_ANSWER_BYTES)
-    finally:
-        connection.close()
 
 
 def connect_to(address: str, certificate: Path | None) -> HTTPConnection:

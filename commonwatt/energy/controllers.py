@@ -52,18 +52,13 @@ class Controllers:
         self.switches = 0  # changes between sharing and not sharing, of all batteries
         self._places = places
         self._rules = rules
-        self._sharing = np.zeros(places.shape, dtype=np.bool_)
+        self.sharing = np.zeros(places.shape, dtype=np.bool_)  # which batteries share by command, (M, P)
         self._since = np.zeros(places.shape, dtype=np.int64)
         self._islands = np.zeros(places.shape[0], dtype=np.bool_)
         self._reducing = np.zeros(places.shape[0], dtype=np.bool_)
-        self.off = self._sharing  # which places are off in turn
+        self.off = self.sharing  # which places are off in turn
         self._rank = ranks(places.priority)
         self._number = np.array([number_of(name) for name in places.microgrids])
-
-    @property
-    def sharing(self) -> NDArray[np.bool_]:
-        """Which batteries share by command, (M, P)."""
-        return self._sharing
 
     def command(self, time: EpochSeconds, inputs: Inputs, seen: Situation) -> Inputs:
         """Return the inputs of a step with the commands."""
@@ -117,14 +112,14 @@ class Controllers:
                 minimum=self._places.minimum,
                 available=has & seen.managed[:, None] & ~self.off,
                 may_share=has,
-                sharing=self._sharing,
+                sharing=self.sharing,
                 weight=self._places.weight,
                 band_permille=BAND_PERMILLE,
                 islands=islands,
                 recent=time - self._since < LEAST_S,
             )
         )
-        self.switches += int((plan.donors != self._sharing).sum())
-        self._since[plan.donors & ~self._sharing] = time
-        self._sharing = plan.donors
+        self.switches += int((plan.donors != self.sharing).sum())
+        self._since[plan.donors & ~self.sharing] = time
+        self.sharing = plan.donors
         return plan.weights

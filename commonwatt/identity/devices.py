@@ -100,9 +100,7 @@ def save_devices(path: Path, devices: list[Device]) -> None:
     """Replace a broker's devices file in one step."""
     content = {
         d.identity: {"role": d.role, "microgrid": d.microgrid, "token_sha256": d.token_sha256}
-        | ({"mosquitto": d.mosquitto} if d.mosquitto else {})
-        | ({"revoked": d.revoked} if d.revoked else {})
-        | ({"serves": d.serves} if d.serves else {})
+        | {key: value for key in ("mosquitto", "revoked", "serves") if (value := getattr(d, key))}
         for d in devices
     }
     write_private(path, json.dumps(content, indent=1) + "\n")

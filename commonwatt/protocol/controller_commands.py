@@ -1,11 +1,10 @@
 """The utility's commands to a gateway, and their outcomes: JSON on the head-end (C7, docs/protocol.md).
 
-``ACTIONS`` is the complete list. A command sets something for the whole microgrid until its end, or asks for something
+``Action`` is the complete list. A command sets something for the whole microgrid until its end, or asks for something
 once; each is answered. A gateway answers ``unsupported`` to a command that it does not have.
 """
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
@@ -65,59 +64,38 @@ MAX_CHANGES = 500  # most changes of the price in one command
 
 
 class Action(StrEnum):
-    """A command to a gateway."""
+    """A command to a gateway, with its keys beside ``id``, ``cmd`` and ``until``: every command of this version."""
 
-    GET = "get"
-    AGGREGATE = "aggregate"
-    DEAGGREGATE = "deaggregate"
-    SCHEDULE = "schedule"
-    SHARING = "sharing"
-    REDUCE = "reduce"
-    SUPPLY = "supply"
-    NOTICE = "notice"
-    ISOLATE = "isolate"
-    HOLD = "hold"
-    STOP = "stop"
-    RATES = "rates"
-    ASSIGN = "assign"
+    needed: tuple[str, ...]  # keys without which it is refused
+    optional: tuple[str, ...]  # further keys
+
+    def __new__(cls, cmd: str, needed: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> Self:
+        """Make a command of its word and its keys."""
+        action = str.__new__(cls, cmd)
+        action._value_, action.needed, action.optional = cmd, needed, optional
+        return action
+
+    GET = "get", (), ("blocks", "first_quarter", "last_quarter")
+    AGGREGATE = "aggregate", (), ("at", "mode", "for_s")
+    DEAGGREGATE = "deaggregate", (), ("at",)
+    SCHEDULE = "schedule", ("periods",), ("meters",)
+    SHARING = "sharing", (), ("strategy", "weights", "from_time")
+    REDUCE = "reduce", ("state",), ("for_s",)
+    SUPPLY = "supply", ("supply", "for_s"), ("import_limit_w",)
+    NOTICE = "notice", ("power", "for_s")
+    ISOLATE = "isolate", ("state",), ("for_s",)
+    HOLD = "hold", ("state",), ("for_s",)
+    STOP = "stop", ("meter", "state")
+    RATES = "rates", ("tariff", "version", "prices", "changes", "rates_until")
+    ASSIGN = "assign", ("orders",)
     SYSTEM_INFO = "system_info"
-    REPORT = "report"
-    UPGRADE = "upgrade"
-    WITNESS = "witness"
-    SPARE = "spare"
+    REPORT = "report", (), ("inputs",)
+    UPGRADE = "upgrade", ("release", "sha256")
+    WITNESS = "witness", ("month", "code"), ("replaces",)
+    SPARE = "spare", ("spared",)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keys:
-    """The keys of a command, beside ``id``, ``cmd`` and ``until``."""
-
-    needed: tuple[str, ...] = ()  # keys without which it is refused
-    optional: tuple[str, ...] = ()  # further keys
-
-
-ACTIONS: dict[Action, Keys] = {
-    Action.GET: Keys(optional=("blocks", "first_quarter", "last_quarter")),
-    Action.AGGREGATE: Keys(optional=("at", "mode", "for_s")),
-    Action.DEAGGREGATE: Keys(optional=("at",)),
-    Action.SCHEDULE: Keys(needed=("periods",), optional=("meters",)),
-    Action.SHARING: Keys(optional=("strategy", "weights", "from_time")),
-    Action.REDUCE: Keys(needed=("state",), optional=("for_s",)),
-    Action.SUPPLY: Keys(needed=("supply", "for_s"), optional=("import_limit_w",)),
-    Action.NOTICE: Keys(needed=("power", "for_s")),
-    Action.ISOLATE: Keys(needed=("state",), optional=("for_s",)),
-    Action.HOLD: Keys(needed=("state",), optional=("for_s",)),
-    Action.STOP: Keys(needed=("meter", "state")),
-    Action.RATES: Keys(needed=("tariff", "version", "prices", "changes", "rates_until")),
-    Action.ASSIGN: Keys(needed=("orders",)),
-    Action.SYSTEM_INFO: Keys(),
-    Action.REPORT: Keys(optional=("inputs",)),
-    Action.UPGRADE: Keys(needed=("release", "sha256")),
-    Action.WITNESS: Keys(needed=("month", "code"), optional=("replaces",)),
-    Action.SPARE: Keys(needed=("spared",)),
-}
-"""Every command of this version."""
-
-
+ACTIONS = frozenset(Action)  # as words, too
 _IN_FORCE = re.compile(r"(?:deposed by|the epoch is) \[(\d{1,10}), (\d{1,5})\]")
 NOT_HERE = "is not managed here"  # how the reason ends of a controller that has no store of a microgrid (hosted)
 HOSTED = "hosted"  # wraps a command for a microgrid that a controller manages for another one
@@ -194,8 +172,8 @@ class ControllerCommand(Message):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.cmd in ACTIONS:
-            keys = ACTIONS[Action(self.cmd)]
-            needed = keys.needed + (("for_s",) if self.state == "on" and "for_s" in keys.optional else ())
+            action = Action(self.cmd)
+            needed = action.needed + (("for_s",) if self.state == "on" and "for_s" in action.optional else ())
             if missing := [key for key in needed if getattr(self, key) is None]:
                 raise ValueError(f"{self.cmd} needs {missing[0]}")
         if self.cmd == HOSTED and None in (self.microgrid, self.epoch, self.command):

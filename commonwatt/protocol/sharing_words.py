@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 from commonwatt.model.words import counted
 
@@ -20,84 +20,75 @@ _SUFFIXES = {
 }
 
 
+_READY = "the utility does not answer, or help began less than 5 minutes ago"
+
+
 class Why(StrEnum):
     """The reason for a battery's role; the code is part of the protocol."""
 
-    HELPS = "helps"
-    READY = "ready"
-    LOW = "low"
-    NEARLY_EMPTY = "empty"
-    NO_HELPER = "alone"
-    WAITS_ACES = "waits-aces"
-    WAITS_ISLAND = "waits-island"
-    WAITS_BAND = "waits-band"
-    WAITS_BOUNDARY = "waits-boundary"
-    LOW_IN_ISLAND = "low-island"
-    ONLY_RECEIVES_AT = "receiver-at"
-    ONLY_RECEIVES = "receiver"
-    NO_NEED_AT = "no-need-at"
-    NO_NEED = "no-need"
-    LARGER_FIRST = "larger-first"
-    NOTHING_ABOVE = "at-minimum"
-    TOO_CLOSE = "too-close"
-    CANT = "cant"
-    IMPOSSIBLE = "impossible"
-    TOO_FAST = "too-fast"
-    CONTRADICTING = "contradicting"
-    FROZEN = "frozen"
-    DISOBEYS = "disobeys"
-    ISOLATED = "isolated"
-    SHUT_DOWN = "shut-down"
-    OLD_LEVEL = "old-level"
-    FENCED = "fenced"
-    NO_ANSWER = "no-answer"
-    NO_LEVEL = "no-level"
-    NO_MINIMUM = "no-minimum"
+    role: Role
+    words: str  # the reason, a sentence about the battery
 
+    def __new__(cls, code: str, role: Role = "out", words: str = "") -> Self:
+        """Make a reason of its code, the role, and the words."""
+        why = str.__new__(cls, code)
+        why._value_, why.role, why.words = code, role, words
+        return why
 
-_READY = "the utility does not answer, or help began less than 5 minutes ago"
-
-_WORDS: dict[Why, tuple[Role, str]] = {
-    Why.HELPS: ("gives", "Above its minimum, and another battery needs help."),
-    Why.READY: ("gives", f"Above its minimum, and ready to share: {_READY}."),
-    Why.LOW: ("receives", "Below its minimum."),
-    Why.NEARLY_EMPTY: ("receives", "Nearly empty, in an island or before a storm."),
-    Why.NO_HELPER: ("receives", "Below its minimum, but no other battery can share."),
-    Why.WAITS_ACES: ("rests", "Below its minimum; help starts when a battery is empty."),
-    Why.WAITS_ISLAND: ("rests", "Less than an hour of average use is left; help starts when it is nearly empty."),
-    Why.WAITS_BAND: ("rests", "Less than {band} % of its capacity below its minimum: help starts there."),
-    Why.WAITS_BOUNDARY: (
+    HELPS = "helps", "gives", "Above its minimum, and another battery needs help."
+    READY = "ready", "gives", f"Above its minimum, and ready to share: {_READY}."
+    LOW = "low", "receives", "Below its minimum."
+    NEARLY_EMPTY = "empty", "receives", "Nearly empty, in an island or before a storm."
+    NO_HELPER = "alone", "receives", "Below its minimum, but no other battery can share."
+    WAITS_ACES = "waits-aces", "rests", "Below its minimum; help starts when a battery is empty."
+    WAITS_ISLAND = (
+        "waits-island",
+        "rests",
+        "Less than an hour of average use is left; help starts when it is nearly empty.",
+    )
+    WAITS_BAND = "waits-band", "rests", "Less than {band} % of its capacity below its minimum: help starts there."
+    WAITS_BOUNDARY = (
+        "waits-boundary",
         "rests",
         "No boundary meter says whether the microgrid is an island: until one reports, sharing stays as it is.",
-    ),
-    Why.LOW_IN_ISLAND: (
+    )
+    LOW_IN_ISLAND = (
+        "low-island",
         "rests",
         "Below its minimum; in an island and before a storm help starts when a battery is nearly empty.",
-    ),
-    Why.ONLY_RECEIVES_AT: ("rests", "At its minimum; it can only receive."),
-    Why.ONLY_RECEIVES: ("rests", "Above its minimum; it can only receive."),
-    Why.NO_NEED_AT: ("rests", "At its minimum; no battery needs help."),
-    Why.NO_NEED: ("rests", "Above its minimum; no battery needs help."),
-    Why.LARGER_FIRST: ("rests", "Above its minimum; batteries that already share give first, then larger surpluses."),
-    Why.NOTHING_ABOVE: ("rests", "At its minimum: it has nothing to share."),
-    Why.TOO_CLOSE: ("rests", "Less than {band} % of its capacity above its minimum: too close to share."),
-    Why.CANT: ("out", "It can't take part now."),
-    Why.IMPOSSIBLE: ("out", "Its meter reports a level that its battery can't have."),
-    Why.TOO_FAST: ("out", "Its level changed faster than a battery can be charged or discharged."),
-    Why.CONTRADICTING: ("out", "Its level is higher than the energy that its place's meters counted allows."),
-    Why.FROZEN: (
+    )
+    ONLY_RECEIVES_AT = "receiver-at", "rests", "At its minimum; it can only receive."
+    ONLY_RECEIVES = "receiver", "rests", "Above its minimum; it can only receive."
+    NO_NEED_AT = "no-need-at", "rests", "At its minimum; no battery needs help."
+    NO_NEED = "no-need", "rests", "Above its minimum; no battery needs help."
+    LARGER_FIRST = (
+        "larger-first",
+        "rests",
+        "Above its minimum; batteries that already share give first, then larger surpluses.",
+    )
+    NOTHING_ABOVE = "at-minimum", "rests", "At its minimum: it has nothing to share."
+    TOO_CLOSE = "too-close", "rests", "Less than {band} % of its capacity above its minimum: too close to share."
+    CANT = "cant", "out", "It can't take part now."
+    IMPOSSIBLE = "impossible", "out", "Its meter reports a level that its battery can't have."
+    TOO_FAST = "too-fast", "out", "Its level changed faster than a battery can be charged or discharged."
+    CONTRADICTING = (
+        "contradicting",
+        "out",
+        "Its level is higher than the energy that its place's meters counted allows.",
+    )
+    FROZEN = (
+        "frozen",
         "out",
         "Its level has stayed the same, although its place's meters count energy or two hours have passed.",
-    ),
-    Why.DISOBEYS: ("out", "It was told to share three times and did not; it is told again later."),
-    Why.ISOLATED: ("out", "Isolated by command."),
-    Why.SHUT_DOWN: ("out", "Its meter is shut down."),
-    Why.OLD_LEVEL: ("out", "Its level is too old."),
-    Why.FENCED: ("out", "Another manager commands its meter."),
-    Why.NO_ANSWER: ("out", "Its meter has not answered since the gateway started."),
-    Why.NO_LEVEL: ("out", "Its meter has not reported a level yet."),
-    Why.NO_MINIMUM: ("out", "Its minimum is not known."),
-}
+    )
+    DISOBEYS = "disobeys", "out", "It was told to share three times and did not; it is told again later."
+    ISOLATED = "isolated", "out", "Isolated by command."
+    SHUT_DOWN = "shut-down", "out", "Its meter is shut down."
+    OLD_LEVEL = "old-level", "out", "Its level is too old."
+    FENCED = "fenced", "out", "Another manager commands its meter."
+    NO_ANSWER = "no-answer", "out", "Its meter has not answered since the gateway started."
+    NO_LEVEL = "no-level", "out", "Its meter has not reported a level yet."
+    NO_MINIMUM = "no-minimum", "out", "Its minimum is not known."
 
 
 @dataclass(frozen=True)
@@ -108,23 +99,18 @@ class Reason:
     why: str  # the reason, a sentence about the battery
 
 
-def reason_of(why: Why, band_permille: int) -> Reason:
-    """Return a reason in words.
+def reason_of_code(code: str, band_permille: int) -> Reason:
+    """Return the reason that a heartbeat has for a battery; a later version may have others.
 
     Args:
         band_permille: Thousandths of the capacity by which the start of help is delayed.
     """
-    role, words = _WORDS[why]
-    return Reason(role, words.format(band=f"{band_permille / 10:g}"))
-
-
-def reason_of_code(code: str, band_permille: int) -> Reason:
-    """Return the reason that a heartbeat has for a battery; a later version may have others."""
     known = code.rstrip("".join(_SUFFIXES))
     if known not in set(Why):
         return Reason("out", "Its gateway has a reason that this version of the utility does not know.")
-    found = reason_of(Why(known), band_permille)
-    return Reason(found.role, found.why + _SUFFIXES.get(code.removeprefix(known), ""))
+    why = Why(known)
+    words = why.words.format(band=f"{band_permille / 10:g}")
+    return Reason(why.role, words + _SUFFIXES.get(code.removeprefix(known), ""))
 
 
 @dataclass(frozen=True, kw_only=True)

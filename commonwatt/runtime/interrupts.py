@@ -2,10 +2,21 @@
 
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 EXIT_STOPPED = 130  # exit code: interrupted by a person or the system
+
+
+@contextmanager
+def handled(handler: Callable[..., object] | signal.Handlers, *numbers: signal.Signals) -> Iterator[None]:
+    """Handle these signals by ``handler``, and in the end as before."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 @contextmanager
@@ -14,16 +25,14 @@ def stop_told(said: str) -> Iterator[None]:
 
     An error of that cleaning up, such as a connection that was closed meanwhile, does not hide the interruption.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except (KeyboardInterrupt, Exception) as error:
-        if not _interrupted(error):
-            raise
-        print(said, file=sys.stderr)
-        raise SystemExit(EXIT_STOPPED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with handled(signal.default_int_handler, signal.SIGTERM):
+        try:
+            yield
+        except (KeyboardInterrupt, Exception) as error:
+            if not _interrupted(error):
+                raise
+            print(said, file=sys.stderr)
+            raise SystemExit(EXIT_STOPPED) from None
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -33,12 +42,6 @@ def _interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
+def uninterrupted() -> AbstractContextManager[None]:
     """Ignore Ctrl-C and SIGTERM during the last steps, so that the message "nothing was done" stays true."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return handled(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM)

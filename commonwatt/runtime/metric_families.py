@@ -1,12 +1,14 @@
 """Prometheus metrics from tables of names and values; separate, since not every command has Prometheus's library."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+Values = Mapping[str, float] | Mapping[tuple[str, str], float]  # a metric's values by its label, or by its two
 
 _F = TypeVar("_F")
 
@@ -19,6 +21,16 @@ class TallyCollector(Collector, Generic[_F]):
         self.tally = tally  # counts of events by kind and result
         self.registry = CollectorRegistry()  # the registry behind /metrics
         self.registry.register(self)
+
+
+def labelled(
+    kind: type[CounterMetricFamily | GaugeMetricFamily], name: str, text: str, labels: str, values: Values
+) -> Metric:
+    """Return a metric with a sample for each of ``values``; ``labels`` names the label, or two with a space between."""
+    family = kind(name, text, labels=labels.split())
+    for of, value in list(values.items()):
+        family.add_metric([of] if isinstance(of, str) else of, value)
+    return family
 
 
 def gauges(prefix: str, rows: Iterable[tuple[str, str, float]]) -> Iterator[Metric]:
@@ -45,8 +57,5 @@ def tally_counters(
     """
     counts = tally.copy()
     for kind, name, text, label in rows:
-        metric = CounterMetricFamily(f"{prefix}_{name}", text, labels=[label])
-        for (counted, value), count in sorted(counts.items()):
-            if counted == kind:
-                metric.add_metric([value], count)
-        yield metric
+        found = {value: count for (counted, value), count in sorted(counts.items()) if counted == kind}
+        yield labelled(CounterMetricFamily, f"{prefix}_{name}", text, label, found)

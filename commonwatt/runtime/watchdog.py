@@ -123,12 +123,6 @@ class Watchdog:
         self.watch(name, steps.mark)
         return steps
 
-    def work(self, name: str) -> Work:
-        """Watch work with idle times; return its progress object."""
-        work = Work()
-        self.watch(name, work.mark)
-        return work
-
     def thread(self, name: str, thread: threading.Thread) -> None:
         """Watch that a thread is alive."""
         self.watch(name, lambda: None if thread.is_alive() else "its thread has ended")

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from commonwatt.runtime.metric_families import counters, labelled
 from commonwatt.runtime.watchdog import Watchdog
 
 
@@ -18,19 +19,15 @@ class WatchdogMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
-        stuck = CounterMetricFamily(
-            f"{self._prefix}_stuck", "Times something made no progress for 30 s, by what it is.", labels=["what"]
-        )
-        for name, times in self._watchdog.stuck.copy().items():
-            stuck.add_metric([name], times)
-        yield stuck
-        yield CounterMetricFamily(
-            f"{self._prefix}_clock_jumps", "Times the machine's clock jumped.", value=self._watchdog.jumps
-        )
-        yield CounterMetricFamily(
-            f"{self._prefix}_unhandled_exceptions",
-            "Exceptions in the loop's callbacks that only the loop has caught.",
-            value=self._watchdog.failures,
+        text = "Times something made no progress for 30 s, by what it is."
+        yield labelled(CounterMetricFamily, f"{self._prefix}_stuck", text, "what", self._watchdog.stuck)
+        text = "Exceptions in the loop's callbacks that only the loop has caught."
+        yield from counters(
+            self._prefix,
+            (
+                ("clock_jumps", "Times the machine's clock jumped.", self._watchdog.jumps),
+                ("unhandled_exceptions", text, self._watchdog.failures),
+            ),
         )
 
 

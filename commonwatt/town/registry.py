@@ -54,26 +54,15 @@ class Registry(Settings):
 def registry_of(microgrid: Microgrid) -> Registry:
     """Return the registry for the gateway of ``microgrid``."""
     replaced = {meter.replaces for meter in microgrid.meters}
-    return Registry(
-        microgrid=microgrid.id,
-        controller=Controller(number=microgrid.number, address=microgrid.address),
-        meters=tuple(
-            RegisteredMeter(
-                id=meter.id,
-                location=meter.location,
-                function=meter.function,
-                direction=meter.direction,
-                account=meter.account,
-                record_types=meter.record_types,
-                service_amps=meter.service_amps,
-                battery_capacity_mwh=meter.battery.capacity if meter.battery else None,
-                address=meter.address,
-                shares=meter.shares,
-                replaced=meter.id in replaced,
-            )
-            for meter in microgrid.meters
-        ),
-    )
+    meters = []
+    for meter in microgrid.meters:
+        other = {
+            "battery_capacity_mwh": None if meter.battery is None else meter.battery.capacity,
+            "replaced": meter.id in replaced,
+        }
+        meters.append(RegisteredMeter.model_validate(meter, from_attributes=True).model_copy(update=other))
+    controller = Controller(number=microgrid.number, address=microgrid.address)
+    return Registry(microgrid=microgrid.id, controller=controller, meters=tuple(meters))
 
 
 def save_registry(path: Path, registry: Registry) -> None:

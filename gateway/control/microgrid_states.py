@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
+from pydantic import TypeAdapter
+
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
@@ -149,26 +151,16 @@ class MicrogridStates:
         return [Write(Setting(STATES, json.dumps(fields))), Write(Setting(NEWER_STATES, json.dumps(newer)))]
 
 
+STATES_JSON = TypeAdapter(MicrogridStates)  # reads states from JSON values, and makes JSON values of them
+
+
 def kept_states(setting: Callable[[str], str | None]) -> MicrogridStates:
     """Return the states that ``MicrogridStates.kept`` wrote, by the stored text of each setting."""
     if (text := setting(STATES)) is None:
         return MicrogridStates()
-    fields = json.loads(text) | json.loads(setting(NEWER_STATES) or "{}")
-    sharing = fields.pop("sharing")
+    fields, newer = json.loads(text), json.loads(setting(NEWER_STATES) or "{}")
     # Release 0.2 stored each strategy with its weights.
-    weighting = fields.pop("weighting", sharing)
-    supply = SupplyState(fields.pop("supply"))
-    return MicrogridStates(
-        **fields,
-        supply=supply,
-        sharing=tuple(Sharing(strategy=one["strategy"], from_time=one["from_time"]) for one in sharing),
-        weighting=tuple(_weighting(one["weights"], one["from_time"]) for one in weighting),
-    )
-
-
-def _weighting(weights: dict[str, int] | None, from_time: EpochSeconds) -> Weighting:
-    by_meter = None if weights is None else {int(meter): weight for meter, weight in weights.items()}
-    return Weighting(weights=by_meter, from_time=from_time)
+    return STATES_JSON.validate_python({"weighting": fields["sharing"]} | fields | newer)
 
 
 def _then(present: Sequence[_Dated], new: _Dated, now: EpochSeconds) -> tuple[_Dated, ...]:

@@ -1,7 +1,7 @@
 """What a host shows: a line and a few metrics for each of its controllers, and a controller's own status."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,6 +12,7 @@ from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import is_loopback
 from commonwatt.network.http_pages import Request, Response
 from commonwatt.network.http_server import HttpServer
+from commonwatt.runtime.metric_families import labelled
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from gateway.host.controller import HostedController
@@ -68,23 +69,12 @@ class HostMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric, with a sample for each controller."""
         each = list(self._controllers.items())
-
-        def filled(family: Metric, value: Callable[[HostedController], float]) -> Metric:
-            for name, one in each:
-                family.add_metric([name], value(one))  # type: ignore[attr-defined]
-            return family
-
-        up = GaugeMetricFamily("commonwatt_host_up", "1 while the controller's gateway runs.", labels=["controller"])
-        yield filled(up, lambda one: one.state != "stopped")
-        lag = GaugeMetricFamily(
-            "commonwatt_host_lag_seconds", "Real seconds by which a controller's work is late.", labels=["controller"]
-        )
-        yield filled(lag, lambda one: one.lag_s)
-        stops = CounterMetricFamily(
-            "commonwatt_host_stops", "Times a controller's gateway stopped by a failure.", labels=["controller"]
-        )
-        yield filled(stops, lambda one: one.stops)
-        failures = CounterMetricFamily(
-            "commonwatt_host_store_failures", "Times a store of a controller failed.", labels=["controller"]
-        )
-        yield filled(failures, lambda one: 0 if one.shell is None else one.shell.shown.store_failures)
+        failures = {name: 0 if one.shell is None else one.shell.shown.store_failures for name, one in each}
+        gauge, counter = GaugeMetricFamily, CounterMetricFamily
+        for kind, name, text, values in (
+            (gauge, "up", "1 while the controller's gateway runs.", {n: o.state != "stopped" for n, o in each}),
+            (gauge, "lag_seconds", "Real seconds by which a controller's work is late.", {n: o.lag_s for n, o in each}),
+            (counter, "stops", "Times a controller's gateway stopped by a failure.", {n: o.stops for n, o in each}),
+            (counter, "store_failures", "Times a store of a controller failed.", failures),
+        ):
+            yield labelled(kind, f"commonwatt_host_{name}", text, "controller", values)

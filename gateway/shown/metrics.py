@@ -19,6 +19,7 @@ from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.protocol.meter_messages import Refusal
+from commonwatt.runtime.metric_families import Values, labelled
 from gateway.control.plausibility import Doubt
 from gateway.controller import Controller
 from gateway.core import HostedMicrogrid
@@ -108,28 +109,18 @@ class _GatewayMetrics(Collector):
         yield from _line(controller.line, figures.month)
         yield from _time(controller)
         yield _saves(controller)
-        yield _manages(controller)
+        manages = {name: core.manager.epochs.commands for name, core in list(controller.hosted.items())}
+        yield _gauges("manages", "1 while this controller manages the microgrid.", "microgrid", manages)
         yield _alarms(figures)
-
-
-def _manages(controller: Controller) -> Metric:
-    """Return which of the hosted microgrids the controller manages."""
-    family = GaugeMetricFamily(
-        f"{_PREFIX}_manages", "1 while this controller manages the microgrid.", labels=["microgrid"]
-    )
-    for name, core in list(controller.hosted.items()):
-        family.add_metric([name], core.manager.epochs.commands)
-    return family
 
 
 def _alarms(figures: Figures) -> Metric:
     """Return the alarms that only this controller sees, and whether each holds."""
     text = "1 while an alarm holds that only this controller sees, of a microgrid that it hosts or of itself."
-    family = GaugeMetricFamily(f"{_PREFIX}_alarms", text, labels=["alarm", "severity"])
-    for name, kind in KINDS.items():
-        if not kind.is_heard:
-            family.add_metric([name, kind.severity], name in figures.alarms)
-    return family
+    seen: dict[tuple[str, str], bool] = {
+        (name, kind.severity): name in figures.alarms for name, kind in KINDS.items() if not kind.is_heard
+    }
+    return _gauges("alarms", text, "alarm severity", seen)
 
 
 def _saves(controller: Controller) -> Metric:
@@ -229,14 +220,8 @@ def _messages(figures: Figures) -> Iterator[Metric]:
     yield _counter("retained_messages", "Retained messages, ignored.", figures.retained)
     failures = figures.callback_failures + figures.failures
     yield _counter("callback_failures", "Exceptions while handling events.", failures)
-    restarts = CounterMetricFamily(
-        f"{_PREFIX}_link_restarts",
-        "Open connections closed to reconnect, by link and reason.",
-        labels=["link", "reason"],
-    )
-    for names, times in figures.link_restarts.items():
-        restarts.add_metric(names, times)
-    yield restarts
+    text = "Open connections closed to reconnect, by link and reason."
+    yield _counters("link_restarts", text, "link reason", figures.link_restarts)
 
 
 def _backlog(backlog: dict[str, int], age_s: int) -> Iterator[Metric]:
@@ -251,11 +236,12 @@ def _backlog(backlog: dict[str, int], age_s: int) -> Iterator[Metric]:
 def _hours_left(found: HoursLeft | str) -> Metric:
     """Return how long the homes have energy without the line; without samples while it is not known."""
     text = f"Seconds without the line until the first home, half or all are dark; {HORIZON_H} h: at least that."
-    family = GaugeMetricFamily(f"{_PREFIX}_dark_after_seconds", text, labels=["which", "end"])
-    for which, band in ({} if isinstance(found, str) else found.bands).items():
-        for end, hours in band._asdict().items():
-            family.add_metric([which, end], 3600 * (HORIZON_H if hours is None else hours))
-    return family
+    after = {
+        (which, end): 3600 * (HORIZON_H if hours is None else hours)
+        for which, band in ({} if isinstance(found, str) else found.bands).items()
+        for end, hours in band._asdict().items()
+    }
+    return _gauges("dark_after_seconds", text, "which end", after)
 
 
 def _connections(figures: Figures) -> Iterator[Metric]:
@@ -272,16 +258,11 @@ def _connections(figures: Figures) -> Iterator[Metric]:
 
 
 def _line(line: Line, month: Month | None) -> Iterator[Metric]:
-    family = CounterMetricFamily(
-        f"{_PREFIX}_lte_bytes",
-        "IP bytes on the controller's LTE line, by side (meters, utility, or the whole interface) and direction.",
-        labels=["side", "direction"],
-    )
-    for side, byte_count in list(line.counted.items()):
-        family.add_metric([side, "up"], byte_count.sent)
-        family.add_metric([side, "down"], byte_count.received)
-    yield family
     ways = ("up", "down")
+    text = "IP bytes on the controller's LTE line, by side (meters, utility, or the whole interface) and direction."
+    sides = list(line.counted.items())
+    sums = {(side, way): n for side, both in sides for way, n in zip(ways, (both.sent, both.received), strict=True)}
+    yield _counters("lte_bytes", text, "side direction", sums)
     used = {} if month is None else dict(zip(ways, month.used, strict=True))
     yield _gauges("lte_month_bytes", "IP bytes on the LTE line this month, also before restarts.", "direction", used)
     expected = {} if month is None or month.expected is None else dict(zip(ways, month.expected, strict=True))
@@ -332,19 +313,13 @@ def _counter(name: str, text: str, value: int) -> Metric:
     return CounterMetricFamily(f"{_PREFIX}_{name}", text, value=value)
 
 
-def _counters(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
-    family = CounterMetricFamily(f"{_PREFIX}_{name}", text, labels=[label])
-    for value, number in list(values.items()):
-        family.add_metric([value], number)
-    return family
+def _counters(name: str, text: str, labels: str, values: Values) -> Metric:
+    return labelled(CounterMetricFamily, f"{_PREFIX}_{name}", text, labels, values)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
 
 
-def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=[label])
-    for value, number in values.items():
-        family.add_metric([value], number)
-    return family
+def _gauges(name: str, text: str, labels: str, values: Values) -> Metric:
+    return labelled(GaugeMetricFamily, f"{_PREFIX}_{name}", text, labels, values)

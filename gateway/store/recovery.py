@@ -9,7 +9,7 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -175,16 +175,11 @@ def _recover(path: Path, now: EpochSeconds, why: str, old: Store | None, backup_
     fresh = _beside(path, "new")
     delete_database(fresh)
     recovery = Recovery(why)
-    store = Store.open(fresh)
-    try:
-        if old is not None:
-            _Take(old.connection, store, now, recovery).all(backup_parts)
-        else:
-            with readable(path, check_schema, empty_database) as source:
-                _Take(source, store, now, recovery).all(backup_parts)
+    with closing(Store.open(fresh)) as store:
+        reading = readable(path, check_schema, empty_database) if old is None else nullcontext(old.connection)
+        with reading as source:
+            _Take(source, store, now, recovery).all(backup_parts)
         store.complete()
-    finally:
-        store.close()
     return recovery
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.time.now import Now
@@ -19,10 +18,8 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.clique_messages import MOST_STATES_BYTES
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from gateway.changes import Change, Setting
-from gateway.control.microgrid_states import ENDS, MicrogridStates, Sharing
+from gateway.control.microgrid_states import ENDS, STATES_JSON, MicrogridStates, Sharing
 from gateway.core import HostedMicrogrid
-
-_STATES = TypeAdapter(MicrogridStates)
 
 
 def carried(core: HostedMicrogrid) -> dict[str, Any]:
@@ -46,7 +43,7 @@ def settings_of(core: HostedMicrogrid) -> object:
 
 def _told(core: HostedMicrogrid, states: MicrogridStates) -> dict[str, Any]:
     return {
-        "states": _STATES.dump_python(states, mode="json"),
+        "states": STATES_JSON.dump_python(states, mode="json"),
         "periods": core.utility_commands.tuned,
         "meters": core.modes.meters_mode.commanded,
         "spared": b85encode(np.array(sorted(core.modes.spared), ">u8").tobytes()).decode(),
@@ -63,7 +60,7 @@ def take(core: HostedMicrogrid, told: Mapping[str, Any], sent: EpochSeconds, now
     Raises:
         ValueError, TypeError: They are not what ``carried`` returns.
     """
-    states = _STATES.validate_python(told.get("states")).shift(now - sent, ENDS)
+    states = STATES_JSON.validate_python(told.get("states")).shift(now - sent, ENDS)
     # Judged as the command that sets them.
     schedule = ControllerCommand(
         id="", cmd=Action.SCHEDULE, until=0, periods=told.get("periods"), meters=told.get("meters")

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 
 from commonwatt.cli.main import make_app
-from commonwatt.cli.outline import outline_of
+from commonwatt.cli.outline import Outline
 from harness.docs.controllers import controllers_page
 from harness.docs.demonstration import KEYS, tour
 from harness.docs.exports import exports_page
@@ -58,10 +58,19 @@ def pages() -> dict[str, Callable[[], str]]:
     }
 
 
+def _outline_of(command: Any) -> Outline:
+    """Return the outline of a click command: of its help, what a list of commands shows."""
+    if not hasattr(command, "commands"):
+        return {"help": (command.help or "").partition("\n\n")[0]}
+    # A group with options of its own is shown by itself.
+    inner = {} if command.params else command.commands
+    return {"help": command.help, "commands": {name: _outline_of(one) for name, one in inner.items()}}
+
+
 def outlined() -> str:
     """Return the outline of all commands, for their help."""
     top = typer.main.get_command(make_app())
-    commands = {name: outline_of(one) for name, one in top.commands.items()}  # type: ignore[attr-defined]
+    commands = {name: _outline_of(one) for name, one in top.commands.items()}  # type: ignore[attr-defined]
     return json.dumps({"help": top.help, "commands": commands}, indent=1) + "\n"
 
 
@@ -151,7 +160,9 @@ def _value(hint: object, name: str) -> str:
 
 def _choices(hint: object) -> list[str]:
     kinds = [hint, *typing.get_args(hint)]
-    return [str(member.value) for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum) for member in kind]
+    words = [word for kind in kinds if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]
+    enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)]
+    return words + [str(member.value) for kind in enums for member in kind]
 
 
 def _is_list(hint: object) -> bool:

@@ -21,8 +21,8 @@ from commonwatt.town.loading import load_town
 from commonwatt.town.scenario import Outage, Scenario, Shortage
 from commonwatt.town.town import Town
 from harness.full_stack.course import Course, Energy, Watcher
+from harness.truth import true_energy
 from meter_sim.faults import Faults, path_of, save
-from meter_sim.truth import true_energy
 
 BEFORE_H, AFTER_H = 0.5, 1  # hours that are played before the first fault of a scenario and after the last one
 

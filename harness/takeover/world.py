@@ -24,7 +24,8 @@ from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
 from gateway.takeover.member import Member
 from gateway.takeover.post import Post
-from gateway.takeover.states import TRANSITIONS, State
+from gateway.takeover.states import State
+from harness.takeover.states import TRANSITIONS
 from harness.worlds.later import Later
 from utility.takeover.grants import Done, Granted, Grants, KeepGranted
 

@@ -40,7 +40,7 @@ from commonwatt.protocol import (
 )
 from commonwatt.protocol.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
 from commonwatt.protocol.commands import Command, Outcome
-from commonwatt.protocol.controller_commands import ACTIONS, HOSTED, ControllerCommand, ControllerOutcome
+from commonwatt.protocol.controller_commands import HOSTED, Action, ControllerCommand, ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
 from commonwatt.protocol.json_messages import Message, unpack_json
 from commonwatt.protocol.meter_messages import Refusal, unpack_level, unpack_put, unpack_put_ack
@@ -307,7 +307,7 @@ def test_commands_of_the_page_are_those_of_the_code() -> None:  # req: M5
 
 def test_controller_commands_of_the_page_are_those_of_the_code() -> None:  # req: C7
     table = rows(section("Commands and outcomes").split("The specification's messages")[0])[1:]
-    assert [row[0] for row in table] == [*ACTIONS, HOSTED]
+    assert [row[0] for row in table] == [*Action, HOSTED]
     text = " ".join(row[1] for row in table)
     for key in set(ControllerCommand.model_fields) - {"v", "id", "cmd", "until"}:
         assert re.search(rf"\b{key}\b", text), key

@@ -9,16 +9,15 @@ from itertools import combinations, permutations
 import pytest
 
 from commonwatt.cliques.datagrams import FRESH_S
-from commonwatt.cliques.formation import manager
 from commonwatt.protocol.clique_messages import Ask, Grant
 from commonwatt.protocol.commands import ALONE, RAISES
 from commonwatt.protocol.topics import UTILITY
 from gateway.takeover.member import RETRY_S
-from gateway.takeover.states import TRANSITIONS
 from harness.takeover import planted
 from harness.takeover.campaign import MOST_COUNTER, Campaign, Watch
 from harness.takeover.planted import BUGS
 from harness.takeover.small import Bounds, BrokenError, Explorer
+from harness.takeover.states import TRANSITIONS, manager
 from harness.takeover.thief import Thief
 from harness.takeover.world import METERS, NAMES, ORDERS, RANKS, World
 from utility.takeover.grants import QUIET_S

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from commonwatt.config.faults import plain
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
-from commonwatt.protocol.controller_commands import ACTIONS, Action, ControllerCommand
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 
 # The keys of a ``ControllerCommand`` beside ``id``, ``cmd`` and ``until``; keys that were not given are absent.
@@ -64,10 +64,9 @@ def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id:
 
 
 def _check_names(action: Action, fields: Fields) -> None:
-    keys = ACTIONS[action]
-    needed = {"first_quarter", "last_quarter"} if action is Action.GET else set(keys.needed)
-    needed |= {"for_s"} & {*keys.optional} if fields.get("state") == "on" else set()
-    allowed = {*keys.needed, *keys.optional} - {"blocks"}
+    needed = {"first_quarter", "last_quarter"} if action is Action.GET else set(action.needed)
+    needed |= {"for_s"} & {*action.optional} if fields.get("state") == "on" else set()
+    allowed = {*action.needed, *action.optional} - {"blocks"}
     if missing := {name for name in needed if fields.get(name) is None}:
         raise FieldsError(missing, f"{action} needs {{}}")
     if extra := fields.keys() - allowed:

@@ -68,13 +68,8 @@ class OwnClock:
 
     def __init__(self, own_s: float) -> None:
         self.own_s = own_s  # its present value
-        self._saved_s = own_s
+        self.saved_s = own_s  # its value at the last write
         self._counted_to: float | None = None
-
-    @property
-    def is_due(self) -> bool:
-        """Whether it is to be saved."""
-        return self.own_s - self._saved_s >= SAVE_S
 
     def pass_time(self, now: float) -> None:
         """Count the time since the last call; the first call after a start counts none."""
@@ -84,23 +79,18 @@ class OwnClock:
 
     def save(self) -> float:
         """Return its value, to be written."""
-        self._saved_s = self.own_s
+        self.saved_s = self.own_s
         return self.own_s
 
 
 class HeldStates:
-    """A meter's desired states, each with the (epoch, sequence) that set it.
+    """A meter's desired states, each with the (epoch, sequence) that set it."""
 
-    Args:
-        epoch: The highest epoch seen.
-        stored: What else is kept with them; ``None``: nothing yet.
-    """
-
-    def __init__(self, epoch: Epoch, held: dict[Kind, Held], stored: DesiredStates | None = None) -> None:
-        self.held = dict(held)  # the states by kind; kinds without a command are absent and have their default
-        self.own_clock = OwnClock(0.0 if stored is None else stored.own_s)  # the clock of the epoch's raises
-        self._guard = EpochGuard(epoch, {} if stored is None else dict(stored.raises))
-        self._digest = "" if stored is None else stored.digest
+    def __init__(self, stored: DesiredStates) -> None:
+        self.held = dict(stored.held)  # the states by kind; kinds without a command are absent and have their default
+        self.own_clock = OwnClock(stored.own_s)  # the clock of the epoch's raises
+        self._guard = EpochGuard(stored.epoch, dict(stored.raises))
+        self._digest = stored.digest
 
     @property
     def epoch(self) -> Epoch:
@@ -110,7 +100,7 @@ class HeldStates:
     @property
     def is_due(self) -> bool:
         """Whether the own clock is to be saved, since raises are counted by it."""
-        return self.own_clock.is_due and bool(self._guard.raises)
+        return self.own_clock.own_s - self.own_clock.saved_s >= SAVE_S and bool(self._guard.raises)
 
     def kept(self, meter: MeterId) -> DesiredStates:
         """Return what is to be written, without raises older than a day."""

@@ -108,7 +108,7 @@ class Delivery:
         self._tally["ack", f"refused_{status.name.lower()}"] += 1
         if status in _SEND_FEWER:
             self._limit = max(1, min(self._limit, self.log.frozen) // 2)
-            self.log.thaw()
+            self.log.frozen = 0  # Its records stay in the log.
 
 
 def next_put(meter: MeterId, now: float) -> float:

@@ -103,10 +103,6 @@ class MeterLog:
         self.frozen = self._end(limit, to_id, stop)
         return self.batch()
 
-    def thaw(self) -> None:
-        """Release the batch in flight; its records stay in the log."""
-        self.frozen = 0
-
     def delete_batch(self) -> Delete:
         """Delete the batch in flight after its acknowledgement."""
         change = Delete(self._meter, self.log, self.frozen_last)

@@ -4,10 +4,8 @@ Energy shared inside the microgrid cancels: what places take in minus what they 
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-Energies = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from commonwatt.settlement.estimates import Energies, Flags
 
 
 def net_of_missing(boundary: Energies, passes: Flags, net: Energies, known: Flags) -> tuple[Energies, Flags]:

@@ -1,13 +1,10 @@
 """Linear interpolation of short gaps."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOTS, MilliwattHours
+from commonwatt.settlement.estimates import Energies, Flags
 from commonwatt.settlement.estimates.methods import INTERPOLATED_SLOTS
-
-Energies = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 
 def interpolated(

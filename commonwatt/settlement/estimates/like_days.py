@@ -6,14 +6,11 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from numpy.typing import NDArray
 
 from commonwatt.model.units import QUARTER_S, Quarter
+from commonwatt.settlement.estimates import Energies, Flags
 
 FARTHEST_DAYS = 35  # a day further away is not like
-
-Energies = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 
 def like_quarters(quarter: Quarter, zone: ZoneInfo) -> list[Quarter]:

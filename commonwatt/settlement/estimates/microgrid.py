@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOTS
+from commonwatt.settlement.estimates import Energies, Flags
 from commonwatt.settlement.estimates.balance import intake_and_output, net_of_missing
 from commonwatt.settlement.estimates.interpolation import interpolated
 from commonwatt.settlement.estimates.like_days import bent
@@ -15,9 +16,6 @@ from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.estimates.scaling import closing, spread, summing_to
 from commonwatt.settlement.estimates.window import Draft, Place, Registered, Role, Window
 from commonwatt.settlement.validation.day import runs
-
-Energies = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 
 def estimated(window: Window) -> Draft:

@@ -1,12 +1,10 @@
 """Exact scaling of estimates, in whole milliwatt-hours: to a known sum, and so that a microgrid closes."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOTS, MilliwattHours
+from commonwatt.settlement.estimates import Energies
 from commonwatt.settlement.splits import pro_rata, row_sums
-
-Energies = NDArray[np.int64]
 
 _MAX_WEIGHTS = 2**30  # the sum of weights that ``pro_rata`` takes, with a margin
 

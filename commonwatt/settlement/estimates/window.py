@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import MilliwattHours, Quarter
+from commonwatt.settlement.estimates import Energies, Flags
 from commonwatt.settlement.sharing import net_charge
-
-Energies = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 
 class Role(IntEnum):

@@ -1,9 +1,9 @@
 """What the checks judge: one UTC day of many meters in quarter-hours, and the energy of the days before."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,11 +81,6 @@ class Day:
     def ordinary(self) -> Flags:
         """Whether every quarter is known and none had an outage, (n)."""
         return np.asarray(self.known.all(axis=1) & ~self.outage.any(axis=1))
-
-    def take(self, rows: Flags) -> Self:
-        """Return some of the series."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "first"}
-        return type(self)(first=self.first, **{name: array[rows] for name, array in arrays.items()})
 
 
 def findings(

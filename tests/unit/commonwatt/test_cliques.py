@@ -1,6 +1,6 @@
 """Cliques: who may take over for whom, and when a controller is lost."""
 
-from commonwatt.cliques.formation import formed, manager, orders
+from commonwatt.cliques.formation import formed, orders
 from commonwatt.cliques.signs import BEAT_S, FALSE_FOR_S, PATIENT_S, PROBE_S, Beat, Bits, Signs
 
 SOON_S = BEAT_S + PROBE_S
@@ -34,7 +34,6 @@ def test_an_addition_changes_no_clique() -> None:
 def test_small_towns() -> None:
     assert orders(formed([], kinds(2)), kinds(2)) == {"r001": ("r001", "r002"), "r002": ("r002", "r001")}
     assert orders(formed([], kinds(1)), kinds(1)) == {"r001": ("r001",)}
-    assert manager(("r001", "r002"), []) is None
 
 
 def beating(seconds: float, numbers: list[int] | None = None) -> tuple[Signs, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from commonwatt.protocol.controller_commands import ACTIONS, HOSTED, Action
+from commonwatt.protocol.controller_commands import HOSTED, Action
 from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
 
 TESTS = Path(__file__).parents[2]
@@ -63,8 +63,8 @@ def used() -> dict[str, set[str]]:
 def test_every_command_and_key_of_the_table_is_used_by_a_test() -> None:  # req: C7
     lacking = {
         action.value: missing
-        for action, keys in ACTIONS.items()
-        if (missing := ({*keys.needed, *keys.optional} | {"cmd"}) - used().get(action.value, set()))
+        for action in Action
+        if (missing := ({*action.needed, *action.optional} | {"cmd"}) - used().get(action.value, set()))
     }
     assert lacking == {}
 

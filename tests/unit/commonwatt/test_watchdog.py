@@ -19,7 +19,7 @@ from commonwatt.model.exceptions import CommonwattError
 from commonwatt.runtime import watchdog as module
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.systemd import Notifier
-from commonwatt.runtime.watchdog import EXIT_STUCK, Watchdog
+from commonwatt.runtime.watchdog import EXIT_STUCK, Watchdog, Work
 from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
 from harness.network.waiting import become, eventually
 
@@ -59,7 +59,9 @@ def the_culprit(condition: object) -> None:
 
 def test_work_that_hangs_is_noticed_and_work_that_goes_on_or_rests_is_not() -> None:
     watchdog = quiet()
-    hanging, busy, _resting = (watchdog.work(name) for name in ("hanging", "busy", "resting"))
+    hanging, busy, resting = Work(), Work(), Work()
+    for name, work in (("hanging", hanging), ("busy", busy), ("resting", resting)):
+        watchdog.watch(name, work.mark)
 
     async def play() -> None:
         async with watchdog.watching():

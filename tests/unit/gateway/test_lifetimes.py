@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from commonwatt.device.changes import DesiredStates
 from commonwatt.device.commands.desired_states import DEFAULT, DONE, HeldStates
 from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command, Kind
@@ -30,7 +31,7 @@ class Meters:
     """Meters that obey as ours do, and whose state only their own clock ends."""
 
     def __init__(self, world: World) -> None:
-        self.held = {meter: HeldStates((0, 0), {}) for meter in world.meters}
+        self.held = {meter: HeldStates(DesiredStates(meter, (0, 0), {})) for meter in world.meters}
         self._world = world
         self._read = 0
 

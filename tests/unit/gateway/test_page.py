@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from commonwatt.model.words import duration
-from commonwatt.protocol.sharing_words import Why, reason_of
+from commonwatt.protocol.sharing_words import Why, reason_of_code
 from gateway.page.document import SHOWN_BATTERIES, all_batteries, all_meters, login, overview, waiting
 from gateway.page.html import Html, el, html
 from gateway.page.style import STYLE
@@ -208,8 +208,8 @@ def test_each_strategy_explains_itself() -> None:
 def test_a_battery_whose_level_can_not_be_says_why() -> None:
     view = sharing_town()
     add_battery(view, "5", "house 5", 90, available=False)
-    view["batteries"]["5"] |= {"role": "out", "why": reason_of(Why.FROZEN, 0).why}
-    assert why(view)["house 5"] == ("out", reason_of(Why.FROZEN, 0).why)
+    view["batteries"]["5"] |= {"role": "out", "why": reason_of_code(Why.FROZEN, 0).why}
+    assert why(view)["house 5"] == ("out", reason_of_code(Why.FROZEN, 0).why)
     assert summary(view).endswith("1 battery can't take part.")
 
 
@@ -224,9 +224,9 @@ def test_batteries_that_are_ready_to_share_without_the_utility_say_so() -> None:
 def test_a_battery_without_level_or_minimum_says_why() -> None:
     view = empty()
     add_unknown(view, "5", "house 5", Why.NO_LEVEL)
-    assert why(view)["house 5"] == ("out", reason_of(Why.NO_LEVEL, 0).why)
+    assert why(view)["house 5"] == ("out", reason_of_code(Why.NO_LEVEL, 0).why)
     assert "not known or too old" in summary(view)
-    assert reason_of(Why.NO_LEVEL, 0).why in read(view).text
+    assert reason_of_code(Why.NO_LEVEL, 0).why in read(view).text
 
 
 def test_many_batteries_are_named_by_number_and_listed_on_their_own_page() -> None:

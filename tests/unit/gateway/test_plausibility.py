@@ -10,7 +10,7 @@ import pytest
 
 from commonwatt.device.commands.desired_states import Commanded
 from commonwatt.model.records import RecordType
-from commonwatt.protocol.sharing_words import Why, reason_of
+from commonwatt.protocol.sharing_words import Why, reason_of_code
 from commonwatt.town.loading import load_town
 from gateway.control.plausibility import WINDOW_SLOTS, Doubt, History, Recorded, recorded_of
 from gateway.control.sharing import BatteryState, decide
@@ -186,7 +186,7 @@ def test_the_gateway_says_why_and_a_restart_changes_nothing(tmp_path: Path) -> N
             assert isinstance(view["batteries"], dict)
             assert (view["batteries"]["1"]["role"], view["batteries"]["1"]["why"]) == (
                 "out",
-                reason_of(Why.FROZEN, 0).why,
+                reason_of_code(Why.FROZEN, 0).why,
             )
             assert view["donors"] == ["2"]
             world.crash()

@@ -5,7 +5,7 @@ import pytest
 from commonwatt.model.records import State
 from commonwatt.protocol.heartbeats import Heartbeat, Program
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.sharing_words import Why, reason_of, reason_of_code
+from commonwatt.protocol.sharing_words import Why, reason_of_code
 from gateway.page.words import batteries
 from gateway.shown.status import heartbeat
 from harness.worlds.gateway import World
@@ -55,8 +55,8 @@ def test_before_a_boundary_meter_reports_a_battery_says_that_sharing_waits_for_i
 
 def test_each_reason_is_a_sentence_and_one_of_a_later_version_says_so() -> None:
     for why in Why:
-        assert reason_of(why, 20).why.endswith(".")
-        assert "{" not in reason_of(why, 20).why
+        assert reason_of_code(why, 20).why.endswith(".")
+        assert "{" not in reason_of_code(why, 20).why
     assert reason_of_code("waits-band", 20).why.startswith("Less than 2 % of its capacity")
     assert reason_of_code("helps?", 20).why.endswith("it is sent again.")
     assert reason_of_code("by-the-moon", 20).role == "out"

@@ -22,10 +22,11 @@ from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Kind
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
+from harness.truth import true_energy
 from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.meters import MicrogridMeters, _can_wait
-from meter_sim.truth import TRUTH, Slot, true_energy, true_events, true_records
+from meter_sim.truth import TRUTH, Slot, true_events, true_records
 from meter_sim.world import MAX_CATCH_UP_S
 
 T = 1_790_000_100

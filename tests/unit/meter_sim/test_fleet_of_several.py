@@ -13,6 +13,7 @@ from commonwatt.config.meters import MetersSettings
 from commonwatt.device.store import reading_store
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError, StoreError
+from harness.truth import true_energy
 from harness.worlds.fleet import NAMES, FleetBench, T
 from meter_sim import fleet as fleet_module
 from meter_sim.cli import first_levels
@@ -20,7 +21,6 @@ from meter_sim.faults import Faults, save
 from meter_sim.fleet import Fleet
 from meter_sim.hosting import hosted
 from meter_sim.plant_store import load as load_plant
-from meter_sim.truth import true_energy
 
 
 @pytest.fixture
