@@ -7,10 +7,10 @@ import typer
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
-from commonwatt.model.words import counted, moment
+from commonwatt.model.words import counted
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.runtime.service import flowing
-from utility.control.changes import Asked, Change, Chosen
+from utility.control.changes import Asked, Chosen
 from utility.control.cli.waiting import change_and_wait
 from utility.control.decisions import cancel_change, make_change, put_back, title
 from utility.control.fields import FieldsError, checked_command, parsed_weights
@@ -187,17 +187,5 @@ def _chosen(text: str) -> Chosen:
 
 def _tell(database: Database, number: int) -> None:
     change = database.read(find_change, number)
-    row = _change_row(change)
-    typer.echo(f"change {number}: {row['what']}, {row['microgrids']}; see: commonwatt show commands/changes")
-
-
-def _change_row(change: Change) -> dict[str, object]:
-    outcome = ", ".join(f"{state} {count}" for state, count in change.counts.items())
-    return {
-        "change": change.no,
-        "by": change.person,
-        "when": moment(change.due),
-        "what": title(change),
-        "microgrids": counted(change.microgrids, "microgrid"),
-        "outcome": outcome,
-    }
+    what = f"{title(change)}, {counted(change.microgrids, 'microgrid')}"
+    typer.echo(f"change {number}: {what}; see: commonwatt show commands/changes")
