@@ -49,7 +49,7 @@ from utility.readings.ingest.ingest import Ingest
 from utility.readings.metrics import gateways_said
 from utility.supply.metrics import plant_metrics
 from utility.takeover.jobs import TICK_S as GRANTS_TICK_S
-from utility.takeover.jobs import GrantsJob
+from utility.takeover.jobs import GrantsJob, cliques_of
 from utility.takeover.metrics import takeover_metrics
 from utility.webkit.connections import MAX_HEAD_BYTES, bounded, only_ours
 from utility.webkit.proxies import behind
@@ -82,7 +82,7 @@ class Service:
         self._metrics.log_kept.set_function(lambda: float(database.log_kept_bytes()))
         self._metrics.active.set_function(lambda: float(database.is_active()))
         self._metrics.watch_disk(lambda: self._health.disk)
-        self._ingest = Ingest.load(
+        self._ingest = Ingest(
             database,
             clock=clock,
             metrics=self._metrics.readings,
@@ -194,7 +194,9 @@ class Service:
             return None
         # An SQLite file has one writer at a time.
         write = self._ingest.in_thread if self._database.has_one_writer else asyncio.to_thread
-        job = GrantsJob.load(self._settings.cliques, self._database, self._clock, write=write, time=time.monotonic)
+        job = GrantsJob(
+            cliques_of(self._settings.cliques), self._database, self._clock, write=write, time=time.monotonic
+        )
         job.failed = self._grants_failed
         return job
 
