@@ -58,9 +58,9 @@ def change_and_wait(settings: UtilitySettings, config: Path, asked: Asked) -> in
 def _ask(settings: UtilitySettings, config: Path, method: str, path: str, content: object = None) -> Any:
     """Return the content of an answer; a look is repeated while the service is silent for a while."""
     until = time.monotonic() + (SILENT_S if method == "GET" else 0)
-    headers = local_headers(settings)
     while True:
         try:
+            headers = local_headers(settings)
             code, body = ask_service(settings.http, settings.http_certificate, headers, method, path, content)
         except (OSError, HTTPException) as error:
             if time.monotonic() >= until:
