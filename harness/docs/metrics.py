@@ -24,16 +24,16 @@ from gateway.shown.metrics import make_registry
 from gateway.store.store import Store
 from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import FleetMetrics, PlantFigures, Power, TownFigures, TownMetrics
+from utility.alarms.metrics import own_alarms
 from utility.assembly.metrics import UtilityMetrics
 from utility.care.api.routes import requests_of
-from utility.database.metrics import AtEachScrape
 from utility.database.postgres.backups import Backups
 from utility.lasting.jobs import metrics_of
-from utility.overview.metrics import TownMetrics as UtilityTownMetrics
+from utility.overview.metrics import town_metrics
 from utility.readings.metrics import gateways_said
-from utility.supply.metrics import PlantMetrics
+from utility.supply.metrics import plant_metrics
 from utility.takeover.groups import Groups
-from utility.takeover.metrics import TakeoverMetrics
+from utility.takeover.metrics import takeover_metrics
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,16 @@ def _host_metrics() -> list[MetricInfo]:
 def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
     metrics.watch_gateways(lambda: gateways_said({}, {}, (), 0.0), lambda: 0)
-    metrics.registry.register(PlantMetrics(lambda: None, lambda: 0.0))
-    metrics.registry.register(UtilityTownMetrics(lambda: None))
-    metrics.registry.register(AtEachScrape(lambda: metrics_of({})))
-    metrics.registry.register(TakeoverMetrics(Groups([], 0), {}, lambda: 0.0))
+    metrics.watch(lambda: plant_metrics(None, 0.0))
+    metrics.watch(lambda: town_metrics(dict))
+    metrics.watch(lambda: metrics_of({}))
+    metrics.watch(lambda: takeover_metrics(Groups([], 0), {}, 0.0))
     Backups("", create_engine("sqlite://"), metrics)
     metrics.watch_health(list)
-    metrics.watch_alarms(dict)
+    metrics.watch(lambda: own_alarms({}))
     metrics.watch_disk(lambda: None)
     metrics.watch_notifications({})
-    metrics.registry.register(AtEachScrape(lambda: requests_of({})))
+    metrics.watch(lambda: requests_of({}))
     metrics.watch_connection(lambda: {"": True}, dict, lambda: 0, lambda: 0)
     return _of(metrics.registry)
 

@@ -281,7 +281,7 @@ async def _at_once(work: Callable[..., Any], *arguments: object) -> Any:
 
 async def _jobs(settings: UtilitySettings, database: Database, now: EpochSeconds) -> None:
     clock, metrics = Clock(origin=now, monotonic_origin=0, speed=0), UtilityMetrics()
-    ingest = Ingest.load(
+    ingest = Ingest(
         database,
         clock=clock,
         metrics=metrics.readings,

@@ -37,7 +37,7 @@ def ingest_of(
     trust: Trust | None = None,
 ) -> Ingest:
     """Return the service's own ingest, with the settings' own gap age."""
-    ingest = Ingest.load(
+    ingest = Ingest(
         database,
         clock=clock,
         metrics=(metrics or UtilityMetrics()).readings,

@@ -210,16 +210,67 @@ def _lines(facts: Facts) -> Iterator[Condition]:
                 yield _condition("AllowanceAtRisk", text, controller=name, direction=direction)
 
 
-def _utility(facts: Facts) -> Iterator[Condition]:
-    if not facts.connected:
-        text = "No readings arrive from any microgrid; they wait at the gateways."
-        yield _condition("UtilityDisconnected", text)
+def _town(facts: Facts) -> Iterator[Condition]:
+    """Yield what holds of the whole town: by each alarm's name its description, or nothing."""
+    known, past = facts.counted, facts.past
+    free, size = facts.disk or (1, 1)
+    texts: dict[str, object] = {
+        "UtilityDisconnected": not facts.connected
+        and "No readings arrive from any microgrid; they wait at the gateways.",
+        "UtilityClockUntrusted": not facts.trusted and "Gateways do not take the time from it.",
+        "StoreDamaged": facts.damaged
+        and "Nothing is acknowledged any more; readings wait at the gateways until a person acts.",
+        "DiskFull": facts.full and "It stores no readings; they wait at their senders.",
+        "CommitsWait": facts.waits and "No commit ends, so nothing is acknowledged; readings wait at the gateways.",
+        "DiskNearlyFull": free < _NEARLY_FULL * size and f"Only {100 * free / size:.1f} % of it is free.",
+        "ReadingsQuarantined": known.quarantined
+        and f"Dead letters with such readings: {known.quarantined}. No bill includes them until they are released.",
+        "ArchiveDamaged": known.archive
+        and f"{'; '.join(known.archive[:3])}. What is asked of these months fails, or lacks readings.",
+        "Residual": known.residuals
+        and "Energy passes a meter that does not read it, or settings are wrong. "
+        f"The worst: {', '.join(known.residuals[:3])}.",
+        "JoinRefused": facts.joins_refused and f"Within a day: {'; '.join(facts.joins_refused[-5:])}.",
+        "RenewalRefused": facts.renewals_refused and f"Within a day: {'; '.join(facts.renewals_refused[-5:])}.",
+        "RolloutStopped": known.rollout_stopped
+        and f"{known.rollout_stopped}. No further controller is upgraded; those under way go on.",
+        "SecondPersonRefused": known.refused and f"Attempts: {len(known.refused)}. The newest: {known.refused[-1]}.",
+        "BreakGlass": known.broken and f"Commands: {len(known.broken)}. The newest: {known.broken[-1]}.",
+        "CallsFail": facts.uncalled
+        and f"The last message was not taken by {', '.join(facts.uncalled)}. A call that none took is made again.",
+        "GapsGrowing": past.gaps_grow
+        and "The utility requests them from gateways. More are missing than three hours ago.",
+        "MessagesDropped": (dropped := past.count("dropped"))
+        and f"{dropped:,} were dropped in 15 minutes. They are sent again, so nothing is lost.",
+        "StoreErrors": (errors := past.count("store_errors"))
+        and f"{counted(errors, 'failure')} in 15 minutes. The data was not acknowledged; it is sent again.",
+        "DeadLetters": (letters := past.count("dead_letters"))
+        and f"{letters:,} new dead letters within the last hour.",
+        "Conflicts": past.count("conflicts") and "The smaller value and the older event are in force; all are kept.",
+        "DatabaseWentBack": past.count("went_back")
+        and "Gateways send again what they have acknowledged since; what people decided since is lost.",
+        "LogKept": facts.log_kept_bytes > _LOG_KEPT_BYTES
+        and f"{facts.log_kept_bytes / 1e9:,.1f} GB wait. After 20 GB that standby is given up and must be copied anew.",
+        "ArchiveFails": facts.archive_fails
+        and "A restore would end at the last archived minute, and the server's disk fills.",
+    }
+    for name, text in texts.items():
+        if text:
+            yield _condition(name, str(text))
+
+
+def _parts(facts: Facts) -> Iterator[Condition]:
     for address, is_connected in facts.head_ends.items() if facts.connected else ():
         if not is_connected:
             text = "Gateways that were there go to the other head-end. If that is lost too, no readings arrive."
             yield _condition("HeadEndAway", text, head_end=address)
-    if not facts.trusted:
-        yield _condition("UtilityClockUntrusted", "Gateways do not take the time from it.")
+    for check, number in facts.counted.findings.items():
+        if number:
+            yield _condition("FindingsOpen", f"Open findings: {number}.", check=check)
+    for repository, age_s in facts.backups_s.items():
+        if age_s > _BACKUP_OLD_S:
+            ago = "There is none" if age_s == math.inf else f"pgBackRest finished it {duration(int(age_s))} ago"
+            yield _condition("BackupOld", f"{ago}.", repository=repository)
 
 
 def _jobs(facts: Facts) -> Iterator[Condition]:
@@ -234,61 +285,6 @@ def _jobs(facts: Facts) -> Iterator[Condition]:
         if job.paused_s is not None:
             text = "A person paused it. What it would do waits until a person resumes it."
             yield _condition("JobPaused", text, held_s=job.paused_s, task=job.name)
-
-
-def _store(facts: Facts) -> Iterator[Condition]:
-    if facts.damaged:
-        text = "Nothing is acknowledged any more; readings wait at the gateways until a person acts."
-        yield _condition("StoreDamaged", text)
-    if facts.full:
-        text = "It stores no readings; they wait at their senders."
-        yield _condition("DiskFull", text)
-    if facts.waits:
-        text = "No commit ends, so nothing is acknowledged; readings wait at the gateways."
-        yield _condition("CommitsWait", text)
-    if facts.disk is not None and facts.disk[0] < _NEARLY_FULL * facts.disk[1]:
-        text = f"Only {100 * facts.disk[0] / facts.disk[1]:.1f} % of it is free."
-        yield _condition("DiskNearlyFull", text)
-
-
-def _data(facts: Facts) -> Iterator[Condition]:
-    if facts.counted.quarantined:
-        number = facts.counted.quarantined
-        text = f"Dead letters with such readings: {number}. No bill includes them until they are released."
-        yield _condition("ReadingsQuarantined", text)
-    for check, number in facts.counted.findings.items():
-        if number:
-            text = f"Open findings: {number}."
-            yield _condition("FindingsOpen", text, check=check)
-    if facts.counted.archive:
-        text = f"{'; '.join(facts.counted.archive[:3])}. What is asked of these months fails, or lacks readings."
-        yield _condition("ArchiveDamaged", text)
-    if facts.counted.residuals:
-        number = len(facts.counted.residuals)
-        worst = ", ".join(facts.counted.residuals[:3])
-        text = f"Energy passes a meter that does not read it, or settings are wrong. The worst: {worst}."
-        yield _condition("Residual", text)
-
-
-def _people(facts: Facts) -> Iterator[Condition]:
-    if facts.joins_refused:
-        text = f"Within a day: {'; '.join(facts.joins_refused[-5:])}."
-        yield _condition("JoinRefused", text)
-    if facts.counted.rollout_stopped:
-        text = f"{facts.counted.rollout_stopped}. No further controller is upgraded; those under way go on."
-        yield _condition("RolloutStopped", text)
-    if facts.counted.refused:
-        text = f"Attempts: {len(facts.counted.refused)}. The newest: {facts.counted.refused[-1]}."
-        yield _condition("SecondPersonRefused", text)
-    if facts.counted.broken:
-        text = f"Commands: {len(facts.counted.broken)}. The newest: {facts.counted.broken[-1]}."
-        yield _condition("BreakGlass", text)
-
-
-def _calls(facts: Facts) -> Iterator[Condition]:
-    if facts.uncalled:
-        text = f"The last message was not taken by {', '.join(facts.uncalled)}. A call that none took is made again."
-        yield _condition("CallsFail", text)
 
 
 def _plant(facts: Facts) -> Iterator[Condition]:
@@ -319,9 +315,6 @@ def _certificates(facts: Facts) -> Iterator[Condition]:
             yield _condition("CertificateExpired", text, use=use)
         elif left_s < (_ENROLMENT_SOON_S if use == _ENROLMENT else _CERTIFICATE_SOON_S):
             yield _condition("CertificateExpiring", text, use=use)
-    if facts.renewals_refused:
-        text = f"Within a day: {'; '.join(facts.renewals_refused[-5:])}."
-        yield _condition("RenewalRefused", text)
 
 
 def _lately(facts: Facts) -> Iterator[Condition]:
@@ -340,51 +333,16 @@ def _lately(facts: Facts) -> Iterator[Condition]:
         if number and not reason.endswith("_full"):  # A quota is an alarm of its own.
             text = "Their data waits at the gateways until the cause is removed."
             yield _condition("BatchesRefused", text, reason=reason)
-    if past.gaps_grow:
-        text = "The utility requests them from gateways. More are missing than three hours ago."
-        yield _condition("GapsGrowing", text)
-    if dropped := past.count("dropped"):
-        text = f"{dropped:,} were dropped in 15 minutes. They are sent again, so nothing is lost."
-        yield _condition("MessagesDropped", text)
-    if store_errors := past.count("store_errors"):
-        text = f"{counted(store_errors, 'failure')} in 15 minutes. The data was not acknowledged; it is sent again."
-        yield _condition("StoreErrors", text)
-    if dead_letters := past.count("dead_letters"):
-        yield _condition("DeadLetters", f"{dead_letters:,} new dead letters within the last hour.")
-    if past.count("conflicts"):
-        yield _condition("Conflicts", "The smaller value and the older event are in force; all are kept.")
-
-
-def _database(facts: Facts) -> Iterator[Condition]:
-    if facts.past.count("went_back"):
-        text = "Gateways send again what they have acknowledged since; what people decided since is lost."
-        yield _condition("DatabaseWentBack", text)
-    if facts.log_kept_bytes > _LOG_KEPT_BYTES:
-        text = (
-            f"{facts.log_kept_bytes / 1e9:,.1f} GB wait. After 20 GB that standby is given up and must be copied anew."
-        )
-        yield _condition("LogKept", text)
-    for repository, age_s in facts.backups_s.items():
-        if age_s > _BACKUP_OLD_S:
-            ago = "There is none" if age_s == math.inf else f"pgBackRest finished it {duration(int(age_s))} ago"
-            yield _condition("BackupOld", f"{ago}.", repository=repository)
-    if facts.archive_fails:
-        text = "A restore would end at the last archived minute, and the server's disk fills."
-        yield _condition("ArchiveFails", text)
 
 
 _RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
     _gateways,
     _takeover,
     _lines,
-    _utility,
+    _town,
+    _parts,
     _jobs,
-    _store,
-    _data,
-    _people,
-    _calls,
     _plant,
     _certificates,
     _lately,
-    _database,
 )

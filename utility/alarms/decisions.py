@@ -36,7 +36,7 @@ from utility.alarms.silences import (
 from utility.database.database import Database
 from utility.jobs.catalogue import catalogue
 from utility.jobs.plans import Plan
-from utility.jobs.store.listing import Listed, listed
+from utility.jobs.store.listing import JobAnswer, listed
 from utility.readings.store.reads import is_controller
 from utility.webkit.services import Api
 
@@ -339,7 +339,7 @@ def alarms_of(api: Api, facts: Callable[[Counted | None], Facts] = lambda _: Fac
     return found
 
 
-def _facts_of(one: Listed, now: EpochSeconds) -> JobFacts:
+def _facts_of(one: JobAnswer, now: EpochSeconds) -> JobFacts:
     return JobFacts(
         name=one.name,
         error=(one.error or "unknown") if one.state == "failed" else "",

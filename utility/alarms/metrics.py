@@ -1,23 +1,22 @@
 """The utility's own alarms as a metric, from which Prometheus raises its alerts."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
 
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 
 from utility.alarms.kinds import KINDS
-from utility.database.metrics import PREFIX
+from utility.database.metrics import gauges_by
 
 
-def own_alarms(waiting: Callable[[], Mapping[str, int] | None]) -> Iterable[Metric]:
+def own_alarms(counts: Mapping[str, int] | None) -> Iterator[Metric]:
     """Yield how many alarms of each kind wait for a person; every kind from the start.
 
     Args:
-        waiting: Returns these alarms by kind; ``None``: they are not known yet. 0 would look like a recovery.
+        counts: These alarms by kind; ``None``: they are not known yet. 0 would look like a recovery.
     """
     text = "Alarms that wait for a person, by name: neither acknowledged nor silenced."
-    family = GaugeMetricFamily(f"{PREFIX}_alarms", text, labels=["alarm", "severity"])
-    counts = waiting()
-    for name, kind in KINDS.items():
-        family.add_metric([name, kind.severity.value], math.nan if counts is None else counts.get(name, 0))
-    yield family
+    values = {
+        (name, kind.severity.value): math.nan if counts is None else counts.get(name, 0) for name, kind in KINDS.items()
+    }
+    yield gauges_by("alarms", text, values, "alarm", "severity")

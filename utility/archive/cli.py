@@ -11,16 +11,16 @@ from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import EXIT_FAILED, flowing
+from commonwatt.runtime.service import EXIT_FAILED
 from utility.archive.blocks import month_text
 from utility.archive.store.archive import Archive
 from utility.archive.store.months import IN_USE, months
 from utility.database.database import Database
 from utility.database.postgres.partitions import first_quarter
 from utility.readings.store.retention import newest_quarter
-from utility.webkit.cli.options import ConfigOption, from_file, load
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, load
 
-app = typer.Typer(help="Months of readings in files, out of the database; everything reads both.", no_args_is_help=True)
+app = Commands(help="Months of readings in files, out of the database; everything reads both.", no_args_is_help=True)
 
 MonthArgument = Annotated[str, typer.Argument(help="The month (UTC), such as 2026-11.")]
 
@@ -35,7 +35,6 @@ def _opened(config: Path) -> Iterator[tuple[Archive, Database]]:
 
 
 @app.command(name="list")
-@flowing
 def list_(config: ConfigOption) -> None:
     """List the months that have a file, with blocks and bytes, and what is wrong with a file."""
     with from_file(config) as (database, _):
@@ -56,7 +55,6 @@ def list_(config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def write(month: MonthArgument, config: ConfigOption) -> None:
     """Bring a whole month to its file now; after a stop, the same command goes on.
 
@@ -71,7 +69,6 @@ def write(month: MonthArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def check(config: ConfigOption, month: Annotated[str, typer.Argument(help="Only this month.")] = "") -> None:
     """Read each file whole, and check each block's checksum; ends with code 1 if one is missing or damaged."""
     if month:
@@ -89,7 +86,6 @@ def check(config: ConfigOption, month: Annotated[str, typer.Argument(help="Only 
 
 
 @app.command()
-@flowing
 def restore(month: MonthArgument, config: ConfigOption) -> None:
     """Bring a month back into the database, and delete its file; it stays there until `archive write`."""
     with _opened(config) as (archive, _):

@@ -14,17 +14,16 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.doctor.running import look
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import Clock
-from commonwatt.runtime.service import errors_reported
 from utility.access.roles import Role
 from utility.access.secrets import new_secret
 from utility.access.store.audit_log import record
 from utility.access.store.second_people import BROKEN
 from utility.database.database import Database
 from utility.research.decisions import short
-from utility.webkit.cli.options import ConfigOption, load, local_actor, opened, place_of_database
+from utility.webkit.cli.options import Commands, ConfigOption, load, local_actor, opened, place_of_database
 from utility.webkit.cli.service import WAY, Way
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -41,17 +40,16 @@ def break_glass(
     Example: `utility break-glass --config utility.toml --why "disk of the service broke" corrections approve --meter
     10002`.
     """
-    with errors_reported():
-        settings, clock = load(config)
-        reason = short("--why", why, 200)
-        if look(config, "utility", settings).runs:
-            raise ConfigError(f"the service runs: log in with: commonwatt login --config {config}")
-        with opened(settings.database, create=False, named=place_of_database(config)) as database:
-            with database.writes.begin() as connection:
-                words_text = " ".join(words)
-                record(connection, local_actor(), int(clock.now()), BROKEN, words_text, after=reason)
-            with inside(settings, clock, database):
-                make_commands(words[0])([*words, "--config", str(config)], standalone_mode=False)
+    settings, clock = load(config)
+    reason = short("--why", why, 200)
+    if look(config, "utility", settings).runs:
+        raise ConfigError(f"the service runs: log in with: commonwatt login --config {config}")
+    with opened(settings.database, create=False, named=place_of_database(config)) as database:
+        with database.writes.begin() as connection:
+            words_text = " ".join(words)
+            record(connection, local_actor(), int(clock.now()), BROKEN, words_text, after=reason)
+        with inside(settings, clock, database):
+            make_commands(words[0])([*words, "--config", str(config)], standalone_mode=False)
 
 
 @contextmanager

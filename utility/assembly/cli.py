@@ -19,7 +19,7 @@ from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
-from commonwatt.runtime.service import flowing, run_service
+from commonwatt.runtime.service import run_service
 from commonwatt.town.cliques import BEATS_PORT, write_clique_files
 from commonwatt.town.loading import load_town
 from commonwatt.town.revocation import write_revoked_list
@@ -38,9 +38,9 @@ from utility.readings.store import reads
 from utility.registry.store.accounts import accounts_at
 from utility.registry.store.enrolment import enrol, refuse_lost, refuse_moved
 from utility.registry.store.registration import fill_registry
-from utility.webkit.cli.options import ConfigOption, from_file, load, opened, place_of_database, time_option
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, opened, place_of_database, time_option
 
-app = typer.Typer(
+app = Commands(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
     no_args_is_help=True,
 )
@@ -52,7 +52,6 @@ app.add_typer(cli_archive.app, name="archive")
 
 
 @app.command()
-@flowing
 def run(config: ConfigOption) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
@@ -83,7 +82,6 @@ def run(config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def register(
     town: Annotated[Path, typer.Option("--town", help="The town file (TOML).")],
     database: Annotated[
@@ -168,7 +166,6 @@ def _beating(town: Town, out: Path, beats: Sequence[str]) -> list[str]:
 
 
 @app.command()
-@flowing
 def dump(
     config: ConfigOption,
     start: Annotated[int, time_option(f"First moment, whole quarters: {LOCAL_FORMS}.")] = 0,

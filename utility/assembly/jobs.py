@@ -17,7 +17,7 @@ from utility.billing.jobs import RatesJob, make_bills
 from utility.billing.store.witnesses import take_in_and_ask
 from utility.collection.jobs import BalanceJob
 from utility.control.jobs import tell_weights_due
-from utility.corrections.jobs import ValidationJob
+from utility.corrections.jobs import validate
 from utility.database.base import SQLAlchemyError
 from utility.database.checks import is_away
 from utility.database.database import Database
@@ -97,7 +97,6 @@ class Jobs:
         settings, database, metrics, is_trusted = self._settings, self._database, self._metrics, self._is_trusted
         supply = SupplyJob(settings.supply, database, metrics.supply, threads, is_trusted=is_trusted)
         settlement = SettlementJob(settings.settlement, database, metrics.settlement, threads, is_trusted=is_trusted)
-        validation = ValidationJob(settings.validation, database, metrics.corrections, threads, is_trusted=is_trusted)
         return {
             "supply": supply.run,
             "rates": RatesJob(settings.billing, database, threads).run,
@@ -115,7 +114,7 @@ class Jobs:
             "completeness": partial(count_days, database, threads, is_trusted),
             "statistics": partial(take_in, database, threads),
             "projection": partial(project, settings.billing, database, threads, is_trusted),
-            "validation": validation.run,
+            "validation": partial(validate, settings.validation, database, metrics.corrections, threads, is_trusted),
             "retention": self._retain,
             "reminders": self._writes(remind, settings),
             "exports": partial(export_month, settings, database),

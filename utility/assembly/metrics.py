@@ -3,17 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from commonwatt.runtime.metric_families import counters
 from utility.access import metrics as access
-from utility.alarms.metrics import own_alarms
 from utility.archive import metrics as archive
 from utility.billing import metrics as billing
 from utility.corrections import metrics as corrections
 from utility.database.base import Connection
 from utility.database.health import ALARMS, Disk
-from utility.database.metrics import PREFIX, AtEachScrape, Counted, Metrics
+from utility.database.metrics import PREFIX, Counted, Metrics, counters_by, gauges_by
 from utility.jobs.metrics import JobMetrics
 from utility.mail import metrics as mail
 from utility.readings import metrics as readings
@@ -71,22 +70,16 @@ class UtilityMetrics(Metrics):
 
         def read() -> Iterator[Metric]:
             text = "1 while connected to a head-end broker, by its address."
-            gauge = GaugeMetricFamily(f"{PREFIX}_head_end_connected", text, labels=["head_end"])
-            for address, is_connected in connected().items():
-                gauge.add_metric([address], is_connected)
-            yield gauge
+            yield gauges_by("head_end_connected", text, connected(), "head_end")
             text = "Times an open connection to the head-end was closed to reconnect, by reason."
-            family = CounterMetricFamily(f"{PREFIX}_link_restarts", text, labels=["reason"])
-            for reason, times in list(restarts().items()):
-                family.add_metric([reason], times)
-            yield family
+            yield counters_by("link_restarts", text, restarts(), "reason")
             rows = (
                 ("callback_failures", "Exceptions while handling messages and ticks.", failures()),
                 ("retained_messages", "Retained messages, ignored.", retained()),
             )
             yield from counters(PREFIX, rows)
 
-        self.registry.register(AtEachScrape(read))
+        self.watch(read)
 
     def certificate_expires(self, use: str, at: float | None) -> None:
         """Show when a certificate expires; ``None``: there is none."""
@@ -95,7 +88,7 @@ class UtilityMetrics(Metrics):
 
     def watch_gateways(self, said: Callable[[], Iterable[Metric]], registered: Callable[[], int]) -> None:
         """Show how many gateways are registered, and what each of them said last."""
-        self.registry.register(AtEachScrape(said))
+        self.watch(said)
         self.gauge("gateways", "Gateways that are registered.").set_function(registered)
 
     def watch_health(self, alarms: Callable[[], list[str]]) -> None:
@@ -109,21 +102,15 @@ class UtilityMetrics(Metrics):
         for name in ALARMS:
             gauge.labels(name).set_function(lambda name=name: float(name in alarms()))  # type: ignore[misc]
 
-    def watch_alarms(self, waiting: Callable[[], Mapping[str, int] | None]) -> None:
-        """Show how many of the utility's own alarms wait for a person, by kind."""
-        self.registry.register(AtEachScrape(lambda: own_alarms(waiting)))
-
     def watch_notifications(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Show how many messages to people, and calls of the dead man's address, were sent or failed."""
 
         def read() -> Iterator[Metric]:
             text = "Calls of people for alarms, by kind (call, digest, test, beat) and result (sent, failed)."
-            family = CounterMetricFamily(f"{PREFIX}_notifications", text, labels=["kind", "result"])
-            for kind, result in product(("call", "digest", "test", "beat"), ("sent", "failed")):
-                family.add_metric([kind, result], counts.get((kind, result), 0))
-            yield family
+            keys = product(("call", "digest", "test", "beat"), ("sent", "failed"))
+            yield counters_by("notifications", text, {key: counts.get(key, 0) for key in keys}, "kind", "result")
 
-        self.registry.register(AtEachScrape(read))
+        self.watch(read)
 
     def watch_disk(self, disk: Callable[[], Disk | None]) -> None:
         """Show the disk space of an SQLite database at its last check; a server's disk is not visible here."""
@@ -135,4 +122,4 @@ class UtilityMetrics(Metrics):
             yield GaugeMetricFamily(f"{PREFIX}_disk_free_bytes", text, value=free)
             yield GaugeMetricFamily(f"{PREFIX}_disk_size_bytes", "Size of the disk of an SQLite database.", value=size)
 
-        self.registry.register(AtEachScrape(read))
+        self.watch(read)

@@ -27,6 +27,7 @@ from utility.access.store.access import first_invitation
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.decisions import alarms_of
 from utility.alarms.jobs.notify import BEAT_S, notifier_of
+from utility.alarms.metrics import own_alarms
 from utility.alarms.past import Counting
 from utility.assembly.application import make_app
 from utility.assembly.head_ends import HeadEnds
@@ -39,7 +40,6 @@ from utility.control.decisions import send_due
 from utility.database.base import SQLAlchemyError, SqliteError
 from utility.database.database import Database, sqlite_path
 from utility.database.health import DISK_FULL, NO_STANDBY, STORE_DAMAGED, Health
-from utility.database.metrics import AtEachScrape
 from utility.database.postgres.backups import LOOK_S as BACKUPS_LOOK_S
 from utility.database.postgres.backups import Backups
 from utility.lasting.jobs import EVERY_S, lasting_of
@@ -47,10 +47,10 @@ from utility.lasting.rules import Said
 from utility.overview.store.town import microgrids
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.metrics import gateways_said
-from utility.supply.metrics import PlantMetrics
+from utility.supply.metrics import plant_metrics
 from utility.takeover.jobs import TICK_S as GRANTS_TICK_S
-from utility.takeover.jobs import GrantsJob
-from utility.takeover.metrics import TakeoverMetrics
+from utility.takeover.jobs import GrantsJob, cliques_of
+from utility.takeover.metrics import takeover_metrics
 from utility.webkit.connections import MAX_HEAD_BYTES, bounded, only_ours
 from utility.webkit.proxies import behind
 from utility.webkit.services import Api
@@ -82,7 +82,7 @@ class Service:
         self._metrics.log_kept.set_function(lambda: float(database.log_kept_bytes()))
         self._metrics.active.set_function(lambda: float(database.is_active()))
         self._metrics.watch_disk(lambda: self._health.disk)
-        self._ingest = Ingest.load(
+        self._ingest = Ingest(
             database,
             clock=clock,
             metrics=self._metrics.readings,
@@ -117,7 +117,7 @@ class Service:
         self._metrics.watch_gateways(
             lambda: gateways_said(of.silent_since, of.said, of.over_quota, clock.now()), of.registered
         )
-        self._metrics.registry.register(PlantMetrics(lambda: self._ingest.plant, clock.now))
+        self._metrics.watch(lambda: plant_metrics(of.plant, clock.now()))
         self._api = Api(
             database=database,
             clock=clock,
@@ -131,11 +131,9 @@ class Service:
             queue_s=lambda: self._ingest.queue_s,
             head_ends=lambda: self._head_ends.connected,
         )
-        if self._takeover is not None:
-            self._metrics.registry.register(
-                TakeoverMetrics(self._takeover.groups, self._takeover.socket.refused, time.monotonic)
-            )
-            self._api.parts[GrantsJob] = self._takeover
+        if (takeover := self._takeover) is not None:
+            self._metrics.watch(lambda: takeover_metrics(takeover.groups, takeover.socket.refused, time.monotonic()))
+            self._api.parts[GrantsJob] = takeover
         self._api.parts[BalanceJob] = self._jobs.balance
         self._alarms = alarms_of(self._api, self._facts)
         self._notifier = notifier_of(self._api)
@@ -143,10 +141,10 @@ class Service:
         self._counting = Counting(clock.now())
         care = care_of(settings, database, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
         if care is not None:
-            self._metrics.registry.register(AtEachScrape(lambda: requests_of(care.counts)))
+            self._metrics.watch(lambda: requests_of(care.counts))
         self._care = care
         self._saving: asyncio.Task[object] | None = None
-        self._metrics.watch_alarms(self._alarms.own)
+        self._metrics.watch(lambda: own_alarms(self._alarms.own()))
         self._backups = self._load_backups()
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
@@ -196,7 +194,9 @@ class Service:
             return None
         # An SQLite file has one writer at a time.
         write = self._ingest.in_thread if self._database.has_one_writer else asyncio.to_thread
-        job = GrantsJob.load(self._settings.cliques, self._database, self._clock, write=write, time=time.monotonic)
+        job = GrantsJob(
+            cliques_of(self._settings.cliques), self._database, self._clock, write=write, time=time.monotonic
+        )
         job.failed = self._grants_failed
         return job
 

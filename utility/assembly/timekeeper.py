@@ -1,6 +1,7 @@
 """The utility's time: its machine's clock; reported as trusted only if that clock is synchronized."""
 
 import logging
+from dataclasses import dataclass
 
 from commonwatt.model.time.machine import Machine
 from commonwatt.model.time.now import Trust
@@ -11,23 +12,21 @@ TOLERANCE_S = 1  # largest difference between the machine's clock and the servic
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Timekeeper:
     """Keeps the service's clock equal to its machine's."""
 
-    def __init__(self, clock: Clock, *, is_right: bool) -> None:
-        """``is_right``: the machine's clock is synchronized although its kernel reports that it is not."""
-        # How far gateways may trust the utility's time; ``None`` before the first call of ``look``.
-        self.trust: Trust | None = None
-        self._clock = clock
-        self._is_right = is_right
+    clock: Clock  # the service's clock
+    is_right: bool  # the machine's clock is synchronized although its kernel reports that it is not
+    trust: Trust | None = None  # how far gateways may trust the utility's time; ``None``: ``look`` was not called
 
     def look(self, machine: Machine) -> Trust:
         """Follow the machine's clock; return its trust."""
         by_s = machine.wall - machine.raw
         if abs(by_s) > TOLERANCE_S:
             log.warning("the machine's clock is %+.0f s off the time here: following it", by_s)
-            self._clock.follow(machine.wall)
-        trust = Trust.NETWORK if self._is_right or machine.synchronised else Trust.NONE
+            self.clock.follow(machine.wall)
+        trust = Trust.NETWORK if self.is_right or machine.synchronised else Trust.NONE
         if trust is not self.trust:
             self.trust = trust
             if trust is Trust.NONE:

@@ -13,20 +13,18 @@ from commonwatt.cli.tables import show
 from commonwatt.config.utility import PGBACKREST, UtilitySettings
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.runtime.interrupts import stop_told
-from commonwatt.runtime.service import flowing
 from utility.assembly.backup.backup import Tell, backup, command_line
 from utility.assembly.backup.restore import restore
 from utility.assembly.recovery.recovery import recover
 from utility.database.database import new_store_id, sqlite_path
-from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database
+from utility.webkit.cli.options import Commands, ConfigOption, load, opened, place_of_database
 
-app = typer.Typer()
+app = Commands()
 
 _UNCHANGED = "stopped; the database is unchanged"
 
 
 @app.command()
-@flowing
 def migrate(
     config: ConfigOption,
     new_store: Annotated[
@@ -52,7 +50,6 @@ def migrate(
 
 
 @app.command("recover")
-@flowing
 def recovery_command(config: ConfigOption) -> None:
     """Replace a damaged SQLite database by a new one with all undamaged rows; stop the service first.
 
@@ -76,7 +73,6 @@ def recovery_command(config: ConfigOption) -> None:
 
 
 @app.command("backup")
-@flowing
 def backup_command(
     file: Annotated[Path, typer.Argument(help="The file to write; must not exist yet.")], config: ConfigOption
 ) -> None:
@@ -103,7 +99,6 @@ def backup_command(
 
 
 @app.command("restore")
-@flowing
 def restore_command(
     file: Annotated[Path, typer.Argument(help="A backup, made by `commonwatt utility backup`.")],
     config: ConfigOption,

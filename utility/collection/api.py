@@ -54,8 +54,7 @@ def _id(meter: str) -> MeterId:
 def _read(api: Api, meter: MeterId) -> CollectedMeter:
     job: BalanceJob | None = api.parts.get(BalanceJob)
     alive = set[str]() if job is None else job.alive(int(api.clock.now()))
-    with api.database.reads.begin() as connection:
-        try:
-            return collected(connection, meter, alive)
-        except LookupError as error:
-            raise HTTPException(404, str(error)) from error
+    try:
+        return api.database.read(collected, meter, alive)
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from error

@@ -8,16 +8,14 @@ from commonwatt.cli.options import JsonOption
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import flowing
 from utility.collection.columns import CollectedMeter
-from utility.webkit.cli.options import ConfigOption
+from utility.webkit.cli.options import Commands, ConfigOption
 from utility.webkit.cli.service import ask
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command()
-@flowing
 def pin(
     config: ConfigOption,
     meter: Annotated[str, typer.Argument(help="The meter's id.")],

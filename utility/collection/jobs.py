@@ -1,6 +1,7 @@
 """The job that balances the lines: it gives meters other brokers, few at a time, and tells the managers (A2)."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, EpochSeconds
@@ -18,41 +19,33 @@ STEADY_S = 600
 MOST_PERCENT = 5  # most meters of the town, in percent, that are moved within an hour
 
 
+@dataclass(eq=False)
 class BalanceJob:
-    """Balances the lines.
+    """Balances the lines."""
 
-    Args:
-        silent_since: The time of each controller's last message, clock seconds.
-        is_trusted: Whether the clock is synchronized.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        threads: Threads,
-        silent_since: Mapping[ControllerId, float],
-        *,
-        is_trusted: Callable[[], bool],
-    ) -> None:
-        self._database, self._threads = database, threads
-        self._silent_since, self._is_trusted = silent_since, is_trusted
-        self._heard: dict[ControllerId, tuple[bool, EpochSeconds]] = {}  # whether it is heard, and since when
-        self._began: EpochSeconds | None = None
+    database: Database  # the database
+    threads: Threads  # where it reads and writes
+    silent_since: Mapping[ControllerId, float]  # the time of each controller's last message, clock seconds
+    _: KW_ONLY
+    is_trusted: Callable[[], bool]  # returns whether the clock is synchronized
+    # Whether each controller is heard, and since when.
+    _heard: dict[ControllerId, tuple[bool, EpochSeconds]] = field(default_factory=dict)
+    _began: EpochSeconds | None = None  # when it ran first
 
     async def run(self, turn: Turn) -> None:
         """Move meters; not soon after the start, when gateways are still coming back."""
         self._began = turn.now if self._began is None else min(self._began, turn.now)
         alive = self.alive(turn.now)
-        if turn.now - self._began >= STEADY_S and alive and self._is_trusted():
-            orders, is_due = await self._threads.read(self._plan, alive, turn.now)
+        if turn.now - self._began >= STEADY_S and alive and self.is_trusted():
+            orders, is_due = await self.threads.read(self._plan, alive, turn.now)
             if is_due:
-                await self._threads.write(self._write, orders, turn.now)
+                await self.threads.write(self._write, orders, turn.now)
 
     def alive(self, now: EpochSeconds) -> set[ControllerId]:
         """Return the controllers that are heard, or were until a moment ago; without those that just came back."""
         heard = {}
         # A copy: the loop adds controllers while a request of the API reads. Closed ones are no longer among them.
-        for name, time in dict(self._silent_since).items():
+        for name, time in dict(self.silent_since).items():
             is_heard = now - time <= ALIVE_S
             before, since = self._heard.get(name, (is_heard, 0))
             heard[name] = is_heard, since if before == is_heard and since <= now else now
@@ -61,12 +54,12 @@ class BalanceJob:
 
     def _plan(self, alive: set[ControllerId], now: EpochSeconds) -> tuple[dict[int, tuple[Order, str]], bool]:
         """Return the new orders by the meters' numbers, and whether there is anything to tell."""
-        with self._database.reads.begin() as connection:
+        with self.database.reads.begin() as connection:
             known, moves = planned_moves(connection, alive, now)
             return _by_number(known, moves), bool(moves or untold(connection, known))
 
     def _write(self, orders: dict[int, tuple[Order, str]], now: EpochSeconds) -> None:
-        with self._database.writes.begin() as connection:
+        with self.database.writes.begin() as connection:
             if orders:
                 give(connection, orders, now)
             tell(connection, untold(connection, load_meters(connection)), now)

@@ -169,9 +169,8 @@ def cancel_change(database: Database, actor: Actor, number: int, now: EpochSecon
 
 def send_due(database: Database, now: EpochSeconds) -> None:
     """Send the planned changes that are due, each once; those late by more than their ``valid_s`` are missed."""
-    with database.reads.begin() as connection:
-        if not store.due_changes(connection, now):
-            return
+    if not database.read(store.due_changes, now):
+        return
     with database.writes.begin() as connection:
         take(connection, Lock.CHANGES)
         for change in store.due_changes(connection, now):

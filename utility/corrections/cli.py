@@ -7,12 +7,11 @@ import typer
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import flowing
 from utility.corrections.lifecycle import Action
-from utility.webkit.cli.options import ConfigOption
+from utility.webkit.cli.options import Commands, ConfigOption
 from utility.webkit.cli.service import ask
 
-app = typer.Typer(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
+app = Commands(no_args_is_help=True, help="Findings of the daily checks, and corrections of readings.")
 
 MetersOption = Annotated[list[str] | None, typer.Option("--meter", help="Only of this meter.")]
 FromOption = Annotated[str | None, typer.Option("--from", help=f"Only from this moment on: {LOCAL_FORMS}.")]
@@ -27,7 +26,6 @@ def _decision(action: Action, done: str, about: str) -> None:
     """Add the command that takes a step with all chosen corrections in one transaction."""
 
     @app.command(action, help=about)
-    @flowing
     def decide(
         config: ConfigOption,
         meter: MetersOption = None,
@@ -59,7 +57,6 @@ Where a person's value is taken back, the reading or the estimate that it replac
 
 
 @app.command()
-@flowing
 def edit(
     config: ConfigOption,
     meter: Annotated[str, typer.Option("--meter", help="The meter.")],
@@ -87,7 +84,6 @@ def edit(
 
 
 @app.command()
-@flowing
 def close(
     numbers: Annotated[list[int], typer.Argument(metavar="NO", help="The findings; see: commonwatt show findings")],
     config: ConfigOption,

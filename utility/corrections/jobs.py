@@ -25,56 +25,47 @@ BLOCKS_AT_A_TIME = 1_000  # about how many estimates are stored in one transacti
 _DAY_S = 86_400
 
 
-class ValidationJob:
-    """Reads on the jobs' thread, and writes on the one for writes."""
+async def validate(
+    settings: ValidationSettings,
+    database: Database,
+    counted: Counted,
+    threads: Threads,
+    is_trusted: Callable[[], bool],
+    turn: Turn,
+) -> None:
+    """Check the days that are over, propose estimates for final gaps, and count what is open.
 
-    def __init__(
-        self,
-        settings: ValidationSettings,
-        database: Database,
-        counted: Counted,
-        threads: Threads,
-        *,
-        is_trusted: Callable[[], bool],
-    ) -> None:
-        self._settings = settings
-        self._is_trusted = is_trusted
-        self._database = database
-        self._counted = counted
-        self._threads = threads
-        self._checker = Checker(database, settings.limits)
+    It waits for a trusted clock: with another one, days would seem to be over. It reads on the jobs' thread, and writes
+    on the one for writes.
+    """
+    if not is_trusted():
+        return
+    read, write, checker = threads.read, threads.write, Checker(database, settings.limits)
+    days: range = await read(database.read, days_to_check, (turn.now - LATE_S) // _DAY_S)
+    for day in days:
+        for owner in await read(database.read, owners):
+            found = await read(checker.judged, owner, day)
+            await write(database.write, save, found, day, turn.now)
+        if day == days[-1]:
+            # Before the day is done, so that a process that dies here comes back to it.
+            await _propose(settings, database, threads, turn.now)
+        await write(database.write, _done, checker, day, turn.now)
+    await read(database.read, counted.count)
 
-    async def run(self, turn: Turn) -> None:
-        """Check the days that are over, propose estimates for final gaps, and count what is open.
 
-        It waits for a trusted clock: with another one, days would seem to be over.
-        """
-        if not self._is_trusted():
-            return
-        days: range = await self._threads.read(self._database.read, days_to_check, (turn.now - LATE_S) // _DAY_S)
-        for day in days:
-            for owner in await self._threads.read(self._database.read, owners):
-                found = await self._threads.read(self._checker.judged, owner, day)
-                await self._threads.write(self._database.write, save, found, day, turn.now)
-            if day == days[-1]:
-                # Before the day is done, so that a process that dies here comes back to it.
-                await self._propose(turn.now)
-            await self._threads.write(self._database.write, self._done, day, turn.now)
-        await self._threads.read(self._database.read, self._counted.count)
+async def _propose(settings: ValidationSettings, database: Database, threads: Threads, now: EpochSeconds) -> None:
+    rules = rules_of(settings, await threads.read(database.read, zone_of))
+    estimator = Estimator(database, rules)
+    for owner in await threads.read(database.read, owners_with_gaps, now, rules):
+        made = await threads.read(estimator.made_for, owner, now)
+        # In short transactions: commands and other jobs wait for each.
+        for some in made.by_quarters(BLOCKS_AT_A_TIME) if made is not None else ():
+            await threads.write(database.write, propose, some, now)
 
-    async def _propose(self, now: EpochSeconds) -> None:
-        zone: ZoneInfo = await self._threads.read(self._database.read, zone_of)
-        rules = rules_of(self._settings, zone)
-        estimator = Estimator(self._database, rules)
-        for owner in await self._threads.read(self._database.read, owners_with_gaps, now, rules):
-            made = await self._threads.read(estimator.made_for, owner, now)
-            # In short transactions: commands and other jobs wait for each.
-            for some in made.by_quarters(BLOCKS_AT_A_TIME) if made is not None else ():
-                await self._threads.write(self._database.write, propose, some, now)
 
-    def _done(self, connection: Connection, day: int, now: EpochSeconds) -> None:
-        self._checker.forget(connection, day)
-        close_filled(connection, now)
+def _done(connection: Connection, checker: Checker, day: int, now: EpochSeconds) -> None:
+    checker.forget(connection, day)
+    close_filled(connection, now)
 
 
 def rules_of(settings: ValidationSettings, zone: ZoneInfo) -> Rules:

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 PREFIX = "commonwatt_utility"
+
+_Family = TypeVar("_Family", GaugeMetricFamily, CounterMetricFamily)
 
 # A `_created` series for every counter would double the page without any use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -29,6 +31,10 @@ class Metrics:
     def gauge(self, name: str, text: str, *labels: str) -> Gauge:
         """Make a gauge."""
         return Gauge(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def watch(self, read: "Callable[[], Iterable[Metric]]") -> None:
+        """Show the metrics that a function makes at each scrape."""
+        self.registry.register(AtEachScrape(read))
 
     def counted(self, name: str, text: str) -> Gauge:
         """Make a gauge for a count in the database: NaN until its first count, since 0 would be wrong."""
@@ -51,6 +57,22 @@ class AtEachScrape(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics."""
         return self._read()
+
+
+def gauges_by(name: str, text: str, values: Mapping[Any, float], *labels: str) -> GaugeMetricFamily:
+    """Return a gauge with a value for each value of its label, or for each tuple of values of its labels."""
+    return _filled(GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=labels), values)
+
+
+def counters_by(name: str, text: str, values: Mapping[Any, float], *labels: str) -> CounterMetricFamily:
+    """Return a counter; as ``gauges_by``."""
+    return _filled(CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels), values)
+
+
+def _filled(family: _Family, values: Mapping[Any, float]) -> _Family:
+    for key, value in values.items():
+        family.add_metric([key] if isinstance(key, str) else key, value)
+    return family
 
 
 class Count(NamedTuple):

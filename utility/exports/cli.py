@@ -18,7 +18,6 @@ from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.interrupts import stop_told
-from commonwatt.runtime.service import errors_reported, flowing
 from utility.database.database import Database
 from utility.database.town_zone import town_zone
 from utility.exports.customer.files import CustomerFormat, Source, pieces_of
@@ -36,9 +35,9 @@ from utility.exports.store.exports import (
 from utility.exports.store.files import full_disk_explained, write_files
 from utility.exports.writers import Format, make_writer, require
 from utility.ledger.store.entries import exported
-from utility.webkit.cli.options import ConfigOption, from_file, load, time_option
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, time_option
 
-app = typer.Typer(
+app = Commands(
     help="Export stored data as Parquet, CSV or JSON lines, by month; a stopped export goes on.", no_args_is_help=True
 )
 
@@ -61,7 +60,6 @@ _Make: TypeAlias = Callable[[Database, Asked], Export]
 
 
 @app.command()
-@flowing
 def readings(
     config: ConfigOption,
     start: FromOption,
@@ -88,7 +86,6 @@ def readings(
 
 
 @app.command()
-@flowing
 def events(
     config: ConfigOption,
     start: FromOption,
@@ -107,7 +104,6 @@ def events(
 
 
 @app.command()
-@flowing
 def settled(
     config: ConfigOption,
     start: FromOption,
@@ -130,7 +126,6 @@ def settled(
 
 
 @app.command()
-@flowing
 def bills(
     config: ConfigOption,
     start: FromOption,
@@ -147,7 +142,6 @@ def bills(
 
 
 @app.command()
-@flowing
 def account(
     number: Annotated[int, typer.Argument(help="The account's number.")],
     config: ConfigOption,
@@ -181,7 +175,6 @@ def account(
 
 
 @app.command()
-@flowing
 def ledger(
     config: ConfigOption,
     month: Annotated[str, typer.Option("--month", help="The local month, such as 2026-11.")],
@@ -217,30 +210,29 @@ def _run(
     form: Format,
 ) -> None:
     """Make an export and write it."""
-    with errors_reported():
-        keep_freed_memory()
-        require(form)
-        if out is None and form is Format.PARQUET:
-            raise ConfigError("--out: Parquet needs a folder; csv and jsonl can go to standard output")
-        meters, microgrids, accounts = selected
-        selection = Selection(meters=meters or (), microgrids=microgrids or (), accounts=accounts or ())
-        asked = Asked(start=times[0], end=times[1], selection=selection, resolution=resolution)
-        with from_file(config) as (database, clock):
-            export = make(database, asked)
-            if out is None:
-                _write_out(export, form)
-            else:
-                _write_files(export, form, out, clock)
-            if export.damaged():
-                raise StoreError(
-                    f"{counted(export.damaged(), 'stored part')} damaged and quarantined; the gaps are asked for "
-                    "again by the running service. Export again when they are filled"
-                )
-            if export.left_out():
-                raise StoreError(
-                    f"{counted(export.left_out(), 'event')} damaged and left out. After `commonwatt utility recover` "
-                    "(SQLite) or a restore of a backup the gateways send again what they still have; then export again"
-                )
+    keep_freed_memory()
+    require(form)
+    if out is None and form is Format.PARQUET:
+        raise ConfigError("--out: Parquet needs a folder; csv and jsonl can go to standard output")
+    meters, microgrids, accounts = selected
+    selection = Selection(meters=meters or (), microgrids=microgrids or (), accounts=accounts or ())
+    asked = Asked(start=times[0], end=times[1], selection=selection, resolution=resolution)
+    with from_file(config) as (database, clock):
+        export = make(database, asked)
+        if out is None:
+            _write_out(export, form)
+        else:
+            _write_files(export, form, out, clock)
+        if export.damaged():
+            raise StoreError(
+                f"{counted(export.damaged(), 'stored part')} damaged and quarantined; the gaps are asked for "
+                "again by the running service. Export again when they are filled"
+            )
+        if export.left_out():
+            raise StoreError(
+                f"{counted(export.left_out(), 'event')} damaged and left out. After `commonwatt utility recover` "
+                "(SQLite) or a restore of a backup the gateways send again what they still have; then export again"
+            )
 
 
 def _write_out(export: Export, form: Format) -> None:

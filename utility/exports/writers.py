@@ -1,8 +1,9 @@
 """Writers of rows: CSV and JSON lines with the standard library, Parquet with pyarrow where it is installed."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from functools import cache
 from typing import BinaryIO, Protocol
 
 import numpy as np
@@ -106,7 +107,8 @@ class TextWriter:
         if isinstance(values, Nullable):
             return (none if value is None else str(value) for value in values)
         plain: Sequence[object] = values.tolist() if isinstance(values, np.ndarray) else values
-        return map(_remembered(lambda value: none if value is None else self._one(column.kind, value)), plain)
+        # Times and ids come again and again.
+        return map(cache(lambda value: none if value is None else self._one(column.kind, value)), plain)
 
     def _one(self, kind: Kind, value: object) -> str:
         quote = "" if self._is_csv else '"'
@@ -121,16 +123,3 @@ class TextWriter:
 
     def _text(self, text: str) -> str:
         return cell_of(text) if self._is_csv else json.dumps(text)
-
-
-def _remembered(make: Callable[[object], str]) -> Callable[[object], str]:
-    """Return a function that makes the text of each value once: times and ids come again and again."""
-    known: dict[object, str] = {}
-
-    def text_of(value: object) -> str:
-        found = known.get(value)
-        if found is None:
-            found = known[value] = make(value)
-        return found
-
-    return text_of

@@ -9,7 +9,6 @@ from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import counted
 from commonwatt.protocol.reports import read_report
-from commonwatt.runtime.service import flowing
 from utility.care.store import packages
 from utility.control.changes import Asked, Chosen
 from utility.control.decisions import make_change, put_back, title
@@ -18,17 +17,16 @@ from utility.control.store.control_changes import find_change, kinds_of, newest_
 from utility.fleet.settings import KEYS, action_of, chosen_by, last_of
 from utility.fleet.store.reports import reports_of
 from utility.readings.store.heartbeats import last_heartbeats
-from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, local_actor
 from utility.webkit.cli.service import ask
 
-app = typer.Typer(no_args_is_help=True, help="Care for many controllers: upgrade them, set what is safe from afar.")
+app = Commands(no_args_is_help=True, help="Care for many controllers: upgrade them, set what is safe from afar.")
 
 _COLUMNS = ("controller", "step", "verdict", "minutes", "why")
 _LOOKED = 200  # newest changes among which one is put back
 
 
 @app.command()
-@flowing
 def publish(
     file: Annotated[Path, typer.Argument(help="The release file, made at the office by `commonwatt site sign`.")],
     config: ConfigOption,
@@ -42,7 +40,6 @@ def publish(
 
 
 @app.command()
-@flowing
 def upgrade(
     config: ConfigOption,
     release: Annotated[str, typer.Argument(help="The version.")] = "",
@@ -67,7 +64,6 @@ def upgrade(
 
 
 @app.command()
-@flowing
 def status(config: ConfigOption) -> None:
     """Show the newest rollout, and the verdict of each controller."""
     _show(ask(config, "GET", "/fleet/rollouts", by_file=True))
@@ -82,7 +78,6 @@ def _show(answer: dict[str, Any]) -> None:
 
 
 @app.command(name="set")
-@flowing
 def set_key(
     key: Annotated[str, typer.Argument(help=f"What to set: {', '.join(KEYS)}.")],
     config: ConfigOption,
@@ -121,7 +116,6 @@ def set_key(
 
 
 @app.command()
-@flowing
 def report(
     controller: Annotated[str, typer.Argument(help="The controller, such as r001.")], config: ConfigOption
 ) -> None:

@@ -10,6 +10,7 @@ from commonwatt.look.palette import LOOKS, FlowLook, PowerFlow
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from utility.households.course import Course
 from utility.tariffs.tariff import Tariff
+from utility.webkit.console.plots import line
 
 HOME_LOOKS: Mapping[PowerFlow, FlowLook] = {
     **LOOKS,
@@ -81,16 +82,14 @@ def stacked(
 ) -> list[dict[str, Any]]:
     """Return series that lie one upon the other in a plot; those of nothing are left out."""
     return [
-        {
-            "label": "the town" if PowerFlow.NEIGHBOURS in rows and flow is PowerFlow.PLANT else HOME_LOOKS[flow].words,
-            "flow": flow,
-            "unit": unit,
-            "x": list(starts),
-            "step_s": step_s,
-            "high": list(high),
-            "marks": [],
-            "missing": 0,
-        }
+        line(
+            "the town" if PowerFlow.NEIGHBOURS in rows and flow is PowerFlow.PLANT else HOME_LOOKS[flow].words,
+            unit,
+            list(starts),
+            step_s,
+            list(high),
+        )
+        | {"flow": flow, "missing": 0}
         for flow, high in rows.items()
         if any(high) or flow is PowerFlow.PLANT
     ]

@@ -40,27 +40,15 @@ class Job:
         return self.plan.name
 
 
+@dataclass(eq=False)
 class Schedule:
-    """Runs the due jobs of a table.
+    """Runs the due jobs of a table."""
 
-    Args:
-        in_thread: Runs a function on the writing thread.
-        failed: Called for each failed attempt; the next tick tries again.
-    """
-
-    def __init__(
-        self,
-        table: Sequence[Job],
-        database: Database,
-        clock: Clock,
-        in_thread: Callable[..., Awaitable[Any]],
-        failed: Callable[[Job, Exception], object],
-    ) -> None:
-        self._table = table
-        self._database = database
-        self._clock = clock
-        self._in_thread = in_thread
-        self._failed = failed
+    table: Sequence[Job]  # the jobs
+    database: Database  # the database of their periods
+    clock: Clock  # the service's clock
+    in_thread: Callable[..., Awaitable[Any]]  # runs a function on the writing thread
+    failed: Callable[[Job, Exception], object]  # called for each failed attempt; the next tick tries again
 
     async def tick(self, *, is_trusted: bool, is_full: bool = False) -> None:
         """Run the due jobs.
@@ -70,7 +58,7 @@ class Schedule:
             is_full: Whether the disk is full; then only jobs that free space run.
         """
         jobs: Iterable[Job] = [
-            job for job in self._table if (is_trusted or not job.plan.catch_up) and (job.plan.frees_disk or not is_full)
+            job for job in self.table if (is_trusted or not job.plan.catch_up) and (job.plan.frees_disk or not is_full)
         ]
         for _ in range(MAX_AT_ONCE):
             jobs = [job for job in jobs if await self._do_one(job) and job.plan.catch_up]
@@ -79,29 +67,29 @@ class Schedule:
         """Run a job for its oldest due period; return whether one was done."""
         turn = None
         try:
-            turn = await self._in_thread(self._take, job)
+            turn = await self.in_thread(self._take, job)
             if turn is not None:
-                begun = self._clock.now()
+                begun = self.clock.now()
                 await self._run(job, turn)
-                now = self._clock.now()
-                took_ms = int(self._clock.real_s(now - begun) * 1000) if self._clock.speed else 0
-                await self._in_thread(self._database.write, finish, turn, int(now), took_ms)
+                now = self.clock.now()
+                took_ms = int(self.clock.real_s(now - begun) * 1000) if self.clock.speed else 0
+                await self.in_thread(self.database.write, finish, turn, int(now), took_ms)
         except NotYetError as error:
             if turn is not None:
                 await self._end(postpone, turn, str(error), error.until)
             return False
         # An error in one job must not stop the others.
         except Exception as error:
-            self._failed(job, error)
+            self.failed(job, error)
             if turn is not None:
-                await self._end(give_back, turn, int(self._clock.now()), words_of(error))
+                await self._end(give_back, turn, int(self.clock.now()), words_of(error))
             return False
         return turn is not None
 
     async def _end(self, change: Callable[..., object], *arguments: object) -> None:
         """Record the end of an attempt; without it, the lease ends by itself."""
         with suppress(SQLAlchemyError):
-            await self._in_thread(self._database.write, change, *arguments)
+            await self.in_thread(self.database.write, change, *arguments)
 
     async def _run(self, job: Job, turn: Turn) -> None:
         """Run a job, and renew its lease meanwhile.
@@ -110,11 +98,11 @@ class Schedule:
             LeaseLostError: Another process has taken the period; the job was stopped.
         """
         running = asyncio.ensure_future(job.run(turn))
-        every_s = max(_SHORTEST_RENEW_S, LEASE_S / 3 / max(1.0, self._clock.speed))
+        every_s = max(_SHORTEST_RENEW_S, LEASE_S / 3 / max(1.0, self.clock.speed))
         try:
             while not (await asyncio.wait({running}, timeout=every_s))[0]:
                 try:
-                    await self._in_thread(self._database.write, renew, turn, int(self._clock.now()))
+                    await self.in_thread(self.database.write, renew, turn, int(self.clock.now()))
                 except SQLAlchemyError as error:
                     log.warning("job %s: its lease could not be renewed: %s", job.name, error)
             await running
@@ -123,9 +111,9 @@ class Schedule:
                 await asyncio.wait({running})
 
     def _take(self, job: Job) -> Turn | None:
-        with self._database.writes.begin() as connection:
+        with self.database.writes.begin() as connection:
             plan = plan_in_force(connection, job.plan)
-            return None if plan is None else take(connection, plan, int(self._clock.now()))
+            return None if plan is None else take(connection, plan, int(self.clock.now()))
 
 
 def words_of(error: Exception) -> str:

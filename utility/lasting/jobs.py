@@ -5,13 +5,13 @@ from datetime import datetime, time, timedelta
 from typing import Any
 
 import numpy as np
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 
 from commonwatt.energy import lasting_proof
 from commonwatt.energy.hours_left import Band, HoursLeft
 from commonwatt.energy.lasting import HORIZON_H
 from commonwatt.model.units import EpochSeconds, MicrogridId
-from utility.database.metrics import PREFIX, AtEachScrape
+from utility.database.metrics import gauges_by
 from utility.lasting.rules import RULES, Block, Days, Said, Seen, expected, levers, project, seen, town_left
 from utility.lasting.scores import Score, scored, summary
 from utility.lasting.store import load_blocks, read_scores, save_scores
@@ -93,17 +93,15 @@ def hours_of(band: Band) -> float:
 def metrics_of(lasting: Mapping[MicrogridId, HoursLeft]) -> Iterator[Metric]:
     """Yield the expected seconds that are left, by microgrid; without a name: of the town."""
     text = "Expected seconds until the first home, half or all are dark if the line fails now; at most 72 hours."
-    family = GaugeMetricFamily(f"{PREFIX}_left_seconds", text, labels=["microgrid", "dark"])
-    for name, left in lasting.items():
-        for dark, band in left.bands.items():
-            family.add_metric([name, dark], 3600 * hours_of(band))
-    yield family
+    bands = {(name, dark): band for name, left in lasting.items() for dark, band in left.bands.items()}
+    seconds = {key: 3600 * hours_of(band) for key, band in bands.items()}
+    yield gauges_by("left_seconds", text, seconds, "microgrid", "dark")
 
 
 def lasting_of(api: Api) -> Lasting:
     """Return the projection of a service, made by the first call."""
     if Lasting not in api.parts:
         api.parts[Lasting] = Lasting(api)
-        api.metrics.registry.register(AtEachScrape(lambda: metrics_of(lasting_of(api).left)))
+        api.metrics.watch(lambda: metrics_of(lasting_of(api).left))
     found: Lasting = api.parts[Lasting]
     return found

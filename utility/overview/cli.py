@@ -9,20 +9,18 @@ import typer
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from commonwatt.runtime.service import flowing
 from utility.database.database import Database
 from utility.jobs.catalogue import plan_of
 from utility.jobs.plans import Plan, minute_of
 from utility.jobs.store import listing
-from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, local_actor
 
-app = typer.Typer(help="The utility's jobs: list, run now, pause, change, dry run.", no_args_is_help=True)
+app = Commands(help="The utility's jobs: list, run now, pause, change, dry run.", no_args_is_help=True)
 
 JobArgument = Annotated[str, typer.Argument(help="The job's name, or its name in the town's documents.")]
 
 
 @app.command()
-@flowing
 def run(name: JobArgument, config: ConfigOption) -> None:
     """Have the running service run a job now, within 15 s.
 
@@ -33,7 +31,6 @@ def run(name: JobArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def pause(name: JobArgument, config: ConfigOption) -> None:
     """Pause a job until it is resumed; a run that has begun goes on. After a day an alert reminds of it."""
     with _opened(config, name) as (database, plan, now):
@@ -42,7 +39,6 @@ def pause(name: JobArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def resume(name: JobArgument, config: ConfigOption) -> None:
     """End a pause; a job of days or months makes up for what it missed, in order."""
     with _opened(config, name) as (database, plan, now):
@@ -51,7 +47,6 @@ def resume(name: JobArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def change(
     name: JobArgument,
     config: ConfigOption,

@@ -102,16 +102,14 @@ def add_people(app: FastAPI, api: Api) -> None:
     @app.get("/people")
     def listed(
         request: Request,
-        actor: Admins,
+        _: Admins,
         search: Annotated[str, Query(max_length=64, description="A name's beginning, or an account.")] = "",
         role: Role | None = None,
         after: Annotated[str, Query(max_length=32, description="Only names after this one.")] = "",
         limit: _Limit = MAX_SHOWN,
     ) -> PeopleAnswer:
         """Return people by name; for the next page set ``after`` to the last one's name."""
-        del actor
-        with api.database.reads.begin() as connection:
-            found = people.list_people(connection, search, role, after, limit, gate_of(request).now())
+        found = api.database.read(people.list_people, search, role, after, limit, gate_of(request).now())
         return PeopleAnswer(people=[_person(one) for one in found])
 
     @app.post("/people/{name}/disable")
@@ -140,8 +138,7 @@ def add_api_tokens(app: FastAPI, api: Api) -> None:
     ) -> TokensAnswer:
         """Return the newest tokens, the own ones or all."""
         whose = None if everybody and actor.has(Role.ADMIN) else actor.name
-        with api.database.reads.begin() as connection:
-            return TokensAnswer(tokens=[_token(one) for one in api_tokens.tokens(connection, whose, limit)])
+        return TokensAnswer(tokens=[_token(one) for one in api.database.read(api_tokens.tokens, whose, limit)])
 
     @app.post("/tokens", status_code=201)
     def make(request: Request, actor: Anybody, asked: TokenAsked) -> TokenMade:
@@ -160,8 +157,7 @@ def add_api_tokens(app: FastAPI, api: Api) -> None:
 
 
 def _one(api: Api, request: Request, name: str) -> PersonAnswer:
-    with api.database.reads.begin() as connection:
-        found = people.listed(connection, name, gate_of(request).now())
+    found = api.database.read(people.listed, name, gate_of(request).now())
     if found is None:
         raise HTTPException(404, f"there is no person called {name}")
     return _person(found)

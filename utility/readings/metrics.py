@@ -3,15 +3,15 @@
 So gateways need not be scraped over LTE.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from prometheus_client import Histogram
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 
 from commonwatt.model.time.now import Trust
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.database.health import DISK_FULL, STORE_DAMAGED
-from utility.database.metrics import PREFIX, Count, Metrics, value_of
+from utility.database.metrics import PREFIX, Count, Metrics, counters_by, gauges_by, value_of
 from utility.outbox.changes import Committed
 from utility.readings.store.quarantine import count_quarantined
 from utility.readings.store.reads import count_conflicts, count_open_gaps
@@ -113,7 +113,7 @@ class ReadingsMetrics:
 
 def gateways_said(
     silent_since: Mapping[str, float], said: Mapping[str, Heartbeat], over_quota: Collection[str], now: float
-) -> Iterable[Metric]:
+) -> Iterator[Metric]:
     """Yield the silence of every gateway, whether it is over its quota, and the values of its last heartbeat.
 
     Args:
@@ -121,69 +121,67 @@ def gateways_said(
         over_quota: The gateways of which no more dead letters are kept today.
     """
     text = "Seconds since the gateway's last message; if there was none, since this service waits for it."
-    family = _family("gateway_last_seen_seconds", text)
-    for controller, time in sorted(silent_since.items()):
-        family.add_metric([controller], max(0.0, now - time))
-    yield family
-    family = _family("gateway_over_quota", "1 while no more dead letters of the gateway are kept until tomorrow.")
-    for controller in sorted(silent_since):
-        family.add_metric([controller], int(controller in over_quota))
-    yield family
+    silent = {controller: max(0.0, now - time) for controller, time in sorted(silent_since.items())}
+    yield gauges_by("gateway_last_seen_seconds", text, silent, "controller")
+    text = "1 while no more dead letters of the gateway are kept until tomorrow."
+    yield gauges_by("gateway_over_quota", text, {each: each in over_quota for each in silent}, "controller")
     yield from _state(sorted(said.items()))
     yield from _lines(sorted(said.items()))
 
 
-def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
-    backlog = _family("gateway_backlog", "Data at the gateway that the utility has not acknowledged, by kind.", "kind")
-    age = _family(
-        "gateway_backlog_age_seconds",
-        "Seconds since the end of the oldest quarter with unacknowledged data at the gateway; 0 without any.",
-    )
-    trusted = _family("gateway_clock_trusted", "1 while the gateway has its time from the network or a reliable clock.")
-    fenced = _family("gateway_fenced_meters", "Meters that report another manager; the gateway does not command them.")
+def _state(said: Sequence[tuple[str, Heartbeat]]) -> Iterator[Metric]:
+    programs = {name: beat.program for name, beat in said if beat.program is not None}
+    text = "Data at the gateway that the utility has not acknowledged, by kind."
+    waiting = {
+        (name, kind): count
+        for name, beat in said
+        for kind, count in (
+            ("parts", beat.backlog_parts),
+            ("events", beat.backlog_events),
+            ("dead_letters", beat.backlog_letters),
+        )
+    }
+    yield gauges_by("gateway_backlog", text, waiting, "controller", "kind")
+    text = "Seconds since the end of the oldest quarter with unacknowledged data at the gateway; 0 without any."
+    yield _gauge("backlog_age_seconds", text, {name: beat.backlog_age_s for name, beat in said})
+    text = "1 while the gateway has its time from the network or a reliable clock."
+    yield _gauge("clock_trusted", text, {name: beat.trust >= Trust.HARDWARE for name, beat in said})
+    text = "Meters that report another manager; the gateway does not command them."
+    yield _gauge("fenced_meters", text, {name: beat.fenced for name, beat in said})
+    text = "Parts of blocks left to send again to a new database."
+    left = {(name, of): told.left for name, beat in said for of, told in beat.refilling.items()}
+    yield gauges_by("gateway_refilling_parts", text, left, "controller", "microgrid")
     text = "Seconds until the first certificate of the gateway ends, in whole days."
-    certificate = _family("gateway_certificate_left_seconds", text)
-    disk = _family("gateway_disk_left_seconds", "Seconds until the gateway's disk is full at its rate, in whole days.")
-    starts = CounterMetricFamily(f"{PREFIX}_gateway_starts", "Starts of the gateway's program.", labels=["controller"])
-    release = _family("gateway_release", "1 for the release of the gateway's program.", "release")
-    refill = _family("gateway_refilling_parts", "Parts of blocks left to send again to a new database.", "microgrid")
-    for controller, heartbeat in said:
-        for microgrid, told in heartbeat.refilling.items():
-            refill.add_metric([controller, microgrid], told.left)
-        kinds = {
-            "parts": heartbeat.backlog_parts,
-            "events": heartbeat.backlog_events,
-            "dead_letters": heartbeat.backlog_letters,
-        }
-        for kind, count in kinds.items():
-            backlog.add_metric([controller, kind], count)
-        if (program := heartbeat.program) is not None:
-            release.add_metric([controller, program.release], 1)
-            starts.add_metric([controller], program.starts)
-            for family, days in ((certificate, program.cert_days), (disk, program.disk_days)):
-                if days is not None:
-                    family.add_metric([controller], days * 86_400)
-        age.add_metric([controller], heartbeat.backlog_age_s)
-        trusted.add_metric([controller], int(heartbeat.trust >= Trust.HARDWARE))
-        fenced.add_metric([controller], heartbeat.fenced)
-    yield from (backlog, age, trusted, fenced, refill, certificate, disk, starts, release)
+    ends = {name: one.cert_days * 86_400 for name, one in programs.items() if one.cert_days is not None}
+    yield _gauge("certificate_left_seconds", text, ends)
+    text = "Seconds until the gateway's disk is full at its rate, in whole days."
+    fills = {name: one.disk_days * 86_400 for name, one in programs.items() if one.disk_days is not None}
+    yield _gauge("disk_left_seconds", text, fills)
+    text = "Starts of the gateway's program."
+    yield counters_by("gateway_starts", text, {name: one.starts for name, one in programs.items()}, "controller")
+    text = "1 for the release of the gateway's program."
+    releases = {(name, one.release): 1 for name, one in programs.items()}
+    yield gauges_by("gateway_release", text, releases, "controller", "release")
 
 
-def _lines(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
+def _lines(said: Sequence[tuple[str, Heartbeat]]) -> Iterator[Metric]:
     """Yield use, forecast and allowance of each line that was reported."""
-    used = _family("lte_month_bytes", "IP bytes of the controller's LTE line since its month began.", "direction")
+    months = {name: beat.lte for name, beat in said if beat.lte is not None}
+    text = "IP bytes of the controller's LTE line since its month began."
+    used = {name: month.used for name, month in months.items()}
+    yield gauges_by("lte_month_bytes", text, _by_way(used), "controller", "direction")
     text = "Forecast of these bytes for the month's end, from the use of the last seven days."
-    expected = _family("lte_forecast_bytes", text, "direction")
-    allowance = _family("lte_allowance_bytes", "Bytes that the line's plan allows in a month, each way.")
-    for controller, heartbeat in said:
-        if (month := heartbeat.lte) is None:
-            continue
-        for family, figures in ((used, month.used), (expected, month.expected or ())):
-            for way, figure in zip(("up", "down"), figures, strict=False):
-                family.add_metric([controller, way], figure)
-        allowance.add_metric([controller], month.allowance)
-    yield from (used, expected, allowance)
+    expected = {name: month.expected for name, month in months.items() if month.expected is not None}
+    yield gauges_by("lte_forecast_bytes", text, _by_way(expected), "controller", "direction")
+    text = "Bytes that the line's plan allows in a month, each way."
+    yield gauges_by(
+        "lte_allowance_bytes", text, {name: month.allowance for name, month in months.items()}, "controller"
+    )
 
 
-def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=["controller", *labels])
+def _by_way(figures: Mapping[str, Sequence[int]]) -> dict[tuple[str, str], int]:
+    return {(name, way): one for name, of in figures.items() for way, one in zip(("up", "down"), of, strict=True)}
+
+
+def _gauge(name: str, text: str, values: Mapping[str, float]) -> Metric:
+    return gauges_by(f"gateway_{name}", text, values, "controller")

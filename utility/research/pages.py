@@ -66,8 +66,8 @@ def _add_kinds(app: FastAPI, console: Console) -> None:
     def kind(request: Request, actor: Readers, tier: Tier) -> HTMLResponse:
         """Show before access what a tier has: its data dictionary, made rows, and how to get it."""
         files = files_of_tier(tier)
-        with console.database.reads.begin() as connection:
-            clerks = [one.display for one in people(connection) if Role.CLERK in one.roles and one.state == "active"]
+        known = console.database.read(people)
+        clerks = [one.display for one in known if Role.CLERK in one.roles and one.state == "active"]
         rows = [{"file": name, **vars(one)} for name, columns in files.items() for one in columns]
         data, columns = list(files.items())[-1]
         content = {

@@ -13,7 +13,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter
 from utility.database.database import Database, insert_or
 from utility.readings.store.archived import execute, months_apart
-from utility.readings.store.parts import MAX_IN, PartReader, chunks, ids_by_number, select_parts
+from utility.readings.store.parts import MAX_IN, chunks, ids_by_number, reading, select_parts
 from utility.readings.tables import compacted, part
 from utility.registry.tables import meter
 from utility.research.assembling import Assembly
@@ -195,8 +195,7 @@ def load_slots(
 ) -> Homes:
     """Return the energies of homes by slot of 15 s, from the whole readings."""
     assembly = Assembly(homes, meters, first, until, SLOT_S)
-    reader = PartReader(database)
-    with database.reads.begin() as connection:
+    with reading(database) as (connection, reader):
         for some in chunks([signed64(one.id) for one in meters], MAX_IN):
             numbers = connection.execute(select(meter.c.no).where(meter.c.id.in_(some))).scalars().all()
             for days in months_apart(connection, first - 1, until - 1):
@@ -210,7 +209,6 @@ def load_slots(
                 for blocks in reader.stream(connection, wanted, quarters=days, meters=numbers):
                     kinds, quarters = blocks.record_type.astype(np.int64), blocks.quarter.astype(np.int64)
                     assembly.add(blocks.meter, kinds, quarters, blocks.values, blocks.quality > 0)
-    reader.finish()
     return assembly.homes()
 
 

@@ -1,7 +1,7 @@
 """A day of the town, settled quarter by quarter: from readings to settled quarters and the residuals (C4, U2)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,10 +64,18 @@ class Settling:
         first = day * QUARTERS_A_DAY
         # The quarters whose readings it takes, in order: the last one of the day before, then the day's.
         self.quarters = range(first - 1, first + QUARTERS_A_DAY)
-        self._day = day
         self._meters = np.array(sorted(i for layout in layouts for i in ids_of(layout.meters)), np.uint64)
         self._groups = [Group(day, members, self._meters, rules, sharing) for members in alike(layouts)]
-        self._whole = _Whole(self._meters)
+        shape = len(self._meters), QUARTERS_A_DAY
+        self._settled = SettledDay(
+            day=day,
+            meters=self._meters,
+            energies={quantity: np.zeros(shape, np.int64) for quantity in Quantity},
+            has={quantity: np.zeros(len(self._meters), np.bool_) for quantity in Quantity},
+            quality=np.zeros(shape, np.uint8),
+            residuals={},
+            missing={},
+        )
         self._before: Table | None = None
         self._number = 0
 
@@ -76,32 +84,18 @@ class Settling:
         table = Table(self._meters, readings, *TYPES)
         if self._before is not None:
             for group in self._groups:
-                group.settle(self._number, table, self._before, self._whole)
+                group.settle(self._number, table, self._before, self._settled)
             self._number += 1
         self._before = table
 
     def finished(self) -> SettledDay:
         """Return the day; what was not added is missing."""
-        whole, groups = self._whole, self._groups
-        return SettledDay(
-            day=self._day,
-            meters=self._meters,
-            energies=whole.energies,
-            has=whole.has,
-            quality=whole.quality,
+        groups = self._groups
+        return replace(
+            self._settled,
             residuals={name: found for group in groups for name, found in group.residuals().items()},
             missing={name: found for group in groups for name, found in group.missing.items()},
         )
-
-
-class _Whole:
-    """The settled quarters of all meters, filled group by group."""
-
-    def __init__(self, meters: NDArray[np.uint64]) -> None:
-        shape = len(meters), QUARTERS_A_DAY
-        self.energies = {quantity: np.zeros(shape, np.int64) for quantity in Quantity}
-        self.has = {quantity: np.zeros(len(meters), np.bool_) for quantity in Quantity}
-        self.quality = np.zeros(shape, np.uint8)
 
 
 class Group:
@@ -146,7 +140,7 @@ class Group:
         """Return the residual of each microgrid."""
         return self._residuals.finished()
 
-    def settle(self, number: int, table: Table, before: Table, whole: _Whole) -> None:
+    def settle(self, number: int, table: Table, before: Table, whole: SettledDay) -> None:
         """Settle a quarter of the day."""
         readings = self.readings(number, table, before)
         settled = settle(readings, self._rules.convention)
@@ -185,7 +179,7 @@ class Group:
     def _flow(self, table: Table, name: str, rows: NDArray[np.intp], number: int) -> Flow:
         return _only(table.flow(RecordType.THROUGH, rows), self._there[name][:, None, :, number])
 
-    def _keep(self, number: int, settled: Slots, whole: _Whole) -> None:
+    def _keep(self, number: int, settled: Slots, whole: SettledDay) -> None:
         takers = np.concatenate([self._takers, self._derived], axis=1)
         shared_in, taken = settled.shared_in.sum(axis=1), settled.taken.sum(axis=1)
         shared_out, sent = settled.shared_out.sum(axis=1), settled.sent.sum(axis=1)

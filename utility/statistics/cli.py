@@ -7,20 +7,18 @@ import typer
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import flowing
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE
 from utility.statistics.jobs.statistics import take_in
 from utility.statistics.months import Month
 from utility.statistics.store.usage_due import mark_settled
-from utility.webkit.cli.options import ConfigOption, day_option, from_file
+from utility.webkit.cli.options import Commands, ConfigOption, day_option, from_file
 
-app = typer.Typer(help="Usage by month, quarter, year and five years, and what may come.", no_args_is_help=True)
+app = Commands(help="Usage by month, quarter, year and five years, and what may come.", no_args_is_help=True)
 
 
 @app.command()
-@flowing
 def run(
     config: ConfigOption,
     first: Annotated[

@@ -6,10 +6,9 @@ from operator import itemgetter
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse
 
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from commonwatt.settlement.settled import QUANTITY_WORDS, Quantity
 from utility.database.base import Connection
@@ -32,7 +31,9 @@ from utility.statistics.store.usage_view import (
 from utility.statistics.words import projected_words, tested_words
 from utility.webkit.console.answers import found
 from utility.webkit.console.console import Console
+from utility.webkit.console.plots import line
 from utility.webkit.rights import Staff
+from utility.webkit.shapes import refusing
 
 _PATH = "/console/statistics"
 _MONTH_S = 28 * 86_400  # seconds of a month's step in a plot: no month is shorter
@@ -146,13 +147,13 @@ def _months(console: Console, scope: Scope, name: str) -> dict[str, Any]:
         doubtful = [row for row in rows if row.totals.complete < 1]
         marks = [[start(row.months.start), start(row.months.stop), "not complete"] for row in doubtful]
         x = [start(row.months.start) for row in rows]
-        series.append(_series(label, "kWh", x, _MONTH_S, high) | {"marks": marks if key == "imported" else []})
+        series.append(line(label, "kWh", x, _MONTH_S, high) | {"marks": marks if key == "imported" else []})
     for row in view.get("rows", ()):
         quantity = Projectable(row["quantity"])
         if quantity is Projectable.IMPORTED and row["low"] is not None:
             x = [start(view["month"])]
             series += [
-                _series(f"{_PLOTTED['imported']} as projected, at {word}", "kWh", x, _MONTH_S, [row[key] / _KWH])
+                line(f"{_PLOTTED['imported']} as projected, at {word}", "kWh", x, _MONTH_S, [row[key] / _KWH])
                 for key, word in (("low", "least"), ("high", "most"))
             ]
     note = "8 of 10 months are expected between the two projected figures." if len(series) > len(_PLOTTED) else ""
@@ -174,13 +175,8 @@ def _shape(console: Console, scope: Scope, name: str, by: Span, month: str) -> d
             for day, word in enumerate(("weekdays", "weekends")):
                 hours = (found[row, 24 * day : 24 * day + 24] / 1000).tolist()
                 x = [begin + _HOUR_S * hour for hour in range(24)]
-                series.append(_series(f"{_SHAPED[key]}, {word}", "kW", x, _HOUR_S, hours))
+                series.append(line(f"{_SHAPED[key]}, {word}", "kW", x, _HOUR_S, hours))
     return {"series": series, "note": f"Means by local hour over {span_text(months, by)}; the date means nothing."}
-
-
-def _series(label: str, unit: str, x: list[int], step_s: int, high: list[float | None] | list[float]) -> dict[str, Any]:
-    missing = sum(value is None for value in high)
-    return {"label": label, "unit": unit, "x": x, "step_s": step_s, "high": high, "marks": [], "missing": missing}
 
 
 def _number(connection: Connection, scope: Scope, name: str) -> int:
@@ -188,7 +184,5 @@ def _number(connection: Connection, scope: Scope, name: str) -> int:
 
 
 def _month(text: str) -> Month:
-    try:
+    with refusing(422):
         return month_number(text)
-    except ConfigError as error:
-        raise HTTPException(422, str(error)) from error

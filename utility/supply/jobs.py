@@ -6,7 +6,7 @@ A repeated run changes nothing: a quarter has one purchase, and a controller is 
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from secrets import token_hex
 
 from commonwatt.config.utility import SupplySettings
@@ -104,8 +104,7 @@ class Planner:
         assert facts.seen is not None
         situation = situation_of(facts)
         purchase = planned(self._policy, facts, situation)
-        with self._database.reads.begin() as connection:
-            begin = asked_until(connection) or facts.quarter - HISTORY_QUARTERS
+        begin = self._database.read(asked_until) or facts.quarter - HISTORY_QUARTERS
         first = first_lacking(facts.quarters, begin, facts.quarter)
         command = PlantCommand(
             # Not the quarter alone: a database that was restored may plan a quarter anew, and differently.
@@ -148,36 +147,33 @@ class Planner:
         return SupplyPlan(rations=new, changes=changed, rationed=rationed)
 
 
+@dataclass(eq=False)
 class SupplyJob:
     """Plans and writes; reading and planning are on the jobs' thread, writing on the one for writes."""
 
-    def __init__(
-        self,
-        settings: SupplySettings,
-        database: Database,
-        metrics: SupplyMetrics,
-        threads: Threads,
-        *,
-        is_trusted: Callable[[], bool],
-    ) -> None:
-        self._settings = settings
-        self._database = database
-        self._metrics = metrics
-        self._threads = threads
-        self._planner = Planner(settings, database, is_trusted=is_trusted)
+    settings: SupplySettings  # the policies
+    database: Database  # the database
+    metrics: SupplyMetrics  # what is counted of it
+    threads: Threads  # where it reads and writes
+    _: KW_ONLY
+    is_trusted: Callable[[], bool]  # returns whether the clock is synchronized
+
+    def __post_init__(self) -> None:
+        """Make what plans."""
+        self._planner = Planner(self.settings, self.database, is_trusted=self.is_trusted)
 
     async def run(self, turn: Turn) -> None:
         """Plan what is to be done now, and write it in one transaction."""
-        plan: SupplyPlan = await self._threads.read(self._planner.plan, turn.now)
-        is_new, limited = await self._threads.write(self._apply, plan, turn.now)
+        plan: SupplyPlan = await self.threads.read(self._planner.plan, turn.now)
+        is_new, limited = await self.threads.write(self._apply, plan, turn.now)
         if is_new:
-            self._metrics.purchases.labels(self._settings.buying).inc()
-        self._metrics.limited.set(limited)
+            self.metrics.purchases.labels(self.settings.buying).inc()
+        self.metrics.limited.set(limited)
         self._planner.rationed = plan.rationed or self._planner.rationed
 
     def _apply(self, plan: SupplyPlan, now: EpochSeconds) -> tuple[bool, int]:
         """Write a plan in one transaction; return whether a purchase was added, and how many microgrids are limited."""
-        with self._database.writes.begin() as connection:
+        with self.database.writes.begin() as connection:
             added = plan.purchase is not None and add_purchase(connection, plan.purchase, now)
             tell(connection, plan.rations, now)
             if (read_setting(connection, WORDS) or "") != plan.words:

@@ -1,14 +1,13 @@
 """The plant's last report as metrics (T5, K4)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.plant_messages import PlantReport
-from utility.database.metrics import PREFIX, Metrics
+from utility.database.metrics import PREFIX, Metrics, gauges_by
 from utility.supply.deciding import plant_lasts_until, price_at
 
 _JOULES = 3.6  # a milliwatt-hour: the base unit of Prometheus is the joule
@@ -34,28 +33,25 @@ class SupplyMetrics:
         self.limited = metrics.counted("limited_microgrids", text)
 
 
-class PlantMetrics(Collector):
-    """Collector of the plant's last report; read at each scrape. Without a report there are no values.
+def plant_metrics(seen: tuple[EpochSeconds, PlantReport] | None, now: float) -> Iterator[Metric]:
+    """Yield the age and the values of the plant's last report; without a report there are no values.
 
     Args:
         seen: The time of receipt and the last report; ``None``: there was none.
-        now: The service's clock.
+        now: The time of the service's clock.
     """
-
-    def __init__(self, seen: Callable[[], tuple[EpochSeconds, PlantReport] | None], now: Callable[[], float]) -> None:
-        self._seen = seen
-        self._now = now
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the age and the values of the last report."""
-        seen, now = self._seen(), self._now()
-        text = "Seconds since the plant's last report."
-        yield _gauge("plant_last_seen_seconds", text, None if seen is None else max(0.0, now - seen[0]))
-        values = {} if seen is None else _values(seen[1], int(now))
-        for name, text in _TEXTS.items():
-            yield _gauge(name, text, values.get(name))
-        yield _states(None if seen is None else seen[1].supply)
-        yield _last_quarter(None if seen is None else seen[1])
+    text = "Seconds since the plant's last report."
+    yield _gauge("plant_last_seen_seconds", text, None if seen is None else max(0.0, now - seen[0]))
+    values = {} if seen is None else _values(seen[1], int(now))
+    for name, text in _TEXTS.items():
+        yield _gauge(name, text, values.get(name))
+    text = "1 for the state of the regional supply, 0 for the others."
+    states = {} if seen is None else {state.value: seen[1].supply is state for state in SupplyState}
+    yield gauges_by("supply_state", text, states, "state")
+    text = "Energy in the plant's last finished quarter-hour, by kind: bought by order or for need, sold, net use."
+    last = {} if seen is None or not seen[1].quarters else seen[1].quarters[-1]._asdict()
+    kinds = {kind: last[kind] * _JOULES for kind in ("ordered", "needed", "sold", "net") if last}
+    yield gauges_by("plant_quarter_joules", text, kinds, "kind")
 
 
 def _values(report: PlantReport, now: EpochSeconds) -> dict[str, float]:
@@ -71,24 +67,6 @@ def _values(report: PlantReport, now: EpochSeconds) -> dict[str, float]:
         price_at(report, now) / 1000,
     )
     return dict(zip(_TEXTS, figures, strict=True))
-
-
-def _states(present: SupplyState | None) -> Metric:
-    text = "1 for the state of the regional supply, 0 for the others."
-    family = GaugeMetricFamily(f"{PREFIX}_supply_state", text, labels=["state"])
-    for state in SupplyState if present is not None else ():
-        family.add_metric([state.value], float(present is state))
-    return family
-
-
-def _last_quarter(report: PlantReport | None) -> Metric:
-    text = "Energy in the plant's last finished quarter-hour, by kind: bought by order or for need, sold, net use."
-    family = GaugeMetricFamily(f"{PREFIX}_plant_quarter_joules", text, labels=["kind"])
-    if report is not None and report.quarters:
-        row = report.quarters[-1]
-        for kind, energy in (("ordered", row.ordered), ("needed", row.needed), ("sold", row.sold), ("net", row.net)):
-            family.add_metric([kind], energy * _JOULES)
-    return family
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

@@ -21,14 +21,12 @@ def add_assignments(app: APIRouter, api: Api) -> None:
         ``epoch``: (counter, rank) under which it manages. ``unmanaged_s``: for how many seconds no controller that can
         command the microgrid was heard.
         """
-        with api.database.reads.begin() as connection:
-            return {"assignments": assignments(connection, unmanaged_of(api))}
+        return {"assignments": api.database.read(assignments, unmanaged_of(api))}
 
     @app.get("/assignments/{microgrid}")
     def one(microgrid: Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]) -> Explained:
         """Return which controller manages a microgrid, and the history of the last year, the newest first."""
-        with api.database.reads.begin() as connection:
-            try:
-                return explained(connection, unmanaged_of(api), microgrid)
-            except LookupError as error:
-                raise HTTPException(404, str(error)) from error
+        try:
+            return api.database.read(explained, unmanaged_of(api), microgrid)
+        except LookupError as error:
+            raise HTTPException(404, str(error)) from error

@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from commonwatt.cliques.signs import Beat
 from commonwatt.model.exceptions import ConfigError
@@ -76,26 +76,6 @@ class GrantsJob:
         self._retry_at = 0.0
         self._fails = False
         self._was_able = True
-
-    @classmethod
-    def load(
-        cls,
-        cliques: Path,
-        database: Database,
-        clock: Clock,
-        *,
-        write: Callable[..., Awaitable[Any]],
-        time: Callable[[], float],
-    ) -> Self:
-        """Read the file of cliques, and make the job.
-
-        Raises:
-            ConfigError: The file is missing, or not the utility's.
-        """
-        file = load_cliques(cliques)
-        if file.own != UTILITY:
-            raise ConfigError(f"{cliques}: is the file of {file.own}, not of the utility; install the utility's bundle")
-        return cls(file, database, clock, write=write, time=time)
 
     async def open(self, listen: str) -> None:
         """Receive datagrams at HOST:PORT.
@@ -199,8 +179,7 @@ class GrantsJob:
         return True
 
     def _save(self, kept: dict[MicrogridId, Granted], handovers: list[Handover]) -> None:
-        with self._database.writes.begin() as connection:
-            save(connection, kept, handovers, int(self._clock.now()))
+        self._database.write(save, kept, handovers, int(self._clock.now()))
 
     def _failed(self, error: Exception, kept: dict[MicrogridId, Granted], handovers: list[Handover]) -> None:
         """Keep what is to be committed; the messages are dropped, since the rules repeat them."""
@@ -209,6 +188,18 @@ class GrantsJob:
         self._messages.clear()
         self._fails, self._retry_at = True, self._time() + RETRY_S
         self.failed(error)
+
+
+def cliques_of(path: Path) -> CliqueFile:
+    """Read the utility's file of cliques.
+
+    Raises:
+        ConfigError: The file is missing, or not the utility's.
+    """
+    file = load_cliques(path)
+    if file.own != UTILITY:
+        raise ConfigError(f"{path}: is the file of {file.own}, not of the utility; install the utility's bundle")
+    return file
 
 
 def unmanaged_of(api: Api) -> dict[MicrogridId, float]:

@@ -54,5 +54,4 @@ def add_tariffs(app: FastAPI, api: Api) -> None:
 
 
 def _stored(api: Api, name: str, version: int) -> Version:
-    with api.database.reads.begin() as connection:
-        return next(one for one in versions(connection) if (one.name, one.version) == (name, version))
+    return next(one for one in api.database.read(versions) if (one.name, one.version) == (name, version))

@@ -10,12 +10,11 @@ from commonwatt.cli.tables import show
 from commonwatt.config.files import read_text
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import local_text
-from commonwatt.runtime.service import errors_reported, flowing
 from utility.tariffs.tariff import Tariff, read_tariff
-from utility.webkit.cli.options import ConfigOption
+from utility.webkit.cli.options import Commands, ConfigOption
 from utility.webkit.cli.service import ask, read
 
-app = typer.Typer(no_args_is_help=True, help="Tariffs: check, preview, propose, approve.")
+app = Commands(no_args_is_help=True, help="Tariffs: check, preview, propose, approve.")
 
 FileArgument = Annotated[Path, typer.Argument(help="The tariff's file (TOML).")]
 
@@ -23,8 +22,7 @@ FileArgument = Annotated[Path, typer.Argument(help="The tariff's file (TOML).")]
 @app.command()
 def check(file: FileArgument) -> None:
     """Check a tariff's file: print each fault with its line, or the week as it is understood."""
-    with errors_reported():
-        tariff = read_tariff(file)
+    tariff = read_tariff(file)
     typer.echo(_words(tariff))
     show("periods", _price_rows(tariff), ("period", "import", "credit"))
     for note in tariff.notes():
@@ -33,7 +31,6 @@ def check(file: FileArgument) -> None:
 
 
 @app.command()
-@flowing
 def propose(file: FileArgument, config: ConfigOption) -> None:
     """Propose a tariff: store its next version, for another person to approve. Nothing is changed for anybody yet.
 
@@ -49,7 +46,6 @@ def propose(file: FileArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def approve(name: Annotated[str, typer.Argument(help="The tariff's name.")], config: ConfigOption) -> None:
     """Publish the proposal of a name. A second person has to, who did not propose it; it never changes then.
 

@@ -16,13 +16,12 @@ from commonwatt.cli.tables import show
 from commonwatt.config.files import check_table, place_in
 from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
 from commonwatt.runtime.interrupts import stop_told
-from commonwatt.runtime.service import flowing
 from utility.database.engines import MAX_OVERFLOW
 from utility.towns import store as store
 from utility.towns.table import Town, TownsFile, load_towns, save_towns
-from utility.webkit.cli.options import opened
+from utility.webkit.cli.options import Commands, opened
 
-app = typer.Typer(
+app = Commands(
     no_args_is_help=True,
     help="Many towns: list, migrate and move their databases; one table at the office has them all (docs/cluster.md).",
 )
@@ -39,7 +38,6 @@ _AT_ONCE = 16  # towns that are asked at the same time
 
 
 @app.command()
-@flowing
 def add(
     name: NameArgument,
     database: Annotated[str, typer.Option("--database", help="The URL of the town's database, of its own.")],
@@ -93,7 +91,6 @@ def add(
 
 
 @app.command("list")
-@flowing
 def list_command(towns: TownsOption = _TABLE, as_json: JsonOption = False) -> None:
     """List the towns: schema and size of each database, release of each utility, and which of them is active.
 
@@ -104,7 +101,6 @@ def list_command(towns: TownsOption = _TABLE, as_json: JsonOption = False) -> No
 
 
 @app.command()
-@flowing
 def migrate(towns: TownsOption = _TABLE) -> None:
     """Bring the databases of all towns up to date, one after the other, in the order of the table.
 
@@ -131,7 +127,6 @@ def migrate(towns: TownsOption = _TABLE) -> None:
 
 
 @app.command()
-@flowing
 def move(
     name: NameArgument,
     to: Annotated[str, typer.Option("--to", help="The URL of the database at its new server.")] = "",

@@ -2,13 +2,12 @@
 
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from urllib.parse import quote, urlencode
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError, text_of
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
-from utility.alarms.alarm import PREFIX
 
 WITHIN_S = 3.0  # real seconds within which an answer must be there
 MAX_BYTES = 8 * 1024 * 1024  # most bytes of an answer: 802 silent gateways have about 1 MB
@@ -20,51 +19,19 @@ class AlertmanagerError(CommonwattError):
     """Alertmanager does not answer, or refuses; a retry may help."""
 
 
+@dataclass(eq=False)
 class Alertmanager:
-    """Questions to one Alertmanager, each on a connection of its own.
+    """Questions to one Alertmanager, each on a connection of its own."""
 
-    Args:
-        address: HOST:PORT.
-        tls: How it is verified; ``None``: plain HTTP.
-    """
+    address: str  # HOST:PORT
+    tls: ClientTls | None  # how it is verified; ``None``: plain HTTP
 
-    def __init__(self, address: str, tls: ClientTls | None) -> None:
-        self.address = address
-        self._tls = tls
-
-    def alerts(self) -> bytes:
-        """Return Commonwatt's alerts that stand, suppressed ones too.
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
+        """Return the answer to a request.
 
         Raises:
             AlertmanagerError: There is no good answer.
         """
-        return self._ask("GET", "alerts?" + urlencode({"filter": f'alertname=~"{PREFIX}.+"'}))
-
-    def silences(self) -> bytes:
-        """Return the silences.
-
-        Raises:
-            AlertmanagerError: There is no good answer.
-        """
-        return self._ask("GET", "silences")
-
-    def silence(self, request: bytes) -> bytes:
-        """Make a silence.
-
-        Raises:
-            AlertmanagerError: There is no good answer.
-        """
-        return self._ask("POST", "silences", request)
-
-    def expire(self, silence: str) -> None:
-        """End a silence now; one that is over has no good answer.
-
-        Raises:
-            AlertmanagerError: There is no good answer, or it was over before.
-        """
-        self._ask("DELETE", f"silence/{quote(silence, safe='')}")
-
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         deadline = time.monotonic() + WITHIN_S
         headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
         try:
@@ -77,9 +44,9 @@ class Alertmanager:
 
     def _connection(self) -> HTTPConnection:
         host, port = split_address(self.address)
-        if self._tls is None:
+        if self.tls is None:
             return HTTPConnection(host, port, timeout=WITHIN_S)
-        return HTTPSConnection(host, port, timeout=WITHIN_S, context=self._tls.context())
+        return HTTPSConnection(host, port, timeout=WITHIN_S, context=self.tls.context())
 
 
 def _read(response: HTTPResponse, connection: HTTPConnection, deadline: float) -> bytes:

@@ -6,6 +6,7 @@ import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -26,33 +27,22 @@ _KEPT = "notified"  # the setting that keeps who was called for what
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Notifier:
-    """Sends what the board of alarms calls for; what was sent is kept in the database, so that a restart repeats none.
+    """Sends what the board of alarms calls for; what was sent is kept, so that a restart repeats none."""
 
-    Args:
-        settings: Whom to call.
-        town: Returns the town's name.
-        zone: Returns its time zone.
-        rows: Returns the alarms on the board.
-        is_active: Whether this utility is the one that acts, of those that share the database.
-    """
-
-    def __init__(
-        self,
-        settings: NotifySettings,
-        database: Database,
-        *,
-        zone: Callable[[], ZoneInfo],
-        rows: Callable[[], Sequence[Row]],
-        is_active: Callable[[], bool],
-    ) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()  # by kind (call, digest, test, beat) and result
-        self.failing: tuple[str, ...] = ()  # the addresses that did not take the last message, without their secrets
-        self._settings, self._database = settings, database
-        self._zone, self._rows, self._is_active = zone, rows, is_active
-        self._sending = threading.Lock()
-        self._called: dict[str, Called] | None = None
-        self._digested = ""
+    settings: NotifySettings  # whom to call
+    database: Database  # where is kept who was called
+    _: KW_ONLY
+    zone: Callable[[], ZoneInfo]  # returns the town's time zone
+    rows: Callable[[], Sequence[Row]]  # returns the alarms on the board
+    is_active: Callable[[], bool]  # whether this utility is the one that acts, of those that share the database
+    # By kind (call, digest, test, beat) and result.
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failing: tuple[str, ...] = ()  # the addresses that did not take the last message, without their secrets
+    _sending: threading.Lock = field(default_factory=threading.Lock)
+    _called: dict[str, Called] | None = None
+    _digested: str = ""
 
     def look(self, now: EpochSeconds) -> None:
         """Send what is due; call it again and again, on any thread. What could not be sent is due again.
@@ -60,7 +50,7 @@ class Notifier:
         Raises:
             SQLAlchemyError: The database can't be read or written; what was sent may be sent again.
         """
-        if not self._settings.to or not self._is_active() or not self._sending.acquire(blocking=False):
+        if not self.settings.to or not self.is_active() or not self._sending.acquire(blocking=False):
             return
         try:
             self._look(now)
@@ -69,31 +59,31 @@ class Notifier:
 
     def _look(self, now: EpochSeconds) -> None:
         if self._called is None:
-            self._called, self._digested = _read(self._database)
-        rows = self._rows()
+            self._called, self._digested = _read(self.database)
+        rows = self.rows()
         made = {
             name: alarms
             for name, alarms in due(rows, self._called, now).items()
-            if self._reaches("call", call(self._settings.name, alarms, first_step(name), self._runbook(name)))
+            if self._reaches("call", call(self.settings.name, alarms, first_step(name), self._runbook(name)))
         }
         called, digested = after(rows, self._called, made, now), self._digested
-        local = datetime.fromtimestamp(now, UTC).astimezone(self._zone())
+        local = datetime.fromtimestamp(now, UTC).astimezone(self.zone())
         if (day := local.date().isoformat()) > digested and local.hour >= DIGEST_HOUR:
-            message = digest(self._settings.name, rows, f"{self._settings.console}/console/alarms")
+            message = digest(self.settings.name, rows, f"{self.settings.console}/console/alarms")
             if message is None or self._reaches("digest", message):
                 digested = day
         if (called, digested) != (self._called, self._digested):
             self._called, self._digested = called, digested
-            self._database.write(save_setting, _KEPT, _text(called, digested))
+            self.database.write(save_setting, _KEPT, _text(called, digested))
 
     def test(self) -> list[tuple[str, bool]]:
         """Send a test to every address; return each, without its secrets, and whether it took the message."""
-        return self._send("test", Message(title=f"{self._settings.name}: a test", text="Alarms arrive here."))
+        return self._send("test", Message(title=f"{self.settings.name}: a test", text="Alarms arrive here."))
 
     def beat(self) -> None:
         """Call the dead man's address, which gives the alarm when no call comes any more."""
-        address = self._settings.dead_man
-        if address is None or not self._is_active():
+        address = self.settings.dead_man
+        if address is None or not self.is_active():
             return
         try:
             with urllib.request.urlopen(address, timeout=_WITHIN_S):  # noqa: S310 - checked by the settings
@@ -108,7 +98,7 @@ class Notifier:
         from apprise import Apprise
 
         results = []
-        for address in self._settings.to:
+        for address in self.settings.to:
             target = Apprise.instantiate(address)
             is_sent = target is not None and bool(target.notify(title=message.title, body=message.text))
             shown = address if target is None else str(target.url(privacy=True))  # type: ignore[no-untyped-call]
@@ -123,7 +113,7 @@ class Notifier:
         return any(is_sent for _, is_sent in self._send(kind, message))
 
     def _runbook(self, name: str) -> str:
-        return f"{self._settings.console}/runbooks#{name.lower()}"
+        return f"{self.settings.console}/runbooks#{name.lower()}"
 
 
 def notifier_of(api: Api) -> Notifier:
@@ -141,8 +131,7 @@ def notifier_of(api: Api) -> Notifier:
 
 
 def _read(database: Database) -> tuple[dict[str, Called], str]:
-    with database.reads.begin() as connection:
-        kept = json.loads(read_setting(connection, _KEPT) or "{}")
+    kept = json.loads(database.read(read_setting, _KEPT) or "{}")
     called = {
         name: Called(keys=frozenset(one["keys"]), times=one["times"], last=one["last"])
         for name, one in kept.get("called", {}).items()

@@ -5,15 +5,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import quote, urlencode
 
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.runtime.clock import Clock, machine_now
-from utility.alarms.alarm import Alarm
+from utility.alarms.alarm import PREFIX, Alarm
 from utility.alarms.alertmanager_messages import read_alerts, read_made, read_silences, write_silence
 from utility.alarms.jobs.client import Alertmanager, AlertmanagerError
 from utility.alarms.silences import Silence, Way
 
 EVERY_S = 5.0  # real seconds between two questions
+_ALERTS = "alerts?" + urlencode({"filter": f'alertname=~"{PREFIX}.+"'})  # those of Commonwatt, suppressed ones too
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +53,8 @@ class Watch:
         with self._asking:
             before = self.seen
             try:
-                alarms = read_alerts(self._client.alerts(), self._to_town)
-                silences = read_silences(self._client.silences(), self._to_town)
+                alarms = read_alerts(self._client.ask(_ALERTS), self._to_town)
+                silences = read_silences(self._client.ask("silences"), self._to_town)
             except (AlertmanagerError, ValueError) as error:
                 if not before.complaint:
                     log.warning("%s", error)
@@ -74,7 +76,7 @@ class Watch:
         try:
             for way in ways:
                 request = write_silence(way, self._to_machine(start), self._to_machine(end), person, note)
-                made.append(read_made(self._client.silence(request)))
+                made.append(read_made(self._client.ask("silences", "POST", request)))
         except (AlertmanagerError, ValueError) as error:
             self.take_back(made)
             raise AlertmanagerError(f"{error}; nothing is silenced") from error
@@ -100,7 +102,7 @@ class Watch:
 
     def _expired(self, silence: str) -> AlertmanagerError | None:
         try:
-            self._client.expire(silence)
+            self._client.ask(f"silence/{quote(silence, safe='')}", "DELETE")
         except AlertmanagerError as error:
             return error
         return None

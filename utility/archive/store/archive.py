@@ -166,9 +166,8 @@ class Archive:
         month = self._new(first)
         for left in self._folder.glob(f"{month.file.name}.*.new"):
             left.unlink()
-        with self._database.writes.begin() as connection:
-            # From here on each change of a block of the month is counted.
-            of.save(connection, month)
+        # From here on each change of a block of the month is counted.
+        self._database.write(of.save, month)
         self._reached("begun")
         made = write(self._database, month)
         self._reached("file")
@@ -269,8 +268,7 @@ class Archive:
         So it is after a restore of the database. The file of a month that it lacks is recorded again.
         """
         said = []
-        with self._database.reads.begin() as connection:
-            known = {month.file for month in of.months(connection) if month.state in of.IN_USE}
+        known = {month.file for month in self._database.read(of.months) if month.state in of.IN_USE}
         for path in sorted(self._folder.glob("blocks-[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet")):
             if path in known:
                 continue
@@ -279,8 +277,7 @@ class Archive:
             except ArchiveError as error:
                 found = Sums(trouble=[str(error)])
             month = self._new(first_quarter(parse_month(path.name[7:14])))
-            with self._database.reads.begin() as connection:
-                is_lacking = of.count_blocks(connection, month) < found.rows
+            is_lacking = self._database.read(of.count_blocks, month) < found.rows
             words = "; ".join(found.trouble[:3]) or f"{counted(found.rows, 'block')}, all sound"
             if is_lacking and not found.trouble:
                 month = replace(month, rows=found.rows, total=signed64(found.total), size=path.stat().st_size)
@@ -299,8 +296,7 @@ class Archive:
             ArchiveError: None of them is there: the folder may be where another one is to be mounted.
         """
         found = 0
-        with self._database.reads.begin() as connection:
-            recorded = [month for month in of.months(connection) if month.state in of.IN_USE]
+        recorded = [month for month in self._database.read(of.months) if month.state in of.IN_USE]
         for month in recorded:
             here = self._folder / month.file.name
             if not month.file.exists() and here.exists():

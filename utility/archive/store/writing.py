@@ -22,7 +22,7 @@ from utility.exports.columns import Kind, Rows
 from utility.exports.store.folder import Hashed
 from utility.exports.writers import Format, make_writer
 from utility.readings.store.archived import ArchiveError, File, numbers_of, read_group
-from utility.readings.store.parts import PartReader, ids_by_number, select_parts
+from utility.readings.store.parts import ids_by_number, reading, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import meter
 
@@ -183,12 +183,10 @@ def _ids(database: Database) -> "np.ndarray[Any, np.dtype[np.uint64]]":
 
 
 def _quarantine(database: Database, within: range) -> None:
-    reader = PartReader(database)
-    with database.reads.begin() as connection:
+    with reading(database) as (connection, reader):
         wanted = select_parts(lambda c: c.quarter.between(within[0], within[-1]))
         for _ in reader.stream(connection, wanted, quarters=within):
             pass
-    reader.finish()
 
 
 def insert_rows(connection: Connection, table: Any, missing: Any) -> int:

@@ -8,6 +8,7 @@ import base64
 import hmac
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from commonwatt.care.joining import ANSWER, REQUEST
@@ -40,24 +41,15 @@ class _Open(Settings):
     bundle: str  # the controller's bundle in base64, encrypted for the code; empty: the code has ended
 
 
+@dataclass(eq=False)
 class Joining:
-    """Answers the requests of controllers that join.
+    """Answers the requests of controllers that join."""
 
-    Args:
-        folder: The folder with the enrolment authority and the codes, from the utility's bundle.
-        use: Stores the use of a code durably, unless there is one; returns its first use.
-        is_trusted: Whether the time is synchronized.
-        now: Returns the machine's epoch seconds.
-    """
-
-    def __init__(
-        self, folder: Path, use: Callable[[Use], Use], is_trusted: Callable[[], bool], now: Callable[[], EpochSeconds]
-    ) -> None:
-        self._folder = folder
-        self._use = use
-        self._is_trusted = is_trusted
-        self._now = now
-        self._guesses = Guesses()
+    folder: Path  # the folder with the enrolment authority and the codes, from the utility's bundle
+    use: Callable[[Use], Use]  # stores the use of a code durably, unless there is one; returns its first use
+    is_trusted: Callable[[], bool]  # returns whether the time is synchronized
+    now: Callable[[], EpochSeconds]  # returns the machine's epoch seconds
+    _guesses: Guesses = field(default_factory=Guesses)
 
     def answer(self, request: CareRequest) -> dict[str, object]:
         """Return certificates and bundle, sealed to the controller's key, with a MAC by the code's secret.
@@ -65,10 +57,10 @@ class Joining:
         Raises:
             Refused: The code is unknown, ended or used; its secret, or a request in it, is wrong; too many guesses.
         """
-        asked, now = request.content, self._now()
+        asked, now = request.content, self.now()
         if wrong := [key for key in ("code", "nonce", "mac", *_KINDS) if not isinstance(asked.get(key), str)]:
             raise Refused(f"the request has no text {wrong[0]}", "malformed")
-        if not self._is_trusted():
+        if not self.is_trusted():
             raise Refused("the utility's clock is not synchronized; ask again later", "clock")
         # A guess counts as wrong until its MAC is right.
         if wait_s := self._guesses.guess(network_of(request.address), request.address, now):
@@ -86,7 +78,7 @@ class Joining:
         return answer | {"mac": mac(verifier, ANSWER, answer)}
 
     def _code(self, lookup: str) -> _Open:
-        path = self._folder / JOINS_FILE
+        path = self.folder / JOINS_FILE
         if not path.exists():
             raise Refused("the utility has no labels yet; unpack its newest bundle there", "unknown_code")
         known = read_object(path, "a file of codes", "unpack the utility's bundle again")
@@ -104,7 +96,7 @@ class Joining:
                 if name not in ("", place):
                     why = f"another's name: {name} was asked for with the code of {place}"
                     raise Refused(why, "another_name", of=place)
-            authority = EnrolmentAuthority.load(self._folder)
+            authority = EnrolmentAuthority.load(self.folder)
             addresses = permitted(authority.signer(place).certificate)[1]
             self._use_up(place, request, digest(f"{[key.public_numbers().x for key in keys.values()]}".encode()), now)
             got = {
@@ -118,7 +110,7 @@ class Joining:
     def _use_up(self, place: str, request: CareRequest, keys: str, now: EpochSeconds) -> None:
         """Store that a code is used; the keys that used it may ask again for a while."""
         asked = Use(lookup=request.content["code"], place=place, keys=keys, address=request.address, used=now)
-        first = self._use(asked)
+        first = self.use(asked)
         if first.keys == keys and now - first.used <= AGAIN_S:
             return
         is_same = first.keys == keys

@@ -6,7 +6,7 @@ and purpose, and the addresses that the office stated.
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -32,28 +32,16 @@ _FIELDS = ("name", "request", "certificate", "signature")
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Renewals:
-    """Decides renewals, by files that are read at each request; usable from many threads.
+    """Decides renewals, by files that are read at each request; usable from many threads."""
 
-    Args:
-        registry: Returns the town's present register.
-        is_trusted: Whether the time is synchronized.
-        now: Returns the time, epoch seconds.
-    """
-
-    def __init__(
-        self,
-        settings: UtilitySettings,
-        registry: Callable[[], RegistrySnapshot],
-        is_trusted: Callable[[], bool],
-        now: Callable[[], EpochSeconds] = machine_s,
-    ) -> None:
-        self._settings = settings
-        self._registry = registry
-        self._is_trusted = is_trusted
-        self._now = now
-        self._allowances: dict[tuple[Kind, str], Bucket] = {}  # of registered names alone
-        self._lock = Lock()
+    settings: UtilitySettings  # where the files are
+    registry: Callable[[], RegistrySnapshot]  # returns the town's present register
+    is_trusted: Callable[[], bool]  # returns whether the time is synchronized
+    now: Callable[[], EpochSeconds] = machine_s  # returns the time, epoch seconds
+    _allowances: dict[tuple[Kind, str], Bucket] = field(default_factory=dict)  # of registered names alone
+    _lock: Lock = field(default_factory=Lock)
 
     def renew(self, request: CareRequest) -> dict[str, Any]:
         """Answer ``/renew``.
@@ -61,7 +49,7 @@ class Renewals:
         Raises:
             Refused: There is no certificate for this request.
         """
-        now, settings = self._now(), self._settings
+        now, settings = self.now(), self.settings
         assert settings.head_end_ca is not None
         name, asked, certificate, signature = (str(request.content.get(field)) for field in _FIELDS)
         ca = settings.head_end_ca.read_bytes()
@@ -73,7 +61,7 @@ class Renewals:
             kind = kind_of(chain)
         except (ConfigError, ValueError, IndexError) as error:
             raise Refused(f"no request of this town: {error}", "malformed") from error
-        if not self._is_trusted():
+        if not self.is_trusted():
             raise Refused("the utility's clock is not synchronized; ask again later", "clock")
         who = f"{kind} {own.names[0]}"
         if own.names[0] != name:
@@ -102,11 +90,11 @@ class Renewals:
     def _controller(self, name: str, kind: Kind) -> str:
         """Return the controller that a name is of; refuse what is not registered or is revoked."""
         who = f"{kind} {name}"
-        assert self._settings.care_certificate is not None
+        assert self.settings.care_certificate is not None
         is_meter = kind is Kind.DEVICE and name.isdecimal()
-        meter = self._registry().meters.get(int(name)) if is_meter else None
+        meter = self.registry().meters.get(int(name)) if is_meter else None
         controller = name if meter is None else meter.microgrid
-        device = load_devices(self._settings.care_certificate.with_name(DEVICES_FILE)).get(controller)
+        device = load_devices(self.settings.care_certificate.with_name(DEVICES_FILE)).get(controller)
         if device is None or device.role is not Role.GATEWAY:
             raise Refused(f"{who} is no registered controller, and no meter", "unregistered", of=name)
         if device.revoked:

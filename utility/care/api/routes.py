@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 
 from commonwatt.care import joining
 from commonwatt.config.utility import UtilitySettings
@@ -20,7 +20,7 @@ from utility.care.api.renewing import Renewals
 from utility.care.store.codes import use_code
 from utility.care.store.packages import routes_of
 from utility.database.database import Database
-from utility.database.metrics import PREFIX
+from utility.database.metrics import counters_by
 from utility.registry.snapshot import RegistrySnapshot
 
 
@@ -69,7 +69,4 @@ def _ends(folder: Path, seen: Stamp) -> EpochSeconds:
 def requests_of(counts: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
     """Yield the counts of a listener's requests, by path and result."""
     text = "Requests of controllers at the care listener, by the first part of the path, and result."
-    family = CounterMetricFamily(f"{PREFIX}_care_requests", text, labels=["path", "result"])
-    for (path, result), count in sorted(counts.items()):
-        family.add_metric([path, result], count)
-    yield family
+    yield counters_by("care_requests", text, dict(sorted(counts.items())), "path", "result")

@@ -7,22 +7,20 @@ import typer
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.units import QUARTER_S
-from commonwatt.model.words import counted, moment
+from commonwatt.model.words import counted
 from commonwatt.protocol.controller_commands import Action
-from commonwatt.runtime.service import flowing
-from utility.control.changes import Asked, Change, Chosen
+from utility.control.changes import Asked, Chosen
 from utility.control.cli.waiting import change_and_wait
 from utility.control.decisions import cancel_change, make_change, put_back, title
 from utility.control.fields import FieldsError, checked_command, parsed_weights
 from utility.control.store.control_changes import find_change
 from utility.database.database import Database
-from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor, time_option
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, local_actor, time_option
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command()
-@flowing
 def command(
     microgrid: Annotated[
         str,
@@ -128,7 +126,6 @@ def command(
 
 
 @app.command(name="put-back")
-@flowing
 def put_back_change(
     number: Annotated[int, typer.Argument(metavar="CHANGE", help="The number of the change.")], config: ConfigOption
 ) -> None:
@@ -138,7 +135,6 @@ def put_back_change(
 
 
 @app.command()
-@flowing
 def cancel(
     number: Annotated[int, typer.Argument(metavar="CHANGE", help="The number of the change.")], config: ConfigOption
 ) -> None:
@@ -187,17 +183,5 @@ def _chosen(text: str) -> Chosen:
 
 def _tell(database: Database, number: int) -> None:
     change = database.read(find_change, number)
-    row = _change_row(change)
-    typer.echo(f"change {number}: {row['what']}, {row['microgrids']}; see: commonwatt show commands/changes")
-
-
-def _change_row(change: Change) -> dict[str, object]:
-    outcome = ", ".join(f"{state} {count}" for state, count in change.counts.items())
-    return {
-        "change": change.no,
-        "by": change.person,
-        "when": moment(change.due),
-        "what": title(change),
-        "microgrids": counted(change.microgrids, "microgrid"),
-        "outcome": outcome,
-    }
+    what = f"{title(change)}, {counted(change.microgrids, 'microgrid')}"
+    typer.echo(f"change {number}: {what}; see: commonwatt show commands/changes")

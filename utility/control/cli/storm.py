@@ -7,16 +7,14 @@ import typer
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import LOCAL_FORMS
 from commonwatt.model.words import moment
-from commonwatt.runtime.service import flowing
 from utility.control.decisions import announce_storm
 from utility.supply.buying.situation import Storm
-from utility.webkit.cli.options import ConfigOption, from_file, local_actor, time_option
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, local_actor, time_option
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command()
-@flowing
 def storm(
     config: ConfigOption,
     start: Annotated[int | None, time_option(f"When it is expected, else now: {LOCAL_FORMS}.")] = None,

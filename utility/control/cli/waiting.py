@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -33,60 +34,47 @@ def change_and_wait(settings: UtilitySettings, config: Path, asked: Asked) -> in
         CommonwattError: The service refuses the change; nothing was changed.
         StoreError: The service does not run, or stopped answering.
     """
-    api = _Api(settings, config)
+    ask = partial(_ask, settings, config)
     content: dict[str, Any] = {
         "action": asked.action,
         "fields": dict(asked.fields),
         "at": asked.at,
         "valid_s": asked.valid_s,
-        "seen": api.ask("GET", "/commands/changes?limit=1")["newest"],
+        "seen": ask("GET", "/commands/changes?limit=1")["newest"],
     }
     chosen = asked.chosen
     content |= {"microgrids": list(chosen.microgrids), "kind": chosen.kind, "everyone": chosen.everyone}
-    answer = api.ask("POST", "/commands", content)
+    answer = ask("POST", "/commands", content)
     number = answer["change"]["no"]
     console = Console(stderr=True)
     with console.status("") as shown:
         while answer["change"]["waits"]:
             shown.update(_progress(answer["change"]))
             _pause.wait(LOOK_S)
-            answer = api.ask("GET", f"/commands/{number}")
+            answer = ask("GET", f"/commands/{number}")
     return _told(answer)
 
 
-class _Api:
-    """The API of the service on this machine."""
-
-    def __init__(self, settings: UtilitySettings, config: Path) -> None:
-        self._settings = settings
-        self._config = config
-
-    def ask(self, method: str, path: str, content: object = None) -> Any:
-        """Return the content of an answer; a look is repeated while the service is silent for a while."""
-        until = time.monotonic() + (SILENT_S if method == "GET" else 0)
-        while True:
-            try:
-                code, body = self._once(method, path, content)
-            except (OSError, HTTPException) as error:
-                if time.monotonic() >= until:
-                    raise StoreError(self._silent(error)) from error
-                _pause.wait(LOOK_S)
-                continue
-            if code == 422:
-                raise ConfigError(reason_of(body))
-            if code != 200:
-                raise CommonwattError(reason_of(body))
-            return json.loads(body)
-
-    def _once(self, method: str, path: str, content: object) -> tuple[int, bytes]:
-        settings = self._settings
-        return ask_service(settings.http, settings.http_certificate, local_headers(settings), method, path, content)
-
-    def _silent(self, error: Exception) -> str:
-        return (
-            f"{self._settings.http}: no answer ({text_of(error)}). Start the service with: "
-            f"commonwatt utility run --config {self._config}; or leave out --wait: the command is sent when it runs"
-        )
+def _ask(settings: UtilitySettings, config: Path, method: str, path: str, content: object = None) -> Any:
+    """Return the content of an answer; a look is repeated while the service is silent for a while."""
+    until = time.monotonic() + (SILENT_S if method == "GET" else 0)
+    while True:
+        try:
+            headers = local_headers(settings)
+            code, body = ask_service(settings.http, settings.http_certificate, headers, method, path, content)
+        except (OSError, HTTPException) as error:
+            if time.monotonic() >= until:
+                raise StoreError(
+                    f"{settings.http}: no answer ({text_of(error)}). Start the service with: commonwatt utility run "
+                    f"--config {config}; or leave out --wait: the command is sent when it runs"
+                ) from error
+            _pause.wait(LOOK_S)
+            continue
+        if code == 422:
+            raise ConfigError(reason_of(body))
+        if code != 200:
+            raise CommonwattError(reason_of(body))
+        return json.loads(body)
 
 
 def _progress(change: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from utility.database.database import Database
 from utility.readings.gaps import ALL_SLOTS, Interval
 from utility.readings.store.archived import execute
 from utility.readings.store.events import events_by_meter
-from utility.readings.store.parts import PartReader, chunks, select_parts
+from utility.readings.store.parts import chunks, reading, select_parts
 from utility.readings.tables import compacted, gap
 from utility.registry.tables import controller, installed, meter
 from utility.supply.store.rations import loss_permille
@@ -175,7 +175,6 @@ class Estimator:
     def _known(
         self, members: Sequence[Member], layout: Layout, span: tuple[Quarter, Quarter], gappy: set[Series]
     ) -> Known:
-        reader = PartReader(self._database)
         numbers = [m.no for m in members]
         quarters = list(range(*span))
         wanted = select_parts(
@@ -186,13 +185,12 @@ class Estimator:
             )
         )
         sources = [number for number, kind in layout.series if kind not in _ALWAYS]
-        with self._database.reads.begin() as connection:
+        with reading(self._database) as (connection, reader):
             values = {"quarters": quarters, "numbers": numbers, "sources": sources}
             blocks = reader.read(connection, wanted, values, quarters=quarters, meters=numbers)
             outages = self._outages(connection, members, span)
             means = self._typical(connection, span, gappy, outages)
             loss = loss_permille(connection)
-        reader.finish()
         return Known(blocks=blocks, outages=outages, typical=means, loss_permille=loss)
 
     def _outages(

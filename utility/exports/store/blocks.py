@@ -21,10 +21,10 @@ from utility.exports.selection import ExportedMeter
 from utility.readings.store.events import sound_events
 from utility.readings.store.parts import (
     MAX_IN,
-    PartReader,
     chunks,
     ids_by_number,
     read_payloads,
+    reading,
     select_parts,
     select_payloads,
 )
@@ -102,12 +102,10 @@ class BlockSource:
 
     def _repaired(self, first: Quarter, end: Quarter) -> Blocks:
         """Return the sound blocks of a range, and quarantine its damaged parts."""
-        reader = PartReader(self._database)
         wanted = np.concatenate([ids[ids > 0] for ids in self._ids])
-        with self._database.reads.begin() as connection:
+        with reading(self._database) as (connection, reader):
             statement = select_parts(lambda c: c.quarter.between(first, end - 1))
             found = list(reader.stream(connection, statement, quarters=range(first, end)))
-        reader.finish()
         self.damaged += reader.damaged
         blocks = join(found)
         return blocks.take(np.flatnonzero(np.isin(blocks.meter, wanted)))

@@ -337,8 +337,9 @@ def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> 
 
 def _months_series(console: Console, home: Home, year: int) -> list[dict[str, Any]]:
     """Return the use of each month by source, as settled."""
-    with console.database.reads.begin() as connection:
-        rows = usage_history(connection, Scope.ACCOUNT, home.account.number, month_number(f"{year}-12"), Span.MONTH, 12)
+    rows = console.database.read(
+        usage_history, Scope.ACCOUNT, home.account.number, month_number(f"{year}-12"), Span.MONTH, 12
+    )
     rows = [row for row in reversed(rows) if row.totals.used is not None]
     totals = [(row.totals, max(0, (row.totals.used or 0) - row.totals.imported - row.totals.shared_in)) for row in rows]
     found: dict[PowerFlow, list[float | None]] = {

@@ -1,7 +1,7 @@
 """The bill so far of an account: computed for its microgrids together, and kept for some minutes."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
 from commonwatt.model.time.local_calendar import month_of
@@ -26,19 +26,17 @@ class BillSoFar:
     computed: EpochSeconds  # when it was computed
 
 
+@dataclass(eq=False)
 class BillsSoFar:
-    """Computes bills so far, and keeps them.
+    """Computes bills so far, and keeps them."""
 
-    Args:
-        tariff: The name of the tariff of accounts without one.
-    """
-
-    def __init__(self, database: Database, tariff: str) -> None:
-        self._database = database
-        self._tariff = tariff
-        # Computing one at a time: a building's three hundred residents share one result.
-        self._lock = Lock()
-        self._kept: OrderedDict[tuple[str, frozenset[MicrogridId]], tuple[EpochSeconds, SoFar]] = OrderedDict()
+    database: Database  # the database
+    tariff: str  # the name of the tariff of accounts without one
+    # Computing one at a time: a building's three hundred residents share one result.
+    _lock: Lock = field(default_factory=Lock)
+    _kept: OrderedDict[tuple[str, frozenset[MicrogridId]], tuple[EpochSeconds, SoFar]] = field(
+        default_factory=OrderedDict
+    )
 
     def of(self, home: Home, now: EpochSeconds) -> BillSoFar | None:
         """Return the bill of an account for the present month; ``None``: nothing of it is settled yet.
@@ -55,16 +53,16 @@ class BillsSoFar:
         return BillSoFar(bill=found.bills[number], until=found.until[number], computed=computed)
 
     def _found(self, home: Home, microgrids: frozenset[MicrogridId], now: EpochSeconds) -> tuple[EpochSeconds, SoFar]:
-        with self._database.reads.begin() as connection:
+        with self.database.reads.begin() as connection:
             month = month_of(quarter_of(now), zone_of(connection))
             key = (month, microgrids)
             known = self._kept.get(key)
             if known is not None and 0 <= now - known[0] < KEPT_S:
                 self._kept.move_to_end(key)
                 return known
-            inputs = inputs_of(connection, month, home.registry, self._tariff)
+            inputs = inputs_of(connection, month, home.registry, self.tariff)
             newest = newest_settled(connection)
-        self._kept[key] = now, bills_so_far(inputs, settled_as_of(self._database, newest))
+        self._kept[key] = now, bills_so_far(inputs, settled_as_of(self.database, newest))
         self._kept.move_to_end(key)
         if len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)

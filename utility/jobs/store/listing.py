@@ -1,7 +1,10 @@
 """The jobs for people: the list, and what a person may do with a job. Commands, pages and the API call the same."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from typing import Annotated, Literal
+
+from pydantic import BaseModel
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -23,32 +26,32 @@ from utility.jobs.store.job_states import (
     save_change,
     states,
 )
+from utility.webkit.columns import Shown, Time
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listed:
-    """A job in the list."""
+class JobAnswer(BaseModel):
+    """A job. `open`: its periods that are due and not done; `late_s`: seconds by which it is late."""
 
-    name: str  # its name
+    name: Annotated[str, Shown("Job")]
     also: tuple[str, ...]  # other names of it
-    does: str  # what it does
-    every: str  # how often it runs
+    does: str
+    every: Annotated[str, Shown("Every")]
     at: str  # the time of day at which it is due; empty: it runs at an interval
     changed: bool  # whether a person has set its interval or time of day
-    state: str  # ``paused``, ``running``, ``waiting``, ``failed``, ``due`` or ``ok``
+    state: Annotated[Literal["paused", "running", "waiting", "failed", "due", "ok"], Shown("State")]
     waits_for: str  # what its oldest open period waits for; empty: for nothing
-    paused: EpochSeconds | None  # since when it is paused
-    next_due: EpochSeconds | None  # when it is tried next; ``None``: unknown, since it never ran
-    open: int  # how many of its periods are due and not done
-    late_s: int  # by how many seconds it is late; 0: it is in time
+    paused: Time | None  # since when it is paused
+    next_due: Annotated[Time | None, Shown("Next")]  # when it is tried next; ``None``: unknown, since it never ran
+    open: Annotated[int, Shown("Due")]
+    late_s: Annotated[int, Shown("Late, s")]
     period: str | None  # the last period that was done
-    done: EpochSeconds | None  # when
+    done: Annotated[Time | None, Shown("Done")]
     took_ms: int | None  # how long that took, real milliseconds
-    failed: EpochSeconds | None  # when an attempt failed last
-    error: str | None  # why
+    failed: Time | None  # when an attempt failed last
+    error: Annotated[str | None, Shown("Last error")]
 
 
-def listed(database: Database, plans: Sequence[Plan], now: EpochSeconds) -> list[Listed]:
+def listed(database: Database, plans: Sequence[Plan], now: EpochSeconds) -> list[JobAnswer]:
     """Return the jobs, in the order of their plans."""
     with database.reads.begin() as connection:
         zone, known, opened = zone_of(connection), states(connection), open_periods(connection, now)
@@ -60,10 +63,12 @@ def listed(database: Database, plans: Sequence[Plan], now: EpochSeconds) -> list
     ]
 
 
-def _row(plan: Plan, state: State, open_: OpenPeriod | None, until: EpochSeconds | None, now: EpochSeconds) -> Listed:
+def _row(
+    plan: Plan, state: State, open_: OpenPeriod | None, until: EpochSeconds | None, now: EpochSeconds
+) -> JobAnswer:
     change = state.change
     is_over = open_ is not None and (not plan.catch_up or open_.until <= now)
-    return Listed(
+    return JobAnswer(
         name=plan.name,
         also=plan.also,
         does=plan.does,

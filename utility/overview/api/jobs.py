@@ -1,12 +1,10 @@
 """The API of jobs: the list, dry runs, what people do with a job, and requests without an answer."""
 
-from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, HTTPException, Path
+from fastapi import FastAPI, Path
 from pydantic import BaseModel, Field
 
-from commonwatt.model.exceptions import ConfigError
 from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.plans import Plan, minute_of
 from utility.jobs.store import listing
@@ -14,7 +12,7 @@ from utility.jobs.store.job_leases import newest_periods
 from utility.overview.store.job_previews import preview
 from utility.readings.columns import Request
 from utility.readings.store.requests import unanswered
-from utility.webkit.columns import Shown, Time
+from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
 from utility.webkit.rights import Admins, Staff
 from utility.webkit.services import Api
@@ -23,32 +21,10 @@ from utility.webkit.shapes import Asked, refusing
 JobName = Annotated[str, Path(pattern="^[A-Za-z_-]{1,32}$", description="Its name, or one of `also`.")]
 
 
-class JobAnswer(BaseModel):
-    """A job. `open`: its periods that are due and not done; `late_s`: seconds by which it is late."""
-
-    name: Annotated[str, Shown("Job")]
-    also: list[str]
-    does: str
-    every: Annotated[str, Shown("Every")]
-    at: str
-    changed: bool
-    state: Annotated[Literal["paused", "running", "waiting", "failed", "due", "ok"], Shown("State")]
-    waits_for: str
-    paused: Time | None
-    next_due: Annotated[Time | None, Shown("Next")]
-    open: Annotated[int, Shown("Due")]
-    late_s: Annotated[int, Shown("Late, s")]
-    period: str | None
-    done: Annotated[Time | None, Shown("Done")]
-    took_ms: int | None
-    failed: Time | None
-    error: Annotated[str | None, Shown("Last error")]
-
-
 class Jobs(BaseModel):
     """All jobs."""
 
-    jobs: list[JobAnswer]
+    jobs: list[listing.JobAnswer]
 
 
 class PeriodAnswer(BaseModel):
@@ -97,8 +73,7 @@ def add_jobs_api(app: FastAPI, api: Api) -> None:
     @app.get("/jobs")
     def jobs(_: Staff) -> Jobs:
         """Return the jobs: state, last and next run, how long it took, last error."""
-        rows = listing.listed(api.database, catalogue(api.settings), int(api.clock.now()))
-        return Jobs(jobs=[JobAnswer.model_validate(asdict(row)) for row in rows])
+        return Jobs(jobs=listing.listed(api.database, catalogue(api.settings), int(api.clock.now())))
 
     @app.get("/jobs/periods")
     def periods(_: Staff, limit: Limit = 100) -> Periods:
@@ -153,7 +128,5 @@ def job_of(api: Api, name: str) -> Plan:
     Raises:
         HTTPException: There is no such job.
     """
-    try:
+    with refusing(404):
         return plan_of(api.settings, name)
-    except ConfigError as error:
-        raise HTTPException(404, str(error)) from error

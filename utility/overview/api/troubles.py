@@ -2,10 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.dead_letter_words import row_of, wanted
 from utility.control.words import answered, words_of
 from utility.readings.columns import DeadLetterRow
@@ -17,6 +16,7 @@ from utility.registry.store.account_differences import account_differences
 from utility.webkit.columns import Shown, Written
 from utility.webkit.parameters import Limit, LongLimit, MeterText, Moment
 from utility.webkit.services import Api
+from utility.webkit.shapes import refusing
 
 
 class GatewayCommand(BaseModel):
@@ -52,14 +52,10 @@ def add_troubles(app: APIRouter, api: Api) -> None:
         and readings from a controller that is not assigned to the meter (`not assigned`); or until the utility's clock
         is confirmed (`ahead`).
         """
-        try:
+        with refusing(422):
             asked = wanted(meter, reason, str(since), 0, state or "")
-        except ConfigError as error:
-            raise HTTPException(422, str(error)) from error
-        with api.database.reads.begin() as connection:
-            return {
-                "dead_letters": [DeadLetterRow(**row_of(kept)) for kept in kept_dead_letters(connection, limit, asked)]
-            }
+        found = api.database.read(kept_dead_letters, limit, asked)
+        return {"dead_letters": [DeadLetterRow(**row_of(kept)) for kept in found]}
 
     @app.get("/conflicts")
     def conflicts(limit: Limit = 100) -> dict[str, object]:

@@ -22,28 +22,18 @@ from utility.webkit.console.days import KILOWATTS, quarters_of
 from utility.webkit.console.plots import plotted, thinned
 from utility.webkit.rights import Staff
 
-_BEGINS = {
-    State.INITIALIZED: "started",
-    State.OFF_GRID: "left the power net",
-    State.LOSSLESS: "began to aggregate without loss",
-    State.LOSSY: "began to aggregate by averages",
-    State.SHARING: "began to share",
-    State.REDUCING: "reduced its demand",
-    State.ISOLATED: "was isolated by command",
-    State.DEAD_FEEDER: "the feeder lost its voltage",
-    State.SWITCH_OPEN: "the boundary switch opened",
+_CHANGES = {
+    State.INITIALIZED: ("started", "shut down"),
+    State.OFF_GRID: ("left the power net", "came back to the power net"),
+    State.LOSSLESS: ("began to aggregate without loss", "stopped aggregating without loss"),
+    State.LOSSY: ("began to aggregate by averages", "stopped aggregating by averages"),
+    State.SHARING: ("began to share", "stopped sharing"),
+    State.REDUCING: ("reduced its demand", "stopped reducing its demand"),
+    State.ISOLATED: ("was isolated by command", "is no longer isolated"),
+    State.DEAD_FEEDER: ("the feeder lost its voltage", "the feeder has voltage again"),
+    State.SWITCH_OPEN: ("the boundary switch opened", "the boundary switch closed"),
 }
-_ENDS = {
-    State.INITIALIZED: "shut down",
-    State.OFF_GRID: "came back to the power net",
-    State.LOSSLESS: "stopped aggregating without loss",
-    State.LOSSY: "stopped aggregating by averages",
-    State.SHARING: "stopped sharing",
-    State.REDUCING: "stopped reducing its demand",
-    State.ISOLATED: "is no longer isolated",
-    State.DEAD_FEEDER: "the feeder has voltage again",
-    State.SWITCH_OPEN: "the boundary switch closed",
-}
+"""What begins with a bit of the state, and what ends with it, for people."""
 
 PAGE = 100  # meters of a page of the list
 MOST_READ_DAYS = 190  # days of a plot of readings: they are kept for six months
@@ -72,8 +62,8 @@ _Name = Annotated[str, Query(pattern=f"^({MICROGRID_PATTERN})?$")]
 
 def event_words(previous: int, new: int) -> str:
     """Return what changed between two states of a meter."""
-    begun = [_BEGINS[state] for state in State if new & ~previous & state]
-    ended = [_ENDS[state] for state in State if previous & ~new & state]
+    begun = [_CHANGES[state][0] for state in State if new & ~previous & state]
+    ended = [_CHANGES[state][1] for state in State if previous & ~new & state]
     unknown = ["an unknown state changed"] if (previous ^ new) & ~KNOWN_STATES else []
     return "; ".join([*begun, *ended, *unknown]) or "nothing changed"
 

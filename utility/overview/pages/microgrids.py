@@ -167,8 +167,7 @@ def _live(console: Console, facts: Facts) -> dict[str, Any]:
 
 def _shared_w(console: Console, name: str, now: EpochSeconds) -> dict[str, tuple[int, int]]:
     """Return by meter the mean watts that it gave and received in the newest quarter-hour, if that is new."""
-    with console.database.reads.begin() as connection:
-        newest = recorded(connection, quarter_of(now - NEW_S), quarter_of(now), name, 1)
+    newest = console.database.read(recorded, quarter_of(now - NEW_S), quarter_of(now), name, 1)
     watts = 3600 / QUARTER_S / 1000
     return {
         each["meter"]: (round(each["given"] * watts), round(each["received"] * watts))

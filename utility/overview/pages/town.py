@@ -12,7 +12,7 @@ from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, Microg
 from utility.access.actor import Actor
 from utility.access.roles import Role
 from utility.overview.inbox import of_roles
-from utility.overview.metrics import TownFigures, TownMetrics
+from utility.overview.metrics import Figures, town_metrics
 from utility.overview.microgrids import BADGES, Cell, Condition
 from utility.overview.pages.town_view import TownState, TownView
 from utility.overview.today import QuarterEnergy, Today
@@ -20,6 +20,7 @@ from utility.readings.store.completeness import Completeness
 from utility.takeover.store import load_orders
 from utility.webkit.console.console import Console
 from utility.webkit.console.days import KILOWATTS
+from utility.webkit.console.plots import line
 from utility.webkit.rights import Staff
 
 MOST_FRAGMENTS = 32  # versions of which the changes are kept rendered: browsers have the last few
@@ -46,7 +47,7 @@ TILES = {
 def add_town(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     view, fragments = TownView(console.api), _Fragments()
-    console.api.metrics.registry.register(TownMetrics(lambda: metrics_of(view.get())))
+    console.api.metrics.watch(lambda: town_metrics(lambda: metrics_of(view.get())))
     console.streams.marks["town"] = lambda: "" if (now := view.recent()) is None else f"{now.time} {now.version}"
 
     @app.get("/console/town", include_in_schema=False)
@@ -173,18 +174,17 @@ def sources_plot(
 ) -> list[dict[str, Any]]:
     """Return series of what was used in quarter-hours, kW by source."""
     found = [None if each is None else each.by_source() for each in energies]
+    x = [each * QUARTER_S for each in quarters]
+    shaded = [[begin, end, "peak hours, when energy from the town costs most"] for begin, end in dear]
     return [
-        {
-            "label": LOOKS[flow].words,
-            "flow": flow,
-            "unit": "kW",
-            "x": [each * QUARTER_S for each in quarters],
-            "step_s": QUARTER_S,
-            "high": [None if each is None else round(each[flow] * KILOWATTS, 4) for each in found],
-            "marks": [],
-            "shaded": [[begin, end, "peak hours, when energy from the town costs most"] for begin, end in dear],
-            "missing": 0,
-        }
+        line(
+            LOOKS[flow].words,
+            "kW",
+            x,
+            QUARTER_S,
+            [None if each is None else round(each[flow] * KILOWATTS, 4) for each in found],
+        )
+        | {"flow": flow, "shaded": shaded, "missing": 0}
         for flow in (PowerFlow.SUN, PowerFlow.BATTERY, PowerFlow.NEIGHBOURS, PowerFlow.PLANT)
     ]
 
@@ -223,16 +223,16 @@ def permille_of(counts: Completeness) -> float | None:
     return 1000 * (counts.exact + counts.averaged) / expected if expected else None
 
 
-def metrics_of(state: TownState) -> TownFigures:
+def metrics_of(state: TownState) -> Figures:
     """Return the figures that Prometheus gets."""
     today = state.today
     counts = {"yesterday": state.yesterday.total, "month": state.month.total}
     watts = {"used": today.used_w, "generated": today.sun_w, "taken": today.net_w}
     expected = {period: each.expected - each.off for period, each in counts.items()}
     there = {period: each.exact + each.averaged for period, each in counts.items()}
-    return TownFigures(
-        states={condition.value: number for condition, number in state.counts.items()},
-        watts=None if today.quarter is None else watts,
-        expected=expected,
-        missing={period: expected[period] - there[period] for period in counts},
-    )
+    return {
+        "microgrids": {condition.value: number for condition, number in state.counts.items()},
+        "town_watts": {} if today.quarter is None else watts,
+        "expected_slots": expected,
+        "missing_slots": {period: expected[period] - there[period] for period in counts},
+    }

@@ -1,6 +1,8 @@
 """Devices as the registry and their heartbeats have them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
@@ -23,15 +25,6 @@ class Connected:
     address: str = ""  # the controller's address
     seen: EpochSeconds | None = None  # when a gateway was heard last; ``None``: never
     meters: int | None = None  # how many meters a gateway's microgrid has; ``None``: it is no gateway
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeterDevice:
-    """A meter as a device."""
-
-    id: str  # its identity, its id as text
-    location: str  # its place
-    address: str  # its address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,22 +61,20 @@ def devices_of_others(connection: Connection, of: MicrogridId | None = None) -> 
 def gateways(connection: Connection, search: str, after: str, limit: int) -> list[Connected]:
     """Return gateways whose name begins with ``search``, after a name, by name."""
     counts = select(meter.c.microgrid, func.count().label("meters")).group_by(meter.c.microgrid).subquery()
-    columns = (controller.c.id, controller.c.kind, controller.c.address, gateway_seen.c.time, counts.c.meters)
+    several = func.coalesce(counts.c.meters, 0).label("meters")
+    columns = (controller.c.id, controller.c.kind, controller.c.address, gateway_seen.c.time.label("seen"), several)
     statement = select(*columns).outerjoin(gateway_seen, gateway_seen.c.controller == controller.c.id)
     statement = statement.outerjoin(counts, counts.c.microgrid == controller.c.id)
     its = (controller.c.id > after) & controller.c.id.startswith(search, autoescape=True)
     rows = connection.execute(statement.where(its).order_by(controller.c.id).limit(limit))
-    return [
-        Connected(id=row.id, kind=row.kind, address=row.address, seen=row.time, meters=row.meters or 0) for row in rows
-    ]
+    return [Connected(**row) for row in rows.mappings()]
 
 
-def meters_of(connection: Connection, microgrid: MicrogridId) -> list[MeterDevice]:
-    """Return the meters of a microgrid, in the order of their numbers."""
-    statement = select(meter).where(meter.c.microgrid == microgrid).order_by(meter.c.no)
-    return [
-        MeterDevice(id=row.label, location=row.location, address=row.address) for row in connection.execute(statement)
-    ]
+def meters_of(connection: Connection, microgrid: MicrogridId) -> Sequence[Any]:
+    """Return ``id`` as text, ``location`` and ``address`` of a microgrid's meters, in the order of their numbers."""
+    columns = (meter.c.label.label("id"), meter.c.location, meter.c.address)
+    statement = select(*columns).where(meter.c.microgrid == microgrid).order_by(meter.c.no)
+    return connection.execute(statement).all()
 
 
 def microgrid_of(connection: Connection, identity: str) -> MicrogridId | None:

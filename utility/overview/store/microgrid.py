@@ -19,7 +19,7 @@ from utility.overview.timeline import Change
 from utility.readings.store.archived import execute
 from utility.readings.store.events import events_around, sound_events
 from utility.readings.store.gap_finder import GAP_PREFIX
-from utility.readings.store.parts import PartReader, chunks, select_parts
+from utility.readings.store.parts import chunks, reading, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import installed, meter, present_minimum
 
@@ -80,13 +80,11 @@ def levels_of(database: Database, numbers: Sequence[int], now: Quarter) -> dict[
     """Return the last reported level of each battery of the last two hours, by the number of its meter."""
     if not numbers:
         return {}
-    reader = PartReader(database)
     values = {"numbers": list(numbers), "quarters": list(range(now - LEVEL_QUARTERS, now + 1))}
-    with database.reads.begin() as connection:
+    with reading(database) as (connection, reader):
         blocks = reader.read(connection, _LEVELS, values, quarters=values["quarters"], meters=numbers)
         of = select(meter.c.id, meter.c.no).where(meter.c.no.in_(list(numbers)))
         ids = {unsigned64(row.id): row.no for row in connection.execute(of)}
-    reader.finish()
     found: dict[int, Level] = {}
     for at in np.argsort(blocks.quarter, kind="stable").tolist():
         there = np.flatnonzero(blocks.quality[at] > 0)

@@ -18,7 +18,7 @@ from utility.readings.store.parts import chunks
 from utility.readings.store.reads import readings
 from utility.readings.tables import compacted
 from utility.settlement.store.settled import load_settled
-from utility.webkit.console.plots import Series, single
+from utility.webkit.console.plots import Series, single, thinned
 
 # Quarters up to which each slot is read; of a longer time, the least and greatest reading of each quarter.
 WHOLE_QUARTERS = 3 * QUARTERS_A_DAY
@@ -54,7 +54,7 @@ def slot_series(database: Database, number: int, record_type: int, first: Quarte
     if until - first <= WHOLE_QUARTERS:
         return _slots(database, number, record_type, first, until)
     extremes = _extremes(database, number, record_type, first, until)
-    recent = _in_quarters(_slots(database, number, record_type, until - _UNCOMPACTED, until))
+    recent = thinned(_slots(database, number, record_type, until - _UNCOMPACTED, until), _UNCOMPACTED)
     tail = slice(len(extremes) - _UNCOMPACTED, None)
     for name in ("low", "high", "quality", "lacking"):
         getattr(extremes, name)[tail] = getattr(recent, name)
@@ -117,24 +117,9 @@ def _extremes(database: Database, number: int, record_type: int, first: Quarter,
             low[at], high[at], exact[at], there[at] = least, most, as_measured, as_measured + averaged
 
     _in_parts(read, range(first, until), MOST_AT_A_TIME)
-    return _quarters(first * QUARTER_S, low, high, exact, there)
-
-
-def _in_quarters(slots: Series) -> Series:
-    """Return the extremes of each quarter of some slots."""
-    quality, values = slots.quality.reshape(-1, SLOTS), slots.low.reshape(-1, SLOTS)
-    there, limits = quality > Quality.MISSING, np.iinfo(np.int64)
-    some = there.any(axis=1)
-    low = np.where(some, np.where(there, values, limits.max).min(axis=1), 0)
-    high = np.where(some, np.where(there, values, limits.min).max(axis=1), 0)
-    return _quarters(slots.start, low, high, (quality == Quality.EXACT).sum(axis=1), there.sum(axis=1))
-
-
-def _quarters(start: int, low: np.ndarray, high: np.ndarray, exact: np.ndarray, there: np.ndarray) -> Series:
-    """Return quarters with their extremes, and how many of their slots are exact and there."""
     quality = np.where(exact == there, Quality.EXACT, Quality.AVERAGED)
     return Series(
-        start=start,
+        start=first * QUARTER_S,
         step_s=QUARTER_S,
         low=low,
         high=high,

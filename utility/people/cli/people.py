@@ -13,21 +13,19 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import moment
 from commonwatt.network.addresses import is_loopback
 from commonwatt.runtime.clock import machine_s
-from commonwatt.runtime.service import flowing
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
 from utility.access.store import second_factors
 from utility.access.store.acting import By, Link
 from utility.people import store as people
-from utility.webkit.cli.options import ConfigOption, from_file, load, local_actor
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, local_actor
 
-app = typer.Typer(no_args_is_help=True, help="People who log in to the console: invite, new link, disable.")
+app = Commands(no_args_is_help=True, help="People who log in to the console: invite, new link, disable.")
 
 NameArgument = Annotated[str, typer.Argument(help="The person's name at login.")]
 
 
 @app.command()
-@flowing
 def invite(
     name: NameArgument,
     config: ConfigOption,
@@ -47,7 +45,6 @@ def invite(
 
 
 @app.command()
-@flowing
 def link(name: NameArgument, config: ConfigOption) -> None:
     """Print a new link for a person who lost the password; the present password, sessions and tokens end at once."""
     with _changing(config) as (by, settings):
@@ -55,7 +52,6 @@ def link(name: NameArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def disable(name: NameArgument, config: ConfigOption) -> None:
     """Disable a person: no login works until the console enables it; sessions, tokens and links end."""
     with _changing(config) as (by, _):
@@ -64,7 +60,6 @@ def disable(name: NameArgument, config: ConfigOption) -> None:
 
 
 @app.command("remove-second-factor")
-@flowing
 def remove_second_factor(name: NameArgument, config: ConfigOption) -> None:
     """Remove the second factor of a person who lost it, such as of the only administrator; all sessions end."""
     with _changing(config) as (by, _):
@@ -73,7 +68,6 @@ def remove_second_factor(name: NameArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def demonstration(config: ConfigOption) -> None:
     """Print links for people of a demonstration who did not log in yet, one of each role, as JSON; make these people.
 

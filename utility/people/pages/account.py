@@ -102,8 +102,7 @@ def checked_password(console: Console, request: Request, actor: Actor, current: 
     now, address = gate_of(request).now(), address_of(request)
     if wait_s := ceil(console.guesses.guess(actor.name, address, now)):
         raise HTTPException(429, f"too many wrong passwords; try again in {wait_s} s")
-    with console.database.reads.begin() as connection:
-        stored = access.password_of(connection, actor.name)
+    stored = console.database.read(access.password_of, actor.name)
     try:
         is_right = is_password(current, stored)
     except BusyError:
@@ -139,8 +138,7 @@ def proven_for_others(console: Console, request: Request, actor: Actor, again: A
         HTTPException: The password or the code is wrong, there were too many wrong ones, or the administrator has no
             second factor where the utility requires one of some roles.
     """
-    with console.database.reads.begin() as connection:
-        has_one = second_factors.in_force(connection, actor.name) is not None
+    has_one = console.database.read(second_factors.in_force, actor.name) is not None
     if gate_of(request).need_factor and not has_one:
         raise HTTPException(403, "only an administrator with a second factor does this; set yours up in: Your login")
     return proven(console, request, actor, again, do)

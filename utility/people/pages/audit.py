@@ -86,8 +86,7 @@ def add_audit(app: FastAPI, console: Console) -> None:
     @app.post("/console/audit/seen", include_in_schema=False)
     def seen(actor: Admins, last: Annotated[int, Form(ge=1, lt=2**62)]) -> Response:
         """Note that an administrator has seen the refused attempts up to an entry; their alarm ends."""
-        with console.database.writes.begin() as connection:
-            mark_seen(connection, actor, console.now(), last)
+        console.database.write(mark_seen, actor, console.now(), last)
         return console.see_other(actor, "/console/audit", "The attempts are marked as seen.")
 
 

@@ -57,8 +57,7 @@ def _add_sessions(app: FastAPI, console: Console, guesses: Guesses) -> None:
             page = _login_page(console, request, next, f"Too many wrong passwords. Try again in {wait_s} s.", 429)
             page.headers["Retry-After"] = str(wait_s)
             return page
-        with console.database.reads.begin() as connection:
-            stored = access.password_of(connection, name)
+        stored = console.database.read(access.password_of, name)
         try:
             is_right = is_password(password, stored)
         except BusyError:
@@ -67,17 +66,15 @@ def _add_sessions(app: FastAPI, console: Console, guesses: Guesses) -> None:
         if not is_right:
             log.warning("console: a wrong name or password from %s", address)
             return _login_page(console, request, next, "The name or the password is wrong.", 401)
-        with console.database.reads.begin() as connection:
-            # Only now: the time of a wrong password's answer must not tell who has a second factor.
-            is_enough = second_factors.in_force(connection, name) is None
+        # Only now: the time of a wrong password's answer must not tell who has a second factor.
+        is_enough = console.database.read(second_factors.in_force, name) is None
         guesses.right(name, address, now, is_login=is_enough)
         return _opened(console, request, name, _own_path(next), stored)
 
     @app.post("/console/logout", include_in_schema=False)
     def log_out(actor: SettingUp) -> Response:
         """End the session: its cookie is worthless from now on."""
-        with console.database.writes.begin() as connection:
-            access.end_session(connection, actor.session)
+        console.database.write(access.end_session, actor.session)
         answer = RedirectResponse("/console/login", 303)
         answer.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
         # Not "cookies": that would end the sessions of other programs of this domain, too.
@@ -142,8 +139,7 @@ def _add_invitations(app: FastAPI, console: Console) -> None:
         """Set the password of an invited person, once, and open a session."""
         require_own_origin(request)
         now = gate_of(request).now()
-        with console.database.reads.begin() as connection:
-            person = access.invited(connection, secret, now)
+        person = console.database.read(access.invited, secret, now)
         if person is None:
             return _invitation_page(console, request, secret)
         if why := password_fault(password, person.name, person.display, display):
@@ -182,8 +178,7 @@ def _opened(console: Console, request: Request, name: str, path: str, hashed: st
 def _is_started(console: Console, request: Request) -> bool:
     """Return whether the request continues a login that waits for the second factor."""
     started, now = request.cookies.get(STARTED, ""), gate_of(request).now()
-    with console.database.reads.begin() as connection:
-        return started_logins.person_of(connection, started, now) is not None
+    return console.database.read(started_logins.person_of, started, now) is not None
 
 
 def client_of(request: Request) -> tuple[str, str, EpochSeconds]:
@@ -231,8 +226,7 @@ def _code_page(console: Console, request: Request, path: str, status: int, proof
 
 
 def _invitation_page(console: Console, request: Request, secret: str, error: str = "", status: int = 200) -> Response:
-    with console.database.reads.begin() as connection:
-        person = access.invited(connection, secret, gate_of(request).now())
+    person = console.database.read(access.invited, secret, gate_of(request).now())
     content = {"person": person, "error": error}
     return console.page(request, None, "invitation.html", content, status if person is not None else 404)
 

@@ -24,8 +24,7 @@ def add_second_factor(app: FastAPI, console: Console) -> None:
     @app.get(SET_UP, include_in_schema=False)
     def page(request: Request, actor: SettingUp) -> Response:
         """Return the state of the own second factor, and the forms that change it."""
-        with console.database.reads.begin() as connection:
-            factor = second_factors.in_force(connection, actor.name)
+        factor = console.database.read(second_factors.in_force, actor.name)
         content = {"factor": factor, "machine_s": gate_of(request).now()}
         return console.page(request, actor, "second_factor.html", content)
 

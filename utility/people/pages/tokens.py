@@ -64,8 +64,7 @@ def add_tokens(app: FastAPI, console: Console, end: Callable[[Api, Actor, int], 
 
 def _page(console: Console, request: Request, actor: Actor, *, everybody: bool = False, text: str = "") -> Response:
     everybody = everybody and actor.has(Role.ADMIN)
-    with console.database.reads.begin() as connection:
-        found = tokens(connection, None if everybody else actor.name, SHOWN)
+    found = console.database.read(tokens, None if everybody else actor.name, SHOWN)
     content = {"tokens": found, "text": text, "everybody": everybody, "is_admin": actor.has(Role.ADMIN)}
     content |= {"roles": sorted(actor.roles), "most_days": MAX_TOKEN_DAYS, "machine_s": gate_of(request).now()}
     return console.page(request, actor, "tokens.html", content)

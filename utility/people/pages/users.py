@@ -59,8 +59,7 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         """Return the people, some at a time."""
         machine_s = gate_of(request).now()
         wanted = Role(role) if role in set(Role) else None
-        with console.database.reads.begin() as connection:
-            found = list_people(connection, search, wanted, after, SHOWN + 1, machine_s)
+        found = console.database.read(list_people, search, wanted, after, SHOWN + 1, machine_s)
         content = {"people": found[:SHOWN], "search": search, "role": role, "roles": list(Role), "machine_s": machine_s}
         content["next"] = found[SHOWN - 1].person.name if len(found) > SHOWN else ""
         return _page(console, request, actor, "users.html", content)
@@ -195,6 +194,5 @@ def _person_page(console: Console, request: Request, actor: Admins, name: str, l
 
 def _page(console: Console, request: Request, actor: Actor, template: str, content: dict[str, Any]) -> Response:
     """Return a page with forms that ask for the password again, and for a code if the actor has a second factor."""
-    with console.database.reads.begin() as connection:
-        has_factor = in_force(connection, actor.name) is not None
+    has_factor = console.database.read(in_force, actor.name) is not None
     return console.page(request, actor, template, content | {"has_factor": has_factor})

@@ -6,15 +6,13 @@ import typer
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import flowing
-from utility.webkit.cli.options import ConfigOption
+from utility.webkit.cli.options import Commands, ConfigOption
 from utility.webkit.cli.service import ask
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command()
-@flowing
 def dead_letters(
     config: ConfigOption,
     release: Annotated[

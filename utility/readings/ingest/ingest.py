@@ -13,14 +13,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId, quarter_of
+from commonwatt.model.units import EpochSeconds, MicrogridId, quarter_of
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, Mark, batch_counts, batch_owner
-from commonwatt.protocol.heartbeats import Heartbeat
-from commonwatt.protocol.plant_messages import PlantReport
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
@@ -77,21 +75,28 @@ class _Done:
 
 
 class Ingest:
-    """Feeds messages to the core and performs its effects. The core and the writer run on one thread of their own."""
+    """Feeds messages to the core and performs its effects. The core and the writer run on one thread of their own.
+
+    Args:
+        publish: Sends a message to a gateway.
+        gap_age_s: Age from which a missing quarter-hour is a gap.
+        public_weight: A public microgrid's share of the work, where that of any other owner is 1.
+    """
 
     def __init__(
         self,
         database: Database,
-        core: Core,
-        heartbeats: dict[ControllerId, tuple[int, Heartbeat | None]],
         *,
         clock: Clock,
         metrics: ReadingsMetrics,
         publish: Callable[[Publish], object],
+        gap_age_s: int,
         health: Health,
-        plant: tuple[EpochSeconds, PlantReport] | None = None,
         public_weight: float = 2.0,
     ) -> None:
+        with database.reads.begin() as connection:
+            core = Core(database.store_id, load_snapshot(connection), gap_age_s, newest_of_two(connection))
+            heartbeats, plant = last_heartbeats(connection), last_report(connection)
         self.plant = plant  # the time of receipt and the last report of the town's plant; ``None``: there was none
         # The last refusal of each gateway's batches since the start; a gateway sends refused batches again.
         self.refused: dict[str, Refused] = {}
@@ -124,40 +129,6 @@ class Ingest:
         self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
         core.said = dict(self.said)
         self._await_gateways()
-
-    @classmethod
-    def load(
-        cls,
-        database: Database,
-        *,
-        clock: Clock,
-        metrics: ReadingsMetrics,
-        publish: Callable[[Publish], object],
-        gap_age_s: int,
-        health: Health,
-        public_weight: float = 2.0,
-    ) -> Self:
-        """Read the registry and the last heartbeats, and make the ingest.
-
-        Args:
-            publish: Sends a message to a gateway.
-            gap_age_s: Age from which a missing quarter-hour is a gap.
-            public_weight: A public microgrid's share of the work, where that of any other owner is 1.
-        """
-        with database.reads.begin() as connection:
-            core = Core(database.store_id, load_snapshot(connection), gap_age_s, newest_of_two(connection))
-            heartbeats, plant = last_heartbeats(connection), last_report(connection)
-        return cls(
-            database,
-            core,
-            heartbeats,
-            clock=clock,
-            metrics=metrics,
-            publish=publish,
-            health=health,
-            plant=plant,
-            public_weight=public_weight,
-        )
 
     def registered(self) -> int:
         """Return how many gateways are registered."""

@@ -20,6 +20,7 @@ from utility.readings.store.parts import (
     QUARTERS_AT_A_TIME,
     PartReader,
     chunks,
+    reading,
     select_compacted,
     select_fresh,
     select_parts,
@@ -81,22 +82,18 @@ def completeness(
     A meter counts from its first quarter with data until it is removed; one without data has no entry. Quarters that
     the utility no longer keeps do not count.
     """
-    reader = PartReader(database)
-    with database.reads.begin() as connection:
+    with reading(database) as (connection, reader):
         rows = _series(connection, microgrid, meter_id)
         first = max(first, kept_from(connection))
-        result = [
+        return [
             found
             for some in chunks(rows, _METERS_AT_A_TIME)
             for found in _of_series(connection, reader, some, first, end)
         ]
-    reader.finish()
-    return result
 
 
 def stored_slots(database: Database, first: Quarter, end: Quarter) -> dict[MicrogridId, int]:
     """Return how many slots are stored of each microgrid, quarters ``first`` to ``end`` - 1; each slot counts once."""
-    reader = PartReader(database)
     counts: dict[MicrogridId, int] = defaultdict(int)
 
     def within(c: Any) -> ColumnElement[bool]:
@@ -109,13 +106,12 @@ def stored_slots(database: Database, first: Quarter, end: Quarter) -> dict[Micro
     whole = whole.where(within(compacted.c), ~has_parts).group_by(meter.c.microgrid)
     rest = union_all(select_compacted(lambda c: within(c) & has_parts), select_fresh(within))
     within_time = range(first, end)
-    with database.reads.begin() as connection:
+    with reading(database) as (connection, reader):
         counts.update(execute(connection, whole, quarters=within_time).all())
         microgrids = {unsigned64(row.id): row.microgrid for row in connection.execute(select(meter))}
         for blocks in reader.stream(connection, rest, quarters=within_time):
             for each, slots in zip(blocks.meter.tolist(), (blocks.quality > 0).sum(axis=1).tolist(), strict=True):
                 counts[microgrids[each]] += slots
-    reader.finish()
     return dict(counts)
 
 

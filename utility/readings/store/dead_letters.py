@@ -3,7 +3,7 @@
 import zlib
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, select
 
 from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.units import ControllerId
@@ -44,13 +44,6 @@ def find_dead_letter(connection: Connection, no: int) -> Kept | None:
     """Return a dead letter, or ``None``."""
     row = connection.execute(select(dead_letter).where(dead_letter.c.no == no)).one_or_none()
     return None if row is None else dead_letter_of(row)
-
-
-def dead_letter_counts(connection: Connection, wanted: Wanted) -> list[tuple[int, str, int]]:
-    """Return (reason, state, count) of the dead letters that match ``wanted``."""
-    columns = (dead_letter.c.reason, dead_letter.c.state)
-    statement = select(*columns, func.count()).where(_which(wanted)).group_by(*columns)
-    return [(reason, state, number) for reason, state, number in connection.execute(statement)]
 
 
 def _which(wanted: Wanted) -> ColumnElement[bool]:

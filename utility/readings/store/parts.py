@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -237,6 +238,15 @@ class PartReader:
         found, self._found = self._found, []
         if found:
             self.damaged += quarantine(self._database, found)
+
+
+@contextmanager
+def reading(database: Database) -> Iterator[tuple[Connection, PartReader]]:
+    """Give a read transaction and its reader; after it the damaged parts found are quarantined."""
+    reader = PartReader(database)
+    with database.reads.begin() as connection:
+        yield connection, reader
+    reader.finish()
 
 
 @lru_cache(64)

@@ -20,7 +20,7 @@ from utility.readings.store.absence import reasons_of
 from utility.readings.store.archived import months_apart
 from utility.readings.store.events import event_of, sound_events
 from utility.readings.store.heartbeats import last_heartbeats
-from utility.readings.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
+from utility.readings.store.parts import QUARTERS_AT_A_TIME, chunks, reading, select_parts
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
 from utility.registry.tables import controller, holding, meter, present_minimum
 
@@ -88,8 +88,7 @@ def meters(
 
 def readings(database: Database, number: int, record_type: int, first: Quarter, last: Quarter) -> Blocks:
     """Return the joined blocks of one meter and record type, quarters ``first`` to ``last``."""
-    reader = PartReader(database)
-    with database.reads.begin() as connection:
+    with reading(database) as (connection, reader):
         found = [
             reader.read(
                 connection,
@@ -100,7 +99,6 @@ def readings(database: Database, number: int, record_type: int, first: Quarter, 
             )
             for some in chunks(range(first, last + 1), QUARTERS_AT_A_TIME)
         ]
-    reader.finish()
     return join(found)
 
 
@@ -258,11 +256,9 @@ def _line(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbea
 
 def all_blocks(database: Database, first: Quarter, last: Quarter) -> Iterator[Blocks]:
     """Yield all joined blocks of quarters ``first`` to ``last``, in chunks."""
-    reader = PartReader(database)
-    with database.reads.begin() as connection:
+    with reading(database) as (connection, reader):
         for some in months_apart(connection, first, last):
             yield from reader.stream(connection, _WITHIN, {"first": some[0], "last": some[-1]}, quarters=some)
-    reader.finish()
 
 
 def all_events(database: Database, start: EpochSeconds, end: EpochSeconds) -> Iterator[tuple[int, EventRecord]]:

@@ -16,7 +16,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import FORMS, iso, parse_time
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import EXIT_FAILED, flowing
+from commonwatt.runtime.service import EXIT_FAILED
 from utility.access.roles import Role
 from utility.research import store
 from utility.research.attacks.success import Success
@@ -27,11 +27,11 @@ from utility.research.coarsening import Coarsening, whole_days
 from utility.research.groups import MIN_HOMES
 from utility.research.homes import quarters_of
 from utility.research.release import Asked, Tier
-from utility.webkit.cli.options import ConfigOption, load, opened, place_of_database
+from utility.webkit.cli.options import Commands, ConfigOption, load, opened, place_of_database
 from utility.webkit.cli.service import ask, name_of_login
 
-app = typer.Typer(help="Releases for researchers, and agreements with them.", no_args_is_help=True)
-agreement_app = typer.Typer(help="Agreements under which identifiable data is released.", no_args_is_help=True)
+app = Commands(help="Releases for researchers, and agreements with them.", no_args_is_help=True)
+agreement_app = Commands(help="Agreements under which identifiable data is released.", no_args_is_help=True)
 app.add_typer(agreement_app, name="agreement")
 
 FromOption = Annotated[str, typer.Option("--from", help=f"Start of the period, on an hour: {FORMS}.")]
@@ -44,7 +44,6 @@ _STEPS = {Tier.OPEN: (900, 3600), Tier.HOMES: (15, 60, 300, 900, 3600)}
 
 
 @app.command()
-@flowing
 def release(
     tier: Annotated[Tier, typer.Argument(help="open: sums of groups; homes: single homes, identifiable.")],
     start: FromOption,
@@ -196,7 +195,6 @@ def _progress(what: str) -> Iterator[store.Tell]:
 
 
 @app.command()
-@flowing
 def approve(
     release_id: Annotated[str, typer.Argument(metavar="ID", help="The release, as `show releases` shows it.")],
     why: WhyOption,
@@ -208,7 +206,6 @@ def approve(
 
 
 @agreement_app.command()
-@flowing
 def add(
     name: Annotated[str, typer.Argument(help="Its name, at most 64 characters.")],
     until: Annotated[str, typer.Option(help=f"When it ends: {FORMS}.")],

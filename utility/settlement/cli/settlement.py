@@ -13,7 +13,6 @@ from commonwatt.cli.options import JsonOption, LimitOption
 from commonwatt.cli.tables import show as show_table
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
-from commonwatt.runtime.service import flowing
 from utility.database.database import Database
 from utility.database.metrics import Metrics
 from utility.jobs.calendar_periods import Period
@@ -27,9 +26,9 @@ from utility.settlement.jobs.settlement import SettlementJob
 from utility.settlement.metrics import SettlementMetrics
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_report import report_of
-from utility.webkit.cli.options import ConfigOption, day_option, load, opened, place_of_database
+from utility.webkit.cli.options import Commands, ConfigOption, day_option, load, opened, place_of_database
 
-app = typer.Typer(
+app = Commands(
     help="Settled quarter-hours: what each meter exchanged with the town and with its microgrid.",
     no_args_is_help=True,
 )
@@ -39,7 +38,6 @@ ToOption = Annotated[str | None, typer.Option("--to", help="Last day.")]
 
 
 @app.command()
-@flowing
 def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -> None:
     """Settle now every finished day that is due; the service does the same every 15 minutes.
 
@@ -74,7 +72,6 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
 
 
 @app.command()
-@flowing
 def report(
     config: ConfigOption,
     first: FromOption = None,

@@ -5,7 +5,7 @@ the microgrids that are left.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.ids import MeterId
@@ -52,35 +52,27 @@ OWNERS_AT_A_TIME = 50
 only briefly."""
 
 
+@dataclass(eq=False)
 class SettlementJob:
     """Settles what is due on the jobs' thread, a quarter-hour in a step, and writes on the thread for writes."""
 
-    def __init__(
-        self,
-        settings: SettlementSettings,
-        database: Database,
-        metrics: SettlementMetrics,
-        threads: Threads,
-        *,
-        is_trusted: Callable[[], bool],
-        tell: Callable[[Day, float], object] = lambda _, __: None,
-    ) -> None:
-        self._settings = settings
-        self._database = database
-        self._metrics = metrics
-        self._is_trusted = is_trusted
-        self._threads = threads
-        self._tell = tell
-        self._deadline: Callable[[Day], EpochSeconds]
+    settings: SettlementSettings  # how days are settled, and when they are final
+    database: Database  # the database
+    metrics: SettlementMetrics  # what is counted of it
+    threads: Threads  # where it reads and writes
+    _: KW_ONLY
+    is_trusted: Callable[[], bool]  # returns whether the clock is synchronized
+    tell: Callable[[Day, float], object] = lambda _, __: None  # called with a day and the part of it that is settled
+    _deadline: Callable[[Day], EpochSeconds] = field(init=False)  # returns when a day is final
 
     async def run(self, turn: Turn) -> None:
         """Settle every finished day that is due, make days final whose deadline has passed, and count.
 
         It waits for a trusted clock: with another one, days would seem to be over.
         """
-        if not self._is_trusted():
+        if not self.is_trusted():
             return
-        read, write, database = self._threads.read, self._threads.write, self._database
+        read, write, database = self.threads.read, self.threads.write, self.database
         self._deadline = await read(database.read, self._deadlines)
         await write(database.write, _mark_corrected)
         before = (turn.now - FINISHED_S) // 86_400
@@ -94,21 +86,21 @@ class SettlementJob:
         await read(database.read, self._count, turn.now)
 
     async def _settle(self, day: Day, now: EpochSeconds) -> None:
-        write, database = self._threads.write, self._database
+        write, database = self.threads.write, self.database
         await write(database.write, mark_first, day)
-        parts, forgotten = await self._threads.read(database.read, self._parts, day)
+        parts, forgotten = await self.threads.read(database.read, self._parts, day)
         if forgotten:
             await write(database.write, unmark, settlement_due, forgotten)
         for number, part in enumerate(parts):
-            work = await self._threads.read(_Work, self._database, day, part)
+            work = await self.threads.read(_Work, self.database, day, part)
             if not work.owners:
                 await write(database.write, unmark, settlement_due, part.due)
                 continue
             for done, quarter in enumerate(work.quarters):
-                await self._threads.read(work.step, quarter)
-                self._tell(day, (number + done / (QUARTERS_A_DAY + 1)) / len(parts))
-            found = await self._threads.read(work.finished)
-            self._metrics.settled_versions.inc(await write(database.write, self._save, found, work, now))
+                await self.threads.read(work.step, quarter)
+                self.tell(day, (number + done / (QUARTERS_A_DAY + 1)) / len(parts))
+            found = await self.threads.read(work.finished)
+            self.metrics.settled_versions.inc(await write(database.write, self._save, found, work, now))
 
     def _parts(self, connection: Connection, day: Day) -> "tuple[list[_Part], list[DueDay]]":
         """Return what of a day is settled at once, by convention, and the marks of readings that were dropped."""
@@ -118,14 +110,14 @@ class SettlementJob:
         # Without the levels before the day a settled one would lose its first quarter-hour.
         forgotten = [one for one in due if day * QUARTERS_A_DAY == kept and one.owner_no in settled_by]
         rules = Rules(
-            resolution=self._settings.resolution_mwh,
+            resolution=self.settings.resolution_mwh,
             battery_loss_permille=loss_permille(connection),
-            loop_loss_permille=self._settings.loop_loss_permille,
+            loop_loss_permille=self.settings.loop_loss_permille,
         )
         by: dict[str, list[DueDay]] = {}
         for one in due:
             if one not in forgotten:
-                by.setdefault(settled_by.get(one.owner_no, self._settings.convention), []).append(one)
+                by.setdefault(settled_by.get(one.owner_no, self.settings.convention), []).append(one)
         return [
             _Part(due=some, rules=replace(rules, convention=name))
             for name, of in by.items()
@@ -139,13 +131,13 @@ class SettlementJob:
     def _deadlines(self, connection: Connection) -> Callable[[Day], EpochSeconds]:
         """Return the deadline of a day, by the town's zone and the holidays of its tariffs."""
         zone, free = zone_of(connection), holidays(connection)
-        return lambda day: deadline(day, zone, self._settings.deadline_working_days, free)
+        return lambda day: deadline(day, zone, self.settings.deadline_working_days, free)
 
     def _count(self, connection: Connection, now: EpochSeconds) -> None:
         today = now // 86_400
         found = residuals(connection, today - RESIDUAL_DAYS, today)
-        self._metrics.residuals_beyond.set(sum(one.excess > 0 for one in found))
-        self._metrics.settlement_provisional.set(counts(connection)["provisional"])
+        self.metrics.residuals_beyond.set(sum(one.excess > 0 for one in found))
+        self.metrics.settlement_provisional.set(counts(connection)["provisional"])
 
 
 def _mark_corrected(connection: Connection) -> None:

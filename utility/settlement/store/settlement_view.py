@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import date, timedelta
+from itertools import groupby, pairwise
 
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection, func, select
@@ -33,21 +34,16 @@ def residuals(connection: Connection, first: Day, last: Day) -> list[Residual]:
     c = settled_day.c
     statement = select(c.day, c.residual, controller.c.id).join(controller, controller.c.number == c.owner_no)
     statement = statement.where(c.day.between(first, last)).order_by(controller.c.id, c.day)
-    so_far: dict[str, tuple[DayResidual, Day, int]] = {}
-    for row in connection.execute(statement):
-        one = _residual(row.residual)
-        if row.id in so_far:
-            before, day, count = so_far[row.id]
+    found = []
+    for name, of in groupby(connection.execute(statement), key=lambda row: row.id):
+        days = list(of)
+        one = _residual(days[0].residual)
+        for before, after in pairwise(days):
             # A day without a settlement ends a stretch.
-            gap = DayResidual(head=Stretch(), tail=Stretch(), fixed=0)
-            before = before if day == row.day - 1 else before.then(gap)
-            so_far[row.id] = before.then(one), row.day, count + 1
-        else:
-            so_far[row.id] = one, row.day, 1
-    found = [
-        Residual(microgrid=name, cumulated=(one.tail or one.head).residual, excess=one.excess, days=count)
-        for name, (one, _, count) in so_far.items()
-    ]
+            one = one if before.day == after.day - 1 else one.then(DayResidual(head=Stretch(), tail=Stretch(), fixed=0))
+            one = one.then(_residual(after.residual))
+        cumulated = (one.tail or one.head).residual
+        found.append(Residual(microgrid=name, cumulated=cumulated, excess=one.excess, days=len(days)))
     return sorted(found, key=lambda each: (-each.excess, each.microgrid))
 
 

@@ -12,7 +12,6 @@ from commonwatt.model.csv_text import line_of
 from commonwatt.model.time.local_calendar import month_before, month_of
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import flowing
 from utility.billing.decisions import previewed
 from utility.billing.preview import Change, histogram
 from utility.statistics.decisions import outlook
@@ -24,7 +23,6 @@ __all__ = ["app"]
 
 
 @app.command("preview")
-@flowing
 def preview_command(
     file: FileArgument,
     config: ConfigOption,

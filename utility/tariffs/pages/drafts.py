@@ -154,8 +154,7 @@ def _either(console: Console, request: Request, actor: Actor, tariff: Tariff, so
         note = f"This tariff is shown as its text, since the form can't show it: {'; '.join(reasons)}."
         return _text_page(console, request, actor, source, note=note)
     form = form_of(tariff.file)
-    with console.database.reads.begin() as connection:
-        newest = max((each.effective for each in published(connection) if each.name == tariff.name), default=0)
+    newest = max((each.effective for each in console.database.read(published) if each.name == tariff.name), default=0)
     is_correction = form.corrects and not tariff.version  # a text; of a stored version the next one is made
     if not is_correction and tariff.effective <= max(newest, now := quarter_of(console.now())):
         form = form.model_copy(update={"effective": _month_after(console, max(newest, now)), "corrects": ""})

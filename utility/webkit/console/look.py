@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from commonwatt.look.palette import LOOKS, PowerFlow
 from utility.webkit.columns import Shown, Written, columns_of
 from utility.webkit.console.console import Console
+from utility.webkit.console.plots import line
 from utility.webkit.rights import Admins
 
 _HOURS = 24
@@ -62,5 +63,4 @@ _STATES = ((1, "done"), (2, "failed"), (3, "waits"))
 def _series(start: int, label: str, place: int, *, is_gap: bool = False) -> dict[str, Any]:
     high = [None if is_gap and 14 <= hour < 17 else 1 + place + _DAY[hour] for hour in range(_HOURS)]
     x = [start + 3_600 * hour for hour in range(_HOURS)]
-    line = {"label": label, "unit": "kW", "x": x, "step_s": 3_600, "high": high}
-    return line | {"marks": [], "missing": high.count(None)}
+    return line(label, "kW", x, 3_600, high)

@@ -1,6 +1,6 @@
 """Plots of long series: few points that keep every peak, every gap and every doubt about a value."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,12 @@ def plotted(series: Series, scale: float, words: Words) -> dict[str, Any]:
     if not np.array_equal(series.low, series.high):
         found["low"] = _numbers(series.low, there, scale)
     return found | {"marks": marks(series, words), "missing": int((~there).sum())}
+
+
+def line(label: str, unit: str, x: Sequence[EpochSeconds], step_s: int, high: Sequence[float | None]) -> dict[str, Any]:
+    """Return a plot's series without marks, of values in steps of one length that begin at ``x``."""
+    missing = sum(value is None for value in high)
+    return {"label": label, "unit": unit, "x": x, "step_s": step_s, "high": high, "marks": [], "missing": missing}
 
 
 def marks(series: Series, words: Words) -> list[tuple[EpochSeconds, EpochSeconds, str]]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from threading import Lock, Thread
 from typing import Generic, TypeVar
 
@@ -12,27 +13,21 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
+@dataclass(eq=False)
 class Shared(Generic[_T]):
     """A value that is computed at most once in some seconds, and only while somebody asks for it.
 
     A request that finds it a little old gets it as it is, and has the next one computed beside; the first request, and
     one that finds it too old, wait.
-
-    Args:
-        every_s: Seconds for which a value is good.
-        at_most_s: The age that a value may have while the next one is computed.
-        now: Returns the machine's epoch seconds.
     """
 
-    def __init__(
-        self, compute: Callable[[], _T], *, every_s: int, at_most_s: int, now: Callable[[], EpochSeconds]
-    ) -> None:
-        self._compute = compute
-        self._every_s = every_s
-        self._at_most_s = at_most_s
-        self._now = now
-        self._lock = Lock()
-        self._made: tuple[EpochSeconds, _T] | None = None
+    compute: Callable[[], _T]  # computes it
+    _: KW_ONLY
+    every_s: int  # seconds for which a value is good
+    at_most_s: int  # the age that a value may have while the next one is computed
+    now: Callable[[], EpochSeconds]  # returns the machine's epoch seconds
+    _lock: Lock = field(default_factory=Lock)
+    _made: tuple[EpochSeconds, _T] | None = None
 
     def get(self) -> _T:
         """Return the value; computing it may take long."""
@@ -45,10 +40,10 @@ class Shared(Generic[_T]):
         made = self._made
         if made is None:
             return None
-        age_s = self._now() - made[0]
-        if 0 <= age_s < self._every_s:
+        age_s = self.now() - made[0]
+        if 0 <= age_s < self.every_s:
             return made[1]
-        if not 0 <= age_s <= self._at_most_s:
+        if not 0 <= age_s <= self.at_most_s:
             return None
         if self._lock.acquire(blocking=False):
             Thread(target=self._beside, name="shared value", daemon=True).start()
@@ -58,13 +53,13 @@ class Shared(Generic[_T]):
         with self._lock:
             # Another request may have computed it while this one waited.
             if self._made is None or self._made is made:
-                self._made = (self._now(), self._compute())
+                self._made = (self.now(), self.compute())
             return self._made[1]
 
     def _beside(self) -> None:
         """Compute the next value; the lock is taken."""
         try:
-            self._made = (self._now(), self._compute())
+            self._made = (self.now(), self.compute())
         except Exception:
             # The requests that then find the value too old meet the fault themselves.
             log.exception("a value of the pages could not be computed")

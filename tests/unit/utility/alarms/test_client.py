@@ -100,14 +100,14 @@ def test_alertmanager_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch) -> None
     slow = Dripping()
     monkeypatch.setattr(client, "time", slow)
     with serving(slow.answer) as address, pytest.raises(AlertmanagerError, match="for longer than 300 s"):
-        Alertmanager(address, None).alerts()
+        Alertmanager(address, None).ask("alerts")
     assert slow.now == 400, "begun at 100; bytes at 200, 300 and 400"
 
 
 def test_answer_that_is_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "MAX_BYTES", 1_000)
     with answering(HEAD + b" " * 1_001) as address, pytest.raises(AlertmanagerError, match="more than 1000 bytes"):
-        Alertmanager(address, None).alerts()
+        Alertmanager(address, None).ask("alerts")
 
 
 def test_connection_of_a_refused_answer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_connection_of_a_refused_answer_is_closed(monkeypatch: pytest.MonkeyPatc
         closed.set()
 
     with serving(answer) as address, pytest.raises(AlertmanagerError) as error:
-        Alertmanager(address, None).alerts()
+        Alertmanager(address, None).ask("alerts")
     assert closed.wait(10), f"open while {error} is kept"
 
 
@@ -138,11 +138,14 @@ def test_silence_of_two_is_taken_back_if_the_second_is_refused() -> None:
     asked: list[str] = []
 
     class Half(Alertmanager):
-        def expire(self, silence: str) -> None:
-            asked.append(silence)
+        def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
+            if method != "DELETE":
+                return super().ask(path, method, body)
+            asked.append(path)
+            return b""
 
     with answering(made, b"HTTP/1.1 400 Bad\r\nContent-Length: 2\r\n\r\nno") as address:
         it = Watch(Half(address, None), CLOCK)
         with pytest.raises(AlertmanagerError, match="400 Bad: no; nothing is silenced"):
             it.silence(ways_of("r001", ""), NOW, NOW + 60, "ann", "cable")
-    assert asked == ["first"]
+    assert asked == ["silence/first"]

@@ -205,11 +205,8 @@ def test_silence_that_was_made_elsewhere_without_an_end_is_shown(api: Api, brows
     }
 
     class ForEver(Alertmanager):
-        def alerts(self) -> bytes:
-            return b"[]"
-
-        def silences(self) -> bytes:
-            return json.dumps([silence]).encode()
+        def ask(self, path: str, *_: object) -> bytes:
+            return json.dumps([silence] if path == "silences" else []).encode()
 
     alarms_of(api).watch = watch = Watch(ForEver("127.0.0.1:9", None), Clock(origin=NOW, monotonic_origin=0, speed=2))
     watch.look()

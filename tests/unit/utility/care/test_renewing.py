@@ -172,7 +172,7 @@ def test_a_missing_file_is_named(town: CareTown, name: str) -> None:
 
 
 def test_the_alarm_counts_to_the_end_of_the_first_controllers_newest_certificate(town: CareTown) -> None:
-    settings = town.renewals._settings
+    settings = town.renewals.settings
     assert enrolment_ends(settings) == T + 3 * 365 * DAY_S
     town.now += 365 * DAY_S
     for name in ("r001", "r002"):

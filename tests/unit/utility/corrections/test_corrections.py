@@ -27,7 +27,7 @@ from utility.assembly.metrics import UtilityMetrics
 from utility.corrections import jobs as validation
 from utility.corrections.cli import app
 from utility.corrections.decisions import Edit, edit
-from utility.corrections.jobs import ValidationJob
+from utility.corrections.jobs import validate
 from utility.corrections.lifecycle import STEPS, Action, State
 from utility.corrections.store.checking import open_findings
 from utility.corrections.store.corrections import (
@@ -121,8 +121,8 @@ def run(
     database: Database, now: int = NOW, settings: ValidationSettings = SETTINGS, *, is_trusted: bool = True
 ) -> UtilityMetrics:
     metrics = UtilityMetrics()
-    job = ValidationJob(settings, database, metrics.corrections, HERE, is_trusted=lambda: is_trusted)
-    asyncio.run(job.run(Turn(job="validation", period=Period(start=now, end=now + 1, name="now"), attempt=1, now=now)))
+    turn = Turn(job="validation", period=Period(start=now, end=now + 1, name="now"), attempt=1, now=now)
+    asyncio.run(validate(settings, database, metrics.corrections, HERE, lambda: is_trusted, turn))
     return metrics
 
 

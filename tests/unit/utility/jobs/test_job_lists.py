@@ -19,7 +19,7 @@ from utility.jobs.plans import Plan
 from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.job_leases import LAST_BACKOFF_S, Turn, take
 from utility.jobs.store.job_states import plan_in_force
-from utility.jobs.store.listing import Listed, change, listed, pause, resume, run_now
+from utility.jobs.store.listing import JobAnswer, change, listed, pause, resume, run_now
 from utility.jobs.threads import HERE
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -54,7 +54,7 @@ class Service:
     def days(self) -> list[str]:
         return [name for job, name in self.ran if job == "days"]
 
-    def row(self, name: str, now: int) -> Listed:
+    def row(self, name: str, now: int) -> JobAnswer:
         return next(row for row in listed(self._database, (DAYS, SECONDS), now) if row.name == name)
 
 

@@ -1,19 +1,22 @@
 """How long the plant's battery lasts, and those of islands: in the API, the terminal, and metrics."""
 
 import math
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry
-from prometheus_client.registry import Collector
+from prometheus_client.metrics_core import Metric
 
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
 from utility.database.database import Database
+from utility.database.metrics import AtEachScrape
 from utility.outbox.changes import SawPlant
 from utility.outbox.store.plant import write_plant
 from utility.supply.deciding import plant_lasts_until
-from utility.supply.metrics import PlantMetrics
+from utility.supply.metrics import plant_metrics
 from utility.supply.store.supply_view import supply_view
 
 NOW = 1_990_000 * QUARTER_S + 60
@@ -62,16 +65,16 @@ def test_quarter_hours_from_before_the_last_hour_do_not_count() -> None:
     assert plant_lasts_until(LASTING.model_copy(update={"quarters": (old, *LASTING.quarters)})) == NOW + 2 * SINCE_S
 
 
-def value(collector: Collector, name: str, **labels: str) -> float | None:
-    """Return a sample of a collector."""
+def value(read: Callable[[], Iterable[Metric]], name: str, **labels: str) -> float | None:
+    """Return a sample of some metrics."""
     registry = CollectorRegistry()
-    registry.register(collector)
+    registry.register(AtEachScrape(read))
     return registry.get_sample_value(f"commonwatt_utility_{name}", labels)
 
 
 def test_the_plants_hours_are_a_metric() -> None:
     for it, left_s in ((LASTING, 2 * SINCE_S), (report(KEEP), math.nan)):
-        found = value(PlantMetrics(lambda it=it: (NOW, it), lambda: NOW + 5), "plant_left_seconds")  # type: ignore[misc]
+        found = value(partial(plant_metrics, (NOW, it), NOW + 5), "plant_left_seconds")
         assert found == pytest.approx(left_s, nan_ok=True)
 
 

@@ -47,7 +47,7 @@ from utility.registry.tables import meter
 from utility.supply.announcing import RATION_S, Told, changes
 from utility.supply.buying.planner import Planner
 from utility.supply.deciding import HISTORY_QUARTERS, Facts, unknown
-from utility.supply.metrics import PlantMetrics
+from utility.supply.metrics import plant_metrics
 from utility.supply.rationing import STEPS, Ration
 from utility.supply.store.plant import quarters_between
 from utility.supply.store.rations import NewRation, members, tell
@@ -113,7 +113,7 @@ class World:
             metrics=self.metrics,
             trust=self.trust,
         )
-        self.metrics.registry.register(PlantMetrics(lambda: self.ingest.plant, self.clock.now))
+        self.metrics.watch(lambda: plant_metrics(self.ingest.plant, self.clock.now()))
         self.jobs = Jobs(self.settings, self.database, self.clock, self.ingest, self.metrics)
 
     def stop(self) -> None:

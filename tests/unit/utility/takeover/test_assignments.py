@@ -15,9 +15,10 @@ from tests.unit.utility.conftest import NOW
 from tests.unit.utility.takeover.test_groups import begun
 from utility.access.roles import Role
 from utility.database.database import Database
+from utility.database.metrics import AtEachScrape
 from utility.takeover.grants import Granted
 from utility.takeover.history import BEGAN, GRANTED, Handover
-from utility.takeover.metrics import TakeoverMetrics
+from utility.takeover.metrics import takeover_metrics
 from utility.takeover.store import KEEP_S, explained, keep_orders, save
 
 WHY = "granted: r001 gave no sign for 4.3 s"
@@ -101,7 +102,7 @@ def test_metrics_count_managers_handovers_and_false_takeovers() -> None:
     town.controllers["r001"].manages.discard("r001")
     town.run(10)
     registry = CollectorRegistry()
-    registry.register(TakeoverMetrics(town.groups, {"repeated": 2}, lambda: town.now))
+    registry.register(AtEachScrape(lambda: takeover_metrics(town.groups, {"repeated": 2}, town.now)))
     page = generate_latest(registry).decode()
     for line in (
         'managed_microgrids{controller="r002"} 2.0',

@@ -18,7 +18,7 @@ from commonwatt.town.town import Town
 from utility.database.base import OperationalError
 from utility.database.database import Database
 from utility.registry.store.registry import load_snapshot
-from utility.takeover.jobs import GrantsJob
+from utility.takeover.jobs import GrantsJob, cliques_of
 from utility.takeover.store import history, load_granted, load_orders
 
 NAMES = ("r001", "r002", "r003")
@@ -170,8 +170,8 @@ def test_a_group_that_is_not_registered_waits_for_it(database: Database, clock: 
     assert sorted(job.groups.orders) == list(NAMES)
 
 
-def test_another_ones_file_is_refused(tmp_path: Path, database: Database, clock: Clock) -> None:
+def test_another_ones_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "clique.json"
     save_cliques(path, cliques().model_copy(update={"own": "r001", "rank": 1}))
     with pytest.raises(ConfigError, match="is the file of r001, not of the utility"):
-        GrantsJob.load(path, database, clock, write=Running.write, time=lambda: 0.0)
+        cliques_of(path)
