@@ -301,6 +301,8 @@ def main() -> None:
         for seed in range(first, last + 1):
             for step, count in history(seed, content, folder).items():
                 done[step] = done.get(step, 0) + count
+            if seed % 500 == 0:
+                print(f"{seed - first + 1} of {last - first + 1}", flush=True)
     print(f"{last - first + 1} histories balance after every step: {done}")
 
 
