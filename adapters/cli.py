@@ -30,6 +30,7 @@ from adapters.source import REFUSED, Source
 from adapters.status import refuse_others, status_of
 from adapters.store import CHANNELS
 from adapters.trial import Trial
+from commonwatt.cli.options import Commands
 from commonwatt.cli.tables import show
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.config.files import load_settings
@@ -41,7 +42,7 @@ from commonwatt.model.words import counted, printable
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.interrupts import handled
-from commonwatt.runtime.service import EXIT_FAILED, flowing, only_one, run_service
+from commonwatt.runtime.service import EXIT_FAILED, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 
@@ -59,7 +60,7 @@ _NOT_ANNOUNCED = (
     "no new meter is announced. Switch on the devices' discovery for Home Assistant, with retained messages, or find "
     "their topics: commonwatt adapter learn --config FILE --live"
 )
-app = typer.Typer(help=_HELP)
+app = Commands(help=_HELP)
 ConfigOption = Annotated[
     Path,
     typer.Option("--config", "-c", help="The adapter's settings file (TOML): adapter, meters, rules.", dir_okay=False),
@@ -126,7 +127,6 @@ def adapter() -> None:
 
 
 @app.command()
-@flowing
 def run(config: ConfigOption) -> None:
     """Run an adapter until SIGTERM or Ctrl-C.
 
@@ -140,7 +140,6 @@ def run(config: ConfigOption) -> None:
 
 
 @app.command("test")
-@flowing
 def dry_run(
     config: ConfigOption,
     file: FileArgument = None,
@@ -171,7 +170,6 @@ def dry_run(
 
 
 @app.command()
-@flowing
 def record(
     config: ConfigOption,
     topic: Annotated[
@@ -188,7 +186,6 @@ def record(
 
 
 @app.command()
-@flowing
 def discover(
     config: ConfigOption,
     file: FileArgument = None,
@@ -238,7 +235,6 @@ def discover(
 
 
 @app.command()
-@flowing
 def learn(
     file: FileArgument = None,
     live: Annotated[

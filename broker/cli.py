@@ -15,13 +15,14 @@ from broker.admission.tls import Files
 from broker.embedded.broker import EmbeddedBroker
 from broker.metrics import BrokerMetrics
 from broker.mosquitto import merged, rendered
+from commonwatt.cli.options import Commands
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import BrokerSettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.logs import start_log
-from commonwatt.runtime.service import flowing, serve
+from commonwatt.runtime.service import serve
 from commonwatt.runtime.starts import wait_if_often
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
@@ -31,7 +32,7 @@ EXIT_START = 1
 
 _log = logging.getLogger(__name__)
 
-app = typer.Typer(help="The MQTT broker that runs beside a gateway, or at the utility as its head-end.")
+app = Commands(help="The MQTT broker that runs beside a gateway, or at the utility as its head-end.")
 
 
 ConfigOption = Annotated[
@@ -51,7 +52,6 @@ def broker() -> None:
 
 
 @app.command()
-@flowing
 def run(config: ConfigOption) -> None:
     """Run a broker until SIGTERM or Ctrl-C.
 
@@ -78,7 +78,6 @@ def run(config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def render(
     other: Annotated[Other, typer.Argument(help="Which broker: Eclipse Mosquitto, 2.0 or later.")],
     config: ConfigOption,

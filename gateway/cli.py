@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.cli.options import JsonOption, LimitOption
+from commonwatt.cli.options import Commands, JsonOption, LimitOption
 from commonwatt.cli.tables import show
 from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.config.files import load_settings
@@ -23,7 +23,7 @@ from commonwatt.model.time.times import FORMS
 from commonwatt.model.words import moment
 from commonwatt.protocol.dead_letter_words import counts_of, row_of, wanted
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.service import flowing, only_one, run_service
+from commonwatt.runtime.service import only_one, run_service
 from commonwatt.runtime.starts import wait_if_often
 from gateway.clique.clique import hosted_stores
 from gateway.host.files import hosted
@@ -37,9 +37,7 @@ from gateway.store.store import reading
 
 DAY_COLUMNS = ("day", "side", "up", "down", "hours_counted")
 
-app = typer.Typer(
-    no_args_is_help=True, help="A microgrid's gateway: collects, keeps sharing fair, relays to the utility."
-)
+app = Commands(no_args_is_help=True, help="A microgrid's gateway: collects, keeps sharing fair, relays to the utility.")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The TOML file; see: commonwatt config example gateway")]
 AdapterOption = Annotated[
@@ -49,7 +47,6 @@ AdapterOption = Annotated[
 
 
 @app.command()
-@flowing
 def run(config: Config) -> None:
     """Run the gateway until SIGTERM. It starts without broker and network, and waits for both."""
     wait_if_often(config)
@@ -59,7 +56,6 @@ def run(config: Config) -> None:
 
 
 @app.command()
-@flowing
 def host(config: Annotated[Path, typer.Option("--config", "-c", help="See: commonwatt config example host")]) -> None:
     """Run the gateways of several controllers in one process until SIGTERM: a cooperative's, a demonstration's.
 
@@ -78,7 +74,6 @@ def host(config: Annotated[Path, typer.Option("--config", "-c", help="See: commo
 
 
 @app.command()
-@flowing
 def dump(
     config: Annotated[list[Path], typer.Option("--config", "-c", help="A gateway's TOML file; may be given again.")],
     unacknowledged: Annotated[
@@ -96,7 +91,6 @@ def dump(
 
 
 @app.command()
-@flowing
 def dead_letters(
     config: Config,
     meter: Annotated[str | None, typer.Option("--meter", help="Only dead letters of this meter.")] = None,
@@ -134,7 +128,6 @@ def dead_letters(
 
 
 @app.command()
-@flowing
 def lte(
     config: Config,
     days: Annotated[int, typer.Option(min=0, max=KEPT_DAYS, help="Also show this many of the last days.")] = 7,
@@ -159,7 +152,6 @@ def lte(
 
 
 @app.command()
-@flowing
 def password(config: Config) -> None:
     """Set the password of the controller's page, in the file that `http_password` names. Asks for it twice.
 
@@ -179,7 +171,6 @@ def password(config: Config) -> None:
 
 
 @app.command()
-@flowing
 def release(
     config: Config,
     out: Annotated[Path | None, typer.Option(help="The handover file to write.")] = None,
@@ -211,7 +202,6 @@ def release(
 
 
 @app.command()
-@flowing
 def take_over(
     file: Annotated[Path, typer.Argument(help="The file that the old controller's `release` wrote.")],
     config: Config,
@@ -242,7 +232,6 @@ def take_over(
 
 
 @app.command()
-@flowing
 def downgrade(config: Config) -> None:
     """Before the way back to version 0.3: bring the store of a stopped gateway into its form.
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from commonwatt.cli.options import Commands
 from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.config.files import load_settings
 from commonwatt.config.meters import MetersSettings
@@ -24,7 +25,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MicrogridId, Milliw
 from commonwatt.model.words import counted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.files import read_object
-from commonwatt.runtime.service import flowing, only_one, run_service
+from commonwatt.runtime.service import only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Microgrid, Town
@@ -53,7 +54,7 @@ RECORD = np.dtype(
 )
 """The 36 bytes of a history record (M2)."""
 
-app = typer.Typer(help="Emulated meters of one microgrid or several, with their sun, loads and batteries.")
+app = Commands(help="Emulated meters of one microgrid or several, with their sun, loads and batteries.")
 
 
 def held_lines(store: DeviceStore) -> Iterator[str]:
@@ -91,7 +92,6 @@ def meters() -> None:
 
 
 @app.command()
-@flowing
 def run(config: ConfigOption) -> None:
     """Run the meters of one microgrid, or of several with one physics, until SIGTERM or Ctrl-C.
 
@@ -107,7 +107,6 @@ def run(config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def dump(
     config: ConfigsOption,
     truth: Annotated[

@@ -15,7 +15,6 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.service import flowing
 from commonwatt.town.loading import load_town
 from commonwatt.town.scenario import load as load_scenario
 from commonwatt.town.town import Town
@@ -79,7 +78,6 @@ class _World:
             raise ConfigError(f"{self.config}: has no plant; name the file with [meters.plant], plant/meters.toml")
 
 
-@flowing
 def feeder(
     state: Annotated[Literal["dead", "alive"], typer.Argument(help="`dead` or `alive`.")],
     config: ConfigOption,
@@ -95,7 +93,6 @@ def feeder(
     world.change(f"the feeder of {world.names} is {state}", until, feeder_dead_until=until)
 
 
-@flowing
 def line(
     state: Annotated[Literal["dead", "alive"], typer.Argument(help="`dead` or `alive`.")],
     config: ConfigOption,
@@ -111,7 +108,6 @@ def line(
     world.change(f"the regional line is {state}", until, line_dead_until=until)
 
 
-@flowing
 def supply(
     state: Annotated[SupplyState, typer.Argument(help="NORMAL, LOW, CRITICAL or EMPTY.")],
     config: ConfigOption,
@@ -127,7 +123,6 @@ def supply(
     world.change(f"the regional supply is {state}", until, supply=Shortage(state=state, until=until))
 
 
-@flowing
 def lte(
     state: Annotated[Literal["dead", "lossy", "alive"], typer.Argument(help="`dead`, `lossy` or `alive`.")],
     config: ConfigOption,
@@ -144,7 +139,6 @@ def lte(
     world.change(f"the meters' network of {world.names} is {state}", until, **ends)
 
 
-@flowing
 def weather(
     percent: Annotated[int, typer.Argument(min=0, max=100, help="Sun that clouds let through, percent.")],
     config: ConfigOption,
@@ -160,7 +154,6 @@ def weather(
     world.change(said, until, sun=Factor(percent=percent, until=until))
 
 
-@flowing
 def demand(
     percent: Annotated[int, typer.Argument(min=0, max=1000, help="Load as a percentage of the ordinary load.")],
     config: ConfigOption,
@@ -176,7 +169,6 @@ def demand(
     world.change(said, until, demand=Factor(percent=percent, until=until))
 
 
-@flowing
 def meter(
     number: Annotated[int, typer.Argument(metavar="ID", help="The meter's id.")],
     state: Annotated[
@@ -203,7 +195,6 @@ def meter(
     return world.change(f"meter {number} is {state}", until, meters={**rest, str(number): fault})
 
 
-@flowing
 def play(
     config: ConfigOption,
     name: Annotated[

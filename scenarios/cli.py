@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from commonwatt.cli.options import Commands
 from commonwatt.cli.tables import show
 from commonwatt.energy.simulation.changes import changed
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.files import replace_file
-from commonwatt.runtime.service import flowing
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import Scenario, load, names
@@ -26,7 +26,7 @@ from scenarios.simulation import emulated
 from utility.supply.simulated.policies import POLICIES
 from utility.tariffs.tariff import read_tariff
 
-app = typer.Typer(no_args_is_help=True, help="Run a town through days of weather, faults and prices.")
+app = Commands(no_args_is_help=True, help="Run a town through days of weather, faults and prices.")
 
 
 _REFERENCES = ("none", "no-sharing")
@@ -41,7 +41,6 @@ def list_scenarios() -> None:
 
 
 @app.command()
-@flowing
 def run(
     name: Annotated[str, typer.Argument(help="A scenario's name, see `scenario list`, or a TOML file.")] = "",
     days: Annotated[int | None, typer.Option(min=1, max=3660, help="Its length; else the scenario's own.")] = None,

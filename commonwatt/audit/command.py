@@ -16,7 +16,7 @@ from commonwatt.audit.comparison import Audit, audit_files
 from commonwatt.audit.folder import audit_folder
 from commonwatt.model.records import RecordType
 from commonwatt.model.words import moment
-from commonwatt.runtime.service import EXIT_FAILED, flowing
+from commonwatt.runtime.service import EXIT_FAILED
 
 MEASURES = {
     "made": "made",
@@ -72,7 +72,6 @@ def _type_name(record_type: int) -> str:
     )
 
 
-@flowing
 def audit_command(
     data: Annotated[
         Path | None, typer.Option(help="A demonstration's data folder; its parts are asked by their commands.")

@@ -22,13 +22,12 @@ from commonwatt.doctor.running import look, service_findings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
 from commonwatt.runtime.clock import machine_s
-from commonwatt.runtime.service import EXIT_FAILED, flowing
+from commonwatt.runtime.service import EXIT_FAILED
 from commonwatt.site.machine import PROGRAM
 
 COLOURS = {Level.GOOD: typer.colors.GREEN, Level.WARNING: typer.colors.YELLOW, Level.BAD: typer.colors.RED}
 
 
-@flowing
 def doctor(
     config: Annotated[Path, typer.Option("--config", "-c", help="The part's file (TOML), of any part.")],
     as_json: JsonOption = False,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from commonwatt.care.labels import refresh_joins
-from commonwatt.cli.options import JsonOption
+from commonwatt.cli.options import Commands, JsonOption
 from commonwatt.cli.tables import show
 from commonwatt.identity.authority import (
     BROKER_DAYS,
@@ -39,12 +39,11 @@ from commonwatt.model.time.times import iso
 from commonwatt.network.addresses import host_fault
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import machine_s
-from commonwatt.runtime.service import flowing
 from commonwatt.town.revocation import write_revoked_list
 
 DAY_S = 86_400
 
-app = typer.Typer(
+app = Commands(
     no_args_is_help=True, help="Certificates for TLS: an authority of your own, for brokers, gateways and meters."
 )
 
@@ -53,7 +52,6 @@ DaysOption = Annotated[int, typer.Option("--days", min=1, max=3650, help="Days f
 
 
 @app.command("authority")
-@flowing
 def make_authority(
     out: OutOption,
     name: Annotated[str, typer.Option(help="The authority's name in its certificates.")] = "Commonwatt",
@@ -69,7 +67,6 @@ def make_authority(
 
 
 @app.command("broker")
-@flowing
 def enroll_broker(
     place: Annotated[str, typer.Argument(help="The broker's folder in OUT: `head-end`, or a microgrid's id.")],
     out: OutOption,
@@ -96,7 +93,6 @@ def enroll_broker(
 
 
 @app.command("device")
-@flowing
 def enroll_device(
     out: OutOption,
     identities: Annotated[
@@ -120,7 +116,6 @@ def enroll_device(
 
 
 @app.command()
-@flowing
 def renew(
     out: OutOption,
     within: Annotated[int, typer.Option(min=0, max=3650, help="Renew certificates that expire so soon, in days.")] = 30,
@@ -142,7 +137,6 @@ WithMetersOption = Annotated[
 
 
 @app.command()
-@flowing
 def revoke(
     identity: Annotated[str, typer.Argument(help="A gateway (a microgrid's id), a meter, `utility`, or `enrolment`.")],
     out: OutOption,
@@ -188,7 +182,6 @@ def revoke(
 
 
 @app.command()
-@flowing
 def readmit(
     identity: Annotated[str, typer.Argument(help="A gateway, meter, or `utility`, that was revoked.")],
     out: OutOption,
@@ -205,7 +198,6 @@ def readmit(
 
 
 @app.command("list")
-@flowing
 def list_issued(
     out: OutOption,
     as_json: JsonOption = False,

@@ -14,14 +14,12 @@ from commonwatt.cli.site import install
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import host_fault
 from commonwatt.runtime.clock import machine_s
-from commonwatt.runtime.service import flowing
 from commonwatt.site.machine import Machine
 
 FILE = "commonwatt-join.txt"  # the label's text, on the boot partition
 _BOOT = ("/boot/firmware", "/boot")
 
 
-@flowing
 def join_command(
     words: Annotated[
         list[str] | None, typer.Argument(help="The eight words of the label, or the text of its QR code.")

@@ -12,13 +12,13 @@ from typing import Annotated
 
 import typer
 
+from commonwatt.cli.options import Commands
 from commonwatt.cli.outline import add_outline, group_in_outline
 from commonwatt.config.files import check_file, check_named_files, example, load_settings, notes_on, place_of
 from commonwatt.config.parts import PARTS, command_of, settings_of
 from commonwatt.config.settings import Settings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import server_context
-from commonwatt.runtime.service import flowing
 
 _BROKER_CAS = ("ca", "broker_ca", "head_end_ca")
 """Settings with the authority of a broker, to which a part shows its own certificate."""
@@ -47,7 +47,7 @@ _NEEDED = {
     "scenarios": "sqlalchemy",
     "utility": "sqlalchemy",
 }
-config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, or print an example of one.")
+config_app = Commands(no_args_is_help=True, help="Check a part's TOML file, or print an example of one.")
 
 
 def check_certificates(path: Path, part: str) -> None:
@@ -79,7 +79,6 @@ def _faults(settings: Settings) -> Iterator[tuple[tuple[int | str, ...], str]]:
 
 
 @config_app.command("check")
-@flowing
 def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one part.")]) -> None:
     """Check every key of FILE, the files that it names, and an adapter's presets; print each fault with its line."""
     part = check_file(file)
@@ -115,7 +114,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         wanted: The one command that will run; no other command is loaded, which saves each process of a
             demonstration a second and memory. Empty, or no command: none is loaded. ``None``: load all commands.
     """
-    app = typer.Typer(
+    app = Commands(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         help="Commonwatt: metering and sharing for community microgrids. Start with: commonwatt demo",

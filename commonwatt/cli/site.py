@@ -11,6 +11,7 @@ import typer
 from commonwatt.care.by_hand import install_by_hand
 from commonwatt.care.labels import SHEET, end_label, make_labels, refresh_joins
 from commonwatt.care.release import sign as sign_release
+from commonwatt.cli.options import Commands
 from commonwatt.cli.site_questions import Answers, first_text, further_text
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
@@ -19,7 +20,6 @@ from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import machine_s
 from commonwatt.runtime.files import write_private
-from commonwatt.runtime.service import flowing
 from commonwatt.site import upgrade as upgrades
 from commonwatt.site.bundle import pack as packed
 from commonwatt.site.bundle import read_bundle, write_bundle
@@ -30,7 +30,7 @@ from commonwatt.site.places import address_of, places_of
 from commonwatt.site.unpack import Unpacking, prepare
 from commonwatt.town.town import Town
 
-app = typer.Typer(no_args_is_help=True, help="Set up a town: all of its files, a bundle for each machine, its start.")
+app = Commands(no_args_is_help=True, help="Set up a town: all of its files, a bundle for each machine, its start.")
 
 SiteOption = Annotated[Path, typer.Option("--site", help="The office's folder with all files and secrets of the town.")]
 
@@ -38,7 +38,6 @@ _SHOWN = 12  # most machines that are listed
 
 
 @app.command()
-@flowing
 def init(
     site: SiteOption = Path("site"),
     name: Annotated[str | None, typer.Option(help="The town's name.")] = None,
@@ -79,7 +78,6 @@ def init(
 
 
 @app.command()
-@flowing
 def pack(
     places: Annotated[
         list[str], typer.Argument(help="A microgrid's id for its controller, `utility`, or `utility-2`.")
@@ -96,7 +94,6 @@ def pack(
 
 
 @app.command()
-@flowing
 def unpack(
     bundle: Annotated[Path, typer.Argument(help="The file that `commonwatt site pack` wrote.")],
     authority: Annotated[
@@ -127,7 +124,6 @@ def unpack(
 
 
 @app.command()
-@flowing
 def labels(
     places: Annotated[
         list[str] | None, typer.Argument(help="Controllers that get a new code; without any, those that never had one.")
@@ -163,7 +159,6 @@ def install(machine: Machine, unpacking: Unpacking) -> None:
 
 
 @app.command()
-@flowing
 def upgrade(
     package: Annotated[Path, typer.Argument(help="The package of the new version, from the office.")],
     root: Annotated[Path, typer.Option(help="The folder of another machine's files; nothing is started.")] = Path("/"),
@@ -193,7 +188,6 @@ def upgrade(
 
 
 @app.command()
-@flowing
 def sign(
     package: Annotated[Path, typer.Argument(help="The package, as `make deb` wrote it.")],
     site: SiteOption = Path("site"),

@@ -15,14 +15,12 @@ from commonwatt.doctor.findings import Level, with_file, worst
 from commonwatt.doctor.running import fetch_status, local_headers
 from commonwatt.model.exceptions import CommonwattError, ConfigError, text_of
 from commonwatt.model.words import moment
-from commonwatt.runtime.service import flowing
 
 MAX_LINE = 200  # most characters of a line in the terminal; longer values are counted
 
 _TIMES = ("time", "last_batch", "last_seen")
 
 
-@flowing
 def status(
     config: Annotated[Path, typer.Option("--config", "-c", help="The part's file (TOML), of any part.")],
     as_json: JsonOption = False,

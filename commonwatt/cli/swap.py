@@ -5,21 +5,26 @@ from typing import Annotated
 
 import typer
 
+from commonwatt.cli.options import Commands
 from commonwatt.cli.site import SiteOption, option_of, run_or_print, write_packed
 from commonwatt.identity.authority import REVOKED_FILE
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import machine_s
-from commonwatt.runtime.service import flowing
 from commonwatt.site import exchange
 from commonwatt.site.exchange import handover_name, release_commands
 from commonwatt.site.machine import Machine
 from commonwatt.site.unpack import installed_on
 
-app = typer.Typer(no_args_is_help=True, help="Exchange a part of a running town without a lost or doubled reading.")
+app = Commands(no_args_is_help=True, help="Exchange a part of a running town without a lost or doubled reading.")
 
-controller = typer.Typer(no_args_is_help=True)
+controller = Commands(
+    no_args_is_help=True,
+    help="Replace a microgrid's controller by a new one: `begin` at the office, `release` on the old, then `finish`."
+    "\n\nThe old controller's whole store moves to the new one: readings that the utility does not have yet, desired "
+    "states, schedules, the line's byte counts; the store of its adapter too. `begin` prints every step.",
+)
 
 _STEPS = """\
 1. Carry {place}.bundle to the new controller, and install the program there (docs/guides/technician.md).
@@ -40,18 +45,7 @@ def swap() -> None:
     """Exchange a part of a running town without a lost or doubled reading."""
 
 
-@controller.callback()
-@flowing
-def swap_controller() -> None:
-    """Replace a microgrid's controller by a new one: `begin` at the office, `release` on the old, then `finish`.
-
-    The old controller's whole store moves to the new one: readings that the utility does not have yet, desired
-    states, schedules, the line's byte counts; the store of its adapter too. `begin` prints every step.
-    """
-
-
 @controller.command()
-@flowing
 def begin(
     place: Annotated[str, typer.Argument(help="The microgrid whose controller is replaced.")],
     site: SiteOption = Path("site"),
@@ -67,7 +61,6 @@ def begin(
 
 
 @controller.command()
-@flowing
 def release(
     root: Annotated[Path, typer.Option(help="The folder of the old controller's mounted card.")] = Path("/"),
 ) -> None:
@@ -93,7 +86,6 @@ def release(
 
 
 @controller.command()
-@flowing
 def finish(
     place: Annotated[str, typer.Argument(help="The microgrid whose controller was replaced.")],
     site: SiteOption = Path("site"),

@@ -5,17 +5,17 @@ from typing import Annotated
 
 import typer
 
+from commonwatt.cli.options import Commands
 from commonwatt.config.files import check_model, read_toml
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import flowing
 from commonwatt.town.file import TownFile
 from commonwatt.town.loading import WHOLE_TOWN, town_of
 from commonwatt.town.places import places_text
 from commonwatt.town.stated import places_of_town
 from commonwatt.town.town import Function
 
-app = typer.Typer(no_args_is_help=True, help="Make a town file.")
+app = Commands(no_args_is_help=True, help="Make a town file.")
 
 _HEAD = """\
 # Each place, with the numbers of its controller, meters and account, is a row of {places}.
@@ -29,7 +29,6 @@ def town() -> None:
 
 
 @app.command()
-@flowing
 def generate(
     out: Annotated[Path, typer.Option("--out", help="The town file to write; its table of places gets its name.")],
     source: Annotated[

@@ -22,7 +22,7 @@ from commonwatt.demo.running import DRAIN_WITHIN_S, Run, stopped_by_signals
 from commonwatt.demo.tour import order, told
 from commonwatt.demo.view import draw
 from commonwatt.runtime.interrupts import EXIT_STOPPED
-from commonwatt.runtime.service import EXIT_FAILED, errors_reported, only_one
+from commonwatt.runtime.service import EXIT_FAILED, only_one
 from commonwatt.town.loading import WHOLE_TOWN
 
 WHOLE = "whole"  # in place of a town file: the whole town
@@ -103,11 +103,10 @@ def demo(
     Ctrl-C stops it cleanly and prints the audit of every record; another run continues where this one stopped.
     """
     if tour or step is not None:
-        with errors_reported():
-            typer.echo("\n".join(told(str(data), console_of(data))) if step is None else order(data, step))
+        typer.echo("\n".join(told(str(data), console_of(data))) if step is None else order(data, step))
         return
     for_s = None if for_ is None else _duration(for_)
-    with errors_reported(), only_one(data, "another demonstration"):
+    with only_one(data, "another demonstration"):
         console = Console()
         with console.status("preparing the town ..."):
             layout = prepare(data, WHOLE_TOWN if town == WHOLE else None if town is None else Path(town), speed, for_s)

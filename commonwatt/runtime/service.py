@@ -3,15 +3,13 @@
 import asyncio
 import fcntl
 import gc
-import inspect
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any, TextIO, TypeVar, cast
+from typing import TextIO
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.runtime.allocator import keep_freed_memory
@@ -23,22 +21,6 @@ EXIT_FAILED = 1  # exit code: the command failed
 EXIT_USAGE = 2  # exit code: a file or an argument is wrong
 # Errors of the system that say that a file is wrong, where they name one.
 _OF_A_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-
-
-_C = TypeVar("_C", bound=Callable[..., object])
-
-
-def flowing(command: _C) -> _C:
-    """Report a command's errors, and join the lines of each paragraph of its help: it flows in any terminal's width."""
-    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
-    command.__doc__ = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
-
-    @wraps(command)
-    def run(*args: Any, **options: Any) -> object:
-        with errors_reported():
-            return command(*args, **options)
-
-    return cast("_C", run)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import typer
 
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.model.words import moment
-from commonwatt.runtime.service import flowing
 from gateway.recorder.recorder import chained, told
 from gateway.recorder.recording import Entry, Recording, read_recording
 from gateway.recorder.tape import DiffersError
@@ -52,7 +51,6 @@ def replay(recording: Recording) -> Iterator[Replayed]:
             return
 
 
-@flowing
 def replay_file(
     file: Annotated[Path, typer.Argument(help="The recording: a file `*.cwr` that a gateway wrote beside its store.")],
     until: Annotated[int | None, typer.Option(min=1, help="Stop after this event.")] = None,

@@ -10,16 +10,15 @@ import typer
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import flowing
 from utility.database.town_zone import zone_of
 from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.changes import Difference, differences
 from utility.registry.importing import apply_facts
 from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
 from utility.registry.table import read_table, write_table
-from utility.webkit.cli.options import ConfigOption, check_named, from_file, local_actor, reading
+from utility.webkit.cli.options import Commands, ConfigOption, check_named, from_file, local_actor, reading
 
-app = typer.Typer(no_args_is_help=True, help="Who has which meter since when, and the terms of accounts.")
+app = Commands(no_args_is_help=True, help="Who has which meter since when, and the terms of accounts.")
 
 MAX_BYTES = 32_000_000  # the largest table that is read
 
@@ -29,7 +28,6 @@ MicrogridOption = Annotated[str | None, typer.Option("--microgrid", help="Only o
 
 
 @app.command("import")
-@flowing
 def import_table(file: FileArgument, config: ConfigOption) -> None:
     """Take the dates of a table over into the registry, and print what changes.
 
@@ -48,7 +46,6 @@ def import_table(file: FileArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def check(file: FileArgument, config: ConfigOption) -> None:
     """Check a table, and print what `commonwatt accounts import` would change; nothing changes."""
     zone, before = _loaded(config)
@@ -58,7 +55,6 @@ def check(file: FileArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def export(
     config: ConfigOption,
     microgrid: MicrogridOption = None,

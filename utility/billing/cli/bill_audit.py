@@ -13,22 +13,20 @@ from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.words import counted
 from commonwatt.runtime.files import replace_file, replacing
-from commonwatt.runtime.service import flowing
 from utility.billing.proof.audit import Boundary, leaves_file
 from utility.billing.proof.audit import audit as audited
 from utility.billing.proof.witnesses import public_list
 from utility.billing.store.bill_documents import documents_of, documents_of_run, leaves_of
 from utility.billing.store.witnesses import signed_of
 from utility.registry.store.enrolled import Enrolment
-from utility.webkit.cli.options import ConfigOption, from_file
+from utility.webkit.cli.options import Commands, ConfigOption, from_file
 
-app = typer.Typer()
+app = Commands()
 
 _COLUMNS = ("microgrid", "imported_mwh", "exported_mwh", "allowed_mwh")
 
 
 @app.command()
-@flowing
 def leaves(
     month: Annotated[str, typer.Argument(help="The local month, such as 2026-11.")],
     config: ConfigOption,
@@ -49,7 +47,6 @@ def leaves(
 
 
 @app.command()
-@flowing
 def audit(
     file: Annotated[Path, typer.Argument(help="The file of: commonwatt bills leaves", exists=True, dir_okay=False)],
     boundary: Annotated[
@@ -106,7 +103,6 @@ def _boundaries(path: Path) -> list[Boundary]:
 
 
 @app.command()
-@flowing
 def witnesses(
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", help="The file (JSON).")],

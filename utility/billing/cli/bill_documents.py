@@ -14,7 +14,6 @@ from commonwatt.cli.tables import show
 from commonwatt.model.time.local_calendar import parse_month
 from commonwatt.model.words import counted
 from commonwatt.runtime.files import replace_file
-from commonwatt.runtime.service import flowing
 from utility.billing.bill import Bill, Line
 from utility.billing.canonical import bill_bytes
 from utility.billing.documents.explained import Explained, rows_within
@@ -22,9 +21,9 @@ from utility.billing.documents.pdf import as_pdf
 from utility.billing.proof.head import check_code
 from utility.billing.store.bill_documents import documents_of
 from utility.billing.store.letters import as_letters
-from utility.webkit.cli.options import ConfigOption, from_file, load
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, load
 
-app = typer.Typer()
+app = Commands()
 
 AccountArgument = Annotated[int, typer.Argument(min=1, help="The account.")]
 MonthArgument = Annotated[str, typer.Argument(help="The local month, such as 2026-11.")]
@@ -43,7 +42,6 @@ def _day(text: str) -> date:
 
 
 @app.command()
-@flowing
 def explain(
     account: AccountArgument,
     month: MonthArgument,
@@ -72,7 +70,6 @@ def explain(
 
 
 @app.command("print")
-@flowing
 def print_bills(
     month: MonthArgument,
     config: ConfigOption,
@@ -96,7 +93,6 @@ def print_bills(
 
 
 @app.command()
-@flowing
 def receipt(
     account: AccountArgument,
     month: MonthArgument,

@@ -6,12 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import flowing
 from utility.billing.cli import bill_audit, bill_documents
-from utility.webkit.cli.options import ConfigOption
+from utility.webkit.cli.options import Commands, ConfigOption
 from utility.webkit.cli.service import ask, work
 
-app = typer.Typer(no_args_is_help=True, help="Bills: run, check, issue, show, and what households get.")
+app = Commands(no_args_is_help=True, help="Bills: run, check, issue, show, and what households get.")
 for module in (bill_documents, bill_audit):
     app.add_typer(module.app)
 
@@ -19,7 +18,6 @@ RunArgument = Annotated[int, typer.Argument(help="The run's number; see: commonw
 
 
 @app.command()
-@flowing
 def run(month: Annotated[str, typer.Argument(help="The local month, such as 2026-11.")], config: ConfigOption) -> None:
     """Make the bills of a month for every account, as a draft; earlier months' corrections are lines of them.
 
@@ -32,7 +30,6 @@ def run(month: Annotated[str, typer.Argument(help="The local month, such as 2026
 
 
 @app.command()
-@flowing
 def check(number: RunArgument, config: ConfigOption) -> None:
     """Compute a draft again from its inputs, compare each byte of its bills, and mark it as checked."""
     made = ask(config, "GET", work(config, f"/runs/{number}/check"))
@@ -41,7 +38,6 @@ def check(number: RunArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def issue(number: RunArgument, config: ConfigOption) -> None:
     """Issue a checked run. A second person has to, who neither made nor checked it; its bills never change then."""
     made = ask(config, "POST", f"/runs/{number}/issue")
@@ -49,7 +45,6 @@ def issue(number: RunArgument, config: ConfigOption) -> None:
 
 
 @app.command()
-@flowing
 def enter(
     kind: Annotated[str, typer.Argument(help="goodwill, fee, credit_note; cancel: a run of bills is cancelled.")],
     subject: Annotated[int, typer.Argument(help="The account; with cancel, the run.")],
@@ -63,7 +58,6 @@ def enter(
 
 
 @app.command()
-@flowing
 def approve(number: Annotated[int, typer.Argument(help="The entry's number.")], config: ConfigOption) -> None:
     """Approve an entry, as another person than the one who entered it. A run that it cancels is cancelled at once."""
     made = ask(config, "POST", f"/entries/{number}/approve")

@@ -10,7 +10,6 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, parse_id
 from commonwatt.model.units import MAX_ABS_READING, MilliwattHours, Quarter
 from commonwatt.model.words import counted
-from commonwatt.runtime.service import flowing
 from utility.database.town_zone import zone_of
 from utility.readings.store.replaced_meters import count_blocks, register_replacement
 from utility.registry.changes import differences
@@ -35,7 +34,6 @@ Next:
 4. Then revoke it:  commonwatt enroll revoke {old} --out FOLDER --reason exchanged"""
 
 
-@flowing
 def swap_meter(
     config: ConfigOption,
     old: Annotated[str, typer.Option("--old", prompt="Id of the old meter", help="The meter that is taken out.")],

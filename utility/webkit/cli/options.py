@@ -1,37 +1,26 @@
 """The utility's commands: their ``--config`` option, and the settings and database it opens."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from getpass import getuser
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
+from commonwatt.cli.options import Commands as Commands
 from commonwatt.config.files import load_settings, place_of
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock, load_clock
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.service import errors_reported
 from utility.access.actor import MACHINE, Actor, on_machine
 from utility.database.base import Connection
 from utility.database.database import Database, open_database
 from utility.database.town_zone import town_zone
-
-_C = TypeVar("_C", bound=Callable[..., Any])
-
-
-class Commands(typer.Typer):
-    """A group of commands that report their errors, and whose help flows."""
-
-    def command(self, *arguments: Any, **options: Any) -> Callable[[_C], _C]:
-        """Return the decorator that adds a command."""
-        add = super().command(*arguments, **options)
-        return lambda command: add(flowing(command))
-
 
 ConfigOption = Annotated[
     Path,

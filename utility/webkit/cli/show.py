@@ -17,7 +17,6 @@ from commonwatt.cli.tables import show as show_table
 from commonwatt.model.csv_text import line_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import moment
-from commonwatt.runtime.service import flowing
 from utility.access.roles import Role
 from utility.webkit.cli.options import ConfigOption
 from utility.webkit.cli.service import read
@@ -138,7 +137,6 @@ class Described:
             yield thing.name, {}, [{"what": name.replace("_", " "), "value": value} for name, value in single.items()]
 
 
-@flowing
 def show(
     config: ConfigOption,
     name: Annotated[

@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import typer
 from typer.testing import CliRunner
 
+from commonwatt.cli.options import Commands
 from commonwatt.model.exceptions import ConfigError
 from harness.docs.marked import DOCS
 from harness.worlds.town_files import make_archive, make_exports, make_release, towns_table
@@ -32,7 +32,7 @@ SINGLE: Files = {"homes": [("secret", "house")], "readings": [("secret", "2026-1
 
 TOWNS = ("alpha", "beta", "tiny")
 
-app = typer.Typer()
+app = Commands()
 app.command()(analyse)
 
 

@@ -18,7 +18,6 @@ from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.runtime.files import replacing
 from commonwatt.runtime.interrupts import stop_told
-from commonwatt.runtime.service import flowing
 from utility.towns.analysis.store.closed import Task, made, query, result_of, with_town
 from utility.towns.analysis.store.files import made_from
 from utility.towns.analysis.views import VIEWS
@@ -27,7 +26,6 @@ from utility.towns.table import load_towns
 SHOWN = 200  # the most rows that a terminal shows
 
 
-@flowing
 def analyse(
     each_town: Annotated[
         str | None, typer.Option("--each-town", help="SQL for each town; without it, the tables are shown.")
