@@ -51,7 +51,48 @@ def add_alarms(app: FastAPI, console: Console) -> None:
     console.streams.marks["alarms"] = lambda: f"{alarms_of(console.api).board().mark} {console.now() // 30}"
     _add_lists(app, console)
     _add_one(app, console)
-    _add_maintenance(app, console)
+
+    alarms = alarms_of(console.api)
+
+    @app.get(f"{_START}/maintenance", include_in_schema=False)
+    def form(request: Request, actor: Operators, place: Annotated[str, Query(max_length=40)] = "") -> HTMLResponse:
+        """Return the form of a maintenance, for the next four hours."""
+        now, zone = console.now(), console.zone()
+        start, end = local_input(now, zone), local_input(now + 14_400, zone)
+        fields = {"place": place, "whole": "", "part": "", "start": start, "end": end, "note": ""}
+        return _form(request, actor, fields)
+
+    @app.post(f"{_START}/maintenance", include_in_schema=False)
+    def maintain(
+        request: Request,
+        actor: Operators,
+        start: Annotated[str, Form(max_length=40)],
+        end: Annotated[str, Form(max_length=40)],
+        note: Annotated[str, Form(max_length=2_000)] = "",
+        place: Annotated[str, Form(max_length=2_000)] = "",
+        whole: Annotated[str, Form(max_length=3)] = "",
+        part: Annotated[str, Form(max_length=40)] = "",
+    ) -> Response:
+        """Silence a place for a time; a mistake is shown beside what was typed."""
+        fields = {"place": place.strip(), "whole": whole, "part": part, "start": start, "end": end}
+        fields["note"] = note.strip()
+        try:
+            if bool(fields["place"]) is bool(whole):
+                raise ConfigError("place: name the places, or choose the whole town")
+            zone = console.zone()
+            window = parse_time(start, "start", zone), parse_time(end, "end", zone)
+            alarms.maintain(actor, fields["place"], part, *window, fields["note"])
+        except (ConfigError, AlertmanagerError) as error:
+            return _form(request, actor, fields, faults_of(error, fields))
+        return console.see_other(actor, _START, "The maintenance is planned")
+
+    def _form(request: Request, actor: Actor, fields: dict[str, str], faults: Faults | None = None) -> HTMLResponse:
+        content = {
+            "form": fields,
+            "parts": {"": "all of it"} | {part: part for part in PARTS},
+            "faults": faults or Faults(),
+        }
+        return console.page(request, actor, "maintenance.html", content, 422 if faults else 200)
 
 
 def _add_lists(app: FastAPI, console: Console) -> None:
@@ -140,50 +181,6 @@ def _add_one(app: FastAPI, console: Console) -> None:
                     alarms.acknowledge(actor, each, why, now + acknowledge_s)
         what = "The alarms are" if equal else "The alarm is"
         return console.see_other(actor, _START, f"{what} {'silenced' if silence_s else 'acknowledged'}")
-
-
-def _add_maintenance(app: FastAPI, console: Console) -> None:
-    alarms = alarms_of(console.api)
-
-    @app.get(f"{_START}/maintenance", include_in_schema=False)
-    def form(request: Request, actor: Operators, place: Annotated[str, Query(max_length=40)] = "") -> HTMLResponse:
-        """Return the form of a maintenance, for the next four hours."""
-        now, zone = console.now(), console.zone()
-        start, end = local_input(now, zone), local_input(now + 14_400, zone)
-        fields = {"place": place, "whole": "", "part": "", "start": start, "end": end, "note": ""}
-        return _form(request, actor, fields)
-
-    @app.post(f"{_START}/maintenance", include_in_schema=False)
-    def maintain(
-        request: Request,
-        actor: Operators,
-        start: Annotated[str, Form(max_length=40)],
-        end: Annotated[str, Form(max_length=40)],
-        note: Annotated[str, Form(max_length=2_000)] = "",
-        place: Annotated[str, Form(max_length=2_000)] = "",
-        whole: Annotated[str, Form(max_length=3)] = "",
-        part: Annotated[str, Form(max_length=40)] = "",
-    ) -> Response:
-        """Silence a place for a time; a mistake is shown beside what was typed."""
-        fields = {"place": place.strip(), "whole": whole, "part": part, "start": start, "end": end}
-        fields["note"] = note.strip()
-        try:
-            if bool(fields["place"]) is bool(whole):
-                raise ConfigError("place: name the places, or choose the whole town")
-            zone = console.zone()
-            window = parse_time(start, "start", zone), parse_time(end, "end", zone)
-            alarms.maintain(actor, fields["place"], part, *window, fields["note"])
-        except (ConfigError, AlertmanagerError) as error:
-            return _form(request, actor, fields, faults_of(error, fields))
-        return console.see_other(actor, _START, "The maintenance is planned")
-
-    def _form(request: Request, actor: Actor, fields: dict[str, str], faults: Faults | None = None) -> HTMLResponse:
-        content = {
-            "form": fields,
-            "parts": {"": "all of it"} | {part: part for part in PARTS},
-            "faults": faults or Faults(),
-        }
-        return console.page(request, actor, "maintenance.html", content, 422 if faults else 200)
 
 
 def _listed(console: Console, skip: int) -> dict[str, Any]:

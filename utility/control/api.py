@@ -144,10 +144,6 @@ def add_commands(app: FastAPI, api: Api) -> None:
             found = newest_changes(connection, limit, before)
             return Changes(changes=[_changed(change) for change in found], newest=newest_change(connection))
 
-    _add_one(app, api)
-
-
-def _add_one(app: FastAPI, api: Api) -> None:
     @app.get("/commands/{no}")
     def one(_: Staff, no: Number) -> ChangeInFull:
         """Return a change: at each microgrid what was before, what was asked, and the answer."""

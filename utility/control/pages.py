@@ -49,8 +49,40 @@ def add_schedules(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     _add_table(app, console)
     _add_form(app, console)
-    _add_changes(app, console)
-    _add_decisions(app, console)
+
+    @app.get(f"{PATH}/changes", include_in_schema=False)
+    def changes(
+        request: Request, actor: Staff, before: Annotated[int | None, Query(ge=0, lt=2**63)] = None
+    ) -> Response:
+        """List all changes, newest first."""
+        rows = console.database.read(newest_changes, ROWS, before)
+        later = f"{PATH}/changes?before={rows[-1].no}" if len(rows) == ROWS else ""
+        content = {"changes": rows, "title_of": title, "later": later}
+        return console.page(request, actor, "schedule_changes.html", content)
+
+    @app.get(f"{PATH}/changes/{{no}}", include_in_schema=False)
+    def change(request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
+        """Show a change: at each microgrid what was before, what was asked, and what became of it."""
+        return console.page(request, actor, "schedule_change.html", _shown(console, no, skip))
+
+    @app.get(f"{PATH}/changes/{{no}}/live", include_in_schema=False)
+    def live(request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
+        """Return the part of the page that is polled."""
+        return console.fragment(request, actor, "schedule_change_live.html", _shown(console, no, skip))
+
+    @app.post(f"{PATH}/changes/{{no}}/put-back", include_in_schema=False)
+    def back(actor: Operators, no: Number) -> Response:
+        """Put back what was in force before a change."""
+        with refusing():
+            number = put_back(console.database, actor, no, console.now())
+        return console.see_other(actor, f"{PATH}/changes/{number}", f"What was before change {no} is being put back.")
+
+    @app.post(f"{PATH}/changes/{{no}}/cancel", include_in_schema=False)
+    def cancel(actor: Operators, no: Number) -> Response:
+        """Cancel a planned change."""
+        with refusing():
+            cancel_change(console.database, actor, no, console.now())
+        return console.see_other(actor, f"{PATH}/changes/{no}", f"Change {no} is cancelled.")
 
 
 def _add_table(app: FastAPI, console: Console) -> None:
@@ -116,44 +148,6 @@ def _add_form(app: FastAPI, console: Console) -> None:
         except (ConfigError, ValueError) as error:
             return _form(console, request, actor, given, _faults(error))
         return console.see_other(actor, f"{PATH}/changes/{number}")
-
-
-def _add_changes(app: FastAPI, console: Console) -> None:
-    @app.get(f"{PATH}/changes", include_in_schema=False)
-    def changes(
-        request: Request, actor: Staff, before: Annotated[int | None, Query(ge=0, lt=2**63)] = None
-    ) -> Response:
-        """List all changes, newest first."""
-        rows = console.database.read(newest_changes, ROWS, before)
-        later = f"{PATH}/changes?before={rows[-1].no}" if len(rows) == ROWS else ""
-        content = {"changes": rows, "title_of": title, "later": later}
-        return console.page(request, actor, "schedule_changes.html", content)
-
-    @app.get(f"{PATH}/changes/{{no}}", include_in_schema=False)
-    def change(request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
-        """Show a change: at each microgrid what was before, what was asked, and what became of it."""
-        return console.page(request, actor, "schedule_change.html", _shown(console, no, skip))
-
-    @app.get(f"{PATH}/changes/{{no}}/live", include_in_schema=False)
-    def live(request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
-        """Return the part of the page that is polled."""
-        return console.fragment(request, actor, "schedule_change_live.html", _shown(console, no, skip))
-
-
-def _add_decisions(app: FastAPI, console: Console) -> None:
-    @app.post(f"{PATH}/changes/{{no}}/put-back", include_in_schema=False)
-    def back(actor: Operators, no: Number) -> Response:
-        """Put back what was in force before a change."""
-        with refusing():
-            number = put_back(console.database, actor, no, console.now())
-        return console.see_other(actor, f"{PATH}/changes/{number}", f"What was before change {no} is being put back.")
-
-    @app.post(f"{PATH}/changes/{{no}}/cancel", include_in_schema=False)
-    def cancel(actor: Operators, no: Number) -> Response:
-        """Cancel a planned change."""
-        with refusing():
-            cancel_change(console.database, actor, no, console.now())
-        return console.see_other(actor, f"{PATH}/changes/{no}", f"Change {no} is cancelled.")
 
 
 def _form(

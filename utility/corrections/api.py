@@ -95,12 +95,7 @@ class Closing(Asked):
 
 def add_decisions(app: FastAPI, api: Api) -> None:
     """Add the endpoints."""
-    _add_letters(app, api)
-    _add_corrections(app, api)
-    _add_findings(app, api)
 
-
-def _add_letters(app: FastAPI, api: Api) -> None:
     @app.post("/dead-letters/decide")
     def decide(actor: Clerks, asked: LetterDecision) -> Decided:
         """Release or refuse the quarantined readings of dead letters."""
@@ -109,6 +104,25 @@ def _add_letters(app: FastAPI, api: Api) -> None:
             done = decide_letters(api.database, chosen, actor, asked.why, int(api.clock.now()))
         slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
         return Decided(changed=len(done), slots=slots, person=actor.name)
+
+    _add_corrections(app, api)
+
+    @app.get("/findings")
+    def listed(
+        _: Staff, meter: Meters = (), check: Check | None = None, skip: Skip = 0, limit: LongLimit = 100
+    ) -> Findings:
+        """Return the open findings of the daily checks, the oldest first."""
+        with refusing(422), api.database.reads.begin() as connection:
+            numbers = [meter_number(connection, one) for one in meter if one] or None
+            rows = open_findings(connection, limit, numbers, check, skip)
+        return Findings(findings=rows)
+
+    @app.post("/findings/close")
+    def close(actor: Clerks, asked: Closing) -> Decided:
+        """Close findings."""
+        with refusing():
+            closed = close_findings(api.database, asked.numbers, actor, asked.why, int(api.clock.now()))
+        return Decided(changed=closed, person=actor.name)
 
 
 def _add_corrections(app: FastAPI, api: Api) -> None:
@@ -150,22 +164,3 @@ def _add_corrections(app: FastAPI, api: Api) -> None:
             limits, now = api.settings.validation, int(api.clock.now())
             span, energy = decisions.edit(api.database, limits, of, actor, asked.why, now)
         return Decided(changed=len(span), energy_mwh=energy, person=actor.name)
-
-
-def _add_findings(app: FastAPI, api: Api) -> None:
-    @app.get("/findings")
-    def listed(
-        _: Staff, meter: Meters = (), check: Check | None = None, skip: Skip = 0, limit: LongLimit = 100
-    ) -> Findings:
-        """Return the open findings of the daily checks, the oldest first."""
-        with refusing(422), api.database.reads.begin() as connection:
-            numbers = [meter_number(connection, one) for one in meter if one] or None
-            rows = open_findings(connection, limit, numbers, check, skip)
-        return Findings(findings=rows)
-
-    @app.post("/findings/close")
-    def close(actor: Clerks, asked: Closing) -> Decided:
-        """Close findings."""
-        with refusing():
-            closed = close_findings(api.database, asked.numbers, actor, asked.why, int(api.clock.now()))
-        return Decided(changed=closed, person=actor.name)

@@ -42,60 +42,7 @@ Tabs = Callable[[Console, str], dict[str, Any]]  # returns what the tabs of the 
 def add_corrections(app: FastAPI, console: Console, tabs: Tabs) -> None:
     """Add the routes."""
     _add_list(app, console, tabs)
-    _add_edit(app, console, tabs)
-    _add_one(app, console, tabs)
 
-
-def _add_list(app: FastAPI, console: Console, tabs: Tabs) -> None:
-    @app.get(_START, include_in_schema=False)
-    def corrections(
-        request: Request,
-        actor: Staff,
-        after: After = "",
-        meter: Meter = "",
-        state: Annotated[State, Query()] = State.PROPOSED,
-    ) -> HTMLResponse:
-        """List corrections, by meter and time: quarter-hours in a row are a line."""
-        with console.database.reads.begin() as connection:
-            meters = [found(lambda: meter_number(connection, meter))] if meter else None
-            chosen = Chosen(meters=meters)
-            page = found(lambda: corrections_page(connection, chosen, [state], ROWS, after))
-        later = address(_START, meter=meter, state=state, after=page.after) if page.after else ""
-        content = {"rows": page.rows, "meter": meter, "state": state, "states": list(State), "later": later}
-        content |= {"actions": _actions(state, "the chosen lines"), "columns": columns_of(CorrectionLine)}
-        return console.page(request, actor, "corrections.html", content | tabs(console, "corrections"))
-
-    @app.post(_START, include_in_schema=False)
-    def decide(actor: Clerks, key: Keys, action: Annotated[Action, Form()], why: Why = "") -> RedirectResponse:
-        """Approve, refuse or take back the chosen lines, all or none."""
-        with refusing():
-            keys = [key_of(each) for each in key]
-            rows = decide_lines(console.database, keys, action, actor, why, console.now())
-        energy = sum(row.energy for row in rows) / 1e6
-        words = f"{counted(len(rows), 'quarter-hour')}, {energy:.3f} kWh: {_DONE[action]}"
-        return console.see_other(actor, _START, words)
-
-
-def _add_one(app: FastAPI, console: Console, tabs: Tabs) -> None:
-    @app.get(f"{_START}/{{key}}", include_in_schema=False)
-    def correction(request: Request, actor: Staff, key: str) -> HTMLResponse:
-        """Show some corrections in a row: the plot around them, and every step."""
-        rows = _rows(console, found(lambda: key_of(key))[0])
-        steps = console.database.read(steps_of, [row.no for row in rows])
-        lines = summaries(rows)
-        content = {"rows": lines, "line": lines[0], "steps": step_lines(steps), "key": key}
-        content |= {"actions": _actions(State(lines[0].state), "this line"), "columns": columns_of(CorrectionLine)}
-        return console.page(request, actor, "correction.html", content | tabs(console, "corrections"))
-
-    @app.get(f"{_START}/{{key}}/plot.json", include_in_schema=False)
-    def plot(_: Staff, key: str) -> dict[str, Any]:
-        """Return readings, corrections and like days around some corrections, by quarter-hour."""
-        rows = _rows(console, found(lambda: key_of(key))[0])
-        first, lines = found(lambda: lines_around(console.database, console.api.settings.validation, rows))
-        return figure(lines, first * QUARTER_S, QUARTER_S, rows[0].record_type)
-
-
-def _add_edit(app: FastAPI, console: Console, tabs: Tabs) -> None:
     def shown(request: Request, actor: Actor, filled: dict[str, Any], faults: Faults | None = None) -> HTMLResponse:
         empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": ""}
         content = empty | {name: value or "" for name, value in filled.items()} | {"faults": faults or Faults()}
@@ -126,6 +73,53 @@ def _add_edit(app: FastAPI, console: Console, tabs: Tabs) -> None:
             return shown(request, actor, vars(new) | {"why": why}, faults)
         words = f"meter {meter}: {counted(len(span), 'quarter-hour')} entered, {total / 1e6:.3f} kWh"
         return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
+
+    @app.get(f"{_START}/{{key}}", include_in_schema=False)
+    def correction(request: Request, actor: Staff, key: str) -> HTMLResponse:
+        """Show some corrections in a row: the plot around them, and every step."""
+        rows = _rows(console, found(lambda: key_of(key))[0])
+        steps = console.database.read(steps_of, [row.no for row in rows])
+        lines = summaries(rows)
+        content = {"rows": lines, "line": lines[0], "steps": step_lines(steps), "key": key}
+        content |= {"actions": _actions(State(lines[0].state), "this line"), "columns": columns_of(CorrectionLine)}
+        return console.page(request, actor, "correction.html", content | tabs(console, "corrections"))
+
+    @app.get(f"{_START}/{{key}}/plot.json", include_in_schema=False)
+    def plot(_: Staff, key: str) -> dict[str, Any]:
+        """Return readings, corrections and like days around some corrections, by quarter-hour."""
+        rows = _rows(console, found(lambda: key_of(key))[0])
+        first, lines = found(lambda: lines_around(console.database, console.api.settings.validation, rows))
+        return figure(lines, first * QUARTER_S, QUARTER_S, rows[0].record_type)
+
+
+def _add_list(app: FastAPI, console: Console, tabs: Tabs) -> None:
+    @app.get(_START, include_in_schema=False)
+    def corrections(
+        request: Request,
+        actor: Staff,
+        after: After = "",
+        meter: Meter = "",
+        state: Annotated[State, Query()] = State.PROPOSED,
+    ) -> HTMLResponse:
+        """List corrections, by meter and time: quarter-hours in a row are a line."""
+        with console.database.reads.begin() as connection:
+            meters = [found(lambda: meter_number(connection, meter))] if meter else None
+            chosen = Chosen(meters=meters)
+            page = found(lambda: corrections_page(connection, chosen, [state], ROWS, after))
+        later = address(_START, meter=meter, state=state, after=page.after) if page.after else ""
+        content = {"rows": page.rows, "meter": meter, "state": state, "states": list(State), "later": later}
+        content |= {"actions": _actions(state, "the chosen lines"), "columns": columns_of(CorrectionLine)}
+        return console.page(request, actor, "corrections.html", content | tabs(console, "corrections"))
+
+    @app.post(_START, include_in_schema=False)
+    def decide(actor: Clerks, key: Keys, action: Annotated[Action, Form()], why: Why = "") -> RedirectResponse:
+        """Approve, refuse or take back the chosen lines, all or none."""
+        with refusing():
+            keys = [key_of(each) for each in key]
+            rows = decide_lines(console.database, keys, action, actor, why, console.now())
+        energy = sum(row.energy for row in rows) / 1e6
+        words = f"{counted(len(rows), 'quarter-hour')}, {energy:.3f} kWh: {_DONE[action]}"
+        return console.see_other(actor, _START, words)
 
 
 def _rows(console: Console, line: Chosen) -> list[Any]:

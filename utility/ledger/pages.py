@@ -26,7 +26,32 @@ _Month = Annotated[str, Path(pattern=r"^[0-9]{4}-[0-9]{2}$")]
 def add_ledger(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     _add_views(app, console)
-    _add_files(app, console)
+
+    @app.get(f"{_START}/months/{{month}}.csv", include_in_schema=False)
+    def month_file(_: ClerksOrApprovers, month: _Month) -> Response:
+        """Return a month's export."""
+        codes = console.api.settings.office.codes
+        return download(console.database.read(store.exported, month, codes), f"ledger-{month}.csv", "text/csv")
+
+    @app.get(f"{_START}/orders/{{file}}", include_in_schema=False)
+    def order_file(_: Clerks, file: _File) -> Response:
+        """Return the orders for the bank but of cancelled bills: pain.008 of direct debits, pain.001 of refunds."""
+        settings = console.api.settings
+        with console.database.reads.begin() as connection:
+            found = entries_where(connection, C.text == file, *store.STANDING)
+            who = contacts_on(connection, office_key(connection, settings.office), found[0].due) if found else {}
+            orders = [(each, who[each.account]) for each in found if each.account in who]
+            content = {
+                "file": file,
+                "orders": orders,
+                "office": settings.office,
+                "total": sum(abs(each.cents) for each, _ in orders),
+                "currency": store.currency_of(connection, settings.billing.tariff),
+            }
+        if not orders:
+            raise HTTPException(404, f"{file}: there is no such file")
+        name = "pain_001.xml" if orders[0][0].cents < 0 else "pain_008.xml"
+        return download(console.renderer.render(name, content).encode(), f"{file}.xml", "application/xml")
 
     @app.post(f"{_START}/import", include_in_schema=False)
     def imported(request: Request, actor: Clerks, file: UploadFile) -> HTMLResponse:
@@ -76,39 +101,10 @@ def _add_views(app: FastAPI, console: Console) -> None:
     @app.get(f"{_START}/accounts/{{number}}", include_in_schema=False)
     def account(request: Request, actor: ClerksOrApprovers, number: Number) -> HTMLResponse:
         """Show the statement of an account, what is open, and its plan."""
-        with console.database.reads.begin() as connection:
-            entries = entries_where(connection, C.account == number)
+        entries = console.database.read(entries_where, C.account == number)
         content = {"number": number, "entries": entries, "open": open_items(entries), "live": live(entries)}
         content |= {"without_lines": WITHOUT_LINES, "reversible": REVERSIBLE}
         return console.page(request, actor, "ledger_account.html", content)
-
-
-def _add_files(app: FastAPI, console: Console) -> None:
-    @app.get(f"{_START}/months/{{month}}.csv", include_in_schema=False)
-    def month_file(_: ClerksOrApprovers, month: _Month) -> Response:
-        """Return a month's export."""
-        codes = console.api.settings.office.codes
-        return download(console.database.read(store.exported, month, codes), f"ledger-{month}.csv", "text/csv")
-
-    @app.get(f"{_START}/orders/{{file}}", include_in_schema=False)
-    def order_file(_: Clerks, file: _File) -> Response:
-        """Return the orders for the bank but of cancelled bills: pain.008 of direct debits, pain.001 of refunds."""
-        settings = console.api.settings
-        with console.database.reads.begin() as connection:
-            found = entries_where(connection, C.text == file, *store.STANDING)
-            who = contacts_on(connection, office_key(connection, settings.office), found[0].due) if found else {}
-            orders = [(each, who[each.account]) for each in found if each.account in who]
-            content = {
-                "file": file,
-                "orders": orders,
-                "office": settings.office,
-                "total": sum(abs(each.cents) for each, _ in orders),
-                "currency": store.currency_of(connection, settings.billing.tariff),
-            }
-        if not orders:
-            raise HTTPException(404, f"{file}: there is no such file")
-        name = "pain_001.xml" if orders[0][0].cents < 0 else "pain_008.xml"
-        return download(console.renderer.render(name, content).encode(), f"{file}.xml", "application/xml")
 
 
 def _words(connection: Connection, console: Console, sealed: bytes | None) -> str:

@@ -26,7 +26,44 @@ Code = Annotated[str, Path(max_length=64)]
 def add_mail(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     _add_queue(app, console)
-    _add_address(app, console)
+
+    def known(
+        connection: Connection, account: AccountNumber | None, quarter: Quarter | None = None
+    ) -> tuple[Contact, bytes]:
+        key = office_key(connection, console.api.settings.office)
+        return newest_contacts(connection, key, account or 0, quarter).get(account or 0, Contact(name="")), key
+
+    @app.get("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
+    def ask(request: Request, account: Number, code: Code) -> Response:
+        """Show the button: programs that look at links of mails press none."""
+        return console.page(request, None, "mail_confirm.html", {"path": f"/console/mail/confirm/{account}/{code}"})
+
+    @app.post("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
+    def confirm(request: Request, account: Number, code: Code) -> Response:
+        """Confirm the address of an account by the code of its link."""
+        require_own_origin(request)
+        with refusing(422), console.database.writes.begin() as connection:
+            who, key = known(connection, account)
+            is_right = hmac.compare_digest(proof(key, "code", account, who.mail).encode(), code.encode())
+            if not (who.mail and is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
+                raise ConfigError("this link is of an address that the account does not have any more")
+        return console.page(request, None, "mail_confirm.html", {"path": ""})
+
+    @app.get("/console/home/paper", include_in_schema=False)
+    def wish(request: Request, actor: Residents) -> Response:
+        """Return the form of the wish for paper, a part of the settings; nothing where no address is known."""
+        who, _ = console.database.read(known, actor.account, quarter_of(console.now()))
+        return console.fragment(request, actor, "home_paper.html", {"who": who})
+
+    @app.post("/console/home/paper", include_in_schema=False)
+    def choose(request: Request, actor: Residents, paper: Annotated[bool, Form()] = False) -> Response:
+        """Have the own bills on paper, or by mail again."""
+        with changing(console.api, request, actor) as by:
+            who, key = known(by.connection, actor.account, quarter_of(by.now))
+            if not who.mail:
+                raise ConfigError("the office has no mail address of this account")
+            set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, paper=paper), key)
+        return console.see_other(actor, "/console/settings", f"Your bills come {'on paper' if paper else 'by mail'}.")
 
 
 def _add_queue(app: FastAPI, console: Console) -> None:
@@ -72,43 +109,3 @@ def _add_queue(app: FastAPI, console: Console) -> None:
                 raise ConfigError(f"mail {number} is not one that was sent")
             by.record("mail.bounce", f"mail {number}")
         return console.see_other(actor, "/console/mail", f"Mail {number} came back: {reason_of(answer)}.")
-
-
-def _add_address(app: FastAPI, console: Console) -> None:
-    def known(
-        connection: Connection, account: AccountNumber | None, quarter: Quarter | None = None
-    ) -> tuple[Contact, bytes]:
-        key = office_key(connection, console.api.settings.office)
-        return newest_contacts(connection, key, account or 0, quarter).get(account or 0, Contact(name="")), key
-
-    @app.get("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
-    def ask(request: Request, account: Number, code: Code) -> Response:
-        """Show the button: programs that look at links of mails press none."""
-        return console.page(request, None, "mail_confirm.html", {"path": f"/console/mail/confirm/{account}/{code}"})
-
-    @app.post("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
-    def confirm(request: Request, account: Number, code: Code) -> Response:
-        """Confirm the address of an account by the code of its link."""
-        require_own_origin(request)
-        with refusing(422), console.database.writes.begin() as connection:
-            who, key = known(connection, account)
-            is_right = hmac.compare_digest(proof(key, "code", account, who.mail).encode(), code.encode())
-            if not (who.mail and is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
-                raise ConfigError("this link is of an address that the account does not have any more")
-        return console.page(request, None, "mail_confirm.html", {"path": ""})
-
-    @app.get("/console/home/paper", include_in_schema=False)
-    def wish(request: Request, actor: Residents) -> Response:
-        """Return the form of the wish for paper, a part of the settings; nothing where no address is known."""
-        who, _ = console.database.read(known, actor.account, quarter_of(console.now()))
-        return console.fragment(request, actor, "home_paper.html", {"who": who})
-
-    @app.post("/console/home/paper", include_in_schema=False)
-    def choose(request: Request, actor: Residents, paper: Annotated[bool, Form()] = False) -> Response:
-        """Have the own bills on paper, or by mail again."""
-        with changing(console.api, request, actor) as by:
-            who, key = known(by.connection, actor.account, quarter_of(by.now))
-            if not who.mail:
-                raise ConfigError("the office has no mail address of this account")
-            set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, paper=paper), key)
-        return console.see_other(actor, "/console/settings", f"Your bills come {'on paper' if paper else 'by mail'}.")

@@ -47,8 +47,51 @@ class NewEntry(Asked):
 def add_billing(app: FastAPI, api: Api) -> None:
     """Add the endpoints."""
     _add_runs(app, api)
-    _add_steps(app, api)
-    _add_entries(app, api)
+
+    @app.post("/runs", status_code=202)
+    def make(actor: Clerks, asked: Month) -> Work:
+        """Begin to make the bills of a month, as a draft; with the same inputs no second run is made."""
+        with refusing(422):
+            return work_answer(begin_draft(api, actor, asked.month))
+
+    @app.post("/runs/{number}/check", status_code=202)
+    def check(actor: Clerks, number: RunNumber) -> Work:
+        """Begin to compute a draft again, compare every byte of its bills, and mark it as checked."""
+        with refusing():
+            return work_answer(begin_check(api, actor, number))
+
+    @app.post("/runs/{number}/issue")
+    def issue(actor: Approvers, number: RunNumber) -> Run:
+        """Issue a checked run, as another person than the one who checked it."""
+        with refusing():
+            runs.issue(api.database, number, api.second(actor), api.settings.billing.payment_days)
+        return Run(**api.database.read(billing.run_of, number))
+
+    @app.get("/entries")
+    def entries(_: ClerksOrApprovers, before: Number = 0, limit: LongLimit = 100) -> dict[str, list[dict[str, Any]]]:
+        """Return what people entered for bills, the newest first."""
+        return {"entries": [*map(dict, api.database.read(stored.entries, limit, before))]}
+
+    @app.post("/entries", status_code=201)
+    def enter(actor: Clerks, asked: NewEntry) -> dict[str, Any]:
+        """Enter goodwill, a fee or a credit note for an account, or that a run is cancelled, for a second person."""
+        with refusing(422):
+            number = runs.enter(api.database, **vars(asked), actor=actor, now=int(api.clock.now()))
+        return dict(api.database.read(stored.entry_of, number))
+
+    @app.post("/entries/{number}/approve")
+    def approve(actor: Approvers, number: RunNumber) -> dict[str, Any]:
+        """Approve an entry, as another person than the one who entered it; a run that it cancels is cancelled."""
+        with refusing():
+            runs.approve_entry(api.database, number, api.second(actor))
+        return dict(api.database.read(stored.entry_of, number))
+
+    @app.post("/entries/{number}/withdraw")
+    def withdraw(actor: ClerksOrApprovers, number: RunNumber) -> dict[str, Any]:
+        """Withdraw an entry before it is approved."""
+        with refusing():
+            runs.withdraw_entry(api.database, number, actor, int(api.clock.now()))
+        return dict(api.database.read(stored.entry_of, number))
 
 
 def _add_runs(app: FastAPI, api: Api) -> None:
@@ -86,52 +129,3 @@ def _add_runs(app: FastAPI, api: Api) -> None:
         except ConfigError as error:
             raise HTTPException(404, str(error)) from error
         return content
-
-
-def _add_steps(app: FastAPI, api: Api) -> None:
-    @app.post("/runs", status_code=202)
-    def make(actor: Clerks, asked: Month) -> Work:
-        """Begin to make the bills of a month, as a draft; with the same inputs no second run is made."""
-        with refusing(422):
-            return work_answer(begin_draft(api, actor, asked.month))
-
-    @app.post("/runs/{number}/check", status_code=202)
-    def check(actor: Clerks, number: RunNumber) -> Work:
-        """Begin to compute a draft again, compare every byte of its bills, and mark it as checked."""
-        with refusing():
-            return work_answer(begin_check(api, actor, number))
-
-    @app.post("/runs/{number}/issue")
-    def issue(actor: Approvers, number: RunNumber) -> Run:
-        """Issue a checked run, as another person than the one who checked it."""
-        with refusing():
-            runs.issue(api.database, number, api.second(actor), api.settings.billing.payment_days)
-        return Run(**api.database.read(billing.run_of, number))
-
-
-def _add_entries(app: FastAPI, api: Api) -> None:
-    @app.get("/entries")
-    def entries(_: ClerksOrApprovers, before: Number = 0, limit: LongLimit = 100) -> dict[str, list[dict[str, Any]]]:
-        """Return what people entered for bills, the newest first."""
-        return {"entries": [*map(dict, api.database.read(stored.entries, limit, before))]}
-
-    @app.post("/entries", status_code=201)
-    def enter(actor: Clerks, asked: NewEntry) -> dict[str, Any]:
-        """Enter goodwill, a fee or a credit note for an account, or that a run is cancelled, for a second person."""
-        with refusing(422):
-            number = runs.enter(api.database, **vars(asked), actor=actor, now=int(api.clock.now()))
-        return dict(api.database.read(stored.entry_of, number))
-
-    @app.post("/entries/{number}/approve")
-    def approve(actor: Approvers, number: RunNumber) -> dict[str, Any]:
-        """Approve an entry, as another person than the one who entered it; a run that it cancels is cancelled."""
-        with refusing():
-            runs.approve_entry(api.database, number, api.second(actor))
-        return dict(api.database.read(stored.entry_of, number))
-
-    @app.post("/entries/{number}/withdraw")
-    def withdraw(actor: ClerksOrApprovers, number: RunNumber) -> dict[str, Any]:
-        """Withdraw an entry before it is approved."""
-        with refusing():
-            runs.withdraw_entry(api.database, number, actor, int(api.clock.now()))
-        return dict(api.database.read(stored.entry_of, number))

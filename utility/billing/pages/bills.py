@@ -44,33 +44,7 @@ def add_bills(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     kept = KeptDocuments(partial(documents_of_run, console.database), console.database)
     _add_account(app, console)
-    _add_explained(app, console, kept)
-    _add_files(app, console, kept)
 
-
-def _add_account(app: FastAPI, console: Console) -> None:
-    @app.get(_START, include_in_schema=False)
-    def find(request: Request, actor: ClerksOrApprovers, text: Annotated[str, Query(max_length=100)] = "") -> Any:
-        """Show the accounts that a text may mean; of a single one go to its bills."""
-        accounts = [] if _is_number(text) else _accounts(console, text)
-        if _is_number(text) or len(accounts) == 1:
-            return RedirectResponse(f"{_START}/{accounts[0].account if accounts else int(text)}", 303)
-        content = {"account": "", "rows": [], "text": text, "accounts": accounts, "who": None}
-        return console.page(request, actor, "bills.html", content)
-
-    @app.get(f"{_START}/{{account}}", include_in_schema=False)
-    def of_account(request: Request, actor: ClerksOrApprovers, account: Number) -> HTMLResponse:
-        """List an account's bills, the newest month first."""
-        with console.database.reads.begin() as connection:
-            drafts = drafts_of_account(connection, account, MAX_BILLS)
-        rows = [*drafts, *map(vars, issued_bills(console.database, account, MAX_BILLS, ONCE_ISSUED))]
-        rows.sort(key=lambda row: (row["month"], row["no"]), reverse=True)
-        who = next((each for each in _accounts(console, str(account)) if each.account == account), None)
-        content = {"account": account, "rows": rows, "text": account, "who": who}
-        return console.page(request, actor, "bills.html", content)
-
-
-def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> None:
     @app.get(f"{_START}/{{account}}/{{run}}", include_in_schema=False)
     def explained(
         request: Request, actor: ClerksOrApprovers, account: Number, run: Number, day: Day = None, hour: Hour = None
@@ -79,8 +53,7 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
         documents = _documents(kept, account, run)
         (statement,) = documents.statements([account])
         path = f"{_START}/{account}/{run}"
-        with console.database.reads.begin() as connection:
-            before = latest_run(connection, month_before(statement.bill.month)) or 0
+        before = console.database.read(latest_run, month_before(statement.bill.month)) or 0
         content = bill_content(statement, documents, lambda: kept.of(account, before)) | {
             "run": {"no": documents.number, "state": documents.state},
             "rows": _steps(documents, statement.bill, day, hour),
@@ -98,8 +71,6 @@ def _add_explained(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> 
         (statement,) = _documents(kept, account, run).statements([account])
         return hours_plot(hours(statement))
 
-
-def _add_files(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> None:
     @app.get(f"{_START}/{{account}}/{{run}}/bill.pdf", include_in_schema=False)
     def as_pdf_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
         """Return the printed bill."""
@@ -114,13 +85,33 @@ def _add_files(app: FastAPI, console: Console, kept: KeptDocuments[int]) -> None
         return download(content, f"receipt-{documents.run.month}-{account}.json", "application/json")
 
 
+def _add_account(app: FastAPI, console: Console) -> None:
+    @app.get(_START, include_in_schema=False)
+    def find(request: Request, actor: ClerksOrApprovers, text: Annotated[str, Query(max_length=100)] = "") -> Any:
+        """Show the accounts that a text may mean; of a single one go to its bills."""
+        accounts = [] if _is_number(text) else _accounts(console, text)
+        if _is_number(text) or len(accounts) == 1:
+            return RedirectResponse(f"{_START}/{accounts[0].account if accounts else int(text)}", 303)
+        content = {"account": "", "rows": [], "text": text, "accounts": accounts, "who": None}
+        return console.page(request, actor, "bills.html", content)
+
+    @app.get(f"{_START}/{{account}}", include_in_schema=False)
+    def of_account(request: Request, actor: ClerksOrApprovers, account: Number) -> HTMLResponse:
+        """List an account's bills, the newest month first."""
+        drafts = console.database.read(drafts_of_account, account, MAX_BILLS)
+        rows = [*drafts, *map(vars, issued_bills(console.database, account, MAX_BILLS, ONCE_ISSUED))]
+        rows.sort(key=lambda row: (row["month"], row["no"]), reverse=True)
+        who = next((each for each in _accounts(console, str(account)) if each.account == account), None)
+        content = {"account": account, "rows": rows, "text": account, "who": who}
+        return console.page(request, actor, "bills.html", content)
+
+
 def _is_number(text: str) -> bool:
     return text.strip().isdecimal() and len(text) < 10
 
 
 def _accounts(console: Console, text: str) -> list[FoundAccount]:
-    with console.database.reads.begin() as connection:
-        return find_accounts(connection, text, quarter_of(console.now()))
+    return console.database.read(find_accounts, text, quarter_of(console.now()))
 
 
 def bill_content(statement: Statement, documents: RunDocuments, before: Callable[[], RunDocuments]) -> dict[str, Any]:

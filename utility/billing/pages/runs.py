@@ -62,7 +62,43 @@ def add_runs(app: FastAPI, console: Console) -> None:
     _add_list(app, console)
     _add_run(app, console)
     _add_bills(app, console)
-    _add_entries(app, console)
+
+    @app.get(_ENTRIES, include_in_schema=False)
+    def entries(
+        request: Request, actor: ClerksOrApprovers, before: Other = 0, account: Other = 0, run: Other = 0
+    ) -> HTMLResponse:
+        """List what people entered for bills, with forms to enter, to approve and to withdraw."""
+        rows = console.database.read(stored.entries, ROWS + 1, before)
+        later = address(_ENTRIES, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else ""
+        content = {"rows": rows[:ROWS], "later": later, "account": account or "", "run": run, "kinds": ENTRY_WORDS}
+        return console.page(request, actor, "entries.html", content)
+
+    @app.post(_ENTRIES, include_in_schema=False)
+    def enter(
+        actor: Clerks,
+        kind: Annotated[EntryKind, Form()],
+        subject: Annotated[int, Form(ge=1, lt=2**31)],
+        reason: Why,
+        amount: Annotated[Decimal, Form()] = Decimal(0),
+    ) -> RedirectResponse:
+        """Enter something for bills, for a second person to approve."""
+        with refusing(422):
+            number = runs.enter(console.database, kind, subject, amount, reason, actor, console.now())
+        return console.see_other(actor, _ENTRIES, f"entry {number} waits for a second person")
+
+    @app.post(f"{_ENTRIES}/{{number}}/approve", include_in_schema=False)
+    def approve(actor: Approvers, number: Number) -> RedirectResponse:
+        """Approve an entry, as the second person."""
+        with refusing():
+            runs.approve_entry(console.database, number, console.api.second(actor))
+        return console.see_other(actor, _ENTRIES, f"entry {number} is approved")
+
+    @app.post(f"{_ENTRIES}/{{number}}/withdraw", include_in_schema=False)
+    def withdraw(actor: ClerksOrApprovers, number: Number) -> RedirectResponse:
+        """Withdraw an entry before it is approved."""
+        with refusing():
+            runs.withdraw_entry(console.database, number, actor, console.now())
+        return console.see_other(actor, _ENTRIES, f"entry {number} is withdrawn")
 
 
 def _writing(console: Console) -> Writing:
@@ -73,8 +109,7 @@ def _add_list(app: FastAPI, console: Console) -> None:
     @app.get(_START, include_in_schema=False)
     def listed(request: Request, actor: Staff, before: Other = 0) -> HTMLResponse:
         """List runs of bills, the newest first, and the works that make one."""
-        with console.database.reads.begin() as connection:
-            rows = billing.runs(connection, ROWS + 1, before or None)
+        rows = console.database.read(billing.runs, ROWS + 1, before or None)
         month = console.api.last_month()
         waits_for = bills_wait_for(console.database, local_month(month, console.zone()))
         steps = month_steps([row for row in rows if row["month"] == month], waits_for)
@@ -182,42 +217,3 @@ def _add_bills(app: FastAPI, console: Console) -> None:
             **other_pages(path, skip, is_more=len(rows) > ROWS, other=other, order=order),
         }
         return console.page(request, actor, "run_bills.html", content)
-
-
-def _add_entries(app: FastAPI, console: Console) -> None:
-    @app.get(_ENTRIES, include_in_schema=False)
-    def entries(
-        request: Request, actor: ClerksOrApprovers, before: Other = 0, account: Other = 0, run: Other = 0
-    ) -> HTMLResponse:
-        """List what people entered for bills, with forms to enter, to approve and to withdraw."""
-        rows = console.database.read(stored.entries, ROWS + 1, before)
-        later = address(_ENTRIES, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else ""
-        content = {"rows": rows[:ROWS], "later": later, "account": account or "", "run": run, "kinds": ENTRY_WORDS}
-        return console.page(request, actor, "entries.html", content)
-
-    @app.post(_ENTRIES, include_in_schema=False)
-    def enter(
-        actor: Clerks,
-        kind: Annotated[EntryKind, Form()],
-        subject: Annotated[int, Form(ge=1, lt=2**31)],
-        reason: Why,
-        amount: Annotated[Decimal, Form()] = Decimal(0),
-    ) -> RedirectResponse:
-        """Enter something for bills, for a second person to approve."""
-        with refusing(422):
-            number = runs.enter(console.database, kind, subject, amount, reason, actor, console.now())
-        return console.see_other(actor, _ENTRIES, f"entry {number} waits for a second person")
-
-    @app.post(f"{_ENTRIES}/{{number}}/approve", include_in_schema=False)
-    def approve(actor: Approvers, number: Number) -> RedirectResponse:
-        """Approve an entry, as the second person."""
-        with refusing():
-            runs.approve_entry(console.database, number, console.api.second(actor))
-        return console.see_other(actor, _ENTRIES, f"entry {number} is approved")
-
-    @app.post(f"{_ENTRIES}/{{number}}/withdraw", include_in_schema=False)
-    def withdraw(actor: ClerksOrApprovers, number: Number) -> RedirectResponse:
-        """Withdraw an entry before it is approved."""
-        with refusing():
-            runs.withdraw_entry(console.database, number, actor, console.now())
-        return console.see_other(actor, _ENTRIES, f"entry {number} is withdrawn")

@@ -30,36 +30,7 @@ BADGES = {"ok": "good", "running": "good", "due": "good", "waiting": "idle", "pa
 def add_jobs(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     _add_lists(app, console)
-    _add_changes(app, console)
 
-
-def _add_lists(app: FastAPI, console: Console) -> None:
-    @app.get(f"{START}/live", include_in_schema=False)
-    def live(request: Request, actor: Staff) -> Response:
-        """Return the list alone."""
-        return console.fragment(request, actor, "jobs_live.html", jobs_now(console))
-
-    @app.get("/console/requests", include_in_schema=False)
-    def requests(request: Request, actor: Staff) -> HTMLResponse:
-        """Return the requests without an answer, oldest first."""
-        rows = console.database.read(unanswered, console.now(), ROWS)
-        return console.page(request, actor, "requests.html", {"rows": rows, "most": ROWS})
-
-    @app.get(f"{START}/{{name}}", include_in_schema=False)
-    def one(request: Request, actor: Staff, name: JobName) -> HTMLResponse:
-        """Return a job with its last periods, and the forms of an administrator."""
-        return _page(console, request, actor, job_of(console.api, name), None)
-
-    @app.get(f"{START}/{{name}}/dry-run", include_in_schema=False)
-    def dry_run(request: Request, actor: Staff, name: JobName) -> HTMLResponse:
-        """Return a job's page with what it would do now."""
-        plan = job_of(console.api, name)
-        return _page(
-            console, request, actor, plan, preview(console.database, console.api.settings, plan.name, console.now())
-        )
-
-
-def _add_changes(app: FastAPI, console: Console) -> None:
     def done(actor: Actor, plan: Plan, words: str) -> RedirectResponse:
         return console.see_other(actor, f"{START}/{plan.name}", words)
 
@@ -101,6 +72,32 @@ def _add_changes(app: FastAPI, console: Console) -> None:
             minute = minute_of(at) if at else None
             listing.change(console.database, plan, actor, console.now(), every_s=every_s, minute=minute)
         return done(actor, plan, "It is changed; that holds from the next run on.")
+
+
+def _add_lists(app: FastAPI, console: Console) -> None:
+    @app.get(f"{START}/live", include_in_schema=False)
+    def live(request: Request, actor: Staff) -> Response:
+        """Return the list alone."""
+        return console.fragment(request, actor, "jobs_live.html", jobs_now(console))
+
+    @app.get("/console/requests", include_in_schema=False)
+    def requests(request: Request, actor: Staff) -> HTMLResponse:
+        """Return the requests without an answer, oldest first."""
+        rows = console.database.read(unanswered, console.now(), ROWS)
+        return console.page(request, actor, "requests.html", {"rows": rows, "most": ROWS})
+
+    @app.get(f"{START}/{{name}}", include_in_schema=False)
+    def one(request: Request, actor: Staff, name: JobName) -> HTMLResponse:
+        """Return a job with its last periods, and the forms of an administrator."""
+        return _page(console, request, actor, job_of(console.api, name), None)
+
+    @app.get(f"{START}/{{name}}/dry-run", include_in_schema=False)
+    def dry_run(request: Request, actor: Staff, name: JobName) -> HTMLResponse:
+        """Return a job's page with what it would do now."""
+        plan = job_of(console.api, name)
+        return _page(
+            console, request, actor, plan, preview(console.database, console.api.settings, plan.name, console.now())
+        )
 
 
 def jobs_now(console: Console) -> dict[str, Any]:

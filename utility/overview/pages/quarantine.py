@@ -50,8 +50,49 @@ _START = "/console/quarantine"
 def add_quarantine(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     _add_readings(app, console)
-    _add_findings(app, console)
-    _add_lists(app, console)
+
+    @app.get(f"{_START}/findings", include_in_schema=False)
+    def findings(request: Request, actor: Staff, skip: Skip = 0, meter: Meter = "") -> HTMLResponse:
+        """List the open findings of the daily checks, the oldest first."""
+        with console.database.reads.begin() as connection:
+            numbers = [found(lambda: meter_number(connection, meter))] if meter else None
+            rows = open_findings(connection, ROWS + 1, numbers, skipped=skip)
+        content = {"rows": rows[:ROWS], "columns": columns_of(Finding), "meter": meter}
+        content |= other_pages(f"{_START}/findings", skip, is_more=len(rows) > ROWS, meter=meter)
+        return console.page(request, actor, "findings.html", content | tabs(console, "findings"))
+
+    @app.post(f"{_START}/findings", include_in_schema=False)
+    def close(actor: Clerks, no: Numbers, why: Why = "") -> RedirectResponse:
+        """Close the chosen findings, all or none."""
+        with refusing():
+            closed = close_findings(console.database, no, actor, why, console.now())
+        return console.see_other(actor, f"{_START}/findings", f"{counted(closed, 'finding')} closed")
+
+    @app.get(f"{_START}/gaps", include_in_schema=False)
+    def gaps(request: Request, actor: Staff, after: After = "", meter: Meter = "") -> HTMLResponse:
+        """List the slots that are requested from gateways, by meter."""
+        with console.database.reads.begin() as connection:
+            number = found(lambda: meter_number(connection, meter)) if meter else None
+            page = found(lambda: waiting.gaps_page(connection, number, ROWS, after))
+        rows = [
+            {
+                **vars(row),
+                "type": type_name(row.record_type),
+                "start": row.first * QUARTER_S,
+                "end": row.until * QUARTER_S,
+            }
+            for row in page.rows
+        ]
+        later = address(f"{_START}/gaps", meter=meter, after=page.after) if page.after else ""
+        content = {"rows": rows, "meter": meter, "later": later, "earlier": ""}
+        return console.page(request, actor, "gaps.html", content | tabs(console, "gaps"))
+
+    @app.get(f"{_START}/accounts", include_in_schema=False)
+    def accounts(request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
+        """List accounts that meters report and that the registry does not have."""
+        rows = console.database.read(account_differences, ROWS + 1, skip)
+        content = {"rows": rows[:ROWS]} | other_pages(f"{_START}/accounts", skip, is_more=len(rows) > ROWS)
+        return console.page(request, actor, "account_differences.html", content | tabs(console, "accounts"))
 
 
 def _add_readings(app: FastAPI, console: Console) -> None:
@@ -92,53 +133,6 @@ def _add_readings(app: FastAPI, console: Console) -> None:
             raise HTTPException(404, "it has no readings of a registered meter")
         lines = {"readings": (near.readings, near.there), "quarantined": (near.quarantined, near.waits)}
         return figure(lines, near.start, SLOT_S, near.record_type)
-
-
-def _add_findings(app: FastAPI, console: Console) -> None:
-    @app.get(f"{_START}/findings", include_in_schema=False)
-    def findings(request: Request, actor: Staff, skip: Skip = 0, meter: Meter = "") -> HTMLResponse:
-        """List the open findings of the daily checks, the oldest first."""
-        with console.database.reads.begin() as connection:
-            numbers = [found(lambda: meter_number(connection, meter))] if meter else None
-            rows = open_findings(connection, ROWS + 1, numbers, skipped=skip)
-        content = {"rows": rows[:ROWS], "columns": columns_of(Finding), "meter": meter}
-        content |= other_pages(f"{_START}/findings", skip, is_more=len(rows) > ROWS, meter=meter)
-        return console.page(request, actor, "findings.html", content | tabs(console, "findings"))
-
-    @app.post(f"{_START}/findings", include_in_schema=False)
-    def close(actor: Clerks, no: Numbers, why: Why = "") -> RedirectResponse:
-        """Close the chosen findings, all or none."""
-        with refusing():
-            closed = close_findings(console.database, no, actor, why, console.now())
-        return console.see_other(actor, f"{_START}/findings", f"{counted(closed, 'finding')} closed")
-
-
-def _add_lists(app: FastAPI, console: Console) -> None:
-    @app.get(f"{_START}/gaps", include_in_schema=False)
-    def gaps(request: Request, actor: Staff, after: After = "", meter: Meter = "") -> HTMLResponse:
-        """List the slots that are requested from gateways, by meter."""
-        with console.database.reads.begin() as connection:
-            number = found(lambda: meter_number(connection, meter)) if meter else None
-            page = found(lambda: waiting.gaps_page(connection, number, ROWS, after))
-        rows = [
-            {
-                **vars(row),
-                "type": type_name(row.record_type),
-                "start": row.first * QUARTER_S,
-                "end": row.until * QUARTER_S,
-            }
-            for row in page.rows
-        ]
-        later = address(f"{_START}/gaps", meter=meter, after=page.after) if page.after else ""
-        content = {"rows": rows, "meter": meter, "later": later, "earlier": ""}
-        return console.page(request, actor, "gaps.html", content | tabs(console, "gaps"))
-
-    @app.get(f"{_START}/accounts", include_in_schema=False)
-    def accounts(request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
-        """List accounts that meters report and that the registry does not have."""
-        rows = console.database.read(account_differences, ROWS + 1, skip)
-        content = {"rows": rows[:ROWS]} | other_pages(f"{_START}/accounts", skip, is_more=len(rows) > ROWS)
-        return console.page(request, actor, "account_differences.html", content | tabs(console, "accounts"))
 
 
 def tabs(console: Console, here: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 from commonwatt.look.palette import LOOKS, PowerFlow
-from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId, MilliwattHours
+from commonwatt.model.units import QUARTER_S, ControllerId, EpochSeconds, MicrogridId
 from utility.access.actor import Actor
 from utility.access.roles import Role
 from utility.overview.inbox import of_roles
@@ -201,7 +201,7 @@ def figures_of(today: Today) -> list[dict[str, Any]]:
         found.append(
             {
                 "words": words,
-                "value": mwh_words(now),
+                "value": f"{now / 1e9:,.2f} MWh" if abs(now) >= 1e9 else f"{now / 1e6:,.1f} kWh",
                 "flow": flow,
                 "change": f"{abs(percent):,} % {'more' if percent > 0 else 'less'}" if percent else "",
                 "is_good": (percent > 0) == is_more_good if percent else None,
@@ -210,11 +210,6 @@ def figures_of(today: Today) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def mwh_words(energy: MilliwattHours) -> str:
-    """Return an energy of the town, for people."""
-    return f"{energy / 1e9:,.2f} MWh" if abs(energy) >= 1e9 else f"{energy / 1e6:,.1f} kWh"
 
 
 def permille_of(counts: Completeness) -> float | None:

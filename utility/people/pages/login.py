@@ -36,7 +36,33 @@ def add_login(app: FastAPI, console: Console) -> None:
     guesses = Guesses()
     _add_sessions(app, console, guesses)
     _add_second_step(app, console, guesses)
-    _add_invitations(app, console)
+
+    @app.get("/console/invitation/{secret}", include_in_schema=False, dependencies=[OPEN])
+    def invited(request: Request, secret: str) -> Response:
+        """Return the page on which an invited person chooses a password."""
+        return _invitation_page(console, request, secret)
+
+    @app.post("/console/invitation/{secret}", include_in_schema=False, dependencies=[OPEN])
+    def accept(
+        request: Request, secret: str, password: Password, display: Annotated[str, Form(max_length=64)] = ""
+    ) -> Response:
+        """Set the password of an invited person, once, and open a session."""
+        require_own_origin(request)
+        now = gate_of(request).now()
+        person = console.database.read(access.invited, secret, now)
+        if person is None:
+            return _invitation_page(console, request, secret)
+        if why := password_fault(password, person.name, person.display, display):
+            return _invitation_page(console, request, secret, f"The password is {why}.", 422)
+        hashed = hash_password(password)
+        with console.database.writes.begin() as connection:
+            if not access.take_invitation(connection, secret, now):
+                raise HTTPException(409, "the link was used meanwhile")
+            access.set_password(connection, person.name, hashed)
+            access.set_display(connection, person.name, display.strip() or person.display)
+            actor = _acting(person, address_of(request))
+            audit_log.record(connection, actor, console.now(), "person.password", person.name)
+        return _opened(console, request, person.name, "/console/", hashed)
 
 
 def _add_sessions(app: FastAPI, console: Console, guesses: Guesses) -> None:
@@ -124,35 +150,6 @@ def _add_second_step(app: FastAPI, console: Console, guesses: Guesses) -> None:
         answer = with_session(RedirectResponse(_own_path(next), 303), opened)
         answer.delete_cookie(STARTED, path="/", secure=True, httponly=True, samesite="strict")
         return answer
-
-
-def _add_invitations(app: FastAPI, console: Console) -> None:
-    @app.get("/console/invitation/{secret}", include_in_schema=False, dependencies=[OPEN])
-    def invited(request: Request, secret: str) -> Response:
-        """Return the page on which an invited person chooses a password."""
-        return _invitation_page(console, request, secret)
-
-    @app.post("/console/invitation/{secret}", include_in_schema=False, dependencies=[OPEN])
-    def accept(
-        request: Request, secret: str, password: Password, display: Annotated[str, Form(max_length=64)] = ""
-    ) -> Response:
-        """Set the password of an invited person, once, and open a session."""
-        require_own_origin(request)
-        now = gate_of(request).now()
-        person = console.database.read(access.invited, secret, now)
-        if person is None:
-            return _invitation_page(console, request, secret)
-        if why := password_fault(password, person.name, person.display, display):
-            return _invitation_page(console, request, secret, f"The password is {why}.", 422)
-        hashed = hash_password(password)
-        with console.database.writes.begin() as connection:
-            if not access.take_invitation(connection, secret, now):
-                raise HTTPException(409, "the link was used meanwhile")
-            access.set_password(connection, person.name, hashed)
-            access.set_display(connection, person.name, display.strip() or person.display)
-            actor = _acting(person, address_of(request))
-            audit_log.record(connection, actor, console.now(), "person.password", person.name)
-        return _opened(console, request, person.name, "/console/", hashed)
 
 
 def _opened(console: Console, request: Request, name: str, path: str, hashed: str | None) -> Response:

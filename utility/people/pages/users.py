@@ -44,7 +44,59 @@ def add_users(app: FastAPI, console: Console) -> None:
     """Add the routes."""
     _add_lists(app, console)
     _add_invitations(app, console)
-    _add_changes(app, console)
+
+    def done(actor: Admins, name: str, words: str) -> Response:
+        return console.see_other(actor, f"/console/users/{name}", words)
+
+    @app.post("/console/users/{name}/roles", include_in_schema=False)
+    def set_roles(
+        request: Request,
+        actor: _AtConsole,
+        name: _Name,
+        again: Proven,
+        roles: _Roles,
+        account: _Account = "",
+        sure: Annotated[bool, Form()] = False,
+    ) -> Response:
+        """Replace a person's roles and account; a role ends only if the form says so."""
+        wanted, number = frozenset(roles), int(account) if account else None
+
+        def do(by: By) -> None:
+            found = access.find_person(by.connection, name)
+            if not sure and found is not None and (lost := ", ".join(sorted(found.roles - wanted))):
+                raise HTTPException(
+                    422, f"{name} would lose: {lost}. Tick the box that takes roles away. Nothing was changed."
+                )
+            change_roles(by, name, wanted, number)
+
+        proven_for_others(console, request, actor, again, do)
+        return done(actor, name, f"{name} now has the roles: {', '.join(sorted(set(roles)))}.")
+
+    @app.post("/console/users/{name}/disable", include_in_schema=False)
+    def switch_off(request: Request, actor: Admins, name: _Name) -> Response:
+        """Disable a person."""
+        with changing(console.api, request, actor) as by:
+            disable(by, name)
+        return done(actor, name, f"{name} is disabled: no login, session or token works any more.")
+
+    @app.post("/console/users/{name}/enable", include_in_schema=False)
+    def switch_on(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
+        """Enable a person."""
+        proven_for_others(console, request, actor, again, lambda by: enable(by, name))
+        return done(actor, name, f"{name} is enabled.")
+
+    @app.post("/console/users/{name}/second-factor/remove", include_in_schema=False)
+    def remove_factor(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
+        """Remove the second factor of a person who lost it."""
+        proven_for_others(console, request, actor, again, lambda by: remove_of_another(by, name))
+        return done(actor, name, f"{name} has no second factor any more; all sessions ended.")
+
+    @app.post("/console/users/{name}/sessions", include_in_schema=False)
+    def log_out(request: Request, actor: Admins, name: _Name) -> Response:
+        """End all sessions of another person."""
+        with changing(console.api, request, actor) as by:
+            end_sessions(by, name)
+        return done(actor, name, f"The sessions of {name} ended.")
 
 
 def _add_lists(app: FastAPI, console: Console) -> None:
@@ -111,61 +163,6 @@ def _add_invitations(app: FastAPI, console: Console) -> None:
         """Make a new link for a person; the page shows it once."""
         made = proven_for_others(console, request, actor, again, lambda by: new_link(by, name))
         return _person_page(console, request, actor, name, address_of_link(request, made))
-
-
-def _add_changes(app: FastAPI, console: Console) -> None:
-    def done(actor: Admins, name: str, words: str) -> Response:
-        return console.see_other(actor, f"/console/users/{name}", words)
-
-    @app.post("/console/users/{name}/roles", include_in_schema=False)
-    def set_roles(
-        request: Request,
-        actor: _AtConsole,
-        name: _Name,
-        again: Proven,
-        roles: _Roles,
-        account: _Account = "",
-        sure: Annotated[bool, Form()] = False,
-    ) -> Response:
-        """Replace a person's roles and account; a role ends only if the form says so."""
-        wanted, number = frozenset(roles), int(account) if account else None
-
-        def do(by: By) -> None:
-            found = access.find_person(by.connection, name)
-            if not sure and found is not None and (lost := ", ".join(sorted(found.roles - wanted))):
-                raise HTTPException(
-                    422, f"{name} would lose: {lost}. Tick the box that takes roles away. Nothing was changed."
-                )
-            change_roles(by, name, wanted, number)
-
-        proven_for_others(console, request, actor, again, do)
-        return done(actor, name, f"{name} now has the roles: {', '.join(sorted(set(roles)))}.")
-
-    @app.post("/console/users/{name}/disable", include_in_schema=False)
-    def switch_off(request: Request, actor: Admins, name: _Name) -> Response:
-        """Disable a person."""
-        with changing(console.api, request, actor) as by:
-            disable(by, name)
-        return done(actor, name, f"{name} is disabled: no login, session or token works any more.")
-
-    @app.post("/console/users/{name}/enable", include_in_schema=False)
-    def switch_on(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
-        """Enable a person."""
-        proven_for_others(console, request, actor, again, lambda by: enable(by, name))
-        return done(actor, name, f"{name} is enabled.")
-
-    @app.post("/console/users/{name}/second-factor/remove", include_in_schema=False)
-    def remove_factor(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
-        """Remove the second factor of a person who lost it."""
-        proven_for_others(console, request, actor, again, lambda by: remove_of_another(by, name))
-        return done(actor, name, f"{name} has no second factor any more; all sessions ended.")
-
-    @app.post("/console/users/{name}/sessions", include_in_schema=False)
-    def log_out(request: Request, actor: Admins, name: _Name) -> Response:
-        """End all sessions of another person."""
-        with changing(console.api, request, actor) as by:
-            end_sessions(by, name)
-        return done(actor, name, f"The sessions of {name} ended.")
 
 
 def _person_page(console: Console, request: Request, actor: Admins, name: str, link: str = "") -> Response:

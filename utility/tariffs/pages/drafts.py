@@ -49,11 +49,7 @@ class Filled(PricesForm):
 
 def add_drafts(app: FastAPI, console: Console, begin: Begin) -> None:
     """Add the routes."""
-    _add_form(app, console, begin)
-    _add_text(app, console, begin)
 
-
-def _add_form(app: FastAPI, console: Console, begin: Begin) -> None:
     @app.get(f"{_START}/new", include_in_schema=False)
     def form(
         request: Request,
@@ -79,8 +75,6 @@ def _add_form(app: FastAPI, console: Console, begin: Begin) -> None:
         with refusing(422):
             return started(console, actor, begin(console.api, actor, parse_tariff(made.text), made.text, filled.month))
 
-
-def _add_text(app: FastAPI, console: Console, begin: Begin) -> None:
     @app.post(f"{_START}/new", include_in_schema=False)
     def draft(
         request: Request,

@@ -22,30 +22,7 @@ _START = "/console/rates"
 def add_rates(app: FastAPI, console: Console, begin: Begin) -> None:
     """Add the routes."""
     _add_lists(app, console)
-    _add_version(app, console, begin)
 
-
-def _add_lists(app: FastAPI, console: Console) -> None:
-    @app.get(_START, include_in_schema=False)
-    def rates(request: Request, actor: Staff) -> HTMLResponse:
-        """List all versions of all tariffs, proposals first, and how many controllers received them."""
-        with console.database.reads.begin() as connection:
-            rows = versions(connection)
-            told = told_counts(connection)
-        rows.sort(key=lambda row: (row.state != "proposed", row.name, -row.version))
-        return console.page(request, actor, "rates.html", {"rows": rows, "told": told})
-
-    @app.get(f"{_START}/told", include_in_schema=False)
-    def told(
-        request: Request, actor: Staff, tariff: Annotated[str, Query(max_length=32)] = "", skip: Skip = 0
-    ) -> HTMLResponse:
-        """List what each controller was sent, and whether it has acknowledged it."""
-        rows = console.database.read(acknowledged, tariff, ROWS + 1, skip)
-        others = other_pages(f"{_START}/told", skip, is_more=len(rows) > ROWS, tariff=tariff)
-        return console.page(request, actor, "rates_told.html", {"rows": rows[:ROWS]} | others)
-
-
-def _add_version(app: FastAPI, console: Console, begin: Begin) -> None:
     place = f"{_START}/version/{{name}}/{{version}}"
 
     @app.get(place, include_in_schema=False)
@@ -86,3 +63,23 @@ def _add_version(app: FastAPI, console: Console, begin: Begin) -> None:
         stored = stored_version(console, name, version)
         with refusing(422):
             return started(console, actor, begin(console.api, actor, stored.tariff, stored.source, month))
+
+
+def _add_lists(app: FastAPI, console: Console) -> None:
+    @app.get(_START, include_in_schema=False)
+    def rates(request: Request, actor: Staff) -> HTMLResponse:
+        """List all versions of all tariffs, proposals first, and how many controllers received them."""
+        with console.database.reads.begin() as connection:
+            rows = versions(connection)
+            told = told_counts(connection)
+        rows.sort(key=lambda row: (row.state != "proposed", row.name, -row.version))
+        return console.page(request, actor, "rates.html", {"rows": rows, "told": told})
+
+    @app.get(f"{_START}/told", include_in_schema=False)
+    def told(
+        request: Request, actor: Staff, tariff: Annotated[str, Query(max_length=32)] = "", skip: Skip = 0
+    ) -> HTMLResponse:
+        """List what each controller was sent, and whether it has acknowledged it."""
+        rows = console.database.read(acknowledged, tariff, ROWS + 1, skip)
+        others = other_pages(f"{_START}/told", skip, is_more=len(rows) > ROWS, tariff=tariff)
+        return console.page(request, actor, "rates_told.html", {"rows": rows[:ROWS]} | others)
