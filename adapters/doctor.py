@@ -32,10 +32,11 @@ _UNSAFE = "use a preset with a watchdog, or failsafe = 'will' in its [[command]]
 
 def checks(settings: AdapterSettings, running: Running) -> Sequence[Check]:
     """Return the checks of an adapter."""
+    damage = partial(damage_of, settings.store, CHANNELS)
     return (
         Check("clock", partial(clock_findings, settings.clock)),
         Check("disk", partial(disk_findings, settings.store)),
-        Check("store", partial(_store, settings, running)),
+        Check("store", partial(store_findings, settings.store, running, "adapter", damage)),
         Check("certificate", partial(_certificates, settings)),
         Check("mapping", partial(_mapping, settings)),
         Check("port", partial(port_findings, settings, running)),
@@ -92,10 +93,6 @@ def _obedience(meter: str, kind: str, state: DeviceState) -> Iterator[Finding]:
 def words_of(limits: Mapping[str, object]) -> str:
     """Return what a broker reported of its limits, for people."""
     return ", ".join(f"{name} {value}" for name, value in limits.items()) or "not reported (MQTT 3.1.1)"
-
-
-def _store(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
-    return store_findings(settings.store, running, "adapter", partial(damage_of, settings.store, CHANNELS))
 
 
 def _certificates(settings: AdapterSettings) -> Iterator[Finding]:

@@ -191,7 +191,7 @@ class Source:
     def _new_client(self, client_id: str) -> paho.Client:
         client = new_client(self._settings, client_id, clean=not self._keeps)
         client.on_connect = self._connected
-        client.on_connect_fail = self._failed
+        client.on_connect_fail = lambda *_: self._complain("can't be reached")
         client.on_subscribe = self._subscribed
         client.on_disconnect = self._disconnected
         client.on_message = self._received
@@ -230,9 +230,6 @@ class Source:
         if refused := [reason for reason in reasons if reason.is_failure]:
             self.limits[REFUSED] = str(refused[0])
             _log.warning("source: %s refuses a subscription: %s", self._settings.address, refused[0])
-
-    def _failed(self, _: paho.Client, __: object) -> None:
-        self._complain("can't be reached")
 
     def _disconnected(self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
         self.connected = False

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from commonwatt.config.meters import MetersSettings, PlantSettings
-from commonwatt.device.store import damage_of
+from commonwatt.config.meters import MetersSettings
+from commonwatt.device.store import Extension, damage_of
 from commonwatt.doctor.connection import Reported, connection_findings
 from commonwatt.doctor.doctors import Doctor
 from commonwatt.doctor.findings import Check, Finding, bad, good, warning
@@ -29,14 +30,14 @@ def checks(settings: MetersSettings, running: Running) -> Sequence[Check]:
         plant = settings.plant
         return (
             Check("clock", partial(clock_findings, settings.clock)),
-            *(() if plant is None else (Check("plant", partial(_plant, plant, running)),)),
+            *(() if plant is None else (_stored("plant", plant.store, PLANT_TABLES, running),)),
             Check("microgrids", partial(_files, settings, running)),
             Check("port", partial(port_findings, settings, running)),
         )
     return (
         Check("clock", partial(clock_findings, settings.clock)),
         Check("disk", partial(disk_findings, settings.store)),
-        Check("store", partial(_store, settings, running)),
+        _stored("store", settings.store, TRUTH, running),
         Check("certificate", partial(_certificates, settings)),
         Check("tokens", partial(_tokens, settings)),
         Check("port", partial(port_findings, settings, running)),
@@ -65,12 +66,8 @@ def _files(settings: MetersSettings, running: Running) -> Iterator[Finding]:
             yield from _tokens(one)
 
 
-def _plant(plant: PlantSettings, running: Running) -> Iterator[Finding]:
-    return store_findings(plant.store, running, "meters", partial(damage_of, plant.store, PLANT_TABLES))
-
-
-def _store(settings: MetersSettings, running: Running) -> Iterator[Finding]:
-    return store_findings(settings.store, running, "meters", partial(damage_of, settings.store, TRUTH))
+def _stored(name: str, store: Path, extension: Extension, running: Running) -> Check:
+    return Check(name, partial(store_findings, store, running, "meters", partial(damage_of, store, extension)))
 
 
 def _certificates(settings: MetersSettings) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import moment
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
-from utility.access.rules import until_of
+from utility.access.rules import DAY_S
 from utility.access.store.second_people import Standing, record_refusal, standings
 from utility.database.base import Connection
 from utility.database.database import Database
@@ -41,7 +41,7 @@ def are_apart(one: Standing, other: Standing) -> bool:
 
 def free_from(one: Standing, wait_days: int) -> EpochSeconds:
     """Return from when on a person may be the second one; 0: from the beginning."""
-    return 0 if one.changed is None or not wait_days else until_of(one.changed, wait_days)
+    return 0 if one.changed is None or not wait_days else one.changed + wait_days * DAY_S
 
 
 def refusal(people: Mapping[str, Standing], second: Second, firsts: Mapping[str, str]) -> str:

@@ -63,11 +63,6 @@ def is_code(text: str) -> bool:
     return len(text) == DIGITS and text.isdecimal()
 
 
-def is_pair(text: str) -> bool:
-    """Return whether a text has the form of two codes in a row."""
-    return len(text) == 2 * DIGITS and text.isdecimal()
-
-
 def grouped(text: str, between: str = " ") -> str:
     """Return a secret for people, in groups of four."""
     return between.join(text[start : start + 4] for start in range(0, len(text), 4))

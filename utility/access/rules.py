@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import AccountNumber, EpochSeconds
+from commonwatt.model.units import AccountNumber
 from utility.access.actor import MACHINE
 from utility.access.roles import Role
 
@@ -90,8 +90,3 @@ def check_token(label: str, scope: Collection[Role], roles: Collection[Role], ho
         raise AccessFaultError(f"roles: you do not have the role {beyond[0]} yourself")
     if not 0 < hours <= 24 * MAX_TOKEN_DAYS:
         raise AccessFaultError(f"days: a token is valid for 1 to {MAX_TOKEN_DAYS} days")
-
-
-def until_of(now: EpochSeconds, days: int) -> EpochSeconds:
-    """Return when something ends that is valid for some days from now on."""
-    return now + days * DAY_S

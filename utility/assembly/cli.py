@@ -1,7 +1,8 @@
 """``commonwatt utility``: register a town, run the service, print data; more in ``commands``, ``views``, ``upkeep``."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ from commonwatt.runtime.service import run_service
 from commonwatt.town.cliques import BEATS_PORT, write_clique_files
 from commonwatt.town.loading import load_town
 from commonwatt.town.revocation import write_revoked_list
-from commonwatt.town.town import Microgrid, Town
+from commonwatt.town.town import Town
 from utility.archive import cli as cli_archive
 from utility.assembly import break_glass
 from utility.assembly import upkeep as cli_upkeep
@@ -147,8 +148,9 @@ def register(
             accounts = accounts_at(connection, now) if out is not None else None
         told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
     if out is not None:
+        shown = partial(track, description="enrolling", console=Console(stderr=True), transient=True)
         told.append(
-            f"; {counted(enrol(loaded, out, _track, accounts, two_head_ends=two_head_ends), 'new token')} in {out}"
+            f"; {counted(enrol(loaded, out, shown, accounts, two_head_ends=two_head_ends), 'new token')} in {out}"
         )
         told += _beating(loaded, out, beats or ())
     typer.echo("".join(told))
@@ -184,7 +186,3 @@ def dump(
         )
         for line in lines:
             sys.stdout.write(line + "\n")
-
-
-def _track(microgrids: Sequence[Microgrid]) -> Iterable[Microgrid]:
-    return track(microgrids, "enrolling", console=Console(stderr=True), transient=True)

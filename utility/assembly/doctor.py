@@ -30,6 +30,10 @@ _ALARMS = {
         "the database is damaged: nothing is accepted",
         "stop the service, then run commonwatt utility recover (SQLite), or restore a backup",
     ),
+    DATABASE_AWAY: (
+        "the database has not answered since {since}: nothing is accepted, the gateways keep everything",
+        "see that its server runs and that the machine reaches it; the utility goes on by itself",
+    ),
     NO_STANDBY: (
         "the database has no synchronous standby: no commit ends, the gateways keep everything",
         "start a standby of the database (docs/cluster.md); the utility goes on by itself",
@@ -58,9 +62,10 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
     if "stands_by" in answer:
         yield good("lease", f"stands by: {answer['stands_by']}")
         return
-    away_since = answer.get("database_away_since")
+    away_since = moment(answer.get("database_away_since") or 0)
     for alarm in answer["alarms"]:
-        yield _away(away_since) if alarm == DATABASE_AWAY else bad("database", *_ALARMS[alarm])
+        text, remedy = _ALARMS[alarm]
+        yield bad("database", text.format(since=away_since), remedy)
     why = answer["head_end_failure"] or "it connects at this moment"
     away = [address for address, connected in answer.get("head_ends", {}).items() if not connected]
     if answer["head_end_connected"] and away:
@@ -77,14 +82,6 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
         yield from _second_people(answer.get("second_people", {}), answer["time"])
     elif not answer["alarms"]:
         yield bad("database", "the database could not be read", "see the service's log for the reason, then ask again")
-
-
-def _away(since: EpochSeconds | None) -> Finding:
-    return bad(
-        "database",
-        f"the database has not answered since {moment(since or 0)}: nothing is accepted, the gateways keep everything",
-        "see that its server runs and that the machine reaches it; the utility goes on by itself",
-    )
 
 
 def _second_people(free_from: Mapping[str, EpochSeconds], now: EpochSeconds) -> Iterator[Finding]:

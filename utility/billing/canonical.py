@@ -2,17 +2,17 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 from pydantic import TypeAdapter
 
-from utility.billing.bill import Bill, Line
+from utility.billing.bill import Bill
 from utility.billing.proof.canonical import canonical, plain, said
 
 
 def bill_bytes(bill: Bill) -> bytes:
     """Return a bill as canonical JSON; lines have only the keys that say something."""
-    return canonical(plain(said(bill) | {"lines": [_line(line) for line in bill.lines]}))
+    lines = [{name: value for name, value in said(line).items() if value not in ("", None)} for line in bill.lines]
+    return canonical(plain(said(bill) | {"lines": lines}))
 
 
 def bill_of(data: bytes | str) -> Bill:
@@ -30,10 +30,6 @@ def digest_of(parts: Iterable[bytes]) -> str:
     for part in parts:
         found.update(len(part).to_bytes(8, "big") + part)
     return found.hexdigest()
-
-
-def _line(line: Line) -> dict[str, Any]:
-    return {name: value for name, value in said(line).items() if value not in ("", None)}
 
 
 _BILL = TypeAdapter(Bill)

@@ -57,10 +57,11 @@ def draft(
     with database.writes.begin() as connection:
         saved = save_run(connection, bills, tree, actor.name, now)
         assert saved is not None, "only the service's job has one run a month"
-        if saved.is_new:
+        number, is_new = saved
+        if is_new:
             sums = {name: bills.figures[name] for name in ("bills", "total")}
-            record(connection, actor, now, "run.make", f"run {saved.number}", None, {"month": month, **sums})
-    return saved.number, bills
+            record(connection, actor, now, "run.make", f"run {number}", None, {"month": month, **sums})
+    return number, bills
 
 
 def check(database: Database, number: int, actor: Actor, now: EpochSeconds, progress: Progress | None = None) -> None:
@@ -180,8 +181,7 @@ def previewed(
         progress: Called with the meters done and all.
         otherwise: Returns the quarter-hours of the new bills, of those that are settled; ``None``: they are the same.
     """
-    with database.reads.begin() as connection:
-        before = issued_run(connection, month_before(month))
+    before = database.read(issued_run, month_before(month))
     billed = {} if before is None else as_issued(database, before)
     with database.reads.begin() as connection:
         newest = billing_sources.newest_settled(connection)

@@ -183,7 +183,7 @@ def collected(connection: Connection, meter_id: MeterId, alive: Collection[Contr
     """
     known = one_meter(connection, meter_id)
     mine, given = known.collected, history(connection, known.no)
-    line = line_of(mine.order, alive)
+    line, last = line_of(mine.order, alive), given[0] if given else None
     load = loads([each.collected for each in load_meters(connection)], alive).get(line, 0)
     return CollectedMeter(
         meter=str(meter_id),
@@ -193,13 +193,9 @@ def collected(connection: Connection, meter_id: MeterId, alive: Collection[Contr
         pinned=mine.pinned,
         collector=line,
         load=load,
-        why=_why(given[0]) if given else _INSTALLED,
+        why=_INSTALLED if last is None else f"pinned by {last.person}: {last.why}" if last.pinned else last.why,
         history=given,
     )
-
-
-def _why(order: Given) -> str:
-    return f"pinned by {order.person}: {order.why}" if order.pinned else order.why
 
 
 def _given(row: Row[Any]) -> Given:

@@ -71,18 +71,14 @@ def _fields(action: Action, form: Mapping[str, str]) -> dict[str, Any]:
     fields: dict[str, Any] = {key: form[key] for key in _KEYS.get(action, ()) if form.get(key)}
     if action is Action.SCHEDULE:
         given = {name: form.get(name, "").strip() for name in PERIODS}
-        periods = {name: _period(name, text) for name, text in given.items() if text}
+        # ``reset``: none, as the gateway's file says.
+        periods = {n: None if text == "reset" else _whole(n, text, 86_400) for n, text in given.items() if text}
         fields = {"periods": periods} | ({"meters": form["meters"]} if form.get("meters") else {})
     if action is Action.SHARING and form.get("weights", "").strip():
         fields["weights"] = parsed_weights(form["weights"].replace(",", " ").split())
     if action in _DURATIONS and form.get("minutes", "").strip() and form.get("state") != "off":
         fields["for_s"] = 60 * _whole("minutes", form["minutes"].strip(), MAX_MINUTES)
     return fields
-
-
-def _period(name: str, text: str) -> int | None:
-    """Return a period; ``reset``: none, as the gateway's file says."""
-    return None if text == "reset" else _whole(name, text, 86_400)
 
 
 def _is_number(text: str) -> bool:

@@ -97,11 +97,6 @@ def minute_of(text: str) -> int:
     return minute
 
 
-def clock_text(minute: int) -> str:
-    """Return a time of day as text, such as ``02:30``."""
-    return f"{minute // 60:02}:{minute % 60:02}"
-
-
 def _at_minute(begin: EpochSeconds, minute: int, zone: ZoneInfo) -> EpochSeconds:
     """Return a time of the local day that ``begin`` is in, not before ``begin``.
 

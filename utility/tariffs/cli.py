@@ -24,7 +24,8 @@ def check(file: FileArgument) -> None:
     """Check a tariff's file: print each fault with its line, or the week as it is understood."""
     tariff = read_tariff(file)
     typer.echo(_words(tariff))
-    show("periods", _price_rows(tariff), ("period", "import", "credit"))
+    rows = [{"period": price.name, "import": price.import_, "credit": price.credit} for price in tariff.prices]
+    show("periods", rows, ("period", "import", "credit"))
     for note in tariff.notes():
         typer.echo(f"note: {note}")
     typer.echo(f"{file}: good; next: commonwatt tariff preview {file}, then: commonwatt tariff propose {file}")
@@ -63,7 +64,3 @@ def _words(tariff: Tariff) -> str:
     begins = local_text(tariff.effective, tariff.zone)
     version = f" v{tariff.version}" if tariff.version else ""
     return f"{tariff.name}{version}, from {begins}, policy {tariff.policy.name}, base {tariff.base} dollars a month"
-
-
-def _price_rows(tariff: Tariff) -> list[dict[str, object]]:
-    return [{"period": price.name, "import": price.import_, "credit": price.credit} for price in tariff.prices]

@@ -12,6 +12,7 @@ from commonwatt.model.units import EpochSeconds
 Status = Mapping[str, Any]  # the last status of a part
 
 QUIET_S = 60  # town seconds after the last slot from which a heartbeat tells that a gateway's backlog is empty
+_BACKLOGS = ("backlog_parts", "backlog_events", "backlog_letters")  # of a gateway's heartbeat
 NAMES = 3  # most controllers or microgrids that are named in a cell
 _COLUMNS = ("process", "microgrids", "connected", "made", "passed on", "waiting", "lag", "slowest")
 
@@ -27,11 +28,7 @@ def is_drained(utility: Status, fleets: Collection[Status], last: EpochSeconds) 
     heartbeats = [one["heartbeat"] for one in utility.get("microgrids", {}).values()]
     fresh = bool(heartbeats) and all(one is not None and one["time"] > last + QUIET_S for one in heartbeats)
     at_meters = any(one["held"] or one["events_held"] for one in fleets)
-    return fresh and not at_meters and not any(_waiting(one) for one in heartbeats)
-
-
-def _waiting(heartbeat: Status) -> int:
-    return int(sum(heartbeat.get(key, 0) for key in ("backlog_parts", "backlog_events", "backlog_letters")))
+    return fresh and not at_meters and not any(one.get(key, 0) for one in heartbeats for key in _BACKLOGS)
 
 
 def large_table(

@@ -39,13 +39,9 @@ def load_cells(quarters: Quarters, zone: ZoneInfo) -> Quarters:
 
 def _offsets(quarters: Quarters, zone: ZoneInfo) -> Quarters:
     """Return local time minus UTC, in quarters."""
-    begin, end = (_year(int(q) * QUARTER_S) for q in (quarters.min() - 200, quarters.max() + 200))
-    changes, offsets = _changes(zone, begin, end)
+    ends = (int(quarters.min() - 200) * QUARTER_S, int(quarters.max() + 200) * QUARTER_S)
+    changes, offsets = _changes(zone, *(datetime.fromtimestamp(end, UTC).year for end in ends))
     return offsets[np.searchsorted(changes, quarters, side="right")]
-
-
-def _year(time: int) -> int:
-    return datetime.fromtimestamp(time, UTC).year
 
 
 @lru_cache(maxsize=64)

@@ -60,11 +60,11 @@ class Notifier:
     def _look(self, now: EpochSeconds) -> None:
         if self._called is None:
             self._called, self._digested = _read(self.database)
-        rows = self.rows()
+        rows, runbooks = self.rows(), f"{self.settings.console}/runbooks"
         made = {
             name: alarms
             for name, alarms in due(rows, self._called, now).items()
-            if self._reaches("call", call(self.settings.name, alarms, first_step(name), self._runbook(name)))
+            if self._reaches("call", call(self.settings.name, alarms, first_step(name), f"{runbooks}#{name.lower()}"))
         }
         called, digested = after(rows, self._called, made, now), self._digested
         local = datetime.fromtimestamp(now, UTC).astimezone(self.zone())
@@ -111,9 +111,6 @@ class Notifier:
 
     def _reaches(self, kind: str, message: Message) -> bool:
         return any(is_sent for _, is_sent in self._send(kind, message))
-
-    def _runbook(self, name: str) -> str:
-        return f"{self.settings.console}/runbooks#{name.lower()}"
 
 
 def notifier_of(api: Api) -> Notifier:

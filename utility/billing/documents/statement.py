@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from commonwatt.model.time.local_calendar import local_day
+from commonwatt.model.time.local_calendar import local_day, local_text
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
 from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import Quantity, SettledQuality
@@ -127,7 +127,7 @@ def _facts(statement: Statement) -> list[Row]:
         *([("Replaces", writing.say("the bill with the check code")), ("", spaced(replaced))] if replaced else []),
     )
     if letter is None:
-        times = (("From", _local(bill.start, statement.zone)), ("Until", _local(bill.end, statement.zone)))
+        times = (("From", local_text(bill.start, statement.zone)), ("Until", local_text(bill.end, statement.zone)))
         return [account, *times, *rates]
     days = [local_day(at * QUARTER_S, statement.zone) for at in (bill.start, bill.end - 1)]
     dates = [(name, day) for name, day in (("Issued", letter.issued), ("Due", letter.due)) if day is not None]
@@ -199,7 +199,3 @@ def _hour_starts(first: Quarter, end: Quarter, zone: ZoneInfo) -> tuple[int, ...
     offset = int((datetime.fromtimestamp(first * QUARTER_S, zone).utcoffset() or timedelta()).total_seconds()) % 3600
     begin = (first * QUARTER_S + offset) // 3600 * 3600 - offset
     return tuple(range(begin, end * QUARTER_S, 3600))
-
-
-def _local(quarter: Quarter, zone: ZoneInfo) -> str:
-    return datetime.fromtimestamp(quarter * QUARTER_S, zone).strftime("%Y-%m-%d %H:%M")

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from commonwatt.model.units import MilliwattHours
 from utility.billing.proof.canonical import Json, canonical
 from utility.billing.proof.leaf import TOWN
 from utility.billing.proof.tree import root
@@ -75,13 +74,9 @@ def _totals(names: tuple[str, ...], contents: Sequence[Json]) -> Json:
     energies = {
         f"{name}_mwh": None if _tells(each) else sum(each)
         for name in ("imported", "exported", "shared_in", "shared_out")
-        for each in [[_energy(content, name) for content in contents]]
+        for each in [[sum(meter["sums_mwh"].get(name, 0) for meter in of["meters"]) for of in contents]]
     }
     return {"customers": list(names), "accounts": len(contents), "billed": shown, **energies}
-
-
-def _energy(content: Json, quantity: str) -> MilliwattHours:
-    return sum(meter["sums_mwh"].get(quantity, 0) for meter in content["meters"])
 
 
 def _tells(values: Sequence[Decimal] | Sequence[int]) -> bool:

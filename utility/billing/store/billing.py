@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.metadata import version
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, func, select
 
@@ -83,17 +83,12 @@ def run_inputs(connection: Connection, month: str, default: str, issued: Issued,
     )
 
 
-class SavedRun(NamedTuple):
-    """A run that was stored, or the one with the same inputs that was there."""
-
-    number: int
-    is_new: bool
-
-
-def save_run(connection: Connection, computed: Computed, tree: Tree, person: str, now: EpochSeconds) -> SavedRun | None:
+def save_run(
+    connection: Connection, computed: Computed, tree: Tree, person: str, now: EpochSeconds
+) -> tuple[int, bool] | None:
     """Store a run as a draft with its bills, unless there is one with the same inputs.
 
-    ``None``: the service's job has made a run of this month already.
+    Returns its number and whether it is new; ``None``: the service's job has made a run of this month already.
     """
     run = computed.run
     inputs = run.pack()
@@ -122,7 +117,7 @@ def save_run(connection: Connection, computed: Computed, tree: Tree, person: str
     if number is None:
         same = (bill_run.c.month == run.month) & (bill_run.c.inputs_digest == digest)
         found: int | None = connection.execute(select(bill_run.c.no).where(same)).scalar()
-        return None if found is None else SavedRun(found, is_new=False)
+        return None if found is None else (found, False)
     rows = [
         {
             "run_no": number,
@@ -135,7 +130,7 @@ def save_run(connection: Connection, computed: Computed, tree: Tree, person: str
     ]
     if rows:
         connection.execute(bill.insert(), rows)
-    return SavedRun(int(number), is_new=True)
+    return int(number), True
 
 
 def runs(connection: Connection, limit: int, before: int | None = None) -> list[dict[str, Any]]:

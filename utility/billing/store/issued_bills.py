@@ -68,8 +68,7 @@ def issued_bills(
     database: Database, account: AccountNumber, limit: int, states: Sequence[str] = ("issued",)
 ) -> list[IssuedBill]:
     """Return an account's bills in the newest issued runs, or in those in some states, the newest first."""
-    with database.reads.begin() as connection:
-        runs = newest_issued(connection, limit, states)
+    runs = database.read(newest_issued, limit, states)
     found = []
     for number, month, issued, state in runs:
         listed = IssuedBill(no=number, month=month, issued=issued, total=None, state=state)

@@ -37,11 +37,8 @@ def prepared(database: Database, month: str, tariff: str, now: EpochSeconds) -> 
     Raises:
         ConfigError: The month has issued bills, or a later one has.
     """
-    with database.reads.begin() as connection:
-        numbers = issued_numbers(connection)
-    issued = {number: as_issued(database, number) for number in numbers}
-    with database.reads.begin() as connection:
-        return run_inputs(connection, month, tariff, issued, quarter_of(now))
+    issued = {number: as_issued(database, number) for number in database.read(issued_numbers)}
+    return database.read(run_inputs, month, tariff, issued, quarter_of(now))
 
 
 def as_issued(database: Database, number: int) -> Mapping[AccountNumber, Billed]:
@@ -64,9 +61,8 @@ def computed_run(database: Database, run: StoredRun, progress: Progress | None =
 def saved(database: Database, bills: Computed, person: str, now: EpochSeconds) -> int | None:
     """Store a run in one transaction; return its number as ``save_run`` does."""
     tree = bills.tree(token_bytes(SALT_BYTES))
-    with database.writes.begin() as connection:
-        done = save_run(connection, bills, tree, person, now)
-        return None if done is None else done.number
+    done = database.write(save_run, bills, tree, person, now)
+    return None if done is None else done[0]
 
 
 log = logging.getLogger(__name__)

@@ -154,10 +154,6 @@ _OPTIONS = {
 }
 
 
-def _option(field: str) -> str:
-    return _OPTIONS.get(field, "--" + field.replace("_", "-"))
-
-
 def _asked(microgrid: str, action: Action, fields: dict[str, Any], when: int | None, valid_s: int) -> Asked:
     """Return the change that the options ask for.
 
@@ -170,7 +166,8 @@ def _asked(microgrid: str, action: Action, fields: dict[str, Any], when: int | N
             given["weights"] = parsed_weights(given["weights"])
         checked_command(action, given, 0, "checked")
     except FieldsError as error:
-        raise ConfigError(f"{error.named(_option)}; see: commonwatt utility command --help") from error
+        named = error.named(lambda field: _OPTIONS.get(field, "--" + field.replace("_", "-")))
+        raise ConfigError(f"{named}; see: commonwatt utility command --help") from error
     return Asked(action=action, fields=given, chosen=_chosen(microgrid), at=when, valid_s=valid_s)
 
 

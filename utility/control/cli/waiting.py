@@ -90,14 +90,11 @@ def _told(answer: dict[str, Any]) -> int:
     odd = [one for one in microgrids if one["state"] != "done"]
     for one in microgrids if len(microgrids) <= NAMED else odd[:NAMED]:
         before = f"; before: {one['before']}" if one["before"] else ""
-        typer.echo(f"{one['microgrid']}: {one['state']}{_words(one)}{before}")
+        why = f" ({one['answer']})" if one["state"] == "refused" else ""
+        typer.echo(f"{one['microgrid']}: {one['state']}{why}{before}")
     if len(microgrids) > NAMED:
         typer.echo(", ".join(f"{state} {count}" for state, count in change["counts"].items()))
     states = {one["state"] for one in microgrids}
     if "refused" in states:
         return REFUSED
     return EXPIRED if states - {"done"} else DONE
-
-
-def _words(one: dict[str, Any]) -> str:
-    return f" ({one['answer']})" if one["state"] == "refused" else ""

@@ -68,9 +68,6 @@ def tell_weights(
         send(connection, to, message, now)
         c = weights_told.c
         connection.execute(weights_told.delete().where(c.controller == to, c.since >= weighting.since))
-        row = {"controller": to, "since": weighting.since, "command": message.id}
-        connection.execute(weights_told.insert(), row | {"weights": json.dumps(_texts(weighting))})
-
-
-def _texts(weighting: Weighting) -> dict[str, int]:
-    return {str(number): weight for number, weight in weighting.weights.items()}
+        weights = json.dumps({str(number): weight for number, weight in weighting.weights.items()})
+        row = {"controller": to, "since": weighting.since, "command": message.id, "weights": weights}
+        connection.execute(weights_told.insert(), row)

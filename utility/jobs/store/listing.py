@@ -14,7 +14,7 @@ from utility.access.store.audit_log import record
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.jobs.calendar_periods import Seconds
-from utility.jobs.plans import UNCHANGED, Change, Plan, clock_text
+from utility.jobs.plans import UNCHANGED, Change, Plan
 from utility.jobs.store.job_leases import state_of
 from utility.jobs.store.job_states import (
     RUNS,
@@ -73,7 +73,7 @@ def _row(
         also=plan.also,
         does=plan.does,
         every=plan.every,
-        at="" if isinstance(plan.cadence, Seconds) else clock_text(plan.minute),
+        at="" if isinstance(plan.cadence, Seconds) else f"{plan.minute // 60:02}:{plan.minute % 60:02}",
         changed=change.every_s is not None or change.minute is not None,
         state=_state(change, open_, now, is_over=is_over),
         waits_for=(open_.waits_for or "") if open_ is not None else "",

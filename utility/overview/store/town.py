@@ -19,7 +19,6 @@ from utility.readings.store.events import sound_events
 from utility.readings.store.heartbeats import heartbeat_of
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
 from utility.registry.tables import controller, installed, meter
-from utility.takeover.history import Handover
 from utility.takeover.store import newest
 
 _ONLY: Any = bindparam("only")
@@ -96,7 +95,8 @@ def microgrids(
     meters = connection.execute(wanted.boundary, which | {"quarter": quarter_of(now)}).all()
     boundary = _boundaries(connection, meters)
     closed = _closed(connection, quarter_of(now))
-    managers = {name: other for name, last in newest(connection, only).items() if (other := _other(last))}
+    lasts = newest(connection, only).items()
+    managers = {name: last.controller for name, last in lasts if last.controller != last.microgrid}
     if elsewhere := set(managers.values()) - seen.keys():
         hosts = select(gateway_seen).where(gateway_seen.c.controller.in_(elsewhere))
         seen |= {row.controller: row for row in connection.execute(hosts)}
@@ -132,11 +132,6 @@ def _heartbeat(microgrid: MicrogridId, last: Row[Any] | None, host: Row[Any] | N
     if own is None or said is None or (energy := said.hosted.get(microgrid)) is None or said.time < own.time:
         return own
     return own.model_copy(update={"time": said.time, **dict(energy)})
-
-
-def _other(last: Handover) -> str | None:
-    """Return the manager, if it is not the microgrid's own controller."""
-    return None if last.controller == last.microgrid else last.controller
 
 
 def _closed(connection: Connection, quarter: Quarter) -> set[str]:

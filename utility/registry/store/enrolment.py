@@ -25,7 +25,7 @@ from commonwatt.identity.devices import (
 from commonwatt.identity.enrolment import DEVICES_FILE, METER_SECRETS, all_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import AccountNumber, ControllerId, MicrogridId
+from commonwatt.model.units import AccountNumber, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.service import only_one
 from commonwatt.town.clique_file import beside
@@ -134,9 +134,12 @@ def _enrol(
     for microgrid in track(list(town.microgrids.values())):
         mates = list(dict.fromkeys((*served(orders, microgrid.id), *town.collected_by(microgrid.id))))
         foreign = [
-            replace(device, revoked=revoked[mate].get(device.identity, ""))
+            replace(
+                _device(meter, Role.METER, mate, broker_token(secret, microgrid.id)),
+                revoked=revoked[mate].get(meter, ""),
+            )
             for mate in mates
-            for device in _foreign(mate, meters_of[mate].of, microgrid.id)
+            for meter, secret in meters_of[mate].of.items()
         ]
         folder = _folder(out / microgrid.id)
         gateways[microgrid.id], new = _enrol_microgrid(microgrid, folder, foreign, mates)
@@ -175,11 +178,6 @@ def _revoked(path: Path) -> dict[str, str]:
     """Return why devices of a devices file are revoked: a broker that gets such a meter later does not admit it."""
     devices = load_devices(path).values() if path.exists() else ()
     return {device.identity: device.revoked for device in devices if device.revoked}
-
-
-def _foreign(microgrid: MicrogridId, secrets: Mapping[str, str], broker: ControllerId) -> list[Device]:
-    """Return another microgrid's meters as the broker of a controller that may manage it knows them."""
-    return [_device(meter, Role.METER, microgrid, broker_token(secret, broker)) for meter, secret in secrets.items()]
 
 
 def _enrol_microgrid(

@@ -13,7 +13,6 @@ from commonwatt.cli.options import JsonOption, LimitOption
 from commonwatt.cli.tables import show as show_table
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
-from utility.database.database import Database
 from utility.database.metrics import Metrics
 from utility.jobs.calendar_periods import Period
 from utility.jobs.reasons import Why
@@ -53,7 +52,9 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
         Progress(console=Console(stderr=True), transient=True) as progress,
     ):
         if first is not None:
-            _mark(database, _days(first, last, now))
+            with database.writes.begin() as connection:
+                marks = [(day, number) for day in _days(first, last, now) for number in owners(connection)]
+                mark(connection, settlement_due, marks, Why.PERSON)
         elif last is not None:
             raise ConfigError("--to: give --from too")
         task = progress.add_task("settlement", total=1.0)
@@ -98,11 +99,6 @@ def report(
         typer.echo(line)
     rows = found["accounts"][:limit]
     show_table("accounts, kWh", rows, tuple(rows[0]) if rows else ("account",))
-
-
-def _mark(database: Database, days: range) -> None:
-    with database.writes.begin() as connection:
-        mark(connection, settlement_due, [(day, number) for day in days for number in owners(connection)], Why.PERSON)
 
 
 def _days(first: str | None, last: str | None, now: int) -> range:

@@ -40,7 +40,9 @@ def preview_command(
         changes = previewed(database, tariff, wanted, settings.billing.tariff)
         ahead = outlook(database, tariff, settings.billing.tariff, int(clock.now()))
     if out is not None:
-        _write(out, changes)
+        with out.open("w", newline="", encoding="utf-8") as table:
+            table.write(line_of(("account", "before_dollars", "after_dollars", "difference_dollars")))
+            table.writelines(line_of((c.account, c.before, c.after, c.difference)) for c in changes)
     typer.echo(_summary(changes, wanted))
     for line in ahead.words if ahead is not None else ["next month: no projection, since no month's usage is known"]:
         typer.echo(line)
@@ -74,9 +76,3 @@ def _bars(changes: Sequence[Change]) -> str:
     most = max(1, *(count for _, count in rows))
     lines = [f"{label:>12} {count:6} {'#' * -(-40 * count // most)}" for label, count in rows]
     return "\n".join(["dollars more", *lines])
-
-
-def _write(out: Path, changes: Sequence[Change]) -> None:
-    with out.open("w", newline="", encoding="utf-8") as file:
-        file.write(line_of(("account", "before_dollars", "after_dollars", "difference_dollars")))
-        file.writelines(line_of((c.account, c.before, c.after, c.difference)) for c in changes)
