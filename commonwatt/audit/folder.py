@@ -138,8 +138,7 @@ class _Dumps:
         files = [word for config in configs for word in ("--config", str(config))]
         command = [sys.executable, "-m", "commonwatt", part, "dump", *files, *options]
         errors = path.with_name(f"{path.name}.errors")
-        with path.open("wb") as out, errors.open("wb") as err:
-            process = subprocess.Popen(command, stdout=out, stderr=err)
+        process = _start(command, path, errors)
         self._running.add(process)
         if self._stopped.is_set():
             process.terminate()
@@ -153,3 +152,8 @@ class _Dumps:
         self._stopped.set()
         for process in list(self._running):
             process.terminate()
+
+
+def _start(command: list[str], out: Path, err: Path) -> subprocess.Popen[bytes]:
+    with out.open("wb") as out_file, err.open("wb") as err_file:
+        return subprocess.Popen(command, stdout=out_file, stderr=err_file)
