@@ -108,7 +108,12 @@ def witnesses(
     out: Annotated[Path, typer.Option("--out", help="The file (JSON).")],
     enrolment: Annotated[
         Path,
-        typer.Option("--enrolment", exists=True, file_okay=False, help="The office's folder; it says who is revoked."),
+        typer.Option(
+            "--enrolment",
+            exists=True,
+            file_okay=False,
+            help="The office's folder, with the list of revoked controllers.",
+        ),
     ],
 ) -> None:
     """Write the town's public list of witnesses: the keys by which controllers sign the check codes. Publish it."""

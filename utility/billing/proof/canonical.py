@@ -52,6 +52,6 @@ def _refuse_floats(value: Json) -> None:
             if not isinstance(key, str):
                 raise TypeError(f"{key!r}: a canonical record has only text as keys")
             _refuse_floats(each)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for each in value:
             _refuse_floats(each)

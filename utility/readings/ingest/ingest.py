@@ -80,7 +80,7 @@ class Ingest:
     Args:
         publish: Sends a message to a gateway.
         gap_age_s: Age from which a missing quarter-hour is a gap.
-        public_weight: A public microgrid's share of the work, where that of any other owner is 1.
+        public_weight: A public microgrid's share of the work; any other owner has a share of 1.
     """
 
     def __init__(

@@ -116,6 +116,8 @@ def test_canonical_json_has_one_form_and_no_floats() -> None:
     assert canonical(plain({"rate": Decimal("0E-2"), "kind": LineKind.BASE})) == b'{"kind":"base","rate":"0.00"}'
     with pytest.raises(TypeError, match="floating"):
         canonical({"a": [0.5]})
+    with pytest.raises(TypeError, match="floating-point"):
+        canonical({"a": (0.5,)})
 
 
 def bill(account: int, total: str = "12.34") -> Bill:
