@@ -134,6 +134,19 @@ class Site:
         except OSError:
             return None
 
+    def drained(self) -> None:
+        """Wait until the gateway of ``r001`` has nothing for the utility, as it saw after this call.
+
+        What a gateway shows may be a second old: older than what it acknowledged to a meter just now.
+        """
+        since = self.layout.clock.now()
+
+        def is_drained() -> bool:
+            view = self.status("r001 gateway")
+            return view is not None and view["time"] > since and view["backlog"]["parts"] == 0
+
+        eventually(is_drained)
+
     def ask(self, name: str, path: str, within_s: float = 30) -> dict[str, Any]:
         """Return a part's answer to a program of its machine; raise ``OSError`` if there is none."""
         part = self.layout.part(name)

@@ -40,7 +40,7 @@ def test_what_was_acknowledged_since_the_backup_comes_again(site: Site, tmp_path
     do(site, "backup", str(tmp_path / "kept"))  # while it runs
     grows(site)
     site.stop("r001 meters")  # without its memory of acknowledged batches
-    eventually(lambda: (site.status("r001 gateway") or {"backlog": {"parts": 1}})["backlog"]["parts"] == 0)
+    site.drained()
     site.stop("utility")
     stored = site.dump()
     do(site, "restore", str(tmp_path / "kept"), "--replace")

@@ -132,11 +132,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield it
 
 
-def drained(site: Site) -> bool:
-    status = site.status("r001 gateway")
-    return status is not None and status["backlog"]["parts"] == 0
-
-
 def dumped(site: Site) -> dict[RecordType, dict[int, int]]:
     """Return the utility's readings of the scripted meter, by type and slot."""
     blocks = site.dump()
@@ -176,7 +171,7 @@ def test_row_22_reset_exchange_rollover_and_dip_make_no_phantom_energy(site: Sit
     meter.measure(last + 100, 0, 0)
     meter.flowed[FIRST_SLOT + 62 * SLOT_S] = last  # the smaller stands, and the two are never added
     meter.counted[FIRST_SLOT + 62 * SLOT_S] = min(7 + last + 100, meter.counted[FIRST_SLOT + 62 * SLOT_S])
-    eventually(lambda: drained(site))
+    site.drained()
     found = dumped(site)
     assert found[RecordType.THROUGH] == meter.flowed
     assert found[RecordType.REGISTER] == meter.counted
@@ -196,7 +191,7 @@ def test_row_28_a_poison_record_is_kept_aside_and_the_rest_flows(site: Site) -> 
     meter.measure(400, 500)
     dead_letters = site.folder / "utility" / "utility.db"
     eventually(lambda: ask(dead_letters, "SELECT count(*) FROM letter") == [(2,)])
-    eventually(lambda: drained(site))
+    site.drained()
     assert dumped(site)[RecordType.THROUGH] == meter.flowed
     (kept,) = ask(dead_letters, f"SELECT content FROM letter WHERE reason = {int(Rejection.UNALIGNED)}")
     assert len(kept[0]) == 36, "the whole record"

@@ -162,7 +162,7 @@ def test_row_13_the_database_restarts_in_mid_batch(tmp_path: Path, server: Postg
             grows(server)
         assert site.processes["utility"].poll() is None, "it must continue without a restart"
         site.stop("r001 meters")
-        eventually(lambda: (site.status("r001 gateway") or {"backlog": {"parts": 1}})["backlog"]["parts"] == 0)
+        site.drained()
         audit = audited(site.folder)
         assert audit.good, audit
         assert audit.total("stored_exact") > 100

@@ -20,8 +20,9 @@ from harness.worlds.plant import PlantHost
 from meter_sim.plant_store import load
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
-SPEED = 120
-KILLS = 2
+SPEED = 60
+KILLS = 2  # kills after which the utility asks again within the quarter-hour
+MOST_KILLS = 12
 
 
 class Plant(PlantHost):
@@ -32,8 +33,9 @@ class Plant(PlantHost):
         super().__init__(dear_from=2**32)
         self.at = int(self.clock.now()) // SLOT_S * SLOT_S
         self.accepted: list[PlantOutcome] = []  # the outcomes of purchases that it accepted, by quarter
+        self.repeated: set[str] = set()  # purchases that it was asked for again
+        self.loses = True  # whether it loses the first outcome of a purchase; when it does, ``lost`` is set
         self.lost = asyncio.Event()
-        self.to_lose = KILLS  # outcomes that it still has to lose; whenever it does, ``lost`` is set
         self.wake = asyncio.Event()
         head_end = "{}:{}".format(*site.address("head-end"))
         token = load_tokens(site.folder / "plant" / "plant-tokens.json")["plant"]
@@ -75,10 +77,11 @@ class Plant(PlantHost):
         """Publish; the first outcome of a quarter is lost, and so is the plant's memory."""
         if message.topic.endswith(OUTCOMES):
             outcome = unpack_json(PlantOutcome, message.payload)
+            if outcome.result == "repeated":
+                self.repeated.add(outcome.id)
             if outcome.result == "done":
                 self.accepted.append(outcome)
-                if self.to_lose and not self.lost.is_set():
-                    self.to_lose -= 1
+                if self.loses and not self.lost.is_set():
                     self.lost.set()
                     self.start()
                     return
@@ -96,12 +99,16 @@ async def story(site: Site) -> None:
     plant = Plant(site)
     tasks = [asyncio.create_task(plant.connection.run()), asyncio.create_task(plant.run())]
     try:
-        for _ in range(KILLS):
+        spoiled: set[str] = set()  # purchases whose outcome the utility did not hear
+        while len(spoiled & plant.repeated) < KILLS:
+            assert len(spoiled) < MOST_KILLS, "the utility was never back within the quarter-hour"
             await asyncio.wait_for(plant.lost.wait(), PATIENCE_S)
             # The plant has the purchase, and nobody knows it: the utility dies before it hears the outcome.
             site.kill("utility")
-            plant.lost.clear()
+            spoiled.add(plant.accepted[-1].id)
             await asyncio.to_thread(site.start, "utility")
+            plant.lost.clear()
+        plant.loses = False
         enough = plant.at // QUARTER_S + 2
         await become(lambda: plant.at // QUARTER_S >= enough)
     finally:
@@ -114,11 +121,13 @@ async def story(site: Site) -> None:
     accepted = [outcome.id for outcome in plant.accepted]
     assert len(accepted) == len(set(accepted)) >= KILLS
     for quarter, energy in bought.items():
-        assert rows[quarter]["state"] == "done"
-        assert rows[quarter]["id"] in accepted
-        assert 0 < energy <= rows[quarter]["energy"]
-    repeated = [row for row in rows.values() if (row["outcome"] or {}).get("result") == "repeated"]
-    assert len(repeated) >= KILLS, "the outcomes that were lost came again"
+        row = rows[quarter]
+        # On a slow machine the quarter-hour may be over before the utility is back.
+        assert row["state"] == "done" or (row["state"] == "expired" and row["id"] in spoiled)
+        assert row["id"] in accepted
+        assert 0 < energy <= row["energy"]
+        if row["state"] == "done" and row["id"] in spoiled:
+            assert row["outcome"]["result"] == "repeated", "the outcome that was lost came again"
 
 
 def test_a_utility_that_is_killed_over_a_purchase_makes_it_once(tmp_path: Path) -> None:  # req: U4

@@ -79,7 +79,7 @@ def towns(tmp_path: Path) -> Iterator[Towns]:
 def settled(site: Site) -> None:
     """Stop the meters, wait until the gateway has nothing left, and audit: nothing is lost or counted twice."""
     site.stop("r001 meters")
-    eventually(lambda: (site.status("r001 gateway") or {"backlog": {"parts": 1}})["backlog"]["parts"] == 0)
+    site.drained()
     audit = audited(site.folder)
     assert audit.good, audit
     assert audit.total("stored_exact") > 100

@@ -61,7 +61,7 @@ def stores(site: Site, name: str, by: int = 3) -> None:
 
 def check(site: Site) -> None:
     site.stop("r001 meters")
-    eventually(lambda: (site.status("r001 gateway") or {"backlog": {"parts": 1}})["backlog"]["parts"] == 0)
+    site.drained()
     audit = audited(site.folder)
     assert audit.good, audit
     assert audit.total("stored_exact") > 100
