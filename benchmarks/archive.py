@@ -26,7 +26,7 @@ from harness.docs.measured import Goal, Section, Table, number
 from harness.network.application import Client
 from harness.real.jobs import compact
 from harness.real.postgres import Postgres
-from harness.simulation.world import town_of
+from harness.world.world import town_of
 from utility.archive.store.archive import Archive
 from utility.archive.store.months import months
 from utility.assembly.application import make_app

@@ -24,7 +24,7 @@ from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
 from harness.docs.measured import Goal, Section, Table, number, spread
-from harness.simulation.world import town_of
+from harness.world.world import town_of
 from utility.database.database import Database, open_database
 from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Rows, count_of

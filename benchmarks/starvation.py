@@ -28,7 +28,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Microgrid
 from harness.docs.measured import Goal, Table, number
 from harness.network.waiting import become
-from harness.simulation.world import town_of
+from harness.world.world import town_of
 from harness.worlds.utility import ingest_of
 from utility.readings.tables import dead_letter
 

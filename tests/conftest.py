@@ -92,7 +92,7 @@ _REAL_FOLDERS = {"integration", "browser"}
 _REAL_WORDS = ("both_kinds", "mark.real", "postgresql")  # one of them is in each file with real tests of other folders
 
 # Shares of the order within which the tests of a kind are spread.
-_ENDS = {"integration": 0.8, "others": 0.9, "simulation": 1.0}
+_ENDS = {"integration": 0.8, "others": 0.9, "world": 1.0}
 # Files whose tests share nothing.
 _ALONE = (
     "integration/test_archive_kills.py",
@@ -101,8 +101,8 @@ _ALONE = (
     "integration/test_island.py",
     "integration/test_late_readings.py",
     "integration/test_restore_to_a_minute.py",
-    "simulation/test_delivery.py",
-    "simulation/test_energy.py",
+    "world/test_delivery.py",
+    "world/test_energy.py",
 )
 # Files and folders that take longest, the longest one first: all processes would wait for one that starts late.
 _LONGEST = (

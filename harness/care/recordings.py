@@ -13,15 +13,14 @@ from commonwatt.model.effects import Effect
 from commonwatt.model.ids import MeterId
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
-from gateway.controller import JOBS
 from gateway.events import Event, Hosted
 from gateway.recorder.recorder import Recorder
 from gateway.recorder.recording import read_recording, write_recording
 from gateway.recorder.replay import Replayed, replay
-from harness.simulation import run
-from harness.simulation.gateway import GatewayNode
-from harness.simulation.story import Violation
-from harness.simulation.world import Options, World
+from harness.world import run
+from harness.world.gateway import GatewayNode
+from harness.world.story import Violation
+from harness.world.world import Options, World
 
 ABOUT = {"release": "test", "controller": "r001", "time": 0, "reason": "a test", "blanked": False}
 
@@ -36,13 +35,9 @@ class RecordedGateway(GatewayNode):
         self.recorder = Recorder(self._settings, self.store, self._meters)
         self.controller = self.recorder.controller
 
-    def _reopen(self) -> None:
-        self._asleep = False
+    def _host(self) -> None:
         store = self.recorder.tape.of(self.store)
         self._handle(Hosted(self.name, store, self._meters, is_again=True), self.clock())
-        self.world.ledger.check_gateway(self.name, self.holdings())
-        for job in JOBS:
-            self.put_in("tick", job)
 
     def _handle(self, event: Event, now: int) -> list[Effect[Change]]:
         return self.recorder.handle(self.name, event, now)

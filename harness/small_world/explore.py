@@ -22,7 +22,6 @@ from typing import Any
 from commonwatt.model.blocks import Quality
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.commands import Kind
-from harness.simulation import masks
 from harness.small_world.parts import TICK, GatewayPart, MeterPart, UtilityPart
 from harness.small_world.world import (
     COMMAND_ENDS,
@@ -37,6 +36,7 @@ from harness.small_world.world import (
     World,
     now_in,
 )
+from harness.world import masks
 
 HEALING_MINUTES = 10  # minutes after the faults until all data is at the utility, and the command has ended
 

@@ -33,9 +33,9 @@ from gateway.core import RETRY
 from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, Tick
 from gateway.store.store import Store
 from harness.real.images import put_back
-from harness.simulation import masks
-from harness.simulation.node import finish
 from harness.small_world.states import canonical, copied, pickled, rows_of
+from harness.world import masks
+from harness.world.node import finish
 from meter_sim.truth import TRUTH
 from utility.database.database import open_database
 from utility.outbox import changes as utility_changes

@@ -13,8 +13,8 @@ from tests.conftest import Groups, group_of
         ("integration/test_town.py::test_a", "integration/test_kill.py::test_a", False),
         ("unit/gateway/test_page.py::test_a", "unit/utility/test_page.py::test_a", False),
         ("browser/test_pages.py::test_a[/console/]", "browser/test_roles.py::test_a", True),
-        ("simulation/test_small_world.py::test_a[1]", "simulation/test_small_world.py::test_a[2]", True),
-        ("simulation/test_energy.py::test_a[1]", "simulation/test_energy.py::test_a[2]", False),
+        ("world/test_small_world.py::test_a[1]", "world/test_small_world.py::test_a[2]", True),
+        ("world/test_energy.py::test_a[1]", "world/test_energy.py::test_a[2]", False),
     ],
 )
 def test_groups_are_files_but_for_browsers_and_worlds(one: str, other: str, together: bool) -> None:

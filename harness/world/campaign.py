@@ -1,0 +1,83 @@
+"""Run many seeded worlds on all processor cores, and keep the list of failing seeds."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+
+from harness.world.run import attempt
+from harness.world.story import Violation
+from harness.world.world import Options, Run
+
+SEEDS = Path(__file__).parents[2] / "tests" / "world" / "seeds.txt"
+"""Seeds that are always run: each failed once, or shows a rare case."""
+
+REPORT_EVERY_S = 5
+
+
+@contextmanager
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Start one process per core, each with another hash seed."""
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
+class Tally:
+    """The results of many worlds."""
+
+    def __init__(self, number: int) -> None:
+        self.runs = 0  # worlds without a violation
+        self.failed: list[Violation] = []  # the violations of the others
+        self._number = number
+        self._begin = self._reported = perf_counter()
+        self._sums: Counter[str] = Counter()
+
+    def add(self, result: Run | Violation) -> None:
+        """Add the result of one world; print the progress from time to time."""
+        if isinstance(result, Violation):
+            self.failed.append(result)
+            print(result, flush=True)
+        else:
+            self.runs += 1
+            self._sums.update(readings=result.readings, messages=result.messages, crashes=result.counts["crashes"])
+        if perf_counter() - self._reported >= REPORT_EVERY_S:
+            self._reported = perf_counter()
+            print(self.line(), flush=True)
+
+    def line(self) -> str:
+        """Return the progress as text."""
+        took_s = perf_counter() - self._begin
+        done = self.runs + len(self.failed)
+        left_s = (self._number - done) * took_s / max(1, done)
+        sums = ", ".join(f"{number:,} {what}" for what, number in self._sums.items())
+        return (
+            f"{done:,} of {self._number:,} worlds in {took_s:.0f} s ({done / took_s:.2f}/s), "
+            f"{len(self.failed)} failed, {left_s / 60:.0f} min left; {sums}"
+        )
+
+
+def run_many(executor: ProcessPoolExecutor, seeds: Iterable[int], options: Options) -> Tally:
+    """Run worlds on all processor cores, and print the progress."""
+    seeds = list(seeds)
+    tally = Tally(len(seeds))
+    for result in executor.map(partial(attempt, options=options), seeds):
+        tally.add(result)
+    print(tally.line(), flush=True)
+    return tally
+
+
+def kept() -> list[int]:
+    """Return the seeds that are always run."""
+    return [int(line.split()[0]) for line in SEEDS.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def keep(violation: Violation) -> None:
+    """Add a failing seed to the seeds that are always run."""
+    if violation.seed not in kept():
+        with SEEDS.open("a") as file:
+            file.write(f"{violation.seed} {violation.what.splitlines()[0][:100]}\n")

@@ -1,0 +1,62 @@
+"""Run the world of a seed, of readings or of energy, with a planted bug or without."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from gateway import upkeep
+from gateway.relay import relay
+from harness.world import disks
+from harness.world.energy.planted import ENERGY_BUGS
+from harness.world.energy.world import EnergyWorld
+from harness.world.planted import BUGS, Bug
+from harness.world.story import Violation
+from harness.world.world import Options, Run, World
+
+
+def simulate(seed: int, options: Options | None = None) -> Run:
+    """Run the world of a seed.
+
+    Raises:
+        Violation: Something that must always hold did not.
+    """
+    options = options or Options()
+    with few(options) as bug:
+        return _simulate((EnergyWorld if options.energy else World)(seed, options, bug.unsynced))
+
+
+def attempt(seed: int, options: Options) -> Run | Violation:
+    """Run one world; return its violation instead of raising it."""
+    try:
+        return simulate(seed, options)
+    except Violation as violation:
+        return violation
+
+
+@contextmanager
+def few(options: Options) -> Iterator[Bug]:
+    """Let a core take small steps, with a planted bug or without; yield the bug."""
+    bug = _bug(options)
+    # Checking undamaged parts would be a fifth of the work. Restoring a lost backup takes several steps.
+    few_parts, few_rows = patch.object(upkeep, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
+    with few_parts, few_rows, disks.over(), bug.plant():
+        yield bug
+
+
+def _bug(options: Options) -> Bug:
+    bugs = ENERGY_BUGS if options.energy else BUGS
+    return bugs[options.bug] if options.bug else Bug()
+
+
+def _simulate(world: World) -> Run:
+    try:
+        return world.run()
+    except Violation:
+        raise
+    except Exception as error:
+        try:
+            world.fail(f"a core or a store failed: {type(error).__name__}: {error}")
+        except Violation as violation:
+            raise violation from error
+    finally:
+        world.close()
