@@ -11,20 +11,27 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
 
 from commonwatt.sqlite.damage import delete_database, open_read_only
 
 _HEADER = struct.Struct(">IIIIIIII")
 _FRAME = struct.Struct(">IIIIII")
 _MAGIC = 0x377F0682
-_MASK = 0xFFFFFFFF
 _DATABASE = b"SQLite format 3\0"
 _KINDS = {2, 5, 10, 13}  # first bytes of the pages of tables and indexes
 GUESSED_BYTES = 1 << 20  # bytes of a database from which its page size is guessed
 # Least share of pages that must begin so: half of a smaller size's pages begin inside one of the real size.
 GUESSED_SHARE = 0.6
+
+_NONE = 0, 0, False, False  # what follows the last frame
+READ_BYTES = 1 << 20  # bytes of a log that are in memory at once
 
 _PAGE_SIZES = {1 << n for n in range(9, 17)}
 
@@ -131,39 +138,69 @@ def _guessed_page_bytes(path: Path) -> int:
 
 
 def _look_through(file: BinaryIO, header: _Header, *, whole: bool) -> Log:
-    """Collect the sound frames, a frame in memory at a time."""
-    size, salts = _FRAME.size + header.page_bytes, header.salts
+    """Collect the sound frames."""
+    size = _FRAME.size + header.page_bytes
     frames: list[_Frame] = []
-    lost, at, before = 0, _HEADER.size, header.sums
-    file.seek(at)
-    raw, following = file.read(size), file.read(size)
-    while len(raw) == size:
-        page, commit, *rest = _FRAME.unpack_from(raw)
-        starts, before = before, (tuple(rest[2:]),)
-        ours = tuple(rest[:2]) == salts
-        if whole and not ours and not (len(following) >= _FRAME.size and _FRAME.unpack_from(following)[2:4] == salts):
+    lost, at = 0, _HEADER.size + _FRAME.size
+    for (page, commit, is_ours, is_sound), following in pairwise(chain(_frames(file, header), [_NONE])):
+        if whole and not is_ours and not following[2]:
             break  # A frame of an earlier log: with damaged salts alone, the next frame would have this log's salts.
-        if ours and any(_frame_sum(raw, start, header.order) == before[0] for start in starts):
-            frames.append(_Frame(page, commit, at + _FRAME.size))
+        if is_ours and is_sound:
+            frames.append(_Frame(page, commit, at))
             lost += bool(commit) and not whole
         else:
             whole = False
-        raw, following, at = following, file.read(size), at + size
+        at += size
     while frames and not frames[-1].pages_after_commit:
         frames.pop()
     return Log(frames, header.page_bytes, lost if frames else 0)
 
 
-def _frame_sum(raw: bytes, start: tuple[int, ...], order: str) -> tuple[int, ...]:
-    return _sum(raw[_FRAME.size :], _sum(raw[:8], start, order), order)
+def _frames(file: BinaryIO, header: _Header) -> Iterator[tuple[int, int, bool, bool]]:
+    """Yield each frame's page, the pages after its commit, whether it is of this log, and whether its sum is right."""
+    size, before = _FRAME.size + header.page_bytes, header.sums
+    file.seek(_HEADER.size)
+    while number := len(raw := file.read(max(1, READ_BYTES // size) * size)) // size:
+        rows = np.frombuffer(raw, np.uint8, number * size).reshape(number, size)
+        heads = rows[:, : _FRAME.size].copy().view(">u4").astype(np.uint32)
+        stored = heads[:, 4:]
+        summed = np.hstack([rows[:, :8], rows[:, _FRAME.size :]]).view(f"{header.order}u4").astype(np.uint32)
+        is_sound = np.zeros(number, bool)
+        for start in before:
+            starts = np.vstack([np.array(start, np.uint32), stored[:-1]])
+            is_sound |= (_sums(summed, starts) == stored).all(axis=1)
+        is_ours = (heads[:, 2:4] == header.salts).all(axis=1)
+        yield from zip(*heads[:, :2].T.tolist(), is_ours.tolist(), is_sound.tolist(), strict=True)
+        before = (tuple(stored[-1].tolist()),)
 
 
-def _sum(data: bytes, start: tuple[int, ...], order: str) -> tuple[int, int]:
-    first, second = start
-    for x, y in struct.iter_unpack(f"{order}II", data):
-        first = (first + x + second) & _MASK
-        second = (second + y + first) & _MASK
-    return first, second
+def _sums(words: npt.NDArray[np.uint32], starts: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Return the checksum of each row of words, from its own start.
+
+    A pair of words (x, y) takes the sums (a, b) to (a + b + x, a + 2 b + x + y), all modulo 2^32: that is linear, so
+    that all rows are summed at once.
+    """
+    x, y = words[:, ::2], words[:, 1::2]
+    powers = _powers(x.shape[1])
+    sums: npt.NDArray[np.uint32] = starts @ powers[-1].T
+    for of, column in ((x, 0), (x + y, 1)):
+        sums += of @ powers[-2::-1, :, column]
+    return sums
+
+
+@cache
+def _powers(number: int) -> npt.NDArray[np.uint32]:
+    """Return the powers 0 to ``number`` of the matrix of a pair of zeros."""
+    powers = np.empty((number + 1, 2, 2), np.uint32)
+    powers[0], step = np.eye(2), np.array([[1, 1], [1, 2]], np.uint32)
+    for n in range(number):
+        powers[n + 1] = powers[n] @ step
+    return powers
+
+
+def _sum(data: bytes, start: tuple[int, ...], order: str) -> tuple[int, ...]:
+    (sums,) = _sums(np.frombuffer(data, f"{order}u4").astype(np.uint32)[None], np.array([start], np.uint32)).tolist()
+    return tuple(sums)
 
 
 def rebuild(path: Path, log: Log | None, target: Path) -> None:
