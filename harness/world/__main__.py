@@ -5,6 +5,8 @@ The faults of a world that fails are cut down to a shortest list with which it s
 
 import argparse
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 
 from harness.world.campaign import Tally, keep, pool, run_many
 from harness.world.energy.planted import ENERGY_BUGS
@@ -24,7 +26,7 @@ def main() -> int:
     parser.add_argument("--bug", choices=sorted({**BUGS, **ENERGY_BUGS}), default="", help="plant this bug")
     parser.add_argument("--only", help="faults that happen, by name, with commas between them; empty: none")
     parser.add_argument(
-        "--shrink", action="store_true", help="cut the faults of worlds that fail down, and print tests"
+        "--log", type=Path, help="append a line of JSON for each of --seeds: its faults, what was found"
     )
     parser.add_argument("--energy", action="store_true", help="worlds of energy: feeders, islands, sharing, supply")
     parser.add_argument("--no-keep", action="store_true", help="don't add failing seeds to tests/world/seeds.txt")
@@ -37,8 +39,8 @@ def main() -> int:
         tally.add(result)
         print(tally.line() if tally.failed else result)
     else:
-        with pool() as executor:
-            tally = run_many(executor, range(given.seeds[0], given.seeds[1] + 1), options)
+        with pool() as executor, given.log.open("a") if given.log else nullcontext() as log:
+            tally = run_many(executor, range(given.seeds[0], given.seeds[1] + 1), options, log)
     for violation in tally.failed if only is None else ():
         least, tries = shortest(violation, options)
         print(f"{len(violation.struck)} faults, {len(least.struck)} of them needed, by {tries} worlds:\n\n{least}\n")

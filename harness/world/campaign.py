@@ -1,5 +1,6 @@
-"""Run many seeded worlds on all processor cores, and keep the list of failing seeds."""
+"""Run many seeded worlds on all processor cores; keep the list of failing seeds, and a log of all."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
+from typing import TextIO
 
 from harness.world.run import attempt
 from harness.world.story import Violation
@@ -30,15 +32,21 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 class Tally:
     """The results of many worlds."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, log: TextIO | None = None) -> None:
+        self.kinds: Counter[str] = Counter()  # faults that happened, by kind
         self.runs = 0  # worlds without a violation
         self.failed: list[Violation] = []  # the violations of the others
-        self._number = number
+        self._number, self._log = number, log
         self._begin = self._reported = perf_counter()
         self._sums: Counter[str] = Counter()
 
     def add(self, result: Run | Violation) -> None:
         """Add the result of one world; print the progress from time to time."""
+        kinds = Counter(name.rpartition(" ")[0] for name in result.struck)
+        self.kinds.update(kinds)
+        if self._log is not None:
+            found = result.what.splitlines()[0] if isinstance(result, Violation) else ""
+            self._log.write(json.dumps({"seed": result.seed, "faults": kinds, "found": found}) + "\n")
         if isinstance(result, Violation):
             self.failed.append(result)
             print(result, flush=True)
@@ -61,13 +69,14 @@ class Tally:
         )
 
 
-def run_many(executor: ProcessPoolExecutor, seeds: Iterable[int], options: Options) -> Tally:
-    """Run worlds on all processor cores, and print the progress."""
+def run_many(executor: ProcessPoolExecutor, seeds: Iterable[int], options: Options, log: TextIO | None = None) -> Tally:
+    """Run worlds on all processor cores, and print the progress; ``log`` gets a line of JSON for each."""
     seeds = list(seeds)
-    tally = Tally(len(seeds))
+    tally = Tally(len(seeds), log)
     for result in executor.map(partial(attempt, options=options), seeds):
         tally.add(result)
     print(tally.line(), flush=True)
+    print("faults:", ", ".join(f"{number:,} {kind}" for kind, number in tally.kinds.most_common()), flush=True)
     return tally
 
 

@@ -1,5 +1,6 @@
 """Run the world of a seed, of readings or of energy, with a planted bug or without."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -40,7 +41,12 @@ def few(options: Options) -> Iterator[Bug]:
     # Checking undamaged parts would be a fifth of the work. Restoring a lost backup takes several steps.
     few_parts, few_rows = patch.object(upkeep, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
     with few_parts, few_rows, disks.over(), bug.plant():
-        yield bug
+        # What a process logs of a damaged store stands in the world's story.
+        logging.disable()
+        try:
+            yield bug
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _bug(options: Options) -> Bug:

@@ -71,6 +71,7 @@ class Run:
     readings: int  # readings made, one a slot and type
     messages: int  # messages sent
     drained_s: float  # seconds from the last reading until all was at the utility
+    struck: tuple[str, ...]  # the names of the faults that happened
 
 
 class World:
@@ -206,7 +207,15 @@ class World:
         ending.check(self)
         self.close()
         made = sum(len(readings) for readings in self.ledger.made.values())
-        return Run(self.seed, self.story.digest, dict(self.story.counts), made, self.sent, drained_s)
+        return Run(
+            self.seed,
+            self.story.digest,
+            dict(self.story.counts),
+            made,
+            self.sent,
+            drained_s,
+            tuple(self._faults.struck),
+        )
 
     def _check_bounds(self) -> None:
         bounds.check_stores(self)
