@@ -80,6 +80,7 @@ class Collector:
         # By meter and log, the number of ids that the meter no longer has and that are not in this store: acknowledged
         # by another store, or lost.
         self.gone: dict[tuple[MeterId, Log], int] = {}
+        self._newest_ids: dict[tuple[MeterId, Log], LogIds] = {}
         self.last_minute = LastMinute()  # what the accepted records say of the present power
         self._microgrid = microgrid
         self._store = store
@@ -128,6 +129,10 @@ class Collector:
 
     def count_gone(self, meter: MeterId, log: Log, ids: LogIds) -> None:
         """Count the ids before those in a meter's log that are not in this store either."""
+        newest = self._newest_ids.setdefault((meter, log), ids)
+        if ids.generation == newest.generation and ids.next < newest.next:
+            return  # An answer that was held up.
+        self._newest_ids[meter, log] = ids
         covered = sum(
             max(0, min(last, ids.first - 1) - first + 1)
             for first, last in self._store.coverage(meter, log, ids.generation)

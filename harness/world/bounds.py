@@ -31,7 +31,8 @@ def check_gateway(node: "GatewayNode") -> None:
 def check_stores(world: "World") -> None:
     """Check the rows of stores, and other slow growth."""
     for node in world.gateways.values():
-        _check_gateway_store(node)
+        if not node.store.closed:
+            _check_gateway_store(node)
     for fleet in world.fleets.values():
         _check_fleet(fleet)
     _check_utility(world.utility)

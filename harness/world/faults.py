@@ -108,7 +108,7 @@ class Faults:
     def _snapshot(self) -> None:
         """Copy the utility's store, and put it back later, under the running service or while it is down."""
         utility, rng = self._world.utility, self._rng
-        copied = utility.branch, utility.copy(), self._world.ledger.snapshot()
+        copied = utility.branch, utility.image(), self._world.ledger.snapshot()
         crashes = rng.random() < 0.5
 
         def strike() -> None:
@@ -197,7 +197,7 @@ class Faults:
 
     def _gateway_store(self) -> None:
         gateway = self._rng.choice(list(self._world.gateways.values()))
-        if gateway.up:
+        if gateway.up and not gateway.store.closed:
             gateway.lose_store(self._down_s())
 
     def _disk(self) -> None:

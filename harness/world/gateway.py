@@ -188,7 +188,8 @@ class GatewayNode(Node[Change]):
         try:
             self._hosted.open_again(self._failure, int(self.world.time), gone=False)
         except (StoreError, sqlite3.Error) as error:
-            self.world.tell(self.name, f"can't open its store: {error}")
+            why = str(error).replace(str(self.disk.folder), "")  # the same in each process
+            self.world.tell(self.name, f"can't open its store: {why}")
             self.later(REOPEN_AFTER_S, self._reopen)
             return
         self._opened()
@@ -242,4 +243,4 @@ class GatewayNode(Node[Change]):
 
     def drained(self) -> bool:
         """Return whether the utility has all data."""
-        return self.up and self.store.backlog() == (0, 0, 0) and not self.core.relay.wanted
+        return self.up and not self.store.closed and self.store.backlog() == (0, 0, 0) and not self.core.relay.wanted

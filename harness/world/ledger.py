@@ -147,6 +147,9 @@ class Ledger:
                         there[key] = there[key].join(mask)
             events |= {(event.meter_id, generation, event.record_id) for generation, event in fleet.store.held_events()}
         for gateway in self._world.gateways.values():
+            # One that is closed can't be read: its disk is full, and a new one needs space.
+            if gateway.store.closed:
+                continue
             stored = gateway.store.all_events(unsent_only=False)
             events |= {(event.meter_id, generation, event.record_id) for generation, event in stored}
         self.excused_events |= self.events.keys() - events - self._events_in_dead_letters()
@@ -243,7 +246,7 @@ class Ledger:
             (change.meter, change.log, change.last_id),
         ).fetchall()
         if change.log is Log.EVENT:
-            for (data,) in rows:
+            for (data,) in () if gateway.store.closed else rows:
                 event = unpack_event(data)
                 generation = self._generation[change.meter]
                 stored = gateway.store.event(change.meter, generation, event.record_id)

@@ -142,7 +142,10 @@ class Node(ABC, Generic[W]):
         self.disk.cut_power()
         self.close_store()
         self.disk.restore_power()
+        # A damaged store may need space for its replacement; it is replaced once there is some.
+        full, self.disk.full = self.disk.full, False
         self.open_store()
+        self.disk.full = full
         in_doubt, self._in_doubt = self._in_doubt, ()
         if in_doubt and self.has(in_doubt):
             self.note(in_doubt)
@@ -150,6 +153,7 @@ class Node(ABC, Generic[W]):
 
     def lose_files(self) -> None:
         """Begin with an empty disk."""
+        self.empty()
         self.close_store()
         self.disk.empty()
         self.open_store()

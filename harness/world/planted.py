@@ -211,8 +211,8 @@ def _expiry_by_a_clock_that_lags() -> Iterator[None]:
     seen: dict[int, float] = {}
 
     def judge(self: HeldStates, command: Command, now: float) -> Verdict:
-        # A smoothed clock advances by at most a minute from one command to the next.
-        seen[id(self)] = min(now, seen.get(id(self), now) + 60)
+        # A smoothed clock advances by at most ten seconds from one command to the next.
+        seen[id(self)] = min(now, seen.get(id(self), now) + 10)
         return real(self, command, seen[id(self)])
 
     with patch.object(HeldStates, "judge", judge):

@@ -3,7 +3,7 @@
 import random
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, make_url, select, true
@@ -17,6 +17,7 @@ from commonwatt.model.records import Log, RecordType
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.protocol.dead_letters import LocalReason, quarantined_blocks
 from commonwatt.town.town import Town
+from harness.real.images import put_back
 from harness.world import masks
 from harness.world.ledger import Snapshot
 from harness.world.network import Broker, Link, device
@@ -96,21 +97,22 @@ class UtilityNode(Node[Change]):
         self.world.ledger.new_utility(store_id)
         self.world.tell(self.name, f"a NEW STORE, {store_id}")
 
-    def go_back(self, earlier: sqlite3.Connection, snapshot: Snapshot) -> None:
+    def go_back(self, earlier: bytes, snapshot: Snapshot) -> None:
         """Put the store's earlier content back, without a word to the service, which may run."""
         with self._connected() as present:
-            earlier.backup(present)
+            put_back(present, earlier)
         self.branch = self._marks_rng.getrandbits(62)
         self.world.ledger.went_back(self.branch, snapshot)
         self.world.tell(self.name, "its database WENT BACK")
         self.world.story.count("went back")
 
-    def copy(self) -> sqlite3.Connection:
-        """Return a copy of the store's content, in memory."""
-        copied = sqlite3.connect(":memory:")
-        with self._connected() as present:
+    def image(self) -> bytes:
+        """Return the store's content."""
+        with self._connected() as present, closing(sqlite3.connect(":memory:")) as copied:
             present.backup(copied)
-        return copied
+            image = bytearray(copied.serialize())
+        image[18:20] = b"\1\1"  # a database in memory can have no write-ahead log
+        return bytes(image)
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:

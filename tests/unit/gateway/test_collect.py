@@ -286,6 +286,8 @@ def test_at_start_the_gateway_asks_for_what_a_meter_holds_and_counts_what_is_gon
     asked = world.introduce(1, first=11, next_id=15)
     assert [c.what for c in asked if c.cmd == "get"] == ["records"]
     assert world.core.collector.gone[1, Log.HISTORY] == 6, "ids 5 to 10 are neither at the meter nor here"
+    world.introduce(1, first=1, next_id=5)
+    assert world.core.collector.gone[1, Log.HISTORY] == 6, "an answer of long ago, which was held up"
 
 
 def test_what_the_service_can_just_carry_is_accepted(world: World) -> None:
