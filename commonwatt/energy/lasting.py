@@ -151,7 +151,7 @@ def _quantiles(name: MicrogridId, size: int) -> Floats:
     """Return how far each home of a microgrid is from its usual use, as standard deviations."""
     normal = NormalDist()
     # Not by numpy.random, which would take 6 MB in a gateway.
-    order = sorted(range(size), key=lambda place: hashlib.sha256(f"{name} {place}".encode()).digest())
+    order = sorted(range(size), key=lambda place: hashlib.sha256(f"{place}{name}".encode()).digest())
     return np.array([normal.inv_cdf((place + 0.5) / size) for place in order])
 
 
