@@ -19,7 +19,6 @@ from gateway.loop.threads import THREADS
 from gateway.loop.work import Work
 from gateway.recorder.blanked import without_readings
 from gateway.recorder.recording import write_recording
-from gateway.report import make_report
 from gateway.shown.shown import Shown
 from gateway.witness.witness import Witness
 
@@ -56,6 +55,9 @@ class Reporting:
             self._under_way[name] = asyncio.create_task(work(), name=name)
 
     async def _report(self, command: ControllerCommand) -> None:
+        # Imported here: the doctor would take memory in every gateway, and reports are rare.
+        from gateway.report import make_report
+
         now = int(self._work.controller.own.now)
         try:
             said = await self._record("report", command.id, command.inputs == "blank") if command.inputs else ""

@@ -194,7 +194,10 @@ def main() -> None:
     words = sys.argv[1:]
     try:
         shown = group_in_outline(words[0]) if words[1:] == ["--help"] else None
-        (shown or make_app(next((word for word in words if not word.startswith("-")), "")))()
+        app = shown or make_app(next((word for word in words if not word.startswith("-")), ""))
+        gc.freeze()  # What was loaded stays.
+        gc.enable()
+        app()
     finally:
         # At its end the interpreter searches all objects for cycles, several times: 0.2 s of a core for the utility.
         gc.freeze()

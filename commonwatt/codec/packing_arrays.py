@@ -303,7 +303,7 @@ class _Writer:
         self.number(where & (frame.divisor > 1), frame.divisor)
         self.number(where, frame.base)
         self.byte(where, frame.width)
-        for width in np.unique(frame.width[where]).tolist():
+        for width in np.flatnonzero(np.bincount(frame.width[where])).tolist():
             rows = np.flatnonzero(where & (frame.width == width))
             over = frame.over(rows)
             size = (width + 7) // 8

@@ -19,7 +19,6 @@ from pydantic import BaseModel, ValidationError
 from commonwatt.config.faults import plain
 from commonwatt.config.parts import PARTS, settings_of
 from commonwatt.config.settings import GatewaySettings, Settings
-from commonwatt.config.utility import UtilitySettings
 from commonwatt.identity.passwords import load_password
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object
@@ -312,11 +311,11 @@ def _absolute(settings: _S, path: Path) -> _S:
         for key, value in settings
         if isinstance(value, tuple)
     }
-    if isinstance(settings, UtilitySettings):
-        # Imported here: the other parts are installed without SQLAlchemy.
+    if database := getattr(settings, "database", None):
+        # Imported here: parts without a database are installed without SQLAlchemy.
         from commonwatt.config.database_url import absolute_database
 
-        changes["database"] = absolute_database(settings.database, base)
+        changes["database"] = absolute_database(database, base)
     return settings.model_copy(update=changes)
 
 

@@ -1,29 +1,25 @@
 """The parts that run from a settings file."""
 
-from commonwatt.config.host import HostSettings
-from commonwatt.config.meters import MetersSettings
-from commonwatt.config.settings import BrokerSettings, GatewaySettings, Settings
-from commonwatt.config.utility import UtilitySettings
+from pkgutil import resolve_name
 
-PARTS = ("adapter", "broker", "gateway", "host", "meters", "utility")  # the parts; each is the name of its table
+from commonwatt.config.settings import Settings
 
-_MODELS: dict[str, type[Settings]] = {
-    "broker": BrokerSettings,
-    "gateway": GatewaySettings,
-    "host": HostSettings,
-    "meters": MetersSettings,
-    "utility": UtilitySettings,
+# Loaded when it is needed: the models of the other parts would take megabytes in each part.
+_MODELS = {
+    "adapter": "commonwatt.config.adapter:AdapterSettings",
+    "broker": "commonwatt.config.settings:BrokerSettings",
+    "gateway": "commonwatt.config.settings:GatewaySettings",
+    "host": "commonwatt.config.host:HostSettings",
+    "meters": "commonwatt.config.meters:MetersSettings",
+    "utility": "commonwatt.config.utility:UtilitySettings",
 }
+PARTS = tuple(_MODELS)  # the parts; each is the name of its table
 
 
 def settings_of(part: str) -> type[Settings]:
     """Return the model of a part's settings."""
-    if part == "adapter":
-        # Imported here: its models would take memory in every other part.
-        from commonwatt.config.adapter import AdapterSettings
-
-        return AdapterSettings
-    return _MODELS[part]
+    model: type[Settings] = resolve_name(_MODELS[part])
+    return model
 
 
 def command_of(part: str) -> str:

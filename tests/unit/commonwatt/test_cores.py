@@ -23,6 +23,16 @@ def test_a_controllers_part_loads_no_certificate_library_before_it_has_a_certifi
 
 
 @pytest.mark.parametrize(
+    ("part", "never"),
+    [("broker.cli", "numpy commonwatt.config.utility"), ("gateway.cli", "numpy.random commonwatt.config.utility")],
+)
+def test_a_controllers_part_loads_nothing_of_the_other_parts(part: str, never: str) -> None:
+    code = f"import sys, {part}; print(*sorted(sys.modules.keys() & set({never!r}.split())))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == []
+
+
+@pytest.mark.parametrize(
     "core", ["adapters.core", "gateway.controller", "utility.readings.core", "commonwatt.device.meter"]
 )
 def test_core_loads_neither_database_nor_network_nor_terminal(core: str) -> None:
