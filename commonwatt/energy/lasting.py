@@ -5,7 +5,6 @@ off in turn. Steps are hours, later two; within a step, the time follows from th
 of 80 % is the same with more use and less sun, and the other way round (``harness/lasting`` has how often it holds).
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,7 +20,7 @@ from commonwatt.energy.physics.boundary import NO_LIMIT_W, Boundary
 from commonwatt.energy.physics.places import Places
 from commonwatt.energy.physics.step import Inputs
 from commonwatt.energy.physics.town import step_alone
-from commonwatt.energy.shedding import DAY_H, LADDER, RETURN_FACTOR
+from commonwatt.energy.shedding import DAY_H, LADDER, RETURN_FACTOR, number_of
 from commonwatt.energy.strategies import Strategy
 from commonwatt.energy.strategies.batteries import ISLAND_TARGET, Batteries
 from commonwatt.model.time.local_time import load_cells
@@ -150,9 +149,8 @@ def _hours_of(level: Array, use: Array) -> Floats:
 def _quantiles(name: MicrogridId, size: int) -> Floats:
     """Return how far each home of a microgrid is from its usual use, as standard deviations."""
     normal = NormalDist()
-    # Not by numpy.random, which would take 6 MB in a gateway.
-    order = sorted(range(size), key=lambda place: hashlib.sha256(f"{place}{name}".encode()).digest())
-    return np.array([normal.inv_cdf((place + 0.5) / size) for place in order])
+    found = np.array([normal.inv_cdf((place + 0.5) / size) for place in range(size)])
+    return np.random.default_rng(number_of(name)).permutation(found)
 
 
 def _four(places: Places) -> Places:
