@@ -12,10 +12,7 @@ class LowLevel:
         self._sent_at: EpochSeconds | None = None  # when the meter last sent a level by itself
 
     def is_due(self, battery: Battery, level: MilliwattHours, at: EpochSeconds) -> bool:
-        """Return whether the level passed a further mark, or is back at the minimum; if so, count it as sent.
-
-        So a level that oscillates about a mark is sent once, and about the minimum once a slot.
-        """
+        """Return whether the level passed a further mark, or is back at the minimum; if so, count it as sent."""
         mark = _mark(battery, level)
         # After the clock was set back, the earlier time does not count.
         recent = self._sent_at is not None and 0 <= at - self._sent_at < SLOT_S

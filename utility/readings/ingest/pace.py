@@ -2,13 +2,9 @@
 
 from commonwatt.runtime.bucket import Bucket
 
+# Dead letters of a gateway in a real second in the long run, half a percent of the writing thread; and at once.
 PER_S, BURST = 200, 1000
-"""Dead letters of one gateway in a real second in the long run, and at once after a rest.
-
-A batch of 200 takes 5 ms of the writing thread, so a flood of them delays less than one in a hundred of the others'."""
-
-MAX_WAITING, MAX_WAITING_OF_ALL = 8, 64
-"""Most batches that wait, of one gateway and of all; an honest gateway has four on their way."""
+MAX_WAITING, MAX_WAITING_OF_ALL = 8, 64  # most batches that wait, of a gateway and of all; an honest one has four
 
 
 class Pace:
