@@ -7,6 +7,7 @@ without the network.
 """
 
 import asyncio
+import gc
 import math
 import tempfile
 import time
@@ -25,6 +26,7 @@ from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.service import NEW_OBJECTS
 from commonwatt.town.town import Microgrid
 from harness.docs.measured import Goal, Table, number
 from harness.network.waiting import become
@@ -39,7 +41,7 @@ CONTENT_BYTES = 120
 WARM_S = 3.0
 QUARTER = 2_000_000
 NOW = QUARTER * QUARTER_S + 60
-MOST_TIMES = 2.0
+MOST_TIMES = 1.5
 QUIET, OWN_NAME, OTHERS_NAMES = "is quiet", "floods", "floods in the others' names"
 MOST_MIB = 100.0
 """Most that a sender's dead letters of a day may take on the disk, with their indexes; their content is 32 MiB."""
@@ -139,6 +141,7 @@ async def _play(folder: Path, gateways: int, seconds: float, flood: str) -> Play
 
 def flooded_utility(*, smoke: bool) -> tuple[Table, tuple[Goal, ...]]:
     """Measure without and with the floods in turn, three times, so that a busy moment of the machine counts less."""
+    gc.set_threshold(*NEW_OBJECTS)  # As in the service: else searches for cycles are the longest delays.
     gateways, seconds, rounds = (3, 0.3, 1) if smoke else (GATEWAYS, 20.0, 3)
     found: dict[str, Played] = {}
     for flood in (QUIET, OWN_NAME, OTHERS_NAMES) * rounds:
@@ -163,7 +166,7 @@ def flooded_utility(*, smoke: bool) -> tuple[Table, tuple[Goal, ...]]:
             for flood, played in found.items()
         ),
     )
-    limited_by = "commits of dead letters, one group at a time"
+    limited_by = "a commit of dead letters in progress"
     return table, (
         *(
             Goal(

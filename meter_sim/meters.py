@@ -348,7 +348,8 @@ class MicrogridMeters:
         for meter, core in self.meters.items():
             if meter not in off:
                 fault = passed.faults.get(str(meter))
-                effects += core.measure(passed.slot_end, self._false.of(meter, passed.step.readings[meter], fault, at))
+                readings = self._false.of(meter, passed.step.readings[meter], fault, at)
+                effects += self._sessions[meter].routed(core.measure(passed.slot_end, readings))
         return effects
 
     # Power.

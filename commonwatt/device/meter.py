@@ -15,6 +15,7 @@ from commonwatt.device.commands.deferred import Deferred
 from commonwatt.device.commands.desired_states import DONE, Commanded, HeldStates, Verdict, possible
 from commonwatt.device.commands.questions import Question, Questions, puts_of
 from commonwatt.device.description import Description
+from commonwatt.device.low_level import LowLevel
 from commonwatt.device.records.aggregation import average, consolidate
 from commonwatt.device.records.delivery import PUT_QOS, Delivery, Tally, next_put, open_group
 from commonwatt.device.records.log import Aggregation, stored_log
@@ -70,6 +71,7 @@ class Meter:
         self._asked: dict[Log, float] = {}
         self._relieved: int | None = None
         self._level_at: EpochSeconds | None = None
+        self._low_level = LowLevel()
         self._sensed = sensed(self.state.bits)
 
     @property
@@ -123,9 +125,11 @@ class Meter:
         if self._is_full(len(found)):
             # An explicit gap: no ids are assigned, and no record contains the energy of this slot.
             self._tally["gap", "log_full"] += 1
-            return [*relief, *self._save(**measured, gaps=self.state.gaps + 1)]
-        slot = [Reading(kind, slot_end - SLOT_S, slot_end, value) for kind, value in found.items()]
-        return [*relief, *self._add(slot, **measured, remainders=remainders)]
+            kept = self._save(**measured, gaps=self.state.gaps + 1)
+        else:
+            slot = [Reading(kind, slot_end - SLOT_S, slot_end, value) for kind, value in found.items()]
+            kept = self._add(slot, **measured, remainders=remainders)
+        return [*relief, *kept, *self._fallen(slot_end)]
 
     def record(self, readings: Sequence[Reading]) -> Effects:
         """Record readings that end at different times, ascending for each type: those of a foreign meter (K5)."""
@@ -152,7 +156,7 @@ class Meter:
         ``None``: it is not known any more.
         """
         self._level_at = at
-        return self._save(level=level)
+        return [*self._save(level=level), *self._fallen(at)]
 
     def tick(self, now: float) -> Effects:
         """Do the due work: end states, answer questions, send the minute's puts, send batches again."""
@@ -276,8 +280,10 @@ class Meter:
             return effects
         if command.cmd == "get" and command.what == "levels":
             self._tally["command", "done"] += 1
-            level = answers.level(self.state, self._level_at)
-            return [*effects, self._publish(topics.LEVELS, level, qos=0)]
+            assert self.description.battery is not None
+            assert self.state.level is not None
+            self._low_level.sent(self.description.battery, self.state.level)
+            return [*effects, self._level()]
         if command.cmd == "get" and command.what in ("records", "events"):
             return [*effects, *self._collect(command, now)]
         return [*effects, self._outcome(command, DONE, now)]
@@ -404,6 +410,16 @@ class Meter:
             return []
         self._written = self.state
         return [Write(self.state)]
+
+    def _fallen(self, at: EpochSeconds) -> Effects:
+        """Send the battery's level by itself when it has fallen further below its minimum, or is back at it."""
+        battery, level = self.description.battery, self.state.level
+        if battery is None or level is None or self.state.stopped:
+            return []
+        return [self._level()] if self._low_level.is_due(battery, level, at) else []
+
+    def _level(self) -> Publish:
+        return self._publish(topics.LEVELS, answers.level(self.state, self._level_at), qos=0)
 
     def _desired_states(self) -> DesiredStates:
         return self.desired_states.kept(self.description.id)

@@ -34,7 +34,7 @@ BENCHMARKS: dict[str, float] = {
     "store": 3.5,
     "gateway_live": 4.5,
     "card": 17,
-    "latency": 6.5,
+    "latency": 17,
     "island_latency": 8,
     "takeover": 12,
     "backlog": 3,

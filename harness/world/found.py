@@ -32,7 +32,7 @@ FOUND_IN_ENERGY = {
     "a switch that closes on a dead line": ("E3", 60),
     "a switch that waits for no stable voltage": ("E3", 3),
     "a switch that does not trip": ("E2", 1),
-    "an export to a dead feeder": ("E1", 16),
+    "an export to a dead feeder": ("E1", 22),
     "a manager that closes at once": ("E3", 1),
     "late reports of the boundary count": ("E4", 2),
     "notices are obeyed": ("E4", 6),
@@ -67,8 +67,13 @@ def violation_of(name: str, seed: int) -> Violation | None:
 
 
 def found_anew(name: str) -> int | None:
-    """Return the first seed that finds a bug, the known one before all others."""
-    return next((seed for seed in (seed_of(name), *range(1, SEEDS + 1)) if violation_of(name, seed) is not None), None)
+    """Return the first seed that finds a bug by its invariant, the known one before all others."""
+    invariant = FOUND_IN_ENERGY.get(name, ("", 0))[0]
+    for seed in (seed_of(name), *range(1, SEEDS + 1)):
+        found = violation_of(name, seed)
+        if found is not None and found.what.startswith(invariant):
+            return seed
+    return None
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, Log, RecordType, unpack_history
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.commands import Command, Outcome
+from commonwatt.protocol.meter_messages import unpack_level
 from commonwatt.protocol.topics import COMMANDS
 from gateway.cli import app as gateway_app
 from gateway.store.store import Store
@@ -154,6 +155,15 @@ def test_a_register_and_a_level_become_records_of_three_types(store: DeviceStore
     assert levels[0].reading == 4_000_000
     bench.command("get", T + 200, what="levels")
     assert "cw1/r001/77/u/lvl" in [message.topic for message in bench.published]
+
+
+def test_a_level_below_the_minimum_is_sent_when_the_device_tells_it(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine", capacity_wh=10_000, minimum_percent=40)
+    for at, soc in ((T + 3, 41), (T + 5, 39.5), (T + 6, 39.2)):
+        bench.hear("house/energy", {"kwh": 100, "soc": soc, "t": at}, at)
+    (message,) = [message for message in bench.published if message.topic == "cw1/r001/77/u/lvl"]
+    level = unpack_level(message.payload)
+    assert (level.time, level.level) == (T + 5, 3_950_000)
 
 
 def test_crashes_between_any_two_messages_change_nothing(tmp_path: Path) -> None:

@@ -132,6 +132,24 @@ def test_a_fleet_measures_every_slot_at_its_end(bench: Bench) -> None:
     assert bench.meters.figures().made == 2 * 4 + 2  # two houses of four records, two boundary meters of one
 
 
+def test_a_battery_below_its_minimum_is_told_at_the_end_of_the_slot_without_a_request(bench: Bench) -> None:
+    bench.start()
+    told = []
+    for now in (T + 15, T + 30):
+        bench.clock.time[0] = now
+        bench.fleet.pass_slot()
+        effects = bench.meters.turn(now)
+        told.append([e.topic for e in effects if isinstance(e, Publish) and e.topic.endswith(topics.LEVELS)])
+    low = [
+        topics.meter_up("r", meter, topics.LEVELS)
+        for meter, core in bench.meters.meters.items()
+        if (battery := core.description.battery) is not None and core.state.level is not None
+        if core.state.level * 100 < battery.capacity * battery.minimum_percent
+    ]
+    assert low  # one home begins near 25 %
+    assert told == [low, []]
+
+
 def test_a_fleet_keeps_what_flowed_in_every_slot_that_it_measured(bench: Bench) -> None:
     bench.start()
     bench.at(T + 30.0, turns=2)

@@ -2,13 +2,15 @@
 
 The queue serves owners in turn, by the work of their messages (P3, P7), and within an owner the gateways that may relay
 for it: no backlog delays the others'. Whom a gateway names otherwise counts as its own: naming many gains it nothing.
-A full queue drops the newest message of the owner with most messages in it (or most bytes, if the bytes are too many),
-of its gateway with most of them, without an acknowledgement, and counts it: that gateway sends it again.
+Dead letters come into it at a bounded rate (``pace``). A full queue drops the newest message of the owner with most
+messages in it (or most bytes, if the bytes are too many), of its gateway with most of them. What is dropped gets no
+acknowledgement, and is counted: that gateway sends it again.
 When the store fails, is damaged or has no space, nothing is acknowledged, and the service keeps running.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ from utility.outbox.store.plant import last_report, open_purchases
 from utility.readings.core import Core
 from utility.readings.events import CommandsOpen, FromGateway
 from utility.readings.ingest.overload import Overload
+from utility.readings.ingest.pace import Pace
 from utility.readings.ingest.plant import is_confirmed
 from utility.readings.metrics import ReadingsMetrics
 from utility.readings.store.confirmed import release_confirmed
@@ -115,6 +118,7 @@ class Ingest:
         self._queue: FairQueue[str, tuple[float, Message]] = FairQueue(
             max_items=MAX_QUEUED, max_bytes=MAX_QUEUED_BYTES, weight=self._weight
         )
+        self._pace = Pace()
         self._lags = False
         self._filled = asyncio.Event()
         self._public_weight = public_weight
@@ -140,10 +144,19 @@ class Ingest:
         return self._core.registry
 
     def offer(self, topic: str, payload: bytes) -> None:
-        """Put a message into the queue; a full queue drops one and counts it."""
-        dropped = self._queue.overflowed
+        """Put a message into the queue, a flood of dead letters at a bounded rate; what is too much is counted."""
         # The topic without its leaf is the sender's: the broker's access rules refuse other publishers.
         sender = topic.rpartition("/")[0]
+        wait_s = self._pace.wait_s(sender, batch_counts(payload)[2], time.monotonic())
+        if wait_s is None:
+            self._metrics.messages.labels("dropped").inc()
+        elif wait_s:
+            asyncio.get_running_loop().call_later(wait_s, self._put, sender, topic, payload)
+        else:
+            self._put(sender, topic, payload)
+
+    def _put(self, sender: str, topic: str, payload: bytes) -> None:
+        dropped = self._queue.overflowed
         owner = self._owner(sender, topic, payload)
         came = self._clock.now(), (topic, payload)
         self._queue.put(owner, came, work=work_of(payload), size=len(payload), sender=sender)

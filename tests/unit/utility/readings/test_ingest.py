@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from sqlalchemy import text
@@ -317,6 +318,17 @@ def test_a_gateway_that_floods_waits_behind_itself_and_others_are_served(databas
         ingest.offer("cw1/r002/u/batch", batch(blocks({0: 1}, meter=10201), owner="r002").pack())
         await until(lambda: any(message.topic == "cw1/r002/d/ack" for message in sent))
         assert len(sent) <= 4, "a transaction has one turn of the flooder, about one of its batches"
+
+    running(database, scenario)
+
+
+def test_dead_letters_over_the_rate_are_stored_later_and_what_is_too_much_is_dropped(database: Database) -> None:
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        with patch.object(ingest._pace, "wait_s", side_effect=[0.0, 0.01, None]):
+            for turn in range(3):
+                ingest.offer(TOPIC, flood(turn))
+        assert sample(metrics, "messages", result="dropped") == 1
+        await until(lambda: len(sent) == 2)
 
     running(database, scenario)
 
