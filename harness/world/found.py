@@ -12,7 +12,7 @@ from harness.world.world import Options
 HOURS = 1.0  # of each world
 SEEDS = 100  # worlds in which a bug must bite
 
-FOUND_AT = {
+FOUND_AT: dict[str, int] = {
     "a join that adds": 7,
     "ids used for identity": 2,
     "batches never given up": 2,
@@ -28,7 +28,7 @@ FOUND_AT = {
 }
 """By planted bug of delivery: a seed that finds it soon; the others are found by seed 1."""
 
-FOUND_IN_ENERGY = {
+FOUND_IN_ENERGY: dict[str, tuple[str, int]] = {
     "a switch that closes on a dead line": ("E3", 60),
     "a switch that waits for no stable voltage": ("E3", 3),
     "a switch that does not trip": ("E2", 1),
