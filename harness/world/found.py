@@ -26,6 +26,13 @@ FOUND_AT = {
     "a clock trusted from the start": 17,
     "no access rules": 3,
     "records of other meters taken": 12,
+    "rows of a log in another order": 2,
+    "a refusal taken for an acknowledgement": 3,
+    "a log without a limit": 3,
+    "meters' store syncs at checkpoints alone": 3,
+    "a gateway's store syncs at checkpoints alone": 3,
+    "a backup that stops after a step": 5,
+    "a wait in milliseconds": 3,
 }
 """By planted bug of delivery: a seed that finds it soon; the others are found by seed 1."""
 
@@ -47,6 +54,11 @@ FOUND_IN_ENERGY = {
     "a ration on the hospital": ("E6", 3),
     "an import above its limit": ("E8", 89),
     "a limit that outlives its supply": ("E8", 4),
+    "a supply in the field of isolation": ("E4", 1),
+    "minutes for seconds": ("E8", 1),
+    "batteries in another order": ("E5", 2),
+    "a purchase that counts nothing": ("E7", 2),
+    "a switch that forgets that it is open": ("E3", 4),
 }
 """By planted bug of energy: the invariant that catches it, and a seed that finds it soon."""
 
