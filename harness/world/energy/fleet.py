@@ -104,7 +104,7 @@ class EnergyFleet(Fleet):
 
     def note(self, changes: Sequence[Change]) -> None:
         """Note what is durable, also of the switch."""
-        super().note(changes)
+        super().note(changes)  # type: ignore[arg-type]  # the store's extension
         for change in changes:
             if isinstance(change, Slot) and change.switch is not None:
                 self.world.energy.kept_open[self.microgrid] = change.switch.is_open
