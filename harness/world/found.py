@@ -33,6 +33,8 @@ FOUND_AT = {
     "a gateway's store syncs at checkpoints alone": 3,
     "a backup that stops after a step": 5,
     "a wait in milliseconds": 3,
+    "records merged over a gap": 18,
+    "a utility that trusts its clock": 8,
 }
 """By planted bug of delivery: a seed that finds it soon; the others are found by seed 1."""
 

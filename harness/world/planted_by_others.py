@@ -15,12 +15,14 @@ from commonwatt.device import store as device_store
 from commonwatt.device.changes import Delete
 from commonwatt.device.commands.epoch_guard import EpochGuard
 from commonwatt.device.meter import Meter
+from commonwatt.device.records import aggregation
 from commonwatt.device.records.delivery import Delivery
 from commonwatt.device.store import DeviceStore
 from commonwatt.energy.strategies.batteries import Batteries
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.records import HistoryRecord
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.meter_messages import PutAck
@@ -31,6 +33,7 @@ from gateway.relay import refill
 from gateway.store.store import Store
 from meter_sim.plant_core import PlantCore
 from meter_sim.switch import BoundarySwitch, Kept
+from utility.readings.core import Core
 from utility.readings.store import compactor
 
 Plants = dict[str, Callable[[], AbstractContextManager[object]]]
@@ -50,6 +53,11 @@ def _around(of: Any, name: str, bug: Callable[..., object]) -> Iterator[None]:
 
 
 # Meters.
+
+
+def _merges_over_a_gap(first: HistoryRecord, second: HistoryRecord) -> bool:
+    same = second._replace(start=first.start, end=first.end, record_id=first.record_id) == first
+    return same and not first.lossy and first.start // QUARTER_S == (second.end - 1) // QUARTER_S
 
 
 def _refusals_confirm(real: Callable[..., Delete | None], self: Delivery, ack: PutAck) -> Delete | None:
@@ -107,11 +115,13 @@ BY_OTHERS: Plants = {
         EpochGuard, why_not=_by_counter_alone, take=_takes_any
     ),
     "meters' store syncs at checkpoints alone": lambda: _around(device_store, "_connect", _connect),
+    "records merged over a gap": lambda: patch.object(aggregation, "_continues", _merges_over_a_gap),
     # Gateways.
     "a gateway's store syncs at checkpoints alone": lambda: _around(Store, "_prepare", _prepare),
     "a backup that stops after a step": lambda: _around(Store, "_forget_up_to", _one_step),
     "a wait in milliseconds": lambda: patch.object(refill, "OTHERS_WAIT_S", 900_000),
     # The utility.
+    "a utility that trusts its clock": lambda: patch.object(Core, "latest", lambda _, now: int(now)),
     "a compactor that keeps the last part": lambda: _around(compactor, "join", _last_part),
 }
 """By name, of delivery."""
