@@ -25,6 +25,15 @@ FOUND_AT: dict[str, int] = {
     "a database that went back is not noticed": 2,
     "pairs not kept": 2,
     "a clock trusted from the start": 8,
+    "rows of a log in another order": 2,
+    "a refusal taken for an acknowledgement": 3,
+    "a log without a limit": 3,
+    "meters' store syncs at checkpoints alone": 3,
+    "a gateway's store syncs at checkpoints alone": 3,
+    "a backup that stops after a step": 5,
+    "a wait in milliseconds": 3,
+    "records merged over a gap": 18,
+    "a utility that trusts its clock": 8,
 }
 """By planted bug of delivery: a seed that finds it soon; the others are found by seed 1."""
 
@@ -46,6 +55,11 @@ FOUND_IN_ENERGY: dict[str, tuple[str, int]] = {
     "a ration on the hospital": ("E6", 1),
     "an import above its limit": ("E8", 31),
     "a limit that outlives its supply": ("E8", 1),
+    "a supply in the field of isolation": ("E4", 1),
+    "minutes for seconds": ("E8", 1),
+    "batteries in another order": ("E5", 2),
+    "a purchase that counts nothing": ("E7", 2),
+    "a switch that forgets that it is open": ("E3", 4),
 }
 """By planted bug of energy: the invariant that catches it, and a seed that finds it soon."""
 
@@ -69,7 +83,8 @@ def violation_of(name: str, seed: int) -> Violation | None:
 def found_anew(name: str) -> int | None:
     """Return the first seed that finds a bug by its invariant, the known one before all others."""
     invariant = FOUND_IN_ENERGY.get(name, ("", 0))[0]
-    for seed in (seed_of(name), *range(1, SEEDS + 1)):
+    seeds: list[int] = [seed_of(name), *range(1, SEEDS + 1)]
+    for seed in seeds:
         found = violation_of(name, seed)
         if found is not None and found.what.startswith(invariant):
             return seed

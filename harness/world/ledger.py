@@ -118,7 +118,10 @@ class Ledger:
         self._deleted[name] = masks.nothing()
 
     def rotted(self, name: str, holdings: Holdings) -> None:
-        """Record what a gateway's store still has after bits of its disk were flipped."""
+        """Record what a gateway's store still has after bits of its disk were flipped: most of it."""
+        before = sum(mask != masks.Mask() for mask in self._at_gateway[name].values())
+        if len(holdings) < before // 2:
+            self._world.fail(f"I1: {name} has {len(holdings)} blocks of {before} after a bit was flipped")
         meters = self._world.gateways[name].controller.own.meters
         self._note_lost(name, {event for event in self.events if event[0] in meters})
         self._at_gateway[name] = holdings

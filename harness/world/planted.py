@@ -33,6 +33,7 @@ from gateway.control.epochs import Epochs
 from gateway.relay import outbox, relay
 from gateway.relay.relay import Relay
 from gateway.store.store import Store
+from harness.world.planted_by_others import BY_OTHERS
 from utility.readings.store import compactor, parts
 
 
@@ -272,3 +273,5 @@ BUGS: dict[str, Bug] = {
     "records of other meters taken": Bug(_other_meters_records_taken),
 }
 """By name."""
+
+BUGS |= {name: Bug(plant) for name, plant in BY_OTHERS.items()}

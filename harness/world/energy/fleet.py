@@ -3,7 +3,7 @@
 The meters report states, events and levels. They record no readings: the other worlds test the delivery of readings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from harness.world.fleet import Fleet
 from harness.world.network import Broker
 from meter_sim.physics.microgrid import Circumstances, Step
 from meter_sim.switch import BoundarySwitch, Kept, newest
-from meter_sim.truth import Slot, kept_switch, last_slot
+from meter_sim.truth import Change, Slot, kept_switch, last_slot
 from meter_sim.world import levels_after
 
 if TYPE_CHECKING:
@@ -101,6 +101,13 @@ class EnergyFleet(Fleet):
         self._levels, self._stepped_to = step.levels, at + SLOT_S
         self.world.energy.slot(self, at, step, commanded, was_open=before)
         return step
+
+    def note(self, changes: Sequence[Change]) -> None:
+        """Note what is durable, also of the switch."""
+        super().note(changes)  # type: ignore[arg-type]  # the store's extension
+        for change in changes:
+            if isinstance(change, Slot) and change.switch is not None:
+                self.world.energy.kept_open[self.microgrid] = change.switch.is_open
 
     def _isolation(self, meter: MeterId) -> Held | None:
         return self.meters[meter].desired_states.held.get(Kind.ISOLATED)

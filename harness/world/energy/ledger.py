@@ -63,6 +63,7 @@ class EnergyLedger:
             m.id: -(-m.battery.capacity * m.battery.minimum_percent // 100) for m in town.meters if m.battery
         }
         self._spared = {m.microgrid for m in town.meters if m.function in _EMERGENCY}
+        self.kept_open: dict[str, bool] = {}  # whether each switch is open, as its store has it
         self._made: dict[bytes, float] = {}
         self._newest: dict[tuple[str, MeterId], Report] = {}
         self._informed: dict[str, HostedMicrogrid] = {}
@@ -88,6 +89,7 @@ class EnergyLedger:
         name, voltage, is_open = fleet.microgrid, fleet.feeder.alive(at), fleet.switch.is_open
         passed = sum(sum(step.readings[meter].values()) for meter in fleet.boundary)
         alive_s = fleet.feeder.alive_s(at) if voltage else 0
+        was_open = was_open or self.kept_open.get(name, False)  # a restart closes nothing
         if passed and not voltage:
             self._world.fail(f"E1: {passed} mWh pass the boundary of {name}, and its feeder is dead")
         if was_open and not is_open and alive_s < STABLE_S:

@@ -29,6 +29,7 @@ from gateway.control.microgrid_states import MicrogridStates
 from gateway.control.modes import Modes
 from gateway.core import HostedMicrogrid
 from harness.world.planted import Bug
+from harness.world.planted_by_others import ENERGY_BY_OTHERS
 from meter_sim import switch
 from meter_sim.physics.microgrid import MeteredMicrogrid
 from meter_sim.plant_core import PlantCore, PlantState
@@ -229,3 +230,5 @@ ENERGY_BUGS: dict[str, Bug] = {
     ),
 }
 """By name."""
+
+ENERGY_BUGS |= {name: Bug(plant) for name, plant in ENERGY_BY_OTHERS.items()}
