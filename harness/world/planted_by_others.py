@@ -30,6 +30,7 @@ from gateway.control import sharing
 from gateway.control.microgrid_states import MicrogridStates
 from gateway.control.sharing import BatteryState
 from gateway.relay import refill
+from gateway.store import recovery
 from gateway.store.store import Store
 from meter_sim.plant_core import PlantCore
 from meter_sim.switch import BoundarySwitch, Kept
@@ -120,6 +121,7 @@ BY_OTHERS: Plants = {
     "a gateway's store syncs at checkpoints alone": lambda: _around(Store, "_prepare", _prepare),
     "a backup that stops after a step": lambda: _around(Store, "_forget_up_to", _one_step),
     "a wait in milliseconds": lambda: patch.object(refill, "OTHERS_WAIT_S", 900_000),
+    "a recovery without parts": _nothing(recovery._Take, "_parts"),
     # The utility.
     "a utility that trusts its clock": lambda: patch.object(Core, "latest", lambda _, now: int(now)),
     "a compactor that keeps the last part": lambda: _around(compactor, "join", _last_part),
