@@ -214,5 +214,5 @@ def load_slots(
 
 def count_fresh(connection: Connection, first: Quarter, until: Quarter) -> int:
     """Return how many parts of a period are not compacted yet: their readings are in no sum."""
-    statement = select(func.count()).select_from(part).where(part.c.quarter.between(first, until - 1))
-    return int(connection.execute(statement).scalar_one())
+    statement = select(func.count(part.c.quarter)).where(part.c.quarter.between(first, until - 1))
+    return int(execute(connection, statement, quarters=range(first, until)).scalar_one())

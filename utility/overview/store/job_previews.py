@@ -30,6 +30,7 @@ from utility.readings.store.compactor import SETTLE_S
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.retention import Retention
+from utility.readings.store.batches import count_waiting
 from utility.readings.tables import part
 from utility.registry.store.spared import to_tell as spared_to_tell
 from utility.settlement.jobs.settlement import FINISHED_S
@@ -95,7 +96,8 @@ def _sharing(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[
 
 
 def _compact(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
-    parts = database.read(count_rows, part, part.c.quarter < (now - SETTLE_S) // QUARTER_S)
+    before = (now - SETTLE_S) // QUARTER_S
+    parts = database.read(count_rows, part, part.c.quarter < before) + database.read(count_waiting, before)
     return [f"would join {counted(parts, 'part')} of finished quarter-hours with their blocks"]
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import ARRAY, Connection, Insert, Integer, bindparam, func, sele
 
 from commonwatt.model.units import ControllerId, Quarter
 from utility.database.database import insert_in
-from utility.readings.tables import compacted, part, series, tally
+from utility.readings.tables import batch, compacted, part, series, tally
 from utility.registry.store.registry import controller_numbers
 
 _SEVERAL = 0  # the number in blocks whose parts several controllers sent
@@ -54,15 +54,16 @@ def newest_of_two(connection: Connection) -> dict[ControllerId, Quarter]:
     for _ in range(senders):
         newest = [
             tuple(row)
-            for c in (part.c, compacted.c)
+            for quarter, sender in (
+                (batch.c.last_quarter, batch.c.sender_no),
+                (part.c.quarter, part.c.sender_no),
+                (compacted.c.quarter, compacted.c.sender_no),
+            )
             for row in connection.execute(
-                select(c.quarter, c.sender_no)
-                .where(c.sender_no.not_in([_SEVERAL, *found]))
-                .order_by(c.quarter.desc())
-                .limit(1)
+                select(quarter, sender).where(sender.not_in([_SEVERAL, *found])).order_by(quarter.desc()).limit(1)
             )
         ]
         if newest:
-            quarter, sender = max(newest)
-            found[sender] = quarter
+            last, number = max(newest)
+            found[number] = last
     return {names[number]: quarter for number, quarter in found.items() if number in names}
