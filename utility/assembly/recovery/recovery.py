@@ -18,6 +18,7 @@ from sqlite3 import Connection as SqliteConnection
 from sqlite3 import Error as SqliteError
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, MetaData, Table
 from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.types import TypeEngine
@@ -44,10 +45,11 @@ from utility.database.tables import setting
 from utility.database.town_zone import TOWN
 from utility.jobs.tables import period
 from utility.outbox.tables import command, plant_seen
+from utility.readings.store.batches import parts_of
 from utility.readings.store.parts import as_rows
 from utility.readings.store.retention import KEPT_FROM
 from utility.readings.summaries import summaries
-from utility.readings.tables import compacted, dead_letter, event, gap, gateway_seen, part, series
+from utility.readings.tables import batch, compacted, dead_letter, event, gap, gateway_seen, part, series
 from utility.registry.store.registry import REVISION, registry_changed
 from utility.registry.tables import account_term, controller, holding, installed, meter
 from utility.settlement.tables import settled
@@ -183,6 +185,7 @@ class _Take:
             meter.name: self._registered,
             compacted.name: self._whole_blocks,
             part.name: self._whole_parts,
+            batch.name: self._whole_batches,
             **{table.name: partial(_whole_rows, table) for table in (event, installed, holding, account_term)},
             **{table.name: self._whole_usage for table in (usage_day, usage_month, usage_batteries)},
             settled.name: self._settled,
@@ -221,6 +224,19 @@ class _Take:
     def _whole_parts(self, rows: list[_Row]) -> list[_Row]:
         """Check parts; in the first schema the table also held blocks."""
         return self._whole_blocks(rows) if "total" in rows[0] else self._whole(rows)[0]
+
+    def _whole_batches(self, rows: list[_Row]) -> list[_Row]:
+        """Check batches; one with damaged parts is taken without these."""
+        sound = []
+        for row in rows:
+            if (parts := parts_of(row["payload"])) is None:
+                continue
+            is_whole = np.ones(len(parts), np.bool_)
+            is_whole[parts.unpacked(self._meters)[1]] = False
+            if is_whole.any():
+                sound.append(row | parts.where(is_whole).row())
+                self._result.damaged[batch.name] += not is_whole.all()
+        return sound
 
     def _settled(self, rows: list[_Row]) -> list[_Row]:
         """Check settled days; damaged ones stay, so that a bill names the day instead of leaving it out."""

@@ -16,9 +16,12 @@ import numpy.typing as npt
 from sqlalchemy import Column, Connection, MetaData, Row, Table, bindparam, delete, func, select
 from sqlalchemy.schema import CreateTable
 
+from commonwatt.codec.packing import unpack_sound
 from commonwatt.codec.payloads import Payloads
-from commonwatt.model.ids import unsigned64
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.block_keys import Keys
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.ids import MeterId, unsigned64
+from commonwatt.model.units import QUARTER_S, Quarter
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS
 from utility.database.bulk import insert_columns
 from utility.database.engines import BINARY
@@ -79,6 +82,12 @@ class Parts:
             return self
         keys = {name: values[wanted] for name, values in self.keys().items()}
         return Parts(**keys, payloads=self.payloads.take(np.flatnonzero(wanted)))
+
+    def unpacked(self, meters: Mapping[int, MeterId]) -> tuple[Blocks, list[int]]:
+        """Return the sound parts, and the indexes of the others; ``meters`` are ids by number."""
+        ids = np.array([meters.get(number, 0) for number in self.meter_no.tolist()], np.uint64)
+        keys = Keys(ids, self.record_type.astype(np.uint8), self.quarter.astype(np.uint32))
+        return unpack_sound(keys, self.payloads)
 
     def row(self) -> dict[str, Any]:
         """Return the columns of ``batch`` that follow from the parts."""
@@ -188,9 +197,7 @@ def _insert_parts(connection: Connection, table: Table, found: Sequence[tuple[An
 
 _KEYS_OF_PART = ("quarter", "meter_no", "record_type")
 _FINISHED = batch.c.last_quarter < bindparam("before")
-_WAITING = (
-    select(batch.c.id, batch.c.owner_no, batch.c.blocks).where(_FINISHED).order_by(batch.c.owner_no, batch.c.id)
-)
+_WAITING = select(batch.c.id, batch.c.owner_no, batch.c.blocks).where(_FINISHED).order_by(batch.c.owner_no, batch.c.id)
 _OF = select(batch).where(batch.c.id.in_(bindparam("ids", expanding=True)), _FINISHED).order_by(batch.c.id)
 _IDS = select(meter.c.no, meter.c.id).where(meter.c.no.in_(bindparam("numbers", expanding=True)))
 

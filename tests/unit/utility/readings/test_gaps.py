@@ -130,10 +130,12 @@ def test_exactly_the_missing_slots_are_asked_for_with_backoff_until_they_come(da
     assert asked(find(database, young + 301)) == [("10001", 3, QUARTER, mask)]
     assert find(database, young + 900) == []
     writer.commit([append(blocks({3: 1}))])
+    compact(database, young + 300 + 300)
     find(database, young + 300 + 300)
     with database.reads.begin() as connection:
         assert [g["slots"] for g in reads.gaps(connection, 5)] == [1]
     writer.commit([append(blocks({59: 1}))])
+    compact(database, young + 700)
     find(database, young + 700)
     with database.reads.begin() as connection:
         assert [g for g in reads.gaps(connection, 500) if g["start"] == BEGIN] == []
@@ -325,6 +327,7 @@ def test_more_late_data_than_one_run_looks_at_is_looked_at_by_the_next(
     now = BEGIN + 8 * 900 + AGE
     assert len(asked(find(database, now))) == 8
     writer.commit([append(blocks(FULL, quarter=QUARTER + n)) for n in range(8)])
+    compact(database, now + 1)
     find(database, now + 1)
     with database.reads.begin() as connection:
         assert reads.gaps(connection, 10) == []
