@@ -91,10 +91,10 @@ part = Table(
     sqlite_autoincrement=True,
 )
 
-# The blocks of finished quarters, one row each: the join of their parts, without parts that are still in `batch` or `part`.
-# `sender_no` is 0 for parts from several controllers. `exact`, `averaged` and `conflicts` count slots; readings are
-# milliwatt-hours; only flows have a `total`. Wide columns come first, to waste no bytes on alignment; the key begins
-# with the quarter, so that new blocks go to the end of the index.
+# The blocks of finished quarters, one row each: the join of their parts, without those that are still in `batch` or
+# `part`. `sender_no` is 0 for parts from several controllers. `exact`, `averaged` and `conflicts` count slots; readings
+# are milliwatt-hours; only flows have a `total`. Wide columns come first, to waste no bytes on alignment; the key
+# begins with the quarter, so that new blocks go to the end of the index.
 compacted = Table(
     "compacted",
     metadata,

@@ -199,7 +199,7 @@ _KEYS_OF_PART = ("quarter", "meter_no", "record_type")
 _FINISHED = batch.c.last_quarter < bindparam("before")
 _WAITING = select(batch.c.id, batch.c.owner_no, batch.c.blocks).where(_FINISHED).order_by(batch.c.owner_no, batch.c.id)
 _OF = select(batch).where(batch.c.id.in_(bindparam("ids", expanding=True)), _FINISHED).order_by(batch.c.id)
-_IDS = select(meter.c.no, meter.c.id).where(meter.c.no.in_(bindparam("numbers", expanding=True)))
+_IDS = select(meter.c.no, meter.c.id).where(meter.c.no.between(bindparam("low"), bindparam("high")))
 
 
 def waiting(connection: Connection, before: Quarter) -> list[Row[Any]]:
@@ -209,11 +209,13 @@ def waiting(connection: Connection, before: Quarter) -> list[Row[Any]]:
 
 def part_rows(connection: Connection, ids: Sequence[int], before: Quarter) -> Iterator[PartRow]:
     """Yield the parts of those batches that are there and of quarters before one, in the order of their arrival."""
-    for row in connection.execute(_OF, {"ids": ids, "before": before}, execution_options={BINARY: True}):
-        parts = parts_of(row.payload) or _unreadable(row)
-        numbers = {"numbers": np.unique(parts.meter_no).tolist()}
-        # A part of an unknown meter is damaged: its id is 0.
-        meters = {each.no: unsigned64(each.id) for each in connection.execute(_IDS, numbers)}
+    rows = connection.execute(_OF, {"ids": ids, "before": before}, execution_options={BINARY: True}).all()
+    found = [(row, parts_of(row.payload) or _unreadable(row)) for row in rows]
+    numbers = np.concatenate([parts.meter_no for _, parts in found]) if found else np.zeros(1, np.int64)
+    within = {"low": int(numbers.min()), "high": int(numbers.max())}
+    # A part of an unknown meter is damaged: its id is 0.
+    meters = {number: unsigned64(meter_id) for number, meter_id in connection.execute(_IDS, within)}
+    for row, parts in found:
         columns = zip(*(parts.keys()[name].tolist() for name in _KEYS_OF_PART), parts.payloads, strict=True)
         origin = row.sender_no, row.owner_no, row.received_minute
         for quarter, number, kind, payload in columns:
