@@ -1,4 +1,4 @@
-"""The table of batches; the gap finder's watermark among parts has no use any more."""
+"""The table of batches."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,6 +7,13 @@ revision = "0034"
 down_revision = "0033"
 branch_labels = None
 depends_on = None
+
+
+def _tune() -> None:
+    """Tell a server that packed readings can't be compressed, and that the table is soon filled and emptied again."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE batch ALTER payload SET STORAGE EXTERNAL")
+        op.execute("ALTER TABLE batch SET (vacuum_truncate = false, autovacuum_vacuum_scale_factor = 0.05)")
 
 
 def upgrade() -> None:
@@ -23,8 +30,4 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_batch_key", "batch", ["first_quarter", "low_meter", "high_meter", "last_quarter"])
-    if op.get_bind().dialect.name == "postgresql":
-        # Packed readings can't be compressed further; the table is filled and emptied every quarter-hour.
-        op.execute("ALTER TABLE batch ALTER payload SET STORAGE EXTERNAL")
-        op.execute("ALTER TABLE batch SET (vacuum_truncate = false, autovacuum_vacuum_scale_factor = 0.05)")
-    op.execute("DELETE FROM setting WHERE key = 'gap_watermark'")
+    _tune()
