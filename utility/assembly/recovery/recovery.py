@@ -18,7 +18,6 @@ from sqlite3 import Connection as SqliteConnection
 from sqlite3 import Error as SqliteError
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection, MetaData, Table
 from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.types import TypeEngine
@@ -227,16 +226,10 @@ class _Take:
 
     def _whole_batches(self, rows: list[_Row]) -> list[_Row]:
         """Check batches; one with damaged parts is taken without these."""
-        sound = []
-        for row in rows:
-            if (parts := parts_of(row["payload"])) is None:
-                continue
-            is_whole = np.ones(len(parts), np.bool_)
-            is_whole[parts.unpacked(self._meters)[1]] = False
-            if is_whole.any():
-                sound.append(row | parts.where(is_whole).row())
-                self._result.damaged[batch.name] += not is_whole.all()
-        return sound
+        readable = [(row, parts) for row in rows if (parts := parts_of(row["payload"])) is not None]
+        found = [(row, len(parts), parts.sound(self._meters)) for row, parts in readable]
+        self._result.damaged[batch.name] += sum(0 < len(sound) < count for _, count, sound in found)
+        return [row | sound.row() for row, _, sound in found if len(sound)]
 
     def _settled(self, rows: list[_Row]) -> list[_Row]:
         """Check settled days; damaged ones stay, so that a bill names the day instead of leaving it out."""

@@ -24,7 +24,7 @@ from utility.database.locks import Lock, take
 from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
 from utility.readings.store.archived import changing, execute
-from utility.readings.store.batches import PartRow, part_rows, waiting
+from utility.readings.store.batches import WAITING, part_rows
 from utility.readings.store.conflicts import note_senders, senders_of
 from utility.readings.store.due import mark_joined
 from utility.readings.store.parts import (
@@ -68,33 +68,33 @@ class Compactor:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._first: Quarter = 0
         self._waiting: list[Row[Any]] = []  # batches that were there when their list was read, by owner
 
     def plan(self, now: EpochSeconds) -> Replacement | None:
         """Read and join up to ``MAX_PARTS`` parts with their existing blocks; ``None`` when there are no parts."""
         before = (now - SETTLE_S) // QUARTER_S
         with self._database.reads.begin() as connection:
-            # Rows deleted just now lie below `_first`; a scan would pass them each time. Late parts there come last.
-            rows = _rows(connection, self._first, before) or _rows(connection, 0, before)
-            self._first = next((row.quarter for row in rows if not row.is_compacted), 0)
-            rows = rows or self._of_batches(connection, before)
-        if not rows:
+            _use_indexes(connection)
+            # Parts of one key are in the order of their arrival.
+            fresh = connection.execute(_FRESH, {"before": before}).all() or self._of_batches(connection, before)
+            old = _old_of(connection, fresh) if fresh else []
+        if not fresh:
             return None
-        checked = check(rows)
+        checked = check([*old, *fresh])
         damaged = quarantine(self._database, checked.damaged) if checked.damaged else 0
         return _replacement(checked, damaged)
 
     def _of_batches(self, connection: Connection, before: Quarter) -> list[Any]:
-        """Return the existing blocks and the parts of the next batches, all those of an owner together."""
-        is_new = not self._waiting
-        self._waiting = self._waiting or waiting(connection, before)
-        while self._waiting:
+        """Return the parts of the next batches, all those of an owner together."""
+        fresh: list[Any] = []
+        while not fresh:
+            self._waiting = self._waiting or [*connection.execute(WAITING, {"before": before})]
+            if not self._waiting:
+                return []
             number = _count_together(self._waiting)
             some, self._waiting = self._waiting[:number], self._waiting[number:]
-            if fresh := list(part_rows(connection, [row.id for row in some], before)):
-                return [*_old_of(connection, fresh), *fresh]
-        return [] if is_new else self._of_batches(connection, before)
+            fresh = [*part_rows(connection, [row.id for row in some], before)]
+        return fresh
 
     def apply(self, replacement: Replacement) -> int:
         """Replace the parts; return how many blocks were made: 0 if another compactor was faster."""
@@ -123,11 +123,7 @@ class Compactor:
 # Statements are made once: making one takes longer than executing it.
 
 _KEY_OF_PART = [part.c[name] for name in KEY_NAMES]
-_FRESH = (
-    select_fresh(lambda c: (c.quarter >= bindparam("first")) & (c.quarter < bindparam("before")))
-    .order_by(*_KEY_OF_PART, part.c.id)
-    .limit(MAX_PARTS)
-)
+_FRESH = select_fresh(lambda c: c.quarter < bindparam("before")).order_by(*_KEY_OF_PART, part.c.id).limit(MAX_PARTS)
 _WITHIN: Any = (bindparam("first"), bindparam("last"))
 _OLD_OF = select_compacted(lambda c: is_one_of([c[name] for name in KEY_NAMES]))
 _DELETE = {
@@ -158,19 +154,7 @@ def _use_indexes(connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT {', '.join(settings)}")
 
 
-def _rows(connection: Connection, first: Quarter, before: Quarter) -> list[Row[Any]]:
-    """Return the existing blocks and then the first parts of quarters ``first`` to ``before`` - 1.
-
-    Parts are ordered by key, and within a key by arrival.
-    """
-    _use_indexes(connection)
-    fresh = connection.execute(_FRESH, {"first": first, "before": before}).all()
-    if not fresh:
-        return []
-    return [*_old_of(connection, fresh), *fresh]
-
-
-def _old_of(connection: Connection, fresh: Sequence[Row[Any] | PartRow]) -> list[Row[Any]]:
+def _old_of(connection: Connection, fresh: Sequence[Any]) -> list[Any]:
     """Return the existing blocks of some parts."""
     # A damaged part in SQLite may have any values as its key.
     sound = sorted(key for key in {key_of(row) for row in fresh} if {*map(type, key)} == {int})
@@ -179,18 +163,11 @@ def _old_of(connection: Connection, fresh: Sequence[Row[Any] | PartRow]) -> list
 
 
 def _count_together(batches: Sequence[Row[Any]]) -> int:
-    """Return how many batches, by owner, to compact together: those of whole owners up to ``MAX_PARTS`` parts.
-
-    Of an owner with more parts, as after an outage, those that come first.
-    """
-    parts, owners = 0, 0
-    for number, row in enumerate(batches):
-        if number and row.owner_no != batches[number - 1].owner_no:
-            owners = number
-        parts += row.blocks
-        if parts > MAX_PARTS:
-            return owners or max(1, number)
-    return len(batches)
+    """Return how many batches, by owner, to compact together: of whole owners, or the first of one with many parts."""
+    parts = np.cumsum([row.blocks for row in batches[: MAX_PARTS + 1]])
+    most = max(1, int(np.searchsorted(parts, MAX_PARTS, side="right")))
+    owners = [row.owner_no for row in batches[: most + 1]]
+    return most if most == len(batches) else owners.index(owners[-1]) or most
 
 
 def _replacement(checked: Checked, damaged: int) -> Replacement:

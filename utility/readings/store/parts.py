@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     and_,
     delete,
+    func,
     literal_column,
     select,
     text,
@@ -37,7 +38,7 @@ from utility.database.engines import BINARY
 from utility.database.locks import Lock, take
 from utility.readings.gaps import ALL_SLOTS
 from utility.readings.store.archived import EVERY, IN_DATABASE, IN_FILE, Number, changing, execute
-from utility.readings.store.batches import lost_keys, take_apart
+from utility.readings.store.batches import take_apart
 from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.tables import archived_month, compacted, dead_letter, gap, part
 from utility.registry.tables import controller, meter
@@ -70,6 +71,12 @@ def select_parts(which: Which) -> CompoundSelect[Any]:
 def select_fresh(which: Which) -> Select[Any]:
     """Return the select of parts that are not compacted; ``execute`` adds those of batches."""
     return _select_from(part, part.c.id, which)
+
+
+def count_fresh(connection: Connection, first: Quarter, until: Quarter) -> int:
+    """Return how many parts of a period are not compacted yet: their readings are in no sum."""
+    statement = select(func.count(part.c.quarter)).where(part.c.quarter.between(first, until - 1))
+    return int(execute(connection, statement, quarters=range(first, until)).scalar_one())
 
 
 def select_compacted(which: Which) -> Select[Any]:
@@ -318,13 +325,12 @@ def _possible_keys(database: Database, rows: Sequence[Row[Any]]) -> list[set[_Pl
     """Return the keys that each damaged row may have had: as read, and of the first rows the one that fits."""
     with database.reads.begin() as connection:
         meters = [(row.no, unsigned64(row.id)) for row in connection.execute(select(meter.c.no, meter.c.id))]
-        lost = [lost_keys(connection, -row.id) if _in_batch(row) else set() for row in rows]
     found: list[set[_PlaceKey]] = []
     for number, row in enumerate(rows):
         keys = {(row.meter_no, row.record_type, row.quarter)} if _is_likely(row) else set()
-        if keys and not lost[number] and number < TRIED_ROWS:
+        if keys and number < TRIED_ROWS:
             keys.add(_true_key(meters, row))
-        found.append(lost[number] or keys)
+        found.append(keys)
     return found
 
 
@@ -342,7 +348,7 @@ def _take_out(connection: Connection, row: Row[Any]) -> bool:
     """Delete a row if it is unchanged since it was read; return whether it was. A block in a file stays there."""
     if row.is_compacted == IN_FILE:
         return True
-    if _in_batch(row):
+    if not row.is_compacted and row.id < 0:
         # Its other parts stay; another reader may have taken it apart already.
         take_apart(connection, -row.id)
         same = and_(*(part.c[name] == getattr(row, name) for name in (*KEY_NAMES, "payload")))
@@ -357,10 +363,6 @@ def _take_out(connection: Connection, row: Row[Any]) -> bool:
         return bool(connection.execute(text("DELETE FROM compacted WHERE rowid = :id"), {"id": row.id}).rowcount)
     key = and_(*(compacted.c[name] == getattr(row, name) for name in KEY_NAMES))
     return bool(connection.execute(delete(compacted).where(key, compacted.c.payload == row.payload)).rowcount)
-
-
-def _in_batch(row: Row[Any]) -> bool:
-    return not row.is_compacted and row.id < 0
 
 
 def _true_key(meters: Sequence[tuple[int, MeterId]], row: Row[Any]) -> _PlaceKey:

@@ -12,6 +12,7 @@ from utility.readings.tables import batch, compacted, part, series, tally
 from utility.registry.store.registry import controller_numbers
 
 _SEVERAL = 0  # the number in blocks whose parts several controllers sent
+_IN_BATCHES = select(batch.c.last_quarter.label("quarter"), batch.c.sender_no).subquery()
 _SERIES = ["meter_no", "record_type", "first_quarter"]
 
 
@@ -54,16 +55,15 @@ def newest_of_two(connection: Connection) -> dict[ControllerId, Quarter]:
     for _ in range(senders):
         newest = [
             tuple(row)
-            for quarter, sender in (
-                (batch.c.last_quarter, batch.c.sender_no),
-                (part.c.quarter, part.c.sender_no),
-                (compacted.c.quarter, compacted.c.sender_no),
-            )
+            for c in (_IN_BATCHES.c, part.c, compacted.c)
             for row in connection.execute(
-                select(quarter, sender).where(sender.not_in([_SEVERAL, *found])).order_by(quarter.desc()).limit(1)
+                select(c.quarter, c.sender_no)
+                .where(c.sender_no.not_in([_SEVERAL, *found]))
+                .order_by(c.quarter.desc())
+                .limit(1)
             )
         ]
         if newest:
-            last, number = max(newest)
-            found[number] = last
+            quarter, sender = max(newest)
+            found[sender] = quarter
     return {names[number]: quarter for number, quarter in found.items() if number in names}

@@ -186,24 +186,21 @@ class _Transaction:
         some = [append for append in appends if len(append.blocks)]
         if not some:
             return
-        sent = [self._parts(append) for append in some]
-        insert_batches(self._connection, [(p, self._origin(a)) for p, a in zip(sent, some, strict=True)])
-        keys = [parts.keys() for parts in sent]
-        self._note_firsts({name: np.concatenate([each[name] for each in keys]) for name in keys[0]})
+        sent = [(Parts(self._keys(append), append.payloads), self._origin(append)) for append in some]
+        insert_batches(self._connection, sent)
+        self._note_firsts({n: np.concatenate([parts.keys[n] for parts, _ in sent]) for n in sent[0][0].keys})
         for append in some:
             counts = self._tallies[append.owner]
             counts.blocks += len(append.blocks)
             counts.slots += int(np.count_nonzero(append.blocks.quality))
         keep_first(self._connection, self.new_firsts)
 
-    def _parts(self, append: Append) -> Parts:
-        blocks = append.blocks
-        return Parts(
-            quarter=blocks.quarter.astype(np.int64),
-            meter_no=self._registry.numbers(blocks.meter),
-            record_type=blocks.record_type.astype(np.int64),
-            payloads=append.payloads,
-        )
+    def _keys(self, append: Append) -> dict[str, npt.NDArray[np.int64]]:
+        return {
+            "quarter": append.blocks.quarter.astype(np.int64),
+            "meter_no": self._registry.numbers(append.blocks.meter),
+            "record_type": append.blocks.record_type.astype(np.int64),
+        }
 
     def _origin(self, append: Append) -> dict[str, int]:
         numbers = self._registry.controllers

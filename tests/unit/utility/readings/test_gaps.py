@@ -23,6 +23,7 @@ from utility.outbox.store.commands import open_commands
 from utility.readings import gaps
 from utility.readings.gaps import ALL_SLOTS, Wanted, off_mask, off_times
 from utility.readings.store import completeness, gap_finder, reads
+from utility.readings.store.archived import execute
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.events import Off
 from utility.readings.store.gap_finder import GapFinder
@@ -387,7 +388,7 @@ def test_of_those_who_change_gaps_none_waits_for_another_that_waits_for_it(
     replacement = compactor.plan(now + 9000)
     assert replacement is not None
     with database.reads.begin() as connection:
-        rows = connection.execute(select_fresh(lambda c: c.quarter >= QUARTER)).all()
+        rows = execute(connection, select_fresh(lambda c: c.quarter >= QUARTER)).all()
     changes: dict[str, Callable[[], object]] = {
         "writer": lambda: writer.commit([closed]),
         "compactor": lambda: compactor.apply(replacement),

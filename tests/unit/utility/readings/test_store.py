@@ -362,7 +362,7 @@ def test_parts_are_found_by_their_index_however_little_the_server_knows_of_them(
     with database.writes.begin() as connection:
         rows = [columns | {"quarter": QUARTER + q, "payload": b"?"} for q in range(500)]
         connection.execute(part.insert(), rows)
-    statement = compactor_module._FRESH.params(first=0, before=QUARTER + 400)
+    statement = compactor_module._FRESH.params(before=QUARTER + 400)
     sql = str(statement.compile(database.reads, compile_kwargs={"literal_binds": True}))
     with database.reads.begin() as connection:
         compactor_module._use_indexes(connection)
@@ -422,7 +422,9 @@ def test_gap_is_looked_at_again_when_its_block_is_compacted_before_the_finder_ca
 def test_damaged_part_is_set_aside_and_asked_for_again(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 5})), append(blocks({1: 6}))])
     with database.writes.begin() as connection:
-        connection.execute(damage_first(b"\x01" * 20))
+        sound = connection.execute(select(batch.c.payload).order_by(batch.c.id)).scalars().first()
+        assert sound is not None
+        connection.execute(damage_first(sound[:-1] + b"?"))
     counted: list[int] = []
     database.count_damaged = counted.append
     assert same(everything(database), blocks({1: 6}))

@@ -10,9 +10,8 @@ depends_on = None
 
 
 def _tune() -> None:
-    """Tell a server that packed readings can't be compressed, and that the table is soon filled and emptied again."""
+    """Keep the end of the file, which is soon needed again: to cut it off would keep those waiting who append."""
     if op.get_bind().dialect.name == "postgresql":
-        op.execute("ALTER TABLE batch ALTER payload SET STORAGE EXTERNAL")
         op.execute("ALTER TABLE batch SET (vacuum_truncate = false, autovacuum_vacuum_scale_factor = 0.05)")
 
 
