@@ -152,7 +152,7 @@ def _damaged(connection: sqlite3.Connection, table: str) -> int:
 def _damaged_in_batches(connection: sqlite3.Connection) -> int:
     meters = {number: unsigned64(meter_id) for number, meter_id in connection.execute("SELECT no, id FROM meter")}
     found = (parts_of(payload) for (payload,) in connection.execute(f"SELECT payload FROM {batch.name}"))  # noqa: S608 - ours
-    return sum(1 if parts is None else len(parts) - len(parts.sound(meters)) for parts in found)
+    return sum(1 if parts is None else len(parts.payloads) - len(parts.sound(meters).payloads) for parts in found)
 
 
 @contextmanager

@@ -226,10 +226,10 @@ class _Take:
 
     def _whole_batches(self, rows: list[_Row]) -> list[_Row]:
         """Check batches; one with damaged parts is taken without these."""
-        readable = [(row, parts) for row in rows if (parts := parts_of(row["payload"])) is not None]
-        found = [(row, len(parts), parts.sound(self._meters)) for row, parts in readable]
-        self._result.damaged[batch.name] += sum(0 < len(sound) < count for _, count, sound in found)
-        return [row | sound.row() for row, _, sound in found if len(sound)]
+        found = [(row, parts.sound(self._meters)) for row in rows if (parts := parts_of(row["payload"])) is not None]
+        sound = [(row, parts.row()) for row, parts in found if len(parts.payloads)]
+        self._result.damaged[batch.name] += sum(row["blocks"] > kept["blocks"] for row, kept in sound)
+        return [row | kept for row, kept in sound]
 
     def _settled(self, rows: list[_Row]) -> list[_Row]:
         """Check settled days; damaged ones stay, so that a bill names the day instead of leaving it out."""

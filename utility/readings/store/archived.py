@@ -139,21 +139,17 @@ def changing(connection: Connection, quarters: Collection[Quarter]) -> None:
 @lru_cache(256)
 def _over_both(statement: _Statement, *, is_filed: bool, is_fresh: bool) -> _Statement:
     """Return a select that also reads the blocks that ``load``, and the parts that ``load_batches`` copied."""
+    whole = {compacted: _both} if is_filed else {}
+    whole |= {part: _fresh} if is_fresh else {}
 
     def replace(element: Any, **_: object) -> Any:
-        if is_fresh and element is part:
-            return _fresh
-        if is_fresh and isinstance(element, Column) and element.table is part:
-            return _fresh.c[element.name]
-        if not is_filed:
-            return None
-        if element is compacted:
-            return _both
-        if element is IN_DATABASE:
+        if is_filed and element is IN_DATABASE:
             return _both.c.place
-        if isinstance(element, Number):
+        if is_filed and isinstance(element, Number):
             return _both.c.rowid
-        return _both.c[element.name] if isinstance(element, Column) and element.table is compacted else None
+        if isinstance(element, Column):
+            return whole[element.table].c[element.name] if element.table in whole else None
+        return whole.get(element) if isinstance(element, Table) else None
 
     traverse: Any = visitors.replacement_traverse
     return cast("_Statement", traverse(statement, {}, replace))

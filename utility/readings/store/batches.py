@@ -57,9 +57,6 @@ class Parts:
     keys: Mapping[str, npt.NDArray[np.int64]]  # quarters, numbers of the meters and record types, as in ``part``
     payloads: Payloads
 
-    def __len__(self) -> int:
-        return len(self.payloads)
-
     def where(self, wanted: npt.NDArray[np.bool_]) -> "Parts":
         """Return those that are wanted."""
         if wanted.all():
@@ -72,7 +69,7 @@ class Parts:
         quarters, numbers, kinds = (self.keys[name] for name in _KEYS)
         ids = np.array([meters.get(number, 0) for number in numbers.tolist()], np.uint64)
         _, damaged = unpack_sound(Keys(ids, kinds.astype(np.uint8), quarters.astype(np.uint32)), self.payloads)
-        return self.where(~np.isin(np.arange(len(self)), damaged))
+        return self.where(~np.isin(np.arange(len(ids)), damaged))
 
     def row(self) -> dict[str, Any]:
         """Return the columns of ``batch`` that follow from the parts."""
@@ -83,7 +80,7 @@ class Parts:
         first, last = self.payloads.offsets[[0, -1]].tolist()
         payload = _LENGTH.pack(len(keys)) + keys + self.payloads.buffer[first:last]
         bounds = (int(bound) for each in (quarters, numbers) for bound in (each.min(), each.max()))
-        return dict(zip(_BOUNDS, bounds, strict=True)) | {"blocks": len(self), "payload": payload}
+        return dict(zip(_BOUNDS, bounds, strict=True)) | {"blocks": len(quarters), "payload": payload}
 
 
 def parts_of(payload: object) -> Parts | None:
@@ -164,7 +161,7 @@ def load_batches(connection: Connection, quarters: Collection[Quarter], meters: 
 
 def _insert_parts(connection: Connection, table: Table, found: Sequence[tuple[Row[Any], Parts]]) -> None:
     columns = {name: np.concatenate([parts.keys[name] for _, parts in found]) for name in _KEYS}
-    counts = [len(parts) for _, parts in found]
+    counts = [len(parts.payloads) for _, parts in found]
     columns |= {name: np.repeat([getattr(row, name) for row, _ in found], counts) for name in _ORIGIN}
     if table is arrived:
         columns["id"] = np.repeat([-row.id for row, _ in found], counts)
@@ -198,10 +195,9 @@ def part_rows(connection: Connection, ids: Sequence[int], before: Quarter) -> It
 def take_apart(connection: Connection, batch_id: int) -> None:
     """Make a batch's parts rows of ``part``; a batch that is not there any more stays as it is."""
     row = connection.execute(delete(batch).where(batch.c.id == batch_id).returning(*batch.c)).one_or_none()
-    if row is None:
-        return
-    _insert_parts(connection, part, [(row, _parts_in(row))])
-    if parts_of(row.payload) is None:
+    if row is not None:
+        _insert_parts(connection, part, [(row, _parts_in(row))])
+    if row is not None and parts_of(row.payload) is None:
         # Which blocks it had is lost: the gap finder searches all quarters of its meters again.
         ours = series.c.meter_no.between(row.low_meter, row.high_meter)
         connection.execute(series.update().where(ours).values(scanned_from=None, scanned_until=None))

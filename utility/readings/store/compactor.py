@@ -49,8 +49,7 @@ MAX_PARTS = 5_000  # most parts replaced by one transaction, so that arriving ba
 class Replacement:
     """The work of one transaction."""
 
-    parts: list[int]  # ids of the parts that were read
-    batches: list[int]  # ids of the batches that were read
+    parts: set[int]  # ids of the parts that were read; of parts in batches the ids of these, negative
     old: list[dict[str, Any]]  # the existing blocks that were read, since new parts arrived for them
     new: dict[str, Column]  # the joined blocks, as columns
     payloads: list[bytes]  # the payloads of the joined blocks
@@ -203,8 +202,7 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
     ids = {row.id for row in checked.rows if not row.is_compacted}
     new = {name: column.take(ordered) for name, column in new.items()}
     return Replacement(
-        parts=[id_ for id_ in ids if id_ > 0],
-        batches=[-id_ for id_ in ids if id_ < 0],
+        parts=ids,
         old=old,
         new=new,
         payloads=[payloads[row] for row in ordered.tolist()],
@@ -230,7 +228,8 @@ def _numbers(rows: Sequence[Row[Any]], name: str) -> Column:
 def _take_out(connection: Connection, replacement: Replacement) -> bool:
     """Delete the rows that were read; return whether all of them still existed."""
     name = connection.dialect.name
-    for table, ids in ((part.name, replacement.parts), (batch.name, replacement.batches)):
+    for table, sign in ((part.name, 1), (batch.name, -1)):
+        ids = [number * sign for number in replacement.parts if number * sign > 0]
         values = {"ids": json.dumps(ids) if name == "sqlite" else ids}
         if ids and connection.execute(text(_DELETE[name].format(table)), values).rowcount != len(ids):
             return False

@@ -132,7 +132,7 @@ def test_an_owners_batches_are_compacted_together(database: Database, monkeypatc
         writer.commit([append(blocks({slot: 1})), other])
     made = []
     while (replacement := compactor.plan(LATER)) is not None:
-        made.append((len(replacement.batches), len(replacement.old), compactor.apply(replacement)))
+        made.append((len(replacement.parts), len(replacement.old), compactor.apply(replacement)))
     assert made == [(3, 0, 1), (3, 0, 1)], "each block is made once"
     monkeypatch.setattr(compactor_module, "MAX_PARTS", 1)
     for slot in range(3, 6):
