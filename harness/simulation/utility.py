@@ -203,8 +203,9 @@ class UtilityNode(Node[Change]):
             more = run.more
 
     def find_gaps(self) -> int:
-        """Run the gap finder; return the first quarter that is too young for it."""
+        """Compact, and run the gap finder; return the first quarter that is too young for it."""
         now = self.clock()
+        self._compact(now)
         self._find_gaps(now)
         return settled_before(now, GAP_AGE_S)
 
