@@ -150,7 +150,7 @@ def _database(url: str, town: Town) -> Iterator[Database]:
 def _forget(database: Database) -> None:
     with database.writes.begin() as connection:
         emptied = "TRUNCATE" if connection.dialect.name == "postgresql" else "DELETE FROM"
-        for table in ("part", "compacted", "series"):
+        for table in ("batch", "part", "compacted", "series"):
             connection.execute(text(f"{emptied} {table}"))
 
 

@@ -34,6 +34,7 @@ from utility.readings.events import CommandsOpen, FromGateway
 from utility.readings.gaps import settled_before
 from utility.readings.ingest.ingest import MAX_GROUP, MAX_QUEUED
 from utility.readings.ingest.plant import is_confirmed
+from utility.readings.store.archived import execute
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.confirmed import release_confirmed
 from utility.readings.store.dead_letters import dead_letter_of, is_in
@@ -139,7 +140,7 @@ class UtilityNode(Node[Change]):
     def holdings(self) -> masks.Holdings:
         """Return the holdings read from the store, with what waits for a confirmed clock."""
         with self.database.reads.begin() as connection:
-            rows = connection.execute(select_parts(lambda _: true())).all()
+            rows = execute(connection, select_parts(lambda _: true())).all()
             waiting = is_in(QUARANTINED) & (dead_letter.c.reason == LocalReason.AHEAD)
             kept = [dead_letter_of(row).dead_letter for row in connection.execute(select(dead_letter).where(waiting))]
         parts = [((unsigned64(row.meter_id), row.record_type, row.quarter), row.payload) for row in rows]
@@ -230,8 +231,9 @@ class UtilityNode(Node[Change]):
             more = run.more
 
     def find_gaps(self) -> int:
-        """Run the gap finder; return the first quarter that is too young for it."""
+        """Compact, and run the gap finder; return the first quarter that is too young for it."""
         now = self.clock()
+        self._compact(now)
         self._find_gaps(now)
         return settled_before(now, GAP_AGE_S)
 

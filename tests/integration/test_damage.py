@@ -60,8 +60,8 @@ def test_row_05_a_damaged_utility_refuses_to_start_and_is_refilled_after_its_rec
         assert str(quarantined) in done.stdout.replace("\n", "")
         # Even if no row were recovered, the backups would restore all data.
         with sqlite3.connect(store) as db:
-            db.execute("DELETE FROM part")
-            db.execute("DELETE FROM compacted")
+            for table in ("batch", "part", "compacted"):
+                db.execute(f"DELETE FROM {table}")
         db.close()
         site.start("utility")
         eventually(lambda: site.metric("utility", "commonwatt_utility_batches_total") >= 2)

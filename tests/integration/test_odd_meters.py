@@ -177,7 +177,7 @@ def test_row_22_reset_exchange_rollover_and_dip_make_no_phantom_energy(site: Sit
     assert found[RecordType.REGISTER] == meter.counted
     assert sum(found[RecordType.THROUGH].values()) == sum(meter.flowed.values())
     database = site.folder / "utility" / "utility.db"
-    eventually(lambda: not ask(database, "SELECT id FROM part"))
+    eventually(lambda: not ask(database, "SELECT id FROM batch"))
     totals = ask(database, "SELECT record_type, total FROM compacted")
     assert {kind for kind, total in totals if total is not None} == {RecordType.THROUGH}, "counters are never summed"
     meter.close()

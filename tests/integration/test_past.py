@@ -12,6 +12,7 @@ from tests.integration.test_town import PERFECT, amiss, demo, report_of, running
 from utility.billing.bill import LineKind
 from utility.billing.store.billing import bills_of_run, runs
 from utility.database.database import Database, open_database
+from utility.readings.store.archived import execute
 from utility.readings.tables import compacted, gap, part
 from utility.research.tables import research_release
 
@@ -41,7 +42,7 @@ def test_the_demonstration_has_issued_bills_and_goes_on_from_its_past_without_a_
             quarters = {
                 quarter
                 for table in (compacted, part)
-                for quarter in connection.execute(select(table.c.quarter).distinct()).scalars()
+                for quarter in execute(connection, select(table.c.quarter).distinct()).scalars()
             }
             # At its end the meters stop within a quarter-hour, which may be searched then.
             of_the_past = select(func.count()).where(gap.c.quarter < STARTS_AT // QUARTER_S)

@@ -53,9 +53,23 @@ class _DeadLetterState(TypeDecorator[str]):
         return "quarantined" if value == "held" else value
 
 
-# Received parts that are not compacted yet. `received_minute` is epoch seconds // 60, which fits four bytes after 2038.
-# The numbers refer to `meter` and `controller` without foreign keys, which would cost a lookup for every row; meters
-# and controllers are never deleted.
+# What gateways sent and is not compacted yet, a row for each message. `received_minute` is epoch seconds // 60, which
+# fits four bytes after 2038. The numbers refer to `meter` and `controller` without foreign keys, which would cost a
+# lookup for every row; meters and controllers are never deleted.
+batch = Table(
+    "batch",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    *(Column(name, Integer, nullable=False) for name in ("first_quarter", "last_quarter", "low_meter", "high_meter")),
+    Column("received_minute", Integer, nullable=False),
+    *(Column(name, SmallInteger, nullable=False) for name in ("blocks", "sender_no", "owner_no")),
+    Column("payload", LargeBinary, nullable=False),
+    Index("ix_batch_key", "first_quarter", "low_meter", "high_meter", "last_quarter"),
+    # A number is never used twice, so the compactor deletes exactly the batches that it has read.
+    sqlite_autoincrement=True,
+)
+
+# Parts that are neither in a batch nor compacted: of released readings, and of batches with a damaged part.
 part = Table(
     "part",
     metadata,
@@ -72,10 +86,10 @@ part = Table(
     sqlite_autoincrement=True,
 )
 
-# The blocks of finished quarters, one row each: the join of their parts, without parts that are still in `part`.
-# `sender_no` is 0 for parts from several controllers. `exact`, `averaged` and `conflicts` count slots; readings are
-# milliwatt-hours; only flows have a `total`. Wide columns come first, to waste no bytes on alignment; the key begins
-# with the quarter, so that new blocks go to the end of the index.
+# The blocks of finished quarters, one row each: the join of their parts, without those that are still in `batch` or
+# `part`. `sender_no` is 0 for parts from several controllers. `exact`, `averaged` and `conflicts` count slots; readings
+# are milliwatt-hours; only flows have a `total`. Wide columns come first, to waste no bytes on alignment; the key
+# begins with the quarter, so that new blocks go to the end of the index.
 compacted = Table(
     "compacted",
     metadata,

@@ -14,7 +14,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quart
 from utility.database.database import Database, insert_or
 from utility.readings.store.archived import execute, months_apart
 from utility.readings.store.parts import MAX_IN, chunks, ids_by_number, reading, select_parts
-from utility.readings.tables import compacted, part
+from utility.readings.tables import compacted
 from utility.registry.tables import meter
 from utility.research.assembling import Assembly
 from utility.research.homes import Home, HomeMeter, Homes
@@ -210,9 +210,3 @@ def load_slots(
                     kinds, quarters = blocks.record_type.astype(np.int64), blocks.quarter.astype(np.int64)
                     assembly.add(blocks.meter, kinds, quarters, blocks.values, blocks.quality > 0)
     return assembly.homes()
-
-
-def count_fresh(connection: Connection, first: Quarter, until: Quarter) -> int:
-    """Return how many parts of a period are not compacted yet: their readings are in no sum."""
-    statement = select(func.count()).select_from(part).where(part.c.quarter.between(first, until - 1))
-    return int(connection.execute(statement).scalar_one())

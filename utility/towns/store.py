@@ -39,7 +39,8 @@ _OTHERS = text("""
 _FIGURES = text("""
     SELECT (SELECT value FROM setting WHERE key = 'store_id') AS store,
         (SELECT value FROM setting WHERE key = 'run') AS run,
-        (SELECT count(*) FROM part) AS parts, (SELECT max(quarter) FROM compacted) AS newest_quarter,
+        (SELECT count(*) + (SELECT coalesce(sum(blocks), 0) FROM batch) FROM part) AS parts,
+        (SELECT max(quarter) FROM compacted) AS newest_quarter,
         (SELECT count(*) FROM compacted WHERE quarter = (SELECT max(quarter) FROM compacted)) AS its_blocks,
         (SELECT count(*) FROM bill) AS bills, (SELECT max(no) FROM audit) AS decisions
 """)

@@ -20,7 +20,8 @@ from utility.assembly import tables  # noqa: F401 - the check is of all rooms' t
 from utility.database.checks import check_rows, check_schema
 from utility.database.database import share
 from utility.database.migrate import empty_database, revisions
-from utility.readings.tables import compacted, part
+from utility.readings.store.batches import parts_of
+from utility.readings.tables import batch, compacted, part
 
 Tell = Callable[[int, int], None]  # called with (amount done, total)
 
@@ -98,7 +99,8 @@ def check_copy(made: Path) -> int:
         if revision == revisions()[0]:  # Rows of an earlier schema are checked after their migration.
             with create_engine("sqlite://", creator=lambda: open_read_only(made), poolclass=NullPool).connect() as rows:
                 check_rows(rows)
-        return sum(_damaged(connection, table.name) for table in (part, compacted) if table.name in names)
+        damaged = sum(_damaged(connection, table.name) for table in (part, compacted) if table.name in names)
+        return damaged + (_damaged_in_batches(connection) if batch.name in names else 0)
 
 
 @contextmanager
@@ -145,6 +147,12 @@ def _damaged(connection: sqlite3.Connection, table: str) -> int:
         keys = [(unsigned64(row[0]), row[1], row[2]) for row in some]
         damaged += len(unpack_sound(keys, [row[3] for row in some])[1])
     return damaged
+
+
+def _damaged_in_batches(connection: sqlite3.Connection) -> int:
+    meters = {number: unsigned64(meter_id) for number, meter_id in connection.execute("SELECT no, id FROM meter")}
+    found = (parts_of(payload) for (payload,) in connection.execute(f"SELECT payload FROM {batch.name}"))  # noqa: S608 - ours
+    return sum(1 if parts is None else len(parts.payloads) - len(parts.sound(meters).payloads) for parts in found)
 
 
 @contextmanager

@@ -20,11 +20,11 @@ from commonwatt.sqlite.damage import REPLACED, made_beside, make_ready, open_rea
 from utility.access.store.access import end_logins
 from utility.assembly.backup.backup import NoBackupError, Tell, check_copy, command_line, copy, damage_told
 from utility.database.database import DamagedDatabaseError, new_store_id, open_database
-from utility.readings.tables import compacted, dead_letter, event, part
+from utility.readings.tables import batch, compacted, dead_letter, event, part
 from utility.registry.tables import meter
 
 # A database with a row in one of these tables has data, and is replaced only on request.
-_HOLDS = (meter, part, compacted, event, dead_letter)
+_HOLDS = (meter, batch, part, compacted, event, dead_letter)
 
 log = logging.getLogger(__name__)
 

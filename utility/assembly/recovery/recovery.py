@@ -44,10 +44,11 @@ from utility.database.tables import setting
 from utility.database.town_zone import TOWN
 from utility.jobs.tables import period
 from utility.outbox.tables import command, plant_seen
+from utility.readings.store.batches import parts_of
 from utility.readings.store.parts import as_rows
 from utility.readings.store.retention import KEPT_FROM
 from utility.readings.summaries import summaries
-from utility.readings.tables import compacted, dead_letter, event, gap, gateway_seen, part, series
+from utility.readings.tables import batch, compacted, dead_letter, event, gap, gateway_seen, part, series
 from utility.registry.store.registry import REVISION, registry_changed
 from utility.registry.tables import account_term, controller, holding, installed, meter
 from utility.settlement.tables import settled
@@ -183,6 +184,7 @@ class _Take:
             meter.name: self._registered,
             compacted.name: self._whole_blocks,
             part.name: self._whole_parts,
+            batch.name: self._whole_batches,
             **{table.name: partial(_whole_rows, table) for table in (event, installed, holding, account_term)},
             **{table.name: self._whole_usage for table in (usage_day, usage_month, usage_batteries)},
             settled.name: self._settled,
@@ -221,6 +223,13 @@ class _Take:
     def _whole_parts(self, rows: list[_Row]) -> list[_Row]:
         """Check parts; in the first schema the table also held blocks."""
         return self._whole_blocks(rows) if "total" in rows[0] else self._whole(rows)[0]
+
+    def _whole_batches(self, rows: list[_Row]) -> list[_Row]:
+        """Check batches; one with damaged parts is taken without these."""
+        found = [(row, parts.sound(self._meters)) for row in rows if (parts := parts_of(row["payload"])) is not None]
+        sound = [(row, parts.row()) for row, parts in found if len(parts.payloads)]
+        self._result.damaged[batch.name] += sum(row["blocks"] > kept["blocks"] for row, kept in sound)
+        return [row | kept for row, kept in sound]
 
     def _settled(self, rows: list[_Row]) -> list[_Row]:
         """Check settled days; damaged ones stay, so that a bill names the day instead of leaving it out."""

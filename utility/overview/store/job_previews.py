@@ -29,8 +29,8 @@ from utility.overview.store.old_records import kept, old_runs, oldest_day
 from utility.readings.store.compactor import SETTLE_S
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.heartbeats import last_heartbeats
+from utility.readings.store.parts import count_fresh
 from utility.readings.store.retention import Retention
-from utility.readings.tables import part
 from utility.registry.store.spared import to_tell as spared_to_tell
 from utility.settlement.jobs.settlement import FINISHED_S
 from utility.settlement.store.settlement_due import due_days
@@ -95,7 +95,7 @@ def _sharing(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[
 
 
 def _compact(database: Database, _: UtilitySettings, now: EpochSeconds) -> list[str]:
-    parts = database.read(count_rows, part, part.c.quarter < (now - SETTLE_S) // QUARTER_S)
+    parts = database.read(count_fresh, 0, (now - SETTLE_S) // QUARTER_S)
     return [f"would join {counted(parts, 'part')} of finished quarter-hours with their blocks"]
 
 

@@ -1,4 +1,4 @@
-"""Months of blocks in files: queries on ``compacted`` read them, too.
+"""Months of blocks in files, and batches: queries on ``compacted`` and ``part`` read them, too.
 
 ``execute`` copies the blocks of a query's quarters and meters from the files into a table of its connection, and runs
 the query over that table and ``compacted`` together. A block in ``compacted`` has all readings that its key has in a
@@ -38,7 +38,8 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.database.bulk import insert_columns
 from utility.database.locks import Lock, share
 from utility.database.numbers import Column as Numbers
-from utility.readings.tables import archived_month, compacted
+from utility.readings.store.batches import arrived, load_batches
+from utility.readings.tables import archived_month, compacted, part
 
 EVERY = range(2**31)  # all quarters
 LEAVING, ARCHIVED = "leaving", "archived"  # states of a month whose file is read
@@ -89,6 +90,7 @@ def _rowid(*_: object, **__: object) -> str:
 IN_DATABASE = literal_column("1", Integer)
 IN_FILE = 2
 
+_fresh = union_all(select(*part.c), select(*arrived.c)).subquery("part_both")
 _both = union_all(
     select(*compacted.c, Number().label("rowid"), literal_column("1", Integer).label("place")),
     select(*archived.c, null().label("rowid"), literal_column(str(IN_FILE), Integer).label("place")),
@@ -104,7 +106,7 @@ def execute(
     meters: Collection[int] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Return the result of a select over ``compacted`` and the archive.
+    """Return the result of a select over ``compacted``, with the archive, and ``part``, with the batches.
 
     Args:
         connection: A connection in a transaction that reads one state of the database.
@@ -114,8 +116,11 @@ def execute(
     Raises:
         ArchiveError: A file that it needs is missing or damaged.
     """
-    if load(connection, quarters, meters, _columns_of(statement)):
-        statement = over_both(statement)
+    filed = _columns_of(statement, compacted)
+    is_filed = bool(filed) and load(connection, quarters, meters, filed)
+    is_fresh = bool(_columns_of(statement, part)) and load_batches(connection, quarters, meters)
+    if is_filed or is_fresh:
+        statement = _over_both(statement, is_filed=is_filed, is_fresh=is_fresh)
     return connection.execute(statement, values, execution_options=dict(options or {}))
 
 
@@ -132,27 +137,29 @@ def changing(connection: Connection, quarters: Collection[Quarter]) -> None:
 
 
 @lru_cache(256)
-def over_both(statement: _Statement) -> _Statement:
-    """Return a select over ``compacted`` and the blocks that ``load`` copied."""
+def _over_both(statement: _Statement, *, is_filed: bool, is_fresh: bool) -> _Statement:
+    """Return a select that also reads the blocks that ``load``, and the parts that ``load_batches`` copied."""
+    whole = {compacted: _both} if is_filed else {}
+    whole |= {part: _fresh} if is_fresh else {}
 
     def replace(element: Any, **_: object) -> Any:
-        if element is compacted:
-            return _both
-        if element is IN_DATABASE:
+        if is_filed and element is IN_DATABASE:
             return _both.c.place
-        if isinstance(element, Number):
+        if is_filed and isinstance(element, Number):
             return _both.c.rowid
-        return _both.c[element.name] if isinstance(element, Column) and element.table is compacted else None
+        if isinstance(element, Column):
+            return whole[element.table].c[element.name] if element.table in whole else None
+        return whole.get(element) if isinstance(element, Table) else None
 
     traverse: Any = visitors.replacement_traverse
     return cast("_Statement", traverse(statement, {}, replace))
 
 
 @lru_cache(256)
-def _columns_of(statement: Executable) -> frozenset[str]:
-    """Return the columns of ``compacted`` that a select uses."""
+def _columns_of(statement: Executable, table: Table) -> frozenset[str]:
+    """Return the columns of a table that a select uses."""
     found = visitors.iterate(statement)  # type: ignore[arg-type]
-    return frozenset(each.name for each in found if isinstance(each, Column) and each.table is compacted)
+    return frozenset(each.name for each in found if isinstance(each, Column) and each.table is table)
 
 
 _MONTHS = (

@@ -24,6 +24,7 @@ from utility.database.locks import Lock, take
 from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
 from utility.readings.store.archived import changing, execute
+from utility.readings.store.batches import WAITING, part_rows
 from utility.readings.store.conflicts import note_senders, senders_of
 from utility.readings.store.due import mark_joined
 from utility.readings.store.parts import (
@@ -37,23 +38,18 @@ from utility.readings.store.parts import (
     select_fresh,
 )
 from utility.readings.summaries import summaries
-from utility.readings.tables import compacted, gap, part
+from utility.readings.tables import batch, compacted, gap, part
 from utility.registry.store.registry import NOBODY
 
 SETTLE_S = 60  # seconds after a quarter's end before it is compacted, since its last parts are still arriving
 MAX_PARTS = 5_000  # most parts replaced by one transaction, so that arriving batches wait only briefly
 
 
-AT_ONCE = 2
-"""Quarters in a row whose blocks are read together. The blocks of late parts, further apart, are looked up one by one:
-in between lie all blocks of the town."""
-
-
 @dataclass(frozen=True)
 class Replacement:
     """The work of one transaction."""
 
-    parts: list[int]  # ids of the parts that were read
+    parts: set[int]  # ids of the parts that were read; of parts in batches the ids of these, negative
     old: list[dict[str, Any]]  # the existing blocks that were read, since new parts arrived for them
     new: dict[str, Column]  # the joined blocks, as columns
     payloads: list[bytes]  # the payloads of the joined blocks
@@ -71,20 +67,33 @@ class Compactor:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._first: Quarter = 0
+        self._waiting: list[Row[Any]] = []  # batches that were there when their list was read, by owner
 
     def plan(self, now: EpochSeconds) -> Replacement | None:
         """Read and join up to ``MAX_PARTS`` parts with their existing blocks; ``None`` when there are no parts."""
         before = (now - SETTLE_S) // QUARTER_S
         with self._database.reads.begin() as connection:
-            # Rows deleted just now lie below `_first`; a scan would pass them each time. Late parts there come last.
-            rows = _rows(connection, self._first, before) or _rows(connection, 0, before)
-        self._first = next((row.quarter for row in rows if not row.is_compacted), 0)
-        if not rows:
+            _use_indexes(connection)
+            # Parts of one key are in the order of their arrival.
+            fresh = connection.execute(_FRESH, {"before": before}).all() or self._of_batches(connection, before)
+            old = _old_of(connection, fresh) if fresh else []
+        if not fresh:
             return None
-        checked = check(rows)
+        checked = check([*old, *fresh])
         damaged = quarantine(self._database, checked.damaged) if checked.damaged else 0
         return _replacement(checked, damaged)
+
+    def _of_batches(self, connection: Connection, before: Quarter) -> list[Any]:
+        """Return the parts of the next batches, all those of an owner together."""
+        fresh: list[Any] = []
+        while not fresh:
+            self._waiting = self._waiting or [*connection.execute(WAITING, {"before": before})]
+            if not self._waiting:
+                return []
+            number = _count_together(self._waiting)
+            some, self._waiting = self._waiting[:number], self._waiting[number:]
+            fresh = [*part_rows(connection, [row.id for row in some], before)]
+        return fresh
 
     def apply(self, replacement: Replacement) -> int:
         """Replace the parts; return how many blocks were made: 0 if another compactor was faster."""
@@ -113,20 +122,12 @@ class Compactor:
 # Statements are made once: making one takes longer than executing it.
 
 _KEY_OF_PART = [part.c[name] for name in KEY_NAMES]
-_FRESH = (
-    select_fresh(lambda c: (c.quarter >= bindparam("first")) & (c.quarter < bindparam("before")))
-    .order_by(*_KEY_OF_PART, part.c.id)
-    .limit(MAX_PARTS)
-)
+_FRESH = select_fresh(lambda c: c.quarter < bindparam("before")).order_by(*_KEY_OF_PART, part.c.id).limit(MAX_PARTS)
 _WITHIN: Any = (bindparam("first"), bindparam("last"))
-_KEYS = select(*_KEY_OF_PART).where(part.c.quarter.between(*_WITHIN)).distinct().subquery()
-_OLD = select_compacted(lambda c: c.quarter.between(*_WITHIN)).join(
-    _KEYS, and_(*(_KEYS.c[name] == compacted.c[name] for name in KEY_NAMES))
-)
 _OLD_OF = select_compacted(lambda c: is_one_of([c[name] for name in KEY_NAMES]))
-_DELETE_PARTS = {
-    "postgresql": text("DELETE FROM part WHERE id = ANY(CAST(:ids AS BIGINT[]))"),
-    "sqlite": text("DELETE FROM part WHERE id IN (SELECT value FROM json_each(:ids))"),
+_DELETE = {
+    "postgresql": "DELETE FROM {} WHERE id = ANY(CAST(:ids AS BIGINT[]))",
+    "sqlite": "DELETE FROM {} WHERE id IN (SELECT value FROM json_each(:ids))",
 }
 _DELETE_BLOCK = delete(compacted).where(
     and_(*(compacted.c[name] == bindparam(f"of_{name}") for name in (*KEY_NAMES, "payload")))
@@ -139,47 +140,33 @@ _TOUCH = (
 )
 
 
-def _allow(connection: Connection, *joins: str) -> None:
-    """Make a PostgreSQL server use indexes and only these join methods, regardless of its statistics.
+def _use_indexes(connection: Connection) -> None:
+    """Make a PostgreSQL server use indexes and join by loops, which keep the order, regardless of its statistics.
 
     The statistics of a table that is empty one minute and has millions of rows the next are always wrong. A sort of the
     whole table, or a scan of all blocks for each part, in each of many small steps, would take hours.
     """
     if connection.dialect.name == "postgresql":
         ways = {"seqscan": False, "bitmapscan": False, "sort": False}
-        ways |= {join: join in joins for join in ("nestloop", "hashjoin", "mergejoin")}
+        ways |= {"nestloop": True, "hashjoin": False, "mergejoin": False}
         settings = [f"set_config('enable_{way}', '{'on' if on else 'off'}', true)" for way, on in ways.items()]
         connection.exec_driver_sql(f"SELECT {', '.join(settings)}")
 
 
-def _rows(connection: Connection, first: Quarter, before: Quarter) -> list[Row[Any]]:
-    """Return the existing blocks and then the first parts of quarters ``first`` to ``before`` - 1.
-
-    Parts are ordered by key, and within a key by arrival.
-    """
-    _allow(connection, "nestloop")  # It keeps the order of the parts.
-    fresh = connection.execute(_FRESH, {"first": first, "before": before}).all()
-    if not fresh:
-        return []
-    return [*_old_of(connection, fresh), *fresh]
-
-
-def _old_of(connection: Connection, fresh: Sequence[Row[Any]]) -> list[Row[Any]]:
-    """Return the existing blocks of some parts, which are in the order of their quarters."""
-    keys = {key_of(row) for row in fresh}
-    within = {"first": fresh[0].quarter, "last": fresh[-1].quarter}
-    if within["last"] - within["first"] < AT_ONCE:
-        _allow(connection, "hashjoin")
-        meters = {row.meter_no for row in fresh if isinstance(row.meter_no, int)}
-        quarters = range(within["first"], within["last"] + 1)
-        return [
-            row for row in execute(connection, _OLD, within, quarters=quarters, meters=meters) if key_of(row) in keys
-        ]
-    _allow(connection, "nestloop")
+def _old_of(connection: Connection, fresh: Sequence[Any]) -> list[Any]:
+    """Return the existing blocks of some parts."""
     # A damaged part in SQLite may have any values as its key.
-    sound = [key for key in keys if {*map(type, key)} == {int}]
+    sound = sorted(key for key in {key_of(row) for row in fresh} if {*map(type, key)} == {int})
     named = [{key[at] for key in sound} for at in (0, 1)]
     return list(execute(connection, _OLD_OF, listed(sound), quarters=named[0], meters=named[1]))
+
+
+def _count_together(batches: Sequence[Row[Any]]) -> int:
+    """Return how many batches, by owner, to compact together: of whole owners, or the first of one with many parts."""
+    parts = np.cumsum([row.blocks for row in batches[: MAX_PARTS + 1]])
+    most = max(1, int(np.searchsorted(parts, MAX_PARTS, side="right")))
+    owners = [row.owner_no for row in batches[: most + 1]]
+    return most if most == len(batches) else owners.index(owners[-1]) or most
 
 
 def _replacement(checked: Checked, damaged: int) -> Replacement:
@@ -212,7 +199,7 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
         for row in checked.rows
         if row.is_compacted == 1
     ]
-    ids = [row.id for row in checked.rows if not row.is_compacted]
+    ids = {row.id for row in checked.rows if not row.is_compacted}
     new = {name: column.take(ordered) for name, column in new.items()}
     return Replacement(
         parts=ids,
@@ -241,9 +228,11 @@ def _numbers(rows: Sequence[Row[Any]], name: str) -> Column:
 def _take_out(connection: Connection, replacement: Replacement) -> bool:
     """Delete the rows that were read; return whether all of them still existed."""
     name = connection.dialect.name
-    ids = json.dumps(replacement.parts) if name == "sqlite" else replacement.parts
-    if connection.execute(_DELETE_PARTS[name], {"ids": ids}).rowcount != len(replacement.parts):
-        return False
+    for table, sign in ((part.name, 1), (batch.name, -1)):
+        ids = [number * sign for number in replacement.parts if number * sign > 0]
+        values = {"ids": json.dumps(ids) if name == "sqlite" else ids}
+        if ids and connection.execute(text(_DELETE[name].format(table)), values).rowcount != len(ids):
+            return False
     # Nearly always there are none: a block gets new parts only when data arrives late.
     return not replacement.old or connection.execute(_DELETE_BLOCK, replacement.old).rowcount == len(replacement.old)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, tuple_, union_all
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import unsigned64
@@ -100,7 +100,8 @@ def stored_slots(database: Database, first: Quarter, end: Quarter) -> dict[Micro
         return and_(c.quarter >= first, c.quarter < end)
 
     # Parts that are not compacted yet may have slots of each other, and of the block of their key.
-    has_parts = exists().where(and_(*(part.c[name] == compacted.c[name] for name in KEY_NAMES)))
+    fresh = select(*(part.c[name] for name in KEY_NAMES)).where(within(part.c))
+    has_parts = tuple_(*(compacted.c[name] for name in KEY_NAMES)).in_(fresh)
     whole = select(meter.c.microgrid, func.sum(compacted.c.exact + compacted.c.averaged))
     whole = whole.join_from(compacted, meter, meter.c.no == compacted.c.meter_no)
     whole = whole.where(within(compacted.c), ~has_parts).group_by(meter.c.microgrid)

@@ -6,7 +6,7 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Insert, Row, and_, bindparam, delete, func, select
+from sqlalchemy import BindParameter, Connection, Insert, Row, bindparam, delete, func, select
 
 from commonwatt.model.ids import MeterId, unsigned64
 from commonwatt.model.units import QUARTER_S, SLOTS, ControllerId, EpochSeconds, MicrogridId, Quarter
@@ -45,17 +45,16 @@ from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.store.quarantine import masks_of
 from utility.readings.store.retention import kept_from
 from utility.readings.summaries import masks
-from utility.readings.tables import absent_at, compacted, event, gap, part, series
+from utility.readings.tables import absent_at, compacted, event, gap, series
 from utility.registry.store.registry import removed_meters, stores_of
 from utility.registry.tables import meter
 from utility.takeover.store import load_granted
 
 GAP_PREFIX = "gap-"  # with which the ids of requests for missing readings begin
 MAX_SCANNED = 20_000  # most blocks searched in one run; the rest waits for the next
-MAX_TOUCHED = 20_000  # most new parts of watched blocks handled in one run; the rest waits for the next
+MAX_TOUCHED = 20_000  # most watched blocks compacted again that one run handles; the rest waits for the next
 KEEP_COMMANDS_S = 86_400  # seconds that the finder's own commands are kept after they ended
 
-_WATERMARK = "gap_watermark"
 _NUMBER = "gap_number"
 
 
@@ -77,10 +76,9 @@ class GapRun:
     # Slots that controllers' stores don't have, since they need not be asked: block, controller, slots, why.
     excused: list[tuple[Key, ControllerId, int, Why]] = field(default_factory=list)
     absent: dict[Key, int] = field(default_factory=dict)  # slots that no store has
-    watermark: int = 0  # id of the last part that a run has handled
     oldest: Quarter = 0  # first quarter of the search
     horizon: Quarter = 0  # first quarter too young for the search
-    more: bool = False  # whether quarters, or watched blocks with new parts, are left for the next run
+    more: bool = False  # whether quarters, or watched blocks compacted again, are left for the next run
 
 
 class GapFinder:
@@ -96,7 +94,6 @@ class GapFinder:
         horizon = run.horizon = settled_before(now, gap_age_s)
         with self._database.reads.begin() as connection:
             run.oldest = max(horizon - MAX_AGE_QUARTERS, kept_from(connection))
-            run.watermark = connection.execute(select(func.max(part.c.id))).scalar() or _watermark(connection)
             keys = self._new_keys(connection, run, horizon)
             run.events = _event_counts(connection, run)
             run.new = self._incomplete(connection, run, keys)
@@ -121,7 +118,6 @@ class GapFinder:
                 ]
                 connection.execute(_ASKED, asked)
             _give_out(connection, [wanted for _, _, wanted in run.wanted], now, self._database.store_id)
-            save_setting(connection, _WATERMARK, str(run.watermark))
             if run.touched:
                 connection.execute(_LOOKED_AT, [of_gap(key) | {"seen": times} for key, times in run.touched.items()])
             for outside in (_OUTSIDE, _ABSENT_OUTSIDE):
@@ -186,15 +182,11 @@ class GapFinder:
 
     @staticmethod
     def _watched(connection: Connection, run: GapRun, now: EpochSeconds) -> list[Row[Any]]:
-        """Return the gaps that are due, and the gaps with new parts since the last run, up to the run's limits."""
-        fresh = connection.execute(_FRESH, {"since": _watermark(connection)}).all()
-        if len(fresh) == MAX_TOUCHED:
-            # The next run begins after the last part of this one.
-            run.watermark = fresh[-1].part_id
+        """Return the gaps that are due, and the gaps compacted again since the last run, up to the run's limits."""
         touched = connection.execute(_TOUCHED).all()
         run.touched = {_key(row): row.touched for row in touched}
-        run.more = run.more or MAX_TOUCHED in (len(fresh), len(touched))
-        return [*connection.execute(_DUE, {"now": now, "beyond": now + LAST_BACKOFF_S}), *fresh, *touched]
+        run.more = run.more or len(touched) == MAX_TOUCHED
+        return [*connection.execute(_DUE, {"now": now, "beyond": now + LAST_BACKOFF_S}), *touched]
 
     @staticmethod
     def _want(connection: Connection, run: GapRun, watched: dict[Key, Row[Any]], now: EpochSeconds, most: int) -> None:
@@ -224,7 +216,6 @@ class GapFinder:
 
 # Statements are made once: making one takes longer than executing it.
 
-_KEY_OF_PART = (part.c.meter_no, part.c.record_type, part.c.quarter)
 _KEY_OF_COMPACTED = (compacted.c.meter_no, compacted.c.record_type, compacted.c.quarter)
 _KEY_OF_GAP = (gap.c.meter_no, gap.c.record_type, gap.c.quarter)
 _NUMBERS: BindParameter[Any] = bindparam("numbers", expanding=True)
@@ -246,13 +237,6 @@ _DUE = (
     .limit(MAX_ASKED)
 )
 _TOUCHED = select(gap).where(gap.c.touched > 0).order_by(*_KEY_OF_GAP).limit(MAX_TOUCHED)
-_FRESH = (
-    select(gap, part.c.id.label("part_id"))
-    .join(part, and_(*(of_part == of_gap for of_part, of_gap in zip(_KEY_OF_PART, _KEY_OF_GAP, strict=True))))
-    .where(part.c.id > bindparam("since"))
-    .order_by(part.c.id)
-    .limit(MAX_TOUCHED)
-)
 _SCANNED = series.update().where(
     series.c.meter_no == bindparam("no"),
     series.c.record_type == bindparam("type"),
@@ -298,10 +282,6 @@ def _event_counts(connection: Connection, run: GapRun) -> dict[int, int]:
     for some in chunks(sorted({row["no"] for row in run.scanned})):
         counts |= dict(connection.execute(_EVENT_COUNTS, {"numbers": some, "since": run.events_from}).all())
     return counts
-
-
-def _watermark(connection: Connection) -> int:
-    return int(read_setting(connection, _WATERMARK) or 0)
 
 
 def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[MeterId, MicrogridId]]:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     and_,
     delete,
+    func,
     literal_column,
     select,
     text,
@@ -37,6 +38,7 @@ from utility.database.engines import BINARY
 from utility.database.locks import Lock, take
 from utility.readings.gaps import ALL_SLOTS
 from utility.readings.store.archived import EVERY, IN_DATABASE, IN_FILE, Number, changing, execute
+from utility.readings.store.batches import take_apart
 from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.tables import archived_month, compacted, dead_letter, gap, part
 from utility.registry.tables import controller, meter
@@ -67,8 +69,14 @@ def select_parts(which: Which) -> CompoundSelect[Any]:
 
 
 def select_fresh(which: Which) -> Select[Any]:
-    """Return the select of parts that are not compacted."""
+    """Return the select of parts that are not compacted; ``execute`` adds those of batches."""
     return _select_from(part, part.c.id, which)
+
+
+def count_fresh(connection: Connection, first: Quarter, until: Quarter) -> int:
+    """Return how many parts of a period are not compacted yet: their readings are in no sum."""
+    statement = select(func.count(part.c.quarter)).where(part.c.quarter.between(first, until - 1))
+    return int(execute(connection, statement, quarters=range(first, until)).scalar_one())
 
 
 def select_compacted(which: Which) -> Select[Any]:
@@ -340,6 +348,11 @@ def _take_out(connection: Connection, row: Row[Any]) -> bool:
     """Delete a row if it is unchanged since it was read; return whether it was. A block in a file stays there."""
     if row.is_compacted == IN_FILE:
         return True
+    if not row.is_compacted and row.id < 0:
+        # Its other parts stay; another reader may have taken it apart already.
+        take_apart(connection, -row.id)
+        same = and_(*(part.c[name] == getattr(row, name) for name in (*KEY_NAMES, "payload")))
+        return bool(connection.execute(delete(part).where(same)).rowcount)
     if not row.is_compacted:
         return bool(connection.execute(delete(part).where(part.c.id == row.id)).rowcount)
     if connection.dialect.name == "sqlite":

@@ -8,10 +8,11 @@ from sqlalchemy import ARRAY, Connection, Insert, Integer, bindparam, func, sele
 
 from commonwatt.model.units import ControllerId, Quarter
 from utility.database.database import insert_in
-from utility.readings.tables import compacted, part, series, tally
+from utility.readings.tables import batch, compacted, part, series, tally
 from utility.registry.store.registry import controller_numbers
 
 _SEVERAL = 0  # the number in blocks whose parts several controllers sent
+_IN_BATCHES = select(batch.c.last_quarter.label("quarter"), batch.c.sender_no).subquery()
 _SERIES = ["meter_no", "record_type", "first_quarter"]
 
 
@@ -54,7 +55,7 @@ def newest_of_two(connection: Connection) -> dict[ControllerId, Quarter]:
     for _ in range(senders):
         newest = [
             tuple(row)
-            for c in (part.c, compacted.c)
+            for c in (_IN_BATCHES.c, part.c, compacted.c)
             for row in connection.execute(
                 select(c.quarter, c.sender_no)
                 .where(c.sender_no.not_in([_SEVERAL, *found]))

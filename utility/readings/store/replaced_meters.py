@@ -46,7 +46,7 @@ def count_blocks(connection: Connection, which: MeterId, since: Quarter, until: 
     for some in chunks(range(max(since, first, kept_from(connection)), end), QUARTERS_AT_A_TIME):
         rows = execute(connection, _COMPACTED, {"number": number, "quarters": some}, quarters=some, meters=[number])
         found |= set(rows.scalars())
-    fresh = connection.execute(_FRESH, {"number": number}).scalars()
+    fresh = execute(connection, _FRESH, {"number": number}, meters=[number]).scalars()
     return len(found | {quarter for quarter in fresh if since <= quarter and (until is None or quarter < until)})
 
 

@@ -34,17 +34,16 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.batches import Mark
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, event_dead_letter
-from utility.database.bulk import insert_columns
 from utility.database.checks import is_sound, row_crc
 from utility.database.database import Database, insert_in, insert_or, upsert
 from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
-from utility.database.numbers import Column
 from utility.outbox.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.outbox.store.plant import write_plant
 from utility.outbox.tables import command, controller_report
 from utility.readings.marks import Marks
 from utility.readings.store.absence import note_absent
+from utility.readings.store.batches import Parts, insert_batches
 from utility.readings.store.dead_letters import dead_letter_row
 from utility.readings.store.due import mark_events
 from utility.readings.store.marks import MovedError, advance, begin, notice
@@ -52,7 +51,7 @@ from utility.readings.store.parts import chunks
 from utility.readings.store.quarantine import QUARANTINED, note_slots
 from utility.readings.store.quarters import keep_first
 from utility.readings.store.relayed import RelayedCounts
-from utility.readings.tables import dead_letter, event, gateway_seen, part, series, tally
+from utility.readings.tables import dead_letter, event, gateway_seen, series, tally
 from utility.registry.snapshot import RegistrySnapshot
 from utility.registry.store.account_differences import count_differences
 from utility.registry.store.minima import declare_minima
@@ -187,30 +186,26 @@ class _Transaction:
         some = [append for append in appends if len(append.blocks)]
         if not some:
             return
-        columns = [self._columns(append) for append in some]
-        payloads = [payload for append in some for payload in append.payloads]
-        joined = {name: np.concatenate([each[name] for each in columns]) for name in columns[0]}
-        insert_columns(self._connection, part, {name: Column(each) for name, each in joined.items()}, payloads)
-        self._note_firsts(joined)
+        sent = [(Parts(self._keys(append), append.payloads), self._origin(append)) for append in some]
+        insert_batches(self._connection, sent)
+        self._note_firsts({n: np.concatenate([parts.keys[n] for parts, _ in sent]) for n in sent[0][0].keys})
         for append in some:
             counts = self._tallies[append.owner]
             counts.blocks += len(append.blocks)
             counts.slots += int(np.count_nonzero(append.blocks.quality))
         keep_first(self._connection, self.new_firsts)
 
-    def _columns(self, append: Append) -> dict[str, npt.NDArray[np.int64]]:
-        """Return the columns of a batch's parts without the payload."""
-        blocks, controllers = append.blocks, self._registry.controllers
-        same = {
-            "sender_no": controllers[append.sender],
-            "owner_no": controllers[append.owner],
-            "received_minute": append.received // 60,
-        }
+    def _keys(self, append: Append) -> dict[str, npt.NDArray[np.int64]]:
         return {
-            "quarter": blocks.quarter.astype(np.int64),
-            "meter_no": self._registry.numbers(blocks.meter),
-            "record_type": blocks.record_type.astype(np.int64),
-        } | {name: np.full(len(blocks), value, np.int64) for name, value in same.items()}
+            "quarter": append.blocks.quarter.astype(np.int64),
+            "meter_no": self._registry.numbers(append.blocks.meter),
+            "record_type": append.blocks.record_type.astype(np.int64),
+        }
+
+    def _origin(self, append: Append) -> dict[str, int]:
+        numbers = self._registry.controllers
+        names = {"sender_no": numbers[append.sender], "owner_no": numbers[append.owner]}
+        return names | {"received_minute": append.received // 60}
 
     def _note_firsts(self, columns: Mapping[str, npt.NDArray[np.int64]]) -> None:
         """Record the quarters that are the earliest of their series so far."""

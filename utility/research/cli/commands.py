@@ -18,6 +18,7 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.runtime.service import EXIT_FAILED
 from utility.access.roles import Role
+from utility.readings.store.parts import count_fresh
 from utility.research import store
 from utility.research.attacks.success import Success
 from utility.research.cli.home_release import agreement_of, release_homes
@@ -140,7 +141,7 @@ def _check_before_reading(source: Source, asked: Asked) -> None:
         agreement_of(source, asked)
         return
     earlier_sums(source, asked)
-    waiting = source.database.read(store.count_fresh, *quarters_of(asked.start, asked.end))
+    waiting = source.database.read(count_fresh, *quarters_of(asked.start, asked.end))
     if waiting and asked.end <= source.now:
         raise ConfigError(
             f"{counted(waiting, 'part')} of this period are not joined yet, and would change its sums later; the "

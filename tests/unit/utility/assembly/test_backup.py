@@ -136,7 +136,7 @@ def test_a_damaged_part_is_told_and_all_else_is_in_the_backup(
     sound = append(blocks({0: 5}, quarter=QUARTER + 1))
     Writer(database).commit([append(blocks({0: 5})), sound])
     with closing(sqlite3.connect(tmp_path / "utility.db")) as connection, connection:
-        connection.execute("UPDATE part SET payload = zeroblob(20) WHERE id = 1")
+        connection.execute("UPDATE batch SET payload = zeroblob(20) WHERE id = 1")
     assert "1 of its parts are damaged" in command("backup", str(tmp_path / "kept"), code=1)
     database.close()
     command("restore", str(tmp_path / "kept"), "--replace")

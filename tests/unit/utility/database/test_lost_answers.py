@@ -135,7 +135,7 @@ def test_a_batch_is_stored_once_and_acknowledged_only_when_it_is(
         ingest = ingest_of(line.database, CLOCK, sent.append)
         await ingest.take_in([("cw1/r001/u/batch", batch(blocks({6: 60})).pack())])
         acknowledged = len(sent)
-        line.lose("part", fate, monkeypatch)
+        line.lose("batch", fate, monkeypatch)
         await ingest.take_in([message])
         assert len(sent) - acknowledged == (fate is Fate.FOUND)
         await ingest.take_in([message])  # A gateway without an acknowledgement sends it again; twice does no harm.

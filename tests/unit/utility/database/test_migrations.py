@@ -127,7 +127,7 @@ def schema_of(url: str) -> dict[str, object]:
 def test_a_database_of_0_3_is_brought_up_to_date_with_the_same_schema_and_readings(
     old_url: str, url: str, database: Database
 ) -> None:
-    assert database.schema[1] == revisions()[0] == "0033"
+    assert database.schema[1] == revisions()[0] == "0034"
     with closing(open_database(old_url, create=True, check=True)) as opened:
         assert opened.schema == ("0026", revisions()[0])
         assert readings(opened) == (READINGS, [(5, 59049), (6, 103)])

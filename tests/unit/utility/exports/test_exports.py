@@ -99,8 +99,9 @@ def reference(slots: Slots, resolution: str) -> list[tuple[Any, ...]]:
 @pytest.fixture
 def parts(database: Database) -> list[Blocks]:
     made = random_parts(1)
-    Writer(database).commit([append(one) for one in made])
-    compact(database, END * 900 - 86_400)  # The last day is not compacted yet.
+    day_before = END * 900 - 86_400
+    Writer(database).commit([append(one, received=day_before - 900) for one in made])
+    compact(database, day_before)  # The last day is not compacted yet.
     return made
 
 

@@ -131,7 +131,7 @@ def test_a_month_whose_readings_are_gone_shows_what_was_settled(
     resident: Callable[[int], Browser], database: Database
 ) -> None:
     with database.writes.begin() as connection:
-        for readings in (tables.compacted, tables.part):
+        for readings in (tables.compacted, tables.batch, tables.part):
             connection.execute(readings.delete())
     series = resident(2).get("/console/home/month.json?month=2027-01").json()["series"]
     assert [one["label"] for one in series][-1] == "the town"

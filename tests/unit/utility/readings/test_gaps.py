@@ -23,6 +23,7 @@ from utility.outbox.store.commands import open_commands
 from utility.readings import gaps
 from utility.readings.gaps import ALL_SLOTS, Wanted, off_mask, off_times
 from utility.readings.store import completeness, gap_finder, reads
+from utility.readings.store.archived import execute
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.events import Off
 from utility.readings.store.gap_finder import GapFinder
@@ -130,10 +131,12 @@ def test_exactly_the_missing_slots_are_asked_for_with_backoff_until_they_come(da
     assert asked(find(database, young + 301)) == [("10001", 3, QUARTER, mask)]
     assert find(database, young + 900) == []
     writer.commit([append(blocks({3: 1}))])
+    compact(database, young + 300 + 300)
     find(database, young + 300 + 300)
     with database.reads.begin() as connection:
         assert [g["slots"] for g in reads.gaps(connection, 5)] == [1]
     writer.commit([append(blocks({59: 1}))])
+    compact(database, young + 700)
     find(database, young + 700)
     with database.reads.begin() as connection:
         assert [g for g in reads.gaps(connection, 500) if g["start"] == BEGIN] == []
@@ -325,6 +328,7 @@ def test_more_late_data_than_one_run_looks_at_is_looked_at_by_the_next(
     now = BEGIN + 8 * 900 + AGE
     assert len(asked(find(database, now))) == 8
     writer.commit([append(blocks(FULL, quarter=QUARTER + n)) for n in range(8)])
+    compact(database, now + 1)
     find(database, now + 1)
     with database.reads.begin() as connection:
         assert reads.gaps(connection, 10) == []
@@ -384,7 +388,7 @@ def test_of_those_who_change_gaps_none_waits_for_another_that_waits_for_it(
     replacement = compactor.plan(now + 9000)
     assert replacement is not None
     with database.reads.begin() as connection:
-        rows = connection.execute(select_fresh(lambda c: c.quarter >= QUARTER)).all()
+        rows = execute(connection, select_fresh(lambda c: c.quarter >= QUARTER)).all()
     changes: dict[str, Callable[[], object]] = {
         "writer": lambda: writer.commit([closed]),
         "compactor": lambda: compactor.apply(replacement),

@@ -39,7 +39,8 @@ from utility.readings.ingest import ingest as module
 from utility.readings.ingest.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
 from utility.readings.store import reads
 from utility.readings.store.writer import Writer
-from utility.readings.tables import gateway_seen, part
+from utility.readings.tables import batch as batch_table
+from utility.readings.tables import gateway_seen
 from utility.registry.store.registration import fill_registry
 from utility.registry.store.registry import load_snapshot, registry_changed
 
@@ -387,7 +388,7 @@ def test_room_within_the_file_is_room(
     Writer(database).commit([append(blocks({0: 1}, quarter=2_000_000 + n)) for n in range(300)])
     assert asyncio.run(short())
     with database.writes.begin() as connection:
-        connection.execute(part.delete())
+        connection.execute(batch_table.delete())
     assert not asyncio.run(short())
 
 

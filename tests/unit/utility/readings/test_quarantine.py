@@ -27,7 +27,8 @@ from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.gap_finder import GapFinder
 from utility.readings.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, count_quarantined, decide
 from utility.readings.store.writer import Writer
-from utility.readings.tables import compacted, part, quarantined
+from utility.readings.tables import batch as batch_table
+from utility.readings.tables import compacted, quarantined
 from utility.registry.store.registry import load_snapshot
 from utility.registry.tables import meter
 
@@ -140,7 +141,7 @@ def test_of_different_values_of_one_slot_only_the_implausible_are_set_apart(benc
 def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(bench: Bench) -> None:
     bench.send(batch(blocks(dict.fromkeys(range(60), TOO_MUCH))))
     with bench.database.reads.begin() as connection:
-        assert connection.execute(select(func.count()).select_from(part)).scalar_one() == 0
+        assert connection.execute(select(func.count()).select_from(batch_table)).scalar_one() == 0
         assert connection.execute(select(quarantined.c.mask)).scalar_one() == 2**60 - 1
         assert count_quarantined(connection) == 1
 
@@ -148,7 +149,7 @@ def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(bench: Bench) -
 def test_a_block_without_any_slot_is_acknowledged_and_leaves_no_part(bench: Bench) -> None:
     bench.send(batch(concatenate([blocks({}), blocks({1: 5}, quarter=QUARTER - 1)])))
     with bench.database.reads.begin() as connection:
-        assert connection.execute(select(part.c.quarter)).scalars().all() == [QUARTER - 1]
+        assert connection.execute(select(batch_table.c.first_quarter, batch_table.c.blocks)).all() == [(QUARTER - 1, 1)]
 
 
 @pytest.mark.parametrize(
