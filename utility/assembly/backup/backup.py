@@ -150,9 +150,17 @@ def _damaged(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _damaged_in_batches(connection: sqlite3.Connection) -> int:
+    """Return how many parts are damaged; a batch of which another column is damaged is one."""
     meters = {number: unsigned64(meter_id) for number, meter_id in connection.execute("SELECT no, id FROM meter")}
-    found = (parts_of(payload) for (payload,) in connection.execute(f"SELECT payload FROM {batch.name}"))  # noqa: S608 - ours
-    return sum(1 if parts is None else len(parts.payloads) - len(parts.sound(meters).payloads) for parts in found)
+    names = ("first_quarter", "last_quarter", "low_meter", "high_meter", "blocks")
+    damaged = 0
+    for *found, payload in connection.execute(f"SELECT {', '.join(names)}, payload FROM {batch.name}"):  # noqa: S608 - ours
+        parts = parts_of(payload)
+        if parts is None or [parts.row()[name] for name in names] != found:
+            damaged += 1
+        else:
+            damaged += len(parts.payloads) - len(parts.sound(meters).payloads)
+    return damaged
 
 
 @contextmanager

@@ -144,6 +144,13 @@ def test_a_damaged_part_is_told_and_all_else_is_in_the_backup(
         assert [key for key, _ in everything(again)] == sound.blocks.keys()
 
 
+def test_a_batch_whose_key_is_damaged_is_told(command: Callable[..., str], database: Database, tmp_path: Path) -> None:
+    Writer(database).commit([append(blocks({0: 5}))])
+    with closing(sqlite3.connect(tmp_path / "utility.db")) as connection, connection:
+        connection.execute("UPDATE batch SET last_quarter = 2147483647")
+    assert "1 of its parts are damaged" in command("backup", str(tmp_path / "kept"), code=1)
+
+
 def test_a_torn_page_is_told_and_leaves_no_backup(database: Database, tmp_path: Path) -> None:
     database.close()
     with (tmp_path / "utility.db").open("r+b") as file:
