@@ -82,8 +82,9 @@ def test_quarters_of_a_meter_are_counted_without_reading_the_town(database: Data
     plans: list[str] = []
 
     def explain(connection: Connection, _: object, statement: str, parameters: Any, *__: object) -> None:
-        cursor = connection.connection.cursor()
-        plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+        if statement.startswith("SELECT"):
+            cursor = connection.connection.cursor()
+            plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
 
     event.listen(database.reads, "before_cursor_execute", explain)
     with database.reads.begin() as connection:
