@@ -271,7 +271,7 @@ def test_a_fleet_obeys_and_answers(bench: Bench, gateway: Gateway) -> None:
     gateway.command(giver, "initialize")
     gateway.command(giver, "share_power_on", seq=1, for_s=86_400)
     gateway.command(giver, "get", what="levels")
-    eventually(lambda: len(gateway.outcomes) == 2 and gateway.levels == 1)
+    eventually(lambda: len(gateway.outcomes) == 2 and gateway.levels >= 1)
     assert gateway.outcomes[0].minimum_percent in (25, 50, 75)
     assert [outcome.result for outcome in gateway.outcomes] == ["done", "done"]
     assert bench.status()["sharing"] == [str(giver)]

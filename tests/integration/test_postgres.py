@@ -88,7 +88,7 @@ def lock_for_long(site: Site, server: Postgres) -> None:
     batches = text("SELECT sum(batches) FROM tally")
     errors_before = errors(site)
     with asking(server) as locking:
-        locking.execute(text("LOCK TABLE part IN ACCESS EXCLUSIVE MODE"))
+        locking.execute(text("LOCK TABLE batch IN ACCESS EXCLUSIVE MODE"))
         before = locking.execute(batches).scalar_one()
         eventually(partial(fails, site, errors_before))
         assert locking.execute(batches).scalar_one() == before
