@@ -170,7 +170,7 @@ class _Layer:
         self.vfs.open = c.cast(self._opens, c.c_void_p)
 
     def register(self, vfs: Any) -> None:
-        """Make a VFS that of the files that are opened from now on."""
+        """Let SQLite use a VFS for files that it opens later."""
         self._sqlite.sqlite3_vfs_register(c.byref(vfs), 1)
 
     def _open(self, vfs: int, name: int | None, file: int, flags: int, out: int | None) -> int:

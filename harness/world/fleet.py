@@ -214,8 +214,7 @@ class Fleet(Node[Change]):
         try:
             super().perform(wanted)
         except sqlite3.OperationalError as error:
-            self.world.tell(self.name, f"can't store: {error}")
-            self.world.story.count("failed commits")
+            self.refused(error)
             self._stuck = wanted
             self.later(COMMIT_RETRY_S, self._perform_again)
 

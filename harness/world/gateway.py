@@ -170,8 +170,7 @@ class GatewayNode(Node[Change]):
             self.perform([effect for event in group for effect in self.asked(*event, now)])
             self.perform(self.committed(now))
         except sqlite3.Error as error:
-            self.world.tell(self.name, f"can't store: {error}")
-            self.world.story.count("failed commits")
+            self.refused(error)
             self._refuse(group, now)
             self._asleep, self._failure = True, error
             self.later(REOPEN_AFTER_S, self._reopen)

@@ -180,6 +180,11 @@ class Node(ABC, Generic[W]):
 
         self.world.after(delay, step)
 
+    def refused(self, error: object) -> None:
+        """Tell that the store took no changes."""
+        self.world.tell(self.name, f"can't store: {error}")
+        self.world.story.count("failed commits")
+
     # Work.
 
     def connected(self, link: Link) -> None:

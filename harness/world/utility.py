@@ -188,8 +188,7 @@ class UtilityNode(Node[Change]):
         try:
             work()
         except (OperationalError, MovedError) as error:
-            self.world.tell(self.name, f"can't store: {error}")
-            self.world.story.count("failed commits")
+            self.refused(error)
 
     def _jobs(self) -> None:
         self.later(TICK_S, self._jobs)
@@ -245,8 +244,7 @@ class UtilityNode(Node[Change]):
         except MovedError:
             self.trying(lambda: self.take_in(group))
         except OperationalError as error:
-            self.world.tell(self.name, f"can't store: {error.orig}")
-            self.world.story.count("failed commits")
+            self.refused(error.orig)
 
     def take_in(self, group: Sequence[tuple[str, str, bytes]]) -> None:
         """Decide on messages, commit, and publish the answers."""

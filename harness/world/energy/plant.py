@@ -69,8 +69,7 @@ class PlantNode(Node[Change]):
         try:
             super().perform(wanted)
         except sqlite3.OperationalError as error:
-            self.world.tell(self.name, f"can't store: {error}")
-            self.world.story.count("failed commits")
+            self.refused(error)
             self.build()
         self._measured = 0, 0
 
