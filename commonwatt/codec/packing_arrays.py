@@ -75,7 +75,8 @@ def _unpack(keys: Keys, payloads: Payloads) -> Unpacked:
     averaged = reader.mask((flags & HAS_AVERAGED) > 0)
     delta: _Flags = (flags & IS_DELTA) > 0
     divided: _Flags = (flags & IS_DIVIDED) > 0
-    framed = np.bitwise_count(present).astype(np.int64) - delta
+    count = np.bitwise_count(present).astype(np.int64)
+    framed = count - delta
     first = reader.number(delta)
     divisor = reader.number(divided & (framed > 0))
     base = reader.number(framed > 0)
@@ -91,34 +92,26 @@ def _unpack(keys: Keys, payloads: Payloads) -> Unpacked:
     )
     if divided.any():
         plain &= ~divided | ((divisor > 1) & (width + _bit_length(divisor) <= MAX_DIVIDED_BITS))
-    there = _flags(present)
-    values = reader.frame(np.where(plain, width, 0), _places(there, delta))
+    # Parts of few slots need few columns.
+    columns = np.arange(int(count.max(initial=1)))
+    values = reader.frame(np.where(plain, width, 0), np.maximum(columns - delta[:, None], 0))
     if divided.any():
         values[divided] *= divisor[divided, None]
     values += base[:, None]
     if delta.any():
-        _sum_up(values, there, np.flatnonzero(delta), first)
+        steps = values[delta]
+        steps[:, :1] = first[delta, None]
+        values[delta] = np.cumsum(steps, axis=1)
+    there = _flags(present)
     if not there.all():
-        values[~there] = 0
+        inside = columns < count[:, None]
+        closed, values = values, np.zeros(there.shape, np.int64)
+        values[there] = closed[inside]
     plain &= (values.min(axis=1) >= -MAX_ABS_READING) & (values.max(axis=1) <= MAX_ABS_READING)
     quality = there.view(np.uint8) * np.uint8(Quality.EXACT)
     if averaged.any():
         quality -= (there & _flags(averaged)).view(np.uint8)
     return Unpacked(values, quality, plain)
-
-
-def _places(there: _Flags, delta: _Flags) -> _I64:
-    """Return each slot's index in its frame; arbitrary for a missing slot and for the first slot of differences."""
-    places = np.arange(SLOTS)[None, :] if there.all() else np.cumsum(there, axis=1) - 1
-    return np.maximum(places - delta[:, None], 0)
-
-
-def _sum_up(values: _I64, there: _Flags, rows: npt.NDArray[np.intp], first: _I64) -> None:
-    """Sum the differences in ``rows`` up to values, starting at ``first``."""
-    steps, some = values[rows], there[rows]
-    steps[~some] = 0
-    steps[np.arange(len(rows)), some.argmax(axis=1)] = first[rows]
-    values[rows] = np.cumsum(steps, axis=1)
 
 
 class _Reader:
@@ -153,10 +146,10 @@ class _Reader:
         return np.where(length > 0, value, 0)
 
     def frame(self, width: _I64, places: _I64) -> _I64:
-        """Return each row's values at ``places`` (n, 60)."""
+        """Return each row's values at ``places`` (n, m)."""
         bits = width[:, None] * places
         bits += 8 * self.at[:, None]
-        words = self._words.take(bits >> 3)
+        words = self._words.take(bits >> 3, mode="clip")  # a short row has no bits in the last columns
         bits &= 7
         words <<= bits.view(np.uint64)
         words >>= (64 - width).view(np.uint64)[:, None]
