@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, String, Table, Text
 
-from utility.database.base import RowId, metadata
+from utility.database.base import RowId, columns, metadata
 
 # Times of these tables are the machine's epoch seconds, also in a demonstration with a clock of its own, except for
 # `audit.time` and the times of changes by others. `password`: a hash; null: the person has not accepted an invitation
@@ -39,9 +39,7 @@ session = Table(
     Column("digest", String(64), primary_key=True),
     Column("person", ForeignKey("person.name"), nullable=False, index=True),
     Column("csrf", String(64), nullable=False),
-    Column("opened", BigInteger, nullable=False),
-    Column("used", BigInteger, nullable=False),
-    Column("until", BigInteger, nullable=False),
+    *columns(BigInteger, "opened", "used", "until", nullable=False),
     Column("address", String(64), nullable=False),
     Column("agent", String(128), nullable=False),
 )
@@ -65,8 +63,7 @@ second_factor = Table(
     Column("person", ForeignKey("person.name"), primary_key=True),
     Column("secret", String(32), nullable=True),
     Column("since", BigInteger, nullable=True),
-    Column("last_step", BigInteger, nullable=False),
-    Column("guesses_until", BigInteger, nullable=False),
+    *columns(BigInteger, "last_step", "guesses_until", nullable=False),
     Column("offered", String(64), nullable=True),
     Column("offered_until", BigInteger, nullable=True),
 )
@@ -98,10 +95,8 @@ api_token = Table(
     Column("person", ForeignKey("person.name"), nullable=False, index=True),
     Column("label", String(64), nullable=False),
     Column("roles", String(128), nullable=False),
-    Column("made", BigInteger, nullable=False),
-    Column("until", BigInteger, nullable=False),
-    Column("used", BigInteger, nullable=True),
-    Column("revoked", BigInteger, nullable=True),
+    *columns(BigInteger, "made", "until", nullable=False),
+    *columns(BigInteger, "used", "revoked", nullable=True),
 )
 
 # Triggers refuse every update and deletion of a row. `before` and `after` are JSON. `token`: the number
@@ -116,7 +111,6 @@ audit = Table(
     Column("address", String(64), nullable=False),
     Column("action", String(48), nullable=False),
     Column("subject", String(128), nullable=False),
-    Column("before", Text, nullable=True),
-    Column("after", Text, nullable=True),
+    *columns(Text, "before", "after", nullable=True),
     Column("token", BigInteger, nullable=True, index=True),
 )

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, String, Table, Text, text
 
-from utility.database.base import RowId, metadata
+from utility.database.base import RowId, columns, metadata
 
 # The utility's own alarms, by key and beginning; open until `ended`. Labels are JSON.
 alarm = Table(
@@ -13,8 +13,7 @@ alarm = Table(
     Column("stage", String(8), nullable=False),
     Column("ended", BigInteger, nullable=True, index=True),
     Column("labels", Text, nullable=False),
-    Column("summary", String(400), nullable=False),
-    Column("description", String(400), nullable=False),
+    *columns(String(400), "summary", "description", nullable=False),
     Index("ix_alarm_open", "key", sqlite_where=text("ended IS NULL"), postgresql_where=text("ended IS NULL")),
 )
 
@@ -41,8 +40,7 @@ alarm_silence = Table(
     Column("ways", Text, nullable=False),
     Column("person", String(64), nullable=False),
     Column("note", String(200), nullable=False),
-    Column("made", BigInteger, nullable=False),
-    Column("start", BigInteger, nullable=False),
+    *columns(BigInteger, "made", "start", nullable=False),
     Column("until", BigInteger, nullable=False, index=True),
     Column("foreign_ids", Text, nullable=False),
     sqlite_autoincrement=True,

@@ -14,7 +14,7 @@ from sqlalchemy import (
     text,
 )
 
-from utility.database.base import SMALL, RowId, metadata
+from utility.database.base import SMALL, RowId, columns, metadata
 
 # Runs of bills, a row each. `inputs` is everything that the bills were computed from, but for settled data, of which
 # the rows up to `settled_no` count; `digest` is over all bills. `by_job` is the month of a run that the service made.
@@ -26,16 +26,12 @@ bill_run = Table(
     Column("no", RowId, primary_key=True),
     Column("month", String(7), nullable=False),
     Column("by_job", String(7), nullable=True, unique=True),
-    Column("state", String(16), nullable=False),
-    Column("policy", String(16), nullable=False),
+    *columns(String(16), "state", "policy", nullable=False),
     Column("code", String(32), nullable=False),
-    Column("settled_no", BigInteger, nullable=False),
-    Column("previous_no", BigInteger, nullable=False),
-    Column("inputs_digest", String(64), nullable=False),
-    Column("digest", String(64), nullable=False),
+    *columns(BigInteger, "settled_no", "previous_no", nullable=False),
+    *columns(String(64), "inputs_digest", "digest", nullable=False),
     Column("root", String(64), nullable=True),
-    Column("secret", LargeBinary, nullable=True),
-    Column("leaves", LargeBinary, nullable=True),
+    *columns(LargeBinary, "secret", "leaves", nullable=True),
     Column("head", Text, nullable=True),
     Column("figures", Text, nullable=False),
     Column("inputs", LargeBinary, nullable=False),
@@ -77,9 +73,7 @@ bill_entry = Table(
     metadata,
     Column("no", RowId, primary_key=True),
     Column("subject", Integer, nullable=False),
-    Column("cents", BigInteger, nullable=False),
-    Column("left_cents", BigInteger, nullable=False),
-    Column("entered", BigInteger, nullable=False),
+    *columns(BigInteger, "cents", "left_cents", "entered", nullable=False),
     Column("decided", BigInteger, nullable=True),
     Column("kind", String(16), nullable=False),
     Column("reason", String(200), nullable=False),

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text
 
-from utility.database.base import SMALL, RowId, metadata
+from utility.database.base import SMALL, RowId, columns, metadata
 
 # A change, for one or many microgrids. `state`: planned, sent, cancelled, or missed (the service did not run between
 # `due` and `valid_s` after it). `fields` is JSON, the keys of the command with `cmd`; empty for a change that puts back
@@ -18,8 +18,7 @@ control_change = Table(
     Column("due", BigInteger, nullable=False),
     Column("valid_s", Integer, nullable=False),
     Column("state", String(16), nullable=False, index=True),
-    Column("undoes", BigInteger, nullable=True),
-    Column("ended", BigInteger, nullable=True),
+    *columns(BigInteger, "undoes", "ended", nullable=True),
     Column("ended_by", String(64), nullable=True),
     info=SMALL,
 )

@@ -13,7 +13,7 @@ from sqlalchemy import (
     text,
 )
 
-from utility.database.base import RowId, metadata
+from utility.database.base import RowId, columns, metadata
 
 # Estimates and edits of slots of a block, by one method. Its values never change, its `state` does; bit s of `mask` is
 # slot s. `version` counts the corrections of a block from 1; `energy` is the sum of a flow's values.
@@ -21,14 +21,9 @@ correction = Table(
     "correction",
     metadata,
     Column("no", RowId, primary_key=True, autoincrement=True),
-    Column("quarter", Integer, nullable=False),
-    Column("meter_no", Integer, nullable=False),
-    Column("record_type", SmallInteger, nullable=False),
-    Column("version", SmallInteger, nullable=False),
-    Column("owner_no", SmallInteger, nullable=False),
-    Column("method", SmallInteger, nullable=False),
-    Column("mask", BigInteger, nullable=False),
-    Column("energy", BigInteger, nullable=False),
+    *columns(Integer, "quarter", "meter_no", nullable=False),
+    *columns(SmallInteger, "record_type", "version", "owner_no", "method", nullable=False),
+    *columns(BigInteger, "mask", "energy", nullable=False),
     Column("state", String(8), nullable=False),
     Column("payload", LargeBinary, nullable=False),
     UniqueConstraint("quarter", "meter_no", "record_type", "version", name="uq_correction"),
@@ -46,8 +41,7 @@ correction_step = Table(
     Column("correction_no", RowId, nullable=False, index=True),
     Column("time", BigInteger, nullable=False),
     Column("person", String(64), nullable=False),
-    Column("state_before", String(8), nullable=False),
-    Column("state_after", String(8), nullable=False),
+    *columns(String(8), "state_before", "state_after", nullable=False),
     Column("why", String(200), nullable=False),
     sqlite_autoincrement=True,
 )
@@ -60,11 +54,8 @@ finding = Table(
     Column("meter_no", Integer, nullable=False),
     Column("record_type", SmallInteger, nullable=False),
     Column("check_name", String(16), nullable=False),
-    Column("first_quarter", Integer, nullable=False),
-    Column("until_quarter", Integer, nullable=False),
-    Column("figure", BigInteger, nullable=False),
-    Column("threshold", BigInteger, nullable=False),
-    Column("found", BigInteger, nullable=False),
+    *columns(Integer, "first_quarter", "until_quarter", nullable=False),
+    *columns(BigInteger, "figure", "threshold", "found", nullable=False),
     Column("closed", BigInteger, nullable=True),
     Column("closed_by", String(64), nullable=True),
     Column("why", String(200), nullable=True),
@@ -79,8 +70,7 @@ finding = Table(
 checked_day = Table(
     "checked_day",
     metadata,
-    Column("day", Integer, primary_key=True, autoincrement=False),
-    Column("meter_no", Integer, primary_key=True, autoincrement=False),
+    *columns(Integer, "day", "meter_no", primary_key=True, autoincrement=False),
     Column("record_type", SmallInteger, primary_key=True, autoincrement=False),
     Column("energy", BigInteger, nullable=False),
 )

@@ -1,8 +1,9 @@
 """What all tables share: names of constraints, row numbers, what checks know of them; rows as values; errors."""
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Connection, Integer, MetaData, Result, Table
+from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Result, Table
 from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 
 from commonwatt.sqlite.damage import SqliteError
@@ -16,6 +17,7 @@ __all__ = [
     "RowId",
     "SQLAlchemyError",
     "SqliteError",
+    "columns",
     "metadata",
     "read",
     "tables_with",
@@ -38,6 +40,11 @@ RowId = BigInteger().with_variant(Integer, "sqlite")
 # What a table declares in its ``info``, so that checks and backups need no list of other rooms' tables:
 SMALL = {"small": True}  # small in any town: its pages are checked at every start
 CHECKED = {"small": True, "checked": True}  # bills depend on it: each row's checksum is checked at every start, too
+
+
+def columns(kind: Any, *names: str, **options: Any) -> Iterator[Column[Any]]:
+    """Yield columns of one type with the same options."""
+    return (Column(name, kind, **options) for name in names)
 
 
 def tables_with(what: str) -> list[Table]:

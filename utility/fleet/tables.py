@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, ForeignKey, SmallInteger, String, Table
 
-from utility.database.base import SMALL, RowId, metadata
+from utility.database.base import SMALL, RowId, columns, metadata
 
 # A release for all controllers. `state`: running, stopped (by a person), failed or done. Without `approved_by`, only
 # its first controller is upgraded. `why`: why it ended.
@@ -29,8 +29,7 @@ rollout_member = Table(
     Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
     Column("step", SmallInteger, nullable=False),
     Column("command", String(64), nullable=True),
-    Column("sent", BigInteger, nullable=True),
-    Column("ended", BigInteger, nullable=True),
+    *columns(BigInteger, "sent", "ended", nullable=True),
     Column("verdict", String(16), nullable=True),
     Column("why", String(256), nullable=False),
     info=SMALL,

@@ -5,7 +5,7 @@ Rooms below those of the jobs mark what is due (``utility.jobs.store.due``).
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, SmallInteger, String, Table, Text, text
 
-from utility.database.base import SMALL, metadata
+from utility.database.base import SMALL, columns, metadata
 
 # The periods of jobs, from `start` to before `until`, with the times when each is due and was done. `lease_until` is
 # set while an attempt runs. For a job that does not catch up, only the present period is kept. `due` of a period that
@@ -16,15 +16,11 @@ period = Table(
     metadata,
     Column("job", String(32), primary_key=True),
     Column("start", BigInteger, primary_key=True, autoincrement=False),
-    Column("until", BigInteger, nullable=False),
-    Column("due", BigInteger, nullable=False),
+    *columns(BigInteger, "until", "due", nullable=False),
     Column("name", String(32), nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("lease_until", BigInteger, nullable=True),
-    Column("done", BigInteger, nullable=True),
-    Column("took_ms", BigInteger, nullable=True),
-    Column("error", String(500), nullable=True),
-    Column("waits_for", String(500), nullable=True),
+    *columns(BigInteger, "lease_until", "done", "took_ms", nullable=True),
+    *columns(String(500), "error", "waits_for", nullable=True),
     Index("ix_period_open", "job", "start", sqlite_where=text("done IS NULL"), postgresql_where=text("done IS NULL")),
     info=SMALL,
 )
@@ -39,9 +35,7 @@ job = Table(
     Column("every_s", Integer, nullable=True),
     Column("minute", SmallInteger, nullable=True),
     Column("period", String(32), nullable=True),
-    Column("done", BigInteger, nullable=True),
-    Column("took_ms", BigInteger, nullable=True),
-    Column("failed", BigInteger, nullable=True),
+    *columns(BigInteger, "done", "took_ms", "failed", nullable=True),
     Column("error", String(500), nullable=True),
     info=SMALL,
 )
@@ -96,14 +90,19 @@ complete_day = Table(
     metadata,
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
-    Column("exact", BigInteger, nullable=False, server_default="0"),
-    Column("averaged", BigInteger, nullable=False, server_default="0"),
-    Column("quarantined", BigInteger, nullable=False, server_default="0"),
-    Column("refused", BigInteger, nullable=False, server_default="0"),
-    Column("off", BigInteger, nullable=False, server_default="0"),
-    Column("absent", BigInteger, nullable=False, server_default="0"),
-    Column("missing", BigInteger, nullable=False, server_default="0"),
-    Column("computed", BigInteger, nullable=False, server_default="0"),
+    *columns(
+        BigInteger,
+        "exact",
+        "averaged",
+        "quarantined",
+        "refused",
+        "off",
+        "absent",
+        "missing",
+        "computed",
+        nullable=False,
+        server_default="0",
+    ),
     Column("marks", Integer, nullable=False),
     Index("ix_complete_day_due", "day", sqlite_where=text("marks > 0"), postgresql_where=text("marks > 0")),
 )

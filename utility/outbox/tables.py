@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 
-from utility.database.base import SMALL, metadata
+from utility.database.base import SMALL, columns, metadata
 
 # `message` and `outcome` are JSON. `result` is what the gateway answered, as in `outcome`; empty: there is no answer.
 # `limits_import`: whether the message has an import limit.
@@ -25,8 +25,7 @@ command = Table(
     Column("id", String(64), primary_key=True),
     Column("controller", String(16), ForeignKey("controller.id"), nullable=False),
     Column("message", Text, nullable=False),
-    Column("created", BigInteger, nullable=False),
-    Column("until", BigInteger, nullable=False),
+    *columns(BigInteger, "created", "until", nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("outcome", Text, nullable=True),
     Column("result", String(16), nullable=True),
@@ -63,11 +62,7 @@ plant_quarter = Table(
     metadata,
     Column("quarter", Integer, primary_key=True, autoincrement=False),
     Column("slots", SmallInteger, nullable=False),
-    Column("ordered", BigInteger, nullable=False),
-    Column("needed", BigInteger, nullable=False),
-    Column("sold", BigInteger, nullable=False),
-    Column("net", BigInteger, nullable=False),
-    Column("level", BigInteger, nullable=False),
+    *columns(BigInteger, "ordered", "needed", "sold", "net", "level", nullable=False),
     info=SMALL,
 )
 
@@ -81,11 +76,8 @@ purchase = Table(
     Column("energy", BigInteger, nullable=False),
     Column("price", Integer, nullable=False),
     Column("policy", String(16), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("inputs", Text, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("created", BigInteger, nullable=False),
-    Column("until", BigInteger, nullable=False),
+    *columns(Text, "reason", "inputs", "message", nullable=False),
+    *columns(BigInteger, "created", "until", nullable=False),
     Column("state", String(16), nullable=False),
     Column("outcome", Text, nullable=True),
     Index("ix_purchase_open", "quarter", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-from utility.database.base import SMALL, RowId, metadata
+from utility.database.base import SMALL, RowId, columns, metadata
 
 # What a controller relayed on a day (of UTC, since 1970), of batches with readings; `seconds`: for how long it was
 # counted; `size`: bytes of the messages.
@@ -28,11 +28,7 @@ relayed_day = Table(
     metadata,
     Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
     Column("day", Integer, primary_key=True, autoincrement=False),
-    Column("seconds", BigInteger, nullable=False),
-    Column("batches", BigInteger, nullable=False),
-    Column("blocks", BigInteger, nullable=False),
-    Column("slots", BigInteger, nullable=False),
-    Column("size", BigInteger, nullable=False),
+    *columns(BigInteger, "seconds", "batches", "blocks", "slots", "size", nullable=False),
 )
 
 
@@ -60,9 +56,9 @@ batch = Table(
     "batch",
     metadata,
     Column("id", RowId, primary_key=True, autoincrement=True),
-    *(Column(name, Integer, nullable=False) for name in ("first_quarter", "last_quarter", "low_meter", "high_meter")),
+    *columns(Integer, "first_quarter", "last_quarter", "low_meter", "high_meter", nullable=False),
     Column("received_minute", Integer, nullable=False),
-    *(Column(name, SmallInteger, nullable=False) for name in ("blocks", "sender_no", "owner_no")),
+    *columns(SmallInteger, "blocks", "sender_no", "owner_no", nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Index("ix_batch_key", "first_quarter", "low_meter", "high_meter", "last_quarter"),
     # A number is never used twice, so the compactor deletes exactly the batches that it has read.
@@ -74,12 +70,8 @@ part = Table(
     "part",
     metadata,
     Column("id", RowId, primary_key=True, autoincrement=True),
-    Column("quarter", Integer, nullable=False),
-    Column("meter_no", Integer, nullable=False),
-    Column("received_minute", Integer, nullable=False),
-    Column("record_type", SmallInteger, nullable=False),
-    Column("sender_no", SmallInteger, nullable=False),
-    Column("owner_no", SmallInteger, nullable=False),
+    *columns(Integer, "quarter", "meter_no", "received_minute", nullable=False),
+    *columns(SmallInteger, "record_type", "sender_no", "owner_no", nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Index("ix_part_key", "quarter", "meter_no", "record_type"),
     # A number is never used twice, so the compactor deletes exactly the parts that it has read.
@@ -93,20 +85,11 @@ part = Table(
 compacted = Table(
     "compacted",
     metadata,
-    Column("total", BigInteger, nullable=True),
-    Column("first_reading", BigInteger, nullable=True),
-    Column("last_reading", BigInteger, nullable=True),
-    Column("min_reading", BigInteger, nullable=True),
-    Column("max_reading", BigInteger, nullable=True),
-    Column("quarter", Integer, primary_key=True, autoincrement=False),
-    Column("meter_no", Integer, primary_key=True, autoincrement=False),
+    *columns(BigInteger, "total", "first_reading", "last_reading", "min_reading", "max_reading", nullable=True),
+    *columns(Integer, "quarter", "meter_no", primary_key=True, autoincrement=False),
     Column("received_minute", Integer, nullable=False),
     Column("record_type", SmallInteger, primary_key=True, autoincrement=False),
-    Column("sender_no", SmallInteger, nullable=False),
-    Column("owner_no", SmallInteger, nullable=False),
-    Column("exact", SmallInteger, nullable=False),
-    Column("averaged", SmallInteger, nullable=False),
-    Column("conflicts", SmallInteger, nullable=False),
+    *columns(SmallInteger, "sender_no", "owner_no", "exact", "averaged", "conflicts", nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Index(
         "ix_compacted_conflicts",
@@ -121,10 +104,8 @@ compacted = Table(
 conflict_sender = Table(
     "conflict_sender",
     metadata,
-    Column("quarter", Integer, primary_key=True, autoincrement=False),
-    Column("meter_no", Integer, primary_key=True, autoincrement=False),
-    Column("record_type", SmallInteger, primary_key=True, autoincrement=False),
-    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    *columns(Integer, "quarter", "meter_no", primary_key=True, autoincrement=False),
+    *columns(SmallInteger, "record_type", "slot", primary_key=True, autoincrement=False),
     Column("value", BigInteger, primary_key=True, autoincrement=False),
     Column("sender_no", SmallInteger, primary_key=True, autoincrement=False),
 )
@@ -139,8 +120,7 @@ archived_month = Table(
     Column("first_quarter", Integer, primary_key=True, autoincrement=False),
     Column("until_quarter", Integer, nullable=False),
     Column("path", Text, nullable=False),
-    Column("rows", BigInteger, nullable=False),
-    Column("total", BigInteger, nullable=False),
+    *columns(BigInteger, "rows", "total", nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("state", String(8), nullable=False),
@@ -154,13 +134,10 @@ event = Table(
     "event",
     metadata,
     Column("meter_no", Integer, ForeignKey("meter.no"), primary_key=True),
-    Column("generation", BigInteger, primary_key=True),
-    Column("record_id", BigInteger, primary_key=True),
-    Column("previous_state", Integer, nullable=False),
-    Column("new_state", Integer, nullable=False),
+    *columns(BigInteger, "generation", "record_id", primary_key=True),
+    *columns(Integer, "previous_state", "new_state", nullable=False),
     Column("time", BigInteger, nullable=False),
-    Column("sender", String(16), nullable=False),
-    Column("owner", String(16), nullable=False),
+    *columns(String(16), "sender", "owner", nullable=False),
     Column("crc", BigInteger, nullable=False),
     Index("ix_event_meter_no_time", "meter_no", "time"),
 )
@@ -174,11 +151,9 @@ dead_letter = Table(
     Column("no", RowId, primary_key=True, autoincrement=True),
     Column("meter", BigInteger, nullable=False),
     Column("log", SmallInteger, nullable=False),
-    Column("generation", BigInteger, nullable=False),
-    Column("record_id", BigInteger, nullable=False),
+    *columns(BigInteger, "generation", "record_id", nullable=False),
     Column("reason", SmallInteger, nullable=False),
-    Column("crc", BigInteger, nullable=False),
-    Column("time", BigInteger, nullable=False),
+    *columns(BigInteger, "crc", "time", nullable=False),
     Column("sender", String(16), nullable=False),
     Column("content", LargeBinary, nullable=False),
     Column("state", _DeadLetterState, nullable=False, server_default=""),
@@ -208,8 +183,7 @@ series = Table(
     Column("meter_no", Integer, ForeignKey("meter.no"), primary_key=True),
     Column("record_type", SmallInteger, primary_key=True),
     Column("first_quarter", Integer, nullable=False),
-    Column("scanned_from", Integer, nullable=True),
-    Column("scanned_until", Integer, nullable=True),
+    *columns(Integer, "scanned_from", "scanned_until", nullable=True),
     info=SMALL,
 )
 
@@ -221,8 +195,7 @@ gap = Table(
     Column("meter_no", Integer, ForeignKey("meter.no"), primary_key=True),
     Column("record_type", SmallInteger, primary_key=True),
     Column("quarter", Integer, primary_key=True),
-    Column("mask", BigInteger, nullable=False),
-    Column("absent", BigInteger, nullable=False),
+    *columns(BigInteger, "mask", "absent", nullable=False),
     Column("asked", Integer, nullable=False),
     Column("next_time", BigInteger, nullable=False),
     Column("is_open", Boolean, nullable=False),
@@ -260,13 +233,9 @@ tally = Table(
     "tally",
     metadata,
     Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
-    Column("batches", BigInteger, nullable=False),
-    Column("blocks", BigInteger, nullable=False),
-    Column("slots", BigInteger, nullable=False),
-    Column("events", BigInteger, nullable=False),
+    *columns(BigInteger, "batches", "blocks", "slots", "events", nullable=False),
     Column("letters", BigInteger, nullable=False, key="dead_letters"),
     Column("held", BigInteger, nullable=False, key="quarantined"),
-    Column("event_conflicts", BigInteger, nullable=False),
-    Column("last_batch", BigInteger, nullable=False),
+    *columns(BigInteger, "event_conflicts", "last_batch", nullable=False),
     info=SMALL,
 )

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, exists, select
 
-from utility.database.base import CHECKED, SMALL, RowId, metadata
+from utility.database.base import CHECKED, SMALL, RowId, columns, metadata
 
 # A meter at a place. `since` is empty: from the beginning. `until` is the quarter after the last, empty: it is still
 # there. `first_register` and `last_register` are its registers at an exchange, milliwatt-hours.
@@ -12,10 +12,8 @@ installed = Table(
     Column("meter", BigInteger, primary_key=True, autoincrement=False),
     Column("place", String(200), nullable=False),
     Column("building", String(200), nullable=True),
-    Column("since", Integer, nullable=True),
-    Column("until", Integer, nullable=True),
-    Column("first_register", BigInteger, nullable=True),
-    Column("last_register", BigInteger, nullable=True),
+    *columns(Integer, "since", "until", nullable=True),
+    *columns(BigInteger, "first_register", "last_register", nullable=True),
     Column("crc", BigInteger, nullable=False),
     info=CHECKED,
 )
@@ -75,8 +73,7 @@ registry_change = Table(
     Column("time", BigInteger, nullable=False),
     Column("person", String(64), nullable=False),
     Column("subject", String(40), nullable=False),
-    Column("before", Text, nullable=False),
-    Column("after", Text, nullable=False),
+    *columns(Text, "before", "after", nullable=False),
     Index("ix_registry_change_subject", "subject"),
 )
 
@@ -84,8 +81,7 @@ registry_change = Table(
 move = Table(
     "move",
     metadata,
-    Column("account", Integer, primary_key=True, autoincrement=False),
-    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    *columns(Integer, "account", "quarter", primary_key=True, autoincrement=False),
 )
 
 # Accounts that meters report and that are not theirs in the registry; `told` is -1 for all beyond a meter's limit.
@@ -95,9 +91,7 @@ account_difference = Table(
     Column("meter", BigInteger, primary_key=True, autoincrement=False),
     Column("told", Integer, primary_key=True, autoincrement=False),
     Column("registered", Integer, nullable=False),
-    Column("first", BigInteger, nullable=False),
-    Column("last", BigInteger, nullable=False),
-    Column("reports", BigInteger, nullable=False),
+    *columns(BigInteger, "first", "last", "reports", nullable=False),
 )
 
 controller = Table(
@@ -143,8 +137,7 @@ meter = Table(
     Column("microgrid", String(16), ForeignKey("controller.id"), nullable=False, index=True),
     Column("address", String(45), nullable=False),
     Column("location", String(200), nullable=False),
-    Column("function", String(16), nullable=False),
-    Column("direction", String(16), nullable=False),
+    *columns(String(16), "function", "direction", nullable=False),
     Column("account", Integer, nullable=False),
     Column("record_types", String(32), nullable=False),
     Column("service_amps", Integer, nullable=False),

@@ -2,15 +2,14 @@
 
 from sqlalchemy import BigInteger, Column, Integer, String, Table, Text
 
-from utility.database.base import SMALL, RowId, metadata
+from utility.database.base import SMALL, RowId, columns, metadata
 
 # Researchers who may get identifiable data, until when.
 research_agreement = Table(
     "research_agreement",
     metadata,
     Column("name", String(64), primary_key=True),
-    Column("until", BigInteger, nullable=False),
-    Column("added", BigInteger, nullable=False),
+    *columns(BigInteger, "until", "added", nullable=False),
     Column("added_by", String(32), nullable=False),
     info=SMALL,
 )
@@ -34,11 +33,8 @@ research_release = Table(
     metadata,
     Column("id", String(16), primary_key=True),
     Column("tier", String(16), nullable=False),
-    Column("since", Integer, nullable=False),
-    Column("until", Integer, nullable=False),
-    Column("options", Text, nullable=False),
-    Column("attacks", Text, nullable=False),
-    Column("groups", Text, nullable=False),
+    *columns(Integer, "since", "until", nullable=False),
+    *columns(Text, "options", "attacks", "groups", nullable=False),
     Column("state", String(16), nullable=False),
     Column("asked", BigInteger, nullable=False),
     Column("asked_by", String(32), nullable=False),

@@ -11,7 +11,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from utility.database.base import RowId, metadata
+from utility.database.base import RowId, columns, metadata
 
 # A settled day of a meter, a row for each version; rows are never changed, and their numbers only grow, in the order of
 # their commits. `payload` is the form of ``commonwatt.settlement.packed``. Minutes fit four bytes after 2038.
@@ -19,11 +19,8 @@ settled = Table(
     "settled",
     metadata,
     Column("no", RowId, primary_key=True, autoincrement=True),
-    Column("day", Integer, nullable=False),
-    Column("meter_no", Integer, nullable=False),
-    Column("computed_minute", Integer, nullable=False),
-    Column("version", SmallInteger, nullable=False),
-    Column("why", SmallInteger, nullable=False),
+    *columns(Integer, "day", "meter_no", "computed_minute", nullable=False),
+    *columns(SmallInteger, "version", "why", nullable=False),
     Column("payload", LargeBinary, nullable=False),
     UniqueConstraint("day", "meter_no", "version", name="uq_settled"),
     sqlite_autoincrement=True,
@@ -35,8 +32,7 @@ sharing_quarter = Table(
     "sharing_quarter",
     metadata,
     Column("quarter", Integer, primary_key=True, autoincrement=False),
-    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
-    Column("version", SmallInteger, primary_key=True, autoincrement=False),
+    *columns(SmallInteger, "owner_no", "version", primary_key=True, autoincrement=False),
     Column("computed", BigInteger, nullable=False),
     Column("complete", Boolean, nullable=False),
     Column("shared", BigInteger, nullable=False),
@@ -47,9 +43,7 @@ sharing = Table(
     "sharing",
     metadata,
     Column("quarter", Integer, primary_key=True, autoincrement=False),
-    Column("owner_no", SmallInteger, primary_key=True, autoincrement=False),
-    Column("version", SmallInteger, primary_key=True, autoincrement=False),
+    *columns(SmallInteger, "owner_no", "version", primary_key=True, autoincrement=False),
     Column("meter_no", Integer, primary_key=True, autoincrement=False),
-    Column("given", BigInteger, nullable=False),
-    Column("received", BigInteger, nullable=False),
+    *columns(BigInteger, "given", "received", nullable=False),
 )

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, Table
 
-from utility.database.base import metadata
+from utility.database.base import columns, metadata
 
 # The usage of a subject in a local month (12 x year + month - 1). `scope`: 1 account, 2 microgrid, 3 class, 4 town. An
 # account has a row for each microgrid that it had meters in; classes and the town have `owner_no` 0. Energies are
@@ -12,22 +12,22 @@ from utility.database.base import metadata
 usage_month = Table(
     "usage_month",
     metadata,
-    Column("imported", BigInteger, nullable=False),
-    Column("shared_in", BigInteger, nullable=False),
-    Column("exported", BigInteger, nullable=False),
-    Column("shared_out", BigInteger, nullable=False),
-    Column("generated", BigInteger, nullable=True),
-    Column("used", BigInteger, nullable=True),
-    Column("peak", BigInteger, nullable=False),
-    Column("slots", BigInteger, nullable=False),
-    Column("wanted", BigInteger, nullable=False),
-    Column("quarters", BigInteger, nullable=False),
-    Column("settled", BigInteger, nullable=False),
-    Column("missing", BigInteger, nullable=False),
-    Column("estimated", BigInteger, nullable=False),
-    Column("reduced_s", BigInteger, nullable=False),
-    Column("islanded_s", BigInteger, nullable=False),
-    Column("computed", BigInteger, nullable=False),
+    *columns(BigInteger, "imported", "shared_in", "exported", "shared_out", nullable=False),
+    *columns(BigInteger, "generated", "used", nullable=True),
+    *columns(
+        BigInteger,
+        "peak",
+        "slots",
+        "wanted",
+        "quarters",
+        "settled",
+        "missing",
+        "estimated",
+        "reduced_s",
+        "islanded_s",
+        "computed",
+        nullable=False,
+    ),
     Column("peak_at", Integer, nullable=False),
     Column("month", Integer, primary_key=True, autoincrement=False),
     Column("scope", SmallInteger, primary_key=True, autoincrement=False),

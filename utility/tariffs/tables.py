@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, SmallInteger, String, Table, Text
 
-from utility.database.base import SMALL, metadata
+from utility.database.base import SMALL, columns, metadata
 
 # The versions of tariffs. `content` is canonical JSON, `source` the file as it was proposed; neither is ever changed.
 # `state`: proposed, published, or replaced (by a later proposal). Times are epoch seconds; `effective` is a quarter.
@@ -13,8 +13,7 @@ rates_version = Table(
     Column("version", SmallInteger, primary_key=True, autoincrement=False),
     Column("state", String(16), nullable=False),
     Column("effective", Integer, nullable=False),
-    Column("content", Text, nullable=False),
-    Column("source", Text, nullable=False),
+    *columns(Text, "content", "source", nullable=False),
     Column("proposed_by", String(32), nullable=False),
     Column("proposed", BigInteger, nullable=False),
     Column("approved_by", String(32), nullable=True),
