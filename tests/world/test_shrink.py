@@ -1,5 +1,11 @@
-"""A failing world is cut down to the faults that it needs, and printed as a test."""
+"""A failing world is cut down to the faults that it needs, and printed as a test; a night's log says what happened."""
 
+import json
+from io import StringIO
+
+import pytest
+
+from harness.world.campaign import Tally
 from harness.world.run import attempt
 from harness.world.shrink import as_test, shortest
 from harness.world.story import Violation
@@ -24,3 +30,16 @@ def test_a_failing_world_is_cut_down_to_a_shortest_list_of_faults() -> None:
     names = {"attempt": attempt, "Options": Options, "Run": Run}
     exec(text, names)  # what is printed is Python
     assert f"test_world_{SEED}_keeps" in text
+
+
+def test_a_night_of_worlds_keeps_what_happened_and_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = StringIO()
+    tally = Tally(2, kept)
+    tally.add(Run(7, "", {"crashes": 2}, 3, 4, 5.0, ("crash 1", "crash 2", "rot 1")))
+    tally.add(Violation(8, "I1: r001 lost data\nmore", "", "python -m harness.world --seed 8", ("order 1",)))
+    assert [json.loads(line) for line in kept.getvalue().splitlines()] == [
+        {"seed": 7, "faults": {"crash": 2, "rot": 1}, "found": ""},
+        {"seed": 8, "faults": {"order": 1}, "found": "I1: r001 lost data"},
+    ]
+    assert "replay: python -m harness.world --seed 8" in capsys.readouterr().out
+    assert "2 of 2 worlds" in tally.line()
