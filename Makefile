@@ -48,7 +48,7 @@ check: install ## check lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, each planted bug anew, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, ten thousand ledgers, every page at each size in both themes, all packages, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
+soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings and of energy, each planted bug anew, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, ten thousand ledgers, lines of the cores changed one at a time, every page at each size in both themes, all packages, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
 	$(BIN)/python -m harness.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m harness.world --seeds 1 $(or $(SEEDS),10000) --log .venv/worlds.jsonl
 	$(BIN)/python -m harness.world --energy --hours 1 --seeds 1 $(or $(SEEDS),10000) --log .venv/worlds-of-energy.jsonl
@@ -72,6 +72,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	METER_EXAMPLES=5000 FLIPS=2000 BILL_TOWNS=1000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/assembly/test_damage.py tests/unit/utility/billing/test_bills.py
 	SIZES=all $(BIN)/python -m pytest -q -m real tests/browser/test_pages.py
 	PACKAGES=all ARCHIVE_KILLS=50 BENCHMARKS=all RESTORES=all $(BIN)/python -m pytest -q tests/integration/test_restore_to_a_minute.py tests/integration/test_debian.py tests/integration/test_archive_kills.py tests/integration/test_benchmarks.py
+	$(BIN)/python -m harness.mutants
 	$(BIN)/python -m harness.real.other_python
 	$(BIN)/python -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet pip-audit
 	.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
