@@ -58,7 +58,7 @@ def _check_gone(world: "World") -> None:
                 )
                 gone, counted = log.first_id - FIRST_ID - covered, gateway.core.collector.gone.get((number, log.log))
                 if counted is None or (gone and not counted):
-                    world.fail(f"{name} reports {counted} lost ids of {number}'s {log.log.name} log, not {gone}")
+                    world.fail(f"I5: {name} reports {counted} lost ids of {number}'s {log.log.name} log, not {gone}")
                 world.story.counts["gone ids"] += gone
 
 

@@ -1,4 +1,4 @@
-"""The ledger: checks at every commit the data that each process has acknowledged or relied on (I1-I3, I7, M6).
+"""The ledger: checks at every commit the data that each process has acknowledged or relied on (I1-I3, I7).
 
 The ledger does not use the cores: it reads committed changes, and the stores themselves.
 """
@@ -221,7 +221,7 @@ class Ledger:
             self._over[key] = max(now + command.for_s, self._over.get(key, 0))
 
     def sent_by_meter(self, meter: MeterId, leaf: str, payload: bytes) -> None:
-        """Check that a put is of bounded size, and identical at each repetition (M6)."""
+        """Check that a put is of bounded size, and identical at each repetition (I3)."""
         if leaf not in (RECORDS, EVENTS):
             return
         put = unpack_put(payload)
@@ -229,7 +229,7 @@ class Ledger:
         if len(put.records) > MAX_PUT_RECORDS:
             self._world.fail(f"I10: a put of {len(put.records)} records of meter {meter}")
         if self._puts.setdefault(key, payload) != payload:
-            self._world.fail(f"M6: a frozen batch of meter {meter} changed: ids {put.first_id} to {put.last_id}")
+            self._world.fail(f"I3: a frozen batch of meter {meter} changed: ids {put.first_id} to {put.last_id}")
 
     def before_meters(self, fleet: "Fleet", changes: Sequence[at_meter.Change]) -> None:
         """Check the records that meters are about to delete (I1, I3), and their new desired states (I7)."""
@@ -367,7 +367,7 @@ class Ledger:
             misled = self._world.utility.offset <= -EARLY_S and end > dead_letter.time + EARLY_S
             if dead_letter.reason != Rejection.FUTURE or not (ahead or behind or misled):
                 why = Rejection(dead_letter.reason).name
-                self._world.fail(f"{node.name} rejects a good record of meter {dead_letter.meter} as {why}, of {end}")
+                self._world.fail(f"I6: {node.name} rejects a good record of {dead_letter.meter} as {why}, of {end}")
 
     def _check_relayed(self, node: "GatewayNode", change: at_gateway.Relayed, store_id: int) -> None:
         held, relayed = self._at_utility[store_id], self._relayed[store_id]

@@ -61,7 +61,7 @@ def _simulate(world: World) -> Run:
         raise
     except Exception as error:
         try:
-            world.fail(f"a core or a store failed: {type(error).__name__}: {error}")
+            world.fail(f"core: {type(error).__name__}: {error}")
         except Violation as violation:
             raise violation from error
     finally:

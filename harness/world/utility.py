@@ -256,7 +256,7 @@ class UtilityNode(Node[Change]):
         for step in steps:
             self.world.story.count(f"utility {step.result}")
             if step.refused is not None:
-                self.world.fail(f"the utility refused a batch: {step.refused.text}")
+                self.world.fail(f"I6: the utility refused a batch: {step.refused.text}")
         self.perform([effect for step in steps for effect in step.effects])
         for step in steps:
             if step.lost is not None:

@@ -21,6 +21,7 @@ from harness.world import bounds, ending, facts
 from harness.world.faults import Faults
 from harness.world.fleet import Fleet
 from harness.world.gateway import GatewayNode
+from harness.world.invariants import INVARIANTS
 from harness.world.ledger import Ledger
 from harness.world.masks import Key
 from harness.world.network import CALM, Broker, Link, Weather
@@ -179,6 +180,7 @@ class World:
         Raises:
             Violation: Always.
         """
+        assert INVARIANTS.keys() >= {*what.partition(":")[0].split("/")}, what
         story = self.story.text(() if key is None else (str(key[0]),))
         if key is not None:
             story += "\n\n" + "\n".join(facts.of_slots(self, key, slots))
