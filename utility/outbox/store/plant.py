@@ -20,8 +20,8 @@ def write_plant(connection: Connection, changes: Sequence[Change]) -> None:
         row = {"one": 1, "time": seen.time, "report": seen.report.pack().decode()}
         connection.execute(upsert(connection, plant_seen, "time", "report"), row)
     keeping = [change for change in changes if isinstance(change, KeepPlantQuarters)]
-    _keep_quarters(connection, [row for one in keeping for row in one.quarters])
     if keeping:
+        _keep_quarters(connection, [row for one in keeping for row in one.quarters])
         oldest = max(one.oldest for one in keeping)
         connection.execute(plant_quarter.delete().where(plant_quarter.c.quarter < oldest))
     for closing in [change for change in changes if isinstance(change, ClosePurchase)]:
