@@ -1,0 +1,2 @@
+from harness.world.planted import Bug
+CLIQUE_BUGS: dict[str, Bug] = {}
