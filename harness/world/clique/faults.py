@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from harness.world.clique.world import CliqueWorld
 
 LONGEST_S = 140.0  # seconds of a fault
-BEGINS_S = 60.0  # seconds until everybody knows everybody
 
 
 class CliqueFaults(Faults):
@@ -59,7 +58,7 @@ class CliqueFaults(Faults):
         self._changed()
 
     def _changed(self) -> None:
-        self._world.watch.changed = self._world.monotonic
+        self._world.watch.changed = max(self._world.watch.changed, self._world.monotonic)
 
     def _seconds(self) -> float:
         """Return the duration of a fault, which ends before the healing."""

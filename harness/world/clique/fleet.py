@@ -110,10 +110,11 @@ class CliqueFleet(Fleet):
         """Let a meter handle a message; note a command of a manager in force that it refuses."""
         meter = core.description.id
         via, leaf = topic.split("/")
-        effects = self.sessions[meter].handle(Arrived(meter, via, leaf, payload), now)
         if leaf == COMMANDS and (epoch := unpack_json(Command, payload).epoch) > core.desired_states.epoch:
-            self.world.refused(via, self.microgrid, meter, epoch)
-        return effects
+            states = core.desired_states
+            if why_not := states._guard.why_not(epoch, states.own_clock.own_s):
+                self.world.fail(f"I-e: meter {meter} refuses a command of {via}: {why_not}")
+        return self.sessions[meter].handle(Arrived(meter, via, leaf, payload), now)
 
     def transmit(self, message: Publish) -> None:
         topic = parse_meter_up(message.topic)

@@ -269,6 +269,9 @@ class CliqueGateway(GatewayNode):
         if self._turn_at == at:
             self._turn_at = self.part.turn()
             self.look()
+            for microgrid, member in self.part.members.items():
+                if member.commands and not member.unkept:
+                    self.check(microgrid, member)
             self._rest()
 
     def _rest(self) -> None:
@@ -344,7 +347,7 @@ class CliqueGateway(GatewayNode):
         return States.model_construct(microgrid=microgrid, now=int(core.now), states=carried(core))
 
     def look(self) -> None:
-        """Look at the states: which follows which, and whether it may command what it commands."""
+        """Look at the states: which follows which."""
         for microgrid, member in self.part.members.items():
             before, state = self._states.get(microgrid, member.state), member.state
             self._states[microgrid] = state
@@ -352,8 +355,6 @@ class CliqueGateway(GatewayNode):
                 self.world.story.count(f"{before} to {state}")
                 if (before, state) not in TRANSITIONS:
                     self.world.fail(f"state: {self.name} in {microgrid}: from {before} to {state}")
-            if member.commands and not member.unkept:
-                self.check(microgrid, member)
 
     def check(self, microgrid: MicrogridId, member: Member) -> None:
         """Check that it commands only under an epoch that was granted to it, is durable, and not in doubt."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0  # seconds between two looks
 MANAGED_WITHIN_S = 60.0  # seconds after the last change within which a microgrid that can be managed is
+BEGINS_S = 120.0  # seconds until everybody knows everybody, and all meters have their manager
 TOGETHER_S = 15.0  # seconds within which two managers are one again, where all lines work
 MOST_COUNTER = 5 * EPOCH_STEP  # what a thief lifts counters to within a day: at each of four places by a step
 
@@ -20,7 +21,7 @@ class Watch:
     """Looks once a second; ``changed``: when the last fault began or ended, seconds."""
 
     def __init__(self, world: "CliqueWorld") -> None:
-        self.world, self.changed = world, 0.0
+        self.world, self.changed = world, BEGINS_S
         self._unmanaged: dict[MicrogridId, float] = {}
         self._alone: dict[MicrogridId, float] = {}
         world.after(LOOK_S, self._look)
@@ -39,7 +40,9 @@ class Watch:
             if not able or self.managed(microgrid) is not None:
                 self._unmanaged[microgrid] = now
             elif (since := now - max(self.changed, self._unmanaged.get(microgrid, 0.0))) > MANAGED_WITHIN_S:
-                world.fail(f"I-d: {microgrid} is not managed for {since:.0f} s; {', '.join(able)} could")
+                found = {name: self.believing(microgrid, name) for name in self.managers(microgrid)}
+                could = ", ".join(able)
+                world.fail(f"I-d: {microgrid} is not managed for {since:.0f} s; {could} could; obeyed: {found}")
         if (most := max(self._counters(), default=0)) > MOST_COUNTER:
             world.fail(f"I-h: one member's word lifted a counter to {most}")
         if world.monotonic < world.measure_until - world.start:

@@ -104,10 +104,6 @@ class CliqueWorld(World):
             self.fail(f"I-b: {epoch} of {microgrid} was granted twice")
         self.grants[microgrid, epoch] = name
 
-    def refused(self, name: ControllerId, microgrid: MicrogridId, meter: MeterId, epoch: Epoch) -> None:
-        """Fail: a meter refused a command under an epoch above its own."""
-        self.fail(f"I-e: meter {meter} of {microgrid} refuses a command of {name} under {epoch}")
-
     def check_healed(self) -> None:
         """Check that each microgrid has one manager."""
         self.watch.end()
