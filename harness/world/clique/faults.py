@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from commonwatt.protocol.topics import UTILITY
+from commonwatt.cliques.signs import BACK_WITHIN_S
 from harness.world.clique.gateway import CliqueGateway
 from harness.world.clique.part import NAMES, PLACES
 from harness.world.clique.thief import Thief
@@ -98,7 +98,7 @@ class CliqueFaults(Faults):
             for beat in gateway.part.takeover.leave():
                 gateway.part.socket.send(0, beat)
             gateway.crash(seconds)
-            self._then(seconds, lambda: None)
+            self._world.watch.changed = self._world.monotonic + BACK_WITHIN_S
 
     def _empty(self) -> None:
         gateway, seconds = self._one(), self._seconds()

@@ -209,7 +209,7 @@ class CliqueGateway(GatewayNode):
             Hooks(
                 store=lambda: self.hosted,
                 keep=self._keep,
-                publish=self.transmit,
+                publish=self._send,
                 begin=self._begun,
                 states=self._told,
                 take_states=lambda said: self.put_in("states", said.microgrid, json.dumps([said.states, said.now]).encode()),
@@ -227,6 +227,11 @@ class CliqueGateway(GatewayNode):
         self.paused_at, self._waits = None, []
         self._drop_keeping()
         super().crash(down_s)
+
+    def close(self) -> None:
+        """Close the stores, and forget the disk."""
+        self._drop_keeping()
+        super().close()
 
     def _drop_keeping(self) -> None:
         if self._keeping is not None:
@@ -421,8 +426,11 @@ class CliqueGateway(GatewayNode):
         if message.topic.startswith(self._prefix):
             self.head_end.send(message, self.world.utility.link)
             return
-        if not self.part.permits(message):
-            return
+        if self.part.permits(message):
+            self._send(message)
+
+    def _send(self, message: Publish) -> None:
+        """Send a message to a meter; check that it is no command that may not be given."""
         _, microgrid, meter, *_ = message.topic.split("/")
         if message.topic.endswith(COMMANDS):
             epoch = unpack_json(Command, message.payload).epoch
