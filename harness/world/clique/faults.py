@@ -39,9 +39,9 @@ class CliqueFaults(Faults):
             "full disk of a controller": (self._full, seldom),
             "utility lost": (self._utility_lost, often),
             "broker lost": (self._broker_lost, seldom),
-            "lie": (self._lie, seldom),
+            "lie": (self._lie, often),
             "replay": (self._replay, seldom),
-            "theft": (self._theft, (None, None, None, 900)),
+            "theft": (self._theft, (None, None, 400)),
             "meter off": (self._power, (None, None, 900)),
         }
 
@@ -168,12 +168,14 @@ class CliqueFaults(Faults):
         self._then(seconds, lambda: None)
 
     def _lie(self) -> None:
-        """Let a meter make up an epoch."""
+        """Let a meter make up an epoch, or two a counter that no manager could have."""
         rng, fleet = self._rng, self._world.fleets[self._rng.choice(NAMES)]
-        meter = rng.choice(list(fleet.meters))
-        fleet.says[meter] = (rng.choice((3, 9, 5_000, 2**31)), rng.randint(1, 4))
-        self._world.tell("world", f"meter {meter} says {fleet.says[meter]}")
-        self._then(self._seconds(), lambda: fleet.says.pop(meter, None) and None)
+        if not fleet.says:
+            rank, counter = rng.randint(1, 4), rng.choice((3, 9, 5_000, 2**31))
+            meters = rng.sample(list(fleet.meters), 1 if counter < 2**31 else 2)
+            fleet.says = dict.fromkeys(meters, (counter, rank))
+            self._world.tell("world", f"meters make up epochs: {fleet.says}")
+            self._then(self._seconds(), fleet.says.clear)
 
     def _replay(self) -> None:
         """Send what was recorded of a controller, or of the utility, again and again."""

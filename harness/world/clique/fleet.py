@@ -1,5 +1,6 @@
 """The meters of one microgrid in a world of a clique: each has a broker at each of its controllers."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from commonwatt.device.sessions import CONNECTED, LOST, Arrived, Sessions
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
-from commonwatt.protocol.commands import Command, Epoch, Outcome
+from commonwatt.protocol.commands import RAISES, Command, Epoch, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, OUTCOMES, parse_meter_up
 from harness.world.clique.part import NAMES, ORDERS, RANKS
@@ -57,6 +58,7 @@ class CliqueFleet(Fleet):
         """Return the links of a meter, to its brokers."""
         del broker
         self.sessions: dict[MeterId, Sessions] = {}
+        self.raises: Counter[tuple[MeterId, int]] = Counter()  # how often each rank raised a meter's epoch
         self.says: dict[MeterId, Epoch] = {}  # epochs that meters make up
         return [Session(self, meter, name, self.world.brokers[name]) for name in ORDERS[self.microgrid]]
 
@@ -112,9 +114,15 @@ class CliqueFleet(Fleet):
         via, leaf = topic.split("/")
         if leaf == COMMANDS and (epoch := unpack_json(Command, payload).epoch) > core.desired_states.epoch:
             states = core.desired_states
-            if why_not := states._guard.why_not(epoch, states.own_clock.own_s):
+            if meter not in self.world.spoilt and (why_not := states._guard.why_not(epoch, states.own_clock.own_s)):
                 self.world.fail(f"I-e: meter {meter} refuses a command of {via}: {why_not}")
-        return self.sessions[meter].handle(Arrived(meter, via, leaf, payload), now)
+        before = core.desired_states.epoch
+        effects = self.sessions[meter].handle(Arrived(meter, via, leaf, payload), now)
+        if (epoch := core.desired_states.epoch) != before:
+            self.raises[meter, epoch[1]] += 1
+            if self.raises[meter, epoch[1]] > RAISES:
+                self.world.fail(f"I-h: controller {epoch[1]} raised the epoch of meter {meter} more than {RAISES} times")
+        return effects
 
     def transmit(self, message: Publish) -> None:
         topic = parse_meter_up(message.topic)

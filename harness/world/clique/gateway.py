@@ -421,6 +421,7 @@ class CliqueGateway(GatewayNode):
                 if name in self.durable and name not in self.older and self.world.monotonic > 100:
                     self.older[name] = self.durable[name].text()
                 self.durable[name] = Kept.read(change.value)
+                self.world.knows(self.name, name, self.durable[name].highest)
 
     def transmit(self, message: Publish) -> None:
         if message.topic.startswith(self._prefix):

@@ -13,7 +13,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.network.clique_socket import CliqueSocket
 from commonwatt.protocol.clique_datagrams import Datagrams
-from commonwatt.protocol.clique_messages import CliqueMessage, Known
+from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, Tell, Yield
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.town.clique_file import CliqueFile, Group, Other
 from commonwatt.town.registry import RegisteredMeter
@@ -21,7 +21,7 @@ from gateway.clique.clique import Clique
 from gateway.clique.hooks import Hooks
 from gateway.stored import KeptSettings
 from gateway.takeover.controller import Takeover
-from gateway.takeover.effects import Effect
+from gateway.takeover.effects import Begin, Effect
 from harness.world.node import finish
 from utility.takeover.groups import Outcome
 from utility.takeover.jobs import GrantsJob
@@ -155,6 +155,12 @@ class CliquePart(Clique):
         super()._message(group, sender, message)
 
     def _perform(self, group: int, effects: Iterable[Effect]) -> None:
+        effects = list(effects)
+        for effect in effects:
+            if isinstance(effect, Tell) and isinstance(effect.message, Yield):
+                self._node.world.given.add((effect.message.microgrid, effect.message.epoch))
+            elif isinstance(effect, Begin):
+                self._node.world.given.add((effect.microgrid, effect.epoch))
         super()._perform(group, effects)
         self._node.look()
 
@@ -183,6 +189,10 @@ class GrantsPart(GrantsJob):
         super()._message(group, sender, message)
 
     def _do(self, outcomes: Iterable[Outcome]) -> None:
+        outcomes = list(outcomes)
+        for message in (out.done.message for each in outcomes for out in each.messages if isinstance(out.done, Tell)):
+            if isinstance(message, Grant):
+                self._node.world.given.add((message.microgrid, message.epoch))
         with patch.object(asyncio, "get_running_loop", _Loop):
             super()._do(outcomes)
 

@@ -4,12 +4,15 @@ import random
 from typing import TYPE_CHECKING
 
 from commonwatt.cliques.signs import Beat, Bits
+from commonwatt.model.effects import Publish
 from commonwatt.model.units import ControllerId
 from commonwatt.network.clique_socket import CliqueSocket
 from commonwatt.protocol.clique_messages import Ask, CliqueMessage, Grant, Known, SendBeat, Tell, Vote, Who, Yield
-from commonwatt.protocol.commands import EPOCH_STEP, Epoch
+from commonwatt.protocol.commands import EPOCH_STEP, Command, Epoch
+from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.clique_file import parties
 from harness.world.clique.part import NAMES, PLACES, RANKS, Recorded, file_of, plug
+from harness.world.network import Link
 
 if TYPE_CHECKING:
     from harness.world.clique.world import CliqueWorld
@@ -29,7 +32,24 @@ class Thief:
         self._socket = plug(made, rank, self)
         world.thieves[name] = self
         world.tell(name, "is STOLEN")
+        self._link = Link(world, f"{name}-thief", self, world.brokers[name], world.gateways[name].local.device)
+        self._link.reconnect()
+        self._fleet = world.fleets[chance.choice(NAMES)]
+        # The meter whose epoch it raises sends by itself, since nobody may ask it any more.
+        self._meter = chance.choice([n for n, core in self._fleet.meters.items() if core.description.push])
+        world.spoilt.add(self._meter)
         self._say()
+
+    @property
+    def up(self) -> bool:
+        """Whether it has the credentials."""
+        return self.world.time < self._until
+
+    def connected(self, link: Link) -> None:
+        """Not listen."""
+
+    def arrived(self, link: Link, topic: str, payload: bytes) -> None:
+        """Not listen."""
 
     def take(self, recorded: Recorded) -> None:
         """Take a datagram, to agree on sessions."""
@@ -44,6 +64,10 @@ class Thief:
         some = frozenset(name for name in NAMES if chance.random() < 0.5)
         beat = Beat(Bits(able=some, manages=some), is_answer=chance.random() < 0.5)
         self._socket.send(0, SendBeat(to, beat) if chance.random() < 0.3 else Tell(to, self._message()))
+        epoch = self._fleet.meters[self._meter].desired_states.epoch[0] + 1, RANKS[self.name]
+        command = Command(id="thief", cmd="get", issuer=self.name, epoch=epoch, what="state")
+        topic = meter_down(self._fleet.microgrid, self._meter, COMMANDS)
+        self._link.send(Publish(topic, command.pack()), self._fleet.link_to(self._meter, self.name))
         world.after(SAYS_EVERY_S, self._say)
 
     def _message(self) -> CliqueMessage:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import EPOCH_STEP
+from commonwatt.protocol.topics import UTILITY
 from harness.world.clique.part import NAMES
 
 if TYPE_CHECKING:
@@ -58,10 +59,13 @@ class Watch:
         return [name for name, gateway in self.world.gateways.items() if gateway.manages(microgrid)]
 
     def believing(self, microgrid: MicrogridId, name: ControllerId) -> int:
-        """Return how many meters obey a controller that believes to manage."""
+        """Return how many meters obey a controller that believes to manage, or nobody since a thief's visit."""
         member = self.world.gateways[name].part.members[microgrid]
         meters = self.world.fleets[microgrid].meters.items()
-        return sum(core.desired_states.epoch == member.epoch_for(number) for number, core in meters)
+        return sum(
+            number in self.world.spoilt or core.desired_states.epoch == member.epoch_for(number)
+            for number, core in meters
+        )
 
     def managed(self, microgrid: MicrogridId) -> ControllerId | None:
         """Return which controller manages a microgrid in truth: able to, as it sees it, and believed by most meters.
@@ -95,7 +99,11 @@ class Watch:
                 yield from (max(each.seen[0], each.top) for each in grants.granted.values())
 
     def end(self) -> None:
-        """Check that after all faults each microgrid has one manager."""
+        """Check that after all faults each microgrid has one manager, and each controller hears the utility."""
+        now = self.world.monotonic
+        for name, gateway in self.world.gateways.items():
+            if not gateway.part.takeover.signs.lines[UTILITY].alive(now):
+                self.world.fail(f"I-d: {name} does not hear the utility at the end")
         for microgrid in NAMES:
             found = self.managers(microgrid)
             if self.managed(microgrid) is None or len(found) > 1:
