@@ -59,6 +59,7 @@ class CliqueFleet(Fleet):
         del broker
         self.sessions: dict[MeterId, Sessions] = {}
         self.raises: Counter[tuple[MeterId, int]] = Counter()  # how often each rank raised a meter's epoch
+        self.obeyed: list[tuple[float, MeterId, Epoch]] = []  # when each meter first obeyed an epoch
         self.says: dict[MeterId, Epoch] = {}  # epochs that meters make up
         return [Session(self, meter, name, self.world.brokers[name]) for name in ORDERS[self.microgrid]]
 
@@ -119,6 +120,7 @@ class CliqueFleet(Fleet):
         before = core.desired_states.epoch
         effects = self.sessions[meter].handle(Arrived(meter, via, leaf, payload), now)
         if (epoch := core.desired_states.epoch) != before:
+            self.obeyed.append((self.world.monotonic, meter, epoch))
             self.raises[meter, epoch[1]] += 1
             if self.raises[meter, epoch[1]] > RAISES:
                 self.world.fail(f"I-h: controller {epoch[1]} raised the epoch of meter {meter} more than {RAISES} times")
