@@ -1,6 +1,6 @@
 """Worlds of a clique without faults of the seed's, for tests and benchmarks that make their own."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from commonwatt.model.units import ControllerId, MicrogridId
@@ -12,18 +12,21 @@ from harness.world.world import Options
 
 
 @contextmanager
-def begun(seed: int = 1, *, has_utility: bool = True) -> Iterator[CliqueWorld]:
-    """Yield a world in which everybody knows everybody; the utility is gone for more than a minute, or there."""
+def begun(seed: int = 1, *, has_utility: bool = True, cut: Collection[tuple[str, str]] = ()) -> Iterator[CliqueWorld]:
+    """Yield a world in which everybody knows everybody, with the utility or without it.
+
+    Args:
+        cut: Lines that are cut from the begin.
+    """
     options = Options(kind="clique")
     with few(options):
         world = CliqueWorld(seed, options)
         try:
+            world.cut |= set(cut)
             for node in world.nodes:
-                node.boot()
+                if has_utility or node is not world.utility:
+                    node.boot()
             world.run_until(world.time + BEGINS_S)
-            if not has_utility:
-                world.utility.crash(1e9)
-                passes(world, 90)
             yield world
         finally:
             world.close()

@@ -61,6 +61,7 @@ class CliqueWorld(World):
         """Return the gateway of a controller."""
         of = {name: registry_of(self.town.microgrids[name]).meters for name in NAMES}
         registered = {name: {m.id: m for m in each if m.id in self.measured[name]} for name, each in of.items()}
+        settings = settings.model_copy(update={"put_s": 60})  # a silent meter is noticed within minutes
         return CliqueGateway(self, settings, registered, self.brokers[settings.microgrid], self.head_end)
 
     def make_fleet(self, microgrid: Microgrid, ids: Sequence[MeterId], log_records: int) -> CliqueFleet:
