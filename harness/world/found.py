@@ -67,7 +67,19 @@ FOUND_IN_ENERGY: dict[str, tuple[str, int]] = {
 }
 """By planted bug of energy: the invariant that catches it, and a seed that finds it soon."""
 
-FOUND_IN_CLIQUE: dict[str, tuple[str, int]] = {}
+FOUND_IN_CLIQUE: dict[str, tuple[str, int]] = {
+    "beats without a session": ("I-d", 2),
+    "a beat that counts twice": ("I-g", 38),
+    "a beat that is fresh for ever": ("I-g", 1),
+    "equal ranks": ("I-e", 1),
+    "a term that is not durable": ("I-b", 1),
+    "a fenced manager commands on": ("state", 2),
+    "a fence forgotten at a restart": ("I-c", 1),
+    "a paused manager is sure": ("I-c", 1),
+    "the own rank raised without a grant": ("I-b", 5),
+    "an epoch adopted from one meter": ("I-b", 5),
+    "a grant repeated after a claim": ("I-d", 1),
+}
 """The same of planted bugs of takeover; tests/world/test_takeover.py has those that need more than a seed."""
 
 FOUND_BY_INVARIANT = FOUND_IN_ENERGY | FOUND_IN_CLIQUE
