@@ -34,8 +34,13 @@ if TYPE_CHECKING:
 class Holder(Protocol):
     """A store of a microgrid's records, at a controller."""
 
-    name: str
-    jumped: bool
+    @property
+    def name(self) -> str:
+        """Its name in the ledger."""
+
+    @property
+    def jumped(self) -> bool:
+        """Whether its clock jumped since the start."""
 
     @property
     def store(self) -> Store:

@@ -3,7 +3,6 @@
 Seeded worlds with readings, bugs that they must find, and what a person would notice after one fault.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -22,15 +21,15 @@ from harness.takeover.small import Bounds, BrokenError, Explorer
 from harness.world.clique.begun import begun, home, passes, taken_over
 from harness.world.clique.part import NAMES, ORDERS, RANKS
 from harness.world.clique.planted import CLIQUE_BUGS
-from harness.world.clique.thief import Thief
 from harness.world.clique.states import TRANSITIONS, manager
+from harness.world.clique.thief import Thief
 from harness.world.clique.world import CliqueWorld
 from harness.world.found import FOUND_IN_CLIQUE, options_of, violation_of
 from harness.world.run import attempt
 from harness.world.story import Violation
-from harness.world.world import Options, Run
+from harness.world.world import Options
 
-SEEDS = tuple(range(1, int(os.environ.get("TAKEOVERS", "0")) + 1)) or (8, 16)
+SEEDS = (8, 16)  # they show every change of states
 RARE = (State.CLAIMS, State.DOUBTS)  # a store that fails within the milliseconds of a claim
 SHORT = Options(hours=0.25, kind="clique")
 
@@ -43,12 +42,18 @@ def test_worlds_of_a_clique_keep_every_promise() -> None:
         if isinstance(result, Violation):
             pytest.fail(str(result), pytrace=False)
         counts.update(result.counts)
-    for seen in ("takeovers", "crashes", *(f"{before} to {after}" for before, after in TRANSITIONS if (before, after) != RARE)):
+    for seen in (
+        "takeovers",
+        "crashes",
+        *(f"{before} to {after}" for before, after in TRANSITIONS if (before, after) != RARE),
+    ):
         assert counts[seen], f"no world had {seen}"
 
 
 def test_the_same_seed_is_the_same_world_of_a_clique() -> None:
-    one, other = (attempt(5, Options(hours=0.25, kind="clique", bug="an epoch adopted from one meter")) for _ in range(2))
+    one, other = (
+        attempt(5, Options(hours=0.25, kind="clique", bug="an epoch adopted from one meter")) for _ in range(2)
+    )
     assert isinstance(one, Violation)
     assert str(one) == str(other)
 

@@ -1,7 +1,6 @@
 """Faults of a clique by seed: what takes controllers away from each other, their meters and the utility."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from commonwatt.cliques.signs import BACK_WITHIN_S
@@ -9,7 +8,7 @@ from harness.world.clique.gateway import CliqueGateway
 from harness.world.clique.part import NAMES, PLACES
 from harness.world.clique.thief import Thief
 from harness.world.faults import ONCE, Faults, Kinds
-from harness.world.network import CALM, Link
+from harness.world.network import Link
 
 if TYPE_CHECKING:
     from harness.world.clique.world import CliqueWorld

@@ -1,7 +1,6 @@
 """The meters of one microgrid in a world of a clique: each has a broker at each of its controllers."""
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from commonwatt.device.brokers import Brokers, Installed
@@ -54,7 +53,7 @@ class CliqueFleet(Fleet):
     world: "CliqueWorld"
     links_of: dict[MeterId, list[Session]]  # type: ignore[assignment]
 
-    def make_links(self, meter: MeterId, broker: Broker) -> Sequence[Link]:
+    def make_links(self, meter: MeterId, broker: Broker) -> list[Link]:
         """Return the links of a meter, to its brokers."""
         del broker
         self.sessions: dict[MeterId, Sessions] = {}
@@ -123,7 +122,9 @@ class CliqueFleet(Fleet):
             self.obeyed.append((self.world.monotonic, meter, epoch))
             self.raises[meter, epoch[1]] += 1
             if self.raises[meter, epoch[1]] > RAISES:
-                self.world.fail(f"I-h: controller {epoch[1]} raised the epoch of meter {meter} more than {RAISES} times")
+                self.world.fail(
+                    f"I-h: controller {epoch[1]} raised the epoch of meter {meter} more than {RAISES} times"
+                )
         return effects
 
     def transmit(self, message: Publish) -> None:

@@ -1,17 +1,16 @@
-"""A controller in a world of a clique: it hosts all its microgrids, each in a store of its own, and takes part in it."""
+"""A controller in a world of a clique: it hosts all its microgrids, each in a store of its own."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from commonwatt.cliques.signs import PAUSE_S
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MicrogridId
-from commonwatt.cliques.signs import PAUSE_S
 from commonwatt.protocol.clique_messages import States
 from commonwatt.protocol.commands import Command, Epoch
 from commonwatt.protocol.json_messages import unpack_json
@@ -212,7 +211,9 @@ class CliqueGateway(GatewayNode):
                 publish=self._send,
                 begin=self._begun,
                 states=self._told,
-                take_states=lambda said: self.put_in("states", said.microgrid, json.dumps([said.states, said.now]).encode()),
+                take_states=lambda said: self.put_in(
+                    "states", said.microgrid, json.dumps([said.states, said.now]).encode()
+                ),
                 resume=lambda: self.put_in("tick", RETRY),
                 is_connected=lambda: self.local.connected,
                 commits=lambda name: not self.asleep and not self.controller.hosted[name].upkeep.short,
@@ -369,7 +370,9 @@ class CliqueGateway(GatewayNode):
         if self.durable.get(microgrid) != member.kept:
             self.world.fail(f"I-b: {self.name} commands {microgrid} under {held}, which is not durable")
         if microgrid in self.unconfirmed:
-            self.world.fail(f"I-c: {self.name} commands {microgrid}, though nobody confirmed its epoch since it stopped")
+            self.world.fail(
+                f"I-c: {self.name} commands {microgrid}, though nobody confirmed its epoch since it stopped"
+            )
 
     # Its work.
 
@@ -444,9 +447,7 @@ class CliqueGateway(GatewayNode):
     def drained(self) -> bool:
         """Return whether the utility has all data."""
         return self.up and all(
-            not one.store.closed
-            and one.store.backlog() == (0, 0, 0)
-            and not self.controller.hosted[name].relay.wanted
+            not one.store.closed and one.store.backlog() == (0, 0, 0) and not self.controller.hosted[name].relay.wanted
             for name, one in self.stores.items()
         )
 

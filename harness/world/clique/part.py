@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from unittest.mock import patch
@@ -89,7 +89,12 @@ def plug(made: CliqueSocket, rank: int, place: Place) -> CliqueSocket:
 def file_of(own: str) -> CliqueFile:
     """Return the file of a controller or of the utility."""
     others = [
-        Other(name=name, rank=RANKS.get(name, 0), address="127.0.0.1:1", key="".join(sorted((own, name))).encode().hex().ljust(64, "0"))
+        Other(
+            name=name,
+            rank=RANKS.get(name, 0),
+            address="127.0.0.1:1",
+            key="".join(sorted((own, name))).encode().hex().ljust(64, "0"),
+        )
         for name in PLACES
         if name != own
     ]
@@ -175,9 +180,7 @@ class GrantsPart(GrantsJob):
     def __init__(self, node: "CliqueUtility") -> None:
         self._node = node
         clock: Any = node  # it has ``now``
-        super().__init__(
-            file_of(UTILITY), node.database, clock, write=node.write, time=lambda: node.world.monotonic
-        )
+        super().__init__(file_of(UTILITY), node.database, clock, write=node.write, time=lambda: node.world.monotonic)
         plug(self.socket, 0, node)
 
     def _beat(self, group: int, sender: ControllerId, beat: Beat) -> None:

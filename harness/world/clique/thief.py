@@ -24,7 +24,9 @@ class Thief:
     """One that took a controller's place; ``until``: when it loses it."""
 
     def __init__(self, world: "CliqueWorld", name: ControllerId, until: float, chance: random.Random) -> None:
-        self.world, self.name, self.taking = world, name, None
+        self.world, self.name = world, name
+        self.up = True  # whether it has the credentials
+        self.taking: Recorded | None = None
         self._until, self._chance = until, chance
         self._highest = 1  # the highest counter that it said
         rank = RANKS[name]
@@ -40,11 +42,6 @@ class Thief:
         world.spoilt.add(self._meter)
         self._say()
 
-    @property
-    def up(self) -> bool:
-        """Whether it has the credentials."""
-        return self.world.time < self._until
-
     def connected(self, link: Link) -> None:
         """Not listen."""
 
@@ -58,6 +55,7 @@ class Thief:
     def _say(self) -> None:
         world, chance = self.world, self._chance
         if world.time >= self._until:
+            self.up = False
             del world.thieves[self.name]
             return
         to = chance.choice([name for name in PLACES if name != self.name])

@@ -1,4 +1,4 @@
-"""A seeded world of a clique: three controllers, each of which may manage the microgrids of the others, and the utility."""
+"""A seeded world of a clique: three controllers, each of which may manage all microgrids, and the utility."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,7 +17,6 @@ from harness.world.clique.thief import Thief
 from harness.world.clique.utility import CliqueUtility
 from harness.world.clique.watch import Watch
 from harness.world.gateway import Holder
-from harness.world.network import Broker
 from harness.world.world import Options, World
 
 DELAY_S = (0.03, 0.25)  # seconds that a datagram takes
@@ -59,6 +58,7 @@ class CliqueWorld(World):
 
     def make_gateway(self, settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter]) -> CliqueGateway:
         """Return the gateway of a controller."""
+        del meters
         of = {name: registry_of(self.town.microgrids[name]).meters for name in NAMES}
         registered = {name: {m.id: m for m in each if m.id in self.measured[name]} for name, each in of.items()}
         settings = settings.model_copy(update={"put_s": 60})  # a silent meter is noticed within minutes
