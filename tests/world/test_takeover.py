@@ -119,6 +119,19 @@ def test_the_small_world_finds_what_is_taken_away(bug: str) -> None:
         Explorer(Bounds(faults=1)).explore()
 
 
+def test_recorded_datagrams_sent_each_second_keep_no_dead_controller_alive() -> None:
+    with begun() as world:
+        recorded = len(world.recorded)
+        passes(world, 10)
+        last = [each for each in world.recorded[recorded:] if each.source == "r001"]
+        kill(world, "r001")
+        for _ in range(20):
+            for each in last:
+                world.arrive(each)
+            passes(world, 1)
+        assert home(world)["r001"] == "r002"
+
+
 # What needs so many things at once that no seed was found for it.
 
 
