@@ -169,7 +169,9 @@ class CliqueFaults(Faults):
     def _lie(self) -> None:
         """Let a meter make up an epoch, or two a counter that no manager could have."""
         rng, fleet = self._rng, self._world.fleets[self._rng.choice(NAMES)]
-        if not fleet.says:
+        # What a meter made up once is not forgotten: another lie, of another meter, would be a second word for it.
+        if not self._world.story.counts["lies"]:
+            self._world.story.count("lies")
             rank, counter = rng.randint(1, 4), rng.choice((3, 9, 5_000, 2**31))
             meters = rng.sample(list(fleet.meters), 1 if counter < 2**31 else 2)
             fleet.says = dict.fromkeys(meters, (counter, rank))
