@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from commonwatt.cliques.signs import PAUSE_S
@@ -37,16 +37,14 @@ from gateway.events import (
     ToldStates,
 )
 from gateway.loop.hosted_store import HostedStore
-from gateway.store.store import Store
 from gateway.takeover.effects import Kept
 from gateway.takeover.member import Member
 from gateway.takeover.states import State
 from gateway.takeover.successor import carried
-from harness.world import masks
-from harness.world.clique.part import NAMES, ORDERS, RANKS, CliquePart, Recorded
+from harness.world.clique.holder import HostedHolder
+from harness.world.clique.part import NAMES, RANKS, CliquePart, Recorded
 from harness.world.clique.states import TRANSITIONS
 from harness.world.gateway import GatewayNode
-from harness.world.ledger import EventKey
 from harness.world.network import Broker, Link, device
 from harness.world.node import finish
 
@@ -56,39 +54,6 @@ if TYPE_CHECKING:
 COMMIT_S = (0.01, 0.06)  # seconds until an epoch is durable
 FREE_BYTES = 10**11  # of a disk with room
 _KEPT = "clique:"  # names of the settings that keep epochs begin so
-
-
-@dataclass(frozen=True)
-class HostedHolder:
-    """The store of one microgrid at a controller."""
-
-    node: "CliqueGateway"
-    microgrid: MicrogridId
-
-    @property
-    def name(self) -> str:
-        """Its name in the ledger."""
-        own = self.node.name
-        return own if own == self.microgrid else f"{own} for {self.microgrid}"
-
-    @property
-    def jumped(self) -> bool:
-        """Whether the clock jumped since the start."""
-        return self.node.jumped
-
-    @property
-    def store(self) -> Store:
-        """The store."""
-        return self.node.stores[self.microgrid].store
-
-    def holdings(self) -> masks.Holdings:
-        """Return the holdings read from the store."""
-        return masks.of_parts((part.key, part.payload) for part in self.store.all_parts(unsent_only=False))
-
-    def events(self) -> set[EventKey]:
-        """Return the events in the store."""
-        stored = self.store.all_events(unsent_only=False)
-        return {(event.meter_id, generation, event.record_id) for generation, event in stored}
 
 
 class CliqueGateway(GatewayNode):
@@ -466,7 +431,3 @@ class CliqueGateway(GatewayNode):
         """Return whether it believes to manage a microgrid."""
         member = self.part.members[microgrid] if self.runs else None
         return member is not None and member.commands and not member.unkept
-
-    def comes_before(self, other: str, microgrid: MicrogridId) -> bool:
-        """Return whether it is nearer to a microgrid than another one."""
-        return ORDERS[microgrid].index(self.name) < ORDERS[microgrid].index(other)
