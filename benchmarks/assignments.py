@@ -14,7 +14,7 @@ from commonwatt.cliques.formation import formed, orders
 from commonwatt.cliques.installed import installed
 from commonwatt.model.units import ControllerId
 from harness.docs.measured import Goal, Section, Table, kept
-from harness.takeover.states import manager
+from harness.world.clique.states import manager
 from utility.collection.balance import Collected, balanced, loads
 
 AVAILABILITIES = (1.0, 0.75, 0.5, 0.25)

@@ -32,12 +32,13 @@ class RecordedGateway(GatewayNode):
 
     def build(self) -> None:
         super().build()
-        self.recorder = Recorder(self._settings, self.store, self._meters)
+        self.recorder = Recorder(self.settings, self.store, self.meters)
         self.controller = self.recorder.controller
 
-    def _host(self) -> None:
+    def host_again(self) -> None:
         store = self.recorder.tape.of(self.store)
-        self._handle(Hosted(self.name, store, self._meters, is_again=True), self.clock())
+        self._handle(Hosted(self.name, store, self.meters, is_again=True), self.clock())
+        self.core.reopened(self.clock())
 
     def _handle(self, event: Event, now: int) -> list[Effect[Change]]:
         return self.recorder.handle(self.name, event, now)

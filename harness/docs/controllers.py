@@ -1,7 +1,7 @@
 """The part of ``docs/controllers.md`` that is made from the states of a controller."""
 
 from harness.docs.marked import filled
-from harness.takeover.states import MEANINGS, TRANSITIONS
+from harness.world.clique.states import MEANINGS, TRANSITIONS
 
 
 def controllers_page() -> str:

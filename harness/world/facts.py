@@ -31,7 +31,7 @@ def of_slots(world: "World", key: Key, mask: int) -> list[str]:
             records = [unpack_history(data) for data in fleet.meters[meter].history.rows]
             held = [r for r in records if r.record_type == kind and r.start <= at < r.end]
             lines.append(f"  the meter holds {[(r.record_id, r.reading, r.lossy) for r in held] or 'nothing'}")
-    for gateway in (each for each in world.gateways.values() if not each.store.closed):
+    for gateway in (each for each in world.all_holders() if not each.store.closed):
         lines += [
             f"  {gateway.name} part {part.id}, relayed={part.relayed}: {_slot(key, part.payload, first)}"
             for part in gateway.store.block_parts([key])

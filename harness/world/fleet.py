@@ -38,31 +38,33 @@ class Fleet(Node[Change]):
     ) -> None:
         super().__init__(world, f"{microgrid}-m")
         self.meters: dict[MeterId, Meter] = {}  # the cores
+        self.microgrid = microgrid
         self.off: set[MeterId] = set()  # meters without power
         self.ahead: Counter[MeterId] = Counter()  # error of each meter's own clock; whole slots
         self._stuck: Sequence[Effect[Change]] = ()
         self.store: DeviceStore  # the store, which outlives a crash
         self.open_store()
-        self.microgrid = microgrid
         self.limits = Limits(resolution=1, log_records=log_records)  # the meters' limits
         self._descriptions = {meter.id: meter for meter in meters}
-        self._by_meter = {
-            meter.id: Link(world, str(meter.id), self, broker, device(str(meter.id), Role.METER, microgrid))
-            for meter in meters
-        }
-        self.links = list(self._by_meter.values())
+        self.links_of = {meter.id: self.make_links(meter.id, broker) for meter in meters}  # each meter's
+        self.links = [link for links in self.links_of.values() for link in links]
         self._slot_end = world.clock() // SLOT_S * SLOT_S
         self._timers = Timers()
         self._wake_at: float | None = None
+
+    def make_links(self, meter: MeterId, broker: Broker) -> list[Link]:
+        """Return the links of a meter."""
+        return [Link(self.world, str(meter), self, broker, device(str(meter), Role.METER, self.microgrid))]
 
     def build(self) -> None:
         """Load every meter."""
         self.off.clear()
         self._stuck = ()
         self._timers = Timers()
-        self.meters = {meter: self._load(meter) for meter in self._descriptions}
+        self.meters = {meter: self.load(meter) for meter in self._descriptions}
 
-    def _load(self, meter: MeterId) -> Meter:
+    def load(self, meter: MeterId) -> Meter:
+        """Return a meter as it is in the store."""
         fresh = Stored(
             state=MeterState(meter=meter, generation=int(self.now(meter))),
             desired_states=DesiredStates(meter, (0, 0), {}),
@@ -90,8 +92,20 @@ class Fleet(Node[Change]):
         return self.world.time + self.ahead[meter]
 
     def _set_timer(self, core: Meter) -> None:
-        meter, at = core.description.id, core.wake_at
+        meter, at = core.description.id, self.wake_at(core)
         self._timers.set(meter, None if at is None else at - self.ahead[meter])
+
+    def wake_at(self, core: Meter) -> float | None:
+        """Return when a meter's next tick is due, by its own time."""
+        return core.wake_at
+
+    def feed(self, core: Meter, topic: str, payload: bytes, now: float) -> Effects:
+        """Let a meter handle a message."""
+        return core.receive(topic.rpartition("/")[2], payload, now)
+
+    def tick(self, core: Meter, now: float) -> Effects:
+        """Let a meter do what is due."""
+        return core.tick(now)
 
     def account(self, meter: MeterId) -> int:
         """Return the account of a meter."""
@@ -128,7 +142,8 @@ class Fleet(Node[Change]):
             self.world.tell(self.name, f"meter {meter} OFF for {for_s:.0f} s")
             self.off.add(meter)
             self._timers.set(meter, None)
-            self._by_meter[meter].disconnect()
+            for link in self.links_of[meter]:
+                link.disconnect()
             self.later(for_s, lambda: self._recover(meter))
 
     def _recover(self, meter: MeterId) -> None:
@@ -136,9 +151,10 @@ class Fleet(Node[Change]):
             self.later(COMMIT_RETRY_S, lambda: self._recover(meter))
             return
         self.off.discard(meter)
-        self.meters[meter] = self._load(meter)
+        self.meters[meter] = self.load(meter)
         self.world.tell(self.name, f"meter {meter} on")
-        self._by_meter[meter].reconnect()
+        for link in self.links_of[meter]:
+            link.reconnect()
         self.perform(self._boot(self.meters[meter], power_lost=True))
         self._arm()
 
@@ -151,7 +167,7 @@ class Fleet(Node[Change]):
             for table in ("meter", "orders", "record"):
                 db.execute(f"DELETE FROM {table} WHERE meter = ?", (meter,))
         self.world.ledger.lost_memory(meter)
-        self.meters[meter] = self._load(meter)
+        self.meters[meter] = self.load(meter)
         self.perform(self._boot(self.meters[meter], power_lost=True))
         self._arm()
 
@@ -170,7 +186,7 @@ class Fleet(Node[Change]):
                 core = self.meters[meter]
                 command = _command(payload) if leaf == COMMANDS else None
                 before, time = dict(core.desired_states.held), int(core.time(now))
-                effects += core.receive(leaf, payload, now)
+                effects += self.feed(core, topic, payload, now)
                 if command is not None:
                     self.world.ledger.commanded(core, command, before=before, time=time, now=now)
                 self._set_timer(core)
@@ -178,7 +194,7 @@ class Fleet(Node[Change]):
             self._slot_end += SLOT_S
             effects += self.measured()
         for meter in self._timers.due(self.world.time):
-            effects += self.meters[meter].tick(self.now(meter))
+            effects += self.tick(self.meters[meter], self.now(meter))
             self._set_timer(self.meters[meter])
         self.perform(effects)
         for meter, core in self.meters.items():
@@ -242,7 +258,7 @@ class Fleet(Node[Change]):
         topic = parse_meter_up(message.topic)
         assert topic is not None
         self.world.ledger.sent_by_meter(topic.meter, topic.leaf, message.payload)
-        self._by_meter[topic.meter].send(message, self.world.gateways[self.microgrid].local)
+        self.links_of[topic.meter][0].send(message, self.world.gateways[self.microgrid].local)
 
     def drained(self) -> bool:
         """Return whether all records are acknowledged."""

@@ -3,7 +3,7 @@
 import random
 import sqlite3
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import Role
@@ -31,6 +31,25 @@ if TYPE_CHECKING:
     from harness.world.world import World
 
 
+class Holder(Protocol):
+    """A store of a microgrid's records, at a controller."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the ledger."""
+
+    @property
+    def jumped(self) -> bool:
+        """Whether its clock jumped since the start."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+
+    def holdings(self) -> masks.Holdings:
+        """Return the holdings read from the store."""
+
+
 class GatewayNode(Node[Change]):
     """One microgrid's gateway."""
 
@@ -55,23 +74,23 @@ class GatewayNode(Node[Change]):
         identity = device(self.name, Role.GATEWAY, self.name)
         self.local = Link(world, f"{self.name}-l", self, broker, identity)  # its link to the microgrid's broker
         self.head_end = Link(world, f"{self.name}-h", self, head_end, identity)  # its link to the head-end
-        self._asleep = False
+        self.asleep = False
         self._puts: list[tuple[str, str, bytes]] = []
         self.links = [self.local, self.head_end]
-        self._settings = settings
-        self._meters = meters
+        self.settings = settings
+        self.meters = meters
         self._prefix = gateway_up(settings.microgrid, "")
 
     @property
     def store(self) -> Store:
         """The store, which outlives a crash."""
-        return self._hosted.store
+        return self.hosted.store
 
     def open_store(self) -> None:
-        self._hosted = HostedStore.open(self.disk.folder / "gateway.db", int(self.world.time))
-        self._opened()
+        self.hosted = HostedStore.open(self.disk.folder / "gateway.db", int(self.world.time))
+        self.opened()
 
-    def _opened(self) -> None:
+    def opened(self) -> None:
         """Note what a new store lost of the one that it replaced, and give it an id of the seed's."""
         if self.store.store_id == self._store_id:
             return
@@ -84,12 +103,13 @@ class GatewayNode(Node[Change]):
 
     def build(self) -> None:
         """Make the core again; compare the store with the ledger."""
-        self._asleep = False
+        self.asleep = False
         self._puts.clear()
-        self.controller = Controller(self._settings, self.store, self._meters)
-        self._compare()
+        self.controller = Controller(self.settings, self.store, self.meters)
+        self.compare()
 
-    def _compare(self) -> None:
+    def compare(self) -> None:
+        """Compare the store with the ledger."""
         if self.disk.rotten:
             self.world.ledger.rotted(self.name, self.holdings())
             self.disk.rotten = False
@@ -152,7 +172,7 @@ class GatewayNode(Node[Change]):
         elif len(self.waiting) + len(self._puts) < self.max_waiting:
             self._puts.append((what, topic, payload))
             if len(self._puts) == 1:
-                self.later(self.rng.uniform(0, self._settings.commit_s), self._due)
+                self.later(self.rng.uniform(0, self.settings.commit_s), self._due)
 
     def _due(self) -> None:
         puts, self._puts = self._puts, []
@@ -163,20 +183,24 @@ class GatewayNode(Node[Change]):
         """Handle all waiting messages in one transaction, then the effects that it allows, as the shell does."""
         now = self.clock()
         group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
-        if self._asleep:
-            self._refuse(group, now)
+        if self.asleep:
+            self.refuse(group, now)
             return
         try:
-            self.perform([effect for event in group for effect in self.asked(*event, now)])
-            self.perform(self.committed(now))
+            self.step(group, now)
         except sqlite3.Error as error:
             self.refused(error)
-            self._refuse(group, now)
-            self._asleep, self._failure = True, error
+            self.refuse(group, now)
+            self.asleep, self._failure = True, error
             self.later(REOPEN_AFTER_S, self._reopen)
         bounds.check_gateway(self)
 
-    def _refuse(self, group: Sequence[tuple[str, str, bytes]], now: int) -> None:
+    def step(self, group: Sequence[tuple[str, str, bytes]], now: int) -> None:
+        """Handle a group of messages, and what follows from their commit."""
+        self.perform([effect for event in group for effect in self.asked(*event, now)])
+        self.perform(self.committed(now))
+
+    def refuse(self, group: Sequence[tuple[str, str, bytes]], now: int) -> None:
         """Refuse the puts of a group while there is no store; what else it holds is sent again, or due."""
         puts = [NotStored(topic, payload) for what, topic, payload in group if what == self.local.name]
         self.perform([effect for put in puts for effect in self._handle(put, now)])
@@ -185,22 +209,27 @@ class GatewayNode(Node[Change]):
         """Open the store again, and make the core again from it."""
         assert self._failure is not None
         try:
-            self._hosted.open_again(self._failure, int(self.world.time), gone=False)
+            self.open_again(self._failure)
         except (StoreError, sqlite3.Error) as error:
             why = str(error).replace(str(self.disk.folder), "")  # the same in each process
             self.world.tell(self.name, f"can't open its store: {why}")
             self.later(REOPEN_AFTER_S, self._reopen)
             return
-        self._opened()
-        self._asleep, self._failure = False, None
-        self._host()
-        self._compare()
-        self.core.reopened(self.clock())
+        self.opened()
+        self.asleep, self._failure = False, None
+        self.host_again()
+        self.compare()
         for job in JOBS:
             self.put_in("tick", job)
 
-    def _host(self) -> None:
-        self.controller.host(self.name, self.store, self._meters)
+    def open_again(self, failure: Exception) -> None:
+        """Open the store after it failed."""
+        self.hosted.open_again(failure, int(self.world.time), gone=False)
+
+    def host_again(self) -> None:
+        """Make the core again from the store that was opened again."""
+        self.controller.host(self.name, self.store, self.meters)
+        self.core.reopened(self.clock())
 
     def _handle(self, event: Event, now: int) -> list[Effect[Change]]:
         return self.controller.handle(self.name, event, now)

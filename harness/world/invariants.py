@@ -18,6 +18,14 @@ INVARIANTS: dict[str, str] = {
     "E7": "A quarter-hour's purchase is decided once, and bought to the milliwatt-hour.",
     "E8": "Imports stay under the limit in force, and the limit ends with the supply's.",
     "E9": "Nothing is ordered on a report of the boundary from before a start.",
+    "I-a": "No meter goes back to an earlier epoch.",
+    "I-b": "A controller commands under an epoch that was granted to it, once, and that its store has.",
+    "I-c": "A controller that was stopped commands once its epoch is confirmed; two managers are soon one again.",
+    "I-d": "A microgrid that a controller could manage is managed, within a bound, and by one at the end.",
+    "I-e": "Meters obey the manager in force.",
+    "I-g": "A recorded datagram counts for nothing.",
+    "I-h": "One member's word lifts no counter out of reach.",
+    "state": "A controller's states follow one another as documented.",
     "core": "No core and no store fails.",
 }
-"""By name. I: of data and commands; E: of energy."""
+"""By name. I: of data and commands; E: of energy; I-a to I-h: of takeover."""

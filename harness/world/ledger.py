@@ -5,6 +5,7 @@ The ledger does not use the cores: it reads committed changes, and the stores th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING, NoReturn
 
 from commonwatt.codec.packing import pack
@@ -26,7 +27,7 @@ from utility.outbox import changes as at_utility
 
 if TYPE_CHECKING:
     from harness.world.fleet import Fleet
-    from harness.world.gateway import GatewayNode
+    from harness.world.gateway import Holder
     from harness.world.world import World
 
 # What a store of the utility has, what gateways rely on, its events, its dead letters.
@@ -149,11 +150,11 @@ class Ledger:
                     for key, mask in masks.of_record(record).items():
                         there[key] = there[key].join(mask)
             events |= {(event.meter_id, generation, event.record_id) for generation, event in fleet.store.held_events()}
-        for gateway in self._world.gateways.values():
+        for holder in self._world.all_holders():
             # One that is closed can't be read: its disk is full, and a new one needs space.
-            if gateway.store.closed:
+            if holder.store.closed:
                 continue
-            stored = gateway.store.all_events(unsent_only=False)
+            stored = holder.store.all_events(unsent_only=False)
             events |= {(event.meter_id, generation, event.record_id) for generation, event in stored}
         self.excused_events |= self.events.keys() - events - self._events_in_dead_letters()
         dead_letters = self.slots_in_dead_letters()
@@ -242,46 +243,48 @@ class Ledger:
                 self._generation[change.meter] = change.generation
 
     def _check_delete(self, fleet: "Fleet", change: at_meter.Delete) -> None:
-        """Check that the gateway's store has every record the meter's store is about to lose."""
-        gateway = self._world.gateways[fleet.microgrid]
+        """Check that a gateway's store has every record the meter's store is about to lose."""
+        holders = self._world.holders(fleet.microgrid)
         rows = fleet.store.connection.execute(
             "SELECT data FROM record WHERE meter = ? AND log = ? AND first_id <= ?",
             (change.meter, change.log, change.last_id),
         ).fetchall()
         if change.log is Log.EVENT:
-            for (data,) in () if gateway.store.closed else rows:
+            for (data,) in () if any(one.store.closed for one in holders) else rows:
                 event = unpack_event(data)
                 generation = self._generation[change.meter]
-                stored = gateway.store.event(change.meter, generation, event.record_id)
+                stored = [one.store.event(change.meter, generation, event.record_id) for one in holders]
                 key = change.meter, generation, event.record_id
-                if stored == event or key in self._events_in_dead_letters():
+                if event in stored or key in self._events_in_dead_letters():
                     continue
-                if key in self._lost_events.get(gateway.name, ()):
+                if any(key in self._lost_events.get(one.name, ()) for one in holders):
                     self.excused_events.add(key)
                 else:
                     self._world.fail(f"I1/I3: meter {change.meter} deletes event {event}, the gateway has {stored}")
             return
-        held, deleted = self._at_gateway[gateway.name], self._deleted.setdefault(gateway.name, masks.nothing())
-        rejected = {dead_letter.content for dead_letter in self._dead_letters.get(gateway.name, ())}
+        names = [one.name for one in holders]
+        rejected = {letter.content for name in names for letter in self._dead_letters.get(name, ())}
         for (data,) in rows:
             if data in rejected:
                 continue
             for key, mask in masks.of_record(unpack_history(data)).items():
-                lacking = held[key].lacks(mask)
-                if lacking & ~self._excuse_lost(gateway.name, key, lacking):
+                lacking = reduce(masks.Mask.join, (self._at_gateway[name][key] for name in names)).lacks(mask)
+                if lacking & ~self._excuse_lost(names, key, lacking):
                     self._fail("I1/I3: a meter deletes slots that its gateway has not stored", key, lacking)
                 if lacking:
                     continue
-                deleted[key] = deleted[key].join(mask)
+                for name in names:
+                    deleted = self._deleted.setdefault(name, masks.nothing())
+                    deleted[key] = deleted[key].join(self._at_gateway[name][key].common(mask))
 
-    def _excuse_lost(self, name: str, key: Key, slots: int) -> int:
-        """Excuse slots that a lost store of the gateway had acknowledged; return them."""
-        lost = self._lost.get(name, masks.nothing())[key]
-        slots &= lost.exact | lost.averaged
-        there = self._at_utility[self._store_id][key]
+    def _excuse_lost(self, names: Sequence[str], key: Key, slots: int) -> int:
+        """Excuse slots that a lost store of a gateway had acknowledged; return them."""
+        lost = [self._lost[name][key] for name in names if name in self._lost]
+        slots &= reduce(masks.Mask.join, lost, masks.Mask()).any
+        there = self._at_utility[self._store_id][key].any
         meter, kind, quarter = key
         for slot in range(SLOTS):
-            if (slots & ~(there.exact | there.averaged)) >> slot & 1:
+            if (slots & ~there) >> slot & 1:
                 self.excused.add((meter, kind, quarter * QUARTER_S + slot * SLOT_S))
         return slots
 
@@ -333,7 +336,7 @@ class Ledger:
 
     # Gateways.
 
-    def before_gateway(self, node: "GatewayNode", changes: Sequence[at_gateway.Change]) -> None:
+    def before_gateway(self, node: "Holder", changes: Sequence[at_gateway.Change]) -> None:
         """Check that the utility's store has all data that a gateway is about to mark as relayed (I2, I3)."""
         known = node.store.setting("utility_store")
         for change in changes:
@@ -352,7 +355,7 @@ class Ledger:
                 if old != masks.of_payload(change.by.payload):
                     self._world.fail(f"I1: {node.name} compacts {change.by.key} to something else")
 
-    def _check_dead_letters(self, node: "GatewayNode", change: at_gateway.AddDeadLetters) -> None:
+    def _check_dead_letters(self, node: "Holder", change: at_gateway.AddDeadLetters) -> None:
         """Check that rejected records are forged, or outside the time limits of a clock with an undetectable error."""
         clock = self._world.clock()
         for dead_letter in change.dead_letters:
@@ -369,7 +372,7 @@ class Ledger:
                 why = Rejection(dead_letter.reason).name
                 self._world.fail(f"I6: {node.name} rejects a good record of {dead_letter.meter} as {why}, of {end}")
 
-    def _check_relayed(self, node: "GatewayNode", change: at_gateway.Relayed, store_id: int) -> None:
+    def _check_relayed(self, node: "Holder", change: at_gateway.Relayed, store_id: int) -> None:
         held, relayed = self._at_utility[store_id], self._relayed[store_id]
         for ids, coarse in ((change.done, False), (change.averaged, True)):
             for key, payload in _parts(node, ids):
@@ -464,5 +467,5 @@ class Ledger:
         self._world.fail(f"{what}: {masks.text(key, slots)}", key=key, slots=slots)
 
 
-def _parts(node: "GatewayNode", ids: Sequence[int]) -> list[tuple[Key, bytes]]:
+def _parts(node: "Holder", ids: Sequence[int]) -> list[tuple[Key, bytes]]:
     return [(part.key, part.payload) for i in ids for part in node.store._parts("WHERE id = ?", (i,))]

@@ -23,6 +23,15 @@ class Mask(NamedTuple):
         exact = self.exact | other.exact
         return Mask(exact, (self.averaged | other.averaged) & ~exact)
 
+    def common(self, other: "Mask") -> "Mask":
+        """Return the slots of another part that this one has in that quality or better."""
+        return Mask(self.exact & other.exact, self.any & other.averaged)
+
+    @property
+    def any(self) -> int:
+        """The slots in any quality."""
+        return self.exact | self.averaged
+
     def lacks(self, other: "Mask") -> int:
         """Return the slots that the other has in better quality, or alone."""
         return other.exact & ~self.exact | other.averaged & ~(self.exact | self.averaged)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.world.world import World
 
 W = TypeVar("W")
+T = TypeVar("T")
 
 
 class Crash(Exception):  # noqa: N818 - not an error: it is what is tested
@@ -247,10 +248,11 @@ class Node(ABC, Generic[W]):
             self.doom -= 1
 
 
-def finish(work: Coroutine[object, None, None]) -> None:
-    """Run a coroutine that never really waits."""
+def finish(work: Coroutine[object, None, T]) -> T:
+    """Run a coroutine that never really waits; return its result."""
     try:
         work.send(None)
-    except StopIteration:
-        return
+    except StopIteration as end:
+        found: T = end.value
+        return found
     raise AssertionError("a step waited")

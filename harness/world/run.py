@@ -1,4 +1,4 @@
-"""Run the world of a seed, of readings or of energy, with a planted bug or without."""
+"""Run the world of a seed, of any kind, with a planted bug or without."""
 
 import logging
 from collections.abc import Iterator
@@ -8,11 +8,20 @@ from unittest.mock import patch
 from gateway import upkeep
 from gateway.relay import relay
 from harness.world import disks
+from harness.world.clique.planted import CLIQUE_BUGS
+from harness.world.clique.world import CliqueWorld
 from harness.world.energy.planted import ENERGY_BUGS
 from harness.world.energy.world import EnergyWorld
 from harness.world.planted import BUGS, Bug
 from harness.world.story import Violation
 from harness.world.world import Options, Run, World
+
+KINDS: dict[str, tuple[type[World], dict[str, Bug]]] = {
+    "readings": (World, BUGS),
+    "energy": (EnergyWorld, ENERGY_BUGS),
+    "clique": (CliqueWorld, CLIQUE_BUGS),
+}
+"""By kind of world: its class, and the bugs that can be planted in it."""
 
 
 def simulate(seed: int, options: Options | None = None) -> Run:
@@ -23,7 +32,7 @@ def simulate(seed: int, options: Options | None = None) -> Run:
     """
     options = options or Options()
     with few(options) as bug:
-        return _simulate((EnergyWorld if options.energy else World)(seed, options, bug.unsynced))
+        return _simulate(KINDS[options.kind][0](seed, options, bug.unsynced))
 
 
 def attempt(seed: int, options: Options) -> Run | Violation:
@@ -50,8 +59,7 @@ def few(options: Options) -> Iterator[Bug]:
 
 
 def _bug(options: Options) -> Bug:
-    bugs = ENERGY_BUGS if options.energy else BUGS
-    return bugs[options.bug] if options.bug else Bug()
+    return KINDS[options.kind][1][options.bug] if options.bug else Bug()
 
 
 def _simulate(world: World) -> Run:

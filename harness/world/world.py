@@ -20,7 +20,7 @@ from commonwatt.town.town import Microgrid, Town
 from harness.world import bounds, ending, facts
 from harness.world.faults import Faults
 from harness.world.fleet import Fleet
-from harness.world.gateway import GatewayNode
+from harness.world.gateway import GatewayNode, Holder
 from harness.world.invariants import INVARIANTS
 from harness.world.ledger import Ledger
 from harness.world.masks import Key
@@ -50,16 +50,16 @@ class Options:
 
     hours: float = 2.0  # duration of measuring
     bug: str = ""  # a planted bug's name; empty: none
-    energy: bool = False  # whether it is a world of energy (``harness.world.energy``), not of readings
+    kind: str = "readings"  # what it is about: ``harness.world.run.KINDS``
     only: tuple[str, ...] | None = None  # the faults that happen, by name; ``None``: all of the seed
 
     def command(self, seed: int) -> str:
         """Return the command that replays a world."""
         hours = f" --hours {self.hours:g}" if self.hours != Options.hours else ""
         bug = f" --bug {shlex.quote(self.bug)}" if self.bug else ""
-        energy = " --energy" if self.energy else ""
+        kind = f" --kind {self.kind}" if self.kind != Options.kind else ""
         only = "" if self.only is None else f" --only {shlex.quote(','.join(self.only))}"
-        return f"python -m harness.world --seed {seed}{energy}{hours}{bug}{only}"
+        return f"python -m harness.world --seed {seed}{kind}{hours}{bug}{only}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class World:
     """One world."""
 
     start = START
+    healed_s = HEALED_S
     town_file = TOWN
     measured: Mapping[str, tuple[MeterId, ...]] = MEASURED
 
@@ -120,7 +121,7 @@ class World:
         self.nodes: list[Node[Any]] = [self.utility, *self.gateways.values(), *self.fleets.values()]
         for node in self.nodes:
             node.disk.syncs = node.name not in unsynced
-        self._links = {(f.microgrid, int(link.name)): link for f in self.fleets.values() for link in f.links}
+        self._links = {(f.microgrid, int(link.device.identity)): link for f in self.fleets.values() for link in f.links}
         self._faults = self.make_faults()
 
     # What a kind of world is made of.
@@ -142,6 +143,14 @@ class World:
         described = [meter for meter in microgrid.meters if meter.id in ids]
         return Fleet(self, microgrid.id, described, self.brokers[microgrid.id], log_records)
 
+    def holders(self, microgrid: str) -> Sequence[Holder]:
+        """Return what stores the records of a microgrid."""
+        return [self.gateways[microgrid]]
+
+    def all_holders(self) -> list[Holder]:
+        """Return what stores records of any microgrid."""
+        return [holder for microgrid in self.gateways for holder in self.holders(microgrid)]
+
     def make_faults(self) -> Faults:
         """Return the faults."""
         return Faults(self)
@@ -156,7 +165,8 @@ class World:
         """Schedule work for later."""
         heapq.heappush(self._queue, (self.time + delay, next(self._numbers), action))
 
-    def _run_until(self, end: float, stop: Callable[[], bool] = lambda: False) -> None:
+    def run_until(self, end: float, stop: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass, or until something holds, which is looked at every 15 s."""
         looked = self.time
         while self._queue and self._queue[0][0] <= end:
             self.time, _, action = heapq.heappop(self._queue)
@@ -199,12 +209,14 @@ class World:
         for node in self.nodes:
             node.boot()
         self._check_bounds()
-        self._faults.begin(self.measure_until - HEALED_S - self.start, self._options.only)
-        self._run_until(self.measure_until - HEALED_S)
+        until = self.measure_until - self.healed_s
+        self._faults.begin(until - self.start, self._options.only)
+        self.run_until(until)
         self._faults.heal()
-        self._run_until(self.measure_until)
+        self.run_until(self.measure_until)
+        self.check_healed()
         self.tell("world", "the last slot is measured")
-        self._run_until(self.measure_until + DRAIN_S, self.drained)
+        self.run_until(self.measure_until + DRAIN_S, self.drained)
         drained_s = self.time - self.measure_until
         ending.check(self)
         self.close()
@@ -218,6 +230,9 @@ class World:
             drained_s,
             tuple(self._faults.struck),
         )
+
+    def check_healed(self) -> None:
+        """Check what holds some time after the last fault."""
 
     def _check_bounds(self) -> None:
         bounds.check_stores(self)

@@ -33,7 +33,7 @@ def test_worlds_of_energy_keep_every_promise() -> None:
     """# req: C5, C2, A8, U4"""
     counts: Counter[str] = Counter()
     for seed in range(FIRST, FIRST + SEEDS):
-        result = attempt(seed, Options(hours=HOURS, energy=True))
+        result = attempt(seed, Options(hours=HOURS, kind="energy"))
         if isinstance(result, Violation):
             pytest.fail(str(result), pytrace=False)
         counts.update(result.counts)
@@ -42,7 +42,7 @@ def test_worlds_of_energy_keep_every_promise() -> None:
 
 
 def test_the_same_seed_is_the_same_world_of_energy() -> None:
-    one, other = (attempt(7, Options(hours=0.1, energy=True)) for _ in range(2))
+    one, other = (attempt(7, Options(hours=0.1, kind="energy")) for _ in range(2))
     assert isinstance(one, Run)
     assert one == other
 

@@ -1,4 +1,4 @@
-"""Bugs that the worlds must find: each takes away one guard of the takeover's rules."""
+"""Planted bugs of takeover: each takes away one guard of its rules, and the worlds of a clique must find it."""
 
 import pickle
 from collections.abc import Callable, Iterator
@@ -19,18 +19,19 @@ from gateway.takeover.effects import AskMeters, Effect, Keep, Kept
 from gateway.takeover.member import Member
 from gateway.takeover.reports import Reports
 from gateway.takeover.voter import Asked, Saw, Voter
-from harness.takeover import world
+from harness.world.clique import part
+from harness.world.planted import Bug
 from utility.takeover import grants
 from utility.takeover.grants import Grants
 
-Bug = Callable[[], AbstractContextManager[object]]
+Plant = Callable[[], AbstractContextManager[object]]
 
 
 def _equal_ranks() -> AbstractContextManager[object]:
-    return patch.dict(world.RANKS, {"r002": 1})
+    return patch.dict(part.RANKS, {"r002": 1})
 
 
-def _without_keep(what: str) -> Bug:
+def _without_keep(what: str) -> Plant:
     """Let a rule of a member not make durable what it decides."""
 
     @contextmanager
@@ -260,7 +261,7 @@ class _Numbered(Datagrams):
 
     def __init__(self, *given: object) -> None:
         super().__init__(*given)  # type: ignore[arg-type]
-        self._number, self._heard = int(clock[0]), -1.0
+        self._number, self._heard = 0, -1.0
 
     def beat(self, beat: Beat, now: float) -> bytes:
         del now
@@ -277,12 +278,9 @@ class _Numbered(Datagrams):
         return Taken((beat,))
 
 
-clock = [0.0]  # the time of the machine from which ``_Numbered`` counts
-
-
 def _no_sessions() -> AbstractContextManager[object]:
-    """A start of a controller or the utility begins its numbers anew, or from its machine's time."""
-    return patch.object(world, "Datagrams", _Numbered)
+    """A start of a controller or the utility begins its numbers anew."""
+    return patch.object(part, "Datagrams", _Numbered)
 
 
 def _counts_twice() -> AbstractContextManager[object]:
@@ -300,7 +298,7 @@ def _every_word_raises() -> AbstractContextManager[object]:
     return patch.object(Raises, "allow", return_value=True)
 
 
-BUGS: dict[str, Bug] = {
+_PLANTS: dict[str, Plant] = {
     "beats without a session": _no_sessions,
     "a beat that counts twice": _counts_twice,
     "a beat that is fresh for ever": _late_is_fresh,
@@ -328,4 +326,6 @@ BUGS: dict[str, Bug] = {
     "a utility that grants as soon as it starts": _grants_at_once,
     "an acknowledgement that outweighs the manager's own word": _acknowledgement_counts,
 }
-"""The bugs, by their names."""
+
+CLIQUE_BUGS = {name: Bug(plant) for name, plant in _PLANTS.items()}
+"""By name."""

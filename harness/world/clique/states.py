@@ -21,9 +21,12 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.MANAGES, State.STANDS_BY): "two meters or the utility report a higher epoch",
     (State.MANAGES, State.YIELDS): "one that comes before it was steady for 60 s, and answers",
     (State.YIELDS, State.STANDS_BY): "the receiver answers, or 10 s are over",
+    (State.YIELDS, State.DOUBTS): "its store did not take the receiver's epoch",
+    (State.STANDS_BY, State.DOUBTS): "its store did not take the higher epoch",
     (State.STANDS_BY, State.CLAIMS): "the utility is not heard, and the manager's sign is late",
     (State.STANDS_BY, State.MANAGES): "a grant, a yield, or no other controller has it",
     (State.CLAIMS, State.MANAGES): "the manager is lost here and to those who were asked; or a grant",
+    (State.CLAIMS, State.DOUBTS): "its store did not take the higher epoch",
     (State.CLAIMS, State.STANDS_BY): "another member sees the manager alive, or 15 s are over",
 }
 """Which state may follow another one, and why."""

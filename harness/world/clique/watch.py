@@ -1,0 +1,110 @@
+"""Looks who manages each microgrid, and checks what must hold of it (the invariants of docs/controllers.md)."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.protocol.commands import EPOCH_STEP
+from commonwatt.protocol.topics import UTILITY
+from harness.world.clique.part import NAMES
+
+if TYPE_CHECKING:
+    from harness.world.clique.world import CliqueWorld
+
+LOOK_S = 1.0  # seconds between two looks
+MANAGED_WITHIN_S = 60.0  # seconds after the last change within which a microgrid that can be managed is
+BEGINS_S = 120.0  # seconds until everybody knows everybody, and all meters have their manager
+TOGETHER_S = 15.0  # seconds within which two managers are one again, where all lines work
+MOST_COUNTER = 5 * EPOCH_STEP  # what a thief lifts counters to within a day: at each of four places by a step
+
+
+class Watch:
+    """Looks once a second; ``changed``: when the last fault began or ended, seconds."""
+
+    def __init__(self, world: "CliqueWorld") -> None:
+        self.world, self.changed = world, BEGINS_S
+        self._unmanaged: dict[MicrogridId, float] = {}
+        self._alone: dict[MicrogridId, float] = {}
+        world.after(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        world, now = self.world, self.world.monotonic
+        if world.thieves:
+            self.changed = now
+        for microgrid in NAMES:
+            strong = [name for name in self.managers(microgrid) if self.believing(microgrid, name) > 1]
+            if len(strong) < 2 or not self._is_whole():
+                self._alone[microgrid] = now
+            if now - self._alone.get(microgrid, 0.0) > TOGETHER_S:
+                world.fail(f"I-c: {strong} manage {microgrid} together for {TOGETHER_S:.0f} s")
+            able = [name for name in NAMES if self.is_able(name, microgrid)]
+            if not able or self.managed(microgrid) is not None:
+                self._unmanaged[microgrid] = now
+            elif (since := now - max(self.changed, self._unmanaged.get(microgrid, 0.0))) > MANAGED_WITHIN_S:
+                found = {name: self.believing(microgrid, name) for name in self.managers(microgrid)}
+                could = ", ".join(able)
+                world.fail(f"I-d: {microgrid} is not managed for {since:.0f} s; {could} could; obeyed: {found}")
+        if (most := max(self._counters(), default=0)) > MOST_COUNTER:
+            world.fail(f"I-h: one member's word lifted a counter to {most}")
+        if world.monotonic < world.measure_until - world.start:
+            world.after(LOOK_S, self._look)
+
+    def _is_whole(self) -> bool:
+        """Return whether all lines work, and all meters are reached."""
+        reached = (fleet.reached(name) == len(fleet.meters) for fleet in self.world.fleets.values() for name in NAMES)
+        return not self.world.cut and all(reached)
+
+    def managers(self, microgrid: MicrogridId) -> list[ControllerId]:
+        """Return which controllers believe to manage a microgrid."""
+        return [name for name, gateway in self.world.gateways.items() if gateway.manages(microgrid)]
+
+    def believing(self, microgrid: MicrogridId, name: ControllerId) -> int:
+        """Return how many meters obey a controller that believes to manage, or nobody since a thief's visit."""
+        member = self.world.gateways[name].part.members[microgrid]
+        meters = self.world.fleets[microgrid].meters.items()
+        return sum(
+            number in self.world.spoilt or core.desired_states.epoch == member.epoch_for(number)
+            for number, core in meters
+        )
+
+    def managed(self, microgrid: MicrogridId) -> ControllerId | None:
+        """Return which controller manages a microgrid in truth: able to, as it sees it, and believed by most meters.
+
+        One that lost its meters may need minutes to see it.
+        """
+        for name in self.managers(microgrid):
+            means, reaches = self.world.gateways[name].part.members[microgrid].means, self._reaches(name, microgrid)
+            believed = self.believing(microgrid, name) * 3 >= len(self.world.fleets[microgrid].meters) * 2
+            if means and (believed or not reaches):
+                return name
+        return None
+
+    def is_able(self, name: ControllerId, microgrid: MicrogridId) -> bool:
+        """Return whether a controller could command a microgrid, and sees it."""
+        gateway = self.world.gateways[name]
+        sees_it = gateway.runs and not gateway.asleep and bool(gateway.part.members[microgrid].means)
+        return sees_it and self._reaches(name, microgrid)
+
+    def _reaches(self, name: ControllerId, microgrid: MicrogridId) -> bool:
+        fleet = self.world.fleets[microgrid]
+        return fleet.reached(name) * 3 >= len(fleet.meters) * 2
+
+    def _counters(self) -> Iterator[int]:
+        """Yield the counters that honest controllers and the utility know."""
+        for gateway in self.world.gateways.values():
+            if gateway.up:
+                yield from (member.kept.highest[0] for member in gateway.part.members.values())
+        if self.world.utility.up:
+            for grants in self.world.utility.part.groups._grants:
+                yield from (max(each.seen[0], each.top) for each in grants.granted.values())
+
+    def end(self) -> None:
+        """Check that after all faults each microgrid has one manager, and each controller hears the utility."""
+        now = self.world.monotonic
+        for name, gateway in self.world.gateways.items():
+            if not gateway.part.takeover.signs.lines[UTILITY].alive(now):
+                self.world.fail(f"I-d: {name} does not hear the utility at the end")
+        for microgrid in NAMES:
+            found = self.managers(microgrid)
+            if self.managed(microgrid) is None or len(found) > 1:
+                self.world.fail(f"I-d: {microgrid} has the managers {found} at the end")
