@@ -22,7 +22,7 @@ from commonwatt.town.registry import registry_of
 from commonwatt.town.town import Function
 from gateway.changes import Change
 from gateway.controller import Controller
-from harness.small_world.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
+from harness.world.small.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
 from utility.registry.store.registration import fill_registry
 
 START = 1_782_000_000

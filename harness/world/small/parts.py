@@ -33,9 +33,9 @@ from gateway.core import RETRY
 from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, Tick
 from gateway.store.store import Store
 from harness.real.images import put_back
-from harness.small_world.states import canonical, copied, pickled, rows_of
 from harness.world import masks
 from harness.world.node import finish
+from harness.world.small.states import canonical, copied, pickled, rows_of
 from meter_sim.truth import TRUTH
 from utility.database.database import open_database
 from utility.outbox import changes as utility_changes
@@ -73,7 +73,6 @@ class Part(ABC, Generic[C, W]):
 
     def __init__(self, name: str) -> None:
         self.name = name  # its name in a story
-        self.performed = 0  # number of performed steps
         self.unsynced = False  # whether a crash undoes the last commit of a step: a planted bug
         self._images: list[bytes] = []
         self._image_of: dict[int, int] = {}
@@ -154,7 +153,6 @@ class Part(ABC, Generic[C, W]):
         return copied(core, self.shared()), image
 
     def _run(self, core: C, image: int, transactions: Iterator[Sequence[Effect[W]]]) -> Step:
-        self.performed += 1
         sent: list[Publish] = []
         images = [image]
         points: list[Point] = []
