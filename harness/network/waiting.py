@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cache
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 PATIENCE_S = 120.0  # seconds after which the test fails if a condition is still false
 
@@ -36,6 +37,13 @@ async def become(condition: Callable[[], object], within_s: float = PATIENCE_S) 
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - what makes it true tells nobody
             await asyncio.sleep(0.02)
+
+
+async def cancelled(*tasks: "asyncio.Task[Any]") -> None:
+    """Cancel tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def ended(process: subprocess.Popen[bytes], within_s: float) -> int:

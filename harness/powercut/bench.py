@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.network.waiting import become
+from harness.network.waiting import become, cancelled
 from harness.powercut.disk import read_folder, records
 from harness.powercut.load import GATEWAYS_METERS, TOWN, PlayedGateway, PlayedMeter, Player
 from harness.powercut.recorder import Recorder, build
@@ -110,9 +110,7 @@ class Session:
                 await asyncio.to_thread(meanwhile, self)
             await self._flow(messages, tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancelled(*tasks)
 
     async def _flow(self, messages: int, tasks: "list[asyncio.Task[None]]") -> None:
         """Wait until ``messages`` more messages of each player are acknowledged."""

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from commonwatt.device.store import open_store
 from commonwatt.model.units import SLOT_S
-from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.meter_messages import Put, unpack_put
 from commonwatt.protocol.topics import EVENTS, RECORDS, all_meters_up, parse_meter_up
-from harness.network.waiting import become
+from harness.network.links import link_of
+from harness.network.waiting import become, cancelled
 from harness.powercut.disk import Disk, records
 from harness.powercut.recorder import Recorder
 from meter_sim.truth import TRUTH, true_records
@@ -33,14 +33,11 @@ class Listener:
     def __init__(self, folder: Path, address: str, position: Callable[[], int]) -> None:
         self.puts: list[Published] = []  # the received puts
         self._position = position
-        self._link = MqttLink(
-            address=address,
-            identity="r001",
+        self._link = link_of(
+            address,
             token=json.loads((folder / "gateway-tokens.json").read_text())["r001"],
             subscribe=all_meters_up("r001"),
             on_message=self._receive,
-            on_connect=lambda: None,
-            rng=random.Random(1),
         )
 
     def listen(self, meanwhile: Callable[["Listener"], None]) -> list[Published]:
@@ -52,8 +49,7 @@ class Listener:
                 await become(lambda: len(self.puts) >= 3)
                 await asyncio.to_thread(meanwhile, self)
             finally:
-                link.cancel()
-                await asyncio.gather(link, return_exceptions=True)
+                await cancelled(link)
 
         asyncio.run(run())
         return self.puts

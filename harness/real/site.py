@@ -48,6 +48,13 @@ def audited(folder: Path) -> Audit:
         return audit_folder(folder)
 
 
+def sound(folder: Path) -> Audit:
+    """Audit a folder in which nothing may be lost, doubled or invented."""
+    audit = audited(folder)
+    assert audit.good, audit
+    return audit
+
+
 class Site:
     """A prepared town; nothing runs until it is started.
 

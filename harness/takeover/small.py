@@ -8,13 +8,11 @@ let go on, or cut off from the others; any message may be lost, or come a tick l
 there are at most; then everything is mended, and one controller must manage the microgrid, obeyed by its meters.
 """
 
-import argparse
 import hashlib
 import pickle
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 from unittest.mock import patch
 
 from commonwatt.cliques.signs import Beat
@@ -27,6 +25,9 @@ from gateway.takeover import member
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
 from gateway.takeover.post import Post
+from harness.world.small import search
+from harness.world.small.search import BrokenError as BrokenError
+from harness.world.small.search import must
 
 NAMES: tuple[ControllerId, ...] = ("r001", "r002", "r003")
 RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}
@@ -45,20 +46,6 @@ class Bounds:
     faults: int = 2  # faults of controllers
     losses: int = 0  # messages that are lost or late
     ticks: int = 12  # ticks in which they happen
-
-
-class BrokenError(AssertionError):
-    """An invariant is violated; the text is the schedule that led to it."""
-
-
-@dataclass
-class Seen:
-    """What an exploration saw."""
-
-    schedules: int = 0  # different schedules to their ends
-    states: int = 0  # different states
-    takeovers: int = 0  # ends in which another one manages
-    seconds: float = 0.0  # its duration
 
 
 @dataclass
@@ -92,7 +79,7 @@ class Small:
     recorded: list[tuple[ControllerId, ControllerId, bytes]] = field(default_factory=list)  # those that came
     # Of meters: when, to whom, of which meter, and whether the one asked about acknowledged.
     answers: list[tuple[int, ControllerId, int, bool | None]] = field(default_factory=list)
-    story: list[str] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)  # of the present step
 
     @property
     def now(self) -> float:
@@ -132,9 +119,15 @@ class Small:
         for _, name, meter, heard in due:
             self.answered(name, meter, heard)
 
-    def deliver(self, index: int = 0) -> None:
+    def tick_and_deliver(self) -> None:
+        """Let a tick pass in which no message is lost or late."""
+        self.pass_tick()
+        while self.waiting:
+            self.deliver()
+
+    def deliver(self) -> None:
         """Deliver a message."""
-        source, to, data = self.waiting.pop(index)
+        source, to, data = self.waiting.pop(0)
         if to not in self.cores or source in self.cut or to in self.cut:
             return
         if to in self.stopped:
@@ -146,7 +139,7 @@ class Small:
             (to, source, answer) for answer in (taken.answers if taken.is_theirs else letters.greeting(data, self.now))
         ]
         self.recorded.append((source, to, data))
-        self.must(not letters.take(data, self.now).said, f"I-g: {to} takes a datagram of {source} twice")
+        must(not letters.take(data, self.now).said, f"I-g: {to} takes a datagram of {source} twice")
         for said in taken.said:
             now = self.now
             self.perform(to, core.beat(source, said, now) if isinstance(said, Beat) else core.handle(source, said, now))
@@ -158,7 +151,7 @@ class Small:
                 case Keep(_, kept):
                     self.stores[name] = kept
                 case Begin(_, epoch, _):
-                    self.must(epoch not in self.grants, f"I-b: {epoch} was granted twice")
+                    must(epoch not in self.grants, f"I-b: {epoch} was granted twice")
                     self.grants[epoch] = name
                 case Tell(to, message) if to != "utility":
                     data = self.letters[name, to].message(message, self.now)
@@ -176,8 +169,8 @@ class Small:
     def command(self, name: ControllerId) -> None:
         """Let a manager command its meters."""
         core = self.cores[name].members[GRID]
-        self.must(self.grants.get(core.kept.held) == name, f"I-b: {name} commands under {core.kept.held}, not granted")
-        self.must(self.stores[name] == core.kept, f"I-b: {name} commands under {core.kept.held}, not durable")
+        must(self.grants.get(core.kept.held) == name, f"I-b: {name} commands under {core.kept.held}, not granted")
+        must(self.stores[name] == core.kept, f"I-b: {name} commands under {core.kept.held}, not durable")
         for n, guard in enumerate(self.meters):
             epoch = core.epoch_for(n)
             if guard.why_not(epoch, self.now) is None:
@@ -189,11 +182,6 @@ class Small:
         if name in self.cores and name not in self.stopped:
             core = self.cores[name].members[GRID]
             self.perform(name, core.meter_said(meter, self.meters[meter].epoch, self.now, heard))
-
-    def must(self, holds: bool, what: str) -> None:
-        """Check an invariant."""
-        if not holds:
-            raise BrokenError("\n".join([what, *self.story]))
 
     # Faults
 
@@ -237,17 +225,15 @@ class Small:
             if name not in self.cores:
                 self.do("is started again", name)
         for _ in range(MENDED_TICKS):
-            self.pass_tick()
-            while self.waiting:
-                self.deliver()
+            self.tick_and_deliver()
         managers = [name for name in NAMES if self.cores[name].members[GRID].commands]
-        self.must(len(managers) == 1, f"I-c, I-d: {managers} manage it")
+        must(len(managers) == 1, f"I-c, I-d: {managers} manage it")
         core = self.cores[managers[0]].members[GRID]
         for source, to, data in self.recorded:  # at any later time
             said = self.letters[to, source].take(data, self.now).said
-            self.must(not said, f"I-g: {to} takes a recorded datagram of {source}")
+            must(not said, f"I-g: {to} takes a recorded datagram of {source}")
         believing = sum(guard.epoch == core.epoch_for(n) for n, guard in enumerate(self.meters))
-        self.must(believing == METERS, f"I-e: {believing} meters obey {managers[0]}")
+        must(believing == METERS, f"I-e: {believing} meters obey {managers[0]}")
 
 
 def first() -> Small:
@@ -258,62 +244,60 @@ def first() -> Small:
         own = (1, 1) if name == NAMES[0] else (0, RANKS[name])
         world.start(name, Kept(own, own if own[0] else (0, 0)))
     for _ in range(BEGUN_TICKS):
-        world.pass_tick()
-        while world.waiting:
-            world.deliver()
+        world.tick_and_deliver()
     return world
 
 
-@contextmanager
-def _soon() -> Iterator[None]:
-    """Let a return come after seconds."""
-    with ExitStack() as stack:
-        for name, value in (("RETURN_AFTER_S", 5.5), ("ANSWER_S", 3.3), ("RETRY_S", 5.5), ("RETRY_MOST_S", 5.5)):
-            stack.enter_context(patch.object(member, name, value))
-        yield
+@dataclass(frozen=True)
+class State:
+    """A world at the begin of a tick."""
+
+    key: bytes  # of worlds alike
+    packed: bytes = field(compare=False)
+    tick: int
+    faults: int  # still to come
+    losses: int  # still to come
 
 
-class Explorer:
-    """Visits every schedule within some bounds."""
+def _state(world: Small, faults: int, losses: int) -> State:
+    world.story = []
+    packed = pickle.dumps(world)
+    world.recorded = []
+    return State(hashlib.sha256(pickle.dumps(world)).digest(), packed, world.tick, faults, losses)
+
+
+class Explorer(search.Explorer[State]):
+    """Visits every schedule of faults of a small world of three controllers."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self.bounds, self.seen = bounds, Seen()
-        self._known: set[bytes] = set()
+        super().__init__()
+        self.bounds = bounds
+        self.takeovers = 0  # ends in which another one manages
+        self._last = BEGUN_TICKS + bounds.ticks
 
-    def explore(self) -> Seen:
-        """Visit all.
+    def explore(self, progress: bool = False) -> Self:
+        with patch.multiple(member, RETURN_AFTER_S=5.5, ANSWER_S=3.3, RETRY_S=5.5, RETRY_MOST_S=5.5):  # they come soon
+            return super().explore(progress)
 
-        Raises:
-            BrokenError: With the schedule.
-        """
-        began = time.perf_counter()
-        with _soon():
-            self._visit(pickle.dumps(first()), self.bounds.faults, self.bounds.losses)
-        self.seen.states = len(self._known)
-        self.seen.seconds = time.perf_counter() - began
-        return self.seen
+    def first(self) -> State:
+        return _state(first(), self.bounds.faults, self.bounds.losses)
 
-    def _visit(self, packed: bytes, faults: int, losses: int) -> None:
-        """Visit what may follow a state at the begin of a tick."""
-        stack = [(packed, faults, losses)]
-        while stack:
-            packed, faults, losses = stack.pop()
-            world: Small = pickle.loads(packed)
-            if (faults == 0 and losses == 0) or world.tick >= BEGUN_TICKS + self.bounds.ticks:
-                self._end(world)
-                continue
-            choices: list[tuple[str, ControllerId] | None] = [None, *(world.faults() if faults else ())]
-            for choice in choices:
-                after: Small = pickle.loads(packed)
-                if choice is not None:
-                    after.do(*choice)
-                after.pass_tick()
-                left = faults - (choice is not None)
-                found = self._deliveries(after, losses)
-                stack += [(state, left, rest) for state, rest in found if self._is_new(state, left, rest)]
+    def successors(self, state: State) -> Iterator[tuple[str, State]]:
+        if state.tick >= self._last or not (state.faults or state.losses):
+            return
+        world: Small = pickle.loads(state.packed)
+        choices: list[tuple[str, ControllerId] | None] = [None, *(world.faults() if state.faults else ())]
+        for choice in choices:
+            after: Small = pickle.loads(state.packed)
+            if choice is not None:
+                after.do(*choice)
+            after.pass_tick()
+            for delivered, losses in self._deliveries(after, state.losses):
+                text = "; ".join(delivered.story) or f"{delivered.now:5.1f} s"
+                yield text, _state(delivered, state.faults - (choice is not None), losses)
 
-    def _deliveries(self, world: Small, losses: int) -> Iterator[tuple[bytes, int]]:
-        """Yield the states after all messages of a tick, each of which may be lost or late."""
+    def _deliveries(self, world: Small, losses: int) -> Iterator[tuple[Small, int]]:
+        """Yield the worlds after all messages of a tick, each of which may be lost or late."""
         while world.waiting:
             if losses:
                 for fault in ("lost", "late"):
@@ -323,38 +307,15 @@ class Explorer:
                     other.late += [(source, to, data)] if fault == "late" else []
                     yield from self._deliveries(other, losses - 1)
             world.deliver()
-        yield pickle.dumps(world), losses
+        yield world, losses
 
-    def _is_new(self, state: bytes, faults: int, losses: int) -> bool:
-        world: Small = pickle.loads(state)
-        world.story, world.recorded = [], []
-        key = pickle.dumps((world, faults, losses))
-        if key in self._known:
-            return False
-        self._known.add(key)
-        return True
-
-    def _end(self, world: Small) -> None:
-        self.seen.schedules += 1
-        while world.tick < BEGUN_TICKS + self.bounds.ticks:
-            world.pass_tick()
-            while world.waiting:
-                world.deliver()
+    def end(self, state: State) -> None:
+        world: Small = pickle.loads(state.packed)
+        while world.tick < self._last:
+            world.tick_and_deliver()
         world.mend()
-        self.seen.takeovers += len(world.grants) > 1
-
-
-def main() -> None:
-    """Explore within the given bounds, and print what was seen."""
-    parser = argparse.ArgumentParser(
-        description="Visit every schedule of faults of a small world of three controllers."
-    )
-    parser.add_argument("--faults", type=int, default=2, help="faults of controllers, at most (default: 2)")
-    parser.add_argument("--losses", type=int, default=0, help="messages lost or late, at most (default: 0)")
-    parser.add_argument("--ticks", type=int, default=12, help="ticks of 1.1 s in which they happen (default: 12)")
-    seen = Explorer(Bounds(**vars(parser.parse_args()))).explore()
-    print(f"{seen.schedules:,} schedules, {seen.states:,} states, {seen.takeovers:,} takeovers, {seen.seconds:.0f} s")
+        self.takeovers += len(world.grants) > 1
 
 
 if __name__ == "__main__":
-    main()
+    search.main(Explorer, Bounds)

@@ -24,6 +24,7 @@ from gateway.events import Event, FromMeter, FromUtility, Tick
 from gateway.loop.work import Work
 from gateway.store.store import Store
 from gateway.timekeeper import Timekeeper
+from harness.network.waiting import cancelled
 from harness.worlds.opened import opened
 from harness.worlds.records import a_record
 
@@ -50,8 +51,7 @@ def registered(meter: int, *, battery: bool = True) -> RegisteredMeter:
 async def end_work(work: Work, running: "asyncio.Task[None]") -> None:
     """End the work of a shell between two commits: one that is under way on another thread needs the store open."""
     async with work.alone():
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await cancelled(running)
 
 
 class World:

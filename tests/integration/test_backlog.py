@@ -8,7 +8,7 @@ from gateway.relay.turns import WINDOW
 from harness.network.fates import Fate, Message
 from harness.network.waiting import eventually
 from harness.real.kept import LIVE, METERS, TOWN, keep, parts_of
-from harness.real.site import Site, audited
+from harness.real.site import Site, sound
 
 DAYS = 7
 MINUTES = DAYS * 1440
@@ -68,6 +68,5 @@ def test_row_11_after_a_week_away_live_data_comes_first_and_the_backlog_drains(t
         site.stop("r001 meters")
         eventually(lambda: backlog(site) == 0)
         assert totals(site) == {meter: int(week.values[week.meter == meter].sum()) for meter in METERS}
-        audit = audited(site.folder)
-        assert audit.good, audit
+        audit = sound(site.folder)
         assert audit.foreign_slots == len(METERS) * MINUTES * 4

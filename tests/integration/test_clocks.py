@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import subprocess
 import sys
 import time
@@ -14,14 +13,14 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, State
 from commonwatt.model.time.now import Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S
-from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.commands import Command, Epoch, LogIds, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter, load_registry
-from harness.network.waiting import become, eventually
+from harness.network.links import link_of
+from harness.network.waiting import become, cancelled, eventually
 from harness.real.fake_clock import FakeClock
-from harness.real.site import Site, audited
+from harness.real.site import Site, sound
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 HOUR = 3600
@@ -66,14 +65,12 @@ class Meter:
         self._meter = meter
         self._acks: dict[tuple[Log, int], PutAck] = {}
         self._next = 1
-        self.link = MqttLink(
-            address="{}:{}".format(*site.address("r001 broker")),
-            identity=str(meter.id),
-            token=load_tokens(site.folder / "r001" / "meter-tokens.json")[str(meter.id)],
-            subscribe=f"cw1/r001/{meter.id}/d/+",
+        self.link = link_of(
+            "{}:{}".format(*site.address("r001 broker")),
+            str(meter.id),
+            load_tokens(site.folder / "r001" / "meter-tokens.json")[str(meter.id)],
+            f"cw1/r001/{meter.id}/d/+",
             on_message=self._hear,
-            on_connect=lambda: None,
-            rng=random.Random(meter.id),
         )
 
     async def put(self, slot: int) -> PutAck:
@@ -234,9 +231,7 @@ def test_row_18_clocks_that_jump_or_start_in_1970_lose_no_slot_and_harm_no_timer
         await asyncio.to_thread(site.stop, "r001 gateway")
         await asyncio.to_thread(start, site, "r001 gateway", it.gateway, IMPATIENT)
         await it.check(Trust.NETWORK)
-        for link in links:
-            link.cancel()
-        await asyncio.gather(*links, return_exceptions=True)
+        await cancelled(*links)
         wanted = {(meter._meter.id, slot): reading for meter in it.meters for slot, reading in meter.readings.items()}
         assert await asyncio.to_thread(utility_has, site) == wanted
 
@@ -267,6 +262,5 @@ def test_row_18_meters_an_hour_wrong_are_told_the_time_and_lose_no_slot(tmp_path
             site.stop("r001 meters")
         site.stop("r001 gateway", "utility")
         # Records with future times stay at the meters until then; none is lost or duplicated.
-        audit = audited(site.folder)
-        assert audit.good
+        audit = sound(site.folder)
         assert audit.total("made") > 0

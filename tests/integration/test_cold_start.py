@@ -8,7 +8,7 @@ import pytest
 from commonwatt.audit.comparison import Audit
 from harness.network.waiting import eventually
 from harness.real import forks
-from harness.real.site import Site, audited, prepared
+from harness.real.site import Site, prepared, sound
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 
@@ -40,9 +40,7 @@ def settled(site: Site) -> Audit:
     site.stop("r001 meters")
     eventually(lambda: backlog(site) == 0)
     site.stop("utility", "r001 gateway", "head-end", "r001 broker")
-    audit = audited(site.folder)
-    assert audit.good
-    return audit
+    return sound(site.folder)
 
 
 @pytest.mark.smoke

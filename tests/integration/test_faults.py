@@ -24,7 +24,7 @@ from harness.network.waiting import eventually
 from harness.real import forks
 from harness.real.failpoint import When
 from harness.real.mosquitto import open_to_all
-from harness.real.site import Site, audited
+from harness.real.site import Site, sound
 from tests.integration.test_broker import WAIT_S, Client
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 0.5\n'
@@ -116,8 +116,7 @@ class Town(Site):
         eventually(
             lambda: not self.ask_gateway("SELECT count(*) FROM part WHERE relayed NOT IN (5, 6) AND id <= :id", newest)
         )
-        audit = audited(self.folder)
-        assert audit.good, audit
+        audit = sound(self.folder)
         assert audit.total("stored_exact") >= made
 
 

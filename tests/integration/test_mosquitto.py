@@ -28,7 +28,7 @@ from harness.network.mqtt_raw import (
 from harness.network.waiting import eventually, free_port
 from harness.real.enrolled import DAY_S, authority, certificate, now
 from harness.real.mosquitto import Mosquitto, render
-from harness.real.site import Site, audited
+from harness.real.site import Site, sound
 from tests.integration.test_tls import acknowledged, stored
 from tests.unit.broker.test_mosquitto import PROPER
 from tests.unit.broker.test_mosquitto import device as registered
@@ -279,8 +279,7 @@ def test_a_town_runs_by_mosquittos_that_are_killed_and_loses_nothing(tmp_path: P
         eventually(lambda: acknowledged(site) >= made)
         site.stop("r001 meters")
         site.drained()
-        audit = audited(site.folder)
-        assert audit.good, audit
+        audit = sound(site.folder)
         assert audit.total("stored_exact") >= made
         for name in BROKERS:
             assert site.log(name).count("mosquitto version 2") >= 2

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,8 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.network import mqtt
 from commonwatt.network.mqtt import MqttLink
-from harness.network.waiting import become, free_port
+from harness.network.links import link_of
+from harness.network.waiting import become, cancelled, free_port
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
@@ -33,15 +33,7 @@ class Listener:
         folder = site.folder / "r001"
 
         def link(identity: str, file: str, subscribe: str) -> MqttLink:
-            return MqttLink(
-                address=address,
-                identity=identity,
-                token=load_tokens(folder / file)[identity],
-                subscribe=subscribe,
-                on_message=self.hear,
-                on_connect=lambda: None,
-                rng=random.Random(1),
-            )
+            return link_of(address, identity, load_tokens(folder / file)[identity], subscribe, on_message=self.hear)
 
         self.meter = link("10001", "meter-tokens.json", "cw1/r001/10001/d/+")
         self.gateway = link("r001", "gateway-tokens.json", "cw1/r001/+/u/+")
@@ -69,15 +61,7 @@ def test_a_link_that_is_lost_while_it_is_told_to_end_ends() -> None:
             return paho.MQTT_ERR_SUCCESS
 
     async def play() -> None:
-        link = MqttLink(
-            address="127.0.0.1:1",
-            identity="1",
-            token="",
-            subscribe="",
-            on_message=lambda *_: None,
-            on_connect=lambda: None,
-            rng=random.Random(1),
-        )
+        link = link_of("127.0.0.1:1", "1", subscribe="")
         watching = asyncio.create_task(link._watch(Alive(CallbackAPIVersion.VERSION2)))
         await asyncio.sleep(0.01)
         link._lost.set()
@@ -90,15 +74,7 @@ def test_a_link_that_is_lost_while_it_is_told_to_end_ends() -> None:
 
 def test_a_link_subscribes_to_a_filter_that_is_added_now_and_at_each_connection() -> None:
     port = free_port()
-    link = MqttLink(
-        address=f"127.0.0.1:{port}",
-        identity="r001",
-        token="secret",
-        subscribe="own/+",
-        on_message=lambda *_: None,
-        on_connect=lambda: None,
-        rng=random.Random(1),
-    )
+    link = link_of(f"127.0.0.1:{port}", token="secret")
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,8 +96,7 @@ def test_a_link_subscribes_to_a_filter_that_is_added_now_and_at_each_connection(
             await packet(b"third/+")
             link.restart("for the test")
             await packet(b"own/+", b"other/+", b"third/+")
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await cancelled(running)
 
     asyncio.run(play())
 
@@ -134,15 +109,7 @@ def test_why_there_is_no_connection_is_logged_once_for_each_reason(
     caplog.set_level(logging.INFO, mqtt.log.name)
     port = free_port()
     attempts: list[str] = []
-    link = MqttLink(
-        address=f"127.0.0.1:{port}",
-        identity="r001",
-        token="secret",
-        subscribe="#",
-        on_message=lambda *_: None,
-        on_connect=lambda: None,
-        rng=random.Random(1),
-    )
+    link = link_of(f"127.0.0.1:{port}", token="secret", subscribe="#")
     make = link._new_client
 
     def begin() -> paho.Client:
@@ -177,8 +144,7 @@ def test_why_there_is_no_connection_is_logged_once_for_each_reason(
         await behind_the_port(NOT_AUTHORIZED, partial(fails, "Not authorized"))
         await behind_the_port(ACCEPTED, partial(become, lambda: link.connected and not link.complaint))
         await fails("Connection refused")
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await cancelled(running)
 
     asyncio.run(play())
     # The end of a server may reset a connection that it has not accepted yet.
@@ -211,9 +177,7 @@ def test_a_link_survives_its_broker_and_its_listener(tmp_path: Path) -> None:
         await become(lambda: not listener.meter.connected)
         listener.meter.resume()
         await heard(listener, b"fourth")
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*tasks)
 
     with Site(tmp_path / "site", TOWN, speed=1) as site:
         asyncio.run(play(site, Listener(site)))
@@ -234,8 +198,7 @@ def test_a_connection_over_which_something_is_said_asks_for_no_sign_of_life(tmp_
         client._last_msg_out -= 2 * mqtt.KEEPALIVE_S
         client._check_keepalive()
         assert asked, "there was no traffic for long"
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancelled(task)
 
     with Site(tmp_path / "site", TOWN) as site:
         site.start("r001 broker")

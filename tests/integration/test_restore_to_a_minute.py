@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from commonwatt.audit.comparison import Audit
 from commonwatt.protocol.controller_commands import Action
+from harness.billing.found import found_in_store
 from harness.billing.two_months import world_of
 from harness.billing.worlds import tariff
 from harness.network.proxy import Proxy
@@ -23,7 +24,6 @@ from harness.real.postgres import Postgres
 from harness.real.site import Site, audited
 from utility.access.actor import on_machine
 from utility.billing.decisions import draft
-from utility.billing.store import billing_sources
 from utility.billing.store.billing import check_run, issue_run
 from utility.control.changes import Asked, Chosen
 from utility.control.decisions import make_change
@@ -193,10 +193,7 @@ def test_a_database_that_goes_back_gets_all_that_it_acknowledged(town: Town, bac
 @pytest.fixture
 def billed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let bills be of a town with two settled months."""
-    world = world_of()
-    monkeypatch.setattr(billing_sources, "load_registry", lambda _: world.inputs.registry)
-    monkeypatch.setattr(billing_sources, "newest_settled", lambda _: 1)
-    monkeypatch.setattr(billing_sources, "settled_as_of", lambda *_: world.load)
+    found_in_store(monkeypatch, world_of())
 
 
 @pytest.mark.usefixtures("billed")

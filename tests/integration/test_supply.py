@@ -1,7 +1,6 @@
 """The utility as a process buys for a plant over the real head-end broker, and is killed while it does."""
 
 import asyncio
-import random
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,12 @@ from typing import Any
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import QUARTER_S, SLOT_S
-from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import PlantOutcome
 from commonwatt.protocol.topics import OUTCOMES, PLANT, gateway_down
 from harness.commands import shown
-from harness.network.waiting import PATIENCE_S, become
+from harness.network.links import link_of
+from harness.network.waiting import PATIENCE_S, become, cancelled
 from harness.real.site import Site
 from harness.worlds.plant import PlantHost
 from meter_sim.plant_store import load
@@ -40,15 +39,7 @@ class Plant(PlantHost):
         head_end = "{}:{}".format(*site.address("head-end"))
         token = load_tokens(site.folder / "plant" / "plant-tokens.json")["plant"]
         self.arrived: deque[bytes] = deque()
-        self.connection = MqttLink(
-            address=head_end,
-            identity=PLANT,
-            token=token,
-            subscribe=gateway_down(PLANT, "+"),
-            on_message=self.heard,
-            on_connect=lambda: None,
-            rng=random.Random(1),
-        )
+        self.connection = link_of(head_end, PLANT, token, gateway_down(PLANT, "+"), on_message=self.heard)
 
     def heard(self, _: str, payload: bytes) -> None:
         self.arrived.append(payload)
@@ -112,9 +103,7 @@ async def story(site: Site) -> None:
         enough = plant.at // QUARTER_S + 2
         await become(lambda: plant.at // QUARTER_S >= enough)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*tasks)
     found = await asyncio.to_thread(supply, site)
     bought = {row.quarter: row.ordered for row in load(plant.file)[1] if row.ordered}
     rows = {row["quarter"]: row for row in found["purchases"]}

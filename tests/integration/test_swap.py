@@ -6,7 +6,7 @@ import pytest
 
 from harness.network.waiting import eventually
 from harness.real import forks
-from harness.real.site import Site, audited
+from harness.real.site import Site, sound
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 1.0\n'
 GATEWAY, BROKER, HEAD_END = "r001 gateway", "r001 broker", "head-end"
@@ -56,6 +56,5 @@ def test_a_new_controller_takes_over_while_meters_go_on(late: bool, tmp_path: Pa
         eventually(lambda: site.metric(GATEWAY, ACKNOWLEDGED) >= 2)
         site.stop("r001 meters")
         eventually(lambda: site.metric(GATEWAY, BACKLOG) == 0)
-        audit = audited(site.folder)
-        assert audit.good, audit
+        sound(site.folder)
         assert site.metric(GATEWAY, "commonwatt_gateway_gone_ids") == 0

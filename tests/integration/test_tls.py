@@ -23,15 +23,15 @@ from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
 from commonwatt.model.effects import Publish
 from commonwatt.network.addresses import split_address
-from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol.topics import LTE
+from harness.network.links import link_of
 from harness.network.mqtt_raw import connect_packet
 from harness.network.proxy import Proxy
-from harness.network.waiting import become, ended, eventually, free_port
+from harness.network.waiting import become, cancelled, ended, eventually, free_port
 from harness.real import forks
 from harness.real.enrolled import authority, certificate, now
-from harness.real.site import Site, audited
+from harness.real.site import Site, audited, sound
 
 UP, DOWN = "cw1/r001/10001/u/out", "cw1/r001/10001/d/cmd"
 BIG_BYTES = (1 << 20) - 1024
@@ -127,14 +127,12 @@ class Heard:
 
     def __init__(self, address: str, identity: str, token: str, tls: ClientTls | None) -> None:
         self.messages: list[bytes] = []
-        self.link = MqttLink(
-            address=address,
-            identity=identity,
-            token=token,
-            subscribe="cw1/r001/+/u/+" if identity == "r001" else f"cw1/r001/{identity}/d/+",
+        self.link = link_of(
+            address,
+            identity,
+            token,
+            "cw1/r001/+/u/+" if identity == "r001" else f"cw1/r001/{identity}/d/+",
             on_message=self._hear,
-            on_connect=lambda: None,
-            rng=random.Random(1),
             tls=tls,
         )
 
@@ -151,9 +149,7 @@ def play(scene: Coroutine[object, object, None], *links: Heard) -> None:
         try:
             await scene
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancelled(*tasks)
 
     asyncio.run(run())
 
@@ -227,8 +223,7 @@ def test_row_24_who_is_not_the_device_is_refused_with_the_reason_and_the_victim_
             before = broker.refused(reason)
             task = asyncio.create_task(intruder.link.run())
             await become(partial(_grew, broker, reason, before))
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancelled(task)
             assert not intruder.link.connects, what
             await arrives(gateway, DOWN, victim, str(number).encode())
 
@@ -447,8 +442,7 @@ def test_row_30_a_gateway_with_an_expired_certificate_keeps_everything_and_sends
         made = int((site.status("r001 meters") or {})["made"])
         eventually(lambda: acknowledged(site) >= made)
         eventually(lambda: audited(site.folder).total("stored_exact") >= made)
-        audit = audited(site.folder)
-        assert audit.good, audit
+        sound(site.folder)
         assert "renew it with: commonwatt enroll renew" in site.log("r001 gateway")
         # A revoked client is disconnected at once, with the reason in the log.
         enroll(site, "revoke", "r001", "--reason", "stolen")

@@ -11,7 +11,7 @@ import pytest
 from harness.network.waiting import eventually, free_port
 from harness.real import forks
 from harness.real.mosquitto import Mosquitto, render
-from harness.real.site import Site, audited
+from harness.real.site import Site, sound
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 SECOND = "head-end-2"
@@ -95,6 +95,5 @@ def test_a_gateway_goes_from_a_head_end_that_is_killed_or_deaf_to_the_other_and_
         site.stop("r001 meters")
         eventually(lambda: (site.status("r001 gateway") or {})["backlog"]["parts"] == 0)
         site.stop("r001 gateway", "utility")
-    audit = audited(site.folder)
-    assert audit.good
+    audit = sound(site.folder)
     assert audit.total("stored_exact") > 150

@@ -12,7 +12,7 @@ import pytest
 from commonwatt.cli.status import verdict
 from harness.network.waiting import eventually, free_port
 from harness.real.postgres import Postgres
-from harness.real.site import Site, audited
+from harness.real.site import Site, sound
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 FIRST, SECOND = "utility", "utility 2"
@@ -62,8 +62,7 @@ def stores(site: Site, name: str, by: int = 3) -> None:
 def check(site: Site) -> None:
     site.stop("r001 meters")
     site.drained()
-    audit = audited(site.folder)
-    assert audit.good, audit
+    audit = sound(site.folder)
     assert audit.total("stored_exact") > 100
 
 

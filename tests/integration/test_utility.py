@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -27,14 +26,14 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import QUARTER_S
-from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.batches import Batch, BatchAck, unpack_batch_ack
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import gateway_down, gateway_up
 from harness.commands import shown
-from harness.network.waiting import become, ended, free_port
+from harness.network.links import link_of
+from harness.network.waiting import become, cancelled, ended, free_port
 from harness.real import forks
 from harness.real.enrolled import now
 
@@ -108,14 +107,11 @@ class Gateway:
     def __init__(self, utility: Utility) -> None:
         self.acks: list[BatchAck] = []
         self.commands: list[ControllerCommand] = []
-        self.link = MqttLink(
-            address=utility.head_end,
-            identity="r001",
+        self.link = link_of(
+            utility.head_end,
             token=load_tokens(utility.folder / "r001" / "gateway-tokens.json")["r001"],
             subscribe=gateway_down("r001", "+"),
             on_message=self._receive,
-            on_connect=lambda: None,
-            rng=random.Random(1),
         )
 
     def _receive(self, topic: str, payload: bytes) -> None:
@@ -287,8 +283,7 @@ def test_acknowledged_batches_survive_a_kill(utility: Utility) -> None:
                 again = await gateway.relay(2, full_block(QUARTER + 1))
                 assert again.utility_store == ack.utility_store
                 assert await asyncio.to_thread(stops, service)
-        link.cancel()
-        await asyncio.gather(link, return_exceptions=True)
+        await cancelled(link)
         dump = commonwatt("utility", "dump", "--config", utility.config)
         return read_dump(io.StringIO(dump.stdout))[0]
 
@@ -325,7 +320,6 @@ def test_running_service_sends_commands_and_takes_over_new_meters(utility: Utili
             while ack.status != 0:
                 sequence += 1
                 ack = await gateway.relay(sequence, full_block(QUARTER, meter=555))
-        link.cancel()
-        await asyncio.gather(link, return_exceptions=True)
+        await cancelled(link)
 
     asyncio.run(play())

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import signal
 import socket
 import sqlite3
@@ -17,14 +16,14 @@ import pytest
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.network import mqtt
-from commonwatt.network.mqtt import MqttLink
 from commonwatt.runtime.watchdog import EXIT_STUCK
 from gateway.controller import HEARTBEAT_S
 from harness.network.fates import Fate, Message, Way
+from harness.network.links import link_of
 from harness.network.proxy import Proxy
-from harness.network.waiting import become, ended, eventually
+from harness.network.waiting import become, cancelled, ended, eventually
 from harness.real import forks
-from harness.real.site import Site, audited
+from harness.real.site import Site, sound
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 STORES = {"gateway": "/gateway/store/", "utility": "/utility/database/", "meters": "/commonwatt/device/store"}
@@ -111,8 +110,7 @@ def test_a_writer_that_hangs_ends_its_process_and_nothing_acknowledged_is_lost(s
     site.stop("r001 meters")
     eventually(lambda: (site.status("r001 gateway") or {})["backlog"]["parts"] == 0)
     site.stop("r001 gateway", "utility")
-    audit = audited(site.folder)
-    assert audit.good
+    audit = sound(site.folder)
     assert audit.total("stored_exact") > before
 
 
@@ -157,14 +155,12 @@ class Ear:
         self.heard: list[bytes] = []
         self.fails = False
         token = load_tokens(site.folder / "r001" / "gateway-tokens.json")["r001"]
-        self.link = MqttLink(
-            address=address,
-            identity="r001",
+        self.link = link_of(
+            address,
             token=token,
             subscribe="cw1/r001/d/+",
             on_message=lambda _, payload: self.heard.append(payload),
             on_connect=self.connected,
-            rng=random.Random(1),
         )
 
     def connected(self) -> None:
@@ -180,8 +176,7 @@ async def with_link(ear: Ear) -> "asyncio.Task[None]":
 
 
 async def end(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await cancelled(task)
 
 
 def test_row_08_a_half_open_link_is_noticed_within_two_heartbeats(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

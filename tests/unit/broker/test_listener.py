@@ -13,7 +13,7 @@ from broker.admission.guard import Guard
 from broker.admission.listener import Listener
 from broker.admission.pending_connections import PendingConnections
 from broker.metrics import BrokerMetrics
-from harness.network.waiting import become
+from harness.network.waiting import become, cancelled
 
 TIMEOUT_S = 30.0
 
@@ -78,9 +78,7 @@ def test_who_is_turned_away_from_a_crowd_is_named_and_not_who_came(caplog: pytes
             stack.enter_context(socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.3", 0)))
             await become(lambda: caplog.records)
         await listener.close()
-        for task in listener.tasks:
-            task.cancel()
-        await asyncio.gather(*listener.tasks, return_exceptions=True)
+        await cancelled(*listener.tasks)
 
     asyncio.run(scene())
     (record,) = caplog.records

@@ -4,6 +4,8 @@ import asyncio
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -36,20 +38,23 @@ class End:
         )
 
 
-def ends(keys: tuple[bytes, bytes]) -> tuple[End, End]:
-    one, other = free_port(), free_port()
-    return End("r001", 1, one, "r002", 2, other, keys[0]), End("r002", 2, other, "r001", 1, one, keys[1])
+def played(play: Callable[[End, End], Coroutine[Any, Any, None]], key: bytes = b"k" * 32) -> None:
+    """Let two controllers play, the second one with a key."""
+    here, there = free_port(), free_port()
+    both = End("r001", 1, here, "r002", 2, there, b"k" * 32), End("r002", 2, there, "r001", 1, here, key)
 
+    async def run() -> None:
+        for end in both:
+            await end.socket.open(f"127.0.0.1:{end.port}")
+        await play(*both)
+        for end in both:
+            end.socket.close()
 
-async def opened(*both: End) -> None:
-    for end in both:
-        await end.socket.open(f"127.0.0.1:{end.port}")
+    asyncio.run(run())
 
 
 def test_a_beat_and_a_message_arrive_and_are_weighed() -> None:
-    async def play() -> None:
-        one, other = ends((b"k" * 32, b"k" * 32))
-        await opened(one, other)
+    async def play(one: End, other: End) -> None:
         bits = Bits(able=frozenset({"r001", "r003"}), manages=frozenset({"r001"}))
         one.socket.send(0, SendBeat("r002", Beat(bits)))
         one.socket.send(0, Tell("r002", Who(microgrid="r001")))
@@ -62,16 +67,12 @@ def test_a_beat_and_a_message_arrive_and_are_weighed() -> None:
         assert one.socket.byte_count.sent - sent == 38, "10 bytes, with 28 of IP and UDP"
         one.socket.send(0, Tell("r002", Who(microgrid="r001")))
         assert one.socket.byte_count.sent - sent == 38 + 28 + 38 + 1 + len(Who(microgrid="r001").pack())
-        one.socket.close()
-        other.socket.close()
 
-    asyncio.run(play())
+    played(play)
 
 
 def test_datagrams_of_strangers_are_counted_and_dropped() -> None:
-    async def play() -> None:
-        one, other = ends((b"k" * 32, b"x" * 32))
-        await opened(one, other)
+    async def play(one: End, other: End) -> None:
         one.socket.send(0, SendBeat("r002", Beat()))
         one.socket.send(0, Tell("r002", Who(microgrid="r001")))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -79,38 +80,28 @@ def test_datagrams_of_strangers_are_counted_and_dropped() -> None:
                 stranger.sendto(junk, ("127.0.0.1", other.port))
         await become(lambda: other.socket.refused["of a stranger"] == 5)
         assert (other.beats, other.messages) == ([], [])
-        one.socket.close()
-        other.socket.close()
 
-    asyncio.run(play())
+    played(play, b"x" * 32)
 
 
 def test_a_message_that_the_other_side_would_drop_is_counted_and_not_sent() -> None:
-    async def play() -> None:
-        one, other = ends((b"k" * 32, b"k" * 32))
-        await opened(one, other)
+    async def play(one: End, other: End) -> None:
         one.socket.send(0, Tell("r002", States(microgrid="r001", now=1, states={"x": "y" * 1_200})))
         assert (one.socket.refused, one.socket.byte_count.sent) == ({"too long to send": 1}, 0)
-        one.socket.close()
-        other.socket.close()
 
-    asyncio.run(play())
+    played(play)
 
 
 def test_beats_that_wait_are_all_taken_in_one_turn_of_a_busy_loop() -> None:
-    async def play() -> None:
-        one, other = ends((b"k" * 32, b"k" * 32))
-        await opened(one, other)
+    async def play(one: End, other: End) -> None:
         one.socket.send(0, SendBeat("r002", Beat()))
         await become(lambda: len(other.beats) == 1)
         for _ in range(100):
             one.socket.send(0, SendBeat("r002", Beat()))
         await become(lambda: len(other.beats) > 1)
         assert len(other.beats) == 101
-        one.socket.close()
-        other.socket.close()
 
-    asyncio.run(play())
+    played(play)
 
 
 KEY = b"k" * 32

@@ -1,7 +1,6 @@
 """A connection with two addresses: one at a time, the next when one is lost and stays away."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,8 +9,9 @@ import pytest
 
 from commonwatt.network import mqtt
 from commonwatt.network.mqtt import MqttLink
+from harness.network.links import link_of
 from harness.network.mqtt_raw import CONNACK, SUBACK
-from harness.network.waiting import become, free_port
+from harness.network.waiting import become, cancelled, free_port
 
 
 class Broker:
@@ -47,15 +47,7 @@ class Broker:
 
 
 def link_to(*addresses: str) -> MqttLink:
-    return MqttLink(
-        address=addresses,
-        identity="r001",
-        token="",
-        subscribe="own/+",
-        on_message=lambda *_: None,
-        on_connect=lambda: None,
-        rng=random.Random(1),
-    )
+    return link_of(addresses)
 
 
 @asynccontextmanager
@@ -64,8 +56,7 @@ async def running(link: MqttLink, *brokers: Broker) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancelled(task)
         for broker in brokers:
             broker.die()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.device.changes import BrokerOrder, Delete, DesiredStates, LogRow, Made, MeterState, Replace
+from commonwatt.device.changes import BrokerOrder, Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
 from commonwatt.device.store import DeviceStore, open_checked, open_store, reading_store
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, Log, RecordType
@@ -47,13 +47,18 @@ def fill(store: DeviceStore) -> None:
     store.commit([Made(meter=5, log=Log.EVENT, generation=3, rows=(event(1),)), Delete(5, Log.HISTORY, 1), ORDERS])
 
 
+def meter(store: DeviceStore) -> Stored:
+    stored = store.load(5)
+    assert stored is not None
+    return stored
+
+
 def test_what_was_committed_comes_back(tmp_path: Path) -> None:
     store = open_store(tmp_path / "meters.db", TRUTH)
     fill(store)
     store.close()
     store = open_store(tmp_path / "meters.db", TRUTH)
-    stored = store.load(5)
-    assert stored is not None
+    stored = meter(store)
     assert (stored.state, stored.desired_states) == (STATE, ORDERS)
     assert stored.history == [row(2, 1, 1), row(3, 2, 2)]
     assert stored.events == [event(1)]
@@ -74,9 +79,7 @@ def test_records_made_replaced_and_deleted_in_one_step_leave_what_was_left_last(
             Delete(5, Log.HISTORY, 1),
         ]
     )
-    stored = store.load(5)
-    assert stored is not None
-    assert stored.history == [merged]
+    assert meter(store).history == [merged]
     store.close()
 
 
@@ -87,7 +90,7 @@ def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
         store.commit([Delete(5, Log.HISTORY, 2), Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(3),))])
     stored = store.load(5)
     assert stored is not None
-    assert [r.first_id for r in stored.history] == [2, 3]
+    assert [r.first_id for r in meter(store).history] == [2, 3]
     store.close()
 
 
@@ -212,9 +215,7 @@ def test_desired_states_of_a_later_release_are_left_out(tmp_path: Path) -> None:
     store.connection.execute("UPDATE orders SET held = ?", (json.dumps(held),))
     store.close()
     store = open_checked(tmp_path / "meters.db", 200, TRUTH)
-    stored = store.load(5)
-    assert stored is not None
-    assert stored.desired_states == ORDERS
+    assert meter(store).desired_states == ORDERS
     store.close()
 
 
@@ -226,9 +227,7 @@ def test_a_store_of_an_earlier_release_has_no_raises_and_gets_the_table(tmp_path
     with reading_store(tmp_path / "meters.db") as reader:
         assert [len(lines) for lines in (list(true_lines(reader)), list(held_lines(reader)))] == [2, 2]
     store = open_checked(tmp_path / "meters.db", 200, TRUTH)
-    stored = store.load(5)
-    assert stored is not None
-    assert stored.desired_states == DesiredStates(5, (2, 1), ORDERS.held)
+    assert meter(store).desired_states == DesiredStates(5, (2, 1), ORDERS.held)
     store.commit([ORDERS])
     store.close()
     assert quarantined_before(tmp_path / "meters.db") == []
@@ -240,13 +239,9 @@ def test_the_newest_order_of_brokers_comes_back(tmp_path: Path) -> None:
     store.commit([BrokerOrder(5, ("r002", "r001")), BrokerOrder(5, ("r003",))])
     store.close()
     store = open_checked(tmp_path / "meters.db", 200, TRUTH)
-    stored = store.load(5)
-    assert stored is not None
-    assert stored.order == ("r003",)
+    assert meter(store).order == ("r003",)
     store.connection.execute("DROP TABLE broker_order")
-    without = store.load(5)
-    assert without is not None
-    assert without.order == ()
+    assert meter(store).order == ()
     store.close()
 
 

@@ -12,7 +12,7 @@ from commonwatt.sqlite.damage import SqliteError
 from gateway.changes import Change, Setting
 from gateway.clique.clique import Clique
 from gateway.takeover.effects import Kept
-from harness.network.waiting import become
+from harness.network.waiting import become, cancelled
 from tests.unit.gateway.test_revoked import clique_of, hooks_of
 
 EPOCH = (9, 1)
@@ -52,8 +52,7 @@ def test_a_microgrid_is_commanded_after_its_epoch_is_durable_and_not_if_the_stor
         assert not clique.permits(COMMAND), "a disk that hangs must not let it command"
         answers.set()
         await become(lambda: clique._keeping is None)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await cancelled(running)
         clique.leave()
 
     asyncio.run(play())

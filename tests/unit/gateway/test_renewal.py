@@ -1,6 +1,5 @@
 """The gateway's renewals, by their own looks: due, retried, kept when they connect, and back when they do not."""
 
-import random
 import shutil
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.certificates import Kind, details_of
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.network.http_server import HttpServer
-from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import ClientTls, stamp
 from commonwatt.runtime.files import replace_file
 from gateway.renewal import AGAIN_S, FIRST_RETRY_S, LAST_RETRY_S, LOOK_S, TRIAL_LOOK_S, TRIAL_S, Renewal, renewals_of
 from harness.care.town import CareTown
+from harness.network.links import link_of
 from harness.network.waiting import free_port
 from harness.real.enrolled import DAY_S, now
 
@@ -185,16 +184,7 @@ def test_a_gateway_without_care_renews_nothing(tmp_path: Path) -> None:
 
 def test_a_connection_with_the_replaced_certificate_proves_nothing(tmp_path: Path) -> None:
     file = CareTown(tmp_path, ["r001"], T).file("r001")
-    link = MqttLink(
-        address="127.0.0.1:1",
-        identity="r001",
-        token="",
-        subscribe="x",
-        on_message=lambda *_: None,
-        on_connect=lambda: None,
-        rng=random.Random(1),
-        tls=ClientTls(file.ca, file.path),
-    )
+    link = link_of("127.0.0.1:1", subscribe="x", tls=ClientTls(file.ca, file.path))
     assert not link.is_current()
     link._shown, link.connected = stamp(file.path), True
     assert link.is_current()

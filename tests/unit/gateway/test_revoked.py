@@ -22,7 +22,7 @@ from gateway.clique.hooks import Hooks
 from gateway.clique.revoked import AGAIN_S, AT_ONCE, FORGET_S, RevokedOffer
 from gateway.events import FromMeter
 from gateway.registries import Registries
-from harness.network.waiting import become, free_port
+from harness.network.waiting import become, cancelled, free_port
 from harness.worlds.gateway import registered
 
 SIGNED = SignedList(text="1790000000 r002:2", signature="00" * 70)
@@ -140,8 +140,7 @@ def test_it_is_sent_also_where_another_one_manages_and_an_answer_of_any_kind_end
     async def play() -> None:
         running = asyncio.create_task(clique.run(hooks))
         await become(lambda: len({meter for _, meter in asked(lists(sent))}) == 6)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await cancelled(running)
         clique.leave()
 
     asyncio.run(play())

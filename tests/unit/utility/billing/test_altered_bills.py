@@ -30,6 +30,14 @@ kind = pytest.fixture(lambda: "sqlite")
 MONTH = "2026-10"
 
 
+@pytest.fixture
+def run(people: Command, database: Database, world: World) -> int:
+    """Return the issued run of a month."""
+    assert world.settled.meters.size
+    publish(database, tariff())
+    return issued(database, people, MONTH)
+
+
 def rewritten(database: Database, account: AccountNumber, change: Callable[[dict[str, object]], object]) -> None:
     """Change the content of an account's bill in the database."""
     ours = (bill.c.run_no == 1) & (bill.c.account == account)
@@ -86,11 +94,8 @@ def exported(database: Database, *accounts: AccountNumber) -> object:
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_row_32_an_issued_bill_changed_in_the_database_is_named_at_every_door_and_printed_at_none(
-    people: Command, database: Database, world: World, tmp_path: Path, edit: str
+    people: Command, database: Database, tmp_path: Path, edit: str, run: int
 ) -> None:
-    assert world.settled.meters.size
-    publish(database, tariff())
-    assert issued(database, people, MONTH) == 1
     with database.reads.begin() as connection:
         accounts = [each.account for each in bills_of_run(connection, 1)]
     account, other = accounts[0], accounts[1]
@@ -131,12 +136,7 @@ def test_row_32_an_issued_bill_changed_in_the_database_is_named_at_every_door_an
     assert bill_in(database, 1, other).account == other, "the others are as they were"
 
 
-def test_the_next_run_starts_from_what_was_issued_not_from_a_changed_row(
-    people: Command, database: Database, world: World
-) -> None:
-    assert world.settled.meters.size
-    publish(database, tariff())
-    issued(database, people, MONTH)
+def test_the_next_run_starts_from_what_was_issued_not_from_a_changed_row(database: Database, run: int) -> None:
     before = prepared(database, "2026-11", "town", NOW)
     with database.reads.begin() as connection:
         account = next(each.account for each in bills_of_run(connection, 1) if each.total > 0)
@@ -157,12 +157,7 @@ def test_the_next_run_starts_from_what_was_issued_not_from_a_changed_row(
 @pytest.mark.parametrize(
     "junk", [{"start": 1.5}, {"policy": "mine"}, {"total": "NaN"}, {"lines": None}, {"account": 99}, {"tariff": ["x"]}]
 )
-def test_a_bill_that_no_run_makes_is_named(
-    people: Command, database: Database, world: World, junk: dict[str, object]
-) -> None:
-    assert world.settled.meters.size
-    publish(database, tariff())
-    issued(database, people, MONTH)
+def test_a_bill_that_no_run_makes_is_named(database: Database, junk: dict[str, object], run: int) -> None:
     with database.reads.begin() as connection:
         account = bills_of_run(connection, 1)[0].account
     rewritten(database, account, lambda content: content.update(junk))
@@ -172,10 +167,8 @@ def test_a_bill_that_no_run_makes_is_named(
 
 
 def test_a_bill_is_proved_by_the_registry_of_now_without_the_runs_inputs(
-    people: Command, database: Database, world: World, monkeypatch: pytest.MonkeyPatch
+    database: Database, world: World, monkeypatch: pytest.MonkeyPatch, run: int
 ) -> None:
-    publish(database, tariff())
-    issued(database, people, MONTH)
     registry = world.inputs.registry
     monkeypatch.setattr(billing_sources, "load_registry_around", lambda *_: registry)
     monkeypatch.setattr(bill_documents, "stored_run", None)
@@ -186,22 +179,14 @@ def test_a_bill_is_proved_by_the_registry_of_now_without_the_runs_inputs(
         bill_in(database, 1, 9999)
 
 
-def test_a_tree_that_is_not_that_of_the_printed_code_is_named(
-    people: Command, database: Database, world: World
-) -> None:
-    assert world.settled.meters.size
-    publish(database, tariff())
-    issued(database, people, MONTH)
+def test_a_tree_that_is_not_that_of_the_printed_code_is_named(database: Database, run: int) -> None:
     documents = documents_of(database, MONTH)
     documents.tree.head["root"] = "00" * 32
     with pytest.raises(StoreError, match="the run's tree is not the one of its check code"):
         documents.bill(min(documents.bills))
 
 
-def test_an_edited_root_beside_the_tree_is_shown_by_no_door(people: Command, database: Database, world: World) -> None:
-    assert world.settled.meters.size
-    publish(database, tariff())
-    issued(database, people, MONTH)
+def test_an_edited_root_beside_the_tree_is_shown_by_no_door(database: Database, run: int) -> None:
     root = documents_of(database, MONTH).tree.head["root"]
     with database.writes.begin() as connection:
         connection.execute(bill_run.update().values(root="00" * 32))
@@ -211,11 +196,9 @@ def test_an_edited_root_beside_the_tree_is_shown_by_no_door(people: Command, dat
 
 
 def test_a_deleted_bill_of_an_account_that_had_no_meter_in_the_month_is_named(
-    people: Command, database: Database, world: World, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch, run: int
 ) -> None:
     """A bill of corrections alone."""
-    publish(database, tariff())
-    issued(database, people, MONTH)
     account = min(documents_of(database, MONTH).bills)
     monkeypatch.setattr(RunDocuments, "_holders", frozenset())
     _deleted(database, account)

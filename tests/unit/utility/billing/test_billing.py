@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.settlement.settled import Quantity
 from commonwatt.town.town import Function
-from harness.billing.found import found_in_store
+from harness.billing.found import found_in_store, published
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
 from harness.commands import WHO, logged_in, shown
@@ -34,7 +34,6 @@ from utility.database.database import Database, open_database
 from utility.registry.accounts import Account, Dated
 from utility.statistics.preview import cli as cli_tariff
 from utility.tariffs.store import tariffs
-from utility.tariffs.tariff import Tariff
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
@@ -49,10 +48,7 @@ def _world(monkeypatch: pytest.MonkeyPatch) -> World:
     return found_in_store(monkeypatch, world_of())
 
 
-def publish(database: Database, new: Tariff) -> None:
-    with database.writes.begin() as connection:
-        stored = tariffs.propose(connection, new, "", "anna", NOW)
-        tariffs.publish(connection, stored.name, stored.version, "ben", NOW)
+publish = partial(published, now=NOW)
 
 
 @pytest.fixture(name="people")

@@ -10,11 +10,11 @@ import pytest
 
 from commonwatt.config.utility import BillingSettings, UtilitySettings
 from commonwatt.runtime.clock import Clock
+from harness.billing.found import found_in_store, published
 from harness.billing.two_months import world_of
 from harness.billing.worlds import tariff
 from harness.real import databases
 from utility.billing.jobs import LOOK_AGAIN_S, make_bills
-from utility.billing.store import billing_sources
 from utility.billing.store.billing import check_run, issue_run, runs
 from utility.database.database import Database
 from utility.jobs.catalogue import plan_of
@@ -22,7 +22,6 @@ from utility.jobs.runner import Job, Schedule
 from utility.jobs.store.listing import listed
 from utility.jobs.tables import settled_day
 from utility.jobs.threads import HERE
-from utility.tariffs.store import tariffs
 
 kind = databases.both_kinds
 
@@ -50,10 +49,7 @@ def settle(database: Database, first: date, last: date, *, final: bool = True) -
 @pytest.fixture
 def tick(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[tuple[str, str]]]:
     """Tick at a time, as a service does that has the job of bills alone; return the months that have runs."""
-    world = world_of()
-    monkeypatch.setattr(billing_sources, "load_registry", lambda _: world.inputs.registry)
-    monkeypatch.setattr(billing_sources, "newest_settled", lambda _: 1)
-    monkeypatch.setattr(billing_sources, "settled_as_of", lambda *_: world.load)
+    found_in_store(monkeypatch, world_of())
     clock = Clock(origin=0, monotonic_origin=0, speed=0)
 
     make = partial(make_bills, BillingSettings(), database, HERE)
@@ -73,9 +69,7 @@ def tick(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[[int],
 
 
 def publish(database: Database) -> None:
-    with database.writes.begin() as connection:
-        stored = tariffs.propose(connection, tariff(), "", "anna", 0)
-        tariffs.publish(connection, stored.name, stored.version, "ben", 0)
+    published(database, tariff())
 
 
 def issue(database: Database, number: int) -> None:

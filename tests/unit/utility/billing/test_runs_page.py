@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from commonwatt.settlement.settled import Quantity
-from harness.billing.found import found_in_store
+from harness.billing.found import found_in_store, published
 from harness.billing.two_months import KWH, late, world_of
 from harness.billing.worlds import World, tariff
 from harness.console import Browser, standing_api, text_of
@@ -18,16 +18,13 @@ from utility.assembly.application import make_app
 from utility.billing.store.billing import stored_bills
 from utility.billing.tables import bill
 from utility.database.database import Database
-from utility.tariffs.store import tariffs
 
 Browsers = Callable[..., Browser]
 
 
 @pytest.fixture(name="world", autouse=True)
 def _world(monkeypatch: pytest.MonkeyPatch, database: Database) -> World:
-    with database.writes.begin() as connection:
-        stored = tariffs.propose(connection, tariff(), "", "anna", NOW)
-        tariffs.publish(connection, stored.name, stored.version, "ben", NOW)
+    published(database, tariff(), NOW)
     return found_in_store(monkeypatch, world_of())
 
 

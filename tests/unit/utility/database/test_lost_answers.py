@@ -11,6 +11,7 @@ from commonwatt.model.effects import Publish
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
 from commonwatt.runtime.clock import Clock
+from harness.billing.found import found_in_store
 from harness.billing.two_months import MONTH, world_of
 from harness.billing.worlds import tariff
 from harness.real.lost_answers import Fate, Line
@@ -18,7 +19,6 @@ from harness.worlds.sent import batch, blocks
 from harness.worlds.utility import ingest_of
 from utility.access.actor import on_machine
 from utility.billing.decisions import draft
-from utility.billing.store import billing_sources
 from utility.billing.store.billing import check_run, issue_run
 from utility.billing.tables import bill, bill_run
 from utility.control.changes import Asked, Chosen, NewerChangeError
@@ -60,10 +60,7 @@ def again(line: Line, fate: Fate, table: Table, do: Callable[[], object], monkey
 def test_bills_are_made_and_issued_once(
     line: Line, database: Database, fate: Fate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = world_of()
-    monkeypatch.setattr(billing_sources, "load_registry", lambda _: world.inputs.registry)
-    monkeypatch.setattr(billing_sources, "newest_settled", lambda _: 1)
-    monkeypatch.setattr(billing_sources, "settled_as_of", lambda *_: world.load)
+    found_in_store(monkeypatch, world_of())
     with database.writes.begin() as connection:
         stored = tariffs.propose(connection, tariff(), "", "anna", 0)
         tariffs.publish(connection, stored.name, stored.version, "ben", 0)

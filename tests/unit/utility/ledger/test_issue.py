@@ -3,13 +3,14 @@
 import csv
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from commonwatt.config.office import LedgerCodes
-from harness.billing.found import found_in_store
+from harness.billing.found import found_in_store, published
 from harness.billing.two_months import world_of
 from harness.billing.worlds import tariff
 from harness.commands import token_for
@@ -27,18 +28,13 @@ from utility.billing.store.billing import bills_of_run
 from utility.database.database import Database
 from utility.exports.cli import app
 from utility.ledger.store.entries import balances, exported
-from utility.tariffs.store import tariffs
-from utility.tariffs.tariff import Tariff
 
 
 def someone(name: str) -> Actor:
     return Actor(name=name, roles=frozenset({Role.CLERK, Role.APPROVER}), account=None, via=Via.SESSION, address="")
 
 
-def publish(database: Database, new: Tariff) -> None:
-    with database.writes.begin() as connection:
-        stored = tariffs.propose(connection, new, "", "anna", NOW)
-        tariffs.publish(connection, stored.name, stored.version, "ben", NOW)
+publish = partial(published, now=NOW)
 
 
 def issue(database: Database, number: int, month: str) -> None:

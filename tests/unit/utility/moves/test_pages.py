@@ -7,6 +7,7 @@ import pytest
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.town.town import Town
+from harness.billing.found import published
 from harness.billing.worlds import tariff
 from harness.console import Browser, text_of
 from harness.real.databases import both_kinds
@@ -18,7 +19,6 @@ from utility.customers.store.contacts import contact_of, digests_at, histories, 
 from utility.database.database import Database
 from utility.registry.store.accounts import changes_of, load_dated_registry
 from utility.registry.store.moves import moved_out
-from utility.tariffs.store import tariffs
 
 kind = both_kinds
 Browsers = Callable[..., Browser]
@@ -36,9 +36,7 @@ ANNA = {
 
 @pytest.fixture(autouse=True)
 def _tariff(database: Database, settings: UtilitySettings) -> None:
-    with database.writes.begin() as connection:
-        stored = tariffs.propose(connection, tariff(settings.billing.tariff), "", "anna", NOW)
-        tariffs.publish(connection, stored.name, stored.version, "ben", NOW)
+    published(database, tariff(settings.billing.tariff), NOW)
 
 
 @pytest.fixture

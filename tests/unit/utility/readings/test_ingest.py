@@ -23,6 +23,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.runtime.clock import Clock
 from commonwatt.sqlite.damage import DamagedError
 from commonwatt.town.loading import load_town
+from harness.network.waiting import cancelled
 from harness.real import databases
 from harness.settlement.stored import remove_meter
 from harness.worlds.sent import append, batch, blocks
@@ -75,8 +76,7 @@ def running(database: Database, scenario: Callable[[Ingest, UtilityMetrics, list
         try:
             await scenario(ingest, metrics, sent)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancelled(task)
             ingest.close()
 
     asyncio.run(play())

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from commonwatt.config.utility import BillingSettings
 from commonwatt.town.town import Town
+from harness.billing.found import published
 from harness.commands import shown
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle, store_months
@@ -61,9 +62,7 @@ def project(database: Database, now: int, price: str | None = "0.10", *, is_trus
 
 def publish(database: Database) -> None:
     tariff = replace(read_tariff(TARIFF), effective=0)
-    with database.writes.begin() as connection:
-        stored = tariffs.propose(connection, tariff, TARIFF.read_text(), "anna", 0)
-        tariffs.publish(connection, stored.name, stored.version, "ben", 0)
+    published(database, tariff, text=TARIFF.read_text())
 
 
 def test_the_next_month_is_projected_with_a_band_of_every_account_class_and_the_town(database: Database) -> None:

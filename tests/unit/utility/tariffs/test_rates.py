@@ -13,6 +13,7 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.controller_commands import MAX_CHANGES, ControllerCommand
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
+from harness.billing.found import published
 from harness.billing.worlds import tariff
 from utility.billing.jobs import RatesJob
 from utility.billing.store import billing_sources
@@ -24,9 +25,7 @@ from utility.outbox.store.commands import open_commands
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed
 from utility.registry.store.registry import registry_changed
 from utility.tariffs.rates import next_change, rates_of
-from utility.tariffs.store import tariffs
 from utility.tariffs.store.rates import acknowledged
-from utility.tariffs.tariff import Tariff
 
 both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
@@ -55,10 +54,7 @@ def registry(own: str | None = None) -> DatedRegistry:
     )
 
 
-def publish(database: Database, new: Tariff) -> None:
-    with database.writes.begin() as connection:
-        stored = tariffs.propose(connection, new, "", "anna", 0)
-        tariffs.publish(connection, stored.name, stored.version, "ben", 0)
+publish = published
 
 
 def run(job: RatesJob, now: int) -> None:

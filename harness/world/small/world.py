@@ -22,7 +22,7 @@ from commonwatt.town.registry import registry_of
 from commonwatt.town.town import Function
 from gateway.changes import Change
 from gateway.controller import Controller
-from harness.small_world.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
+from harness.world.small.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
 from utility.registry.store.registration import fill_registry
 
 START = 1_782_000_000
@@ -228,24 +228,20 @@ class World:
             if losses:
                 delayed = twice._replace(faults=(losses - 1, duplications - 1, crashes))
                 yield f"DELAYED: {topic} to {NAMES[to]}", delayed
-        if crashes:
-            yield from self._crashes(state._replace(queues=rest), to, step, text)
+        yield from self._crashes(state._replace(queues=rest), to, step, text)
 
     def _minute(self, state: State, text: str) -> Iterator[tuple[str, State]]:
         """Let a minute pass; all timers fire, and during one of those steps a part may crash."""
         state = state._replace(minute=state.minute + 1)
         for n in (METER, A, B):
             step = self.parts[n].step(state.parts[n], TICK, b"", now_in(state.minute))
-            if state.faults[2]:
-                for crash, crashed in self._crashes(state, n, step, text):
-                    yield crash, self._timers(crashed, n + 1)
+            for crash, after in self._crashes(state, n, step, text):
+                for later in range(n + 1, UTILITY):
+                    timers = self.parts[later].step(after.parts[later], TICK, b"", now_in(state.minute))
+                    after = self._after(after, later, timers)
+                yield crash, after
             state = self._after(state, n, step)
         yield text, state
-
-    def _timers(self, state: State, first: int) -> State:
-        for n in range(first, UTILITY):
-            state = self._after(state, n, self.parts[n].step(state.parts[n], TICK, b"", now_in(state.minute)))
-        return state
 
     def _after(self, state: State, n: int, step: Step) -> State:
         queues = list(state.queues)
@@ -260,7 +256,7 @@ class World:
     def _crashes(self, state: State, n: int, step: Step, text: str) -> Iterator[tuple[str, State]]:
         """Yield a crash at each point of a step; the part starts again at once, from what its store has."""
         losses, duplications, crashes = state.faults
-        for number, point in enumerate(step.points):
+        for number, point in enumerate(step.points if crashes else ()):
             started = self.parts[n].start(point.image, now_in(state.minute))
             crashed = state._replace(faults=(losses, duplications, crashes - 1))
             both = Step(started.state, point.sent + started.sent, ())

@@ -33,9 +33,9 @@ from gateway.core import RETRY
 from gateway.events import Committed, Connected, Event, FromMeter, FromUtility, Tick
 from gateway.store.store import Store
 from harness.real.images import put_back
-from harness.small_world.states import canonical, copied, pickled, rows_of
 from harness.world import masks
 from harness.world.node import finish
+from harness.world.small.states import canonical, copied, pickled, rows_of
 from meter_sim.truth import TRUTH
 from utility.database.database import open_database
 from utility.outbox import changes as utility_changes
@@ -71,9 +71,9 @@ class Step:
 class Part(ABC, Generic[C, W]):
     """One process: a core of type ``C`` on a store that takes changes of type ``W``."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, connection: sqlite3.Connection) -> None:
         self.name = name  # its name in a story
-        self.performed = 0  # number of performed steps
+        self.connection = connection  # its store's
         self.unsynced = False  # whether a crash undoes the last commit of a step: a planted bug
         self._images: list[bytes] = []
         self._image_of: dict[int, int] = {}
@@ -81,11 +81,6 @@ class Part(ABC, Generic[C, W]):
         self._state_of: dict[int, int] = {}
         self._steps: dict[tuple[int, str, bytes, int], Step] = {}
         self._boots: dict[tuple[int, int], Step] = {}
-
-    @property
-    @abstractmethod
-    def connection(self) -> sqlite3.Connection:
-        """The store's connection."""
 
     @abstractmethod
     def build(self) -> C:
@@ -139,10 +134,6 @@ class Part(ABC, Generic[C, W]):
         """Return a copy of the core in a state, on its store."""
         return self._core(state)[0]
 
-    def restore(self, state: int) -> None:
-        """Give its store the content that it has in a state."""
-        self._restore(self._cores[state][1])
-
     @property
     def states(self) -> int:
         """The number of its states."""
@@ -154,7 +145,6 @@ class Part(ABC, Generic[C, W]):
         return copied(core, self.shared()), image
 
     def _run(self, core: C, image: int, transactions: Iterator[Sequence[Effect[W]]]) -> Step:
-        self.performed += 1
         sent: list[Publish] = []
         images = [image]
         points: list[Point] = []
@@ -199,15 +189,11 @@ class MeterPart(Part[Meter, meter_changes.Change]):
     """The meter."""
 
     def __init__(self, description: Description, now: int) -> None:
-        super().__init__("meter")
+        self._store = open_store(Path(":memory:"), TRUTH)
+        super().__init__("meter", self._store.connection)
         self._description = description
         self._limits = Limits(resolution=1)
         self._born = now
-        self._store = open_store(Path(":memory:"), TRUTH)
-
-    @property
-    def connection(self) -> sqlite3.Connection:
-        return self._store.connection
 
     def build(self) -> Meter:
         id_ = self._description.id
@@ -242,20 +228,16 @@ class GatewayPart(Part[Controller, gateway_changes.Change]):
     def __init__(
         self, name: str, settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter], store: int
     ) -> None:
-        super().__init__(name)
+        self._store = Store.open(Path(":memory:"))
+        super().__init__(name, self._store._db)
         self._settings = settings
         self._meters = meters
-        self._store = Store.open(Path(":memory:"))
         self._store.commit([gateway_changes.Setting("store_id", str(store))])
         self._store.store_id = store
 
     def set(self, key: str, value: str) -> None:
         """Put a setting into its store before the first start."""
         self._store.commit([gateway_changes.Setting(key, value)])
-
-    @property
-    def connection(self) -> sqlite3.Connection:
-        return self._store._db
 
     def build(self) -> Controller:
         return Controller(self._settings, self._store, self._meters)
@@ -282,14 +264,14 @@ class GatewayPart(Part[Controller, gateway_changes.Change]):
 
     def holdings(self, state: int) -> tuple[masks.Holdings, masks.Holdings]:
         """Return the gateway's blocks, and those that it has marked as acknowledged by the utility."""
-        self.restore(state)
+        self._restore(self._cores[state][1])
         parts = list(self._store.all_parts(unsent_only=False))
         done = [part for part in parts if part.relayed == gateway_changes.DONE]
         return tuple(masks.of_parts((p.key, p.payload) for p in some) for some in (parts, done))  # type: ignore[return-value]
 
     def drained(self, state: int) -> bool:
         """Return whether all of its data is relayed."""
-        self.restore(state)
+        self._restore(self._cores[state][1])
         return self._store.backlog() == (0, 0, 0)
 
 
@@ -297,15 +279,11 @@ class UtilityPart(Part[Core, utility_changes.Change]):
     """The utility."""
 
     def __init__(self, fill: Callable[[Any], object]) -> None:
-        super().__init__("utility")
         self._database = open_database("sqlite://", create=True)
         with self._database.writes.begin() as connection:
             fill(connection)
-
-    @cached_property
-    def connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection = self._database.reads.raw_connection().driver_connection  # type: ignore[assignment]
-        return connection
+        self._raw = self._database.reads.raw_connection()  # which stays open
+        super().__init__("utility", self._raw.driver_connection)  # type: ignore[arg-type]
 
     def build(self) -> Core:
         with self._database.reads.begin() as connection:
@@ -324,6 +302,6 @@ class UtilityPart(Part[Core, utility_changes.Change]):
 
     def stored(self, state: int) -> Blocks:
         """Return the utility's blocks, as its own reader joins them."""
-        self.restore(state)
+        self._restore(self._cores[state][1])
         with self._database.reads.begin() as connection:
             return PartReader(self._database).read(connection, select_parts(lambda _: true()))
