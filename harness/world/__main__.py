@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.world.campaign import Tally, keep, pool, run_many
 from harness.world.energy.planted import ENERGY_BUGS
+from harness.world.month.planted import MONTH_BUGS
 from harness.world.planted import BUGS
 from harness.world.run import attempt
 from harness.world.shrink import as_test, shortest
@@ -23,16 +24,17 @@ def main() -> int:
     which.add_argument("--seed", type=int, help="run this world and print its result")
     which.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="run these worlds, on all cores")
     parser.add_argument("--hours", type=float, default=Options.hours, help="virtual hours measured")
-    parser.add_argument("--bug", choices=sorted({**BUGS, **ENERGY_BUGS}), default="", help="plant this bug")
+    parser.add_argument("--bug", choices=sorted({**BUGS, **ENERGY_BUGS, **MONTH_BUGS}), default="", help="plant this bug")
     parser.add_argument("--only", help="faults that happen, by name, with commas between them; empty: none")
     parser.add_argument(
         "--log", type=Path, help="append a line of JSON for each of --seeds: its faults, what was found"
     )
     parser.add_argument("--energy", action="store_true", help="worlds of energy: feeders, islands, sharing, supply")
+    parser.add_argument("--month", action="store_true", help="worlds at a month's end: settlement, bills, archive")
     parser.add_argument("--no-keep", action="store_true", help="don't add failing seeds to tests/world/seeds.txt")
     given = parser.parse_args()
     only = None if given.only is None else tuple(filter(None, given.only.split(",")))
-    options = Options(hours=given.hours, bug=given.bug, energy=given.energy, only=only)
+    options = Options(hours=given.hours, bug=given.bug, energy=given.energy, month=given.month, only=only)
     if given.seed is not None:
         tally = Tally(1)
         result = attempt(given.seed, options)
@@ -45,7 +47,7 @@ def main() -> int:
         least, tries = shortest(violation, options)
         print(f"{len(violation.struck)} faults, {len(least.struck)} of them needed, by {tries} worlds:\n\n{least}\n")
         print(as_test(least, options))
-    if not (given.bug or given.energy or given.no_keep):
+    if not (given.bug or given.energy or given.month or given.no_keep):
         for violation in tally.failed:
             keep(violation)
     return 1 if tally.failed else 0

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest.mock import patch
 
 from gateway import upkeep
@@ -10,6 +10,9 @@ from gateway.relay import relay
 from harness.world import disks
 from harness.world.energy.planted import ENERGY_BUGS
 from harness.world.energy.world import EnergyWorld
+from harness.world.month.planted import MONTH_BUGS
+from harness.world.month.utility import hurried
+from harness.world.month.world import MonthWorld
 from harness.world.planted import BUGS, Bug
 from harness.world.story import Violation
 from harness.world.world import Options, Run, World
@@ -23,7 +26,8 @@ def simulate(seed: int, options: Options | None = None) -> Run:
     """
     options = options or Options()
     with few(options) as bug:
-        return _simulate((EnergyWorld if options.energy else World)(seed, options, bug.unsynced))
+        kind = EnergyWorld if options.energy else MonthWorld if options.month else World
+        return _simulate(kind(seed, options, bug.unsynced))
 
 
 def attempt(seed: int, options: Options) -> Run | Violation:
@@ -40,7 +44,7 @@ def few(options: Options) -> Iterator[Bug]:
     bug = _bug(options)
     # Checking undamaged parts would be a fifth of the work. Restoring a lost backup takes several steps.
     few_parts, few_rows = patch.object(upkeep, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
-    with few_parts, few_rows, disks.over(), bug.plant():
+    with few_parts, few_rows, disks.over(), hurried() if options.month else nullcontext(), bug.plant():
         # What a process logs of a damaged store stands in the world's story.
         logging.disable()
         try:
@@ -50,7 +54,7 @@ def few(options: Options) -> Iterator[Bug]:
 
 
 def _bug(options: Options) -> Bug:
-    bugs = ENERGY_BUGS if options.energy else BUGS
+    bugs = ENERGY_BUGS if options.energy else MONTH_BUGS if options.month else BUGS
     return bugs[options.bug] if options.bug else Bug()
 
 

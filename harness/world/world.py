@@ -50,13 +50,14 @@ class Options:
     hours: float = 2.0  # duration of measuring
     bug: str = ""  # a planted bug's name; empty: none
     energy: bool = False  # whether it is a world of energy (``harness.world.energy``), not of readings
+    month: bool = False  # whether it is a world at a month's end (``harness.world.month``)
     only: tuple[str, ...] | None = None  # the faults that happen, by name; ``None``: all of the seed
 
     def command(self, seed: int) -> str:
         """Return the command that replays a world."""
         hours = f" --hours {self.hours:g}" if self.hours != Options.hours else ""
         bug = f" --bug {shlex.quote(self.bug)}" if self.bug else ""
-        energy = " --energy" if self.energy else ""
+        energy = " --energy" if self.energy else " --month" if self.month else ""
         only = "" if self.only is None else f" --only {shlex.quote(','.join(self.only))}"
         return f"python -m harness.world --seed {seed}{energy}{hours}{bug}{only}"
 
@@ -204,7 +205,7 @@ class World:
         self.tell("world", "the last slot is measured")
         self._run_until(self.measure_until + DRAIN_S, self.drained)
         drained_s = self.time - self.measure_until
-        ending.check(self)
+        self.check()
         self.close()
         made = sum(len(readings) for readings in self.ledger.made.values())
         return Run(
@@ -216,6 +217,10 @@ class World:
             drained_s,
             tuple(self._faults.struck),
         )
+
+    def check(self) -> None:
+        """Check the end."""
+        ending.check(self)
 
     def _check_bounds(self) -> None:
         bounds.check_stores(self)

@@ -1,0 +1,56 @@
+"""Faults at a month's end: what people do with bills and files, and what happens to the utility's two processes."""
+
+from typing import TYPE_CHECKING
+
+from commonwatt.model.exceptions import ConfigError, StoreError
+from harness.world.faults import Faults, Kinds
+from harness.world.month import filing, money
+
+if TYPE_CHECKING:
+    from harness.world.month.world import MonthWorld
+
+RETRY_S = 300
+
+
+class MonthFaults(Faults):
+    """The faults of a world at a month's end."""
+
+    _world: "MonthWorld"
+
+    def kinds(self) -> Kinds:
+        """Return each kind of fault."""
+        return {
+            **super().kinds(),
+            "bills issued": (self._issue, (300, 900)),
+            "month filed": (self._file, (None, 900)),
+            "month restored": (self._restore, (None, 1800)),
+            "archive rots": (self._rot_archive, (None, None, 1200)),
+            "process pauses": (self._pause, (None, 600)),
+            "process killed": (self._kill, (None, 600)),
+        }
+
+    def _issue(self) -> None:
+        """Let two people issue what the service billed."""
+        try:
+            money.issue(self._world)
+        except (ConfigError, StoreError) as error:
+            self._world.tell("people", f"can't issue: {error}")
+
+    def _file(self) -> None:
+        self._world.utility.guarded(lambda: filing.run(self._world, self._rng, write=True))
+
+    def _restore(self) -> None:
+        self._world.utility.guarded(lambda: filing.run(self._world, self._rng, write=False))
+
+    def _rot_archive(self) -> None:
+        filing.rot(self._world, self._rng)
+
+    def _pause(self) -> None:
+        """Let a process pause for longer than its lease."""
+        if self._world.utility.up:
+            process = self._rng.choice(self._world.utility.processes)
+            process.paused_until = self._world.time + self._down_s()
+
+    def _kill(self) -> None:
+        if self._world.utility.up:
+            self._rng.choice(self._world.utility.processes).kill()

@@ -1,0 +1,6 @@
+def run(world, rng, *, write):
+    pass
+
+
+def rot(world, rng):
+    pass
