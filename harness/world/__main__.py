@@ -24,7 +24,9 @@ def main() -> int:
     which.add_argument("--seed", type=int, help="run this world and print its result")
     which.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="run these worlds, on all cores")
     parser.add_argument("--hours", type=float, default=Options.hours, help="virtual hours measured")
-    parser.add_argument("--bug", choices=sorted({**BUGS, **ENERGY_BUGS, **MONTH_BUGS}), default="", help="plant this bug")
+    parser.add_argument(
+        "--bug", choices=sorted({**BUGS, **ENERGY_BUGS, **MONTH_BUGS}), default="", help="plant this bug"
+    )
     parser.add_argument("--only", help="faults that happen, by name, with commas between them; empty: none")
     parser.add_argument(
         "--log", type=Path, help="append a line of JSON for each of --seeds: its faults, what was found"

@@ -4,12 +4,10 @@ from typing import TYPE_CHECKING
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.world.faults import Faults, Kinds
-from harness.world.month import filing, money
+from harness.world.month import money
 
 if TYPE_CHECKING:
     from harness.world.month.world import MonthWorld
-
-RETRY_S = 300
 
 
 class MonthFaults(Faults):
@@ -22,9 +20,9 @@ class MonthFaults(Faults):
         return {
             **super().kinds(),
             "bills issued": (self._issue, (300, 900)),
-            "month filed": (self._file, (None, 900)),
+            "month filed": (self._file, (None, 600)),
             "month restored": (self._restore, (None, 1800)),
-            "archive rots": (self._rot_archive, (None, None, 1200)),
+            "archive rots": (self._rot_archive, (None, 900)),
             "process pauses": (self._pause, (None, 600)),
             "process killed": (self._kill, (None, 600)),
         }
@@ -36,20 +34,25 @@ class MonthFaults(Faults):
         except (ConfigError, StoreError) as error:
             self._world.tell("people", f"can't issue: {error}")
 
+    def heal(self) -> None:
+        """End all faults; people put copies of rotten files back."""
+        self._world.utility.filing.look()
+        self._world.utility.filing.mend()
+        super().heal()
+
     def _file(self) -> None:
-        self._world.utility.guarded(lambda: filing.run(self._world, self._rng, write=True))
+        self._world.utility.guarded(lambda: self._world.utility.filing.run(self._rng, "write"))
 
     def _restore(self) -> None:
-        self._world.utility.guarded(lambda: filing.run(self._world, self._rng, write=False))
+        self._world.utility.guarded(lambda: self._world.utility.filing.run(self._rng, "restore"))
 
     def _rot_archive(self) -> None:
-        filing.rot(self._world, self._rng)
+        self._world.utility.filing.rot(self._rng)
 
     def _pause(self) -> None:
         """Let a process pause for longer than its lease."""
         if self._world.utility.up:
-            process = self._rng.choice(self._world.utility.processes)
-            process.paused_until = self._world.time + self._down_s()
+            self._rng.choice(self._world.utility.processes).pause_s = self._rng.uniform(30, 300)
 
     def _kill(self) -> None:
         if self._world.utility.up:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
 
+from commonwatt.model.exceptions import StoreError
 from utility.jobs.plans import Plan
 from utility.jobs.store.job_leases import (
     LEASE_S,
-    LeaseLostError,
     NotYetError,
     Turn,
     finish,
@@ -45,7 +45,8 @@ class JobProcess:
     """One of the processes."""
 
     def __init__(self, utility: "MonthUtility", name: str, rng: random.Random) -> None:
-        self.paused_until = 0.0  # when it goes on
+        self.pause_s = 0.0  # how long it will pause in the middle of its next decision
+        self._paused_until = 0.0
         self._utility, self._name, self._rng = utility, name, rng
         self._wrong_s = rng.choice((0, 0, -20, 20))  # its clock's error beside the other's
         self._works = utility.works(Threads(read=_later, write=_later))
@@ -65,7 +66,7 @@ class JobProcess:
 
     def _look(self) -> None:
         self._utility.later(LOOK_S, self._look)
-        if self._doing is None and self._utility.world.time >= self.paused_until:
+        if self._doing is None:
             self._doing = self._all()
             self._step()
 
@@ -74,8 +75,8 @@ class JobProcess:
         world = self._utility.world
         if self._doing is None:
             return
-        if world.time < self.paused_until:
-            self._utility.later(self.paused_until - world.time, self._step)
+        if world.time < self._paused_until:
+            self._utility.later(self._paused_until - world.time, self._step)
             return
         try:
             if self._turn is not None and self._now() - self._renewed >= LEASE_S / 3:
@@ -84,8 +85,8 @@ class JobProcess:
             self._utility._point()
         except StopIteration:
             self._doing = None
-        except (LeaseLostError, OperationalError) as error:
-            self._utility.refused(error)
+        except (StoreError, OperationalError) as error:
+            self._utility.refused(type(error).__name__)
             self.kill()
         else:
             self._utility.later(self._rng.uniform(0.01, 0.2), self._step)
@@ -106,6 +107,8 @@ class JobProcess:
         if turn is None:
             return
         self._renewed = turn.now
+        if plan.catch_up:
+            self._paused_until, self.pause_s = self._utility.world.time + self.pause_s, 0.0
         try:
             await work(turn)
             await _Pause()
@@ -113,8 +116,8 @@ class JobProcess:
         except NotYetError as error:
             write(postpone, turn, str(error), error.until)
             return
-        except OperationalError as error:
-            self._utility.refused(error)
+        except (StoreError, OperationalError) as error:
+            self._utility.refused(type(error).__name__)
             write(give_back, turn, self._now(), "the store")
             return
         finally:
