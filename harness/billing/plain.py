@@ -1,7 +1,7 @@
 """A second calculation of bills, as plainly as possible: one quarter-hour at a time, fractions, no arrays.
 
-It shares nothing with ``utility.billing`` but the records that go in and come out; a tariff is read from its canonical JSON.
-"""
+It shares nothing with ``utility.billing`` but the records that go in and come out; a tariff is read from its canonical
+JSON.
 
 import json
 from collections import defaultdict
