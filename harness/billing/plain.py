@@ -2,6 +2,7 @@
 
 It shares nothing with ``utility.billing`` but the records that go in and come out; a tariff is read from its canonical
 JSON.
+"""
 
 import json
 from collections import defaultdict
