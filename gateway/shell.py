@@ -352,10 +352,9 @@ class Shell:
 
     def _look_at_upgrades(self) -> None:
         own, (before, part) = self._controller.own, self._before
-        month = self._controller.line.month(own.now)
-        self._upgrades.look(
-            own.utility_commands.upgrade, month, lambda: Meters(served=own.served_since(part), before=before)
-        )
+        wanted = own.utility_commands.upgrade
+        month = None if wanted is None else self._controller.line.month(own.now)
+        self._upgrades.look(wanted, month, lambda: Meters(served=own.served_since(part), before=before))
 
     def _look_at_line(self) -> None:
         """Queue the line's byte count for the core."""

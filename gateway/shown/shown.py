@@ -164,7 +164,6 @@ class Shown:
         }
         if len(self._settings.head_end) > 1:
             connections["head_end"] = self._links.each[HEAD_END].address
-        connections["witness"] = self._witness.view()
         disk = {"disk_free_bytes": self._disk.free_bytes, "disk_bytes": self._disk.size_bytes}
         household = {} if self._household is None else {"household": self._household.status()}
         view = (

@@ -1,6 +1,7 @@
 """A second calculation of bills, as plainly as possible: one quarter-hour at a time, fractions, no arrays.
 
-It shares nothing with ``utility.billing`` but the records that go in; a tariff is read from its canonical JSON.
+It shares nothing with ``utility.billing`` but the records that go in and come out; a tariff is read from its canonical
+JSON.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from commonwatt.settlement.settled import Quantity, SettledQuarters
+from utility.billing.bill import Bill, LineKind
 from utility.registry.accounts import DatedRegistry, Installed
 
 DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -307,3 +309,14 @@ class Plain:
             max(Fraction(0), base - step) if falls else min(initial, base + max(step, CENT)) if bill.cents > 0 else base
         )
         return Fraction(round(changed * 100), 100)
+
+
+def energy_of(bill: Bill) -> dict[tuple[str, str, str], int]:
+    """Return the energy of a bill as ``PlainBill`` has it."""
+    found: dict[tuple[str, str, str], int] = {}
+    for line in bill.lines:
+        if line.kind in (LineKind.IMPORT, LineKind.CREDIT) and line.energy:
+            words = line.text.rsplit(f", {line.period}", 1)[0]
+            key = words, line.period, str(line.rate)
+            found[key] = found.get(key, 0) + line.energy
+    return found

@@ -53,8 +53,8 @@ class Slot:
         return int(self.values[meter, kind][SLOTS + slot]) if self.quality(meter, kind, slot) else 0
 
 
-def settle_plainly(day: RandomDay, convention: str, quarters: int, resolution: int = 100) -> Plain:
-    """Settle the first quarters of a day."""
+def settle_plainly(day: RandomDay, convention: str, quarters: int, resolution: int | None = 100) -> Plain:
+    """Settle the first quarters of a day; without a resolution no excess is computed."""
     found = Plain()
     settler = _Settler(day, convention, found)
     for group in range(quarters * SLOTS // GROUP_SLOTS):
@@ -66,7 +66,8 @@ def settle_plainly(day: RandomDay, convention: str, quarters: int, resolution: i
                 settler.settle([slot])
     for quarter in range(quarters):
         settler.judge(quarter)
-    found.excess = settler.excess(resolution)
+    if resolution is not None:
+        found.excess = settler.excess(resolution)
     return found
 
 

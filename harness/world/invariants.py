@@ -18,6 +18,9 @@ INVARIANTS: dict[str, str] = {
     "E7": "A quarter-hour's purchase is decided once, and bought to the milliwatt-hour.",
     "E8": "Imports stay under the limit in force, and the limit ends with the supply's.",
     "E9": "Nothing is ordered on a report of the boundary from before a start.",
+    "M1": "Settled energies and bills are those of the readings, by another implementation, to the cent.",
+    "M2": "A period is decided once.",
+    "M3": "No page shows a damaged value, and what is filed is what was stored.",
     "I-a": "No meter goes back to an earlier epoch.",
     "I-b": "A controller commands under an epoch that was granted to it, once, and that its store has.",
     "I-c": "A controller that was stopped commands once its epoch is confirmed; two managers are soon one again.",
@@ -28,4 +31,4 @@ INVARIANTS: dict[str, str] = {
     "state": "A controller's states follow one another as documented.",
     "core": "No core and no store fails.",
 }
-"""By name. I: of data and commands; E: of energy; I-a to I-h: of takeover."""
+"""By name. I: of data and commands; E: of energy; M: of money and months; I-a to I-h: of takeover."""

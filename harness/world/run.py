@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest.mock import patch
 
 from gateway import upkeep
@@ -12,6 +12,9 @@ from harness.world.clique.planted import CLIQUE_BUGS
 from harness.world.clique.world import CliqueWorld
 from harness.world.energy.planted import ENERGY_BUGS
 from harness.world.energy.world import EnergyWorld
+from harness.world.month.planted import MONTH_BUGS
+from harness.world.month.utility import hurried
+from harness.world.month.world import MonthWorld
 from harness.world.planted import BUGS, Bug
 from harness.world.story import Violation
 from harness.world.world import Options, Run, World
@@ -20,6 +23,7 @@ KINDS: dict[str, tuple[type[World], dict[str, Bug]]] = {
     "readings": (World, BUGS),
     "energy": (EnergyWorld, ENERGY_BUGS),
     "clique": (CliqueWorld, CLIQUE_BUGS),
+    "month": (MonthWorld, MONTH_BUGS),
 }
 """By kind of world: its class, and the bugs that can be planted in it."""
 
@@ -49,7 +53,7 @@ def few(options: Options) -> Iterator[Bug]:
     bug = _bug(options)
     # Checking undamaged parts would be a fifth of the work. Restoring a lost backup takes several steps.
     few_parts, few_rows = patch.object(upkeep, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
-    with few_parts, few_rows, disks.over(), bug.plant():
+    with few_parts, few_rows, disks.over(), hurried() if options.kind == "month" else nullcontext(), bug.plant():
         # What a process logs of a damaged store stands in the world's story.
         logging.disable()
         try:

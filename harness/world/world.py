@@ -218,7 +218,7 @@ class World:
         self.tell("world", "the last slot is measured")
         self.run_until(self.measure_until + DRAIN_S, self.drained)
         drained_s = self.time - self.measure_until
-        ending.check(self)
+        self.check()
         self.close()
         made = sum(len(readings) for readings in self.ledger.made.values())
         return Run(
@@ -230,6 +230,10 @@ class World:
             drained_s,
             tuple(self._faults.struck),
         )
+
+    def check(self) -> None:
+        """Check the end."""
+        ending.check(self)
 
     def check_healed(self) -> None:
         """Check what holds some time after the last fault."""

@@ -1,6 +1,6 @@
 """A month's file: written from the database, read back and compared block by block, checked later."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from utility.database.numbers import Column as Nullable
 from utility.exports.columns import Kind, Rows
 from utility.exports.store.folder import Hashed
 from utility.exports.writers import Format, make_writer
-from utility.readings.store.archived import ArchiveError, File, numbers_of, read_group
+from utility.readings.store.archived import ArchiveError, File, checked_end, numbers_of, read_group
 from utility.readings.store.parts import ids_by_number, reading, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import meter
@@ -47,8 +47,9 @@ def write(database: Database, month: FiledMonth) -> FiledMonth:
     """
     ids, sums = _ids(database), Sums()
     with replacing(month.file) as file:
-        file_sums = Hashed(file.write)
-        writer = make_writer(Format.PARQUET, cast("BinaryIO", file_sums), BLOCKS)
+        file_sums, end = Hashed(file.write), bytearray()
+        take: list[Callable[[bytes], object]] = [file_sums.write]
+        writer = make_writer(Format.PARQUET, cast("BinaryIO", Hashed(lambda data: take[-1](data))), BLOCKS)
         for within, rows in _groups(database, month):
             found = _columns(rows)
             if found is None or _damaged(found, ids):
@@ -56,7 +57,9 @@ def write(database: Database, month: FiledMonth) -> FiledMonth:
                 raise ArchiveError(month.file, "not written: stored blocks were damaged, and are quarantined")
             writer.write(found)
             _add(sums, found)
+        take.append(end.extend)
         writer.close()
+        file_sums.write(checked_end(bytes(end)))
     size, digest = file_sums.length, file_sums.hash.hexdigest()
     return replace(month, rows=sums.rows, total=signed64(sums.total % 2**64), sha256=digest, size=size)
 

@@ -5,9 +5,12 @@ the query over that table and ``compacted`` together. A block in ``compacted`` h
 file, since the compactor joins late readings with the file's block; so the file's block is left out.
 """
 
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
+from os import SEEK_END
 from pathlib import Path
+from struct import Struct
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -45,6 +48,9 @@ EVERY = range(2**31)  # all quarters
 LEAVING, ARCHIVED = "leaving", "archived"  # states of a month whose file is read
 KEY = ("quarter", "meter_no", "record_type")
 MOST_NAMED = 500  # most quarters, and meters, that a condition names one by one
+_MARK = b"cw-footer-crc"
+_LONGEST_END = 1 << 24  # bytes in which the mark is: a month's footer has about 2 MB
+_END = Struct(f">{len(_MARK)}sI")  # before the footer: the mark, the CRC32 of the footer and what follows
 _GROUPS_KEPT = 64  # row groups that stay in memory: a day of a town is read quarter by quarter
 
 _Statement = TypeVar("_Statement", bound=Executable)
@@ -319,13 +325,30 @@ def _bounds(column: Any) -> tuple[int, int]:
     return column.statistics.min, column.statistics.max
 
 
+def checked_end(end: bytes) -> bytes:
+    """Return the end of a Parquet file with a checksum before its footer: other readers skip it."""
+    footer = int.from_bytes(end[-8:-4], "little") + 8
+    return end[:-footer] + _END.pack(_MARK, zlib.crc32(end[-footer:])) + end[-footer:]
+
+
+def _check_end(path: Path) -> None:
+    """Refuse a damaged end: the library may stop the process that reads one. Older files have no checksum of it."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, SEEK_END) - _LONGEST_END))
+        end = file.read()
+    at = end.rfind(_MARK)
+    if at >= 0 and _END.unpack_from(end, at)[1] != zlib.crc32(end[at + _END.size :]):
+        raise ArchiveError(path, "is damaged: its end is not as it was written")
+
+
 @lru_cache(4)
 def _opened(path: Path, *_: int) -> File:
     import pyarrow.parquet  # large, and only an archive needs it
 
     try:
+        _check_end(path)
         return File(path, pyarrow.parquet.read_metadata(path))
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, pyarrow.ArrowException) as error:
         raise ArchiveError(path, f"is damaged: {error}") from error
 
 
@@ -336,6 +359,7 @@ def read_group(file: File, group: int, columns: tuple[str, ...]) -> Any:
     Raises:
         ArchiveError: They can't be read.
     """
+    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     # Each payload has a checksum of its own, so that of a damaged page only the damaged blocks are lost; other columns
@@ -344,7 +368,7 @@ def read_group(file: File, group: int, columns: tuple[str, ...]) -> Any:
         try:
             with ParquetFile(file.path, metadata=file.footer, page_checksum_verification=is_checked) as opened:
                 return opened.read_row_group(group, columns=list(columns), use_threads=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ArrowException) as error:
             if not is_checked or "payload" not in columns:
                 raise ArchiveError(file.path, f"row group {group} is damaged: {error}") from error
     raise AssertionError

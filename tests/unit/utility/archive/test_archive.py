@@ -281,6 +281,22 @@ def test_a_flipped_bit_is_named_with_its_file_and_block_and_its_readings_are_ask
         assert len(dead_letters(connection, 10)) == 1
 
 
+def test_a_bit_flipped_at_the_end_of_a_file_is_an_error_and_not_the_end_of_the_process(
+    database: Database, tmp_path: Path
+) -> None:
+    stored(database)
+    archive(database, tmp_path).run(NEXT)
+    with database.reads.begin() as connection:
+        month = month_at(connection, OLD)
+    assert month is not None
+    content = month.file.read_bytes()
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    for at in range(len(content) - footer, len(content), 23):
+        (damaged := tmp_path / f"{at}.parquet").write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        with pytest.raises(ArchiveError, match="its end is not as it was written"):
+            archived.File.open(damaged)
+
+
 def test_a_month_comes_back_and_goes_again_when_asked(database: Database, tmp_path: Path) -> None:
     stored(database)
     before, count = everything(database), rows(database)

@@ -8,7 +8,7 @@ import pytest
 
 from commonwatt.settlement.settled import Quantity
 from commonwatt.town.town import Direction, Function
-from harness.billing.plain import Plain
+from harness.billing.plain import Plain, energy_of
 from harness.billing.worlds import ZONE, World, exact_world, random_world, tariff
 from utility.billing.bill import Bill, LineKind
 from utility.billing.inputs import RunInputs
@@ -32,7 +32,7 @@ def check(world: World) -> int:
         bill = billed.bill
         assert bill.total == sum(line.amount for line in bill.lines), "lines sum to the total"
         assert bill.total == Fraction(max(0, expected.cents), 100)
-        assert _energy(bill) == {key: energy for key, energy in expected.energy.items() if energy}
+        assert energy_of(bill) == {key: energy for key, energy in expected.energy.items() if energy}
         lapsed = sum(line.amount for line in bill.lines if line.kind is LineKind.LAPSED)
         assert lapsed == Fraction(max(0, -expected.cents), 100), "unused credit lapses and is shown"
         for line in bill.lines:
@@ -47,16 +47,6 @@ def check(world: World) -> int:
         assert (bill.provisional, bill.estimated, bill.missing) == flags
         assert billed.base == expected.next_base
     return len(plain)
-
-
-def _energy(bill: Bill) -> dict[tuple[str, str, str], int]:
-    found: dict[tuple[str, str, str], int] = {}
-    for line in bill.lines:
-        if line.kind in (LineKind.IMPORT, LineKind.CREDIT) and line.energy:
-            words = line.text.rsplit(f", {line.period}", 1)[0]
-            key = words, line.period, str(line.rate)
-            found[key] = found.get(key, 0) + line.energy
-    return found
 
 
 @pytest.mark.parametrize("seed", range(TOWNS))
