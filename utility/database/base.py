@@ -8,20 +8,7 @@ from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 
 from commonwatt.sqlite.damage import SqliteError
 
-__all__ = [
-    "CHECKED",
-    "SMALL",
-    "Connection",
-    "DataError",
-    "OperationalError",
-    "RowId",
-    "SQLAlchemyError",
-    "SqliteError",
-    "columns",
-    "metadata",
-    "read",
-    "tables_with",
-]
+__all__ = ["Connection", "DataError", "OperationalError", "SQLAlchemyError", "SqliteError"]  # of other libraries
 
 _Model = TypeVar("_Model")
 

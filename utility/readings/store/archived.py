@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from os import SEEK_END
 from pathlib import Path
-from struct import Struct
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -48,9 +47,8 @@ EVERY = range(2**31)  # all quarters
 LEAVING, ARCHIVED = "leaving", "archived"  # states of a month whose file is read
 KEY = ("quarter", "meter_no", "record_type")
 MOST_NAMED = 500  # most quarters, and meters, that a condition names one by one
-_MARK = b"cw-footer-crc"
+_MARK = b"cw-footer-crc"  # before a file's footer; then comes the CRC-32 of the footer and of what follows
 _LONGEST_END = 1 << 24  # bytes in which the mark is: a month's footer has about 2 MB
-_END = Struct(f">{len(_MARK)}sI")  # before the footer: the mark, the CRC32 of the footer and what follows
 _GROUPS_KEPT = 64  # row groups that stay in memory: a day of a town is read quarter by quarter
 
 _Statement = TypeVar("_Statement", bound=Executable)
@@ -328,16 +326,19 @@ def _bounds(column: Any) -> tuple[int, int]:
 def checked_end(end: bytes) -> bytes:
     """Return the end of a Parquet file with a checksum before its footer: other readers skip it."""
     footer = int.from_bytes(end[-8:-4], "little") + 8
-    return end[:-footer] + _END.pack(_MARK, zlib.crc32(end[-footer:])) + end[-footer:]
+    return end[:-footer] + _MARK + _crc(end[-footer:]) + end[-footer:]
+
+
+def _crc(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "big")
 
 
 def _check_end(path: Path) -> None:
     """Refuse a damaged end: the library may stop the process that reads one. Older files have no checksum of it."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, SEEK_END) - _LONGEST_END))
-        end = file.read()
-    at = end.rfind(_MARK)
-    if at >= 0 and _END.unpack_from(end, at)[1] != zlib.crc32(end[at + _END.size :]):
+        _, mark, end = file.read().rpartition(_MARK)
+    if mark and end[:4] != _crc(end[4:]):
         raise ArchiveError(path, "is damaged: its end is not as it was written")
 
 

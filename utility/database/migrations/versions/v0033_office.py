@@ -39,14 +39,7 @@ def upgrade() -> None:
     who = {"account": _INT, "since": _INT, "digest": sa.String(64), "sealed": sa.LargeBinary()}
     _table("contact", who, ["account", "since"])
     op.create_index("ix_contact_digest", "contact", ["digest"])
-    entry = {
-        "no": _NUMBER,
-        "subject": _INT,
-        "cents": _BIG,
-        "left_cents": _BIG,
-        "entered": _BIG,
-        "decided": _BIG,
-    }
+    entry = {"no": _NUMBER, "subject": _INT, "cents": _BIG, "left_cents": _BIG, "entered": _BIG, "decided": _BIG}
     entry |= {"kind": sa.String(16), "reason": sa.String(200), "state": sa.String(16)}
     entry |= {"entered_by": sa.String(32), "decided_by": sa.String(32)}
     _table("bill_entry", entry, ["no"], ["decided", "decided_by"])
@@ -59,31 +52,14 @@ def upgrade() -> None:
     for column in ("account", "about", "day"):
         op.create_index(f"ix_ledger_entry_{column}", "ledger_entry", [column])
     _only_grows()
-    mail = {
-        "no": _NUMBER,
-        "kind": sa.String(16),
-        "account": _INT,
-        "subject": sa.String(64),
-        "state": sa.String(16),
-    }
+    mail = {"no": _NUMBER, "kind": sa.String(16), "account": _INT, "subject": sa.String(64), "state": sa.String(16)}
     mail |= {"due": _BIG, "tries": _INT, "answer": _INT, "base": sa.String(200)}
     same = sa.UniqueConstraint("kind", "account", "subject", name="uq_mail_kind_account_subject")
     _table("mail", mail, ["no"], [], same)
     op.create_index("ix_mail_state", "mail", ["state"])
-    signed = {
-        "run_no": _NUMBER,
-        "controller": sa.String(16),
-        "command": sa.String(64),
-        "state": sa.String(16),
-    }
+    signed = {"run_no": _NUMBER, "controller": sa.String(16), "command": sa.String(64), "state": sa.String(16)}
     run = sa.ForeignKeyConstraint(["run_no"], ["bill_run.no"], name="fk_witness_run_no_bill_run")
     _table("witness", signed | {"signed": sa.String(192)}, ["run_no", "controller"], ["signed"], run)
-    spared = {
-        "account": _INT,
-        "is_spared": _YES,
-        "wanted": _YES,
-        "asked_by": sa.String(32),
-        "asked": _BIG,
-    }
+    spared = {"account": _INT, "is_spared": _YES, "wanted": _YES, "asked_by": sa.String(32), "asked": _BIG}
     spared |= {"decided_by": sa.String(32), "decided": _BIG}
     _table("spared_place", spared, ["account"], ["wanted", "decided_by", "decided"])
