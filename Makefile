@@ -48,11 +48,12 @@ check: install ## check lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings, of energy and of a clique, each planted bug anew, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, ten thousand ledgers, lines of the cores changed one at a time, every page at each size in both themes, all packages, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
+soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds of readings, of energy, of a clique and of a month's end, each planted bug anew, power cuts, broken MQTT and bad messages, a million steps of the physics, a thousand days of settlement, ten thousand ledgers, lines of the cores changed one at a time, every page at each size in both themes, all packages, the tests on Debian 13 with Python 3.13, then the known vulnerabilities of the pinned dependencies; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
 	$(BIN)/python -m harness.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m harness.world --seeds 1 $(or $(SEEDS),10000) --log .venv/worlds.jsonl
 	$(BIN)/python -m harness.world --kind energy --hours 1 --seeds 1 $(or $(SEEDS),10000) --log .venv/worlds-of-energy.jsonl
 	$(BIN)/python -m harness.world --kind clique --hours 0.25 --seeds 1 $(or $(SEEDS),10000) --log .venv/worlds-of-cliques.jsonl
+	$(BIN)/python -m harness.world --kind month --hours 1 --seeds 1 $(or $(SEEDS),10000) --log .venv/worlds-of-months.jsonl
 	$(BIN)/python -m harness.world.found
 	$(BIN)/python -m harness.takeover.small --faults 2 --ticks 8
 	$(BIN)/python -m harness.takeover.small --faults 1 --losses 1 --ticks 4

@@ -52,7 +52,9 @@ class Tally:
             print(result, flush=True)
         else:
             self.runs += 1
-            self._sums.update(readings=result.readings, messages=result.messages, crashes=result.counts.get("crashes", 0))
+            self._sums.update(
+                readings=result.readings, messages=result.messages, crashes=result.counts.get("crashes", 0)
+            )
         if perf_counter() - self._reported >= REPORT_EVERY_S:
             self._reported = perf_counter()
             print(self.line(), flush=True)

@@ -1,6 +1,7 @@
 """The world in which each planted bug is found: ``python -m harness.world.found`` searches anew (make soak)."""
 
 import sys
+from time import process_time
 
 from harness.world import campaign
 from harness.world.energy.planted import ENERGY_BUGS
@@ -82,7 +83,20 @@ FOUND_IN_CLIQUE: dict[str, tuple[str, int]] = {
 }
 """The same of planted bugs of takeover; tests/world/test_takeover.py has those that need more than a seed."""
 
-FOUND_BY_INVARIANT = FOUND_IN_ENERGY | FOUND_IN_CLIQUE
+FOUND_IN_MONTH: dict[str, tuple[str, int]] = {
+    "late readings mark no day": ("M1", 1),
+    "shared energy is credited": ("M1", 1),
+    "the new account pays the whole month": ("M1", 3),
+    "months of UTC": ("M1", 2),
+    "a quarter is billed in two months": ("M1", 1),
+    "issued bills are not corrected": ("M1", 8),
+    "the first version of a day stays": ("M1", 1),
+    "any attempt ends a period": ("M2", 28),
+    "late readings take the place of a file's": ("I2", 26),
+}
+"""The same of planted bugs of settlement, billing and archive."""
+
+FOUND_BY_INVARIANT = FOUND_IN_ENERGY | FOUND_IN_CLIQUE | FOUND_IN_MONTH
 
 
 def seed_of(name: str) -> int:
@@ -102,26 +116,31 @@ def violation_of(name: str, seed: int) -> Violation | None:
     return result if isinstance(result, Violation) else None
 
 
-def found_anew(name: str) -> int | None:
-    """Return the first seed that finds a bug by its invariant, the known one before all others."""
+def found_anew(name: str) -> tuple[int, str, float] | None:
+    """Return the first seed that finds a bug by its invariant, the known one before all others; what; core-seconds."""
     invariant = FOUND_BY_INVARIANT.get(name, ("", 0))[0]
     seeds: list[int] = [seed_of(name), *range(1, SEEDS + 1)]
     for seed in seeds:
+        began = process_time()
         found = violation_of(name, seed)
         if found is not None and found.what.startswith(invariant):
-            return seed
+            return seed, found.what.splitlines()[0], process_time() - began
     return None
 
 
 def main() -> None:
-    """Try each bug with its seed; where that no longer finds it, search for another one, name it, and fail."""
-    names = [*BUGS, *ENERGY_BUGS, *FOUND_IN_CLIQUE]
+    """Try each bug with its seed, and print the table; where a seed no longer finds its bug, name another, and fail."""
+    names = [*BUGS, *ENERGY_BUGS, *FOUND_IN_CLIQUE, *FOUND_IN_MONTH]
+    stale = False
     with campaign.pool() as pool:
-        found = dict(zip(names, pool.map(found_anew, names), strict=True))
-    stale = {name: seed for name, seed in found.items() if seed != seed_of(name)}
-    for name, seed in stale.items():
-        now = f"none of {SEEDS}" if seed is None else str(seed)
-        print(f"{name}: seed {seed_of(name)} no longer finds it; {now} does")
+        for name, found in zip(names, pool.map(found_anew, names), strict=True):
+            if found is None:
+                print(f"{name}: none of {SEEDS} worlds finds it")
+            else:
+                was = "" if found[0] == seed_of(name) else f" (seed {seed_of(name)} no longer finds it)"
+                print(f"{name}: {found[1][:80]}; seed {found[0]}, {found[2]:.1f} s{was}", flush=True)
+            stale |= found is None or found[0] != seed_of(name)
+    print(f"{len(names)} planted bugs")
     sys.exit(1 if stale else 0)
 
 
