@@ -1,31 +1,25 @@
 """Planted bugs of settlement and billing, as real mistakes of programmers: none is by the author of the code."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Executable, Table, bindparam, delete, true
+from sqlalchemy import Connection, Executable, Table, true
 
-from commonwatt.codec import packing
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.time.local_calendar import month_quarters
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.settlement.settled import Quantity
 from harness.world.planted import Bug
 from harness.world.planted_by_others import _around
-from utility.archive.store import archive, months
-from utility.archive.store.archive import Archive
-from utility.archive.store.months import FiledMonth
 from utility.billing import inputs, stored_run
 from utility.billing.columns import Chunk
 from utility.jobs.store import job_leases
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.tables import period, settlement_due
-from utility.readings.store import archived, compactor, due, parts
-from utility.readings.tables import compacted
+from utility.readings.store import compactor, due
 from utility.registry.accounts import Installed
 from utility.settlement.store import settled
 
@@ -39,22 +33,9 @@ def _of_any_attempt(turn: Turn) -> tuple[object, ...]:
     return period.c.job == turn.job, period.c.start == turn.period.start
 
 
-def _unchecked(real: Callable[..., object], *of: object) -> object:
-    with patch.multiple(packing, is_intact=lambda *_: True, FEW=10**9):
-        return real(*of)
-
-
 def _from_database_alone(real: object, connection: Connection, statement: Executable, values: Any, **_: Any) -> object:
     del real
     return connection.execute(statement, values)
-
-
-def _whatever_changed(real: object, self: Archive, month: FiledMonth, state: str) -> FiledMonth:
-    del real
-    new = replace(month, state=state)
-    self._database.write(months.save, new)
-    self._reached(state)
-    return new
 
 
 def _shared_is_credited(real: Callable[..., object], self: Chunk, quantity: Quantity) -> object:
@@ -92,16 +73,6 @@ def _first_version(real: Callable[..., int], connection: Connection, found: Any,
     return real(connection, fewer, *rest) if kept else 0
 
 
-@contextmanager
-def _leaves_as_it_is() -> Iterator[None]:
-    keys = (compacted.c[name] == bindparam(f"of_{name}") for name in archived.KEY)
-    with (
-        _around(Archive, "_to", _whatever_changed),
-        patch.object(archive, "_DELETE_SAME", delete(compacted).where(*keys)),
-    ):
-        yield
-
-
 MONTH_BUGS: dict[str, Bug] = {
     "late readings mark no day": Bug(lambda: _around(due, "mark", _marks_no_late_day)),
     "any attempt ends a period": Bug(
@@ -115,9 +86,6 @@ MONTH_BUGS: dict[str, Bug] = {
     "a quarter is billed in two months": Bug(lambda: _around(inputs, "month_quarters", _next_quarter)),
     "issued bills are not corrected": Bug(lambda: _around(stored_run, "with_corrections", _without_earlier)),
     "the first version of a day stays": Bug(lambda: _around(settled, "_save_versions", _first_version)),
-    "checksums of blocks not compared": Bug(lambda: _around(parts, "unpack_sound", _unchecked)),
     "late readings take the place of a file's": Bug(lambda: _around(compactor, "execute", _from_database_alone)),
-    "a month leaves the database as it is": Bug(_leaves_as_it_is),
-    "a file deleted before its month is back": Bug(lambda: patch.object(Archive, "_bring_back", return_value=0)),
 }
 """By name."""
