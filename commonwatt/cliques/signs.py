@@ -171,9 +171,10 @@ class Signs:
     @staticmethod
     def _read(line: Line, beat: Beat, now: float, *, was_lost: bool) -> None:
         if beat.session == line.session:
-            if was_lost:
+            # While the utility lives, controllers beat to it alone: their silence to one another was no loss.
+            if was_lost and now - line.said <= PATIENT_S:
                 line.false_until = now + FALSE_FOR_S
-            else:
+            elif not was_lost:
                 line.missing.extend([True] * min(beat.number - line.number - 1, MISSES))
                 line.missing.append(False)
         line.misses = sum(line.missing)

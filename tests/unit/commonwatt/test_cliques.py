@@ -71,6 +71,22 @@ def test_a_line_that_is_new_or_loses_beats_or_was_taken_for_lost_has_longer() ->
     assert signs.lines["r001"].false_until == 0, "it was started again"
 
 
+def test_who_beat_to_the_utility_alone_was_not_taken_for_lost_when_the_utility_dies() -> None:
+    signs, now = beating(120)
+    for _ in range(20):
+        now += BEAT_S
+        signs.wake(now)
+        signs.sign("r001", now)  # the utility's answer says that it hears it
+    line = signs.lines["r001"]
+    signs.wake(now + BEAT_S)
+    assert line.lost(now + SOON_S + 1)
+    for number in range(37, 37 + 20):
+        now += BEAT_S
+        signs.wake(now + SOON_S)
+        signs.sign("r001", now + SOON_S, Beat(number=number))
+    assert (line.false_until, line.deadline_s(now + SOON_S)) == (0, SOON_S)
+
+
 def test_after_a_pause_of_the_watcher_itself_nobody_counts_as_lost() -> None:
     signs, now = beating(120)
     assert not signs.wake(now + BEAT_S)
