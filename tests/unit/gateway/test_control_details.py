@@ -9,12 +9,13 @@ from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.sharing_words import Why
 from gateway.control.manager import SHARE_FOR_S
+from gateway.control.meter_states import meter_states
 from gateway.control.microgrid_states import MicrogridStates
 from gateway.control.plausibility import EXCESS_PERMILLE, JUMP_PERMILLE, Doubt, recorded_of
 from gateway.control.rotation import Rotation
 from gateway.control.sharing import reasons
 from gateway.shown.status import view
-from harness.worlds.gateway import CAPACITY, START, World, registered
+from harness.worlds.gateway import CAPACITY, START, World, commands, registered
 from tests.unit.gateway.test_manager import households
 from tests.unit.gateway.test_plausibility import HALF, MOST, history, judged
 from tests.unit.gateway.test_sharing import town
@@ -104,3 +105,18 @@ def test_a_place_is_isolated_at_the_meter_of_its_battery_and_is_off_until_the_co
     manager.order(3, Kind.ISOLATED, "on", now + 900, now)
     for later, off in ((0, [False, True]), (899, [False, True]), (900, [False, False])):
         assert rotation._row(Now(now + later, now.trust), 0).off[0].tolist() == off
+
+
+@pytest.mark.parametrize(("trust", "is_duration"), [(Trust.NONE, True), (Trust.HARDWARE, False)])
+def test_the_end_of_a_command_is_a_time_as_soon_as_the_clock_is_trusted(
+    world: World, trust: Trust, is_duration: bool
+) -> None:
+    manager, now = world.core.manager, Now(START, trust)
+    (command,) = commands(world.do(manager.order(1, Kind.ISOLATED, "on", START + 600, now)))
+    assert (command.for_s, command.until) == ((600, None) if is_duration else (None, START + 600))
+
+
+def test_what_is_told_of_a_meter_says_whether_its_place_has_a_battery(world: World) -> None:
+    manager, now = world.core.manager, Now(START, Trust.NETWORK)
+    told = meter_states(world.meters, manager, now)
+    assert {meter: one["battery"] for meter, one in told.items()} == {"1": True, "2": True, "3": True, "4": False}  # type: ignore[index]

@@ -593,7 +593,8 @@ def test_only_meters_that_wait_to_be_asked_are_asked_for_records(world: World) -
     world.introduce(1, push=True)
     world.introduce(2, push=False)
     sent = world.tick("collect_s")
-    assert {(p.topic.split("/")[2], c.what) for p in sent for c in commands([p])} == {("2", "records"), ("2", "events")}
+    asked = {(p.topic.split("/")[2], c.what, c.quiet) for p in sent for c in commands([p])}
+    assert asked == {("2", "records", True), ("2", "events", True)}
     assert world.tick("collect_s") == [], "a period that is done is not done again"
     world.now += 60
     assert world.tick("collect_s")
