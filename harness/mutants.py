@@ -112,10 +112,12 @@ class _Changer(ast.NodeTransformer):
             node.value = not node.value if isinstance(node.value, bool) else node.value + 1
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Change what a function does, not what its signature says of types."""
+    def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
+        """Change what a function or a class does, not what its signature and decorators say."""
         node.body = [self.visit(statement) for statement in node.body]
         return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _body  # noqa: N815 - names of ``ast``
 
 
 class _Planter(SourceFileLoader):
