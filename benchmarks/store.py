@@ -271,7 +271,7 @@ def _goals(server: Rates, peer: float, household_bytes: dict[str, float]) -> tup
     again = statistics.median(server.again) / statistics.median(server.whole)
     return (
         _rate_goal("whole quarter-hours", server.whole, peer, 17),
-        _rate_goal("four slots of a quarter", server.minutes, peer, 3.4),
+        _rate_goal("four slots of a quarter", server.minutes, peer, 8),
         _rate_goal("whole, and compacted", server.compacted, peer, 3.4),
         Goal(
             what="PostgreSQL, the same again beside the first time",
