@@ -1,6 +1,5 @@
 """Bills are what was measured, and files show nothing else: seeded worlds at a month's end, and bugs they must find."""
 
-import os
 from collections import Counter
 
 import pytest
@@ -10,17 +9,17 @@ from harness.world.run import attempt
 from harness.world.story import Violation
 from harness.world.world import Options
 
-SEEDS = int(os.environ.get("MONTH_SEEDS", "4"))
+SEEDS = (1, 8, 15, 26)  # among them some that issue bills, and some whose files rot
 
 
 def test_worlds_at_a_months_end_bill_what_was_measured() -> None:
     counts = Counter[str]()
-    for seed in range(1, SEEDS + 1):
+    for seed in SEEDS:
         result = attempt(seed, Options(hours=HOURS, kind="month"))
         if isinstance(result, Violation):
             pytest.fail(str(result), pytrace=False)
         counts.update(result.counts)
-    for seen in ("settlement done", "bills done", "crashes", "filed"):
+    for seen in ("settlement done", "bills done", "bills issued", "crashes", "archive write", "archive rots"):
         assert counts[seen], f"no world had {seen}"
 
 
