@@ -73,7 +73,7 @@ class CliqueGateway(GatewayNode):
         self.stores: dict[MicrogridId, HostedStore] = {}
         self.holders = {microgrid: HostedHolder(self, microgrid) for microgrid in NAMES}
         self.taking: Recorded | None = None  # the datagram that it takes
-        self.unconfirmed: set[MicrogridId] = set()  # of which nobody said anything since its start or pause
+        self.unconfirmed: set[MicrogridId] = set()  # whose epoch was not confirmed since its start or pause
         self.durable: dict[MicrogridId, Kept] = {}  # the epochs that its store has
         self.older: dict[MicrogridId, str] = {}  # the epochs that its store had at an earlier time
         self.paused_at: float | None = None  # when its process was paused; ``None``: it goes on
@@ -331,12 +331,12 @@ class CliqueGateway(GatewayNode):
         """Check that it commands only under an epoch that was granted to it, is durable, and not in doubt."""
         held: Epoch = member.kept.held
         if self.world.grants.get((microgrid, held)) != self.name:
-            self.world.fail(f"I-b: {self.name} commands {microgrid} under {held}, which nobody granted")
+            self.world.fail(f"I-b: {self.name} commands {microgrid} under {held}, which was not granted to it")
         if self.durable.get(microgrid) != member.kept:
             self.world.fail(f"I-b: {self.name} commands {microgrid} under {held}, which is not durable")
         if microgrid in self.unconfirmed:
             self.world.fail(
-                f"I-c: {self.name} commands {microgrid}, though nobody confirmed its epoch since it stopped"
+                f"I-c: {self.name} commands {microgrid}, though its epoch was not confirmed since it stopped"
             )
 
     # Its work.

@@ -37,7 +37,7 @@ class Thief:
         self._link = Link(world, f"{name}-thief", self, world.brokers[name], world.gateways[name].local.device)
         self._link.reconnect()
         self._fleet = world.fleets[chance.choice(NAMES)]
-        # The meter whose epoch it raises sends by itself, since nobody may ask it any more.
+        # The meter whose epoch it raises sends by itself: no controller may ask it any more.
         self._meter = chance.choice([n for n, core in self._fleet.meters.items() if core.description.push])
         world.spoilt.add(self._meter)
         self._say()

@@ -59,7 +59,7 @@ class Watch:
         return [name for name, gateway in self.world.gateways.items() if gateway.manages(microgrid)]
 
     def believing(self, microgrid: MicrogridId, name: ControllerId) -> int:
-        """Return how many meters obey a controller that believes to manage, or nobody since a thief's visit."""
+        """Return how many meters obey a controller that believes to manage, or since a thief's visit none."""
         member = self.world.gateways[name].part.members[microgrid]
         meters = self.world.fleets[microgrid].meters.items()
         return sum(

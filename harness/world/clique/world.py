@@ -40,10 +40,10 @@ class CliqueWorld(World):
         self.recorded: list[Recorded] = []  # the datagrams that were sent
         self.cut: set[tuple[str, str]] = set()  # lines that are cut, from one to another
         self.line_loss = 0.0  # the part of datagrams that is lost
-        self.spoilt: set[MeterId] = set()  # meters whose epoch a thief raised: nobody may command them any more
+        self.spoilt: set[MeterId] = set()  # meters whose epoch a thief raised: they obey no controller any more
         self.thieves: dict[ControllerId, Thief] = {}  # thieves in the places of controllers
         self.grants: dict[tuple[MicrogridId, Epoch], ControllerId] = {(n, (1, r)): n for n, r in RANKS.items()}
-        self.given = set(self.grants)  # epochs that somebody was granted, or was to be
+        self.given = set(self.grants)  # epochs that were granted, or were to be
         super().__init__(seed, options, unsynced)
         self.watch = Watch(self)
 
@@ -100,7 +100,7 @@ class CliqueWorld(World):
     # What is checked.
 
     def began(self, name: ControllerId, microgrid: MicrogridId, epoch: Epoch) -> None:
-        """Note that a controller begins to manage under an epoch that nobody had before."""
+        """Note that a controller begins to manage under a new epoch."""
         self.tell(name, f"manages {microgrid} under {epoch}")
         self.story.count("takeovers")
         if (microgrid, epoch) in self.grants:
@@ -110,7 +110,7 @@ class CliqueWorld(World):
     def knows(self, name: ControllerId, microgrid: MicrogridId, epoch: Epoch) -> None:
         """Check that an epoch that a controller keeps was not made up by meters."""
         if epoch[0] and not self.story.counts["thefts"] and (microgrid, epoch) not in self.given:
-            self.fail(f"I-b: {name} believes that {epoch} of {microgrid} was granted, which nobody was")
+            self.fail(f"I-b: {name} believes that {epoch} of {microgrid} was granted, and it was not")
 
     def check_healed(self) -> None:
         """Check that each microgrid has one manager."""

@@ -118,7 +118,7 @@ def _check_settled(world: "MonthWorld", truth: SettledQuarters) -> None:
 def _truth(world: "MonthWorld", meters: Mapping[int, Installed]) -> tuple[SettledQuarters, set[Quarter]]:
     """Settle what the utility has, one slot at a time; return it, and the quarters that count."""
     readings = _readings(world)
-    # Those with a reading, and those in which somebody's bill begins or ends.
+    # Those with a reading, and those in which a bill begins or ends.
     begins = {at + n for at in (world.moved, world.month_end) for n in (-1, 0)}
     quarters = sorted(begins | {quarter for _, _, quarter in readings})
     first, inside = quarters[0], sorted(number for number, one in meters.items() if one.function != "boundary")
@@ -153,7 +153,7 @@ def _readings(world: "MonthWorld") -> Readings:
 
 
 def _day(members: Sequence[Installed], readings: Readings, quarters: Sequence[Quarter]) -> RandomDay:
-    """Return the quarters that have readings as the first ones of a day; nobody's meters change in it."""
+    """Return the quarters that have readings as the first ones of a day; no meter changes hands in it."""
     day = RandomDay(meters=[replace(one, start=None, end=None) for one in members])
     nothing = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.uint8)
     for one in members:

@@ -33,7 +33,7 @@ class MonthWorld(World):
         self.month_end = month_quarters(self.month, self.zone)[1]  # the first quarter of the next month
         self.start = self.month_end * QUARTER_S - self.chances.choice((300, 900, 1500))
         self.town_file = f'{TOWN}\n[town]\ntimezone = "{name}"'
-        # When somebody moves: often with the month.
+        # When a resident moves: often with the month.
         self.moved = self.month_end + self.chances.choice((-1, 0, 0, 1))
         self.finished: set[tuple[int, str, str]] = set()  # (past of the database, job, period) done
         super().__init__(seed, options, unsynced)
