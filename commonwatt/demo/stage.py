@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from commonwatt.model.units import EpochSeconds, MicrogridId
 
 SHARING_SAID_S = 3600  # town seconds between two lines about sharing in a microgrid: it comes and goes
+_OPEN = ("islanded", "resynchronising")  # phases with an open switch; a look may come too late for the first
 ALL = "plant"  # the folder with the settings file of all meters and the plant
 
 
@@ -105,7 +106,7 @@ class Stage:
 
 def _islanding(name: MicrogridId, was: Seen, now: Seen) -> list[Say | Play]:
     """Return the words for a changed connection of a microgrid to the town."""
-    if now.phase == "islanded" and was.phase != "islanded":
+    if now.phase in _OPEN and was.phase not in _OPEN:
         does = "Its switch is open, and its homes live on their own sun and batteries."
         return [Say(what=f"{name} is an island.", does=does, page=_page_of(name))]
     if now.phase == "connected" and was.phase not in (None, "connected"):

@@ -92,3 +92,13 @@ def test_a_battery_that_nobody_can_help_is_no_sharing() -> None:
 def test_the_commands_of_the_scenes_exist(words: str) -> None:
     answer = CliRunner().invoke(make_app(), [*words.split(), "--config", "missing.toml"])
     assert "missing.toml" in answer.output
+
+
+def test_an_island_that_is_seen_only_as_it_returns_is_told_too() -> None:
+    stage, told = Stage(ZONE, (), None), []
+    for phase in ("connected", "isolating", "resynchronising", "connected"):
+        told += stage.handle({"r001": Seen(phase=phase)}, STARTS_AT)
+    assert [say.what for say in told if isinstance(say, Say)] == [
+        "r001 is an island.",
+        "r001 is back on the town's net.",
+    ]
