@@ -44,7 +44,8 @@ class Players:
         """Do what the stage and the tour decide, once a second."""
         seen, well = observer.on_stage(), observer.audit if observer.is_good and not observer.silent else ""
         islands = [name for name, one in seen.items() if one.phase != "connected"]
-        for effect in self._stage.handle(seen, now) + self.tour.handle(self._ordered(), now, well, islands):
+        tour = self.tour.handle(self._ordered(), now, well, islands, plays=bool(self._running))
+        for effect in self._stage.handle(seen, now) + tour:
             if isinstance(effect, Play):
                 self._play(effect)
             else:

@@ -58,9 +58,23 @@ class Tour:
         self._states: dict[str, tuple[str, EpochSeconds]] = {step.id: ("idle", 0) for step in steps}
 
     def handle(
-        self, ordered: Collection[str], now: EpochSeconds, well: str, islands: Collection[MicrogridId] = ()
+        self,
+        ordered: Collection[str],
+        now: EpochSeconds,
+        well: str,
+        islands: Collection[MicrogridId] = (),
+        *,
+        plays: bool = False,
     ) -> list[Say | Play]:
-        """Take the ordered steps, why the town is well (empty: it is not), and its islands; return what to do."""
+        """Return what to do.
+
+        Args:
+            ordered: The steps that were ordered.
+            now: The town's time.
+            well: Why the town is well; empty: it is not.
+            islands: The microgrids that are islands.
+            plays: Whether a command still runs: the time of its step begins with its end.
+        """
         effects: list[Say | Play] = []
         for step in self._steps:
             state, since = self._states[step.id]
@@ -68,6 +82,8 @@ class Tour:
                 self._states[step.id] = ("running", now)
                 effects.append(Say(what=step.what, does=step.look, page=step.page))
                 effects += [Play(words=f"{step.words} --for {step.for_s}", folder=step.folder)] if step.words else []
+            elif state == "running" and step.words and plays:
+                self._states[step.id] = (state, now)
             elif state == "running" and now >= since + step.for_s and well and step.folder not in islands:
                 self._states[step.id] = ("well again", now)
                 effects.append(Say(what=f"{step.title}: well again.", does=well, page=step.page))

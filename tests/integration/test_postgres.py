@@ -20,6 +20,7 @@ from harness.real.postgres import Postgres
 from harness.real.site import Site, sound
 from utility.assembly.recovery.examination import examined
 from utility.database import database, engines
+from utility.database.checks import is_away
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
@@ -104,8 +105,10 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(server: Postgres, mon
     monkeypatch.setitem(engines.SERVER_TIMEOUTS, "options", "-c lock_timeout=100ms")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg://postgres@127.0.0.1:{silent.getsockname()[1]}/postgres"
-        with pytest.raises(StoreError, match="timeout expired"):
+        with pytest.raises(StoreError, match="timeout expired") as raised:
             database.open_database(url, create=True)
+        assert raised.value.__cause__ is not None
+        assert is_away(raised.value.__cause__)
     opened = database.open_database(server.url, create=True)
     with opened.writes.begin() as connection:
         connection.execute(text("LOCK TABLE tally"))

@@ -81,7 +81,7 @@ def is_away(error: BaseException) -> bool:
     cause = _cause(error)
     state = getattr(cause, "sqlstate", "")
     if state is None:  # No answer of the server came; SQLite's errors have no such attribute.
-        return type(cause).__name__ in ("OperationalError", "InterfaceError")
+        return not {"OperationalError", "InterfaceError"}.isdisjoint(kind.__name__ for kind in type(cause).__mro__)
     return state.startswith(_AWAY_STATES)
 
 

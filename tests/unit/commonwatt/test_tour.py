@@ -59,6 +59,15 @@ def test_a_step_runs_once_until_its_time_has_passed_and_the_town_is_well() -> No
     assert len(tour.handle(["feeder"], 2501, well)) == 2, "it may be tried again"
 
 
+def test_the_time_of_a_step_begins_with_the_end_of_its_command() -> None:
+    """On a loaded machine the command took longer than the step, which was then "well again" before it began."""
+    tour = Tour(STEPS)
+    tour.handle(["feeder"], 100, "well")
+    assert tour.handle([], 1900, "well", plays=True) == []
+    assert tour.handle([], 3699, "well") == []
+    assert len(tour.handle([], 3700, "well")) == 1
+
+
 def test_a_stopped_controller_is_dead_for_its_time_only() -> None:
     tour = Tour(STEPS)
     (said,) = tour.handle(["controller"], 100, "")

@@ -66,7 +66,9 @@ class CommittingConnection(psycopg.Connection[Any]):
         if self._warned:
             # Its wait for the standby was cancelled: a failover would lose it.
             self.close()
-            raise UnknownCommitError("the commit is not known to be at the synchronous standby")
+            unknown = UnknownCommitError("the commit is not known to be at the synchronous standby")
+            unknown.sqlstate = "40003"  # SQL's "statement completion unknown": the server itself answers
+            raise unknown
 
     def _number(self) -> str | None:
         """Return the transaction's number; ``None``: it wrote nothing."""

@@ -45,6 +45,7 @@ def test_a_commit_of_which_the_server_says_nothing_is_unknown(line: Line) -> Non
     with pytest.raises(OperationalError) as raised:
         line.commit("a")
     assert is_unknown(raised.value)
+    assert is_away(raised.value)
     line.proxy.heal()
     line.proxy.listen()
     assert line.count("a") == 1
@@ -78,6 +79,7 @@ def test_a_commit_with_a_warning_is_unknown(line: Line) -> None:
         with pytest.raises(OperationalError) as raised:
             line.commit("a")
         assert is_unknown(raised.value)
+        assert not is_away(raised.value), "it answers"
     finally:
         with line.database.writes.begin() as connection:
             connection.execute(text("DROP FUNCTION warning() CASCADE"))
