@@ -382,8 +382,9 @@ class Manager:
     def resend(self, now: Now) -> list[Effect[Change]]:
         """Initialize meters that have not answered, or stop them; send unconfirmed commands again, until their end."""
         effects: list[Effect[Change]] = []
+        commands = self.epochs.commands
         for meter, view in self.meters.items():
-            if self.epochs.is_fenced(meter):
+            if not commands or meter in self.epochs.fenced:
                 continue
             if not view.answered and (view.asked is None or now - view.asked >= INITIALIZE_AGAIN_S):
                 view.asked = now

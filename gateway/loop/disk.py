@@ -40,6 +40,8 @@ class Disk:
             return
         for store, core in cores.items():
             was_short = core.upkeep.short
+            if not was_short and self.free_bytes >= ENOUGH_BYTES:
+                continue  # Nothing changes; the recorder need not hear it.
             try:
                 see(DiskSeen(core.microgrid, self.free_bytes))
             except SqliteError as error:

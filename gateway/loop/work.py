@@ -224,9 +224,11 @@ class Work:
         for job in JOBS:  # None came meanwhile.
             self._inbox.put(Tick(job))
 
-    def look(self) -> None:
-        """Read what is shown of each open store and its microgrid."""
+    def look(self, *only: MicrogridId) -> None:
+        """Read what is shown of some open stores and their microgrids; without names, of each."""
         for microgrid, store in self.opened.items():
+            if only and microgrid not in only:
+                continue
             try:
                 for told in (self.controller.home, microgrid):
                     self.see(Looked(told))

@@ -20,7 +20,7 @@ from gateway.control.plausibility import Recorded
 from gateway.events import FromMeter, NotStored, Reported
 from gateway.household.totals import Totals
 from gateway.recorder.pickled import Pickler, dumps, framed, loads, unframed
-from gateway.recorder.tape import Player
+from gateway.recorder.tape import Player, noted
 
 
 class Blanking(Pickler):
@@ -29,7 +29,7 @@ class Blanking(Pickler):
     def reducer_override(self, value: Any) -> Any:
         """Return how a value is written."""
         made = _blank(value)
-        return super().reducer_override(value) if made is value else made.__reduce_ex__(5)
+        return NotImplemented if made is value else made.__reduce_ex__(5)
 
 
 def without_readings(frames: Sequence[bytes]) -> list[bytes]:
@@ -42,7 +42,7 @@ def _entry(found: Any) -> Any:
     if len(found) == 2:
         return found
     *event, reads, digest = found
-    return *event, [dumps(_read(*loads(read)), Blanking) for read in reads], digest
+    return *event, [dumps(_read(*noted(read)), Blanking) for read in reads], digest
 
 
 def _read(name: str, value: Any) -> tuple[str, Any]:

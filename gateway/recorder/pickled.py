@@ -4,6 +4,7 @@ import io
 import pickle
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -52,21 +53,22 @@ _OTHERS: dict[tuple[str, str], Any] = {
 }
 
 
+def _as_array(value: Any) -> Any:
+    return array, (value.dtype.descr if value.dtype.fields else value.dtype.str, value.shape, value.tobytes())
+
+
+_WRITTEN: Mapping[type, Callable[[Any], Any]] = {
+    **dict.fromkeys((np.ndarray, *np.sctypeDict.values()), _as_array),
+    ZoneInfo: lambda zone: (ZoneInfo, (zone.key,)),
+    HouseholdSettings: lambda value: value.model_copy(update={"password": None}).__reduce_ex__(5),
+}
+"""How values of a class are written: by a table, since a method would be called for each value."""
+
+
 class Pickler(pickle.Pickler):
     """Writes values so that ``loads`` can read them."""
 
-    def reducer_override(self, value: Any) -> Any:
-        """Return how a value is written."""
-        if isinstance(value, np.ndarray):
-            kind = value.dtype.descr if value.dtype.fields else value.dtype.str
-            return array, (kind, value.shape, value.tobytes())
-        if isinstance(value, np.generic):
-            return array, (value.dtype.str, (), value.tobytes())
-        if isinstance(value, ZoneInfo):
-            return ZoneInfo, (value.key,)
-        if isinstance(value, HouseholdSettings) and value.password is not None:
-            return value.model_copy(update={"password": None}).__reduce_ex__(5)
-        return NotImplemented
+    dispatch_table = _WRITTEN
 
 
 class _Unpickler(pickle.Unpickler):

@@ -20,7 +20,7 @@ from gateway.changes import Change
 from gateway.controller import Controller
 from gateway.events import Event
 from gateway.recorder.pickled import RecordingError, dumps, framed
-from gateway.recorder.tape import Tape
+from gateway.recorder.tape import Read, Tape
 from gateway.stored import Stored
 from gateway.takeover.member import Member
 
@@ -82,7 +82,7 @@ class Recorder:
     def handle(self, microgrid: MicrogridId, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
         """Let the core handle an event, as ``Controller.handle``, and record it."""
         self._record(lambda: self._begin(raw))
-        reads: list[bytes] = []
+        reads: list[Read] = []
         self.tape.reads = reads if self._works else None
         outcome: Outcome = []
         try:
@@ -118,7 +118,7 @@ class Recorder:
             kept = kept[1:]
         self.stretches = [*kept, Stretch(raw, state, size_bytes=len(state))]
 
-    def _keep(self, seen: tuple[EpochSeconds, MicrogridId, Event, list[bytes]], outcome: Outcome) -> None:
+    def _keep(self, seen: tuple[EpochSeconds, MicrogridId, Event, list[Read]], outcome: Outcome) -> None:
         if self.tape.failed is not None:
             raise self.tape.failed
         self._hash = chained(self._hash, outcome)

@@ -11,7 +11,7 @@ from commonwatt.runtime.files import replace_file
 from gateway.controller import Controller
 from gateway.events import Event
 from gateway.recorder.pickled import RecordingError, dumps, loads, unframed
-from gateway.recorder.tape import Player
+from gateway.recorder.tape import Player, Read
 
 MAGIC = b"CWR1"
 ABOUT = {"release", "controller", "time", "reason", "blanked"}  # what the line of JSON says
@@ -25,7 +25,7 @@ class Entry:
     raw: EpochSeconds  # when, by the raw clock
     microgrid: MicrogridId  # the microgrid that handled it
     event: Event  # the event
-    reads: list[bytes]  # what the core read
+    reads: list[Read]  # what the core read
     hash: bytes  # the hash of all effects up to its own
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from functools import cache
+from typing import Any, TypeAlias, TypeVar, cast
 
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.sqlite.damage import SqliteError
@@ -11,6 +12,9 @@ from gateway.stored import Stored
 from gateway.takeover.member import Member
 
 T = TypeVar("T", Stored, Member)
+Read: TypeAlias = bytes | tuple[str, Any]  # what was read, with its name; in bytes what may change later
+
+_UNCHANGING = {bool, int, str, bytes, float, type(None)}
 
 
 class DiffersError(CommonwattError):
@@ -28,11 +32,16 @@ class Failed:
     why: str  # the error's text
 
 
+def noted(read: Read) -> tuple[str, Any]:
+    """Return the name and the value of a read."""
+    return loads(read) if isinstance(read, bytes) else read
+
+
 class Tape:
     """The reads of the event that is handled; without one, reads pass unrecorded."""
 
     def __init__(self) -> None:
-        self.reads: list[bytes] | None = None
+        self.reads: list[Read] | None = None
         self.failed: Exception | None = None  # why a read could not be recorded
 
     def of(self, real: T) -> T:
@@ -43,7 +52,7 @@ class Tape:
         """Record what was read, as it is now."""
         if self.reads is not None:
             try:
-                self.reads.append(dumps((name, value)))
+                self.reads.append((name, value) if type(value) in _UNCHANGING else dumps((name, value)))
             except Exception as error:  # The recorder tells it; the core goes on.
                 self.failed = error
 
@@ -57,14 +66,14 @@ class Taped:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        found = getattr(self._real, name)
         if not _is_method(name):
+            found = getattr(self._real, name)
             self._tape.note(name, found)
             return found
 
         def call(*arguments: object, **options: object) -> object:
             try:
-                value = found(*arguments, **options)
+                value = getattr(self._real, name)(*arguments, **options)
                 value = list(value) if isinstance(value, Iterator) else value
             except SqliteError as error:
                 self._tape.note(name, Failed(str(error)))
@@ -72,6 +81,7 @@ class Taped:
             self._tape.note(name, value)
             return value
 
+        self.__dict__[name] = call  # It is made once.
         return call
 
     def __reduce__(self) -> Any:
@@ -82,7 +92,7 @@ class Player:
     """Stands for everything that was ``Taped``, and returns what was read then."""
 
     def __init__(self) -> None:
-        self.reads: list[bytes] = []  # the reads of the event that is handled, in order
+        self.reads: list[Read] = []  # the reads of the event that is handled, in order
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -93,7 +103,7 @@ class Player:
         return Taped, ()
 
     def _next(self, name: str) -> object:
-        recorded, value = loads(self.reads.pop(0)) if self.reads else ("nothing more", None)
+        recorded, value = noted(self.reads.pop(0)) if self.reads else ("nothing more", None)
         if recorded != name:
             raise DiffersError(f"the core reads {name}; when it was recorded it read {recorded}")
         if isinstance(value, Failed):
@@ -101,5 +111,6 @@ class Player:
         return value
 
 
+@cache
 def _is_method(name: str) -> bool:
     return callable(getattr(Stored, name, None) or getattr(Member, name, None))

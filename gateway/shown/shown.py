@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.time.recent import Recent
+from commonwatt.model.units import MicrogridId
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import Clock, read_machine
 from commonwatt.runtime.ticker import Ticker
@@ -100,7 +101,7 @@ class Shown:
 
     async def critical(self) -> frozenset[str]:
         """Return the critical alarms of the page, by name; on the loop."""
-        await self._look()
+        await self._look(self._work.controller.home)
         found = alarms(self._view) if self._view else []
         return frozenset(each.alert for each in found if each.severity == "critical")
 
@@ -144,15 +145,15 @@ class Shown:
         figures.alarms = frozenset(alarm.alert for each in views if each for alarm in alarms(each))
         return figures
 
-    async def _look(self) -> None:
-        """Replace the values that /metrics and /status show, unless that was done just now."""
+    async def _look(self, *only: MicrogridId) -> None:
+        """Replace the values that /metrics and /status show, unless that was done just now; or of some microgrids."""
         async with self._work.alone():
             if time.monotonic() - self._looked >= LOOKS_AGAIN_AFTER_S:
                 self.judge()
-                self._work.look()
+                self._work.look(*only)
                 if self._work.own.view:
                     self._view = self._viewed()
-                self._looked = time.monotonic()
+                self._looked = self._looked if only else time.monotonic()
 
     def _viewed(self) -> dict[str, object]:
         """Return what /status shows, as JSON: of the controller and its own microgrid, with others that it hosts."""
