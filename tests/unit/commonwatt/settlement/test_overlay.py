@@ -59,3 +59,9 @@ def test_corrections_of_one_quarter_are_taken_out_of_those_of_a_day() -> None:
     overlay = an_overlay(5, edited=True)
     assert list(overlay.of(KEY[2]).blocks.keys()) == [KEY]
     assert len(overlay.of(KEY[2] + 1).blocks) == 0
+
+
+def test_the_qualities_are_five_numbers_that_files_keep() -> None:
+    assert [(each.name, each.value) for each in SettledQuality] == [
+        *(("MISSING", 0), ("ESTIMATED", 1), ("EDITED", 2), ("AVERAGED", 3), ("MEASURED", 4))
+    ]

@@ -24,7 +24,7 @@ from utility.billing.bill import Bill, LineKind
 from utility.billing.documents.pdf import as_pdf
 from utility.billing.documents.receipt import quarters_of_accounts, receipt_of
 from utility.billing.documents.statement import Statement
-from utility.billing.money import tax_cents
+from utility.billing.money import cent_amount, rounded, tax_cents
 from utility.billing.proof.canonical import canonical
 from utility.billing.proof.digests import customer_of
 from utility.billing.run import bills_of
@@ -203,3 +203,10 @@ def digest_of(made: Computed, world: World) -> str:
 def test_a_town_that_uses_nothing_new_keeps_every_byte(seed: int) -> None:
     world = random_world(seed)
     assert digest_of(computed(run_of(world), world.load), world) == BEFORE[seed]
+
+
+@pytest.mark.parametrize(("halves", "cents"), [(1, 0), (3, 2), (5, 2), (-1, 0), (-3, -2)])
+def test_a_sum_with_half_a_cent_goes_to_the_even_cent(halves: int, cents: int) -> None:
+    half, quarters = cent_amount(2976) // 2, 2976
+    assert rounded([half] * abs(halves) if halves > 0 else [-half] * -halves, quarters)[0] == cents
+    assert rounded([halves * half + 1], quarters)[0] == (halves + 1) // 2, "more than half is rounded up"

@@ -69,3 +69,9 @@ def test_the_excess_is_that_of_the_worst_stretch(place: str) -> None:
 
 def test_batteries_without_loss_and_a_loop_without_loss_have_no_tolerance() -> None:
     assert tolerance(3, 1, 100, 0, 0) == Tolerance(fixed=500, charging=0, turn=0, loop_permille=0)
+
+
+def test_a_loop_adds_its_share_of_what_passed_to_the_bound() -> None:
+    none, unknown = np.zeros((1, 1), np.int64), np.zeros((1, 1), np.bool_)
+    passed = Balance(residual=none, known=unknown, averaged=none, charging=none, turns=none, passed=none + 100_000)
+    assert passed.halves(Tolerance(fixed=0, charging=0, turn=0, loop_permille=10)) == 2 * 1000
