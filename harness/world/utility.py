@@ -100,6 +100,7 @@ class UtilityNode(Node[Change]):
 
     def go_back(self, earlier: bytes, snapshot: Snapshot) -> None:
         """Put the store's earlier content back, without a word to the service, which may run."""
+        self.empty()  # A restore needs space.
         with self._connected() as present:
             put_back(present, earlier)
         self.branch = self._marks_rng.getrandbits(62)

@@ -136,6 +136,7 @@ class CliqueGateway(GatewayNode):
         """Crash, and begin with older epochs."""
         self.crash(down_s)
         self.world.tell(self.name, f"its epochs are OLD: {self.older}")
+        self.empty()
         self.store.commit([Setting(_KEPT + name, text) for name, text in self.older.items()])
 
     # Its life.

@@ -7,12 +7,14 @@ from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import EPOCH_STEP
 from commonwatt.protocol.topics import UTILITY
 from harness.world.clique.part import NAMES
+from utility.takeover.groups import FIRST_S
 
 if TYPE_CHECKING:
     from harness.world.clique.world import CliqueWorld
 
 LOOK_S = 1.0  # seconds between two looks
 MANAGED_WITHIN_S = 60.0  # seconds after the last change within which a microgrid that can be managed is
+GRANTS_S = FIRST_S + 5.0  # seconds after its start within which the utility grants what has no manager
 BEGINS_S = 120.0  # seconds until everybody knows everybody, and all meters have their manager
 TOGETHER_S = 15.0  # seconds within which two managers are one again, where all lines work
 MOST_COUNTER = 5 * EPOCH_STEP  # what a thief lifts counters to within a day: at each of four places by a step
@@ -40,7 +42,7 @@ class Watch:
             able = [name for name in NAMES if self.is_able(name, microgrid)]
             if not able or self.managed(microgrid) is not None:
                 self._unmanaged[microgrid] = now
-            elif (since := now - max(self.changed, self._unmanaged.get(microgrid, 0.0))) > MANAGED_WITHIN_S:
+            elif (since := now - max(self._counts_from(), self._unmanaged.get(microgrid, 0.0))) > MANAGED_WITHIN_S:
                 found = {name: self.believing(microgrid, name) for name in self.managers(microgrid)}
                 could = ", ".join(able)
                 world.fail(f"I-d: {microgrid} is not managed for {since:.0f} s; {could} could; obeyed: {found}")
@@ -48,6 +50,10 @@ class Watch:
             world.fail(f"I-h: one member's word lifted a counter to {most}")
         if world.monotonic < world.measure_until - world.start:
             world.after(LOOK_S, self._look)
+
+    def _counts_from(self) -> float:
+        """Return the last change: a new utility waits for the first heartbeat of a manager that sends no beats."""
+        return max(self.changed, self.world.utility.part.groups._began + GRANTS_S - MANAGED_WITHIN_S)
 
     def _is_whole(self) -> bool:
         """Return whether all lines work, and all meters are reached."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.blocks import Quality
 from commonwatt.model.exceptions import ConfigError, StoreError
@@ -59,7 +60,7 @@ class Filing:
             else:
                 archive.write_month(month)
             world.story.count(f"archive {what}")
-        except (StoreError, ConfigError) as error:
+        except (StoreError, ConfigError, OperationalError) as error:
             world.tell("archive", f"can't {what}: {str(error).replace(str(world.folder), '')}")
 
     def rot(self, rng: random.Random) -> None:
