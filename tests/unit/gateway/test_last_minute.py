@@ -49,14 +49,14 @@ def minute(**boundary: int) -> list[HistoryRecord]:
 
 
 @pytest.mark.parametrize(
-    ("meters", "boundary", "taken", "given"),
+    ("meters", "boundary", "taken", "given", "between"),
     [
-        pytest.param(HOMES, {}, 1200, 0, id="without a boundary, the sum over the homes"),
-        pytest.param([*HOMES, *BOUNDARY], {"taken": 0, "given": 4_000}, 0, 960, id="what the boundary counted"),
+        pytest.param(HOMES, {}, 1200, 0, 0, id="without a boundary, the sum over the homes"),
+        pytest.param([*HOMES, *BOUNDARY], {"taken": 0, "given": 4_000}, 0, 960, 2400, id="what the boundary counted"),
     ],
 )
 def test_power_is_the_mean_of_the_minute(
-    meters: list[RegisteredMeter], boundary: dict[str, int], taken: int, given: int
+    meters: list[RegisteredMeter], boundary: dict[str, int], taken: int, given: int, between: int
 ) -> None:
     last = LastMinute()
     for _ in range(2):  # A put that comes again changes nothing.
@@ -64,6 +64,7 @@ def test_power_is_the_mean_of_the_minute(
     power = last.power(meters, T)
     assert power is not None
     assert (power.end, power.sun_w, power.import_w, power.export_w) == (T, 6000, taken, given)
+    assert power.between_w == between
     assert power.use_w == 6000 + taken - given - 720, "what is stored is not used"
 
 
