@@ -15,6 +15,7 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.runtime.files import read_object
 
 STAGE = "stage.json"  # the file of the stage, in the demonstration's folder
+SEEN_WITHIN = 10  # times its duration within which an island is seen, or it was none
 ORDERS = "orders"  # the folder beside it with a file for each step that a person ordered
 
 
@@ -32,6 +33,7 @@ class Step:
     folder: str = ""  # the folder of the data with the command's settings file, or of the microgrid
     stops: Sequence[str] = ()  # the processes that it keeps dead
     for_s: int = 0  # for how long, town seconds; 0: it does nothing
+    islands: bool = False  # whether its microgrid becomes an island; on a slow machine that may be seen long after
 
 
 STEPS: Sequence[Step] = tuple(
@@ -56,6 +58,7 @@ class Tour:
         """Take the steps that this town can show."""
         self._steps = steps
         self._states: dict[str, tuple[str, EpochSeconds]] = {step.id: ("idle", 0) for step in steps}
+        self._unseen: set[str] = set()  # the steps that run whose island was not seen yet
 
     def handle(
         self,
@@ -78,13 +81,17 @@ class Tour:
         effects: list[Say | Play] = []
         for step in self._steps:
             state, since = self._states[step.id]
+            if step.folder in islands or now >= since + SEEN_WITHIN * step.for_s:
+                self._unseen.discard(step.id)
+            goes_on = now < since + step.for_s or step.folder in islands or step.id in self._unseen
             if step.for_s and step.id in ordered and state != "running":
                 self._states[step.id] = ("running", now)
+                self._unseen |= {step.id} if step.islands else set()
                 effects.append(Say(what=step.what, does=step.look, page=step.page))
                 effects += [Play(words=f"{step.words} --for {step.for_s}", folder=step.folder)] if step.words else []
             elif state == "running" and step.words and plays:
                 self._states[step.id] = (state, now)
-            elif state == "running" and now >= since + step.for_s and well and step.folder not in islands:
+            elif state == "running" and well and not goes_on:
                 self._states[step.id] = ("well again", now)
                 effects.append(Say(what=f"{step.title}: well again.", does=well, page=step.page))
         return effects

@@ -143,7 +143,7 @@ def test_an_outage_of_the_server_is_said_once_and_its_end_with_what_waited(tmp_p
         ours = [line for line in after if line[:1].isdigit() and "sqlalchemy.pool" not in line]
         lines = [line for line in ours if "database" in line or "rror" in line]
         assert ["does not answer" in lines[0], "answers again" in lines[-1]] == [True, True], lines
-        assert all("has not answered for" in line for line in lines[1:-1]), lines
+        assert [line for line in lines[1:-1] if "has not answered for" not in line] == []
         assert examined(server.url, runs=True)["r001"]["received_batches"], "a durable server passes the doctor's check"
 
 

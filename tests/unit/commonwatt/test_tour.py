@@ -51,8 +51,10 @@ def test_a_step_runs_once_until_its_time_has_passed_and_the_town_is_well() -> No
     assert tour.shown()[0].items() >= {"id": "feeder", "state": "running", "since": 100}.items()
     assert tour.handle(["feeder"], 101, well) == []
     assert tour.handle([], 1899, well) == []
-    assert tour.handle([], 1900, "") == [], "its time has passed, but a reading is late"
-    assert tour.handle([], 1901, well, ["r001"]) == [], "it is an island still"
+    assert tour.handle([], 1900, well) == [], "the island is not seen yet"
+    assert tour.handle([], 1901, "", ["r001"]) == [], "it is one now"
+    assert tour.handle([], 1902, "") == [], "it is none, but a reading is late"
+    assert tour.handle([], 1903, well, ["r001"]) == [], "it is one again"
     (said,) = tour.handle([], 2500, well, ["r002"])
     assert said == Say(what="Cut a feeder: well again.", does=well, page="/console/microgrids/r001")
     assert tour.shown()[0].items() >= {"state": "well again", "since": 2500}.items()
@@ -64,8 +66,12 @@ def test_the_time_of_a_step_begins_with_the_end_of_its_command() -> None:
     tour = Tour(STEPS)
     tour.handle(["feeder"], 100, "well")
     assert tour.handle([], 1900, "well", plays=True) == []
+    tour.handle([], 1901, "well", ["r001"])
     assert tour.handle([], 3699, "well") == []
     assert len(tour.handle([], 3700, "well")) == 1
+    tour.handle(["feeder"], 4000, "well")
+    assert tour.handle([], 21_999, "well") == []
+    assert len(tour.handle([], 22_000, "well")) == 1, "it was no island"
 
 
 def test_a_stopped_controller_is_dead_for_its_time_only() -> None:
