@@ -113,7 +113,8 @@ class Faults:
 
         def strike() -> None:
             branch, image, snapshot = copied
-            if utility.branch != branch or self._world.time >= self._until:
+            # A restore needs space; and on a full disk nothing was stored from which the store could go back.
+            if utility.disk.full or utility.branch != branch or self._world.time >= self._until:
                 return
             if crashes and utility.up:
                 utility.crash(5)

@@ -100,9 +100,10 @@ class UtilityNode(Node[Change]):
 
     def go_back(self, earlier: bytes, snapshot: Snapshot) -> None:
         """Put the store's earlier content back, without a word to the service, which may run."""
-        self.empty()  # A restore needs space.
         with self._connected() as present:
             put_back(present, earlier)
+        if self.world.ledger.snapshot() == snapshot:
+            return  # Nothing was stored since, for instance on a full disk.
         self.branch = self._marks_rng.getrandbits(62)
         self.world.ledger.went_back(self.branch, snapshot)
         self.world.tell(self.name, "its database WENT BACK")

@@ -26,6 +26,7 @@ from gateway.recorder.pickled import RecordingError, framed, loads, unframed
 from gateway.recorder.recorder import MOST_BYTES, MOST_STATE_BYTES, STRETCH_S, Recorder
 from gateway.recorder.recording import read_recording, write_recording
 from gateway.recorder.replay import replay, replay_file
+from gateway.recorder.tape import noted
 from gateway.relay.relay import Relay
 from gateway.store.store import Store
 from gateway.timekeeper import Timekeeper
@@ -190,7 +191,7 @@ def test_a_blanked_recording_has_no_readings_and_says_so(
             case FromMeter(topic, payload) if topic.endswith("/u/rec"):
                 puts += 1
                 assert not any(int.from_bytes(record[-8:], "big") for record in unpack_put(payload).records)
-        for _, value in map(loads, entry.reads):
+        for _, value in map(noted, entry.reads):
             for part in value if isinstance(value, list) else ():
                 if isinstance(part, Part):
                     levels += 1
