@@ -31,6 +31,7 @@ class CliqueUtility(UtilityNode):
     def started(self) -> None:
         """Begin to grant."""
         super().started()
+        self.world.watch.utility_began = self.world.monotonic
         self._grant()
 
     def _grant(self) -> None:

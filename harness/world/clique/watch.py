@@ -25,6 +25,7 @@ class Watch:
 
     def __init__(self, world: "CliqueWorld") -> None:
         self.world, self.changed = world, BEGINS_S
+        self.utility_began = 0.0  # when the utility started last, seconds
         self._unmanaged: dict[MicrogridId, float] = {}
         self._alone: dict[MicrogridId, float] = {}
         world.after(LOOK_S, self._look)
@@ -53,7 +54,7 @@ class Watch:
 
     def _counts_from(self) -> float:
         """Return the last change: a new utility waits for the first heartbeat of a manager that sends no beats."""
-        return max(self.changed, self.world.utility.part.groups._began + GRANTS_S - MANAGED_WITHIN_S)
+        return max(self.changed, self.utility_began + GRANTS_S - MANAGED_WITHIN_S)
 
     def _is_whole(self) -> bool:
         """Return whether all lines work, and all meters are reached."""
