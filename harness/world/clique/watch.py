@@ -62,7 +62,9 @@ class Watch:
 
     def _look_at_records(self, fleet: "CliqueFleet", meter: MeterId, log: MeterLog, now: float) -> None:
         """Check that records under way come to a controller of the meter's order, if one takes them all the time."""
-        of, on = fleet.sessions[meter].brokers, fleet.up and meter not in fleet.off
+        of = fleet.sessions[meter].brokers
+        # A controller with a full disk refuses, which is an answer: the meter waits for it.
+        on = fleet.up and meter not in fleet.off and not self.world.gateways[of.data].disk.full
         if not on or not log.frozen or self._under_way.get(meter, (0, now))[0] != log.first_id:
             self._under_way[meter] = log.first_id, now
         for name in NAMES:
