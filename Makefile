@@ -70,7 +70,6 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.ledger.histories --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 	$(BIN)/python -m harness.lasting --cuts $(or $(FEEDERS),2000)
-	MOVES=10 $(BIN)/python -m pytest -q tests/world/test_moving_meters.py
 	METER_EXAMPLES=5000 FLIPS=2000 BILL_TOWNS=1000 $(BIN)/python -m pytest -q tests/unit/device/test_meter_stateful.py tests/unit/utility/assembly/test_damage.py tests/unit/utility/billing/test_bills.py
 	SIZES=all $(BIN)/python -m pytest -q -m real tests/browser/test_pages.py
 	PACKAGES=all ARCHIVE_KILLS=50 BENCHMARKS=all RESTORES=all $(BIN)/python -m pytest -q tests/integration/test_restore_to_a_minute.py tests/integration/test_debian.py tests/integration/test_archive_kills.py tests/integration/test_benchmarks.py

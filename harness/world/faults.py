@@ -240,18 +240,22 @@ class Faults:
     def _order(self) -> None:
         """Let an operator command an aggregation, at meters or gateway, or request data sent before."""
         rng, now = self._rng, self._world.clock()
-        self._numbers += 1
         controller = rng.choice(list(self._world.gateways))
-        fields: dict[str, object] = {"v": 1, "id": f"order-{self._numbers}", "until": now + 900}
         kind = rng.choice(("aggregate", "aggregate", "aggregate", "deaggregate", "get"))
-        fields["cmd"] = kind
+        fields: dict[str, object] = {"cmd": kind}
         if kind == "get":
             fields |= {"first_quarter": now // 900 - rng.randrange(4), "last_quarter": now // 900}
         else:
             fields["at"] = rng.choice(("meters", "gateway"))
         if kind == "aggregate":
             fields |= {"mode": rng.choice(("lossless", "lossy")), "for_s": rng.choice((600, 2400, 4800))}
-        message = json.dumps(fields)
+        self._command(controller, fields)
+
+    def _command(self, controller: str, fields: Mapping[str, object]) -> None:
+        """Let the utility send a command to a controller."""
+        now = self._world.clock()
+        self._numbers += 1
+        message = json.dumps({"v": 1, "id": f"order-{self._numbers}", "until": now + 900, **fields})
         self._world.tell("people", f"order {controller} {message}")
         order = OpenCommand(id=f"order-{self._numbers}", controller=controller, message=message, until=now + 900)
         self._world.utility.trying(lambda: self._add(order, now))

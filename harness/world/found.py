@@ -33,7 +33,7 @@ FOUND_AT: dict[str, int] = {
     "a wait in milliseconds": 3,
     "records merged over a gap": 18,
     "commands obeyed after their end": 2,
-    "averages beside exact slots": 10,
+    "averages beside exact slots": 29,
     "batches never given up": 3,
     "commands judged by a clock that lags behind": 43,
     "a clock trusted from the start": 38,
@@ -69,6 +69,10 @@ FOUND_IN_ENERGY: dict[str, tuple[str, int]] = {
 """By planted bug of energy: the invariant that catches it, and a seed that finds it soon."""
 
 FOUND_IN_CLIQUE: dict[str, tuple[str, int]] = {
+    "a put forgotten on a move": ("I1/I3", 3),
+    "a put merged on a move": ("I3", 10),
+    "a session kept with a revoked controller": ("I-e", 6),
+    "a dead pin that is never left": ("I6", 9),
     "beats without a session": ("I-d", 2),
     "a beat that counts twice": ("I-g", 38),
     "a beat that is fresh for ever": ("I-g", 1),
@@ -77,7 +81,7 @@ FOUND_IN_CLIQUE: dict[str, tuple[str, int]] = {
     "a fenced manager commands on": ("state", 2),
     "a fence forgotten at a restart": ("I-c", 1),
     "a paused manager is sure": ("I-c", 1),
-    "the own rank raised without a grant": ("I-b", 5),
+    "the own rank raised without a grant": ("I-b", 8),
     "an epoch adopted from one meter": ("I-b", 5),
     "a grant repeated after a claim": ("I-d", 1),
 }

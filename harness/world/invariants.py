@@ -25,7 +25,7 @@ INVARIANTS: dict[str, str] = {
     "I-b": "A controller commands under an epoch that was granted to it, once, and that its store has.",
     "I-c": "A controller that was stopped commands once its epoch is confirmed; two managers are soon one again.",
     "I-d": "A microgrid that a controller could manage is managed, within a bound, and by one at the end.",
-    "I-e": "Meters obey the manager in force.",
+    "I-e": "Meters obey the manager in force, and have no session with a revoked controller.",
     "I-g": "A recorded datagram counts for nothing.",
     "I-h": "One member's word lifts no counter out of reach.",
     "state": "A controller's states follow one another as documented.",

@@ -59,17 +59,18 @@ class Delivery:
             before: Records that end later are not sent.
         """
         changes: list[Replace] = []
-        put = self.log.batch()
+        put, waits = self.log.batch(), self.retry_at is not None and self.retry_at > now
         if put is not None:
             self._tally["put", "again"] += 1
         else:
+            waits = False
             if algorithm is not None:
                 changes = self.log.aggregate(algorithm, self._limit)
             put = self.log.freeze(self._limit, to_id, before)
             self._tally["put", "first"] += put is not None
         if put is None:
             self.retry_at = None
-        else:
+        elif not waits:  # else its timer goes on: commands that have it sent again would put a miss off for ever
             self.retry_at = now + RETRY_S[min(self._tries, len(RETRY_S) - 1)]
             self._tries += 1
         return put, changes
@@ -77,6 +78,8 @@ class Delivery:
     def begin_again(self) -> None:
         """Count the retries from the first one, for another broker."""
         self._tries = 0
+        if self.log.frozen:
+            self.retry_at = None
 
     def is_answered_by(self, ack: PutAck) -> bool:
         """Return whether this acknowledgement is for the batch in flight."""

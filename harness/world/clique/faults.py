@@ -1,9 +1,12 @@
 """Faults of a clique by seed: what takes controllers away from each other, their meters and the utility."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from commonwatt.cliques.signs import BACK_WITHIN_S
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import ControllerId, MicrogridId
+from commonwatt.protocol.controller_commands import Action
 from harness.world.clique.gateway import CliqueGateway
 from harness.world.clique.part import NAMES, PLACES
 from harness.world.clique.thief import Thief
@@ -42,6 +45,9 @@ class CliqueFaults(Faults):
             "replay": (self._replay, seldom),
             "theft": (self._theft, (None, None, 400)),
             "meter off": (self._power, (None, None, 900)),
+            "pin": (self._pin, (None, 200, 400)),
+            "pin to a dead broker": (self._pin_to_dead, (None, None, 400)),
+            "controller revoked": (self._revoke, (None, None, 500)),
         }
 
     def heal(self) -> None:
@@ -53,6 +59,7 @@ class CliqueFaults(Faults):
             gateway.go_on()
         for fleet in world.fleets.values():
             fleet.says.clear()
+        world.revoke(None)
         super().heal()
         self._changed()
 
@@ -202,3 +209,31 @@ class CliqueFaults(Faults):
             gateway.crash(seconds + 1)
             Thief(world, gateway.name, world.time + seconds, self._rng)
             self._then(seconds + 1, lambda: None)
+
+    def _pin(self) -> None:
+        """Let an operator give some meters other orders of brokers, or take all pins of a microgrid away."""
+        rng, microgrid = self._rng, self._rng.choice(NAMES)
+        meters = [meter for meter in self._world.fleets[microgrid].meters if rng.random() < 0.6]
+        self._assign(microgrid, meters, rng.sample(NAMES, len(NAMES)) if rng.random() < 0.7 else [])
+
+    def _pin_to_dead(self) -> None:
+        """Let a controller die, or its broker, and all meters of a microgrid be pinned to it."""
+        gateway, microgrid = self._one(), self._rng.choice(NAMES)
+        seconds = max(0.1, min(2 * LONGEST_S, self._until - self._world.time))
+        dies = gateway.broker if self._rng.random() < 0.5 else gateway
+        if dies.up:
+            dies.crash(seconds)
+            self._changed()
+            self._then(seconds, lambda: None)
+            others = [name for name in NAMES if name != gateway.name]
+            self._assign(microgrid, list(self._world.fleets[microgrid].meters), [gateway.name, *others])
+
+    def _assign(self, microgrid: MicrogridId, meters: Sequence[MeterId], brokers: Sequence[ControllerId]) -> None:
+        orders = [[brokers, [str(meter) for meter in meters]]] if brokers and meters else []
+        self._command(microgrid, {"cmd": Action.ASSIGN, "orders": orders})
+
+    def _revoke(self) -> None:
+        """Let the authority revoke a controller, and readmit it later; its machine is not stopped."""
+        if self._world.signed is None:
+            self._world.revoke(self._one().name)
+            self._then(self._seconds(), lambda: self._world.revoke(None))

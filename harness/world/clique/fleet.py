@@ -12,7 +12,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.protocol.commands import RAISES, Command, Epoch, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, OUTCOMES, parse_meter_up
-from harness.world.clique.part import NAMES, ORDERS, RANKS
+from harness.world.clique.part import NAMES, ORDERS, RANKS, signed
 from harness.world.fleet import Fleet
 from harness.world.network import Broker, Link, device
 
@@ -67,8 +67,10 @@ class CliqueFleet(Fleet):
         core, stored = super().load(meter), self.store.load(meter)
         order = ORDERS[self.microgrid]
         installed = [Installed(name=name, rank=RANKS[name], warm=name != order[0]) for name in order]
-        brokers = Brokers(meter, installed, NAMES, () if stored is None else stored.order)
-        self.sessions[meter] = Sessions(core, brokers)
+        kept = ((), None) if stored is None else (stored.order, stored.revoked)
+        self.sessions[meter] = Sessions(
+            core, Brokers(meter, installed, NAMES, *kept), lambda text, by: by == signed(text)
+        )
         return core
 
     def started(self) -> None:
@@ -86,8 +88,11 @@ class CliqueFleet(Fleet):
 
     def _hold(self) -> None:
         for meter, links in self.links_of.items():
-            wanted = self.sessions[meter].brokers.sessions if meter not in self.off else ()
+            brokers = self.sessions[meter].brokers
+            wanted = brokers.sessions if meter not in self.off else ()
             for link in links:
+                if link.via in wanted and link.via in brokers.revoked.ranks:
+                    self.world.fail(f"I-e: meter {meter} has a session with the revoked controller {link.via}")
                 link.hold(held=link.via in wanted)
 
     def wake_at(self, core: Meter) -> float | None:
@@ -143,5 +148,6 @@ class CliqueFleet(Fleet):
 
     def reached(self, name: str) -> int:
         """Return how many meters a controller reaches, or could."""
-        links = [self.link_to(meter, name) for meter in self.meters if meter not in self.off]
+        on = [meter for meter in self.meters if meter not in self.off]
+        links = [self.link_to(m, name) for m in on if name not in self.sessions[m].brokers.revoked.ranks]
         return sum(not link.cut for link in links) if self.up and self.world.brokers[name].up else 0

@@ -17,8 +17,10 @@ from commonwatt.protocol.clique_messages import CliqueMessage, Grant, Known, Tel
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.town.clique_file import CliqueFile, Group, Other
 from commonwatt.town.registry import RegisteredMeter
+from commonwatt.town.revoked_file import SignedList
 from gateway.clique.clique import Clique
 from gateway.clique.hooks import Hooks
+from gateway.clique.revoked import RevokedOffer
 from gateway.stored import KeptSettings
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import Begin, Effect
@@ -102,6 +104,11 @@ def file_of(own: str) -> CliqueFile:
     return CliqueFile(own=own, rank=RANKS.get(own, 0), groups=(group,))
 
 
+def signed(text: str) -> str:
+    """Return the authority's signature of a list of revoked controllers."""
+    return text.encode().hex()
+
+
 def check_fresh(place: Place, said: Beat | CliqueMessage) -> None:
     """Check that what comes of a datagram was not said before."""
     recorded = place.taking
@@ -118,7 +125,7 @@ class CliquePart(Clique):
         self, node: "CliqueGateway", meters: dict[MicrogridId, dict[MeterId, RegisteredMeter]], store: KeptSettings
     ) -> None:
         self._node = node
-        super().__init__(node.settings, file_of(node.name), meters, store)
+        super().__init__(node.settings, file_of(node.name), meters, store, node.world.signed)
         self.socket = plug(self._socket, RANKS[node.name], node)
         self.takeover = self._groups[0]
 
@@ -132,6 +139,10 @@ class CliquePart(Clique):
     def begin(self, hooks: Hooks) -> None:
         """Take part from now on."""
         self._hooks = hooks
+
+    def offer(self, listed: SignedList) -> None:
+        """Offer meters a newer list of revoked controllers."""
+        self._revoked = RevokedOffer(self._own, listed)
 
     def turn(self) -> float:
         """Do what is due; return when the next step is."""

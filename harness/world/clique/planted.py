@@ -4,12 +4,18 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import cast
 from unittest.mock import patch
 
 from commonwatt.cliques import datagrams
 from commonwatt.cliques.signs import Beat, Line
 from commonwatt.cliques.window import Window
+from commonwatt.device import brokers
+from commonwatt.device.brokers import Brokers
 from commonwatt.device.commands.epoch_guard import EpochGuard
+from commonwatt.device.meter import Effects, Meter
+from commonwatt.device.records.aggregation import consolidate
+from commonwatt.model.effects import Write
 from commonwatt.protocol.clique_datagrams import Datagrams, Taken
 from commonwatt.protocol.commands import Epoch
 from commonwatt.protocol.raises import Raises
@@ -293,12 +299,56 @@ def _late_is_fresh() -> AbstractContextManager[object]:
     return patch.object(datagrams, "FRESH_S", 1e9)
 
 
+@contextmanager
+def _drops_when_moved() -> Iterator[None]:
+    """A put under way is forgotten when data goes to another broker."""
+    again = Meter.send_again
+
+    def dropping(self: Meter, now: float) -> Effects:
+        logs = [each.log for each in self._deliveries.values()]
+        return [*again(self, now), *(Write(log.delete_batch()) for log in logs if log.frozen)]
+
+    with patch.object(Meter, "send_again", dropping):
+        yield
+
+
+@contextmanager
+def _repacked_when_moved() -> Iterator[None]:
+    """A put under way is made of merged records when data goes to another broker, under the same ids."""
+    again = Meter.send_again
+
+    def merging(self: Meter, now: float) -> Effects:
+        self.history.frozen = 0
+        return [*(Write(change) for change in self.history.aggregate(consolidate)), *again(self, now)]
+
+    with patch.object(Meter, "send_again", merging):
+        yield
+
+
+@contextmanager
+def _revoked_kept() -> Iterator[None]:
+    """A session with a revoked controller's broker is kept."""
+    sessions = cast("property", Brokers.sessions).fget
+    assert sessions is not None
+    with patch.object(Brokers, "sessions", property(lambda self: sessions(self) | self.revoked.ranks.keys())):
+        yield
+
+
+def _dead_pin_kept() -> AbstractContextManager[object]:
+    """Data goes to the first broker of an order alone."""
+    return patch.object(brokers, "IN_USE", 1)
+
+
 def _every_word_raises() -> AbstractContextManager[object]:
     """One member raises a counter as often and as far as it likes."""
     return patch.object(Raises, "allow", return_value=True)
 
 
 _PLANTS: dict[str, Plant] = {
+    "a put forgotten on a move": _drops_when_moved,
+    "a put merged on a move": _repacked_when_moved,
+    "a session kept with a revoked controller": _revoked_kept,
+    "a dead pin that is never left": _dead_pin_kept,
     "beats without a session": _no_sessions,
     "a beat that counts twice": _counts_twice,
     "a beat that is fresh for ever": _late_is_fresh,

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from commonwatt.device.records.log import MeterLog
+from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import EPOCH_STEP
 from commonwatt.protocol.topics import UTILITY
@@ -10,6 +12,7 @@ from harness.world.clique.part import NAMES
 from utility.takeover.groups import FIRST_S
 
 if TYPE_CHECKING:
+    from harness.world.clique.fleet import CliqueFleet
     from harness.world.clique.world import CliqueWorld
 
 LOOK_S = 1.0  # seconds between two looks
@@ -17,6 +20,9 @@ MANAGED_WITHIN_S = 60.0  # seconds after the last change within which a microgri
 GRANTS_S = FIRST_S + 5.0  # seconds after its start within which the utility grants what has no manager
 BEGINS_S = 120.0  # seconds until everybody knows everybody, and all meters have their manager
 TOGETHER_S = 15.0  # seconds within which two managers are one again, where all lines work
+MOVES_WITHIN_S = (
+    200.0  # seconds until data was sent to each broker in turn, for 45 s, though one was not ready at first
+)
 MOST_COUNTER = 5 * EPOCH_STEP  # what a thief lifts counters to within a day: at each of four places by a step
 
 
@@ -28,6 +34,8 @@ class Watch:
         self.utility_began = 0.0  # when the utility started last, seconds
         self._unmanaged: dict[MicrogridId, float] = {}
         self._alone: dict[MicrogridId, float] = {}
+        self._under_way: dict[MeterId, tuple[int, float]] = {}  # the first record, and since when
+        self._takes_since: dict[tuple[MeterId, ControllerId], float] = {}
         world.after(LOOK_S, self._look)
 
     def _look(self) -> None:
@@ -47,6 +55,9 @@ class Watch:
                 found = {name: self.believing(microgrid, name) for name in self.managers(microgrid)}
                 could = ", ".join(able)
                 world.fail(f"I-d: {microgrid} is not managed for {since:.0f} s; {could} could; obeyed: {found}")
+        for fleet in world.fleets.values():
+            for meter, core in fleet.meters.items():
+                self._look_at_records(fleet, meter, core.history, now)
         if (most := max(self._counters(), default=0)) > MOST_COUNTER:
             world.fail(f"I-h: one member's word lifted a counter to {most}")
         if world.monotonic < world.measure_until - world.start:
@@ -55,6 +66,23 @@ class Watch:
     def _counts_from(self) -> float:
         """Return the last change: a new utility waits for the first heartbeat of a manager that sends no beats."""
         return max(self.changed, self.utility_began + GRANTS_S - MANAGED_WITHIN_S)
+
+    def _look_at_records(self, fleet: "CliqueFleet", meter: MeterId, log: MeterLog, now: float) -> None:
+        """Check that records under way come to a controller of the meter's order, if one takes them all the time."""
+        of = fleet.sessions[meter].brokers
+        # A controller with a full disk refuses, which is an answer: the meter waits for it.
+        on = fleet.up and meter not in fleet.off and not self.world.gateways[of.data].disk.full
+        if not on or not log.frozen or self._under_way.get(meter, (0, now))[0] != log.first_id:
+            self._under_way[meter] = log.first_id, now
+        for name in NAMES:
+            gateway, link = self.world.gateways[name], fleet.link_to(meter, name)
+            takes = gateway.runs and not gateway.asleep and not gateway.disk.full
+            lines = (link, gateway.local)
+            if not takes or name not in of.order or not all(line.connected and not line.cut for line in lines):
+                self._takes_since[meter, name] = now
+            since = max(self._under_way[meter][1], self._takes_since.get((meter, name), now))
+            if now - since > MOVES_WITHIN_S:
+                self.world.fail(f"I6: meter {meter} has not sent its records to {name} for {now - since:.0f} s")
 
     def _is_whole(self) -> bool:
         """Return whether all lines work, and all meters are reached."""

@@ -7,12 +7,14 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import ControllerId, MicrogridId
 from commonwatt.protocol.commands import Epoch
+from commonwatt.protocol.revoked_list import RevokedList
 from commonwatt.town.registry import RegisteredMeter, registry_of
+from commonwatt.town.revoked_file import SignedList
 from commonwatt.town.town import Microgrid
 from harness.world.clique.faults import CliqueFaults
 from harness.world.clique.fleet import CliqueFleet
 from harness.world.clique.gateway import CliqueGateway
-from harness.world.clique.part import NAMES, RANKS, Recorded
+from harness.world.clique.part import NAMES, RANKS, Recorded, signed
 from harness.world.clique.thief import Thief
 from harness.world.clique.utility import CliqueUtility
 from harness.world.clique.watch import Watch
@@ -43,6 +45,7 @@ class CliqueWorld(World):
         self.spoilt: set[MeterId] = set()  # meters whose epoch a thief raised: they obey no controller any more
         self.thieves: dict[ControllerId, Thief] = {}  # thieves in the places of controllers
         self.grants: dict[tuple[MicrogridId, Epoch], ControllerId] = {(n, (1, r)): n for n, r in RANKS.items()}
+        self.signed: SignedList | None = None  # the authority's list of revoked controllers
         self.given = set(self.grants)  # epochs that were granted, or were to be
         super().__init__(seed, options, unsynced)
         self.watch = Watch(self)
@@ -96,6 +99,17 @@ class CliqueWorld(World):
         node = self.utility if recorded.to == self.utility.name else self.gateways[recorded.to]
         if node.up:
             node.take(recorded)
+
+    def revoke(self, name: ControllerId | None) -> None:
+        """Let the authority revoke a controller, or readmit all; every controller has the new list at once."""
+        if name is None and self.signed is None:
+            return
+        text = RevokedList(1 + int(self.time), {name: RANKS[name]} if name else {}).text
+        self.tell("authority", f"list of revoked controllers: {text}")
+        self.signed = SignedList(text=text, signature=signed(text))
+        for gateway in self.gateways.values():
+            if gateway.up:
+                gateway.part.offer(self.signed)
 
     # What is checked.
 

@@ -76,6 +76,18 @@ def test_after_two_missed_acknowledgements_the_frozen_put_goes_to_the_next_broke
     assert town.see(town.sessions.tick(T + 140)) == [("r002", "rec")], "the next minute"
 
 
+def test_commands_that_have_a_put_sent_again_put_off_no_miss() -> None:
+    town = Town()
+    town.slots(4)
+    town.see(town.sessions.tick(T + 60))
+    town.acknowledge("r001", Log.EVENT, T + 60)
+    for at in range(61, 105):
+        town.see(town.sessions.tick(T + at))
+        sent, _ = town.commanded("r002", "get", T + at, what="records", epoch=[1, 2], issuer="r002")
+        assert ("r001", "rec") in sent
+    assert ("r002", "rec") in town.see(town.sessions.tick(T + 105))
+
+
 def test_a_refusal_is_an_answer_and_no_miss() -> None:
     town = Town()
     now = T + 20
