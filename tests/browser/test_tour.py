@@ -56,6 +56,7 @@ def test_a_button_orders_a_step_and_the_page_follows_it(operator: Visit, tmp_pat
     expect(page.locator("#stage")).to_contain_text("audit: it is not good")
     expect(page.locator("#stage")).to_contain_text("r001 is an island.")
     expect(page.locator("#state-feeder")).to_contain_text("running since")
+    tour.handle([], NOW + 1, "", ["r001"])
     tour.handle([], NOW + 9999, "audit: it is good")
     show(tmp_path, tour, True, ISLAND)
     expect(page.locator("#stage .good")).to_contain_text("audit: it is good")
