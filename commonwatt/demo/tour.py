@@ -15,8 +15,8 @@ from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.runtime.files import read_object
 
 STAGE = "stage.json"  # the file of the stage, in the demonstration's folder
-SEEN_WITHIN = 10  # times its duration within which an island is seen, or it was none
 ORDERS = "orders"  # the folder beside it with a file for each step that a person ordered
+SEEN_WITHIN = 10  # times a step's duration within which its island is seen, or it was none
 
 
 @dataclass(frozen=True, kw_only=True)

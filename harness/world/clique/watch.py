@@ -20,9 +20,7 @@ MANAGED_WITHIN_S = 60.0  # seconds after the last change within which a microgri
 GRANTS_S = FIRST_S + 5.0  # seconds after its start within which the utility grants what has no manager
 BEGINS_S = 120.0  # seconds until everybody knows everybody, and all meters have their manager
 TOGETHER_S = 15.0  # seconds within which two managers are one again, where all lines work
-MOVES_WITHIN_S = (
-    200.0  # seconds until data was sent to each broker in turn, for 45 s, though one was not ready at first
-)
+MOVES_WITHIN_S = 200.0  # seconds until data was sent to each broker in turn, for 45 s each
 MOST_COUNTER = 5 * EPOCH_STEP  # what a thief lifts counters to within a day: at each of four places by a step
 
 
