@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, HTTPException, Path
+from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
@@ -15,7 +15,7 @@ from utility.alarms.jobs.client import AlertmanagerError
 from utility.alarms.silences import MAX_NOTE
 from utility.webkit.parameters import LOCAL_TIMES, Time
 from utility.webkit.rights import FOR_STAFF, Operators
-from utility.webkit.services import Api
+from utility.webkit.services import RequestApi
 
 Note = Annotated[str, Field(min_length=1, max_length=MAX_NOTE, description="Why, one line.")]
 Key = Annotated[str, Field(min_length=1, max_length=30_000, description="The alarm's `key`.")]
@@ -107,46 +107,50 @@ class ToMaintain(BaseModel):
     note: Note
 
 
-def add_alarms(app: FastAPI, api: Api) -> None:
-    """Add the routes."""
-    alarms = alarms_of(api)
+router = APIRouter()
 
-    @app.get("/alarms", dependencies=[FOR_STAFF])
-    def board() -> BoardAnswer:
-        """Return the alarms that stand, those that wait for a person first, and the silences."""
-        return _board(alarms.board())
 
-    @app.post("/alarms/acknowledgements", dependencies=[LOCAL_TIMES])
-    def acknowledge(actor: Operators, what: ForAlarm) -> Made:
-        """Note that you see to an alarm. It is active again at the end, or when it comes anew."""
-        with told():
-            return Made(no=alarms.acknowledge(actor, what.key, what.note, what.until))
+@router.get("/alarms", dependencies=[FOR_STAFF])
+def board(api: RequestApi) -> BoardAnswer:
+    """Return the alarms that stand, those that wait for a person first, and the silences."""
+    return _board(alarms_of(api).board())
 
-    @app.post("/alarms/acknowledgements/{number}/end")
-    def withdraw(actor: Operators, number: Annotated[int, Path(ge=1, lt=2**31)]) -> Ended:
-        """End an acknowledgement."""
-        with told():
-            alarms.withdraw(actor, number)
-        return Ended(ended=str(number))
 
-    @app.post("/alarms/silences", dependencies=[LOCAL_TIMES])
-    def silence(actor: Operators, what: ForAlarm) -> Made:
-        """Silence one alarm from now until a time, also at Alertmanager."""
-        with told():
-            return Made(no=alarms.silence(actor, what.key, what.note, what.until))
+@router.post("/alarms/acknowledgements", dependencies=[LOCAL_TIMES])
+def acknowledge(api: RequestApi, actor: Operators, what: ForAlarm) -> Made:
+    """Note that you see to an alarm. It is active again at the end, or when it comes anew."""
+    with told():
+        return Made(no=alarms_of(api).acknowledge(actor, what.key, what.note, what.until))
 
-    @app.post("/alarms/maintenances", dependencies=[LOCAL_TIMES])
-    def maintain(actor: Operators, what: ToMaintain) -> Made:
-        """Silence all alarms of a place for a time, also at Alertmanager."""
-        with told():
-            return Made(no=alarms.maintain(actor, what.place, what.part, what.start, what.until, what.note))
 
-    @app.post("/alarms/silences/{which}/end")
-    def end_silence(actor: Operators, which: str) -> Ended:
-        """End a silence or a maintenance now, by its `id`; also one that was made at Alertmanager."""
-        with told():
-            alarms.end_silence(actor, which)
-        return Ended(ended=which)
+@router.post("/alarms/acknowledgements/{number}/end")
+def withdraw(api: RequestApi, actor: Operators, number: Annotated[int, Path(ge=1, lt=2**31)]) -> Ended:
+    """End an acknowledgement."""
+    with told():
+        alarms_of(api).withdraw(actor, number)
+    return Ended(ended=str(number))
+
+
+@router.post("/alarms/silences", dependencies=[LOCAL_TIMES])
+def silence(api: RequestApi, actor: Operators, what: ForAlarm) -> Made:
+    """Silence one alarm from now until a time, also at Alertmanager."""
+    with told():
+        return Made(no=alarms_of(api).silence(actor, what.key, what.note, what.until))
+
+
+@router.post("/alarms/maintenances", dependencies=[LOCAL_TIMES])
+def maintain(api: RequestApi, actor: Operators, what: ToMaintain) -> Made:
+    """Silence all alarms of a place for a time, also at Alertmanager."""
+    with told():
+        return Made(no=alarms_of(api).maintain(actor, what.place, what.part, what.start, what.until, what.note))
+
+
+@router.post("/alarms/silences/{which}/end")
+def end_silence(api: RequestApi, actor: Operators, which: str) -> Ended:
+    """End a silence or a maintenance now, by its `id`; also one that was made at Alertmanager."""
+    with told():
+        alarms_of(api).end_silence(actor, which)
+    return Ended(ended=which)
 
 
 @contextmanager

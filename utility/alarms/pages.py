@@ -4,7 +4,7 @@ from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import FastAPI, Form, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
@@ -18,7 +18,7 @@ from utility.alarms.jobs.client import AlertmanagerError
 from utility.alarms.jobs.notify import notifier_of
 from utility.control.forms import local_input
 from utility.webkit.console.answers import ROWS, Faults, Number, Skip, address, faults_of, found, other_pages
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Operators, Staff
 
 DURATIONS = ((3_600, "1 hour"), (14_400, "4 hours"), (86_400, "1 day"), (259_200, "3 days"), (604_800, "7 days"))
@@ -44,143 +44,151 @@ Key = Annotated[str, Query(max_length=30_000)]
 Seen = Annotated[str, Query(max_length=40)]
 
 
-def add_alarms(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    # Ages on the page are at most half a minute old.
+def begin(console: Console) -> None:
+    """Have a console's pages show the board, and its streams tell of a change."""
     console.shared["board"] = lambda: alarms_of(console.api).board()
+    # Ages on the page are at most half a minute old.
     console.streams.marks["alarms"] = lambda: f"{alarms_of(console.api).board().mark} {console.now() // 30}"
-    _add_lists(app, console)
-    _add_one(app, console)
-
-    alarms = alarms_of(console.api)
-
-    @app.get(f"{_START}/maintenance", include_in_schema=False)
-    def form(request: Request, actor: Operators, place: Annotated[str, Query(max_length=40)] = "") -> HTMLResponse:
-        """Return the form of a maintenance, for the next four hours."""
-        now, zone = console.now(), console.zone()
-        start, end = local_input(now, zone), local_input(now + 14_400, zone)
-        fields = {"place": place, "whole": "", "part": "", "start": start, "end": end, "note": ""}
-        return _form(request, actor, fields)
-
-    @app.post(f"{_START}/maintenance", include_in_schema=False)
-    def maintain(
-        request: Request,
-        actor: Operators,
-        start: Annotated[str, Form(max_length=40)],
-        end: Annotated[str, Form(max_length=40)],
-        note: Annotated[str, Form(max_length=2_000)] = "",
-        place: Annotated[str, Form(max_length=2_000)] = "",
-        whole: Annotated[str, Form(max_length=3)] = "",
-        part: Annotated[str, Form(max_length=40)] = "",
-    ) -> Response:
-        """Silence a place for a time; a mistake is shown beside what was typed."""
-        fields = {"place": place.strip(), "whole": whole, "part": part, "start": start, "end": end}
-        fields["note"] = note.strip()
-        try:
-            if bool(fields["place"]) is bool(whole):
-                raise ConfigError("place: name the places, or choose the whole town")
-            zone = console.zone()
-            window = parse_time(start, "start", zone), parse_time(end, "end", zone)
-            alarms.maintain(actor, fields["place"], part, *window, fields["note"])
-        except (ConfigError, AlertmanagerError) as error:
-            return _form(request, actor, fields, faults_of(error, fields))
-        return console.see_other(actor, _START, "The maintenance is planned")
-
-    def _form(request: Request, actor: Actor, fields: dict[str, str], faults: Faults | None = None) -> HTMLResponse:
-        content = {
-            "form": fields,
-            "parts": {"": "all of it"} | {part: part for part in PARTS},
-            "faults": faults or Faults(),
-        }
-        return console.page(request, actor, "maintenance.html", content, 422 if faults else 200)
 
 
-def _add_lists(app: FastAPI, console: Console) -> None:
-    alarms = alarms_of(console.api)
-
-    @app.get(_START, include_in_schema=False)
-    def board(request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
-        """List what stands, and what ended last."""
-        content = _listed(console, skip) | {"past": alarms.past(PAST)}
-        return console.page(request, actor, "alarms.html", content)
-
-    @app.get(f"{_START}/live", include_in_schema=False)
-    def live(request: Request, actor: Staff, skip: Skip = 0, seen: Seen = "") -> Response:
-        """Return what stands, if the page does not show it yet."""
-        content = _listed(console, skip)
-        if seen == content["mark"]:
-            return Response(status_code=204)
-        return console.fragment(request, actor, "alarms_live.html", content)
-
-    @app.get(f"{_START}/count", include_in_schema=False)
-    async def count(request: Request, actor: Staff, seen: Seen = "") -> Response:
-        """Return the counts for the top of a page, if it does not show them yet; from memory, so on no thread."""
-        if seen == alarms.board().mark:
-            return Response(status_code=204)
-        return console.page(request, actor, "alarm_count.html", {}, zone=console.api.zone.last)
-
-    @app.post(f"{_START}/test", include_in_schema=False)
-    def test(actor: Operators) -> RedirectResponse:
-        """Send a test message to all whom alarms call."""
-        results = notifier_of(console.api).test()
-        words = [f"{shown}: {'sent' if is_sent else 'failed'}" for shown, is_sent in results]
-        return console.see_other(actor, _START, "; ".join(words) or "No address is set: to, in notify of utility.toml")
-
-    @app.post(f"{_START}/silences/{{which}}/end", include_in_schema=False)
-    def end_silence(actor: Operators, which: str) -> RedirectResponse:
-        """End a silence now."""
-        with _refusing():
-            alarms.end_silence(actor, which)
-        return console.see_other(actor, _START, "The silence is over")
-
-    @app.post(f"{_START}/acknowledgements/{{number}}/end", include_in_schema=False)
-    def withdraw(actor: Operators, number: Number) -> RedirectResponse:
-        """End an acknowledgement now."""
-        with _refusing():
-            alarms.withdraw(actor, number)
-        return console.see_other(actor, _START, "The acknowledgement is over")
+router = APIRouter(include_in_schema=False)
 
 
-def _add_one(app: FastAPI, console: Console) -> None:
-    alarms = alarms_of(console.api)
+@router.get(_START)
+def board(console: RequestConsole, request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
+    """List what stands, and what ended last."""
+    content = _listed(console, skip) | {"past": alarms_of(console.api).past(PAST)}
+    return console.page(request, actor, "alarms.html", content)
 
-    @app.get(f"{_START}/one", include_in_schema=False)
-    def one(request: Request, actor: Staff, key: Key | None = None) -> HTMLResponse:
-        """Show one alarm, with what can be done about it."""
-        key = key or ""
-        row = found(lambda: alarms.find(key))
-        equal = alarms.equal(key)
-        content = {
-            "row": row,
-            "equal": equal,
-            "places": places(each.alarm.place for each in equal),
-            "runbook": runbook_of(row.alarm.name),
-            "look": _look(row.alarm),
-            "durations": DURATIONS,
-        }
-        return console.page(request, actor, "alarm.html", content)
 
-    @app.post(f"{_START}/one", include_in_schema=False)
-    def act(
-        actor: Operators,
-        key: Annotated[str, Form(max_length=30_000)],
-        note: Annotated[str, Form(max_length=2_000)] = "",
-        silence_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
-        acknowledge_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
-        equal: Annotated[bool, Form()] = False,
-    ) -> RedirectResponse:
-        """Silence or acknowledge an alarm, or all of its name, for a time from now."""
-        if (silence_s is None) == (acknowledge_s is None):
-            raise HTTPException(422, "choose for how long to silence the alarm, or for how long to acknowledge it")
-        why, now = note.strip() or NO_NOTE, console.now()
-        with _refusing():
-            if silence_s is not None:
-                alarms.silence(actor, key, why, now + silence_s, equal=equal)
-            if acknowledge_s is not None:
-                for each in [row.alarm.key for row in alarms.equal(key)] if equal else [key]:
-                    alarms.acknowledge(actor, each, why, now + acknowledge_s)
-        what = "The alarms are" if equal else "The alarm is"
-        return console.see_other(actor, _START, f"{what} {'silenced' if silence_s else 'acknowledged'}")
+@router.get(f"{_START}/live")
+def live(console: RequestConsole, request: Request, actor: Staff, skip: Skip = 0, seen: Seen = "") -> Response:
+    """Return what stands, if the page does not show it yet."""
+    content = _listed(console, skip)
+    if seen == content["mark"]:
+        return Response(status_code=204)
+    return console.fragment(request, actor, "alarms_live.html", content)
+
+
+@router.get(f"{_START}/count")
+async def count(console: RequestConsole, request: Request, actor: Staff, seen: Seen = "") -> Response:
+    """Return the counts for the top of a page, if it does not show them yet; from memory, so on no thread."""
+    if seen == alarms_of(console.api).board().mark:
+        return Response(status_code=204)
+    return console.page(request, actor, "alarm_count.html", {}, zone=console.api.zone.last)
+
+
+@router.post(f"{_START}/test")
+def test(console: RequestConsole, actor: Operators) -> RedirectResponse:
+    """Send a test message to all whom alarms call."""
+    results = notifier_of(console.api).test()
+    words = [f"{shown}: {'sent' if is_sent else 'failed'}" for shown, is_sent in results]
+    return console.see_other(actor, _START, "; ".join(words) or "No address is set: to, in notify of utility.toml")
+
+
+@router.post(f"{_START}/silences/{{which}}/end")
+def end_silence(console: RequestConsole, actor: Operators, which: str) -> RedirectResponse:
+    """End a silence now."""
+    with _refusing():
+        alarms_of(console.api).end_silence(actor, which)
+    return console.see_other(actor, _START, "The silence is over")
+
+
+@router.post(f"{_START}/acknowledgements/{{number}}/end")
+def withdraw(console: RequestConsole, actor: Operators, number: Number) -> RedirectResponse:
+    """End an acknowledgement now."""
+    with _refusing():
+        alarms_of(console.api).withdraw(actor, number)
+    return console.see_other(actor, _START, "The acknowledgement is over")
+
+
+@router.get(f"{_START}/one")
+def one(console: RequestConsole, request: Request, actor: Staff, key: Key | None = None) -> HTMLResponse:
+    """Show one alarm, with what can be done about it."""
+    key = key or ""
+    row = found(lambda: alarms_of(console.api).find(key))
+    equal = alarms_of(console.api).equal(key)
+    content = {
+        "row": row,
+        "equal": equal,
+        "places": places(each.alarm.place for each in equal),
+        "runbook": runbook_of(row.alarm.name),
+        "look": _look(row.alarm),
+        "durations": DURATIONS,
+    }
+    return console.page(request, actor, "alarm.html", content)
+
+
+@router.post(f"{_START}/one")
+def act(
+    console: RequestConsole,
+    actor: Operators,
+    key: Annotated[str, Form(max_length=30_000)],
+    note: Annotated[str, Form(max_length=2_000)] = "",
+    silence_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
+    acknowledge_s: Annotated[int | None, Form(ge=1, le=2**31)] = None,
+    equal: Annotated[bool, Form()] = False,
+) -> RedirectResponse:
+    """Silence or acknowledge an alarm, or all of its name, for a time from now."""
+    if (silence_s is None) == (acknowledge_s is None):
+        raise HTTPException(422, "choose for how long to silence the alarm, or for how long to acknowledge it")
+    why, now = note.strip() or NO_NOTE, console.now()
+    with _refusing():
+        if silence_s is not None:
+            alarms_of(console.api).silence(actor, key, why, now + silence_s, equal=equal)
+        if acknowledge_s is not None:
+            for each in [row.alarm.key for row in alarms_of(console.api).equal(key)] if equal else [key]:
+                alarms_of(console.api).acknowledge(actor, each, why, now + acknowledge_s)
+    what = "The alarms are" if equal else "The alarm is"
+    return console.see_other(actor, _START, f"{what} {'silenced' if silence_s else 'acknowledged'}")
+
+
+@router.get(f"{_START}/maintenance")
+def form(
+    console: RequestConsole, request: Request, actor: Operators, place: Annotated[str, Query(max_length=40)] = ""
+) -> HTMLResponse:
+    """Return the form of a maintenance, for the next four hours."""
+    now, zone = console.now(), console.zone()
+    start, end = local_input(now, zone), local_input(now + 14_400, zone)
+    fields = {"place": place, "whole": "", "part": "", "start": start, "end": end, "note": ""}
+    return __form(console, request, actor, fields)
+
+
+@router.post(f"{_START}/maintenance")
+def maintain(
+    console: RequestConsole,
+    request: Request,
+    actor: Operators,
+    start: Annotated[str, Form(max_length=40)],
+    end: Annotated[str, Form(max_length=40)],
+    note: Annotated[str, Form(max_length=2_000)] = "",
+    place: Annotated[str, Form(max_length=2_000)] = "",
+    whole: Annotated[str, Form(max_length=3)] = "",
+    part: Annotated[str, Form(max_length=40)] = "",
+) -> Response:
+    """Silence a place for a time; a mistake is shown beside what was typed."""
+    fields = {"place": place.strip(), "whole": whole, "part": part, "start": start, "end": end}
+    fields["note"] = note.strip()
+    try:
+        if bool(fields["place"]) is bool(whole):
+            raise ConfigError("place: name the places, or choose the whole town")
+        zone = console.zone()
+        window = parse_time(start, "start", zone), parse_time(end, "end", zone)
+        alarms_of(console.api).maintain(actor, fields["place"], part, *window, fields["note"])
+    except (ConfigError, AlertmanagerError) as error:
+        return __form(console, request, actor, fields, faults_of(error, fields))
+    return console.see_other(actor, _START, "The maintenance is planned")
+
+
+def __form(
+    console: Console, request: Request, actor: Actor, fields: dict[str, str], faults: Faults | None = None
+) -> HTMLResponse:
+    content = {
+        "form": fields,
+        "parts": {"": "all of it"} | {part: part for part in PARTS},
+        "faults": faults or Faults(),
+    }
+    return console.page(request, actor, "maintenance.html", content, 422 if faults else 200)
 
 
 def _listed(console: Console, skip: int) -> dict[str, Any]:

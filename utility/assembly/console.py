@@ -1,124 +1,117 @@
 """Adds the console's pages to the application."""
 
-from collections.abc import Callable
-from functools import partial
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from commonwatt.config.faults import plain
-from utility.alarms.pages import add_alarms
+from utility.alarms import pages as alarms
 from utility.assembly.ending import end_made
-from utility.billing.pages.bills import add_bills
-from utility.billing.pages.runs import add_runs
-from utility.control.pages import add_schedules
-from utility.corrections.pages import add_corrections
-from utility.fleet.pages import add_fleet, add_reports, add_rollout_forms
-from utility.households.pages.home import add_home
-from utility.households.pages.home_bills import add_home_bills
-from utility.lasting.pages import add_lasting
-from utility.ledger.pages import add_ledger
-from utility.mail.pages import add_mail
-from utility.moves.pages import add_accounts
-from utility.overview.pages.completeness import add_completeness
-from utility.overview.pages.devices import add_devices
-from utility.overview.pages.find import add_find
-from utility.overview.pages.jobs import add_jobs
-from utility.overview.pages.meters import add_meters
-from utility.overview.pages.microgrids import add_microgrids
-from utility.overview.pages.quarantine import add_quarantine, tabs
-from utility.overview.pages.system import add_system
-from utility.overview.pages.tour import add_tour
-from utility.overview.pages.town import add_town
-from utility.people.pages.account import add_account
-from utility.people.pages.audit import add_audit
-from utility.people.pages.login import add_login
-from utility.people.pages.second_factor import add_second_factor
-from utility.people.pages.tokens import add_tokens
-from utility.people.pages.users import add_users
-from utility.registry.pages import add_spared
-from utility.replay.pages import add_replay
-from utility.research.pages import add_research
-from utility.statistics.pages import add_statistics_page
-from utility.statistics.preview.api import begin_preview
-from utility.statistics.preview.pages import add_preview
-from utility.tariffs.pages.drafts import add_drafts
-from utility.tariffs.pages.rates import add_rates
-from utility.webkit.console.console import Console
-from utility.webkit.console.look import add_look
-from utility.webkit.console.navigation import entries_for
-from utility.webkit.console.pages import add_works
-from utility.webkit.console.static_files import add_static
-from utility.webkit.console.stream import add_stream
-from utility.webkit.rights import OPEN, Anybody, RefusedRequestError, actor_of
-
-PAGES: tuple[Callable[[FastAPI, Console], None], ...] = (
-    add_login,
-    add_town,
-    add_completeness,
-    add_microgrids,
-    add_lasting,
-    add_spared,
-    add_meters,
-    add_find,
-    add_home,
-    add_home_bills,
-    add_alarms,
-    add_quarantine,
-    partial(add_corrections, tabs=tabs),
-    partial(add_drafts, begin=begin_preview),
-    partial(add_rates, begin=begin_preview),
-    add_preview,
-    add_runs,
-    add_bills,
-    add_accounts,
-    add_mail,
-    add_ledger,
-    add_schedules,
-    add_fleet,
-    add_rollout_forms,
-    add_reports,
-    add_works,
-    add_look,
-    add_jobs,
-    add_system,
-    add_users,
-    add_account,
-    add_second_factor,
-    add_statistics_page,
-    add_replay,
-    partial(add_tokens, end=end_made),
-    add_audit,
-    add_research,
-    add_devices,
-    add_tour,
+from utility.billing.pages import bills, runs
+from utility.control import pages as control
+from utility.corrections import pages as corrections
+from utility.fleet import pages as fleet
+from utility.households.pages import home, home_bills
+from utility.lasting import pages as lasting
+from utility.ledger import pages as ledger
+from utility.mail import pages as mail
+from utility.moves import pages as moves
+from utility.overview.pages import (
+    completeness,
+    devices,
+    find,
+    jobs,
+    meters,
+    microgrids,
+    quarantine,
+    system,
+    tour,
+    town,
 )
-"""Each adds the routes of one page."""
+from utility.people.pages import account, audit, login, second_factor, tokens, users
+from utility.registry import pages as registry
+from utility.replay import pages as replay
+from utility.research import pages as research
+from utility.statistics import pages as statistics
+from utility.statistics.preview import pages as preview
+from utility.statistics.preview.api import begin_preview
+from utility.tariffs.pages import drafts, rates
+from utility.webkit.console import look, static_files, stream
+from utility.webkit.console import pages as works
+from utility.webkit.console.console import Console, RequestConsole
+from utility.webkit.console.navigation import entries_for
+from utility.webkit.rights import OPEN, Anybody, RefusedRequestError, actor_of
+from utility.webkit.services import Api
+
+router = APIRouter(include_in_schema=False)
+PAGES = (
+    static_files.router,
+    stream.router,
+    router,
+    login.router,
+    town.router,
+    completeness.router,
+    microgrids.router,
+    lasting.router,
+    registry.router,
+    meters.router,
+    find.router,
+    home.router,
+    home_bills.router,
+    alarms.router,
+    quarantine.router,
+    corrections.make_router(quarantine.tabs),
+    drafts.make_router(begin_preview),
+    rates.make_router(begin_preview),
+    preview.router,
+    runs.router,
+    bills.router,
+    moves.router,
+    mail.router,
+    ledger.router,
+    control.router,
+    fleet.router,
+    works.router,
+    look.router,
+    jobs.router,
+    system.router,
+    users.router,
+    account.router,
+    second_factor.router,
+    statistics.router,
+    replay.router,
+    tokens.make_router(end_made),
+    audit.router,
+    research.router,
+    devices.router,
+    tour.router,
+)
+"""The routes of each page."""
 
 
-def add_console(app: FastAPI, console: Console) -> None:
-    """Add all pages."""
-    app.state.console = console
-    add_static(app, console.static)
-    add_stream(app, console.streams)
+def begin_console(api: Api) -> Console:
+    """Return the console of a service, which pages of all rooms have begun."""
+    console = Console(api)
+    for room in (alarms, runs, town):
+        room.begin(console)
+    return console
 
-    @app.get("/", include_in_schema=False, dependencies=[OPEN])
-    def root() -> RedirectResponse:
-        """Redirect to the console."""
-        return RedirectResponse("/console/", 303)
 
-    @app.get("/console/", include_in_schema=False)
-    def start(actor: Anybody) -> RedirectResponse:
-        """Redirect to the first page that the person may open."""
-        offered = entries_for(actor, console.demonstration is not None)
-        return RedirectResponse(offered[0].path if offered else "/console/account", 303)
+@router.get("/", dependencies=[OPEN])
+def root() -> RedirectResponse:
+    """Redirect to the console."""
+    return RedirectResponse("/console/", 303)
 
-    for add in PAGES:
-        add(app, console)
+
+@router.get("/console/")
+def start(console: RequestConsole, actor: Anybody) -> RedirectResponse:
+    """Redirect to the first page that the person may open."""
+    offered = entries_for(actor, console.demonstration is not None)
+    return RedirectResponse(offered[0].path if offered else "/console/account", 303)
 
 
 async def refused_page(request: Request, error: RefusedRequestError) -> Response:

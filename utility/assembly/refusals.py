@@ -22,7 +22,7 @@ from utility.webkit.services import Api
 log = logging.getLogger(__name__)
 
 
-def add_refusals(app: FastAPI, api: Api) -> None:
+def add_refusals(app: FastAPI) -> None:
     """Add a handler for each kind of error."""
 
     @app.exception_handler(RefusedRequestError)
@@ -69,6 +69,7 @@ def add_refusals(app: FastAPI, api: Api) -> None:
 
     @app.exception_handler(SQLAlchemyError)
     def unreadable(request: Request, error: SQLAlchemyError) -> Response:
+        api: Api = request.app.state.api
         api.health.failed(error, "an API request")
         api.metrics.store_errors.inc()
         if is_unknown(error):

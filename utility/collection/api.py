@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException
+from fastapi import APIRouter, HTTPException
 from pydantic import Field
 
 from commonwatt.model.exceptions import ConfigError
@@ -12,7 +12,7 @@ from utility.collection.decisions import pin
 from utility.collection.jobs import BalanceJob
 from utility.collection.store import collected
 from utility.webkit.rights import Operators, Staff
-from utility.webkit.services import Api
+from utility.webkit.services import Api, RequestApi
 from utility.webkit.shapes import Asked
 
 
@@ -25,24 +25,25 @@ class Pinned(Asked):
     why: Annotated[str, Field(max_length=200)] = ""
 
 
-def add_collection(app: FastAPI, api: Api) -> None:
-    """Add the endpoints."""
+router = APIRouter()
 
-    @app.get("/assignments/meters/{meter}")
-    def one(_: Staff, meter: str) -> CollectedMeter:
-        """Return which controller collects the data of a meter, since when and why, and the orders before."""
-        return _read(api, _id(meter))
 
-    @app.post("/assignments/meters/{meter}")
-    def put(actor: Operators, meter: str, asked: Pinned) -> CollectedMeter:
-        """Let a meter send to these brokers, whatever their load; without any the service decides again."""
-        try:
-            pin(api.database, actor, _id(meter), asked.brokers, asked.why, int(api.clock.now()))
-        except LookupError as error:
-            raise HTTPException(404, str(error)) from error
-        except ConfigError as error:
-            raise HTTPException(422, str(error)) from error
-        return _read(api, _id(meter))
+@router.get("/assignments/meters/{meter}")
+def one(api: RequestApi, _: Staff, meter: str) -> CollectedMeter:
+    """Return which controller collects the data of a meter, since when and why, and the orders before."""
+    return _read(api, _id(meter))
+
+
+@router.post("/assignments/meters/{meter}")
+def put(api: RequestApi, actor: Operators, meter: str, asked: Pinned) -> CollectedMeter:
+    """Let a meter send to these brokers, whatever their load; without any the service decides again."""
+    try:
+        pin(api.database, actor, _id(meter), asked.brokers, asked.why, int(api.clock.now()))
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from error
+    except ConfigError as error:
+        raise HTTPException(422, str(error)) from error
+    return _read(api, _id(meter))
 
 
 def _id(meter: str) -> MeterId:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
@@ -21,7 +21,7 @@ from utility.webkit.columns import Time
 from utility.webkit.parameters import LOCAL_TIMES
 from utility.webkit.parameters import Time as AskedTime
 from utility.webkit.rights import Operators, Staff
-from utility.webkit.services import Api
+from utility.webkit.services import RequestApi
 from utility.webkit.shapes import Asked
 
 MAX_MICROGRIDS = 1_000  # most microgrids that a request names, and that an answer lists
@@ -114,54 +114,60 @@ class Changes(BaseModel):
     newest: int
 
 
-def add_commands(app: FastAPI, api: Api) -> None:
-    """Add the endpoints."""
+router = APIRouter()
 
-    @app.post("/commands/preview", dependencies=[LOCAL_TIMES])
-    def preview(_: Operators, asked: NewChange) -> Previewed:
-        """Return what a change would do; nothing is changed."""
-        with _refusing():
-            found = preview_change(api.database, asked_of(asked), int(api.clock.now()))
-        return _previewed(found, api.database.read(newest_change))
 
-    @app.post("/commands", dependencies=[LOCAL_TIMES])
-    def make(actor: Operators, asked: NewChange) -> ChangeInFull:
-        """Make a change, now or at its time; the service sends it until each gateway answers."""
-        if asked.action is Action.SCHEDULE and asked.seen is None:
-            raise HTTPException(428, "a schedule needs `seen`: the newest change that you saw, `newest` in each answer")
-        with _refusing():
-            number = make_change(api.database, actor, asked_of(asked), int(api.clock.now()))
-        return change_in_full(api.database, number)
+@router.post("/commands/preview", dependencies=[LOCAL_TIMES])
+def preview(api: RequestApi, _: Operators, asked: NewChange) -> Previewed:
+    """Return what a change would do; nothing is changed."""
+    with _refusing():
+        found = preview_change(api.database, asked_of(asked), int(api.clock.now()))
+    return _previewed(found, api.database.read(newest_change))
 
-    @app.get("/commands/changes")
-    def changes(
-        _: Staff,
-        before: Annotated[int | None, Query(ge=0, lt=2**63, description="Only changes below this number.")] = None,
-        limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
-    ) -> Changes:
-        """Return the newest changes that people made at gateways, newest first."""
-        with api.database.reads.begin() as connection:
-            found = newest_changes(connection, limit, before)
-            return Changes(changes=[_changed(change) for change in found], newest=newest_change(connection))
 
-    @app.get("/commands/{no}")
-    def one(_: Staff, no: Number) -> ChangeInFull:
-        """Return a change: at each microgrid what was before, what was asked, and the answer."""
-        return change_in_full(api.database, no)
+@router.post("/commands", dependencies=[LOCAL_TIMES])
+def make(api: RequestApi, actor: Operators, asked: NewChange) -> ChangeInFull:
+    """Make a change, now or at its time; the service sends it until each gateway answers."""
+    if asked.action is Action.SCHEDULE and asked.seen is None:
+        raise HTTPException(428, "a schedule needs `seen`: the newest change that you saw, `newest` in each answer")
+    with _refusing():
+        number = make_change(api.database, actor, asked_of(asked), int(api.clock.now()))
+    return change_in_full(api.database, number)
 
-    @app.post("/commands/{no}/put-back")
-    def back(actor: Operators, no: Number) -> ChangeInFull:
-        """Put back what was in force before a change, as a new change."""
-        with _refusing():
-            number = put_back(api.database, actor, no, int(api.clock.now()))
-        return change_in_full(api.database, number)
 
-    @app.post("/commands/{no}/cancel")
-    def cancel(actor: Operators, no: Number) -> ChangeInFull:
-        """Cancel a planned change before it is sent."""
-        with _refusing():
-            cancel_change(api.database, actor, no, int(api.clock.now()))
-        return change_in_full(api.database, no)
+@router.get("/commands/changes")
+def changes(
+    api: RequestApi,
+    _: Staff,
+    before: Annotated[int | None, Query(ge=0, lt=2**63, description="Only changes below this number.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
+) -> Changes:
+    """Return the newest changes that people made at gateways, newest first."""
+    with api.database.reads.begin() as connection:
+        found = newest_changes(connection, limit, before)
+        return Changes(changes=[_changed(change) for change in found], newest=newest_change(connection))
+
+
+@router.get("/commands/{no}")
+def one(api: RequestApi, _: Staff, no: Number) -> ChangeInFull:
+    """Return a change: at each microgrid what was before, what was asked, and the answer."""
+    return change_in_full(api.database, no)
+
+
+@router.post("/commands/{no}/put-back")
+def back(api: RequestApi, actor: Operators, no: Number) -> ChangeInFull:
+    """Put back what was in force before a change, as a new change."""
+    with _refusing():
+        number = put_back(api.database, actor, no, int(api.clock.now()))
+    return change_in_full(api.database, number)
+
+
+@router.post("/commands/{no}/cancel")
+def cancel(api: RequestApi, actor: Operators, no: Number) -> ChangeInFull:
+    """Cancel a planned change before it is sent."""
+    with _refusing():
+        cancel_change(api.database, actor, no, int(api.clock.now()))
+    return change_in_full(api.database, no)
 
 
 @contextmanager

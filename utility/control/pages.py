@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -22,7 +22,7 @@ from utility.control.words import answered, called, words_of
 from utility.outbox.settings import WEIGHTS, settings_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.webkit.console.answers import ROWS, Faults, Skip, faults_of, found, other_pages, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Operators, Staff
 
 PATH = "/console/schedules"
@@ -45,109 +45,121 @@ Number = Annotated[int, Path(ge=1, lt=2**63)]
 Short = Annotated[str, Query(max_length=16)]
 
 
-def add_schedules(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    _add_table(app, console)
-    _add_form(app, console)
-
-    @app.get(f"{PATH}/changes", include_in_schema=False)
-    def changes(
-        request: Request, actor: Staff, before: Annotated[int | None, Query(ge=0, lt=2**63)] = None
-    ) -> Response:
-        """List all changes, newest first."""
-        rows = console.database.read(newest_changes, ROWS, before)
-        later = f"{PATH}/changes?before={rows[-1].no}" if len(rows) == ROWS else ""
-        content = {"changes": rows, "title_of": title, "later": later}
-        return console.page(request, actor, "schedule_changes.html", content)
-
-    @app.get(f"{PATH}/changes/{{no}}", include_in_schema=False)
-    def change(request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
-        """Show a change: at each microgrid what was before, what was asked, and what became of it."""
-        return console.page(request, actor, "schedule_change.html", _shown(console, no, skip))
-
-    @app.get(f"{PATH}/changes/{{no}}/live", include_in_schema=False)
-    def live(request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
-        """Return the part of the page that is polled."""
-        return console.fragment(request, actor, "schedule_change_live.html", _shown(console, no, skip))
-
-    @app.post(f"{PATH}/changes/{{no}}/put-back", include_in_schema=False)
-    def back(actor: Operators, no: Number) -> Response:
-        """Put back what was in force before a change."""
-        with refusing():
-            number = put_back(console.database, actor, no, console.now())
-        return console.see_other(actor, f"{PATH}/changes/{number}", f"What was before change {no} is being put back.")
-
-    @app.post(f"{PATH}/changes/{{no}}/cancel", include_in_schema=False)
-    def cancel(actor: Operators, no: Number) -> Response:
-        """Cancel a planned change."""
-        with refusing():
-            cancel_change(console.database, actor, no, console.now())
-        return console.see_other(actor, f"{PATH}/changes/{no}", f"Change {no} is cancelled.")
+router = APIRouter(include_in_schema=False)
 
 
-def _add_table(app: FastAPI, console: Console) -> None:
-    @app.get(PATH, include_in_schema=False)
-    def table(
-        request: Request, actor: Staff, name: Short = "", kind: Short = "", tuned: bool = False, skip: Skip = 0
-    ) -> Response:
-        """Show what is usual in each kind, list what is in force at each microgrid, and the newest changes."""
-        with console.database.reads.begin() as connection:
-            rows = schedules_page(connection, ROWS + 1, skip, name=name, kind=kind, tuned=tuned)
-            changes = newest_changes(connection, NEWEST)
-            kind_of, said = kinds_of(connection), last_heartbeats(connection)
-            seen = newest_change(connection)
-        kinds = list(dict.fromkeys(kind_of.values()))
-        by_kind = {
-            each: {name: said.get(name, (0, None))[1] for name in kind_of if kind_of[name] == each} for each in kinds
-        }
-        words = {"name": name, "kind": kind, "tuned": "true" if tuned else ""}
-        content = words | {
-            "rows": rows[:ROWS],
-            "periods": PERIODS,
-            "kinds": kinds,
-            "usual": [usual_of(each, heard) for each, heard in by_kind.items()],
-            "called": called,
-            "seen": seen,
-            "shown": SHOWN,
-            "is_open": bool(name or kind or tuned or skip),
-            "actions": TITLES,
-            "changes": changes,
-            "title_of": title,
-            **other_pages(PATH, skip, is_more=len(rows) > ROWS, **words),
-        }
-        return console.page(request, actor, "schedules.html", content)
+@router.get(PATH)
+def table(
+    console: RequestConsole,
+    request: Request,
+    actor: Staff,
+    name: Short = "",
+    kind: Short = "",
+    tuned: bool = False,
+    skip: Skip = 0,
+) -> Response:
+    """Show what is usual in each kind, list what is in force at each microgrid, and the newest changes."""
+    with console.database.reads.begin() as connection:
+        rows = schedules_page(connection, ROWS + 1, skip, name=name, kind=kind, tuned=tuned)
+        changes = newest_changes(connection, NEWEST)
+        kind_of, said = kinds_of(connection), last_heartbeats(connection)
+        seen = newest_change(connection)
+    kinds = list(dict.fromkeys(kind_of.values()))
+    by_kind = {
+        each: {name: said.get(name, (0, None))[1] for name in kind_of if kind_of[name] == each} for each in kinds
+    }
+    words = {"name": name, "kind": kind, "tuned": "true" if tuned else ""}
+    content = words | {
+        "rows": rows[:ROWS],
+        "periods": PERIODS,
+        "kinds": kinds,
+        "usual": [usual_of(each, heard) for each, heard in by_kind.items()],
+        "called": called,
+        "seen": seen,
+        "shown": SHOWN,
+        "is_open": bool(name or kind or tuned or skip),
+        "actions": TITLES,
+        "changes": changes,
+        "title_of": title,
+        **other_pages(PATH, skip, is_more=len(rows) > ROWS, **words),
+    }
+    return console.page(request, actor, "schedules.html", content)
 
 
-def _add_form(app: FastAPI, console: Console) -> None:
-    @app.get(f"{PATH}/new", include_in_schema=False)
-    def form(
-        request: Request,
-        actor: Operators,
-        action: Action = Action.SCHEDULE,
-        microgrid: Annotated[list[str] | None, Query(max_length=ROWS)] = None,
-    ) -> Response:
-        """Show the form for a change."""
-        given = {"action": action, "microgrids": " ".join(microgrid or ())}
-        return _form(console, request, actor, given)
+@router.get(f"{PATH}/new")
+def form(
+    console: RequestConsole,
+    request: Request,
+    actor: Operators,
+    action: Action = Action.SCHEDULE,
+    microgrid: Annotated[list[str] | None, Query(max_length=ROWS)] = None,
+) -> Response:
+    """Show the form for a change."""
+    given = {"action": action, "microgrids": " ".join(microgrid or ())}
+    return _form(console, request, actor, given)
 
-    @app.post(f"{PATH}/preview", include_in_schema=False)
-    def preview(request: Request, actor: Operators, given: Given) -> Response:
-        """Show what the change of the form would do; nothing is changed."""
-        content: dict[str, Any] = {"preview": None, "fault": "", "shown": SHOWN, "brief": "brief" in given}
-        try:
-            content["preview"] = preview_change(console.database, asked_by(given, console.zone()), console.now())
-        except (ConfigError, ValueError) as error:
-            content["fault"] = next(iter(_faults(error).values()))
-        return console.fragment(request, actor, "schedule_preview.html", content)
 
-    @app.post(PATH, include_in_schema=False)
-    def make(request: Request, actor: Operators, given: Given) -> Response:
-        """Make the change of the form; if it is refused, show the form again with the reason."""
-        try:
-            number = make_change(console.database, actor, asked_by(given, console.zone()), console.now())
-        except (ConfigError, ValueError) as error:
-            return _form(console, request, actor, given, _faults(error))
-        return console.see_other(actor, f"{PATH}/changes/{number}")
+@router.post(f"{PATH}/preview")
+def preview(console: RequestConsole, request: Request, actor: Operators, given: Given) -> Response:
+    """Show what the change of the form would do; nothing is changed."""
+    content: dict[str, Any] = {"preview": None, "fault": "", "shown": SHOWN, "brief": "brief" in given}
+    try:
+        content["preview"] = preview_change(console.database, asked_by(given, console.zone()), console.now())
+    except (ConfigError, ValueError) as error:
+        content["fault"] = next(iter(_faults(error).values()))
+    return console.fragment(request, actor, "schedule_preview.html", content)
+
+
+@router.post(PATH)
+def make(console: RequestConsole, request: Request, actor: Operators, given: Given) -> Response:
+    """Make the change of the form; if it is refused, show the form again with the reason."""
+    try:
+        number = make_change(console.database, actor, asked_by(given, console.zone()), console.now())
+    except (ConfigError, ValueError) as error:
+        return _form(console, request, actor, given, _faults(error))
+    return console.see_other(actor, f"{PATH}/changes/{number}")
+
+
+@router.get(f"{PATH}/changes")
+def changes(
+    console: RequestConsole,
+    request: Request,
+    actor: Staff,
+    before: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
+) -> Response:
+    """List all changes, newest first."""
+    rows = console.database.read(newest_changes, ROWS, before)
+    later = f"{PATH}/changes?before={rows[-1].no}" if len(rows) == ROWS else ""
+    content = {"changes": rows, "title_of": title, "later": later}
+    return console.page(request, actor, "schedule_changes.html", content)
+
+
+@router.get(f"{PATH}/changes/{{no}}")
+def change(console: RequestConsole, request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
+    """Show a change: at each microgrid what was before, what was asked, and what became of it."""
+    return console.page(request, actor, "schedule_change.html", _shown(console, no, skip))
+
+
+@router.get(f"{PATH}/changes/{{no}}/live")
+def live(console: RequestConsole, request: Request, actor: Staff, no: Number, skip: Skip = 0) -> Response:
+    """Return the part of the page that is polled."""
+    return console.fragment(request, actor, "schedule_change_live.html", _shown(console, no, skip))
+
+
+@router.post(f"{PATH}/changes/{{no}}/put-back")
+def back(console: RequestConsole, actor: Operators, no: Number) -> Response:
+    """Put back what was in force before a change."""
+    with refusing():
+        number = put_back(console.database, actor, no, console.now())
+    return console.see_other(actor, f"{PATH}/changes/{number}", f"What was before change {no} is being put back.")
+
+
+@router.post(f"{PATH}/changes/{{no}}/cancel")
+def cancel(console: RequestConsole, actor: Operators, no: Number) -> Response:
+    """Cancel a planned change."""
+    with refusing():
+        cancel_change(console.database, actor, no, console.now())
+    return console.see_other(actor, f"{PATH}/changes/{no}", f"Change {no} is cancelled.")
 
 
 def _form(

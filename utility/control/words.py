@@ -18,7 +18,7 @@ _CALLED = {
     "for_s": "minutes",
     "import_limit_w": "limit",
 }
-_PLAIN = ("strategy", "meter", "state", "supply", "power", "inputs")
+_PLAIN = ("strategy", "meter", "state", "supply", "power")
 
 
 def called(name: str) -> str:

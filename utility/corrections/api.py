@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from commonwatt.settlement.validation.day import Check
@@ -17,7 +17,7 @@ from utility.corrections.store.listed import corrections_page
 from utility.readings.decisions import MAX_AT_ONCE, decide_letters
 from utility.webkit.parameters import Limit, LongLimit
 from utility.webkit.rights import Clerks, Staff
-from utility.webkit.services import Api
+from utility.webkit.services import RequestApi
 from utility.webkit.shapes import Asked, Why, refusing
 
 Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="A meter's id; empty: of all.")]
@@ -93,74 +93,81 @@ class Closing(Asked):
     why: Why = ""
 
 
-def add_decisions(app: FastAPI, api: Api) -> None:
-    """Add the endpoints."""
-
-    @app.post("/dead-letters/decide")
-    def decide(actor: Clerks, asked: LetterDecision) -> Decided:
-        """Release or refuse the quarantined readings of dead letters."""
-        with refusing():
-            chosen = [(no, asked.decision) for no in asked.numbers]
-            done = decide_letters(api.database, chosen, actor, asked.why, int(api.clock.now()))
-        slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
-        return Decided(changed=len(done), slots=slots, person=actor.name)
-
-    _add_corrections(app, api)
-
-    @app.get("/findings")
-    def listed(
-        _: Staff, meter: Meters = (), check: Check | None = None, skip: Skip = 0, limit: LongLimit = 100
-    ) -> Findings:
-        """Return the open findings of the daily checks, the oldest first."""
-        with refusing(422), api.database.reads.begin() as connection:
-            numbers = [meter_number(connection, one) for one in meter if one] or None
-            rows = open_findings(connection, limit, numbers, check, skip)
-        return Findings(findings=rows)
-
-    @app.post("/findings/close")
-    def close(actor: Clerks, asked: Closing) -> Decided:
-        """Close findings."""
-        with refusing():
-            closed = close_findings(api.database, asked.numbers, actor, asked.why, int(api.clock.now()))
-        return Decided(changed=closed, person=actor.name)
+router = APIRouter()
 
 
-def _add_corrections(app: FastAPI, api: Api) -> None:
-    @app.get("/corrections")
-    def listed(
-        _: Staff,
-        state: State = State.PROPOSED,
-        meter: Meter = "",
-        after: Annotated[str, Query(max_length=60, description="As the page before says.")] = "",
-        limit: Limit = 100,
-    ) -> CorrectionLines:
-        """Return corrections in a state, by meter and time."""
-        with refusing(422), api.database.reads.begin() as connection:
-            meters = [meter_number(connection, meter)] if meter else None
-            page = corrections_page(connection, Chosen(meters=meters), [state], limit, after)
-        return CorrectionLines(corrections=page.rows, after=page.after)
+@router.post("/dead-letters/decide")
+def decide_letter(api: RequestApi, actor: Clerks, asked: LetterDecision) -> Decided:
+    """Release or refuse the quarantined readings of dead letters."""
+    with refusing():
+        chosen = [(no, asked.decision) for no in asked.numbers]
+        done = decide_letters(api.database, chosen, actor, asked.why, int(api.clock.now()))
+    slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
+    return Decided(changed=len(done), slots=slots, person=actor.name)
 
-    @app.post("/corrections/decide")
-    def decide(actor: Clerks, asked: CorrectionDecision) -> Decided:
-        """Approve, refuse or revert corrections, by the keys that the list gave; one that has changed is refused."""
-        with refusing():
-            now, of = int(api.clock.now()), asked.chosen
-            if of is None:
-                keys = [key_of(key) for key in asked.keys]
-                rows = decide_lines(api.database, keys, asked.action, actor, asked.why, now)
-            else:
-                chosen = api.database.read(decisions.chosen_of, of.meters, of.start, of.until, of.method)
-                rows = decisions.decide_chosen(api.database, chosen, asked.action, actor, asked.why, now)
-        energy, meters = sum(row.energy for row in rows), len({row.meter_no for row in rows})
-        return Decided(changed=len(rows), energy_mwh=energy, meters=meters, person=actor.name)
 
-    @app.post("/corrections/edit")
-    def edit(actor: Clerks, asked: Value) -> Decided:
-        """Enter the energy of a period, in place of readings and estimates."""
-        of = decisions.Edit(
-            meter=asked.meter, record_type=asked.type, start=asked.start, end=asked.until, energy=asked.energy_kwh
-        )
-        with refusing(422):
-            limits, now = api.settings.validation, int(api.clock.now())
-            span, energy = decisions.edit(api.database, limits, of, actor, asked.why, now)
-        return Decided(changed=len(span), energy_mwh=energy, person=actor.name)
+@router.get("/corrections")
+def corrections(
+    api: RequestApi,
+    _: Staff,
+    state: State = State.PROPOSED,
+    meter: Meter = "",
+    after: Annotated[str, Query(max_length=60, description="As the page before says.")] = "",
+    limit: Limit = 100,
+) -> CorrectionLines:
+    """Return corrections in a state, by meter and time."""
+    with refusing(422), api.database.reads.begin() as connection:
+        meters = [meter_number(connection, meter)] if meter else None
+        page = corrections_page(connection, Chosen(meters=meters), [state], limit, after)
+    return CorrectionLines(corrections=page.rows, after=page.after)
+
+
+@router.post("/corrections/decide")
+def decide_correction(api: RequestApi, actor: Clerks, asked: CorrectionDecision) -> Decided:
+    """Approve, refuse or revert corrections, by the keys that the list gave; one that has changed is refused."""
+    with refusing():
+        now, of = int(api.clock.now()), asked.chosen
+        if of is None:
+            keys = [key_of(key) for key in asked.keys]
+            rows = decide_lines(api.database, keys, asked.action, actor, asked.why, now)
+        else:
+            chosen = api.database.read(decisions.chosen_of, of.meters, of.start, of.until, of.method)
+            rows = decisions.decide_chosen(api.database, chosen, asked.action, actor, asked.why, now)
+    energy, meters = sum(row.energy for row in rows), len({row.meter_no for row in rows})
+    return Decided(changed=len(rows), energy_mwh=energy, meters=meters, person=actor.name)
+
+
+@router.post("/corrections/edit")
+def edit(api: RequestApi, actor: Clerks, asked: Value) -> Decided:
+    """Enter the energy of a period, in place of readings and estimates."""
+    of = decisions.Edit(
+        meter=asked.meter, record_type=asked.type, start=asked.start, end=asked.until, energy=asked.energy_kwh
+    )
+    with refusing(422):
+        limits, now = api.settings.validation, int(api.clock.now())
+        span, energy = decisions.edit(api.database, limits, of, actor, asked.why, now)
+    return Decided(changed=len(span), energy_mwh=energy, person=actor.name)
+
+
+@router.get("/findings")
+def findings(
+    api: RequestApi,
+    _: Staff,
+    meter: Meters = (),
+    check: Check | None = None,
+    skip: Skip = 0,
+    limit: LongLimit = 100,
+) -> Findings:
+    """Return the open findings of the daily checks, the oldest first."""
+    with refusing(422), api.database.reads.begin() as connection:
+        numbers = [meter_number(connection, one) for one in meter if one] or None
+        rows = open_findings(connection, limit, numbers, check, skip)
+    return Findings(findings=rows)
+
+
+@router.post("/findings/close")
+def close(api: RequestApi, actor: Clerks, asked: Closing) -> Decided:
+    """Close findings."""
+    with refusing():
+        closed = close_findings(api.database, asked.numbers, actor, asked.why, int(api.clock.now()))
+    return Decided(changed=closed, person=actor.name)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Form, HTTPException, Query, Request
+from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
@@ -21,7 +21,7 @@ from utility.corrections.store.listed import corrections_page
 from utility.corrections.summaries import step_lines, summaries
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, After, Faults, Why, address, faults_of, found, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Clerks, Staff
 
 Keys = Annotated[list[str], Form(min_length=1, max_length=MAX_CHOSEN)]
@@ -39,22 +39,26 @@ _DONE = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "t
 Tabs = Callable[[Console, str], dict[str, Any]]  # returns what the tabs of the list of what waits show
 
 
-def add_corrections(app: FastAPI, console: Console, tabs: Tabs) -> None:
-    """Add the routes."""
-    _add_list(app, console, tabs)
+def make_router(tabs: Tabs) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(include_in_schema=False)
+    _add_list(router, tabs)
 
-    def shown(request: Request, actor: Actor, filled: dict[str, Any], faults: Faults | None = None) -> HTMLResponse:
+    def shown(
+        console: Console, request: Request, actor: Actor, filled: dict[str, Any], faults: Faults | None = None
+    ) -> HTMLResponse:
         empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": ""}
         content = empty | {name: value or "" for name, value in filled.items()} | {"faults": faults or Faults()}
         return console.page(request, actor, "edit.html", content | tabs(console, "corrections"), 422 if faults else 200)
 
-    @app.get(f"{_START}/edit", include_in_schema=False)
-    def form(request: Request, actor: Clerks, meter: Meter = "") -> HTMLResponse:
+    @router.get(f"{_START}/edit")
+    def form(console: RequestConsole, request: Request, actor: Clerks, meter: Meter = "") -> HTMLResponse:
         """Show the form for a value that a person enters."""
-        return shown(request, actor, {"meter": meter})
+        return shown(console, request, actor, {"meter": meter})
 
-    @app.post(f"{_START}/edit", include_in_schema=False)
+    @router.post(f"{_START}/edit")
     def enter(
+        console: RequestConsole,
         request: Request,
         actor: Clerks,
         meter: Word,
@@ -70,12 +74,12 @@ def add_corrections(app: FastAPI, console: Console, tabs: Tabs) -> None:
             span, total = edit(console.database, console.api.settings.validation, new, actor, why, console.now())
         except ConfigError as error:
             faults = faults_of(error, [*vars(new), "why"], **_CALLED)
-            return shown(request, actor, vars(new) | {"why": why}, faults)
+            return shown(console, request, actor, vars(new) | {"why": why}, faults)
         words = f"meter {meter}: {counted(len(span), 'quarter-hour')} entered, {total / 1e6:.3f} kWh"
         return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
 
-    @app.get(f"{_START}/{{key}}", include_in_schema=False)
-    def correction(request: Request, actor: Staff, key: str) -> HTMLResponse:
+    @router.get(f"{_START}/{{key}}")
+    def correction(console: RequestConsole, request: Request, actor: Staff, key: str) -> HTMLResponse:
         """Show some corrections in a row: the plot around them, and every step."""
         rows = _rows(console, found(lambda: key_of(key))[0])
         steps = console.database.read(steps_of, [row.no for row in rows])
@@ -84,17 +88,20 @@ def add_corrections(app: FastAPI, console: Console, tabs: Tabs) -> None:
         content |= {"actions": _actions(State(lines[0].state), "this line"), "columns": columns_of(CorrectionLine)}
         return console.page(request, actor, "correction.html", content | tabs(console, "corrections"))
 
-    @app.get(f"{_START}/{{key}}/plot.json", include_in_schema=False)
-    def plot(_: Staff, key: str) -> dict[str, Any]:
+    @router.get(f"{_START}/{{key}}/plot.json")
+    def plot(console: RequestConsole, _: Staff, key: str) -> dict[str, Any]:
         """Return readings, corrections and like days around some corrections, by quarter-hour."""
         rows = _rows(console, found(lambda: key_of(key))[0])
         first, lines = found(lambda: lines_around(console.database, console.api.settings.validation, rows))
         return figure(lines, first * QUARTER_S, QUARTER_S, rows[0].record_type)
 
+    return router
 
-def _add_list(app: FastAPI, console: Console, tabs: Tabs) -> None:
-    @app.get(_START, include_in_schema=False)
+
+def _add_list(router: APIRouter, tabs: Tabs) -> None:
+    @router.get(_START)
     def corrections(
+        console: RequestConsole,
         request: Request,
         actor: Staff,
         after: After = "",
@@ -111,8 +118,10 @@ def _add_list(app: FastAPI, console: Console, tabs: Tabs) -> None:
         content |= {"actions": _actions(state, "the chosen lines"), "columns": columns_of(CorrectionLine)}
         return console.page(request, actor, "corrections.html", content | tabs(console, "corrections"))
 
-    @app.post(_START, include_in_schema=False)
-    def decide(actor: Clerks, key: Keys, action: Annotated[Action, Form()], why: Why = "") -> RedirectResponse:
+    @router.post(_START)
+    def decide(
+        console: RequestConsole, actor: Clerks, key: Keys, action: Annotated[Action, Form()], why: Why = ""
+    ) -> RedirectResponse:
         """Approve, refuse or take back the chosen lines, all or none."""
         with refusing():
             keys = [key_of(each) for each in key]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from threading import BoundedSemaphore
 from typing import Annotated, BinaryIO, TypeAlias, cast
 
-from fastapi import Depends, FastAPI, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.responses import StreamingResponse
 from pydantic import StringConstraints
 from starlette.types import Receive, Scope, Send
@@ -19,6 +19,7 @@ from utility.exports.store.folder import Hashed
 from utility.exports.writers import MEDIA_TYPES, Format, make_writer, require
 from utility.webkit.parameters import LOCAL_TIMES, Moment
 from utility.webkit.rights import FOR_STAFF, ClerksOrApprovers
+from utility.webkit.services import Api, RequestApi
 
 # Most rows of one answer, such as a month of quarter-hours of a thousand meters; about 20 s as CSV.
 MAX_ROWS = 3_000_000
@@ -62,14 +63,14 @@ class _Answer(StreamingResponse):
             self._places.release()
 
 
-def _answering(database: Database) -> "Callable[[_Make, Format, Asked], _Answer]":
-    """Return what answers an export, a bounded number at a time."""
+def _answering(api: Api) -> "Callable[[_Make, Format, Asked], _Answer]":
+    """Return what answers a service's exports, a bounded number at a time."""
     places = BoundedSemaphore(MAX_EXPORTS)
 
     def answer(make: _Make, form: Format, asked: Asked) -> _Answer:
         try:
             require(form)
-            export = make(database, asked)
+            export = make(api.database, asked)
         except ConfigError as error:
             raise HTTPException(422, str(error)) from error
         if export.most > MAX_ROWS:
@@ -87,39 +88,58 @@ def _answering(database: Database) -> "Callable[[_Make, Format, Asked], _Answer]
     return answer
 
 
-def add_exports(app: FastAPI, database: Database) -> None:
-    """Add the endpoints."""
-    answer = _answering(database)
+router = APIRouter()
 
-    @app.get("/export/readings", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
-    def readings(
-        start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV, resolution: Interval = Resolution.QUARTER
-    ) -> StreamingResponse:
-        """Return the readings of ``[start, end)`` as a file: a row for each meter, record type and interval.
 
-        Sums are of the slots that have a reading; ``missing_slots`` says how many have none. Levels have their last,
-        lowest and highest value. The columns are those of ``commonwatt export``.
-        """
-        return answer(readings_export, form, _asked(start, end, resolution, chosen))
+@router.get("/export/readings", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
+def readings(
+    api: RequestApi,
+    start: Moment,
+    end: Moment,
+    chosen: Chosen,
+    form: Form = Format.CSV,
+    resolution: Interval = Resolution.QUARTER,
+) -> StreamingResponse:
+    """Return the readings of ``[start, end)`` as a file: a row for each meter, record type and interval.
 
-    @app.get("/export/settled", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
-    def settled(
-        start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV, resolution: Interval = Resolution.QUARTER
-    ) -> StreamingResponse:
-        """Return the settled quarter-hours of ``[start, end)``, or their sums, as a file."""
-        return answer(settled_export, form, _asked(start, end, resolution, chosen))
+    Sums are of the slots that have a reading; ``missing_slots`` says how many have none. Levels have their last,
+    lowest and highest value. The columns are those of ``commonwatt export``.
+    """
+    return api.part(_answering)(readings_export, form, _asked(start, end, resolution, chosen))
 
-    @app.get("/export/bills", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
-    def bills(
-        _: ClerksOrApprovers, start: Moment, end: Moment, form: Form = Format.CSV, account: Accounts = None
-    ) -> StreamingResponse:
-        """Return the lines of the issued bills of the local months in ``[start, end)`` as a file."""
-        return answer(bills_export, form, _asked(start, end, Resolution.QUARTER, Selection(accounts=account or ())))
 
-    @app.get("/export/events", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
-    def events(start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV) -> StreamingResponse:
-        """Return the meters' events of ``[start, end)`` as a file."""
-        return answer(events_export, form, _asked(start, end, Resolution.QUARTER, chosen))
+@router.get("/export/settled", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
+def settled(
+    api: RequestApi,
+    start: Moment,
+    end: Moment,
+    chosen: Chosen,
+    form: Form = Format.CSV,
+    resolution: Interval = Resolution.QUARTER,
+) -> StreamingResponse:
+    """Return the settled quarter-hours of ``[start, end)``, or their sums, as a file."""
+    return api.part(_answering)(settled_export, form, _asked(start, end, resolution, chosen))
+
+
+@router.get("/export/bills", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
+def bills(
+    api: RequestApi,
+    _: ClerksOrApprovers,
+    start: Moment,
+    end: Moment,
+    form: Form = Format.CSV,
+    account: Accounts = None,
+) -> StreamingResponse:
+    """Return the lines of the issued bills of the local months in ``[start, end)`` as a file."""
+    return api.part(_answering)(
+        bills_export, form, _asked(start, end, Resolution.QUARTER, Selection(accounts=account or ()))
+    )
+
+
+@router.get("/export/events", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
+def events(api: RequestApi, start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV) -> StreamingResponse:
+    """Return the meters' events of ``[start, end)`` as a file."""
+    return api.part(_answering)(events_export, form, _asked(start, end, Resolution.QUARTER, chosen))
 
 
 def _asked(start: int, end: int, resolution: Resolution, chosen: Selection) -> Asked:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from utility.care.store.packages import release_of
@@ -11,7 +11,7 @@ from utility.fleet.steps import Member
 from utility.fleet.store import rollouts as store
 from utility.webkit.columns import Time
 from utility.webkit.rights import Approvers, Operators, Staff
-from utility.webkit.services import Api
+from utility.webkit.services import Api, RequestApi
 from utility.webkit.shapes import Asked, refusing
 
 
@@ -45,35 +45,38 @@ class RolloutAnswer(BaseModel):
     controllers: list[MemberAnswer]
 
 
-def add_rollouts(app: FastAPI, api: Api) -> None:
-    """Add the endpoints."""
+router = APIRouter()
 
-    @app.get("/fleet/rollouts")
-    def newest(_: Staff) -> dict[str, list[RolloutAnswer]]:
-        """Return the newest rollout, with the verdict of each controller; none: there was none."""
-        return {"rollouts": shown_rollout(api)}
 
-    @app.post("/fleet/rollouts", status_code=201)
-    def begin(actor: Operators, asked: NewRollout) -> dict[str, list[RolloutAnswer]]:
-        """Begin a rollout: its first controller is upgraded, the others wait for a second person."""
-        with refusing():
-            release = release_of(api.settings.packages, asked.release)
-            rollouts.begin(api.database, actor, *release, asked.first, int(api.clock.now()))
-        return {"rollouts": shown_rollout(api)}
+@router.get("/fleet/rollouts")
+def newest(api: RequestApi, _: Staff) -> dict[str, list[RolloutAnswer]]:
+    """Return the newest rollout, with the verdict of each controller; none: there was none."""
+    return {"rollouts": shown_rollout(api)}
 
-    @app.post("/fleet/rollouts/approve")
-    def approve(actor: Approvers) -> dict[str, list[RolloutAnswer]]:
-        """Approve the running rollout for all controllers, as a second person."""
-        with refusing():
-            rollouts.approve(api.database, api.second(actor))
-        return {"rollouts": shown_rollout(api)}
 
-    @app.post("/fleet/rollouts/stop")
-    def stop(actor: Operators) -> dict[str, list[RolloutAnswer]]:
-        """Stop the running rollout: controllers under way go on, no further one begins."""
-        with refusing():
-            rollouts.stop(api.database, actor, int(api.clock.now()))
-        return {"rollouts": shown_rollout(api)}
+@router.post("/fleet/rollouts", status_code=201)
+def begin(api: RequestApi, actor: Operators, asked: NewRollout) -> dict[str, list[RolloutAnswer]]:
+    """Begin a rollout: its first controller is upgraded, the others wait for a second person."""
+    with refusing():
+        release = release_of(api.settings.packages, asked.release)
+        rollouts.begin(api.database, actor, *release, asked.first, int(api.clock.now()))
+    return {"rollouts": shown_rollout(api)}
+
+
+@router.post("/fleet/rollouts/approve")
+def approve(api: RequestApi, actor: Approvers) -> dict[str, list[RolloutAnswer]]:
+    """Approve the running rollout for all controllers, as a second person."""
+    with refusing():
+        rollouts.approve(api.database, api.second(actor))
+    return {"rollouts": shown_rollout(api)}
+
+
+@router.post("/fleet/rollouts/stop")
+def stop(api: RequestApi, actor: Operators) -> dict[str, list[RolloutAnswer]]:
+    """Stop the running rollout: controllers under way go on, no further one begins."""
+    with refusing():
+        rollouts.stop(api.database, actor, int(api.clock.now()))
+    return {"rollouts": shown_rollout(api)}
 
 
 def shown_rollout(api: Api) -> list[RolloutAnswer]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Annotated, get_args
 
-from fastapi import FastAPI, Form, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.words import counted
@@ -22,8 +22,9 @@ from utility.fleet.fleet import Sort, cared_for, chosen, ordered
 from utility.fleet.store.reports import reports_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.webkit.console.answers import ROWS, Skip, download, other_pages, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import RequestConsole
 from utility.webkit.rights import Approvers, Operators, Staff
+from utility.webkit.services import RequestApi
 
 PATH = "/console/fleet"
 
@@ -35,110 +36,109 @@ _Word = Annotated[str, Query(max_length=32)]
 _Field = Annotated[str, Form(max_length=32)]
 
 
-def add_fleet(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-
-    @app.get(PATH, include_in_schema=False)
-    def fleet(
-        request: Request,
-        actor: Staff,
-        name: _Word = "",
-        kind: _Word = "",
-        release: _Word = "",
-        wrong: bool = False,
-        sort: Sort = "name",
-        skip: Skip = 0,
-    ) -> Response:
-        """List the controllers."""
-        with console.database.reads.begin() as connection:
-            kinds, heard = kinds_of(connection), last_heartbeats(connection)
-        every = cared_for(kinds, heard, [row.alarm for row in alarms_of(console.api).board().rows])
-        shown = ordered(chosen(every, name=name, kind=kind, release=release, wrong=wrong), sort)
-        words = {"name": name, "kind": kind, "release": release, "wrong": "true" if wrong else "", "sort": sort}
-        content = words | {
-            "rows": shown[skip : skip + ROWS],
-            "all": len(every),
-            "found": len(shown),
-            "wrong_count": sum(bool(one.wrong) for one in every),
-            "releases": sorted(Counter(one.release for one in every if one.release).items(), reverse=True),
-            "kinds": list(dict.fromkeys(kinds.values())),
-            "sorts": get_args(Sort),
-            "actions": TITLES,
-            "rollout": next(iter(shown_rollout(console.api)), None),
-            "published": sorted({each.manifest.version for each in published(console.api.settings.packages)}),
-            **other_pages(PATH, skip, is_more=len(shown) > skip + ROWS, **words),
-        }
-        return console.page(request, actor, "fleet.html", content)
+router = APIRouter(include_in_schema=False)
 
 
-def add_rollout_forms(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    api = console.api
-
-    @app.post(f"{PATH}/rollouts", include_in_schema=False)
-    def begin(actor: Operators, release: _Field, first: _Field = "") -> Response:
-        """Begin a rollout."""
-        with refusing():
-            new = release_of(api.settings.packages, release)
-            rollouts.begin(console.database, actor, *new, first or None, console.now())
-        return console.see_other(actor, PATH, f"the rollout of {release} began; a second person approves the others")
-
-    @app.post(f"{PATH}/rollouts/approve", include_in_schema=False)
-    def approve(actor: Approvers) -> Response:
-        """Approve the running rollout, as a second person."""
-        with refusing():
-            rollouts.approve(console.database, api.second(actor))
-        return console.see_other(actor, PATH, "the rollout is approved for all controllers")
-
-    @app.post(f"{PATH}/rollouts/stop", include_in_schema=False)
-    def stop(actor: Operators) -> Response:
-        """Stop the rollout."""
-        with refusing():
-            rollouts.stop(console.database, actor, console.now())
-        return console.see_other(actor, PATH, "the rollout is stopped; controllers under way go on to their verdict")
-
-    @app.post(f"{PATH}/reports", include_in_schema=False)
-    def reports(actor: Operators, microgrid: Annotated[list[str] | None, Form()] = None) -> Response:
-        """Ask the chosen controllers for reports."""
-        with refusing():
-            names = tuple(microgrid or ())
-            if not names:
-                raise ConfigError("choose controllers first")
-            asked = Asked(action=Action.REPORT, fields={}, chosen=Chosen(microgrids=names))
-            make_change(console.database, actor, asked, console.now())
-        return console.see_other(actor, PATH, f"{counted(len(names), 'controller')} asked for a report")
+@router.get(PATH)
+def fleet(
+    console: RequestConsole,
+    request: Request,
+    actor: Staff,
+    name: _Word = "",
+    kind: _Word = "",
+    release: _Word = "",
+    wrong: bool = False,
+    sort: Sort = "name",
+    skip: Skip = 0,
+) -> Response:
+    """List the controllers."""
+    with console.database.reads.begin() as connection:
+        kinds, heard = kinds_of(connection), last_heartbeats(connection)
+    every = cared_for(kinds, heard, [row.alarm for row in alarms_of(console.api).board().rows])
+    shown = ordered(chosen(every, name=name, kind=kind, release=release, wrong=wrong), sort)
+    words = {"name": name, "kind": kind, "release": release, "wrong": "true" if wrong else "", "sort": sort}
+    content = words | {
+        "rows": shown[skip : skip + ROWS],
+        "all": len(every),
+        "found": len(shown),
+        "wrong_count": sum(bool(one.wrong) for one in every),
+        "releases": sorted(Counter(one.release for one in every if one.release).items(), reverse=True),
+        "kinds": list(dict.fromkeys(kinds.values())),
+        "sorts": get_args(Sort),
+        "actions": TITLES,
+        "rollout": next(iter(shown_rollout(console.api)), None),
+        "published": sorted({each.manifest.version for each in published(console.api.settings.packages)}),
+        **other_pages(PATH, skip, is_more=len(shown) > skip + ROWS, **words),
+    }
+    return console.page(request, actor, "fleet.html", content)
 
 
-def add_reports(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
+@router.post(f"{PATH}/rollouts")
+def begin(api: RequestApi, console: RequestConsole, actor: Operators, release: _Field, first: _Field = "") -> Response:
+    """Begin a rollout."""
+    with refusing():
+        new = release_of(api.settings.packages, release)
+        rollouts.begin(console.database, actor, *new, first or None, console.now())
+    return console.see_other(actor, PATH, f"the rollout of {release} began; a second person approves the others")
 
-    @app.get("/console/fleet/{name}", include_in_schema=False)
-    def reports(request: Request, actor: Staff, name: _Name) -> Response:
-        """Show the newest report of a controller, and list the earlier ones."""
-        with console.database.reads.begin() as connection:
-            if name not in kinds_of(connection):
-                raise HTTPException(404, f"there is no controller {name}")
-            found = reports_of(connection, name, SHOWN)
-        text = _text(found[0].text) if found else ""
-        return console.page(request, actor, "reports.html", {"name": name, "reports": found, "text": text})
 
-    @app.get("/console/fleet/{name}/reports/{command}", include_in_schema=False)
-    def file(_: Staff, name: _Name, command: _Command) -> Response:
-        """Return a report as a file."""
-        found = [each for each in console.database.read(reports_of, name, SHOWN) if each.command == command]
-        if not found:
-            raise HTTPException(404, f"there is no such report of {name}")
-        return download(_text(found[0].text).encode(), f"report-{name}-{found[0].time}.txt", "text/plain")
+@router.post(f"{PATH}/rollouts/approve")
+def approve(api: RequestApi, console: RequestConsole, actor: Approvers) -> Response:
+    """Approve the running rollout, as a second person."""
+    with refusing():
+        rollouts.approve(console.database, api.second(actor))
+    return console.see_other(actor, PATH, "the rollout is approved for all controllers")
 
-    @app.post("/console/fleet/{name}/reports", include_in_schema=False)
-    def ask(actor: Operators, name: _Name) -> Response:
-        """Ask a controller for a report."""
-        asked = Asked(action=Action.REPORT, fields={}, chosen=Chosen(microgrids=(name,)))
-        with refusing():
-            make_change(console.database, actor, asked, console.now())
-        return console.see_other(
-            actor, f"/console/fleet/{name}", f"{name} is asked for a report; load this page again."
-        )
+
+@router.post(f"{PATH}/rollouts/stop")
+def stop(console: RequestConsole, actor: Operators) -> Response:
+    """Stop the rollout."""
+    with refusing():
+        rollouts.stop(console.database, actor, console.now())
+    return console.see_other(actor, PATH, "the rollout is stopped; controllers under way go on to their verdict")
+
+
+@router.post(f"{PATH}/reports")
+def ask_reports(
+    console: RequestConsole, actor: Operators, microgrid: Annotated[list[str] | None, Form()] = None
+) -> Response:
+    """Ask the chosen controllers for reports."""
+    with refusing():
+        names = tuple(microgrid or ())
+        if not names:
+            raise ConfigError("choose controllers first")
+        asked = Asked(action=Action.REPORT, fields={}, chosen=Chosen(microgrids=names))
+        make_change(console.database, actor, asked, console.now())
+    return console.see_other(actor, PATH, f"{counted(len(names), 'controller')} asked for a report")
+
+
+@router.get("/console/fleet/{name}")
+def reports_page(console: RequestConsole, request: Request, actor: Staff, name: _Name) -> Response:
+    """Show the newest report of a controller, and list the earlier ones."""
+    with console.database.reads.begin() as connection:
+        if name not in kinds_of(connection):
+            raise HTTPException(404, f"there is no controller {name}")
+        found = reports_of(connection, name, SHOWN)
+    text = _text(found[0].text) if found else ""
+    return console.page(request, actor, "reports.html", {"name": name, "reports": found, "text": text})
+
+
+@router.get("/console/fleet/{name}/reports/{command}")
+def file(console: RequestConsole, _: Staff, name: _Name, command: _Command) -> Response:
+    """Return a report as a file."""
+    found = [each for each in console.database.read(reports_of, name, SHOWN) if each.command == command]
+    if not found:
+        raise HTTPException(404, f"there is no such report of {name}")
+    return download(_text(found[0].text).encode(), f"report-{name}-{found[0].time}.txt", "text/plain")
+
+
+@router.post("/console/fleet/{name}/reports")
+def ask(console: RequestConsole, actor: Operators, name: _Name) -> Response:
+    """Ask a controller for a report."""
+    asked = Asked(action=Action.REPORT, fields={}, chosen=Chosen(microgrids=(name,)))
+    with refusing():
+        make_change(console.database, actor, asked, console.now())
+    return console.see_other(actor, f"/console/fleet/{name}", f"{name} is asked for a report; load this page again.")
 
 
 def _text(report: str) -> str:

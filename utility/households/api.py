@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from commonwatt.model.exceptions import ConfigError
@@ -21,7 +21,7 @@ from utility.registry.accounts import Account
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.webkit.acting import changing
 from utility.webkit.rights import Residents
-from utility.webkit.services import Api
+from utility.webkit.services import RequestApi
 
 _NOT_LINKED = "your name is not linked with an account yet; ask the utility's administrator"
 
@@ -90,40 +90,42 @@ def own_home(database: Database, actor: Actor) -> Home:
     return home
 
 
-def add_own_home(app: FastAPI, api: Api) -> None:
-    """Add the endpoints."""
+router = APIRouter()
 
-    @app.get("/home")
-    def home(actor: Residents) -> HomeAnswer:
-        """Return the present day of the own account."""
-        its, now, zone = own_home(api.database, actor), int(api.clock.now()), api.zone.read()
-        stored = stored_now(api.database, its, now, zone, shared=False)
-        today = day_of(api.database, its, *day_around(now, zone)) if stored is None else stored.today
-        level = None if stored is None else stored.level
-        return HomeAnswer(
-            account=its.account.number,
-            until=_time(today.until),
-            solar=_energy(today.sums.solar),
-            used=_energy(today.sums.used),
-            taken=_energy(today.sums.taken),
-            given=_energy(today.sums.given),
-            level=None if level is None else level.energy,
-            level_time=None if level is None else _time(level.time),
-            minimum_percent=[] if stored is None else [one.minimum for one in stored.batteries],
-            weight=int(weight_at(its.account, quarter_of(now))),
-        )
 
-    @app.get("/home/weights")
-    def weights(actor: Residents) -> WeightsAnswer:
-        """Return the sharing weights of the own account."""
-        return _weights(own_home(api.database, actor).account, int(api.clock.now()))
+@router.get("/home")
+def home(api: RequestApi, actor: Residents) -> HomeAnswer:
+    """Return the present day of the own account."""
+    its, now, zone = own_home(api.database, actor), int(api.clock.now()), api.zone.read()
+    stored = stored_now(api.database, its, now, zone, shared=False)
+    today = day_of(api.database, its, *day_around(now, zone)) if stored is None else stored.today
+    level = None if stored is None else stored.level
+    return HomeAnswer(
+        account=its.account.number,
+        until=_time(today.until),
+        solar=_energy(today.sums.solar),
+        used=_energy(today.sums.used),
+        taken=_energy(today.sums.taken),
+        given=_energy(today.sums.given),
+        level=None if level is None else level.energy,
+        level_time=None if level is None else _time(level.time),
+        minimum_percent=[] if stored is None else [one.minimum for one in stored.batteries],
+        weight=int(weight_at(its.account, quarter_of(now))),
+    )
 
-    @app.post("/home/weight")
-    def weight(request: Request, actor: Residents, asked: WeightAsked) -> WeightsAnswer:
-        """Set the sharing weight of the own account from a local day on; later ones that were set are dropped."""
-        with changing(api, request, actor) as by:
-            after = change_weight(by, own_home(api.database, actor), asked.weight, asked.start)
-            return _weights(after, by.now)
+
+@router.get("/home/weights")
+def weights(api: RequestApi, actor: Residents) -> WeightsAnswer:
+    """Return the sharing weights of the own account."""
+    return _weights(own_home(api.database, actor).account, int(api.clock.now()))
+
+
+@router.post("/home/weight")
+def weight(api: RequestApi, request: Request, actor: Residents, asked: WeightAsked) -> WeightsAnswer:
+    """Set the sharing weight of the own account from a local day on; later ones that were set are dropped."""
+    with changing(api, request, actor) as by:
+        after = change_weight(by, own_home(api.database, actor), asked.weight, asked.start)
+        return _weights(after, by.now)
 
 
 def change_weight(by: By, home: Home, weight: int, start: date) -> Account:

@@ -2,54 +2,54 @@
 
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from commonwatt.energy.hours_left import HoursLeft
 from commonwatt.energy.lasting import HORIZON_H
 from utility.lasting.jobs import TOWN, hours_of, lasting_of
 from utility.lasting.rules import LEVERS
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import RequestConsole
 from utility.webkit.rights import Staff
 
 SHOWN, WEAKEST = 100, 10  # microgrids and islands that are listed; those of which the levers are computed
 _STEPS = range(0, HORIZON_H + 6, 6)  # hours at which the bars of the histogram begin
 
 
-def add_lasting(app: FastAPI, console: Console) -> None:
-    """Add the page and the endpoint."""
-    lasting = lasting_of(console.api)
+router = APIRouter()
 
-    @app.get("/console/lasting", include_in_schema=False)
-    def page(request: Request, actor: Staff) -> Response:
-        """Return the page."""
-        of = [(name, left) for name, left in lasting.left.items() if name != TOWN]
-        microgrids = sorted(of, key=lambda each: hours_of(each[1].first))
-        hours = [hours_of(left.first) for _, left in microgrids]
-        added = lasting.levers([name for name, _ in microgrids[:WEAKEST]])
-        content = {
-            "steps": [(at, at + 6, sum(at <= each < at + 6 for each in hours)) for at in _STEPS],
-            "weakest": [(*each, at, added[each[0]]) for each, at in zip(microgrids[:WEAKEST], hours, strict=False)],
-            "microgrids": microgrids[:SHOWN],
-            "scores": lasting.scores[: -SHOWN - 1 : -1],
-            "levers": LEVERS,
-            "horizon": HORIZON_H,
-        }
-        return console.page(request, actor, "lasting.html", content | lasting.told())
 
-    @app.get("/lasting")
-    def told(_: Staff) -> dict[str, Any]:
-        """Return how long the town and each microgrid have energy if their lines fail now, hours until homes are dark.
+@router.get("/console/lasting", include_in_schema=False)
+def page(console: RequestConsole, request: Request, actor: Staff) -> Response:
+    """Return the page."""
+    of = [(name, left) for name, left in lasting_of(console.api).left.items() if name != TOWN]
+    microgrids = sorted(of, key=lambda each: hours_of(each[1].first))
+    hours = [hours_of(left.first) for _, left in microgrids]
+    added = lasting_of(console.api).levers([name for name, _ in microgrids[:WEAKEST]])
+    content = {
+        "steps": [(at, at + 6, sum(at <= each < at + 6 for each in hours)) for at in _STEPS],
+        "weakest": [(*each, at, added[each[0]]) for each, at in zip(microgrids[:WEAKEST], hours, strict=False)],
+        "microgrids": microgrids[:SHOWN],
+        "scores": lasting_of(console.api).scores[: -SHOWN - 1 : -1],
+        "levers": LEVERS,
+        "horizon": HORIZON_H,
+    }
+    return console.page(request, actor, "lasting.html", content | lasting_of(console.api).told())
 
-        ``first``: until the first home is dark; ``half``: until half of them are at once; ``all``: until all are.
-        ``low`` to ``high`` is a band of 80 %, ``alone``: as ``middle``, if no battery shared, ``least``: at the worst;
-        null: more than 72 h. ``islands``: the real ones with what was projected as they began, and what came.
-        """
-        return {
-            "town": None if TOWN not in lasting.left else _plain(lasting.left[TOWN]),
-            "microgrids": {name: _plain(left) for name, left in lasting.left.items() if name != TOWN},
-            "islands": list(lasting.scores),
-            "how_good": lasting.told()["how_good"],
-        }
+
+@router.get("/lasting")
+def told(console: RequestConsole, _: Staff) -> dict[str, Any]:
+    """Return how long the town and each microgrid have energy if their lines fail now, hours until homes are dark.
+
+    ``first``: until the first home is dark; ``half``: until half of them are at once; ``all``: until all are.
+    ``low`` to ``high`` is a band of 80 %, ``alone``: as ``middle``, if no battery shared, ``least``: at the worst;
+    null: more than 72 h. ``islands``: the real ones with what was projected as they began, and what came.
+    """
+    return {
+        "town": None if TOWN not in lasting_of(console.api).left else _plain(lasting_of(console.api).left[TOWN]),
+        "microgrids": {name: _plain(left) for name, left in lasting_of(console.api).left.items() if name != TOWN},
+        "islands": list(lasting_of(console.api).scores),
+        "how_good": lasting_of(console.api).told()["how_good"],
+    }
 
 
 def _plain(left: HoursLeft) -> dict[str, Any]:

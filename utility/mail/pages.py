@@ -2,9 +2,10 @@
 
 import hmac
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
-from fastapi import FastAPI, Form, Path, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Form, Path, Query, Request, Response, UploadFile
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, Quarter, quarter_of
@@ -15,7 +16,7 @@ from utility.mail import store
 from utility.mail.message import BILL, CONFIRM, State, bounced, proof, reason_of
 from utility.webkit.acting import changing
 from utility.webkit.console.answers import ROWS, Number, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import OPEN, Clerks, Residents, require_own_origin
 
 Run = Annotated[int, Query(ge=0, lt=2**31, description="A run of bills; 0: none.")]
@@ -23,89 +24,96 @@ MAX_BYTES = 10_000_000  # bytes of a mail that came back
 Code = Annotated[str, Path(max_length=64)]
 
 
-def add_mail(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    _add_queue(app, console)
-
-    def known(
-        connection: Connection, account: AccountNumber | None, quarter: Quarter | None = None
-    ) -> tuple[Contact, bytes]:
-        key = office_key(connection, console.api.settings.office)
-        return newest_contacts(connection, key, account or 0, quarter).get(account or 0, Contact(name="")), key
-
-    @app.get("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
-    def ask(request: Request, account: Number, code: Code) -> Response:
-        """Show the button: programs that look at links of mails press none."""
-        return console.page(request, None, "mail_confirm.html", {"path": f"/console/mail/confirm/{account}/{code}"})
-
-    @app.post("/console/mail/confirm/{account}/{code}", include_in_schema=False, dependencies=[OPEN])
-    def confirm(request: Request, account: Number, code: Code) -> Response:
-        """Confirm the address of an account by the code of its link."""
-        require_own_origin(request)
-        with refusing(422), console.database.writes.begin() as connection:
-            who, key = known(connection, account)
-            is_right = hmac.compare_digest(proof(key, "code", account, who.mail).encode(), code.encode())
-            if not (who.mail and is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
-                raise ConfigError("this link is of an address that the account does not have any more")
-        return console.page(request, None, "mail_confirm.html", {"path": ""})
-
-    @app.get("/console/home/paper", include_in_schema=False)
-    def wish(request: Request, actor: Residents) -> Response:
-        """Return the form of the wish for paper, a part of the settings; nothing where no address is known."""
-        who, _ = console.database.read(known, actor.account, quarter_of(console.now()))
-        return console.fragment(request, actor, "home_paper.html", {"who": who})
-
-    @app.post("/console/home/paper", include_in_schema=False)
-    def choose(request: Request, actor: Residents, paper: Annotated[bool, Form()] = False) -> Response:
-        """Have the own bills on paper, or by mail again."""
-        with changing(console.api, request, actor) as by:
-            who, key = known(by.connection, actor.account, quarter_of(by.now))
-            if not who.mail:
-                raise ConfigError("the office has no mail address of this account")
-            set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, paper=paper), key)
-        return console.see_other(actor, "/console/settings", f"Your bills come {'on paper' if paper else 'by mail'}.")
+router = APIRouter(include_in_schema=False)
 
 
-def _add_queue(app: FastAPI, console: Console) -> None:
-    office = console.api.settings.office
+@router.get("/console/mail")
+def shown(console: RequestConsole, request: Request, actor: Clerks, run: Run = 0) -> Response:
+    """Show what became of mails, and how a run's bills would reach their households."""
+    with refusing(422), console.database.reads.begin() as connection:
+        plan = store.plan_of(connection, console.api.settings.office, run) if run else None
+        counts, rows = store.count_mails(connection), store.troubled(connection, ROWS)
+    content = {"run": run, "plan": plan, "counts": counts, "rows": rows, "reason_of": reason_of}
+    return console.page(request, actor, "mail.html", content)
 
-    @app.get("/console/mail", include_in_schema=False)
-    def shown(request: Request, actor: Clerks, run: Run = 0) -> Response:
-        """Show what became of mails, and how a run's bills would reach their households."""
-        with refusing(422), console.database.reads.begin() as connection:
-            plan = store.plan_of(connection, office, run) if run else None
-            counts, rows = store.count_mails(connection), store.troubled(connection, ROWS)
-        content = {"run": run, "plan": plan, "counts": counts, "rows": rows, "reason_of": reason_of}
-        return console.page(request, actor, "mail.html", content)
 
-    @app.post("/console/mail", include_in_schema=False)
-    def queue(request: Request, actor: Clerks, run: Annotated[int, Form(ge=1, lt=2**31)]) -> Response:
-        """Queue the bills of an issued run, and ask new addresses whether they are right."""
-        with changing(console.api, request, actor) as by:
-            mailed, asked, _ = store.plan_of(by.connection, office, run)
-            store.add_mails(by.connection, BILL, mailed, by.now)
-            store.add_mails(by.connection, CONFIRM, asked, by.now, f"{request.url.scheme}://{request.url.netloc}")
-            by.record("mail.run", f"run {run}", after={"mailed": len(mailed), "asked": len(asked)})
-        return console.see_other(actor, f"/console/mail?run={run}", f"{len(mailed)} bills are queued.")
+@router.post("/console/mail")
+def queue(
+    console: RequestConsole, request: Request, actor: Clerks, run: Annotated[int, Form(ge=1, lt=2**31)]
+) -> Response:
+    """Queue the bills of an issued run, and ask new addresses whether they are right."""
+    with changing(console.api, request, actor) as by:
+        mailed, asked, _ = store.plan_of(by.connection, console.api.settings.office, run)
+        store.add_mails(by.connection, BILL, mailed, by.now)
+        store.add_mails(by.connection, CONFIRM, asked, by.now, f"{request.url.scheme}://{request.url.netloc}")
+        by.record("mail.run", f"run {run}", after={"mailed": len(mailed), "asked": len(asked)})
+    return console.see_other(actor, f"/console/mail?run={run}", f"{len(mailed)} bills are queued.")
 
-    @app.post("/console/mail/{number}/again", include_in_schema=False)
-    def again(request: Request, actor: Clerks, number: Number) -> Response:
-        """Queue a mail again that was refused or came back, or of which it is not known whether it was sent."""
-        with changing(console.api, request, actor) as by:
-            was = (State.REFUSED, State.UNKNOWN, State.BOUNCED)
-            if not store.move(by.connection, number, was, {"state": State.QUEUED, "due": by.now, "tries": 0}):
-                raise ConfigError(f"mail {number} is not refused, unknown or bounced")
-            by.record("mail.again", f"mail {number}")
-        return console.see_other(actor, "/console/mail", f"Mail {number} is queued again.")
 
-    @app.post("/console/mail/bounced", include_in_schema=False)
-    def returned(request: Request, actor: Clerks, file: UploadFile) -> Response:
-        """Note that a mail came back, as a delivery status notification says."""
-        content = file.file.read(MAX_BYTES)
-        with changing(console.api, request, actor) as by:
-            number, answer = bounced(office_key(by.connection, office), content)
-            values = {"state": State.BOUNCED, "answer": answer}
-            if not store.move(by.connection, number, (State.SENT, State.UNKNOWN), values):
-                raise ConfigError(f"mail {number} is not one that was sent")
-            by.record("mail.bounce", f"mail {number}")
-        return console.see_other(actor, "/console/mail", f"Mail {number} came back: {reason_of(answer)}.")
+@router.post("/console/mail/{number}/again")
+def again(console: RequestConsole, request: Request, actor: Clerks, number: Number) -> Response:
+    """Queue a mail again that was refused or came back, or of which it is not known whether it was sent."""
+    with changing(console.api, request, actor) as by:
+        was = (State.REFUSED, State.UNKNOWN, State.BOUNCED)
+        if not store.move(by.connection, number, was, {"state": State.QUEUED, "due": by.now, "tries": 0}):
+            raise ConfigError(f"mail {number} is not refused, unknown or bounced")
+        by.record("mail.again", f"mail {number}")
+    return console.see_other(actor, "/console/mail", f"Mail {number} is queued again.")
+
+
+@router.post("/console/mail/bounced")
+def returned(console: RequestConsole, request: Request, actor: Clerks, file: UploadFile) -> Response:
+    """Note that a mail came back, as a delivery status notification says."""
+    content = file.file.read(MAX_BYTES)
+    with changing(console.api, request, actor) as by:
+        number, answer = bounced(office_key(by.connection, console.api.settings.office), content)
+        values = {"state": State.BOUNCED, "answer": answer}
+        if not store.move(by.connection, number, (State.SENT, State.UNKNOWN), values):
+            raise ConfigError(f"mail {number} is not one that was sent")
+        by.record("mail.bounce", f"mail {number}")
+    return console.see_other(actor, "/console/mail", f"Mail {number} came back: {reason_of(answer)}.")
+
+
+def _known(
+    console: Console, connection: Connection, account: AccountNumber | None, quarter: Quarter | None = None
+) -> tuple[Contact, bytes]:
+    key = office_key(connection, console.api.settings.office)
+    return newest_contacts(connection, key, account or 0, quarter).get(account or 0, Contact(name="")), key
+
+
+@router.get("/console/mail/confirm/{account}/{code}", dependencies=[OPEN])
+def ask(console: RequestConsole, request: Request, account: Number, code: Code) -> Response:
+    """Show the button: programs that look at links of mails press none."""
+    return console.page(request, None, "mail_confirm.html", {"path": f"/console/mail/confirm/{account}/{code}"})
+
+
+@router.post("/console/mail/confirm/{account}/{code}", dependencies=[OPEN])
+def confirm(console: RequestConsole, request: Request, account: Number, code: Code) -> Response:
+    """Confirm the address of an account by the code of its link."""
+    require_own_origin(request)
+    with refusing(422), console.database.writes.begin() as connection:
+        who, key = _known(console, connection, account)
+        is_right = hmac.compare_digest(proof(key, "code", account, who.mail).encode(), code.encode())
+        if not (who.mail and is_right and store.confirm(connection, proof(key, "digest", account, who.mail))):
+            raise ConfigError("this link is of an address that the account does not have any more")
+    return console.page(request, None, "mail_confirm.html", {"path": ""})
+
+
+@router.get("/console/home/paper")
+def wish(console: RequestConsole, request: Request, actor: Residents) -> Response:
+    """Return the form of the wish for paper, a part of the settings; nothing where no address is known."""
+    who, _ = console.database.read(partial(_known, console), actor.account, quarter_of(console.now()))
+    return console.fragment(request, actor, "home_paper.html", {"who": who})
+
+
+@router.post("/console/home/paper")
+def choose(
+    console: RequestConsole, request: Request, actor: Residents, paper: Annotated[bool, Form()] = False
+) -> Response:
+    """Have the own bills on paper, or by mail again."""
+    with changing(console.api, request, actor) as by:
+        who, key = _known(console, by.connection, actor.account, quarter_of(by.now))
+        if not who.mail:
+            raise ConfigError("the office has no mail address of this account")
+        set_contact(by.connection, actor.account or 0, quarter_of(by.now), replace(who, paper=paper), key)
+    return console.see_other(actor, "/console/settings", f"Your bills come {'on paper' if paper else 'by mail'}.")

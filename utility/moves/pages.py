@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber
@@ -15,8 +15,9 @@ from utility.moves.decisions import decide, delete, take_over
 from utility.moves.move import Kind, Move
 from utility.registry.store.accounts import load_registry_around
 from utility.webkit.console.answers import Faults, Number, faults_of, plain, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Clerks
+from utility.webkit.services import RequestApi
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -26,51 +27,53 @@ async def _form(request: Request) -> dict[str, str]:
 Form = Annotated[dict[str, str], Depends(_form)]
 
 
-def add_accounts(app: FastAPI, console: Console) -> None:
-    """Add the routes; names are sent by POST, since proxies and browsers keep addresses."""
-    api = console.api
+router = APIRouter(include_in_schema=False)
 
-    @app.get("/console/accounts", include_in_schema=False)
-    @app.post("/console/accounts", include_in_schema=False)
-    def find(request: Request, actor: Clerks, form: Form) -> Response:
-        """Show the accounts whose people have or had all words of a text, or what a table changes; or store it."""
-        words, faults, changes = form["text"].lower().split(), "", None
-        try:
-            if form["table"]:
-                changes = take_over(api, actor, form["table"], store=form["action"] == "do")
-                if form["action"] == "do":
-                    return console.see_other(actor, "/console/accounts", f"{len(changes)} changes are stored.")
-        except ConfigError as error:
-            faults = plain(error)
-        with refusing(503), api.database.reads.begin() as connection:
-            known = histories(connection, office_key(connection, api.settings.office)) if words else {}
-        rows = [(number, cells_of(who)) for number, history in known.items() for _, who in history]
-        found = [row for row in rows if all(word in " ".join(row[1].values()).lower() for word in words)]
-        content = {"form": form, "found": found, "changes": changes, "faults": faults}
-        return console.page(request, actor, "accounts.html", content | {"columns": COLUMNS})
 
-    @app.get("/console/accounts/{account}", include_in_schema=False)
-    @app.post("/console/accounts/{account}", include_in_schema=False)
-    def account(request: Request, actor: Clerks, account: Number, form: Form) -> Response:
-        """Show who had an account when, and what a form would do; or do it."""
-        faults, seen, action = Faults(), None, form.get("action")
-        try:
-            if action == "delete":
-                delete(api, actor, account, quarter_of_cell(form["until"], console.zone()))
-            elif form:
-                move, who, faults = _asked(form, account, console)
-                seen = decide(api, actor, move, who, store=action == "do" and not faults)
-            if action in ("do", "delete") and not faults:
-                return console.see_other(actor, f"/console/accounts/{account}", "It is done.")
-        except ConfigError as error:
-            faults = faults_of(error, ("at", "next"))
-        with refusing(503), api.database.reads.begin() as connection:
-            people = histories(connection, office_key(connection, api.settings.office), account).get(account, [])
-            meters = load_registry_around(connection, account).meters.values()
-        homes = [(meter, held) for meter in meters for held in meter.holdings if held.account == account]
-        content = {"account": account, "people": people[::-1], "homes": homes, "faults": faults, "seen": seen}
-        content |= {"form": form, "cells": CELLS, "newest": cells_of(people[-1][1] if people else None)}
-        return console.page(request, actor, "account_people.html", content)
+@router.get("/console/accounts")
+@router.post("/console/accounts")
+def find(api: RequestApi, console: RequestConsole, request: Request, actor: Clerks, form: Form) -> Response:
+    """Show the accounts whose people have or had all words of a text, or what a table changes; or store it."""
+    words, faults, changes = form["text"].lower().split(), "", None
+    try:
+        if form["table"]:
+            changes = take_over(api, actor, form["table"], store=form["action"] == "do")
+            if form["action"] == "do":
+                return console.see_other(actor, "/console/accounts", f"{len(changes)} changes are stored.")
+    except ConfigError as error:
+        faults = plain(error)
+    with refusing(503), api.database.reads.begin() as connection:
+        known = histories(connection, office_key(connection, api.settings.office)) if words else {}
+    rows = [(number, cells_of(who)) for number, history in known.items() for _, who in history]
+    found = [row for row in rows if all(word in " ".join(row[1].values()).lower() for word in words)]
+    content = {"form": form, "found": found, "changes": changes, "faults": faults}
+    return console.page(request, actor, "accounts.html", content | {"columns": COLUMNS})
+
+
+@router.get("/console/accounts/{account}")
+@router.post("/console/accounts/{account}")
+def account(
+    api: RequestApi, console: RequestConsole, request: Request, actor: Clerks, account: Number, form: Form
+) -> Response:
+    """Show who had an account when, and what a form would do; or do it."""
+    faults, seen, action = Faults(), None, form.get("action")
+    try:
+        if action == "delete":
+            delete(api, actor, account, quarter_of_cell(form["until"], console.zone()))
+        elif form:
+            move, who, faults = _asked(form, account, console)
+            seen = decide(api, actor, move, who, store=action == "do" and not faults)
+        if action in ("do", "delete") and not faults:
+            return console.see_other(actor, f"/console/accounts/{account}", "It is done.")
+    except ConfigError as error:
+        faults = faults_of(error, ("at", "next"))
+    with refusing(503), api.database.reads.begin() as connection:
+        people = histories(connection, office_key(connection, api.settings.office), account).get(account, [])
+        meters = load_registry_around(connection, account).meters.values()
+    homes = [(meter, held) for meter in meters for held in meter.holdings if held.account == account]
+    content = {"account": account, "people": people[::-1], "homes": homes, "faults": faults, "seen": seen}
+    content |= {"form": form, "cells": CELLS, "newest": cells_of(people[-1][1] if people else None)}
+    return console.page(request, actor, "account_people.html", content)
 
 
 def _asked(form: dict[str, str], account: AccountNumber, console: Console) -> tuple[Move, Contact | None, Faults]:

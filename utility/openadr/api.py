@@ -12,7 +12,7 @@ from itertools import groupby
 from math import ceil
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Form, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
@@ -27,7 +27,7 @@ from utility.supply.store.rations import told
 from utility.tariffs.store.rates import controllers
 from utility.tariffs.store.tariffs import published, versions
 from utility.webkit.rights import OPEN, Vens, address_of, gate_of
-from utility.webkit.services import Api
+from utility.webkit.services import Api, RequestApi
 
 BASE = "/openadr3/3.1.0"
 
@@ -44,68 +44,72 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
     return JSONResponse(content, status, headers, "application/problem+json")
 
 
-def add_openadr(app: FastAPI, api: Api) -> None:
-    """Add the routes."""
-    _add_token(app, api)
-
-    @app.get(f"{BASE}/notifiers", include_in_schema=False)
-    def notifiers(request: Request, _: Vens) -> Response:
-        """Return the ways of notification: there are none, clients ask again with ``If-None-Match``."""
-        return _answer(request, {"WEBHOOK": False})
-
-    @app.get(f"{BASE}/{{kind}}", include_in_schema=False)
-    def listed(
-        request: Request,
-        actor: Vens,
-        kind: str,
-        targets: Annotated[list[str], Query(default_factory=list, max_length=1000)],
-        programID: str = "",  # noqa: N803 - the standard's name
-        venName: str = "",  # noqa: N803
-        skip: Annotated[int, Query(ge=0, lt=2**31)] = 0,
-        limit: Annotated[int, Query(ge=0, le=_MAX_PAGE)] = _MAX_PAGE,
-    ) -> Response:
-        """Return objects of a kind: events without targets, or those with asked ones; of VENs the one that asks."""
-        asked = {name: value for name, value in (("programID", programID), ("venName", venName)) if value}
-        visible = _visible(api, actor, kind, targets)
-        found = [one for one in visible if all(one.get(name, value) == value for name, value in asked.items())]
-        return _answer(request, found[skip:][:limit])
-
-    @app.get(f"{BASE}/{{kind}}/{{its_id}}", include_in_schema=False)
-    def one(request: Request, actor: Vens, kind: str, its_id: str) -> Response:
-        """Return an object."""
-        found = [one for one in _visible(api, actor, kind, None) if one["id"] == its_id]
-        if not found:
-            raise HTTPException(404, "there is no such object")
-        return _answer(request, found[0])
+router = APIRouter(include_in_schema=False)
 
 
-def _add_token(app: FastAPI, api: Api) -> None:
-    guesses = Guesses()
+@router.get(f"{BASE}/auth/server", dependencies=[OPEN])
+def server(request: Request) -> dict[str, str]:
+    """Return where a client gets its token."""
+    return {"tokenURL": str(request.url_for("openadr_token"))}
 
-    @app.get(f"{BASE}/auth/server", include_in_schema=False, dependencies=[OPEN])
-    def server(request: Request) -> dict[str, str]:
-        """Return where a client gets its token."""
-        return {"tokenURL": str(request.url_for("openadr_token"))}
 
-    @app.post(f"{BASE}/auth/token", include_in_schema=False, dependencies=[OPEN], name="openadr_token")
-    def token(
-        request: Request, basic: _Basic, grant_type: _Field, client_id: _Field, client_secret: _Field
-    ) -> Response:
-        """Return the token of a client (RFC 6749, 4.4): it is the secret itself, which can be revoked at any time."""
-        if grant_type != "client_credentials":
-            return JSONResponse({"error": "unsupported_grant_type"}, 400)
-        name, secret = (client_id, client_secret) if basic is None else (basic.username[:128], basic.password)
-        gate, address = gate_of(request), address_of(request)
-        now = gate.now()
-        if wait_s := ceil(guesses.guess(name, address, now)):
-            return problem(429, f"too many wrong secrets; try again in {wait_s} s", {"Retry-After": str(wait_s)})
-        actor = gate.identify(f"Bearer {secret}", None, address)
-        its = _token_of(api, actor)
-        if actor is None or its is None or not actor.has(Role.VEN) or its.label != name:
-            log.warning("openadr: a wrong client or secret from %s", address)
-            return JSONResponse({"error": "invalid_client"}, 401, {"WWW-Authenticate": "Basic"})
-        guesses.right(name, address, now)
-        return JSONResponse({"access_token": secret, "token_type": "Bearer", "expires_in": its.until - now})
+@router.post(f"{BASE}/auth/token", dependencies=[OPEN], name="openadr_token")
+def token(
+    api: RequestApi, request: Request, basic: _Basic, grant_type: _Field, client_id: _Field, client_secret: _Field
+) -> Response:
+    """Return the token of a client (RFC 6749, 4.4): it is the secret itself, which can be revoked at any time."""
+    if grant_type != "client_credentials":
+        return JSONResponse({"error": "unsupported_grant_type"}, 400)
+    name, secret = (client_id, client_secret) if basic is None else (basic.username[:128], basic.password)
+    gate, address = gate_of(request), address_of(request)
+    now = gate.now()
+    if wait_s := ceil(api.part(_guesses).guess(name, address, now)):
+        return problem(429, f"too many wrong secrets; try again in {wait_s} s", {"Retry-After": str(wait_s)})
+    actor = gate.identify(f"Bearer {secret}", None, address)
+    its = _token_of(api, actor)
+    if actor is None or its is None or not actor.has(Role.VEN) or its.label != name:
+        log.warning("openadr: a wrong client or secret from %s", address)
+        return JSONResponse({"error": "invalid_client"}, 401, {"WWW-Authenticate": "Basic"})
+    api.part(_guesses).right(name, address, now)
+    return JSONResponse({"access_token": secret, "token_type": "Bearer", "expires_in": its.until - now})
+
+
+@router.get(f"{BASE}/notifiers")
+def notifiers(request: Request, _: Vens) -> Response:
+    """Return the ways of notification: there are none, clients ask again with ``If-None-Match``."""
+    return _answer(request, {"WEBHOOK": False})
+
+
+@router.get(f"{BASE}/{{kind}}")
+def listed(
+    api: RequestApi,
+    request: Request,
+    actor: Vens,
+    kind: str,
+    targets: Annotated[list[str], Query(default_factory=list, max_length=1000)],
+    programID: str = "",  # noqa: N803 - the standard's name
+    venName: str = "",  # noqa: N803
+    skip: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    limit: Annotated[int, Query(ge=0, le=_MAX_PAGE)] = _MAX_PAGE,
+) -> Response:
+    """Return objects of a kind: events without targets, or those with asked ones; of VENs the one that asks."""
+    asked = {name: value for name, value in (("programID", programID), ("venName", venName)) if value}
+    visible = _visible(api, actor, kind, targets)
+    found = [one for one in visible if all(one.get(name, value) == value for name, value in asked.items())]
+    return _answer(request, found[skip:][:limit])
+
+
+@router.get(f"{BASE}/{{kind}}/{{its_id}}")
+def one(api: RequestApi, request: Request, actor: Vens, kind: str, its_id: str) -> Response:
+    """Return an object."""
+    found = [one for one in _visible(api, actor, kind, None) if one["id"] == its_id]
+    if not found:
+        raise HTTPException(404, "there is no such object")
+    return _answer(request, found[0])
+
+
+def _guesses(_: Api) -> Guesses:
+    return Guesses()
 
 
 def _visible(api: Api, actor: Actor, kind: str, asked: list[str] | None) -> list[Object]:

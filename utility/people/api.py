@@ -5,7 +5,7 @@ Nothing here invites, makes links, gives roles or removes second factors: the co
 
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from utility.access.roles import Role
@@ -16,7 +16,7 @@ from utility.people.store import Listed
 from utility.webkit.acting import changing
 from utility.webkit.columns import Time
 from utility.webkit.rights import Admins, Anybody, gate_of
-from utility.webkit.services import Api
+from utility.webkit.services import Api, RequestApi
 
 MAX_SHOWN = 1000  # most people or tokens of one answer
 
@@ -91,69 +91,73 @@ class TokenMade(TokenAnswer):
     token: str = Field(description="Its text, which is not shown again.")
 
 
-def add_people(app: FastAPI, api: Api) -> None:
-    """Add the endpoints of people."""
-
-    @app.get("/me")
-    def me(actor: Anybody) -> Me:
-        """Return who you are."""
-        return Me(name=actor.name, roles=sorted(actor.roles), csrf=actor.csrf)
-
-    @app.get("/people")
-    def listed(
-        request: Request,
-        _: Admins,
-        search: Annotated[str, Query(max_length=64, description="A name's beginning, or an account.")] = "",
-        role: Role | None = None,
-        after: Annotated[str, Query(max_length=32, description="Only names after this one.")] = "",
-        limit: _Limit = MAX_SHOWN,
-    ) -> PeopleAnswer:
-        """Return people by name; for the next page set ``after`` to the last one's name."""
-        found = api.database.read(people.list_people, search, role, after, limit, gate_of(request).now())
-        return PeopleAnswer(people=[_person(one) for one in found])
-
-    @app.post("/people/{name}/disable")
-    def disable(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
-        """Disable a person: no login works any more; sessions, tokens and links end."""
-        with changing(api, request, actor) as by:
-            people.disable(by, name)
-        return _one(api, request, name)
-
-    @app.post("/people/{name}/end-sessions")
-    def end_sessions(request: Request, actor: Admins, name: _Name) -> PersonAnswer:
-        """End all sessions of another person."""
-        with changing(api, request, actor) as by:
-            people.end_sessions(by, name)
-        return _one(api, request, name)
+router = APIRouter()
 
 
-def add_api_tokens(app: FastAPI, api: Api) -> None:
-    """Add the endpoints of tokens."""
+@router.get("/me")
+def me(actor: Anybody) -> Me:
+    """Return who you are."""
+    return Me(name=actor.name, roles=sorted(actor.roles), csrf=actor.csrf)
 
-    @app.get("/tokens")
-    def tokens(
-        actor: Anybody,
-        everybody: Annotated[bool, Query(alias="all", description="Those of all people, for administrators.")] = False,
-        limit: _Limit = 100,
-    ) -> TokensAnswer:
-        """Return the newest tokens, the own ones or all."""
-        whose = None if everybody and actor.has(Role.ADMIN) else actor.name
-        return TokensAnswer(tokens=[_token(one) for one in api.database.read(api_tokens.tokens, whose, limit)])
 
-    @app.post("/tokens", status_code=201)
-    def make(request: Request, actor: Anybody, asked: TokenAsked) -> TokenMade:
-        """Make a token of the person who is logged in; the answer has its text, once."""
-        with changing(api, request, actor) as by:
-            text, made = api_tokens.make_token(by, asked.label, frozenset(asked.roles), 24 * asked.days + asked.hours)
-        return TokenMade(token=text, **vars(_token(made)))
+@router.get("/people")
+def listed(
+    api: RequestApi,
+    request: Request,
+    _: Admins,
+    search: Annotated[str, Query(max_length=64, description="A name's beginning, or an account.")] = "",
+    role: Role | None = None,
+    after: Annotated[str, Query(max_length=32, description="Only names after this one.")] = "",
+    limit: _Limit = MAX_SHOWN,
+) -> PeopleAnswer:
+    """Return people by name; for the next page set ``after`` to the last one's name."""
+    found = api.database.read(people.list_people, search, role, after, limit, gate_of(request).now())
+    return PeopleAnswer(people=[_person(one) for one in found])
 
-    @app.post("/tokens/{number}/revoke")
-    def revoke(request: Request, actor: Anybody, number: _Number) -> TokenAnswer:
-        """Revoke an own token, or as an administrator any."""
-        with changing(api, request, actor) as by:
-            api_tokens.revoke_token(by, number)
-            (found,) = api_tokens.tokens(by.connection, None, 1, number)
-        return _token(found)
+
+@router.post("/people/{name}/disable")
+def disable(api: RequestApi, request: Request, actor: Admins, name: _Name) -> PersonAnswer:
+    """Disable a person: no login works any more; sessions, tokens and links end."""
+    with changing(api, request, actor) as by:
+        people.disable(by, name)
+    return _one(api, request, name)
+
+
+@router.post("/people/{name}/end-sessions")
+def end_sessions(api: RequestApi, request: Request, actor: Admins, name: _Name) -> PersonAnswer:
+    """End all sessions of another person."""
+    with changing(api, request, actor) as by:
+        people.end_sessions(by, name)
+    return _one(api, request, name)
+
+
+@router.get("/tokens")
+def tokens(
+    api: RequestApi,
+    actor: Anybody,
+    everybody: Annotated[bool, Query(alias="all", description="Those of all people, for administrators.")] = False,
+    limit: _Limit = 100,
+) -> TokensAnswer:
+    """Return the newest tokens, the own ones or all."""
+    whose = None if everybody and actor.has(Role.ADMIN) else actor.name
+    return TokensAnswer(tokens=[_token(one) for one in api.database.read(api_tokens.tokens, whose, limit)])
+
+
+@router.post("/tokens", status_code=201)
+def make(api: RequestApi, request: Request, actor: Anybody, asked: TokenAsked) -> TokenMade:
+    """Make a token of the person who is logged in; the answer has its text, once."""
+    with changing(api, request, actor) as by:
+        text, made = api_tokens.make_token(by, asked.label, frozenset(asked.roles), 24 * asked.days + asked.hours)
+    return TokenMade(token=text, **vars(_token(made)))
+
+
+@router.post("/tokens/{number}/revoke")
+def revoke(api: RequestApi, request: Request, actor: Anybody, number: _Number) -> TokenAnswer:
+    """Revoke an own token, or as an administrator any."""
+    with changing(api, request, actor) as by:
+        api_tokens.revoke_token(by, number)
+        (found,) = api_tokens.tokens(by.connection, None, 1, number)
+    return _token(found)
 
 
 def _one(api: Api, request: Request, name: str) -> PersonAnswer:

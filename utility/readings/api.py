@@ -13,8 +13,9 @@ from utility.readings.columns import Refilling
 from utility.readings.store import completeness, reads
 from utility.readings.store.heartbeats import refills
 from utility.webkit.columns import type_name
-from utility.webkit.parameters import Limit, MeterText, MicrogridName, Moment
-from utility.webkit.services import Api
+from utility.webkit.parameters import LOCAL_TIMES, Limit, MeterText, MicrogridName, Moment
+from utility.webkit.rights import FOR_STAFF
+from utility.webkit.services import RequestApi
 
 TypeText = Annotated[str, Query(alias="type", description="A record type, by name or number.")]
 
@@ -23,103 +24,103 @@ MAX_READINGS_S = 7 * 86_400  # the longest time range of one readings request, s
 MAX_COMPLETENESS_S = 7 * 86_400
 
 
-def add_readings(app: APIRouter, api: Api) -> None:
-    """Add the endpoints of stored readings."""
-    _add_data(app, api)
-    _add_completeness(app, api)
-    _add_refilling(app, api)
-    _add_stored(app, api)
+router = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
 
 
-def _add_data(app: APIRouter, api: Api) -> None:
-    def registered(meter: MeterText) -> tuple[int, int]:
-        return _registered(api.database, meter)
-
-    @app.get("/readings")
-    def readings(
-        meter: Annotated[tuple[int, int], Depends(registered)], start: Moment, end: Moment, kind: TypeText = "through"
-    ) -> dict[str, object]:
-        """Return the readings of one meter that start in ``[start, end)``: [slot's start, value, quality].
-
-        Quality 2 is exact, 1 averaged; a slot that is missing is not listed. ``type`` is a name or a number.
-        """
-        record_type = _record_type(kind)
-        check_range(start, end, MAX_READINGS_S)
-        blocks = reads.readings(
-            api.database, meter[1], record_type, start // QUARTER_S, max(start, end - 1) // QUARTER_S
-        )
-        return {
-            "meter": str(meter[0]),
-            "type": type_name(record_type),
-            "unit": "mWh",
-            "slot_s": SLOT_S,
-            "start": start,
-            "end": end,
-            "conflicts": len({(int(extra["row"]), int(extra["slot"])) for extra in blocks.extras}),
-            "readings": [reading for reading in _expanded(blocks) if start <= reading[0] < end],
-        }
-
-    @app.get("/events")
-    def events(meter: Annotated[tuple[int, int], Depends(registered)], limit: Limit = 100) -> dict[str, object]:
-        """Return the newest events of one meter, newest first."""
-        return {"events": api.database.read(reads.events, meter[1], meter[0], limit)}
+def _asked_meter(api: RequestApi, meter: MeterText) -> tuple[int, int]:
+    return _registered(api.database, meter)
 
 
-def _add_completeness(app: APIRouter, api: Api) -> None:
-    @app.get("/completeness")
-    def complete(
-        start: Moment, end: Moment, microgrid: MicrogridName | None = None, meter: MeterText | None = None
-    ) -> dict[str, Any]:
-        """Count the present and missing slots of the finished quarters that begin in ``[start, end)``, by reason.
+@router.get("/readings")
+def readings(
+    api: RequestApi,
+    meter: Annotated[tuple[int, int], Depends(_asked_meter)],
+    start: Moment,
+    end: Moment,
+    kind: TypeText = "through",
+) -> dict[str, object]:
+    """Return the readings of one meter that start in ``[start, end)``: [slot's start, value, quality].
 
-        By microgrid; for one ``microgrid`` or ``meter`` also by meter and record type. A meter counts from its first
-        quarter with data until it is removed.
-        """
-        check_range(start, end, MAX_COMPLETENESS_S)
-        if microgrid is not None:
-            check_microgrid(api.database, microgrid)
-        if meter is not None:
-            _registered(api.database, meter)
-        first, last = completeness.settled_range(int(api.clock.now()), start, end)
-        found = completeness.completeness(api.database, first, last, microgrid, None if meter is None else int(meter))
-        answer: dict[str, Any] = {"start": first * QUARTER_S, "end": max(first, last) * QUARTER_S}
-        answer["microgrids"] = {
-            name: {"expected": counts.expected, **vars(counts)}
-            for name, counts in completeness.by_microgrid(found).items()
-        }
-        if microgrid is not None or meter is not None:
-            answer["series"] = [
-                {
-                    "meter": str(s.meter),
-                    "type": type_name(s.record_type),
-                    "expected": s.counts.expected,
-                    **vars(s.counts),
-                }
-                for s in found
-            ]
-        return answer
+    Quality 2 is exact, 1 averaged; a slot that is missing is not listed. ``type`` is a name or a number.
+    """
+    record_type = _record_type(kind)
+    check_range(start, end, MAX_READINGS_S)
+    blocks = reads.readings(api.database, meter[1], record_type, start // QUARTER_S, max(start, end - 1) // QUARTER_S)
+    return {
+        "meter": str(meter[0]),
+        "type": type_name(record_type),
+        "unit": "mWh",
+        "slot_s": SLOT_S,
+        "start": start,
+        "end": end,
+        "conflicts": len({(int(extra["row"]), int(extra["slot"])) for extra in blocks.extras}),
+        "readings": [reading for reading in _expanded(blocks) if start <= reading[0] < end],
+    }
 
 
-def _add_refilling(app: APIRouter, api: Api) -> None:
-    @app.get("/refilling")
-    def refilling() -> dict[str, list[Refilling]]:
-        """Return how far each gateway is in refilling a database that was lost, and which are not heard.
-
-        `parts` are parts of blocks to send again, `sent` those so far, `end` when it ended or is expected to. A refill
-        that ended is listed for a day.
-        """
-        return {"refilling": api.database.read(refills, int(api.clock.now()))}
+@router.get("/events")
+def events(
+    api: RequestApi, meter: Annotated[tuple[int, int], Depends(_asked_meter)], limit: Limit = 100
+) -> dict[str, object]:
+    """Return the newest events of one meter, newest first."""
+    return {"events": api.database.read(reads.events, meter[1], meter[0], limit)}
 
 
-def _add_stored(app: APIRouter, api: Api) -> None:
-    @app.get("/stored")
-    def stored(start: Moment, end: Moment) -> dict[str, Any]:
-        """Count the slots that are stored of the quarters that begin in ``[start, end)``, by microgrid.
+@router.get("/completeness")
+def complete(
+    api: RequestApi,
+    start: Moment,
+    end: Moment,
+    microgrid: MicrogridName | None = None,
+    meter: MeterText | None = None,
+) -> dict[str, Any]:
+    """Count the present and missing slots of the finished quarters that begin in ``[start, end)``, by reason.
 
-        Each slot counts once, however often it was received; those of the present quarter count too.
-        """
-        check_range(start, end, MAX_COMPLETENESS_S)
-        return {"slots": completeness.stored_slots(api.database, -(-start // QUARTER_S), -(-end // QUARTER_S))}
+    By microgrid; for one ``microgrid`` or ``meter`` also by meter and record type. A meter counts from its first
+    quarter with data until it is removed.
+    """
+    check_range(start, end, MAX_COMPLETENESS_S)
+    if microgrid is not None:
+        check_microgrid(api.database, microgrid)
+    if meter is not None:
+        _registered(api.database, meter)
+    first, last = completeness.settled_range(int(api.clock.now()), start, end)
+    found = completeness.completeness(api.database, first, last, microgrid, None if meter is None else int(meter))
+    answer: dict[str, Any] = {"start": first * QUARTER_S, "end": max(first, last) * QUARTER_S}
+    answer["microgrids"] = {
+        name: {"expected": counts.expected, **vars(counts)} for name, counts in completeness.by_microgrid(found).items()
+    }
+    if microgrid is not None or meter is not None:
+        answer["series"] = [
+            {
+                "meter": str(s.meter),
+                "type": type_name(s.record_type),
+                "expected": s.counts.expected,
+                **vars(s.counts),
+            }
+            for s in found
+        ]
+    return answer
+
+
+@router.get("/refilling")
+def refilling(api: RequestApi) -> dict[str, list[Refilling]]:
+    """Return how far each gateway is in refilling a database that was lost, and which are not heard.
+
+    `parts` are parts of blocks to send again, `sent` those so far, `end` when it ended or is expected to. A refill
+    that ended is listed for a day.
+    """
+    return {"refilling": api.database.read(refills, int(api.clock.now()))}
+
+
+@router.get("/stored")
+def stored(api: RequestApi, start: Moment, end: Moment) -> dict[str, Any]:
+    """Count the slots that are stored of the quarters that begin in ``[start, end)``, by microgrid.
+
+    Each slot counts once, however often it was received; those of the present quarter count too.
+    """
+    check_range(start, end, MAX_COMPLETENESS_S)
+    return {"slots": completeness.stored_slots(api.database, -(-start // QUARTER_S), -(-end // QUARTER_S))}
 
 
 def _expanded(blocks: Blocks) -> Iterator[tuple[int, int, int]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel
 
 from commonwatt.config.files import check_table
@@ -18,7 +18,7 @@ from utility.supply.simulated.policies import POLICIES
 from utility.tariffs.store.tariffs import find_version, versions
 from utility.webkit.columns import columns_of
 from utility.webkit.console.answers import ROWS, plain
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Staff
 from utility.webkit.works import Progress
 
@@ -26,56 +26,59 @@ _START = "/console/replay"
 _BARS = 8  # most steps of a histogram, as many as fit on a phone
 
 
-def add_replay(app: FastAPI, console: Console) -> None:
-    """Add the pages."""
-    database, works = console.database, console.api.works
+router = APIRouter(include_in_schema=False)
 
-    @app.get(_START, include_in_schema=False)
-    def form(request: Request, actor: Staff) -> Response:
-        """Show the form."""
-        return _form(console, request, actor, {}, "")
 
-    @app.post(_START, include_in_schema=False)
-    def begin(request: Request, actor: Staff, given: Given) -> Response:
-        """Begin a replay, or say what is wrong with the form."""
-        default, policy = console.api.settings.billing.tariff, given.get("policy", "spec")
-        try:
-            scenario, (name, _, number) = scenario_of(given), given.get("tariff", "").rpartition(" v")
-            tariff = database.read(find_version, name, int(number)).tariff if number.isdecimal() else None
+@router.get(_START)
+def form(console: RequestConsole, request: Request, actor: Staff) -> Response:
+    """Show the form."""
+    return _form(console, request, actor, {}, "")
 
-            def job(progress: Progress) -> tuple[str, Replayed]:
-                return f"{_START}/{{id}}", replay(database, scenario, policy, tariff, default, progress)
 
-            work = works.start(scenario.title, actor.name, console.now(), job)
-        except ConfigError as error:
-            return _form(console, request, actor, given, plain(error), 422)
-        return console.see_other(actor, f"/console/works/{work.id}")
+@router.post(_START)
+def begin(console: RequestConsole, request: Request, actor: Staff, given: Given) -> Response:
+    """Begin a replay, or say what is wrong with the form."""
+    default, policy = console.api.settings.billing.tariff, given.get("policy", "spec")
+    try:
+        scenario, (name, _, number) = scenario_of(given), given.get("tariff", "").rpartition(" v")
+        tariff = console.database.read(find_version, name, int(number)).tariff if number.isdecimal() else None
 
-    def found(work_id: str, actor: Actor) -> tuple[Replayed, dict[str, Sequence[BaseModel]]]:
-        """Return what was found, and the lists for a person: those who may see no bills see no account's."""
-        work = works.find(work_id)
-        if work is None or not isinstance(it := work.result, Replayed):
-            raise HTTPException(404, "this replay is not there any more; begin it again")
-        has_bills = actor.has(Role.CLERK, Role.APPROVER)
-        return it, {name: rows for name, rows in it.tables.items() if has_bills or rows is not it.accounts}
+        def job(progress: Progress) -> tuple[str, Replayed]:
+            return f"{_START}/{{id}}", replay(console.database, scenario, policy, tariff, default, progress)
 
-    @app.get(f"{_START}/{{work_id}}", include_in_schema=False)
-    def shown(request: Request, actor: Staff, work_id: str) -> Response:
-        """Show what a replay found."""
-        it, tables = found(work_id, actor)
-        content = {
-            "work": works.find(work_id),
-            "near": it.near,
-            "tables": {name: (columns_of(type(rows[0])), rows[:ROWS]) for name, rows in tables.items() if rows},
-            "steps": steps_of([int(100 * row.more) for row in it.accounts], _BARS),
-        }
-        return console.page(request, actor, "replay_found.html", content)
+        work = console.api.works.start(scenario.title, actor.name, console.now(), job)
+    except ConfigError as error:
+        return _form(console, request, actor, given, plain(error), 422)
+    return console.see_other(actor, f"/console/works/{work.id}")
 
-    @app.get(f"{_START}/{{work_id}}/rows.json", include_in_schema=False)
-    def as_json(actor: Staff, work_id: str) -> dict[str, object]:
-        """Return all rows."""
-        it, tables = found(work_id, actor)
-        return {**it.near, **tables}
+
+def _found(console: Console, work_id: str, actor: Actor) -> tuple[Replayed, dict[str, Sequence[BaseModel]]]:
+    """Return what was _found, and the lists for a person: those who may see no bills see no account's."""
+    work = console.api.works.find(work_id)
+    if work is None or not isinstance(it := work.result, Replayed):
+        raise HTTPException(404, "this replay is not there any more; begin it again")
+    has_bills = actor.has(Role.CLERK, Role.APPROVER)
+    return it, {name: rows for name, rows in it.tables.items() if has_bills or rows is not it.accounts}
+
+
+@router.get(f"{_START}/{{work_id}}")
+def shown(console: RequestConsole, request: Request, actor: Staff, work_id: str) -> Response:
+    """Show what a replay found."""
+    it, tables = _found(console, work_id, actor)
+    content = {
+        "work": console.api.works.find(work_id),
+        "near": it.near,
+        "tables": {name: (columns_of(type(rows[0])), rows[:ROWS]) for name, rows in tables.items() if rows},
+        "steps": steps_of([int(100 * row.more) for row in it.accounts], _BARS),
+    }
+    return console.page(request, actor, "replay_found.html", content)
+
+
+@router.get(f"{_START}/{{work_id}}/rows.json")
+def as_json(console: RequestConsole, actor: Staff, work_id: str) -> dict[str, object]:
+    """Return all rows."""
+    it, tables = _found(console, work_id, actor)
+    return {**it.near, **tables}
 
 
 def scenario_of(given: Mapping[str, str]) -> Scenario:

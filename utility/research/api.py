@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import FastAPI, Path
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from commonwatt.model.time.times import parse_time
@@ -12,7 +12,7 @@ from utility.research import store
 from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers
-from utility.webkit.services import Api
+from utility.webkit.services import RequestApi
 from utility.webkit.shapes import Asked, Why, refusing
 
 
@@ -60,38 +60,42 @@ class LogLine(BaseModel):
     detail: str
 
 
-def add_research(app: FastAPI, api: Api) -> None:
-    """Add the endpoints."""
+router = APIRouter()
 
-    @app.get("/releases")
-    def releases_(_: ClerksOrApprovers, limit: Limit = 100) -> dict[str, list[ReleaseAnswer]]:
-        """Return the newest releases, with their state and how often each attack succeeds."""
-        return {"releases": [_release(one) for one in api.database.read(store.releases, limit)]}
 
-    @app.get("/agreements")
-    def agreements(_: ClerksOrApprovers) -> dict[str, list[store.Agreement]]:
-        """Return the agreements with researchers, by their ends."""
-        return {"agreements": api.database.read(store.agreements)}
+@router.get("/releases")
+def releases_(api: RequestApi, _: ClerksOrApprovers, limit: Limit = 100) -> dict[str, list[ReleaseAnswer]]:
+    """Return the newest releases, with their state and how often each attack succeeds."""
+    return {"releases": [_release(one) for one in api.database.read(store.releases, limit)]}
 
-    @app.get("/releases/log")
-    def log(_: ClerksOrApprovers, limit: Limit = 100) -> dict[str, list[LogLine]]:
-        """Return the newest accesses to homes' readings for research, decisions and agreements."""
-        return {"log": [LogLine(**row) for row in api.database.read(store.log_lines, limit)]}
 
-    @app.post("/releases/{release}/approve")
-    def approve(actor: Approvers, release: Annotated[str, Path(max_length=64)], asked: Approval) -> Done:
-        """Approve a release above the limit, as a second person."""
-        with refusing():
-            releases.approve(api.database, release, asked.why, api.second(actor))
-        return Done(person=actor.name)
+@router.get("/agreements")
+def agreements(api: RequestApi, _: ClerksOrApprovers) -> dict[str, list[store.Agreement]]:
+    """Return the agreements with researchers, by their ends."""
+    return {"agreements": api.database.read(store.agreements)}
 
-    @app.post("/agreements", status_code=201)
-    def add(actor: Clerks, asked: NewAgreement) -> Done:
-        """Add an agreement with researchers; it can't be changed."""
-        with refusing(422):
-            until = parse_time(asked.until, "until", api.zone.read())
-            releases.add_agreement(api.database, asked.name, until, actor, int(api.clock.now()))
-        return Done(person=actor.name)
+
+@router.get("/releases/log")
+def log(api: RequestApi, _: ClerksOrApprovers, limit: Limit = 100) -> dict[str, list[LogLine]]:
+    """Return the newest accesses to homes' readings for research, decisions and agreements."""
+    return {"log": [LogLine(**row) for row in api.database.read(store.log_lines, limit)]}
+
+
+@router.post("/releases/{release}/approve")
+def approve(api: RequestApi, actor: Approvers, release: Annotated[str, Path(max_length=64)], asked: Approval) -> Done:
+    """Approve a release above the limit, as a second person."""
+    with refusing():
+        releases.approve(api.database, release, asked.why, api.second(actor))
+    return Done(person=actor.name)
+
+
+@router.post("/agreements", status_code=201)
+def add(api: RequestApi, actor: Clerks, asked: NewAgreement) -> Done:
+    """Add an agreement with researchers; it can't be changed."""
+    with refusing(422):
+        until = parse_time(asked.until, "until", api.zone.read())
+        releases.add_agreement(api.database, asked.name, until, actor, int(api.clock.now()))
+    return Done(person=actor.name)
 
 
 def _release(kept: store.Kept) -> ReleaseAnswer:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Form, HTTPException, Path, Request
+from fastapi import APIRouter, Depends, Form, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
@@ -25,7 +25,7 @@ from utility.research.release import Tier
 from utility.research.shown import KINDS, attack_words, files_of_tier, made_rows, options_words, plot_of, reading_lines
 from utility.webkit.columns import Shown, Written, columns_of
 from utility.webkit.console.answers import ROWS, Skip, Why, other_pages, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.rendering import MISSING, plain_bytes
 from utility.webkit.rights import Allowed, Approvers, Clerks, Researchers
 
@@ -53,127 +53,125 @@ class ReleaseRow(BaseModel):
     asked_by: Annotated[str, Shown("Asked for by")]
 
 
-def add_research(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    _add_kinds(app, console)
-    _add_releases(app, console)
-    _add_release(app, console)
-    _add_decisions(app, console)
+router = APIRouter(include_in_schema=False)
 
 
-def _add_kinds(app: FastAPI, console: Console) -> None:
-    @app.get(f"{_START}/kinds/{{tier}}", include_in_schema=False)
-    def kind(request: Request, actor: Readers, tier: Tier) -> HTMLResponse:
-        """Show before access what a tier has: its data dictionary, made rows, and how to get it."""
-        files = files_of_tier(tier)
-        known = console.database.read(people)
-        clerks = [one.display for one in known if Role.CLERK in one.roles and one.state == "active"]
-        rows = [{"file": name, **vars(one)} for name, columns in files.items() for one in columns]
-        data, columns = list(files.items())[-1]
-        content = {
-            "tier": tier,
-            "words": KINDS[tier],
-            "is_open": tier is Tier.OPEN,
-            "columns": [{**row, "type": row["kind"], "description": row["meaning"]} for row in rows],
-            "sample": _as_text([[one.name for one in columns], *made_rows(tier)[44 : 44 + _SHOWN_ROWS]]),
-            "data": data,
-            "clerks": clerks,
-            "terms": AGREEMENT_LICENCE.format(agreement="the agreement's name", until="its last day"),
-        }
-        return console.page(request, actor, "research_kind.html", content)
-
-    @app.get(f"{_START}/kinds/{{tier}}/plot.json", include_in_schema=False)
-    def kind_plot(_: Readers, tier: Tier) -> dict[str, Any]:
-        """Return the made rows of a tier."""
-        columns = list(files_of_tier(tier).values())[-1]
-        return plot_of([one.name for one in columns], made_rows(tier))
+@router.get(f"{_START}/kinds/{{tier}}")
+def kind(console: RequestConsole, request: Request, actor: Readers, tier: Tier) -> HTMLResponse:
+    """Show before access what a tier has: its data dictionary, made rows, and how to get it."""
+    files = files_of_tier(tier)
+    known = console.database.read(people)
+    clerks = [one.display for one in known if Role.CLERK in one.roles and one.state == "active"]
+    rows = [{"file": name, **vars(one)} for name, columns in files.items() for one in columns]
+    data, columns = list(files.items())[-1]
+    content = {
+        "tier": tier,
+        "words": KINDS[tier],
+        "is_open": tier is Tier.OPEN,
+        "columns": [{**row, "type": row["kind"], "description": row["meaning"]} for row in rows],
+        "sample": _as_text([[one.name for one in columns], *made_rows(tier)[44 : 44 + _SHOWN_ROWS]]),
+        "data": data,
+        "clerks": clerks,
+        "terms": AGREEMENT_LICENCE.format(agreement="the agreement's name", until="its last day"),
+    }
+    return console.page(request, actor, "research_kind.html", content)
 
 
-def _add_releases(app: FastAPI, console: Console) -> None:
-    @app.get(_START, include_in_schema=False)
-    def listed(request: Request, actor: Readers, skip: Skip = 0) -> HTMLResponse:
-        """List releases: to a researcher those of the own agreements and the open ones, to staff all."""
-        with console.database.reads.begin() as connection:
-            rows = store.releases(connection, ROWS + 1, skip)
-            own = store.agreements_of(connection, actor.name, console.now())
-            agreements = [one for one in store.agreements(connection) if _is_staff(actor) or one.name in own]
-            readers = store.readers(connection) if _is_staff(actor) else {}
-        content = {
-            "rows": [
-                _list_row(console, kept) for kept in rows[:ROWS] if _is_staff(actor) or releases.may_download(kept, own)
-            ],
-            "columns": columns_of(ReleaseRow),
-            "kinds": KINDS,
-            "agreements": agreements,
-            "readers": readers,
-            **other_pages(_START, skip, is_more=len(rows) > ROWS),
-        }
-        return console.page(request, actor, "research.html", content)
+@router.get(f"{_START}/kinds/{{tier}}/plot.json")
+def kind_plot(_: Readers, tier: Tier) -> dict[str, Any]:
+    """Return the made rows of a tier."""
+    columns = list(files_of_tier(tier).values())[-1]
+    return plot_of([one.name for one in columns], made_rows(tier))
 
 
-def _add_release(app: FastAPI, console: Console) -> None:
-    @app.get(f"{_START}/{{release}}", include_in_schema=False)
-    def shown(request: Request, actor: Readers, release: Id) -> HTMLResponse:
-        """Show a release: licence, citation, files and how to read them, first rows, data dictionary, attacks."""
-        kept, may = _kept(console, actor, release)
-        manifest = _manifest(console, release)
-        content: dict[str, Any] = {
-            "release": _row(kept),
-            "attacks": kept.attacks,
-            "attack": attack_words(kept.attacks),
-            "columns": _columns(manifest),
-            "licence": _licence(kept),
-            "citation": _citation(console, kept, manifest),
-            "lines": reading_lines(release, manifest),
-            "sample": _as_text(_first_rows(console, kept, 1 + _SHOWN_ROWS)),
-        }
-        if _is_staff(actor):
-            content |= console.database.read(shown_second, console.api.second(actor), {kept.asked_by: "asked for it"})
-        content |= {"files": _files(console, release, manifest), "may_download": may and actor.has(Role.RESEARCHER)}
-        return console.page(request, actor, "research_release.html", content)
-
-    @app.get(f"{_START}/{{release}}/plot.json", include_in_schema=False)
-    def plot(actor: Readers, release: Id) -> dict[str, Any]:
-        """Return the first sums of an open release."""
-        kept, _ = _kept(console, actor, release)
-        rows = _first_rows(console, kept, 1 + _PLOT_ROWS)
-        return plot_of(rows[0], [row for row in rows[1:] if row[0] == rows[1][0]]) if len(rows) > 1 else {"series": []}
-
-    @app.post(f"{_START}/{{release}}/download", include_in_schema=False)
-    def download(actor: Researchers, release: Id, name: Name) -> FileResponse:
-        """Return a file of a release; the log says who got it."""
-        with refusing(404):
-            path = releases.downloaded(console.database, _folder(console), release, name, actor, console.now())
-        return FileResponse(path, filename=f"{release}-{path.name}", content_disposition_type="attachment")
+@router.get(_START)
+def listed(console: RequestConsole, request: Request, actor: Readers, skip: Skip = 0) -> HTMLResponse:
+    """List releases: to a researcher those of the own agreements and the open ones, to staff all."""
+    with console.database.reads.begin() as connection:
+        rows = store.releases(connection, ROWS + 1, skip)
+        own = store.agreements_of(connection, actor.name, console.now())
+        agreements = [one for one in store.agreements(connection) if _is_staff(actor) or one.name in own]
+        readers = store.readers(connection) if _is_staff(actor) else {}
+    content = {
+        "rows": [
+            _list_row(console, kept) for kept in rows[:ROWS] if _is_staff(actor) or releases.may_download(kept, own)
+        ],
+        "columns": columns_of(ReleaseRow),
+        "kinds": KINDS,
+        "agreements": agreements,
+        "readers": readers,
+        **other_pages(_START, skip, is_more=len(rows) > ROWS),
+    }
+    return console.page(request, actor, "research.html", content)
 
 
-def _add_decisions(app: FastAPI, console: Console) -> None:
-    @app.post(f"{_START}/{{release}}/approve", include_in_schema=False)
-    def approve(actor: Approvers, release: Id, why: Why = "") -> RedirectResponse:
-        """Approve a release above the limit, as the second person."""
-        with refusing():
-            releases.approve(console.database, release, why, console.api.second(actor))
-        words = f"{release} is approved; who asked for it runs its command again"
-        return console.see_other(actor, f"{_START}/{release}", words)
+@router.get(f"{_START}/{{release}}")
+def shown(console: RequestConsole, request: Request, actor: Readers, release: Id) -> HTMLResponse:
+    """Show a release: licence, citation, files and how to read them, first rows, data dictionary, attacks."""
+    kept, may = _kept(console, actor, release)
+    manifest = _manifest(console, release)
+    content: dict[str, Any] = {
+        "release": _row(kept),
+        "attacks": kept.attacks,
+        "attack": attack_words(kept.attacks),
+        "columns": _columns(manifest),
+        "licence": _licence(kept),
+        "citation": _citation(console, kept, manifest),
+        "lines": reading_lines(release, manifest),
+        "sample": _as_text(_first_rows(console, kept, 1 + _SHOWN_ROWS)),
+    }
+    if _is_staff(actor):
+        content |= console.database.read(shown_second, console.api.second(actor), {kept.asked_by: "asked for it"})
+    content |= {"files": _files(console, release, manifest), "may_download": may and actor.has(Role.RESEARCHER)}
+    return console.page(request, actor, "research_release.html", content)
 
-    @app.post(f"{_START}/agreements", include_in_schema=False)
-    def add(actor: Clerks, name: Name, until: Annotated[str, Form(max_length=40)]) -> RedirectResponse:
-        """Add an agreement."""
-        with refusing(422):
-            end = parse_time(until, "until", console.zone())
-            releases.add_agreement(console.database, name, end, actor, console.now())
-        return console.see_other(actor, _START, f"agreement {name.strip()} is added")
 
-    @app.post(f"{_START}/readers", include_in_schema=False)
-    def reader(
-        actor: Clerks, agreement: Name, person: Name, remove: Annotated[bool, Form()] = False
-    ) -> RedirectResponse:
-        """Let a researcher download an agreement's releases, or no more."""
-        with refusing():
-            change = releases.stop_reading if remove else releases.let_read
-            change(console.database, agreement, person, actor, console.now())
-        words = f"{person} may {'no more ' if remove else ''}download the releases of {agreement}"
-        return console.see_other(actor, _START, words)
+@router.get(f"{_START}/{{release}}/plot.json")
+def plot(console: RequestConsole, actor: Readers, release: Id) -> dict[str, Any]:
+    """Return the first sums of an open release."""
+    kept, _ = _kept(console, actor, release)
+    rows = _first_rows(console, kept, 1 + _PLOT_ROWS)
+    return plot_of(rows[0], [row for row in rows[1:] if row[0] == rows[1][0]]) if len(rows) > 1 else {"series": []}
+
+
+@router.post(f"{_START}/{{release}}/download")
+def download(console: RequestConsole, actor: Researchers, release: Id, name: Name) -> FileResponse:
+    """Return a file of a release; the log says who got it."""
+    with refusing(404):
+        path = releases.downloaded(console.database, _folder(console), release, name, actor, console.now())
+    return FileResponse(path, filename=f"{release}-{path.name}", content_disposition_type="attachment")
+
+
+@router.post(f"{_START}/{{release}}/approve")
+def approve(console: RequestConsole, actor: Approvers, release: Id, why: Why = "") -> RedirectResponse:
+    """Approve a release above the limit, as the second person."""
+    with refusing():
+        releases.approve(console.database, release, why, console.api.second(actor))
+    words = f"{release} is approved; who asked for it runs its command again"
+    return console.see_other(actor, f"{_START}/{release}", words)
+
+
+@router.post(f"{_START}/agreements")
+def add(
+    console: RequestConsole, actor: Clerks, name: Name, until: Annotated[str, Form(max_length=40)]
+) -> RedirectResponse:
+    """Add an agreement."""
+    with refusing(422):
+        end = parse_time(until, "until", console.zone())
+        releases.add_agreement(console.database, name, end, actor, console.now())
+    return console.see_other(actor, _START, f"agreement {name.strip()} is added")
+
+
+@router.post(f"{_START}/readers")
+def reader(
+    console: RequestConsole, actor: Clerks, agreement: Name, person: Name, remove: Annotated[bool, Form()] = False
+) -> RedirectResponse:
+    """Let a researcher download an agreement's releases, or no more."""
+    with refusing():
+        change = releases.stop_reading if remove else releases.let_read
+        change(console.database, agreement, person, actor, console.now())
+    words = f"{person} may {'no more ' if remove else ''}download the releases of {agreement}"
+    return console.see_other(actor, _START, words)
 
 
 def _is_staff(actor: Actor) -> bool:

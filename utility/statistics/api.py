@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from commonwatt.model.units import QUARTER_S, AccountNumber
@@ -23,7 +23,7 @@ from utility.statistics.store.usage_view import (
 )
 from utility.webkit.columns import Shown, Time, Written
 from utility.webkit.rights import Residents, Staff
-from utility.webkit.services import Api
+from utility.webkit.services import Api, RequestApi
 from utility.webkit.shapes import refusing
 
 ScopeText = Annotated[str, Query(pattern="^(account|microgrid|class|town)$", description="What rows are of.")]
@@ -107,40 +107,44 @@ class Projection(BaseModel):
     scenarios: list[ScenarioYear]
 
 
-def add_statistics(app: FastAPI, api: Api) -> None:
-    """Add the routes."""
+router = APIRouter()
 
-    @app.get("/statistics")
-    def statistics(
-        _: Staff,
-        scope: ScopeText = "town",
-        by: Span = Span.MONTH,
-        month: MonthText = "",
-        name: NameText = "",
-        after: After = -1,
-        limit: Limit = MOST_ROWS,
-    ) -> Usages:
-        """Return usage: of all subjects in the period around a month, or the past of one, the newest period first."""
-        with refusing(404):
-            return _usages(api, scope_of(scope), by, month, name, after, limit)
 
-    @app.get("/statistics/own")
-    def own(actor: Residents, by: Span = Span.MONTH, month: MonthText = "") -> Usages:
-        """Return the past of the own account, the newest period first."""
-        with refusing(404):
-            return _usages(api, Scope.ACCOUNT, by, month, _own(actor.account), -1, MOST_ROWS)
+@router.get("/statistics")
+def statistics(
+    api: RequestApi,
+    _: Staff,
+    scope: ScopeText = "town",
+    by: Span = Span.MONTH,
+    month: MonthText = "",
+    name: NameText = "",
+    after: After = -1,
+    limit: Limit = MOST_ROWS,
+) -> Usages:
+    """Return usage: of all subjects in the period around a month, or the past of one, the newest period first."""
+    with refusing(404):
+        return _usages(api, scope_of(scope), by, month, name, after, limit)
 
-    @app.get("/projection")
-    def projection(_: Staff, scope: ScopeText = "town", name: NameText = "") -> Projection:
-        """Return the projection of the next month, of all subjects or one, and the town's five years as scenarios."""
-        with refusing(404):
-            return _projection(api, scope_of(scope), name)
 
-    @app.get("/projection/own")
-    def own_projection(actor: Residents) -> Projection:
-        """Return the projection of the own account's next month."""
-        with refusing(404):
-            return _projection(api, Scope.ACCOUNT, _own(actor.account))
+@router.get("/statistics/own")
+def own(api: RequestApi, actor: Residents, by: Span = Span.MONTH, month: MonthText = "") -> Usages:
+    """Return the past of the own account, the newest period first."""
+    with refusing(404):
+        return _usages(api, Scope.ACCOUNT, by, month, _own(actor.account), -1, MOST_ROWS)
+
+
+@router.get("/projection")
+def projection(api: RequestApi, _: Staff, scope: ScopeText = "town", name: NameText = "") -> Projection:
+    """Return the projection of the next month, of all subjects or one, and the town's five years as scenarios."""
+    with refusing(404):
+        return _projection(api, scope_of(scope), name)
+
+
+@router.get("/projection/own")
+def own_projection(api: RequestApi, actor: Residents) -> Projection:
+    """Return the projection of the own account's next month."""
+    with refusing(404):
+        return _projection(api, Scope.ACCOUNT, _own(actor.account))
 
 
 def _own(account: AccountNumber | None) -> str:

@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from commonwatt.model.units import QUARTER_S
@@ -30,7 +30,7 @@ from utility.statistics.store.usage_view import (
 )
 from utility.statistics.words import projected_words, tested_words
 from utility.webkit.console.answers import found
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.plots import line
 from utility.webkit.rights import Staff
 from utility.webkit.shapes import refusing
@@ -52,34 +52,42 @@ _SHAPED = {**_PLOTTED, "shared_in": "Taken from the microgrid", "generated": "Ge
 BySpan = Annotated[Span, Query()]
 
 
-def add_statistics_page(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
+router = APIRouter(include_in_schema=False)
 
-    @app.get(_PATH, include_in_schema=False)
-    def page(
-        request: Request,
-        actor: Staff,
-        scope: ScopeText = "town",
-        by: BySpan = Span.MONTH,
-        month: MonthText = "",
-        name: NameText = "",
-        after: After = -1,
-    ) -> HTMLResponse:
-        """Show usage and projections."""
-        content = _content(console, scope_of(scope), by, month, name.strip(), after)
-        return console.page(request, actor, "statistics.html", content)
 
-    @app.get(f"{_PATH}/months.json", include_in_schema=False)
-    def months(_: Staff, scope: ScopeText = "town", name: NameText = "town") -> dict[str, Any]:
-        """Return the months of a subject's last five years, and what is projected of the next one."""
-        return _months(console, scope_of(scope), name)
+@router.get(_PATH)
+def page(
+    console: RequestConsole,
+    request: Request,
+    actor: Staff,
+    scope: ScopeText = "town",
+    by: BySpan = Span.MONTH,
+    month: MonthText = "",
+    name: NameText = "",
+    after: After = -1,
+) -> HTMLResponse:
+    """Show usage and projections."""
+    content = _content(console, scope_of(scope), by, month, name.strip(), after)
+    return console.page(request, actor, "statistics.html", content)
 
-    @app.get(f"{_PATH}/shape.json", include_in_schema=False)
-    def shape(
-        _: Staff, scope: ScopeText = "town", name: NameText = "town", by: BySpan = Span.MONTH, month: MonthText = ""
-    ) -> dict[str, Any]:
-        """Return a subject's mean power by local hour."""
-        return _shape(console, scope_of(scope), name, by, month)
+
+@router.get(f"{_PATH}/months.json")
+def months(console: RequestConsole, _: Staff, scope: ScopeText = "town", name: NameText = "town") -> dict[str, Any]:
+    """Return the months of a subject's last five years, and what is projected of the next one."""
+    return _months(console, scope_of(scope), name)
+
+
+@router.get(f"{_PATH}/shape.json")
+def shape(
+    console: RequestConsole,
+    _: Staff,
+    scope: ScopeText = "town",
+    name: NameText = "town",
+    by: BySpan = Span.MONTH,
+    month: MonthText = "",
+) -> dict[str, Any]:
+    """Return a subject's mean power by local hour."""
+    return _shape(console, scope_of(scope), name, by, month)
 
 
 def _content(console: Console, scope: Scope, by: Span, month: str, name: str, after: int) -> dict[str, Any]:

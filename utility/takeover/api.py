@@ -8,25 +8,27 @@ from commonwatt.protocol.topics import MICROGRID_PATTERN
 from utility.takeover.columns import Assignment, Explained
 from utility.takeover.jobs import unmanaged_of
 from utility.takeover.store import assignments, explained
-from utility.webkit.services import Api
+from utility.webkit.parameters import LOCAL_TIMES
+from utility.webkit.rights import FOR_STAFF
+from utility.webkit.services import RequestApi
+
+router = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
 
 
-def add_assignments(app: APIRouter, api: Api) -> None:
-    """Add the endpoints."""
+@router.get("/assignments")
+def every(api: RequestApi) -> dict[str, list[Assignment]]:
+    """Return which controller manages each microgrid, since when and why, and who else may.
 
-    @app.get("/assignments")
-    def every() -> dict[str, list[Assignment]]:
-        """Return which controller manages each microgrid, since when and why, and who else may.
+    ``epoch``: (counter, rank) under which it manages. ``unmanaged_s``: for how many seconds no controller that can
+    command the microgrid was heard.
+    """
+    return {"assignments": api.database.read(assignments, unmanaged_of(api))}
 
-        ``epoch``: (counter, rank) under which it manages. ``unmanaged_s``: for how many seconds no controller that can
-        command the microgrid was heard.
-        """
-        return {"assignments": api.database.read(assignments, unmanaged_of(api))}
 
-    @app.get("/assignments/{microgrid}")
-    def one(microgrid: Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]) -> Explained:
-        """Return which controller manages a microgrid, and the history of the last year, the newest first."""
-        try:
-            return api.database.read(explained, unmanaged_of(api), microgrid)
-        except LookupError as error:
-            raise HTTPException(404, str(error)) from error
+@router.get("/assignments/{microgrid}")
+def one(api: RequestApi, microgrid: Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]) -> Explained:
+    """Return which controller manages a microgrid, and the history of the last year, the newest first."""
+    try:
+        return api.database.read(explained, unmanaged_of(api), microgrid)
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from error

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Path
+from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
@@ -10,7 +10,7 @@ from utility.tariffs import decisions as tariffs
 from utility.tariffs.columns import Version
 from utility.tariffs.store.tariffs import versions
 from utility.webkit.rights import Approvers, Clerks, Staff
-from utility.webkit.services import Api
+from utility.webkit.services import Api, RequestApi
 from utility.webkit.shapes import Asked, refusing
 
 VersionNumber = Annotated[int, Path(ge=0, lt=2**15)]
@@ -28,29 +28,31 @@ class Text(Asked):
     source: str = Field(max_length=tariffs.MAX_TARIFF_BYTES)
 
 
-def add_tariffs(app: FastAPI, api: Api) -> None:
-    """Add the endpoints."""
+router = APIRouter()
 
-    @app.get("/tariffs")
-    def listed(_: Staff) -> Versions:
-        """Return all versions of all tariffs."""
-        return Versions(tariffs=api.database.read(versions))
 
-    @app.post("/tariffs", status_code=201)
-    def propose(actor: Clerks, asked: Text) -> Version:
-        """Propose a tariff, for another person to approve. A text with faults is refused with a line for each."""
-        try:
-            stored = tariffs.propose(api.database, asked.source, actor, int(api.clock.now()))
-        except ConfigError as error:
-            raise HTTPException(422, str(error).splitlines()) from error
-        return _stored(api, stored.name, stored.version)
+@router.get("/tariffs")
+def listed(api: RequestApi, _: Staff) -> Versions:
+    """Return all versions of all tariffs."""
+    return Versions(tariffs=api.database.read(versions))
 
-    @app.post("/tariffs/{name}/{version}/approve")
-    def approve(actor: Approvers, name: str, version: VersionNumber) -> Version:
-        """Publish a proposal, as another person than the one who proposed it."""
-        with refusing():
-            tariffs.publish(api.database, name, version, api.second(actor))
-        return _stored(api, name, version)
+
+@router.post("/tariffs", status_code=201)
+def propose(api: RequestApi, actor: Clerks, asked: Text) -> Version:
+    """Propose a tariff, for another person to approve. A text with faults is refused with a line for each."""
+    try:
+        stored = tariffs.propose(api.database, asked.source, actor, int(api.clock.now()))
+    except ConfigError as error:
+        raise HTTPException(422, str(error).splitlines()) from error
+    return _stored(api, stored.name, stored.version)
+
+
+@router.post("/tariffs/{name}/{version}/approve")
+def approve(api: RequestApi, actor: Approvers, name: str, version: VersionNumber) -> Version:
+    """Publish a proposal, as another person than the one who proposed it."""
+    with refusing():
+        tariffs.publish(api.database, name, version, api.second(actor))
+    return _stored(api, name, version)
 
 
 def _stored(api: Api, name: str, version: int) -> Version:

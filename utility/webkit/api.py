@@ -1,12 +1,12 @@
 """The API of long works: how far one is."""
 
-from fastapi import FastAPI, HTTPException
+from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
 from utility.webkit import works
 from utility.webkit.columns import Time
 from utility.webkit.rights import ClerksOrApprovers
-from utility.webkit.services import Api
+from utility.webkit.services import RequestApi
 
 
 class Work(BaseModel):
@@ -23,16 +23,16 @@ class Work(BaseModel):
     result: str = Field(description="The address of its result in the API; empty: there is none yet.")
 
 
-def add_works(app: FastAPI, api: Api) -> None:
-    """Add the endpoint."""
+router = APIRouter()
 
-    @app.get("/works/{work_id}")
-    def state(_: ClerksOrApprovers, work_id: str) -> Work:
-        """Return how far a long work is. One from before the service's last start is not known, and stored nothing."""
-        work = api.works.find(work_id)
-        if work is None:
-            raise HTTPException(404, "this work is not known; if its result is not there, start it again")
-        return work_answer(work)
+
+@router.get("/works/{work_id}")
+def state(api: RequestApi, _: ClerksOrApprovers, work_id: str) -> Work:
+    """Return how far a long work is. One from before the service's last start is not known, and stored nothing."""
+    work = api.works.find(work_id)
+    if work is None:
+        raise HTTPException(404, "this work is not known; if its result is not there, start it again")
+    return work_answer(work)
 
 
 def work_answer(work: works.Work) -> Work:

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import LOCAL_FORMS, parse_time
 from commonwatt.protocol.topics import MICROGRID_PATTERN
+from utility.webkit.services import api_of
 
 _ZONE: ContextVar[ZoneInfo] = ContextVar("zone")
 _LOST_PLUS = re.compile(r"(T[\d:]+) (?=\d\d:?\d\d$)")
@@ -26,7 +27,7 @@ def _moment(text: object) -> object:
 
 
 async def _read_zone(request: Request) -> None:
-    _ZONE.set(await run_in_threadpool(request.app.state.zone.read))
+    _ZONE.set(await run_in_threadpool((await api_of(request)).zone.read))
 
 
 # A dependency of each route that takes a ``Time`` or a ``Moment``: a time without an offset is of the town's zone.

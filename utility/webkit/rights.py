@@ -5,11 +5,11 @@ The application does not start with a route without a rule (``unruled``), and a 
 
 import hmac
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -196,9 +196,9 @@ def rule_of(route: BaseRoute) -> Allowed | Public | None:
     return next((call for call in calls if isinstance(call, Allowed | Public)), None)
 
 
-def unruled(app: FastAPI) -> list[str]:
-    """Return the routes without a rule."""
-    return [str(getattr(route, "path", route)) for route in app.routes if rule_of(route) is None]
+def unruled(routes: Iterable[BaseRoute]) -> list[str]:
+    """Return the paths of routes without a rule."""
+    return [str(getattr(route, "path", route)) for route in routes if rule_of(route) is None]
 
 
 def _dependants(dependant: Dependant) -> Iterator[Dependant]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Self, TypeVar
+
+from fastapi import Depends, Request
 
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.time.local_calendar import month_before, month_of
@@ -17,6 +19,8 @@ from utility.database.metrics import Metrics
 from utility.database.town_zone import TownZone
 from utility.outbox.changes import Refused
 from utility.webkit.works import Works
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,19 @@ class Api:
     works: Works = field(default_factory=Works)  # long work that people have started
     queue_s: Callable[[], float] = lambda: 0.0  # returns the clock seconds since the queue of messages was last empty
     head_ends: Callable[[], Mapping[str, bool]] = dict  # returns whether each head-end is connected, by address
-    parts: dict[type, Any] = field(default_factory=dict)  # what rooms above keep here, each in a class of its own
+    parts: dict[object, Any] = field(default_factory=dict)  # what rooms above keep here
     zone: TownZone = field(init=False)  # the town's time zone
 
     def __post_init__(self) -> None:
         """Make the town's zone."""
         object.__setattr__(self, "zone", TownZone(self.database))
+
+    def part(self, make: Callable[[Self], T]) -> T:
+        """Return what a room above keeps here: what a function made of this service at its first call."""
+        if make not in self.parts:
+            self.parts.setdefault(make, make(self))
+        made: T = self.parts[make]
+        return made
 
     def last_month(self) -> str:
         """Return the local month before the present one."""
@@ -51,3 +62,12 @@ class Api:
     def second(self, actor: Actor) -> Second:
         """Return an actor as the second of two people."""
         return Second(actor=actor, now=int(self.clock.now()), wait_days=self.settings.second_person_wait_days)
+
+
+async def api_of(request: Request) -> Api:
+    """Return what a request's service gives its endpoints."""
+    api: Api = request.app.state.api
+    return api
+
+
+RequestApi = Annotated[Api, Depends(api_of)]  # what the service that is asked gives a route

@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 from pydantic import Field
 
 from commonwatt.model.exceptions import ConfigError
@@ -21,7 +21,7 @@ from utility.billing.store.run_views import Order
 from utility.webkit.api import Work, work_answer
 from utility.webkit.parameters import Limit, LongLimit
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
-from utility.webkit.services import Api
+from utility.webkit.services import RequestApi
 from utility.webkit.shapes import Asked, Why, refusing
 
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
@@ -44,88 +44,98 @@ class NewEntry(Asked):
     reason: Why
 
 
-def add_billing(app: FastAPI, api: Api) -> None:
-    """Add the endpoints."""
-    _add_runs(app, api)
-
-    @app.post("/runs", status_code=202)
-    def make(actor: Clerks, asked: Month) -> Work:
-        """Begin to make the bills of a month, as a draft; with the same inputs no second run is made."""
-        with refusing(422):
-            return work_answer(begin_draft(api, actor, asked.month))
-
-    @app.post("/runs/{number}/check", status_code=202)
-    def check(actor: Clerks, number: RunNumber) -> Work:
-        """Begin to compute a draft again, compare every byte of its bills, and mark it as checked."""
-        with refusing():
-            return work_answer(begin_check(api, actor, number))
-
-    @app.post("/runs/{number}/issue")
-    def issue(actor: Approvers, number: RunNumber) -> Run:
-        """Issue a checked run, as another person than the one who checked it."""
-        with refusing():
-            runs.issue(api.database, number, api.second(actor), api.settings.billing.payment_days)
-        return Run(**api.database.read(billing.run_of, number))
-
-    @app.get("/entries")
-    def entries(_: ClerksOrApprovers, before: Number = 0, limit: LongLimit = 100) -> dict[str, list[dict[str, Any]]]:
-        """Return what people entered for bills, the newest first."""
-        return {"entries": [*map(dict, api.database.read(stored.entries, limit, before))]}
-
-    @app.post("/entries", status_code=201)
-    def enter(actor: Clerks, asked: NewEntry) -> dict[str, Any]:
-        """Enter goodwill, a fee or a credit note for an account, or that a run is cancelled, for a second person."""
-        with refusing(422):
-            number = runs.enter(api.database, **vars(asked), actor=actor, now=int(api.clock.now()))
-        return dict(api.database.read(stored.entry_of, number))
-
-    @app.post("/entries/{number}/approve")
-    def approve(actor: Approvers, number: RunNumber) -> dict[str, Any]:
-        """Approve an entry, as another person than the one who entered it; a run that it cancels is cancelled."""
-        with refusing():
-            runs.approve_entry(api.database, number, api.second(actor))
-        return dict(api.database.read(stored.entry_of, number))
-
-    @app.post("/entries/{number}/withdraw")
-    def withdraw(actor: ClerksOrApprovers, number: RunNumber) -> dict[str, Any]:
-        """Withdraw an entry before it is approved."""
-        with refusing():
-            runs.withdraw_entry(api.database, number, actor, int(api.clock.now()))
-        return dict(api.database.read(stored.entry_of, number))
+router = APIRouter()
 
 
-def _add_runs(app: FastAPI, api: Api) -> None:
-    @app.get("/runs")
-    def listed(_: Staff, before: Number = 0, limit: LongLimit = 100) -> dict[str, list[Run]]:
-        """Return runs of bills, the newest first; for the next page set ``before`` to the last one's number."""
-        return {"runs": [Run(**row) for row in api.database.read(billing.runs, limit, before or None)]}
+@router.get("/runs")
+def listed(api: RequestApi, _: Staff, before: Number = 0, limit: LongLimit = 100) -> dict[str, list[Run]]:
+    """Return runs of bills, the newest first; for the next page set ``before`` to the last one's number."""
+    return {"runs": [Run(**row) for row in api.database.read(billing.runs, limit, before or None)]}
 
-    @app.get("/runs/{number}")
-    def shown(_: Staff, number: RunNumber) -> Run:
-        """Return a run with its sums."""
-        with refusing(404), api.database.reads.begin() as connection:
-            return Run(**billing.run_of(connection, number))
 
-    @app.get("/runs/{number}/bills")
-    def bills(
-        _: ClerksOrApprovers,
-        number: RunNumber,
-        other: Number = 0,
-        order: Order = Order.ACCOUNT,
-        skip: Skip = 0,
-        limit: Limit = 100,
-    ) -> dict[str, list[run_views.BillRow]]:
-        """Return the totals of a run's bills, beside those of another run."""
-        with refusing(404), api.database.reads.begin() as connection:
-            billing.run_of(connection, number)
-            refuse_altered(api.database, number)
-            return {"bills": run_views.bills_page(connection, number, other or None, order, limit, skip)}
+@router.get("/runs/{number}")
+def shown(api: RequestApi, _: Staff, number: RunNumber) -> Run:
+    """Return a run with its sums."""
+    with refusing(404), api.database.reads.begin() as connection:
+        return Run(**billing.run_of(connection, number))
 
-    @app.get("/runs/{number}/bills/{account}")
-    def bill(_: ClerksOrApprovers, number: RunNumber, account: RunNumber) -> dict[str, Any]:
-        """Return an account's bill with its lines."""
-        try:
-            content: dict[str, Any] = json.loads(bill_bytes(bill_in(api.database, number, account)))
-        except ConfigError as error:
-            raise HTTPException(404, str(error)) from error
-        return content
+
+@router.get("/runs/{number}/bills")
+def bills(
+    api: RequestApi,
+    _: ClerksOrApprovers,
+    number: RunNumber,
+    other: Number = 0,
+    order: Order = Order.ACCOUNT,
+    skip: Skip = 0,
+    limit: Limit = 100,
+) -> dict[str, list[run_views.BillRow]]:
+    """Return the totals of a run's bills, beside those of another run."""
+    with refusing(404), api.database.reads.begin() as connection:
+        billing.run_of(connection, number)
+        refuse_altered(api.database, number)
+        return {"bills": run_views.bills_page(connection, number, other or None, order, limit, skip)}
+
+
+@router.get("/runs/{number}/bills/{account}")
+def bill(api: RequestApi, _: ClerksOrApprovers, number: RunNumber, account: RunNumber) -> dict[str, Any]:
+    """Return an account's bill with its lines."""
+    try:
+        content: dict[str, Any] = json.loads(bill_bytes(bill_in(api.database, number, account)))
+    except ConfigError as error:
+        raise HTTPException(404, str(error)) from error
+    return content
+
+
+@router.post("/runs", status_code=202)
+def make(api: RequestApi, actor: Clerks, asked: Month) -> Work:
+    """Begin to make the bills of a month, as a draft; with the same inputs no second run is made."""
+    with refusing(422):
+        return work_answer(begin_draft(api, actor, asked.month))
+
+
+@router.post("/runs/{number}/check", status_code=202)
+def check(api: RequestApi, actor: Clerks, number: RunNumber) -> Work:
+    """Begin to compute a draft again, compare every byte of its bills, and mark it as checked."""
+    with refusing():
+        return work_answer(begin_check(api, actor, number))
+
+
+@router.post("/runs/{number}/issue")
+def issue(api: RequestApi, actor: Approvers, number: RunNumber) -> Run:
+    """Issue a checked run, as another person than the one who checked it."""
+    with refusing():
+        runs.issue(api.database, number, api.second(actor), api.settings.billing.payment_days)
+    return Run(**api.database.read(billing.run_of, number))
+
+
+@router.get("/entries")
+def entries(
+    api: RequestApi, _: ClerksOrApprovers, before: Number = 0, limit: LongLimit = 100
+) -> dict[str, list[dict[str, Any]]]:
+    """Return what people entered for bills, the newest first."""
+    return {"entries": [*map(dict, api.database.read(stored.entries, limit, before))]}
+
+
+@router.post("/entries", status_code=201)
+def enter(api: RequestApi, actor: Clerks, asked: NewEntry) -> dict[str, Any]:
+    """Enter goodwill, a fee or a credit note for an account, or that a run is cancelled, for a second person."""
+    with refusing(422):
+        number = runs.enter(api.database, **vars(asked), actor=actor, now=int(api.clock.now()))
+    return dict(api.database.read(stored.entry_of, number))
+
+
+@router.post("/entries/{number}/approve")
+def approve(api: RequestApi, actor: Approvers, number: RunNumber) -> dict[str, Any]:
+    """Approve an entry, as another person than the one who entered it; a run that it cancels is cancelled."""
+    with refusing():
+        runs.approve_entry(api.database, number, api.second(actor))
+    return dict(api.database.read(stored.entry_of, number))
+
+
+@router.post("/entries/{number}/withdraw")
+def withdraw(api: RequestApi, actor: ClerksOrApprovers, number: RunNumber) -> dict[str, Any]:
+    """Withdraw an entry before it is approved."""
+    with refusing():
+        runs.withdraw_entry(api.database, number, actor, int(api.clock.now()))
+    return dict(api.database.read(stored.entry_of, number))

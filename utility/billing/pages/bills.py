@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
@@ -29,8 +29,9 @@ from utility.billing.store.kept_documents import KeptDocuments
 from utility.billing.store.letters import as_letters
 from utility.billing.store.run_views import drafts_of_account
 from utility.webkit.console.answers import Number, address, download, found
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import ClerksOrApprovers
+from utility.webkit.services import Api
 
 MAX_BILLS = 200  # most bills of an account that are listed: runs of about ten years
 
@@ -40,70 +41,82 @@ Hour = Annotated[int | None, Query(ge=0, le=23)]
 _START = "/console/bills"
 
 
-def add_bills(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    kept = KeptDocuments(partial(documents_of_run, console.database), console.database)
-    _add_account(app, console)
-
-    @app.get(f"{_START}/{{account}}/{{run}}", include_in_schema=False)
-    def explained(
-        request: Request, actor: ClerksOrApprovers, account: Number, run: Number, day: Day = None, hour: Hour = None
-    ) -> HTMLResponse:
-        """Show a bill with its days, the hours of a day or the quarter-hours of an hour."""
-        documents = _documents(kept, account, run)
-        (statement,) = documents.statements([account])
-        path = f"{_START}/{account}/{run}"
-        before = console.database.read(latest_run, month_before(statement.bill.month)) or 0
-        content = bill_content(statement, documents, lambda: kept.of(account, before)) | {
-            "run": {"no": documents.number, "state": documents.state},
-            "rows": _steps(documents, statement.bill, day, hour),
-            "files": [f"{path}/{name}" for name in ("bill.pdf", "receipt.json", "plot.json")],
-            "day": day,
-            "hour": hour,
-            "who": next((each for each in _accounts(console, str(account)) if each.account == account), None),
-            "due": due_date(console, run),
-        }
-        return console.page(request, actor, "bill.html", content)
-
-    @app.get(f"{_START}/{{account}}/{{run}}/plot.json", include_in_schema=False)
-    def plot(_: ClerksOrApprovers, account: Number, run: Number) -> dict[str, Any]:
-        """Return a bill's energies by local hour, kWh."""
-        (statement,) = _documents(kept, account, run).statements([account])
-        return hours_plot(hours(statement))
-
-    @app.get(f"{_START}/{{account}}/{{run}}/bill.pdf", include_in_schema=False)
-    def as_pdf_file(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
-        """Return the printed bill."""
-        documents = _documents(kept, account, run)
-        return download(printed(console, documents, account), f"{documents.run.month}-{account}.pdf", "application/pdf")
-
-    @app.get(f"{_START}/{{account}}/{{run}}/receipt.json", include_in_schema=False)
-    def receipt(_: ClerksOrApprovers, account: Number, run: Number) -> Response:
-        """Return the receipt, by which anybody can check the bill."""
-        documents = _documents(kept, account, run)
-        content = json.dumps(documents.receipt(account), separators=(",", ":")).encode()
-        return download(content, f"receipt-{documents.run.month}-{account}.json", "application/json")
+router = APIRouter(include_in_schema=False)
 
 
-def _add_account(app: FastAPI, console: Console) -> None:
-    @app.get(_START, include_in_schema=False)
-    def find(request: Request, actor: ClerksOrApprovers, text: Annotated[str, Query(max_length=100)] = "") -> Any:
-        """Show the accounts that a text may mean; of a single one go to its bills."""
-        accounts = [] if _is_number(text) else _accounts(console, text)
-        if _is_number(text) or len(accounts) == 1:
-            return RedirectResponse(f"{_START}/{accounts[0].account if accounts else int(text)}", 303)
-        content = {"account": "", "rows": [], "text": text, "accounts": accounts, "who": None}
-        return console.page(request, actor, "bills.html", content)
+@router.get(_START)
+def find(
+    console: RequestConsole,
+    request: Request,
+    actor: ClerksOrApprovers,
+    text: Annotated[str, Query(max_length=100)] = "",
+) -> Any:
+    """Show the accounts that a text may mean; of a single one go to its bills."""
+    accounts = [] if _is_number(text) else _accounts(console, text)
+    if _is_number(text) or len(accounts) == 1:
+        return RedirectResponse(f"{_START}/{accounts[0].account if accounts else int(text)}", 303)
+    content = {"account": "", "rows": [], "text": text, "accounts": accounts, "who": None}
+    return console.page(request, actor, "bills.html", content)
 
-    @app.get(f"{_START}/{{account}}", include_in_schema=False)
-    def of_account(request: Request, actor: ClerksOrApprovers, account: Number) -> HTMLResponse:
-        """List an account's bills, the newest month first."""
-        drafts = console.database.read(drafts_of_account, account, MAX_BILLS)
-        rows = [*drafts, *map(vars, issued_bills(console.database, account, MAX_BILLS, ONCE_ISSUED))]
-        rows.sort(key=lambda row: (row["month"], row["no"]), reverse=True)
-        who = next((each for each in _accounts(console, str(account)) if each.account == account), None)
-        content = {"account": account, "rows": rows, "text": account, "who": who}
-        return console.page(request, actor, "bills.html", content)
+
+@router.get(f"{_START}/{{account}}")
+def of_account(console: RequestConsole, request: Request, actor: ClerksOrApprovers, account: Number) -> HTMLResponse:
+    """List an account's bills, the newest month first."""
+    drafts = console.database.read(drafts_of_account, account, MAX_BILLS)
+    rows = [*drafts, *map(vars, issued_bills(console.database, account, MAX_BILLS, ONCE_ISSUED))]
+    rows.sort(key=lambda row: (row["month"], row["no"]), reverse=True)
+    who = next((each for each in _accounts(console, str(account)) if each.account == account), None)
+    content = {"account": account, "rows": rows, "text": account, "who": who}
+    return console.page(request, actor, "bills.html", content)
+
+
+@router.get(f"{_START}/{{account}}/{{run}}")
+def explained(
+    console: RequestConsole,
+    request: Request,
+    actor: ClerksOrApprovers,
+    account: Number,
+    run: Number,
+    day: Day = None,
+    hour: Hour = None,
+) -> HTMLResponse:
+    """Show a bill with its days, the hours of a day or the quarter-hours of an hour."""
+    documents = _documents(console, account, run)
+    (statement,) = documents.statements([account])
+    path = f"{_START}/{account}/{run}"
+    before = console.database.read(latest_run, month_before(statement.bill.month)) or 0
+    content = bill_content(statement, documents, lambda: console.api.part(_kept).of(account, before)) | {
+        "run": {"no": documents.number, "state": documents.state},
+        "rows": _steps(documents, statement.bill, day, hour),
+        "files": [f"{path}/{name}" for name in ("bill.pdf", "receipt.json", "plot.json")],
+        "day": day,
+        "hour": hour,
+        "who": next((each for each in _accounts(console, str(account)) if each.account == account), None),
+        "due": due_date(console, run),
+    }
+    return console.page(request, actor, "bill.html", content)
+
+
+@router.get(f"{_START}/{{account}}/{{run}}/plot.json")
+def plot(console: RequestConsole, _: ClerksOrApprovers, account: Number, run: Number) -> dict[str, Any]:
+    """Return a bill's energies by local hour, kWh."""
+    (statement,) = _documents(console, account, run).statements([account])
+    return hours_plot(hours(statement))
+
+
+@router.get(f"{_START}/{{account}}/{{run}}/bill.pdf")
+def as_pdf_file(console: RequestConsole, _: ClerksOrApprovers, account: Number, run: Number) -> Response:
+    """Return the printed bill."""
+    documents = _documents(console, account, run)
+    return download(printed(console, documents, account), f"{documents.run.month}-{account}.pdf", "application/pdf")
+
+
+@router.get(f"{_START}/{{account}}/{{run}}/receipt.json")
+def receipt(console: RequestConsole, _: ClerksOrApprovers, account: Number, run: Number) -> Response:
+    """Return the receipt, by which anybody can check the bill."""
+    documents = _documents(console, account, run)
+    content = json.dumps(documents.receipt(account), separators=(",", ":")).encode()
+    return download(content, f"receipt-{documents.run.month}-{account}.json", "application/json")
 
 
 def _is_number(text: str) -> bool:
@@ -157,8 +170,12 @@ def due_date(console: Console, number: int) -> date | None:
     return local_day(issued, console.zone()) + timedelta(console.api.settings.billing.payment_days)
 
 
-def _documents(kept: KeptDocuments[int], account: int, run: int) -> RunDocuments:
-    documents: RunDocuments = found(lambda: kept.of(account, run))
+def _kept(api: Api) -> KeptDocuments[int]:
+    return KeptDocuments(partial(documents_of_run, api.database), api.database)
+
+
+def _documents(console: Console, account: int, run: int) -> RunDocuments:
+    documents: RunDocuments = found(lambda: console.api.part(_kept).of(account, run))
     return documents
 
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Form, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.time.local_calendar import month_before
@@ -26,7 +26,7 @@ from utility.billing.store.run_views import Order
 from utility.tariffs.policy_settings import POLICY_WORDS
 from utility.tariffs.store.tariffs import bill_table
 from utility.webkit.console.answers import ROWS, Number, Skip, Why, address, found, other_pages, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
 
 Other = Annotated[int, Query(ge=0, lt=2**31)]
@@ -56,119 +56,156 @@ _FIGURES = {
 """The words of a run's sums."""
 
 
-def add_runs(app: FastAPI, console: Console) -> None:
-    """Add the routes; all pages of staff write amounts as the town's tariff says."""
+def begin(console: Console) -> None:
+    """Have all pages of staff write amounts as the town's tariff says."""
     console.shared["writing"] = partial(_writing, console)
-    _add_list(app, console)
-    _add_run(app, console)
-    _add_bills(app, console)
 
-    @app.get(_ENTRIES, include_in_schema=False)
-    def entries(
-        request: Request, actor: ClerksOrApprovers, before: Other = 0, account: Other = 0, run: Other = 0
-    ) -> HTMLResponse:
-        """List what people entered for bills, with forms to enter, to approve and to withdraw."""
-        rows = console.database.read(stored.entries, ROWS + 1, before)
-        later = address(_ENTRIES, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else ""
-        content = {"rows": rows[:ROWS], "later": later, "account": account or "", "run": run, "kinds": ENTRY_WORDS}
-        return console.page(request, actor, "entries.html", content)
 
-    @app.post(_ENTRIES, include_in_schema=False)
-    def enter(
-        actor: Clerks,
-        kind: Annotated[EntryKind, Form()],
-        subject: Annotated[int, Form(ge=1, lt=2**31)],
-        reason: Why,
-        amount: Annotated[Decimal, Form()] = Decimal(0),
-    ) -> RedirectResponse:
-        """Enter something for bills, for a second person to approve."""
-        with refusing(422):
-            number = runs.enter(console.database, kind, subject, amount, reason, actor, console.now())
-        return console.see_other(actor, _ENTRIES, f"entry {number} waits for a second person")
+router = APIRouter(include_in_schema=False)
 
-    @app.post(f"{_ENTRIES}/{{number}}/approve", include_in_schema=False)
-    def approve(actor: Approvers, number: Number) -> RedirectResponse:
-        """Approve an entry, as the second person."""
-        with refusing():
-            runs.approve_entry(console.database, number, console.api.second(actor))
-        return console.see_other(actor, _ENTRIES, f"entry {number} is approved")
 
-    @app.post(f"{_ENTRIES}/{{number}}/withdraw", include_in_schema=False)
-    def withdraw(actor: ClerksOrApprovers, number: Number) -> RedirectResponse:
-        """Withdraw an entry before it is approved."""
-        with refusing():
-            runs.withdraw_entry(console.database, number, actor, console.now())
-        return console.see_other(actor, _ENTRIES, f"entry {number} is withdrawn")
+@router.get(_START)
+def listed(console: RequestConsole, request: Request, actor: Staff, before: Other = 0) -> HTMLResponse:
+    """List runs of bills, the newest first, and the works that make one."""
+    rows = console.database.read(billing.runs, ROWS + 1, before or None)
+    month = console.api.last_month()
+    waits_for = bills_wait_for(console.database, local_month(month, console.zone()))
+    steps = month_steps([row for row in rows if row["month"] == month], waits_for)
+    run = next((row for row in rows if row["no"] == steps[-1].run), None)
+    content = {
+        "steps": steps,
+        "run": run,
+        "altered": "",
+        "rows": rows[:ROWS],
+        "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
+        "month": month,
+        "policies": POLICY_WORDS,
+        "works": [work for work in console.api.works.newest() if work.is_open],
+    }
+    try:
+        content |= _seen(console, run) if run else {}
+    except AlteredBillError as error:
+        content |= {"run": None, "altered": str(error)}
+    return console.page(request, actor, "runs.html", content)
+
+
+@router.post(_START)
+def make(console: RequestConsole, actor: Clerks, month: Annotated[str, Form(max_length=10)]) -> RedirectResponse:
+    """Begin to make the bills of a month, as a draft."""
+    with refusing(422):
+        work = begin_draft(console.api, actor, month)
+    return console.see_other(actor, f"/console/works/{work.id}")
+
+
+@router.get(f"{_START}/{{number}}")
+def shown(console: RequestConsole, request: Request, actor: Staff, number: Number, other: Other = 0) -> HTMLResponse:
+    """Show a run's sums beside those of the month before, or of another run."""
+    with console.database.reads.begin() as connection:
+        run = found(lambda: billing.run_of(connection, number))
+        content = {
+            "steps": month_steps([run], None),
+            "month": run["month"],
+            "code": spaced(check_code(billing.tree_of(connection, number).head)),
+            "words": {name: said for name, said in _FIGURES.items() if name in run["figures"]},
+            "payment_days": console.api.settings.billing.payment_days,
+            **_seen(console, run, other),
+        }
+        if run["state"] == "checked":
+            content |= shown_second(connection, console.api.second(actor), runs.firsts_of(connection, run))
+    return console.page(request, actor, "run.html", content)
+
+
+@router.post(f"{_START}/{{number}}/check")
+def check(console: RequestConsole, actor: Clerks, number: Number) -> RedirectResponse:
+    """Begin to compute a draft again and to compare it, byte by byte."""
+    with refusing():
+        work = begin_check(console.api, actor, number)
+    return console.see_other(actor, f"/console/works/{work.id}")
+
+
+@router.post(f"{_START}/{{number}}/issue")
+def issue(console: RequestConsole, actor: Approvers, number: Number) -> RedirectResponse:
+    """Issue a checked run, as the second person."""
+    with refusing():
+        runs.issue(console.database, number, console.api.second(actor), console.api.settings.billing.payment_days)
+    return console.see_other(actor, f"{_START}/{number}", f"run {number} is issued")
+
+
+@router.get(f"{_START}/{{number}}/bills")
+def bills(
+    console: RequestConsole,
+    request: Request,
+    actor: ClerksOrApprovers,
+    number: Number,
+    other: Other = 0,
+    order: Annotated[Order, Query()] = Order.ACCOUNT,
+    skip: Skip = 0,
+) -> HTMLResponse:
+    """List the bills of a run beside those of another one."""
+    with console.database.reads.begin() as connection:
+        run = found(lambda: billing.run_of(connection, number))
+        base = _base(console, run, other)
+        rows = run_views.bills_page(connection, number, base, order, ROWS + 1, skip)
+    path = f"{_START}/{number}/bills"
+    content: dict[str, Any] = {
+        "run": run,
+        "base": base,
+        "rows": rows[:ROWS],
+        "order": order,
+        **other_pages(path, skip, is_more=len(rows) > ROWS, other=other, order=order),
+    }
+    return console.page(request, actor, "run_bills.html", content)
+
+
+@router.get(_ENTRIES)
+def entries(
+    console: RequestConsole,
+    request: Request,
+    actor: ClerksOrApprovers,
+    before: Other = 0,
+    account: Other = 0,
+    run: Other = 0,
+) -> HTMLResponse:
+    """List what people entered for bills, with forms to enter, to approve and to withdraw."""
+    rows = console.database.read(stored.entries, ROWS + 1, before)
+    later = address(_ENTRIES, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else ""
+    content = {"rows": rows[:ROWS], "later": later, "account": account or "", "run": run, "kinds": ENTRY_WORDS}
+    return console.page(request, actor, "entries.html", content)
+
+
+@router.post(_ENTRIES)
+def enter(
+    console: RequestConsole,
+    actor: Clerks,
+    kind: Annotated[EntryKind, Form()],
+    subject: Annotated[int, Form(ge=1, lt=2**31)],
+    reason: Why,
+    amount: Annotated[Decimal, Form()] = Decimal(0),
+) -> RedirectResponse:
+    """Enter something for bills, for a second person to approve."""
+    with refusing(422):
+        number = runs.enter(console.database, kind, subject, amount, reason, actor, console.now())
+    return console.see_other(actor, _ENTRIES, f"entry {number} waits for a second person")
+
+
+@router.post(f"{_ENTRIES}/{{number}}/approve")
+def approve(console: RequestConsole, actor: Approvers, number: Number) -> RedirectResponse:
+    """Approve an entry, as the second person."""
+    with refusing():
+        runs.approve_entry(console.database, number, console.api.second(actor))
+    return console.see_other(actor, _ENTRIES, f"entry {number} is approved")
+
+
+@router.post(f"{_ENTRIES}/{{number}}/withdraw")
+def withdraw(console: RequestConsole, actor: ClerksOrApprovers, number: Number) -> RedirectResponse:
+    """Withdraw an entry before it is approved."""
+    with refusing():
+        runs.withdraw_entry(console.database, number, actor, console.now())
+    return console.see_other(actor, _ENTRIES, f"entry {number} is withdrawn")
 
 
 def _writing(console: Console) -> Writing:
     return writing_of(console.database.read(bill_table, console.api.settings.billing.tariff))
-
-
-def _add_list(app: FastAPI, console: Console) -> None:
-    @app.get(_START, include_in_schema=False)
-    def listed(request: Request, actor: Staff, before: Other = 0) -> HTMLResponse:
-        """List runs of bills, the newest first, and the works that make one."""
-        rows = console.database.read(billing.runs, ROWS + 1, before or None)
-        month = console.api.last_month()
-        waits_for = bills_wait_for(console.database, local_month(month, console.zone()))
-        steps = month_steps([row for row in rows if row["month"] == month], waits_for)
-        run = next((row for row in rows if row["no"] == steps[-1].run), None)
-        content = {
-            "steps": steps,
-            "run": run,
-            "altered": "",
-            "rows": rows[:ROWS],
-            "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
-            "month": month,
-            "policies": POLICY_WORDS,
-            "works": [work for work in console.api.works.newest() if work.is_open],
-        }
-        try:
-            content |= _seen(console, run) if run else {}
-        except AlteredBillError as error:
-            content |= {"run": None, "altered": str(error)}
-        return console.page(request, actor, "runs.html", content)
-
-    @app.post(_START, include_in_schema=False)
-    def make(actor: Clerks, month: Annotated[str, Form(max_length=10)]) -> RedirectResponse:
-        """Begin to make the bills of a month, as a draft."""
-        with refusing(422):
-            work = begin_draft(console.api, actor, month)
-        return console.see_other(actor, f"/console/works/{work.id}")
-
-
-def _add_run(app: FastAPI, console: Console) -> None:
-    @app.get(f"{_START}/{{number}}", include_in_schema=False)
-    def shown(request: Request, actor: Staff, number: Number, other: Other = 0) -> HTMLResponse:
-        """Show a run's sums beside those of the month before, or of another run."""
-        with console.database.reads.begin() as connection:
-            run = found(lambda: billing.run_of(connection, number))
-            content = {
-                "steps": month_steps([run], None),
-                "month": run["month"],
-                "code": spaced(check_code(billing.tree_of(connection, number).head)),
-                "words": {name: said for name, said in _FIGURES.items() if name in run["figures"]},
-                "payment_days": console.api.settings.billing.payment_days,
-                **_seen(console, run, other),
-            }
-            if run["state"] == "checked":
-                content |= shown_second(connection, console.api.second(actor), runs.firsts_of(connection, run))
-        return console.page(request, actor, "run.html", content)
-
-    @app.post(f"{_START}/{{number}}/check", include_in_schema=False)
-    def check(actor: Clerks, number: Number) -> RedirectResponse:
-        """Begin to compute a draft again and to compare it, byte by byte."""
-        with refusing():
-            work = begin_check(console.api, actor, number)
-        return console.see_other(actor, f"/console/works/{work.id}")
-
-    @app.post(f"{_START}/{{number}}/issue", include_in_schema=False)
-    def issue(actor: Approvers, number: Number) -> RedirectResponse:
-        """Issue a checked run, as the second person."""
-        with refusing():
-            runs.issue(console.database, number, console.api.second(actor), console.api.settings.billing.payment_days)
-        return console.see_other(actor, f"{_START}/{number}", f"run {number} is issued")
 
 
 def _base(console: Console, run: dict[str, Any], other: int) -> int:
@@ -191,29 +228,3 @@ def _seen(console: Console, run: dict[str, Any], other: int = 0) -> dict[str, An
         standing = run_views.standing_out(connection, run["no"], base or None)
     differs = why_runs_differ(run, before, _writing(console)) if before else ""
     return {"run": run, "before": before, "standing": standing, "differs": differs}
-
-
-def _add_bills(app: FastAPI, console: Console) -> None:
-    @app.get(f"{_START}/{{number}}/bills", include_in_schema=False)
-    def bills(
-        request: Request,
-        actor: ClerksOrApprovers,
-        number: Number,
-        other: Other = 0,
-        order: Annotated[Order, Query()] = Order.ACCOUNT,
-        skip: Skip = 0,
-    ) -> HTMLResponse:
-        """List the bills of a run beside those of another one."""
-        with console.database.reads.begin() as connection:
-            run = found(lambda: billing.run_of(connection, number))
-            base = _base(console, run, other)
-            rows = run_views.bills_page(connection, number, base, order, ROWS + 1, skip)
-        path = f"{_START}/{number}/bills"
-        content: dict[str, Any] = {
-            "run": run,
-            "base": base,
-            "rows": rows[:ROWS],
-            "order": order,
-            **other_pages(path, skip, is_more=len(rows) > ROWS, other=other, order=order),
-        }
-        return console.page(request, actor, "run_bills.html", content)

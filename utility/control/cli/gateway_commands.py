@@ -71,10 +71,6 @@ def command(
         int | None, typer.Option(help="supply: most watts that the microgrid may take from the town; else no limit.")
     ] = None,
     power: Annotated[str | None, typer.Option(help="notice: the feeder's power is `lost` or `back`.")] = None,
-    inputs: Annotated[
-        str | None,
-        typer.Option(help="report: also write the recorder's inputs to a file there, `blank` or `whole`."),
-    ] = None,
     valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
     when: Annotated[int | None, time_option(f"Send it at that time: {LOCAL_FORMS}; else now.")] = None,
     wait: Annotated[
@@ -116,7 +112,6 @@ def command(
         "supply": supply,
         "import_limit_w": import_limit_w,
         "power": power,
-        "inputs": inputs,
     }
     asked = _asked(microgrid, action, fields, when, valid_s)
     if wait:

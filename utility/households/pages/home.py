@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from fastapi import FastAPI, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 
 from commonwatt.look.palette import PowerFlow
 from commonwatt.model.exceptions import ConfigError
@@ -33,9 +33,10 @@ from utility.statistics.store.usage_view import usage_history
 from utility.tariffs.store.tariffs import published
 from utility.tariffs.tariff import Tariff, in_force
 from utility.webkit.acting import changing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.days import quarters_of
 from utility.webkit.rights import Residents
+from utility.webkit.services import Api
 
 SHOWN_BILLS = 60  # issued bills that are listed: five years
 
@@ -51,120 +52,122 @@ _Month = Annotated[
 ]
 
 
-def add_home(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    bills = BillsSoFar(console.database, console.api.settings.billing.tariff)
-
-    @app.get("/console/home", include_in_schema=False)
-    def page(request: Request, actor: Residents, of: _Span = "day", at: _Day = None) -> Response:
-        """Return the page, with the plot of a day, month or year."""
-        home, now, zone = own_home(console.database, actor), console.now(), console.zone()
-        content = _today(console, home, now, zone)
-        content |= _bills(console, bills, home, now, zone) | _course_of(of, at or content["date"], content["date"])
-        tariff = _tariff(console, home)
-        content["cost_today"] = None if tariff is None else cost_of(content["today"].course, tariff)
-        content |= {"writing": _writing(tariff), "owed": console.database.read(open_of, home.account.number)}
-        return console.page(request, actor, "home.html", content)
-
-    @app.get("/console/home/live", include_in_schema=False)
-    def live(request: Request, actor: Residents) -> Response:
-        """Return the part of the page that changes by itself: today and the battery."""
-        content = _today(console, own_home(console.database, actor), console.now(), console.zone())
-        return console.fragment(request, actor, "home_live.html", content | {"moved": True})
-
-    @app.get("/console/home/bills", include_in_schema=False)
-    def issued(request: Request, actor: Residents) -> Response:
-        """Return the issued bills, a part of the page that is loaded after it: each is proved."""
-        account = own_home(console.database, actor).account.number
-        found, cancelled = (issued_bills(console.database, account, SHOWN_BILLS, [s]) for s in ("issued", "cancelled"))
-        shown = [(f"{_first(one.month):%b}", one.total or 0, f"/console/home/bills/{one.month}") for one in found[:12]]
-        month = month_of(quarter_of(console.now()), console.zone())
-        both = (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")
-        befores = [(_title(one.month), one.total) for one in found if one.month in both and one.total is not None]
-        content = {"issued": found, "shown": shown, "older": found[12:], "befores": befores, "cancelled": cancelled}
-        content["writing"] = _writing(_tariff(console, own_home(console.database, actor)))
-        return console.fragment(request, actor, "home_bills.html", content)
-
-    _add_spans(app, console)
-    _add_weight(app, console, bills)
+router = APIRouter(include_in_schema=False)
 
 
-def _add_spans(app: FastAPI, console: Console) -> None:
-    """Add a day, a month and a year, with their plots."""
-
-    def today() -> date:
-        return local_day(console.now(), console.zone())
-
-    @app.get("/console/home/course", include_in_schema=False)
-    def course(request: Request, actor: Residents, of: _Span = "day", at: _Day = None) -> Response:
-        """Return the plot of a day, month or year, a part of the page."""
-        own_home(console.database, actor)
-        content = _course_of(of, at or today(), today())
-        return console.fragment(request, actor, "home_course.html", content)
-
-    @app.get("/console/home/day.json", include_in_schema=False)
-    def day_plot(actor: Residents, day: _Day = None) -> dict[str, Any]:
-        """Return the series of a local day for its plot, kilowatts by quarter-hour."""
-        day = day or today()
-        home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
-        return {"series": day_series(day_of(console.database, home, first, end).course), "stack": True}
-
-    @app.get("/console/home/month.json", include_in_schema=False)
-    def month_plot(actor: Residents, month: _Month = None) -> dict[str, Any]:
-        """Return the series of a local month for its plot, kWh by day."""
-        month = month or f"{today():%Y-%m}"
-        home, (first, end) = own_home(console.database, actor), month_quarters(month, console.zone())
-        return {"series": _days_series(console, home, first, end), "stack": True}
-
-    @app.get("/console/home/year.json", include_in_schema=False)
-    def year_plot(actor: Residents, year: _Year = None) -> dict[str, Any]:
-        """Return the series of a year for its plot, kWh by month."""
-        home = own_home(console.database, actor)
-        return {"series": _months_series(console, home, year or today().year), "stack": True}
-
-    @app.get("/console/home/month", include_in_schema=False)
-    def month(request: Request, actor: Residents, month: _Month = None) -> Response:
-        """Return a local month by day."""
-        content = _month(console, own_home(console.database, actor), month or f"{today():%Y-%m}")
-        return console.page(request, actor, "home_month.html", content)
-
-    @app.get("/console/home/month/sums", include_in_schema=False)
-    def month_sums(request: Request, actor: Residents) -> Response:
-        """Return the sums of the present month, a part of the page that is loaded after it."""
-        home, month = own_home(console.database, actor), month_of(quarter_of(console.now()), console.zone())
-        return console.fragment(request, actor, "home_sums.html", _month(console, home, month))
+@router.get("/console/home")
+def page(console: RequestConsole, request: Request, actor: Residents, of: _Span = "day", at: _Day = None) -> Response:
+    """Return the page, with the plot of a day, month or year."""
+    home, now, zone = own_home(console.database, actor), console.now(), console.zone()
+    content = _today(console, home, now, zone)
+    content |= _bills(console, home, now, zone) | _course_of(of, at or content["date"], content["date"])
+    tariff = _tariff(console, home)
+    content["cost_today"] = None if tariff is None else cost_of(content["today"].course, tariff)
+    content |= {"writing": _writing(tariff), "owed": console.database.read(open_of, home.account.number)}
+    return console.page(request, actor, "home.html", content)
 
 
-def _add_weight(app: FastAPI, console: Console, bills: BillsSoFar) -> None:
-    """Add the settings, of which the sharing weight has what it did, and its change."""
+@router.get("/console/home/live")
+def live(console: RequestConsole, request: Request, actor: Residents) -> Response:
+    """Return the part of the page that changes by itself: today and the battery."""
+    content = _today(console, own_home(console.database, actor), console.now(), console.zone())
+    return console.fragment(request, actor, "home_live.html", content | {"moved": True})
 
-    @app.get("/console/settings", include_in_schema=False)
-    def settings(request: Request, actor: Residents) -> Response:
-        """Return what a resident decides and takes away: the weight, and files."""
-        home, now, zone = own_home(console.database, actor), console.now(), console.zone()
-        content = _today(console, home, now, zone) | _sharing(home, now, zone) | _bills(console, bills, home, now, zone)
-        return console.page(request, actor, "home_settings.html", content)
 
-    @app.get("/console/home/weight/past", include_in_schema=False)
-    def past(request: Request, actor: Residents) -> Response:
-        """Return what the weight did last month, a part of the page that is loaded after it."""
-        home, zone = own_home(console.database, actor), console.zone()
-        month = month_before(month_of(quarter_of(console.now()), zone))
-        first, end = month_quarters(month, zone)
-        last, weight = read_helping(console.database, home, first, end), weight_at(home.account, end - 1)
-        content = {"title": _title(month), "weight": weight, "last": last}
-        return console.fragment(request, actor, "home_weight.html", content)
+@router.get("/console/home/bills")
+def issued(console: RequestConsole, request: Request, actor: Residents) -> Response:
+    """Return the issued bills, a part of the page that is loaded after it: each is proved."""
+    account = own_home(console.database, actor).account.number
+    found, cancelled = (issued_bills(console.database, account, SHOWN_BILLS, [s]) for s in ("issued", "cancelled"))
+    shown = [(f"{_first(one.month):%b}", one.total or 0, f"/console/home/bills/{one.month}") for one in found[:12]]
+    month = month_of(quarter_of(console.now()), console.zone())
+    both = (month_before(month), f"{int(month[:4]) - 1}{month[4:]}")
+    befores = [(_title(one.month), one.total) for one in found if one.month in both and one.total is not None]
+    content = {"issued": found, "shown": shown, "older": found[12:], "befores": befores, "cancelled": cancelled}
+    content["writing"] = _writing(_tariff(console, own_home(console.database, actor)))
+    return console.fragment(request, actor, "home_bills.html", content)
 
-    @app.post("/console/home/weight", include_in_schema=False)
-    def weight(
-        request: Request, actor: Residents, weight: Annotated[int, Form()], start: Annotated[date, Form()]
-    ) -> Response:
-        """Set the account's sharing weight from a local day on."""
-        with changing(console.api, request, actor) as by:
-            change_weight(by, own_home(console.database, actor), weight, start)
-        return console.see_other(
-            actor, "/console/settings", f"Your sharing weight is {weight} from {start:%d %B %Y} on."
-        )
+
+def _local_today(console: Console) -> date:
+    return local_day(console.now(), console.zone())
+
+
+@router.get("/console/home/course")
+def course(console: RequestConsole, request: Request, actor: Residents, of: _Span = "day", at: _Day = None) -> Response:
+    """Return the plot of a day, month or year, a part of the page."""
+    own_home(console.database, actor)
+    content = _course_of(of, at or _local_today(console), _local_today(console))
+    return console.fragment(request, actor, "home_course.html", content)
+
+
+@router.get("/console/home/day.json")
+def day_plot(console: RequestConsole, actor: Residents, day: _Day = None) -> dict[str, Any]:
+    """Return the series of a local day for its plot, kilowatts by quarter-hour."""
+    day = day or _local_today(console)
+    home, (first, end) = own_home(console.database, actor), quarters_of(day, day, console.zone())
+    return {"series": day_series(day_of(console.database, home, first, end).course), "stack": True}
+
+
+@router.get("/console/home/month.json")
+def month_plot(console: RequestConsole, actor: Residents, month: _Month = None) -> dict[str, Any]:
+    """Return the series of a local month for its plot, kWh by day."""
+    month = month or f"{_local_today(console):%Y-%m}"
+    home, (first, end) = own_home(console.database, actor), month_quarters(month, console.zone())
+    return {"series": _days_series(console, home, first, end), "stack": True}
+
+
+@router.get("/console/home/year.json")
+def year_plot(console: RequestConsole, actor: Residents, year: _Year = None) -> dict[str, Any]:
+    """Return the series of a year for its plot, kWh by month."""
+    home = own_home(console.database, actor)
+    return {"series": _months_series(console, home, year or _local_today(console).year), "stack": True}
+
+
+@router.get("/console/home/month")
+def month(console: RequestConsole, request: Request, actor: Residents, month: _Month = None) -> Response:
+    """Return a local month by day."""
+    content = _month(console, own_home(console.database, actor), month or f"{_local_today(console):%Y-%m}")
+    return console.page(request, actor, "home_month.html", content)
+
+
+@router.get("/console/home/month/sums")
+def month_sums(console: RequestConsole, request: Request, actor: Residents) -> Response:
+    """Return the sums of the present month, a part of the page that is loaded after it."""
+    home, month = own_home(console.database, actor), month_of(quarter_of(console.now()), console.zone())
+    return console.fragment(request, actor, "home_sums.html", _month(console, home, month))
+
+
+@router.get("/console/settings")
+def settings(console: RequestConsole, request: Request, actor: Residents) -> Response:
+    """Return what a resident decides and takes away: the weight, and files."""
+    home, now, zone = own_home(console.database, actor), console.now(), console.zone()
+    content = _today(console, home, now, zone) | _sharing(home, now, zone) | _bills(console, home, now, zone)
+    return console.page(request, actor, "home_settings.html", content)
+
+
+@router.get("/console/home/weight/past")
+def past(console: RequestConsole, request: Request, actor: Residents) -> Response:
+    """Return what the weight did last month, a part of the page that is loaded after it."""
+    home, zone = own_home(console.database, actor), console.zone()
+    month = month_before(month_of(quarter_of(console.now()), zone))
+    first, end = month_quarters(month, zone)
+    last, weight = read_helping(console.database, home, first, end), weight_at(home.account, end - 1)
+    content = {"title": _title(month), "weight": weight, "last": last}
+    return console.fragment(request, actor, "home_weight.html", content)
+
+
+@router.post("/console/home/weight")
+def weight(
+    console: RequestConsole,
+    request: Request,
+    actor: Residents,
+    weight: Annotated[int, Form()],
+    start: Annotated[date, Form()],
+) -> Response:
+    """Set the account's sharing weight from a local day on."""
+    with changing(console.api, request, actor) as by:
+        change_weight(by, own_home(console.database, actor), weight, start)
+    return console.see_other(actor, "/console/settings", f"Your sharing weight is {weight} from {start:%d %B %Y} on.")
 
 
 def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
@@ -195,10 +198,14 @@ def _sharing(home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     }
 
 
-def _bills(console: Console, bills: BillsSoFar, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
+def _so_far(api: Api) -> BillsSoFar:
+    return BillsSoFar(api.database, api.settings.billing.tariff)
+
+
+def _bills(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     found: dict[str, Any] = {"so_far": None, "has_rates": True}
     try:
-        found["so_far"] = bills.of(home, now)
+        found["so_far"] = console.api.part(_so_far).of(home, now)
     except ConfigError:
         found["has_rates"] = False
     found["issued"] = issued_bills(console.database, home.account.number, 1)

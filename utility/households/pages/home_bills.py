@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from commonwatt.model.exceptions import ConfigError
@@ -23,8 +23,9 @@ from utility.exports.selection import Selection
 from utility.exports.store.exports import Asked, account_quarters
 from utility.households.api import own_account
 from utility.webkit.console.answers import attached, download, plain
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Residents
+from utility.webkit.services import Api
 
 _Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="A local month.")]
 _Run = Annotated[int, Query(ge=0, lt=2**31, description="A cancelled run, whose bill is wanted; 0: the issued one.")]
@@ -32,76 +33,79 @@ _Form = Annotated[CustomerFormat, Query(description="Green Button (XML), or a sp
 _Source = Annotated[Source, Query(description="Settled quarter-hours, as bills have them, or sums of readings.")]
 
 
-def add_home_bills(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    kept = KeptDocuments(partial(issued_documents, console.database), console.database)
-
-    def documents(actor: Actor, month: str, run: int) -> tuple[AccountNumber, RunDocuments]:
-        account = own_account(actor)
-        try:
-            return account, kept.of(account, (month, run))
-        except ConfigError as error:
-            raise HTTPException(404, f"no bill of yours can be shown: {error}") from error
-
-    @app.get("/console/home/bills/{month}", include_in_schema=False)
-    def page(request: Request, actor: Residents, month: _Month, run: _Run = 0) -> Response:
-        """Return an issued bill with its explanation by day."""
-        account, found = documents(actor, month, run)
-        (statement,) = found.statements([account])
-        explained = Explained(found.run.inputs(), statement.bill, statement.meters)
-        path, of = f"/console/home/bills/{month}", f"?run={run}" if run else ""
-        content = bill_content(statement, found, lambda: kept.of(account, (month_before(month), 0))) | {
-            "rows": rows_within(explained),
-            "files": [f"{path}/{name}{of}" for name in ("pdf", "receipt", "plot.json")],
-            "due": due_date(console, found.number),
-        }
-        return console.page(request, actor, "bill_parts.html", content)
-
-    @app.get("/console/home/bills/{month}/plot.json", include_in_schema=False)
-    def plot(actor: Residents, month: _Month, run: _Run = 0) -> dict[str, Any]:
-        """Return the bill's energies by local hour, kWh, as the printed bill draws them."""
-        account, found = documents(actor, month, run)
-        (statement,) = found.statements([account])
-        return hours_plot(hours(statement))
-
-    @app.get("/console/home/bills/{month}/receipt", include_in_schema=False)
-    def receipt(actor: Residents, month: _Month, run: _Run = 0) -> Response:
-        """Return the receipt of an issued bill, by which its household checks it without the utility."""
-        account, found = documents(actor, month, run)
-        content = json.dumps(found.receipt(account), separators=(",", ":"))
-        return download(content.encode(), f"receipt-{month}-{account}.json", "application/json")
-
-    @app.get("/console/home/bills/{month}/pdf", include_in_schema=False)
-    def paper(actor: Residents, month: _Month, run: _Run = 0) -> Response:
-        """Return an issued bill as PDF."""
-        account, found = documents(actor, month, run)
-        return download(printed(console, found, account), f"bill-{month}-{account}.pdf", "application/pdf")
-
-    _add_energy(app, console)
+router = APIRouter(include_in_schema=False)
 
 
-def _add_energy(app: FastAPI, console: Console) -> None:
-    """Add the file of the account's quarter-hours."""
+@router.get("/console/home/bills/{month}")
+def page(console: RequestConsole, request: Request, actor: Residents, month: _Month, run: _Run = 0) -> Response:
+    """Return an issued bill with its explanation by day."""
+    account, found = _documents(console, actor, month, run)
+    (statement,) = found.statements([account])
+    explained = Explained(found.run.inputs(), statement.bill, statement.meters)
+    path, of = f"/console/home/bills/{month}", f"?run={run}" if run else ""
+    content = bill_content(statement, found, lambda: console.api.part(_kept).of(account, (month_before(month), 0))) | {
+        "rows": rows_within(explained),
+        "files": [f"{path}/{name}{of}" for name in ("pdf", "receipt", "plot.json")],
+        "due": due_date(console, found.number),
+    }
+    return console.page(request, actor, "bill_parts.html", content)
 
-    @app.get("/console/home/energy", include_in_schema=False)
-    def energy(
-        actor: Residents,
-        start: date | None = None,
-        end: date | None = None,
-        form: _Form = CustomerFormat.GREEN_BUTTON,
-        of: _Source = Source.SETTLED,
-    ) -> Response:
-        """Return the account's quarter-hours of some local days as a file; today's if none are given."""
-        account, zone = own_account(actor), console.zone()
-        start = start or local_day(console.now(), zone)
-        end = end or start + timedelta(days=1)
-        try:
-            first, until = (midnight(day, zone) * QUARTER_S for day in (start, end))
-            selection = Selection(accounts=(account,))
-            asked = Asked(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
-            quarters = account_quarters(console.database, asked, settled=of is Source.SETTLED)
-        except (ConfigError, ValueError, OverflowError) as error:
-            raise HTTPException(422, plain(error)) from error
-        name = f"energy-{account}-{start}-{end}.{SUFFIXES[form]}"
-        pieces = pieces_of(quarters, form, f"{console.database.store_id:x}", zone)
-        return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=attached(name))
+
+@router.get("/console/home/bills/{month}/plot.json")
+def plot(console: RequestConsole, actor: Residents, month: _Month, run: _Run = 0) -> dict[str, Any]:
+    """Return the bill's energies by local hour, kWh, as the printed bill draws them."""
+    account, found = _documents(console, actor, month, run)
+    (statement,) = found.statements([account])
+    return hours_plot(hours(statement))
+
+
+@router.get("/console/home/bills/{month}/receipt")
+def receipt(console: RequestConsole, actor: Residents, month: _Month, run: _Run = 0) -> Response:
+    """Return the receipt of an issued bill, by which its household checks it without the utility."""
+    account, found = _documents(console, actor, month, run)
+    content = json.dumps(found.receipt(account), separators=(",", ":"))
+    return download(content.encode(), f"receipt-{month}-{account}.json", "application/json")
+
+
+@router.get("/console/home/bills/{month}/pdf")
+def paper(console: RequestConsole, actor: Residents, month: _Month, run: _Run = 0) -> Response:
+    """Return an issued bill as PDF."""
+    account, found = _documents(console, actor, month, run)
+    return download(printed(console, found, account), f"bill-{month}-{account}.pdf", "application/pdf")
+
+
+@router.get("/console/home/energy")
+def energy(
+    console: RequestConsole,
+    actor: Residents,
+    start: date | None = None,
+    end: date | None = None,
+    form: _Form = CustomerFormat.GREEN_BUTTON,
+    of: _Source = Source.SETTLED,
+) -> Response:
+    """Return the account's quarter-hours of some local days as a file; today's if none are given."""
+    account, zone = own_account(actor), console.zone()
+    start = start or local_day(console.now(), zone)
+    end = end or start + timedelta(days=1)
+    try:
+        first, until = (midnight(day, zone) * QUARTER_S for day in (start, end))
+        selection = Selection(accounts=(account,))
+        asked = Asked(start=first, end=until, selection=selection, names=("start", "end", "", "", "account"))
+        quarters = account_quarters(console.database, asked, settled=of is Source.SETTLED)
+    except (ConfigError, ValueError, OverflowError) as error:
+        raise HTTPException(422, plain(error)) from error
+    name = f"energy-{account}-{start}-{end}.{SUFFIXES[form]}"
+    pieces = pieces_of(quarters, form, f"{console.database.store_id:x}", zone)
+    return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=attached(name))
+
+
+def _kept(api: Api) -> KeptDocuments[tuple[str, int]]:
+    return KeptDocuments(partial(issued_documents, api.database), api.database)
+
+
+def _documents(console: Console, actor: Actor, month: str, run: int) -> tuple[AccountNumber, RunDocuments]:
+    account = own_account(actor)
+    try:
+        return account, console.api.part(_kept).of(account, (month, run))
+    except ConfigError as error:
+        raise HTTPException(404, f"no bill of yours can be shown: {error}") from error

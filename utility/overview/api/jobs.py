@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, Path
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from utility.jobs.catalogue import catalogue, plan_of
@@ -15,7 +15,7 @@ from utility.readings.store.requests import unanswered
 from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
 from utility.webkit.rights import Admins, Staff
-from utility.webkit.services import Api
+from utility.webkit.services import Api, RequestApi
 from utility.webkit.shapes import Asked, refusing
 
 JobName = Annotated[str, Path(pattern="^[A-Za-z_-]{1,32}$", description="Its name, or one of `also`.")]
@@ -67,59 +67,66 @@ class NewTimes(Asked):
     at: str | None = Field(None, max_length=5, description="A local time of day, such as 02:30.")
 
 
-def add_jobs_api(app: FastAPI, api: Api) -> None:
-    """Add the endpoints."""
+router = APIRouter()
 
-    @app.get("/jobs")
-    def jobs(_: Staff) -> Jobs:
-        """Return the jobs: state, last and next run, how long it took, last error."""
-        return Jobs(jobs=listing.listed(api.database, catalogue(api.settings), int(api.clock.now())))
 
-    @app.get("/jobs/periods")
-    def periods(_: Staff, limit: Limit = 100) -> Periods:
-        """Return the newest periods of the jobs."""
-        rows = api.database.read(newest_periods, limit, int(api.clock.now()))
-        return Periods(periods=[PeriodAnswer.model_validate(row) for row in rows])
+@router.get("/jobs")
+def jobs(api: RequestApi, _: Staff) -> Jobs:
+    """Return the jobs: state, last and next run, how long it took, last error."""
+    return Jobs(jobs=listing.listed(api.database, catalogue(api.settings), int(api.clock.now())))
 
-    @app.get("/jobs/{name}/dry-run")
-    def dry_run(_: Staff, name: JobName) -> Words:
-        """Return what a job would do now; nothing is changed."""
-        plan = job_of(api, name)
-        return Words(words=preview(api.database, api.settings, plan.name, int(api.clock.now())))
 
-    @app.get("/requests")
-    def requests(_: Staff, limit: Limit = 100) -> Requests:
-        """Return requests to gateways that failed or have no answer yet, oldest first, with the time of their end."""
-        return Requests(requests=api.database.read(unanswered, int(api.clock.now()), limit))
+@router.get("/jobs/periods")
+def periods(api: RequestApi, _: Staff, limit: Limit = 100) -> Periods:
+    """Return the newest periods of the jobs."""
+    rows = api.database.read(newest_periods, limit, int(api.clock.now()))
+    return Periods(periods=[PeriodAnswer.model_validate(row) for row in rows])
 
-    @app.post("/jobs/{name}/run")
-    def run(actor: Admins, name: JobName) -> Words:
-        """Have the service run a job now, within 15 s."""
-        with refusing():
-            return Words(words=[listing.run_now(api.database, job_of(api, name), actor, int(api.clock.now()))])
 
-    @app.post("/jobs/{name}/pause")
-    def pause(actor: Admins, name: JobName) -> Words:
-        """Pause a job until it is resumed."""
-        with refusing():
-            listing.pause(api.database, job_of(api, name), actor, int(api.clock.now()))
-        return Words(words=["paused"])
+@router.get("/jobs/{name}/dry-run")
+def dry_run(api: RequestApi, _: Staff, name: JobName) -> Words:
+    """Return what a job would do now; nothing is changed."""
+    plan = job_of(api, name)
+    return Words(words=preview(api.database, api.settings, plan.name, int(api.clock.now())))
 
-    @app.post("/jobs/{name}/resume")
-    def resume(actor: Admins, name: JobName) -> Words:
-        """End a pause; a job of days or months makes up for what it missed."""
-        with refusing():
-            listing.resume(api.database, job_of(api, name), actor, int(api.clock.now()))
-        return Words(words=["resumed"])
 
-    @app.post("/jobs/{name}/change")
-    def change(actor: Admins, name: JobName, new: NewTimes) -> Words:
-        """Set a job's interval or time of day; an empty body puts it back to its plan."""
-        with refusing(422):
-            minute = None if new.at is None else minute_of(new.at)
-            plan, now = job_of(api, name), int(api.clock.now())
-            listing.change(api.database, plan, actor, now, every_s=new.every_s, minute=minute)
-        return Words(words=["changed"])
+@router.get("/requests")
+def requests(api: RequestApi, _: Staff, limit: Limit = 100) -> Requests:
+    """Return requests to gateways that failed or have no answer yet, oldest first, with the time of their end."""
+    return Requests(requests=api.database.read(unanswered, int(api.clock.now()), limit))
+
+
+@router.post("/jobs/{name}/run")
+def run(api: RequestApi, actor: Admins, name: JobName) -> Words:
+    """Have the service run a job now, within 15 s."""
+    with refusing():
+        return Words(words=[listing.run_now(api.database, job_of(api, name), actor, int(api.clock.now()))])
+
+
+@router.post("/jobs/{name}/pause")
+def pause(api: RequestApi, actor: Admins, name: JobName) -> Words:
+    """Pause a job until it is resumed."""
+    with refusing():
+        listing.pause(api.database, job_of(api, name), actor, int(api.clock.now()))
+    return Words(words=["paused"])
+
+
+@router.post("/jobs/{name}/resume")
+def resume(api: RequestApi, actor: Admins, name: JobName) -> Words:
+    """End a pause; a job of days or months makes up for what it missed."""
+    with refusing():
+        listing.resume(api.database, job_of(api, name), actor, int(api.clock.now()))
+    return Words(words=["resumed"])
+
+
+@router.post("/jobs/{name}/change")
+def change(api: RequestApi, actor: Admins, name: JobName, new: NewTimes) -> Words:
+    """Set a job's interval or time of day; an empty body puts it back to its plan."""
+    with refusing(422):
+        minute = None if new.at is None else minute_of(new.at)
+        plan, now = job_of(api, name), int(api.clock.now())
+        listing.change(api.database, plan, actor, now, every_s=new.every_s, minute=minute)
+    return Words(words=["changed"])
 
 
 def job_of(api: Api, name: str) -> Plan:

@@ -14,8 +14,9 @@ from utility.readings.store.dead_letters import dead_letters as kept_dead_letter
 from utility.registry.columns import Differing
 from utility.registry.store.account_differences import account_differences
 from utility.webkit.columns import Shown, Written
-from utility.webkit.parameters import Limit, LongLimit, MeterText, Moment
-from utility.webkit.services import Api
+from utility.webkit.parameters import LOCAL_TIMES, Limit, LongLimit, MeterText, Moment
+from utility.webkit.rights import FOR_STAFF
+from utility.webkit.services import RequestApi
 from utility.webkit.shapes import refusing
 
 
@@ -33,56 +34,61 @@ class GatewayCommand(BaseModel):
     outcome: dict[str, Any] | None
 
 
-def add_troubles(app: APIRouter, api: Api) -> None:
-    """Add the endpoints of what waits for a person."""
+router = APIRouter(dependencies=[FOR_STAFF, LOCAL_TIMES])
 
-    @app.get("/dead-letters")
-    def dead_letters(
-        meter: MeterText | None = None,
-        reason: Annotated[str | None, Query(max_length=40, description="A reason, by name or number.")] = None,
-        since: Moment = 0,
-        state: Annotated[
-            Literal["quarantined", "released", "refused"] | None, Query(description="What was decided.")
-        ] = None,
-        limit: Limit = 100,
-    ) -> dict[str, list[DeadLetterRow]]:
-        """Return the newest dead letters: rejected records and messages, whole or truncated, with the reason.
 
-        Dead letters in state `quarantined` have readings that are in no block until a person decides: implausible ones,
-        and readings from a controller that is not assigned to the meter (`not assigned`); or until the utility's clock
-        is confirmed (`ahead`).
-        """
-        with refusing(422):
-            asked = wanted(meter, reason, str(since), 0, state or "")
-        found = api.database.read(kept_dead_letters, limit, asked)
-        return {"dead_letters": [DeadLetterRow(**row_of(kept)) for kept in found]}
+@router.get("/dead-letters")
+def dead_letters(
+    api: RequestApi,
+    meter: MeterText | None = None,
+    reason: Annotated[str | None, Query(max_length=40, description="A reason, by name or number.")] = None,
+    since: Moment = 0,
+    state: Annotated[
+        Literal["quarantined", "released", "refused"] | None, Query(description="What was decided.")
+    ] = None,
+    limit: Limit = 100,
+) -> dict[str, list[DeadLetterRow]]:
+    """Return the newest dead letters: rejected records and messages, whole or truncated, with the reason.
 
-    @app.get("/conflicts")
-    def conflicts(limit: Limit = 100) -> dict[str, object]:
-        """Return slots with conflicting values, each value with the controllers that sent it.
+    Dead letters in state `quarantined` have readings that are in no block until a person decides: implausible ones,
+    and readings from a controller that is not assigned to the meter (`not assigned`); or until the utility's clock
+    is confirmed (`ahead`).
+    """
+    with refusing(422):
+        asked = wanted(meter, reason, str(since), 0, state or "")
+    found = api.database.read(kept_dead_letters, limit, asked)
+    return {"dead_letters": [DeadLetterRow(**row_of(kept)) for kept in found]}
 
-        The smallest value is used. A slot is listed once its quarter-hour is compacted: up to `compact_s` (900 s)
-        and a minute after the quarter-hour's end. Conflicting events are in `/dead-letters`, without
-        delay.
-        """
-        return {"conflicts": conflicting_slots(api.database, limit)}
 
-    @app.get("/account-differences")
-    def differences(limit: LongLimit = 100) -> dict[str, list[Differing]]:
-        """Return the accounts that meters report and that the registry does not have, newest first."""
-        return {"account_differences": api.database.read(account_differences, limit)}
+@router.get("/conflicts")
+def conflicts(api: RequestApi, limit: Limit = 100) -> dict[str, object]:
+    """Return slots with conflicting values, each value with the controllers that sent it.
 
-    @app.get("/gaps")
-    def gaps(limit: Limit = 100) -> dict[str, object]:
-        """Return the oldest blocks with missing slots that are being requested."""
-        return {"gaps": api.database.read(reads.gaps, limit)}
+    The smallest value is used. A slot is listed once its quarter-hour is compacted: up to `compact_s` (900 s)
+    and a minute after the quarter-hour's end. Conflicting events are in `/dead-letters`, without
+    delay.
+    """
+    return {"conflicts": conflicting_slots(api.database, limit)}
 
-    @app.get("/commands")
-    def commands(limit: Limit = 100) -> dict[str, list[GatewayCommand]]:
-        """Return the newest commands to gateways with their outcomes."""
-        return {
-            "commands": [
-                GatewayCommand(**row, what=words_of(row["message"]), result=answered(row["outcome"]))
-                for row in api.database.read(reads.commands, limit)
-            ]
-        }
+
+@router.get("/account-differences")
+def differences(api: RequestApi, limit: LongLimit = 100) -> dict[str, list[Differing]]:
+    """Return the accounts that meters report and that the registry does not have, newest first."""
+    return {"account_differences": api.database.read(account_differences, limit)}
+
+
+@router.get("/gaps")
+def gaps(api: RequestApi, limit: Limit = 100) -> dict[str, object]:
+    """Return the oldest blocks with missing slots that are being requested."""
+    return {"gaps": api.database.read(reads.gaps, limit)}
+
+
+@router.get("/commands")
+def commands(api: RequestApi, limit: Limit = 100) -> dict[str, list[GatewayCommand]]:
+    """Return the newest commands to gateways with their outcomes."""
+    return {
+        "commands": [
+            GatewayCommand(**row, what=words_of(row["message"]), result=answered(row["outcome"]))
+            for row in api.database.read(reads.commands, limit)
+        ]
+    }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path as File
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Form, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import Expiry
@@ -15,8 +15,9 @@ from utility.overview.store.devices import Connected, devices_of_others, gateway
 from utility.registry.store.enrolled import Enrolment
 from utility.webkit.acting import changing
 from utility.webkit.console.answers import address
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Admins, AdminsOrOperators, gate_of
+from utility.webkit.services import Api
 
 SHOWN = 100  # gateways on one page
 SOON_DAYS = 30  # days before the end of a certificate from which on it is marked: a daily renewal renews then
@@ -24,86 +25,83 @@ SOON_DAYS = 30  # days before the end of a certificate from which on it is marke
 _Identity = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,20}$", description="A microgrid's id, a meter's id, `utility`.")]
 
 
-def add_devices(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    folder = console.api.settings.enrolment
-    enrolment = None if folder is None else Enrolment(folder)
-    certificates = {
-        "of the utility's service at the head-end": console.api.settings.certificate,
-        "of the head-end's authority": console.api.settings.head_end_ca,
-        "of this console": console.api.settings.http_certificate,
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/console/devices")
+def devices(
+    console: RequestConsole,
+    request: Request,
+    actor: AdminsOrOperators,
+    search: Annotated[str, Query(max_length=16)] = "",
+    after: Annotated[str, Query(max_length=16)] = "",
+) -> Response:
+    """Return what connects to the head-end, some at a time, and the service's own certificates."""
+    found = console.database.read(gateways, search, after, SHOWN + 1)
+    enrolled, is_last = _read(_enrolment(console)), len(found) <= SHOWN
+    others = [Connected(id=one, kind=one) for one in (PLANT, UTILITY) if enrolled and one in enrolled]
+    content = _shared(console, request) | {
+        "devices": [*found[:SHOWN], *(one for one in others if is_last and one.id.startswith(search))],
+        "others": console.database.read(devices_of_others),
+        "later": "" if is_last else address("/console/devices", search=search, after=found[SHOWN - 1].id),
+        "search": search,
+        "enrolled": enrolled,
+        "own": {name: expiry.look() for name, expiry in console.api.part(_expiries).items()},
     }
-    expiries = {name: Expiry(path) for name, path in certificates.items() if path is not None}
-
-    @app.get("/console/devices", include_in_schema=False)
-    def devices(
-        request: Request,
-        actor: AdminsOrOperators,
-        search: Annotated[str, Query(max_length=16)] = "",
-        after: Annotated[str, Query(max_length=16)] = "",
-    ) -> Response:
-        """Return what connects to the head-end, some at a time, and the service's own certificates."""
-        found = console.database.read(gateways, search, after, SHOWN + 1)
-        enrolled, is_last = _read(enrolment), len(found) <= SHOWN
-        others = [Connected(id=one, kind=one) for one in (PLANT, UTILITY) if enrolled and one in enrolled]
-        content = _shared(console, request) | {
-            "devices": [*found[:SHOWN], *(one for one in others if is_last and one.id.startswith(search))],
-            "others": console.database.read(devices_of_others),
-            "later": "" if is_last else address("/console/devices", search=search, after=found[SHOWN - 1].id),
-            "search": search,
-            "enrolled": enrolled,
-            "own": {name: expiry.look() for name, expiry in expiries.items()},
-        }
-        return console.page(request, actor, "devices.html", content)
-
-    @app.get("/console/devices/{identity}", include_in_schema=False)
-    def device(request: Request, actor: AdminsOrOperators, identity: _Identity) -> Response:
-        """Return a gateway with its meters, a meter, the utility or the plant."""
-        return _device_page(console, enrolment, request, actor, identity)
-
-    _add_changes(app, console, enrolment)
+    return console.page(request, actor, "devices.html", content)
 
 
-def _add_changes(app: FastAPI, console: Console, enrolment: Enrolment | None) -> None:
-    @app.post("/console/devices/{identity}/enrol", include_in_schema=False)
-    def enrol(request: Request, actor: Admins, identity: _Identity) -> Response:
-        """Issue a certificate."""
-        out = _folder(enrolment)
-        with changing(console.api, request, actor) as by:
-            by.record("device.enrol", identity)
-            files = out.enrol(identity, by.machine_s)
-        return _device_page(console, enrolment, request, actor, identity, files)
+@router.get("/console/devices/{identity}")
+def device(console: RequestConsole, request: Request, actor: AdminsOrOperators, identity: _Identity) -> Response:
+    """Return a gateway with its meters, a meter, the utility or the plant."""
+    return _device_page(console, request, actor, identity)
 
-    @app.post("/console/devices/{identity}/revoke", include_in_schema=False)
-    def revoke(
-        request: Request,
-        actor: Admins,
-        identity: _Identity,
-        reason: Annotated[str, Form()],
-        with_meters: Annotated[bool, Form()] = False,
-    ) -> Response:
-        """Revoke certificate and token."""
-        out = _folder(enrolment)
-        with changing(console.api, request, actor) as by:
-            by.record("device.revoke", identity, after={"reason": reason, "with_meters": with_meters})
-            done = out.revoke(identity, reason, by.machine_s, with_meters=with_meters)
-        return _device_page(console, enrolment, request, actor, identity, [*done.devices_files, *done.lists])
 
-    @app.post("/console/devices/{identity}/readmit", include_in_schema=False)
-    def readmit(
-        request: Request, actor: Admins, identity: _Identity, with_meters: Annotated[bool, Form()] = False
-    ) -> Response:
-        """Admit a revoked device again, with a new token."""
-        out = _folder(enrolment)
-        with changing(console.api, request, actor) as by:
-            by.record("device.readmit", identity, after={"with_meters": with_meters})
-            files = out.readmit(identity, by.machine_s, with_meters=with_meters)
-        return _device_page(console, enrolment, request, actor, identity, files)
+@router.post("/console/devices/{identity}/enrol")
+def enrol(console: RequestConsole, request: Request, actor: Admins, identity: _Identity) -> Response:
+    """Issue a certificate."""
+    out = _folder(console)
+    with changing(console.api, request, actor) as by:
+        by.record("device.enrol", identity)
+        files = out.enrol(identity, by.machine_s)
+    return _device_page(console, request, actor, identity, files)
+
+
+@router.post("/console/devices/{identity}/revoke")
+def revoke(
+    console: RequestConsole,
+    request: Request,
+    actor: Admins,
+    identity: _Identity,
+    reason: Annotated[str, Form()],
+    with_meters: Annotated[bool, Form()] = False,
+) -> Response:
+    """Revoke certificate and token."""
+    out = _folder(console)
+    with changing(console.api, request, actor) as by:
+        by.record("device.revoke", identity, after={"reason": reason, "with_meters": with_meters})
+        done = out.revoke(identity, reason, by.machine_s, with_meters=with_meters)
+    return _device_page(console, request, actor, identity, [*done.devices_files, *done.lists])
+
+
+@router.post("/console/devices/{identity}/readmit")
+def readmit(
+    console: RequestConsole,
+    request: Request,
+    actor: Admins,
+    identity: _Identity,
+    with_meters: Annotated[bool, Form()] = False,
+) -> Response:
+    """Admit a revoked device again, with a new token."""
+    out = _folder(console)
+    with changing(console.api, request, actor) as by:
+        by.record("device.readmit", identity, after={"with_meters": with_meters})
+        files = out.readmit(identity, by.machine_s, with_meters=with_meters)
+    return _device_page(console, request, actor, identity, files)
 
 
 def _device_page(
     console: Console,
-    enrolment: Enrolment | None,
     request: Request,
     actor: Actor,
     identity: str,
@@ -116,6 +114,7 @@ def _device_page(
         others = [one for one in devices_of_others(connection, microgrid) if identity in (microgrid, one.meter)]
     if microgrid is None and identity not in (UTILITY, PLANT):
         raise HTTPException(404, f"there is no device called {identity}")
+    enrolment = _enrolment(console)
     enrolled = _read(enrolment, microgrid)
     content = _shared(console, request) | {
         "identity": identity,
@@ -145,7 +144,22 @@ def _read(enrolment: Enrolment | None, microgrid: str | None = None) -> dict[str
         raise HTTPException(500, f"the enrolment's folder can't be read: {error}") from error
 
 
-def _folder(enrolment: Enrolment | None) -> Enrolment:
-    if enrolment is None:
+def _expiries(api: Api) -> dict[str, Expiry]:
+    """Return the service's own certificates."""
+    certificates = {
+        "of the utility's service at the head-end": api.settings.certificate,
+        "of the head-end's authority": api.settings.head_end_ca,
+        "of this console": api.settings.http_certificate,
+    }
+    return {name: Expiry(path) for name, path in certificates.items() if path is not None}
+
+
+def _enrolment(console: Console) -> Enrolment | None:
+    folder = console.api.settings.enrolment
+    return None if folder is None else Enrolment(folder)
+
+
+def _folder(console: Console) -> Enrolment:
+    if (enrolment := _enrolment(console)) is None:
         raise HTTPException(409, "the enrolment's folder is not on this machine: make the change where it is")
     return enrolment

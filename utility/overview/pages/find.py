@@ -2,33 +2,38 @@
 
 from typing import Annotated
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from utility.overview.store.finding import Found, find
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Staff
 
+router = APIRouter(include_in_schema=False)
 
-def add_find(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
 
-    def found(text: str) -> list[Found]:
-        return console.database.read(find, text, console.now())
+def _found(console: Console, text: str) -> list[Found]:
+    return console.database.read(find, text, console.now())
 
-    @app.get("/console/find", include_in_schema=False)
-    def page(request: Request, actor: Staff, text: Annotated[str, Query(max_length=100)] = "") -> Response:
-        """Return the results; of a single one its page."""
-        results = found(text)
-        if len(results) == 1:
-            return RedirectResponse(path_of(results[0]), 303)
-        return console.page(request, actor, "find.html", {"results": results, "text": text, "path_of": path_of})
 
-    @app.get("/console/find/results", include_in_schema=False)
-    def part(request: Request, actor: Staff, text: Annotated[str, Query(max_length=100)] = "") -> Response:
-        """Return the list of results, as one types."""
-        content = {"results": found(text), "text": text, "path_of": path_of}
-        return console.fragment(request, actor, "find_results.html", content)
+@router.get("/console/find")
+def page(
+    console: RequestConsole, request: Request, actor: Staff, text: Annotated[str, Query(max_length=100)] = ""
+) -> Response:
+    """Return the results; of a single one its page."""
+    results = _found(console, text)
+    if len(results) == 1:
+        return RedirectResponse(path_of(results[0]), 303)
+    return console.page(request, actor, "find.html", {"results": results, "text": text, "path_of": path_of})
+
+
+@router.get("/console/find/results")
+def part(
+    console: RequestConsole, request: Request, actor: Staff, text: Annotated[str, Query(max_length=100)] = ""
+) -> Response:
+    """Return the list of results, as one types."""
+    content = {"results": _found(console, text), "text": text, "path_of": path_of}
+    return console.fragment(request, actor, "find_results.html", content)
 
 
 def path_of(found: Found) -> str:

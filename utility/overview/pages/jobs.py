@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from commonwatt.model.units import EpochSeconds
 from utility.access.actor import Actor
 from utility.access.roles import Role
+from utility.database.database import Database
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.catalogue import catalogue
 from utility.jobs.plans import SHORTEST_S, Plan, minute_of
@@ -17,7 +19,7 @@ from utility.overview.api.jobs import JobName, job_of
 from utility.overview.store.job_previews import preview
 from utility.readings.store.requests import unanswered
 from utility.webkit.console.answers import ROWS, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Admins, Staff
 
 START = "/console/jobs"
@@ -27,77 +29,93 @@ PERIODS = 24  # periods of a job that its page shows
 BADGES = {"ok": "good", "running": "good", "due": "good", "waiting": "idle", "paused": "warning", "failed": "bad"}
 
 
-def add_jobs(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    _add_lists(app, console)
+router = APIRouter(include_in_schema=False)
 
-    def done(actor: Actor, plan: Plan, words: str) -> RedirectResponse:
-        return console.see_other(actor, f"{START}/{plan.name}", words)
 
-    @app.post(f"{START}/{{name}}/run", include_in_schema=False)
-    def run(actor: Admins, name: JobName) -> RedirectResponse:
-        """Have the service run a job now."""
-        plan = job_of(console.api, name)
-        with refusing():
-            return done(actor, plan, listing.run_now(console.database, plan, actor, console.now()))
+@router.get(f"{START}/live")
+def live(console: RequestConsole, request: Request, actor: Staff) -> Response:
+    """Return the list alone."""
+    return console.fragment(request, actor, "jobs_live.html", jobs_now(console))
 
-    def changing(path: str, change: Callable[[Plan, Actor], None], words: str) -> None:
-        @app.post(f"{START}/{{name}}/{path}", include_in_schema=False)
-        def act(actor: Admins, name: JobName) -> RedirectResponse:
-            plan = job_of(console.api, name)
-            with refusing():
-                change(plan, actor)
-            return done(actor, plan, words)
 
-    changing("pause", lambda plan, actor: listing.pause(console.database, plan, actor, console.now()), "It is paused.")
-    changing(
-        "resume", lambda plan, actor: listing.resume(console.database, plan, actor, console.now()), "It is resumed."
+@router.get("/console/requests")
+def requests(console: RequestConsole, request: Request, actor: Staff) -> HTMLResponse:
+    """Return the requests without an answer, oldest first."""
+    rows = console.database.read(unanswered, console.now(), ROWS)
+    return console.page(request, actor, "requests.html", {"rows": rows, "most": ROWS})
+
+
+@router.get(f"{START}/{{name}}")
+def one(console: RequestConsole, request: Request, actor: Staff, name: JobName) -> HTMLResponse:
+    """Return a job with its last periods, and the forms of an administrator."""
+    return _page(console, request, actor, job_of(console.api, name), None)
+
+
+@router.get(f"{START}/{{name}}/dry-run")
+def dry_run(console: RequestConsole, request: Request, actor: Staff, name: JobName) -> HTMLResponse:
+    """Return a job's page with what it would do now."""
+    plan = job_of(console.api, name)
+    return _page(
+        console, request, actor, plan, preview(console.database, console.api.settings, plan.name, console.now())
     )
-    changing(
-        "reset", lambda plan, actor: listing.change(console.database, plan, actor, console.now()), "It runs as planned."
-    )
-
-    @app.post(f"{START}/{{name}}/change", include_in_schema=False)
-    def change(
-        actor: Admins,
-        name: JobName,
-        every_s: Annotated[int | None, Form()] = None,
-        at: Annotated[str, Form(max_length=8)] = "",
-    ) -> RedirectResponse:
-        """Set a job's interval or time of day."""
-        plan = job_of(console.api, name)
-        if every_s is None and not at:
-            raise HTTPException(422, "give the interval or the time of day. Nothing was changed.")
-        with refusing(422):
-            minute = minute_of(at) if at else None
-            listing.change(console.database, plan, actor, console.now(), every_s=every_s, minute=minute)
-        return done(actor, plan, "It is changed; that holds from the next run on.")
 
 
-def _add_lists(app: FastAPI, console: Console) -> None:
-    @app.get(f"{START}/live", include_in_schema=False)
-    def live(request: Request, actor: Staff) -> Response:
-        """Return the list alone."""
-        return console.fragment(request, actor, "jobs_live.html", jobs_now(console))
+@router.post(f"{START}/{{name}}/run")
+def run(console: RequestConsole, actor: Admins, name: JobName) -> RedirectResponse:
+    """Have the service run a job now."""
+    plan = job_of(console.api, name)
+    with refusing():
+        return _done(console, actor, plan, listing.run_now(console.database, plan, actor, console.now()))
 
-    @app.get("/console/requests", include_in_schema=False)
-    def requests(request: Request, actor: Staff) -> HTMLResponse:
-        """Return the requests without an answer, oldest first."""
-        rows = console.database.read(unanswered, console.now(), ROWS)
-        return console.page(request, actor, "requests.html", {"rows": rows, "most": ROWS})
 
-    @app.get(f"{START}/{{name}}", include_in_schema=False)
-    def one(request: Request, actor: Staff, name: JobName) -> HTMLResponse:
-        """Return a job with its last periods, and the forms of an administrator."""
-        return _page(console, request, actor, job_of(console.api, name), None)
+@router.post(f"{START}/{{name}}/pause")
+def pause(console: RequestConsole, actor: Admins, name: JobName) -> RedirectResponse:
+    """Pause a job."""
+    return _changed(console, actor, name, listing.pause, "It is paused.")
 
-    @app.get(f"{START}/{{name}}/dry-run", include_in_schema=False)
-    def dry_run(request: Request, actor: Staff, name: JobName) -> HTMLResponse:
-        """Return a job's page with what it would do now."""
-        plan = job_of(console.api, name)
-        return _page(
-            console, request, actor, plan, preview(console.database, console.api.settings, plan.name, console.now())
-        )
+
+@router.post(f"{START}/{{name}}/resume")
+def resume(console: RequestConsole, actor: Admins, name: JobName) -> RedirectResponse:
+    """Resume a job."""
+    return _changed(console, actor, name, listing.resume, "It is resumed.")
+
+
+@router.post(f"{START}/{{name}}/reset")
+def reset(console: RequestConsole, actor: Admins, name: JobName) -> RedirectResponse:
+    """Have a job run as planned."""
+    return _changed(console, actor, name, listing.change, "It runs as planned.")
+
+
+@router.post(f"{START}/{{name}}/change")
+def change(
+    console: RequestConsole,
+    actor: Admins,
+    name: JobName,
+    every_s: Annotated[int | None, Form()] = None,
+    at: Annotated[str, Form(max_length=8)] = "",
+) -> RedirectResponse:
+    """Set a job's interval or time of day."""
+    plan = job_of(console.api, name)
+    if every_s is None and not at:
+        raise HTTPException(422, "give the interval or the time of day. Nothing was changed.")
+    with refusing(422):
+        minute = minute_of(at) if at else None
+        listing.change(console.database, plan, actor, console.now(), every_s=every_s, minute=minute)
+    return _done(console, actor, plan, "It is changed; that holds from the next run on.")
+
+
+def _done(console: Console, actor: Actor, plan: Plan, words: str) -> RedirectResponse:
+    return console.see_other(actor, f"{START}/{plan.name}", words)
+
+
+_Change = Callable[[Database, Plan, Actor, EpochSeconds], None]
+
+
+def _changed(console: Console, actor: Actor, name: str, change: _Change, words: str) -> RedirectResponse:
+    plan = job_of(console.api, name)
+    with refusing():
+        change(console.database, plan, actor, console.now())
+    return _done(console, actor, plan, words)
 
 
 def jobs_now(console: Console) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from commonwatt.model.exceptions import StoreError
@@ -17,7 +17,7 @@ from utility.overview.store.meter import MeterFacts, exchange_history, meter_fac
 from utility.overview.store.series import settled_series, slot_series
 from utility.readings.store import reads
 from utility.readings.store.conflicts import conflicts
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.days import KILOWATTS, quarters_of
 from utility.webkit.console.plots import plotted, thinned
 from utility.webkit.rights import Staff
@@ -68,62 +68,68 @@ def event_words(previous: int, new: int) -> str:
     return "; ".join([*begun, *ended, *unknown]) or "nothing changed"
 
 
-def add_meters(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
+router = APIRouter(include_in_schema=False)
 
-    @app.get("/console/meters", include_in_schema=False)
-    def table(
-        request: Request, actor: Staff, after: Annotated[int, Query(ge=0, lt=2**31)] = 0, microgrid: _Name = ""
-    ) -> Response:
-        """Return a page of the list."""
-        rows = console.database.read(reads.meters, microgrid or None, after, PAGE + 1, console.now())
-        of = f"microgrid={microgrid}&" if microgrid else ""
-        later = f"/console/meters?{of}after={rows[PAGE - 1]['no']}" if len(rows) > PAGE else None
-        earlier = f"/console/meters?{of.rstrip('&')}" if after else None
-        content = {"rows": rows[:PAGE], "microgrid": microgrid, "later": later, "earlier": earlier}
-        return console.page(request, actor, "meters.html", content)
 
-    @app.get("/console/meters/{meter}", include_in_schema=False)
-    def one(
-        request: Request,
-        actor: Staff,
-        meter: _Id,
-        what: What | None = None,
-        first: Annotated[date | None, Query(alias="from")] = None,
-        last: Annotated[date | None, Query(alias="to")] = None,
-    ) -> Response:
-        """Return the page of one meter."""
-        facts = _facts(console, meter)
-        zone = console.zone()
-        today = local_day(console.now(), zone)
-        last = min(last or today, today)
-        first = first or last
-        quarters_of(first, last, zone)
-        kind = what or ("through" if RecordType.THROUGH in facts.record_types else facts.record_types[0].name.lower())
-        content = _lists(console, facts) | {"facts": facts, "what": kind, "first": first, "last": last}
-        content |= {"kinds": [*(k.name.lower() for k in facts.record_types), "settled"], "names": KINDS, "today": today}
-        content |= {"ranges": [(name, today - timedelta(days=days - 1)) for name, days in RANGES]}
-        return console.page(request, actor, "meter.html", content)
+@router.get("/console/meters")
+def table(
+    console: RequestConsole,
+    request: Request,
+    actor: Staff,
+    after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    microgrid: _Name = "",
+) -> Response:
+    """Return a page of the list."""
+    rows = console.database.read(reads.meters, microgrid or None, after, PAGE + 1, console.now())
+    of = f"microgrid={microgrid}&" if microgrid else ""
+    later = f"/console/meters?{of}after={rows[PAGE - 1]['no']}" if len(rows) > PAGE else None
+    earlier = f"/console/meters?{of.rstrip('&')}" if after else None
+    content = {"rows": rows[:PAGE], "microgrid": microgrid, "later": later, "earlier": earlier}
+    return console.page(request, actor, "meters.html", content)
 
-    @app.get("/console/meters/{meter}/plot.json", include_in_schema=False)
-    def plot(
-        _: Staff,
-        meter: _Id,
-        what: What,
-        first: Annotated[date, Query(alias="from")],
-        last: Annotated[date, Query(alias="to")],
-    ) -> JSONResponse:
-        """Return the series of a plot: at most about 1,000 points, with their extremes."""
-        facts = _facts(console, meter)
-        begin, until = quarters_of(first, last, console.zone())
-        until = max(begin + 1, min(until, quarter_of(console.now()) + 1))
-        if what == "settled":
-            return JSONResponse(_settled(console, facts, begin, until))
-        if until - begin > MOST_READ_DAYS * 96:
-            raise HTTPException(
-                422, f"readings are shown for at most {MOST_READ_DAYS} days; settled ones for five years"
-            )
-        return JSONResponse(_readings(console, facts, RecordType[what.upper()], begin, until))
+
+@router.get("/console/meters/{meter}")
+def one(
+    console: RequestConsole,
+    request: Request,
+    actor: Staff,
+    meter: _Id,
+    what: What | None = None,
+    first: Annotated[date | None, Query(alias="from")] = None,
+    last: Annotated[date | None, Query(alias="to")] = None,
+) -> Response:
+    """Return the page of one meter."""
+    facts = _facts(console, meter)
+    zone = console.zone()
+    today = local_day(console.now(), zone)
+    last = min(last or today, today)
+    first = first or last
+    quarters_of(first, last, zone)
+    kind = what or ("through" if RecordType.THROUGH in facts.record_types else facts.record_types[0].name.lower())
+    content = _lists(console, facts) | {"facts": facts, "what": kind, "first": first, "last": last}
+    content |= {"kinds": [*(k.name.lower() for k in facts.record_types), "settled"], "names": KINDS, "today": today}
+    content |= {"ranges": [(name, today - timedelta(days=days - 1)) for name, days in RANGES]}
+    return console.page(request, actor, "meter.html", content)
+
+
+@router.get("/console/meters/{meter}/plot.json")
+def plot(
+    console: RequestConsole,
+    _: Staff,
+    meter: _Id,
+    what: What,
+    first: Annotated[date, Query(alias="from")],
+    last: Annotated[date, Query(alias="to")],
+) -> JSONResponse:
+    """Return the series of a plot: at most about 1,000 points, with their extremes."""
+    facts = _facts(console, meter)
+    begin, until = quarters_of(first, last, console.zone())
+    until = max(begin + 1, min(until, quarter_of(console.now()) + 1))
+    if what == "settled":
+        return JSONResponse(_settled(console, facts, begin, until))
+    if until - begin > MOST_READ_DAYS * 96:
+        raise HTTPException(422, f"readings are shown for at most {MOST_READ_DAYS} days; settled ones for five years")
+    return JSONResponse(_readings(console, facts, RecordType[what.upper()], begin, until))
 
 
 def _facts(console: Console, meter: str) -> MeterFacts:

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from numpy.typing import NDArray
 
 from commonwatt.look.palette import LOOKS, PowerFlow
@@ -36,7 +36,7 @@ from utility.takeover.jobs import unmanaged_of
 from utility.takeover.store import explained
 from utility.tariffs.store.tariffs import published
 from utility.tariffs.tariff import Tariff, in_force
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.days import quarters_of
 from utility.webkit.console.plots import plotted, single
 from utility.webkit.rights import Staff
@@ -53,61 +53,69 @@ DRAWN = 6  # places on each side of the picture of sharing
 _Name = Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]
 
 
-def add_microgrids(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
+router = APIRouter(include_in_schema=False)
 
-    @app.get("/console/microgrids", include_in_schema=False)
-    def table(request: Request, actor: Staff, after: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Response:
-        """Return a page of the table."""
-        found = console.database.read(microgrids, console.now(), unmanaged=unmanaged_of(console.api))
-        facts = [each for each in found if each.number > after]
-        rows = [(each, cell(each, console.now())) for each in facts[:PAGE]]
-        later = f"/console/microgrids?after={rows[-1][0].number}" if len(facts) > PAGE else None
-        content = {"rows": rows, "later": later, "earlier": "/console/microgrids" if after else None, "badges": BADGES}
-        return console.page(request, actor, "microgrids.html", content)
 
-    @app.get("/console/microgrids/{name}", include_in_schema=False)
-    def one(
-        request: Request, actor: Staff, name: _Name, day: date | None = None, of: View | Literal["who"] = "power"
-    ) -> Response:
-        """Return the page of one: now, with its day as ``of`` says, or who manages it and its meters."""
-        facts = _facts(console, name)
-        zone = console.zone()
-        shown = day or local_day(console.now(), zone)
-        quarters_of(shown, shown, zone)  # A day that the plot refuses may have no day before or after it.
-        content = _live(console, facts) | _lists(console, name) | _timeline(console, name, shown)
-        content |= {"day": shown, "one_day": timedelta(days=1), "of": of, "views": get_args(View)}
-        return console.page(request, actor, "microgrid.html", content)
+@router.get("/console/microgrids")
+def table(
+    console: RequestConsole, request: Request, actor: Staff, after: Annotated[int, Query(ge=0, lt=2**31)] = 0
+) -> Response:
+    """Return a page of the table."""
+    found = console.database.read(microgrids, console.now(), unmanaged=unmanaged_of(console.api))
+    facts = [each for each in found if each.number > after]
+    rows = [(each, cell(each, console.now())) for each in facts[:PAGE]]
+    later = f"/console/microgrids?after={rows[-1][0].number}" if len(facts) > PAGE else None
+    content = {"rows": rows, "later": later, "earlier": "/console/microgrids" if after else None, "badges": BADGES}
+    return console.page(request, actor, "microgrids.html", content)
 
-    @app.get("/console/microgrids/{name}/live", include_in_schema=False)
-    def live(request: Request, actor: Staff, name: _Name) -> Response:
-        """Return the part of the page that is polled."""
-        content = _live(console, _facts(console, name)) | {"moved": True}
-        return console.fragment(request, actor, "microgrid_live.html", content)
 
-    @app.get("/console/microgrids/{name}/day.json", include_in_schema=False)
-    def plot(_: Staff, name: _Name, day: date, of: View = "power") -> dict[str, Any]:
-        """Return the series of a local day for its plot: use by source, what batteries store, or dollars."""
-        first, until = quarters_of(day, day, console.zone())
-        # What is to come is no gap.
-        until = max(first + 1, min(until, quarter_of(console.now()) + 1))
-        with console.database.reads.begin() as connection:
-            meters = meters_of(connection, name)
-            found = day_of_microgrid(connection, meters, first - 1, until)
-            tariff = in_force(
-                [t for t in published(connection) if t.name == console.api.settings.billing.tariff], first
-            )
-        quarters, start = range(first, until), first * QUARTER_S
-        if of == "power":
-            dear = [] if tariff is None else dear_spans([tariff], first, until)
-            return {"stack": True, "series": sources_plot(quarters, _energies(found), dear)}
-        if of == "batteries":
-            line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", found.has_stored, found.stored
-        else:
-            line, flow, unit, there = "Energy from the town", PowerFlow.PLANT, "$", found.has_net
-            values = found.net * 0 if tariff is None else _cost(tariff, first - 1, found.net)
-        points = plotted(single(start, QUARTER_S, values[1:], there[1:]), 1e-6, {})
-        return {"series": [{"label": line, "flow": flow, "unit": unit} | points] if there[1:].any() else []}
+@router.get("/console/microgrids/{name}")
+def one(
+    console: RequestConsole,
+    request: Request,
+    actor: Staff,
+    name: _Name,
+    day: date | None = None,
+    of: View | Literal["who"] = "power",
+) -> Response:
+    """Return the page of one: now, with its day as ``of`` says, or who manages it and its meters."""
+    facts = _facts(console, name)
+    zone = console.zone()
+    shown = day or local_day(console.now(), zone)
+    quarters_of(shown, shown, zone)  # A day that the plot refuses may have no day before or after it.
+    content = _live(console, facts) | _lists(console, name) | _timeline(console, name, shown)
+    content |= {"day": shown, "one_day": timedelta(days=1), "of": of, "views": get_args(View)}
+    return console.page(request, actor, "microgrid.html", content)
+
+
+@router.get("/console/microgrids/{name}/live")
+def live(console: RequestConsole, request: Request, actor: Staff, name: _Name) -> Response:
+    """Return the part of the page that is polled."""
+    content = _live(console, _facts(console, name)) | {"moved": True}
+    return console.fragment(request, actor, "microgrid_live.html", content)
+
+
+@router.get("/console/microgrids/{name}/day.json")
+def plot(console: RequestConsole, _: Staff, name: _Name, day: date, of: View = "power") -> dict[str, Any]:
+    """Return the series of a local day for its plot: use by source, what batteries store, or dollars."""
+    first, until = quarters_of(day, day, console.zone())
+    # What is to come is no gap.
+    until = max(first + 1, min(until, quarter_of(console.now()) + 1))
+    with console.database.reads.begin() as connection:
+        meters = meters_of(connection, name)
+        found = day_of_microgrid(connection, meters, first - 1, until)
+        tariff = in_force([t for t in published(connection) if t.name == console.api.settings.billing.tariff], first)
+    quarters, start = range(first, until), first * QUARTER_S
+    if of == "power":
+        dear = [] if tariff is None else dear_spans([tariff], first, until)
+        return {"stack": True, "series": sources_plot(quarters, _energies(found), dear)}
+    if of == "batteries":
+        line, flow, unit, there, values = "Stored", PowerFlow.BATTERY, "kWh", found.has_stored, found.stored
+    else:
+        line, flow, unit, there = "Energy from the town", PowerFlow.PLANT, "$", found.has_net
+        values = found.net * 0 if tariff is None else _cost(tariff, first - 1, found.net)
+    points = plotted(single(start, QUARTER_S, values[1:], there[1:]), 1e-6, {})
+    return {"series": [{"label": line, "flow": flow, "unit": unit} | points] if there[1:].any() else []}
 
 
 def _energies(found: DayOfMicrogrid) -> list[QuarterEnergy | None]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Form, HTTPException, Query, Request
+from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import Field
 
@@ -39,7 +39,7 @@ from utility.webkit.console.answers import (
     other_pages,
     refusing,
 )
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Clerks, Staff
 
 Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Form(min_length=1, max_length=MAX_CHOSEN)]
@@ -47,92 +47,106 @@ Numbers = Annotated[list[Annotated[int, Field(ge=1, lt=2**63)]], Form(min_length
 _START = "/console/quarantine"
 
 
-def add_quarantine(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    _add_readings(app, console)
-
-    @app.get(f"{_START}/findings", include_in_schema=False)
-    def findings(request: Request, actor: Staff, skip: Skip = 0, meter: Meter = "") -> HTMLResponse:
-        """List the open findings of the daily checks, the oldest first."""
-        with console.database.reads.begin() as connection:
-            numbers = [found(lambda: meter_number(connection, meter))] if meter else None
-            rows = open_findings(connection, ROWS + 1, numbers, skipped=skip)
-        content = {"rows": rows[:ROWS], "columns": columns_of(Finding), "meter": meter}
-        content |= other_pages(f"{_START}/findings", skip, is_more=len(rows) > ROWS, meter=meter)
-        return console.page(request, actor, "findings.html", content | tabs(console, "findings"))
-
-    @app.post(f"{_START}/findings", include_in_schema=False)
-    def close(actor: Clerks, no: Numbers, why: Why = "") -> RedirectResponse:
-        """Close the chosen findings, all or none."""
-        with refusing():
-            closed = close_findings(console.database, no, actor, why, console.now())
-        return console.see_other(actor, f"{_START}/findings", f"{counted(closed, 'finding')} closed")
-
-    @app.get(f"{_START}/gaps", include_in_schema=False)
-    def gaps(request: Request, actor: Staff, after: After = "", meter: Meter = "") -> HTMLResponse:
-        """List the slots that are requested from gateways, by meter."""
-        with console.database.reads.begin() as connection:
-            number = found(lambda: meter_number(connection, meter)) if meter else None
-            page = found(lambda: waiting.gaps_page(connection, number, ROWS, after))
-        rows = [
-            {
-                **vars(row),
-                "type": type_name(row.record_type),
-                "start": row.first * QUARTER_S,
-                "end": row.until * QUARTER_S,
-            }
-            for row in page.rows
-        ]
-        later = address(f"{_START}/gaps", meter=meter, after=page.after) if page.after else ""
-        content = {"rows": rows, "meter": meter, "later": later, "earlier": ""}
-        return console.page(request, actor, "gaps.html", content | tabs(console, "gaps"))
-
-    @app.get(f"{_START}/accounts", include_in_schema=False)
-    def accounts(request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
-        """List accounts that meters report and that the registry does not have."""
-        rows = console.database.read(account_differences, ROWS + 1, skip)
-        content = {"rows": rows[:ROWS]} | other_pages(f"{_START}/accounts", skip, is_more=len(rows) > ROWS)
-        return console.page(request, actor, "account_differences.html", content | tabs(console, "accounts"))
+router = APIRouter(include_in_schema=False)
 
 
-def _add_readings(app: FastAPI, console: Console) -> None:
-    @app.get(_START, include_in_schema=False)
-    def readings(
-        request: Request, actor: Staff, meter: Meter = "", before: Annotated[int, Query(ge=0, lt=2**63)] = 0
-    ) -> HTMLResponse:
-        """List quarantined readings, the newest first."""
-        wanted = Wanted(meter=parse_id(meter) if meter else None, state=QUARANTINED)
-        rows = console.database.read(dead_letters, ROWS + 1, wanted, before or None)
-        later = address(_START, meter=meter, before=rows[ROWS - 1].no) if len(rows) > ROWS else ""
-        content = {"rows": [row_of(kept) for kept in rows[:ROWS]], "meter": meter, "later": later}
-        return console.page(request, actor, "quarantine.html", content | tabs(console, "readings"))
+@router.get(_START)
+def readings(
+    console: RequestConsole,
+    request: Request,
+    actor: Staff,
+    meter: Meter = "",
+    before: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+) -> HTMLResponse:
+    """List quarantined readings, the newest first."""
+    wanted = Wanted(meter=parse_id(meter) if meter else None, state=QUARANTINED)
+    rows = console.database.read(dead_letters, ROWS + 1, wanted, before or None)
+    later = address(_START, meter=meter, before=rows[ROWS - 1].no) if len(rows) > ROWS else ""
+    content = {"rows": [row_of(kept) for kept in rows[:ROWS]], "meter": meter, "later": later}
+    return console.page(request, actor, "quarantine.html", content | tabs(console, "readings"))
 
-    @app.post(_START, include_in_schema=False)
-    def decide(
-        actor: Clerks, no: Numbers, action: Annotated[Literal["released", "refused"], Form()], why: Why = ""
-    ) -> RedirectResponse:
-        """Release or refuse the chosen readings, all or none."""
-        with refusing():
-            done = decide_letters(console.database, [(each, action) for each in no], actor, why, console.now())
-        slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
-        words = f"{counted(slots, 'reading')} of {counted(len(done), 'dead letter')} {action}"
-        return console.see_other(actor, _START, words)
 
-    @app.get(f"{_START}/readings/{{no}}", include_in_schema=False)
-    def reading(request: Request, actor: Staff, no: Number) -> HTMLResponse:
-        """Show a dead letter with quarantined readings among the readings around it."""
-        kept = _kept(console, no)
-        content = {"row": row_of(kept), "waits": kept.state == QUARANTINED} | _judging(console, kept)
-        return console.page(request, actor, "quarantined_reading.html", content | tabs(console, "readings"))
+@router.post(_START)
+def decide(
+    console: RequestConsole,
+    actor: Clerks,
+    no: Numbers,
+    action: Annotated[Literal["released", "refused"], Form()],
+    why: Why = "",
+) -> RedirectResponse:
+    """Release or refuse the chosen readings, all or none."""
+    with refusing():
+        done = decide_letters(console.database, [(each, action) for each in no], actor, why, console.now())
+    slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
+    words = f"{counted(slots, 'reading')} of {counted(len(done), 'dead letter')} {action}"
+    return console.see_other(actor, _START, words)
 
-    @app.get(f"{_START}/readings/{{no}}/plot.json", include_in_schema=False)
-    def plot(_: Staff, no: Number) -> dict[str, Any]:
-        """Return the readings around those of a dead letter, by slot of 15 s."""
-        near = around(console.database, _kept(console, no))
-        if near is None:
-            raise HTTPException(404, "it has no readings of a registered meter")
-        lines = {"readings": (near.readings, near.there), "quarantined": (near.quarantined, near.waits)}
-        return figure(lines, near.start, SLOT_S, near.record_type)
+
+@router.get(f"{_START}/readings/{{no}}")
+def reading(console: RequestConsole, request: Request, actor: Staff, no: Number) -> HTMLResponse:
+    """Show a dead letter with quarantined readings among the readings around it."""
+    kept = _kept(console, no)
+    content = {"row": row_of(kept), "waits": kept.state == QUARANTINED} | _judging(console, kept)
+    return console.page(request, actor, "quarantined_reading.html", content | tabs(console, "readings"))
+
+
+@router.get(f"{_START}/readings/{{no}}/plot.json")
+def plot(console: RequestConsole, _: Staff, no: Number) -> dict[str, Any]:
+    """Return the readings around those of a dead letter, by slot of 15 s."""
+    near = around(console.database, _kept(console, no))
+    if near is None:
+        raise HTTPException(404, "it has no readings of a registered meter")
+    lines = {"readings": (near.readings, near.there), "quarantined": (near.quarantined, near.waits)}
+    return figure(lines, near.start, SLOT_S, near.record_type)
+
+
+@router.get(f"{_START}/findings")
+def findings(
+    console: RequestConsole, request: Request, actor: Staff, skip: Skip = 0, meter: Meter = ""
+) -> HTMLResponse:
+    """List the open findings of the daily checks, the oldest first."""
+    with console.database.reads.begin() as connection:
+        numbers = [found(lambda: meter_number(connection, meter))] if meter else None
+        rows = open_findings(connection, ROWS + 1, numbers, skipped=skip)
+    content = {"rows": rows[:ROWS], "columns": columns_of(Finding), "meter": meter}
+    content |= other_pages(f"{_START}/findings", skip, is_more=len(rows) > ROWS, meter=meter)
+    return console.page(request, actor, "findings.html", content | tabs(console, "findings"))
+
+
+@router.post(f"{_START}/findings")
+def close(console: RequestConsole, actor: Clerks, no: Numbers, why: Why = "") -> RedirectResponse:
+    """Close the chosen findings, all or none."""
+    with refusing():
+        closed = close_findings(console.database, no, actor, why, console.now())
+    return console.see_other(actor, f"{_START}/findings", f"{counted(closed, 'finding')} closed")
+
+
+@router.get(f"{_START}/gaps")
+def gaps(console: RequestConsole, request: Request, actor: Staff, after: After = "", meter: Meter = "") -> HTMLResponse:
+    """List the slots that are requested from gateways, by meter."""
+    with console.database.reads.begin() as connection:
+        number = found(lambda: meter_number(connection, meter)) if meter else None
+        page = found(lambda: waiting.gaps_page(connection, number, ROWS, after))
+    rows = [
+        {
+            **vars(row),
+            "type": type_name(row.record_type),
+            "start": row.first * QUARTER_S,
+            "end": row.until * QUARTER_S,
+        }
+        for row in page.rows
+    ]
+    later = address(f"{_START}/gaps", meter=meter, after=page.after) if page.after else ""
+    content = {"rows": rows, "meter": meter, "later": later, "earlier": ""}
+    return console.page(request, actor, "gaps.html", content | tabs(console, "gaps"))
+
+
+@router.get(f"{_START}/accounts")
+def accounts(console: RequestConsole, request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
+    """List accounts that meters report and that the registry does not have."""
+    rows = console.database.read(account_differences, ROWS + 1, skip)
+    content = {"rows": rows[:ROWS]} | other_pages(f"{_START}/accounts", skip, is_more=len(rows) > ROWS)
+    return console.page(request, actor, "account_differences.html", content | tabs(console, "accounts"))
 
 
 def tabs(console: Console, here: str) -> dict[str, Any]:

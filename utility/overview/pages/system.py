@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from utility.alarms.alarm import Alarm
@@ -10,32 +10,32 @@ from utility.alarms.api import runbook_of
 from utility.alarms.decisions import alarms_of
 from utility.overview.pages.jobs import jobs_now
 from utility.overview.system import BACKUP, Known, parts
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import RequestConsole
 from utility.webkit.rights import FOR_STAFF, Staff
 
+router = APIRouter(include_in_schema=False)
 
-def add_system(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
 
-    @app.get("/console/system", include_in_schema=False)
-    def system(request: Request, actor: Staff) -> HTMLResponse:
-        """Return the parts with their states, and the jobs."""
-        jobs = jobs_now(console)
-        backups = [job for job in jobs["rows"] if job.name == BACKUP]
-        known = Known(
-            version=version("commonwatt"),
-            schema=console.database.schema[1],
-            jobs=len(jobs["rows"]),
-            makes_backups=bool(backups),
-            backup=backups[0].done if backups else None,
-        )
-        found = parts(alarms_of(console.api).facts(), known, console.now())
-        return console.page(request, actor, "system.html", {"parts": list(found), "where": _where} | jobs)
+@router.get("/console/system")
+def system(console: RequestConsole, request: Request, actor: Staff) -> HTMLResponse:
+    """Return the parts with their states, and the jobs."""
+    jobs = jobs_now(console)
+    backups = [job for job in jobs["rows"] if job.name == BACKUP]
+    known = Known(
+        version=version("commonwatt"),
+        schema=console.database.schema[1],
+        jobs=len(jobs["rows"]),
+        makes_backups=bool(backups),
+        backup=backups[0].done if backups else None,
+    )
+    found = parts(alarms_of(console.api).facts(), known, console.now())
+    return console.page(request, actor, "system.html", {"parts": list(found), "where": _where} | jobs)
 
-    @app.get("/console/jobs", include_in_schema=False, dependencies=[FOR_STAFF])
-    def old() -> RedirectResponse:
-        """Redirect from the former page of the jobs."""
-        return RedirectResponse("/console/system#jobs", 303)
+
+@router.get("/console/jobs", dependencies=[FOR_STAFF])
+def old() -> RedirectResponse:
+    """Redirect from the former page of the jobs."""
+    return RedirectResponse("/console/system#jobs", 303)
 
 
 def _where(alarm: Alarm) -> str:

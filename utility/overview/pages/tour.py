@@ -1,8 +1,9 @@
 """The tour of a demonstration: things to try, each with a button, and what its stage shows (docs/scenarios.md)."""
 
+from pathlib import Path as FolderPath
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Path, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.demo.tour import order, stage_of
@@ -12,7 +13,7 @@ from utility.access.store.audit_log import record
 from utility.billing.store.billing import newest_issued
 from utility.billing.store.run_bills import compare
 from utility.webkit.console.answers import found, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.navigation import TOUR
 from utility.webkit.rights import Allowed, Staff
 
@@ -20,24 +21,29 @@ Acting = Annotated[Actor, Depends(Allowed(Role.OPERATOR, session=True))]  # no p
 CHECK = "bill"  # the step that the console does by itself
 
 
-def add_tour(app: FastAPI, console: Console) -> None:
-    """Add the routes; only in a demonstration there are some."""
+router = APIRouter(include_in_schema=False)
+
+
+@router.get(TOUR.path)
+def tour(console: RequestConsole, request: Request, actor: Staff) -> HTMLResponse:
+    """Show the steps with their states, the audit so far, and what happened on stage."""
+    return console.page(request, actor, "tour.html", found(lambda: stage_of(_folder(console))) | {"check": CHECK})
+
+
+@router.post(f"{TOUR.path}/{{step}}")
+def act(console: RequestConsole, actor: Acting, step: Annotated[str, Path(max_length=16)]) -> RedirectResponse:
+    """Have the supervisor on this machine do a step, or check the bills of the newest month."""
+    with refusing():
+        words = _check(console) if step == CHECK else order(_folder(console), step)
+    with console.database.writes.begin() as connection:
+        record(connection, actor, console.now(), "tour.order", f"step {step}")
+    return console.see_other(actor, TOUR.path, words)
+
+
+def _folder(console: Console) -> FolderPath:
     if (folder := console.demonstration) is None:
-        return
-
-    @app.get(TOUR.path, include_in_schema=False)
-    def tour(request: Request, actor: Staff) -> HTMLResponse:
-        """Show the steps with their states, the audit so far, and what happened on stage."""
-        return console.page(request, actor, "tour.html", found(lambda: stage_of(folder)) | {"check": CHECK})
-
-    @app.post(f"{TOUR.path}/{{step}}", include_in_schema=False)
-    def act(actor: Acting, step: Annotated[str, Path(max_length=16)]) -> RedirectResponse:
-        """Have the supervisor on this machine do a step, or check the bills of the newest month."""
-        with refusing():
-            words = _check(console) if step == CHECK else order(folder, step)
-        with console.database.writes.begin() as connection:
-            record(connection, actor, console.now(), "tour.order", f"step {step}")
-        return console.see_other(actor, TOUR.path, words)
+        raise HTTPException(404, "this is no demonstration")
+    return folder
 
 
 def _check(console: Console) -> str:

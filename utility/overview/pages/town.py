@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -18,10 +18,11 @@ from utility.overview.pages.town_view import TownState, TownView
 from utility.overview.today import QuarterEnergy, Today
 from utility.readings.store.completeness import Completeness
 from utility.takeover.store import load_orders
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.days import KILOWATTS
 from utility.webkit.console.plots import line
 from utility.webkit.rights import Staff
+from utility.webkit.services import Api
 
 MOST_FRAGMENTS = 32  # versions of which the changes are kept rendered: browsers have the last few
 # The kinds of microgrids, for people, in the order of the page.
@@ -44,44 +45,57 @@ TILES = {
 }
 
 
-def add_town(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    view, fragments = TownView(console.api), _Fragments()
+def begin(console: Console) -> None:
+    """Count the town's state in the service's metrics, and have streams tell of a change."""
+    view = console.api.part(TownView)
     console.api.metrics.watch(lambda: town_metrics(lambda: metrics_of(view.get())))
     console.streams.marks["town"] = lambda: "" if (now := view.recent()) is None else f"{now.time} {now.version}"
 
-    @app.get("/console/town", include_in_schema=False)
-    def page(request: Request, actor: Staff) -> Response:
-        """Return the page."""
-        state = view.get()
-        groups = _groups(state, console.database.read(load_orders))
-        content = _figures(state, actor) | {"groups": groups, "since": 0, "tiles": TILES}
-        return console.page(request, actor, "town.html", content)
 
-    @app.get("/console/town/day.json", include_in_schema=False)
-    def day(_: Staff) -> dict[str, Any]:
-        """Return the use of the last 24 hours by source, for its plot."""
-        state = view.get()
-        return day_plot(state.today, state.dear)
+router = APIRouter(include_in_schema=False)
 
-    def rendered(request: Request, actor: Actor, since: int) -> bytes:
-        state = view.get()
 
-        def render() -> bytes:
-            changed = [each for each in state.cells if state.changed[each.microgrid] > since]
-            content = _figures(state, actor) | {"changed": changed, "now": state.time}
-            return bytes(console.fragment(request, actor, "town_live.html", content).body)
+@router.get("/console/town")
+def page(console: RequestConsole, request: Request, actor: Staff) -> Response:
+    """Return the page."""
+    state = console.api.part(TownView).get()
+    groups = _groups(state, console.database.read(load_orders))
+    content = _figures(state, actor) | {"groups": groups, "since": 0, "tiles": TILES}
+    return console.page(request, actor, "town.html", content)
 
-        return fragments.get(state, (since, actor.roles), render)
 
-    @app.get("/console/town/live", include_in_schema=False)
-    async def live(request: Request, actor: Staff, since: Annotated[int, Query(ge=0)] = 0) -> Response:
-        """Return the figures, and the cells that changed since a version, which replace those of the page."""
-        # Nothing in it is of one person: browsers with one version and the same roles get the same bytes. What is made
-        # already needs no thread; that would cost more than the rest of the answer.
-        state = view.recent()
-        found = None if state is None else fragments.kept(state, (since, actor.roles))
-        return HTMLResponse(await run_in_threadpool(rendered, request, actor, since) if found is None else found)
+@router.get("/console/town/day.json")
+def day(console: RequestConsole, _: Staff) -> dict[str, Any]:
+    """Return the use of the last 24 hours by source, for its plot."""
+    state = console.api.part(TownView).get()
+    return day_plot(state.today, state.dear)
+
+
+def _rendered(console: Console, request: Request, actor: Actor, since: int) -> bytes:
+    state = console.api.part(TownView).get()
+
+    def render() -> bytes:
+        changed = [each for each in state.cells if state.changed[each.microgrid] > since]
+        content = _figures(state, actor) | {"changed": changed, "now": state.time}
+        return bytes(console.fragment(request, actor, "town_live.html", content).body)
+
+    return console.api.part(_fragments).get(state, (since, actor.roles), render)
+
+
+@router.get("/console/town/live")
+async def live(
+    console: RequestConsole, request: Request, actor: Staff, since: Annotated[int, Query(ge=0)] = 0
+) -> Response:
+    """Return the figures, and the cells that changed since a version, which replace those of the page."""
+    # Nothing in it is of one person: browsers with one version and the same roles get the same bytes. What is made
+    # already needs no thread; that would cost more than the rest of the answer.
+    state = console.api.part(TownView).recent()
+    found = None if state is None else console.api.part(_fragments).kept(state, (since, actor.roles))
+    return HTMLResponse(await run_in_threadpool(_rendered, console, request, actor, since) if found is None else found)
+
+
+def _fragments(_: Api) -> "_Fragments":
+    return _Fragments()
 
 
 _Which = tuple[int, frozenset[Role]]  # the version that a browser has, and the roles of its person

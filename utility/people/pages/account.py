@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, FastAPI, Form, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from commonwatt.identity.passwords import MAX_LENGTH
@@ -19,7 +19,7 @@ from utility.access.store.second_factors import Proof
 from utility.people.pages.login import Code, client_of, refusal_of, with_session
 from utility.people.store import end_other_sessions, end_own_session
 from utility.webkit.acting import changing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import LoggedIn, address_of, gate_of
 
 T = TypeVar("T")
@@ -39,57 +39,65 @@ class Again:
 Proven = Annotated[Again, Depends()]  # what a form asks again
 
 
-def add_account(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
+router = APIRouter(include_in_schema=False)
 
-    @app.get("/console/account", include_in_schema=False)
-    def account(request: Request, actor: LoggedIn) -> Response:
-        """Return the page of the own login."""
-        machine_s = gate_of(request).now()
-        with console.database.reads.begin() as connection:
-            person = access.find_person(connection, actor.name)
-            sessions = access.sessions_of(connection, actor.name, machine_s)
-            factor = second_factors.in_force(connection, actor.name)
-        content = {"person": person, "sessions": sessions, "machine_s": machine_s, "factor": factor}
-        return console.page(request, actor, "account.html", content)
 
-    @app.post("/console/account/password", include_in_schema=False)
-    def password(
-        request: Request,
-        actor: LoggedIn,
-        current: Password,
-        new: Password,
-        tokens: Annotated[bool, Form()] = False,
-    ) -> Response:
-        """Change the own password; all other sessions end, and if the person wants it the tokens."""
-        stored = checked_password(console, request, actor, current)
-        if why := password_fault(new, actor.name):
-            raise HTTPException(422, f"new: the password is {why}; nothing was changed")
-        hashed = hash_password(new)
-        with changing_own(console, request, actor, stored) as by:
-            access.set_password(by.connection, actor.name, hashed)
-            revoked = access.revoke_tokens(by.connection, actor.name, by.machine_s) if tokens else []
-            opened = access.open_session(by.connection, actor.name, *client_of(request))
-            by.record("person.password", actor.name, after={"tokens revoked": revoked} if revoked else None)
-        return with_session(RedirectResponse("/console/account", 303), opened)
+@router.get("/console/account")
+def account(console: RequestConsole, request: Request, actor: LoggedIn) -> Response:
+    """Return the page of the own login."""
+    machine_s = gate_of(request).now()
+    with console.database.reads.begin() as connection:
+        person = access.find_person(connection, actor.name)
+        sessions = access.sessions_of(connection, actor.name, machine_s)
+        factor = second_factors.in_force(connection, actor.name)
+    content = {"person": person, "sessions": sessions, "machine_s": machine_s, "factor": factor}
+    return console.page(request, actor, "account.html", content)
 
-    @app.post("/console/account/sessions", include_in_schema=False)
-    def others(request: Request, actor: LoggedIn, current: Password) -> Response:
-        """End all own sessions but this one."""
-        stored = checked_password(console, request, actor, current)
-        with changing_own(console, request, actor, stored) as by:
-            end_other_sessions(by)
-        return console.see_other(actor, "/console/account", "Your other sessions ended.")
 
-    @app.post("/console/account/sessions/{session}/end", include_in_schema=False)
-    def end(
-        request: Request, actor: LoggedIn, session: Annotated[str, Path(max_length=64)], current: Password
-    ) -> Response:
-        """End one own session."""
-        stored = checked_password(console, request, actor, current)
-        with changing_own(console, request, actor, stored) as by:
-            end_own_session(by, session)
-        return console.see_other(actor, "/console/account", "The session ended.")
+@router.post("/console/account/password")
+def password(
+    console: RequestConsole,
+    request: Request,
+    actor: LoggedIn,
+    current: Password,
+    new: Password,
+    tokens: Annotated[bool, Form()] = False,
+) -> Response:
+    """Change the own password; all other sessions end, and if the person wants it the tokens."""
+    stored = checked_password(console, request, actor, current)
+    if why := password_fault(new, actor.name):
+        raise HTTPException(422, f"new: the password is {why}; nothing was changed")
+    hashed = hash_password(new)
+    with changing_own(console, request, actor, stored) as by:
+        access.set_password(by.connection, actor.name, hashed)
+        revoked = access.revoke_tokens(by.connection, actor.name, by.machine_s) if tokens else []
+        opened = access.open_session(by.connection, actor.name, *client_of(request))
+        by.record("person.password", actor.name, after={"tokens revoked": revoked} if revoked else None)
+    return with_session(RedirectResponse("/console/account", 303), opened)
+
+
+@router.post("/console/account/sessions")
+def others(console: RequestConsole, request: Request, actor: LoggedIn, current: Password) -> Response:
+    """End all own sessions but this one."""
+    stored = checked_password(console, request, actor, current)
+    with changing_own(console, request, actor, stored) as by:
+        end_other_sessions(by)
+    return console.see_other(actor, "/console/account", "Your other sessions ended.")
+
+
+@router.post("/console/account/sessions/{session}/end")
+def end(
+    console: RequestConsole,
+    request: Request,
+    actor: LoggedIn,
+    session: Annotated[str, Path(max_length=64)],
+    current: Password,
+) -> Response:
+    """End one own session."""
+    stored = checked_password(console, request, actor, current)
+    with changing_own(console, request, actor, stored) as by:
+        end_own_session(by, session)
+    return console.see_other(actor, "/console/account", "The session ended.")
 
 
 def checked_password(console: Console, request: Request, actor: Actor, current: str) -> str | None:

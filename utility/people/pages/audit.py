@@ -6,7 +6,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from fastapi import Depends, FastAPI, Form, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from commonwatt.model.time.local_calendar import midnight
@@ -16,7 +16,7 @@ from utility.access.store import audit_log
 from utility.access.store.second_people import mark_seen, unseen
 from utility.people.pages.entries import VIA, csv_lines, with_changes
 from utility.webkit.console.answers import attached
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import RequestConsole
 from utility.webkit.rights import FOR_ADMINS, Admins
 
 SHOWN = 100  # entries on one page
@@ -47,47 +47,50 @@ class Filters:
 _Filters = Annotated[Filters, Depends()]
 
 
-def add_audit(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
+router = APIRouter(include_in_schema=False)
 
-    @app.get("/console/audit", include_in_schema=False)
-    def audit(
-        request: Request,
-        actor: Admins,
-        filters: _Filters,
-        before_no: Annotated[int | None, Query(ge=1, lt=2**62)] = None,
-    ) -> Response:
-        """Return entries, newest first."""
-        zone = console.zone()
-        wanted = replace(filters.wanted(zone), before_no=before_no)
-        with console.database.reads.begin() as connection:
-            found = audit_log.entries(connection, wanted, SHOWN + 1)
-            attention = unseen(connection)
-        asked = {name: text for name, text in asdict(filters).items() if text}
-        content = {
-            "entries": with_changes(found[:SHOWN], zone),
-            "asked": asdict(filters),
-            "actions": _by_subject(),
-            "via": VIA,
-            "older": urlencode(asked | {"before_no": found[SHOWN - 1]["no"]}) if len(found) > SHOWN else "",
-            "newest": urlencode(asked) if before_no is not None else None,
-            "file": f"/console/audit/file?{urlencode(asked)}",
-            "unseen": attention,
-        }
-        return console.page(request, actor, "audit.html", content)
 
-    @app.get("/console/audit/file", include_in_schema=False, dependencies=[FOR_ADMINS])
-    def file(filters: _Filters) -> StreamingResponse:
-        """Return all entries that the filters leave as CSV, newest first."""
-        zone = console.zone()
-        lines = csv_lines(audit_log.all_entries(console.database, filters.wanted(zone)), zone)
-        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=attached("audit-log.csv"))
+@router.get("/console/audit")
+def audit(
+    console: RequestConsole,
+    request: Request,
+    actor: Admins,
+    filters: _Filters,
+    before_no: Annotated[int | None, Query(ge=1, lt=2**62)] = None,
+) -> Response:
+    """Return entries, newest first."""
+    zone = console.zone()
+    wanted = replace(filters.wanted(zone), before_no=before_no)
+    with console.database.reads.begin() as connection:
+        found = audit_log.entries(connection, wanted, SHOWN + 1)
+        attention = unseen(connection)
+    asked = {name: text for name, text in asdict(filters).items() if text}
+    content = {
+        "entries": with_changes(found[:SHOWN], zone),
+        "asked": asdict(filters),
+        "actions": _by_subject(),
+        "via": VIA,
+        "older": urlencode(asked | {"before_no": found[SHOWN - 1]["no"]}) if len(found) > SHOWN else "",
+        "newest": urlencode(asked) if before_no is not None else None,
+        "file": f"/console/audit/file?{urlencode(asked)}",
+        "unseen": attention,
+    }
+    return console.page(request, actor, "audit.html", content)
 
-    @app.post("/console/audit/seen", include_in_schema=False)
-    def seen(actor: Admins, last: Annotated[int, Form(ge=1, lt=2**62)]) -> Response:
-        """Note that an administrator has seen the refused attempts up to an entry; their alarm ends."""
-        console.database.write(mark_seen, actor, console.now(), last)
-        return console.see_other(actor, "/console/audit", "The attempts are marked as seen.")
+
+@router.get("/console/audit/file", dependencies=[FOR_ADMINS])
+def file(console: RequestConsole, filters: _Filters) -> StreamingResponse:
+    """Return all entries that the filters leave as CSV, newest first."""
+    zone = console.zone()
+    lines = csv_lines(audit_log.all_entries(console.database, filters.wanted(zone)), zone)
+    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=attached("audit-log.csv"))
+
+
+@router.post("/console/audit/seen")
+def seen(console: RequestConsole, actor: Admins, last: Annotated[int, Form(ge=1, lt=2**62)]) -> Response:
+    """Note that an administrator has seen the refused attempts up to an entry; their alarm ends."""
+    console.database.write(mark_seen, actor, console.now(), last)
+    return console.see_other(actor, "/console/audit", "The attempts are marked as seen.")
 
 
 def _by_subject() -> dict[str, dict[str, str]]:

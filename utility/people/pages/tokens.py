@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import FastAPI, Form, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Path, Query, Request, Response
 
 from utility.access.actor import Actor
 from utility.access.roles import Role
@@ -12,7 +12,7 @@ from utility.access.store import audit_log
 from utility.access.store.api_tokens import make_token, revoke_token, tokens
 from utility.people.pages.entries import with_changes
 from utility.webkit.acting import changing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Anybody, gate_of
 from utility.webkit.services import Api
 
@@ -21,16 +21,23 @@ Number = Annotated[int, Path(ge=1, lt=2**31)]
 SHOWN = 500  # tokens, or entries of the audit log of one, on one page
 
 
-def add_tokens(app: FastAPI, console: Console, end: Callable[[Api, Actor, int], int]) -> None:
-    """Add the routes; ``end`` ends what a token made, and returns how much."""
+def make_router(end: Callable[[Api, Actor, int], int]) -> APIRouter:
+    """Return the routes; ``end`` ends what a token made, and returns how much."""
+    router = APIRouter(include_in_schema=False)
 
-    @app.get("/console/tokens", include_in_schema=False)
-    def page(request: Request, actor: Anybody, everybody: Annotated[bool, Query(alias="all")] = False) -> Response:
+    @router.get("/console/tokens")
+    def page(
+        console: RequestConsole,
+        request: Request,
+        actor: Anybody,
+        everybody: Annotated[bool, Query(alias="all")] = False,
+    ) -> Response:
         """Return the own tokens; for an administrator all."""
         return _page(console, request, actor, everybody=everybody)
 
-    @app.post("/console/tokens", include_in_schema=False)
+    @router.post("/console/tokens")
     def make(
+        console: RequestConsole,
         request: Request,
         actor: Anybody,
         label: Annotated[str, Form(max_length=64)],
@@ -42,16 +49,18 @@ def add_tokens(app: FastAPI, console: Console, end: Callable[[Api, Actor, int], 
             text, _ = make_token(by, label, frozenset(roles), 24 * days)
         return _page(console, request, actor, text=text)
 
-    @app.post("/console/tokens/{number}/revoke", include_in_schema=False)
-    def revoke(request: Request, actor: Anybody, number: Number, made: Annotated[bool, Form()] = False) -> Response:
+    @router.post("/console/tokens/{number}/revoke")
+    def revoke(
+        console: RequestConsole, request: Request, actor: Anybody, number: Number, made: Annotated[bool, Form()] = False
+    ) -> Response:
         """Revoke a token, and if the person wants it end what was made with it."""
         with changing(console.api, request, actor) as by:
             revoke_token(by, number, again=made)
         ended = f" {end(console.api, actor, number)} things that it made ended." if made else ""
         return console.see_other(actor, "/console/tokens", f"Token {number} is revoked.{ended}")
 
-    @app.get("/console/tokens/{number}", include_in_schema=False)
-    def one(request: Request, actor: Anybody, number: Number) -> Response:
+    @router.get("/console/tokens/{number}")
+    def one(console: RequestConsole, request: Request, actor: Anybody, number: Number) -> Response:
         """Return what was done with a token of the actor; for an administrator with any."""
         with console.database.reads.begin() as connection:
             found = tokens(connection, None if actor.has(Role.ADMIN) else actor.name, 1, number)
@@ -60,6 +69,8 @@ def add_tokens(app: FastAPI, console: Console, end: Callable[[Api, Actor, int], 
             raise HTTPException(404, "you have no token of this number")
         content = {"token": found[0], "entries": with_changes(entries, console.zone())}
         return console.page(request, actor, "token.html", content | {"machine_s": gate_of(request).now()})
+
+    return router
 
 
 def _page(console: Console, request: Request, actor: Actor, *, everybody: bool = False, text: str = "") -> Response:

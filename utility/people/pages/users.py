@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Form, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Path, Query, Request, Response
 
 from utility.access.actor import Actor
 from utility.access.bulk import COLUMNS, MOST, links_table, read_residents
@@ -27,7 +27,7 @@ from utility.people.store import (
 )
 from utility.webkit.acting import address_of_link, changing
 from utility.webkit.console.answers import download
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Admins, Allowed, gate_of
 
 SHOWN = 100  # people on one page
@@ -40,129 +40,137 @@ _Roles = Annotated[list[Role], Form()]
 _Account = Annotated[str, Form(pattern=r"^[0-9]{0,5}$")]
 
 
-def add_users(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
-    _add_lists(app, console)
-    _add_invitations(app, console)
-
-    def done(actor: Admins, name: str, words: str) -> Response:
-        return console.see_other(actor, f"/console/users/{name}", words)
-
-    @app.post("/console/users/{name}/roles", include_in_schema=False)
-    def set_roles(
-        request: Request,
-        actor: _AtConsole,
-        name: _Name,
-        again: Proven,
-        roles: _Roles,
-        account: _Account = "",
-        sure: Annotated[bool, Form()] = False,
-    ) -> Response:
-        """Replace a person's roles and account; a role ends only if the form says so."""
-        wanted, number = frozenset(roles), int(account) if account else None
-
-        def do(by: By) -> None:
-            found = access.find_person(by.connection, name)
-            if not sure and found is not None and (lost := ", ".join(sorted(found.roles - wanted))):
-                raise HTTPException(
-                    422, f"{name} would lose: {lost}. Tick the box that takes roles away. Nothing was changed."
-                )
-            change_roles(by, name, wanted, number)
-
-        proven_for_others(console, request, actor, again, do)
-        return done(actor, name, f"{name} now has the roles: {', '.join(sorted(set(roles)))}.")
-
-    @app.post("/console/users/{name}/disable", include_in_schema=False)
-    def switch_off(request: Request, actor: Admins, name: _Name) -> Response:
-        """Disable a person."""
-        with changing(console.api, request, actor) as by:
-            disable(by, name)
-        return done(actor, name, f"{name} is disabled: no login, session or token works any more.")
-
-    @app.post("/console/users/{name}/enable", include_in_schema=False)
-    def switch_on(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
-        """Enable a person."""
-        proven_for_others(console, request, actor, again, lambda by: enable(by, name))
-        return done(actor, name, f"{name} is enabled.")
-
-    @app.post("/console/users/{name}/second-factor/remove", include_in_schema=False)
-    def remove_factor(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
-        """Remove the second factor of a person who lost it."""
-        proven_for_others(console, request, actor, again, lambda by: remove_of_another(by, name))
-        return done(actor, name, f"{name} has no second factor any more; all sessions ended.")
-
-    @app.post("/console/users/{name}/sessions", include_in_schema=False)
-    def log_out(request: Request, actor: Admins, name: _Name) -> Response:
-        """End all sessions of another person."""
-        with changing(console.api, request, actor) as by:
-            end_sessions(by, name)
-        return done(actor, name, f"The sessions of {name} ended.")
+router = APIRouter(include_in_schema=False)
 
 
-def _add_lists(app: FastAPI, console: Console) -> None:
-    @app.get("/console/users", include_in_schema=False)
-    def users(
-        request: Request,
-        actor: Admins,
-        search: Annotated[str, Query(max_length=64)] = "",
-        role: Annotated[str, Query(max_length=16)] = "",
-        after: Annotated[str, Query(max_length=32)] = "",
-    ) -> Response:
-        """Return the people, some at a time."""
-        machine_s = gate_of(request).now()
-        wanted = Role(role) if role in set(Role) else None
-        found = console.database.read(list_people, search, wanted, after, SHOWN + 1, machine_s)
-        content = {"people": found[:SHOWN], "search": search, "role": role, "roles": list(Role), "machine_s": machine_s}
-        content["next"] = found[SHOWN - 1].person.name if len(found) > SHOWN else ""
-        return _page(console, request, actor, "users.html", content)
-
-    @app.get("/console/users/{name}", include_in_schema=False)
-    def user(request: Request, actor: Admins, name: _Name) -> Response:
-        """Return one person."""
-        return _person_page(console, request, actor, name)
+@router.get("/console/users")
+def users(
+    console: RequestConsole,
+    request: Request,
+    actor: Admins,
+    search: Annotated[str, Query(max_length=64)] = "",
+    role: Annotated[str, Query(max_length=16)] = "",
+    after: Annotated[str, Query(max_length=32)] = "",
+) -> Response:
+    """Return the people, some at a time."""
+    machine_s = gate_of(request).now()
+    wanted = Role(role) if role in set(Role) else None
+    found = console.database.read(list_people, search, wanted, after, SHOWN + 1, machine_s)
+    content = {"people": found[:SHOWN], "search": search, "role": role, "roles": list(Role), "machine_s": machine_s}
+    content["next"] = found[SHOWN - 1].person.name if len(found) > SHOWN else ""
+    return _page(console, request, actor, "users.html", content)
 
 
-def _add_invitations(app: FastAPI, console: Console) -> None:
-    @app.post("/console/users", include_in_schema=False)
-    def invite(
-        request: Request,
-        actor: _AtConsole,
-        again: Proven,
-        name: Annotated[str, Form(max_length=32)],
-        roles: _Roles,
-        display: Annotated[str, Form(max_length=64)] = "",
-        account: _Account = "",
-    ) -> Response:
-        """Invite a person; the page shows the link once."""
-        number = int(account) if account else None
-        new = NewPerson(name=name.strip(), display=display, roles=frozenset(roles), account=number)
-        link = proven_for_others(console, request, actor, again, lambda by: invite_person(by, new))
-        return _person_page(console, request, actor, link.name, address_of_link(request, link))
+@router.get("/console/users/{name}")
+def user(console: RequestConsole, request: Request, actor: Admins, name: _Name) -> Response:
+    """Return one person."""
+    return _person_page(console, request, actor, name)
 
-    @app.post("/console/residents", include_in_schema=False)
-    def invite_residents(
-        request: Request, actor: _AtConsole, again: Proven, residents: Annotated[str, Form()]
-    ) -> Response:
-        """Invite the residents of a list; the answer is the list of their links, once."""
-        try:
-            new = read_residents(residents)
-        except AccessFaultError as error:
-            raise HTTPException(422, f"{error}; nobody was invited") from error
-        links = proven_for_others(console, request, actor, again, lambda by: invite_people(by, new))
-        addresses = [address_of_link(request, link) for link in links]
-        content = "".join(links_table(zip(new, addresses, strict=True)))
-        return download(content.encode(), "links.csv", "text/csv")
 
-    @app.get("/console/residents", include_in_schema=False)
-    def residents(request: Request, actor: Admins) -> Response:
-        """Return the form for a list of residents."""
-        return _page(console, request, actor, "residents.html", {"columns": COLUMNS, "most": MOST})
+@router.post("/console/users")
+def invite(
+    console: RequestConsole,
+    request: Request,
+    actor: _AtConsole,
+    again: Proven,
+    name: Annotated[str, Form(max_length=32)],
+    roles: _Roles,
+    display: Annotated[str, Form(max_length=64)] = "",
+    account: _Account = "",
+) -> Response:
+    """Invite a person; the page shows the link once."""
+    number = int(account) if account else None
+    new = NewPerson(name=name.strip(), display=display, roles=frozenset(roles), account=number)
+    link = proven_for_others(console, request, actor, again, lambda by: invite_person(by, new))
+    return _person_page(console, request, actor, link.name, address_of_link(request, link))
 
-    @app.post("/console/users/{name}/link", include_in_schema=False)
-    def link(request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
-        """Make a new link for a person; the page shows it once."""
-        made = proven_for_others(console, request, actor, again, lambda by: new_link(by, name))
-        return _person_page(console, request, actor, name, address_of_link(request, made))
+
+@router.post("/console/residents")
+def invite_residents(
+    console: RequestConsole, request: Request, actor: _AtConsole, again: Proven, residents: Annotated[str, Form()]
+) -> Response:
+    """Invite the residents of a list; the answer is the list of their links, once."""
+    try:
+        new = read_residents(residents)
+    except AccessFaultError as error:
+        raise HTTPException(422, f"{error}; nobody was invited") from error
+    links = proven_for_others(console, request, actor, again, lambda by: invite_people(by, new))
+    addresses = [address_of_link(request, link) for link in links]
+    content = "".join(links_table(zip(new, addresses, strict=True)))
+    return download(content.encode(), "links.csv", "text/csv")
+
+
+@router.get("/console/residents")
+def residents(console: RequestConsole, request: Request, actor: Admins) -> Response:
+    """Return the form for a list of residents."""
+    return _page(console, request, actor, "residents.html", {"columns": COLUMNS, "most": MOST})
+
+
+@router.post("/console/users/{name}/link")
+def link(console: RequestConsole, request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
+    """Make a new link for a person; the page shows it once."""
+    made = proven_for_others(console, request, actor, again, lambda by: new_link(by, name))
+    return _person_page(console, request, actor, name, address_of_link(request, made))
+
+
+def _done(console: Console, actor: Admins, name: str, words: str) -> Response:
+    return console.see_other(actor, f"/console/users/{name}", words)
+
+
+@router.post("/console/users/{name}/roles")
+def set_roles(
+    console: RequestConsole,
+    request: Request,
+    actor: _AtConsole,
+    name: _Name,
+    again: Proven,
+    roles: _Roles,
+    account: _Account = "",
+    sure: Annotated[bool, Form()] = False,
+) -> Response:
+    """Replace a person's roles and account; a role ends only if the form says so."""
+    wanted, number = frozenset(roles), int(account) if account else None
+
+    def do(by: By) -> None:
+        found = access.find_person(by.connection, name)
+        if not sure and found is not None and (lost := ", ".join(sorted(found.roles - wanted))):
+            raise HTTPException(
+                422, f"{name} would lose: {lost}. Tick the box that takes roles away. Nothing was changed."
+            )
+        change_roles(by, name, wanted, number)
+
+    proven_for_others(console, request, actor, again, do)
+    return _done(console, actor, name, f"{name} now has the roles: {', '.join(sorted(set(roles)))}.")
+
+
+@router.post("/console/users/{name}/disable")
+def switch_off(console: RequestConsole, request: Request, actor: Admins, name: _Name) -> Response:
+    """Disable a person."""
+    with changing(console.api, request, actor) as by:
+        disable(by, name)
+    return _done(console, actor, name, f"{name} is disabled: no login, session or token works any more.")
+
+
+@router.post("/console/users/{name}/enable")
+def switch_on(console: RequestConsole, request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
+    """Enable a person."""
+    proven_for_others(console, request, actor, again, lambda by: enable(by, name))
+    return _done(console, actor, name, f"{name} is enabled.")
+
+
+@router.post("/console/users/{name}/second-factor/remove")
+def remove_factor(console: RequestConsole, request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
+    """Remove the second factor of a person who lost it."""
+    proven_for_others(console, request, actor, again, lambda by: remove_of_another(by, name))
+    return _done(console, actor, name, f"{name} has no second factor any more; all sessions ended.")
+
+
+@router.post("/console/users/{name}/sessions")
+def log_out(console: RequestConsole, request: Request, actor: Admins, name: _Name) -> Response:
+    """End all sessions of another person."""
+    with changing(console.api, request, actor) as by:
+        end_sessions(by, name)
+    return _done(console, actor, name, f"The sessions of {name} ended.")
 
 
 def _person_page(console: Console, request: Request, actor: Admins, name: str, link: str = "") -> Response:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
 from commonwatt.model.exceptions import ConfigError
@@ -20,7 +20,7 @@ from utility.webkit.api import Work, work_answer
 from utility.webkit.columns import Time
 from utility.webkit.parameters import Limit
 from utility.webkit.rights import ClerksOrApprovers
-from utility.webkit.services import Api
+from utility.webkit.services import Api, RequestApi
 from utility.webkit.works import Progress
 
 Skip = Annotated[int, Query(ge=0, le=10**7, description="How many come before.")]
@@ -72,24 +72,25 @@ def begin_preview(api: Api, actor: Actor, tariff: Tariff, source: str, month: st
     return api.works.start(f"Preview of {tariff.name} for {wanted}", actor.name, now, job)
 
 
-def add_previews(app: FastAPI, api: Api) -> None:
-    """Add the endpoints."""
+router = APIRouter()
 
-    @app.post("/tariffs/preview", status_code=202)
-    def begin(actor: ClerksOrApprovers, asked: PreviewOf) -> Work:
-        """Begin to compute a month's bills of every account by a tariff; nothing is stored."""
-        try:
-            tariff = parse_tariff(asked.source)
-            return work_answer(begin_preview(api, actor, tariff, asked.source, asked.month))
-        except ConfigError as error:
-            raise HTTPException(422, str(error).splitlines()) from error
 
-    @app.get("/tariffs/preview/{work_id}")
-    def shown(_: ClerksOrApprovers, work_id: str, skip: Skip = 0, limit: Limit = 100) -> Changes:
-        """Return what accounts would pay, the largest fall first."""
-        work = api.works.find(work_id)
-        if work is None or not isinstance(work.result, Preview):
-            raise HTTPException(404, "there is no such preview, or not any more")
-        made = work.result
-        rows = made.changes[skip : skip + limit]
-        return Changes(month=made.month, made=made.made, accounts=len(made.changes), changes=rows)
+@router.post("/tariffs/preview", status_code=202)
+def begin(api: RequestApi, actor: ClerksOrApprovers, asked: PreviewOf) -> Work:
+    """Begin to compute a month's bills of every account by a tariff; nothing is stored."""
+    try:
+        tariff = parse_tariff(asked.source)
+        return work_answer(begin_preview(api, actor, tariff, asked.source, asked.month))
+    except ConfigError as error:
+        raise HTTPException(422, str(error).splitlines()) from error
+
+
+@router.get("/tariffs/preview/{work_id}")
+def shown(api: RequestApi, _: ClerksOrApprovers, work_id: str, skip: Skip = 0, limit: Limit = 100) -> Changes:
+    """Return what accounts would pay, the largest fall first."""
+    work = api.works.find(work_id)
+    if work is None or not isinstance(work.result, Preview):
+        raise HTTPException(404, "there is no such preview, or not any more")
+    made = work.result
+    rows = made.changes[skip : skip + limit]
+    return Changes(month=made.month, made=made.made, accounts=len(made.changes), changes=rows)

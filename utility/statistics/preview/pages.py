@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Form, HTTPException, Query, Request
+from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
 from commonwatt.model.exceptions import ConfigError
@@ -19,58 +19,61 @@ from utility.tariffs.prices_form import kept_of, written
 from utility.tariffs.store.tariffs import find_version
 from utility.tariffs.tariff import Tariff, parse_tariff
 from utility.webkit.console.answers import ROWS, Skip, other_pages, plain
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Clerks, ClerksOrApprovers
 
 _PLACE = "/console/rates/preview"
 _FEW = 8  # most steps of a histogram, as many as fit on a phone
 
 
-def add_preview(app: FastAPI, console: Console) -> None:
-    """Add the page, and the part of the form that shows at once what its prices would change."""
-    default = console.api.settings.billing.tariff
+router = APIRouter(include_in_schema=False)
 
-    @app.post("/console/rates/form/effect", include_in_schema=False)
-    def effect(request: Request, actor: Clerks, filled: Annotated[Filled, Form()]) -> HTMLResponse:
-        """Show what the form's prices would have made of a month's bills, or what is wrong with them."""
-        month, changes, bill = filled.month or console.api.last_month(), [], None
-        try:
-            made = written(filled, kept := kept_of(filled.source))
-            faults, bill = made.faults, kept.get("bill")
-            if not faults:
-                tariff = parse_tariff(made.text)
-                changes = estimated(console.database, tariff, month_number(month), default, console.now())
-        except ConfigError as error:
-            faults = {"": plain(error)}
-        steps = steps_of([int(100 * change.difference) for change in changes], _FEW)
-        content = {"faults": faults, "bill": bill, "month": month, "steps": steps}
-        content["sentences"] = sentences(changes, month)
-        return console.fragment(request, actor, "rates_effect.html", content)
 
-    @app.get(f"{_PLACE}/{{work_id}}", include_in_schema=False)
-    def preview(
-        request: Request,
-        actor: ClerksOrApprovers,
-        work_id: str,
-        order: Annotated[Literal["less", "more"], Query()] = "less",
-        skip: Skip = 0,
-    ) -> HTMLResponse:
-        """Show who would pay less and who more."""
-        work = console.api.works.find(work_id)
-        if work is None or not isinstance(work.result, Preview):
-            raise HTTPException(404, "this preview is not there any more; make it again from the tariff's page")
-        made, path = work.result, f"{_PLACE}/{work_id}"
-        ranked = made.changes if order == "less" else made.changes[::-1]
-        content = {
-            "preview": made,
-            "work": work,
-            "sentences": sentences(made.changes, made.month),
-            "steps": steps_of([int(100 * change.difference) for change in made.changes], _FEW),
-            "rows": ranked[skip : skip + ROWS],
-            "order": order,
-            **other_pages(path, skip, is_more=len(ranked) > skip + ROWS, order=order),
-        }
-        return console.page(request, actor, "rates_preview.html", content | _stored(console, actor, made.tariff))
+@router.post("/console/rates/form/effect")
+def effect(console: RequestConsole, request: Request, actor: Clerks, filled: Annotated[Filled, Form()]) -> HTMLResponse:
+    """Show what the form's prices would have made of a month's bills, or what is wrong with them."""
+    month, changes, bill = filled.month or console.api.last_month(), [], None
+    try:
+        made = written(filled, kept := kept_of(filled.source))
+        faults, bill = made.faults, kept.get("bill")
+        if not faults:
+            tariff = parse_tariff(made.text)
+            changes = estimated(
+                console.database, tariff, month_number(month), console.api.settings.billing.tariff, console.now()
+            )
+    except ConfigError as error:
+        faults = {"": plain(error)}
+    steps = steps_of([int(100 * change.difference) for change in changes], _FEW)
+    content = {"faults": faults, "bill": bill, "month": month, "steps": steps}
+    content["sentences"] = sentences(changes, month)
+    return console.fragment(request, actor, "rates_effect.html", content)
+
+
+@router.get(f"{_PLACE}/{{work_id}}")
+def preview(
+    console: RequestConsole,
+    request: Request,
+    actor: ClerksOrApprovers,
+    work_id: str,
+    order: Annotated[Literal["less", "more"], Query()] = "less",
+    skip: Skip = 0,
+) -> HTMLResponse:
+    """Show who would pay less and who more."""
+    work = console.api.works.find(work_id)
+    if work is None or not isinstance(work.result, Preview):
+        raise HTTPException(404, "this preview is not there any more; make it again from the tariff's page")
+    made, path = work.result, f"{_PLACE}/{work_id}"
+    ranked = made.changes if order == "less" else made.changes[::-1]
+    content = {
+        "preview": made,
+        "work": work,
+        "sentences": sentences(made.changes, made.month),
+        "steps": steps_of([int(100 * change.difference) for change in made.changes], _FEW),
+        "rows": ranked[skip : skip + ROWS],
+        "order": order,
+        **other_pages(path, skip, is_more=len(ranked) > skip + ROWS, order=order),
+    }
+    return console.page(request, actor, "rates_preview.html", content | _stored(console, actor, made.tariff))
 
 
 def _stored(console: Console, actor: Actor, tariff: Tariff) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import FastAPI, File, Form, Path, Query, Request, UploadFile
+from fastapi import APIRouter, File, Form, Path, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
@@ -17,7 +17,7 @@ from utility.tariffs.prices_form import HOURS, MOST_PERIODS, PricesForm, beyond,
 from utility.tariffs.store.tariffs import Stored, find_version, published
 from utility.tariffs.tariff import Tariff, in_force, parse_tariff
 from utility.webkit.console.answers import found, plain, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Clerks
 from utility.webkit.services import Api
 from utility.webkit.works import Work
@@ -47,11 +47,13 @@ class Filled(PricesForm):
     month: str = ""  # of the preview
 
 
-def add_drafts(app: FastAPI, console: Console, begin: Begin) -> None:
-    """Add the routes."""
+def make_router(begin: Begin) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(include_in_schema=False)
 
-    @app.get(f"{_START}/new", include_in_schema=False)
+    @router.get(f"{_START}/new")
     def form(
+        console: RequestConsole,
         request: Request,
         actor: Clerks,
         name: Annotated[str, Query(max_length=32)] = "",
@@ -63,8 +65,8 @@ def add_drafts(app: FastAPI, console: Console, begin: Begin) -> None:
             return _form(console, request, actor, _first_form(console), _first_source(console))
         return _either(console, request, actor, stored.tariff, stored.source)
 
-    @app.post(f"{_START}/form", include_in_schema=False)
-    def filled(request: Request, actor: Clerks, filled: Annotated[Filled, Form()]) -> Any:
+    @router.post(f"{_START}/form")
+    def filled(console: RequestConsole, request: Request, actor: Clerks, filled: Annotated[Filled, Form()]) -> Any:
         """Go on to the preview, or to the text; what is wrong is said beside its field."""
         with refusing(422):
             made = written(filled, kept_of(filled.source))
@@ -75,8 +77,9 @@ def add_drafts(app: FastAPI, console: Console, begin: Begin) -> None:
         with refusing(422):
             return started(console, actor, begin(console.api, actor, parse_tariff(made.text), made.text, filled.month))
 
-    @app.post(f"{_START}/new", include_in_schema=False)
+    @router.post(f"{_START}/new")
     def draft(
+        console: RequestConsole,
         request: Request,
         actor: Clerks,
         action: Annotated[Literal["check", "preview", "propose", "form"], Form()],
@@ -100,6 +103,8 @@ def add_drafts(app: FastAPI, console: Console, begin: Begin) -> None:
         if action == "form":
             return _either(console, request, actor, tariff, text)
         return _text_page(console, request, actor, text, tariff=tariff)
+
+    return router
 
 
 def started(console: Console, actor: Actor, work: Work) -> RedirectResponse:

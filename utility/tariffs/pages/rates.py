@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.time.local_calendar import local_text
@@ -13,21 +13,27 @@ from utility.tariffs.policy_settings import POLICY_WORDS
 from utility.tariffs.store.rates import acknowledged, told_counts
 from utility.tariffs.store.tariffs import versions
 from utility.webkit.console.answers import ROWS, Skip, other_pages, refusing
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import RequestConsole
 from utility.webkit.rights import Approvers, ClerksOrApprovers, Staff
 
 _START = "/console/rates"
 
 
-def add_rates(app: FastAPI, console: Console, begin: Begin) -> None:
-    """Add the routes."""
-    _add_lists(app, console)
+def make_router(begin: Begin) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(include_in_schema=False)
+    _add_lists(router)
 
     place = f"{_START}/version/{{name}}/{{version}}"
 
-    @app.get(place, include_in_schema=False)
+    @router.get(place)
     def shown(
-        request: Request, actor: Staff, name: str, version: VersionNumber, other: OtherVersion = 0
+        console: RequestConsole,
+        request: Request,
+        actor: Staff,
+        name: str,
+        version: VersionNumber,
+        other: OtherVersion = 0,
     ) -> HTMLResponse:
         """Show a version, and what differs in it from another one."""
         stored = stored_version(console, name, version)
@@ -49,25 +55,29 @@ def add_rates(app: FastAPI, console: Console, begin: Begin) -> None:
         }
         return console.page(request, actor, "rates_version.html", content | second)
 
-    @app.post(f"{place}/approve", include_in_schema=False)
-    def approve(actor: Approvers, name: str, version: VersionNumber) -> RedirectResponse:
+    @router.post(f"{place}/approve")
+    def approve(console: RequestConsole, actor: Approvers, name: str, version: VersionNumber) -> RedirectResponse:
         """Publish a proposal, as the second person."""
         with refusing():
             published = tariffs.publish(console.database, name, version, console.api.second(actor))
         words = f"{published.label} is published; the controllers receive it when the service looks next"
         return console.see_other(actor, f"{_START}/version/{name}/{version}", words)
 
-    @app.post(f"{place}/preview", include_in_schema=False)
-    def preview(actor: ClerksOrApprovers, name: str, version: VersionNumber, month: MonthText = "") -> RedirectResponse:
+    @router.post(f"{place}/preview")
+    def preview(
+        console: RequestConsole, actor: ClerksOrApprovers, name: str, version: VersionNumber, month: MonthText = ""
+    ) -> RedirectResponse:
         """Preview a stored version."""
         stored = stored_version(console, name, version)
         with refusing(422):
             return started(console, actor, begin(console.api, actor, stored.tariff, stored.source, month))
 
+    return router
 
-def _add_lists(app: FastAPI, console: Console) -> None:
-    @app.get(_START, include_in_schema=False)
-    def rates(request: Request, actor: Staff) -> HTMLResponse:
+
+def _add_lists(router: APIRouter) -> None:
+    @router.get(_START)
+    def rates(console: RequestConsole, request: Request, actor: Staff) -> HTMLResponse:
         """List all versions of all tariffs, proposals first, and how many controllers received them."""
         with console.database.reads.begin() as connection:
             rows = versions(connection)
@@ -75,9 +85,13 @@ def _add_lists(app: FastAPI, console: Console) -> None:
         rows.sort(key=lambda row: (row.state != "proposed", row.name, -row.version))
         return console.page(request, actor, "rates.html", {"rows": rows, "told": told})
 
-    @app.get(f"{_START}/told", include_in_schema=False)
+    @router.get(f"{_START}/told")
     def told(
-        request: Request, actor: Staff, tariff: Annotated[str, Query(max_length=32)] = "", skip: Skip = 0
+        console: RequestConsole,
+        request: Request,
+        actor: Staff,
+        tariff: Annotated[str, Query(max_length=32)] = "",
+        skip: Skip = 0,
     ) -> HTMLResponse:
         """List what each controller was sent, and whether it has acknowledged it."""
         rows = console.database.read(acknowledged, tariff, ROWS + 1, skip)

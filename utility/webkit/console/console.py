@@ -4,11 +4,11 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.identity.guesses import Guesses
@@ -112,3 +112,12 @@ def _message(request: Request, actor: Actor | None) -> str:
 
 def _seal(actor: Actor, message: str) -> str:
     return hmac.digest(actor.csrf.encode(), message.encode(errors="replace"), "sha256").hex()[:32]
+
+
+async def console_of(request: Request) -> Console:
+    """Return the console that is asked."""
+    console: Console = request.app.state.console
+    return console
+
+
+RequestConsole = Annotated[Console, Depends(console_of)]  # the console that is asked, of a route

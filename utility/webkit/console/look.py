@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from commonwatt.look.palette import LOOKS, PowerFlow
 from utility.webkit.columns import Shown, Written, columns_of
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import RequestConsole
 from utility.webkit.console.plots import line
 from utility.webkit.rights import Admins
 
@@ -22,38 +22,39 @@ class _Line(BaseModel):
     state: Annotated[str, Shown("State", Written.STATE, badges={"done": "good", "failed": "bad"})]
 
 
-def add_look(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
+router = APIRouter(include_in_schema=False)
 
-    @app.get("/console/look", include_in_schema=False)
-    def look(request: Request, actor: Admins) -> Response:
-        """Show the components."""
-        lines = [_Line(no=no, place=f"house {no}", energy_mwh=no * 4_250_000, state=state) for no, state in _STATES]
-        span = {"begin": console.now() - 7_200, "end": console.now() - 3_600, "most": 2}
-        content = {
-            "rows": [("Sharing", [(span, 400, 200)])],
-            "columns": columns_of(_Line),
-            "lines": lines,
-            "parts": [(flow, 500.0 * no, no != 2) for no, flow in enumerate(list(PowerFlow)[:4], 1)],
-            "tiles": [
-                {"microgrid": f"r{no:03}", "words": "", "condition": state, "battery": level, "heard": "now"}
-                | {"line": "ok", "level": 25 * no}
-                for no, (state, level) in enumerate(_TILES, 1)
-            ],
-        }
-        return console.page(request, actor, "look.html", content)
 
-    @app.get("/console/look/{kind}.json", include_in_schema=False)
-    def plot(_: Admins, kind: Literal["stacked", "lines", "nothing"]) -> dict[str, Any]:
-        """Return a plot's series."""
-        start = console.now() // 86_400 * 86_400
-        if kind == "stacked":
-            sources = enumerate(list(PowerFlow)[:5])
-            series = [_series(start, LOOKS[flow].words, n, is_gap=True) | {"flow": flow} for n, flow in sources]
-            series[0]["marks"] = [[start + 36_000, start + 43_200, "estimated"]]
-            return {"series": series, "stack": True}
-        names = [f"House {number}" for number in range(1, 7)] if kind == "lines" else []
-        return {"series": [_series(start, name, place) for place, name in enumerate(names)]}
+@router.get("/console/look")
+def look(console: RequestConsole, request: Request, actor: Admins) -> Response:
+    """Show the components."""
+    lines = [_Line(no=no, place=f"house {no}", energy_mwh=no * 4_250_000, state=state) for no, state in _STATES]
+    span = {"begin": console.now() - 7_200, "end": console.now() - 3_600, "most": 2}
+    content = {
+        "rows": [("Sharing", [(span, 400, 200)])],
+        "columns": columns_of(_Line),
+        "lines": lines,
+        "parts": [(flow, 500.0 * no, no != 2) for no, flow in enumerate(list(PowerFlow)[:4], 1)],
+        "tiles": [
+            {"microgrid": f"r{no:03}", "words": "", "condition": state, "battery": level, "heard": "now"}
+            | {"line": "ok", "level": 25 * no}
+            for no, (state, level) in enumerate(_TILES, 1)
+        ],
+    }
+    return console.page(request, actor, "look.html", content)
+
+
+@router.get("/console/look/{kind}.json")
+def plot(console: RequestConsole, _: Admins, kind: Literal["stacked", "lines", "nothing"]) -> dict[str, Any]:
+    """Return a plot's series."""
+    start = console.now() // 86_400 * 86_400
+    if kind == "stacked":
+        sources = enumerate(list(PowerFlow)[:5])
+        series = [_series(start, LOOKS[flow].words, n, is_gap=True) | {"flow": flow} for n, flow in sources]
+        series[0]["marks"] = [[start + 36_000, start + 43_200, "estimated"]]
+        return {"series": series, "stack": True}
+    names = [f"House {number}" for number in range(1, 7)] if kind == "lines" else []
+    return {"series": [_series(start, name, place) for place, name in enumerate(names)]}
 
 
 _TILES = (("fresh", "high"), ("late", "low"), ("islanded", "half"), ("alarm", "below"))

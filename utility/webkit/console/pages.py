@@ -1,28 +1,28 @@
 """The state of a long work that a person started: a run of bills, a preview of a tariff, a replay."""
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 
-from utility.webkit.console.console import Console
+from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Staff
 from utility.webkit.works import Work
 
+router = APIRouter(include_in_schema=False)
 
-def add_works(app: FastAPI, console: Console) -> None:
-    """Add the routes."""
 
-    @app.get("/console/works/{work_id}", include_in_schema=False)
-    def work(request: Request, actor: Staff, work_id: str) -> HTMLResponse:
-        """Show how far a work is."""
-        return console.page(request, actor, "work.html", {"work": _found(console, work_id)})
+@router.get("/console/works/{work_id}")
+def work(console: RequestConsole, request: Request, actor: Staff, work_id: str) -> HTMLResponse:
+    """Show how far a work is."""
+    return console.page(request, actor, "work.html", {"work": _found(console, work_id)})
 
-    @app.get("/console/works/{work_id}/live", include_in_schema=False)
-    def live(request: Request, actor: Staff, work_id: str) -> Response:
-        """Return the changing part of that page; go to the result when it is there."""
-        found = _found(console, work_id)
-        if found.path:
-            return Response(headers={"HX-Redirect": found.path})
-        return console.fragment(request, actor, "work_live.html", {"work": found})
+
+@router.get("/console/works/{work_id}/live")
+def live(console: RequestConsole, request: Request, actor: Staff, work_id: str) -> Response:
+    """Return the changing part of that page; go to the result when it is there."""
+    found = _found(console, work_id)
+    if found.path:
+        return Response(headers={"HX-Redirect": found.path})
+    return console.fragment(request, actor, "work_live.html", {"work": found})
 
 
 def _found(console: Console, work_id: str) -> Work:

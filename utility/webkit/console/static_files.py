@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
 from commonwatt.look.palette import BRAND, stylesheet
 from utility.webkit.rights import OPEN
@@ -93,19 +93,19 @@ def _loaded(name: str, content: bytes) -> StaticFile:
     )
 
 
-def add_static(app: FastAPI, static: StaticFiles) -> None:
-    """Add the route of the files."""
+router = APIRouter(include_in_schema=False)
 
-    @app.get("/console/static/{version}/{name}", include_in_schema=False, dependencies=[OPEN])
-    def static_file(request: Request, version: str, name: str) -> Response:
-        """Return a file, which browsers keep for ever: its address changes with its content."""
-        found = static.files.get(name)
-        if found is None or found.version != version:
-            raise HTTPException(404, "there is no such file; load the page again")
-        headers = dict(_FOR_EVER)
-        if name == "worker.js":
-            headers["Service-Worker-Allowed"] = "/console/"
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            headers["Content-Encoding"] = "gzip"
-            return Response(found.compressed, media_type=found.media_type, headers=headers)
-        return Response(found.content, media_type=found.media_type, headers=headers)
+
+@router.get("/console/static/{version}/{name}", dependencies=[OPEN])
+def static_file(request: Request, version: str, name: str) -> Response:
+    """Return a file, which browsers keep for ever: its address changes with its content."""
+    found = load_static().files.get(name)
+    if found is None or found.version != version:
+        raise HTTPException(404, "there is no such file; load the page again")
+    headers = dict(_FOR_EVER)
+    if name == "worker.js":
+        headers["Service-Worker-Allowed"] = "/console/"
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        return Response(found.compressed, media_type=found.media_type, headers=headers)
+    return Response(found.content, media_type=found.media_type, headers=headers)

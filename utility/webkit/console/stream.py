@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from utility.webkit.rights import Staff
@@ -49,15 +49,23 @@ class Streams:
             self._open -= Counter([person])
 
 
-def add_stream(app: FastAPI, streams: Streams) -> None:
-    """Add the route."""
+async def _streams_of(request: Request) -> Streams:
+    streams: Streams = request.app.state.console.streams
+    return streams
 
-    @app.get("/console/events", include_in_schema=False)
-    async def events(request: Request, actor: Staff, of: Annotated[frozenset[str], Query()]) -> Response:
-        """Tell which of some parts of pages change, as server-sent events."""
-        if not streams.take(actor.name):
-            return Response(status_code=204)  # browsers take it as the end, and no error
-        headers = {"X-Accel-Buffering": "no"}  # a proxy passes each event on at once
-        return StreamingResponse(
-            streams.events(request, actor.name, of), headers=headers, media_type="text/event-stream"
-        )
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/console/events")
+async def events(
+    request: Request,
+    streams: Annotated[Streams, Depends(_streams_of)],
+    actor: Staff,
+    of: Annotated[frozenset[str], Query()],
+) -> Response:
+    """Tell which of some parts of pages change, as server-sent events."""
+    if not streams.take(actor.name):
+        return Response(status_code=204)  # browsers take it as the end, and no error
+    headers = {"X-Accel-Buffering": "no"}  # a proxy passes each event on at once
+    return StreamingResponse(streams.events(request, actor.name, of), headers=headers, media_type="text/event-stream")

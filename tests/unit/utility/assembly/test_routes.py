@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
@@ -20,6 +20,7 @@ from tests.unit.utility.conftest import NOW
 from utility.access.actor import MACHINE
 from utility.access.roles import Role
 from utility.access.store import access
+from utility.assembly.application import collect_routes
 from utility.assembly.tables import metadata
 from utility.database.database import Database
 from utility.webkit.headers import CONTENT_POLICY
@@ -98,17 +99,14 @@ def wrong_answers(visitors: Visitors, roles: frozenset[Role] | None, headers: di
 
 
 def test_a_route_without_a_rule_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = bare_app()
-    assert unruled(app) == []
-    app.add_api_route("/forgotten", lambda: None)
-    app.routes.append(Route("/plain", PlainTextResponse("x")))
-    app.routes.append(Mount("/files", FastAPI()))
-    assert unruled(app) == ["/forgotten", "/plain", "/files"]
-    monkeypatch.setattr(
-        "utility.assembly.application.add_console", lambda app, _: app.add_api_route("/forgotten", lambda: None)
-    )
-    with pytest.raises(RuntimeError, match="routes without a rule of who may use them: /forgotten"):
-        bare_app()
+    assert unruled(bare_app().routes) == []
+    router = APIRouter()
+    router.add_api_route("/forgotten", lambda: None)
+    router.routes += [Route("/plain", PlainTextResponse("x")), Mount("/files", FastAPI())]
+    assert unruled(router.routes) == ["/forgotten", "/plain", "/files"]
+    monkeypatch.setattr("utility.assembly.application.PAGES", (router,))
+    with pytest.raises(RuntimeError, match="routes without a rule of who may use them: /forgotten, /plain, /files"):
+        collect_routes()
 
 
 def test_bills_of_all_accounts_are_for_clerks_and_approvers_by_each_way() -> None:
