@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from commonwatt.model.units import EpochSeconds
 from commonwatt.town.loading import load_town
@@ -14,20 +16,34 @@ from utility.access.secrets import digest, new_token
 from utility.access.tables import api_token
 from utility.assembly.application import make_app
 from utility.database.database import Database, open_database
+from utility.database.migrate import empty_database
 from utility.registry.store.registration import fill_registry
 
 LOCAL_KEY = "the key of programs on this machine"
+
+
+@cache
+def furnished_image(now: EpochSeconds) -> bytes:
+    """Return the file of the furnished town's database; a process makes it once."""
+    with TemporaryDirectory() as name:
+        town, path = Path(name) / "town.toml", Path(name) / "utility.db"
+        town.write_text(TOWN)
+        loaded = load_town(town)
+        path.write_bytes(empty_database())
+        opened = open_database(f"sqlite:///{path}", create=True)
+        with opened.writes.begin() as connection:
+            fill_registry(connection, loaded)
+        furnish(opened, loaded, now)
+        opened.close()  # Its log is in the file then.
+        return path.read_bytes()
 
 
 @contextmanager
 def furnished(folder: Path, now: EpochSeconds) -> Iterator[Database]:
     """Make the town's database in a folder."""
     (folder / "town.toml").write_text(TOWN)
-    town = load_town(folder / "town.toml")
-    opened = open_database(f"sqlite:///{folder / 'utility.db'}", create=True)
-    with opened.writes.begin() as connection:
-        fill_registry(connection, town)
-    furnish(opened, town, now)
+    (folder / "utility.db").write_bytes(furnished_image(now))
+    opened = open_database(f"sqlite:///{folder / 'utility.db'}", create=False)
     try:
         yield opened
     finally:

@@ -1,9 +1,10 @@
 """A bill from its amount down to quarter-hours: energy, price, dollars, quality by day, hour, quarter (U2)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cached_property
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
@@ -50,16 +51,22 @@ class Explained:
 
     def by_day(self) -> list[Step]:
         """Return the local days."""
-        return self._steps(lambda time: time.date())
+        return [self._step([place for place, _ in quarters]) for quarters in self._days.values()]
 
     def by_hour(self, day: date) -> list[Step]:
         """Return the hours of a local day; one that the clocks repeat is there twice."""
-        return self._steps(lambda time: (time.hour, time.utcoffset()), lambda time: time.date() == day)
+        hours = groupby(self._days.get(day, ()), key=lambda quarter: (quarter[1].hour, quarter[1].utcoffset()))
+        return [self._step([place for place, _ in quarters]) for _, quarters in hours]
 
     def by_quarter(self, day: date, hour: int) -> list[Step]:
         """Return the quarter-hours of a local hour."""
-        wanted = day, hour
-        return self._steps(lambda time: time.timestamp(), lambda time: (time.date(), time.hour) == wanted)
+        return [self._step([place]) for place, time in self._days.get(day, ()) if time.hour == hour]
+
+    @cached_property
+    def _days(self) -> dict[date, list[tuple[int, datetime]]]:
+        """The quarter-hours by local day: each one's place and local time."""
+        times = (datetime.fromtimestamp((self._first + n) * QUARTER_S, self._zone) for n in range(len(self._amounts)))
+        return {day: [*quarters] for day, quarters in groupby(enumerate(times), key=lambda each: each[1].date())}
 
     def local(self, step: Step) -> datetime:
         """Return the local time at which a step begins."""
@@ -80,15 +87,6 @@ class Explained:
                 self._amounts[span] += self._energies[Quantity.IMPORTED][span] * imports[places]
             if policy.credit_goes_to is CreditGoesTo.PLACES:
                 self._amounts[span] -= self._energies[Quantity.EXPORTED][span] * earned[places]
-
-    def _steps(
-        self, key: Callable[[datetime], object], wanted: Callable[[datetime], bool] = lambda _: True
-    ) -> list[Step]:
-        times = [
-            (n, datetime.fromtimestamp((self._first + n) * QUARTER_S, self._zone)) for n in range(len(self._amounts))
-        ]
-        chosen = [(n, time) for n, time in times if wanted(time)]
-        return [self._step([n for n, _ in group]) for _, group in groupby(chosen, key=lambda each: key(each[1]))]
 
     def _step(self, places: Sequence[int]) -> Step:
         span = slice(places[0], places[-1] + 1)

@@ -68,7 +68,7 @@ QUARTERS = 12
 METERS = (10001, 10002, 10003)
 NOW = (FIRST + QUARTERS) * QUARTER_S + SETTLE_S
 PAGE = 4096  # bytes of a page of SQLite
-FLIPS = int(os.environ.get("FLIPS", "12"))  # ``make soak`` flips more
+FLIPS = int(os.environ.get("FLIPS", "6"))  # ``make soak`` flips more
 DEAD_LETTER = DeadLetter(meter=10001, log=1, reason=1, generation=1, record_id=9, time=NOW, content=b"something")
 
 Values = dict[tuple[int, int, int, int], int]

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,21 +19,21 @@ from commonwatt.model.time.local_calendar import month_quarters
 from commonwatt.model.units import QUARTER_S, quarter_of
 from commonwatt.town.loading import load_town
 from harness.console import Browser, text_of
-from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, furnish, moved_at
+from harness.furnished import furnished
+from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, moved_at
 from harness.worlds.utility import register_in
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.billing.store.billing import newest_issued
 from utility.billing.store.entries import cancel_run
-from utility.database.database import Database, open_database
+from utility.database.database import Database
 from utility.jobs.calendar_periods import NEW_YORK
 from utility.ledger.entry import Entry, Kind, billed
 from utility.ledger.store.entries import post
 from utility.readings import tables
 from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
-from utility.registry.store.registration import fill_registry
 from utility.registry.tables import controller, meter
 from utility.settlement.shared_quarter import SharedQuarter
 from utility.settlement.store.sharing import Due, save
@@ -44,26 +43,10 @@ CHECKER = Path(__file__).parents[4] / "docs/examples/check_bill.py"
 Browsers = Callable[..., Browser]
 
 
-@pytest.fixture(scope="module")
-def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the database of the town once."""
-    folder = tmp_path_factory.mktemp("furnished")
-    (folder / "town.toml").write_text(TOWN)
-    town, path = load_town(folder / "town.toml"), folder / "utility.db"
-    database = open_database(f"sqlite:///{path}", create=True)
-    with database.writes.begin() as connection:
-        fill_registry(connection, town)
-    furnish(database, town, NOW)
-    database.close()
-    return path
-
-
 @pytest.fixture
-def database(furnished: Path, tmp_path: Path) -> Iterator[Database]:
-    copy = shutil.copy(furnished, tmp_path / "utility.db")
-    opened = open_database(f"sqlite:///{copy}", create=False)
-    yield opened
-    opened.close()
+def database(tmp_path: Path) -> Iterator[Database]:
+    with furnished(tmp_path, NOW) as made:
+        yield made
 
 
 @pytest.fixture
