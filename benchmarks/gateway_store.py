@@ -29,8 +29,8 @@ MINUTE, BACKLOG = "puts of a minute, 12 records", "puts of a backlog, 1,000 reco
 LIMITED_BY = "Each record is checked separately, on one core."
 
 
-def puts(meters: int, rounds: int, slots: int, types: tuple[int, ...] = (1, 2, 3)) -> list[FromMeter]:
-    """Return the messages of ``meters`` meters, by default with a battery, in rounds of ``slots`` slots each."""
+def puts(meters: int, rounds: int, slots: int) -> list[FromMeter]:
+    """Return the messages of ``meters`` meters with a battery, in rounds of ``slots`` slots each."""
     rng = np.random.default_rng(1)
     events: list[FromMeter] = []
     for at in range(rounds):
@@ -40,14 +40,14 @@ def puts(meters: int, rounds: int, slots: int, types: tuple[int, ...] = (1, 2, 3
                 HistoryRecord(
                     record_type=record_type,
                     lossy=0,
-                    record_id=1 + at * slots * len(types) + number,
+                    record_id=1 + at * slots * 3 + number,
                     meter_id=meter,
                     account=meter,
-                    start=times[number // len(types)],
-                    end=times[number // len(types)] + SLOT_S,
+                    start=times[number // 3],
+                    end=times[number // 3] + SLOT_S,
                     reading=max(0, round(rng.normal(5_000, 150))),
                 )
-                for number, record_type in enumerate(types * slots)
+                for number, record_type in enumerate((1, 2, 3) * slots)
             ]
             put = Put(
                 log=Log.HISTORY,

@@ -33,20 +33,14 @@ from gateway.events import (
     Committed,
     Connected,
     Counted,
-    DiskSeen,
     Event,
     FromMeter,
     FromUtility,
     Granted,
-    Hosted,
-    Looked,
     MachineRead,
     NotStored,
-    ProgramSeen,
     Quiet,
-    Registered,
     Reported,
-    ShellEvent,
     Tick,
     ToldStates,
     Upgraded,
@@ -119,6 +113,17 @@ class Controller:
         self.hosted[microgrid].register(meters)
         self.time.forget({meter for each in self.hosted.values() for meter in each.meters})
 
+    def program_seen(self, release: str, cert_days: int | None, disk_free_bytes: int) -> None:
+        """Take in what the shell sees of the program and its machine.
+
+        Args:
+            release: The program's.
+            cert_days: Whole days until the first certificate ends; ``None``: there is none.
+            disk_free_bytes: Free bytes of the stores' disk.
+        """
+        self.program.release, self.program.cert_days = release, cert_days
+        self.disk_free_bytes = disk_free_bytes
+
     # Events
 
     def receivers(self, event: Event) -> Sequence[MicrogridId]:
@@ -181,9 +186,6 @@ class Controller:
                 return self.own.utility_commands.upgraded(ended, self._tell(raw))
             case ToldStates(_, states, sent):
                 return self._take(self.hosted[microgrid], states, sent, raw)
-            case Hosted() | Registered() | DiskSeen() | ProgramSeen() | Looked():
-                self._seen(event, raw)
-                return []
             case Tick(job) if job == HEARTBEAT:
                 return self._heartbeat(self._tell(raw))
             case Connected():
@@ -191,23 +193,6 @@ class Controller:
                 return self.hosted[microgrid].handle(event, raw)
             case _:
                 return self.hosted[microgrid].handle(event, raw)
-
-    def _seen(self, event: ShellEvent, raw: EpochSeconds) -> None:
-        """Take in what the shell says of the machine."""
-        match event:
-            case Hosted(microgrid, store, meters, is_again):
-                self.host(microgrid, store, meters)
-                if is_again:
-                    self.hosted[microgrid].reopened(raw)
-            case Registered(microgrid, meters):
-                self.register(microgrid, meters)
-            case DiskSeen(microgrid, free_bytes):
-                self.hosted[microgrid].disk_space(free_bytes)
-            case ProgramSeen(release, cert_days, free_bytes):
-                self.program.release, self.program.cert_days = release, cert_days
-                self.disk_free_bytes = free_bytes
-            case Looked(microgrid):
-                self.hosted[microgrid].tell(raw)
 
     def _heartbeat(self, now: Now) -> list[Effect[Change]]:
         """Judge what saves bytes, and send a heartbeat."""

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from commonwatt.model.byte_count import ByteCount
-from commonwatt.model.ids import MeterId
 from commonwatt.model.time.machine import Machine
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.protocol.controller_commands import ControllerCommand
-from commonwatt.town.registry import RegisteredMeter
-from gateway.stored import Stored
 from gateway.upgrade.wanted import Ended
 
 
@@ -101,48 +98,6 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
-class Hosted:
-    """A microgrid is hosted from now on, or its store was opened again."""
-
-    microgrid: MicrogridId
-    store: Stored  # its store
-    meters: dict[MeterId, RegisteredMeter]  # its registered meters
-    is_again: bool = False  # whether the store was opened again
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """The registry of a microgrid changed."""
-
-    microgrid: MicrogridId
-    meters: dict[MeterId, RegisteredMeter]
-
-
-@dataclass(frozen=True, slots=True)
-class DiskSeen:
-    """The free bytes on the disk of a microgrid's store."""
-
-    microgrid: MicrogridId
-    free_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramSeen:
-    """What the shell sees of the program and its machine."""
-
-    release: str  # the program's
-    cert_days: int | None  # whole days until the first certificate ends; ``None``: there is none
-    disk_free_bytes: int  # free bytes of the stores' disk
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """A microgrid's state is looked at: its core is told the time."""
-
-    microgrid: MicrogridId
-
-
-@dataclass(frozen=True, slots=True)
 class Tick:
     """A job may be due."""
 
@@ -158,7 +113,5 @@ class Upgraded:
 
 # The events of one microgrid.
 MicrogridEvent: TypeAlias = FromMeter | FromUtility | Connected | Granted | Committed | Quiet | NotStored | Tick
-# What the shell says of the machine.
-ShellEvent: TypeAlias = Hosted | Registered | DiskSeen | ProgramSeen | Looked
 # The events of a controller.
-Event: TypeAlias = MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped | Reported | Upgraded | ShellEvent
+Event: TypeAlias = MicrogridEvent | ToldStates | Counted | MachineRead | ClockJumped | Reported | Upgraded

@@ -32,13 +32,12 @@ _STATE = Path("/var/lib/commonwatt")
 _DEVICES = Path("/sys/block")
 
 
-def make_report(settings: GatewaySettings, status: dict[str, Any], now: int, recorded: str) -> str:
+def make_report(settings: GatewaySettings, status: dict[str, Any], now: int) -> str:
     """Return a report, compressed and in base 85; it may take half a minute: for another thread than the loop's.
 
     Args:
         status: What /status shows.
         now: The gateway's time.
-        recorded: What became of the recording that was asked for; empty: none was.
     """
     status = json.loads(json.dumps(status))  # As over HTTP: keys are text.
     sections = {
@@ -50,7 +49,7 @@ def make_report(settings: GatewaySettings, status: dict[str, Any], now: int, rec
         "files": (f"{path}, {path.stat().st_size} bytes" for path in sorted(settings.store.parent.glob("*"))),
         "status": iter([json.dumps(status)[:STATUS_BYTES]]),
     }
-    parts = [f"== report of {settings.controller} at {moment(now)}", recorded]
+    parts = [f"== report of {settings.controller} at {moment(now)}"]
     for name, lines in sections.items():
         parts += [f"== {name}", *_tried(name, lines)]
     short = status.get("lte", {}).get("level") in ("at_risk", "exceeded")

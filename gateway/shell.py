@@ -26,7 +26,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.clique.clique import Clique
 from gateway.clique.hooks import Hooks
 from gateway.collect.slot_allowance import SLOTS_A_MINUTE
-from gateway.controller import HEARTBEAT, JOBS
+from gateway.controller import HEARTBEAT, JOBS, Controller
 from gateway.core import RETRY, HostedMicrogrid
 from gateway.events import (
     ClockJumped,
@@ -35,9 +35,7 @@ from gateway.events import (
     FromMeter,
     FromUtility,
     Granted,
-    Looked,
     MachineRead,
-    Registered,
     Tick,
     ToldStates,
     Upgraded,
@@ -51,7 +49,6 @@ from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import GATHER_S, Inbox
 from gateway.loop.threads import THREADS
 from gateway.loop.work import Work
-from gateway.recorder.recorder import Recorder
 from gateway.registries import Registries
 from gateway.reporting import Reporting
 from gateway.shown.lasting import TURN_S, Lasting
@@ -96,9 +93,8 @@ class Shell:
         watch = (lambda: None) if clique is None else clique.watch
         self._links = Links(settings, self._put, watch, self._line.tally, lambda: self.shown.lag_s)
         meters = registries.load(settings.microgrid) if clique is None else clique.meters[settings.microgrid]
-        recorder = Recorder(settings, store.store, meters, None if clique is None else clique.members)
-        self._controller = recorder.controller
-        self._work = Work(recorder, store, self._inbox, clock, disk, self._publish)
+        self._controller = Controller(settings, store.store, meters, None if clique is None else clique.members)
+        self._work = Work(self._controller, store, self._inbox, clock, disk, self._publish)
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
         self._renewals: list[Renewal] = []
@@ -119,7 +115,7 @@ class Shell:
             [each.results for each in self._renewals],
             witness := Witness(settings.store.absolute().parent, settings.controller),
         )
-        self._reporting = Reporting(settings, clock, self._work, self.shown, self._inbox, witness)
+        self._reporting = Reporting(settings, self._work, self.shown, self._inbox, witness)
         self._lasting = Lasting(self._work, ZoneInfo(settings.timezone))
         self._upgrades = Upgrades(settings, self.shown.status, lambda ended: self._put(Upgraded(ended)))
         own = self._controller.own
@@ -209,8 +205,6 @@ class Shell:
             tasks.append(asyncio.create_task(self._join(self._clique), name="the clique"))
             ends.callback(self._clique.leave)
         self._schedule()
-        watchdog.on_end.append(self._reporting.stuck)
-        ends.callback(watchdog.on_end.remove, self._reporting.stuck)
         for jump in (self._ticker.clock_jumped, self._clock_jumped):
             watchdog.on_jump.append(jump)
             ends.callback(watchdog.on_jump.remove, jump)
@@ -294,8 +288,7 @@ class Shell:
 
     def _states(self, microgrid: MicrogridId) -> States:
         core = self._controller.hosted[microgrid]
-        self._work.see(Looked(microgrid))
-        now, said = int(core.now), settings_of(core)
+        now, said = int(core.tell(int(self._clock.now()))), settings_of(core)
         before = self._told.get(microgrid)
         if before is None or before[0] != said:
             before = self._told[microgrid] = said, carried(core)
@@ -334,7 +327,6 @@ class Shell:
         if job == HEARTBEAT:
             self._look_at_line()
             self.shown.judge()
-            self._reporting.look_for_faults()
         self._inbox.put(Tick(job))
         if job == RETRY:
             self._read_machine()
@@ -346,7 +338,7 @@ class Shell:
 
     def _look_at_disk(self) -> None:
         hosted = self._controller.hosted
-        self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()}, self._work.see)
+        self._disk.look({store.path: hosted[name] for name, store in self._work.opened.items()})
         for core in hosted.values():
             self._warn(core)
 
@@ -412,7 +404,7 @@ class Shell:
                 log.error("registry can't be read again, the old one stays in use: %s", error)
                 continue
             if meters is not None:
-                self._work.see(Registered(microgrid, meters))
+                self._controller.register(microgrid, meters)
                 if self._clique is not None:
                     self._clique.register(microgrid, meters)
                 log.info("registry of %s read again: %d meters", microgrid, len(meters))

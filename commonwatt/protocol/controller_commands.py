@@ -89,7 +89,7 @@ class Action(StrEnum):
     RATES = "rates", ("tariff", "version", "prices", "changes", "rates_until")
     ASSIGN = "assign", ("orders",)
     SYSTEM_INFO = "system_info"
-    REPORT = "report", (), ("inputs",)
+    REPORT = "report"
     UPGRADE = "upgrade", ("release", "sha256")
     WITNESS = "witness", ("month", "code"), ("replaces",)
     SPARE = "spare", ("spared",)
@@ -154,8 +154,6 @@ class ControllerCommand(Message):
     rates_until: Moment | None = None  # until when that is stated, epoch seconds (rates)
     # The brokers to which meters send, the first one first, with these meters; all others use their own order (assign).
     orders: list[tuple[Brokers, list[Id64]]] | None = None
-    # Whether the flight recorder's inputs are written to a file too, and their readings (report); absent: they are not.
-    inputs: Literal["blank", "whole"] | None = None
     # The version of the release that the controller is to run, as Debian writes it (upgrade).
     release: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+~-]{0,23}$")] | None = None
     # The checksums of its packages, one for each processor, with commas between (upgrade).

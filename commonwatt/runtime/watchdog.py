@@ -22,7 +22,6 @@ EXIT_STUCK = 70  # exit code: a thread or the loop made no progress, see the log
 LOOK_EVERY_S = 1.0  # real seconds between two checks
 STUCK_AFTER_S = 30.0  # time without progress after which a warning is logged and counted
 END_AFTER_S = 60.0  # time without progress after which the process is ended
-LAST_CALLS_S = 5.0  # real seconds for what is called before the process is ended
 
 JUMP_S = 2.0
 """Seconds of difference between the machine's clock and the monotonic clock since the last check that count as a
@@ -94,8 +93,6 @@ class Watchdog:
         self.failures = 0  # exceptions in callbacks of the loop that no other code caught; each is logged
         # Called on the loop with the seconds by which the machine's clock jumped.
         self.on_jump: list[Callable[[float], None]] = []
-        # Called, with what is stuck, on the watchdog's thread before the end of the process; they wait for no thread.
-        self.on_end: list[Callable[[str], object]] = []
         self._notifier = notifier
         # systemd is notified twice within its time-out.
         look_s = LOOK_EVERY_S if look_every_s is None else look_every_s
@@ -183,9 +180,6 @@ class Watchdog:
             self._tell(logging.ERROR, "%s has made no progress for %g s; all threads:\n%s", name, waited_s, _stacks())
         if watched.looks == self._end_looks:
             try:
-                with calling_after(LAST_CALLS_S, os._exit, EXIT_STUCK):
-                    for call in self.on_end:
-                        call(name)
                 with calling_after(self._look_s, os._exit, EXIT_STUCK):
                     log.critical("%s has made no progress for %g s: ending", name, self._waited_s(watched))
                     logging.shutdown()

@@ -3,13 +3,12 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from commonwatt.model.disk_space import ENOUGH_BYTES
 from commonwatt.sqlite.damage import SqliteError, is_full
 from gateway.core import HostedMicrogrid
-from gateway.events import DiskSeen
 
 DISK_SPACE_TO_OPEN_BYTES = 1024 * 1024  # free bytes below which the ballast is deleted before the store is opened
 
@@ -31,7 +30,7 @@ class Disk:
         if self._ballast.space()[0] < DISK_SPACE_TO_OPEN_BYTES:
             self._ballast.give_up()
 
-    def look(self, cores: Mapping[Path, HostedMicrogrid], see: Callable[[DiskSeen], object]) -> None:
+    def look(self, cores: Mapping[Path, HostedMicrogrid]) -> None:
         """Report the free disk space to the cores, by their stores' files; log when one begins or ceases to refuse."""
         try:
             self.free_bytes, self.size_bytes = self._ballast.space()
@@ -39,15 +38,12 @@ class Disk:
             log.error("the disk's free space can't be read (%s)", error)
             return
         for store, core in cores.items():
-            was_short = core.upkeep.short
-            if not was_short and self.free_bytes >= ENOUGH_BYTES:
-                continue  # Nothing changes; the recorder need not hear it.
             try:
-                see(DiskSeen(core.microgrid, self.free_bytes))
+                changed = core.disk_space(self.free_bytes)
             except SqliteError as error:
                 log.error("the free pages of store %s can't be read (%s)", store, error)
             else:
-                if core.upkeep.short != was_short:
+                if changed:
                     self._log(store, refuses=core.upkeep.short)
 
     def _log(self, store: Path, *, refuses: bool) -> None:

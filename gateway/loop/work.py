@@ -15,14 +15,13 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.sqlite.damage import SqliteError, is_full
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
-from gateway.controller import JOBS
-from gateway.events import Committed, DiskSeen, Event, FromMeter, Hosted, Looked, NotStored, ShellEvent, Tick
+from gateway.controller import JOBS, Controller
+from gateway.events import Committed, Event, FromMeter, NotStored, Tick
 from gateway.loop.disk import Disk
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
 from gateway.loop.step import Step
 from gateway.loop.threads import THREADS
-from gateway.recorder.recorder import Recorder
 from gateway.store.opened_file import GoneError
 
 log = logging.getLogger(__name__)
@@ -41,24 +40,23 @@ class Work:
     """Passes events to the cores, and performs the effects that they return.
 
     Args:
-        recorder: Gives the core its inputs.
+        controller: The cores.
         store: The store of the controller's own microgrid.
         clock: The clock, which only has to advance evenly.
     """
 
     def __init__(
         self,
-        recorder: Recorder,
+        controller: Controller,
         store: HostedStore,
         inbox: Inbox,
         clock: Clock,
         disk: Disk,
         publish: Callable[[Publish], object],
     ) -> None:
-        self.controller = recorder.controller
-        self.recorder = recorder
+        self.controller = controller
         self.own = store
-        self.stores: dict[MicrogridId, HostedStore] = {self.controller.home: store}  # those of all hosted microgrids
+        self.stores: dict[MicrogridId, HostedStore] = {controller.home: store}  # those of all hosted microgrids
         self.failures = 0  # events on which a core failed
         self.since: float | None = None  # since when the stores are in use, ``time.monotonic``; ``None``: they are not
         self._lock = asyncio.Lock()
@@ -72,10 +70,6 @@ class Work:
     def opened(self) -> dict[MicrogridId, HostedStore]:
         """The stores that this thread may use: another one may open the others again."""
         return {microgrid: store for microgrid, store in self.stores.items() if not store.opening}
-
-    def see(self, event: ShellEvent) -> None:
-        """Let the core take in what the shell sees; that leads to no effects."""
-        self.recorder.handle(getattr(event, "microgrid", self.controller.home), event, self._now())
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
@@ -106,7 +100,7 @@ class Work:
         assert microgrid not in self.stores
         store = await THREADS.run(HostedStore.open, path, self._now())
         async with self.alone():
-            self.see(Hosted(microgrid, self.recorder.tape.of(store.store), meters))
+            self.controller.host(microgrid, store.store, meters)
             self.stores[microgrid] = store
 
     async def run(self, schedule: Callable[[], None]) -> None:
@@ -158,7 +152,7 @@ class Work:
         if asked is None or microgrid in step.failed:
             return
         try:
-            step.add(microgrid, self.recorder.handle(microgrid, asked, now))
+            step.add(microgrid, self.controller.handle(microgrid, asked, now))
         except SqliteError as error:
             step.failed[microgrid] = error
         except Exception:
@@ -216,22 +210,19 @@ class Work:
 
     def _opened(self, microgrid: MicrogridId, store: HostedStore, error: SqliteError) -> None:
         """Make a microgrid's core anew, from its store that is open again."""
-        meters = self.controller.hosted[microgrid].meters
-        self.see(Hosted(microgrid, self.recorder.tape.of(store.store), meters, is_again=True))
+        self.controller.host(microgrid, store.store, self.controller.hosted[microgrid].meters)
+        core = self.controller.hosted[microgrid]
+        core.reopened(self._now())
         if is_full(error):  # Until the next check: the ballast's space is for commands, not for records.
-            self.see(DiskSeen(microgrid, 0))
+            core.disk_space(0)
         store.opening = False
         for job in JOBS:  # None came meanwhile.
             self._inbox.put(Tick(job))
 
-    def look(self, *only: MicrogridId) -> None:
-        """Read what is shown of some open stores and their microgrids; without names, of each."""
+    def look(self) -> None:
+        """Read what is shown of each open store and its microgrid."""
         for microgrid, store in self.opened.items():
-            if only and microgrid not in only:
-                continue
             try:
-                for told in (self.controller.home, microgrid):
-                    self.see(Looked(told))
                 store.look(self.controller.hosted[microgrid], self.controller.view(microgrid, self._now()))
             except SqliteError as error:
                 store.figures.failures += 1

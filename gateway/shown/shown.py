@@ -8,14 +8,12 @@ from importlib.metadata import version
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.time.recent import Recent
-from commonwatt.model.units import MicrogridId
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import Clock, read_machine
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from gateway.clique.clique import Clique
-from gateway.events import ProgramSeen
 from gateway.household.link import HouseholdLink
 from gateway.line.watch import LineWatch
 from gateway.links import HEAD_END, Links
@@ -95,15 +93,9 @@ class Shown:
         """Look at what only time changes: the certificates, the line's month, the counts of the alarms."""
         expires = self._figures.certificate_expires = self._links.expiry.look()
         days = None if expires is None else int((expires - read_machine(self._clock).wall) // DAY_S)
-        self._work.see(ProgramSeen(RELEASE, days, self._disk.free_bytes))
+        self._work.controller.program_seen(RELEASE, days, self._disk.free_bytes)
         self._line.judge(self._work.controller.line.month(int(self._clock.now())))
         self._recent.look(self._alarm_counts(), time.monotonic())
-
-    async def critical(self) -> frozenset[str]:
-        """Return the critical alarms of the page, by name; on the loop."""
-        await self._look(self._work.controller.home)
-        found = alarms(self._view) if self._view else []
-        return frozenset(each.alert for each in found if each.severity == "critical")
 
     def status(self) -> dict[str, object]:
         """Return what /status shows, read now, or before if the store does not answer; on another thread."""
@@ -145,15 +137,15 @@ class Shown:
         figures.alarms = frozenset(alarm.alert for each in views if each for alarm in alarms(each))
         return figures
 
-    async def _look(self, *only: MicrogridId) -> None:
-        """Replace the values that /metrics and /status show, unless that was done just now; or of some microgrids."""
+    async def _look(self) -> None:
+        """Replace the values that /metrics and /status show, unless that was done just now."""
         async with self._work.alone():
             if time.monotonic() - self._looked >= LOOKS_AGAIN_AFTER_S:
                 self.judge()
-                self._work.look(*only)
+                self._work.look()
                 if self._work.own.view:
                     self._view = self._viewed()
-                self._looked = self._looked if only else time.monotonic()
+                self._looked = time.monotonic()
 
     def _viewed(self) -> dict[str, object]:
         """Return what /status shows, as JSON: of the controller and its own microgrid, with others that it hosts."""

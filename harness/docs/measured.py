@@ -30,7 +30,6 @@ BENCHMARKS: dict[str, float] = {
     "physics": 2,
     "lasting": 0.2,
     "gateway_store": 0.3,
-    "recorder": 3,
     "store": 3.5,
     "gateway_live": 4.5,
     "card": 17,

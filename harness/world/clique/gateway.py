@@ -25,12 +25,10 @@ from gateway.core import RETRY
 from gateway.events import (
     Committed,
     Connected,
-    DiskSeen,
     Event,
     FromMeter,
     FromUtility,
     Granted,
-    Looked,
     NotStored,
     Quiet,
     Tick,
@@ -314,9 +312,9 @@ class CliqueGateway(GatewayNode):
         self.put_in("granted", microgrid)
 
     def _told(self, microgrid: MicrogridId) -> States:
-        self.controller.handle(self.name, Looked(microgrid), self.clock())
         core = self.controller.hosted[microgrid]
-        return States.model_construct(microgrid=microgrid, now=int(core.now), states=carried(core))
+        now = int(core.tell(self.clock()))
+        return States.model_construct(microgrid=microgrid, now=now, states=carried(core))
 
     def look(self) -> None:
         """Look at the states: which follows which."""
@@ -361,7 +359,7 @@ class CliqueGateway(GatewayNode):
         """Handle a group of messages, each microgrid's in its own store, and what follows from their commit."""
         if any(each[:2] == ("tick", RETRY) for each in group):
             for name in NAMES:
-                self.controller.handle(name, DiskSeen(name, 0 if self.disk.full else FREE_BYTES), now)
+                self.controller.hosted[name].disk_space(0 if self.disk.full else FREE_BYTES)
         self._act([self._event(*each) for each in group], now)
         self._act([Committed()], now)
 

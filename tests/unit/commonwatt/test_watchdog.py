@@ -98,35 +98,6 @@ def test_a_process_whose_log_nobody_reads_any_more_is_ended_too() -> None:
             process.kill()
 
 
-LAST_CALLS = """
-import asyncio, sys, time
-from pathlib import Path
-from commonwatt.runtime import watchdog as module
-from commonwatt.runtime.systemd import Notifier
-
-module.LAST_CALLS_S = 1.0
-
-async def play():
-    watchdog = module.Watchdog(Notifier({}), look_every_s=0.02, stuck_after_s=0.2, end_after_s=0.4)
-    watchdog.on_end += [Path(sys.argv[1]).write_text, THE_LAST]
-    async with watchdog.watching():
-        time.sleep(60)
-
-asyncio.run(play())
-"""
-
-
-@pytest.mark.parametrize("call", ["str", "lambda _: time.sleep(60)", "lambda _: 1 / 0"])
-def test_what_is_called_before_the_end_can_not_keep_the_process(call: str, tmp_path: Path) -> None:
-    code = LAST_CALLS.replace("THE_LAST", call)
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "said")], stderr=subprocess.DEVNULL) as process:
-        try:
-            assert process.wait(30) == EXIT_STUCK
-        finally:
-            process.kill()
-    assert (tmp_path / "said").read_text() == "loop"
-
-
 def test_a_thread_that_ended_is_noticed() -> None:
     watchdog = quiet()
     thread = threading.Thread(target=lambda: None)

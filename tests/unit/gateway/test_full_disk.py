@@ -91,7 +91,7 @@ def test_row_06_the_log_says_once_that_there_is_no_room_and_once_that_there_is_a
     said = []
     for free in (0, LOW_BYTES - 1, PLENTY, PLENTY):
         caplog.clear()
-        disk.look({tmp_path / "gateway.db": world.core}, lambda seen: world.core.disk_space(seen.free_bytes))
+        disk.look({tmp_path / "gateway.db": world.core})
         assert disk.free_bytes == free
         said.append([(record.levelname, record.message.split(" for ")[0]) for record in caplog.records])
     assert said == [[("ERROR", "low disk space")], [], [("WARNING", "enough disk space again")], []]

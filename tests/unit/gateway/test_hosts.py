@@ -24,7 +24,6 @@ from gateway.loop.disk import Disk
 from gateway.loop.hosted_store import HostedStore
 from gateway.loop.inbox import Inbox
 from gateway.loop.work import Work
-from gateway.recorder.recorder import Recorder
 from gateway.shown.metrics import Figures, make_registry
 from gateway.store.store import Store
 from harness.network.waiting import become
@@ -42,10 +41,10 @@ class Controlled:
         self.sent: list[Publish] = []
         store = HostedStore.open(folder / "gateway.db", START)
         settings = GatewaySettings(microgrid=HOME, store=folder / "gateway.db")
-        recorder = Recorder(settings, store.store, {METERS[HOME]: registered(METERS[HOME])})
+        controller = Controller(settings, store.store, {METERS[HOME]: registered(METERS[HOME])})
         clock = Clock(origin=START, monotonic_origin=0, speed=0)
         self.inbox = Inbox()
-        self.work = Work(recorder, store, self.inbox, clock, Disk(settings.store), self.sent.append)
+        self.work = Work(controller, store, self.inbox, clock, Disk(settings.store), self.sent.append)
         asyncio.run(self.work.host(OTHER, folder / "r002.db", {METERS[OTHER]: registered(METERS[OTHER])}))
 
     def play(self, *events: Event, until: str = "") -> list[Publish]:

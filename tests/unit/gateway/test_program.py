@@ -8,7 +8,7 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.changes import Setting
 from gateway.controller import HEARTBEAT, HEARTBEAT_S
-from gateway.events import Connected, ProgramSeen, Tick
+from gateway.events import Connected, Tick
 from gateway.shown.program import DAY_S, ProgramTold, days_left
 from harness.worlds.gateway import World
 
@@ -74,7 +74,7 @@ def test_it_is_told_when_it_changes_and_each_hour_in_at_most_24_bytes_a_minute()
 
 def test_it_is_told_again_at_a_connection_since_a_heartbeat_without_one_is_lost(world: World) -> None:
     controller = world.controller
-    controller.handle(controller.home, ProgramSeen("0.4.0", 90, GB), world.now)
+    controller.program_seen("0.4.0", 90, GB)
     assert [is_told(world) for _ in range(2)] == [True, False]
     controller.handle(controller.home, Connected(), world.now)
     assert [is_told(world) for _ in range(2)] == [True, False]

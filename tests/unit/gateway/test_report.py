@@ -32,7 +32,6 @@ from commonwatt.runtime.logs import LAST_LINES, start_log, without_secrets
 from commonwatt.town.registry import Controller, Registry, save_registry
 from gateway import report as module
 from gateway.events import FromUtility, Reported
-from gateway.recorder.recording import read_recording
 from gateway.report import SAVING_BYTES, fitted, make_report
 from gateway.shell import Shell
 from harness.network.waiting import become
@@ -136,7 +135,7 @@ def test_a_report_names_ten_planted_faults(settings: GatewaySettings, monkeypatc
     world.put(3, 4, readings(3, 4, 9, value=10**9))
     world.shell._links.each["meters"]._failed("not authorized")
     settings.registry.write_text("{")
-    text = read_report(make_report(settings, world.status(), START, ""))
+    text = read_report(make_report(settings, world.status(), START))
     world.store.close()
     assert [name for name, word in FAULTS.items() if word not in text] == []
     for word in ("Python", "SQLite", "memory:", "commonwatt"):
@@ -156,7 +155,7 @@ def test_no_secret_is_in_a_report(settings: GatewaySettings, monkeypatch: pytest
     assert [secret for secret in SECRETS if secret in text] == []
     assert "db.example:5432/town failed" in text
     monkeypatch.setattr(LAST_LINES, "lines", list(lines))
-    reported = read_report(make_report(settings, status(connection_failures={"meters": lines[1]}), START, ""))
+    reported = read_report(make_report(settings, status(connection_failures={"meters": lines[1]}), START))
     assert [secret for secret in SECRETS if secret in reported] == []
     token = next(iter(json.loads(settings.tokens.read_text()).values()))
     assert str(token) not in reported
@@ -198,7 +197,7 @@ def test_a_part_of_a_report_that_fails_leaves_the_others(
     wear.parent.mkdir(parents=True)
     wear.write_text("worn out\n")
     monkeypatch.setattr(module, "_DEVICES", settings.store.parent / "dev")
-    text = read_report(make_report(settings, {"microgrid": "r001"}, START, ""))
+    text = read_report(make_report(settings, {"microgrid": "r001"}, START))
     assert "== alarms\nfailed: KeyError('store')" in text
     assert "== wear\nfailed: ValueError" in text
     assert "== files\n" in text
@@ -225,15 +224,13 @@ def test_a_line_whose_plan_is_used_up_carries_a_short_report(
     rng = random.Random(1)
     noise = ["".join(rng.choices(string.ascii_letters + " ", k=900)) for _ in range(200)]
     monkeypatch.setattr(LAST_LINES, "lines", noise)
-    sizes = [
-        len(make_report(settings, status(lte={"level": level}), START, "")) * 4 // 5 for level in ("ok", "exceeded")
-    ]
+    sizes = [len(make_report(settings, status(lte={"level": level}), START)) * 4 // 5 for level in ("ok", "exceeded")]
     assert SAVING_BYTES < sizes[0] <= MAX_REPORT_BYTES
     assert sizes[1] <= SAVING_BYTES
 
 
 def test_a_store_that_does_not_answer_is_named(settings: GatewaySettings) -> None:
-    text = read_report(make_report(settings, {}, START, ""))
+    text = read_report(make_report(settings, {}, START))
     assert "not known: the store does not answer" in text
     assert "warning store" in text or "good store" in text or "bad store" in text
 
@@ -271,7 +268,7 @@ def test_of_a_report_that_a_later_one_replaced_the_gateway_says_so(world: World)
     assert (again.report, again.reason) == (None, "a later report replaced it")
 
 
-def test_a_running_gateway_makes_the_report_and_the_recording_that_it_is_asked_for(settings: GatewaySettings) -> None:
+def test_a_running_gateway_makes_the_report_that_it_is_asked_for(settings: GatewaySettings) -> None:
     shell = Shell.open(settings, load_clock(None))
     sent: list[Publish] = []
     shell._work._publish = sent.append
@@ -279,40 +276,12 @@ def test_a_running_gateway_makes_the_report_and_the_recording_that_it_is_asked_f
     async def play() -> None:
         shell.shown._loop = asyncio.get_running_loop()
         work = asyncio.create_task(shell._work.run(shell._schedule))
-        command = ControllerCommand(id="report-1", cmd="report", until=2**32 - 1, inputs="whole")
-        shell._put(FromUtility("cw1/r001/d/cmd", command.pack()))
+        # Unknown keys are ignored: utilities asked with `inputs` for a while.
+        command = ASK | {"until": 2**32 - 1, "inputs": "whole"}
+        shell._put(FromUtility("cw1/r001/d/cmd", json.dumps(command).encode()))
         await become(lambda: outcomes(sent))
         await end_work(shell._work, work)
 
     asyncio.run(play())
     shell._work.own.store.close()
-    text = read_report(outcomes(sent)[0].report or "")
-    path = settings.store.with_name("gateway-report.cwr")
-    assert f"recording: {path}" in text
-    assert "report of r001" in text
-    recording = read_recording(path)
-    assert (recording.about["reason"], recording.about["blanked"]) == ("report-1", False)
-    assert next(recording.entries).raw > START
-
-
-def test_a_failed_event_and_a_critical_alarm_leave_a_recording_each_once_an_hour(settings: GatewaySettings) -> None:
-    shell = Shell.open(settings, load_clock(None))
-
-    async def play() -> None:
-        shell.shown._loop = asyncio.get_running_loop()
-        await shell._reporting._record_faults()
-        shell._work.failures += 1
-        shell.shown._view = {}
-        await shell._reporting._record_faults()
-
-    asyncio.run(play())
-    path = settings.store.with_name("gateway-fault.cwr")
-    first = path.read_bytes()
-    assert read_recording(path).about["reason"] == "the core failed on an event"
-    assert "within the last hour" in shell._reporting.write("fault", "again", [])
-    assert "nothing is recorded" in shell._reporting.write("alarm", "again", [])
-    assert not settings.store.with_name("gateway-alarm.cwr").exists()
-    assert path.read_bytes() == first
-    shell._reporting.stuck("the work")
-    assert "the work made no progress" in str(read_recording(settings.store.with_name("gateway-stuck.cwr")).about)
-    shell._work.own.store.close()
+    assert "report of r001" in read_report(outcomes(sent)[0].report or "")

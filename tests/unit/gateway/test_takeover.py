@@ -26,16 +26,12 @@ from gateway.control.epochs import GrantedEpochs
 from gateway.controller import HEARTBEAT, Controller
 from gateway.core import RETRY
 from gateway.events import FromMeter, Granted, Tick, ToldStates
-from gateway.recorder.recorder import Recorder
-from gateway.recorder.recording import read_recording, write_recording
-from gateway.recorder.replay import replay
 from gateway.store.store import Store
 from gateway.takeover.effects import Kept, TakeStates
 from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing
 from gateway.takeover.member import Member
 from gateway.takeover.post import Post
 from gateway.takeover.successor import carried, take
-from harness.care.recordings import ABOUT
 from harness.worlds.gateway import START, World, commands, readings, registered
 
 ORDER = ("r001", "r002", "r003")
@@ -70,18 +66,6 @@ def world(tmp_path: Path) -> Iterator[Cliqued]:
     world = Cliqued(tmp_path / "gateway.db")
     yield world
     world.store.close()
-
-
-def test_what_the_clique_decides_between_two_events_is_in_a_recording(world: Cliqued, tmp_path: Path) -> None:
-    recorder = Recorder(world.settings, world.store, world.meters, {"r001": world.member})
-    recorder.controller.own.time.network(world.now, world.now, 0)
-    before = recorder.handle("r001", Tick(RETRY), world.now)
-    world.confirmed()
-    after = recorder.handle("r001", Tick(RETRY), world.now + 5)
-    assert [len(commands([one for one in some if isinstance(one, Publish)])) for some in (before, after)] == [0, 4]
-    path = tmp_path / "clique.cwr"
-    write_recording(path, ABOUT, recorder.frames())
-    assert [each.differs for each in replay(read_recording(path))] == ["", ""]
 
 
 def test_nothing_is_commanded_before_the_epoch_is_confirmed(world: Cliqued) -> None:
