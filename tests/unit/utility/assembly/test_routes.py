@@ -4,7 +4,8 @@ The routes, their parameters and their rules come from the application: a new ro
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -16,6 +17,7 @@ from starlette.routing import Mount, Route
 from harness.furnished import LOCAL_KEY, furnished, token_of, visited
 from harness.household import HOUSE, MONTH
 from harness.routes import Ruled, Visitors, all_routes, bare_app
+from harness.words import faults_of_words, words_of
 from tests.unit.utility.conftest import NOW
 from utility.access.actor import MACHINE
 from utility.access.roles import Role
@@ -27,6 +29,8 @@ from utility.webkit.headers import CONTENT_POLICY
 from utility.webkit.rights import _MACHINE, CSRF_HEADER, unruled
 
 ROUTES = all_routes()
+PAGES = [route for route in ROUTES if route.is_page and route.is_safe]
+LATER = {"action": "schedule", "which": "all", "when": "later", "time": "2027-02-01T02:00", "relay_s": "reset"}
 NAMES = {str(role): frozenset({role}) for role in Role}  # a person for each role, named after it
 
 VALUES = {
@@ -50,7 +54,32 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def visitors(database: Database) -> Iterator[Visitors]:
     with visited(database, NOW) as made:
+        assert made.ask("POST", "/console/schedules", made.session("everything"), data=LATER).status_code == 303
         yield made
+
+
+class Crawl:
+    """What each route answered to each person: it is asked once, and every check reads that answer."""
+
+    def __init__(self, visitors: Visitors) -> None:
+        self.visitors = visitors
+        self._sessions: dict[str, dict[str, str]] = {}
+        self._answers: dict[tuple[str, Ruled], httpx.Response] = {}
+
+    def session(self, name: str) -> dict[str, str]:
+        if name not in self._sessions:
+            self._sessions[name] = self.visitors.session(name)
+        return self._sessions[name]
+
+    def answer(self, name: str, route: Ruled) -> httpx.Response:
+        if (name, route) not in self._answers:
+            self._answers[name, route] = asked(self.visitors, route, self.session(name))
+        return self._answers[name, route]
+
+
+@pytest.fixture(scope="module")
+def crawl(visitors: Visitors) -> Crawl:
+    return Crawl(visitors)
 
 
 def content_of(database: Database) -> str:
@@ -74,19 +103,28 @@ def asked(visitors: Visitors, route: Ruled, headers: Mapping[str, str] | None) -
     return visitors.ask(route.method, route.address(values_of(route)), headers, params=query)
 
 
+def is_html(answer: httpx.Response) -> bool:
+    return "text/html" in answer.headers.get("content-type", "")
+
+
 def is_login(answer: httpx.Response) -> bool:
     return answer.status_code == 303 and answer.headers["location"].startswith("/console/login")
 
 
 def wrong_answers(visitors: Visitors, roles: frozenset[Role] | None, headers: dict[str, str] | None) -> list[str]:
     """Return what is not as the rules say; ``roles``: the visitor's, or ``None`` for nobody."""
+    return wrong_ones(lambda route: asked(visitors, route, headers), roles, is_token="Cookie" not in (headers or {}))
+
+
+def wrong_ones(
+    answer_of: Callable[[Ruled], httpx.Response], roles: frozenset[Role] | None, *, is_token: bool
+) -> list[str]:
     wrong = []
     for route in ROUTES:
         if route.path == "/console/logout" and roles:
             continue  # It would end the session; `test_login` has it.
-        answer = asked(visitors, route, headers)
+        answer = answer_of(route)
         code = answer.status_code
-        is_token = "Cookie" not in (headers or {})
         if route.roles is None or (roles is not None and route.allows(roles) and not (is_token and route.session)):
             is_right = code not in (401, 403) and code < 500 and not is_login(answer)
         elif roles is None:
@@ -136,8 +174,29 @@ def test_routes_read_by_get_and_change_by_post() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_role_may_use_its_routes_and_no_others(visitors: Visitors, name: str) -> None:
-    assert wrong_answers(visitors, NAMES[name], visitors.session(name)) == []
+def test_each_role_may_use_its_routes_and_no_others(crawl: Crawl, name: str) -> None:
+    assert wrong_ones(lambda route: crawl.answer(name, route), NAMES[name], is_token=False) == []
+
+
+@pytest.mark.usefixtures("read")  # It asks for the pages of everything, and looks what that changes.
+@pytest.mark.parametrize("name", [*NAMES, "everything"])
+def test_no_page_has_words_of_programs(crawl: Crawl, name: str) -> None:
+    """No page says what only programs and files say: every page of every role is read."""
+    answers = [(route, crawl.answer(name, route)) for route in PAGES]
+    if name == "everything":
+        headers = crawl.session(name)
+        for route in PAGES:
+            wrong = dict.fromkeys(route.in_query, "wrong")
+            answers.append((route, crawl.visitors.ask("GET", route.address(values_of(route)), headers, params=wrong)))
+    read = [(route.path, answer.text) for route, answer in answers if is_html(answer)]
+    assert len(read) > 15
+    assert [f"{path}: {fault}" for path, text in read for fault in faults_of_words(words_of(text))] == []
+
+
+def test_every_cell_of_a_card_has_its_head(crawl: Crawl) -> None:
+    (meters,) = (route for route in PAGES if route.path == "/console/meters")
+    row = crawl.answer("viewer", meters).text.partition("<tbody>")[2].partition("</tr>")[0]
+    assert re.findall(r'<td data-words="([^"]+)"', row) == ["Microgrid", "Place", "Direction", "Account", "Battery"]
 
 
 def test_nobody_may_use_public_routes_only(visitors: Visitors) -> None:
@@ -176,10 +235,10 @@ class Read:
 
 
 @pytest.fixture(scope="module")
-def read(visitors: Visitors, database: Database) -> Read:
-    headers = visitors.session("everything")
+def read(crawl: Crawl, database: Database) -> Read:
+    crawl.session("everything")
     before = content_of(database)
-    answers = [(route, asked(visitors, route, headers)) for route in ROUTES if route.is_safe]
+    answers = [(route, crawl.answer("everything", route)) for route in ROUTES if route.is_safe]
     return Read(answers, content_of(database) == before)
 
 
