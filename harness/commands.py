@@ -8,12 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import typer.main
+from typer.core import TyperGroup
+
 from commonwatt.cli.main import make_app as make_commands
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
-from harness.console import PASSWORD
+from harness.console import password_hash
 from harness.furnished import token_of
-from utility.access.passwords import hash_password
 from utility.access.roles import Role
 from utility.access.store import access
 from utility.assembly.application import make_app
@@ -35,7 +37,7 @@ def token_for(database: Database, name: str, now: EpochSeconds) -> str:
             roles = frozenset({Role.CLERK, Role.APPROVER})
             person = access.Person(name=name, display=name, state="active", roles=roles, account=None, created=now)
             access.add_person(connection, person, "harness")
-            access.set_password(connection, name, hash_password(PASSWORD))
+            access.set_password(connection, name, password_hash())
     return token_of(database, name, "clerk,approver", now)["Authorization"].split()[1]
 
 
@@ -78,7 +80,15 @@ def run_as(config: Path, *words: str) -> str:
     told = io.StringIO()
     try:
         with logged_in(database, config, words) as left, redirect_stdout(told):
-            make_commands(left[0])([*left, "--config", str(config)], standalone_mode=False)
+            _commands(left[0])([*left, "--config", str(config)], standalone_mode=False)
     finally:
         database.close()
     return told.getvalue()
+
+
+@cache
+def _commands(name: str) -> TyperGroup:
+    """Return the command line with one command; a process makes it once."""
+    found = typer.main.get_command(make_commands(name))
+    assert isinstance(found, TyperGroup)
+    return found

@@ -59,7 +59,7 @@ class Browser:
                     name=self.name, display=self.name.title(), state="active", roles=roles, account=account, created=now
                 )
                 access.add_person(connection, person, "harness")
-                access.set_password(connection, self.name, _hash())
+                access.set_password(connection, self.name, password_hash())
             opened = access.open_session(connection, self.name, "127.0.0.1", "harness", now)
         self.cookies.set(COOKIE, opened.cookie, domain="localhost.local")
         with gate.database.reads.begin() as connection:
@@ -97,7 +97,8 @@ def office() -> OfficeSettings:
 
 
 @cache
-def _hash() -> str:
+def password_hash() -> str:
+    """Return the hash of the password; a process makes it once."""
     return hash_password(PASSWORD)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path, PurePath
 from unittest.mock import patch
 
 import pytest
+import typer.main
+import typer.testing
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped] # it has no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # it has no types
@@ -35,7 +37,9 @@ def _ports_and_forks() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     watch()
     forks.enable()
-    with patch.object(parts, "free_ports", free_ports):
+    # The command lines of tests are built once a process.
+    built = patch.object(typer.testing, "_get_command", cache(typer.main.get_command))
+    with patch.object(parts, "free_ports", free_ports), built:
         yield
 
 

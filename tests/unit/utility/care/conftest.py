@@ -1,0 +1,10 @@
+"""Codes whose secrets are derived quickly: what a guess costs is not tested here."""
+
+import pytest
+
+from commonwatt.care import sealing
+
+
+@pytest.fixture(autouse=True)
+def _cheap_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "_COST_N", 2)
