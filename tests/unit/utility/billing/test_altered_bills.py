@@ -10,6 +10,7 @@ import pytest
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import AccountNumber
 from harness.billing.worlds import World, tariff
+from harness.images import begun_with
 from tests.unit.utility.billing.test_billing import NOW, Command, _people, _world, issued, publish
 from utility.billing.bill import LineKind
 from utility.billing.decisions import previewed
@@ -31,11 +32,15 @@ MONTH = "2026-10"
 
 
 @pytest.fixture
-def run(people: Command, database: Database, world: World) -> int:
+def run(people: Command, database: Database, world: World, tmp_path: Path) -> int:
     """Return the issued run of a month."""
     assert world.settled.meters.size
-    publish(database, tariff())
-    return issued(database, people, MONTH)
+
+    def make() -> int:
+        publish(database, tariff())
+        return issued(database, people, MONTH)
+
+    return begun_with("an issued month", tmp_path / "utility.db", make)
 
 
 def rewritten(database: Database, account: AccountNumber, change: Callable[[dict[str, object]], object]) -> None:

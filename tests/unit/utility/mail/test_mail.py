@@ -21,10 +21,12 @@ from sqlalchemy import select
 
 from commonwatt.config.office import MailSettings, OfficeSettings
 from commonwatt.config.utility import UtilitySettings
+from commonwatt.runtime.files import write_private
 from harness.billing.found import found_in_store
 from harness.billing.two_months import world_of
 from harness.billing.worlds import World, tariff
 from harness.console import Browser
+from harness.images import begun_with
 from harness.network.waiting import free_port
 from tests.unit.utility.billing.test_billing import publish
 from utility.access.roles import Role
@@ -99,23 +101,31 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
-def accounts(database: Database, world: World, settings: UtilitySettings) -> list[int]:
+def accounts(database: Database, world: World, settings: UtilitySettings, tmp_path: Path) -> list[int]:
     """An issued run of bills; return its accounts, of which every one but the first two has a mail address."""
-    publish(database, tariff())
-    key = database.read(office_key, settings.office)
-    numbers = sorted({h.account for m in world.inputs.registry.meters.values() for h in m.holdings})
-    with database.writes.begin() as connection:
-        for number in numbers[1:]:
-            address = "" if number == numbers[1] else f"m{number}@home.example"
-            set_contact(
-                connection, number, 0, Contact(name=f"Ana {number}", city="Town", mail=address, language="es"), key
-            )
-    made = saved(database, computed_run(database, prepared(database, MONTH, "town", NOW)), "anna", NOW)
-    assert made is not None
-    with database.writes.begin() as connection:
-        check_run(connection, made, "anna", NOW)
-        issue_run(connection, made, "ben", NOW)
-        return sorted(stored_bills(connection, made))
+
+    file = settings.office.key
+    assert file is not None
+
+    def make() -> tuple[list[int], str]:
+        publish(database, tariff())
+        key = database.read(office_key, settings.office)
+        numbers = sorted({h.account for m in world.inputs.registry.meters.values() for h in m.holdings})
+        with database.writes.begin() as connection:
+            for number in numbers[1:]:
+                address = "" if number == numbers[1] else f"m{number}@home.example"
+                who = Contact(name=f"Ana {number}", city="Town", mail=address, language="es")
+                set_contact(connection, number, 0, who, key)
+        run = saved(database, computed_run(database, prepared(database, MONTH, "town", NOW)), "anna", NOW)
+        assert run is not None
+        with database.writes.begin() as connection:
+            check_run(connection, run, "anna", NOW)
+            issue_run(connection, run, "ben", NOW)
+            return sorted(stored_bills(connection, run)), file.read_text()
+
+    billed, key = begun_with("an issued run of bills", tmp_path / "utility.db", make)
+    write_private(file, key)
+    return billed
 
 
 def turn(database: Database, settings: UtilitySettings, now: int = NOW) -> None:
