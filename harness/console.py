@@ -1,6 +1,5 @@
 """A browser without a network: asks the utility's application as a person who is logged in."""
 
-import asyncio
 import re
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from commonwatt.config.office import OfficeSettings
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
+from harness.network.one_loop import run
 from utility.access.passwords import hash_password
 from utility.access.roles import Role
 from utility.access.store import access
@@ -87,7 +87,7 @@ class Browser:
                 self.cookies = client.cookies
                 return answer
 
-        return asyncio.run(ask())
+        return run(ask())
 
 
 @cache

@@ -1,6 +1,5 @@
 """The routes of the utility's application with their rules: for the generated page, and for tests that ask each."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy import create_engine
 
 from commonwatt.runtime.clock import Clock
+from harness.network.one_loop import run
 from utility.access.roles import Role
 from utility.access.store import access
 from utility.assembly.application import make_app
@@ -119,7 +119,6 @@ class Visitors:
     def __init__(self, app: FastAPI) -> None:
         self.app = app
         app.state.console.streams.lasts_s = 0  # an answer is read to its end
-        self._runner = asyncio.Runner()
         transport = httpx.ASGITransport(app=app, client=("127.0.0.1", 5), raise_app_exceptions=False)
         self._client = httpx.AsyncClient(transport=transport, base_url="https://localhost")
 
@@ -127,13 +126,12 @@ class Visitors:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._runner.run(self._client.aclose())
-        self._runner.close()
+        run(self._client.aclose())
 
     def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> httpx.Response:
         """Send a request with some headers and no others."""
         self._client.cookies.clear()
-        return self._runner.run(self._client.request(method, path, headers=headers, **options))
+        return run(self._client.request(method, path, headers=headers, **options))
 
     def add(self, name: str, roles: frozenset[Role], account: int | None = None) -> None:
         """Add an active person."""
