@@ -1,6 +1,7 @@
 """Row 5 of the faults: what rots in a gateway's store is found, quarantined, and refilled from where it still is."""
 
 import errno
+import os
 import random
 import shutil
 import sqlite3
@@ -32,6 +33,7 @@ from harness.worlds.gateway import START, World, batches, readings
 FIRST_SCHEMA = Path(__file__).parents[2] / "databases" / "gateway_v0001.sql"
 METERS = (1, 2, 3)
 PUTS = 8
+FLIPS = int(os.environ.get("GATEWAY_FLIPS", "70"))  # bits; ``make soak`` flips more
 
 Values = dict[tuple[int, int, int], dict[int, int]]
 Events = dict[tuple[int, int, int], EventRecord]
@@ -167,7 +169,7 @@ def flip(path: Path, rng: random.Random) -> int:
     return bit
 
 
-@pytest.mark.parametrize(("kept", "suffix", "flips"), [("file", "", 140), ("log", "-wal", 60)])
+@pytest.mark.parametrize(("kept", "suffix", "flips"), [("file", "", FLIPS), ("log", "-wal", FLIPS // 2)])
 def test_row_05_a_flipped_bit_never_becomes_a_wrong_value(
     filled: tuple[Path, Reference], kept: str, suffix: str, flips: int, tmp_path: Path
 ) -> None:
