@@ -102,7 +102,6 @@ _ALONE = (
     "integration/test_archive_kills.py",
     "integration/test_benchmarks.py",
     "integration/test_clocks.py",
-    "integration/test_island.py",
     "integration/test_late_readings.py",
     "integration/test_restore_to_a_minute.py",
     "world/test_delivery.py",
