@@ -63,6 +63,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.foreign.payloads --cases $(or $(CASES),500000)
 	$(BIN)/python -m harness.strategies --microgrids $(or $(CASES),1000000)
 	$(BIN)/python -m harness.world.small --minutes 2
+	SMALL_WORLDS=all $(BIN)/python -m pytest -q tests/world/test_small_world.py
 	$(BIN)/python -m harness.energy --steps $(or $(CASES),1000000)
 	$(BIN)/python -m harness.settlement --days $(or $(DAYS),1000)
 	$(BIN)/python -m harness.settlement --truth 96

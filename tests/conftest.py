@@ -106,6 +106,7 @@ _ALONE = (
     "integration/test_restore_to_a_minute.py",
     "world/test_delivery.py",
     "world/test_energy.py",
+    "world/test_planted.py",
 )
 # Files and folders that take longest, the longest one first: all processes would wait for one that starts late.
 _LONGEST = (

@@ -100,6 +100,35 @@ FOUND_IN_MONTH: dict[str, tuple[str, int]] = {
 }
 """The same of planted bugs of settlement, billing and archive."""
 
+SOONEST: dict[str, str] = {
+    "I1": "delete on any acknowledgement",
+    "I2": "commits of the utility not synced",
+    "I3": "relayed when sent",
+    "I5": "averages beside exact slots",
+    "I6": "a clock trusted from the start",
+    "I7": "pairs not kept",
+    "I8": "adopt epoch",
+    "I10": "a log without a limit",
+    "E1": "an export to a dead feeder",
+    "E2": "a switch that does not trip",
+    "E3": "a manager that closes at once",
+    "E4": "a supply in the field of isolation",
+    "E5": "commands to share below a floor",
+    "E6": "a ration on the hospital",
+    "E7": "a purchase that begins anew at a start",
+    "E8": "an import above its limit",
+    "E9": "a restart that forgets the island",
+    "I-b": "a term that is not durable",
+    "I-c": "a fence forgotten at a restart",
+    "I-d": "a grant repeated after a claim",
+    "I-e": "a session kept with a revoked controller",
+    "I-g": "a beat that counts twice",
+    "state": "a fenced manager commands on",
+    "M1": "months of UTC",
+    "M2": "any attempt ends a period",
+}
+"""By invariant: its planted bug that takes least work to find."""
+
 FOUND_BY_INVARIANT = FOUND_IN_ENERGY | FOUND_IN_CLIQUE | FOUND_IN_MONTH
 
 

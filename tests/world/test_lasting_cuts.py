@@ -1,10 +1,13 @@
 """The hours that are told of islands are those that come: some of the cuts of ``python -m harness.lasting``."""
 
+import pytest
+
 from commonwatt.energy.lasting_proof import MEDIAN_ERROR_PERCENT
 from harness.lasting.__main__ import scores
 from harness.lasting.cuts import SCENARIOS, WHICH, cut
 
 
+@pytest.mark.real  # a quarter of a minute of a core, no programs of others
 def test_feeders_cut_at_random_moments_end_as_was_told() -> None:
     found = scores([one for number in range(len(SCENARIOS)) for one in cut(number)], WHICH)
     assert len(found.open.came) > 50

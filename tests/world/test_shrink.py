@@ -11,17 +11,17 @@ from harness.world.shrink import as_test, shortest
 from harness.world.story import Violation
 from harness.world.world import Options, Run
 
-SEED, BUG = 7, "a join that adds"
+SEED, BUG, HOURS = 7, "a join that adds", 0.25
 
 
 def test_a_failing_world_is_cut_down_to_a_shortest_list_of_faults() -> None:
-    options = Options(hours=1.0, bug=BUG)
+    options = Options(hours=HOURS, bug=BUG)
     found = attempt(SEED, options)
     assert isinstance(found, Violation)
     least, _ = shortest(found, options)
     assert least.invariant == found.invariant
     assert len(least.struck) < len(found.struck)
-    only = Options(hours=1.0, bug=BUG, only=least.struck)
+    only = Options(hours=HOURS, bug=BUG, only=least.struck)
     again = attempt(SEED, only)
     assert isinstance(again, Violation)
     assert again.what == least.what
