@@ -112,6 +112,7 @@ _ALONE = (
 _LONGEST = (
     "integration/test_upgrade.py",
     "browser",
+    "integration/test_python_313.py",
     "integration/test_cluster_town.py",
     "integration/test_cluster.py",
     "integration/test_debian.py",

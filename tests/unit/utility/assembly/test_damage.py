@@ -205,7 +205,9 @@ def test_row_05_a_flipped_bit_at_the_utility_never_becomes_a_wrong_value(
     rng = random.Random("utility")
     outcomes: Counter[str] = Counter()
     readings = pages_of_readings(filled)
-    for number in range(FLIPS):
+    for number in range(4 * FLIPS):
+        if number >= FLIPS and outcomes["refused"] and outcomes["asked again"]:
+            break  # Which bits do what depends on the version of SQLite.
         path = tmp_path / "flipped.db"
         shutil.copy(filled, path)
         flip(path, rng, readings if number % 2 else None)
