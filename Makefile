@@ -12,10 +12,10 @@ COMPILED := .venv/compiled
 run: $(RUNS) ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
 
-test: install ## run the checks and every test that needs nothing but Python: no result depends on the machine's speed
+test: install ## run the checks and the tests that need nothing but Python: no result depends on the machine's speed
 	$(MAKE) --no-print-directory -j 2 check tests
 
-test-real: $(COMPILED) ## test real processes, databases, brokers, browsers and clocks; names what is not installed first
+test-real: $(COMPILED) ## test real processes, databases, brokers, browsers and clocks, plant every bug; names what is not installed first
 	$(BIN)/python -m harness.real.missing
 	$(BIN)/python -m pytest -q -n 4 --dist loadscope --no-loadscope-reorder -m "real and not smoke"
 
