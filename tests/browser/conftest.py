@@ -42,7 +42,7 @@ from utility.statistics.jobs.statistics import take_in
 MONTH = "2026-10"
 NOW = 1_794_330_000  # noon of 10 November 2026, after the deadline of settlement
 ALLOWANCE = 30_000_000
-expect.set_options(timeout=30_000)  # A busy machine is no fault.
+expect.set_options(timeout=120_000)  # A busy machine is no fault.
 METER = 10001
 PROGRAM = {"release": "0.4.0", "starts": 3, "cert_days": 12, "disk_days": 400}  # what gateways say of themselves
 
