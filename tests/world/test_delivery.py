@@ -17,7 +17,7 @@ from harness.world.story import Violation
 from harness.world.world import Options, Run
 
 # Worlds of half an hour that show every count together: a store that is lost, commits that fail, dead letters.
-SOME, SOME_HOURS = (8, 34, 67), 0.5
+SOME, SOME_HOURS = (34, 67), 0.5
 
 
 def test_some_worlds_keep_every_promise() -> None:
@@ -26,7 +26,7 @@ def test_some_worlds_keep_every_promise() -> None:
 
 @pytest.mark.real  # half a minute of a core, no programs of others
 def test_worlds_that_failed_once_keep_every_promise() -> None:
-    keep_every_promise(campaign.kept(), HOURS)
+    keep_every_promise(campaign.kept(), HOURS["readings"])
 
 
 def keep_every_promise(seeds: Sequence[int], hours: float) -> None:
@@ -50,9 +50,11 @@ def test_the_same_seed_is_the_same_world_in_every_process(
 ) -> None:
     # New processes begin where this one stands; some test may have left a folder that is gone.
     monkeypatch.chdir(pytestconfig.rootpath)
-    seeds = [5, 6, 7]
-    short = partial(attempt, options=Options(hours=0.1))
+    seeds = [5, 6]
+    # No fault happens in the last ten minutes of measuring: in a shorter world there is none.
+    short = partial(attempt, options=Options(hours=0.25))
     here = [short(seed) for seed in seeds]
     with campaign.pool() as pool:
-        assert list(pool.map(short, seeds)) == here
+        # Another process, not two: to import all takes longer than the worlds.
+        assert list(pool.map(short, seeds, chunksize=len(seeds))) == here
     assert len({run.digest for run in here if isinstance(run, Run)}) == len(seeds)

@@ -1,15 +1,28 @@
 """The hours that are told of islands are those that come: some of the cuts of ``python -m harness.lasting``."""
 
+from collections.abc import Iterable
+
 import pytest
 
 from commonwatt.energy.lasting_proof import MEDIAN_ERROR_PERCENT
 from harness.lasting.__main__ import scores
 from harness.lasting.cuts import SCENARIOS, WHICH, cut
 
+SOON_DARK = 5, 10, 11  # all is dark within a day: these take least
+
+
+def test_feeders_whose_homes_are_dark_within_a_day_end_as_was_told() -> None:
+    end_as_was_told(SOON_DARK)
+
 
 @pytest.mark.real  # a quarter of a minute of a core, no programs of others
 def test_feeders_cut_at_random_moments_end_as_was_told() -> None:
-    found = scores([one for number in range(len(SCENARIOS)) for one in cut(number)], WHICH)
+    end_as_was_told(range(len(SCENARIOS)))
+
+
+def end_as_was_told(numbers: Iterable[int]) -> None:
+    """Cut feeders."""
+    found = scores([one for number in numbers for one in cut(number)], WHICH)
     assert len(found.open.came) > 50
     assert found.worse == 0, "less than the least that was told"
     assert found.error_percent <= 2 * MEDIAN_ERROR_PERCENT, "few cuts: twice the median of 200"

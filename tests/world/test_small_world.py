@@ -1,6 +1,8 @@
 """Every interleaving of a small world; and that a guard taken away is noticed there.
 
-``make test`` has the bound in which a message is lost and a program crashes, and two guards; ``make soak`` all.
+``make test`` has the bound of most interleavings in a second of a core: a copy of a message comes late, perhaps after
+the meter moved to another gateway. In those with crashes there are a third as many: ``make test-real`` has the one in
+which a message is lost, too. ``make soak`` has all bounds and guards.
 """
 
 import os
@@ -27,12 +29,13 @@ def explorer() -> Iterator[Explorer]:
 @pytest.mark.parametrize(
     "bounds",
     [
-        Bounds(losses=1, duplications=0, crashes=1, minutes=1),
+        Bounds(losses=0, duplications=1, crashes=0, minutes=2),
+        pytest.param(Bounds(losses=1, duplications=0, crashes=1, minutes=1), marks=pytest.mark.real),
         Bounds(losses=2, duplications=0, crashes=0, minutes=2),
         Bounds(losses=0, duplications=1, crashes=0, minutes=3),
         Bounds(losses=0, duplications=0, crashes=1, minutes=2),
         Bounds(losses=1, duplications=1, crashes=0, minutes=2),
-    ][: None if ALL else 1],
+    ][: None if ALL else 2],
     ids=str,
 )
 def test_whatever_happens_everything_arrives_once(
@@ -67,7 +70,7 @@ def test_a_guard_taken_away_is_noticed(bug: str, bounds: Bounds, found: str) -> 
         explorer.explore()
 
 
-@pytest.mark.parametrize("part", [1, 3], ids=["gateway", "utility"])
+@pytest.mark.parametrize("part", [1, 3][: None if ALL else 1], ids=["gateway", "utility"][: None if ALL else 1])
 def test_commits_that_are_not_synced_are_noticed(part: int) -> None:
     with closing(Explorer(Bounds(losses=0, duplications=0, crashes=1, minutes=3))) as explorer:
         explorer.world.parts[part].unsynced = True

@@ -73,43 +73,61 @@ def rows_of(connection: sqlite3.Connection) -> tuple[object, ...]:
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
+Known = dict[int, tuple[object, object]]
+"""The objects of a core that have a key already, by ``id``: many of them refer to each other."""
+
+_Way = Callable[[Any, Known], object]
+
 
 def canonical(value: Any) -> object:
     """Return a hashable key that is equal for values with equal behaviour."""
-    return value if type(value) in _PLAIN else _way(type(value))(value)  # type: ignore[arg-type] # types are hashable
+    return _canonical(value, {})
+
+
+def _canonical(value: Any, known: Known) -> object:
+    return value if type(value) in _PLAIN else _way(type(value))(value, known)  # type: ignore[arg-type] # types are hashable
 
 
 @cache
-def _way(kind: type) -> Callable[[Any], object]:
+def _way(kind: type) -> _Way:
     """Return the function that makes the key of a value of a type."""
     if issubclass(kind, int | str | bytes | float | Enum):
-        return _itself
+        return lambda value, _: value
     if issubclass(kind, np.ndarray):
-        return lambda value: (value.dtype.str, value.shape, value.tobytes())
+        return lambda value, _: (value.dtype.str, value.shape, value.tobytes())
     if issubclass(kind, GatewaySettings | RegisteredMeter | Description | ZoneInfo):
-        return id  # never changes, and is shared
+        return lambda value, _: id(value)  # never changes, and is shared
     if issubclass(kind, BaseModel):
-        return BaseModel.model_dump_json
+        return lambda value, _: value.model_dump_json()
     if issubclass(kind, dict):
-        return lambda value: (_each(value), _each(value.values()))
+        return lambda value, known: (_each(value, known), _each(value.values(), known))
     if issubclass(kind, set | frozenset):
-        return lambda value: tuple(sorted(_each(value), key=repr))
+        return lambda value, known: tuple(sorted(_each(value, known), key=repr))
     if issubclass(kind, Store):
-        return lambda _: None
+        return lambda *_: None
     if issubclass(kind, tuple | list | deque):
         return _each
     if fields := getattr(kind, "__dataclass_fields__", None):
         names = tuple(name for name in fields if name not in FORGOTTEN)
-        return lambda value: (kind.__name__, _each([getattr(value, name) for name in names]))
-    return lambda value: (
-        kind.__name__,
-        tuple((name, canonical(one)) for name, one in vars(value).items() if name not in FORGOTTEN),
+        return _once(lambda value, known: (kind.__name__, _each([getattr(value, name) for name in names], known)))
+    return _once(
+        lambda value, known: (
+            kind.__name__,
+            tuple((name, _canonical(one, known)) for name, one in vars(value).items() if name not in FORGOTTEN),
+        )
     )
 
 
-def _itself(value: object) -> object:
-    return value
+def _once(way: _Way) -> _Way:
+    """Return a way that makes the key of each object once."""
+
+    def of(value: Any, known: Known) -> object:
+        if id(value) not in known:
+            known[id(value)] = value, way(value, known)
+        return known[id(value)][1]
+
+    return of
 
 
-def _each(values: Iterable[Any]) -> tuple[object, ...]:
-    return tuple([one if type(one) in _PLAIN else canonical(one) for one in values])
+def _each(values: Iterable[Any], known: Known) -> tuple[object, ...]:
+    return tuple([one if type(one) in _PLAIN else _canonical(one, known) for one in values])
