@@ -19,7 +19,6 @@ import typer
 from adapters.arrived import Arrived
 from adapters.discovery.configs import FILTERS, announced_in
 from adapters.discovery.plan import plan_of
-from adapters.discovery.registers import MAX_NUMBERS, registers_in
 from adapters.discovery.toml import add_to, snippet
 from adapters.doctor import words_of
 from adapters.mapping.readers import readers_of
@@ -52,13 +51,9 @@ MOST_KEPT = 100_000  # most messages that ``discover`` reads
 MOST_REMARKS = 200  # most entities that it names as left out
 
 _HELP = "Foreign meters: Tasmota, Shelly, zigbee2mqtt, DSMR and others, by MQTT topic."
-_NOTHING = (
-    "nothing looks like a register. Record all topics for some minutes while energy flows: "
-    "commonwatt adapter record --topic '#' --config FILE > messages.jsonl"
-)
 _NOT_ANNOUNCED = (
     "no new meter is announced. Switch on the devices' discovery for Home Assistant, with retained messages, or find "
-    "their topics: commonwatt adapter learn --config FILE --live"
+    "their topics, and name a preset or write a rule: commonwatt adapter record --topic '#' --config FILE"
 )
 app = Commands(help=_HELP)
 ConfigOption = Annotated[
@@ -103,7 +98,7 @@ def listen(settings: AdapterSettings, filters: Iterable[str], quiet_s: float | N
         while away := [source for source in sources if not source.connected]:
             if not arrived.wait(max(0.0, end - time.monotonic())):
                 found = f"source {away[0].address}: {away[0].complaint}"
-                raise CommonwattError(f"{found}; find the step that fails: commonwatt doctor --config FILE")
+                raise CommonwattError(f"{found}; see its remedy: commonwatt doctor --config FILE")
             arrived.clear()
         for source in sources:
             print(f"listening to {source.address}; its limits: {words_of(source.limits)}", file=sys.stderr)
@@ -232,48 +227,6 @@ def discover(
                 "put these tables there, as [[microgrid.adapter.meter]] and so on",
                 err=True,
             )
-
-
-@app.command()
-def learn(
-    file: FileArgument = None,
-    live: Annotated[
-        bool, typer.Option("--live", help="The messages that arrive until Ctrl-C; needs --config.")
-    ] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", "-c", help="The adapter's settings file (TOML), which names the broker.", dir_okay=False
-        ),
-    ] = None,
-) -> None:
-    """List the numbers that look like a register, for devices that announce nothing.
-
-    For each number that never fell: topic, path, first and last value, and whether it rose. A rule of your own reads
-    such a number; a preset may know the topic. If nothing was found, the exit code is 1.
-
-    For devices that announce themselves to Home Assistant: commonwatt adapter discover --config FILE
-    """
-    if live == (file is not None) or (live and config is None):
-        raise ConfigError("give either a file of recorded messages, or --live and --config")
-    registers, left_out = registers_in(_messages(file, config))
-    if not registers:
-        typer.echo(_NOTHING, err=True)
-        raise SystemExit(EXIT_FAILED)
-    for topic, path, first, last in registers:
-        values = f"{first} to {last}, rose" if first < last else f"{first}, did not rise"
-        typer.echo(f"{printable(f'{topic} {path}'.rstrip())}: {values}")
-    if left_out:
-        typer.echo(f"{left_out:,} values left out: of more than {MAX_NUMBERS:,} numbers", err=True)
-
-
-def _messages(file: Path | None, config: Path | None) -> Iterator[Recorded]:
-    """Yield the messages of a file; without one, those that arrive."""
-    if file is not None:
-        yield from messages_in(file)
-    elif config is not None:
-        typer.echo("listening; Ctrl-C prints what was found", err=True)
-        yield from _recorded(load_settings(config, "adapter", AdapterSettings), ["#"])
 
 
 def _recorded(settings: AdapterSettings, filters: Iterable[str], quiet_s: float | None = None) -> Iterator[Recorded]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from adapters.commands.command import commands_of
 from adapters.commands.commands import UNSAFE
+from adapters.mapping.presets import OWN_PRESET, replaced_by
 from adapters.mapping.readers import readers_of
 from adapters.source import REFUSED, password_of
 from adapters.store import CHANNELS
@@ -25,7 +26,7 @@ from commonwatt.protocol.device_states import DeviceState, Stage
 
 _SILENT = "compare its topic and preset with what the device publishes: commonwatt adapter test --config FILE --live"
 
-_FAILING = "find the step that fails: commonwatt doctor --config FILE"
+_FAILING = "see its remedy: commonwatt doctor --config FILE"
 
 _UNSAFE = "use a preset with a watchdog, or failsafe = 'will' in its [[command]]; see docs/adapters.md#commands"
 
@@ -108,6 +109,8 @@ def _mapping(settings: AdapterSettings) -> Iterator[Finding]:
     except ConfigError as error:
         yield bad("mapping", str(error), "correct the file; the presets stand in docs/adapters.md")
         return
+    for name in replaced_by(settings):
+        yield warning("mapping", OWN_PRESET % name, "name yours otherwise, to have Commonwatt's again")
     for command in commands:
         if command.is_refused:
             yield warning(
@@ -129,7 +132,7 @@ def _mapping(settings: AdapterSettings) -> Iterator[Finding]:
 
 
 def _source(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
-    """Yield the steps to the foreign meters' brokers, by another client id: the adapter's own would end its session."""
+    """Yield the connections to the foreign brokers, by another client id: the adapter's own would end its session."""
     told = {} if running.answer is None else {one["name"]: one["connected"] for one in running.answer["sources"]}
     for source in settings.source:
         target = Target(
@@ -151,16 +154,18 @@ def _password(source: AdapterSource) -> str:
 
 
 def _broker(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
-    """Yield the steps of the first meter's connection; a running adapter reports its own."""
+    """Yield the first meter's connection; a running adapter reports its own, unless there is none to disturb."""
     if not settings.meter:
         return
     meter = settings.meter[0]
     tokens = settings.tokens
     target = meter_target(
-        settings, meter.id, lambda: meter.token or (load_tokens(tokens)[str(meter.id)] if tokens else "")
+        settings, meter.id, lambda: meter.token or (load_tokens(tokens).get(str(meter.id), "") if tokens else "")
     )
-    connected = bool(running.answer and running.answer["connected"])
-    yield from connection_findings(target, Reported(connected=connected or None) if running.runs else None)
+    reported = Reported(connected=None) if running.runs else None
+    if running.answer is not None:
+        reported = Reported(connected=True) if running.answer["connected"] else None
+    yield from connection_findings(target, reported)
 
 
 def _check_settings(settings: AdapterSettings) -> None:

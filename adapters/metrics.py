@@ -14,6 +14,7 @@ class Figures:
 
     source_connected: bool  # whether every foreign meters' broker is connected
     source_dropped: int  # messages of QoS 0 dropped because the queue was full
+    source_oversize: int  # messages that were too long to be read
     meters: int  # foreign meters
     connected: int  # of these, with a connection to the microgrid's broker
     made: int  # readings recorded, one for each slot and type
@@ -62,6 +63,7 @@ class AdapterMetrics(TallyCollector[Figures]):
                 ("readings_acknowledged", "Readings the gateway acknowledged.", now.acknowledged),
                 ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
                 ("source_messages_dropped", "Messages of QoS 0 dropped by a full queue.", now.source_dropped),
+                ("source_messages_oversize", "Messages above 1 MiB, skipped.", now.source_oversize),
                 ("messages_dropped", "Messages to and from the gateway dropped; they are sent again.", now.dropped),
             ),
         )

@@ -51,11 +51,7 @@ def messages_in(path: Path) -> Iterator[Recorded]:
 
 
 def messages_of(lines: Iterable[str]) -> Iterator[Recorded]:
-    """Yield the messages of a recording.
-
-    Raises:
-        ConfigError: A line is no message; names the line.
-    """
+    """Yield the messages of a recording."""
     for number, text in enumerate(lines, 1):
         line = text.rstrip("\n")
         if line.strip():

@@ -12,6 +12,7 @@ from adapters.commands.command import commands_of
 from adapters.commands.commands import Armed
 from adapters.commands.wills import Wills
 from adapters.core import Adapter, Effects, Tally, foreign_meter
+from adapters.mapping.presets import OWN_PRESET, replaced_by
 from adapters.mapping.readers import Readers
 from adapters.metrics import Figures
 from adapters.source import AT_ONCE, Source
@@ -55,6 +56,8 @@ class Service:
         self._connects: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shell = DeviceShell(settings.microgrid, store, self.tally, self._to_device)
+        for name in replaced_by(settings):
+            _log.warning(OWN_PRESET, name)
         commands = commands_of(settings)
         self._descriptions = {
             meter.id: foreign_meter(settings.microgrid, meter, readers, commands) for meter in settings.meter
@@ -129,6 +132,7 @@ class Service:
         return Figures(
             source_connected=all(source.connected for source in self.sources.values()),
             source_dropped=sum(source.dropped for source in self.sources.values()),
+            source_oversize=sum(source.oversize.count for source in self.sources.values()),
             meters=len(links),
             connected=sum(link.connected for link in links),
             made=sum(meter.state.made for meter in meters),

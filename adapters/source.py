@@ -1,8 +1,8 @@
 """The connection to the broker of the foreign meters: a persistent session, acknowledged after our commit.
 
-paho's own thread receives; the service takes messages from a bounded queue. When it is full, messages of QoS 0 are
-dropped and counted; of QoS 1, the thread waits, and so does the broker. The subscription has QoS 1: with QoS 2
-the broker may forget a message before it is committed.
+paho's own thread receives; the service takes messages from a queue that is bounded in messages and bytes. When it is
+full, messages of QoS 0 are dropped and counted; of QoS 1, the thread waits, and so does the broker. The subscription
+has QoS 1: with QoS 2 the broker may forget a message before it is committed.
 """
 
 import logging
@@ -23,9 +23,11 @@ from commonwatt.config.adapter import AdapterSource
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
+from commonwatt.network.packets import MAX_PACKET_BYTES, BoundedClient, Oversize
 from commonwatt.network.tls import ClientTls
 
 MAX_WAITING = 10_000  # most messages in the queue
+MAX_WAITING_BYTES = 32 * 1024 * 1024  # most bytes in it: the service may have 256 MiB
 # Waiting messages of QoS 1 that are handled at once: brokers send about 20 before the first acknowledgement.
 MANY_TO_ACKNOWLEDGE = 16
 AT_ONCE = 500  # most messages in one commit; as many are handled at once
@@ -56,10 +58,11 @@ def password_of(settings: AdapterSource) -> str | None:
         raise ConfigError(f"{settings.password}: can't be read: {error}") from error
 
 
-def new_client(settings: AdapterSource, client_id: str, *, clean: bool) -> paho.Client:
+def new_client(settings: AdapterSource, client_id: str, *, clean: bool) -> BoundedClient:
     """Return a client for the foreign meters' broker, not connected yet; ``clean``: the broker keeps nothing for it."""
     is_5 = settings.mqtt == "5"
-    client = paho.Client(
+    client = BoundedClient(
+        Oversize(f"source {settings.address}"),
         CallbackAPIVersion.VERSION2,
         client_id,
         clean_session=None if is_5 else clean,
@@ -73,11 +76,7 @@ def new_client(settings: AdapterSource, client_id: str, *, clean: bool) -> paho.
 
 
 def secure(client: paho.Client, settings: AdapterSource) -> None:
-    """Have a client use TLS, if its broker has it.
-
-    Raises:
-        ConfigError: A certificate file can't be used.
-    """
+    """Have a client use TLS, if its broker has it."""
     if settings.ca is not None:
         tls = ClientTls(settings.ca, settings.certificate)
         client.tls_set_context(tls.context())
@@ -127,11 +126,13 @@ class Source:
         self._retained = retained
         self._is_5 = settings.mqtt == "5"
         self._waiting: deque[Arrived] = deque()
+        self._bytes = 0  # of those that wait
         self._to_acknowledge = 0
         self._room = threading.Condition()
         self._stopping = False
         self._was_refused = False
         self._client = self._new_client(client_id)
+        self.oversize = self._client.oversize  # messages that were too long to be read
 
     def start(self) -> None:
         """Connect, and reconnect whenever the connection is lost, until ``stop``.
@@ -145,6 +146,7 @@ class Source:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = SESSION_S if self._keeps else 0
             properties.ReceiveMaximum = MOST_IN_FLIGHT
+            properties.MaximumPacketSize = MAX_PACKET_BYTES  # the broker drops a longer one
             self._client.connect_async(host, port, _KEEPALIVE_S, clean_start=not self._keeps, properties=properties)
         else:
             self._client.connect_async(host, port, _KEEPALIVE_S)
@@ -164,6 +166,10 @@ class Source:
         return len(self._waiting)
 
     @property
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= MAX_WAITING or self._bytes >= MAX_WAITING_BYTES
+
+    @property
     def are_many(self) -> bool:
         """Whether the waiting messages should be handled at once."""
         return self._to_acknowledge >= MANY_TO_ACKNOWLEDGE or len(self._waiting) >= AT_ONCE
@@ -173,6 +179,7 @@ class Source:
         with self._room:
             taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
             self._to_acknowledge -= sum(message.qos > 0 for message in taken)
+            self._bytes -= sum(map(_size, taken))
             self._room.notify_all()
         return taken
 
@@ -188,7 +195,7 @@ class Source:
             return False
         return self._client.publish(message.topic, message.payload, message.qos).rc == paho.MQTT_ERR_SUCCESS
 
-    def _new_client(self, client_id: str) -> paho.Client:
+    def _new_client(self, client_id: str) -> BoundedClient:
         client = new_client(self._settings, client_id, clean=not self._keeps)
         client.on_connect = self._connected
         client.on_connect_fail = lambda *_: self._complain("can't be reached")
@@ -265,16 +272,21 @@ class Source:
 
     def _put(self, arrived: Arrived) -> None:
         with self._room:
-            if len(self._waiting) >= MAX_WAITING and not arrived.qos:
+            if self._is_full and not arrived.qos:
                 self.dropped += 1
                 return
-            while len(self._waiting) >= MAX_WAITING and not self._stopping:
+            while self._is_full and not self._stopping:
                 self._room.wait(_PATIENCE_S)
             self._waiting.append(arrived)
+            self._bytes += _size(arrived)
             self._to_acknowledge += arrived.qos > 0
             wakes = len(self._waiting) == 1 or self.are_many
         if wakes:
             self._wake()
+
+
+def _size(message: Arrived) -> int:
+    return len(message.topic) + len(message.payload)
 
 
 def _read_anew(client: paho.Client, tls: ClientTls) -> None:

@@ -9,7 +9,6 @@ from adapters.core import Adapter, Explained, foreign_meter
 from adapters.energy.channel import Ignored
 from adapters.energy.counter import Outcome
 from adapters.energy.spread import EpochMilliseconds, Run
-from adapters.mapping.presets import known_presets
 from adapters.mapping.readers import Reader, Readers
 from adapters.recordings import Recorded, is_time
 from commonwatt.config.adapter import AdapterSettings
@@ -57,7 +56,7 @@ class Trial:
         self._held: Counter[Reader] = Counter()  # values held back
         self.unused: Counter[str] = Counter()  # counts of the unused values, by reason
         self.totals: dict[tuple[MeterId, RecordType], Total] = {}  # slots made, by meter and record type
-        self._readers = readers
+        self._readers, self._own_rules = readers, settings.rule
         self._at = _START_MS
         meters = {}
         for meter in settings.meter:
@@ -80,7 +79,7 @@ class Trial:
         """What counted nothing: rules of the file, and a preset's rules of a record type together; for people."""
         groups: dict[tuple[MeterId, str], list[Reader]] = defaultdict(list)
         for reader in self._readers.all:
-            own = "" if reader.rule.preset in known_presets() else f" {reader.topics[0]} {reader.where}"
+            own = f" {reader.topics[0]} {reader.where}" if reader.rule in self._own_rules else ""
             groups[reader.meter, f"{reader.record_type.name.lower()}{own}"].append(reader)
         return [
             f"meter {meter}: {what}: nothing counted; {self._why(readers)}"

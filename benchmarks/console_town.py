@@ -28,7 +28,7 @@ from commonwatt.settlement.packed import MeterDays, contents, packed
 from commonwatt.settlement.residual import DayResidual, Stretch
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Direction, Meter, Town
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.utility import a_heartbeat
 from utility.jobs.reasons import Why
 
 NOW = 1_795_997_100  # 29 November 2026, 19:05 in New York: what is done every hour was done at the start
@@ -199,23 +199,7 @@ def _own_blocks(raw: sqlite3.Connection, meter: Meter, key: tuple[int, int, int]
     values = _MAKERS[RecordType(kind)](np.random.default_rng(number), len(quarters), 1)
     blocks = make_blocks([(meter.id, kind, quarter) for quarter in quarters], values, np.full(values.shape, 2))
     rows = [
-        (
-            int(v.sum()),
-            int(v[0]),
-            int(v[-1]),
-            int(v.min()),
-            int(v.max()),
-            quarter,
-            number,
-            0,
-            kind,
-            owner,
-            owner,
-            60,
-            0,
-            0,
-            p,
-        )
+        (*map(int, (v.sum(), v[0], v[-1], v.min(), v.max())), quarter, number, 0, kind, owner, owner, 60, 0, 0, p)
         for v, quarter, p in zip(values, quarters, pack(blocks), strict=True)
     ]
     raw.executemany(f"{_BLOCKS} VALUES ({', '.join('?' * 15)})", rows)

@@ -8,9 +8,9 @@ from threading import Event
 
 from benchmarks.processes import MIB, Costs, memory_bytes
 from harness.docs.measured import Goal, Section, Table
-from harness.network.flood import APARTMENTS
 from harness.real.site import Site
 
+APARTMENTS = '[[microgrid]]\nid = "r001"\nkind = "apartment"\nbuildings = 3\napartments = 100\n'
 HOMES = '[[microgrid]]\nid = "r002"\nkind = "residential"\n'
 FEW = '[[microgrid]]\nid = "r001"\nkind = "apartment"\nbuildings = 1\napartments = 2\n'
 KINDS = {"r001": "303 apartment meters", "r002": "20 residential meters"}

@@ -19,7 +19,7 @@ from gateway.events import Committed, FromMeter
 from gateway.loop.inbox import MAX_GROUP, Inbox
 from gateway.store.store import Store
 from harness.docs.measured import Goal, Section, Table, spread
-from harness.worlds.gateway import START, registered
+from harness.surroundings.gateway import START, registered
 
 MICROGRID = "r001"
 METERS = 303  # the meters of an apartment building

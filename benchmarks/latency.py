@@ -206,10 +206,8 @@ class ScriptedMicrogrid:
         await self._all_donors(sharing=False)
 
     async def _set_level(self, battery: Battery, percent: int, *, by_itself: bool) -> EpochSeconds:
-        """Set the level from the end of a slot on, and return that end; send the level then, or wait to be asked.
-
-        The slot before has half the change: faster than the limits of power, the gateway would not believe it.
-        """
+        """Set the level from the end of a slot on, and return that end; send the level then, or wait to be asked."""
+        # The slot before has half the change: faster than the limits of power, the gateway would not believe it.
         end = (int(self._clock.now()) // SLOT_S + 2) * SLOT_S
         battery.set_from(end - SLOT_S, 0)
         battery.set_from(end, percent)

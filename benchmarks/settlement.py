@@ -23,7 +23,7 @@ from harness.real.jobs import compact
 from harness.real.postgres import Postgres
 from harness.settlement.emulated import EmulatedTown, small_town
 from harness.settlement.truth import DAY
-from harness.worlds.sent import append
+from harness.surroundings.sent import append
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.bulk import insert_columns
 from utility.database.database import Database

@@ -28,8 +28,8 @@ from commonwatt.town.town import Meter, Microgrid, Town
 from harness.docs.measured import Goal, Section, Table, spread
 from harness.real.jobs import compact
 from harness.real.postgres import Postgres
+from harness.surroundings.utility import ingest_of
 from harness.world.world import town_of
-from harness.worlds.utility import ingest_of
 from utility.database.database import Database
 from utility.outbox.changes import Append
 from utility.readings.ingest.ingest import MAX_GROUP

@@ -18,7 +18,6 @@ from commonwatt.model.blocks import Blocks, Quality, make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
-from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.topics import BATCHES, gateway_down, gateway_up
 from commonwatt.town.town import Function, Microgrid
 from harness.network.mqtt_asyncio import AsyncClient
@@ -74,7 +73,7 @@ class Controller:
             yield self.batch(keys, readings(keys.record_type, rng), np.ones((len(keys), SLOTS), np.bool_))
 
 
-def packed_batch(owner: str, sequence: int, now: int, blocks: Blocks, dead_letters: Sequence[DeadLetter] = ()) -> bytes:
+def packed_batch(owner: str, sequence: int, now: int, blocks: Blocks) -> bytes:
     """Return a batch as a gateway sends it."""
     return Batch(
         owner=owner,
@@ -84,7 +83,7 @@ def packed_batch(owner: str, sequence: int, now: int, blocks: Blocks, dead_lette
         keys=blocks.keys(),
         payloads=pack(blocks),
         events=[],
-        dead_letters=list(dead_letters),
+        dead_letters=[],
     ).pack()
 
 
@@ -115,7 +114,6 @@ class Uplinks:
 
     latencies_s: list[float] = field(default_factory=list)  # latency of each acknowledged batch, seconds
     refused: int = 0  # batches that the utility refused
-    sent_bytes: int = 0  # bytes of all batches sent
     _clients: dict[str, AsyncClient] = field(default_factory=dict)
     _waiting: dict[tuple[str, int], float] = field(default_factory=dict)
     _of: Counter[str] = field(default_factory=Counter)
@@ -132,7 +130,6 @@ class Uplinks:
         """Send a batch of a gateway, its last one unless ``sequence`` says which."""
         self._waiting[controller.id, sequence or controller.sequence] = time.monotonic()
         self._of[controller.id] += 1
-        self.sent_bytes += len(batch)
         self._clients[controller.id].publish(gateway_up(controller.id, BATCHES), batch)
 
     def say(self, controller: Controller, leaf: str, payload: bytes) -> None:

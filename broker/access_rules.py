@@ -15,7 +15,6 @@ from commonwatt.model.ids import ID_PATTERN
 from commonwatt.protocol.topics import (
     ACKS,
     BATCHES,
-    CERTIFICATES,
     COMMANDS,
     EVENTS,
     LEVELS,
@@ -48,18 +47,17 @@ class Grant:
     leaves: tuple[str, ...]  # the permitted last levels
 
 
-_METER_LEAVES = (RECORDS, EVENTS, LEVELS, OUTCOMES, CERTIFICATES)
+_METER_LEAVES = (RECORDS, EVENTS, LEVELS, OUTCOMES)
 _GATEWAY_LEAVES = (BATCHES, STATUS, OUTCOMES)
 _PLANT_LEAVES = (STATUS, OUTCOMES)
 _DOWN_LEAVES = (ACKS, COMMANDS)
-_METER_DOWN_LEAVES = (*_DOWN_LEAVES, CERTIFICATES)
 
 # A gateway has two grants each: on the broker of its microgrid (its meters' topics), and on the head-end (its own).
 GRANTS: Mapping[tuple[Role, Action], tuple[Grant, ...]] = {
     (Role.METER, Action.PUBLISH): (Grant("{microgrid}/{identity}/u", _METER_LEAVES),),
-    (Role.METER, Action.RECEIVE): (Grant("{microgrid}/{identity}/d", _METER_DOWN_LEAVES),),
+    (Role.METER, Action.RECEIVE): (Grant("{microgrid}/{identity}/d", _DOWN_LEAVES),),
     (Role.GATEWAY, Action.PUBLISH): (
-        Grant("{microgrid}/{a_meter}/d", _METER_DOWN_LEAVES),
+        Grant("{microgrid}/{a_meter}/d", _DOWN_LEAVES),
         Grant("{identity}/u", _GATEWAY_LEAVES),
     ),
     (Role.GATEWAY, Action.RECEIVE): (

@@ -74,11 +74,7 @@ use_identity_as_username true
 
 
 def rendered(settings: BrokerSettings, devices: Mapping[str, Device], folder: Path) -> dict[str, str]:
-    """Return the files by name, to be written into ``folder`` (absolute).
-
-    Raises:
-        ConfigError: A device can't be written into them.
-    """
+    """Return the files by name, to be written into ``folder`` (absolute)."""
     admitted = [device for device in devices.values() if not device.revoked]
     for device in admitted:
         _check(settings.devices, device)

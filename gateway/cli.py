@@ -20,7 +20,6 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.passwords import save_password, weakness
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import FORMS
-from commonwatt.model.words import moment
 from commonwatt.protocol.dead_letter_words import counts_of, row_of, wanted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import only_one, run_service
@@ -32,7 +31,7 @@ from gateway.line.line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
 from gateway.shell import run_gateway
 from gateway.store import downgrade as way_back
-from gateway.store import handover
+from gateway.store import released
 from gateway.store.store import reading
 
 DAY_COLUMNS = ("day", "side", "up", "down", "hours_counted")
@@ -42,7 +41,7 @@ app = Commands(no_args_is_help=True, help="A microgrid's gateway: collects, keep
 Config = Annotated[Path, typer.Option("--config", "-c", help="The TOML file; see: commonwatt config example gateway")]
 AdapterOption = Annotated[
     Path | None,
-    typer.Option("--adapter", help="The settings file of the controller's adapter, whose store is handed over too."),
+    typer.Option("--adapter", help="The settings file of the controller's adapter, whose store is released too."),
 ]
 
 
@@ -173,62 +172,28 @@ def password(config: Config) -> None:
 @app.command()
 def release(
     config: Config,
-    out: Annotated[Path | None, typer.Option(help="The handover file to write.")] = None,
-    undo: Annotated[
-        bool, typer.Option("--undo", help="Use this controller again: the new one never started with the handover.")
-    ] = False,
+    copy: Annotated[
+        Path | None, typer.Option("--copy", help="Also copy the store into this folder, for the new controller.")
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Use this controller again: no new one started.")] = False,
     adapter: AdapterOption = None,
 ) -> None:
-    """Hand the store of a stopped gateway over to the controller that replaces this one.
+    """Release the store of a stopped gateway whose controller is replaced: no gateway runs on it afterwards.
 
-    All of it goes into one file: readings, also those that the utility does not have yet, desired states, schedules,
-    the line's byte counts. No gateway runs on this store afterwards, so that no record is acknowledged that
-    the new controller does not get. Type it again to write the file again.
-
-    Part of `commonwatt swap controller`, which also stops the services.
+    So no record is acknowledged that the new controller does not get. If data in it waits for the utility, the new
+    controller needs the copy: put it into its folder before it joins. Typed again, it copies again.
     """
     settings = load_settings(config, "gateway", GatewaySettings)
-    if undo == (out is not None):
-        raise ConfigError("name the file to write with --out FILE, or use this controller again with --undo")
     with only_one(settings.store, "a running gateway"), _locked(adapter) as theirs:
         now = int(load_clock(settings.clock).now())
-        if out is None:
-            handover.undo(settings.store, now, theirs)
-            print(f"{settings.store}: in use again. Keep the new controller off, and delete the handover")
+        if undo:
+            released.undo(settings.store, now, theirs)
+            print(f"{settings.store}: in use again. Keep the new controller off, and delete the copy")
             return
-        certificate = settings.certificate.read_bytes() if settings.certificate else None
-        made = handover.release(settings.store, settings.microgrid, out, now, certificate, theirs)
-    print(f"{out}: the store of {made.microgrid}, {made.store_bytes:,} bytes")
-
-
-@app.command()
-def take_over(
-    file: Annotated[Path, typer.Argument(help="The file that the old controller's `release` wrote.")],
-    config: Config,
-    adapter: AdapterOption = None,
-) -> None:
-    """Take over the store of the controller that this one replaces; the gateway must be stopped.
-
-    A store without records is replaced. If this controller has stored records already, those of the handover are
-    added. Taken over again, a handover changes nothing. A controller with certificates refuses a handover that no
-    controller of its microgrid signed.
-    """
-    settings = load_settings(config, "gateway", GatewaySettings)
-    with only_one(settings.store, "a running gateway"), _locked(adapter) as theirs:
-        now = int(load_clock(settings.clock).now())
-        taken = handover.take_over(settings.store, settings.microgrid, file, now, _trusted(settings), theirs)
-    released = moment(taken.handover.released)
-    if taken.again:
-        print(f"{settings.store}: has this handover of {released} already; nothing was changed")
-    elif taken.moved:
-        print(f"{settings.store}: is the store that was released {released}")
-    else:
-        print(f"{settings.store}: had records; {taken.added:,} parts, events and dead letters of {released} added")
-    if taken.adapter:
-        print(f"{theirs}: is the adapter's store that was released {released}")
-    elif taken.handover.adapter_bytes:
-        why = f"{theirs} is there already" if theirs else "to do it, add --adapter and its file"
-        print(f"the adapter's store in the handover was not taken over: {why}")
+        waiting = released.release(settings.store, now, theirs)
+        if copy is not None:
+            released.copy(settings.store, copy, now, theirs)
+    print(f"{settings.store}: released; parts, events and dead letters in it that wait for the utility: {waiting:,}")
 
 
 @app.command()
@@ -261,13 +226,6 @@ def _locked(adapter: Path | None) -> Iterator[Path | None]:
     store = load_settings(adapter, "adapter", AdapterSettings).store
     with only_one(store, "a running adapter"):
         yield store
-
-
-def _trusted(settings: GatewaySettings) -> handover.Trusted | None:
-    authority, revoked = settings.head_end_ca, settings.head_end_revoked
-    if authority is None or settings.certificate is None:
-        return None
-    return handover.Trusted(authority=authority.read_bytes(), revocations=revoked.read_bytes() if revoked else None)
 
 
 def _line_row(row: LineDay) -> dict[str, object]:

@@ -6,6 +6,7 @@ and then publishes the returned messages (docs/architecture.md). The time argume
 """
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.control.relaying import PUBLIC_WEIGHT
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
@@ -81,11 +82,11 @@ class HostedMicrogrid:
         self.manager = Manager(settings, microgrid, store, meters, member)  # keeps the meters in their desired states
         self.level_watch = LevelWatch(store, self.manager, meters)  # judges the stored levels
         # Makes the requests to the meters that set no state.
-        self.requests = Requests(self.manager, settings.near_minimum_permille)
+        self.requests = Requests(self.manager)
         # Keeps the microgrid in its operating modes.
         self.modes = Modes(settings, microgrid, store, self.manager, self.requests, meters)
         self._departures = Departures()  # the meters that are to send to the manager instead
-        self._turns, self._public_weight = turns, settings.public_weight
+        self._turns = turns
         turns.join(microgrid)
         self.relay = Relay(settings.controller, microgrid, store, turns, pace)  # relays data to the utility
         self.upkeep = Upkeep(store, settings.backup_bytes)  # checks the store and limits its size
@@ -117,7 +118,7 @@ class HostedMicrogrid:
 
     def _weigh(self) -> None:
         self.relay.refill.is_public = self.modes.is_public
-        self._turns.weigh(self.microgrid, self._public_weight if self.modes.is_public else 1.0)
+        self._turns.weigh(self.microgrid, PUBLIC_WEIGHT if self.modes.is_public else 1.0)
 
     def handle(self, event: MicrogridEvent, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle one event at the time ``raw``; return its effects."""

@@ -23,7 +23,7 @@ from commonwatt.town.registry import load_registry
 from gateway.controller import GOOD_TIME
 from gateway.line.line import in_words, line_of
 from gateway.links import HEAD_END, METERS, own_token
-from gateway.store.handover import IF_UNUSED, RELEASED
+from gateway.store.released import IF_UNUSED, RELEASED
 from gateway.store.store import Store, reading
 from gateway.timekeeper import MAX_ERROR_S, Kept
 
@@ -62,9 +62,7 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
             yield good(key, "connected")
         else:
             why = answer["connection_failures"].get(name, "it connects at this moment")
-            yield bad(
-                key, f"no connection to {key}: {why}", "find the step that fails: commonwatt doctor --config FILE"
-            )
+            yield bad(key, f"no connection to {key}: {why}", "see its remedy: commonwatt doctor --config FILE")
     yield from _meters(answer)
     yield from _clique(answer)
     yield from _household(answer)
@@ -142,7 +140,7 @@ def _store(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
         waits = f"{counted(parts, 'part')}, {counted(events, 'event')}, {counted(dead_letters, 'dead letter')}"
         found = f"{settings.store}: passes its check; waiting for the utility: {waits}"
         if released:
-            yield bad("store", f"{settings.store}: was handed over to a new controller", IF_UNUSED)
+            yield bad("store", f"{settings.store}: was released", IF_UNUSED)
         elif damaged:
             yield warning("store", f"{found}; {counted(damaged, 'damaged row')}", "the running gateway removes them")
         else:
@@ -179,8 +177,6 @@ def _registry(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
             f"{settings.registry}: is of microgrid {registry.microgrid}, but this gateway is of {settings.microgrid}",
             "correct microgrid in the file, or copy the folder of this microgrid from the office again",
         )
-    elif strange := settings.weights.keys() - meters:
-        yield bad("registry", f"weights has no such meter: {_few(sorted(strange))}", "correct weights in the file")
     elif running.answer is not None and running.answer["meters"]["registered"] != len(meters):
         loaded = counted(running.answer["meters"]["registered"], "meter")
         yield warning(
@@ -322,8 +318,8 @@ def examined(path: Path, *, runs: bool) -> Iterator[Store]:
         StoreError: It is damaged, can't be opened, or is of another program or a newer release.
     """
     found = None if runs else read_log(path)
-    if found is not None and found.lost_commits:
-        raise StoreError(f"{path}: its log is damaged, before its last {found.lost_commits} transactions")
+    if found is not None and found.damage:
+        raise StoreError(f"{path}: is damaged: {found.damage}")
     with reading(path) as store:
         store.check(path.stat().st_size)
         yield store

@@ -144,11 +144,7 @@ class Links:
 
 
 def own_token(settings: GatewaySettings) -> str:
-    """Return the gateway's token.
-
-    Raises:
-        ConfigError: Its token file is missing, wrong, or of another controller.
-    """
+    """Return the gateway's token."""
     tokens = load_tokens(settings.tokens)
     if settings.controller not in tokens:
         raise ConfigError(

@@ -1,7 +1,6 @@
 """Renews the certificates of the controller at the utility, on threads beside the core's work (docs/security.md)."""
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -11,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,13 +18,10 @@ from commonwatt.care.connection import CareConnection, CareRefused, CareUnreacha
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.certificates import details_of
 from commonwatt.identity.renewing import PATH, CertificateFile
-from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
-from commonwatt.protocol.topics import CERTIFICATES
-from commonwatt.runtime.bucket import Bucket
 from gateway.loop.threads import THREADS
 
 FIRST_LOOK_S = 10.0  # real seconds until the first look: by then connections are made
@@ -35,12 +31,6 @@ TRIAL_S = 600.0  # real seconds within which a connection must be made with a ne
 TRIAL_LOOK_S = 5.0  # real seconds between two looks whether it was
 # Real seconds after a failure, doubled with each one, and the most: if its certificate has ended, it is cut off.
 FIRST_RETRY_S, LAST_RETRY_S = 60.0, 900.0
-
-MAX_WAITING = 64  # most meters whose requests wait
-MAX_REQUEST_BYTES = 8_192  # most bytes of a meter's request
-# Requests of a meter that are passed on without a wait, and seconds for one more: each costs the line 10 kB.
-METER_AT_ONCE, METER_EACH_S = 4, 3_600.0
-METER_REQUESTS = f"/u/{CERTIFICATES}"  # end of their topics
 
 Post: TypeAlias = Callable[[str, dict[str, object]], dict[str, object]]  # posts to the utility, and returns its answer
 
@@ -116,60 +106,6 @@ class Renewal:
         if self._failures == 1 or result != "unreachable":  # The utility may be away for months.
             log.warning("%s: not renewed: %s", self.file.path, why)
         return min(LAST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(self._failures - 1, 4))
-
-
-class MeterRequests:
-    """Passes the requests of meters with certificates on to the utility, one at a time; of a meter the newest."""
-
-    def __init__(self, post: Post, publish: Callable[[Publish], None]) -> None:
-        self._post = post
-        self._publish = publish
-        self._waiting: dict[str, bytes] = {}  # by topic
-        self._allowances: dict[str, Bucket] = {}  # by topic: as many as the broker admits meters
-        self._wake = asyncio.Event()
-
-    def takes(self, topic: str, payload: bytes, at: float) -> bool:
-        """Queue a request; return whether it is one.
-
-        It is dropped if too many wait, or its meter asks too often; the meter asks again within an hour.
-
-        Args:
-            at: ``time.monotonic``.
-        """
-        if not topic.endswith(METER_REQUESTS):
-            return False
-        full = Bucket(1 / METER_EACH_S, METER_AT_ONCE, METER_AT_ONCE, at)
-        bucket = self._allowances.setdefault(topic, full)
-        if replace(bucket).take(1, at):
-            return True
-        bucket.take(1, at)
-        if len(self._waiting) < MAX_WAITING and len(payload) <= MAX_REQUEST_BYTES:
-            self._waiting[topic] = payload
-            self._wake.set()
-        return True
-
-    async def run(self) -> None:
-        """Pass requests on, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                topic = next(iter(self._waiting))
-                payload = self._waiting.pop(topic)
-                try:
-                    answer = await THREADS.run(self._post, f"/{PATH}", json.loads(payload))
-                except (ValueError, RecursionError, CareRefused, CareUnreachable, ConfigError) as error:
-                    log.warning("%s: the meter's certificate was not renewed: %s", topic, error)
-                    continue
-                down = f"{topic.removesuffix(METER_REQUESTS)}/d/{CERTIFICATES}"
-                self._publish(Publish(down, json.dumps(answer).encode()))
-
-
-def meter_requests_of(settings: GatewaySettings, publish: Callable[[Publish], None]) -> MeterRequests | None:
-    """Return what passes meters' requests on; ``None``: the town has no care."""
-    if settings.care is None or settings.head_end_ca is None:
-        return None
-    return MeterRequests(CareConnection(settings.care, settings.head_end_ca, settings.head_end_revoked).post, publish)
 
 
 def renewals_of(

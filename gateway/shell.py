@@ -2,11 +2,9 @@
 
 import asyncio
 import logging
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
-from zoneinfo import ZoneInfo
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
@@ -51,7 +49,6 @@ from gateway.loop.threads import THREADS
 from gateway.loop.work import Work
 from gateway.registries import Registries
 from gateway.reporting import Reporting
-from gateway.shown.lasting import TURN_S, Lasting
 from gateway.shown.shown import Shown
 from gateway.takeover.successor import carried, settings_of
 from gateway.upgrade.upgrades import Upgrades
@@ -59,7 +56,7 @@ from gateway.upgrade.verdict import Meters
 from gateway.witness.witness import Witness
 
 if TYPE_CHECKING:
-    from gateway.renewal import MeterRequests, Renewal
+    from gateway.renewal import Renewal
 
 CLOSES_WITHIN_S = 3.0  # real seconds that the end of a gateway waits for its stores
 
@@ -98,7 +95,6 @@ class Shell:
         household = settings.household
         self._household = None if household is None else HouseholdLink(household, settings.microgrid)
         self._renewals: list[Renewal] = []
-        self._meter_requests: MeterRequests | None = None
         if settings.care is not None:
             self._load_renewals()
         self.shown = Shown(  # what it shows
@@ -113,10 +109,9 @@ class Shell:
             clique,
             self._household,
             [each.results for each in self._renewals],
-            witness := Witness(settings.store.absolute().parent, settings.controller),
+            witness := Witness(settings.store.absolute().parent, settings.controller, settings.certificate),
         )
         self._reporting = Reporting(settings, self._work, self.shown, self._inbox, witness)
-        self._lasting = Lasting(self._work, ZoneInfo(settings.timezone))
         self._upgrades = Upgrades(settings, self.shown.status, lambda ended: self._put(Upgraded(ended)))
         own = self._controller.own
         self._before = own.served_in_hour(int(clock.now())), own.store.newest_part()
@@ -144,11 +139,10 @@ class Shell:
 
     def _load_renewals(self) -> None:
         # Loaded only where there is a certificate: the library that reads it takes 15 MiB.
-        from gateway.renewal import meter_requests_of, renewals_of
+        from gateway.renewal import renewals_of
 
         is_connected = self._links.each[HEAD_END].is_current
         self._renewals = list(renewals_of(self._settings, lambda: self._controller.own.now, is_connected))
-        self._meter_requests = meter_requests_of(self._settings, self._links.publish)
 
     async def host(self, microgrid: MicrogridId, path: Path, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Begin to host another microgrid, with a store of its own.
@@ -196,8 +190,6 @@ class Shell:
             ends.callback(http.stop)
         tasks += [*self._links.start(), asyncio.create_task(self._work.run(self._schedule), name="the work")]
         tasks += [asyncio.create_task(each.run(), name="the renewal of a certificate") for each in self._renewals]
-        if self._meter_requests is not None:
-            tasks.append(asyncio.create_task(self._meter_requests.run(), name="meters' requests for certificates"))
         await self._collect()
         if self._household is not None:
             tasks.append(self._household.start())
@@ -208,7 +200,6 @@ class Shell:
         for jump in (self._ticker.clock_jumped, self._clock_jumped):
             watchdog.on_jump.append(jump)
             ends.callback(watchdog.on_jump.remove, jump)
-        self._ticker.every("hours left", self._clock.real_s(TURN_S), self._lasting.turn)
         self._ticker.start()
         ends.callback(self._ticker.stop)
         ends.callback(self._upgrades.stop)
@@ -237,10 +228,7 @@ class Shell:
         await self._work.settled()
 
     def _put(self, event: Event) -> None:
-        """Queue an event for the core; the clique hears the meters first. Meters' requests go to the utility."""
-        requests, at = self._meter_requests, time.monotonic()
-        if requests is not None and isinstance(event, FromMeter) and requests.takes(event.topic, event.payload, at):
-            return
+        """Queue an event for the core; the clique hears the meters first."""
         if self._clique is not None:
             match event:
                 case FromMeter():
@@ -255,11 +243,7 @@ class Shell:
             self._links.publish(message)
 
     async def _collect(self) -> None:
-        """Host the microgrids of which this controller only takes records.
-
-        Raises:
-            ConfigError: The registry of one is missing or wrong.
-        """
+        """Host the microgrids of which this controller only takes records."""
         managed = () if self._clique is None else self._clique.meters
         for microgrid in self._settings.collects:
             if microgrid not in managed:
@@ -388,8 +372,7 @@ class Shell:
             return
         own = self._controller.own
         try:
-            hours = self._work.own.figures.hours_left
-            self._household.show(own.household.messages(own.now, self._household.version, hours))
+            self._household.show(own.household.messages(own.now, self._household.version))
         except SqliteError as error:
             log.error(
                 "store %s can't be read (%s): the household's state is not published", self._settings.store, error
@@ -411,12 +394,7 @@ class Shell:
 
 
 async def run_gateway(settings: GatewaySettings, stop: asyncio.Event, watchdog: Watchdog) -> None:
-    """Run a gateway until ``stop`` is set.
-
-    Raises:
-        ConfigError: A file it needs is missing or wrong.
-        StoreError: Its store can't be opened.
-    """
+    """Run a gateway until ``stop`` is set."""
     # The recovery of a damaged store may take many minutes: on another thread, so that the watchdog sees the loop run.
     shell = await THREADS.run(Shell.open, settings, load_clock(settings.clock))
     await shell.run(stop, watchdog)

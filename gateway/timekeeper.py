@@ -196,13 +196,7 @@ class Timekeeper:
     # Setting the time
 
     def _follow(self, raw: float, word: Word, others_s: list[float], *, alone: bool = False) -> None:
-        """Follow NTP or the utility, unless its time is far off and no other source agrees.
-
-        Args:
-            raw: The present raw time.
-            others_s: Seconds by which the sources other than the meters are ahead of the time.
-            alone: Whether there is no other source to contradict it.
-        """
+        """Follow NTP or the utility, unless its time is far off and no other source agrees."""
         by_s = word.off_s(self.offset_s)
         meters_s = self._median_ahead_s(raw)
         witnesses_s = others_s if meters_s is None else [*others_s, meters_s]

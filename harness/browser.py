@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from harness.console import Browser as Person
+from harness.network.waiting import PATIENCE_S
 from harness.real.parts import real_part
 from harness.words import faults_of_words
 from utility.webkit.rights import COOKIE
@@ -108,11 +109,7 @@ def press(target: Locator, is_touched: bool) -> None:
 
 
 def by_keyboard(target: Locator, text: str | None = None, key: str = "Enter") -> None:
-    """Go to an element with the Tab key alone; type a text over what is there, or press a key.
-
-    Raises:
-        AssertionError: The Tab key does not lead to it.
-    """
+    """Go to an element with the Tab key alone; type a text over what is there, or press a key."""
     target.wait_for()
     keys = target.page.keyboard
     for _ in range(_MOST_TABS):
@@ -152,6 +149,7 @@ def visit(
         reduced_motion="reduce",
         has_touch=touch,
     )
+    context.set_default_timeout(PATIENCE_S * 1000)  # A busy machine is no fault.
     if person is not None:
         secure = address.replace("http:", "https:")
         value = person.cookies[COOKIE]

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +65,6 @@ def run(
         str(data),
         "--for",
         f"{for_s}s",
-        "--no-view",
         "--report",
         str(report),
         *([] if town is None else ["--town", str(town)]),
@@ -114,14 +113,13 @@ def _commonwatt(data: Path, command: str, *words: str) -> str:
     return forks.run([*COMMONWATT, "utility", command, "--config", config, *words], check=True).stdout
 
 
-def kill_one(data: Path, rng: random.Random, *, spared: Collection[str] = ()) -> str | None:
-    """Kill one process of the demonstration in ``data``, none of ``spared``.
+def kill_one(data: Path, rng: random.Random) -> str | None:
+    """Kill one process of the demonstration in ``data``.
 
     Returns:
         Its name; ``None``: it had ended already.
     """
     running = sorted(json.loads((data / "processes.json").read_text()).items())
-    running = [(name, pid) for name, pid in running if name not in spared]
     if not running:
         return None  # All were killed a moment ago.
     name, pid = rng.choice(running)

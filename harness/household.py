@@ -18,7 +18,7 @@ from commonwatt.settlement.packed import MeterDays, contents, packed
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity
 from commonwatt.town.town import Direction, Function, Meter, Town
 from harness.billing.worlds import ZONE, tariff
-from harness.worlds.sent import append
+from harness.surroundings.sent import append
 from utility.billing.store import billing
 from utility.billing.store.run_bills import computed_run, prepared, saved
 from utility.database.bulk import insert_columns

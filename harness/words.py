@@ -13,6 +13,14 @@ NOT_FOR_PEOPLE = {
 }
 """What no page shows, but in examples of code."""
 
+ENGINEERS = re.compile(
+    r"\b(fresh|slots?|relay(s|ed)?|puts|compact|levels|witness(es)?|dead letters?|requested blocks|last event|tiers?"
+    r"|ven|lapsed)\b",
+    re.IGNORECASE,
+)
+"""Words that other people read only with their sentence beside them (macro ``term``)."""
+
+_TERM = re.compile(r'<abbr class="term" tabindex="0" title="[^"]+">[^<]*</abbr>')
 _MAIN = re.compile(r"<main.*?</main>", re.DOTALL)
 _CODE = re.compile(r"<(pre|code|textarea|script)\b.*?</\1>|<[^>]*>", re.DOTALL)
 
@@ -21,6 +29,12 @@ def words_of(page: str) -> str:
     """Return the words of a page, without examples of code; also of a part of a page."""
     main = _MAIN.search(page)
     return " ".join(_CODE.sub(" ", main[0] if main else page).split())
+
+
+def unexplained(page: str) -> list[str]:
+    """Return an engineer's words on a page that stand there without their sentence, with what is around them."""
+    text = words_of(_TERM.sub(" ", page))
+    return [text[max(0, at.start() - 40) : at.end() + 20] for at in ENGINEERS.finditer(text)]
 
 
 def faults_of_words(text: str) -> list[str]:

@@ -198,11 +198,7 @@ def _microgrid(town: Town, settings: MetersSettings, name: MicrogridId) -> Micro
 
 
 def first_levels(path: Path | None) -> dict[MeterId, MilliwattHours]:
-    """Return the levels of batteries at the first start, from their file.
-
-    Raises:
-        ConfigError: The file is missing, or has something else.
-    """
+    """Return the levels of batteries at the first start, from their file."""
     if path is None:
         return {}
     content = read_object(path, "levels of batteries", "leave out the key `levels`")

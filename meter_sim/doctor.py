@@ -54,7 +54,7 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
     elif connected:
         yield warning("broker", found, "a meter that fails returns within 15 s; otherwise see the log of the meters")
     else:
-        yield bad("broker", found, "find the step that fails: commonwatt doctor --config FILE")
+        yield bad("broker", found, "see its remedy: commonwatt doctor --config FILE")
 
 
 def _files(settings: MetersSettings, running: Running) -> Iterator[Finding]:
@@ -92,13 +92,14 @@ def _meters(settings: MetersSettings) -> list[MeterId]:
 
 
 def _connection(settings: MetersSettings, running: Running) -> Iterator[Finding]:
-    """Yield the steps of the first meter's connection; running meters report theirs."""
+    """Yield the first meter's connection; running meters report theirs, unless there is none to disturb."""
     if running.answer is not None and running.answer["connected"]:
         yield from judge(running.answer)
         return
     meter = _meters(settings)[0]
-    target = meter_target(settings, meter, lambda: load_tokens(settings.tokens)[str(meter)])
-    yield from connection_findings(target, Reported(connected=None) if running.runs else None)
+    target = meter_target(settings, meter, lambda: load_tokens(settings.tokens).get(str(meter), ""))
+    seems_to_run = running.runs and running.answer is None
+    yield from connection_findings(target, Reported(connected=None) if seems_to_run else None)
 
 
 DOCTOR = Doctor(checks=checks, judge=judge)

@@ -7,15 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from commonwatt.config.files import check_model
-from commonwatt.config.settings import DecimalId, Settings
+from commonwatt.config.settings import Settings
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import ID_PATTERN
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.runtime.files import read_object, write_private
 from commonwatt.town.scenario import Scenario
 
 _log = logging.getLogger(__name__)
 
+DecimalId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]  # a meter's id as text
 End = Annotated[EpochSeconds, Field(ge=0, le=2**53)]  # the end of a fault, epoch seconds
 
 

@@ -237,10 +237,8 @@ class Fleet:
         return member.circumstances(at, around, faults, measured=measured)
 
     def _told_s(self) -> float | None:
-        """Return the lag of the machine's clock behind the gateways' time: the median of the offsets sent to meters.
-
-        ``None``: no meter was sent one since its start, so the clock stays as it is.
-        """
+        """Return the lag of the machine's clock behind the gateways' time: the median of the offsets sent to meters."""
+        # ``None``: no meter was sent one since its start, so the clock stays as it is.
         told = [offset_s for member in self.members.values() for offset_s in member.offsets_s]
         return median(told) if told else None
 

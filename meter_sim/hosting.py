@@ -44,11 +44,7 @@ def hosted(config: Path, settings: MetersSettings) -> dict[MicrogridId, MetersSe
 
 
 def of_one(config: Path) -> MetersSettings:
-    """Read the file of one microgrid's meters.
-
-    Raises:
-        ConfigError: It is wrong, or of several microgrids.
-    """
+    """Read the file of one microgrid's meters."""
     settings = load_settings(config, "meters", MetersSettings)
     if settings.microgrid is None:
         path = (config.parent / settings.files.replace("{microgrid}", settings.microgrids[0])).resolve()

@@ -69,11 +69,7 @@ class _World:
         typer.echo(said + (f" until {moment(until)}" if until else ""))
 
     def need_plant(self) -> None:
-        """Refuse the file of meters without the plant.
-
-        Raises:
-            ConfigError: There is no plant.
-        """
+        """Refuse the file of meters without the plant."""
         if self.settings.plant is None:
             raise ConfigError(f"{self.config}: has no plant; name the file with [meters.plant], plant/meters.toml")
 

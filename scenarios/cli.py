@@ -21,7 +21,7 @@ from commonwatt.town.conditions import Conditions
 from commonwatt.town.loading import WHOLE_TOWN, load_town
 from commonwatt.town.scenario import Scenario, load, names
 from commonwatt.town.town import Town
-from scenarios.report import as_html, as_json, equal, rows_against, table
+from scenarios.report import as_json, equal, rows_against, table
 from scenarios.simulation import emulated
 from utility.supply.simulated.policies import POLICIES
 from utility.tariffs.tariff import read_tariff
@@ -50,7 +50,7 @@ def run(
     step_s: Annotated[
         int, typer.Option("--step", min=SLOT_S, max=QUARTER_S, help="Seconds of a step: 15 to 900, a divisor of 900.")
     ] = QUARTER_S,
-    out: Annotated[Path, typer.Option(help="Folder for the results, NAME.json and NAME.html.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Folder for the results, NAME.json.")] = Path(),
     readings: Annotated[
         tuple[datetime, datetime] | None,
         typer.Option(formats=["%Y-%m-%d"], metavar="FROM TO", help="Replay these stored days, of UTC: see below."),
@@ -109,14 +109,13 @@ def _run_policies(
     stem = Path(name).stem
     out.mkdir(parents=True, exist_ok=True)
     replace_file(out / f"{stem}.json", as_json(scenario.title, runs, facts, against).encode(), mode=0o644)
-    replace_file(out / f"{stem}.html", as_html(scenario.title, runs, facts, zone, against).encode(), mode=0o644)
     rows = table(runs)
     show(scenario.title, rows, tuple(rows[0]))
     typer.echo("".join(f"{sentence}\n" for sentence in equal(runs)), nl=False)
     if against and (rows := rows_against(runs, against)):
         show(f"against {against}", rows, tuple(rows[0]))
     typer.echo("cost: MWh at the price outside peak hours, less what the town's battery has gained")
-    typer.echo(f"energy balance and plots: {out / f'{stem}.html'}")
+    typer.echo(f"energy balance, and the town hour by hour: {out / f'{stem}.json'}")
 
 
 def _run_stored(
@@ -142,12 +141,10 @@ def _run_stored(
         )
     facts = {"from": str(start), "to": str(end), "version": version("commonwatt"), **found.near}
     tables = {what: [row.model_dump(mode="json") for row in rows] for what, rows in found.tables.items()}
-    page = as_html(scenario.title, found.runs, facts, ZoneInfo(found.timezone), tables=tables)
     stem = Path(name or "readings").stem
     out.mkdir(parents=True, exist_ok=True)
     content = as_json(scenario.title, found.runs, facts | tables)
     replace_file(out / f"{stem}.json", content.encode(), mode=0o644)
-    replace_file(out / f"{stem}.html", page.encode(), mode=0o644)
     for what, rows in {scenario.title: table(found.runs), **tables}.items():
         if rows:
             show(what, rows[:_MOST_ROWS], tuple(rows[0]))

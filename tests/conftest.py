@@ -1,6 +1,7 @@
 """Common to all tests: parallel runs with separate ports, property tests without a deadline."""
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
 from functools import cache
@@ -20,11 +21,15 @@ from commonwatt.demo import parts
 from harness.network.waiting import free_ports
 from harness.real import forks
 from harness.real import parts as parts_of_others
-from harness.worlds.opened import close_opened
-from harness.worlds.unclosed import watch
+from harness.surroundings.databases import close_opened, watch
 
 # Property tests have no deadline, so that they pass on a busy machine.
-settings.register_profile("commonwatt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "commonwatt",
+    deadline=None,
+    max_examples=int(os.environ.get("EXAMPLES", "50")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("commonwatt")
 
 # Nothing that is imported and collected becomes garbage: the collector would only look at it again and again.
@@ -47,6 +52,7 @@ def _ports_and_forks() -> Iterator[None]:
 def _worlds_databases() -> Iterator[None]:
     yield
     close_opened()
+    assert gc.isenabled(), "a test left the garbage collector disabled: its process would keep all that follows"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -113,7 +119,6 @@ _LONGEST = (
     "integration/test_upgrade.py",
     "browser",
     "integration/test_python_313.py",
-    "integration/test_cluster_town.py",
     "integration/test_cluster.py",
     "integration/test_debian.py",
     "integration/test_power_cut.py",

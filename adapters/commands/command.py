@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from adapters.mapping.presets import known_presets
+from adapters.mapping.payloads import MAX_BYTES
+from adapters.mapping.presets import known_presets, replaced_by
 from adapters.mapping.readers import without_dots
 from adapters.mapping.values import UnreadableError, at_path, json_of, number, split_path
 from commonwatt.config.adapter import AdapterMeter, AdapterSettings
@@ -95,13 +96,11 @@ class DeviceCommand:
         return Publish(self._topic(self.settings.topic), payload.encode(), self.settings.qos, via=self.at)
 
     def shows(self, payload: bytes, wish: Wish) -> Shows | None:
-        """Return the state that a message shows; ``None``: it shows none.
-
-        Raises:
-            UnreadableError: It is not JSON, and a path is looked for in it.
-        """
+        """Return the state that a message shows; ``None``: it shows none."""
         confirm = self.settings.confirm
         assert confirm is not None
+        if len(payload) > MAX_BYTES:
+            return None
         found: object = payload.decode(errors="replace").strip()
         if confirm.path:
             found = at_path(json_of(payload), split_path(fill(confirm.path, self._values(wish))))
@@ -141,15 +140,11 @@ class DeviceCommand:
 
 
 def commands_of(settings: AdapterSettings) -> tuple[DeviceCommand, ...]:
-    """Return the commands of every meter.
-
-    Raises:
-        SettingError: A command is there twice, or belongs to a preset of Commonwatt; a meter obeys one that its preset
-            does not have, or needs ``watts`` for it.
-    """
-    presets = {name: list(preset.commands) for name, preset in known_presets().items()}
+    """Return the commands of every meter."""
+    known = {name: preset for name, preset in known_presets().items() if name not in replaced_by(settings)}
+    presets = {name: list(preset.commands) for name, preset in known.items()}
     for n, command in enumerate(settings.command):
-        if command.preset in known_presets():
+        if command.preset in known:
             why = "Commonwatt has one of this name; name yours otherwise"
             raise SettingError(("command", n, "preset"), f"[[command]] of preset {command.preset}: {why}")
         if any(command.kind == other.kind for other in presets.get(command.preset, ())):
@@ -167,13 +162,6 @@ def commands_of(settings: AdapterSettings) -> tuple[DeviceCommand, ...]:
 
 
 def _of_meter(n: int, meter: AdapterMeter, at: str, known: list[AdapterCommand]) -> Iterator[DeviceCommand]:
-    plain: tuple[CommandKind, ...] = ("share", "reduce")
-    for kind in plain:
-        if (table := getattr(meter, kind)) is not None:
-            told = AdapterCommand(preset=meter.preset, kind=kind, qos=0, **table.model_dump())
-            # It was accepted before there was a better one.
-            accepted = meter.model_copy(update={"accept_unsafe": True})
-            yield DeviceCommand(meter=meter.id, kind=KINDS[kind], settings=told, source=accepted, at=at)
     for kind in meter.obeys:
         found = next((command for command in known if command.kind == kind), None)
         if found is None:

@@ -1,1 +1,1 @@
-"""``adapter discover``: what devices announce to Home Assistant, as TOML; ``adapter learn`` for devices that do not."""
+"""``adapter discover``: what devices announce to Home Assistant, as TOML; registers of devices that do not."""

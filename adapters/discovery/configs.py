@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,12 +34,17 @@ class Entity(NamedTuple):
         return f"{self.device_name}: {self.texts['name']}"
 
     @property
+    def folder(self) -> str:
+        """The innermost folder of the state topic that has the device's name or identifier; empty: none has."""
+        names = {self.device.lower(), self.device_name.lower()}
+        folders = [*accumulate(self.texts["state_topic"].split("/"), "{}/{}".format)]
+        return next((each for each in reversed(folders) if each.rpartition("/")[2].lower() in names), "")
+
+    @property
     def online(self) -> tuple[str, str] | None:
-        """Topic and payload that report the device itself, whose name its folder has, as online; else ``None``."""
+        """Topic and payload that report the device itself as online, in its own folder; else ``None``."""
         topic, payload = self.texts["availability_topic"], self.texts["payload_available"] or "online"
-        folder, _, _ = topic.rpartition("/")
-        own = folder.rpartition("/")[2].lower() in {self.device.lower(), self.device_name.lower()}
-        own = own and self.texts["state_topic"].startswith(f"{folder}/") and (topic + payload).isprintable()
+        own = self.folder and topic.rpartition("/")[0] == self.folder and (topic + payload).isprintable()
         other = self.texts["availability_template"] or self.texts["via_device"] or set(topic + payload) & set("+#{}*")
         return (topic, payload) if own and not other else None
 

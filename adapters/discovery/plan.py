@@ -10,9 +10,14 @@ from adapters.discovery.configs import LONGEST, VOCABULARY, Entity
 from adapters.discovery.templates import Place, place_of
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_BY_HAND = (
+    "an announcement may name another device's topic: if this is the device's own, fill in the preset of the meter"
+    " whose load it switches, remove each # below and set obeys in [[meter]] to its kind"
+)
 _FILLED_IN = re.compile(r"\{(?:device|channel|watts|percent|seconds|until|level)\}")
 
-Command = tuple[str, str, dict[str, Any]]  # its entity, what a person must fill in, and its table
+# Its entity, what a person must do, and its table.
+Command = tuple[str, str, dict[str, Any]]
 
 
 class _RefusedError(ValueError):
@@ -94,10 +99,10 @@ def _command(entity: Entity) -> Command | None:
         raise _RefusedError(f"template not translated: {texts['command_template']}")
     on = off = told_on = told_off = ""
     choice = texts["options"] or f"{texts['min']} to {texts['max']} {texts['unit_of_measurement']}".strip()
-    hint = f"on and off, of: {choice}"
+    hint = _BY_HAND if is_switch else f"fill in on and off, of: {choice}; {_BY_HAND}"
     if is_switch:
         # Less load is the switch's off.
-        on, off, hint = texts["payload_off"] or "OFF", texts["payload_on"] or "ON", "the meter whose load it switches"
+        on, off = texts["payload_off"] or "OFF", texts["payload_on"] or "ON"
         told_on, told_off = texts["state_off"] or on, texts["state_on"] or off
         for text in (on, off, told_on, told_off):
             _check(_FILLED_IN.sub("+", text), without="+")

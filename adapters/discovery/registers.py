@@ -1,4 +1,4 @@
-"""``adapter learn``: numbers that look like a register."""
+"""Numbers that look like a register, of devices that announce nothing."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress

@@ -10,7 +10,7 @@ from textwrap import indent
 
 from adapters.commands.command import commands_of
 from adapters.discovery.configs import LONGEST
-from adapters.discovery.plan import Command, Device, Quantity
+from adapters.discovery.plan import Device, Quantity
 from adapters.mapping.presets import known_presets
 from adapters.mapping.readers import readers_of
 from commonwatt.config.adapter import AdapterSettings
@@ -21,13 +21,11 @@ from commonwatt.runtime.files import replace_file
 
 
 def snippet(devices: Iterable[Device], settings: AdapterSettings) -> Iterator[str]:
-    """Yield rules and meters as TOML; a meter or command that a person must decide on is a comment."""
+    """Yield rules and meters as TOML; each command is a comment, and a meter that a person must decide on."""
     taken = {*known_presets(), *(rule.preset for rule in settings.rule)}
     ids = count(max((meter.id for meter in settings.meter), default=0) + 1)
     for meters, level, commands in devices:
-        alike, loads = Counter(one.direction for one in meters), [one for one in meters if one.direction != "outgoing"]
-        switches = [one for one in commands if one[2]["kind"] == "reduce"]
-        switch = switches[0] if len(loads) == len(switches) == 1 and not loads[0].configured else None
+        alike = Counter(one.direction for one in meters)
         for meter in (one for one in meters if not one.configured):
             name = re.sub(r"[^a-z0-9]+", "-", meter.entity.title.lower()).strip("-") or "own"
             names = (f"{name[:26]}-{n}" if n else name[:32] for n in count())
@@ -37,19 +35,14 @@ def snippet(devices: Iterable[Device], settings: AdapterSettings) -> Iterator[st
             if level is not None:
                 yield f"# {printable(level.entity.title)}: needs the meter's capacity_wh\n{_rule(level, preset)}\n"
             level = None
-            command = switch if meter in loads else None
-            yield from _meter(meter, {"id": next(ids), "preset": preset}, command, is_alike=alike[meter.direction] > 1)
-        for title, hint, table in (one for one in commands if one is not switch):
-            yield f"# {printable(title)}: fill in {printable(hint)}\n"
+            yield _meter(meter, {"id": next(ids), "preset": preset}, is_alike=alike[meter.direction] > 1)
+        for title, hint, table in commands:
+            yield f"# {printable(title)}: {printable(hint)}\n"
             yield indent(toml_table("[[command]]", {"preset": "its meter's preset"} | table), "# ") + "\n"
 
 
 def add_to(path: Path, text: str) -> None:
-    """Add TOML at the end of an adapter's file.
-
-    Raises:
-        ConfigError: The whole is wrong; the file is as it was.
-    """
+    """Add TOML at the end of an adapter's file."""
     before, status = path.read_bytes(), path.stat()
     content = before + (b"\n" if before.endswith(b"\n") else b"\n\n") + text.encode()
     with NamedTemporaryFile(dir=path.parent, suffix=".toml") as whole:
@@ -63,20 +56,15 @@ def add_to(path: Path, text: str) -> None:
     replace_file(path.resolve(), content, mode=status.st_mode & 0o777, owner=(status.st_uid, status.st_gid))
 
 
-def _meter(meter: Quantity, table: dict[str, object], command: Command | None, *, is_alike: bool) -> Iterator[str]:
+def _meter(meter: Quantity, table: dict[str, object], *, is_alike: bool) -> str:
     is_total = meter.kind == "register" and meter.entity.texts["state_class"] == "total"
     doubts = ["state_class total may fall: keep it if it never does\n"] if is_total else []
     doubts += [] if meter.direction else ["fill in the direction: incoming or outgoing\n"]
     doubts += ["one of several alike: keep it if it contains none of the others\n"] if is_alike else []
     table["source"] = printable(meter.entity.device_name)[:LONGEST]
     table |= {"direction": meter.direction} if meter.direction != "incoming" else {}
-    yield indent("".join(["its id in the town file\n", *doubts]), "# ")
-    table |= {"obeys": command[2]["kind"]} if command is not None else {}
-    yield indent(toml_table("[[meter]]", table), "# " if doubts else "")
-    if command is not None:
-        text = toml_table("[[command]]", {"preset": table["preset"]} | command[2])
-        yield f"\n# {printable(command[0])}\n" + indent(text, "# " if doubts else "")
-    yield "\n"
+    remarks = indent("".join(["its id in the town file\n", *doubts]), "# ")
+    return remarks + indent(toml_table("[[meter]]", table), "# " if doubts else "") + "\n"
 
 
 def _rule(quantity: Quantity, preset: str) -> str:

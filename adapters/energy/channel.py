@@ -174,11 +174,9 @@ def _adds_up(channel: Channel, value: Value) -> bool:
 
 
 def _agrees(channel: Channel, value: Value, before: int | None) -> bool:
-    """Return whether the parts of a counter are of one reading.
-
-    The lowest part may rise alone. After another change the reading is known when each part has come since: a carry
-    changes two parts, in two messages.
-    """
+    """Return whether the parts of a counter are of one reading."""
+    # The lowest part may rise alone. After another change the reading is known when each part has come since: a carry
+    # changes two parts, in two messages.
     channel.parts[value.part] = value.value
     is_lowest = value.part == value.lowest
     if not channel.fresh and before is not None and (value.value == before or (is_lowest and value.value > before)):
@@ -279,12 +277,10 @@ _TAKE = {"register": _take_register, "interval": _take_interval, "power": _take_
 
 
 def _together(channel: Channel, points: Iterable[Point]) -> Iterator[Point]:
-    """Yield the points to spread; of points that come together after an absence, only the last one.
-
-    They may have waited at a broker: their energy is of the whole absence, not of the moment in which they came. So a
-    point after an absence waits for the next message. A point below the counter's highest reading says nothing of the
-    flow until it has waited for ``PENDING_MS``.
-    """
+    """Yield the points to spread; of points that come together after an absence, only the last one."""
+    # They may have waited at a broker: their energy is of the whole absence, not of the moment in which they came. So a
+    # point after an absence waits for the next message. A point below the counter's highest reading says nothing of the
+    # flow until it has waited for ``PENDING_MS``.
     for point in points:
         late = channel.late
         if late and not _came_with_late(channel, point.at):
@@ -305,10 +301,8 @@ def _came_with_late(channel: Channel, at: EpochMilliseconds) -> bool:
 
 
 def _spread(channel: Channel, rule: ChannelRule, points: Iterable[Point]) -> tuple[list[Run], EpochMilliseconds]:
-    """Spread the energy between points; leave out slots of a gap that is too long.
-
-    Left out, too, are slots in which a counter moved below its highest reading: how much flowed is not known.
-    """
+    """Spread the energy between points; leave out slots of a gap that is too long."""
+    # Left out, too, are slots in which a counter moved below its highest reading: how much flowed is not known.
     runs: list[Run] = []
     missing_ms = 0
     for point in points:

@@ -190,11 +190,9 @@ class Counter:
         return min(ways, default=(0, _Way.ANEW))[1]
 
     def _begin(self, read: Read, limits: CounterLimits) -> tuple[Outcome, list[Point]]:
-        """Start when a reading goes on from the one before: the first one after a device's start may be anything.
-
-        Readings that came together waited for a time that is not known: counting starts at the last of them. After a
-        long time nearly any rise is possible: the reading takes the place of the first one, once.
-        """
+        """Start when a reading goes on from the one before: the first one after a device's start may be anything."""
+        # Readings that came together waited for a time that is not known: counting starts at the last of them. After a
+        # long time nearly any rise is possible: the reading takes the place of the first one, once.
         last = self.held[-1] if self.held else None
         if last is None or not 0 <= read.raw - last.raw <= limits.most(read.at - last.at):
             self.held, self.doubted = [read], False
@@ -236,12 +234,10 @@ class Counter:
         return rise <= min(limits.most(read.at - self.at), self._likely(read, limits, reported=bool(self.reports)))
 
     def _likely(self, read: Read, limits: CounterLimits, *, reported: bool) -> float:
-        """Return the most energy up to a reading that is no jump, after a reported restart or a silence.
-
-        It is three times the highest power of the last hour or two, or of the readings after it: the load may go on.
-        In a silence an unseen load may have begun, so at least an eighth of the rated power counts; a report changes
-        nothing there, since every device reports its new connection. ``harness.foreign.jumps`` measures both errors.
-        """
+        """Return the most energy up to a reading that is no jump, after a reported restart or a silence."""
+        # It is three times the highest power of the last hour or two, or of the readings after it: the load may go on.
+        # In a silence an unseen load may have begun, so at least an eighth of the rated power counts; a report changes
+        # nothing there, since every device reports its new connection.
         away_ms = read.at - self.at
         if not (self.peaks_at and (reported or away_ms >= SILENT_MS)):
             return inf
@@ -263,11 +259,9 @@ class Counter:
         return self.raw - read.raw <= limits.resolution and 2 * read.raw > self.raw
 
     def _returns(self, read: Read, limits: CounterLimits) -> bool:
-        """Return whether a reading goes on from before the last fall or jump, which then was a long glitch.
-
-        After a real fall the counter climbs back in steps that are smaller than what was counted since; after a real
-        jump it does not fall below its first reading.
-        """
+        """Return whether a reading goes on from before the last fall or jump, which then was a long glitch."""
+        # After a real fall the counter climbs back in steps that are smaller than what was counted since; after a real
+        # jump it does not fall below its first reading.
         before = self.before
         if before is None or not 0 <= read.raw - before.raw <= limits.most(read.at - before.at):
             return False
@@ -282,10 +276,8 @@ class Counter:
         return limits.most(read.at - self.anchor.at) - (self.raw - self.anchor.raw)
 
     def _is_older(self, read: Read, limits: CounterLimits) -> bool:
-        """Return whether a reported fall is to an older total, more than half of what the counter may read by now.
-
-        Any other total may be a strange one.
-        """
+        """Return whether a reported fall is to an older total, more than half of what the counter may read by now."""
+        # Any other total may be a strange one.
         return self.reported and 2 * read.raw > self.raw + limits.most(read.at - self.at)
 
     def _confirm(self, limits: CounterLimits) -> tuple[Outcome, list[Point]]:

@@ -10,6 +10,7 @@ from commonwatt.config.adapter_commands import AdapterCommand
 from commonwatt.config.files import check_model
 from commonwatt.model.exceptions import SettingError
 
+OWN_PRESET = "preset %s: the rules and commands of this file count, not Commonwatt's of the same name"
 _FOLDER = Path(__file__).parents[1] / "presets"
 
 
@@ -32,18 +33,17 @@ def known_presets() -> dict[str, Preset]:
     return {path.stem: _load(path) for path in sorted(_FOLDER.glob("*.toml"))}
 
 
-def presets_of(settings: AdapterSettings) -> dict[str, tuple[AdapterRule, ...]]:
-    """Return the rules of every preset, including the presets in the adapter's own file.
+def replaced_by(settings: AdapterSettings) -> list[str]:
+    """Return the file's presets that count in place of Commonwatt's: one of a later release must not change a file."""
+    return sorted(known_presets().keys() & {rule.preset for rule in settings.rule})
 
-    Raises:
-        SettingError: A rule belongs to a preset of Commonwatt, or a meter names an unknown preset.
-    """
+
+def presets_of(settings: AdapterSettings) -> dict[str, tuple[AdapterRule, ...]]:
+    """Return the rules of every preset, including the presets in the adapter's own file."""
     found = {name: preset.rules for name, preset in known_presets().items()}
-    for n, rule in enumerate(settings.rule):
-        if rule.preset in known_presets():
-            why = "Commonwatt has one of this name; name yours otherwise"
-            raise SettingError(("rule", n, "preset"), f"[[rule]] of preset {rule.preset}: {why}")
-        found[rule.preset] = (*found.get(rule.preset, ()), rule)
+    found |= {rule.preset: () for rule in settings.rule}
+    for rule in settings.rule:
+        found[rule.preset] = (*found[rule.preset], rule)
     for n, meter in enumerate(settings.meter):
         if meter.preset not in found:
             why = f"no preset {meter.preset!r}; there are: {', '.join(sorted(found))}"

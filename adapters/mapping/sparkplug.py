@@ -34,11 +34,7 @@ def _schema() -> Any:
 
 
 def check_node(topic: str) -> None:
-    """Check a topic of a rule, and that its messages can be read.
-
-    Raises:
-        ValueError: It is no topic of a node or device, or protobuf is not installed.
-    """
+    """Check a topic of a rule, and that its messages can be read."""
     levels = topic.split("/")
     if not 4 <= len(levels) <= 5 or levels[::2][:2] != [NAMESPACE, "+"] or topic.count("+") > 1 or "#" in topic:
         raise ValueError(f"is not {NAMESPACE}/GROUP/+/NODE or {NAMESPACE}/GROUP/+/NODE/DEVICE")

@@ -21,9 +21,6 @@ def times_of(value: object, zone: ZoneInfo, arrival: EpochMilliseconds | None = 
     """Return the instants that a device's time may mean: two in the hour that comes twice in autumn.
 
     ``now`` and seconds are relative to the arrival; none without it.
-
-    Raises:
-        UnreadableError: It is no time.
     """
     if not isinstance(value, str) or len(value) > 40:
         raise UnreadableError(f"no time: {str(value)[:40]!r}")

@@ -54,11 +54,7 @@ class UnreadableError(ValueError):
 
 
 def json_of(payload: bytes) -> Any:
-    """Parse JSON, with its numbers as text.
-
-    Raises:
-        UnreadableError: It is not JSON.
-    """
+    """Parse JSON, with its numbers as text."""
     try:
         return _DECODER.decode(payload.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -117,11 +113,7 @@ NOTATIONS: Mapping[str, Callable[[object], tuple[Decimal, str]]] = {"en": decima
 
 
 def float_of(bits: Decimal) -> Decimal | None:
-    """Return the 4-byte float (IEEE 754) that has these bits; ``None``: it is no number.
-
-    Raises:
-        UnreadableError: The bits are no whole number of 32 bits, or the number is too large.
-    """
+    """Return the 4-byte float (IEEE 754) that has these bits; ``None``: it is no number."""
     if not 0 <= bits < 2**32 or bits != int(bits):
         _refuse("the bits of a 4-byte float", bits)
     found = Decimal(struct.unpack(">f", int(bits).to_bytes(4, "big"))[0])
@@ -135,11 +127,7 @@ def _refuse(what: str, value: object) -> NoReturn:
 
 
 def scaled(value: Decimal, factor: Fraction) -> MilliwattHours:
-    """Return ``value`` times ``factor``, rounded down to a whole number.
-
-    Raises:
-        UnreadableError: It is above 2^53 milliwatt-hours.
-    """
+    """Return ``value`` times ``factor``, rounded down to a whole number."""
     # Digits far below a milliwatt-hour would make a Fraction of any size.
     if value.adjusted() < -_MAX_EXPONENT:
         return 0
@@ -151,11 +139,7 @@ def scaled(value: Decimal, factor: Fraction) -> MilliwattHours:
 
 
 def converted(value: Decimal, stated: str, unit: str) -> Decimal:
-    """Return a number of a stated unit, empty: of the rule's, in the rule's unit.
-
-    Raises:
-        UnreadableError: One is a unit of energy and the other is not, or one of power.
-    """
+    """Return a number of a stated unit, empty: of the rule's, in the rule's unit."""
     if stated in ("", unit) or unit == "%":
         return value
     stated = _SPELLED.get(stated.lower(), stated)
@@ -190,11 +174,7 @@ def split_path(path: str) -> tuple[str, ...]:
 
 
 def summed(value: Any, notation: Callable[[object], tuple[Decimal, str]]) -> tuple[Decimal, str] | None:
-    """Return a number and its unit, or the sum of a list of numbers; ``None``: the value is missing or null.
-
-    Raises:
-        UnreadableError: It is something else.
-    """
+    """Return a number and its unit, or the sum of a list of numbers; ``None``: the value is missing or null."""
     if not isinstance(value, list):
         try:
             return notation(value)

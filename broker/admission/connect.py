@@ -74,11 +74,7 @@ class Connect:
 
 
 def parse_connect(packet: bytes) -> Connect:
-    """Parse a whole CONNECT packet.
-
-    Raises:
-        AdmissionError: It is not a CONNECT, or of a form that no Commonwatt client sends.
-    """
+    """Parse a whole CONNECT packet."""
     try:
         return _parse(packet)
     except (IndexError, struct.error, UnicodeDecodeError) as error:
@@ -120,12 +116,7 @@ def _parse(packet: bytes) -> Connect:
 
 
 def remaining_length(packet: bytes) -> tuple[int, int]:
-    """Return the remaining length of a packet, and the offset where the bytes it counts begin.
-
-    Raises:
-        IndexError: ``packet`` ends before the length does.
-        AdmissionError: The length is malformed.
-    """
+    """Return the remaining length of a packet, and the offset where the bytes it counts begin."""
     length = 0
     for index in range(MAX_LENGTH_BYTES):
         byte = packet[1 + index]

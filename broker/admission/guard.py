@@ -84,11 +84,7 @@ class Guard:
 
 
 async def read_connect(reader: asyncio.StreamReader, ends: float) -> bytes:
-    """Read one CONNECT packet's bytes, and not one more.
-
-    Raises:
-        AdmissionError: It is not complete at ``ends``, in the loop's time, is too big, or is not a CONNECT.
-    """
+    """Read one CONNECT packet's bytes, and not one more."""
     try:
         async with asyncio.timeout_at(ends):
             return await _read_packet(reader)

@@ -86,11 +86,7 @@ class BrokerTls:
     async def shake_hands(
         self, protocol: asyncio.Protocol, accepted: socket.socket, timeout_s: float
     ) -> asyncio.Transport:
-        """Perform the TLS handshake of an accepted connection, for ``protocol``.
-
-        Raises:
-            AdmissionError: The handshake failed, or took longer than ``timeout_s`` real seconds.
-        """
+        """Perform the TLS handshake of an accepted connection, for ``protocol``."""
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: protocol, accepted, ssl=self._context, ssl_handshake_timeout=timeout_s
@@ -101,11 +97,7 @@ class BrokerTls:
         return transport
 
     def proved(self, writer: asyncio.StreamWriter) -> str | None:
-        """Return the identity in the certificate of a connection; ``None`` where devices need none.
-
-        Raises:
-            AdmissionError: The certificate is missing, revoked or not valid now.
-        """
+        """Return the identity in the certificate of a connection; ``None`` where devices need none."""
         if self._files.clients_ca is None:
             return None
         shown = writer.get_extra_info("peercert")

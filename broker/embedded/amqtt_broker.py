@@ -112,11 +112,9 @@ class QuietBroker(Broker):  # type: ignore[misc]
         return handler, session
 
     def _pass_on(self, sender: Session, message: ApplicationMessage) -> None:
-        """Send a message to its subscribers, if its sender may publish it.
-
-        Without awaiting, unlike amqtt's loop over all subscriptions: there, a subscription that is added or removed
-        meanwhile ends the loop, and the remaining subscribers do not get the message.
-        """
+        """Send a message to its subscribers, if its sender may publish it."""
+        # Without awaiting, unlike amqtt's loop over all subscriptions: there, a subscription that is added or removed
+        # meanwhile ends the loop, and the remaining subscribers do not get the message.
         if self._admitted.permits(sender.client_id, Action.PUBLISH, message.topic):
             self._to_subscribers(message)
 

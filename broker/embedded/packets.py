@@ -51,11 +51,7 @@ class ViolationError(CommonwattError):
 
 
 def judge_header(header: bytes) -> int:
-    """Validate the fixed header of a packet, and return how many bytes follow.
-
-    Raises:
-        ViolationError: No client may send this packet here; the body of an oversize packet need not be read.
-    """
+    """Validate the fixed header of a packet, and return how many bytes follow."""
     try:
         length, _ = remaining_length(header)
     except AdmissionError as error:
@@ -78,11 +74,7 @@ def judge_header(header: bytes) -> int:
 
 
 def judge_body(header: bytes, body: bytes) -> None:
-    """Validate a whole packet whose header is valid.
-
-    Raises:
-        ViolationError: The packet is inconsistent or violates MQTT.
-    """
+    """Validate a whole packet whose header is valid."""
     kind = header[0] >> 4
     if kind == PUBLISH:
         topic, end = _string(body, 0)

@@ -130,11 +130,7 @@ class _Dumps:
         self._stopped = threading.Event()
 
     def make(self, part: str, configs: Sequence[Path], options: list[str], path: Path) -> None:
-        """Write the dump of parts of one kind to a file.
-
-        Raises:
-            CommonwattError: The command failed, or ``stop`` was called.
-        """
+        """Write the dump of parts of one kind to a file."""
         files = [word for config in configs for word in ("--config", str(config))]
         command = [sys.executable, "-m", "commonwatt", part, "dump", *files, *options]
         errors = path.with_name(f"{path.name}.errors")

@@ -5,7 +5,6 @@ from pathlib import Path
 from secrets import token_hex
 
 from commonwatt.care.installing import FOLDER, NEW, RESULT, Installing, Outside, alone, machine, read_state
-from commonwatt.care.release import uncompressed
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.runtime.files import replace_file
 
@@ -28,7 +27,7 @@ def install_by_hand(
     with alone(folder):
         if (state := read_state(folder)) is not None:
             raise CommonwattError(f"the upgrade to {state['version']} lasts; see: journalctl -u upgrade-commonwatt")
-        replace_file(folder / NEW, uncompressed(package), mode=0o644)
+        replace_file(folder / NEW, package.read_bytes(), mode=0o644)
         before = installing.outside.installed()
         installing.begin({"id": f"by hand {token_hex(8)}", "version": version, "before": before})
         say("  installing; its gateway gives a verdict within ten minutes")

@@ -8,6 +8,7 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from commonwatt.model.exceptions import CommonwattError
+from commonwatt.model.words import printable
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
 
@@ -96,12 +97,12 @@ def request(
     if answer.status == _REFUSED:
         raise CareRefused(_reason(content))
     if answer.status != 200 or len(content) > most_bytes:
-        raise CareUnreachable(f"answered {answer.status} with {len(content)} bytes")
+        raise CareUnreachable(f"answered {answer.status} with {len(content)} bytes, {_reason(content)}")
     return content
 
 
 def _reason(content: bytes) -> str:
     try:
-        return str(json.loads(content)["reason"])[:500]
+        return printable(str(json.loads(content)["reason"])[:500])
     except (ValueError, KeyError, TypeError, RecursionError):
         return "without a reason"

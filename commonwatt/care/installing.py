@@ -2,11 +2,11 @@
 
 The unit ``upgrade-commonwatt`` runs this file as root by the system's Python. It imports Python's own library alone,
 and runs from a copy while the program is replaced, so that no release can prevent the way back. It needs no network.
+Nothing is installed unless the package of the installed release is kept; an order of that release keeps it.
 
 =======  ==================================================================================================
 step     what is done; the next step is written durably before it begins
 =======  ==================================================================================================
-keep     the package of the installed release is kept, or made again of its files
 install  dpkg installs the new package; after a failure: back
 judge    the new gateway gives its verdict within ten minutes; no verdict or a bad one: back
 back     the store gets the older release's form, and the kept package is installed
@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ VERDICT_S = 600  # seconds for which a verdict is waited for
 LOOK_S = 5.0  # seconds between two looks for it
 MOST_STARTS = 3  # times that a step is begun again after a power cut or crash, before the way back
 MOST_ORDER_BYTES = 64 * 1024  # most bytes of an order or verdict
-UNPACKED_TIMES = 2  # how many times a package's size its installation takes on the disk
+UNPACKED_TIMES = 6  # how many times a package's size its files take, with those that they replace
 
 _OWN = Path(__file__).read_bytes()  # now: the file is replaced by an installation, or removed after one
 
@@ -59,7 +59,6 @@ class Outside:
     version_of: Callable[[Path], str]  # returns a package's version; empty: it is none
     is_newer: Callable[[str, str], bool]  # whether the first version is above the second one
     install: Callable[[Path], None]  # installs a package, and starts the services that are enabled
-    repack: Callable[[Path], None]  # writes the package of the installed release, made of its files
     prepare_back: Callable[[str], None]  # stops the services, and gives the store the form of an older version
     verdicts: Callable[[], list[State | None]]  # returns what each gateway of the machine said last; None: nothing
     wait: Callable[[float], object]  # waits so many seconds
@@ -85,70 +84,45 @@ class Installing:
             order["version"] = manifest["version"]
             if result_of(self.folder, order["id"], order["version"], orders / ORDER) is not None:
                 return  # It was taken before a power cut, or another gateway's order was the same.
-            if order["version"] == order["before"]:
-                self._end(order, "done", "")
-                return
             self._check(manifest, order["before"])
             _copy(orders / PACKAGE, self.folder / NEW, manifest["sha256"], manifest["size_bytes"])
-            self.begin(order)
+            if order["version"] == order["before"]:  # For the next way back.
+                (self.folder / NEW).replace(self.folder / INSTALLED)
+                self._end(order, "done", "")
+            else:
+                self.begin(order)
         except (Refused, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             self._end(order, "refused", str(error))
 
     def _check(self, manifest: State, before: str) -> None:
         if manifest["package"] != "commonwatt-controller" or manifest["architecture"] != self.outside.architecture():
             raise Refused(f"{manifest['package']} of {manifest['architecture']} is not for this controller")
-        if not self.outside.is_newer(manifest["version"], before):
+        if manifest["version"] != before and not self.outside.is_newer(manifest["version"], before):
             raise Refused(f"version {manifest['version']} is not above the installed {before}")
         needed = (1 + UNPACKED_TIMES) * manifest["size_bytes"]
         if (free := shutil.disk_usage(self.folder).free) < needed:
             raise Refused(f"{free:,} bytes are free, {needed:,} are needed")
 
     def begin(self, order: State) -> None:
-        """Begin the installation of the package ``NEW`` in the folder; ``go_on`` does it."""
-        _write(self.folder / COPY, _OWN)
-        self._write({**order, "step": "keep", "starts": 0, "why": "", "verdict_s": self.verdict_s})
+        """Begin to install the package ``NEW`` in the folder, if there is a way back; ``go_on`` does the rest."""
+        kept, before = self.folder / INSTALLED, order["before"]
+        if self.outside.version_of(kept) == before:
+            _write(self.folder / COPY, _OWN)
+            self._write({**order, "step": "install", "starts": 0, "why": "", "verdict_s": self.verdict_s})
+        else:
+            why = f"no way back: the package of {before} is not kept; publish it and begin its rollout, or: sudo cp"
+            self._end(order, "refused", f"{why} ITS.deb {kept}")
 
     def go_on(self) -> None:
         """Do what is left of an installation."""
-        steps = {"keep": self._keep, "install": self._install, "judge": self._judge, "back": self._back}
+        steps = {"install": self._install, "judge": self._judge, "back": self._back}
         while (state := read_state(self.folder)) is not None:
             state["starts"] += 1
-            why = f"step {state['step']} did not end {MOST_STARTS} times"
             if state["starts"] <= MOST_STARTS or state["step"] == "back":
                 self._write(state)
                 steps[state["step"]](state)
-            elif state["step"] == "keep":  # Nothing is changed yet, and there may be no way back.
-                self._end(state, "refused", why)
             else:
-                self._next(state, "back", why)
-
-    def keep(self) -> None:
-        """Keep the package of the installed release: for the way back, and as the base of a difference.
-
-        Raises:
-            Refused: It can't be made.
-        """
-        kept = self.folder / INSTALLED
-        if self.outside.version_of(kept) != self.outside.installed():
-            kept.unlink(missing_ok=True)
-            beside = kept.with_suffix(".making")
-            try:
-                self.outside.repack(beside)
-                _sync(beside)
-                beside.replace(kept)
-                _sync(self.folder)
-            except OSError as error:
-                raise Refused(str(error)) from error
-            finally:
-                beside.unlink(missing_ok=True)
-
-    def _keep(self, state: State) -> None:
-        try:
-            self.keep()
-        except Refused as error:
-            self._end(state, "refused", f"no way back: {error}")
-        else:
-            self._next(state, "install")
+                self._next(state, "back", f"step {state['step']} did not end {MOST_STARTS} times")
 
     def _install(self, state: State) -> None:
         try:
@@ -235,23 +209,14 @@ def _read(path: Path) -> bytes:
 
 
 def _open(path: Path) -> int:
-    """Open a plain file; a link is not followed, and a pipe not waited for: another user can write its folder.
-
-    Raises:
-        OSError: It is missing, or can't be read.
-        ValueError: It is no plain file.
-    """
+    """Open a plain file; a link is not followed, and a pipe not waited for: another user can write its folder."""
     if not stat.S_ISREG(path.lstat().st_mode):
         raise ValueError(f"{path}: is no plain file")
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _copy(source: Path, target: Path, sha256: str, size_bytes: int) -> None:
-    """Copy a package durably while it is checked: only root can change the copy.
-
-    Raises:
-        Refused: It is another one than the manifest says.
-    """
+    """Copy a package durably while it is checked: only root can change the copy."""
     digest, left = hashlib.sha256(), size_bytes
     with os.fdopen(_open(source), "rb") as file, target.open("wb") as copy:
         while left and (block := file.read(min(left, 1 << 20))):
@@ -287,6 +252,7 @@ PLACES = Path("/var/lib/commonwatt")  # the services' user's
 AUTHORITY = "/etc/commonwatt/authority.pem"
 _UNITS = Path("/etc/systemd/system")
 _PROGRAM = "/opt/commonwatt/current/bin"
+_AS_OWNER = ("runuser", "-u", "commonwatt", "--")
 _NAME = "commonwatt-controller"
 _FIRST_WITH_CLIQUES = "0.4~"  # older versions need the form that `gateway downgrade` gives
 _CHECK = "import sys; from commonwatt.care.release import check; check(*sys.argv[2:], open(sys.argv[1], 'rb').read())"
@@ -303,15 +269,19 @@ def machine() -> Outside:
         check=lambda manifest, signature: _run(f"{_PROGRAM}/python3", "-c", _CHECK, AUTHORITY, manifest, signature),
         architecture=architecture,
         installed=lambda: _said("dpkg-query", "--show", "--showformat=${Version}", _NAME),
-        version_of=lambda path: _said("dpkg-deb", "--field", str(path), "Version") if path.exists() else "",
+        version_of=version_of,
         is_newer=_is_newer,
         install=_install,
-        repack=lambda path: _run(f"{_PROGRAM}/python3", "-m", "commonwatt.care.repacking", str(path)),
         prepare_back=_prepare_back,
         verdicts=lambda: [read_state(path.with_name("upgrade"), VERDICT) for path in PLACES.glob("*/gateway.toml")],
         wait=threading.Event().wait,
         now=since_boot,
     )
+
+
+def version_of(package: Path) -> str:
+    """Return a package's version; empty: it is none."""
+    return _said("dpkg-deb", "--field", str(package), "Version") if package.exists() else ""
 
 
 def architecture() -> str:
@@ -324,11 +294,7 @@ def _is_newer(one: str, other: str) -> bool:
 
 
 def _run(*command: str) -> None:
-    """Run a command.
-
-    Raises:
-        Refused: It failed; has the last line that it said.
-    """
+    """Run a command."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
     except OSError as error:
@@ -359,16 +325,10 @@ def _prepare_back(before: str) -> None:
     for config in PLACES.glob("*/gateway.toml") if _is_newer(_FIRST_WITH_CLIQUES, before) else ():
         words = ("gateway", "downgrade", "--config", str(config))
         try:
-            _run("runuser", "-u", "commonwatt", "--", f"{_PROGRAM}/commonwatt", *words)
+            _run(*_AS_OWNER, f"{_PROGRAM}/commonwatt", *words)
         except Refused as error:
             # A program that can't start has not changed the store either: the older one goes on with it.
             print(f"{config}: the store keeps its form: {error}", file=sys.stderr)
-
-
-def _drop(path: Path) -> None:
-    """Remove what stands in an order's place, also a folder of another user."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def main() -> None:
@@ -379,14 +339,10 @@ def main() -> None:
         for orders in PLACES.glob("*/upgrade"):
             if os.path.lexists(orders / ORDER):
                 installing.take(orders)
-                _drop(orders / ORDER)
+                # A folder may stand there, or a link to one: as its owner, who can remove nothing of root's.
+                _run(*_AS_OWNER, "rm", "-rf", str(orders / ORDER))
                 installing.go_on()
         (FOLDER / COPY).unlink(missing_ok=True)  # A power cut may have left it.
-        try:
-            installing.keep()
-        except Refused as error:
-            # The next upgrade makes it; a restart of this unit would write a package each minute.
-            print(f"the installed package is not kept yet: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """A controller joins its town: it proves its code, and gets certificates of its own keys and what a bundle holds.
 
 The keys are made here and stored before anything is sent, so that a repeated command asks with the same keys. The
-utility is trusted by the fingerprint in the code, and its answer by the code's secret: a machine that has stolen the
-utility's name, address or certificate, but not its file of codes, can't answer.
+utility is trusted by the fingerprint in the code, and its answer by the bundle encrypted for the code: a machine that
+has stolen the utility's name, address or certificate, but not its file of codes, can't answer.
 """
 
 import base64
 import binascii
 import json
-import secrets
 import ssl
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from commonwatt.care.connection import CareConnection, CareUnreachable, request
-from commonwatt.care.sealing import CodeSecrets, decrypt, mac, unseal
+from commonwatt.care.sealing import CodeSecrets, decrypt, signed_text, unseal
 from commonwatt.care.words import Invitation
 from commonwatt.identity.authority import BROKER_FILE, DEVICE_FILE
 from commonwatt.identity.certificates import Signer
@@ -31,7 +30,6 @@ from commonwatt.site.machine import Machine
 from commonwatt.site.unpack import Unpacking, prepare
 
 PATH = "join"  # of the request at the care listener
-REQUEST, ANSWER = "join request", "join answer"  # purposes of the MACs
 KEYS_FILE = "joining.json"  # the keys of a controller that is joining, in the folder of the services' data
 _FILES = {"gateway": DEVICE_FILE[Role.GATEWAY], "broker": BROKER_FILE}  # the file of each certificate
 
@@ -51,24 +49,25 @@ def join(invitation: Invitation, machine: Machine, program: str, now: EpochSecon
     ca = _root(invitation)
     own = CodeSecrets.of(invitation.code, digest(ca))
     asked: dict[str, object] = {name: request_of(key) for name, key in keys.items()}
-    asked |= {"code": own.lookup, "nonce": secrets.token_hex(16)}
+    asked["code"] = own.lookup
+    asked["signature"] = own.signer.sign(signed_text(asked)).hex()
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "ca.pem"
         path.write_bytes(ca)
-        answer = CareConnection(invitation.addresses, path).post(
-            f"/{PATH}", asked | {"mac": mac(own.verifier, REQUEST, asked)}
-        )
-        if answer.get("mac") != mac(own.verifier, ANSWER, answer) or answer.get("nonce") != asked["nonce"]:
-            raise ConfigError("refused: the answer is not of your town's utility: it does not know this code")
+        answer = CareConnection(invitation.addresses, path).post(f"/{PATH}", asked)
         try:
             key = serialization.load_pem_private_key(keys["gateway"].encode(), None)
             assert isinstance(key, ec.EllipticCurvePrivateKey)
             got = json.loads(unseal(key, base64.b64decode(str(answer["sealed"]), validate=True)))
-            bundle = _bundle(decrypt(own.bundle_key, base64.b64decode(got["bundle"], validate=True)), Path(name))
-            place = bundle.manifest.place
-            pairs = {f"{place}/{file}": (keys[one], str(got[one])) for one, file in _FILES.items()}
+            content = decrypt(own.bundle_key, base64.b64decode(got["bundle"], validate=True))
+            chains = {one: str(got[one]) for one in _FILES}
+        except ConfigError as error:
+            raise ConfigError(f"refused: the answer is not of your town's utility: {error}; tell the office") from error
         except (binascii.Error, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"the utility's answer can't be read ({error}); is it of another version?") from error
+        bundle = _bundle(content, Path(name))
+    place = bundle.manifest.place
+    pairs = {f"{place}/{file}": (keys[one], chains[one]) for one, file in _FILES.items()}
     for secret, chain in pairs.values():
         Signer.load(chain.encode(), secret.encode())  # Refuses another key.
         check_issued(chain.encode(), ca, None, place)
@@ -83,19 +82,14 @@ def _keys(invitation: Invitation, machine: Machine) -> dict[str, str]:
         kept = read_object(path, "a file of keys", "delete it, and get a new label")
         if kept.get("code") == code:
             return {name: str(kept[name]) for name in _FILES}
-    machine.folder(machine.state, machine.owner())
     keys = {name: new_key_pem() for name in _FILES}
-    replace_file(path, json.dumps({"code": code, **keys}, indent=1).encode())
+    with machine.folder(machine.state, machine.owner()) as folder:
+        replace_file(folder / KEYS_FILE, json.dumps({"code": code, **keys}, indent=1).encode())
     return keys
 
 
 def _root(invitation: Invitation) -> bytes:
-    """Fetch the certificate of the town's authority, from a server that is not verified yet, and check it.
-
-    Raises:
-        ConfigError: It is another town's.
-        CareUnreachable: No address answered.
-    """
+    """Fetch the certificate of the town's authority, from a server that is not verified yet, and check it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     faults = []

@@ -1,7 +1,8 @@
 """Labels of controllers at the office: one-time codes, a sheet to print, and what the utility needs of the codes.
 
 Codes stand in the authority's folder (``codes.json``). The utility gets ``joins.json``, without codes: with it the
-utility recognises a code, and carries a bundle that it can't read. ``site pack utility`` packs these bundles anew.
+utility checks who has a code, and passes on a bundle that it can't read. The file joins no controller. ``site
+pack utility`` packs these bundles anew.
 """
 
 import base64
@@ -138,7 +139,8 @@ def _keep(folder: Path, codes: _Codes, now: EpochSeconds) -> None:
         is_open = label.ends > now
         content = signed(pack(folder, place, now, MADE_THERE), authority) if is_open else b""
         bundle = base64.b64encode(encrypt(own.bundle_key, content)).decode() if is_open else ""
-        joins[own.lookup] = {"place": place, "verifier": own.verifier.hex(), "ends": label.ends, "bundle": bundle}
+        public_key = own.signer.public_key().public_bytes_raw().hex()
+        joins[own.lookup] = {"place": place, "public_key": public_key, "ends": label.ends, "bundle": bundle}
     write_private(folder / FOLDER / _CODES, _Codes(codes=kept).model_dump_json(indent=1) + "\n")
     write_private(folder / FOLDER / JOINS_FILE, json.dumps(joins, indent=1) + "\n")
 

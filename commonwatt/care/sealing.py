@@ -1,7 +1,6 @@
 """The secrets of a one-time code, and contents sealed by them or to a controller's key."""
 
 import hashlib
-import hmac
 import json
 import secrets
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
@@ -22,10 +22,10 @@ _KEY_BYTES, _NONCE_BYTES, _POINT_BYTES = 32, 12, 65
 
 @dataclass(frozen=True, kw_only=True)
 class CodeSecrets:
-    """What office and controller derive from a code; the utility gets the first two, and can't find the others."""
+    """What office and controller derive from a code; the utility gets the name and the public key alone."""
 
     lookup: str  # under which the utility finds the code, hexadecimal
-    verifier: bytes = field(repr=False)  # the key of the MACs of request and answer
+    signer: Ed25519PrivateKey = field(repr=False)  # signs the request; the utility has its public half
     bundle_key: bytes = field(repr=False)  # the key that encrypts the bundle
 
     @classmethod
@@ -33,14 +33,14 @@ class CodeSecrets:
         """Derive them; the fingerprint (hexadecimal) is the town's authority's."""
         salt = bytes.fromhex(fingerprint)
         root = hashlib.scrypt(code.content, salt=salt, n=_COST_N, r=_COST_R, p=1, dklen=_KEY_BYTES)
-        lookup, verifier, bundle_key = (_expanded(root, purpose) for purpose in (b"lookup", b"verifier", b"bundle"))
-        return cls(lookup=lookup.hex(), verifier=verifier, bundle_key=bundle_key)
+        lookup, seed, bundle_key = (_expanded(root, purpose) for purpose in (b"lookup", b"signer", b"bundle"))
+        return cls(lookup=lookup.hex(), signer=Ed25519PrivateKey.from_private_bytes(seed), bundle_key=bundle_key)
 
 
-def mac(verifier: bytes, purpose: str, content: Mapping[str, object]) -> str:
-    """Return the MAC of a message without its own ``mac``, hexadecimal; one purpose's fits to no other."""
-    own = {key: value for key, value in content.items() if key != "mac"}
-    return hmac.digest(verifier, f"{purpose}\n{json.dumps(own, sort_keys=True)}".encode(), "sha256").hex()
+def signed_text(request: Mapping[str, object]) -> bytes:
+    """Return what the code's key signs of a request to join: all but its ``signature``."""
+    own = {key: value for key, value in request.items() if key != "signature"}
+    return f"commonwatt join request\n{json.dumps(own, sort_keys=True)}".encode()
 
 
 def encrypt(key: bytes, content: bytes) -> bytes:

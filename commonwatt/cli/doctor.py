@@ -35,9 +35,9 @@ def doctor(
     """Examine a part on its own machine: what works, what is wrong, and what to do; exit code 1 if something is bad.
 
     It checks the settings, the clock, the disk and its speed, the store, certificates, the registry, ports, and each
-    connection step by step: name, way, TLS, credentials, rights. It works whether the part runs or not, and does not
-    disturb a running part. Each line is good, warning or bad; a line that is not good is followed by what to do. Begin
-    with the first bad line: the later ones may be its effects.
+    connection by one attempt. It works whether the part runs or not, and does not disturb a running part. Each line is
+    good, warning or bad; a line that is not good is followed by what to do. Begin with the first bad line: the later
+    ones may be its effects.
 
     As root it continues as the owner of the file, so that it has the rights of the service.
     """

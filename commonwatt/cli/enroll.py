@@ -1,10 +1,9 @@
-"""``commonwatt enroll``: certificates for brokers and devices, from the operator's own authority (P8).
+"""``commonwatt enroll``: revokes and readmits devices, and lists the certificates of the operator's own authority (P8).
 
-It works in the folder that ``commonwatt utility register --out`` wrote.
+It works in the folder of ``commonwatt site init``, which makes the authority and its certificates.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,16 +12,7 @@ import typer
 from commonwatt.care.labels import refresh_joins
 from commonwatt.cli.options import Commands, JsonOption
 from commonwatt.cli.tables import show
-from commonwatt.identity.authority import (
-    BROKER_DAYS,
-    BROKER_FILE,
-    DEVICE_DAYS,
-    DEVICE_FILE,
-    FOLDER,
-    Authority,
-    Issued,
-    Wanted,
-)
+from commonwatt.identity.authority import Authority, Issued
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import load_devices
 from commonwatt.identity.enrolment import (
@@ -36,99 +26,30 @@ from commonwatt.identity.enrolment import (
 )
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import iso
-from commonwatt.network.addresses import host_fault
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import machine_s
 from commonwatt.town.revocation import write_revoked_list
 
-DAY_S = 86_400
+app = Commands(no_args_is_help=True, help="Devices' certificates: revoke, readmit, list, and meters' own.")
 
-app = Commands(
-    no_args_is_help=True, help="Certificates for TLS: an authority of your own, for brokers, gateways and meters."
-)
-
-OutOption = Annotated[Path, typer.Option("--out", help="The folder that `commonwatt utility register` wrote.")]
-DaysOption = Annotated[int, typer.Option("--days", min=1, max=3650, help="Days for which the certificates are valid.")]
-
-
-@app.command("authority")
-def make_authority(
-    out: OutOption,
-    name: Annotated[str, typer.Option(help="The authority's name in its certificates.")] = "Commonwatt",
-) -> None:
-    """Make the certificate authority, once, in OUT/authority; it is valid for ten years.
-
-    OUT/authority/ca-key.pem can sign certificates that all devices accept: keep OUT where only you can read
-    it, and copy to each machine only that machine's folder.
-    """
-    with alone(out):
-        made = Authority.create(out, name, machine_s())
-        typer.echo(f"{out / FOLDER}: authority {name}, valid until {_day(made.expires)}")
-
-
-@app.command("broker")
-def enroll_broker(
-    place: Annotated[str, typer.Argument(help="The broker's folder in OUT: `head-end`, or a microgrid's id.")],
-    out: OutOption,
-    address: Annotated[list[str], typer.Option("--address", help="A host name or IP address for the certificate.")],
-    days: DaysOption = BROKER_DAYS,
-) -> None:
-    """Make a broker's certificate, OUT/PLACE/broker.pem, and the files to verify the certificates of devices.
-
-    Name every address to which gateways or meters connect: they reject any other address.
-    """
-    with alone(out):
-        _check_place(out, place)
-        for one in address:
-            if fault := host_fault(one):
-                raise ConfigError(f"--address {one!r}: {fault}")
-        new = Wanted(
-            kind=Kind.BROKER,
-            name=place,
-            file=f"{place}/{BROKER_FILE}",
-            lifetime_s=days * DAY_S,
-            addresses=tuple(address),
-        )
-        _told(Authority.load(out).issue([new], machine_s()))
+OutOption = Annotated[Path, typer.Option("--out", help="The folder of `commonwatt site init`.")]
 
 
 @app.command("device")
 def enroll_device(
     out: OutOption,
-    identities: Annotated[
-        list[str] | None, typer.Argument(help="Gateways (a microgrid's id), meters (their id), or `utility`.")
-    ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every gateway, and the utility.")] = False,
-    days: DaysOption = DEVICE_DAYS,
+    identities: Annotated[list[str], typer.Argument(help="Meters (their id), gateways (a microgrid's id), `utility`.")],
 ) -> None:
-    """Make certificates of registered devices: OUT/r001/gateway.pem, OUT/utility/utility.pem, or a meter's.
+    """Make certificates of single devices, such as meters that need one: OUT/r001/meter-certificates/10001.pem.
 
-    A broker requires them if its file has clients_ca. A new certificate replaces the previous one; devices load the
-    new file without a restart.
+    `commonwatt site init` makes and renews those of controllers and of the utility. A broker requires certificates if
+    its file has clients_ca. A new certificate replaces the previous one; devices load the new file without a restart.
     """
     with alone(out):
         devices = all_devices(out)
-        if all_ == bool(identities):
-            raise ConfigError("name the devices, or give --all, not both")
-        names = identities or [d.identity for d in devices.values() if d.role in DEVICE_FILE and not d.revoked]
-        new = [wanted(out, devices, name, days * DAY_S) for name in names]
-        _told(Authority.load(out).issue(new, machine_s()))
-
-
-@app.command()
-def renew(
-    out: OutOption,
-    within: Annotated[int, typer.Option(min=0, max=3650, help="Renew certificates that expire so soon, in days.")] = 30,
-) -> None:
-    """Renew every certificate that expires soon or has expired, for the same lifetime; running parts load it.
-
-    A certificate that is not in its file, since a renewal was interrupted or the file was lost, is renewed too.
-
-    Call it every day: 0 4 * * * commonwatt enroll renew --out /srv/commonwatt
-    """
-    with alone(out):
-        revoked = {d.identity for d in all_devices(out).values() if d.revoked}
-        _told(Authority.load(out).renew(machine_s(), within * DAY_S, revoked))
+        issued = Authority.load(out).issue([wanted(out, devices, name) for name in identities], machine_s())
+        for entry in issued:
+            typer.echo(f"{entry.file}: {entry.kind} {entry.name}, valid until {_day(entry.expires)}")
 
 
 WithMetersOption = Annotated[
@@ -152,7 +73,8 @@ def revoke(
     Brokers disconnect it within seconds after they get the printed files: revoked.pem and devices.json. Its entry in
     the town and its readings stay. `commonwatt enroll readmit` admits it again, with a new token.
 
-    Clients whose file names revoked.pem reject a revoked broker (--broker) once they have the new list.
+    Clients whose file names revoked.pem reject a revoked broker (--broker) once they have the new list. `site init`
+    makes it another certificate.
 
     `enrolment` is the enrolment authority at the utility: all that it issued ends, and `site init` makes another.
 
@@ -223,12 +145,6 @@ def _clients_of(out: Path, place: str) -> set[Path]:
     """Return the folders of the clients of ``place``'s broker, and its own."""
     folders = {out / (d.microgrid or UTILITY) for d in load_devices(out / place / "devices.json").values()}
     return {out / place, *folders, *(folder / METERS_FOLDER for folder in folders if folder.name == place)}
-
-
-def _told(issued: Sequence[Issued]) -> None:
-    for entry in issued:
-        typer.echo(f"{entry.file}: {entry.kind} {entry.name}, valid until {_day(entry.expires)}")
-    typer.echo(f"{len(issued)} certificates made")
 
 
 def _row(entry: Issued, now: int) -> dict[str, object]:

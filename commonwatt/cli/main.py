@@ -33,11 +33,9 @@ _OF_ALL_PARTS = {
     "join": "commonwatt.cli.join:join_command",
     "site": "commonwatt.cli.site:app",
     "status": "commonwatt.cli.status:status",
-    "swap": "commonwatt.cli.swap:app",
     "town": "commonwatt.cli.town:app",
 }
 PARTS_GROUP = "commonwatt.commands"  # entry points of the parts' commands, so that this package imports no service
-SWAPS_GROUP = "commonwatt.swaps"  # entry points of the parts' commands of ``commonwatt swap``
 # The first package that each part's code loads and that only its extra brings.
 _NEEDED = {
     "adapters": "paho",
@@ -51,11 +49,7 @@ config_app = Commands(no_args_is_help=True, help="Check a part's TOML file, or p
 
 
 def check_certificates(path: Path, part: str) -> None:
-    """Check that each certificate of a part has its key in its file, and is used.
-
-    Raises:
-        ConfigError: One line for each fault.
-    """
+    """Check that each certificate of a part has its key in its file, and is used."""
     faults = [
         f"{place_of(path, part, *keys)}: {why}" for keys, why in _faults(load_settings(path, part, settings_of(part)))
     ]
@@ -100,11 +94,16 @@ def _check_by_part(file: Path, part: str) -> None:
 
 
 @config_app.command("example")
-def config_example(part: Annotated[str, typer.Argument(help=", ".join(PARTS))]) -> None:
-    """Print an example file for PART with every key, its default and its meaning."""
-    if part not in PARTS:
-        raise typer.BadParameter(f"{part!r} is no part; choose one of: {', '.join(PARTS)}")
-    sys.stdout.write(example(part))
+def config_example(part: Annotated[str, typer.Argument(help=", ".join([*PARTS, "site"]))]) -> None:
+    """Print an example file for PART with every key, its default and its meaning; for `site` a town's `site.toml`."""
+    if part not in (*PARTS, "site"):
+        raise typer.BadParameter(f"{part!r} is no part; choose one of: {', '.join(PARTS)}, site")
+    if part == "site":
+        from commonwatt.site.file import EXAMPLE  # Not at the top: it would take memory in each service.
+
+        sys.stdout.write(EXAMPLE)
+    else:
+        sys.stdout.write(example(part))
 
 
 def make_app(wanted: str | None = None) -> typer.Typer:
@@ -149,11 +148,6 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
     if not isinstance(loaded, typer.Typer):
         app.command(entry.name)(loaded)
         return
-    if entry.name == "swap":
-        known = {command.name for command in loaded.registered_commands}
-        for each in entry_points(group=SWAPS_GROUP):
-            if each.name not in known:
-                _add(loaded, each)
     app.add_typer(loaded, name=entry.name)
 
 

@@ -1,4 +1,4 @@
-"""``commonwatt site``: a town's files from a few answers, one bundle for each machine, and its installation."""
+"""``commonwatt site``: a town's files from its site file, one bundle for each machine, and its installation."""
 
 import shlex
 from collections.abc import Iterable
@@ -12,14 +12,12 @@ from commonwatt.care.by_hand import install_by_hand
 from commonwatt.care.labels import SHEET, end_label, make_labels, refresh_joins
 from commonwatt.care.release import sign as sign_release
 from commonwatt.cli.options import Commands
-from commonwatt.cli.site_questions import Answers, first_text, further_text
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import machine_s
-from commonwatt.runtime.files import write_private
 from commonwatt.site import upgrade as upgrades
 from commonwatt.site.bundle import pack as packed
 from commonwatt.site.bundle import read_bundle, write_bundle
@@ -38,39 +36,17 @@ _SHOWN = 12  # most machines that are listed
 
 
 @app.command()
-def init(
-    site: SiteOption = Path("site"),
-    name: Annotated[str | None, typer.Option(help="The town's name.")] = None,
-    timezone: Annotated[str | None, typer.Option(help="The town's time zone, such as Europe/Berlin.")] = None,
-    utility: Annotated[
-        str | None, typer.Option(help="Host name or IP address at which controllers reach the utility.")
-    ] = None,
-    microgrid: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A microgrid: id, kind, and keys of [[microgrid]] in the site file, such as "
-            "r001,residential,houses=8,address=10.1.0.1"
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: take the defaults of what is not stated.")] = False,
-) -> None:
-    """Make every file of a town: site file, town file, authority, certificates, tokens, settings of each service.
+def init(site: SiteOption = Path("site")) -> None:
+    """Make every file of a town from SITE/site.toml: town file, authority, certificates, tokens, services' settings.
 
-    The first time it asks for what the options do not state, and writes the answers into SITE/site.toml. Again, it
-    reads that file, and makes what is missing: append a microgrid or a meter there, or with --microgrid, or
-    change a key, and run it again. Ids, tokens and certificates that are there stay.
+    `commonwatt config example site` prints an example of that file. Again, it makes what is missing: append a microgrid
+    or a meter there, or change a key, and run it again. Ids and tokens that are there stay, and so do certificates,
+    unless they expire within 30 days: those are renewed. Run it every week: 0 4 * * 1 commonwatt site init.
     """
     path = site / FILE
-    answers = Answers(name=name, timezone=timezone, utility=utility, microgrids=microgrid or [], asks=not yes)
     if not path.exists():
-        text = first_text(answers)
-        site.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _put(path, text)
-    elif answers.of_town:
-        key = answers.of_town[0]
-        raise ConfigError(f"{path}: is there; change {key} in that file, and run this again without --{key}")
-    elif answers.microgrids:
-        _put(path, path.read_text(encoding="utf-8") + further_text(answers))
+        raise ConfigError(f"{path}: is missing; write it; an example: commonwatt config example site")
+    site.chmod(0o700)
     town, issued = make_site(site, machine_s())
     counts = [counted(len(town.microgrids), "microgrid"), counted(len(town.meters), "meter")]
     typer.echo(", ".join([f"{site}: {counts[0]}", counts[1], counted(issued, "new certificate")]))
@@ -100,10 +76,6 @@ def unpack(
         str | None,
         typer.Option(help="The fingerprint of the town's authority, as `site pack` printed it; for a first unpack."),
     ] = None,
-    handover: Annotated[
-        Path | None,
-        typer.Option(help="The store of the controller that this one replaces; see: commonwatt swap controller --help"),
-    ] = None,
     root: Annotated[
         Path, typer.Option(help="Install below this folder, such as a mounted card, and start nothing.")
     ] = Path("/"),
@@ -117,10 +89,9 @@ def unpack(
     """
     machine = Machine.at(root)
     now, program = machine_s(), version("commonwatt")
-    unpacking = prepare(read_bundle(bundle), machine, program, now, authority=authority, handover=handover)
+    unpacking = prepare(read_bundle(bundle), machine, program, now, authority=authority)
     install(machine, unpacking)
-    files = [bundle, *([handover] if handover else [])]
-    typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.join(map(str, files))}")
+    typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.quote(str(bundle))}")
 
 
 @app.command()
@@ -194,18 +165,14 @@ def sign(
 ) -> None:
     """Sign a controller's package by the town's authority: write NAME.release, for `commonwatt fleet publish`.
 
-    Controllers install no package from afar that was not signed here. It takes a minute.
+    Controllers install no package from afar that was not signed here.
     """
     path = sign_release(package, Authority.load(site))
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB. At the utility: commonwatt fleet publish {path}")
 
 
 def write_packed(site: Path, place: str, now: EpochSeconds) -> str:
-    """Write the bundle of a place into this folder, and print what it is; return the authority's fingerprint.
-
-    Raises:
-        ConfigError: The place is unknown, or one of its files is missing or wrong.
-    """
+    """Write the bundle of a place into this folder, and print what it is; return the authority's fingerprint."""
     refresh_joins(site, now) if place.startswith(UTILITY) else certify(site, place, now)
     authority = Authority.load(site)
     expiries = {entry.file: entry.expires for entry in authority.current()}
@@ -222,11 +189,7 @@ def write_packed(site: Path, place: str, now: EpochSeconds) -> str:
 
 
 def run_or_print(machine: Machine, commands: Iterable[list[str]], purpose: str) -> None:
-    """Print a machine's commands and run them, or only print them where systemd does not run.
-
-    Raises:
-        CommonwattError: A command failed.
-    """
+    """Print a machine's commands and run them, or only print them where systemd does not run."""
     if not machine.runs:
         typer.echo(f"systemd does not run here. {purpose}")
     for command in commands:
@@ -243,18 +206,7 @@ def _list_machines(path: Path, town: Town) -> None:
     if len(places) > _SHOWN:
         typer.echo(f"  and {len(places) - _SHOWN} more")
     todo = "labels" if file.site.care is not None else f"pack {' '.join(places[:2])}"
-    typer.echo(f"The answers are in {path}. Next: commonwatt site {todo}{option_of(path.parent)}")
-
-
-def _put(path: Path, text: str) -> None:
-    """Write the site file, unless the new text is wrong."""
-    trial = path.with_name(f"{path.name}.new")
-    write_private(trial, text)
-    try:
-        load_site(trial)
-        trial.replace(path)
-    finally:
-        trial.unlink(missing_ok=True)
+    typer.echo(f"Next: commonwatt site {todo}{option_of(path.parent)}")
 
 
 def option_of(site: Path) -> str:

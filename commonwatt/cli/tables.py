@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from commonwatt.model.words import moment
+from commonwatt.model.words import moment, printable
 
 _TIMES = ("time", "start", "next_time", "due", "done", "expires")
 
@@ -45,4 +45,4 @@ def _cell(column: str, value: object) -> str:
         return ""
     if column in _TIMES and isinstance(value, int):
         return moment(value)
-    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return json.dumps(value) if isinstance(value, dict | list) else printable(str(value))

@@ -89,10 +89,8 @@ def _key_columns(keys: Keys) -> npt.NDArray[np.uint8]:
 
 @cache
 def _contributions(longest: int) -> npt.NDArray[np.uint32]:
-    """Return the CRC-32 term of each byte at index ``distance * 256 + byte``; a payload's last byte has distance 0.
-
-    The last four bytes are the checksum itself, compared unchanged; the others pass through the CRC-32 register.
-    """
+    """Return the CRC-32 term of each byte at index ``distance * 256 + byte``; a payload's last byte has distance 0."""
+    # The last four bytes are the checksum itself, compared unchanged; the others pass through the CRC-32 register.
     step = np.array([zlib.crc32(bytes([byte]), _ALL_ONES) ^ _ALL_ONES for byte in range(256)], dtype=np.uint32)
     table = np.empty((longest + _KEY_BYTES, 256), dtype=np.uint32)
     for distance in range(CHECK_BYTES):

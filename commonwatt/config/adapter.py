@@ -9,13 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
-from commonwatt.config.adapter_commands import (
-    AdapterCommand,
-    CommandKind,
-    PlainCommand,
-    PlainTopic,
-    check_plain_topic,
-)
+from commonwatt.config.adapter_commands import AdapterCommand, CommandKind, PlainTopic
 from commonwatt.config.settings import (
     BROKER_CA,
     BROKER_REVOKED,
@@ -208,13 +202,13 @@ class AdapterMeter(Settings):
 
     id: int = Field(ge=1, lt=2**64, description="Our id of it; in the town file it has the same.")
     preset: str = Field(description="The preset whose rules read its messages: of Commonwatt, or of this file's rules.")
-    source: str = Field(
+    source: PlainTopic = Field(
         "",
         max_length=256,
         description="Its name in topics, such as `kitchen` of `tele/kitchen/SENSOR`; may have slashes.",
     )
     at: str = Field("", description="The `name` of the `[[source]]` on whose broker it is; without it, the first one.")
-    channel: str = Field("0", max_length=64, description="The channel of a device that has several.")
+    channel: PlainTopic = Field("0", max_length=64, description="The channel of a device that has several.")
     direction: Literal["incoming", "outgoing"] = Field(
         "incoming", description="The one direction that this meter of ours measures."
     )
@@ -248,28 +242,26 @@ class AdapterMeter(Settings):
     accept_unsafe: bool = Field(
         False, description="Whether its battery shares although nothing ends that if the adapter is gone."
     )
-    share: PlainCommand | None = Field(
-        None,
-        description="A table with `topic`, `on`, `off`: shares unseen. Better: `obeys` with a `[[command]]`.",
-    )
-    reduce: PlainCommand | None = Field(
-        None,
-        description="A table with `topic`, `on`, `off`: reduces unseen. Better: `obeys` with a `[[command]]`.",
-    )
     exchanged: AwareDatetime | None = Field(
         None,
         description="When the device was exchanged, or a wrong unit was corrected: its registers begin anew from then.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_blind_tables(cls, table: object) -> object:
+        for kind in ("share", "reduce"):
+            if isinstance(table, dict) and kind in table:
+                raise ValueError(
+                    f"{kind}: is no table of a meter any more, as it can't show that the device obeyed; put its topic, "
+                    f'on and off into a [[command]] of the meter\'s preset, and write obeys = "{kind}"'
+                )
+        return table
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.share is not None or "share" in self.obeys) and self.capacity_wh is None:
+        if "share" in self.obeys and self.capacity_wh is None:
             raise ValueError("share needs capacity_wh, the battery that shares")
-        for kind, command in (("share", self.share), ("reduce", self.reduce)):
-            if command is not None and kind in self.obeys:
-                raise ValueError(f"obeys has {kind}, and so has the table {kind}; keep one")
-            if command is not None:
-                check_plain_topic(command.topic.replace("{device}", self.source).replace("{channel}", self.channel))
         return self
 
 

@@ -24,12 +24,12 @@ _JSON = re.compile(r"\s*(\[|\{\s*[\"}])")
 
 
 def fill(template: str, values: dict[str, str | int]) -> str:
-    """Return a template with its places filled; in JSON a text is escaped."""
-    is_json = _JSON.match(template) is not None
+    """Return a template with its places filled; where the template quotes, as JSON does, a text is escaped."""
+    is_quoted = '"' in template
 
     def found(place: re.Match[str]) -> str:
         value = str(values[place[1]])
-        return json.dumps(value)[1:-1] if is_json else value
+        return json.dumps(value)[1:-1] if is_quoted else value
 
     return _PLACE.sub(found, template)
 
@@ -50,18 +50,13 @@ def _check_template(template: str) -> str:
     return template
 
 
-def check_plain_topic(text: str) -> str:
-    """Return a topic without wildcards.
-
-    Raises:
-        ValueError: It has one, or is empty.
-    """
+def _check_plain(text: str) -> str:
     if set(text) & set("+#\0") or not text:
         raise ValueError("must be one topic: not empty, and without + and #")
     return text
 
 
-PlainTopic = Annotated[str, AfterValidator(check_plain_topic)]  # a topic without wildcards
+PlainTopic = Annotated[str, AfterValidator(_check_plain)]  # a topic without wildcards
 Template = Annotated[str, Field(max_length=1024), AfterValidator(_check_template)]  # a payload with places
 
 
@@ -73,16 +68,6 @@ def _as_text(given: object) -> object:
 
 # A state: a text or number, or the lowest and the highest number.
 Shown: TypeAlias = tuple[Decimal, Decimal] | Annotated[Template, BeforeValidator(_as_text)]
-
-
-class PlainCommand(Settings):
-    """What an adapter publishes to a foreign device for a desired state, without looking whether it obeys."""
-
-    topic: PlainTopic = Field(
-        description="Topic of the command; `{device}` and `{channel}` as in rules, `..` is the level above."
-    )
-    on: Template = Field(description="Payload when the state begins.")
-    off: Template = Field(description="Payload when the state ends.")
 
 
 class Confirm(Settings):
@@ -115,7 +100,7 @@ class Confirm(Settings):
         return self
 
 
-class AdapterCommand(PlainCommand):
+class AdapterCommand(Settings):
     """How a foreign device is told a state, how the adapter sees that it obeys, and what ends the state without us."""
 
     preset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="The preset that the command belongs to.")
@@ -123,11 +108,15 @@ class AdapterCommand(PlainCommand):
         description="`share`: its battery gives; `reduce`: it uses less; `isolate`: a switch at the boundary opens; "
         "`limit_import`: most watts from the town."
     )
+    topic: PlainTopic = Field(
+        description="Topic of the command; `{device}` and `{channel}` as in rules, `..` is the level above."
+    )
     on: Template = Field(
         description="Payload when the state begins, and each `repeat_s`. Places: `{watts}` (of the meter, or of the "
         "limit), `{percent}` (the battery's minimum), `{level}` (its level, percent), `{seconds}` and `{until}` (its "
         "end, epoch seconds), `{device}`, `{channel}`."
     )
+    off: Template = Field(description="Payload when the state ends.")
     qos: Literal[0, 1, 2] = Field(1, description="Quality of service.")
     repeat_s: int = Field(300, ge=5, le=3600, description="Seconds until `on` is published again while it holds.")
     confirm: Confirm | None = Field(

@@ -11,6 +11,13 @@ _WORDS = {
     "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
+    "int_parsing_size": "must be a smaller number",
+    "decimal_type": "must be an amount such as 12.50",
+    "decimal_parsing": "must be an amount such as 12.50",
+    "decimal_max_digits": "must be an amount of fewer digits",
+    "decimal_max_places": "must have at most {decimal_places} decimals",
+    "decimal_whole_digits": "must be an amount of fewer digits",
+    "string_too_long": "must have at most {max_length} characters",
     "string_type": "must be a text in quotes",
     "path_type": "must be a path in quotes",
     "list_type": "must be a list in [ ]",
@@ -30,6 +37,24 @@ _WORDS = {
     "extra_forbidden": "is not a known key",
 }
 """By pydantic's type of fault; the texts in braces are in its context."""
+
+
+_TYPED = {
+    "missing": "fill this in",
+    "string_type": "write a text here",
+    "bool_parsing": "tick it, or leave it",
+    "string_pattern_mismatch": "is not written as it has to be",
+    "value_error": "is a file where a text belongs, or a text where a file belongs",
+    "list_type": "choose one",
+    "enum": "choose one that is offered",
+    "literal_error": "choose one that is offered",
+}
+"""Those that differ for a person who fills in a form."""
+
+
+def typed_words(fault: Any) -> str:
+    """Return what is wrong with a field of a form, for a person."""
+    return _TYPED.get(fault["type"]) or plain(fault)
 
 
 def plain(fault: Any) -> str:

@@ -258,10 +258,13 @@ def _unreadable(path: Path) -> str | None:
 
 def _allowed(model: type[BaseModel], fault: Any) -> str:
     text = plain(fault)
-    if fault["type"] == "value_error" and not fault["loc"]:
-        return text  # The fault concerns several keys; the value found is the whole table.
-    known = _model_at(model, fault["loc"]).model_fields
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        return text  # The fault concerns several keys; the value found is the whole table, perhaps with a secret.
+    at = _model_at(model, fault["loc"])
+    known = at.model_fields
     if fault["type"] == "extra_forbidden":
+        if issubclass(at, Settings) and (gone := at.gone.get(fault["loc"][-1])):
+            return gone
         return "unknown key; known here: " + ", ".join(known)
     if fault["type"] == "missing":
         field = known.get(fault["loc"][-1])

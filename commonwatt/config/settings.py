@@ -3,7 +3,7 @@
 ``docs/reference/settings.md`` and ``commonwatt config example PART`` are made from the descriptions below.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from inspect import isclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_args
@@ -12,14 +12,12 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from commonwatt.model.control.relaying import PUT_S
-from commonwatt.model.ids import ID_PATTERN
 from commonwatt.model.units import ControllerId
 from commonwatt.network.addresses import Address, Addresses, is_loopback
 from commonwatt.protocol.commands import PutPeriod
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 
 Seconds = Annotated[int, Field(ge=15, le=86_400)]  # a period in seconds of the part's clock
-DecimalId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]  # a meter's id as text
 HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]  # a host name, lower case
 
 
@@ -89,6 +87,8 @@ class Settings(BaseModel):
     reaches: ClassVar[tuple[Reach, ...]] = ()
     # Fields that are lists of tables beside the part's own table in its file, such as ``[[meter]]``.
     lists: ClassVar[tuple[str, ...]] = ()
+    # Keys of earlier releases by name, with what became of each, for the error.
+    gone: ClassVar[Mapping[str, str]] = {}
 
     @property
     def unused(self) -> frozenset[str]:
@@ -123,18 +123,18 @@ class Settings(BaseModel):
 OTHER_CA = "The authority that signs its certificate (PEM); with it TLS is required."
 OTHER_PLAIN_TEXT = "Allow MQTT without TLS beyond this machine, on a network that you trust."
 PLAIN_TEXT = "Allow MQTT without TLS beyond this machine: readings and tokens can then be read and changed on the way."
-BROKER_CA = "The authority that signs {}'s certificate (PEM); with it TLS is required. Made by `commonwatt enroll`."
+BROKER_CA = "The authority that signs {}'s certificate (PEM); with it TLS is required. Made by `commonwatt site init`."
 HEAD_ENDS = (
     "The utility's broker. A list of two: two brokers without a link between them; it is connected with one, and goes "
     "to the next when it can't connect for 5 s, or hears nothing of the utility."
 )
 BROKER_REVOKED = (
     "This authority's revocation list (PEM): a broker with a revoked certificate is rejected. "
-    "Needs `{}`; loaded again when it is replaced. Made by `commonwatt enroll`."
+    "Needs `{}`; loaded again when it is replaced. Made by `commonwatt site init`."
 )
 CERTIFICATE = (
     "The {}'s certificate with its key, one PEM file, for brokers that ask for it; renewed in place. "
-    "Made by `commonwatt enroll device`."
+    "Made by `commonwatt site init`."
 )
 HTTP_PLAIN_TEXT = "Allow `http` on an address beyond this machine without TLS, for a private network."
 
@@ -159,7 +159,7 @@ class BrokerSettings(Settings):
     certificate: Path | None = Field(
         None,
         description="The broker's certificate with its key, one PEM file; with it TLS is required. "
-        "Made by `commonwatt enroll broker`.",
+        "Made by `commonwatt site init`.",
     )
     clients_ca: Path | None = Field(
         None,
@@ -229,19 +229,17 @@ class HouseholdSettings(Settings):
         return self
 
 
-PublicWeight = Annotated[
-    float,
-    Field(
-        ge=1,
-        le=10,
-        description="The weight of a public microgrid's backlog after an outage; any other microgrid has weight 1.",
-    ),
-]
+GONE_WEIGHT = {"public_weight": "is fixed: a public microgrid's backlog has weight 2, any other 1; remove the key"}
 
 
 class GatewaySettings(Settings):
     """A microgrid's gateway: collects from its meters, keeps sharing fair, relays to the utility."""
 
+    gone: ClassVar[Mapping[str, str]] = GONE_WEIGHT | {
+        "near_minimum_permille": "is fixed: 50 thousandths above its minimum; remove the key",
+        "weights": "is gone: sharing weights are terms of accounts in the registry, and residents choose them "
+        "(docs/settlement.md)",
+    }
     reaches: ClassVar[tuple[Reach, ...]] = (
         Reach("broker", "broker_ca", "broker_plain_text"),
         Reach("head_end", "head_end_ca", "head_end_plain_text"),
@@ -307,7 +305,6 @@ class GatewaySettings(Settings):
     collect_s: Seconds = Field(60, description="How often meters without push are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
     relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data at once.")
-    public_weight: PublicWeight = 2.0
     put_s: PutPeriod = Field(
         PUT_S,
         description="How often meters that send by themselves send their readings; those that have no period, and "
@@ -326,11 +323,6 @@ class GatewaySettings(Settings):
         ge=1_000_000,
         description="Above this database size the oldest acknowledged data is deleted; other data is never deleted.",
     )
-    weights: dict[DecimalId, Annotated[int, Field(ge=1, le=1000)]] = Field(
-        {},
-        description="A battery's share of the discharge relative to other donors, by meter id; 1 if absent. `rangers` "
-        "does not use it.",
-    )
     sharing: Literal["spec", "aces", "rangers"] = Field(
         "spec",
         description="The strategy of sharing: `spec`, all above their minimum share when one is below; `aces`, when "
@@ -347,12 +339,6 @@ class GatewaySettings(Settings):
         "none",
         description="How all meters aggregate their records from their start on, unless a `schedule` of the utility "
         "says otherwise: `lossless` merges readings that stay the same.",
-    )
-    near_minimum_permille: int = Field(
-        50,
-        ge=0,
-        le=1000,
-        description="A battery below its minimum plus this distance is asked for its level every 15 s.",
     )
     stable_voltage_s: int = Field(
         300,

@@ -1,5 +1,6 @@
 """The settings of the utility's service."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from decimal import Decimal
 from ipaddress import ip_network
@@ -13,12 +14,12 @@ from commonwatt.config.settings import (
     BROKER_CA,
     BROKER_REVOKED,
     CERTIFICATE,
+    GONE_WEIGHT,
     HTTP_HOSTS,
     HTTP_PLAIN_TEXT,
     PLAIN_TEXT,
     DatabaseUrl,
     HostName,
-    PublicWeight,
     Reach,
     Seconds,
     Settings,
@@ -72,7 +73,7 @@ class ExportSettings(Settings):
         description="What is exported: `settled` quarter-hours; `usage` of the month, quarter, year and five years, as "
         "CSV; sums of `readings` by quarter-hour; `events`.",
     )
-    format: Literal["parquet", "csv", "jsonl"] = Field(
+    format: Literal["parquet", "csv"] = Field(
         "parquet", description="The files' format; Parquet needs the extra `export`."
     )
 
@@ -198,58 +199,29 @@ class SettlementSettings(Settings):
     )
 
 
-_Percent = Annotated[int, Field(ge=1, le=100_000)]
-
-
 class ValidationSettings(Settings):
-    """The daily checks of readings and the estimates for missing ones (docs/billing.md)."""
+    """The estimates for missing readings (docs/billing.md)."""
 
-    reference_days: int = Field(
-        14, ge=1, le=90, description="Days without an outage or a gap whose mean is an ordinary day."
+    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        (*(field.name for field in fields(Limits)), "spike_wh", "register_wh", "like_days"),
+        "is fixed, see the checks in docs/billing.md; remove the key",
     )
-    least_days: int = Field(7, ge=1, le=90, description="With fewer of them, high, low and zero judge nothing.")
-    high_percent: _Percent = Field(400, description="`high`: more energy than this, percent of an ordinary day.")
-    low_percent: int = Field(25, ge=0, le=100, description="`low`: less energy than this, percent of an ordinary day.")
-    spike_percent: _Percent = Field(
-        500, description="`spike`: a day's highest quarter-hour, percent of its third-highest."
-    )
-    spike_wh: int = Field(250, ge=0, le=10**9, description="`spike`: a quarter-hour below these watt-hours is none.")
-    stuck_quarters: int = Field(
-        4, ge=1, le=96, description="`stuck`: quarter-hours in a row with the same reading, not zero, in every slot."
-    )
-    zero_days: int = Field(1, ge=1, le=30, description="`zero`: days in a row without energy.")
-    register_permille: int = Field(
-        10, ge=0, le=1000, description="`register`: difference of the readings' sum, thousandths of the register's."
-    )
-    register_wh: int = Field(
-        100, ge=0, le=10**9, description="`register`: a difference below these watt-hours is none."
-    )
-    gap_slots: int = Field(1, ge=1, le=5760, description="`gap`: missing slots of 15 s in quarter-hours in a row.")
-    like_days: int = Field(10, ge=1, le=20, description="Days whose mean is the estimate by like days.")
+
     final_days: int = Field(
         10, ge=1, le=180, description="Days after which a slot is estimated that no gateway answered for."
     )
-
-    @model_validator(mode="after")
-    def _enough_days(self) -> Self:
-        if self.least_days > self.reference_days:
-            raise ValueError("least_days is at most reference_days")
-        return self
-
-    @property
-    def limits(self) -> Limits:
-        """The thresholds, energies in milliwatt-hours."""
-        same = self.model_dump(include={field.name for field in fields(Limits)})
-        return Limits(spike_least=self.spike_wh * 1000, register_least=self.register_wh * 1000, **same)
 
 
 class UtilitySettings(Settings):
     """The utility's service: stores relayed data, requests missing slots and serves the API."""
 
+    gone: ClassVar[Mapping[str, str]] = GONE_WEIGHT | dict.fromkeys(
+        ("alertmanager_ca", "alertmanager_plain_text"),
+        "is gone: the utility asks Alertmanager nothing; `alertmanager` is the address of its page",
+    )
     reaches: ClassVar[tuple[Reach, ...]] = (
         Reach("head_end", "head_end_ca", "head_end_plain_text"),
         Reach("http", "http_certificate", "http_plain_text"),
-        Reach("alertmanager", "alertmanager_ca", "alertmanager_plain_text"),
     )
 
     database: DatabaseUrl = Field(
@@ -316,16 +288,11 @@ class UtilitySettings(Settings):
         description="Days for which a person can't be the second one of two people, after another person made the link "
         "of the password, gave the roles or removed the second factor; 0 only in a demonstration, with a `clock`.",
     )
-    alertmanager: Address | None = Field(
+    alertmanager: str | None = Field(
         None,
-        description="Prometheus's Alertmanager, whose alerts the console shows and silences; without it, the console "
-        "has the alarms that the utility sees by itself.",
-    )
-    alertmanager_ca: Path | None = Field(
-        None, description="The authority that signs Alertmanager's certificate (PEM); with it HTTPS is required."
-    )
-    alertmanager_plain_text: bool = Field(
-        False, description="Allow `alertmanager` beyond this machine without TLS, on a network that you trust."
+        pattern=r"^https?://[^/\s]+(/\S*)?$",
+        description="The page of Prometheus's Alertmanager, such as `http://127.0.0.1:9093`, to which the console's "
+        "alarms link. The utility itself asks it nothing.",
     )
     cliques: Path | None = Field(
         None,
@@ -339,7 +306,6 @@ class UtilitySettings(Settings):
         description="Whether gateways may use this machine's time although its kernel reports no NTP"
         " synchronisation, because another program synchronises it.",
     )
-    public_weight: PublicWeight = 2.0
     gaps_s: Seconds = Field(300, description="How often the utility searches for missing slots.")
     gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
     compact_s: Seconds = Field(900, description="How often the parts of finished quarters are joined.")
@@ -349,24 +315,6 @@ class UtilitySettings(Settings):
         le=1200,
         description="Whole months (UTC) of readings to keep before the present month; older readings are deleted "
         "and not requested again, once their days are settled.",
-    )
-    archive: Path | None = Field(
-        None,
-        description="The folder of files with old months of readings; the service and its commands must be able to "
-        "read it. Needs the extra `export`.",
-    )
-    archive_after_months: int | None = Field(
-        None,
-        ge=1,
-        le=1199,
-        description="Whole months (UTC) of readings in the database before the present month; older ones go to files "
-        "in `archive`, and everything reads both. Without it none go.",
-    )
-    archive_keep_months: int | None = Field(
-        None,
-        ge=2,
-        le=1200,
-        description="Whole months of readings to keep in both together; without it, `keep_months`.",
     )
     keep_years: int = Field(
         7,
@@ -385,9 +333,7 @@ class UtilitySettings(Settings):
         BillingSettings(), description="The tariff of accounts that have none, and the regional price."
     )
     office: OfficeSettings = Field(OfficeSettings(), description="Who sends bills, where money goes, mail.")
-    validation: ValidationSettings = Field(
-        ValidationSettings(), description="Thresholds of the daily checks of readings, and how gaps are estimated."
-    )
+    validation: ValidationSettings = Field(ValidationSettings(), description="When gaps are estimated.")
     enrolment: Path | None = Field(
         None,
         description="The folder that `commonwatt utility register --out` wrote, with the authority's key: the console "
@@ -402,12 +348,6 @@ class UtilitySettings(Settings):
     backup: BackupSettings = Field(BackupSettings(), description="The database's backups.")
     research: ResearchSettings = Field(ResearchSettings(), description="Releases for researchers.")
 
-    @property
-    def all_months(self) -> int:
-        """Whole months of readings that are kept before the present one, in the database and in files."""
-        is_archived = self.archive_after_months is not None and self.archive_keep_months is not None
-        return (self.archive_keep_months if is_archived else None) or self.keep_months
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.care is not None and None in (self.care_certificate, self.head_end_ca):
@@ -416,10 +356,6 @@ class UtilitySettings(Settings):
             raise ValueError(f"remove backup.folder, which is for an SQLite file; {PGBACKREST}")
         if self.name_in_cluster is not None and self.database.startswith("sqlite"):
             raise ValueError("name_in_cluster needs a PostgreSQL database: an SQLite file has one utility")
-        if self.archive_after_months is not None and self.archive is None:
-            raise ValueError("archive_after_months needs a folder: archive")
-        if self.archive_after_months is not None and self.archive_after_months >= self.all_months:
-            raise ValueError("archive_after_months is less than archive_keep_months, or without it keep_months")
         if not self.second_person_wait_days and self.clock is None:
             raise ValueError(
                 "second_person_wait_days = 0 is for a demonstration with a `clock` alone: with it, an administrator "

@@ -3,24 +3,20 @@
 import json
 import re
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.progress import Progress
 
 from commonwatt.audit.command import left_out, table_of
 from commonwatt.audit.comparison import Audit
 from commonwatt.audit.folder import PAST, audit_folder
 from commonwatt.demo.layout import Layout, prepare
-from commonwatt.demo.people import console_of, invited, welcome
+from commonwatt.demo.people import invited, welcome
 from commonwatt.demo.players import Players
 from commonwatt.demo.running import DRAIN_WITHIN_S, Run, stopped_by_signals
-from commonwatt.demo.tour import order, told
-from commonwatt.demo.view import draw
 from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, only_one
 from commonwatt.town.loading import WHOLE_TOWN
@@ -87,24 +83,11 @@ def demo(
     report: Annotated[
         Path | None, typer.Option(help="Write a JSON report here at the end (docs/scenarios.md).")
     ] = None,
-    no_view: Annotated[bool, typer.Option("--no-view", help="Don't show the live table.")] = False,
-    tour: Annotated[
-        bool, typer.Option("--tour", help="Print eight things to try in a demonstration that runs in --data; end.")
-    ] = False,
-    step: Annotated[
-        str | None,
-        typer.Option(
-            "--try", metavar="STEP", help="Have a demonstration that runs in --data do this step of the tour; end."
-        ),
-    ] = None,
 ) -> None:
     """Run a small town on this machine: meters, brokers, gateways and the utility, each a process of its own.
 
     Ctrl-C stops it cleanly and prints the audit of every record; another run continues where this one stopped.
     """
-    if tour or step is not None:
-        typer.echo("\n".join(told(str(data), console_of(data))) if step is None else order(data, step))
-        return
     for_s = None if for_ is None else _duration(for_)
     with only_one(data, "another demonstration"):
         console = Console()
@@ -112,7 +95,7 @@ def demo(
             layout = prepare(data, WHOLE_TOWN if town == WHOLE else None if town is None else Path(town), speed, for_s)
         if (data / PAST).exists():
             console.print("the town has lived for thirteen months; they are emulated, see docs/scenarios.md")
-        audit, ended_at, lapses = _run(layout, console, for_s, show=not no_view)
+        audit, ended_at, lapses = _run(layout, console, for_s)
         if report is not None:
             report.write_text(json.dumps(make_report(layout, ended_at, audit, lapses), indent=1) + "\n")
             console.print(f"report written to {report}")
@@ -120,12 +103,8 @@ def demo(
         raise SystemExit(EXIT_FAILED)
 
 
-def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> tuple[Audit, int, int]:
-    """Start all parts, supervise them until the end, stop them.
-
-    Returns:
-        The audit, the town time at the end, and the lapses of control that the gateways counted.
-    """
+def _run(layout: Layout, console: Console, for_s: float | None) -> tuple[Audit, int, int]:
+    """Start all parts, supervise them until the end, stop them."""
     with stopped_by_signals() as stop:
         town = Run(layout, stop)
         players = Players(layout, console)
@@ -134,18 +113,19 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
                 town.begin()
             console.print(f"logs in {layout.data / 'logs'}; Ctrl-C stops; {welcome(layout, links)}", soft_wrap=True)
             ends = None if for_s is None else time.monotonic() + for_s
-            with Live(console=console, auto_refresh=False) if show else nullcontext() as live:
+            said: tuple[bool, bool] | None = None
 
-                def looked() -> None:
-                    now = int(town.layout.clock.now())
-                    players.look(town.observer, now)
-                    town.dead = players.tour.dead(now)
-                    if live is not None:
-                        drawn = draw(town.layout, town.observer, town.supervisor, live.console.width, town.speed)
-                        live.update(drawn, refresh=True)
-                    town.observer.count(now)
+            def looked() -> None:
+                nonlocal said
+                now = int(town.layout.clock.now())
+                players.look(town.observer, now)
+                town.dead = players.tour.dead(now)
+                town.observer.count(now)
+                if said != (said := (town.observer.is_good, town.is_slow)):
+                    slow = f"; this machine can't keep up with {town.layout.clock.speed:g}x" if town.is_slow else ""
+                    console.print(f"{town.observer.audit}{slow}", soft_wrap=True)
 
-                drained = town.watch(ends, looked)
+            drained = town.watch(ends, looked)
         finally:
             players.close()
             killed, ended_at = town.close()

@@ -5,10 +5,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from commonwatt.config.files import load_settings
-from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
+from commonwatt.config.utility import FIRST_LOGIN
 from commonwatt.demo.layout import Layout
 from commonwatt.model.exceptions import ConfigError
 
@@ -25,18 +23,6 @@ SEES = {
 
 
 TRIES = 3  # of the command that invites people
-
-
-def console_of(data: Path) -> str:
-    """Return the address of the console of the demonstration that ran last in a folder.
-
-    Raises:
-        ConfigError: None ran there.
-    """
-    config = data / "utility" / "utility.toml"
-    if not config.exists():
-        raise ConfigError(f"{data}: no demonstration ran here; start it first: commonwatt demo --data {data}")
-    return f"http://{load_settings(config, 'utility', UtilitySettings).http}"
 
 
 @contextmanager

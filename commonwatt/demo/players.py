@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from commonwatt.demo.layout import BUILT_IN_TOWN, Layout
+from commonwatt.demo.observer import Observer
 from commonwatt.demo.stage import PROGRAMME, Play, Say, Stage
 from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Tour
-from commonwatt.demo.view import Observer
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
 from commonwatt.town.loading import load_town
 
-SAID = 10  # most lines that the console shows
+SAID = 20  # most lines that the console shows
 
 
 class Players:
@@ -43,8 +43,8 @@ class Players:
     def look(self, observer: Observer, now: EpochSeconds) -> None:
         """Do what the stage and the tour decide, once a second."""
         seen, well = observer.on_stage(), observer.audit if observer.is_good and not observer.silent else ""
-        islands = [name for name, one in seen.items() if one.phase != "connected"]
-        tour = self.tour.handle(self._ordered(), now, well, islands, plays=bool(self._running))
+        unsettled = [name for name, one in seen.items() if one.phase != "connected" or not one.manages]
+        tour = self.tour.handle(self._ordered(), now, well, unsettled, plays=bool(self._running))
         for effect in self._stage.handle(seen, now) + tour:
             if isinstance(effect, Play):
                 self._play(effect)

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from commonwatt.demo.layout import CEILING_S, Layout, end_time, let_time_begin, set_ceiling
+from commonwatt.demo.observer import Observer, Status
 from commonwatt.demo.parts import Part
 from commonwatt.demo.supervisor import Supervisor
-from commonwatt.demo.view import Observer, Status
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.interrupts import handled
 
@@ -104,6 +104,11 @@ class Run:
         self._ceiling = 0.0
         self._stop = stop
         self._look_every_s = LOOK_AT_LARGE_EVERY_S if layout.large else LOOK_EVERY_S
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the town's clock runs slower than asked for, since a part can't keep up."""
+        return self.speed < self.layout.clock.speed
 
     def begin(self) -> None:
         """Start the processes, wait until every part answers, then let time begin."""

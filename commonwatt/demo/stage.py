@@ -62,6 +62,7 @@ class Seen:
     """What a gateway reports of its microgrid."""
 
     phase: str | None = None  # the phase of its connection to the town; ``None``: not known
+    manages: bool = True  # whether it manages its own microgrid, and no other controller does
     donors: Sequence[str] = ()  # the names of the batteries that share
     receivers: Sequence[str] = ()  # the names of the batteries that need help
 

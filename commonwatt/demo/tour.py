@@ -1,10 +1,10 @@
-"""The tour of the demonstration: eight things to try, ordered in a terminal or the console, and how far each is.
+"""The tour of the demonstration: eight things to try, ordered in its console, and how far each is.
 
 The supervisor writes what its stage shows to a file; a person orders a step by a file beside it.
 """
 
 import tomllib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,15 +42,6 @@ STEPS: Sequence[Step] = tuple(
 """The tour. DATA is the demonstration's folder, CONSOLE the address of its console."""
 
 
-def told(data: str, console: str) -> Iterator[str]:
-    """Yield the tour's lines for a terminal, with the folder and the address of a demonstration."""
-    for number, step in enumerate(STEPS, start=1):
-        yield f"{number}. {step.title}"
-        order_it = [f".venv/bin/commonwatt demo --try {step.id} --data DATA"] if step.for_s else []
-        for line in (*order_it, *step.do, f"→ CONSOLE{step.page}: {step.look}"):
-            yield f"   {line}".replace("DATA", data).replace("CONSOLE", console)
-
-
 class Tour:
     """Decides when a step runs, and when the town is well again (pure)."""
 
@@ -65,7 +56,7 @@ class Tour:
         ordered: Collection[str],
         now: EpochSeconds,
         well: str,
-        islands: Collection[MicrogridId] = (),
+        unsettled: Collection[MicrogridId] = (),
         *,
         plays: bool = False,
     ) -> list[Say | Play]:
@@ -75,15 +66,15 @@ class Tour:
             ordered: The steps that were ordered.
             now: The town's time.
             well: Why the town is well; empty: it is not.
-            islands: The microgrids that are islands.
+            unsettled: The microgrids that are islands, or that another controller manages than their own.
             plays: Whether a command still runs: the time of its step begins with its end.
         """
         effects: list[Say | Play] = []
         for step in self._steps:
             state, since = self._states[step.id]
-            if step.folder in islands or now >= since + SEEN_WITHIN * step.for_s:
+            if step.folder in unsettled or now >= since + SEEN_WITHIN * step.for_s:
                 self._unseen.discard(step.id)
-            goes_on = now < since + step.for_s or step.folder in islands or step.id in self._unseen
+            goes_on = now < since + step.for_s or step.folder in unsettled or step.id in self._unseen
             if step.for_s and step.id in ordered and state != "running":
                 self._states[step.id] = ("running", now)
                 self._unseen |= {step.id} if step.islands else set()

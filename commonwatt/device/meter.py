@@ -349,11 +349,9 @@ class Meter:
         return effects + self._expire(now)
 
     def _collect(self, command: Command, now: float) -> Effects:
-        """Send the records that a ``get`` asks for, oldest first, the next batch after each acknowledgement.
-
-        Unacknowledged ids before ``from_id`` are sent too. A batch in flight is sent again, whatever its ids. If the
-        log has no ids from ``from_id`` to ``to_id``, nothing else is sent.
-        """
+        """Send the records that a ``get`` asks for, oldest first, the next batch after each acknowledgement."""
+        # Unacknowledged ids before ``from_id`` are sent too. A batch in flight is sent again, whatever its ids. If the
+        # log has no ids from ``from_id`` to ``to_id``, nothing else is sent.
         log = Log.HISTORY if command.what == "records" else Log.EVENT
         delivery = self._deliveries[log]
         newest = delivery.log.next_id - 1

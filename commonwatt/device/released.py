@@ -1,4 +1,4 @@
-"""The mark of a meters' store that was handed over to another machine: no program may go on with it."""
+"""The mark of a released store of meters, which another machine goes on with: no program may run on it."""
 
 import sqlite3
 from contextlib import closing
@@ -27,11 +27,11 @@ def mark(path: Path, *, released: bool) -> None:
 
 
 def check_in_use(path: Path, connection: sqlite3.Connection) -> None:
-    """Check that an adapter's store was not handed over.
+    """Check that an adapter's store was not released.
 
     Raises:
         ConfigError: It was.
     """
     if connection.execute("PRAGMA application_id").fetchone()[0] == _RELEASED:
         undo = "commonwatt gateway release --undo --config FILE --adapter FILE"
-        raise ConfigError(f"{path}: was handed over to a new controller. If that never started with it: {undo}")
+        raise ConfigError(f"{path}: was released. If no new controller started: {undo}")

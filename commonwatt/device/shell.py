@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from commonwatt.device.records.delivery import Tally
 from commonwatt.device.sessions import CONNECTED, LOST, Arrived
@@ -26,9 +26,6 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol import topics
 from commonwatt.runtime.watchdog import Work
-
-if TYPE_CHECKING:
-    from commonwatt.device.renewals import MeterRenewals
 
 MAX_ARRIVED = 10_000  # most messages in the queue; more are dropped and counted, and their senders send them again
 CONNECT_EVERY_S = 0.005  # real seconds between the first connections of two meters
@@ -74,7 +71,6 @@ class DeviceShell:
         self._store = store
         self._tally = tally
         self._elsewhere = elsewhere
-        self._renewals: MeterRenewals | None = None  # of meters with certificates
         self._arrived: deque[Arrived] = deque()
         self._open: dict[MeterId, Collection[str]] = {}
         self._wake = asyncio.Event()
@@ -123,12 +119,6 @@ class DeviceShell:
         for name in others or ():
             self.links[meter][name].pause()
         self._open[meter] = {self._microgrid}
-        if tls is not None and tls.certificate is not None:
-            # Loaded only where there is a certificate: the library that reads it takes 15 MiB.
-            from commonwatt.device.renewals import MeterRenewals
-
-            self._renewals = self._renewals or MeterRenewals(self._microgrid, self.links)
-            self._renewals.add(meter, tls.certificate, tls)
 
     def hold(self, meter: MeterId, brokers: Collection[str]) -> None:
         """Connect a meter with these of its brokers, and end its sessions with all others."""
@@ -140,11 +130,7 @@ class DeviceShell:
         self._open[meter] = brokers
 
     def _message(self, meter: MeterId, via: str, topic: str, payload: bytes) -> None:
-        leaf = topic.rpartition("/")[2]
-        if leaf == topics.CERTIFICATES and self._renewals is not None:
-            self._renewals.answered(meter, payload)
-        else:
-            self._put(Arrived(meter, via, leaf, payload))
+        self._put(Arrived(meter, via, topic.rpartition("/")[2], payload))
 
     def _put(self, arrived: Arrived) -> None:
         if arrived.leaf not in (CONNECTED, LOST) and (len(self._arrived) >= MAX_ARRIVED or self.loses()):
@@ -162,8 +148,6 @@ class DeviceShell:
             asyncio.create_task(stop.wait()),
             *(asyncio.create_task(_connect(*link)) for link in links),
         ]
-        if self._renewals is not None:
-            tasks.append(asyncio.create_task(self._renewals.run()))
         try:
             for task in tasks:
                 task.add_done_callback(self._ended)

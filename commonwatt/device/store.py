@@ -295,10 +295,8 @@ def open_checked(path: Path, now: EpochSeconds, extension: Extension | None = No
 
 
 def _suspected(path: Path) -> Path:
-    """Return the file that notes damage beside a store, until its next opening.
-
-    Otherwise a large store with damage in a large table would fail after each start.
-    """
+    """Return the file that notes damage beside a store, until its next opening."""
+    # Otherwise a large store with damage in a large table would fail after each start.
     return path.with_name(f"{path.name}.suspected")
 
 
@@ -312,7 +310,7 @@ def damage_of(path: Path, extension: Extension | None, *, whole: bool = False) -
         StoreError: The file is no meters' store, or of a newer version.
     """
     found = read_log(path)
-    lost = 0 if found is None else found.lost_commits
+    lost = None if found is None else found.damage
     try:
         with closing(open_read_only(path)) as connection:
             # Before the check of the log: a file of a later release is refused unchanged.
@@ -328,7 +326,7 @@ def damage_of(path: Path, extension: Extension | None, *, whole: bool = False) -
     except _UNREADABLE as error:
         if not lost:
             return f"a row can't be read: {str(error).partition(chr(10))[0]}"
-    return f"its log, before its last {lost} transactions" if lost else None
+    return lost
 
 
 def _checked(connection: sqlite3.Connection, extension: Extension | None) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from commonwatt.network.tls import WARN_BEFORE_S, server_context
 from commonwatt.runtime.clock import wall_clock
 
 _DAY_S = 86_400
-RENEW = "renew it at the office: commonwatt enroll renew --out site; then copy this machine's folder again"
+_EXCHANGE = "exchange it with the meter; a new one is made at the office: commonwatt enroll device {} --out site"
+RENEW = "renew it at the office: commonwatt site init; then copy this machine's folder again"
 _COPY = "copy this machine's folder from the office again"
 
 
@@ -38,14 +39,15 @@ def certificate_findings(key: str, path: Path | None, *, named: str = "") -> Ite
     if named and found.names[:1] != (named,):
         yield bad(key, f"{path}: is of {', '.join(found.names)}, but this file is of {named}", _COPY)
     else:
-        yield _dates(key, found.names, found.begins, found.ends, authority=is_authority)
+        renew = "make a new authority at the office: docs/security.md" if is_authority else RENEW
+        renew = _EXCHANGE.format(named) if named.isdecimal() else renew  # a meter's
+        yield _dates(key, found.names, found.begins, found.ends, renew)
 
 
-def _dates(key: str, names: Sequence[str], begins: EpochSeconds, ends: EpochSeconds, *, authority: bool) -> Finding:
+def _dates(key: str, names: Sequence[str], begins: EpochSeconds, ends: EpochSeconds, renew: str) -> Finding:
     now = wall_clock().now()
     days = (ends - now) / _DAY_S
     of = f"of {', '.join(names)}"
-    renew = "make a new authority at the office: docs/security.md" if authority else RENEW
     if days <= 0:
         return bad(key, f"{of}: it expired {-days:.1f} days ago, on {moment(ends)}", renew)
     if now < begins:

@@ -1,25 +1,24 @@
-"""Checks of a connection to a broker, step by step, so that the first failing step is named.
+"""One attempt to connect to a broker as a service does it, with the remedy for the kind of its error.
 
-A broker ends a session when its client id connects again. So a running service's own report replaces the last two
-steps, which log in with its client id; and if it is connected, there is nothing to try.
+A broker ends a session when its client id connects again. So a running service's own report takes the attempt's place.
+Nothing gets lost by an attempt: a message that arrives meanwhile is not acknowledged, so its sender sends it again.
 """
 
-import errno
-import socket
-import ssl
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
 from commonwatt.doctor.findings import Finding, bad, good
-from commonwatt.doctor.login import Login, log_in
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
+from commonwatt.network.packets import BoundedClient, Oversize
 from commonwatt.network.tls import ClientTls
 
-ANSWER_S = 5.0  # real seconds for each step
-ALERT_S = 0.5  # real seconds in which a broker with TLS 1.3 reports that it refuses the client's certificate
+ANSWER_S = 5  # real seconds to connect, again for the TLS handshake, and again for the broker's answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,24 +36,6 @@ class Target:
     user: str | None = None  # its user name, if that is not its client id; empty: it has none
     is_one_of_two: bool = False  # whether the setting has another address, too
 
-    @property
-    def name(self) -> str:
-        """The setting, with the address if it has two: a finding's begin."""
-        return f"{self.setting} {self.address}" if self.is_one_of_two else self.setting
-
-    @property
-    def broker(self) -> str:
-        """The broker in words: a household's own one is no service of ours."""
-        return (
-            "the devices' broker there" if "." in self.setting else "the broker there (systemctl status 'commonwatt-*')"
-        )
-
-    @property
-    def ca_setting(self) -> str:
-        """The setting with the authority: ``broker_ca`` beside ``broker``, ``source.ca`` beside ``source.address``."""
-        table, dot, _ = self.setting.rpartition(".")
-        return f"{table}.ca" if dot else f"{self.setting}_ca"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
@@ -64,208 +45,97 @@ class Reported:
     complaint: str = ""  # why it is not
 
 
-class _StepError(Exception):
-    """A step failed: what was found, and the remedy."""
-
-    def __init__(self, found: str, remedy: str) -> None:
-        super().__init__(found)
-        self.remedy = remedy
-
-
 def connection_findings(target: Target, reported: Reported | None) -> Iterator[Finding]:
-    """Yield a finding for each step up to the first that fails.
+    """Yield whether a service is connected with a broker, or could be.
 
     Args:
         reported: What the running service reports; ``None``: it does not run, so its client id may be used.
+
+    Raises:
+        ConfigError: The token, or a file for TLS, can't be used.
     """
-    if reported is not None and reported.connected:
-        yield good(target.name, f"connected to {target.address}, as the running service reports")
-        return
-    step, sock = "resolves", None
-    try:
-        addresses = _resolve(target)
-        yield good(f"{target.name}: resolves", f"{target.address} has the address {', '.join(addresses)}")
-        step = "reaches"
-        sock = _reach(target)
-        yield good(f"{target.name}: reaches", f"something listens at {target.address}")
-        step = "TLS"
-        sock, found = _secure(target, sock)
-        yield good(f"{target.name}: TLS", found)
-        sock.close()
-        step = "credentials"
-        if reported is not None:
-            yield _as_reported(target, reported)
+    name = f"{target.setting} {target.address}" if target.is_one_of_two else target.setting
+    if reported is None:
+        why = _refusal(target)
+        if not why:
+            yield good(name, f"{target.address} accepts {target.identity}")
             return
-        login = log_in(target.address, target.identity, target.token(), target.subscribe, _context(target), target.user)
-        yield good(f"{target.name}: credentials", _accepted(target, login))
-        step = "rights"
-        yield good(f"{target.name}: rights", _permitted(target, login))
-    except _StepError as error:
-        yield bad(f"{target.name}: {step}", str(error), error.remedy)
-    finally:
-        if sock is not None:
-            sock.close()
+    elif reported.connected:
+        yield good(name, f"connected to {target.address}, as the running service reports")
+        return
+    elif reported.connected is None:
+        yield good(name, "not tried: that would end the session of the service, which seems to run")
+        return
+    else:
+        why = reported.complaint or "it connects at this moment"
+    who = target.user or target.identity
+    yield bad(name, f"no connection of {who} to {target.address}: {why}", _remedy(target, why))
 
 
-def _resolve(target: Target) -> list[str]:
-    host, port = split_address(target.address)
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise _StepError(
-            f"the name {host} is unknown here ({getattr(error, 'strerror', None) or error})",
-            f"correct {target.setting} in the file; if the name is right, see whether the line is up (ip address), and"
-            f" whether DNS answers: getent hosts {host}",
-        ) from error
-    return sorted({str(address[0]) for *_, address in found})
-
-
-def _reach(target: Target) -> socket.socket:
-    host, port = split_address(target.address)
-    try:
-        return socket.create_connection((host, port), timeout=ANSWER_S)
-    except ConnectionRefusedError as error:
-        raise _StepError(
-            f"nothing listens at {target.address}",
-            f"start {target.broker}, or correct the port of {target.setting}",
-        ) from error
-    except OSError as error:
-        what = "no answer within 5 s" if isinstance(error, TimeoutError) else error.strerror
-        way = "there is no way to it" if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH) else "nothing answers"
-        raise _StepError(
-            f"{target.address}: {way} ({what})",
-            "see whether the line is up: ip address, ip route; whether the broker's machine is on; and whether a"
-            f" firewall lets port {port} through",
-        ) from error
-
-
-def _secure(target: Target, sock: socket.socket) -> tuple[socket.socket, str]:
-    """Return the connection with TLS, and what was found; or the same connection for plain text."""
-    context = _context(target)
-    if context is None:
-        return sock, "not used: plain text, as the file has no authority for this broker"
-    try:
-        secure = context.wrap_socket(sock, server_hostname=split_address(target.address)[0])
-        secure.settimeout(ALERT_S)
-        with suppress(TimeoutError):
-            # In TLS 1.3 the broker checks the client's certificate after the handshake, and sends only refusals.
-            if not secure.recv(1):
-                raise ConnectionResetError("EOF occurred")
-        return secure, f"{secure.version()}, the broker's certificate is right"
-    except OSError as error:
-        raise _tls_fault(target, error) from error
-
-
-def _context(target: Target) -> ssl.SSLContext | None:
-    if target.ca is None:
-        return None
-    try:
-        return ClientTls(target.ca, target.certificate, target.revoked).context()
-    except ConfigError as error:
-        raise _StepError(str(error), "copy this machine's folder from the office again") from error
-
-
-_ENROLL = "commonwatt enroll renew --out site at the office; then copy its folder to it and restart the broker"
-
-_TLS_FAULTS = (
-    ("certificate has expired", "the broker's certificate has expired", f"renew it: {_ENROLL}"),
-    ("not yet valid", "by this machine's clock the broker's certificate is not valid yet", "set the clock"),
-    ("certificate revoked", "the broker's certificate is revoked", "ask the office; docs/security.md describes it"),
-    (
-        "mismatch",
-        "the broker's certificate is of another address",
-        "use an address that it has, or make one with this address at the office: commonwatt enroll broker --help",
-    ),
-    (
-        "issuer certificate",
-        "the broker's certificate is of another authority than the one in the file",
-        "copy ca.pem of the right town; or this address is of another broker",
-    ),
-    ("self-signed", "the broker's certificate is of another authority", "copy ca.pem of the right town"),
-    (
-        "eof occurred",
-        "the broker ended the connection during the TLS handshake; perhaps it does not use TLS at this port",
-        "give the broker a certificate, or correct the port; the broker's log shows the reason",
-    ),
-    ("wrong version", "the broker does not use TLS at this port", "give the broker a certificate, or correct the port"),
-    (
-        "certificate required",
-        "the broker requires a certificate, and this service has none",
-        "make one at the office: commonwatt enroll device; and set certificate in the file",
-    ),
-    (
-        "alert certificate expired",
-        "the broker refuses this service's certificate: expired",
-        "renew it at the office: commonwatt enroll renew --out site; then copy this machine's folder again",
-    ),
-    ("alert certificate revoked", "the broker refuses this service's certificate: revoked", "ask the office why"),
-    ("unknown ca", "the broker refuses this service's certificate: of another authority", "copy the folder again"),
-)
-"""By text in OpenSSL's message: what was found, and the remedy."""
-
-
-def _tls_fault(target: Target, error: OSError) -> _StepError:
-    text = f"{getattr(error, 'verify_message', '')} {error}".lower().replace("_", " ")
-    for sign, found, remedy in sorted(_TLS_FAULTS, key=lambda fault: -len(fault[0])):
-        if sign in text:
-            detail = getattr(error, "verify_message", "") or getattr(error, "reason", "") or ""
-            return _StepError(f"{found} ({detail})", remedy)
-    return _StepError(
-        f"TLS with {target.address} failed: {error}",
-        "see the broker's log at this moment: journalctl -u 'commonwatt-*' on its machine",
+def _refusal(target: Target) -> str:
+    """Connect, subscribe and disconnect; return why that fails, empty if it does not."""
+    client = BoundedClient(
+        Oversize("doctor"),
+        CallbackAPIVersion.VERSION2,
+        target.identity,
+        clean_session=True,
+        reconnect_on_failure=False,
     )
+    if target.user != "":
+        client.username_pw_set(target.user or target.identity, target.token())
+    if target.ca is not None:
+        client.tls_set_context(ClientTls(target.ca, target.certificate, target.revoked).context())
+    client.connect_timeout = ANSWER_S
+    answers: list[str] = []
+    refused = f"the broker does not allow it to subscribe to {target.subscribe}"
+
+    def connected(_: object, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
+        if reason.is_failure:
+            answers.append(f"the broker refused it: {reason}")
+        else:
+            client.subscribe(target.subscribe, qos=1)
+
+    client.on_connect = connected
+    client.on_subscribe = lambda _, __, ___, reasons, ____: answers.append(
+        refused if any(reason.is_failure for reason in reasons) else ""
+    )
+    # In TLS 1.3 a broker refuses the client's certificate after the handshake; paho only logs it.
+    client.on_log = lambda _, __, level, text: answers.append(text) if level == paho.MQTT_LOG_ERR else None
+    try:
+        client.connect(*split_address(target.address), keepalive=ANSWER_S)
+        ends = time.monotonic() + ANSWER_S
+        while not answers and time.monotonic() < ends and client.loop(0.2) == paho.MQTT_ERR_SUCCESS:
+            pass
+        client.disconnect()
+    except (OSError, UnicodeError) as error:
+        return str(error)
+    return answers[0] if answers else "the broker ended it without an answer"
 
 
-def _as_reported(target: Target, reported: Reported) -> Finding:
-    check = f"{target.name}: credentials"
-    if reported.connected is None:
-        return good(check, "not tried: that would end the session of the service, which seems to run")
-    found, remedy = _refusal(target, reported.complaint or "it connects at this moment")
-    return bad(check, f"the running service is not connected: {found}", remedy)
-
-
-def _accepted(target: Target, login: Login) -> str:
-    if login.refused is not None:
-        raise _StepError(*_refusal(target, login.refused))
-    return f"the broker accepts {target.identity}"
-
-
-def _permitted(target: Target, login: Login) -> str:
-    if not login.may_subscribe:
-        raise _StepError(
-            f"the broker does not allow {target.identity} to subscribe to {target.subscribe}",
-            "with Mosquitto as broker, write its access file anew: restart commonwatt-mosquitto; otherwise this address"
-            f" is of another microgrid's broker: correct {target.setting}",
-        )
-    return f"may subscribe to {target.subscribe}"
-
-
-def _refusal(target: Target, why: str) -> tuple[str, str]:
-    """Return a refusal of a login in words, and the remedy."""
-    if "without an answer" in why and target.ca is None:
-        return (
-            f"{why}; perhaps it requires TLS",
-            f"set {target.ca_setting} to that broker's authority (ca.pem), or correct the port; its log shows why",
-        )
-    if target.user is not None and ("user name" in why or "authorized" in why):
-        table = target.setting.rpartition(".")[0]
-        return (
-            f"the broker refuses {f'the user {target.user}' if target.user else 'a client without a user name'}: {why}",
-            f"correct {table}.user and {table}.password; they are known to the person who runs that broker",
-        )
-    if "identifier" in why:
-        return (
-            f"the broker does not know {target.identity}",
-            "register it, copy the new devices.json to the broker; or correct the address, if it is another broker's",
-        )
-    if "user name" in why:
-        return (
-            f"the broker refuses the token of {target.identity}",
-            "copy the folders of this machine and of the broker from the office again; they are made together",
-        )
-    if "authorized" in why:
-        return (
-            f"the broker refuses {target.identity}: it is revoked, or its certificate is expired or another's",
-            "see the line `certificate`, and the broker's log; docs/security.md describes how to readmit",
-        )
-    return why, "see the broker's log at this moment: journalctl -u 'commonwatt-*' on its machine"
+def _remedy(target: Target, why: str) -> str:
+    """Return what to do about an error of an attempt, or of a running service's own; its text shows the kind."""
+    host, port = split_address(target.address)
+    table = target.setting.rpartition(".")[0]  # a household's own broker, which is no service of ours, has one
+    ca, log = f"{table}.ca" if table else f"{target.setting}_ca", "journalctl -u 'commonwatt-*' on its machine"
+    broker = "the devices' broker there" if table else "the broker there (systemctl status 'commonwatt-*')"
+    refused = (
+        f"correct {table}.user and {table}.password; they are known to the person who runs that broker"
+        if table
+        else f"register {target.identity}; copy the folders of this machine and of the broker from the office again, as"
+        f" they are made together; see the lines `certificate` and `registry`; if it is revoked: docs/security.md"
+    )
+    kinds = {
+        ("[errno -", "'idna' codec"): f"correct {target.setting}, or see whether DNS answers: getent hosts {host}",
+        ("connection refused",): f"start {broker}, or correct the port of {target.setting}",
+        ("timed out", "in time", "unreachable", "no route"): "see whether the line is up: ip address, ip route; whether"
+        f" the broker's machine is on; and whether a firewall lets port {port} through",
+        ("ssl",): f"compare the clock, {target.setting} and {ca} with the dates, address and authority of the broker's"
+        " certificate; see the line `certificate`; renew at the office: commonwatt site init",
+        ("without an answer",): f"see the broker's log: {log}; if it requires TLS, set {ca} to its authority (ca.pem)",
+        ("identifier", "user name", "authorized"): refused,
+        ("subscribe",): "with Mosquitto as broker, write its access file anew: restart commonwatt-mosquitto; otherwise"
+        f" this address is of another microgrid's broker: correct {target.setting}",
+    }
+    text = why.lower()
+    found = (remedy for signs, remedy in kinds.items() if any(sign in text for sign in signs))
+    return next(found, f"see the broker's log at this moment: {log}")

@@ -24,7 +24,7 @@ SEVERITY = {Level.GOOD: 0, Level.WARNING: 1, Level.BAD: 2}  # order of the level
 class Finding:
     """The result of one check."""
 
-    check: str  # what was checked, such as ``clock`` or ``head_end: TLS``
+    check: str  # what was checked, such as ``clock`` or ``head_end``
     level: Level  # its severity
     found: str  # what was found, in words
     remedy: str = ""  # what to do; empty for a good finding. FILE in it stands for the service's file.

@@ -1,7 +1,7 @@
 """How long a microgrid lasts without its line, as it is told to people and programs; pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isinf
 from typing import NamedTuple
 
@@ -25,6 +25,16 @@ class Band(NamedTuple):
             return hours(None)
         return f"{hours(self.middle)} ({self.low:.1f} to {hours(self.high)})"
 
+    @property
+    def sharing(self) -> str:
+        """What it makes that batteries share, a sentence for people."""
+        if self.alone == self.middle:
+            return "Sharing changes nothing."
+        if self.alone is None or (self.middle is not None and self.middle < self.alone):
+            return f"Without sharing {hours(self.alone)}: with it, what some homes keep is used by all."
+        more = "makes it" if self.middle is None else f"gives {hours(round(self.middle - self.alone, 1))} more:"
+        return f"Sharing {more} {hours(self.middle)} in place of {hours(self.alone)}."
+
 
 def hours(value: float | None) -> str:
     """Return hours for people; ``None``: more than are looked ahead."""
@@ -40,6 +50,8 @@ class HoursLeft:
     half: Band  # until half of the homes are dark at once
     all: Band  # until all homes are dark at once
     reasons: Sequence[str] = ()  # why it is less sure than usual, for people
+    homes: Range | None = field(default=None, compare=False, repr=False)  # until each home is dark, by its column
+    as_now: Band | None = None  # until the first home is dark if use goes on as now; ``None``: it is about as usual
 
     @property
     def bands(self) -> dict[str, Band]:
@@ -49,9 +61,11 @@ class HoursLeft:
 
 def hours_left(lasts: Lasts, row: int, at: EpochSeconds, reasons: Sequence[str] = ()) -> HoursLeft:
     """Return what is told of the microgrid of a row."""
-    first, half, all_ = (_band(hours, row) for hours in (lasts.first, lasts.half, lasts.all))
-    return HoursLeft(at=at, first=first, half=half, all=all_, reasons=tuple(reasons))
+    first, half, all_ = (band(hours, row) for hours in (lasts.first, lasts.half, lasts.all))
+    homes = Range(*(each[row] for each in lasts.homes))
+    return HoursLeft(at=at, first=first, half=half, all=all_, reasons=tuple(reasons), homes=homes)
 
 
-def _band(hours: Range, row: int) -> Band:
-    return Band(*(None if isinf(value := float(each[row])) else round(value, 1) for each in hours))
+def band(hours: Range, at: int) -> Band:
+    """Return the band of a microgrid, or of a home, by its place in the arrays."""
+    return Band(*(None if isinf(value := float(each[at])) else round(value, 1) for each in hours))

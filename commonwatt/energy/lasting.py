@@ -2,10 +2,11 @@
 
 A home is dark when less than half of its use of a while is met: it is empty and its neighbours can't give, or it is
 off in turn. Steps are hours, later two; within a step, the time follows from the part of the use that was met. The band
-of 80 % is the same with more use and less sun, and the other way round (``harness/lasting`` has how often it holds).
+of 80 % is the same with more use and less sun, and the other way round (``lasting_proof`` has how often it holds).
+More and less use is as in the microgrid's own past, by time ahead, at least ``USE_BAND``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
@@ -31,8 +32,12 @@ HORIZON_H = 72  # hours that are looked ahead
 LIMITS = "step_s", "power", "service", "feeder"  # of places, for a step
 STEPS_H = (*((hour, 1) for hour in range(36)), *((hour, 2) for hour in range(36, HORIZON_H, 2)))  # starts and lengths
 USE_BAND, SUN_BAND = 0.065, 0.055  # by which parts use and sun are more or less at the ends of the band
+AHEAD_H = (1, 2, 4, 8, 16, 24, 48, HORIZON_H)  # times ahead at which past use is compared with what was expected
+USE_ENDS = 0.15, 0.85  # parts of the past that were below; less and more sun widens the band further
+LEAST_PAST_H = 7 * 24  # hours of a past from which on it tells how far use is from what is expected
 # How far homes are from their usual use, as a part of it (standard deviation): the first dark home is not a usual one.
 SPREAD = 0.08
+DAY_PARTS = 0.5, 2  # limits of the last day's use and sun as a part of the usual ones
 WORST_USE = 2.5  # use of each home at the worst, as a multiple of the usual one
 
 Floats = NDArray[np.float64]
@@ -55,6 +60,7 @@ class Lasts:
     first: Range  # when the first one is
     half: Range  # when half of them are at once
     all: Range  # when all are at once
+    homes: Range  # when each one first is, (M, P)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +94,48 @@ def _hourly(watts: Floats, cells: NDArray[np.int64]) -> Floats:
     return np.asarray(watts[first] * part + watts[last] * (1000 - part))
 
 
-def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: EpochSeconds, rules: Rules) -> Lasts:
+def use_ends(used: Floats, cells: NDArray[np.int64]) -> Floats | None:
+    """Return the use of the hours ahead at the two ends of the band, as parts of what is expected, (``HORIZON_H``, 2).
+
+    ``None``: too little is known.
+
+    Args:
+        used: The use of a microgrid in the hours of its past; NaN: not known.
+        cells: The cells of the hours (``load_cells``).
+    """
+    known = np.isfinite(used)
+    first = int(known.argmax())
+    used, cells, known = used[first:], cells[first:], known[first:]
+    if known.sum() < max(LEAST_PAST_H, len(used) / 2) or not used[known].any():
+        return None
+    sums, n = np.bincount(cells[known], used[known], 48), np.bincount(cells[known], minlength=48)
+    usual = np.where(n > 0, sums / np.maximum(n, 1), used[known].mean())[cells]
+    came, expected = (np.cumsum(np.append(0, each)) for each in (np.where(known, used, usual), usual))
+    day = np.clip((came[24:] - came[:-24]) / np.maximum(expected[24:] - expected[:-24], 1e-9), *DAY_PARTS)
+    until = [np.array([0, 0])]
+    for ahead in AHEAD_H:
+        then, before = slice(24 + ahead, None), slice(24, -ahead)
+        part = (came[then] - came[before]) / np.maximum(day[:-ahead] * (expected[then] - expected[before]), 1e-9)
+        low, high = np.quantile(part, USE_ENDS)
+        until.append(ahead * np.array([min(low, 1 - USE_BAND), max(high, 1 + USE_BAND)]))
+    lengths = np.diff(AHEAD_H, prepend=0)
+    return np.repeat(np.maximum(np.diff(until, axis=0) / lengths[:, None], 0), lengths, axis=0)
+
+
+def use_error(ends: Floats) -> float:
+    """Return by how much the use of a day ahead is more or less at the ends of the band, as a part of it."""
+    return float(np.diff(ends[:24].mean(axis=0))[0]) / 2
+
+
+def lasts(
+    places: Places,
+    level: Array,
+    known: Flags,
+    expected: Inputs,
+    now: EpochSeconds,
+    rules: Rules,
+    ends: Sequence[Floats | None] = (),
+) -> Lasts:
     """Return how long the homes of microgrids have energy if their lines fail now.
 
     Args:
@@ -98,6 +145,7 @@ def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: Epo
         expected: The hours from now (``Usual.ahead``).
         now: The time.
         rules: What their controllers do.
+        ends: The ``use_ends`` of each microgrid; none: those of ``USE_BAND``.
     """
     capacity, count = places.capacity, len(level)
     part = np.where(known, level, 0).sum(axis=1) / np.maximum(np.where(known, capacity, 0).sum(axis=1), 1)
@@ -106,13 +154,17 @@ def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: Epo
     levels = np.concatenate([np.where(known, level, 0), middle, np.where(known, level, capacity), middle])
     spread = 1 + SPREAD * np.stack([_quantiles(name, places.shape[1]) for name in places.microgrids])
     way = np.repeat([1, 0, -1, 0], count)[:, None]
-    parts = np.tile(spread, (4, 1)) * (1 + way * USE_BAND), 1 - way * SUN_BAND
+    use = np.tile(1 + way * USE_BAND, (HORIZON_H, 1, 1))
+    for row, its in enumerate(ends):
+        if its is not None:
+            use[:, row, 0], use[:, 2 * count + row, 0] = its[:, 1], its[:, 0]
+    parts = use, np.tile(spread, (4, 1)), 1 - way * SUN_BAND
     shares = np.repeat([True, True, True, False], count)
     dark = _stepped(_four(places), levels, expected, parts, now, rules, shares)
     least = _least(places, np.where(known, level, 0), expected.load)
     told = {}
     for name, hours in dark.items():
-        low, middle, high, alone = hours.reshape(-1, count)
+        low, middle, high, alone = np.split(hours, 4)
         # Homes that are off in turn may be dark earlier with more energy, and with energy below the floor.
         low, high = np.minimum(low, middle), np.maximum(high, middle)
         told[name] = Range(low, middle, high, alone, np.minimum(least[name], low))
@@ -120,10 +172,8 @@ def lasts(places: Places, level: Array, known: Flags, expected: Inputs, now: Epo
 
 
 def _least(places: Places, level: Array, use: Array) -> Mapping[str, Floats]:
-    """Return the least hours: each home by itself, or all from all batteries together, whichever ends earlier.
-
-    Places behind a source are off in turn once the energy above the floors has fallen to the ladder's first rung.
-    """
+    """Return the least hours: each home by itself, or all from all batteries together, whichever ends earlier."""
+    # Places behind a source are off in turn once the energy above the floors has fallen to the ladder's first rung.
     own, homes = _hours_of(level, use), np.asarray(use.any(axis=0))
     rung = row_sums(places.capacity) * (LADDER[0].below_h * RETURN_FACTOR / DAY_H)
     above = row_sums(np.maximum(level - places.minimum, 0)) - rung.astype(np.int64)
@@ -132,7 +182,8 @@ def _least(places: Places, level: Array, use: Array) -> Mapping[str, Floats]:
     ordered, count = np.sort(np.where(homes, own, np.inf), axis=1), homes.sum(axis=1)
     together = _hours_of(level.sum(axis=1), use.sum(axis=2))
     half = np.take_along_axis(ordered, np.maximum(-(-count // 2) - 1, 0)[:, None], axis=1)[:, 0]
-    return {"first": np.minimum(ordered[:, 0], together), "half": np.minimum(half, together), "all": together}
+    first, half = np.minimum(ordered[:, 0], together), np.minimum(half, together)
+    return {"first": first, "half": half, "all": together, "homes": np.minimum(own, together[:, None])}
 
 
 def _hours_of(level: Array, use: Array) -> Floats:
@@ -163,15 +214,13 @@ def _stepped(
     places: Places,
     level: Array,
     expected: Inputs,
-    parts: tuple[Floats, Floats],
+    parts: tuple[Floats, Floats, Floats],
     now: EpochSeconds,
     rules: Rules,
     shares: Flags,
 ) -> Mapping[str, Floats]:
-    """Step islands through the hours; return when the first home, half of them and all are dark.
-
-    ``parts``: by which the use and the sun that are expected are multiplied.
-    """
+    """Step islands through the hours; return when the first home, half of them and all are dark."""
+    # ``parts``: by which the expected use of each hour, of each home, and the expected sun are multiplied.
     rows, homes = len(level), np.tile(expected.load.any(axis=0), (4, 1))
     dark, controllers = Dark(homes), Controllers(places, replace(rules, sharing=None))
     yes, sharing = np.ones(rows, np.bool_), np.zeros(places.shape, np.bool_)
@@ -181,7 +230,8 @@ def _stepped(
     for hour, step_h in STEPS_H:
         places = of_steps[step_h]
         of = (each[hour : hour + step_h].sum(axis=0) for each in (expected.load, expected.generation))
-        use, sun = ((np.tile(each, (4, 1)) * part).astype(np.int64) for each, part in zip(of, parts, strict=True))
+        by = parts[0][hour] * parts[1], parts[2]
+        use, sun = ((np.tile(each, (4, 1)) * part).astype(np.int64) for each, part in zip(of, by, strict=True))
         inputs = controllers.command(now + hour * 3600, Inputs(load=use, generation=sun), replace(seen, level=level))
         if rules.sharing is not None:
             level, sharing = _shared(places, level, inputs, sharing & shares[:, None], rules.sharing, shares)
@@ -196,10 +246,8 @@ def _stepped(
 def _shared(
     places: Places, level: Array, inputs: Inputs, sharing: Flags, strategy: Strategy, shares: Flags
 ) -> tuple[Array, Flags]:
-    """Return the levels after the batteries have shared for an hour, and which of them give.
-
-    In the field a battery is helped every 15 s, so in an hour it gets what it lacks and what it uses.
-    """
+    """Return the levels after the batteries have shared for an hour, and which of them give."""
+    # In the field a battery is helped every 15 s, so in an hour it gets what it lacks and what it uses.
     need = np.maximum(inputs.load - inputs.generation, 0)
     helped = np.minimum(np.minimum(places.minimum, places.capacity // ISLAND_TARGET) + need, places.capacity)
     lacks, gives = level < helped, level >= places.minimum
@@ -228,7 +276,9 @@ class Dark:
         count = homes.sum(axis=1)
         self._homes = homes
         self._wanted = {"first": np.minimum(count, 1), "half": -(-count // 2), "all": count}
-        self.found = {name: np.full(len(homes), np.inf) for name in self._wanted}  # by name; infinite: not yet, (M,)
+        # By name; infinite: not yet, (M,); of ``homes`` of each one, (M, P).
+        self.found = {name: np.full(len(homes), np.inf) for name in self._wanted}
+        self.found["homes"] = np.full(homes.shape, np.inf)
         self._since = np.full(homes.shape, np.inf)
         self._before, self._before_h = np.ones(homes.shape), 0.0
 
@@ -238,6 +288,7 @@ class Dark:
         is_dark = (met < 0.5) & self._homes
         at = start_h + np.where(self._before < 1, self._before_h * (self._before - 1), step_h * met)
         self._since = np.where(is_dark, np.minimum(self._since, at), np.inf)
+        self.found["homes"] = np.minimum(self.found["homes"], self._since)
         self._before, self._before_h = np.where(is_dark, 1.0, met), step_h
         count = counts(is_dark)
         for name, wanted in self._wanted.items():

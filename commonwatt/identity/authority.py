@@ -10,6 +10,7 @@ If the program ends in between, the file lacks the recorded certificate, and the
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +31,7 @@ BROKER_FILE = "broker.pem"  # a broker's certificate and key, in its folder
 # The certificate and key of a gateway or the utility, in its folder.
 DEVICE_FILE = {Role.GATEWAY: "gateway.pem", Role.UTILITY: "utility.pem", Role.PLANT: "plant.pem"}
 BROKER_DAYS, DEVICE_DAYS = DAYS[Kind.BROKER], DAYS[Kind.DEVICE]  # days for which certificates are valid by default
+METER_DAYS = 3_650  # the same of a meter's, which is exchanged with the meter
 ENDED_DAYS = 180  # days after its end for which a certificate can be renewed from afar
 LIFETIME_S = 10 * 365 * 86_400  # lifetime of an authority's certificate, seconds: ten years
 
@@ -110,9 +112,7 @@ class Authority:
             issued = json.loads((folder / ISSUED_FILE).read_text())
             return cls(out, signer, [_issued(entry) for entry in issued])
         except FileNotFoundError as error:
-            raise ConfigError(
-                f"{folder}: no authority ({error}); make one with: commonwatt enroll authority"
-            ) from error
+            raise ConfigError(f"{folder}: no authority ({error}); make one with: commonwatt site init") from error
         except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{folder}: the authority can't be read: {error}") from error
 
@@ -137,13 +137,14 @@ class Authority:
     def issue_missing(self, wanted: Sequence[Wanted], now: EpochSeconds) -> list[Issued]:
         """Issue certificates that were never issued, are not in their file, or whose addresses changed; return these.
 
-        A revoked certificate is not replaced.
+        A device's revoked certificate is not replaced; a broker's is.
 
         Raises:
             ConfigError: As ``issue``.
         """
         current = {entry.file: entry for entry in self.current()}
-        revoked = {entry.file for entry in self.issued} - current.keys()
+        devices = [entry for entry in self.issued if entry.kind is Kind.DEVICE]
+        revoked = {entry.file for entry in devices} - current.keys()
 
         def is_missing(one: Wanted) -> bool:
             known = current.get(one.file)
@@ -156,7 +157,7 @@ class Authority:
         if self.expires <= now:
             raise ConfigError(
                 f"{self.out / FOLDER}: the authority has expired, and its certificates are refused; move it away and "
-                "make another: commonwatt enroll authority"
+                "make another: commonwatt site init"
             )
         serial, text = self._signer.issue(wanted.kind, wanted.name, wanted.addresses, now, lifetime_s)
         fields = vars(wanted) | {"serial": serial, "issued": now, "lifetime_s": lifetime_s}
@@ -211,12 +212,11 @@ class Authority:
         self._hand_out_revocations()
         return revoked
 
-    def enrol(self, wanted: Mapping[str, tuple[Sequence[str], Sequence[str]]], now: EpochSeconds) -> list[Issued]:
-        """Issue enrolment certificates of controllers without one, with changed names or addresses, or near their end.
+    def enrol(self, wanted: Mapping[str, Sequence[str]], now: EpochSeconds) -> list[Issued]:
+        """Issue enrolment certificates of controllers without one, with changed addresses, or near their end.
 
         Args:
-            wanted: By controller, the names (its own first, and its meters that have certificates) and its broker's
-                addresses.
+            wanted: By controller, its broker's addresses.
 
         Returns:
             The new ones. An earlier one of the same controller stays valid until its end.
@@ -227,12 +227,12 @@ class Authority:
         enrolment, issued, made = self._enrolment(now), [], []
         newest = enrolment.newest
         lifetime_s = min(enrolment_authority.LIFETIME_S, self.expires - now)
-        for name, (names, addresses) in wanted.items():
+        for name, addresses in wanted.items():
             if (one := newest.get(name)) is not None:
                 left_s = int(one.not_valid_after_utc.timestamp()) - now
-                if [set(each) for each in permitted(one)] == [set(names), set(addresses)] and left_s > lifetime_s // 3:
+                if [set(each) for each in permitted(one)] == [{name}, set(addresses)] and left_s > lifetime_s // 3:
                     continue
-            made.append(self._signer.delegate(enrolment.key.public_key(), names, addresses, now, lifetime_s))
+            made.append(self._signer.delegate(enrolment.key.public_key(), name, addresses, now, lifetime_s))
             file, own = f"{FOLDER}/{ENROLMENT_FILE}", tuple(addresses)
             like = Wanted(kind=Kind.ENROLMENT, name=name, file=file, lifetime_s=lifetime_s, addresses=own)
             issued.append(Issued(**vars(like), serial=made[-1].serial_number, issued=now))
@@ -261,7 +261,7 @@ class Authority:
 
     def _save(self, now: EpochSeconds) -> None:
         newest = {entry.file: entry for entry in self.issued}
-        # Revoked ones stay on the list for good: a handover counts also after its certificate has expired.
+        # Revoked ones stay for good: none of these files gets another certificate by itself.
         self.issued = [e for e in self.issued if e.revoked or e.expires > now or newest[e.file] is e]
         folder = self.out / FOLDER
         entries = [asdict(entry) | {"serial": f"{entry.serial:x}"} for entry in self.issued]
@@ -279,18 +279,17 @@ class Authority:
             return None
 
     def _hand_out_revocations(self) -> None:
-        """Write the revocation lists beside every certificate, unless the copy there is up to date.
-
-        A controller needs those of the enrolment certificates of its clique, other machines all.
-        """
+        """Write the revocation lists beside every certificate, unless the copy there is up to date."""
+        # A controller needs those of the enrolment certificates of its clique, other machines all.
         own = (self.out / FOLDER / REVOKED_FILE).read_text()
         enrols = (self.out / FOLDER / ENROLMENT_FILE).exists()
         enrolment = EnrolmentAuthority.load(self.out / FOLDER) if enrols else None
+        said = cache(listed_issuers)  # Most copies are the same.
         for path in self.lists():
             text = own if enrolment is None else own + enrolment.lists(self._served_at(path))
             there = path.read_text() if path.exists() else ""
             # Each signature of a list differs, but what it says is the same.
-            if not there.startswith(own) or listed_issuers(there.encode()) != listed_issuers(text.encode()):
+            if not there.startswith(own) or said(there.encode()) != said(text.encode()):
                 write_private(path, text)
 
     def _served_at(self, path: Path) -> list[str] | None:

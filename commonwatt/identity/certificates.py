@@ -131,23 +131,20 @@ class Signer:
     def delegate(
         self,
         key: ec.EllipticCurvePublicKey,
-        names: Sequence[str],
+        name: str,
         addresses: Sequence[str],
         now: EpochSeconds,
         lifetime_s: int,
     ) -> x509.Certificate:
-        """Make an enrolment certificate: its key can sign certificates of these names and addresses, and of no others.
+        """Make an enrolment certificate: its key can sign certificates of this name and these addresses alone.
 
         Each verifier enforces this by the certificate's name constraints. Its own name is never used twice: a
         certificate that it signed does not fit to the next enrolment certificate of the same key.
 
         Args:
             key: The public key of the enrolment authority.
-            names: The names; the first is the controller's.
+            name: The controller.
             addresses: Host names and IP addresses of its broker; 1 at least.
-
-        Raises:
-            ConfigError: A name or address can't stand in a certificate, or this authority can sign no authority.
         """
         own = self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         if own.path_length == 0:
@@ -155,12 +152,13 @@ class Signer:
                 "the authority was made by a release before 0.4 and can sign no enrolment authority: leave out `care` "
                 "and work with bundles, or make another authority (docs/security.md)"
             )
-        unique = _name(f"enrolment {names[0]} {x509.random_serial_number():x}"[:MAX_NAME])
+        serial = x509.random_serial_number()
+        unique = _name(enrolment_name(name, serial))
         builder = (
-            _builder(unique, self.certificate.subject, key, now, lifetime_s)
+            _builder(unique, self.certificate.subject, key, now, lifetime_s, serial)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
-            .add_extension(_constraints(names, addresses), critical=True)
+            .add_extension(_constraints(name, addresses), critical=True)
         )
         return builder.sign(self.key, hashes.SHA256())
 
@@ -186,6 +184,11 @@ class Signer:
     def key_pem(self) -> str:
         """Return the authority's key as PEM."""
         return key_pem(self.key)
+
+
+def enrolment_name(controller: str, serial: int) -> str:
+    """Return the name of an enrolment certificate, which tells a list of its issuer's serial number."""
+    return f"{Kind.ENROLMENT} {controller} {serial:x}"[:MAX_NAME]
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
@@ -317,14 +320,19 @@ def expires_at(content: bytes) -> EpochSeconds:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: EpochSeconds, lifetime_s: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: EpochSeconds,
+    lifetime_s: int,
+    serial: int | None = None,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(x509.random_serial_number() if serial is None else serial)
         .not_valid_before(_moment(now - BACKDATED_S))
         .not_valid_after(_moment(now + lifetime_s))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
@@ -345,15 +353,15 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _constraints(names: Sequence[str], addresses: Sequence[str]) -> x509.NameConstraints:
-    """Return the constraints to names and addresses; of a kind of address without any, each is excluded."""
+def _constraints(name: str, addresses: Sequence[str]) -> x509.NameConstraints:
+    """Return the constraints to a name and addresses; of a kind of address without any, each is excluded."""
     at = [_address(address) for address in addresses]
     hosts: list[x509.GeneralName] = [one for one in at if isinstance(one, x509.DNSName)]
     ips: list[x509.GeneralName] = [x509.IPAddress(ip_network(one.value)) for one in at if one not in hosts]
     excluded: list[x509.GeneralName] = [] if hosts else [x509.DNSName("")]
     excluded += [] if ips else [x509.IPAddress(ip_network(net)) for net in ("0.0.0.0/0", "::/0")]
-    named: list[x509.GeneralName] = [x509.DirectoryName(_name(name)) for name in names]
-    return x509.NameConstraints(permitted_subtrees=named + hosts + ips, excluded_subtrees=excluded or None)
+    named = x509.DirectoryName(_name(name))
+    return x509.NameConstraints(permitted_subtrees=[named, *hosts, *ips], excluded_subtrees=excluded or None)
 
 
 def common_name(name: x509.Name) -> str:

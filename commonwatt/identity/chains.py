@@ -10,6 +10,7 @@ from commonwatt.identity.certificates import (
     UNREADABLE,
     Kind,
     common_name,
+    enrolment_name,
     key_pem,
     listed_issuers,
     lists_of,
@@ -17,7 +18,6 @@ from commonwatt.identity.certificates import (
     revoked_serials,
 )
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import EpochSeconds
 
 
 def chain_of(pair: bytes) -> str:
@@ -119,20 +119,18 @@ def enrolled(revocations: bytes) -> list[str]:
     return sorted({name.split()[1] for name in listed_issuers(revocations) if name.startswith(f"{Kind.ENROLMENT} ")})
 
 
-def are_new(revocations: bytes, issuers: bytes, authority: bytes, before: bytes, now: EpochSeconds) -> bool:
-    """Check that lists of revocations (PEM) may replace those ``before``; return whether they say anything else.
+def merged(revocations: bytes, issuers: bytes, authority: bytes, before: bytes) -> bytes:
+    """Return lists of revocations (PEM) with those ``before`` that they lack; ``before`` itself if nothing is new.
 
     The authority signed the first, and it revokes what it revoked before. Each other list is of one of the enrolment
-    certificates ``issuers`` (PEM), which the authority signed and did not revoke. A list before is missing only if its
-    issuer has ended by ``now``, or the authority has revoked more.
+    certificates ``issuers`` (PEM), which the authority signed and did not revoke. A list before goes only when the
+    authority revokes its issuer: a utility of an older backup takes no list away.
 
     Raises:
-        ConfigError: They may not.
+        ConfigError: They may not be taken.
     """
     revoked, known = revoked_serials(revocations, authority), revoked_serials(before, authority)
-    listed, present = listed_issuers(revocations), listed_issuers(before)
-    lost = {name for name, end in present.items() if end > now} - listed.keys()
-    if known - revoked or (revoked == known and lost):
+    if known - revoked:
         raise ConfigError("they are older than those that are here")
     try:
         root = x509.load_pem_x509_certificate(authority)
@@ -141,10 +139,16 @@ def are_new(revocations: bytes, issuers: bytes, authority: bytes, before: bytes,
             one.verify_directly_issued_by(root)
             if one.serial_number not in revoked:
                 keys[one.subject] = one.public_key()
-        for found in lists_of(revocations)[1:]:
+        new, present = lists_of(revocations), lists_of(before)
+        for found in new[1:]:
             key = keys.get(found.issuer)
             if not isinstance(key, ec.EllipticCurvePublicKey) or not found.is_signature_valid(key):
                 raise ConfigError(f"the list of {common_name(found.issuer)} is of no enrolment certificate")
     except (*UNREADABLE, InvalidSignature) as error:
         raise ConfigError(f"not lists of revocations and their issuers: {error}") from error
-    return (revoked, listed) != (known, present)
+    listed, had = ({found.issuer for found in lists} for lists in (new, present))
+    if revoked == known and listed <= had:
+        return before
+    gone = {enrolment_name(controller, serial) for controller in enrolled(before) for serial in revoked}
+    kept = [one for one in present if one.issuer not in listed and common_name(one.issuer) not in gone]
+    return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (*new, *kept))

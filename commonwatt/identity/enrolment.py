@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from commonwatt.identity.authority import DEVICE_FILE, FOLDER, ISSUED_FILE, Authority, Issued, Wanted
+from commonwatt.identity.authority import (
+    DEVICE_DAYS,
+    DEVICE_FILE,
+    FOLDER,
+    ISSUED_FILE,
+    METER_DAYS,
+    Authority,
+    Issued,
+    Wanted,
+)
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import (
     Device,
@@ -69,8 +78,8 @@ def named(devices: dict[str, Device], identity: str, *, with_meters: bool) -> li
     return [identity, *(meters if with_meters else ())]
 
 
-def wanted(out: Path, devices: dict[str, Device], identity: str, lifetime_s: int) -> Wanted:
-    """Return the certificate of a device that is to be issued.
+def wanted(out: Path, devices: dict[str, Device], identity: str) -> Wanted:
+    """Return the certificate of a device that is to be issued: for 90 days, a meter's for ten years.
 
     Raises:
         ConfigError: It is not registered, or revoked.
@@ -80,7 +89,8 @@ def wanted(out: Path, devices: dict[str, Device], identity: str, lifetime_s: int
         raise ConfigError(f"{identity} is not registered in {out}; see: commonwatt utility register")
     if device.revoked:
         raise ConfigError(f"{identity} was revoked ({device.revoked}); first: commonwatt enroll readmit {identity}")
-    return Wanted(kind=Kind.DEVICE, name=identity, file=file_of(device), lifetime_s=lifetime_s)
+    days = METER_DAYS if device.role is Role.METER else DEVICE_DAYS
+    return Wanted(kind=Kind.DEVICE, name=identity, file=file_of(device), lifetime_s=days * 86_400)
 
 
 def file_of(device: Device) -> str:
@@ -150,11 +160,7 @@ def readmit_devices(out: Path, identity: str, *, with_meters: bool) -> tuple[dic
 
 
 def _mark(out: Path, names: Sequence[str], change: Callable[[Device, str], Device]) -> list[Path]:
-    """Change devices in every devices file that contains one of them; return the changed files.
-
-    Args:
-        change: Returns the changed device; its second argument is the broker's name, which the file's folder has.
-    """
+    """Change devices in every devices file that contains one of them; return the changed files."""
     changed = []
     for path in sorted(out.glob(f"*/{DEVICES_FILE}")):
         devices = load_devices(path)

@@ -1,12 +1,13 @@
 """The enrolment authority: at the utility, it signs the certificates of controllers that join and renew from afar.
 
 It is one key with an enrolment certificate for each controller, signed by the town's authority. The enrolment
-certificate has the names of the controller and of its meters with certificates, and its broker's addresses; verifiers
-refuse all else that the key signs. The office makes the file, and carries it to the utility alone.
+certificate has the controller's name and its broker's addresses; verifiers refuse all else that the key signs. The
+office makes the file, and carries it to the utility alone.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -73,15 +74,15 @@ class EnrolmentAuthority:
         return int(min(one.not_valid_after_utc for one in self.newest.values()).timestamp())
 
     def signer(self, name: str) -> Signer:
-        """Return the enrolment certificate that can sign for a device or a controller's broker, with the key.
+        """Return the enrolment certificate that can sign for a controller and its broker, with the key.
 
         Raises:
             ConfigError: None can.
         """
-        found = [one for one in self.newest.values() if name in permitted(one)[0]]
-        if not found:
+        found = self.newest.get(name)
+        if found is None:
             raise ConfigError(f"{name}: the enrolment authority has no certificate to issue for this name")
-        return Signer(found[-1], self.key)
+        return Signer(found, self.key)
 
     def issue(
         self, request: bytes, kind: Kind, name: str, addresses: Sequence[str], now: EpochSeconds, days: int
@@ -90,7 +91,7 @@ class EnrolmentAuthority:
 
         Args:
             request: The request for it (PEM, PKCS #10); only its key counts.
-            name: A device's identity, or a broker's name.
+            name: The controller.
             addresses: Host names and IP addresses of a broker.
             days: Days for which it is valid, within ``DAYS`` and the enrolment certificate's own end.
 
@@ -120,4 +121,8 @@ class EnrolmentAuthority:
         They are empty: an enrolment certificate is revoked as a whole, in the list of the town's authority, and its own
         list is left out from then on.
         """
-        return "".join(Signer(one, self.key).revocations({}) for one in self.of(names))
+        return "".join(self._lists[one.serial_number] for one in self.of(names))
+
+    @cached_property
+    def _lists(self) -> dict[int, str]:
+        return {one.serial_number: Signer(one, self.key).revocations({}) for one in self.certificates}

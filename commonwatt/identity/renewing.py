@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.identity.certificates import Signer, details_of
-from commonwatt.identity.chains import are_new, chain_of, check_issued, enrolled, new_key_pem, request_of
+from commonwatt.identity.chains import chain_of, check_issued, enrolled, merged, new_key_pem, request_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import replace_file, sync_folder
@@ -68,21 +68,24 @@ class CertificateFile:
             ConfigError: It is none of this town for this name and the new key, or it is revoked.
         """
         chain, key = str(answer.get("certificate")).encode(), self._beside("new-key").read_bytes()
+        # Nothing of the answer is kept before this town's authority stands behind it.
+        check_issued(chain, self.ca.read_bytes(), None, self.name)
+        Signer.load(chain, key)  # Refuses another key.
         # Before the certificate: its issuer may be newer than the lists, and refused without a list of its own.
         if self.revoked is not None and "revoked" in answer:
-            self._take_lists(self.revoked, answer, details_of(chain)[0].begins)
+            self._take_lists(self.revoked, answer)
         revocations = None if self.revoked is None else self.revoked.read_bytes()
         check_issued(chain, self.ca.read_bytes(), revocations, self.name)
-        Signer.load(chain, key)  # Refuses another key.
         replace_file(self._beside("next"), key + chain)
         self.settle()
 
-    def _take_lists(self, path: Path, answer: Mapping[str, Any], now: EpochSeconds) -> None:
-        """Replace the revocation lists by newer ones; what is wrong with these hinders no renewal."""
+    def _take_lists(self, path: Path, answer: Mapping[str, Any]) -> None:
+        """Take newer revocation lists; what is wrong with these hinders no renewal."""
         lists, issuers = (str(answer.get(one)).encode() for one in ("revoked", "issuers"))
         try:
-            if are_new(lists, issuers, self.ca.read_bytes(), path.read_bytes(), now):
-                replace_file(path, lists)
+            before = path.read_bytes()
+            if (content := merged(lists, issuers, self.ca.read_bytes(), before)) != before:
+                replace_file(path, content)
         except ConfigError as error:
             log.warning("%s: the utility's lists are not taken: %s", path, error)
 

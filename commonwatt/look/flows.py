@@ -83,7 +83,7 @@ def flow_picture(
         drawn += [_wire(source, path, abs(through_w), most), _node(PowerFlow.GRID, abs(through_w), looks, mark)]
     drawn.append(_node(PowerFlow.USE, use_w, looks, mark))
     label = escape("; ".join(said))
-    head = f'class="flows{" old" * is_old}" viewBox="-50 0 600 316" role="img" aria-label="{label}"'
+    head = f'class="flows{" old" * is_old}" viewBox="-50 -12 600 342" role="img" aria-label="{label}"'
     return f"<svg {head}>{''.join(drawn)}</svg>"
 
 
@@ -111,8 +111,8 @@ def _node(
     if full is not None:
         bar = '<rect class="{}" x="-22" y="24" width="{}" height="6" rx="3"/>'
         inside += bar.format("track", 44) + bar.format("level", round(44 * full, 1))
-        words += f" · {full:.0%}".replace("%", " %")
-    above = -66 if is_use else -56 if y < _MIDDLE[1] else 64
+        words += f'<tspan x="0" dy="1.2em">{round(100 * full)} %</tspan>'
+    above = -66 if is_use else (-56 if full is None else -76) if y < _MIDDLE[1] else 64
     name = f'<text y="{above}" class="name">{words}</text>'
     return f'<g class="flow-{flow}" transform="translate({x} {y})">{inside}{name}</g>'
 

@@ -7,6 +7,7 @@ import ssl
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import TypeAlias
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 
+from commonwatt.identity.guesses import network_of
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.network.hosts import REFUSAL, is_ours
@@ -40,7 +42,8 @@ log = logging.getLogger(__name__)
 class _Bounded(ThreadingHTTPServer):
     """A server with a thread for each connection, within the bounds above.
 
-    When all are taken, the oldest connection without a complete request gives way to a new one.
+    When all are taken, the oldest connection without a complete request gives way to a new one: of the network
+    that has most of them, so that one host keeps out no other; an IPv6 host has a whole /64.
     """
 
     daemon_threads = True
@@ -52,7 +55,7 @@ class _Bounded(ThreadingHTTPServer):
         self._threads_left = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
         self._ends: dict[_Request, float] = {}  # end time of each open connection, oldest first
-        self._reading: dict[_Request, None] = {}  # those without a complete request, oldest first
+        self._reading: dict[_Request, str] = {}  # those without a complete request, oldest first, with their network
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
@@ -77,7 +80,8 @@ class _Bounded(ThreadingHTTPServer):
                 return
         with self._lock:
             self._ends[request] = time.monotonic() + CONNECTION_S
-            self._reading[request] = None
+            assert isinstance(client_address, tuple)
+            self._reading[request] = network_of(client_address[0])
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # The system starts no more threads.
@@ -105,7 +109,8 @@ class _Bounded(ThreadingHTTPServer):
     def _cut_oldest_reading(self) -> None:
         with self._lock:
             if self._reading:
-                oldest = next(iter(self._reading))
+                ((most, _),) = Counter(self._reading.values()).most_common(1)
+                oldest = next(each for each, network in self._reading.items() if network == most)
                 del self._reading[oldest]
                 _cut(oldest)
 

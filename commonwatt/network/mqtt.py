@@ -27,6 +27,7 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.network.lte import Tally
+from commonwatt.network.packets import BoundedClient, Oversize
 from commonwatt.network.tls import ClientTls, Stamp, stamp
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class MqttLink:
         self.dropped = 0  # messages not sent, for lack of a connection or queue space
         self.failures = 0  # exceptions of the listeners and of paho, each logged
         self.retained = 0  # retained messages ignored; the first is logged
+        self.oversize = Oversize(identity)  # messages that were too long to be read
         # Open connections that were ended, by reason: ``half_open``, no answer came any more, not even to a ping;
         # ``failed``, after an exception; and the reasons of the link's owner.
         self.restarts: Counter[str] = Counter()
@@ -202,11 +204,7 @@ class MqttLink:
         self._paused_until_resume.set()
 
     def _secure(self, client: paho.Client) -> Stamp:
-        """Set up TLS with the present certificates; return the stamp of their files.
-
-        Raises:
-            ConfigError: A file can't be used.
-        """
+        """Set up TLS with the present certificates; return the stamp of their files."""
         if self._tls is None:
             return ()
         shown = self._stamp()
@@ -258,17 +256,15 @@ class MqttLink:
                 continue
 
     def _quiet_s(self, client: paho.Client) -> float:
-        """Return the real seconds until a ping or its answer is due, or files are looked at again.
-
-        A fleet has thousands of connections, most of them silent: none is looked at without need.
-        """
+        """Return the real seconds until a ping or its answer is due, or files are looked at again."""
+        # A fleet has thousands of connections, most of them silent: none is looked at without need.
         last = min(client._last_bytes_received, client._last_msg_out)  # noqa: SLF001
         ping_s = max(_SOONEST_S, last + (self._keepalive_s or KEEPALIVE_S) - time.monotonic())
         return ping_s if self._tls is None else min(ping_s, _LOOK_EVERY_S)
 
     def _new_client(self) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, self._identity, clean_session=True, reconnect_on_failure=False
+        client = BoundedClient(
+            self.oversize, CallbackAPIVersion.VERSION2, self._identity, clean_session=True, reconnect_on_failure=False
         )
         client.username_pw_set(self._identity, self._token)
         client.connect_timeout = CONNECT_TIMEOUT_S
@@ -284,10 +280,8 @@ class MqttLink:
         return client
 
     def _opened(self, loop: asyncio.AbstractEventLoop, client: paho.Client) -> None:
-        """Register a connected client's socket with the loop.
-
-        Not before: connect() runs on a thread of its own, and no two threads may use a TLS connection at once.
-        """
+        """Register a connected client's socket with the loop."""
+        # Not before: connect() runs on a thread of its own, and no two threads may use a TLS connection at once.
         sock = client.socket()
         if isinstance(sock, socket.socket) and sock.fileno() >= 0:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -156,7 +156,7 @@ class Expiry:
             files = ", ".join(map(str, self._files))
             days = (self._expires - now) / _DAY_S
             when = f"expires in {days:.1f} days" if days > 0 else f"expired {-days:.1f} days ago"
-            log.warning("a certificate in %s %s; renew it with: commonwatt enroll renew", files, when)
+            log.warning("a certificate in %s %s; renew it with: commonwatt site init", files, when)
         return self._expires
 
 

@@ -8,10 +8,11 @@ handles duplicates, reordering, a deposed manager and supersession (docs/control
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from commonwatt.model.control.relaying import PUT_S
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds
+from commonwatt.model.words import printable
 from commonwatt.protocol.device_states import ForeignDevice
 from commonwatt.protocol.json_messages import Id64, Message, MessagePart, Moment, Natural
 
@@ -188,7 +189,8 @@ class Answer(Message):
     id: Annotated[str, Field(max_length=64)]  # the command's id
     cmd: Annotated[str, Field(max_length=32)]  # the command
     result: Result  # what became of it
-    reason: Annotated[str, Field(max_length=256)] | None = None  # why, when it was not done
+    # Why, when it was not done. It is text of another machine, which people read: control characters come escaped.
+    reason: Annotated[str, Field(max_length=256), AfterValidator(lambda text: printable(text)[:256])] | None = None
     time: Moment  # the answering side's time
 
 

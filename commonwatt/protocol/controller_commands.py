@@ -110,6 +110,14 @@ def witnessed_text(controller: ControllerId, month: str, code: str, replaces: st
     return f"commonwatt witness 1\n{controller}\n{month}\n{code}\n{replaces or ''}\n".encode()
 
 
+WITNESS_PURPOSE = "witness key"  # purpose of a signature by a controller's certificate
+
+
+def witness_key_text(controller: ControllerId, key: str) -> bytes:
+    """Return what the key of a controller's certificate signs: its witness's public key (hexadecimal)."""
+    return f"{controller}\n{key}\n".encode()
+
+
 class ControllerCommand(Message):
     """A command of the utility to a gateway, on the head-end."""
 
@@ -200,6 +208,7 @@ def sent_to(
 
 
 MAX_REPORT_BYTES = 65_536  # most bytes of a report as it is compressed
+MAX_CHAIN = 8_192  # most characters of a certificate and its enrolment certificate
 MAX_OUTCOME_BYTES = 90_000  # most bytes of an outcome, of which only a report needs as many
 MOST_LISTED = 50  # most lines of each list in one outcome, so that it stays below ``MAX_COMMAND_BYTES``
 
@@ -233,6 +242,10 @@ class ControllerOutcome(Answer):
     outstanding: Annotated[list[Outstanding], Field(max_length=MOST_LISTED)] | None = None
     # The controller's public key and its signature by Ed25519 of ``witnessed_text``, hexadecimal (witness).
     signed: Annotated[str, Field(pattern="^[0-9a-f]{192}$")] | None = None
+    # The signature of that key by the controller's certificate, hexadecimal; and the certificate, with the enrolment
+    # certificate that issued it, if one did (PEM) (witness).
+    bound: Annotated[str, Field(pattern="^([0-9a-f]{2}){8,72}$")] | None = None
+    certificate: Annotated[str, Field(max_length=MAX_CHAIN)] | None = None
     # What the controller says of itself: text, compressed by zstandard, in base 85 (report).
     report: Annotated[str, Field(max_length=MAX_REPORT_BYTES * 5 // 4)] | None = None
 

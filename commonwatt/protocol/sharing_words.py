@@ -147,8 +147,9 @@ def _sentences(found: Sequence[BatteryWords]) -> Iterator[str]:
         yield f"{_named(givers)} {verb} ready to share: {_READY}."
     elif len(out) == len(found):
         yield "No battery shares, since the level or the minimum of each battery is not known or too old."
-    elif any(battery.role == "rests" and (battery.level or 0) < (battery.minimum or 0) for battery in found):
-        yield "No battery shares yet: no battery is far enough below its minimum."
+    elif low := [each for each in found if each.role == "rests" and (each.level or 0) < (each.minimum or 0)]:
+        verb = "is" if len(low) == 1 else "are"
+        yield f"No battery shares yet, though {_named(low)} {verb} below the minimum. {low[0].why}"
     else:
         yield "No battery shares: none is below its minimum."
     if out and len(out) < len(found):

@@ -20,7 +20,6 @@ RECORDS = "rec"  # meter, up: a put of history records
 EVENTS = "ev"  # meter, up: a put of event records
 LEVELS = "lvl"  # meter, up: a live battery level, QoS 0
 OUTCOMES = "out"  # meter and gateway, up: the outcome of a command, JSON
-CERTIFICATES = "cert"  # meter, up and down: a request for the renewal of its certificate, and the answer, JSON
 BATCHES = "batch"  # gateway, up: a batch of blocks, events and dead letters
 LTE = "lte"  # our broker, up: the byte count of its meters' connections on the LTE line, JSON, QoS 0
 STATUS = "stat"  # gateway, up: a heartbeat with figures, JSON, QoS 0

@@ -1,6 +1,5 @@
 """Files that our programs write: replaced whole and durably; JSON read strictly, each fault in one line."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -78,12 +77,6 @@ def replacing(path: Path, *, mode: int = 0o600, owner: tuple[int, int] | None = 
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,21 +12,13 @@ def fields_of(package: Path) -> list[str]:
     Raises:
         ConfigError: It is none, or ``dpkg-deb`` is not installed.
     """
-    found = dpkg_deb("--show", "--showformat=${Package} ${Version} ${Architecture}", package).decode().split()
-    if len(found) != 3:
-        raise ConfigError(f"{package}: has no name, version and architecture")
-    return found
-
-
-def dpkg_deb(*words: str | Path) -> bytes:
-    """Return what ``dpkg-deb`` says; the last word is the package.
-
-    Raises:
-        ConfigError: It is none, or ``dpkg-deb`` is not installed.
-    """
+    words = ["dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", str(package)]
     try:
-        return subprocess.run(["dpkg-deb", *words], capture_output=True, check=True).stdout
+        found = subprocess.run(words, capture_output=True, check=True, text=True).stdout.split()
     except OSError as error:
         raise ConfigError(f"dpkg-deb is not here ({error}): packages are for Debian") from error
     except subprocess.CalledProcessError as error:
-        raise ConfigError(f"{words[-1]}: is no package, or is damaged; copy it again") from error
+        raise ConfigError(f"{package}: is no package, or is damaged; copy it again") from error
+    if len(found) != 3:
+        raise ConfigError(f"{package}: has no name, version and architecture")
+    return found

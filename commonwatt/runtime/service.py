@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.model.words import printable
 from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.logs import start_log
 from commonwatt.runtime.systemd import notifier
@@ -35,7 +36,7 @@ def errors_reported(*, prints: bool = True) -> Iterator[None]:
         if prints:
             sys.stdout.flush()
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(_safe(error), file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from error
     except (CommonwattError, OSError) as error:
         if prints and isinstance(error, BrokenPipeError):
@@ -43,10 +44,15 @@ def errors_reported(*, prints: bool = True) -> Iterator[None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0) from error
         if prints and isinstance(error, _OF_A_FILE) and error.filename is not None:
-            print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+            print(_safe(f"{error.filename}: {error.strerror}"), file=sys.stderr)
             raise SystemExit(EXIT_USAGE) from error
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_safe(error)}", file=sys.stderr)
         raise SystemExit(EXIT_FAILED) from error
+
+
+def _safe(error: object) -> str:
+    """Return the lines of an error, which may quote text of others, without what would steer a terminal."""
+    return "\n".join(map(printable, str(error).split("\n")))
 
 
 NEW_OBJECTS = (50_000, 20, 20)
@@ -130,7 +136,8 @@ def lock_file(path: Path, *, shared: bool) -> TextIO:
         OSError: The file can't be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.fdopen(os.open(path.with_name(path.name + ".lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "w")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # root locks in a folder of the services' user
+    file = os.fdopen(os.open(path.with_name(path.name + ".lock"), flags, 0o600), "w")
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:

@@ -1,4 +1,4 @@
-"""The site file, ``site.toml``: the answers from which ``commonwatt site init`` makes every file of a town."""
+"""The site file, ``site.toml``, from which ``commonwatt site init`` makes every file of a town."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -14,6 +14,24 @@ from commonwatt.town.town import Town
 
 FILE = "site.toml"  # the site file, in the office's folder
 TOWN_FILE = "town.toml"  # the town file that is made from it
+
+EXAMPLE = """\
+# The town: `commonwatt site init` makes every file from this one. docs/reference/settings.md has all keys.
+[site]
+utility = "utility.example"  # host name or IP address at which controllers reach the utility
+# care = 8444  # the utility's port at which controllers join by labels
+
+[town]
+name = "Springfield"
+timezone = "Europe/Berlin"
+
+# Append further microgrids and meters at the end; an insertion would renumber meters, and is refused.
+[[microgrid]]
+id = "r001"
+kind = "residential"  # or "apartment" (buildings, apartments), or "public"
+houses = 8
+address = "10.1.0.1"  # host name or IP address at which meters reach its controller
+"""
 
 
 def _check_host(text: str) -> str:

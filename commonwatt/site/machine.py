@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,11 +82,7 @@ class Machine:
             _link(self.path("/usr/local/bin/commonwatt"), PROGRAM)
 
     def check_program(self) -> None:
-        """Check that the units will find the program.
-
-        Raises:
-            ConfigError: This program is not installed below /opt/commonwatt, and no other is.
-        """
+        """Check that the units will find the program."""
         home = Path(sys.prefix).resolve()
         if home.parent != Path(PROGRAM).parents[2] and not self.path(PROGRAM).exists():
             raise ConfigError(
@@ -128,20 +126,29 @@ class Machine:
         found = next((line.split(":") for line in lines if line.startswith(f"{USER}:")), None)
         return None if found is None else (int(found[2]), int(found[3]))
 
-    def folder(self, path: Path, owner: tuple[int, int] | None) -> None:
-        """Make a folder that only the services' user can read.
+    @contextmanager
+    def folder(self, path: Path, owner: tuple[int, int] | None) -> Iterator[Path]:
+        """Make a folder that only the services' user can read; give a path to it by its handle.
+
+        That user may at any moment put a link in place of a folder in its own folder; root must not follow it.
 
         Raises:
-            ConfigError: Something else has its name.
+            ConfigError: Something else has its name, such as a link.
         """
-        if path.is_symlink() or (path.exists() and not path.is_dir()):
-            raise ConfigError(f"{path}: is no folder; remove it")
-        if not path.exists():
-            _public(path.parent)
+        _public(path.parent)
+        with suppress(FileExistsError):
             path.mkdir(mode=0o700)
-        path.chmod(0o700)
-        if owner is not None:
-            os.chown(path, *owner)
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except NotADirectoryError as error:
+            raise ConfigError(f"{path}: is no folder; remove it") from error
+        try:
+            os.fchmod(handle, 0o700)
+            if owner is not None:
+                os.fchown(handle, *owner)
+            yield Path(f"/proc/self/fd/{handle}")
+        finally:
+            os.close(handle)
 
     def _copy(self, source: Path, name: str) -> bool:
         """Install a file of the project that everybody may read; return whether it changed."""

@@ -10,8 +10,8 @@ from typing import Any
 from commonwatt.config.files import check_named_files, place_of
 from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority, Issued
 from commonwatt.identity.certificates import Kind
-from commonwatt.identity.devices import load_tokens, save_tokens
-from commonwatt.identity.enrolment import METERS_FOLDER, all_devices
+from commonwatt.identity.devices import Role, load_tokens, save_tokens
+from commonwatt.identity.enrolment import all_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
@@ -32,12 +32,14 @@ from commonwatt.town.cliques import write_clique_files
 from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Function, Meter, Town
 
+RENEWED_S = 30 * 86_400  # seconds before its end from which a certificate is renewed
+
 
 def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
     """Make what is missing of a town's files in ``folder`` from its site file.
 
-    Existing tokens, ids and certificates stay, but a broker whose addresses changed gets a new certificate. Settings
-    files and the town file are written anew.
+    Existing tokens, ids and certificates stay, but a broker whose addresses changed gets a new certificate, and so does
+    what expires soon. Settings files and the town file are written anew.
 
     Returns:
         The town, and the number of new certificates.
@@ -73,21 +75,19 @@ def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
 
 
 def _certify(authority: Authority, site: SiteFile, town: Town, now: EpochSeconds) -> list[Issued]:
-    """Issue the certificates that are missing; with care not of controllers, unless a bundle has brought them some."""
-    wanted = certificates(site, town)
+    """Issue the certificates that are missing or expire soon; with care not of controllers that never had a bundle."""
+    wanted, devices = certificates(site, town), all_devices(authority.out).values()
+    revoked = {device.identity for device in devices if device.revoked}
+    # A meter's is exchanged with the meter.
+    without = revoked | {device.identity for device in devices if device.role is Role.METER}
     if site.site.care is None:
-        return authority.issue_missing(wanted, now)
-    current = authority.current()
+        return authority.issue_missing(wanted, now) + authority.renew(now, RENEWED_S, without)
     brokers = {one.name: one.addresses for one in wanted if one.kind is Kind.BROKER}
-    revoked = {device.identity for device in all_devices(authority.out).values() if device.revoked}
-    places = {
-        name: ([name, *(e.name for e in current if e.file.startswith(f"{name}/{METERS_FOLDER}/"))], brokers[name])
-        for name in town.microgrids
-        if name not in revoked
-    }
+    places = {name: brokers[name] for name in town.microgrids if name not in revoked}
     made = {entry.file for entry in authority.issued}
     there = [one for one in wanted if one.file in made or one.file.partition("/")[0] not in town.microgrids]
-    return authority.issue_missing(there, now) + authority.enrol(places, now)
+    issued = authority.issue_missing(there, now) + authority.renew(now, RENEWED_S, without)
+    return issued + authority.enrol(places, now)
 
 
 def certify(folder: Path, place: str, now: EpochSeconds) -> None:

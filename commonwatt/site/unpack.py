@@ -7,10 +7,10 @@ so that an interrupted run is repeated whole, restarts included.
 import errno
 import os
 import shlex
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,10 +26,9 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MADE, EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.files import read_object, replace_file, replacing
+from commonwatt.runtime.files import read_object, replace_file
 from commonwatt.runtime.service import only_one
 from commonwatt.site.bundle import Bundle, Manifest
-from commonwatt.site.exchange import handover_name
 from commonwatt.site.file import TOWN_FILE
 from commonwatt.site.machine import AUTHORITY, PROGRAM, STATE, USER, Machine, missing_program
 from commonwatt.site.places import (
@@ -63,7 +62,6 @@ class Unpacking:
     machine: Machine  # the machine
     before: Installed | None  # what was unpacked there last; ``None``: nothing
     program: str  # the version of this program
-    handover: Path | None = None  # the file with the store of the controller that this one replaces; ``None``: none
 
     @property
     def place(self) -> str:
@@ -96,20 +94,18 @@ class Unpacking:
         machine.install_program()
         owner = machine.owner()
         units_changed = machine.install_units()
-        for path in (machine.state, *(machine.state / folder for folder in folders_of(self.place))):
-            machine.folder(path, owner)
-        with only_one(machine.state / INSTALLED, "another unpack"):
-            machine.install_authority(self.bundle.files[f"{folders_of(self.place)[0]}/{CA_FILE}"])
+        with ExitStack() as held:
+            held.enter_context(machine.folder(machine.state, owner))
+            own = folders_of(self.place)
+            folders = {name: held.enter_context(machine.folder(machine.state / name, owner)) for name in own}
+            held.enter_context(only_one(machine.state / INSTALLED, "another unpack"))
+            machine.install_authority(self.bundle.files[f"{own[0]}/{CA_FILE}"])
             for name in changed:
-                self._keep_edited(name, say, owner)
-                path = machine.state / name
+                path = folders[str(Path(name).parent)] / Path(name).name
+                self._keep_edited(name, path, say, owner)
                 if path.name in MADE_THERE:
                     CertificateFile(path, path.with_name(CA_FILE), self.place).forget()
-                replace_file(machine.state / name, self.bundle.files[name], owner=owner)
-            if self.handover is not None:
-                copy = machine.state / self.place / handover_name(self.place)
-                with self.handover.open("rb") as source, replacing(copy, owner=owner) as target:
-                    shutil.copyfileobj(source, target)
+                replace_file(path, self.bundle.files[name], owner=owner)
         count = counted(len(self.bundle.files), "file")
         say(f"{self.place}: {count} in {machine.state}, of them changed: {len(changed)}")
         return list(self._commands(changed, units_changed=units_changed))
@@ -127,16 +123,16 @@ class Unpacking:
         installed = Installed(manifest=self.bundle.manifest, program=self.program)
         replace_file(self.machine.state / INSTALLED, installed.model_dump_json(indent=1).encode())
 
-    def _keep_edited(self, name: str, say: Callable[[str], None], owner: tuple[int, int] | None) -> None:
+    def _keep_edited(self, name: str, path: Path, say: Callable[[str], None], owner: tuple[int, int] | None) -> None:
         """Keep a settings file that was written or changed here by a person."""
-        path = self.machine.state / name
         there = _content(path)
         known = None if self.before is None else self.before.manifest.files.get(name)
         if there is None or not name.endswith(".toml") or there == self.bundle.files[name] or digest(there) == known:
             return
         kept = path.with_name(f"{path.name}.before")
         replace_file(kept, there, owner=owner)
-        say(f"{path}: was changed on this machine; kept as {kept.name}. Put its own keys into the office's site.toml")
+        shown = self.machine.state / name
+        say(f"{shown}: was changed on this machine; kept as {kept.name}. Put its own keys into the office's site.toml")
 
     def _commands(self, changed: list[str], *, units_changed: bool) -> Iterator[list[str]]:
         mosquitto = self.bundle.manifest.mosquitto
@@ -157,14 +153,6 @@ class Unpacking:
             files = (f"{STATE}/{UTILITY}/{TOWN_FILE}", f"{STATE}/{UTILITY}/utility.toml")
             register = ["utility", "register", "--town", files[0], "--config", files[1]]
             yield ["runuser", "-u", USER, "--", PROGRAM, *register]
-        if self.handover is not None:
-            folder = f"{STATE}/{self.place}"
-            copy = f"{folder}/{handover_name(self.place)}"
-            yield ["systemctl", "stop", *reversed(units[1:])]
-            taken = ["gateway", "take-over", copy, "--config", f"{folder}/gateway.toml"]
-            taken += ["--adapter", f"{folder}/{ADAPTER_FILE}"] if self.has_adapter else []
-            yield ["runuser", "-u", USER, "--", PROGRAM, *taken]
-            yield ["rm", copy]
         yield ["systemctl", "enable", *units]
         program_changed = self.before is None or self.before.program != self.program
         restarted = units if units_changed or program_changed else [u for u in units if _needs_restart(u, changed)]
@@ -181,7 +169,6 @@ def prepare(
     now: EpochSeconds,
     *,
     authority: str | None = None,
-    handover: Path | None = None,
     own: Mapping[str, bytes] | None = None,
 ) -> Unpacking:
     """Check that a bundle may be installed on a machine; nothing is written.
@@ -190,7 +177,6 @@ def prepare(
         program: The version of this program.
         authority: The fingerprint of the town's authority as the office stated it; ``None``: not stated, the
             authority that is installed counts.
-        handover: The file with the store of the controller that this one replaces; ``None``: none.
         own: Certificates that this machine just got for its own keys, by file; ``None``: what is valid of those that it
             got before stays, in place of the bundle's.
 
@@ -199,10 +185,6 @@ def prepare(
             in it is wrong.
     """
     before = installed_on(machine)
-    if handover is not None and not handover.is_file():
-        raise ConfigError(f"{handover}: no such file")
-    if handover is not None and bundle.manifest.place == UTILITY:
-        raise ConfigError(f"{handover}: only a controller takes a handover; this bundle is of the utility")
     _refuse_other(bundle.manifest, machine.state)
     _check_authority(bundle.manifest, machine, authority)
     # A machine without a clock battery starts in the past, until it has the network's time.
@@ -224,7 +206,7 @@ def prepare(
     bundle = replace(bundle, files={**bundle.files, **own})
     with tempfile.TemporaryDirectory() as name:
         _check_files(bundle, Path(name))
-    return Unpacking(bundle=bundle, machine=machine, before=before, program=program, handover=handover)
+    return Unpacking(bundle=bundle, machine=machine, before=before, program=program)
 
 
 def _own(bundle: Bundle, machine: Machine, now: EpochSeconds) -> dict[str, bytes]:
@@ -246,11 +228,7 @@ def _own(bundle: Bundle, machine: Machine, now: EpochSeconds) -> dict[str, bytes
 
 
 def installed_on(machine: Machine) -> Installed | None:
-    """Return what was unpacked last on a machine; ``None``: nothing.
-
-    Raises:
-        ConfigError: The file about it can't be read.
-    """
+    """Return what was unpacked last on a machine; ``None``: nothing."""
     path = machine.state / INSTALLED
     if not path.exists():
         return None

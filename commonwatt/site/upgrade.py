@@ -65,11 +65,7 @@ def prepare(machine: Machine, package: Path) -> Upgrade:
 
 
 def _backup(machine: Machine) -> str:
-    """Return the unit that makes a backup of the utility's database.
-
-    Raises:
-        ConfigError: There is none, or its settings can't be read.
-    """
+    """Return the unit that makes a backup of the utility's database."""
     if is_on_sqlite(read_toml(machine.state / UTILITY / "utility.toml")):
         return "commonwatt-backup.service"
     if not machine.path("/etc/systemd/system/pgbackrest-commonwatt@.service").exists():

@@ -25,10 +25,6 @@ _HEADER = struct.Struct(">IIIIIIII")
 _FRAME = struct.Struct(">IIIIII")
 _MAGIC = 0x377F0682
 _DATABASE = b"SQLite format 3\0"
-_KINDS = {2, 5, 10, 13}  # first bytes of the pages of tables and indexes
-GUESSED_BYTES = 1 << 20  # bytes of a database from which its page size is guessed
-# Least share of pages that must begin so: half of a smaller size's pages begin inside one of the real size.
-GUESSED_SHARE = 0.6
 
 _NONE = 0, 0, False, False  # what follows the last frame
 READ_BYTES = 1 << 20  # bytes of a log that are in memory at once
@@ -51,9 +47,16 @@ class Log:
 
     frames: list[_Frame]  # all sound frames up to the last commit, in order
     page_bytes: int  # size of a page
-    # Transactions that SQLite would drop silently, since a frame before them, or the log's header, is damaged; 1 for a
-    # log without a sound frame.
-    lost_commits: int
+    # Transactions that SQLite would drop silently, since a frame before them is damaged; ``None``: all, since the log's
+    # header is: nothing of such a log is read.
+    lost_commits: int | None
+
+    @property
+    def damage(self) -> str | None:
+        """What is damaged, for people; ``None``: nothing."""
+        if self.lost_commits is None:
+            return "the header of its log, all of which is lost"
+        return f"its log, before its last {self.lost_commits} transactions" if self.lost_commits else None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class _Header:
     page_bytes: int  # size of a page
     order: str  # byte order of the words that are summed
     salts: tuple[int, ...]  # the salts in every frame of this log; frames of an earlier log have other salts
-    sums: tuple[tuple[int, ...], ...]  # possible start values of the first frame's checksum
+    sums: tuple[int, ...]  # start values of the first frame's checksum
 
 
 def read_log(path: Path) -> Log | None:
@@ -79,12 +82,10 @@ def read_log(path: Path) -> Log | None:
         if len(head) <= _HEADER.size or not any(head):
             return None  # The write never reached the disk.
         header = _sound_header(head)
-        if header is not None:
-            found = _look_through(file, header, whole=True)
-            return found if found.frames else None
-        tried = [_look_through(file, guess, whole=False) for guess in _guesses(head, path)]
-        best = max(tried, key=lambda guess: len(guess.frames), default=Log([], 0, 1))
-        return Log(best.frames, best.page_bytes, max(best.lost_commits, 1))
+        if header is None:
+            return Log([], 0, None)
+        found = _look_through(file, header)
+        return found if found.frames else None
 
 
 def _sound_header(head: bytes) -> _Header | None:
@@ -94,24 +95,7 @@ def _sound_header(head: bytes) -> _Header | None:
     sums = _sum(head[:24], (0, 0), order)
     if magic | 1 != _MAGIC | 1 or sums != tuple(stored) or page_bytes not in _PAGE_SIZES:
         return None
-    return _Header(page_bytes, order, (first_salt, second_salt), (sums,))
-
-
-def _guesses(head: bytes, path: Path) -> Iterator[_Header]:
-    """Yield the possible original headers of a damaged header.
-
-    The page size is also in the database, and the salts are in every frame; the first frame's checksum starts with the
-    header's, which is undamaged or can be computed.
-    """
-    _, _, page_bytes, _, *salts_and_sum = _HEADER.unpack_from(head)
-    salts = {tuple(salts_and_sum[:2])}
-    if len(head) == _HEADER.size + _FRAME.size:
-        salts.add(_FRAME.unpack_from(head, _HEADER.size)[2:4])
-    for size in {page_bytes, _page_bytes_of(path), _guessed_page_bytes(path)} & _PAGE_SIZES:
-        for order in ("<", ">"):
-            sums = (tuple(salts_and_sum[2:]), _sum(head[:24], (0, 0), order))
-            for pair in salts:
-                yield _Header(size, order, pair, sums)
+    return _Header(page_bytes, order, (first_salt, second_salt), sums)
 
 
 def _page_bytes_of(path: Path) -> int:
@@ -125,20 +109,9 @@ def _page_bytes_of(path: Path) -> int:
     return size if head.startswith(_DATABASE) and size in _PAGE_SIZES else 0
 
 
-def _guessed_page_bytes(path: Path) -> int:
-    """Return the page size at which most of a database's first pages begin with the number of a kind of page."""
-    if path.exists():
-        with path.open("rb") as file:
-            content = file.read(GUESSED_BYTES)
-        for size in sorted(_PAGE_SIZES):
-            kinds = [content[at] in _KINDS for at in range(size, len(content), size)]
-            if sum(kinds) > GUESSED_SHARE * len(kinds):
-                return size
-    return 4096
-
-
-def _look_through(file: BinaryIO, header: _Header, *, whole: bool) -> Log:
+def _look_through(file: BinaryIO, header: _Header) -> Log:
     """Collect the sound frames."""
+    whole = True
     size = _FRAME.size + header.page_bytes
     frames: list[_Frame] = []
     lost, at = 0, _HEADER.size + _FRAME.size
@@ -165,21 +138,17 @@ def _frames(file: BinaryIO, header: _Header) -> Iterator[tuple[int, int, bool, b
         heads = rows[:, : _FRAME.size].copy().view(">u4").astype(np.uint32)
         stored = heads[:, 4:]
         summed = np.hstack([rows[:, :8], rows[:, _FRAME.size :]]).view(f"{header.order}u4").astype(np.uint32)
-        is_sound = np.zeros(number, bool)
-        for start in before:
-            starts = np.vstack([np.array(start, np.uint32), stored[:-1]])
-            is_sound |= (_sums(summed, starts) == stored).all(axis=1)
+        starts = np.vstack([np.array(before, np.uint32), stored[:-1]])
+        is_sound = (_sums(summed, starts) == stored).all(axis=1)
         is_ours = (heads[:, 2:4] == header.salts).all(axis=1)
         yield from zip(*heads[:, :2].T.tolist(), is_ours.tolist(), is_sound.tolist(), strict=True)
-        before = (tuple(stored[-1].tolist()),)
+        before = tuple(stored[-1].tolist())
 
 
 def _sums(words: npt.NDArray[np.uint32], starts: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """Return the checksum of each row of words, from its own start.
-
-    A pair of words (x, y) takes the sums (a, b) to (a + b + x, a + 2 b + x + y), all modulo 2^32: that is linear, so
-    that all rows are summed at once.
-    """
+    """Return the checksum of each row of words, from its own start."""
+    # A pair of words (x, y) takes the sums (a, b) to (a + b + x, a + 2 b + x + y), all modulo 2^32: that is linear, so
+    # that all rows are summed at once.
     x, y = words[:, ::2], words[:, 1::2]
     powers = _powers(x.shape[1])
     sums: npt.NDArray[np.uint32] = starts @ powers[-1].T
@@ -266,16 +235,15 @@ def readable(
     Args:
         path: The database; it is not changed.
         check_schema: Raises an SQLite error if the schema is damaged.
-        empty_database: Returns an empty database with the same schema, with pages of so many bytes.
+        empty_database: Returns an empty database with the same schema, with pages of so many bytes; 0: unknown.
     """
     image, found = image_of(path), read_log(path)
-    lost = found is not None and found.lost_commits > 0
-    whole = not lost and _is_right(path, check_schema)
+    whole = (found is None or found.damage is None) and _is_right(path, check_schema)
     try:
         if not whole:
             rebuild(path, found, image)
             if not _is_right(image, check_schema):
-                lend_schema(image, empty_database(_page_bytes_of(image) or _guessed_page_bytes(image)))
+                lend_schema(image, empty_database(_page_bytes_of(image)))
         with closing(open_read_only(path if whole else image)) as source:
             yield source
     finally:

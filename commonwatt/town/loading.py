@@ -76,11 +76,7 @@ def town_of(file: TownFile, path: Path) -> Town:
 
 
 def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) -> Town:
-    """Return the town with the meters of [[meter]] tables.
-
-    Raises:
-        ConfigError: A microgrid has a reserved name, or a table names what there is not, or what is there already.
-    """
+    """Return the town with the meters of [[meter]] tables."""
     if taken := RESERVED & microgrids.keys():
         raise ConfigError(f"{path}: microgrid {min(taken)} has the name of a folder of the utility; give it another id")
     known = {meter.id: meter for microgrid in microgrids.values() for meter in microgrid.meters}
@@ -114,11 +110,7 @@ def _with_further(file: TownFile, path: Path, microgrids: dict[str, Microgrid]) 
 def _collectors(
     file: TownFile, path: Path, microgrids: Collection[MicrogridId]
 ) -> dict[MicrogridId, tuple[ControllerId, ...]]:
-    """Return the collectors of each microgrid that has some.
-
-    Raises:
-        ConfigError: A table names what there is not, or a microgrid twice.
-    """
+    """Return the collectors of each microgrid that has some."""
     found: dict[MicrogridId, tuple[ControllerId, ...]] = {}
     for table in file.collectors:
         if unknown := [name for name in (table.microgrid, *table.controllers) if name not in microgrids]:

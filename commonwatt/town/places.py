@@ -59,11 +59,7 @@ COLUMNS = tuple(PlaceRow.model_fields)  # the columns of the table
 
 
 def read_places(path: Path) -> list[PlaceRow]:
-    """Read the table of a town's places.
-
-    Raises:
-        ConfigError: With every fault, each with its row and column.
-    """
+    """Read the table of a town's places."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))

@@ -78,7 +78,7 @@ UTILITY = Package(
     name="commonwatt-utility",
     extras="broker,utility",
     other="commonwatt-controller",
-    recommends=("mosquitto", "postgresql", "systemd-timesyncd | time-daemon", "zstd"),
+    recommends=("mosquitto", "postgresql", "systemd-timesyncd | time-daemon"),
     describes="Commonwatt at the utility: head-end broker, service, backups",
 )
 

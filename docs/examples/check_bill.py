@@ -80,22 +80,46 @@ def is_signed(key: bytes, signature: bytes, text: bytes) -> bool:
         return False
     drawn = int.from_bytes(hashlib.sha512(signature[:32] + key + text).digest(), "little") % ORDER
     scale, base = int.from_bytes(signature[32:], "little"), point_of((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
-    return scale < ORDER and times(scale, base) == plus(point_of(signature[:32]), times(drawn, point_of(key)))
+    made = plus(point_of(signature[:32]), times(drawn, point_of(key)))
+    return scale < ORDER and times(8, point_of(key)) != (0, 1) and times(scale, base) == made  # no key of low order
 
 
-def check_witnesses(receipt: dict, path: str) -> None:
+def is_bound(known: dict, authority: bytes) -> bool:
+    from cryptography import x509  # This check alone needs more than Python's standard library.
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+
+    text = f"commonwatt witness key\n{known['controller']}\n{known['key']}\n".encode()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, known["controller"])])
+    try:
+        chain = x509.load_pem_x509_certificates(known["certificate"].encode())
+        for one, issuer in zip(chain, [*chain[1:], x509.load_pem_x509_certificate(authority)], strict=True):
+            one.verify_directly_issued_by(issuer)
+        limits = [one.extensions.get_extension_for_class(x509.NameConstraints).value for one in chain[1:]]
+        chain[0].public_key().verify(bytes.fromhex(known["bound"]), text, ECDSA(hashes.SHA256()))
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        return False
+    return chain[0].subject == name and all(x509.DirectoryName(name) in (of.permitted_subtrees or ()) for of in limits)
+
+
+def check_witnesses(receipt: dict, path: str, ca: str) -> None:
     keys = {(each["controller"], each["key"]): each for each in json.loads(Path(path).read_text("utf-8"))["keys"]}
-    head, good = receipt["head"], set()
+    head, good, authority = receipt["head"], set(), Path(ca).read_bytes()
     code = sha256(b"\x02", head).hex()
     for each in receipt.get("witnesses", []):
         name, signed = each["controller"], bytes.fromhex(each["signed"])
         known = keys.get((name, signed[:32].hex()))
         text = f"commonwatt witness 1\n{name}\n{head['month']}\n{code}\n{head.get('replaces', '')}\n".encode()
-        made = is_signed(signed[:32], signed[32:], text)
+        made, bound = is_signed(signed[:32], signed[32:], text), known is not None and is_bound(known, authority)
         fault(not made, f"witness {name}: its signature is not under this check code")
         fault(known is None, f"witness {name}: the public list does not have its key")
-        good.update([name] * bool(made and known and not known["revoked"]))
-    print(f"signed by the controllers: {', '.join(sorted(good)) or 'none'}")
+        fault(known is not None and not bound, f"witness {name}: no certificate of this authority signed its key")
+        good.update([name] * bool(made and bound and not known["revoked"]))
+        print(f"{name} signs by the key {signed[:32].hex()}; compare it with that on its controller's page")
+    replaced = f"; the list replaces another one, {head['replaces']}: compare both" if head.get("replaces") else ""
+    print(f"signed by the controllers: {', '.join(sorted(good)) or 'none'}{replaced}")
+    print(f"authority: {hashlib.sha256(authority).hexdigest()}; compare it with a neighbour's")
     for street in sorted({meter["microgrid"] for meter in receipt["leaf"]["meters"]} - good):
         fault(True, f"witness {street}: your street has not signed; compare the code on its controller's page")
 
@@ -224,13 +248,13 @@ if __name__ == "__main__":
     parser.add_argument("receipt")
     parser.add_argument("--code", help="the check code as it is printed on the bill")
     parser.add_argument("--meter", help="your own meter: CSV with the columns start (ISO 8601 with zone), taken_kwh")
-    parser.add_argument("--witnesses", help="the town's public list of the controllers that sign check codes")
+    parser.add_argument("--witnesses", nargs=2, metavar=("LIST", "ca.pem"), help="public list, town's authority")
     given = parser.parse_args()
     receipt = json.loads(Path(given.receipt).read_text(encoding="utf-8"))
     check_proof(receipt, given.code)
     check_amount(receipt)
     if given.witnesses:
-        check_witnesses(receipt, given.witnesses)
+        check_witnesses(receipt, *given.witnesses)
     if given.meter:
         check_meter(receipt, given.meter)
     sys.exit("\n".join(f"WRONG: {words}" for words in FAULTS) or print("nothing is wrong"))

@@ -130,7 +130,7 @@ class Collector:
     def count_gone(self, meter: MeterId, log: Log, ids: LogIds) -> None:
         """Count the ids before those in a meter's log that are not in this store either."""
         newest = self._newest_ids.setdefault((meter, log), ids)
-        if ids.generation == newest.generation and ids.next < newest.next:
+        if ids.generation == newest.generation and (ids.next, ids.first) < (newest.next, newest.first):
             return  # An answer that was held up.
         self._newest_ids[meter, log] = ids
         covered = sum(
@@ -231,10 +231,8 @@ class Collector:
     def _other_accounts(
         self, put: Put, accepted: Sequence[HistoryRecord], account: AccountNumber, now: Now
     ) -> tuple[DeadLetter, ...]:
-        """Return a dead letter for each account that a meter reports and that is not its own, once a day.
-
-        The records are accepted all the same: the utility's registry says whose they are, and lists what differs.
-        """
+        """Return a dead letter for each account that a meter reports and that is not its own, once a day."""
+        # The records are accepted all the same: the utility's registry says whose they are, and lists what differs.
         other = [record for record in accepted if record.account != account]
         if not other:
             return ()

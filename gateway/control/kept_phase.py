@@ -19,6 +19,7 @@ class KeptPhase:
     phase: Phase  # the phase
     since: EpochSeconds | None  # when it began; ``None``: the clock was not trusted then
     epoch: Epoch  # the gateway's epoch: under another one, another controller may have managed the microgrid since
+    closed: bool = False  # whether the switch was closed against the gateway's own command to open
 
     def kept(self) -> Setting:
         """Return the setting that keeps it."""
@@ -31,4 +32,6 @@ def kept_phase(text: str | None) -> KeptPhase | None:
         return None
     fields = json.loads(text)
     counter, rank = fields["epoch"]
-    return KeptPhase(phase=Phase(fields["phase"]), since=fields["since"], epoch=(counter, rank))
+    return KeptPhase(
+        phase=Phase(fields["phase"]), since=fields["since"], epoch=(counter, rank), closed=fields.get("closed", False)
+    )

@@ -79,7 +79,7 @@ class Manager:
         self.no_permit: Set[MeterId] = frozenset()
         self.stopped: Set[MeterId] = frozenset()
         self.recorded: Mapping[MeterId, Recorded] = {}
-        self.weights: Mapping[MeterId, int] = {int(meter): weight for meter, weight in settings.weights.items()}
+        self.weights: Mapping[MeterId, int] = {}
         self.band_permille = settings.sharing_band_permille
         self._changed = False
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
@@ -206,6 +206,8 @@ class Manager:
     def share(self, now: Now) -> list[Effect[Change]]:
         """Decide which batteries share, from the present levels and the states that the meters hold."""
         self._changed = False
+        for view in self.meters.values():
+            view.forget_if_ahead(now)
         batteries = self.batteries(now)
         terms, before = (self.strategy, self.weights, self.island), self._terms
         if before not in (None, terms):  # What an island or a command ends is not delayed.
@@ -241,7 +243,7 @@ class Manager:
     def awaits_levels(self, now: Now) -> bool:
         """Return whether levels are missing after this gateway's start; after two periods it decides without them."""
         self._began = now if self._began is None else self._began
-        if now - self._began > self._level_good_for_s:
+        if not 0 <= now - self._began <= self._level_good_for_s:
             return False
         known = self.batteries(now).keys()
         return any(

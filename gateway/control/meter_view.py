@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
 from commonwatt.model.time.now import Now, Trust
-from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MilliwattHours
+from commonwatt.model.units import MAX_EPOCH, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.model.validation import FUTURE_S
 from commonwatt.protocol.device_states import ForeignDevice
 from gateway.changes import MeterInfo
@@ -54,6 +54,11 @@ class MeterView:
             return False
         self.level, self.level_time, self.level_heard = level, time, now
         return True
+
+    def forget_if_ahead(self, now: Now) -> None:
+        """Let the level be old if it came later than it is now: the clock was set back, and no age is known."""
+        if self.level_heard > now + SLOT_S:
+            self.level_heard = 0
 
     def take_bits(self, bits: int, time: EpochSeconds, now: Now) -> None:
         """Take state bits, unless they are older than those known."""

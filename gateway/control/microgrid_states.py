@@ -35,7 +35,7 @@ class Sharing:
 class Weighting:
     """The weights of donors from a time on."""
 
-    # Share of a donor's discharge relative to others, by meter; ``None``: what the settings file says.
+    # Share of a donor's discharge relative to others, by meter, 1 if absent; ``None``: 1 for each.
     weights: Mapping[MeterId, Weight] | None
     from_time: EpochSeconds  # from when, epoch seconds
 
@@ -130,9 +130,9 @@ class MicrogridStates:
         """Return the strategy in force; ``None``: the utility set none."""
         return next((s for s in reversed(self.sharing) if s.from_time <= now), None)
 
-    def weights_at(self, now: EpochSeconds) -> Mapping[MeterId, int] | None:
-        """Return the weights in force; ``None``: those of the settings file."""
-        return next((w.weights for w in reversed(self.weighting) if w.from_time <= now), None)
+    def weights_at(self, now: EpochSeconds) -> Mapping[MeterId, int]:
+        """Return the weights in force by meter; 1 if absent."""
+        return next((w.weights or {} for w in reversed(self.weighting) if w.from_time <= now), {})
 
     def ends(self) -> frozenset[tuple[str, EpochSeconds]]:
         """Return the name and the time of each end."""
@@ -159,15 +159,12 @@ def kept_states(setting: Callable[[str], str | None]) -> MicrogridStates:
     if (text := setting(STATES)) is None:
         return MicrogridStates()
     fields, newer = json.loads(text), json.loads(setting(NEWER_STATES) or "{}")
-    # Release 0.2 stored each strategy with its weights.
-    return STATES_JSON.validate_python({"weighting": fields["sharing"]} | fields | newer)
+    return STATES_JSON.validate_python(fields | newer)
 
 
 def _then(present: Sequence[_Dated], new: _Dated, now: EpochSeconds) -> tuple[_Dated, ...]:
-    """Return what holds after a change: the one in force before it, and those to come.
-
-    Those that ended are forgotten, and those that were to begin at the time of the new one or later.
-    """
+    """Return what holds after a change: the one in force before it, and those to come."""
+    # Those that ended are forgotten, and those that were to begin at the time of the new one or later.
     earlier = [one for one in present if one.from_time < new.from_time]
     begun = sum(one.from_time <= now for one in earlier)
     return (*earlier[:begun][-1:], *(*earlier[begun:], new)[-MAX_TO_COME:])

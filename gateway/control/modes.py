@@ -93,7 +93,7 @@ class Modes:
         # The id of a request to the boundary ends with its time, so that its answer, too, says how old it may be.
         self._request = f"{settings.controller}-boundary-"
         self._stable_s = settings.stable_voltage_s
-        self.strategy_of_file, self._weights = manager.strategy, manager.weights
+        self.strategy_of_file = manager.strategy
         self.relay_s = settings.relay_s  # seconds between two relays to the utility
         self._contact: Contact | None = None
         self._boundaries: dict[MeterId, Boundary] = {}
@@ -175,13 +175,13 @@ class Modes:
 
     def keep(self, now: Now) -> list[Effect[Change]]:
         """Command and renew what the modes need, and end what they need no more."""
-        sharing, weights = self.states.sharing_at(now), self.states.weights_at(now)
+        sharing = self.states.sharing_at(now)
         of_utility = None if sharing is None else sharing.strategy
         self.manager.strategy = of_utility or self.strategy_of_file
-        self.manager.weights = self._weights if weights is None else weights
+        self.manager.weights = self.states.weights_at(now)
         self._contact = self._contact or Contact(heard=now)
         wanted = self.wish(now)
-        effects = self._store(wanted.phase, now)
+        effects = self._store(wanted, now)
         self.manager.alone = self._is_alone(now)
         self._let_share(wanted.phase)
         # Before an announced storm nothing leaves a battery for others but what an island gives.
@@ -213,17 +213,19 @@ class Modes:
         known = {} if wanted.phase is None else {"phase": (str(wanted.phase), wanted.reason)}
         return self.changes.note(known | modes, now)
 
-    def _store(self, phase: Phase | None, now: Now) -> list[Effect[Change]]:
+    def _store(self, wanted: Wish, now: Now) -> list[Effect[Change]]:
         """Store a changed phase, in the transaction of what follows from it."""
+        phase, closed = wanted.phase, wanted.phase is Phase.RESYNCHRONISING and wanted.is_open is None
         if phase is None:
             self._unknown_since = now if self._unknown_since is None else self._unknown_since
             return []
         self._unknown_since = None
         before = self._before
-        if before is not None and before.phase is phase:
+        is_same = before is not None and before.phase is phase
+        if before is not None and is_same and before.closed is closed:
             return []
-        since = int(now) if now.trust >= Trust.HARDWARE else None
-        self._kept = KeptPhase(phase=phase, since=since, epoch=self.manager.epochs.own)
+        since = before.since if before is not None and is_same else int(now) if now.trust >= Trust.HARDWARE else None
+        self._kept = KeptPhase(phase=phase, since=since, epoch=self.manager.epochs.own, closed=closed)
         return [Write(self._kept.kept())]
 
     def _renew(self, now: Now) -> list[Effect[Change]]:
@@ -231,7 +233,9 @@ class Modes:
         if now.trust is Trust.NONE:
             return []  # By a clock that nothing confirms, a state that has ended may seem to be in force.
         held = [(meter, Kind.REDUCING) for meter in sorted(self._reducible)]
-        switches = () if self._is_hosted else sorted(self._sensors)
+        # A switch that closed against the command stays closed, also over a restart.
+        was_closed = self._before is not None and self._before.closed
+        switches = () if self._is_hosted or was_closed else sorted(self._sensors)
         held += [(meter, Kind.ISOLATED) for meter in (*switches, *self._rotation.meters)]
         in_force = [(meter, kind) for meter, kind in held if self.manager.holds(meter, kind, now)]
         renewed = [effect for meter, kind in in_force for effect in self.manager.keep(meter, kind, True, now)]

@@ -98,11 +98,9 @@ def _jumped(history: History, known: NDArray[np.intp]) -> bool:
 
 
 def _exceeds(history: History) -> bool:
-    """Return whether the last level is higher than an earlier one and the energy counted since allow.
-
-    Loads and losses only lower a level: the level less inflow plus outflow never rises, but for the meters'
-    tolerance. Only the last slots without a gap are compared.
-    """
+    """Return whether the last level is higher than an earlier one and the energy counted since allow."""
+    # Loads and losses only lower a level: the level less inflow plus outflow never rises, but for the meters'
+    # tolerance. Only the last slots without a gap are compared.
     whole = (history.level >= 0) & (history.inflow >= 0) & (history.outflow >= 0)
     found = np.flatnonzero(whole)
     if not found.size:

@@ -12,20 +12,16 @@ from gateway.control.sharing import near_minimum
 
 # A lost request, or a lost acknowledgement, is made good within a period: QoS 0 saves the PUBACK of MQTT.
 LEVELS_QOS = COLLECT_QOS = 0
+# Within so many thousandths of its capacity above its minimum a battery's level is asked for each time.
+NEAR_PERMILLE = 50
 COLLECTING = {"quiet": True}  # the put shows that the meter obeys; an outcome would be longer than the put
 
 
 class Requests:
-    """Makes the requests to the meters that the manager commands.
+    """Makes the requests to the meters that the manager commands."""
 
-    Args:
-        near_permille: Within so many thousandths of its capacity above its minimum a battery's level is asked for each
-            time.
-    """
-
-    def __init__(self, manager: Manager, near_permille: int) -> None:
+    def __init__(self, manager: Manager) -> None:
         self._manager = manager
-        self._near_permille = near_permille
         self._probed = 0
 
     def levels(self, now: Now, levels_s: int) -> list[Effect[Change]]:
@@ -34,7 +30,7 @@ class Requests:
         Two such periods without a level exclude a battery from sharing.
         """
         self._manager.levels_s = levels_s
-        near = near_minimum(self._manager.batteries(now), self._near_permille)
+        near = near_minimum(self._manager.batteries(now), NEAR_PERMILLE)
         return [
             replace(self._manager.command(meter, "get", what="levels"), qos=LEVELS_QOS)
             for meter, view in self._manager.meters.items()

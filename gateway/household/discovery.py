@@ -10,8 +10,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from commonwatt.energy.hours_left import Band
-from commonwatt.energy.lasting import HORIZON_H
 from commonwatt.model.time.times import iso
 from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.registry import RegisteredMeter
@@ -21,14 +19,12 @@ from gateway.household.totals import ENERGY_IN, ENERGY_OUT, GENERATED, quantitie
 ONLINE, OFFLINE = b"online", b"offline"  # payloads of the availability topic, and Home Assistant's own of its start
 
 LEVEL, LEVEL_PERCENT, SHARING = "level", "level_percent", "sharing"
-USE_LESS, USE_LESS_UNTIL, ISLAND, HOURS_LEFT = "use_less", "use_less_until", "island", "hours_left"
-HOURS_LEFT_BAND = "hours_left_band"  # the low and the high end of the hours left
+USE_LESS, USE_LESS_UNTIL, ISLAND = "use_less", "use_less_until", "island"
 
-_BAND = f"{{{{ value_json.{HOURS_LEFT_BAND} | tojson }}}}"
 _TOTAL = ("sensor", "energy", "total_increasing", "kWh")
 _PRICE = ("sensor", None, "measurement", "USD/kWh")
 _KEYS = ("name", "p", "dev_cla", "stat_cla", "unit_of_meas")
-_ALWAYS = (IMPORT_PRICE, CREDIT_PRICE, USE_LESS, USE_LESS_UNTIL, ISLAND, HOURS_LEFT)  # entities of every place
+_ALWAYS = (IMPORT_PRICE, CREDIT_PRICE, USE_LESS, USE_LESS_UNTIL, ISLAND)  # entities of every place
 _ENTITIES: dict[str, tuple[str | None, ...]] = {
     ENERGY_IN: ("Energy in", *_TOTAL),
     ENERGY_OUT: ("Energy out", *_TOTAL),
@@ -41,7 +37,6 @@ _ENTITIES: dict[str, tuple[str | None, ...]] = {
     USE_LESS: ("Use less", "binary_sensor"),
     USE_LESS_UNTIL: ("Use less until", "sensor", "timestamp"),
     ISLAND: ("Island", "binary_sensor"),
-    HOURS_LEFT: ("Hours left", "sensor", "duration", None, "h"),
 }
 """What the discovery message says of each entity, by ``_KEYS``; ``None``: nothing."""
 
@@ -86,7 +81,6 @@ def discovery(topics: Topics, place: str, meters: Collection[RegisteredMeter], v
             name: {key: said for key, said in zip(_KEYS, entity, strict=False) if said}
             | {"uniq_id": f"{topics.id}_{name}", "val_tpl": f"{{{{ value_json.{name} }}}}"}
             | price_keys(topics.prices, name)
-            | ({"json_attr_t": topics.state, "json_attr_tpl": _BAND} if name == HOURS_LEFT else {})
             for name, entity in _ENTITIES.items()
             if name in names
         },
@@ -113,7 +107,6 @@ class Town:
     use_less: bool | None = None  # whether the utility asks for less load; ``None``: not known
     use_less_until: EpochSeconds | None = None  # the end of that; ``None``: it does not ask
     island: bool | None = None  # whether the microgrid is an island; ``None``: not known
-    hours_left: Band | None = None  # hours until the first home is dark without the line; ``None``: not known
 
 
 def state(totals: Mapping[str, MilliwattHours], batteries: BatteryLevel | None, town: Town) -> bytes:
@@ -121,10 +114,6 @@ def state(totals: Mapping[str, MilliwattHours], batteries: BatteryLevel | None, 
     values: dict[str, object] = {name: _decimal(energy, 6) for name, energy in totals.items()}
     values[USE_LESS], values[ISLAND] = _switch(town.use_less), _switch(town.island)
     values[USE_LESS_UNTIL] = None if town.use_less_until is None else iso(town.use_less_until)
-    left = (None,) * 3 if town.hours_left is None else (HORIZON_H if h is None else h for h in town.hours_left[:3])
-    low, middle, high = left  # Hours beyond what is looked ahead are told as its end.
-    values[HOURS_LEFT] = None if middle is None else str(middle)
-    values[HOURS_LEFT_BAND] = {"low": low, "high": high}
     if batteries is not None:
         level = batteries.level
         values[LEVEL] = None if level is None else _decimal(level, 3)

@@ -4,7 +4,6 @@ It reads committed data and the meters' reports to the manager; it decides nothi
 """
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.energy.hours_left import HoursLeft
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
@@ -57,11 +56,8 @@ class Household:
             return []
         return [Write(setting) for setting in self.keeper.save(self._quantities, changed=acknowledged)]
 
-    def messages(self, now: Now, version: str, hours: HoursLeft | str) -> dict[str, bytes]:
-        """Return the present retained messages by topic; empty if the place has no meter.
-
-        They name ``version``, and ``hours`` that the homes have energy without the line, unless these are unknown.
-        """
+    def messages(self, now: Now, version: str) -> dict[str, bytes]:
+        """Return the present retained messages, which name ``version``, by topic; empty if the place has no meter."""
         if self._settings is None or self.keeper is None or not self.meters:
             return {}
         place = self._settings.place
@@ -70,21 +66,16 @@ class Household:
         tariffs = self._rates.stretches(now) if now.trust > Trust.NONE else {}
         return {
             topics.discovery: discovery(topics, place, self.meters, version),
-            topics.state: state(self.keeper.count(self._quantities), self._batteries(now), self._town(now, hours)),
+            topics.state: state(self.keeper.count(self._quantities), self._batteries(now), self._town(now)),
             topics.prices: prices(tariffs, self._settings.tariff, now),
         }
 
-    def _town(self, now: Now, hours: HoursLeft | str) -> Town:
+    def _town(self, now: Now) -> Town:
         """Return what the town asks; another controller knows it while it manages the microgrid."""
         if not self._manager.epochs.commands:
             return Town()
         until = self._modes.states.less_until(now)
-        return Town(
-            use_less=until is not None,
-            use_less_until=until,
-            island=self._modes.is_island(now),
-            hours_left=None if isinstance(hours, str) else hours.first,
-        )
+        return Town(use_less=until is not None, use_less_until=until, island=self._modes.is_island(now))
 
     def _batteries(self, now: Now) -> BatteryLevel | None:
         """Return the state of the batteries of the place together; ``None``: it has none."""

@@ -59,6 +59,7 @@ class HouseholdLink:
             "place": self._settings.place,
             "connected": self.mqtt.connected,
             "failure": self.mqtt.complaint,
+            "oversize": self.mqtt.oversize.count,
             "published": bool(self._messages),
         }
 

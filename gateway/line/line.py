@@ -200,10 +200,8 @@ class Line:
         return self._keep(side)
 
     def _measured_s(self, side: str, now: EpochSeconds, *, goes_on: bool) -> int:
-        """Return the seconds since the last report that a counter has measured.
-
-        A counter that ``goes_on`` has counted all of them, also while this process did not run.
-        """
+        """Return the seconds since the last report that a counter has measured."""
+        # A counter that ``goes_on`` has counted all of them, also while this process did not run.
         before = self._looked.get(side, self._mark_times.get(side, now) if goes_on else now)
         return max(0, now - before) if goes_on or now - before <= LONGEST_LOOK_S else 0
 

@@ -10,8 +10,8 @@ from gateway.changes import Change
 from gateway.core import HostedMicrogrid
 from gateway.loop.threads import THREADS
 from gateway.shown.metrics import StoreFigures
-from gateway.store.handover import open_in_use
 from gateway.store.recovery import Recovery, replace
+from gateway.store.released import open_in_use
 from gateway.store.store import Store
 
 
@@ -83,7 +83,7 @@ class HostedStore:
         figures.used_bytes = self.store.used_bytes()
         figures.kept_quarantined = len(quarantined_before(self.path))
         self.view, self.state = (
-            view | {"hours_left": _hours_view(figures), "answer": figures.answer},
+            view,
             {
                 "refusing": core.upkeep.short,
                 "quarantined": self.quarantined,
@@ -91,11 +91,3 @@ class HostedStore:
                 "kept_quarantined": figures.kept_quarantined,
             },
         )
-
-
-def _hours_view(figures: StoreFigures) -> dict[str, object]:
-    """Return how long the homes have energy without the line, as JSON; null: more hours than are looked ahead."""
-    if isinstance(found := figures.hours_left, str):
-        return {"unknown": found}
-    bands = {name: band._asdict() for name, band in found.bands.items()}
-    return {"unknown": "", "at": found.at, "reasons": list(found.reasons), **bands}

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
-from commonwatt.energy.hours_left import Band, hours
 from commonwatt.look.flows import flow_picture, parts_of
 from commonwatt.model.control.saving import saving_words
 from commonwatt.model.units import QUARTER_S
@@ -156,26 +155,8 @@ def connections(view: View) -> Html:
     return el("section", el("h2", "Connections"), _list(rows), reasons)
 
 
-def _hours_left(said: View, *, is_island: bool) -> list[str]:
-    """Return how long the homes have energy without the line."""
-    if said["unknown"]:
-        return [f"How long homes would have energy without the line is not known: {said['unknown']}."]
-    first, half, all_ = (Band(**said[name]) for name in ("first", "half", "all"))
-    begin = "From now on, without the line" if is_island else "If the line failed now"
-    dark = f"first home dark after {first.words}, half after {half.words}, all after {all_.words}"
-    more = f"The first not before {hours(first.least)}; without sharing after {hours(first.alone)}."
-    return [f"{begin}: {dark}. {more}", *(f"Less sure: {why}." for why in said["reasons"])]
-
-
-def _answer(found: tuple[int, int] | None) -> str:
-    """Return by how much homes used less while they were asked to reduce; empty: they were not."""
-    if found is None:
-        return ""
-    return f"Asked to reduce, homes used {found[0]} % less in {counted(found[1], 'hour')}; 20 % is assumed."
-
-
 def town(view: View) -> Html:
-    """Return the section of the connection to the town: phase, reason, why the load is reduced, hours left."""
+    """Return the section of the connection to the town: phase, reason, why the load is reduced."""
     modes: View = view["modes"]
     colour, words = _PHASES.get(modes["phase"], ("soft", "not known"))
     told = [
@@ -184,10 +165,8 @@ def town(view: View) -> Html:
         modes["autonomous"],
         modes["limited"] and f"The microgrid {modes['limited']}.",
         modes["reducing"] and f"All reduce: {modes['reducing']}.",
-        _answer(view.get("answer")),
         modes["shedding"],
         modes["holding"],
-        *_hours_left(view["hours_left"], is_island=modes["phase"] not in (None, "connected")),
     ]
     lines = [el("p", text, class_="soft") for text in told if text]
     return el("section", el("h2", "The town's net", el("small", words, class_=colour)), lines)
@@ -217,12 +196,17 @@ def rates(view: View, zone: ZoneInfo) -> Html | None:
 
 
 def bills(view: View) -> Html | None:
-    """Return the section of the check codes that the controller has signed; ``None``: none yet."""
+    """Return the section of the check codes that the controller has signed, and of its key; ``None``: none yet."""
     witness = view.get("witness", {"codes": {}, "unreadable": ""})
-    rows: list[tuple[str, Child]] = [(month, el("code", spaced(code))) for month, code in witness["codes"].items()]
+    rows: list[tuple[str, Child]] = [
+        (month + ", replaced" * (code != codes[-1]), el("code", spaced(code)))
+        for month, codes in witness["codes"].items()
+        for code in reversed(codes)
+    ]
     if not rows and not witness["unreadable"]:
         return None
-    text = witness["unreadable"] or "A bill with another code is of another list: tell your neighbours."
+    rows += [("key", el("code", spaced(witness["key"])))] if rows else []
+    text = witness["unreadable"] or "A bill with another code, or key, is of another list: tell your neighbours."
     return el("section", el("h2", "Check codes of bills", el("small", "signed here")), _list(rows), el("p", text))
 
 

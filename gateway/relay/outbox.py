@@ -2,7 +2,8 @@
 
 The utility must never have averages and exact slots of one group: a slot keeps its best value, and the mean of ten
 slots beside nine of them is wrong. So averages of a block are sent only once, and only of quarters of which nothing
-was sent before; the store records that before they are sent; later the block is only sent whole and exact.
+was sent before; the store records that before they are sent; later the block is only sent whole and exact, even once
+the utility has acknowledged it so: its database may go back to the averages.
 """
 
 from collections.abc import Collection
@@ -173,8 +174,10 @@ def _split(store: Stored, parts: list[Part], mode: Mode) -> tuple[list[Part], li
     whole = store.coarse_keys(keys)
     averaged: dict[Key, list[Part]] = {}
     if mode.name == "lossy":
-        for part in store.block_parts(key for key in keys if key[2] >= mode.since and key not in whole):
+        new = {key for key in keys if key[2] >= mode.since and key not in whole}
+        for part in store.block_parts(new):
             averaged.setdefault(part.key, []).append(part)
         averaged = {key: parts for key, parts in averaged.items() if all(part.relayed == UNSENT for part in parts)}
+        whole |= new - averaged.keys()
     exact = [part for part in parts if part.key not in whole and part.key not in averaged]
     return exact + store.block_parts(whole), [part for siblings in averaged.values() for part in siblings]

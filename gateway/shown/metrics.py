@@ -10,8 +10,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from commonwatt.energy.hours_left import HoursLeft
-from commonwatt.energy.lasting import HORIZON_H
 from commonwatt.model.control.saving import REASONS
 from commonwatt.model.records import RecordType, Rejection
 from commonwatt.model.time.now import Trust
@@ -60,8 +58,6 @@ class StoreFigures:
     used_bytes: int = 0  # bytes of the store's file in use
     backlog: dict[str, int] = field(default_factory=dict)  # what the utility has not acknowledged, by kind
     backlog_age_s: int = 0  # seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none
-    answer: tuple[int, int] | None = None  # by how many percent homes answered `reduce`, in how many hours
-    hours_left: HoursLeft | str = "the gateway begins"  # how long homes have energy without the line, or why unknown
 
 
 @dataclass
@@ -74,6 +70,7 @@ class Figures:
     overflowed: int = 0  # messages dropped because the queue was full; their senders send them again
     connected: int = 0  # connections that are up, of two
     dropped: int = 0  # messages not sent because there was no connection
+    oversize: int = 0  # messages that were too long to be read
     retained: int = 0  # retained messages ignored
     callback_failures: int = 0  # exceptions in listeners
     failures: int = 0  # events on which the core failed
@@ -137,7 +134,6 @@ def _microgrid(gateway: HostedMicrogrid, figures: StoreFigures) -> Iterator[Metr
     yield from _store(gateway, figures)
     yield _counter("commits", "Transactions committed.", figures.commits)
     yield from _backlog(figures.backlog, figures.backlog_age_s)
-    yield _hours_left(figures.hours_left)
     yield _gauge("gone_ids", "Record ids neither at meters nor in this store.", sum(gateway.collector.gone.values()))
     yield from _control(gateway)
 
@@ -217,6 +213,7 @@ def _messages(figures: Figures) -> Iterator[Metric]:
     """Yield the counts of dropped messages, failures and reconnections."""
     yield _counter("overflowed_messages", "Messages dropped by a full queue.", figures.overflowed)
     yield _counter("unsent_messages", "Messages not sent because there was no connection.", figures.dropped)
+    yield _counter("oversize_messages", "Messages above 1 MiB, skipped.", figures.oversize)
     yield _counter("retained_messages", "Retained messages, ignored.", figures.retained)
     failures = figures.callback_failures + figures.failures
     yield _counter("callback_failures", "Exceptions while handling events.", failures)
@@ -231,17 +228,6 @@ def _backlog(backlog: dict[str, int], age_s: int) -> Iterator[Metric]:
         "Seconds since the end of the oldest quarter with parts that the utility has not acknowledged; else 0.",
         age_s,
     )
-
-
-def _hours_left(found: HoursLeft | str) -> Metric:
-    """Return how long the homes have energy without the line; without samples while it is not known."""
-    text = f"Seconds without the line until the first home, half or all are dark; {HORIZON_H} h: at least that."
-    after = {
-        (which, end): 3600 * (HORIZON_H if hours is None else hours)
-        for which, band in ({} if isinstance(found, str) else found.bands).items()
-        for end, hours in band._asdict().items()
-    }
-    return _gauges("dark_after_seconds", text, "which end", after)
 
 
 def _connections(figures: Figures) -> Iterator[Metric]:

@@ -198,6 +198,7 @@ class Shown:
         self._figures.connected = sum(link.connected for link in links.values())
         self._figures.dropped = sum(link.dropped for link in links.values())
         self._figures.retained = sum(link.retained for link in links.values())
+        self._figures.oversize = sum(link.oversize.count for link in links.values())
         self._figures.callback_failures = sum(link.failures for link in links.values()) + self._ticker.failures
         self._figures.link_restarts = {
             (name, reason): times for name, link in links.items() for reason, times in list(link.restarts.items())

@@ -17,8 +17,8 @@ from commonwatt.protocol.commands import ALONE, Epoch, Kind
 from gateway.changes import Change, ForgetDesired, Setting
 from gateway.clique.kept import kept_epochs
 from gateway.control.epochs import MAX_COUNTER, OWN_EPOCH, own_epoch
-from gateway.store.handover import check_not_released
 from gateway.store.recovery import open_checked
+from gateway.store.released import check_not_released
 from gateway.store.store import Store
 
 # Counters by which the epoch is above the highest that is known here: others may have gone further unheard. A meter
@@ -42,7 +42,7 @@ def downgrade(path: Path, microgrid: MicrogridId, hosted: Collection[Path], now:
         hosted: The stores of other microgrids that the gateway may manage; 0.3 has no use for them.
 
     Raises:
-        ConfigError: It is missing, was handed over, or another microgrid's data waits here for the utility.
+        ConfigError: It is missing, was released, or another microgrid's data waits here for the utility.
         StoreError: It can't be opened.
     """
     if not path.exists():

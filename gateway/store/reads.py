@@ -11,7 +11,7 @@ from commonwatt.model.units import Quarter
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.dead_letters import DeadLetter, Kept, Wanted
 from commonwatt.sqlite.damage import DamagedError, check_pages
-from gateway.changes import DONE, OFFERED, UNSENT, Cover, Desired, MeterInfo, Part
+from gateway.changes import DONE, OFFERED, UNSENT, Desired, MeterInfo, Part
 from gateway.store.tables import (
     COLUMNS,
     FORGOTTEN,
@@ -149,11 +149,6 @@ class StoreReads:
         which = "WHERE meter = ? AND log = ? AND generation = ? ORDER BY first"
         return [row[-2:] for _, row in self._sound("coverage", which, (signed64(meter), log, generation))]
 
-    def all_coverage(self) -> Iterator[Cover]:
-        """Yield every range of ids that is in the store."""
-        for _, (meter, log, generation, first, last) in self._sound("coverage", "ORDER BY rowid"):
-            yield Cover(meter=unsigned64(meter), log=Log(log), generation=generation, first=first, last=last)
-
     # Events and dead letters
 
     def event(self, meter: MeterId, generation: int, record_id: int) -> EventRecord | None:
@@ -256,8 +251,10 @@ class StoreReads:
         return [key for row in rows if (key := _key(row))]
 
     def coarse_keys(self, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
-        """Return the ``keys`` of blocks of which the utility may have averages or unknown slots."""
-        sql = f"SELECT 1 FROM part WHERE quarter = ? AND meter = ? AND type = ? AND {MAY_BE_COARSE} LIMIT 1"
+        """Return the ``keys`` of blocks of which the utility may have averages or unknown slots, or had them once."""
+        block = "quarter = ?1 AND meter = ?2 AND type = ?3"
+        some = (_JOINED, f"part WHERE {MAY_BE_COARSE}")
+        sql = " UNION ALL ".join(f"SELECT 1 FROM {which} AND {block}" for which in some) + " LIMIT 1"
         return {key for key in keys if self._db.execute(sql, (key[2], signed64(key[0]), key[1])).fetchone()}
 
     def keys_to_compact(self, before: Quarter, limit: int) -> list[tuple[int, int, int]]:

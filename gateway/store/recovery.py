@@ -78,10 +78,10 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]
     for unfinished in (_beside(path, "new"), image_of(path)):
         delete_database(unfinished)
     found = read_log(path)
-    if found is not None and found.lost_commits:
+    if found is not None and (damage := found.damage):
         _refuse_others(path)
         # Before the store is opened: SQLite shortens the log when it opens it.
-        return replace(path, now, f"its log, before its last {found.lost_commits} transactions", None)
+        return replace(path, now, damage, None)
     try:
         store = Store.open(path)
     except DamagedError as error:
@@ -89,10 +89,7 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]
     try:
         store.check(path.stat().st_size)
     except sqlite3.Error as error:
-        with closing(store):
-            if fails_check(error) and _has_more_tables(store.connection):
-                # It is read through its own schema, which is intact.
-                return replace(path, now, str(error), store)
+        store.close()
         if not fails_check(error):
             raise
         return replace(path, now, str(error), None)
@@ -100,33 +97,17 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]
 
 
 def _refuse_others(path: Path) -> None:
-    """Refuse a file of another release or program, before its log is treated as damaged; the file stays unchanged.
-
-    Raises:
-        StoreError: It is of a later release, or of another program.
-    """
+    """Refuse a file of another release or program, before its log is treated as damaged; the file stays unchanged."""
     if path.exists():
         with suppress(sqlite3.Error):  # Its version can't be read.
             Store.open(path, read_only=True).close()
-
-
-def _has_more_tables(connection: sqlite3.Connection) -> bool:
-    """Return whether a store has all of this release's tables and more, which damage can't cause.
-
-    Stores from before the first release have a table ``line_day``.
-    """
-    try:
-        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    except (sqlite3.Error, UnicodeDecodeError):
-        return False
-    return found > {"part", *COLUMNS, "sqlite_sequence"}
 
 
 def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple[Store, Recovery]:
     """Replace a damaged store by a new one with its sound rows.
 
     Args:
-        old: The open store, if its file was deleted or has more tables. It is closed when the new file is complete; if
+        old: The open store, if its file was deleted. It is closed when the new file is complete; if
             this fails earlier, it is still open and may be the only copy: call this again.
     """
     if ready_of(path).exists():

@@ -76,10 +76,8 @@ class Hearing:
         return MANAGED_S + 2 * (self.put_s - PUT_S) if manages else HOSTED_S
 
     def _wait_s(self, meter: MeterId) -> float:
-        """Return the seconds between two questions: after a start of the broker its meters connect within some.
-
-        Where answers take long, more questions would make them take longer.
-        """
+        """Return the seconds between two questions: after a start of the broker its meters connect within some."""
+        # Where answers take long, more questions would make them take longer.
         return max(min(2.0 ** self._tries[meter], ASK_AGAIN_S), PATIENCE * self._answer_s)
 
     def nearest(self, meters: Collection[MeterId], count: int) -> list[MeterId]:

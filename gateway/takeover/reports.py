@@ -1,5 +1,7 @@
 """The epochs that meters report. One meter's word counts for that meter alone; what two say is believed."""
 
+from collections import Counter
+
 from commonwatt.model.ids import MeterId
 from commonwatt.protocol.commands import EPOCH_STEP, Epoch
 
@@ -23,20 +25,24 @@ class Reports:
         self.by_meter[meter] = max(epoch, self.by_meter.get(meter, (0, 0)))
 
     def believed(self, known: Epoch) -> Epoch:
-        """Return the highest epoch that enough meters reported or exceeded; (0, 0): none.
+        """Return the highest epoch that enough meters reported, and no fewer reported or exceeded; (0, 0): none.
 
         No lawful manager goes further than a step above what is known; that more than a step was taken, most meters
-        must say.
+        must say. An epoch that others only exceed may be one meter's invention.
         """
-        found = sorted(self.by_meter.values(), reverse=True)
-        for needed in (self.needed, self._most):
-            if len(found) >= needed and (needed == self._most or found[needed - 1][0] <= known[0] + EPOCH_STEP):
-                return found[needed - 1]
+        said = Counter(self.by_meter.values())
+        exceeding = 0
+        for epoch, by in sorted(said.items(), reverse=True):
+            exceeding += by
+            needed = self.needed if epoch[0] <= known[0] + EPOCH_STEP else max(self.needed, self._most)
+            if by >= self.needed and exceeding >= needed:
+                return epoch
         return (0, 0)
 
     def confirm(self, held: Epoch) -> bool:
-        """Return whether enough meters report no higher epoch."""
-        return sum(epoch <= held for epoch in self.by_meter.values()) >= self.needed
+        """Return whether enough meters report no higher epoch, and too few a higher one that a manager could have."""
+        higher = sum(held < epoch and epoch[0] <= held[0] + EPOCH_STEP for epoch in self.by_meter.values())
+        return higher < self.needed <= sum(epoch <= held for epoch in self.by_meter.values())
 
     def above(self, known: Epoch) -> int:
         """Return a counter above a known epoch and all reported ones, but for one that a meter or two made up."""

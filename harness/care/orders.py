@@ -19,8 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from commonwatt.care.connection import CareRefused
-from commonwatt.care.joining import REQUEST
-from commonwatt.care.sealing import CodeSecrets, mac, unseal
+from commonwatt.care.sealing import CodeSecrets, signed_text, unseal
 from commonwatt.care.words import Code
 from commonwatt.identity.certificates import Kind, details_of, listed_issuers
 from commonwatt.identity.chains import check_issued, new_key_pem, request_of
@@ -77,7 +76,8 @@ class World:
             code = Code.new(self.fingerprint)
             secret, ends = CodeSecrets.of(code, self.fingerprint), self.town.now + 30 * DAY_S
             self.codes[name] = [*self.codes[name][-1:], code]
-            fields = {"place": name, "verifier": secret.verifier.hex(), "ends": ends, "bundle": "x"}
+            public_key = secret.signer.public_key().public_bytes_raw().hex()
+            fields = {"place": name, "public_key": public_key, "ends": ends, "bundle": "x"}
             self._keep_joins(name, {secret.lookup: fields})
 
     def _keep_joins(self, name: str, new: dict[str, dict[str, object]]) -> None:
@@ -90,9 +90,9 @@ class World:
             return False
         secret = CodeSecrets.of(self.rng.choice(self.codes[name]), self.fingerprint)
         asked: dict[str, object] = {kind: request_of(key) for kind, key in machine.keys.items()}
-        asked |= {"code": secret.lookup, "nonce": "1"}
+        asked["code"] = secret.lookup
         try:
-            content = asked | {"mac": mac(secret.verifier, REQUEST, asked)}
+            content = asked | {"signature": secret.signer.sign(signed_text(asked)).hex()}
             answer = self.joining.answer(CareRequest(address=str(self.rng.random()), content=content))
         except Refused as error:
             self.done[error.result] += 1
@@ -189,8 +189,8 @@ class World:
             self.unpack(name)
 
     def site_init(self, _: str) -> None:
-        more = f"{self.rng.randrange(10001, 10004)}"
-        self.town.enrol({name: ((name, more), ADDRESSES) for name in NAMES if name not in self.revoked})
+        more = f"10.1.0.{self.rng.randrange(1, 4)}"
+        self.town.enrol({name: (*ADDRESSES, more) for name in NAMES if name not in self.revoked})
 
     def leap(self, _: str) -> None:
         self.town.trusted = self.rng.random() < 0.8

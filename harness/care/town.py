@@ -14,7 +14,6 @@ from commonwatt.model.units import MicrogridId
 from harness.real.enrolled import DAY_S, authority, certificate
 from utility.care.api.listener import CareRequest, Refused
 from utility.care.api.renewing import Renewals
-from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 
 ADDRESSES = ("127.0.0.1", "localhost")  # of each controller's broker
 DAYS = {Kind.DEVICE: DEVICE_DAYS, Kind.BROKER: BROKER_DAYS}
@@ -23,17 +22,14 @@ DAYS = {Kind.DEVICE: DEVICE_DAYS, Kind.BROKER: BROKER_DAYS}
 class CareTown:
     """A town in a folder, from ``now`` on."""
 
-    def __init__(self, folder: Path, names: Sequence[str], now: int, meters: Sequence[int] = ()) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], now: int) -> None:
         self.now = now  # the utility's time
         self.trusted = True  # whether its clock is synchronized
-        self.meters = {
-            meter: MeterEntry(no=meter, microgrid=MicrogridId(names[0]), record_types=frozenset()) for meter in meters
-        }
         self.office = authority(folder / "site", at=now)
         self.folder = folder / "site"
         for name in names:
             (self.folder / name).mkdir()
-        self.enrol({name: ((name, *(map(str, meters) if name == names[0] else ())), ADDRESSES) for name in names})
+        self.enrol(dict.fromkeys(names, ADDRESSES))
         self.devices = self.folder / "head-end" / "devices.json"
         self.devices.parent.mkdir()
         save_devices(
@@ -47,13 +43,11 @@ class CareTown:
             tokens=own / "utility-tokens.json",
             care_certificate=self.devices.with_name("broker.pem"),
         )
-        self.renewals = Renewals(
-            settings, lambda: RegistrySnapshot(meters=self.meters), lambda: self.trusted, lambda: self.now
-        )
+        self.renewals = Renewals(settings, lambda: self.trusted, lambda: self.now)
 
-    def enrol(self, names_of: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> None:
+    def enrol(self, addresses_of: Mapping[str, Sequence[str]]) -> None:
         """Make enrolment certificates at the office, as ``site init`` does, and carry them to the utility."""
-        self.office.enrol(names_of, self.now)
+        self.office.enrol(addresses_of, self.now)
 
     def file(self, name: str, kind: Kind = Kind.DEVICE, *, days: int | None = None) -> CertificateFile:
         """Return the file of a certificate that the office issues now, by itself."""

@@ -5,7 +5,7 @@ Debian's units; what systemd would restart, ``boot`` starts.
 
     with DatabaseMachines(folder) as machines:
         machines.set_up()
-        machines.kill(machines.primary(), "all")
+        machines.kill(machines.primary())
 """
 
 import json
@@ -33,7 +33,6 @@ DATABASES = ("db1", "db2", "db3")
 OTHERS = ("utility1", "utility2", "head-end1", "head-end2", "gateways")
 
 Daemon = Literal["etcd", "patroni"]
-What = Literal["postgres", "patroni", "etcd", "all"]
 
 _UNITS = Path("/lib/systemd/system")
 _API_S = 2.0  # longest wait for an answer of Patroni's REST API
@@ -162,7 +161,7 @@ class DatabaseMachines(Machines):
         """End all processes of the machines, and delete their files."""
         for name in self.addresses:
             if name in self._holders:
-                self.kill(name, "all")
+                self.kill(name)
         for daemon in self._daemons.values():
             daemon.wait()
         super().close()
@@ -207,15 +206,6 @@ class DatabaseMachines(Machines):
         """Wait for a standby that is not synchronous, and return its name."""
         return self._one("standby", within_s)
 
-    def etcd_leader(self) -> str:
-        """Wait for an etcd that leads the others, and return its machine's name."""
-
-        def leaders() -> list[str]:
-            return [name for name in DATABASES if "\netcd_server_is_leader 1\n" in self.metrics(name)]
-
-        eventually(leaders)
-        return leaders()[0]
-
     def metrics(self, name: str) -> str:
         """Return the metrics of a machine's etcd and Patroni, without those of one that does not answer."""
         address = self.addresses[name]
@@ -250,14 +240,14 @@ class DatabaseMachines(Machines):
             return "sync_standby" if said.get("sync_standby") else "standby"
         return None
 
-    def ask(self, name: str, path: str, change: dict[str, Any] | None = None, method: str = "PATCH") -> dict[str, Any]:
+    def ask(self, name: str, path: str, change: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask a machine's Patroni, or change the cluster's configuration; on a thread that is ``inside`` a machine."""
         own = self._homes / "office/cluster"
         context = ssl.create_default_context(cafile=str(own / "databases.pem"))
         context.load_cert_chain(own / "db1.pem", own / "db1.key")
         body = None if change is None else json.dumps(change).encode()
         request = urllib.request.Request(
-            f"https://{self.addresses[name]}:8008/{path}", body, method="GET" if body is None else method
+            f"https://{self.addresses[name]}:8008/{path}", body, method="GET" if body is None else "PATCH"
         )
         try:
             with urllib.request.urlopen(request, timeout=_API_S, context=context) as answer:
@@ -272,54 +262,37 @@ class DatabaseMachines(Machines):
         self._standbys = ["standby", "sync_standby"] if synchronously else ["standby", "standby"]
         self.settle()
 
-    def restart_database(self, name: str) -> None:
-        """Restart a machine's PostgreSQL by its Patroni; nobody takes over meanwhile."""
-
-        def ask() -> None:
-            with suppress(ValueError, TimeoutError):  # The answer is plain text, and comes when it runs again.
-                self.ask(name, "restart", {}, "POST")
-
-        self.inside("gateways", ask)
-
     # -- faults
 
-    def kill(self, name: str, what: What) -> None:
-        """Kill a machine's processes with -9; with ``all`` it is as if its power failed, but its network goes on."""
-        self._signal(name, what, signal.SIGKILL)
+    def kill(self, name: str) -> None:
+        """Kill all of a machine's processes with -9; it is as if its power failed, but its network goes on."""
+        self._signal(name, signal.SIGKILL)
 
-    def stop(self, name: str, what: What) -> None:
+    def stop(self, name: str) -> None:
         """Pause a machine's processes by SIGSTOP."""
-        self._signal(name, what, signal.SIGSTOP)
+        self._signal(name, signal.SIGSTOP)
 
-    def cont(self, name: str, what: What) -> None:
+    def cont(self, name: str) -> None:
         """Let a machine's processes go on after ``stop``."""
-        self._signal(name, what, signal.SIGCONT)
+        self._signal(name, signal.SIGCONT)
 
-    def partition(self, name: str) -> None:
-        """Lose all that a machine sends and receives."""
-        self.blackhole(name)
-
-    def heal(self, name: str) -> None:
-        """End ``partition``."""
-        self.restore(name)
-
-    def _signal(self, name: str, what: What, number: signal.Signals) -> None:
+    def _signal(self, name: str, number: signal.Signals) -> None:
         """Signal until there is no process that has not got it: they start others meanwhile."""
         seen: set[int] = set()
-        while new := set(self.processes(name, what)) - seen:
+        while new := set(self.processes(name)) - seen:
             for pid in sorted(new):
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
             seen |= new
 
-    def processes(self, name: str, what: What) -> Iterator[int]:
-        """Yield the ids of a machine's processes."""
+    def processes(self, name: str, daemon: Daemon | None = None) -> Iterator[int]:
+        """Yield the ids of a machine's processes, or of one daemon's."""
         holder = self._holders[name].pid
         network = Path(f"/proc/{holder}/ns/net").readlink()
         for path in Path("/proc").iterdir():
             if path.name.isdecimal() and int(path.name) not in (holder, os.getpid()):
                 with suppress(OSError):  # It has ended.
-                    if (path / "ns/net").readlink() == network and what in ("all", _daemon_of(path)):
+                    if (path / "ns/net").readlink() == network and daemon in (None, _daemon_of(path)):
                         yield int(path.name)
 
 

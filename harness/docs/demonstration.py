@@ -1,6 +1,6 @@
 """What docs/scenarios.md says of the demonstration: the keys of its report, and its tour."""
 
-from commonwatt.demo.tour import told
+from commonwatt.demo.tour import STEPS
 
 KEYS: dict[str, str] = {
     "town": "Name of the town.",
@@ -31,11 +31,8 @@ KEYS: dict[str, str] = {
 def tour() -> str:
     """Return the tour of the demonstration as a part of a page."""
     lines = []
-    for line in told("data", ""):
-        number, _, title = line.partition(". ")
-        does, arrow, look = line.strip().partition("→ ")
-        if number.isdecimal():
-            lines.append(f"{number}. **{title}.**")
-        else:
-            lines.append(f"   - {look}" if arrow else f"   - `{does}`")
+    for number, step in enumerate(STEPS, start=1):
+        lines.append(f"{number}. **{step.title}.**")
+        lines += [f"   - `{does.replace('DATA', 'data').replace('CONSOLE', '')}`" for does in step.do]
+        lines.append(f"   - {step.page}: {step.look}".replace("DATA", "data").replace("CONSOLE", ""))
     return "\n".join(lines) + "\n"

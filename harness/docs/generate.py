@@ -19,19 +19,14 @@ import typer
 
 from commonwatt.cli.main import make_app
 from commonwatt.cli.outline import Outline
-from harness.docs.controllers import controllers_page
 from harness.docs.demonstration import KEYS, tour
-from harness.docs.exports import exports_page
-from harness.docs.look import console_page
-from harness.docs.lte import lte_page
 from harness.docs.marked import DOCS, filled, refilled
 from harness.docs.measured import BENCHMARKS, kept, made_page
 from harness.docs.metrics import all_metrics
-from harness.docs.presets import presets_page
 from harness.docs.reliability import reliability_page
 from harness.docs.rules import rules_file
 from harness.docs.settings import reference
-from harness.docs.sizing import operations_page
+from harness.docs.tables import console_page, controllers_page, exports_page, presets_page
 from harness.routes import routes_page
 
 _MADE = "Made from the code by `make docs`; a test compares the two.\n"
@@ -45,8 +40,6 @@ def pages() -> dict[str, Callable[[], str]]:
         "console.md": console_page,
         "controllers.md": controllers_page,
         "exports.md": exports_page,
-        "lte.md": lte_page,
-        "operations.md": operations_page,
         "reference/benchmarks.md": benchmarks_page,
         "reference/commands.md": commands_page,
         "reference/console-routes.md": routes_page,

@@ -15,11 +15,7 @@ def filled(page: str, name: str, made: str) -> str:
 
 
 def refilled(text: str, name: str, made: str) -> str:
-    """Return a page's text with its part ``name`` made anew.
-
-    Raises:
-        ValueError: The page has no such part.
-    """
+    """Return a page's text with its part ``name`` made anew."""
     begin, end = f"<!-- {name}: made by `make docs` -->\n", f"<!-- end of {name} -->\n"
     first, last = text.index(begin) + len(begin), text.index(end)
     return f"{text[:first]}\n{made}\n{text[last:]}"

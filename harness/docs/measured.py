@@ -25,10 +25,7 @@ LOOK_S = 0.5  # seconds for which the machine's load is measured before a benchm
 
 BENCHMARKS: dict[str, float] = {
     "codec": 0.2,
-    "control": 0.2,
-    "line": 0.1,
     "physics": 2,
-    "lasting": 0.2,
     "gateway_store": 0.3,
     "store": 3.5,
     "gateway_live": 4.5,
@@ -38,20 +35,10 @@ BENCHMARKS: dict[str, float] = {
     "takeover": 12,
     "backlog": 3,
     "town_load": 11,
-    "sizing": 6,
-    "flood": 3.6,
-    "lte": 22,
-    "assignments": 2,
     "adapter": 3.5,
-    "planner": 5,
     "export": 2,
-    "analysis": 1,
-    "archive": 4,
     "settlement": 4,
-    "usage": 5,
     "billing": 0.5,
-    "bill_documents": 1,
-    "issued_bills": 1,
     "console": 16,
 }
 """Approximate duration of each benchmark in minutes, by module, in the order of the page."""

@@ -73,6 +73,7 @@ def _no_adapter_figures() -> AdapterFigures:
         unsafe=0,
         unconfirmed=0,
         dropped=0,
+        source_oversize=0,
     )
 
 

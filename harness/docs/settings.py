@@ -19,9 +19,9 @@ _SITE_TABLES: dict[str, type[Settings]] = {"[site]": SiteTable, "[[microgrid]] o
 _SITE_INTRO = """\
 ## The site file
 
-`site.toml` has the answers of `commonwatt site init`, which makes every other file from it: the tables of the town
-file, and these. `head_end` and `utility` are tables too: `head_end` has own keys of the head-end's `broker.toml`,
-`utility` has own keys of `utility.toml`.
+From `site.toml` `commonwatt site init` makes every other file; `commonwatt config example site` prints an example. It
+has the tables of the town file, and these. `head_end` and `utility` are tables too: `head_end` has own keys of the
+head-end's `broker.toml`, `utility` has own keys of `utility.toml`.
 """
 
 _INTRO = """\

@@ -7,7 +7,7 @@ the first sample. A restart is reported as a preset reads it, each preset's evid
 
 Energy counted never exceeds what flowed; what is not counted is at most the one interval of each restart, report or
 large rise over a silence.
-``python -m harness.foreign.counters --sequences N`` judges N; both errors of small jumps: ``harness.foreign.jumps``.
+``python -m harness.foreign.counters --sequences N`` judges N.
 """
 
 import argparse

@@ -37,10 +37,9 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Battery
 from gateway.shown.metrics import Figures, make_registry
-from harness.worlds.gateway import CAPACITY, START, World, batches, readings
-from harness.worlds.meters import ack_of, house_meter
-from harness.worlds.records import a_record
-from harness.worlds.utility import ingest_of
+from harness.surroundings.gateway import CAPACITY, START, World, batches, readings
+from harness.surroundings.records import a_record, ack_of, house_meter
+from harness.surroundings.utility import ingest_of
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, open_database
 from utility.readings.store.dead_letters import dead_letters

@@ -26,8 +26,8 @@ from gateway.changes import AddDeadLetters, Change
 from gateway.collect.collector import DEAD_LETTERS_A_DAY
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import GatewayBench, MeterBench, UtilityBench, batch_of, block
-from harness.worlds.gateway import START, readings
-from harness.worlds.meters import ack_of
+from harness.surroundings.gateway import START, readings
+from harness.surroundings.records import ack_of
 from utility.readings.core import MAX_JUNK_A_DAY
 
 GOOD_EVERY = 50  # number of bad messages before each good one, which must be accepted

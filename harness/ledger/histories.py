@@ -258,7 +258,7 @@ class History:
         with self.database.reads.begin() as connection:
             proposed = entries_where(connection, C.kind == Kind.PROPOSAL)[-1:]
         for each in proposed:
-            close(self.database, self.settings, each.text, Second(actor=BEN, now=self.now, wait_days=0))
+            close(self.database, self.settings, each.of, Second(actor=BEN, now=self.now, wait_days=0))
             with self.database.reads.begin() as connection:
                 self.closed[each.text] = store.exported(connection, each.text, self.settings.office.codes)
 

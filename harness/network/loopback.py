@@ -19,42 +19,38 @@ from harness.real.parts import miss
 
 ALONE = ("unshare", "--map-root-user", "--net")  # prefix that runs a command in its own network namespace
 
-_SIOCSIFFLAGS, _SIOCSIFMTU = 0x8914, 0x8922
+_SIOCSIFFLAGS = 0x8914
 _IFF_UP_RUNNING = 0x41
 _ALL_PROTOCOLS = socket.htons(3)
 _TO_US = 0
-_SOL_PACKET, _STATISTICS = 263, 6
-_TCP, _UDP = 6, 17
+_TCP = 6
 _SYN = 2
 _NUMBERS = 0xFFFFFFFF
 _ESTABLISHED = "01"
 
 
-def run_alone(module: str, arguments: Sequence[str] = (), timeout_s: float = 600) -> str:
+def run_alone(module: str, arguments: Sequence[str] = ()) -> str:
     """Run a module in its own network namespace; return its output. Skip the test where that is not allowed."""
     if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode != 0:
         miss(f"needs a network namespace of its own: {' '.join(ALONE)}")
     command = [*ALONE, sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def bring_up(mtu: int | None = None) -> None:
+def bring_up() -> None:
     """Make the loopback of a new network usable."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        if mtu is not None:
-            fcntl.ioctl(sock, _SIOCSIFMTU, struct.pack("16si20x", b"lo", mtu))
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP_RUNNING))
 
 
 class Scales:
-    """Measures every TCP packet and UDP datagram on the loopback, from the instance's creation on."""
+    """Measures every TCP packet on the loopback, from the instance's creation on."""
 
     def __init__(self) -> None:
         self.weighed: Counter[tuple[int, int]] = Counter()  # IP bytes by (port from, port to)
         self.repeated: Counter[tuple[int, int]] = Counter()  # the retransmitted content in these bytes
-        self.datagrams: Counter[tuple[int, int]] = Counter()  # IP bytes of datagrams, likewise
         self._next: dict[tuple[int, int], int] = {}
         self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, _ALL_PROTOCOLS)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
@@ -69,17 +65,10 @@ class Scales:
                 continue  # Each packet is seen twice: leaving, and arriving.
             version = head[0] >> 4
             at, protocol = (4 * (head[0] & 15), head[9]) if version == 4 else (40, head[6])
-            if protocol == _UDP:
-                source, to = struct.unpack_from("!HH", head, at)
-                self.datagrams[source, to] += size
             if protocol == _TCP:
                 source, to, number, offset, flags = struct.unpack_from("!HHI4xBB", head, at)
                 self.weighed[source, to] += size
                 self._follow((source, to), number, size - at - 4 * (offset >> 4), begins=bool(flags & _SYN))
-
-    def lost(self) -> int:
-        """Return how many packets came too fast to be measured, since the last call."""
-        return int(struct.unpack("II", self._sock.getsockopt(_SOL_PACKET, _STATISTICS, 8))[1])
 
     def _follow(self, ways: tuple[int, int], number: int, content: int, *, begins: bool) -> None:
         """Count retransmitted content; TCP's sequence numbers count bytes and wrap around."""
@@ -93,10 +82,6 @@ class Scales:
     def byte_count(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
         """Return the bytes from and to ``port``; ``only`` and ``without`` select ports at the other end."""
         return self._sum(self.weighed, port, only, without)
-
-    def datagram_count(self, port: int) -> ByteCount:
-        """Return the bytes of datagrams from and to ``port``."""
-        return self._sum(self.datagrams, port, None, ())
 
     def repeats(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
         """Return retransmitted content, like ``byte_count``: the kernel counts it as sent, but not as received."""

@@ -25,7 +25,7 @@ def write_archive(asked: Asked, out: Path) -> None:
     releases = (path for path in sorted((asked.folder / "utility" / "releases").rglob("*")) if path.is_file())
     files = {f"utility/{DATABASE}": packed}
     files |= {str(path.relative_to(asked.folder)): path for path in releases}
-    files |= {name: asked.folder / name for name in (PAST, LEVELS)}
+    files |= {name: asked.folder / name for name in (PAST, LEVELS, "utility/office-key")}
     window_log = WINDOW_BYTES.bit_length() - 1
     parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, window_log=window_log, enable_ldm=True)
     content = io.BytesIO()

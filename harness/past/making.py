@@ -19,8 +19,8 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.demo.past import LEVELS
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import EventRecord, RecordType
-from commonwatt.model.time.local_calendar import month_after, month_of, month_quarters
+from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.time.local_calendar import local_day, midnight, month_after, month_of, month_quarters
 from commonwatt.model.time.now import Trust
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds
 from commonwatt.runtime.clock import Clock
@@ -59,6 +59,8 @@ DATABASE = "utility.db"
 RESOLUTION = 100  # of the emulated meters, milliwatt-hours
 BILLED_AFTER_S = 3 * 86_400 + 14 * 3_600  # seconds from a month's end to its bills
 LATE_S = 34 * 86_400  # seconds from a day's end to its late readings: after the bills of its month
+PAID_AFTER_S, REMINDED_AFTER_S = 9 * 86_400, 27 * 86_400  # seconds from the bills to their payments, and reminders
+MOVE_TOLD_BEFORE_S, MOVES_AFTER_S = 3 * 86_400, 12 * 86_400  # seconds from the move's entry to the end, to its day
 PROPOSED_BEFORE_S = 20 * 3_600  # seconds before the end at which the next tariff was proposed
 
 _UNUSED = ("received_minute", "sender_no", "averaged", "conflicts")
@@ -111,11 +113,21 @@ def _opened(path: Path) -> Iterator[Database]:
         database.close()
 
 
+def settings_in(folder: Path) -> UtilitySettings:
+    """Return the utility's settings, with its files below a folder."""
+    own = UtilitySettings()
+    place = {"releases": folder / "utility" / "releases", "secret": folder / "secret"}
+    (folder / "utility").mkdir(exist_ok=True)
+    office = own.office.model_copy(update={"key": folder / "utility" / own.office.key.name})
+    return own.model_copy(update={"research": own.research.model_copy(update=place), "office": office})
+
+
 class _Making:
     def __init__(self, asked: Asked, database: Database, tell: Tell) -> None:
         self._asked, self._span, self._database, self._tell = asked, asked.span, database, tell
         self._zone = ZoneInfo(asked.town.table.timezone)
-        self._office = Office(database)
+        self._settings = settings_in(asked.folder)
+        self._office = Office(database, self._settings)
         self._energy = Energy(asked.town, asked.span)
         self._rules = Rules(resolution=RESOLUTION, battery_loss_permille=asked.town.table.charging_loss_permille)
         # The day begins in the evening before.
@@ -130,6 +142,7 @@ class _Making:
         register(self._database, self._asked.town, max(first, self._span.first * QUARTERS_A_DAY), self._zone)
         self._office.hire(begin - 30 * 86_400)
         self._office.publish(TARIFF.read_text(), begin - 29 * 86_400)
+        self._office.name(begin - 28 * 86_400)
         with self._database.reads.begin() as connection:
             self._owners = list(owners(connection).values())
             numbers = numbers_of(connection, [meter.id for owner in self._owners for meter in owner.meters])
@@ -158,6 +171,9 @@ class _Making:
         month, office = self._first_month, self._office
         while (at := month_quarters(month, self._zone)[1] * QUARTER_S + BILLED_AFTER_S) < self._span.end:
             yield at, partial(office.bill, month, at)
+            for after_s, what in ((PAID_AFTER_S, partial(office.collect, month)), (REMINDED_AFTER_S, office.remind)):
+                if at + after_s < self._span.end:
+                    yield at + after_s, partial(what, at + after_s)
             month = month_after(month)
         for fault in self._span.faults:
             if fault.announced is not None:
@@ -166,6 +182,9 @@ class _Making:
             yield (self._asked.late.day + 1) * 86_400 + LATE_S, self._settle_late
         proposed = self._span.end - PROPOSED_BEFORE_S
         yield proposed, partial(office.propose, NEXT_TARIFF.read_text(), proposed)
+        told = self._span.end - MOVE_TOLD_BEFORE_S
+        at = midnight(local_day(self._span.end + MOVES_AFTER_S, self._zone), self._zone)
+        yield told, partial(office.plan_move, at, told)
 
     def _settle(self, day: Day, readings: list[Corrected]) -> None:
         late = self._asked.late
@@ -230,8 +249,15 @@ class _Making:
             save_setting(connection, EMULATED_UNTIL, str(self._span.end))
         writer = Writer(self._database)
         some: list[tuple[Blocks, list[EventRecord]]] = []
+        grids, began = {meter.id: meter.microgrid for meter in self._asked.town.meters}, dict[str, EpochSeconds]()
         for blocks, events in self._energy.fine():
             some.append((blocks, events))
+            for event in events:
+                if event.new_state & ~event.previous_state & State.DEAD_FEEDER:
+                    began[grids[event.meter_id]] = event.time
+                elif event.previous_state & ~event.new_state & State.DEAD_FEEDER and grids[event.meter_id] in began:
+                    # Of the two meters of a boundary the first one tells.
+                    self._office.note_island(grids[event.meter_id], began.pop(grids[event.meter_id]), event.time)
             quarter = int(blocks.quarter[0])
             if len(some) == 4 or (quarter + 1) * QUARTER_S == self._span.end:
                 writer.commit(list(self._appends(some, (quarter + 1) * QUARTER_S)))
@@ -257,18 +283,12 @@ class _Making:
     def _work(self) -> None:
         """Let the utility's jobs do what is due at the end, then make the release."""
         self._tell("jobs", 0)
-        settings = UtilitySettings()
-        research = settings.research.model_copy(
-            update={"releases": self._asked.folder / "utility" / "releases", "secret": self._asked.folder / "secret"}
-        )
         # The second time they do what the first one left: what was shared is counted after the readings are joined.
         for now in (self._span.end - 3_600, self._span.end):
-            asyncio.run(_jobs(settings, self._database, now))
+            asyncio.run(_jobs(self._settings, self._database, now))
         if self._asked.release is not None:
             self._tell("release", 0)
-            self._office.release(
-                settings.model_copy(update={"research": research}), *self._asked.release, self._span.end - 3_600
-            )
+            self._office.release(*self._asked.release, self._span.end - 3_600)
         with self._database.writes.begin() as connection:
             # They count what gateways send while the town lives.
             for table in (tally, relayed_day):

@@ -1,26 +1,41 @@
 """What people did in the town's past: they published a tariff, issued bills, announced storms, made a release."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commonwatt.config.utility import UtilitySettings
-from commonwatt.model.units import EpochSeconds
-from commonwatt.runtime.clock import Clock
+from commonwatt.model.time.local_calendar import local_day
+from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
+from commonwatt.model.words import duration
 from harness.past.energy import Fault
+from harness.past.households import COMES_TO_NAME, MOVER, contact_of, pays, statement
 from utility.access.actor import MACHINE, Actor, Via, on_machine
 from utility.access.decisions import Second
 from utility.access.roles import Role
 from utility.access.rules import NewPerson
 from utility.access.store import access
 from utility.access.store.acting import By
+from utility.access.store.audit_log import record
+from utility.alarms.kinds import KINDS
+from utility.alarms.lifecycle import Life, Stage
+from utility.alarms.store import save_lives
 from utility.billing import decisions as billing
 from utility.control.decisions import announce_storm
+from utility.customers.store.contacts import office_key, set_contact
 from utility.database.database import Database
+from utility.database.town_zone import zone_of
+from utility.ledger.decisions import take_in
+from utility.ledger.reference import rf_reference
+from utility.ledger.store.entries import balances, remind
+from utility.moves.move import Kind, Move, moved
 from utility.outbox.tables import command
 from utility.people.store import invite_person
+from utility.registry.dates import date_words
+from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
+from utility.registry.store.moves import add_move
 from utility.research import decisions as research
-from utility.research.cli.open_release import release_open
-from utility.research.cli.source import homes_in, source_of
+from utility.research.jobs.open_release import release_open
+from utility.research.jobs.source import homes_in, source_of
 from utility.research.release import Asked, Tier
 from utility.supply.buying.situation import Storm
 from utility.supply.store.supply_view import save_storm
@@ -28,7 +43,7 @@ from utility.tariffs import decisions as tariffs
 
 TARIFF, NEXT_TARIFF = (Path(__file__).with_name(name) for name in ("tariff.toml", "next_tariff.toml"))
 RESIDENT = 1  # the account of the resident
-AGREEMENT, AGREED_S = "university", 365 * 86_400  # the researcher's agreement; for how long it holds, seconds
+AGREEMENT, AGREED_S = "university", 365 * 86_400  # the researchers' agreement; for how long it holds, seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +70,8 @@ MEMBERS = (VERA, OTTO, CLARA, ANTON, ROSA, RITA, ADMIN)
 class Office:
     """The people at the utility of a past."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, settings: UtilitySettings) -> None:
+        self._database, self._settings = database, settings
 
     def hire(self, now: EpochSeconds) -> None:
         """Invite a person of each role; the links were never used, and are too old now."""
@@ -83,6 +98,50 @@ class Office:
         billing.check(self._database, number, CLARA.actor, now + 1800)
         billing.issue(self._database, number, self._second(now + 3600))
 
+    def name(self, now: EpochSeconds) -> None:
+        """Enter the names and addresses of all accounts."""
+        with self._database.writes.begin() as connection:
+            key = office_key(connection, self._settings.office)
+            for account in sorted(load_dated_registry(connection).accounts):
+                set_contact(connection, account, 0, contact_of(account), key)
+                record(connection, CLARA.actor, now, "contact.set", f"account {account}")
+
+    def collect(self, month: str, now: EpochSeconds) -> None:
+        """Import the bank's payments of a month's bills: in the middle of their time, from all but who pays late."""
+        with self._database.reads.begin() as connection:
+            day, owed = str(local_day(now, zone_of(connection))), balances(connection)
+        paid = [(account, cents) for account, cents in sorted(owed.items()) if cents > 0 and pays(account, month)]
+        rows = [(day, cents, rf_reference(a, month), contact_of(a).name) for a, cents in paid]
+        take_in(self._database, self._settings, statement(rows), CLARA.actor, now)
+
+    def remind(self, now: EpochSeconds) -> None:
+        """Let the service send the reminders that are due."""
+        with self._database.writes.begin() as connection:
+            remind(connection, "town", now)
+
+    def plan_move(self, at: Quarter, now: EpochSeconds) -> None:
+        """Enter a move of a day to come."""
+        with self._database.writes.begin() as connection:
+            before, zone = load_for_change(connection), zone_of(connection)
+            move = Move(kind=Kind.MOVE, account=MOVER, at=at, next=0)
+            after, comes, _ = moved(before, move, zone)
+            assert comes is not None
+            key = office_key(connection, self._settings.office)
+            set_contact(connection, comes, at, contact_of(MOVER, name=COMES_TO_NAME), key)
+            set_contact(connection, MOVER, at, contact_of(MOVER, street="7 Harbour Street"), key)
+            save_dated_registry(connection, before, after, CLARA.name, now, zone)
+            said = {"kind": move.kind, "from": date_words(at, zone), "next": comes}
+            record(connection, CLARA.actor, now, "move.make", f"account {MOVER}", None, said)
+            add_move(connection, MOVER, at)
+
+    def note_island(self, microgrid: MicrogridId, start: EpochSeconds, end: EpochSeconds) -> None:
+        """Keep the alarm of an island that is over, as the service would have."""
+        kind = KINDS["Island"]
+        alarm = kind.alarm(f"For {duration(end - start)}.", controller=microgrid)
+        with self._database.writes.begin() as connection:
+            life = Life(alarm=replace(alarm, since=start), stage=Stage.ENDED, ended=end)
+            save_lives(connection, [life], end)
+
     def announce(self, fault: Fault) -> None:
         """Announce a storm, which all gateways got, and which is over."""
         assert fault.announced is not None
@@ -93,16 +152,14 @@ class Office:
             connection.execute(command.update().where(command.c.state == "open").values(values))
             save_storm(connection, None)
 
-    def release(self, settings: UtilitySettings, start: EpochSeconds, end: EpochSeconds, now: EpochSeconds) -> None:
-        """Make an open release of a period, and an agreement with the researcher."""
-        clock = Clock(origin=now, monotonic_origin=0, speed=0)
-        source = source_of(self._database, settings, clock, CLARA.name, make=True)
+    def release(self, start: EpochSeconds, end: EpochSeconds, now: EpochSeconds) -> None:
+        """Make an open release of a period, and an agreement with researchers."""
+        source = source_of(self._database, self._settings, now, CLARA.actor)
         asked = Asked(tier=Tier.OPEN, start=start, end=end)
         homes, _ = homes_in(source, asked, lambda _: None)
         made = release_open(source, asked, homes, None)
         assert made.written, "the release would wait for an approval"
         research.add_agreement(self._database, AGREEMENT, end + AGREED_S, CLARA.actor, now)
-        research.let_read(self._database, AGREEMENT, ROSA.name, CLARA.actor, now)
 
     def _second(self, now: EpochSeconds) -> Second:
         return Second(actor=ANTON.actor, now=now, wait_days=0)

@@ -72,11 +72,15 @@ class BrokerProcess:
 
     def metric(self, sample: str) -> float:
         """Return a sample of /metrics; ``sample`` is its name without the prefix, such as ``connections``."""
-        return broker_metric(f"127.0.0.1:{self._http}", sample)
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._http}/metrics", timeout=20) as answer:
+            text = answer.read().decode()
+        match = re.search(rf"^commonwatt_broker_{re.escape(sample)} (\S+)$", text, re.MULTILINE)
+        assert match, f"no {sample} in {text}"
+        return float(match[1])
 
     def memory_bytes(self) -> int:
         """Return the resident memory of the process."""
-        return resident_bytes(self.process.pid)
+        return int(Path(f"/proc/{self.process.pid}/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
 
     def files(self) -> int:
         """Return the number of open files of the process."""
@@ -99,17 +103,3 @@ class BrokerProcess:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-
-
-def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process."""
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
-
-
-def broker_metric(address: str, sample: str) -> float:
-    """Return a sample of the broker whose status is at ``address``."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
-        text = answer.read().decode()
-    match = re.search(rf"^commonwatt_broker_{re.escape(sample)} (\S+)$", text, re.MULTILINE)
-    assert match, f"no {sample} in {text}"
-    return float(match[1])

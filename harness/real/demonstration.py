@@ -1,7 +1,6 @@
 """The demonstration with forked processes, which start in a hundredth of the time."""
 
 import sys
-from collections.abc import Callable
 from unittest.mock import patch
 
 from commonwatt.audit import folder
@@ -32,10 +31,10 @@ kind = "public"
 """A town file with a few microgrids of each kind."""
 
 
-def main(command: Callable[[], object] = commonwatt) -> None:
-    """Run a command, and fork what it starts."""
+def main() -> None:
+    """Run ``commonwatt``, and fork what it starts."""
     forks.enable()
     parts = patch.object(supervisor, "_start", lambda part: forks.start(part.command, part.log))
     registration = patch("commonwatt.site.office.subprocess.run", forks.run)
     with parts, registration, patch.object(folder, "_start", forks.start):
-        command()
+        commonwatt()

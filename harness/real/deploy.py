@@ -122,9 +122,18 @@ def words_of(line: str) -> list[str] | None:
     return None if match is None else shlex.split(match[1])
 
 
+def write_site(folder: Path) -> None:
+    """Write the page's site file."""
+    (folder / "site").mkdir()
+    _, _, section = PAGE.read_text().partition("# The office")
+    text = next(content for kind, content in blocks_of(section) if kind == "toml")
+    (folder / "site" / "site.toml").write_text(f"{text}\n")
+
+
 def office(folder: Path, program: list[str]) -> Path:
     """Run the page's command that makes every file of the town, in ``folder``; return ``site``."""
-    (line,) = (line for line in steps("The office") if " site init " in line)
+    write_site(folder)
+    (line,) = (line for line in steps("The office") if line.endswith(" site init"))
     forks.run([*program, *(words_of(line) or ())], cwd=folder, check=True, timeout=60)
     return folder / "site"
 

@@ -243,11 +243,9 @@ def _be_origin(connection: socket.socket) -> None:
 
 
 def _run(code: str) -> int:
-    """Run code as a main module, to the end of its threads and exit functions; return the exit code.
-
-    What an interpreter does besides takes the other tenth of a second: it frees every object of the origin, and so
-    copies all of its memory.
-    """
+    """Run code as a main module, to the end of its threads and exit functions; return the exit code."""
+    # What an interpreter does besides takes the other tenth of a second: it frees every object of the origin, and so
+    # copies all of its memory.
     status = 0
     try:
         exec(code, {"__name__": "__main__"})

@@ -14,7 +14,6 @@ PARTS = {
     "npm": ("nodejs npm", ()),
     "prometheus": ("prometheus", ()),
     "promtool": ("prometheus", ()),
-    "prometheus-alertmanager": ("prometheus-alertmanager", ()),
     "amtool": ("prometheus-alertmanager", ()),
     "systemd-analyze": ("systemd", ()),
     "systemd-sysusers": ("systemd", ()),

@@ -9,7 +9,7 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.town.town import Direction, Meter, Town
-from harness.worlds.sent import append
+from harness.surroundings.sent import append
 from utility.database.database import Database
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer

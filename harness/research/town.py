@@ -1,7 +1,6 @@
 """Homes of an emulated town: the scenarios' physics, sharing and purchases, by quarter-hours."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -60,13 +59,6 @@ def emulated_homes(town: Town, days: int, scenario: str = "normal") -> Homes:
         for column in some
     ]
     return _sorted(town, names, start, {measure: np.array(found).T for measure, found in columns.items()})
-
-
-def varied(homes: Homes, spread: float = 0.5, seed: int = 1) -> Homes:
-    """Return homes of different sizes: all energies of each multiplied by a log-normal factor with median 1."""
-    factor = np.random.default_rng(seed).lognormal(0, spread, len(homes.homes))[:, None]
-    values = {measure: np.rint(array * factor).astype(np.int64) for measure, array in homes.values.items()}
-    return replace(homes, values=values)
 
 
 def _homes_in(places: Places) -> list[int]:

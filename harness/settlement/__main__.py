@@ -3,7 +3,6 @@
 --days N            N random microgrid-days, both conventions, beside the plain implementation (default 1000)
 --truth QUARTERS    every scenario, slot by slot, beside what flowed in the emulator, at resolutions of 1 and 100 mWh
 --residual DAYS     every scenario: the residual of honest meters stays within its bound
---distances DAYS    every scenario: how far each convention is from what flowed, by kind of microgrid
 """
 
 import argparse
@@ -12,7 +11,6 @@ import sys
 from commonwatt.settlement.conventions import CONVENTIONS
 from commonwatt.town.scenario import names
 from harness.settlement.compare import differences
-from harness.settlement.distances import distances
 from harness.settlement.emulated import EmulatedTown, small_town
 from harness.settlement.truth import days, wrong_slots
 from utility.settlement.day import Rules
@@ -27,14 +25,11 @@ def main() -> None:
     parser.add_argument("--quarters", type=int, default=96, help="of each random day with readings")
     parser.add_argument("--truth", type=int, metavar="QUARTERS")
     parser.add_argument("--residual", type=int, metavar="DAYS")
-    parser.add_argument("--distances", type=int, metavar="DAYS")
     given = parser.parse_args()
     if given.truth:
         _truth(given.truth)
     elif given.residual:
         _residual(given.residual)
-    elif given.distances:
-        _distances(given.distances)
     else:
         _random(given.seed, given.days, given.quarters)
 
@@ -68,17 +63,6 @@ def _residual(count: int) -> None:
                 sys.exit(f"{scenario}: {name} is beyond its bound by {one.excess} mWh")
         worst = max(one.excess for one in found.values())
         print(f"{scenario}, {count} days: within the bound, by {-worst} mWh at least")
-
-
-def _distances(count: int) -> None:
-    for scenario in names():
-        found = distances(EmulatedTown(small_town(LOSS_PERMILLE), scenario), count, LOSS_PERMILLE)
-        for (name, kind), off in sorted(found.off.items()):
-            part = 100 * off / max(1, found.billed[kind])
-            worst = found.worst[name, kind]
-            print(
-                f"{scenario}: {name}, {kind}: off by {off / 1e6:.3f} kWh, {part:.3f} %; a place at most {worst:.3f} kWh"
-            )
 
 
 if __name__ == "__main__":

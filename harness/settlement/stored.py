@@ -10,7 +10,7 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS
 from commonwatt.town.town import Direction, Function, Meter, Town
-from harness.worlds.sent import append
+from harness.surroundings.sent import append
 from utility.database.checks import row_crc
 from utility.database.database import Database
 from utility.outbox.changes import Append

@@ -69,10 +69,8 @@ def _no_deficit_beside_surplus(batteries: Batteries, plan: Plan) -> Flags:
 
 
 def _stays_on_after_its_start(batteries: Batteries, plan: Plan) -> Flags:
-    """Where a battery began to share recently, all go on above their minimum, while one of the others may need help.
-
-    Where no battery is below its target, batteries share for no other reason.
-    """
+    """Where a battery began to share recently, all go on above their minimum, while one of the others may need help."""
+    # Where no battery is below its target, batteries share for no other reason.
     recent = batteries.sharing if batteries.recent is None else batteries.sharing & batteries.recent
     done = batteries.level >= np.minimum(batteries.target + batteries.band, batteries.capacity)
     others = batteries.usable & ~batteries.sharing & (batteries.target > 0) & ~done

@@ -25,9 +25,9 @@ from gateway.takeover import member
 from gateway.takeover.controller import Takeover
 from gateway.takeover.effects import AskMeters, Begin, Effect, Keep, Kept
 from gateway.takeover.post import Post
-from harness.world.small import search
-from harness.world.small.search import BrokenError as BrokenError
-from harness.world.small.search import must
+from harness.world.exhaustive import search
+from harness.world.exhaustive.search import BrokenError as BrokenError
+from harness.world.exhaustive.search import must
 
 NAMES: tuple[ControllerId, ...] = ("r001", "r002", "r003")
 RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}

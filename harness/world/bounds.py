@@ -1,5 +1,6 @@
 """Checks that memory and stores stay within their bounds (I10)."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from gateway.collect.collector import DEAD_LETTERS_A_DAY
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 KINDS = 4  # kinds of desired states
 # Most ranges of ids that a gateway's store has of one log; only a lost store leaves holes between them.
 MAX_RANGES = 200
+SETTINGS = 40  # names of settings that the gateway's modules keep; a name has one value, or one a meter or a microgrid
 
 
 def check_gateway(node: "GatewayNode") -> None:
@@ -42,8 +44,10 @@ def _check_gateway_store(node: "GatewayNode") -> None:
     meters = len(node.core.manager.meters)
     rows = {
         table: node.store._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-        for table in ("desired", "coverage", "letter", "setting", "period")
+        for table in ("desired", "coverage", "letter", "period")
     }
+    names = Counter(key.partition(":")[0] for (key,) in node.store._db.execute("SELECT key FROM setting"))
+    most_of_one = max(meters, len(node.world.gateways))
     days = 3  # wrong clocks give other days
     _hold(node.world, node.name, "desired states", rows["desired"], meters * KINDS)
     _hold(node.world, node.name, "ranges of ids", rows["coverage"], meters * MAX_RANGES)
@@ -51,7 +55,8 @@ def _check_gateway_store(node: "GatewayNode") -> None:
     rejected = sum(map(len, node.world.ledger.made.values())) + len(node.world.ledger.events)
     rejected += len(node.world.ledger.forged)
     _hold(node.world, node.name, "letters", rows["letter"], DEAD_LETTERS_A_DAY * days * (meters + 1) + rejected)
-    _hold(node.world, node.name, "settings", rows["setting"], 20)
+    _hold(node.world, node.name, "names of settings", len(names), SETTINGS)
+    _hold(node.world, node.name, "settings of one name", max(names.values(), default=0), most_of_one)
     _hold(node.world, node.name, "periods", rows["period"], 10)
     _hold(node.world, node.name, "outcomes kept", len(node.core.utility_commands._outcomes), KEPT_OUTCOMES)
 

@@ -1,5 +1,6 @@
 """Run many seeded worlds on all processor cores; keep the list of failing seeds, and a log of all."""
 
+import gc
 import json
 import os
 from collections import Counter
@@ -75,11 +76,18 @@ def run_many(executor: ProcessPoolExecutor, seeds: Iterable[int], options: Optio
     """Run worlds on all processor cores, and print the progress; ``log`` gets a line of JSON for each."""
     seeds = list(seeds)
     tally = Tally(len(seeds), log)
-    for result in executor.map(partial(attempt, options=options), seeds):
+    for result in executor.map(partial(_attempt, options=options), seeds):
         tally.add(result)
     print(tally.line(), flush=True)
     print("faults:", ", ".join(f"{number:,} {kind}" for kind, number in tally.kinds.most_common()), flush=True)
     return tally
+
+
+def _attempt(seed: int, options: Options) -> Run | Violation:
+    """Run one world; collect its garbage only afterwards: 65 MB more at most, up to a third of the time less."""
+    gc.collect()
+    gc.disable()
+    return attempt(seed, options)
 
 
 def kept() -> list[int]:

@@ -41,10 +41,8 @@ def check(world: "World") -> None:
 
 
 def _check_gone(world: "World") -> None:
-    """Check that gateways with a new store report the records that meters deleted and the lost store had.
-
-    Gateways count at their start, without records that arrived late, or were acknowledged late.
-    """
+    """Check that gateways with a new store report the records that meters deleted and the lost store had."""
+    # Gateways count at their start, without records that arrived late, or were acknowledged late.
     for name, gateway in world.gateways.items():
         # Where several gateways take records, none knows which of them are at others.
         if len(world.holders(name)) > 1 or not world.ledger.has_lost(name):

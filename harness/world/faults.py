@@ -13,8 +13,8 @@ from commonwatt.model.records import Log
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Put
 from commonwatt.protocol.topics import BATCHES, RECORDS, gateway_up, meter_up
+from harness.surroundings.records import a_record
 from harness.world.network import CALM, Weather
-from harness.worlds.records import a_record
 from utility.outbox.changes import OpenCommand
 from utility.outbox.store.commands import add_command
 

@@ -112,7 +112,7 @@ FOUND_IN_MONTH: dict[str, tuple[str, int]] = {
     "any attempt ends a period": ("M2", 28),
     _LATE: ("I2", 26),
 }
-"""The same of planted bugs of settlement, billing and archive."""
+"""The same of planted bugs of settlement and billing."""
 
 FOUND = FOUND_IN_READINGS | FOUND_IN_ENERGY | FOUND_IN_CLIQUE | FOUND_IN_MONTH
 

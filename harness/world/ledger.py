@@ -94,7 +94,9 @@ class Ledger:
     def snapshot(self) -> Snapshot:
         """Return what the utility's store has and what gateways rely on."""
         of = self._store_id
-        held, relayed = (masks.nothing() | one for one in (self._at_utility[of], self._relayed[of]))
+        both = self._at_utility[of], self._relayed[of]
+        # A look at a block makes an empty mask of it.
+        held, relayed = (masks.nothing() | {key: mask for key, mask in one.items() if mask.any} for one in both)
         return held, relayed, set(self._utility_events[of]), set(self._dead_letters[of])
 
     def went_back(self, store: int, snapshot: Snapshot) -> None:

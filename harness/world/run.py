@@ -29,11 +29,7 @@ KINDS: dict[str, tuple[type[World], dict[str, Bug]]] = {
 
 
 def simulate(seed: int, options: Options | None = None) -> Run:
-    """Run the world of a seed.
-
-    Raises:
-        Violation: Something that must always hold did not.
-    """
+    """Run the world of a seed."""
     options = options or Options()
     with few(options) as bug:
         return _simulate(KINDS[options.kind][0](seed, options, bug.unsynced))

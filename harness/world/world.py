@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
+from commonwatt.model.validation import EARLY_S, FUTURE_S
 from commonwatt.town.loading import load_town
 from commonwatt.town.registry import RegisteredMeter, registry_of
 from commonwatt.town.town import Microgrid, Town
@@ -33,9 +34,9 @@ from harness.world.utility import UtilityNode
 START = 1_782_000_000  # start of every world: the start of a quarter
 HEALED_S = 600  # seconds without faults at the end of measuring
 
-DRAIN_S = 4500
-"""Seconds after the last reading until all data is at the utility (I6): finished quarters, puts refused as early, and
-repeated requests."""
+DRAIN_S = EARLY_S - FUTURE_S - HEALED_S + 1800
+"""Seconds after the last reading until all data is at the utility (I6): the longest wait of a put that is refused as
+early when all is healed (docs/protocol.md), then finished quarters and repeated requests."""
 
 MEMORY = Path("/dev/shm")  # a folder in memory, where there is one
 BOUNDS_EVERY_S = 300  # seconds between two counts of the stores' rows (I10)

@@ -20,10 +20,11 @@ from commonwatt.town.town import Microgrid
 from harness.browser import Visit, chromium, served, visit
 from harness.console import Browser as Person
 from harness.console import standing_api
+from harness.parts import with_parts
 from harness.settlement.emulated import small_town
+from harness.surroundings.sent import batch, blocks
+from harness.surroundings.utility import a_heartbeat
 from harness.town_month.month import Asked, make
-from harness.worlds.sent import batch, blocks
-from harness.worlds.utility import a_heartbeat
 from utility.access.roles import Role
 from utility.assembly.application import make_app
 from utility.database.database import Database, open_database
@@ -85,7 +86,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
         said = [_said(each, is_island=is_island) for each in town.microgrids.values()]
         lasting.look(said)
         lasting.score(said)
-    yield make_app(api)
+    yield with_parts(make_app(api))
     database.close()
 
 

@@ -15,8 +15,8 @@ from tests.browser.conftest import NOW
 from utility.access.roles import Role
 from utility.database.database import Database
 from utility.research import store as store
-from utility.research.cli.files import Block, DataFile, write_release
 from utility.research.documents import Facts, data_columns, name_columns
+from utility.research.jobs.files import Block, DataFile, write_release
 from utility.research.release import Asked, Tier
 from utility.research.shown import made_rows
 

@@ -14,7 +14,6 @@ from harness.console import PASSWORD
 from harness.real.site import Site
 
 TOWN = 'microgrid = [{id = "r", kind = "residential", count = 1, houses = 2}]\n'
-PATIENT_MS = 60 * 1000
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def window(chrome: Browser, site: Site) -> Visit:
-    found = visit(chrome, f"http://{site.layout.part('utility').http}", None)
-    found.page.set_default_timeout(PATIENT_MS)
-    return found
+    return visit(chrome, f"http://{site.layout.part('utility').http}", None)
 
 
 def accept(page: Page, link: str) -> None:
@@ -35,7 +32,7 @@ def accept(page: Page, link: str) -> None:
     page.goto(link)
     by_keyboard(page.get_by_label("Password"), PASSWORD)
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Log out").wait_for()
+    page.get_by_role("navigation", name="Pages").get_by_role("button", name="Log out").wait_for()
 
 
 def invite(admin: Page, address: str, name: str, role: str) -> str:
@@ -71,12 +68,12 @@ def test_operator_tunes_a_gateway_which_answers_and_the_second_one_is_told(opera
     by_keyboard(anna.page.get_by_role("button", name="Apply"))
     # Before, change and outcome stand on one page, which asks until the gateway has answered.
     answered = anna.page.get_by_role("row", name="r001")
-    expect(answered).to_contain_text("done", timeout=PATIENT_MS)
+    expect(answered).to_contain_text("done")
     assert anna.check() == []
     by_keyboard(ben.page.get_by_role("button", name="Apply"))
     expect(ben.page.get_by_role("alert")).to_contain_text("anna")
     by_keyboard(anna.page.get_by_role("button", name="Put back what was before"))
-    expect(answered).to_contain_text("done", timeout=PATIENT_MS)
+    expect(answered).to_contain_text("done")
     expect(anna.page.get_by_role("heading", level=1)).to_contain_text("put back")
 
 
@@ -88,5 +85,5 @@ def test_operator_finds_why_a_battery_does_not_share(operators: tuple[Visit, Vis
     battery = anna.page.get_by_role("row", name="house 1").first
     with anna.page.expect_response(lambda answer: answer.url.endswith("/live")):
         pass  # What is open stays open when its part of the page comes anew.
-    expect(battery).to_contain_text(re.compile("minimum|share|helps|needs|level"), timeout=PATIENT_MS)
+    expect(battery).to_contain_text(re.compile("minimum|share|helps|needs|level"))
     assert anna.check() == []

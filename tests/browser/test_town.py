@@ -3,19 +3,17 @@
 from collections.abc import Callable
 
 from fastapi import FastAPI
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 
 from harness.browser import Visit, served, visit
 from harness.console import Browser as Person
 from harness.settlement.emulated import small_town
-from harness.worlds.utility import a_heartbeat, register_in
+from harness.surroundings.utility import a_heartbeat, register_in
 from tests.browser.conftest import METER, NOW
 from utility.access.roles import Role
 from utility.outbox.changes import SawGateway
 from utility.readings.store.writer import Writer
 from utility.webkit.console.console import Console
-
-SOON_MS = 30_000
 
 
 def seen(application: FastAPI, time: int) -> None:
@@ -30,18 +28,43 @@ def test_the_town_changes_without_a_reload_and_says_when_nothing_answers(chrome:
         window.open("/console/town")
         assert window.page.locator("#m-r001.late").count() == 0
         seen(application, NOW - 200)
-        window.page.wait_for_selector("#m-r001.late", timeout=SOON_MS)
+        window.page.wait_for_selector("#m-r001.late")
         window.page.check("#by-state")
         sign = "e => getComputedStyle(e, '::before').content"
         assert "◐" in window.page.locator("#m-r001").evaluate(sign), "a state has a sign besides its colour"
         assert window.check() == []
         values = window.page.locator("#live dt").count()
         seen(application, NOW - 20)
-    told = window.page.wait_for_selector("p.stale", timeout=SOON_MS)
+    told = window.page.wait_for_selector("p.stale")
     assert told is not None
     assert "No answer from the utility since" in told.inner_text()
     assert window.page.locator("#live dt").count() == values > 0, "the values before stay"
     window.page.context.close()
+
+
+FOCUSED = "document.activeElement.getAttribute('href')"
+
+
+def test_a_late_answer_of_the_search_leaves_the_focus_where_the_person_is(window: Callable[..., Visit]) -> None:
+    viewer = window(Role.VIEWER)
+    viewer.open("/console/microgrids")
+    keys = viewer.page.keyboard
+    keys.press("/")
+    keys.type("1000")
+    viewer.page.wait_for_selector("#found a[href='/console/meters/10001']")
+    held: list[Route] = []
+    viewer.page.route("**/console/find/results?text=10001", lambda route: held.append(route))
+    with viewer.page.expect_request("**/console/find/results?text=10001"):
+        keys.type("1")
+    keys.press("ArrowDown")
+    before = viewer.page.evaluate(FOCUSED)
+    with viewer.page.expect_response("**/console/find/results?text=10001"):
+        held[0].continue_()
+    viewer.page.wait_for_function("document.querySelectorAll('#found a').length < 2")
+    assert before == "/console/meters/10001"
+    assert viewer.page.evaluate(FOCUSED) == before
+    keys.press("Enter")
+    viewer.page.wait_for_url("**/console/meters/10001")
 
 
 def test_a_meter_is_found_and_its_plot_read_by_keyboard_alone(window: Callable[..., Visit]) -> None:
@@ -50,10 +73,10 @@ def test_a_meter_is_found_and_its_plot_read_by_keyboard_alone(window: Callable[.
     keys = viewer.page.keyboard
     keys.press("/")
     keys.type("10")
-    first = viewer.page.wait_for_selector("#found a[href='/console/meters/10001']", timeout=SOON_MS)
+    first = viewer.page.wait_for_selector("#found a[href='/console/meters/10001']")
     assert first is not None
     keys.press("ArrowDown")
-    while "10001" not in viewer.page.evaluate("document.activeElement.textContent"):
+    while viewer.page.evaluate(FOCUSED) != "/console/meters/10001":
         keys.press("ArrowDown")
     keys.press("Enter")
     viewer.page.wait_for_url("**/console/meters/10001")
@@ -62,7 +85,7 @@ def test_a_meter_is_found_and_its_plot_read_by_keyboard_alone(window: Callable[.
     viewer.page.focus("figure summary")
     keys.press("Enter")
     rows = viewer.page.locator("figure table.numbers tbody tr")
-    rows.first.wait_for(timeout=SOON_MS)
+    rows.first.wait_for()
     assert rows.count() > 100
     assert "no value" in rows.first.inner_text(), "a gap is a gap in the table, too"
     assert viewer.check() == []
@@ -77,7 +100,7 @@ def test_a_plot_has_the_times_of_the_town(window: Callable[..., Visit], applicat
         viewer.page.wait_for_selector("figure canvas")
         viewer.page.click("figure summary")
         begins = viewer.page.locator("figure table.numbers tbody th")
-        begins.first.wait_for(timeout=SOON_MS)
+        begins.first.wait_for()
         assert begins.first.inner_text() == "30 Oct 2026, 00:00:00 GMT-7"
     finally:
         register_in(town.table.timezone, console.database, town)

@@ -1,9 +1,8 @@
-"""docs/protocol.md against the code: every byte, every JSON example, every number on the page."""
+"""docs/protocol.md against the code: each example of bytes and of JSON, the names of messages and topics."""
 
 import json
 import re
 from collections.abc import Callable
-from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import get_args
 
@@ -11,10 +10,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from commonwatt.codec import dumps, packing, packing_arrays, payloads
+from commonwatt.codec import dumps, packing
 from commonwatt.demo.layout import BUILT_IN_TOWN
 from commonwatt.device.records.aggregation import average, consolidate
-from commonwatt.model import records, validation
 from commonwatt.model.blocks import join, make_blocks
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import (
@@ -26,16 +24,10 @@ from commonwatt.model.records import (
     unpack_event,
     unpack_history,
 )
-from commonwatt.model.time.now import Trust
-from commonwatt.model.units import MAX_ABS_READING, SLOTS
+from commonwatt.model.units import SLOTS
 from commonwatt.model.validation import Expected, judge_event, judge_history
 from commonwatt.protocol import (
-    batches,
     commands,
-    controller_commands,
-    dead_letters,
-    json_messages,
-    meter_messages,
     topics,
 )
 from commonwatt.protocol.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
@@ -43,7 +35,7 @@ from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.controller_commands import HOSTED, Action, ControllerCommand, ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
 from commonwatt.protocol.json_messages import Message, unpack_json
-from commonwatt.protocol.meter_messages import Refusal, unpack_level, unpack_put, unpack_put_ack
+from commonwatt.protocol.meter_messages import unpack_level, unpack_put, unpack_put_ack
 from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantAction, PlantCommand, PlantOutcome, PlantReport
 from commonwatt.protocol.revoked_list import MAX_LISTED, PURPOSE, RevokedList
 from commonwatt.town.loading import load_town
@@ -329,65 +321,12 @@ def test_results_of_the_page_are_those_of_the_code() -> None:
         assert f"`{result}`" in text, result
 
 
-# Numbers
-
-
-def numbers(text: str, *, name: int, number: int) -> dict[str, int]:
-    """Names and numbers of a table, given their columns."""
-    return {
-        row[name].upper(): int(row[number], 0)
-        for row in rows(text)
-        if len(row) > max(name, number) and re.fullmatch(r"\d+|0x[0-9a-f]+", row[number])
-    }
-
-
-RECORD_TYPES = PAGE.split("| record type | number | kind |")[1].split("\n\n")[0]
-STATE_BITS = PAGE.split("| bit | name | meaning when set |")[1].split("\n\n")[0]
-STATUSES = PAGE.split("| status | name | what to do |")[1].split("\n\n")[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "number", "members"),
-    [
-        (RECORD_TYPES, 0, 1, RecordType),
-        (STATE_BITS, 1, 0, State),
-        (STATUSES, 1, 0, Refusal),
-        (section("Rejections"), 1, 0, Rejection),
-    ],
-    ids=["RecordType", "State", "Refusal", "Rejection"],
-)
-def test_numbers_of_the_page_are_those_of_the_code(
-    text: str, name: int, number: int, members: type[IntEnum] | type[IntFlag]
-) -> None:
-    assert numbers(text, name=name, number=number) == {m.name: m.value for m in members}
-
-
-def test_numbers_within_sentences_are_those_of_the_code() -> None:
-    types = ", ".join(f"{kind.value} {kind.name.lower()}" for kind in RecordType)
-    assert f"| record_type | {types} |" in PAGE
-    assert "0 not at all, 1 median of the meters, 2 hardware clock, 3 utility or NTP" in PAGE
-    assert [trust.value for trust in Trust] == [0, 1, 2, 3]
-    assert "1: the body is a zstandard frame; 2: an answer to `get`; 4: urgent; 8: the gateway" in PAGE
-    assert [flag.value for flag in BatchFlag] == [1, 2, 4, 8, 16]
-    assert f"under {dead_letters.MESSAGE_REASON} plus the\nstatus" in PAGE
-    words = {
-        BatchRefusal.NONE: "Status 0 is committed",
-        BatchRefusal.MALFORMED: "1 malformed",
-        BatchRefusal.CHECKSUM: "2 checksum",
-        BatchRefusal.NOT_REGISTERED: "5 not registered",
-        BatchRefusal.BUSY: "6 busy",
-        BatchRefusal.BAD_PAYLOAD: "7 a payload is damaged",
-    }
-    assert set(words) == set(BatchRefusal)
-    assert all(f"{status.value} " in text and text in PAGE for status, text in words.items())
-
-
 def test_topics_of_the_page_are_those_of_the_code() -> None:
     table = [row for row in rows(section("Topics")) if row[1].startswith(topics.ROOT)]
     built = {
-        *(topics.meter_up("<microgrid>", 0, leaf) for leaf in ("rec", "ev", "lvl", "out", "cert")),
+        *(topics.meter_up("<microgrid>", 0, leaf) for leaf in ("rec", "ev", "lvl", "out")),
         topics.broker_up("<microgrid>"),
-        *(topics.meter_down("<microgrid>", 0, leaf) for leaf in (topics.ACKS, topics.COMMANDS, topics.CERTIFICATES)),
+        *(topics.meter_down("<microgrid>", 0, leaf) for leaf in (topics.ACKS, topics.COMMANDS)),
         *(topics.gateway_up("<controller>", leaf) for leaf in ("batch", "stat", "out")),
         *(topics.gateway_down("<controller>", leaf) for leaf in (topics.ACKS, topics.COMMANDS)),
         *(topics.gateway_up(topics.PLANT, leaf) for leaf in ("stat", "out")),
@@ -399,75 +338,7 @@ def test_topics_of_the_page_are_those_of_the_code() -> None:
     for _, topic, *_ in table:
         filled = topic.replace("<microgrid>", "r001").replace("<controller>", "r001").replace("<meter>", "77")
         parsed = topics.parse_meter_up(filled) or topics.parse_gateway_up(filled)
-        # The core gets no request for a certificate: the shell passes it on.
-        assert (parsed is not None) == ("/u/" in filled and topic != own and not filled.endswith(topics.CERTIFICATES))
-
-
-@pytest.mark.parametrize(
-    ("what", "limit"),
-    [
-        (
-            "a put",
-            (
-                f"{meter_messages.MAX_PUT_RECORDS:,} records, {meter_messages.MAX_PUT_RANGE:,} ids, "
-                f"{meter_messages.MAX_PUT_SLOTS:,} slots covered"
-            ),
-        ),
-        ("a record", f"{records.MAX_RECORD_S // 3600} hours"),
-        ("an id", f"2^63 - {2**63 - meter_messages.MAX_ID}"),
-        ("a JSON message", f"{json_messages.MAX_COMMAND_BYTES:,} bytes"),
-        ("an outcome of a gateway", f"{controller_commands.MAX_OUTCOME_BYTES:,} bytes"),
-        ("a report", f"{controller_commands.MAX_REPORT_BYTES:,} bytes as it is compressed"),
-        (
-            "a batch",
-            (
-                f"{batches.MAX_BATCH_BYTES // 1024} KiB; {batches.MAX_BATCH_BLOCKS:,} blocks, "
-                f"{batches.MAX_BATCH_EVENTS:,} events, {batches.MAX_BATCH_DEAD_LETTERS} dead letters; "
-                f"{batches.MAX_BODY_BYTES // 1024**2} MiB uncompressed"
-            ),
-        ),
-        ("a block payload", f"{payloads.MAX_PAYLOAD_BYTES:,} bytes; {packing.MAX_EXTRAS} extras"),
-        ("a dead letter's content", f"{dead_letters.MAX_DEAD_LETTER_BYTES:,} bytes"),
-    ],
-)
-def test_limits_of_the_page_are_those_of_the_code(what: str, limit: str) -> None:
-    assert dict(row for row in rows(section("Limits")) if len(row) == 2)[what] == limit
-
-
-def test_limits_within_sentences_are_those_of_the_code() -> None:
-    table = {row[0]: row[2] for row in rows(section("Rejections"))}
-    assert table[str(Rejection.TOO_LONG.value)] == f"covers more than {records.MAX_RECORD_S // 3600} hours"
-    assert str(validation.FUTURE_S) in table[str(Rejection.FUTURE.value)]
-    assert table[str(Rejection.OUT_OF_RANGE.value)] == "magnitude above 2^53"
-    assert MAX_ABS_READING == 2**53
-    assert f"number of records, at most {meter_messages.MAX_PUT_RECORDS:,}" in PAGE
-    assert f"in bits (1 byte, at most {packing_arrays.MAX_WIDTH})" in PAGE
-    flags = re.findall(r"0x[0-9a-f]{2}", section("Block payload").split("2. If")[0])
-    assert [int(flag, 16) for flag in flags] == [
-        packing_arrays.HAS_MISSING,
-        packing_arrays.HAS_AVERAGED,
-        packing_arrays.IS_DELTA,
-        packing_arrays.HAS_EXTRAS,
-        packing_arrays.IS_DIVIDED,
-    ]
-    assert f"the width are at most {packing_arrays.MAX_DIVIDED_BITS} together" in PAGE
-
-
-@pytest.mark.parametrize(
-    ("title", "size"),
-    [("Records", records.HISTORY_BYTES), ("Put", 24), ("Acknowledgement", 31), ("Levels", 20), ("Batches", 44)],
-)
-def test_offsets_of_the_page_add_up(title: str, size: int) -> None:
-    at, end = 0, []
-    for row in rows(section(title)):
-        if not (row[0].isdigit() and row[1].isdigit()):
-            continue
-        if row[0] == "0":
-            at = 0
-        assert row[0] == str(at), row
-        at += int(row[1])
-        end.append(at)
-    assert size in end
+        assert (parsed is not None) == ("/u/" in filled and topic != own)
 
 
 def test_sections_named_in_the_contents_are_there() -> None:

@@ -101,7 +101,7 @@ def test_a_meter_that_asks_for_too_many_slots_is_refused_and_another_delivers(tm
         site.start("r001 broker", "r001 gateway")
         eventually(lambda: f"r001: connected to 127.0.0.1:{site.address('r001 broker')[1]}" in site.log("r001 gateway"))
         flooder, other = asyncio.run(deliver_while_it_floods(site))
-        assert other.sent > FLOOD_S, "more than once a second"
+        assert other.sent > 1, "it is served again and again while the other one floods"
         busy = sum(ack.status is Refusal.BUSY for ack in flooder.acks)
         taken = flooder.sent - busy
         assert {ack.status for ack in flooder.acks} == {Refusal.NONE, Refusal.BUSY}

@@ -25,7 +25,7 @@ from harness.fuzz.bad_input import block
 from harness.network.waiting import PATIENCE_S, eventually
 from harness.real import forks
 from harness.real.site import Site
-from harness.worlds.gateway import CAPACITY, START
+from harness.surroundings.gateway import CAPACITY, START
 from tests.docs.test_bad_input import rows
 
 BAD_METER = 77

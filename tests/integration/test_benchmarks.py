@@ -8,7 +8,7 @@ from benchmarks.__main__ import benchmark
 from harness.docs.measured import BENCHMARKS
 
 # Those that start towns, which tests of the same parts start as well; ``make soak`` runs them too.
-LONG = {"backlog", "console", "flood", "lte", "sizing"}
+LONG = {"backlog", "console"}
 CHOSEN = [name for name in BENCHMARKS if name not in LONG or os.environ.get("BENCHMARKS") == "all"]
 
 

@@ -88,11 +88,11 @@ def test_a_primary_that_was_paused_acknowledges_nothing_after_it_was_replaced(ma
         Writer(machines, "paused", machines.url()) as writer,
     ):
         eventually(lambda: min(len(direct.acknowledged), len(writer.acknowledged)) > 50)
-        machines.stop(old, "all")
+        machines.stop(old)
         eventually(lambda: "primary" in machines.roles().values())
         replaced = time.monotonic()
         eventually(lambda: writer.since(replaced) > 20)
-        machines.cont(old, "all")
+        machines.cont(old)
         machines.settle()
         assert machines.primary() != old
         settled = time.monotonic()
@@ -111,7 +111,7 @@ def look_at_a_lost_primary(machines: DatabaseMachines, name: str) -> Seen:
         for standby in standbys:
             machines.cut(primary, standby)
         _TICK.wait(CUT_S)
-        machines.kill(primary, "all")
+        machines.kill(primary)
         for standby in standbys:
             machines.mend(primary, standby)
         machines.primary()

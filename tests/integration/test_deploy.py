@@ -24,13 +24,13 @@ from harness.docs.generate import blocks_of
 from harness.docs.marked import DOCS
 from harness.network.waiting import ended, eventually, free_port
 from harness.real import forks
-from harness.real.deploy import PAGE, STATE, started, steps, words_of
+from harness.real.deploy import PAGE, STATE, started, steps, words_of, write_site
 from harness.real.postgres import Postgres
 
 PROGRAM = [sys.executable, "-m", "commonwatt"]
 
 # First words, after ``sudo``, of lines that a test does not run: packages, services, environments, the database.
-OF_THE_SYSTEM = ("apt-get", "make", "systemctl", "python3", "-u", "pip")
+OF_THE_SYSTEM = ("apt-get", "cp", "make", "systemctl", "python3", "-u", "pip")
 SPEED = 30  # town seconds in a real second
 
 
@@ -127,12 +127,13 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     clock = folder / "clock.json"
     save_clock(clock, Clock(origin=time.time(), monotonic_origin=time.monotonic(), speed=SPEED))
     with Postgres(folder, durable=False) as server, ExitStack() as stack:
+        write_site(office.home)
         for line in steps("The office"):
             if line.startswith("scp "):
                 town.carry(line)
                 continue
             office.type(line)
-            if " site init " in line:
+            if line.endswith(" site init"):
                 mqtt, _ = move(office.home / "site", server.url, clock)
                 office.type("office/bin/commonwatt site init")
         for place, heading in ((utility, "The utility"), (controller, "A controller")):
@@ -191,8 +192,12 @@ def test_the_operators_guide(town: Town) -> None:
     guide = DOCS / "guides" / "operator.md"
     lines = [line for kind, text in blocks_of(guide.read_text()) if kind == "sh" for line in text.splitlines()]
     (schedules,) = (line for line in lines if " show schedules " in line)
+    (further,) = (text for kind, text in blocks_of(guide.read_text()) if kind == "toml" and "[[microgrid]]" in text)
     shown: dict[str, str] = {}
     for line in lines:
+        if line.endswith(" site init") and line in shown:
+            with (town.office.home / "site/site.toml").open("a") as file:
+                file.write(f"{further}\n")
         if line.startswith("sudo commonwatt site unpack"):
             town.carry("scp utility.bundle")
         place = town.office if line.startswith("office/") else town.utility

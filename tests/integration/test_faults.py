@@ -45,6 +45,8 @@ class Town(Site):
         super().__init__(folder, TOWN, speed=120)
         # A failing meter's connection ends, and messages held for it are lost: here only the tests make faults.
         self.add_setting("r001 meters", "failures_per_day = 0")
+        # A backlog that grows for an hour, here 30 s, makes the gateway command meters for a day.
+        self.add_setting("r001 gateway", 'saves = "nothing"')
         self.links: dict[str, Proxy] = {name: self.proxy(*where) for name, where in LINKS.items()}
         self.start(*BROKERS, *SERVICES)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from commonwatt.energy.hours_left import Band, HoursLeft
 from commonwatt.model.time.times import iso
 from harness.real.home_assistant import ask
 from tests.unit.gateway.test_household import OUT, TOPICS, House
@@ -52,8 +51,6 @@ def question(house: House, *automations: str, **states: str) -> dict[str, Any]:
 def test_home_assistant_makes_every_entity_and_the_list_that_integrations_read(house: House) -> None:
     house.introduce(OUT)
     house.level(OUT, 62.5)
-    left = Band(low=9.1, middle=15.8, high=None, alone=12.0, least=3.2)
-    house.hours = HoursLeft(at=house.now, first=left, half=left, all=left)
     house.ask(cmd="reduce", state="on", for_s=HOUR)
     (answer,) = ask([question(house)])
     assert answer["warnings"] == []
@@ -65,11 +62,9 @@ def test_home_assistant_makes_every_entity_and_the_list_that_integrations_read(h
         "use_less": "on",
         "use_less_until": iso(house.now + HOUR).replace("Z", "+00:00"),
         "island": "off",
-        "hours_left": "15.8",
         "battery_level": "62.5",
     }
     assert states | wanted == states
-    assert answer["attributes"]["sensor.house_1_hours_left"].items() >= {"low": 9.1, "high": 72}.items()
     attributes = answer["attributes"][PRICE]
     assert (attributes["tariff"], attributes["period"], attributes["until"]) == (
         "town",

@@ -60,12 +60,12 @@ def test_three_hosts_of_24_gateways_lose_nothing_while_their_processes_are_kille
     real_part("initdb")
     data, report, log = folder / "data", folder / "report.json", folder / "log"
     (town := folder / "town.toml").write_text(TOWN)
-    words = ["demo", "--town", str(town), "--data", str(data), "--report", str(report), "--no-view"]
+    words = ["demo", "--town", str(town), "--data", str(data), "--report", str(report)]
     words += ["--speed", str(SPEED), "--for", f"{FOR_S}s"]
     with log.open("wb") as file:
         demo = subprocess.Popen([*COMMONWATT, *words], stdout=file, stderr=file)
     try:
-        eventually(lambda: demo.poll() is not None or has_begun(data))
+        eventually(lambda: demo.poll() is not None or has_begun(data), within_s=600)
         for name in KILLED:
             assert demo.poll() is None, log.read_text()
             before = pids(data)[name]

@@ -290,7 +290,7 @@ def test_a_thief_of_the_enrolment_authority_gets_in_as_registered_controllers_al
     tmp_path: Path,
 ) -> None:
     place = Enrolled(tmp_path, [GATEWAY, METER, OTHER])
-    place.authority.enrol({"r001": (("r001", "1"), ("127.0.0.1",))}, now())
+    place.authority.enrol({"r001": ("127.0.0.1",)}, now())
 
     def made(name: str) -> Path:
         signer = EnrolmentAuthority.load(tmp_path / "authority").signer("r001")
@@ -299,22 +299,24 @@ def test_a_thief_of_the_enrolment_authority_gets_in_as_registered_controllers_al
         path.write_text(text)
         return path
 
-    own, forged = made("1"), [made("utility"), made("11")]
+    own, forged = made("r001"), [made("utility"), made("1")]
     enrolment = EnrolmentAuthority.load(tmp_path / "authority")
     signer = enrolment.signer("r001")
     chain = signer.issue(Kind.BROKER, "r001", ("127.0.0.1",), now(), DAY_S)[1] + pem(signer.certificate)
     (tmp_path / "b/broker.pem").write_text(chain)  # a chain, as a controller has after joining
+    with (place.folder / "mosquitto" / "access").open("a") as access:
+        access.write(f"\nuser {OBSERVER}\ntopic read #\n")
     with place.mosquitto() as mosquitto:
-        assert place.admits(own)
+        assert place.admits(own, "r001")
         assert not any(place.admits(each) for each in forged)
-        with place.shake_hands(certificate(place.authority, Kind.DEVICE, "r001")) as gateway:
-            gateway.sendall(connect_packet("r001", "any") + subscribe_packet("cw1/r001/+/u/+", 0))
-            assert gateway.recv(4) == ACCEPTED
-            assert gateway.recv(5)[0] == SUBACK
-            with place.shake_hands(with_two_names(tmp_path / "two.pem", enrolment, "1", "11")) as both:
-                topics = ("cw1/r001/11/u/rec", "cw1/r001/1/u/rec")
+        with place.shake_hands(certificate(place.authority, Kind.DEVICE, OBSERVER)) as observer:
+            observer.sendall(connect_packet(OBSERVER, "any") + subscribe_packet("#", 0))
+            assert observer.recv(4) == ACCEPTED
+            assert observer.recv(5)[0] == SUBACK
+            with place.shake_hands(with_two_names(tmp_path / "two.pem", enrolment, "r001", "1")) as both:
+                topics = ("cw1/r001/1/u/rec", "cw1/r001/1/d/cmd")
                 both.sendall(connect_packet("x", "any") + b"".join(publish_packet(topic, b"x") for topic in topics))
-                assert gateway.recv(100) == publish_packet(topics[1], b"x"), "it is the first name's device alone"
+                assert observer.recv(100) == publish_packet(topics[1], b"x"), "it is the first name's device alone"
         place.authority.revoke("r001", "stolen", now(), Kind.ENROLMENT)
         mosquitto.reload()
-        assert not place.admits(own)
+        assert not place.admits(own, "r001")

@@ -211,9 +211,12 @@ class Year:
 
     def close(self, month: str) -> None:
         """Close a month of the ledger by two people."""
-        self.clara.go("Billing", "Ledger").send("Propose to close", {"Month": month})
-        self.by_second("/console/ledger/close", month=month)
-        self.anton.go("Billing", "Ledger").send(f"Close {month}")
+        self.clara.go("Billing", "Ledger").send(f"Propose to close {month}")
+        (form,) = [
+            each for each in self.anton.go("Billing", "Ledger").page.forms if each.path == "/console/ledger/close"
+        ]
+        self.by_second("/console/ledger/close", of=next(each.value for each in form.fields if each.name == "of"))
+        self.anton.send(f"Close {month}")
         assert f"{month} is closed" in self.anton.text
         self.closed[month] = self.export(month)
 
@@ -262,7 +265,9 @@ class Year:
         """Order debits or refunds, download the newest file; return its orders with their cents."""
         self.carl.go("Billing", "Ledger").send(button, {"Day": day})
         (name, *_) = [words for words, path in self.carl.page.links if path.startswith("/console/ledger/orders/")]
-        text = self.carl.file(name, before="/console/ledger/orders/").decode()
+        assert "has to release it" in self.carl.click(name).text
+        self.anton.go("Billing", "Ledger").click(name).send("Release these orders")
+        text = self.carl.go("Billing", "Ledger").click(name).file(f"{name}.xml").decode()
         found = zip(re.findall("<EndToEndId>([^<]+)<", text), re.findall('Ccy="EUR">([0-9.]+)<', text), strict=True)
         return [(order, round(float(amount) * 100)) for order, amount in found]
 
@@ -409,13 +414,14 @@ def second_half(year: Year) -> None:
 
     year.morning("2026-06-16 09:00")
     orders = year.order("Order direct debits", "2026-06-18")
+    year.morning("2026-06-18 09:00")
     debits = [bank.book("2026-06-18", cents, "Lastschrift", DEBIT, order=order) for order, cents in orders]
     assert len(debits) == 4, "of February to May"
     assert year.take_in(*debits) == "4 0 0 0"
     order, cents = orders[-1]
+    year.morning("2026-06-20 09:00")
     assert year.take_in(bank.book("2026-06-20", -cents, "Konto nicht gedeckt", DEBIT, order=order)) == "1 0 0 0"
     year.step("a returned debit")
-    year.morning("2026-06-20 09:00")
     year.close("2026-05")
     year.morning("2026-07-05 09:00")
     year.pay_in(may, "2026-07-04")

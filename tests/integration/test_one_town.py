@@ -68,8 +68,10 @@ def test_a_schedule_is_tuned_in_a_running_town_and_put_back(site: Site) -> None:
         return [row["relay_s"] for row in shown(config, "schedules")["schedules"]] == [seconds]
 
     eventually(lambda: relays_every(60))
-    told = commonwatt(site, "utility", "command", "all", "schedule", "--relay-s", "900", "--wait")
-    assert told == "change 1: schedule relay 900 s, 1 microgrid\nr001: done; before: relay 60 s (as installed)\n"
+    told = commonwatt(site, "utility", "command", "all", "schedule", "--relay-s", "900")
+    assert told.startswith("change 1: schedule relay 900 s, 1 microgrid;")
+    eventually(lambda: shown(config, "commands/1")["microgrids"][0]["state"] == "done")
+    assert shown(config, "commands/1")["microgrids"][0]["before"] == "relay 60 s (as installed)"
     eventually(lambda: relays_every(900))
     assert commonwatt(site, "utility", "put-back", "1").startswith(
         "change 2: put back change 1: schedule relay as installed, 1 m"
@@ -79,7 +81,9 @@ def test_a_schedule_is_tuned_in_a_running_town_and_put_back(site: Site) -> None:
 
 def test_a_report_is_printed_at_the_office(site: Site) -> None:
     """A person at the office asks a controller for a report, and prints it."""
-    assert "r001: done" in commonwatt(site, "utility", "command", "r001", "report", "--wait")
+    config = site.layout.part("utility").config
+    number = commonwatt(site, "utility", "command", "r001", "report").split()[1].rstrip(":")
+    eventually(lambda: shown(config, f"commands/{number}")["microgrids"][0]["state"] == "done")
     printed = commonwatt(site, "fleet", "report", "r001")
     for word in ("report of r001 at", "== alarms", "== doctor", "== machine", "log of this process", "Python"):
         assert word in printed

@@ -12,8 +12,8 @@ from tests.integration.test_town import PERFECT, amiss, demo, report_of, running
 from utility.billing.bill import LineKind
 from utility.billing.store.billing import bills_of_run, runs
 from utility.database.database import Database, open_database
-from utility.readings.store.archived import execute
-from utility.readings.tables import compacted, gap, part
+from utility.readings.store.batches import execute, fresh
+from utility.readings.tables import compacted, gap
 from utility.research.tables import research_release
 
 
@@ -41,7 +41,7 @@ def test_the_demonstration_has_issued_bills_and_goes_on_from_its_past_without_a_
         with database.reads.begin() as connection:
             quarters = {
                 quarter
-                for table in (compacted, part)
+                for table in (compacted, fresh)
                 for quarter in execute(connection, select(table.c.quarter).distinct()).scalars()
             }
             # At its end the meters stop within a quarter-hour, which may be searched then.

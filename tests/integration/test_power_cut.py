@@ -3,18 +3,14 @@
 from bisect import bisect
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from pathlib import Path
 
 import pytest
 
 from harness.network.waiting import eventually
-from harness.powercut.bench import OPENING, Bench, Session, address_of
+from harness.powercut.bench import OPENING, Bench, Session
 from harness.powercut.disk import Kind, records
-from harness.powercut.fleet import FLEETS_TOWN, Listener, unpublished
 from harness.powercut.load import GATEWAYS_METERS
-from harness.powercut.recorder import Recorder, build
 from harness.powercut.recovered import Cut, Recording, power_cuts
-from harness.real.site import Site
 
 CUTS = 25
 MESSAGES = 60
@@ -123,23 +119,3 @@ def test_row_07_nothing_is_acknowledged_while_syncs_fail_and_nothing_lost_after(
 def test_row_07_power_cuts_reveal_a_store_that_believes_its_log_after_a_failed_sync(bench: Bench) -> None:
     for name, recording in bench.record(5, planted="trusting", meanwhile=fail_and_start_again).items():
         assert any(first_loss(recording, name, seed) for seed in range(5)), name
-
-
-def test_row_07_meters_open_their_store_again_and_go_on(tmp_path: Path) -> None:
-    with Site(tmp_path / "town", FLEETS_TOWN, speed=120) as site:
-        recorder = Recorder(build(tmp_path), site.folder / "r001", tmp_path / "meters.trace")
-        site.environments["r001 meters"] = recorder.environment()
-        site.start("r001 broker", "r001 meters")
-
-        def fail(listener: Listener) -> None:
-            recorder.failing.touch()
-            eventually(lambda: site.metric("r001 meters", 'commonwatt_meters_commits_total{result="failed"}') >= 2)
-            recorder.failing.unlink()
-            before = len(listener.puts)
-            eventually(lambda: len(listener.puts) >= before + 3)
-
-        puts = Listener(site.folder / "r001", address_of(site, "r001 broker"), recorder.position).listen(fail)
-        site.stop("r001 meters")
-    assert recorder.opened_after_failure()
-    for seed in range(3):
-        assert list(unpublished(recorder, puts, cuts=5, seed=seed)) == []

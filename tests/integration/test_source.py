@@ -40,11 +40,11 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 class Start:
     """One start of an adapter, until it is killed: from its connection to the messages that it takes."""
 
-    def __init__(self, port: int, mqtt: str) -> None:
+    def __init__(self, port: int, mqtt: str, name: str = "") -> None:
         self.source = Source(
             settings=AdapterSource.model_validate({"address": f"127.0.0.1:{port}", "mqtt": mqtt}),
-            client_id=f"adapter-{mqtt}",
-            filters=[f"{mqtt}/#"],
+            client_id=f"adapter-{mqtt}{name}",
+            filters=[f"{mqtt}{name}/#"],
             now=lambda: 0.0,
             wake=lambda: None,
         )
@@ -98,6 +98,25 @@ def test_a_message_without_acknowledgement_comes_again_with_dup_and_its_packet_i
 
 
 @pytest.mark.parametrize("mqtt", ["3.1.1", "5"])
+def test_a_message_that_is_too_long_stops_no_adapter_and_comes_no_more(port: int, mqtt: str) -> None:
+    """A broker of MQTT 5 drops it; with 3.1.1 it is skipped, acknowledged and named."""
+    topic = f"{mqtt}-long/meter"
+    one = Start(port, mqtt, "-long")
+    publish.single(topic, b"x" * 20_000_000, 1, hostname="127.0.0.1", port=port)
+    publish.single(topic, "after it", 1, hostname="127.0.0.1", port=port)
+    came = one.take(1)
+    assert [message.payload for message in came] == [b"after it"]
+    assert one.source.oversize.count == (0 if mqtt == "5" else 1)
+    one.source.acknowledge(came)
+    one.source.stop()
+    again = Start(port, mqtt, "-long")
+    publish.single(topic, "later", 1, hostname="127.0.0.1", port=port)
+    assert [message.payload for message in again.take(1)] == [b"later"]
+    assert again.source.oversize.count == 0
+    again.source.stop()
+
+
+@pytest.mark.parametrize("mqtt", ["3.1.1", "5"])
 def test_a_refused_login_keeps_its_reason_for_status_and_doctor(tmp_path: Path, mqtt: str) -> None:
     (port,) = free_ports(1)
     run = mosquitto.open_to_all(tmp_path / "mosquitto", "127.0.0.1", port)
@@ -122,7 +141,7 @@ def test_a_refused_login_keeps_its_reason_for_status_and_doctor(tmp_path: Path, 
         (check,) = [one for one in DOCTOR.checks(settings, running) if one.name == "source"]
         found = list(check.find())[-1]
     assert "uthori" in ended[0]
-    assert "the broker refuses the user ha" in found.found
+    assert "no connection of ha to" in found.found
     assert "source.user and source.password" in found.remedy
 
 

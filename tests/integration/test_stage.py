@@ -45,7 +45,7 @@ def cut_a_feeder(data: Path, address: str, cookie: str) -> list[str]:
     """Press the button as an operator; return what the page says of r001 when it is well again."""
     page = f"{address}/console/tour"
     (csrf,) = set(re.findall(r'name="csrf" value="([^"]+)"', ask(page, cookie)[0]))
-    assert "message=Cut+a+feeder" in ask(f"{page}/feeder", cookie, csrf=csrf)[0]
+    assert "Cut%20a%20feeder" in ask(f"{page}/feeder", cookie, csrf=csrf)[1]
     eventually(
         lambda: stage_of(data)["steps"][0]["state"] == "well again", 900
     )  # On a busy machine time passes slowly.

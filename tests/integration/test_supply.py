@@ -15,7 +15,7 @@ from harness.commands import shown
 from harness.network.links import link_of
 from harness.network.waiting import PATIENCE_S, become, cancelled
 from harness.real.site import Site
-from harness.worlds.plant import PlantHost
+from harness.surroundings.plant import PlantHost
 from meter_sim.plant_store import load
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'

@@ -1,22 +1,22 @@
 """Controllers in network namespaces take over for each other: one that is blackholed, and one that is paused."""
 
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from harness.takeover.real.faults import PAUSE_S, blackhole, pause
-from harness.takeover.real.measures import old_commands
 from harness.takeover.real.namespaces import need_namespaces
-from harness.takeover.real.run import Seen, look
-from harness.takeover.real.town import Town, stop_all
+from harness.takeover.real.run import LOST, Seen, look, old_commands
+from harness.takeover.real.town import Town, gateway, stop_all
 
 pytestmark = pytest.mark.real
 
+PAUSE_S = 60.0  # seconds for which a gateway is stopped
 AFTER_S = 15.0  # seconds for which the paused gateway is looked at after it goes on
 
 
@@ -38,12 +38,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 
 
 def blackholed(folder: Path) -> Seen:
-    # How soon is the bench's: this machine may run other tests beside it.
-    fault = replace(blackhole(utility=False), within_s=PAUSE_S)
     with closing(Town(folder)) as town:
         town.start_all(utility=False)
         town.settle(utility=False)
-        return look(town, fault, home=False, all_meters=False)
+        # How soon is the bench's: this machine may run other tests beside it.
+        return look(town, lambda: town.machines.blackhole(LOST), all_meters=False)
 
 
 def paused(folder: Path) -> tuple[Seen, int]:
@@ -52,15 +51,15 @@ def paused(folder: Path) -> tuple[Seen, int]:
     The minute of the pause, and the time after it in which nothing may come, are real: no virtual clock reaches a
     stopped process, and there is no condition to wait for.
     """
-    fault = pause(utility=True, within_s=PAUSE_S)
     with closing(Town(folder)) as town:
         town.start_all(utility=True)
         began = time.monotonic()
-        seen = look(town, fault, home=False, all_meters=False)
+        process = town.processes[gateway(LOST)]
+        seen = look(town, lambda: process.send_signal(signal.SIGSTOP), all_meters=False)
         time.sleep(max(0.0, began + PAUSE_S - time.monotonic()))
-        fault.mended(town)
+        process.send_signal(signal.SIGCONT)
         time.sleep(AFTER_S)
-        return seen, old_commands(town.commanded())[1]
+        return seen, old_commands(town.commanded())
 
 
 def test_a_blackholed_controller_is_replaced_without_the_utility(runs: Runs) -> None:  # req: A2

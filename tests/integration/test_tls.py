@@ -443,7 +443,7 @@ def test_row_30_a_gateway_with_an_expired_certificate_keeps_everything_and_sends
         eventually(lambda: acknowledged(site) >= made)
         eventually(lambda: audited(site.folder).total("stored_exact") >= made)
         sound(site.folder)
-        assert "renew it with: commonwatt enroll renew" in site.log("r001 gateway")
+        assert "renew it with: commonwatt site init" in site.log("r001 gateway")
         # A revoked client is disconnected at once, with the reason in the log.
         enroll(site, "revoke", "r001", "--reason", "stolen")
         # Disconnected, unless it reconnected by itself because of the new list in its folder, and was refused.

@@ -32,7 +32,7 @@ PERFECT = dict.fromkeys(WRONG, 0)
 
 def demo(data: Path, *options: str, program: Sequence[str] = COMMONWATT) -> list[str]:
     report = data.with_suffix(".json")
-    return [*program, "demo", "--data", str(data), "--report", str(report), "--no-view", *options]
+    return [*program, "demo", "--data", str(data), "--report", str(report), *options]
 
 
 @contextmanager

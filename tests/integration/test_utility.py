@@ -302,14 +302,13 @@ def test_running_service_sends_commands_and_takes_over_new_meters(utility: Utili
         ):
             await become(lambda: gateway.link.connected)
             await become(lambda: utility.tells("/health", lambda answer: bool(answer["head_end_connected"])))
-            words = ("utility", "command", "r001", "deaggregate", "--wait", "--config", utility.config)
-            given = asyncio.create_task(asyncio.to_thread(commonwatt, *words))
+            words = ("utility", "command", "r001", "deaggregate", "--config", utility.config)
+            given = await asyncio.to_thread(commonwatt, *words)
+            assert given.stdout.startswith("change 1: deaggregate, 1 microgrid"), given.stderr
             await become(lambda: bool(gateway.commands))
             outcome = {"v": 1, "id": gateway.commands[0].id, "cmd": "deaggregate", "result": "done", "time": 1}
             gateway.send("out", json.dumps(outcome).encode())
-            waited = await given
-            assert waited.stdout.startswith("change 1: deaggregate, 1 microgrid\nr001: done")
-            assert waited.returncode == 0, waited.stderr
+            await become(lambda: utility.tells("/commands/1", lambda a: a["microgrids"][0]["state"] == "done"))
             with (utility.folder / "town.toml").open("a") as town:
                 town.write('[[meter]]\nmicrogrid = "r001"\nid = 555\n')
             ack = await gateway.relay(5, full_block(QUARTER, meter=555))

@@ -1,12 +1,11 @@
-"""The hours that are told of islands are those that come: some of the cuts of ``python -m harness.lasting``."""
+"""The hours that are told of islands are those that come."""
 
 from collections.abc import Iterable
 
 import pytest
 
 from commonwatt.energy.lasting_proof import MEDIAN_ERROR_PERCENT
-from harness.lasting.__main__ import scores
-from harness.lasting.cuts import SCENARIOS, WHICH, cut
+from harness.lasting.cuts import SCENARIOS, WHICH, cut, scores
 
 SOON_DARK = 5, 10, 11  # all is dark within a day: these take least
 
@@ -18,6 +17,13 @@ def test_feeders_whose_homes_are_dark_within_a_day_end_as_was_told() -> None:
 @pytest.mark.real  # a quarter of a minute of a core, no programs of others
 def test_feeders_cut_at_random_moments_end_as_was_told() -> None:
     end_as_was_told(range(len(SCENARIOS)))
+
+
+@pytest.mark.real  # a quarter of a minute of a core, no programs of others
+def test_the_range_holds_in_towns_with_guests_at_random_too() -> None:
+    found = scores([one for number in range(len(SCENARIOS)) for one in cut(number, guests=True)], WHICH)
+    assert len(found.open.came) > 100
+    assert found.open.held_percent >= 70, "with the range of the test cuts alone it held about 55"
 
 
 def end_as_was_told(numbers: Iterable[int]) -> None:

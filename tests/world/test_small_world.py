@@ -11,10 +11,10 @@ from contextlib import closing
 
 import pytest
 
+from harness.world.exhaustive.__main__ import Explorer
+from harness.world.exhaustive.search import BrokenError
+from harness.world.exhaustive.world import Bounds
 from harness.world.planted import BUGS
-from harness.world.small.__main__ import Explorer
-from harness.world.small.search import BrokenError
-from harness.world.small.world import Bounds
 
 ALL = os.environ.get("SMALL_WORLDS") == "all"  # ``make soak``
 

@@ -48,6 +48,7 @@ ACTIONS: Mapping[str, str] = {
     "tariff.publish": "published a tariff",
     "contact.set": "set name and address of an account",
     "contact.delete": "deleted name and address of an account",
+    "move.back": "took a move back",
     "move.make": "moved an account",
     "run.make": "made a draft of bills",
     "run.check": "checked a run of bills",
@@ -58,6 +59,7 @@ ACTIONS: Mapping[str, str] = {
     "ledger.plan": "agreed on instalments",
     "ledger.collect": "ordered direct debits",
     "ledger.refund": "ordered refunds",
+    "ledger.release": "released a file of orders for the bank",
     "ledger.propose": "proposed to close a month of the ledger",
     "ledger.close": "closed a month of the ledger",
     "spared.ask": "asked that a place is not cut, or may be again",
@@ -71,8 +73,12 @@ ACTIONS: Mapping[str, str] = {
     "entry.withdraw": "withdrew an entry",
     "weight.set": "set a sharing weight",
     "release.approve": "approved a release",
+    "release.ask": "asked for data of the research",
+    "release.answer": "answered a request for data",
+    "release.read": "had homes' readings read for a release",
+    "release.make": "made a release",
+    "release.download": "downloaded a file of a release",
     "agreement.add": "added an agreement",
-    "agreement.reader": "changed who reads under an agreement",
 }
 """What a person did, by its name in the audit log."""
 

@@ -21,7 +21,7 @@ ROLE_WORDS: dict[Role, str] = {
     Role.OPERATOR: "Reads the town, sends commands and schedules to gateways, silences alarms.",
     Role.CLERK: "Reads the town, proposes rates, makes and checks bills, decides about quarantined readings.",
     Role.APPROVER: "Reads the town, publishes rates and issues bills that another person proposed or checked.",
-    Role.RESEARCHER: "Downloads open releases, and those of the own agreements.",
+    Role.RESEARCHER: "Downloads open releases, and those that answer the own requests.",
     Role.RESIDENT: "Sees the own account alone: energy, sharing, bills. Needs the number of the account.",
     Role.ADMIN: "Invites people, gives roles, ends sessions and tokens, reads the audit log, changes jobs and devices.",
     Role.VEN: "For the tokens of energy managers: reads prices, supply states and import limits by OpenADR.",

@@ -65,22 +65,13 @@ def check_roles(roles: Collection[Role], account: AccountNumber | None) -> None:
 
 
 def check_text(name: str, text: str) -> None:
-    """Check a short text for people.
-
-    Raises:
-        AccessFaultError: It is too long, or can't be shown.
-    """
+    """Check a short text for people."""
     if len(text) > MAX_DISPLAY or not text.isprintable():
         raise AccessFaultError(f"{name}: has more than {MAX_DISPLAY} characters, or some that can't be shown")
 
 
 def check_token(label: str, scope: Collection[Role], roles: Collection[Role], hours: int) -> None:
-    """Check what a new token says.
-
-    Raises:
-        AccessFaultError: The label is missing or wrong, the scope is empty or beyond the person's roles, or the
-            validity is out of its bounds.
-    """
+    """Check what a new token says."""
     if not label.strip():
         raise AccessFaultError("label: say what the token is for, such as: export to the planning office")
     check_text("label", label)

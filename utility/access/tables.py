@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, String, Table, Text
 
-from utility.database.base import RowId, columns, metadata
+from utility.database.base import RowId, columns, let_only_grow, metadata
 
 # Times of these tables are the machine's epoch seconds, also in a demonstration with a clock of its own, except for
 # `audit.time` and the times of changes by others. `password`: a hash; null: the person has not accepted an invitation
@@ -114,3 +114,4 @@ audit = Table(
     *columns(Text, "before", "after", nullable=True),
     Column("token", BigInteger, nullable=True, index=True),
 )
+let_only_grow("audit", "the audit log", "audit", "audit_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE")

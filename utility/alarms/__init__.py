@@ -1,1 +1,1 @@
-"""Alarms: conditions, their life, silences, and Alertmanager."""
+"""Alarms: conditions, their life, silences, and calls."""

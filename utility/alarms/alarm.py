@@ -1,4 +1,4 @@
-"""An alarm: its name, its labels and its key, the same whether Prometheus or the utility itself raised it."""
+"""An alarm: its name, its labels and its key."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,13 +11,9 @@ PREFIX = "Commonwatt"  # the names of all alarms begin with it
 TOWN = "utility"  # the place of alarms that concern no microgrid
 HEAD_END = "head-end"  # the place of the head-end broker's alarms
 _NAMED = 3  # places that a sentence names
-# The rules of Prometheus by which the utility's own alarms, as counts, reach Alertmanager.
-OWN_RULES = (f"{PREFIX}UtilityCritical", f"{PREFIX}UtilityWarning")
 PARTS = ("broker", "gateway", "meters", "utility")  # the parts that alarms are of
 # Labels that do not tell two alarms of a place apart, or stand at the front of the key.
-_LEFT_OUT = frozenset(
-    {"alarm", "alertname", "controller", "instance", "job", "part", "place", "severity", "commonwatt_utility"}
-)
+_LEFT_OUT = frozenset({"alarm", "alertname", "controller", "part", "place", "severity"})
 
 
 class Severity(StrEnum):
@@ -36,8 +32,6 @@ class Alarm:
     summary: str  # what is wrong, a sentence
     description: str = ""  # what it means, in figures
     since: EpochSeconds = 0  # since when it stands, clock seconds
-    silenced_by: tuple[str, ...] = ()  # the ids of Alertmanager's silences that hold it
-    inhibited: bool = False  # whether Alertmanager suppresses it because of another alarm
     # What tells it from other alarms; it stays the same while the figures in its texts change.
     key: str = field(init=False)
 
@@ -47,9 +41,8 @@ class Alarm:
 
     @property
     def name(self) -> str:
-        """The alarm's name, which is its section in the runbooks: that of a part's own alarm, or of the rule."""
-        alarm = self.labels.get("alarm")
-        return self.labels.get("alertname", "") if alarm is None else f"{PREFIX}{alarm}"
+        """The alarm's name, which is its section in the runbooks."""
+        return self.labels["alertname"]
 
     @property
     def severity(self) -> Severity:

@@ -1,22 +1,20 @@
 """The API's alarms: what stands, and what people do about it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from commonwatt.model.exceptions import ConfigError
 from utility.alarms.board import Row
 from utility.alarms.decisions import Board, alarms_of
-from utility.alarms.jobs.client import AlertmanagerError
 from utility.alarms.silences import MAX_NOTE
 from utility.webkit.parameters import LOCAL_TIMES, Time
 from utility.webkit.rights import FOR_STAFF, Operators
 from utility.webkit.services import RequestApi
+from utility.webkit.shapes import refusing
 
+Number = Annotated[int, Path(ge=1, lt=2**31)]
 Note = Annotated[str, Field(min_length=1, max_length=MAX_NOTE, description="Why, one line.")]
 Key = Annotated[str, Field(min_length=1, max_length=30_000, description="The alarm's `key`.")]
 
@@ -49,7 +47,7 @@ class AlarmAnswer(BaseModel):
 
 
 class SilenceAnswer(BaseModel):
-    """A silence that holds, or will (`holds`: now). `elsewhere`: it was made at Alertmanager, not here."""
+    """A silence that holds, or will (`holds`: now)."""
 
     id: str
     subject: str
@@ -58,21 +56,12 @@ class SilenceAnswer(BaseModel):
     person: str
     note: str
     holds: bool
-    elsewhere: bool
-
-
-class AlertmanagerAnswer(BaseModel):
-    """When Alertmanager last answered, and why it does not; null: it has not since the start; it does."""
-
-    answered: datetime | None
-    failure: str | None
 
 
 class BoardAnswer(BaseModel):
-    """What stands. `alertmanager` is null without one: the alarms are those that the utility sees by itself."""
+    """The alarms that stand, and the silences."""
 
     time: datetime
-    alertmanager: AlertmanagerAnswer | None
     alarms: list[AlarmAnswer]
     silences: list[SilenceAnswer]
 
@@ -100,7 +89,9 @@ class ForAlarm(BaseModel):
 class ToMaintain(BaseModel):
     """A maintenance: all alarms of a place, or of a part there, are silenced for a time."""
 
-    place: Annotated[str, Field(description="A microgrid, `head-end` or `utility`; empty: the whole town.")] = ""
+    place: Annotated[
+        str, Field(max_length=2_000, description="Microgrids, `head-end` or `utility`; empty: the whole town.")
+    ] = ""
     part: Annotated[str, Field(description="`broker`, `gateway`, `meters` or `utility`; empty: all.")] = ""
     start: Time
     until: Time
@@ -119,49 +110,38 @@ def board(api: RequestApi) -> BoardAnswer:
 @router.post("/alarms/acknowledgements", dependencies=[LOCAL_TIMES])
 def acknowledge(api: RequestApi, actor: Operators, what: ForAlarm) -> Made:
     """Note that you see to an alarm. It is active again at the end, or when it comes anew."""
-    with told():
+    with refusing(422):
         return Made(no=alarms_of(api).acknowledge(actor, what.key, what.note, what.until))
 
 
 @router.post("/alarms/acknowledgements/{number}/end")
-def withdraw(api: RequestApi, actor: Operators, number: Annotated[int, Path(ge=1, lt=2**31)]) -> Ended:
+def withdraw(api: RequestApi, actor: Operators, number: Number) -> Ended:
     """End an acknowledgement."""
-    with told():
+    with refusing(422):
         alarms_of(api).withdraw(actor, number)
     return Ended(ended=str(number))
 
 
 @router.post("/alarms/silences", dependencies=[LOCAL_TIMES])
 def silence(api: RequestApi, actor: Operators, what: ForAlarm) -> Made:
-    """Silence one alarm from now until a time, also at Alertmanager."""
-    with told():
+    """Silence one alarm from now until a time."""
+    with refusing(422):
         return Made(no=alarms_of(api).silence(actor, what.key, what.note, what.until))
 
 
 @router.post("/alarms/maintenances", dependencies=[LOCAL_TIMES])
 def maintain(api: RequestApi, actor: Operators, what: ToMaintain) -> Made:
-    """Silence all alarms of a place for a time, also at Alertmanager."""
-    with told():
+    """Silence all alarms of a place for a time."""
+    with refusing(422):
         return Made(no=alarms_of(api).maintain(actor, what.place, what.part, what.start, what.until, what.note))
 
 
-@router.post("/alarms/silences/{which}/end")
-def end_silence(api: RequestApi, actor: Operators, which: str) -> Ended:
-    """End a silence or a maintenance now, by its `id`; also one that was made at Alertmanager."""
-    with told():
-        alarms_of(api).end_silence(actor, which)
-    return Ended(ended=which)
-
-
-@contextmanager
-def told(status: int = 422, refused: str = "{}", unanswered: str = "{}") -> Iterator[None]:
-    """Answer refusals with their words: ``status`` for what can't be taken, 503 if Alertmanager does not do it."""
-    try:
-        yield
-    except ConfigError as error:
-        raise HTTPException(status, refused.format(error)) from error
-    except AlertmanagerError as error:
-        raise HTTPException(503, unanswered.format(error)) from error
+@router.post("/alarms/silences/{number}/end")
+def end_silence(api: RequestApi, actor: Operators, number: Number) -> Ended:
+    """End a silence or a maintenance now, by its `id`."""
+    with refusing(422):
+        alarms_of(api).end_silence(actor, number)
+    return Ended(ended=str(number))
 
 
 def runbook_of(name: str) -> str:
@@ -170,14 +150,11 @@ def runbook_of(name: str) -> str:
 
 
 def _board(board: Board) -> BoardAnswer:
-    alertmanager = {"answered": board.answered, "failure": board.complaint or None}
     answer = {
         "time": board.time,
-        "alertmanager": alertmanager if board.has_alertmanager else None,
         "alarms": [_alarm(row) for row in board.rows],
         "silences": [
-            vars(one) | {"until": one.end, "holds": one.stands(board.time), "elsewhere": not one.is_ours}
-            for one in board.silences
+            vars(one) | {"id": str(one.no), "until": one.end, "holds": one.stands(board.time)} for one in board.silences
         ],
     }
     return BoardAnswer.model_validate(answer)
@@ -189,5 +166,5 @@ def _alarm(row: Row) -> dict[str, object]:
         "state": row.state,
         "runbook": runbook_of(row.alarm.name),
         "acknowledgement": None if said is None else vars(said) | {"until": said.end},
-        "silences": [each.id for each in row.silences],
+        "silences": [str(each.no) for each in row.silences],
     }

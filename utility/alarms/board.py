@@ -1,7 +1,7 @@
 """The list of alarms as people see it: each alarm once, with its acknowledgement and the silences that hold it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from zlib import crc32
 
@@ -15,7 +15,7 @@ class State(StrEnum):
 
     ACTIVE = "active"  # a person
     ACKNOWLEDGED = "acknowledged"  # the person who acknowledged it
-    SUPPRESSED = "suppressed"  # the end of a silence, or of another alarm
+    SUPPRESSED = "suppressed"  # the end of a silence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +77,11 @@ def _row(
     silences = tuple(silence for silence in standing if silence.holds(alarm))
     acknowledgement = max(held, key=lambda one: one.made, default=None)
     state = State.ACTIVE
-    if silences or alarm.silenced_by or alarm.inhibited:
+    if silences:
         state = State.SUPPRESSED
     elif acknowledgement is not None:
         state = State.ACKNOWLEDGED
     return Row(alarm=alarm, state=state, acknowledgement=acknowledgement, silences=silences)
-
-
-def merged(foreign: Iterable[Alarm], own: Iterable[Alarm]) -> list[Alarm]:
-    """Return Alertmanager's alarms, and the utility's own that Alertmanager has not: Prometheus may be down.
-
-    An alarm that both have stands since the earlier time.
-    """
-    found: dict[str, Alarm] = {}
-    for alarm in (*foreign, *own):
-        known = found.get(alarm.key)
-        found[alarm.key] = alarm if known is None else replace(known, since=min(known.since, alarm.since))
-    return list(found.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +108,10 @@ def counted(board: Sequence[Row], silences: Iterable[Silence], now: EpochSeconds
     )
 
 
-def mark_of(board: Sequence[Row], silences: Iterable[Silence], now: EpochSeconds, *, is_fresh: bool) -> str:
+def mark_of(board: Sequence[Row], silences: Iterable[Silence], now: EpochSeconds) -> str:
     """Return a short text that changes when an alarm, a silence or what people did changes."""
     said = [
         (row.alarm.key, row.alarm.since, row.state, row.acknowledgement and row.acknowledgement.no) for row in board
     ]
-    held = [(silence.id, silence.end, silence.stands(now)) for silence in silences]
-    return f"{crc32(repr((said, held, is_fresh)).encode()):08x}"
+    held = [(silence.no, silence.end, silence.stands(now)) for silence in silences]
+    return f"{crc32(repr((said, held)).encode()):08x}"

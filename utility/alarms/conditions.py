@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from commonwatt.energy.hours_left import Band
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.time.now import Trust
 from commonwatt.model.words import counted, duration
@@ -16,6 +17,7 @@ from utility.alarms.kinds import KINDS
 from utility.alarms.lifecycle import Condition
 from utility.alarms.past import Past
 
+RETURNED_S = 1800  # seconds for which a controller is heard until which it has its own microgrid back
 UNMANAGED_S = 60  # seconds without a controller that can command a microgrid after which it is an alarm
 LATE_S = 150  # seconds without a message after which a gateway is late: two heartbeats are missing
 SILENT_S = 300  # seconds without a message after which a gateway, or the plant, is silent
@@ -58,8 +60,7 @@ class Counted:
     broken: tuple[str, ...] = ()
     # Microgrids whose members and boundary differ by more than the bound, the worst first.
     residuals: tuple[str, ...] = ()
-    # Files of the archive that are missing or have a damaged block, each with the reason.
-    archive: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()  # controllers that did not sign a month's check code as they were asked
     rollout_stopped: str = ""  # why the newest rollout stopped by itself; empty: it did not
 
 
@@ -73,10 +74,12 @@ class Facts:
     said: Mapping[str, Heartbeat] = field(default_factory=dict)  # each gateway's last heartbeat
     # Gateways of which no more dead letters are kept today, each with the reason of its refused batches.
     over_quota: Mapping[str, str] = field(default_factory=dict)
-    # The manager of each microgrid that another controller manages.
-    managed_by: Mapping[str, str] = field(default_factory=dict)
+    # The manager of each microgrid that another controller manages, and for how many real seconds its own is heard.
+    managed_by: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     unmanaged_s: Mapping[str, float] = field(default_factory=dict)  # seconds without a manager, of microgrids without
     stopped: Mapping[str, str] = field(default_factory=dict)  # the error of each clique whose rules failed
+    # Of each microgrid that is cut off from the town, for how long, and the hours until its first home is dark.
+    islands: Mapping[str, tuple[float, Band | None]] = field(default_factory=dict)
     # Seconds since the plant's last report, and the report; ``None``: there was none.
     plant: tuple[float, PlantReport] | None = None
     damaged: bool = False  # whether the database is damaged
@@ -191,10 +194,27 @@ def _takeover(facts: Facts) -> Iterator[Condition]:
     for name, error in facts.stopped.items():
         text = f"The rules of takeover failed there: {error}. Its controllers watch each other by themselves meanwhile."
         yield _condition("CliqueStopped", text, controller=name)
-    for name, manager in facts.managed_by.items() if facts.connected else ():
-        if facts.silent_s.get(name, LATE_S) < LATE_S:
-            text = f"{manager} manages it, and the utility hears the controller of {name}."
+    for name, (manager, heard_s) in facts.managed_by.items() if facts.connected else ():
+        if heard_s > RETURNED_S:
+            text = f"{manager} manages it, and the utility hears the controller of {name} for {duration(int(heard_s))}."
             yield _condition("ManagedByAnother", text, controller=name)
+
+
+def _islands(facts: Facts) -> Iterator[Condition]:
+    for name, (for_s, dark) in facts.islands.items():
+        kind = "IslandDark" if is_nearly_dark(dark) else "Island"
+        text = f"For {duration(int(for_s))}. {dark_words(dark)}. What its homes do not use now lasts longer."
+        yield _condition(kind, text, held_s=for_s, controller=name)
+
+
+def is_nearly_dark(dark: Band | None) -> bool:
+    """Return whether a home is dark, or is expected to be within an hour."""
+    return dark is not None and dark.middle is not None and dark.middle <= 1
+
+
+def dark_words(dark: Band | None) -> str:
+    """Return when the first home of an island is dark."""
+    return "When its first home is dark is not known" if dark is None else f"Its first home is dark after {dark.words}"
 
 
 def _lines(facts: Facts) -> Iterator[Condition]:
@@ -224,14 +244,14 @@ def _town(facts: Facts) -> Iterator[Condition]:
         "CommitsWait": facts.waits and "No commit ends, so nothing is acknowledged; readings wait at the gateways.",
         "DiskNearlyFull": free < _NEARLY_FULL * size and f"Only {100 * free / size:.1f} % of it is free.",
         "ReadingsQuarantined": known.quarantined
-        and f"Dead letters with such readings: {known.quarantined}. No bill includes them until they are released.",
-        "ArchiveDamaged": known.archive
-        and f"{'; '.join(known.archive[:3])}. What is asked of these months fails, or lacks readings.",
+        and f"Refused records with such readings: {known.quarantined}. No bill includes them until they are released.",
         "Residual": known.residuals
         and "Energy passes a meter that does not read it, or settings are wrong. "
         f"The worst: {', '.join(known.residuals[:3])}.",
         "JoinRefused": facts.joins_refused and f"Within a day: {'; '.join(facts.joins_refused[-5:])}.",
         "RenewalRefused": facts.renewals_refused and f"Within a day: {'; '.join(facts.renewals_refused[-5:])}.",
+        "WitnessRefused": known.witnesses
+        and f"Refused, or signed wrongly: {', '.join(known.witnesses[-5:])}. Receipts lack these signatures.",
         "RolloutStopped": known.rollout_stopped
         and f"{known.rollout_stopped}. No further controller is upgraded; those under way go on.",
         "SecondPersonRefused": known.refused and f"Attempts: {len(known.refused)}. The newest: {known.refused[-1]}.",
@@ -245,7 +265,7 @@ def _town(facts: Facts) -> Iterator[Condition]:
         "StoreErrors": (errors := past.count("store_errors"))
         and f"{counted(errors, 'failure')} in 15 minutes. The data was not acknowledged; it is sent again.",
         "DeadLetters": (letters := past.count("dead_letters"))
-        and f"{letters:,} new dead letters within the last hour.",
+        and f"{letters:,} more refused records within the last hour.",
         "Conflicts": past.count("conflicts") and "The smaller value and the older event are in force; all are kept.",
         "DatabaseWentBack": past.count("went_back")
         and "Gateways send again what they have acknowledged since; what people decided since is lost.",
@@ -323,7 +343,7 @@ def _lately(facts: Facts) -> Iterator[Condition]:
         heartbeat = facts.said.get(name)
         if heartbeat is not None and heartbeat.backlog_age_s > _BACKLOG_GROWS_S:
             waiting = heartbeat.backlog_parts + heartbeat.backlog_events + heartbeat.backlog_letters
-            text = f"{waiting:,} parts, events and dead letters wait at its gateway for the utility, more than before."
+            text = f"{waiting:,} parts, events and refused records wait at its gateway, more than before."
             yield _condition("BacklogGrowing", text, controller=name)
     for name, times in past.by_label("handovers").items():
         if times > _MANY_HANDOVERS:
@@ -338,6 +358,7 @@ def _lately(facts: Facts) -> Iterator[Condition]:
 _RULES: tuple[Callable[[Facts], Iterator[Condition]], ...] = (
     _gateways,
     _takeover,
+    _islands,
     _lines,
     _town,
     _parts,

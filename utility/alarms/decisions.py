@@ -1,7 +1,7 @@
 """The alarms of a running utility: what stands, and what people do about it.
 
-Reading the board opens, asks and waits for nothing: it joins what the last looks at the service, the database and
-Alertmanager have left in memory. What a person does is on the board before the answer to that person.
+Reading the board opens, asks and waits for nothing: it joins what the last looks at the service and the database
+have left in memory. What a person does is on the board before the answer to that person.
 """
 
 import math
@@ -11,28 +11,14 @@ from dataclasses import dataclass, replace
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
-from commonwatt.network.tls import client_tls
 from commonwatt.runtime.clock import Clock
 from utility.access.actor import Actor
 from utility.alarms import store as store
 from utility.alarms.alarm import PREFIX
-from utility.alarms.board import Acknowledgement, Counts, Row, State, counted, mark_of, merged, rows
+from utility.alarms.board import Acknowledgement, Counts, Row, State, counted, mark_of, rows
 from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
-from utility.alarms.jobs.client import Alertmanager
-from utility.alarms.jobs.watch import Seen, Watch
 from utility.alarms.lifecycle import Life, Stage, advance
-from utility.alarms.silences import (
-    Silence,
-    Way,
-    check_note,
-    check_place,
-    check_window,
-    equal_to,
-    joined,
-    subject_of,
-    way_of,
-    ways_of,
-)
+from utility.alarms.silences import Silence, check_note, check_place, check_window, subject_of
 from utility.database.database import Database
 from utility.jobs.catalogue import catalogue
 from utility.jobs.plans import Plan
@@ -52,9 +38,6 @@ class Board:
     rows: tuple[Row, ...]  # the alarms, those that wait for a person first
     silences: tuple[Silence, ...]  # the silences that hold, or will; those that end first come first
     counts: Counts  # the numbers of both
-    has_alertmanager: bool  # whether the settings name an Alertmanager
-    answered: EpochSeconds | None  # when Alertmanager last answered; ``None``: it has not since the start
-    complaint: str  # why Alertmanager does not answer; empty: it does
     mark: str  # changes when anything on the board does, but for texts and times
 
 
@@ -63,7 +46,6 @@ class Alarms:
 
     Args:
         facts: Returns the service's state, given what was counted in the database.
-        watch: Asks Alertmanager; ``None``: there is none.
     """
 
     def __init__(
@@ -71,10 +53,8 @@ class Alarms:
         database: Database,
         clock: Clock,
         facts: Callable[[Counted | None], Facts],
-        watch: Watch | None = None,
         plans: Sequence[Plan] = (),
     ) -> None:
-        self.watch = watch
         self._plans = plans
         self._database = database
         self._clock = clock
@@ -88,17 +68,7 @@ class Alarms:
         self._acknowledgements: Sequence[Acknowledgement] = ()
         self._silences: Sequence[Silence] = ()
         self._version = 0
-        self._made: tuple[EpochSeconds, int, Seen | None, Board] | None = None
-
-    def start(self) -> None:
-        """Begin to ask Alertmanager."""
-        if self.watch is not None:
-            self.watch.start()
-
-    def stop(self) -> None:
-        """Ask Alertmanager no more."""
-        if self.watch is not None:
-            self.watch.stop()
+        self._made: tuple[EpochSeconds, int, Board] | None = None
 
     def facts(self) -> Facts:
         """Return the service's state, by which it raises its own alarms."""
@@ -156,25 +126,21 @@ class Alarms:
 
     def board(self) -> Board:
         """Return what stands now; within a second the same board, unless something was done or seen."""
-        now, version, seen = int(self._clock.now()), self._version, None if self.watch is None else self.watch.seen
-        made = self._made
-        if made is None or made[:2] != (now, version) or made[2] is not seen:
-            self._made = made = (now, version, seen, self._joined(now, seen))
-        return made[3]
+        now, version, made = int(self._clock.now()), self._version, self._made
+        if made is None or made[:2] != (now, version):
+            self._made = made = (now, version, self._board(now))
+        return made[2]
 
-    def _joined(self, now: EpochSeconds, seen: Seen | None) -> Board:
-        own = [life.alarm for life in self._lives.values() if life.stage is Stage.STANDING]
-        silences = self._all_silences(now)
-        found = rows(merged(() if seen is None else seen.alarms, own), self._acknowledgements, silences, now)
+    def _board(self, now: EpochSeconds) -> Board:
+        alarms = [life.alarm for life in self._lives.values() if life.stage is Stage.STANDING]
+        silences = sorted((one for one in self._silences if one.end > now), key=lambda one: (one.end, one.no))
+        found = rows(alarms, self._acknowledgements, silences, now)
         return Board(
             time=now,
             rows=tuple(found),
             silences=tuple(silences),
             counts=counted(found, silences, now),
-            has_alertmanager=seen is not None,
-            answered=None if seen is None else seen.time,
-            complaint="" if seen is None else seen.complaint,
-            mark=mark_of(found, silences, now, is_fresh=seen is None or not seen.complaint),
+            mark=mark_of(found, silences, now),
         )
 
     def own(self) -> Counter[str] | None:
@@ -182,7 +148,7 @@ class Alarms:
         if not self._is_loaded:
             return None
         waiting = (row.alarm for row in self.board().rows if row.state is State.ACTIVE)
-        return Counter(alarm.name.removeprefix(PREFIX) for alarm in waiting if alarm.key in self._lives)
+        return Counter(alarm.name.removeprefix(PREFIX) for alarm in waiting)
 
     def past(self, limit: int) -> list[Life]:
         """Return the utility's own alarms that are over, the last first."""
@@ -225,18 +191,21 @@ class Alarms:
     def silence(self, actor: Actor, key: str, note: str, end: EpochSeconds, *, equal: bool = False) -> int:
         """Silence one alarm from now, or all of its name; return the silence's number.
 
-        Alertmanager is not asked about one of the utility's own: the alarm is then not counted any more.
-
         Raises:
             ConfigError: There is no such alarm, or the note or the end can't be taken.
-            AlertmanagerError: Alertmanager refuses, or does not answer; nothing is silenced.
         """
         alarm = self.find(key).alarm
         subject = f"{alarm.name} {'everywhere' if equal else f'of {alarm.place}'}"
-        window = (int(self._clock.now()), end)
-        if equal:
-            return self._hold(actor, equal_to(alarm), subject, window, note)
-        return self._hold(actor, (way_of(alarm),), subject, window, note, is_own=alarm.key in self._lives)
+        made = Silence(
+            alarm="" if equal else alarm.key,
+            name=alarm.name if equal else "",
+            subject=subject,
+            start=int(self._clock.now()),
+            end=end,
+            person=actor.name,
+            note=note,
+        )
+        return self._hold(made, actor)
 
     def maintain(self, actor: Actor, place: str, part: str, start: EpochSeconds, end: EpochSeconds, note: str) -> int:
         """Silence all alarms of a place, or of a part there, from ``start`` on; return the silence's number.
@@ -244,55 +213,28 @@ class Alarms:
         Args:
             place: Microgrids, ``head-end`` or ``utility``; empty: the whole town.
             part: The part; empty: all.
-
-        Raises:
-            ConfigError: The place, the part, the note or a time can't be taken.
-            AlertmanagerError: Alertmanager refuses, or does not answer; nothing is silenced.
         """
         with self._database.reads.begin() as connection:
             check_place(place, part, lambda each: is_controller(connection, each))
-        return self._hold(actor, ways_of(place, part), subject_of(place, part), (start, end), note)
+        subject = subject_of(place, part)
+        made = Silence(places=place, part=part, subject=subject, start=start, end=end, person=actor.name, note=note)
+        return self._hold(made, actor)
 
-    def end_silence(self, actor: Actor, which: str) -> None:
-        """End a silence now, also one that was made elsewhere.
+    def end_silence(self, actor: Actor, number: int) -> None:
+        """End a silence now.
 
         Raises:
-            ConfigError: There is none.
-            AlertmanagerError: Alertmanager refuses, or does not answer; the silence holds on.
+            ConfigError: None of that number holds.
         """
         now = int(self._clock.now())
-        found = next((one for one in self._all_silences(now) if one.id == which), None)
-        if found is None:
-            raise ConfigError(f"silence {which} does not hold (any more)")
-        if self.watch is not None and found.foreign:
-            self.watch.expire(found.foreign)
-        self._database.write(store.end_silence, actor, found, now)
+        self._database.write(store.end_silence, actor, number, now)
         self._read(now)
 
-    def _hold(
-        self,
-        actor: Actor,
-        ways: tuple[Way, ...],
-        subject: str,
-        window: tuple[EpochSeconds, EpochSeconds],
-        note: str,
-        *,
-        is_own: bool = False,
-    ) -> int:
+    def _hold(self, made: Silence, actor: Actor) -> int:
         now = int(self._clock.now())
-        start, end = window
-        check_note(note)
-        check_window(start, end, now)
-        ids = () if self.watch is None or is_own else self.watch.silence(ways, start, end, actor.name, note)
-        made = Silence(
-            id="", ways=ways, start=start, end=end, person=actor.name, note=note, foreign=ids, subject=subject
-        )
-        try:
-            number = self._database.write(store.add_silence, actor, made, now)
-        except Exception:
-            if self.watch is not None:
-                self.watch.take_back(ids)
-            raise
+        check_note(made.note)
+        check_window(made.start, made.end, now)
+        number = self._database.write(store.add_silence, actor, made, now)
         self._read(now)
         return number
 
@@ -307,14 +249,6 @@ class Alarms:
                 return row
         raise ConfigError("there is no such alarm (any more)")
 
-    def _all_silences(self, now: EpochSeconds) -> list[Silence]:
-        if self.watch is None:
-            return [one for one in self._silences if one.end > now]
-        seen = self.watch.seen
-        is_answered = seen.time is not None and not seen.complaint
-        both = joined(self._silences, seen.silences, answered=is_answered)
-        return [one for one in both if one.end > now and (one.is_ours or one.names_ours())]
-
     def _read(self, now: EpochSeconds) -> None:
         with self._database.reads.begin() as connection:
             self._acknowledgements = store.acknowledgements(connection, now)
@@ -323,18 +257,13 @@ class Alarms:
 
 
 def alarms_of(api: Api, facts: Callable[[Counted | None], Facts] = lambda _: Facts()) -> Alarms:
-    """Return the alarms of a service, made by the first call, with a watch of the Alertmanager that its settings name.
+    """Return the alarms of a service, made by the first call.
 
     Args:
         facts: Returns the service's state, by which it raises its own alarms.
     """
-    settings = api.settings
     if Alarms not in api.parts:
-        watch = None
-        if settings.alertmanager is not None:
-            tls = client_tls(settings.alertmanager_ca, None)
-            watch = Watch(Alertmanager(settings.alertmanager, tls), api.clock)
-        api.parts[Alarms] = Alarms(api.database, api.clock, facts, watch, catalogue(settings))
+        api.parts[Alarms] = Alarms(api.database, api.clock, facts, catalogue(api.settings))
     found: Alarms = api.parts[Alarms]
     return found
 

@@ -39,7 +39,7 @@ _EVERY = (
     Kind("BacklogOld", _WARNING, 6 * _HOUR_S, "Readings of {controller} have waited for more than a day."),
     Kind("BacklogGrowing", _WARNING, 15 * _MINUTE_S, "The backlog of {controller} grows.", _HOUR_S),
     Kind("GatewayClockUntrusted", _WARNING, 15 * _MINUTE_S, "The gateway of {controller} has no trusted time."),
-    Kind("GatewayOverQuota", _CRITICAL, 0, "{controller} has sent more dead letters today than are kept."),
+    Kind("GatewayOverQuota", _CRITICAL, 0, "{controller} has sent more refused records today than are kept."),
     Kind(
         "GatewayCertificateExpired",
         _CRITICAL,
@@ -64,10 +64,12 @@ _EVERY = (
     Kind(
         "ManagedByAnother",
         _WARNING,
-        30 * _MINUTE_S,
+        0,
         "Another controller manages {controller}, although its own is alive.",
     ),
     Kind("Handovers", _WARNING, 0, "The manager of {controller} changes again and again.", _HOUR_S),
+    Kind("Island", _WARNING, 10 * _MINUTE_S, "{controller} is an island."),
+    Kind("IslandDark", _CRITICAL, 0, "A home of the island {controller} is dark, or will be within an hour."),
     # The service and its connections.
     Kind("UtilityDisconnected", _CRITICAL, 2 * _MINUTE_S, "The utility has no connection to a head-end broker."),
     Kind("HeadEndAway", _WARNING, 5 * _MINUTE_S, "The utility has no connection to the head-end {head_end}."),
@@ -89,7 +91,6 @@ _EVERY = (
     Kind("LogKept", _WARNING, 5 * _MINUTE_S, "The primary keeps much of its log for a standby that is behind or away."),
     Kind("BackupOld", _WARNING, 15 * _MINUTE_S, "The newest backup of the database in repository {repository} is old."),
     Kind("ArchiveFails", _WARNING, 15 * _MINUTE_S, "The log of the database's server is not archived."),
-    Kind("ArchiveDamaged", _CRITICAL, 0, "Files with old months of readings are missing or damaged."),
     # Readings and settlement.
     Kind("GapsGrowing", _WARNING, _HOUR_S, "More and more readings are missing.", 9 * _HOUR_S),
     Kind("DeadLetters", _WARNING, 0, "Records or messages were sent that can't be accepted.", _HOUR_S),
@@ -108,6 +109,7 @@ _EVERY = (
     # People.
     Kind("RolloutStopped", _WARNING, 0, "The rollout of a release stopped by itself."),
     Kind("JoinRefused", _WARNING, 0, "A controller that wanted to join was refused."),
+    Kind("WitnessRefused", _WARNING, 0, "A controller did not sign the check code of a month's bills."),
     Kind("SecondPersonRefused", _WARNING, 0, "A person who may not be the second one tried to approve."),
     Kind("BreakGlass", _CRITICAL, 0, "A command decided without the service and without a login."),
     # Renewals of certificates.

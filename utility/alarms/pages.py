@@ -1,6 +1,5 @@
 """The page of alarms: what stands, silences, maintenances; and the count that every page shows."""
 
-from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -9,15 +8,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import parse_time
-from utility.access.actor import Actor
 from utility.alarms.alarm import HEAD_END, PARTS, PREFIX, TOWN, Alarm, places, title
-from utility.alarms.api import runbook_of, told
+from utility.alarms.api import runbook_of
 from utility.alarms.board import groups
 from utility.alarms.decisions import alarms_of
-from utility.alarms.jobs.client import AlertmanagerError
 from utility.alarms.jobs.notify import notifier_of
 from utility.control.forms import local_input
-from utility.webkit.console.answers import ROWS, Faults, Number, Skip, address, faults_of, found, other_pages
+from utility.webkit.console.answers import ROWS, Number, Skip, address, found, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Operators, Staff
 
@@ -38,8 +35,6 @@ _LOOKS = {
     **dict.fromkeys(("JobFailing", "JobLate", "JobPaused"), "/console/system#jobs"),
 }
 
-_refusing = partial(told, 409, "{}. Nothing was changed.", "{}. Try again when it answers.")
-
 Key = Annotated[str, Query(max_length=30_000)]
 Seen = Annotated[str, Query(max_length=40)]
 
@@ -58,6 +53,7 @@ router = APIRouter(include_in_schema=False)
 def board(console: RequestConsole, request: Request, actor: Staff, skip: Skip = 0) -> HTMLResponse:
     """List what stands, and what ended last."""
     content = _listed(console, skip) | {"past": alarms_of(console.api).past(PAST)}
+    content["calls"] = bool(console.api.settings.notify.to)
     return console.page(request, actor, "alarms.html", content)
 
 
@@ -83,21 +79,21 @@ def test(console: RequestConsole, actor: Operators) -> RedirectResponse:
     """Send a test message to all whom alarms call."""
     results = notifier_of(console.api).test()
     words = [f"{shown}: {'sent' if is_sent else 'failed'}" for shown, is_sent in results]
-    return console.see_other(actor, _START, "; ".join(words) or "No address is set: to, in notify of utility.toml")
+    return console.see_other(actor, _START, "; ".join(words) or "No address is set yet")
 
 
-@router.post(f"{_START}/silences/{{which}}/end")
-def end_silence(console: RequestConsole, actor: Operators, which: str) -> RedirectResponse:
+@router.post(f"{_START}/silences/{{number}}/end")
+def end_silence(console: RequestConsole, actor: Operators, number: Number) -> RedirectResponse:
     """End a silence now."""
-    with _refusing():
-        alarms_of(console.api).end_silence(actor, which)
+    with refusing(409):
+        alarms_of(console.api).end_silence(actor, number)
     return console.see_other(actor, _START, "The silence is over")
 
 
 @router.post(f"{_START}/acknowledgements/{{number}}/end")
 def withdraw(console: RequestConsole, actor: Operators, number: Number) -> RedirectResponse:
     """End an acknowledgement now."""
-    with _refusing():
+    with refusing(409):
         alarms_of(console.api).withdraw(actor, number)
     return console.see_other(actor, _START, "The acknowledgement is over")
 
@@ -133,7 +129,7 @@ def act(
     if (silence_s is None) == (acknowledge_s is None):
         raise HTTPException(422, "choose for how long to silence the alarm, or for how long to acknowledge it")
     why, now = note.strip() or NO_NOTE, console.now()
-    with _refusing():
+    with refusing(409):
         if silence_s is not None:
             alarms_of(console.api).silence(actor, key, why, now + silence_s, equal=equal)
         if acknowledge_s is not None:
@@ -150,14 +146,14 @@ def form(
     """Return the form of a maintenance, for the next four hours."""
     now, zone = console.now(), console.zone()
     start, end = local_input(now, zone), local_input(now + 14_400, zone)
-    fields = {"place": place, "whole": "", "part": "", "start": start, "end": end, "note": ""}
-    return __form(console, request, actor, fields)
+    parts = {"": "all of it"} | {part: part for part in PARTS}
+    content = {"place": place, "start": start, "end": end, "parts": parts}
+    return console.page(request, actor, "maintenance.html", content)
 
 
 @router.post(f"{_START}/maintenance")
 def maintain(
     console: RequestConsole,
-    request: Request,
     actor: Operators,
     start: Annotated[str, Form(max_length=40)],
     end: Annotated[str, Form(max_length=40)],
@@ -166,29 +162,15 @@ def maintain(
     whole: Annotated[str, Form(max_length=3)] = "",
     part: Annotated[str, Form(max_length=40)] = "",
 ) -> Response:
-    """Silence a place for a time; a mistake is shown beside what was typed."""
-    fields = {"place": place.strip(), "whole": whole, "part": part, "start": start, "end": end}
-    fields["note"] = note.strip()
-    try:
-        if bool(fields["place"]) is bool(whole):
+    """Silence a place for a time."""
+    zone = console.zone()
+    with refusing(422):
+        if bool(place.strip()) is bool(whole):
             raise ConfigError("place: name the places, or choose the whole town")
-        zone = console.zone()
         window = parse_time(start, "start", zone), parse_time(end, "end", zone)
-        alarms_of(console.api).maintain(actor, fields["place"], part, *window, fields["note"])
-    except (ConfigError, AlertmanagerError) as error:
-        return __form(console, request, actor, fields, faults_of(error, fields))
+        console.require_near("start", window[0], 1, 366)
+        alarms_of(console.api).maintain(actor, place.strip(), part, *window, note.strip())
     return console.see_other(actor, _START, "The maintenance is planned")
-
-
-def __form(
-    console: Console, request: Request, actor: Actor, fields: dict[str, str], faults: Faults | None = None
-) -> HTMLResponse:
-    content = {
-        "form": fields,
-        "parts": {"": "all of it"} | {part: part for part in PARTS},
-        "faults": faults or Faults(),
-    }
-    return console.page(request, actor, "maintenance.html", content, 422 if faults else 200)
 
 
 def _listed(console: Console, skip: int) -> dict[str, Any]:
@@ -201,6 +183,7 @@ def _listed(console: Console, skip: int) -> dict[str, Any]:
         "places": places,
         "skip": skip,
         "mark": f"{board.mark}-{board.time // AGES_S}",
+        "alertmanager": console.api.settings.alertmanager,
         "one": lambda alarm: address(f"{_START}/one", key=alarm.key),
         "silences_shown": ROWS,
         **other_pages(_START, skip, is_more=skip + ROWS < len(found)),

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, select
+from sqlalchemy import Connection, Row, RowMapping, Table, delete, select
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
@@ -12,13 +12,12 @@ from utility.access.actor import Actor
 from utility.access.store.audit_log import record
 from utility.access.store.second_people import BROKEN, REFUSED, unseen
 from utility.alarms.alarm import PREFIX, Alarm
-from utility.alarms.alertmanager_messages import read_ways, write_ways
 from utility.alarms.board import Acknowledgement
 from utility.alarms.conditions import Counted
 from utility.alarms.lifecycle import Life, Stage
 from utility.alarms.silences import Silence
 from utility.alarms.tables import alarm, alarm_acknowledgement, alarm_silence
-from utility.archive.store.months import troubles
+from utility.billing.store.witnesses import refused
 from utility.corrections.store.checking import count_open
 from utility.database.database import count_rows, read_setting, upsert
 from utility.readings.store.quarantine import count_quarantined
@@ -29,6 +28,7 @@ KEPT_S = 90 * 86_400  # clock seconds for which an alarm that is over, and what 
 MAX_STANDING = 1_000  # most silences, and most acknowledgements, that stand at a time
 
 _MAX_TEXT = 400
+_SAME = ("name", "places", "part", "person", "note", "start")  # a silence's fields that are columns too
 
 
 def counted(connection: Connection, now: EpochSeconds) -> Counted:
@@ -41,7 +41,7 @@ def counted(connection: Connection, now: EpochSeconds) -> Counted:
         refused=tuple(unseen(connection, REFUSED).values()),
         broken=tuple(unseen(connection, BROKEN).values()),
         residuals=tuple(beyond),
-        archive=tuple(troubles(connection)),
+        witnesses=tuple(refused(connection, now)),
         rollout_stopped=read_setting(connection, ROLLOUT_STOPPED) or "",
     )
 
@@ -80,9 +80,10 @@ def acknowledgements(connection: Connection, now: EpochSeconds) -> list[Acknowle
 
 
 def silences(connection: Connection, now: EpochSeconds) -> list[Silence]:
-    """Return the silences made here that hold, or will."""
+    """Return the silences that hold, or will."""
     table = alarm_silence
-    return [_silence(row) for row in connection.execute(select(table).where(table.c.until > now).order_by(table.c.no))]
+    statement = select(table).where(table.c.until > now).order_by(table.c.no)
+    return [_silence(row) for row in connection.execute(statement).mappings()]
 
 
 def acknowledge(connection: Connection, actor: Actor, one: Acknowledgement) -> int:
@@ -117,35 +118,29 @@ def withdraw(connection: Connection, actor: Actor, number: int, now: EpochSecond
 
 
 def add_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSeconds) -> int:
-    """Store a silence, with its entry in the audit log; return its number.
-
-    Raises:
-        ConfigError: Too many stand.
-    """
+    """Store a silence, with its entry in the audit log; return its number."""
     _require_room(connection, alarm_silence, now)
-    row = {
-        "subject": one.subject[:_MAX_TEXT],
-        "ways": write_ways(one.ways),
-        "person": one.person,
-        "note": one.note,
-        "made": now,
-        "start": one.start,
-        "until": one.end,
-        "foreign_ids": ",".join(one.foreign),
-    }
+    same = {name: getattr(one, name) for name in _SAME}
+    row = same | {"key": one.alarm, "subject": one.subject[:_MAX_TEXT], "made": now, "until": one.end}
     made = connection.execute(alarm_silence.insert().returning(alarm_silence.c.no), row).scalar_one()
-    after = {"note": one.note, "start": one.start, "until": one.end, "alertmanager": list(one.foreign), "no": made}
+    after = {"note": one.note, "start": one.start, "until": one.end, "no": made}
     record(connection, actor, now, "alarm.silence", one.subject, None, after)
     return int(made)
 
 
-def end_silence(connection: Connection, actor: Actor, one: Silence, now: EpochSeconds) -> None:
-    """End a silence, with its entry in the audit log; one that was made elsewhere has only the entry."""
-    if one.is_ours:
-        table = alarm_silence
-        connection.execute(table.update().where(table.c.no == int(one.id), table.c.until > now).values(until=now))
-    before = {"by": one.person, "until": one.end, "alertmanager": list(one.foreign)}
-    record(connection, actor, now, "alarm.unsilence", one.subject, before, {"until": now})
+def end_silence(connection: Connection, actor: Actor, number: int, now: EpochSeconds) -> None:
+    """End a silence, with its entry in the audit log.
+
+    Raises:
+        ConfigError: None of that number holds.
+    """
+    table = alarm_silence
+    ended = table.update().where(table.c.no == number, table.c.until > now).values(until=now)
+    row = connection.execute(select(table).where(table.c.no == number)).first()
+    if row is None or not connection.execute(ended).rowcount:
+        raise ConfigError(f"silence {number} does not hold (any more)")
+    before = {"by": row.person, "until": row.until}
+    record(connection, actor, now, "alarm.unsilence", row.subject, before, {"until": now})
 
 
 def _require_room(connection: Connection, table: Table, now: EpochSeconds) -> None:
@@ -153,17 +148,9 @@ def _require_room(connection: Connection, table: Table, now: EpochSeconds) -> No
         raise ConfigError(f"{MAX_STANDING} stand already; end some, or silence a whole microgrid")
 
 
-def _silence(row: Row[Any]) -> Silence:
-    return Silence(
-        id=str(row.no),
-        ways=read_ways(row.ways),
-        start=row.start,
-        end=row.until,
-        person=row.person,
-        note=row.note,
-        foreign=tuple(filter(None, row.foreign_ids.split(","))),
-        subject=row.subject,
-    )
+def _silence(row: RowMapping) -> Silence:
+    same = {name: row[name] for name in _SAME}
+    return Silence(no=row["no"], alarm=row["key"], subject=row["subject"], end=row["until"], **same)
 
 
 def _life(row: Row[Any]) -> Life:

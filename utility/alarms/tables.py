@@ -30,18 +30,19 @@ alarm_acknowledgement = Table(
     sqlite_autoincrement=True,
 )
 
-# Silences made here. `ways`: lists of matchers (JSON); an alarm is held if all of one list match. `foreign_ids`: those
-# of Alertmanager's silences, separated by commas.
+# Silences: of the alarm with a `key`, of all alarms of a `name`, or of `places` (empty: all) and a `part` (empty: all).
 alarm_silence = Table(
     "alarm_silence",
     metadata,
     Column("no", RowId, primary_key=True, autoincrement=True),
     Column("subject", String(400), nullable=False),
-    Column("ways", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("places", Text, nullable=False),
+    Column("part", String(16), nullable=False),
     Column("person", String(64), nullable=False),
     Column("note", String(200), nullable=False),
     *columns(BigInteger, "made", "start", nullable=False),
     Column("until", BigInteger, nullable=False, index=True),
-    Column("foreign_ids", Text, nullable=False),
     sqlite_autoincrement=True,
 )

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -64,9 +64,7 @@ def make_app(api: Api) -> FastAPI:
 
     Routes take from their request what the service gives them (``RequestApi``, ``RequestConsole``, ``gate_of``).
     """
-    # The pages that come with FastAPI run a script from another server.
-    app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1", openapi_url=None)
-    app.router.routes.extend(_routes())
+    app = _with_routes()
     app.state.api = api
     app.state.console = begin_console(api)
     app.state.gate = Gate(
@@ -82,11 +80,7 @@ def make_app(api: Api) -> FastAPI:
 
 
 def collect_routes() -> list[BaseRoute]:
-    """Return the routes of all rooms, which keep nothing of a service.
-
-    Raises:
-        RuntimeError: One has no rule of who may use it.
-    """
+    """Return the routes of all rooms, which keep nothing of a service."""
     # A request is compared with one route after the other: first those that browsers poll. Included routers would hide
     # their routes from `unruled`.
     routes = [route for its in (*PAGES, router, *_ROOMS) for route in its.routes]
@@ -106,6 +100,18 @@ def _routes() -> list[BaseRoute]:
     return collect_routes()
 
 
+def _with_routes() -> FastAPI:
+    # The pages that come with FastAPI run a script from another server.
+    app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1", openapi_url=None)
+    app.router.routes.extend(_routes())
+    return app
+
+
+@cache
+def _described() -> bytes:
+    return bytes(JSONResponse(for_people(_with_routes().openapi())).body)
+
+
 _ROOMS = (
     readings.router,
     settlement.router,
@@ -122,7 +128,7 @@ _ROOMS = (
     billing.router,
     research.router,
     fleet.router,
-    jobs.router,
+    jobs.jobs_router,
     households.router,
     people.router,
     control.router,
@@ -140,9 +146,9 @@ def docs() -> HTMLResponse:
 
 
 @router.get("/openapi.json", include_in_schema=False, dependencies=[EVERYBODY])
-def openapi(request: Request) -> JSONResponse:
+def openapi() -> Response:
     """Return the description of all endpoints for programs."""
-    return JSONResponse(for_people(request.app.openapi()))
+    return Response(_described(), media_type="application/json")
 
 
 @router.get("/runbooks", include_in_schema=False, dependencies=[EVERYBODY])

@@ -25,7 +25,6 @@ from commonwatt.town.cliques import BEATS_PORT, write_clique_files
 from commonwatt.town.loading import load_town
 from commonwatt.town.revocation import write_revoked_list
 from commonwatt.town.town import Town
-from utility.archive import cli as cli_archive
 from utility.assembly import break_glass
 from utility.assembly import upkeep as cli_upkeep
 from utility.collection import cli as cli_collection
@@ -45,11 +44,12 @@ app = Commands(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
     no_args_is_help=True,
 )
-for module in (gateway_commands, cli_quarantine, cli_collection, cli_storm, cli_upkeep, break_glass):
+for module in (gateway_commands, cli_collection, cli_upkeep, break_glass):
     app.add_typer(module.app)
+app.add_typer(cli_quarantine.quarantine_app)
+app.add_typer(cli_storm.storm_app)
 app.add_typer(cli_jobs.app, name="jobs")
-app.add_typer(cli_people.app, name="people")
-app.add_typer(cli_archive.app, name="archive")
+app.add_typer(cli_people.people_app, name="people")
 
 
 @app.command()

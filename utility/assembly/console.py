@@ -1,14 +1,15 @@
 """Adds the console's pages to the application."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
-from commonwatt.config.faults import plain
+from commonwatt.config.faults import typed_words
 from utility.alarms import pages as alarms
 from utility.assembly.ending import end_made
 from utility.billing.pages import bills, runs
@@ -40,8 +41,9 @@ from utility.statistics import pages as statistics
 from utility.statistics.preview import pages as preview
 from utility.statistics.preview.api import begin_preview
 from utility.tariffs.pages import drafts, rates
-from utility.webkit.console import look, static_files, stream
 from utility.webkit.console import pages as works
+from utility.webkit.console import static_files, stream
+from utility.webkit.console.again import form_again
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.console.navigation import entries_for
 from utility.webkit.rights import OPEN, Anybody, RefusedRequestError, actor_of
@@ -65,8 +67,8 @@ PAGES = (
     alarms.router,
     quarantine.router,
     corrections.make_router(quarantine.tabs),
-    drafts.make_router(begin_preview),
-    rates.make_router(begin_preview),
+    drafts.make_drafts_router(begin_preview),
+    rates.make_rates_router(begin_preview),
     preview.router,
     runs.router,
     bills.router,
@@ -76,7 +78,6 @@ PAGES = (
     control.router,
     fleet.router,
     works.router,
-    look.router,
     jobs.router,
     system.router,
     users.router,
@@ -128,11 +129,10 @@ async def refused_page(request: Request, error: RefusedRequestError) -> Response
     return await _told(request, "Not allowed", error.text, error.status)
 
 
-async def failed_page(request: Request, error: HTTPException) -> Response:
+async def failed_page(request: Request, text: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
     """Return a page that says why a request failed."""
-    title = "There is nothing here" if error.status_code == 404 else "That did not work"
-    answer = await _told(request, title, str(error.detail), error.status_code)
-    answer.headers.update(error.headers or {})
+    answer = await _told(request, "There is nothing here" if status == 404 else "That did not work", text, status)
+    answer.headers.update(headers or {})
     return answer
 
 
@@ -141,20 +141,28 @@ def unknown_page(request: Request, text: str, status: int) -> Response:
     if request.headers.get("hx-request") == "true":
         return PlainTextResponse(text, status)
     console: Console = request.app.state.console
-    content = {"title": "That did not work", "text": text}
+    content = {"title": "That did not work", "text": text, "nearest": ""}
     return console.page(request, None, "failed.html", content, status, console.api.zone.last)
 
 
 async def wrong_form(request: Request, error: RequestValidationError) -> Response:
     """Return a page that names the wrong fields of a form or an address."""
-    named = [(".".join(map(str, fault["loc"][1:])).replace("_", " "), plain(fault)) for fault in error.errors()]
-    return await _told(request, "That did not work", "; ".join(f"{name}: {text}" for name, text in named), 422)
+    faults = {str(fault["loc"][1]) if len(fault["loc"]) > 1 else "": typed_words(fault) for fault in error.errors()}
+    return await _told(request, "That did not work", "", 422, faults)
 
 
-async def _told(request: Request, title: str, text: str, status: int) -> Response:
-    """Return an error: a page for a person, the text alone for a part of a page."""
+async def _told(
+    request: Request, title: str, text: str, status: int, faults: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    """Return an error: the form again, else a page for a person; the text alone for a part of a page."""
+    words = "; ".join(
+        [*(f"{name}: {fault}".replace("_", " ") for name, fault in faults.items()), *filter(None, [text])]
+    )
     if request.headers.get("hx-request") == "true":
-        return PlainTextResponse(text, status)
+        return PlainTextResponse(words, status)
+    nearest = await form_again(request, text, status, faults) if request.method == "POST" else ""
+    if isinstance(nearest, Response):
+        return nearest
     console: Console = request.app.state.console
-    actor, content = await actor_of(request), {"title": title, "text": text}
+    actor, content = await actor_of(request), {"title": title, "text": words, "nearest": nearest}
     return await run_in_threadpool(console.page, request, actor, "failed.html", content, status)

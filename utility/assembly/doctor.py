@@ -74,9 +74,7 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
     elif answer["head_end_connected"]:
         yield good("head_end", "connected")
     else:
-        yield bad(
-            "head_end", f"no connection to head_end: {why}", "find the step that fails: commonwatt doctor --config FILE"
-        )
+        yield bad("head_end", f"no connection to head_end: {why}", "see its remedy: commonwatt doctor --config FILE")
     if answer["totals"]:
         yield _gateways(answer["microgrids"], answer["time"])
         yield from _second_people(answer.get("second_people", {}), answer["time"])

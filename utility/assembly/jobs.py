@@ -11,7 +11,6 @@ from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.time.now import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
-from utility.archive.jobs import file_months
 from utility.assembly.metrics import UtilityMetrics
 from utility.billing.jobs import RatesJob, make_bills
 from utility.billing.store.witnesses import take_in_and_ask
@@ -46,7 +45,7 @@ from utility.statistics.jobs.statistics import take_in
 from utility.supply.jobs import SupplyJob
 
 URGENT = ("supply",)  # jobs that run by themselves: a purchase must not wait for a backlog that is compacted
-FILES = ("exports", "backup", "archive")  # jobs that write files, for minutes, in processes of their own
+FILES = ("exports", "backup")  # jobs that write files, for minutes, in processes of their own
 # Most searches for gaps in a turn: after days without the utility there are thousands, and other jobs come between.
 MAX_SEARCHES = 20
 ASKS_WITHIN_S = 60  # seconds that a message may wait for the database, beyond which no missing slot is requested
@@ -109,7 +108,7 @@ class Jobs:
             "settlement": settlement.run,
             "gaps": self._find_gaps,
             "bills": partial(make_bills, settings.billing, database, threads),
-            "witnesses": self._writes(take_in_and_ask),
+            "witnesses": self._writes(take_in_and_ask, settings.head_end_ca),
             "mail": partial(send_mails, settings, database, threads),
             "completeness": partial(count_days, database, threads, is_trusted),
             "statistics": partial(take_in, database, threads),
@@ -119,7 +118,6 @@ class Jobs:
             "reminders": self._writes(remind, settings),
             "exports": partial(export_month, settings, database),
             "backup": partial(back_up, settings),
-            "archive": partial(file_months, settings, database),
         }
 
     def _is_trusted(self) -> bool:
@@ -186,7 +184,7 @@ class Jobs:
         if not self._is_trusted():
             return
         await self._threads.write(self._database.write, drop_reports, turn.now)
-        retention = Retention(self._database, self._settings.all_months)
+        retention = Retention(self._database, self._settings.keep_months)
         first = await self._in_thread(retention.plan, turn.now)
         while first is not None and await self._threads.write(retention.apply, first):
             pass

@@ -7,7 +7,6 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from commonwatt.runtime.metric_families import counters
 from utility.access import metrics as access
-from utility.archive import metrics as archive
 from utility.billing import metrics as billing
 from utility.corrections import metrics as corrections
 from utility.database.base import Connection
@@ -33,7 +32,7 @@ class UtilityMetrics(Metrics):
         self.supply = SupplyMetrics(self)
         self.settlement = SettlementMetrics(self)
         self.corrections = Counted(self, corrections.COUNTS)
-        rest = (*access.COUNTS, *archive.COUNTS, *billing.COUNTS, *mail.COUNTS, *readings.COUNTS, *tariffs.COUNTS)
+        rest = (*access.COUNTS, *billing.COUNTS, *mail.COUNTS, *readings.COUNTS, *tariffs.COUNTS)
         self.rest = Counted(self, rest)
         self.http_cut = self.counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
         self.active = self.gauge("active", ACTIVE_HELP)

@@ -8,13 +8,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from commonwatt.model.exceptions import ConfigError
 from utility.access.passwords import BusyError
 from utility.assembly.console import failed_page, refused_page, unknown_page, wrong_form
 from utility.billing.proof.altered import AlteredBillError
 from utility.database.base import DataError, SQLAlchemyError
 from utility.database.checks import is_unknown
 from utility.openadr.api import BASE, problem
-from utility.readings.store.archived import ArchiveError
 from utility.webkit.headers import SECURITY_HEADERS
 from utility.webkit.rights import RefusedRequestError
 from utility.webkit.services import Api
@@ -44,28 +44,29 @@ def add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> Response:
-        if _is_page(request):
-            return await failed_page(request, error)
-        return _told(request, error.detail, error.status_code, dict(error.headers or {}))
+        text, why = str(error.detail) if _is_page(request) else error.detail, error.__cause__
+        if _is_page(request) and isinstance(why, ConfigError):
+            text = text.replace(str(why), why.text)  # without the command for a terminal
+        return await _answered(request, text, error.status_code, dict(error.headers or {}))
+
+    @app.exception_handler(ConfigError)
+    async def unusable(request: Request, error: ConfigError) -> Response:
+        log.warning("%s can't be done: %s", request.scope["route"].path, error)
+        return await _answered(request, error.text, 422)
 
     @app.exception_handler(AlteredBillError)
-    def altered(request: Request, error: AlteredBillError) -> Response:
+    async def altered(request: Request, error: AlteredBillError) -> Response:
         log.error("%s", error)
-        return _told(request, str(error), 409)
-
-    @app.exception_handler(ArchiveError)
-    def unarchived(request: Request, error: ArchiveError) -> Response:
-        log.error("%s", error)
-        return _told(request, "readings of that month are in a file that can't be read; the log names it", 503)
+        return await _answered(request, str(error), 409)
 
     @app.exception_handler(BusyError)
-    def busy(request: Request, error: BusyError) -> Response:
-        return _told(request, str(error), 503, {"Retry-After": "5"})
+    async def busy(request: Request, error: BusyError) -> Response:
+        return await _answered(request, str(error), 503, {"Retry-After": "5"})
 
     @app.exception_handler(DataError)
-    def impossible(request: Request, error: DataError) -> Response:
+    async def impossible(request: Request, error: DataError) -> Response:
         log.info("a request has a value that the database does not take: %s", error.orig)
-        return _told(request, "a value has characters or digits that can't be stored or searched for", 422)
+        return await _answered(request, "a value has characters or digits that can't be stored or searched for", 422)
 
     @app.exception_handler(SQLAlchemyError)
     def unreadable(request: Request, error: SQLAlchemyError) -> Response:
@@ -85,6 +86,14 @@ def add_refusals(app: FastAPI) -> None:
 
 def _is_page(request: Request) -> bool:
     return request.url.path.startswith("/console/")
+
+
+async def _answered(request: Request, text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    return (
+        await failed_page(request, text, status, headers)
+        if _is_page(request)
+        else _told(request, text, status, headers)
+    )
 
 
 def _told(request: Request, text: str, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -14,6 +14,7 @@ from commonwatt.care import joining
 from commonwatt.config.utility import FIRST_LOGIN, UtilitySettings
 from commonwatt.identity import renewing
 from commonwatt.identity.devices import local_key
+from commonwatt.model.exceptions import StoreError
 from commonwatt.model.time.now import Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import Expiry, server_context
@@ -44,6 +45,7 @@ from utility.database.postgres.backups import LOOK_S as BACKUPS_LOOK_S
 from utility.database.postgres.backups import Backups
 from utility.lasting.jobs import EVERY_S, lasting_of
 from utility.lasting.rules import Said
+from utility.overview.microgrids import island_words
 from utility.overview.store.town import microgrids
 from utility.readings.ingest.ingest import Ingest
 from utility.readings.metrics import gateways_said
@@ -89,7 +91,6 @@ class Service:
             publish=lambda message: self._head_ends.publish(message),
             gap_age_s=settings.gap_age_s,
             health=self._health,
-            public_weight=settings.public_weight,
         )
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
         self._takeover = self._ingest.takeover = self._load_takeover()
@@ -139,11 +140,12 @@ class Service:
         self._notifier = notifier_of(self._api)
         self._metrics.watch_notifications(self._notifier.counts)
         self._counting = Counting(clock.now())
-        care = care_of(settings, database, lambda: of.registry, lambda: of.trust is Trust.NETWORK)
+        care = care_of(settings, database, lambda: of.trust is Trust.NETWORK)
         if care is not None:
             self._metrics.watch(lambda: requests_of(care.counts))
         self._care = care
         self._saving: asyncio.Task[object] | None = None
+        self._islands: dict[str, int] = {}  # the microgrids that are islands, and since when
         self._metrics.watch(lambda: own_alarms(self._alarms.own()))
         self._backups = self._load_backups()
 
@@ -169,7 +171,6 @@ class Service:
                 *self._head_ends.start(),
                 asyncio.create_task(self._ingest.run(), name="the ingest"),
             ]
-            self._alarms.start()
             if self._care is not None:
                 self._care.start()
             await self._see_to_alarms()  # Those that stood before the start are shown from the first page on.
@@ -182,7 +183,6 @@ class Service:
                 self._ticker.stop()
                 if self._takeover is not None:
                     self._takeover.close()
-                self._alarms.stop()
                 if self._care is not None:
                     self._care.stop()
                 server.should_exit = True
@@ -305,9 +305,10 @@ class Service:
         try:
             facts = await asyncio.to_thread(self._database.read, microgrids, int(self._clock.now()))
             said = [Said(one.microgrid, one.heartbeat, one.boundary != 0) for one in facts if not one.is_closed]
+            self._islands = {one.microgrid: one.boundary_since or 0 for one in facts if island_words(one, 0)}
             await asyncio.to_thread(lasting.look, said)
             await self._ingest.in_thread(lasting.score, said)
-        except (SQLAlchemyError, SqliteError, OSError) as error:
+        except (SQLAlchemyError, SqliteError, OSError, StoreError) as error:
             self._health.failed(error, "how long microgrids last")
 
     async def _save_alarms(self) -> None:
@@ -335,17 +336,19 @@ class Service:
         now, plant, disk, alarms = self._clock.now(), self._ingest.plant, self._health.disk, self._health.alarms()
         expiries: dict[str, float | None] = {use: expiry.look() for use, expiry in self._expiries.items()}
         expiries["enrolment"] = None if self._care is None else enrolment_ends(self._settings)
-        managers = {} if self._takeover is None else self._takeover.groups.managers()
-        managed_by = {name: manager for name, (manager, _) in managers.items() if manager != name}
+        left = lasting_of(self._api).left
         return Facts(
             head_ends=self._head_ends.connected,
             trusted=self._ingest.trust is Trust.NETWORK,
             silent_s={name: now - since for name, since in self._ingest.silent_since.items()},
             said=self._ingest.said,
             over_quota=self._ingest.over_quota,
-            managed_by=managed_by,
+            managed_by={} if self._takeover is None else self._takeover.managed_by_others(),
             unmanaged_s={} if self._takeover is None else self._takeover.unmanaged(),
             stopped={} if self._takeover is None else self._takeover.stopped(),
+            islands={
+                name: (now - since, left[name].first if name in left else None) for name, since in self._islands.items()
+            },
             plant=None if plant is None else (now - plant[0], plant[1]),
             damaged=STORE_DAMAGED in alarms,
             full=DISK_FULL in alarms,

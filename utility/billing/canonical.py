@@ -16,11 +16,7 @@ def bill_bytes(bill: Bill) -> bytes:
 
 
 def bill_of(data: bytes | str) -> Bill:
-    """Return the bill that ``bill_bytes`` wrote.
-
-    Raises:
-        ValueError: It is none.
-    """
+    """Return the bill that ``bill_bytes`` wrote."""
     return _BILL.validate_json(data)
 
 

@@ -23,7 +23,7 @@ from utility.billing.run import Progress
 from utility.billing.store import billing_sources
 from utility.billing.store.billing import bills_of_run, check_run, issue_run, issued_run, run_of, save_run
 from utility.billing.store.entries import add_entry, cancel_run, entry_of, require_newest, step, take_entries
-from utility.billing.store.run_bills import as_issued, compare, computed_run, prepared
+from utility.billing.store.run_bills import as_issued, beside_before, compare, computed_run, prepared
 from utility.billing.stored_run import Computed
 from utility.database.base import Connection
 from utility.database.database import Database
@@ -52,7 +52,7 @@ def draft(
     inputs = prepared(database, month, default, now)
     if month > month_of(now // QUARTER_S, ZoneInfo(inputs.timezone)):
         raise ConfigError(f"{month}: this month has not begun; there is nothing to bill")
-    bills = computed_run(database, inputs, progress)
+    bills = beside_before(database, computed_run(database, inputs, progress))
     tree = bills.tree(token_bytes(SALT_BYTES))
     with database.writes.begin() as connection:
         saved = save_run(connection, bills, tree, actor.name, now)
@@ -128,11 +128,7 @@ def enter(
 
 
 def approve_entry(database: Database, number: int, second: Second) -> None:
-    """Approve what a person entered, as the second one; a run that it cancels is cancelled at once.
-
-    Raises:
-        ConfigError: The person may not be the second one, or it can't be approved: says why.
-    """
+    """Approve what a person entered, as the second one; a run that it cancels is cancelled at once."""
     with second_person(database, second, f"entry {number}") as connection:
         require_second(connection, second, {entry_of(connection, number)["entered_by"]: "entered it"})
         entry = step(connection, number, "approved", second.actor.name, second.now)

@@ -53,9 +53,6 @@ def cents_of(kind: EntryKind, amount: Decimal) -> int:
 
     Args:
         amount: Dollars, positive; without meaning for a run that is cancelled.
-
-    Raises:
-        ConfigError: It is not positive, too much, or no whole cents.
     """
     if kind is EntryKind.CANCEL:
         return 0

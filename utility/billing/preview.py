@@ -1,9 +1,8 @@
-"""What a new tariff would have made of a month's bills: winners, losers, and how many changed by how much."""
+"""What a new tariff would have made of a year's bills: winners, losers, and how many changed by how much."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from itertools import pairwise
 from statistics import median
 
 from commonwatt.model.units import AccountNumber
@@ -11,22 +10,64 @@ from utility.billing.inputs import Load, RunInputs
 from utility.billing.run import Progress, bills_of
 from utility.tariffs.tariff import Tariff
 
-_BARS = (Decimal(-50), Decimal(-20), Decimal(-10), Decimal(-5), Decimal(-1), Decimal(0), Decimal(1), Decimal(5),
-         Decimal(10), Decimal(20), Decimal(50))  # fmt: skip
-"""Bounds of the histogram, dollars a month."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """An account's bill by the tariffs in force, and by the new one."""
+    """An account's bill of a month, or of several, by the tariffs in force, and by the new one."""
 
     account: AccountNumber  # the account
     before: Decimal | None  # its bill now, dollars; ``None``: no tariff is in force
     after: Decimal  # its bill by the new tariff, dollars
+    kind: str = ""  # what the account is, such as a house; empty: not known
     difference: Decimal = field(init=False)  # how much more the account would pay, dollars
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "difference", self.after - (self.before or Decimal(0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonthSum:
+    """All bills of a month."""
+
+    month: str  # the local month
+    all: Change  # of all accounts
+    low: Change  # of the account that pays least more
+    high: Change  # of the account that pays most more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Year:
+    """Bills of up to twelve months."""
+
+    months: Sequence[MonthSum] = ()  # in order; months without a bill are left out
+    changes: Sequence[Change] = ()  # each account's, over all months; the largest fall first
+
+    @property
+    def span(self) -> str:
+        """Its months, for people."""
+        names = [each.month for each in self.months] or ["that time"]
+        return names[0] if len(names) == 1 else f"the {len(names)} months {names[0]} to {names[-1]}"
+
+
+def year(months: Iterable[tuple[str, Sequence[Change]]]) -> Year:
+    """Return the bills of some months, each account's added up."""
+    sums, found = [], dict[AccountNumber, list[Change]]()
+    for month, changes in months:
+        for one in changes:
+            found.setdefault(one.account, []).append(one)
+        if ranked := _ranked(changes):
+            sums.append(MonthSum(month=month, all=_added(ranked), low=ranked[0], high=ranked[-1]))
+    return Year(months=sums, changes=_ranked(map(_added, found.values())))
+
+
+def _ranked(changes: Iterable[Change]) -> list[Change]:
+    return sorted(changes, key=lambda each: (each.difference, each.account))
+
+
+def _added(some: Sequence[Change]) -> Change:
+    known = [each.before for each in some if each.before is not None]
+    before, after = sum(known, Decimal(0)), sum((each.after for each in some), Decimal(0))
+    return replace(some[-1], before=before if known else None, after=after)
 
 
 def preview(
@@ -50,42 +91,47 @@ def preview(
     after = bills_of(replace(inputs, tariffs=tariffs), other or load, progress).billed
     has_tariffs = not name or any(each.name == name and each.effective <= inputs.first for each in inputs.tariffs)
     before = bills_of(inputs, load, progress).billed if has_tariffs else {}
+    accounts = inputs.registry.accounts
     return [
-        Change(account=n, before=before[n].bill.total if n in before else None, after=each.bill.total)
+        Change(
+            account=n,
+            before=before[n].bill.total if n in before else None,
+            after=each.bill.total,
+            kind=accounts[n].function.replace("_", " ") if n in accounts else "",
+        )
         for n, each in after.items()
     ]
 
 
-def histogram(changes: Sequence[Change]) -> list[tuple[str, int]]:
-    """Return how many accounts pay how much less or more, by ranges of dollars; the bounds belong to the range of 0."""
-    labels = [f"{_BARS[0]} and less"]
-    labels += [f"{low} to {high}" for low, high in pairwise(_BARS)]
-    labels += [f"{_BARS[-1]} and more"]
-    counts = [0] * len(labels)
-    same = 0
-    for change in changes:
-        if change.difference == 0:
-            same += 1
-            continue
-        counts[sum(change.difference > bound for bound in _BARS)] += 1
-    middle = _BARS.index(Decimal(0)) + 1
-    return [*zip(labels[:middle], counts[:middle], strict=True), ("the same", same),
-            *zip(labels[middle:], counts[middle:], strict=True)]  # fmt: skip
-
-
-def sentences(changes: Sequence[Change], month: str) -> list[str]:
-    """Return who would pay how much more, in three sentences."""
+def sentences(of: Year) -> list[str]:
+    """Return who would pay how much more, and in which month, in a few sentences."""
+    changes, months = of.changes, of.months
     if not changes:
-        return [f"No account has a bill in {month}."]
-    count, before, after = len(changes), sum(each.before or 0 for each in changes), sum(each.after for each in changes)
-    less, more = (sum(sign * each.difference > 0 for each in changes) for sign in (-1, 1))
-    low, *_, high = sorted([*changes, *changes], key=lambda each: each.difference)
-    middle = median(each.difference for each in changes)
-    percent = f" ({100 * (after - before) / before:+.1f} %)" if before else ", since no tariff was in force"
-    counts = f"{more:,} of {count:,} accounts would have paid more in {month}, {less:,} less"
-    ends = f"{low.difference:+,.2f} (account {low.account}) to {high.difference:+,.2f} (account {high.account})"
-    return [
-        f"{counts} and {count - more - less:,} the same.",
-        f"All bills together: {after:,.2f} dollars in place of {before:,.2f}, {after - before:+,.2f}{percent}.",
-        f"The middle change is {middle:+,.2f} dollars a month; the changes reach from {ends}.",
+        return [f"No account has a bill in {of.span}."]
+    count, less, more = len(changes), *(sum(sign * each.difference > 0 for each in changes) for sign in (-1, 1))
+    whole, middle = _added([each.all for each in months]), median(each.difference for each in changes)
+    now, percent = whole.before or Decimal(0), ", since no tariff was in force"
+    if now:
+        percent = f" ({100 * whole.difference / now:+.1f} %)"
+    counts = f"{more:,} of {count:,} accounts would have paid more in {of.span}, {less:,}"
+    ends = f"{_who(changes[0])} to {_who(changes[-1])}"
+    found = [
+        f"{counts} less and {count - more - less:,} the same.",
+        f"All bills together: {whole.after:,.2f} dollars in place of {now:,.2f}, {whole.difference:+,.2f}{percent}.",
+        f"The middle change is {middle:+,.2f} dollars; the changes reach from {ends}.",
     ]
+    if len(months) > 1:
+        cheap, *_, dear = sorted(months, key=lambda each: each.all.difference)
+        found += [
+            f"{words} is {each.month}: {each.all.difference:+,.2f} dollars for all, {end} {_who(one)}."
+            for words, each, end, one in (
+                ("Dearest", dear, "up to", dear.high),
+                ("Cheapest", cheap, "down to", cheap.low),
+            )
+        ]
+    return found
+
+
+def _who(change: Change) -> str:
+    kind = f", {change.kind}" if change.kind else ""
+    return f"{change.difference:+,.2f} (account {change.account}{kind})"

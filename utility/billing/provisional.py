@@ -20,10 +20,12 @@ class Recorder:
     def __init__(self, load: Load) -> None:
         self._load = load
         self.found: dict[MeterId, list[tuple[Quarter, Quarter]]] = {}  # the provisional quarters so far
+        self.settled: set[Quarter] = set()  # the quarters of which a meter is settled
 
     def load(self, meters: Sequence[MeterId], first: Quarter, until: Quarter) -> SettledQuarters:
         """Return the settled quarter-hours of some meters."""
         settled = self._load(meters, first, until)
+        self.settled.update((first + np.flatnonzero(settled.version.any(axis=0))).tolist())
         for row in np.flatnonzero(settled.provisional.any(axis=1)):
             edges = np.flatnonzero(np.diff(settled.provisional[row].astype(np.int8), prepend=0, append=0)).tolist()
             spans = [(first + a, first + b) for a, b in zip(edges[::2], edges[1::2], strict=True)]

@@ -45,7 +45,7 @@ def bills_of(inputs: RunInputs, load: Load, progress: Progress | None = None, wi
     summing = Summing(inputs)
     whole, done = len(inputs.registry.meters), 0
     for microgrids in _chunks(inputs):
-        meters = sorted(m.id for members in microgrids for m in members if m.function is not Function.BOUNDARY)
+        meters = (*sorted(m.id for members in microgrids for m in members if m.function is not Function.BOUNDARY),)
         if meters:
             settled = complete(load(meters, inputs.first, inputs.until), meters, inputs)
             if witness is not None:

@@ -1,12 +1,15 @@
 """The bill of a month that is not over: from the days that are settled, with the tariff in force; nothing is final."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import numpy as np
 
+from commonwatt.model.ids import MeterId
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.settlement.settled import SettledQuarters
-from utility.billing.bill import Bill
+from utility.billing.bill import Bill, LineKind
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.run import bills_of
 
@@ -38,3 +41,35 @@ def bills_so_far(inputs: RunInputs, load: Load) -> SoFar:
 
     found = bills_of(inputs, load, witness=see)
     return SoFar(bills={number: each.bill for number, each in found.billed.items()}, until=until)
+
+
+def energy_of(bill: Bill) -> Decimal:
+    """Return what a bill's lines for energy come to, before taxes, dollars."""
+    lines = (line.amount for line in bill.lines if line.kind in (LineKind.IMPORT, LineKind.CREDIT))
+    return sum(lines, Decimal(0))
+
+
+def grown(inputs: RunInputs, load: Load, start: Quarter, end: Quarter) -> dict[AccountNumber, Decimal]:
+    """Return what the energy from a quarter to before another one adds to each account's lines for energy, dollars.
+
+    The figures of a month's days add up to the lines of its bill, to the cent: each is the difference of two bills.
+
+    Raises:
+        ConfigError: An account has no tariff in a part of the month, or the tariffs' policies do not go together.
+    """
+    before, after = (
+        {number: energy_of(each.bill) for number, each in bills_of(inputs, cut_off(load, stop)).billed.items()}
+        for stop in (start, end)
+    )
+    return {number: dollars - before.get(number, Decimal(0)) for number, dollars in after.items()}
+
+
+def cut_off(load: Load, stop: Quarter) -> Load:
+    """Return a function that loads settled quarter-hours, without energy from a quarter on."""
+
+    def cut(meters: Sequence[MeterId], first: Quarter, until: Quarter) -> SettledQuarters:
+        settled = load(meters, first, until)
+        there = np.arange(first, until) < stop
+        return replace(settled, energies={quantity: values * there for quantity, values in settled.energies.items()})
+
+    return cut

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from commonwatt.model.units import AccountNumber
 from utility.billing.bill import LineKind, later
 from utility.billing.canonical import bill_bytes, digest_of
-from utility.billing.corrections import BilledMonth, Corrected, Earlier, with_corrections
+from utility.billing.corrections import BilledMonth, Earlier, with_corrections
 from utility.billing.entries import Entry
 from utility.billing.inputs import RULES, Load, RunInputs
 from utility.billing.lines import Billed
@@ -24,6 +24,7 @@ from utility.billing.proof.leaf import Leaf
 from utility.billing.proof.tree import leaf_hash, salts
 from utility.billing.provisional import Recorder, Spans, replayed
 from utility.billing.run import Progress, Result, bills_of
+from utility.billing.so_far import cut_off
 from utility.registry.accounts import DatedRegistry
 from utility.tariffs.tariff import tariff_of
 
@@ -182,7 +183,7 @@ def computed(run: StoredRun, load: Load, progress: Progress | None = None) -> Co
         billed=billed,
         contents=contents,
         digest=digest_of(contents.values()),
-        figures=_figures(result, corrected),
+        figures=_figures(corrected.billed, result, corrected.open_cents) | _days(inputs, recorder),
         leaves=digests.leaves({number: each.bill for number, each in billed.items()}),
     )
 
@@ -192,15 +193,32 @@ def _addressed(run: StoredRun, billed: Billed) -> Billed:
     return replace(billed, bill=replace(billed.bill, addressee=digest)) if digest else billed
 
 
-def _figures(result: Result, corrected: Corrected) -> dict[str, Any]:
-    bills = [each.bill for each in corrected.billed.values()]
+def first_days(run: StoredRun, load: Load, days: int) -> dict[str, Any]:
+    """Return a run's sums as they are by its month's first days, without what people entered, and how many these are.
+
+    The bases are of the whole month, as those of a draft of a month that is not over.
+    """
+    inputs = run.inputs()
+    ends = inputs.day_ends[:days]
+    result = bills_of(inputs, cut_off(load, ends[-1] + 1))
+    return _figures(result.billed, result) | {"days": len(ends)}
+
+
+def _days(inputs: RunInputs, recorder: Recorder) -> dict[str, int]:
+    """Return of how many days of how many a run is; of all, or if no reading may come: nothing."""
+    days, of_days = len(recorder.settled.intersection(inputs.day_ends)), len(inputs.day_ends)
+    return {"days": days, "of_days": of_days} if recorder.found and days < of_days else {}
+
+
+def _figures(billed: Mapping[AccountNumber, Billed], result: Result, open_cents: int = 0) -> dict[str, Any]:
+    bills = [each.bill for each in billed.values()]
     lines = [line for bill in bills for line in bill.lines]
     sums = {kind.value: sum((line.amount for line in lines if line.kind is kind), Decimal(0)) for kind in LineKind}
     amounts: dict[str, Any] = {kind: str(amount) for kind, amount in sums.items() if amount or kind in _KINDS}
     return amounts | {
         "bills": len(bills),
         "total": str(sum((bill.total for bill in bills), Decimal(0))),
-        "open_corrections": str(Decimal(corrected.open_cents).scaleb(-2)),
+        "open_corrections": str(Decimal(open_cents).scaleb(-2)),
         "provisional": sum(bill.provisional > 0 for bill in bills),
         "estimated": sum(bill.estimated > 0 for bill in bills),
         "missing": sum(bill.missing > 0 for bill in bills),

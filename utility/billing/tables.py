@@ -31,8 +31,6 @@ bill_run = Table(
     *columns(BigInteger, "settled_no", "previous_no", nullable=False),
     *columns(String(64), "inputs_digest", "digest", nullable=False),
     Column("root", String(64), nullable=True),
-    *columns(LargeBinary, "secret", "leaves", nullable=True),
-    Column("head", Text, nullable=True),
     Column("figures", Text, nullable=False),
     Column("inputs", LargeBinary, nullable=False),
     Column("made_by", String(32), nullable=False),
@@ -41,6 +39,8 @@ bill_run = Table(
     Column("checked", BigInteger, nullable=True),
     Column("issued_by", String(32), nullable=True),
     Column("issued", BigInteger, nullable=True),
+    *columns(LargeBinary, "secret", "leaves", nullable=True),
+    Column("head", Text, nullable=True),
     UniqueConstraint("month", "inputs_digest", name="uq_bill_run_month_inputs"),
     Index(
         "ix_bill_run_issued",
@@ -57,11 +57,22 @@ bill_run = Table(
 witness = Table(
     "witness",
     metadata,
-    Column("run_no", ForeignKey("bill_run.no"), primary_key=True),
+    Column("run_no", ForeignKey("bill_run.no", name="fk_witness_run_no_bill_run"), primary_key=True),
     Column("controller", String(16), primary_key=True),
     Column("command", String(64), nullable=False),
     Column("state", String(16), nullable=False),
     Column("signed", String(192), nullable=True),
+    info=SMALL,
+)
+
+# The keys by which controllers sign, in hexadecimal: `bound` and `certificate` are as in the outcome that brought them.
+witness_key = Table(
+    "witness_key",
+    metadata,
+    Column("controller", String(16), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("bound", String(144), nullable=False),
+    Column("certificate", Text, nullable=False),
     info=SMALL,
 )
 

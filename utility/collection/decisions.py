@@ -17,10 +17,6 @@ def pin(
     """Let a meter send to these brokers, the first one first, whatever their load; none: the service decides again.
 
     A broker that is lost may be named: the meter goes to the next one in use by itself.
-
-    Raises:
-        LookupError: The meter is not registered, or is one of a boundary.
-        ConfigError: It does not have one of the brokers, or one is named twice.
     """
     with database.writes.begin() as connection:
         known = store.one_meter(connection, meter)

@@ -71,11 +71,7 @@ def load_meters(connection: Connection, only: MeterId | None = None) -> list[Kno
 
 
 def one_meter(connection: Connection, meter_id: MeterId) -> Known:
-    """Return a meter with its brokers.
-
-    Raises:
-        LookupError: It is not registered, or is one of a boundary.
-    """
+    """Return a meter with its brokers."""
     found = load_meters(connection, meter_id)
     if not found:
         raise LookupError(f"meter {meter_id} is not registered, or is one of a boundary")

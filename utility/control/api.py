@@ -172,11 +172,7 @@ def cancel(api: RequestApi, actor: Operators, no: Number) -> ChangeInFull:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Answer 422 for wrong fields, 404 for a change that is not there, and 409 for a change that can't be made.
-
-    Raises:
-        HTTPException: Nothing was changed.
-    """
+    """Answer 422 for wrong fields, 404 for a change that is not there, and 409 for a change that can't be made."""
     try:
         yield
     except ConfigError as error:
@@ -198,11 +194,7 @@ def asked_of(asked: NewChange) -> values.Asked:
 
 
 def change_in_full(database: Database, number: int) -> ChangeInFull:
-    """Return a change with its microgrids.
-
-    Raises:
-        HTTPException: There is none of that number.
-    """
+    """Return a change with its microgrids."""
     with _refusing(), database.reads.begin() as connection:
         change = find_change(connection, number)
         targets = targets_of(connection, number, MAX_MICROGRIDS)

@@ -20,11 +20,12 @@ from utility.control.words import called, words_of
 from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.locks import Lock, take
-from utility.outbox.settings import WEIGHTS, settings_of
+from utility.outbox.settings import settings_of
 from utility.supply.buying.situation import Storm
 from utility.supply.store.supply_view import announced_storm, save_storm
 
 NAMED = 5  # most microgrids that a text names
+MAX_AHEAD_S = 366 * 86_400  # seconds from now after which no change is planned
 LEAST_VALID_S = 3600  # seconds for which gateways get at least that no storm is expected any more
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,6 @@ def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSec
     _refuse_strange(connection, fields, microgrids)
     if asked.seen is not None:
         _refuse_newer(store.newer_change(connection, microgrids, settings_of(fields), asked.seen))
-    if WEIGHTS in fields:
-        _refuse_dated(store_weights.microgrids_with_weights(connection), microgrids)
     if refused := preview_of(connection, fields, microgrids, now).refused:
         raise AllowanceError(refused)
     new = store.NewChange(
@@ -68,12 +67,7 @@ def add_change(connection: Connection, actor: Actor, asked: Asked, now: EpochSec
 
 
 def preview_change(database: Database, asked: Asked, now: EpochSeconds) -> Preview:
-    """Return what a change would do; nothing is changed.
-
-    Raises:
-        ChangeError: It can't be made.
-        FieldsError: A field is wrong.
-    """
+    """Return what a change would do; nothing is changed."""
     with database.reads.begin() as connection:
         microgrids = chosen_of(store.kinds_of(connection), asked.chosen)
         fields = checked_fields(asked, now)
@@ -82,14 +76,11 @@ def preview_change(database: Database, asked: Asked, now: EpochSeconds) -> Previ
 
 
 def checked_fields(asked: Asked, now: EpochSeconds) -> dict[str, Any]:
-    """Return the fields of the command that a person asks for, with ``cmd``.
-
-    Raises:
-        ChangeError: Its time is over.
-        FieldsError: A field is wrong.
-    """
+    """Return the fields of the command that a person asks for, with ``cmd``."""
     if asked.at is not None and asked.at < now - asked.valid_s:
         raise ChangeError(f"{moment(asked.at)} is over: choose a time that is to come, or now")
+    if asked.at is not None and asked.at > now + MAX_AHEAD_S:
+        raise ChangeError(f"{moment(asked.at)} is more than a year ahead: choose an earlier time")
     message = checked_command(asked.action, asked.fields, now + asked.valid_s, "new")
     given = {"cmd", "at", "mode"} if asked.action in (Action.AGGREGATE, Action.DEAGGREGATE) else {"cmd"}
     return message.model_dump(mode="json", include=given | asked.fields.keys())
@@ -231,20 +222,9 @@ def title(change: Change) -> str:
 
 
 def _refuse_strange(connection: Connection, fields: Mapping[str, Any], microgrids: Collection[MicrogridId]) -> None:
-    named = list(fields.get(WEIGHTS) or ()) + ([fields["meter"]] if "meter" in fields else [])
-    owners = store_weights.microgrids_of(connection, named)
-    if strange := [meter for meter in named if owners.get(meter) not in microgrids]:
-        owner = owners.get(strange[0])
+    if "meter" in fields and (owner := store_weights.microgrid_of(connection, fields["meter"])) not in microgrids:
         of = "is not registered" if owner is None else f"is a meter of {owner}, not of {some(microgrids)}"
-        raise FieldsError((WEIGHTS if WEIGHTS in fields else "meter",), f"{{}}: {strange[0]} {of}; nothing was changed")
-
-
-def _refuse_dated(dated: Collection[MicrogridId], microgrids: Iterable[MicrogridId]) -> None:
-    if kept := [name for name in microgrids if name in dated]:
-        raise ChangeError(
-            f"{some(kept)}: the weights are kept with the accounts, each from a date on; change them there, or leave "
-            "these microgrids out. Nothing was changed"
-        )
+        raise FieldsError(("meter",), f"{{}}: {fields['meter']} {of}; nothing was changed")
 
 
 def _refuse_newer(newer: store.Newer | None) -> None:

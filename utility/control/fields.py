@@ -1,6 +1,6 @@
 """Builds a checked command to a gateway from the fields that a person gave (pure); a fault names its fields."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -39,9 +39,6 @@ def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id:
         fields: The fields that were given.
         until: When the command is no longer wanted.
         new_id: Its id, never used before.
-
-    Raises:
-        FieldsError: A field is missing, wrong, or not of this action.
     """
     if action in NOT_ASKED:
         raise FieldsError((), f"{action}: only the service sends this command")
@@ -65,28 +62,15 @@ def checked_command(action: Action, fields: Fields, until: EpochSeconds, new_id:
 
 def _check_names(action: Action, fields: Fields) -> None:
     needed = {"first_quarter", "last_quarter"} if action is Action.GET else set(action.needed)
+    needed |= {"strategy"} if action is Action.SHARING else set()
     needed |= {"for_s"} & {*action.optional} if fields.get("state") == "on" else set()
-    allowed = {*action.needed, *action.optional} - {"blocks"}
+    allowed = {*action.needed, *action.optional} - {"blocks", "weights"}  # weights are told from the registry
     if missing := {name for name in needed if fields.get(name) is None}:
         raise FieldsError(missing, f"{action} needs {{}}")
     if extra := fields.keys() - allowed:
         raise FieldsError(extra, f"{action} does not take {{}}")
-    if action is Action.SHARING and not {"strategy", "weights"} & fields.keys():
-        raise FieldsError(("strategy", "weights"), "sharing needs one of {}")
     if action is Action.SCHEDULE and not fields.get("periods") and not fields.get("meters"):
-        raise FieldsError(("periods", "meters"), "schedule needs one of {}")
-
-
-def parsed_weights(given: Sequence[str]) -> dict[str, str]:
-    """Return the weights of texts such as ``10001=2``, by meter.
-
-    Raises:
-        FieldsError: A text is no such pair.
-    """
-    parted = [text.partition("=") for text in given]
-    if wrong := [text for text, (meter, _, _) in zip(given, parted, strict=True) if not meter.isdecimal()]:
-        raise FieldsError(("weights",), _escaped(f"METER=WEIGHT, such as 10001=2 (found {wrong[0]!r})", "{}: "))
-    return {meter: weight for meter, _, weight in parted}
+        raise FieldsError(("periods", "meters"), "give at least one of {}")
 
 
 def _escaped(text: str, before: str = "") -> str:

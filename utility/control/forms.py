@@ -9,13 +9,13 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import parse_time
 from commonwatt.protocol.controller_commands import PERIODS, Action
 from utility.control.changes import Asked, Chosen
-from utility.control.fields import FieldsError, parsed_weights
+from utility.control.fields import FieldsError
 
 TITLES: dict[Action, str] = {
     Action.SCHEDULE: "Periods and how meters aggregate",
     Action.AGGREGATE: "Relay or send aggregated",
     Action.DEAGGREGATE: "Relay or send every reading",
-    Action.SHARING: "Sharing: strategy and weights",
+    Action.SHARING: "Sharing: strategy",
     Action.REDUCE: "Reduce the load",
     Action.ISOLATE: "Run as an island",
     Action.HOLD: "Hold the batteries for a storm",
@@ -74,8 +74,6 @@ def _fields(action: Action, form: Mapping[str, str]) -> dict[str, Any]:
         # ``reset``: none, as the gateway's file says.
         periods = {n: None if text == "reset" else _whole(n, text, 86_400) for n, text in given.items() if text}
         fields = {"periods": periods} | ({"meters": form["meters"]} if form.get("meters") else {})
-    if action is Action.SHARING and form.get("weights", "").strip():
-        fields["weights"] = parsed_weights(form["weights"].replace(",", " ").split())
     if action in _DURATIONS and form.get("minutes", "").strip() and form.get("state") != "off":
         fields["for_s"] = 60 * _whole("minutes", form["minutes"].strip(), MAX_MINUTES)
     return fields

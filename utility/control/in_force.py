@@ -3,7 +3,6 @@
 The values come from the gateway's last heartbeat; what no heartbeat says comes from the utility's own last change.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from commonwatt.model.units import EpochSeconds
@@ -18,20 +17,17 @@ Before = dict[str, Any]  # by setting, its value in force as JSON; None: not kno
 _WITH_END = (Action.REDUCE, Action.ISOLATE, Action.HOLD)
 
 
-def in_force(settings: frozenset[str], heartbeat: Heartbeat | None, weights: Mapping[str, int] | None) -> Before:
+def in_force(settings: frozenset[str], heartbeat: Heartbeat | None) -> Before:
     """Return what is in force at a gateway, of some settings.
 
     Args:
         settings: Their names (``settings.settings_of``).
         heartbeat: The gateway's last heartbeat; ``None``: there was none.
-        weights: The weights of sharing that the utility last sent; ``None``: it sent none.
     """
-    return {name: _value(name, heartbeat, weights) for name in sorted(settings)}
+    return {name: _value(name, heartbeat) for name in sorted(settings)}
 
 
-def _value(name: str, heartbeat: Heartbeat | None, weights: Mapping[str, int] | None) -> Any:
-    if name == WEIGHTS:
-        return dict(weights or {})
+def _value(name: str, heartbeat: Heartbeat | None) -> Any:
     if heartbeat is None:
         return None
     is_tuned = name in heartbeat.tuned
@@ -74,19 +70,12 @@ def inverse(before: Before, now: EpochSeconds) -> dict[str, Any] | None:
         if cmd in before:
             left = _left(before[cmd]["until"], now) or 0
             return {"cmd": cmd, "state": "on", "for_s": left} if left else {"cmd": cmd, "state": "off"}
-    if before.keys() & {STRATEGY, WEIGHTS}:
-        return {"cmd": Action.SHARING} | _shared(before)
+    if STRATEGY in before:
+        strategy = before[STRATEGY]
+        return {"cmd": Action.SHARING, STRATEGY: strategy["value"] if strategy["tuned"] else "file"}
     periods = {name: value["value"] if value["tuned"] else None for name, value in before.items() if name in PERIODS}
     meters = {METERS: before[METERS]["value"]} if METERS in before else {}
     return {"cmd": Action.SCHEDULE, "periods": periods} | meters if periods or meters else None
-
-
-def _shared(before: Before) -> dict[str, Any]:
-    weights = {WEIGHTS: before[WEIGHTS]} if WEIGHTS in before else {}
-    if STRATEGY not in before:
-        return weights
-    strategy = before[STRATEGY]
-    return {STRATEGY: strategy["value"] if strategy["tuned"] else "file"} | weights
 
 
 def _left(until: EpochSeconds | None, now: EpochSeconds) -> int | None:
@@ -101,7 +90,7 @@ def before_words(before: Before | None) -> str:
 def _words(name: str, value: Any) -> str:
     if value is None:
         return f"{called(name)}: not known"
-    if name == WEIGHTS:
+    if name == WEIGHTS:  # of a change by 0.3, by which a person could set them
         return "weights " + (", ".join(f"{meter}={weight}" for meter, weight in value.items()) or OWN)
     text = f"{called(name)} {value['value']}" + (" s" if name in PERIODS else "")
     if "tuned" in value:

@@ -19,7 +19,7 @@ from utility.control.store.control_changes import find_change, kinds_of, newest_
 from utility.control.store.schedules_view import schedules_page
 from utility.control.usual import usual_of
 from utility.control.words import answered, called, words_of
-from utility.outbox.settings import WEIGHTS, settings_of
+from utility.outbox.settings import settings_of
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.webkit.console.answers import ROWS, Faults, Skip, faults_of, found, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
@@ -29,14 +29,15 @@ PATH = "/console/schedules"
 
 NEWEST = 10  # changes that are listed beside the table
 LATER_S = 3_600  # a planned change is proposed for so many seconds from now
-INPUTS = frozenset({"microgrids", "minutes", "time", "weights", "strategy", "mode", "at", "state", *PERIODS})
+INPUTS = frozenset({"microgrids", "minutes", "time", "strategy", "mode", "at", "state", *PERIODS})
 """The fields of the form that show a fault beside them."""
 
 SHOWN = 20  # most lines of a preview, and most microgrids of a card that differ
 
 
 async def _given(request: Request) -> dict[str, str]:
-    return {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+    async with request.form() as form:
+        return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 Given = Annotated[dict[str, str], Depends(_given)]  # the fields of a form
@@ -215,8 +216,8 @@ def _shown(console: Console, no: int, skip: int) -> dict[str, Any]:
 
 def _row(target: Target, time: EpochSeconds | None, said: Heartbeat | None) -> dict[str, Any]:
     """Return a microgrid's row of a change: before, asked, answer, and what its gateway says now."""
-    in_doubt = WEIGHTS in target.fields or target.fields.get("at") == "meters"
-    now = {} if said is None or in_doubt else in_force(settings_of(target.fields), said, None)
+    in_doubt = target.fields.get("at") == "meters"
+    now = {} if said is None or in_doubt else in_force(settings_of(target.fields), said)
     return {
         "target": target,
         "before": before_words(target.before),

@@ -1,4 +1,4 @@
-"""What a change does to a microgrid's LTE line, and how late its data comes: figures from the measured line (pure).
+"""What a period of the relay does to an LTE line, and how late its data comes: figures from the measured line (pure).
 
 ``commonwatt.model.control.relaying`` has the formula. The line's present use is measured by its gateway
 (``Heartbeat.lte``), and what of it are readings by the utility (``Relayed``). Only the difference between two periods
@@ -46,10 +46,10 @@ def effect_on(
     month_left_s: int,
     file_relay_s: int | None = None,
 ) -> Effect:
-    """Return what a command does to a line and to the delay of data.
+    """Return what another period of the relay does to a line and to the delay of data.
 
     Args:
-        fields: The command's keys, with ``cmd``.
+        fields: The command's keys; its ``periods`` have ``relay_s``.
         heartbeat: The gateway's last heartbeat.
         relayed: What it relayed; ``None``: it was not counted.
         month_left_s: Seconds from the heartbeat to the end of the local month.
@@ -58,14 +58,15 @@ def effect_on(
     if heartbeat is None:
         return Effect(microgrid=microgrid, why="its gateway has not reported yet")
     periods = heartbeat.periods
+    relay_s = fields["periods"]["relay_s"] or file_relay_s
+    if relay_s is None:
+        return Effect(microgrid=microgrid, why="the gateway's own period is not known here")
     put_s = periods.get("put_s", PUT_S)
     now = Relaying(relay_s=periods.get("relay_s", 60), aggregation=heartbeat.aggregation, put_s=put_s)
     # What the gateway does by itself ends where a period is set.
-    is_set = (fields.get("periods") or {}).get("relay_s") is not None
-    without = replace(now, aggregation=heartbeat.commanded_aggregation) if is_set else now
-    new = relaying_after(fields, without, file_relay_s)
-    if new is None:
-        return Effect(microgrid=microgrid, why="the gateway's own period is not known here")
+    is_set = fields["periods"]["relay_s"] is not None
+    aggregation = heartbeat.commanded_aggregation if is_set else now.aggregation
+    new = replace(now, relay_s=relay_s, aggregation=aggregation)
     collect_s = periods.get("collect_s", 60)
     delay_s = longest_delay_s(now, collect_s), longest_delay_s(new, collect_s)
     month = heartbeat.lte
@@ -90,23 +91,6 @@ def effect_on(
     )
 
 
-def relaying_after(fields: Mapping[str, Any], now: Relaying, file_relay_s: int | None) -> Relaying | None:
-    """Return how a gateway relays after a command; ``None``: that depends on its file."""
-    relay_s, aggregation = now.relay_s, now.aggregation
-    periods = fields.get("periods") or {}
-    if fields["cmd"] == Action.SCHEDULE and "relay_s" in periods:
-        wanted = periods["relay_s"] or file_relay_s
-        if wanted is None:
-            return None
-        relay_s = wanted
-    put_s = (periods["put_s"] or PUT_S) if "put_s" in periods else now.put_s
-    if fields.get("at") != "meters" and fields["cmd"] == Action.AGGREGATE:
-        aggregation = fields.get("mode", "lossless")
-    if fields.get("at") != "meters" and fields["cmd"] == Action.DEAGGREGATE:
-        aggregation = "none"
-    return Relaying(relay_s=relay_s, aggregation=aggregation, put_s=put_s)
-
-
 def longest_delay_s(relaying: Relaying, collect_s: int) -> int:
     """Return the seconds from a reading's begin until the utility has it, at most, on a line that works."""
     waits = SLOT_S if relaying.aggregation == "none" else QUARTER_S + SETTLED_S
@@ -125,10 +109,7 @@ def in_words(fields: Mapping[str, Any]) -> list[str]:
             periods = [_PERIODS[name] for name in fields.get("periods") or {}]
             return periods + ([_METERS[fields["meters"]]] if fields.get("meters") else [])
         case Action.SHARING:
-            strategy = fields.get("strategy")
-            weights = fields.get("weights")
-            told = [] if strategy is None else [_STRATEGIES[strategy]]
-            return told + ([] if weights is None else [_WEIGHTS if weights else _FILE_WEIGHTS])
+            return [_STRATEGIES[fields["strategy"]]]
         case Action.AGGREGATE if fields.get("at") == "meters":
             return [_AT_METERS[fields.get("mode", "lossless")]]
         case Action.AGGREGATE:
@@ -164,8 +145,6 @@ _STRATEGIES = {
     "rangers": "Help starts when a battery is below its minimum; the largest surpluses give first, without weights.",
     "file": "The batteries share as the gateway's own settings say.",
 }
-_WEIGHTS = "A battery gives in proportion to its weight, from its next share on. Weights not named here become 1."
-_FILE_WEIGHTS = "The batteries' weights are the gateway's own."
 _AT_GATEWAY = {
     "lossless": "Only whole quarter-hours are relayed. Nothing is lost.",
     "lossy": "Averages of ten readings are relayed. The gateway keeps the exact ones for its backup time.",

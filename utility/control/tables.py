@@ -46,8 +46,8 @@ control_version = Table(
     info=SMALL,
 )
 
-# The weights of sharing that a controller was sent from the registry, each from a quarter on: by meter, JSON; empty:
-# those of its settings file.
+# The weights of sharing that a controller was sent from the registry, each from a quarter on: by meter, JSON; 1 if
+# absent.
 weights_told = Table(
     "weights_told",
     metadata,

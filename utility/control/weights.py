@@ -19,7 +19,7 @@ Weights = Mapping[MeterId, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Weighting:
-    """Weights from a quarter on; empty: those of the gateway's settings file."""
+    """Weights from a quarter on; a battery that is not named has 1."""
 
     since: Quarter
     weights: Weights

@@ -65,7 +65,7 @@ def words_of(message: Mapping[str, Any]) -> str:
 def _weights(weights: Mapping[str, Any] | None) -> list[str]:
     if weights is None:
         return []
-    return [f"{meter}={weight}" for meter, weight in weights.items()] or [f"weights {OWN}"]
+    return [f"{meter}={weight}" for meter, weight in weights.items()] or ["weights 1"]
 
 
 def answered(outcome: Mapping[str, Any] | None) -> str:

@@ -37,11 +37,7 @@ _MARGIN = 8  # quarter-hours that a plot shows before and after a correction
 def decide_chosen(
     database: Database, chosen: Chosen, action: Action, actor: Actor, why: str, now: EpochSeconds
 ) -> list[Any]:
-    """Take a step with every chosen correction that is in a state for it; return them as they were.
-
-    Raises:
-        ConfigError: The reason is too long, or as ``decide`` of its store; nothing was changed.
-    """
+    """Take a step with every chosen correction that is in a state for it; return them as they were."""
     by = _by(actor, why, now)
     with database.writes.begin() as connection:
         rows = decide(connection, chosen, action, by)
@@ -52,11 +48,7 @@ def decide_chosen(
 def decide_lines(
     database: Database, lines: Sequence[tuple[Chosen, int]], action: Action, actor: Actor, why: str, now: EpochSeconds
 ) -> list[Any]:
-    """Take a step with the corrections of some lines of a list, all or none; return them as they were.
-
-    Raises:
-        ConfigError: No line or too many are chosen, or another person decided meanwhile; nothing was changed.
-    """
+    """Take a step with the corrections of some lines of a list, all or none; return them as they were."""
     by = _by(actor, why, now)
     if not 0 < len(lines) <= MAX_CHOSEN:
         raise ConfigError(f"choose 1 to {MAX_CHOSEN} lines, not {len(lines)}")
@@ -89,11 +81,7 @@ class Edit:
 def edit(
     database: Database, settings: ValidationSettings, of: Edit, actor: Actor, why: str, now: EpochSeconds
 ) -> tuple[range, MilliwattHours]:
-    """Enter the energy of a period, in place of readings and estimates; return its quarters and its energy.
-
-    Raises:
-        ConfigError: A value is wrong, or no reason is given; says which.
-    """
+    """Enter the energy of a period, in place of readings and estimates; return its quarters and its energy."""
     by = _by(actor, why, now)
     if not why.strip():
         raise ConfigError("why: give the reason")
@@ -147,9 +135,6 @@ def chosen_of(
         start: The first moment, a quarter-hour.
         end: The moment after the last.
         method: The words of a method.
-
-    Raises:
-        ConfigError: One of them is wrong; says which.
     """
     zone = zone_of(connection)
     first = None if start is None else parse_time(start, "from", zone)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.config.utility import ValidationSettings
 from commonwatt.model.units import EpochSeconds
+from commonwatt.settlement.validation.day import Limits
 from utility.corrections.store.checking import Checker, close_filled, days_to_check, owners, save
 from utility.corrections.store.corrections import propose
 from utility.corrections.store.estimating import Estimator, Rules, owners_with_gaps
@@ -19,6 +20,8 @@ from utility.database.town_zone import zone_of
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
 
+LIMITS = Limits()
+LIKE_DAYS = 10  # days whose mean is the estimate by like days
 LATE_S = 21_600  # seconds after a UTC day's end before it is checked: its readings are still on their way
 BLOCKS_AT_A_TIME = 1_000  # about how many estimates are stored in one transaction
 
@@ -32,6 +35,7 @@ async def validate(
     threads: Threads,
     is_trusted: Callable[[], bool],
     turn: Turn,
+    limits: Limits = LIMITS,
 ) -> None:
     """Check the days that are over, propose estimates for final gaps, and count what is open.
 
@@ -40,7 +44,7 @@ async def validate(
     """
     if not is_trusted():
         return
-    read, write, checker = threads.read, threads.write, Checker(database, settings.limits)
+    read, write, checker = threads.read, threads.write, Checker(database, limits)
     days: range = await read(database.read, days_to_check, (turn.now - LATE_S) // _DAY_S)
     for day in days:
         for owner in await read(database.read, owners):
@@ -70,4 +74,4 @@ def _done(connection: Connection, checker: Checker, day: int, now: EpochSeconds)
 
 def rules_of(settings: ValidationSettings, zone: ZoneInfo) -> Rules:
     """Return how gaps are estimated in a town of a time zone."""
-    return Rules(zone=zone, days=settings.like_days, final_s=settings.final_days * _DAY_S)
+    return Rules(zone=zone, days=LIKE_DAYS, final_s=settings.final_days * _DAY_S)

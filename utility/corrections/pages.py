@@ -7,10 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
-from utility.access.actor import Actor
 from utility.corrections.columns import CorrectionLine
 from utility.corrections.decisions import MAX_CHOSEN, Edit, decide_lines, edit, lines_around, meter_number
 from utility.corrections.lifecycle import STEPS, Action, State
@@ -20,7 +18,7 @@ from utility.corrections.store.corrections import found as corrections_found
 from utility.corrections.store.listed import corrections_page
 from utility.corrections.summaries import step_lines, summaries
 from utility.webkit.columns import columns_of
-from utility.webkit.console.answers import ROWS, After, Faults, Why, address, faults_of, found, refusing
+from utility.webkit.console.answers import ROWS, After, Why, address, found, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Clerks, Staff
 
@@ -30,7 +28,6 @@ Word = Annotated[str, Form(max_length=40)]
 Meter = Annotated[str, Query(pattern="^[0-9]{0,20}$", description="Only of this meter.")]
 
 _START = "/console/quarantine/corrections"
-_CALLED = {"from": "start", "to": "end", "type": "record_type"}  # fields as errors call them
 _MAX_QUARTERS = 10_000
 _VERBS = {Action.APPROVE: "Approve", Action.REFUSE: "Refuse", Action.REVERT: "Take back"}
 _DONE = {Action.APPROVE: "approved", Action.REFUSE: "refused", Action.REVERT: "taken back"}
@@ -44,37 +41,26 @@ def make_router(tabs: Tabs) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     _add_list(router, tabs)
 
-    def shown(
-        console: Console, request: Request, actor: Actor, filled: dict[str, Any], faults: Faults | None = None
-    ) -> HTMLResponse:
-        empty = {"meter": "", "start": "", "end": "", "record_type": "through", "energy": "", "why": ""}
-        content = empty | {name: value or "" for name, value in filled.items()} | {"faults": faults or Faults()}
-        return console.page(request, actor, "edit.html", content | tabs(console, "corrections"), 422 if faults else 200)
-
     @router.get(f"{_START}/edit")
     def form(console: RequestConsole, request: Request, actor: Clerks, meter: Meter = "") -> HTMLResponse:
         """Show the form for a value that a person enters."""
-        return shown(console, request, actor, {"meter": meter})
+        return console.page(request, actor, "edit.html", {"meter": meter} | tabs(console, "corrections"))
 
     @router.post(f"{_START}/edit")
     def enter(
         console: RequestConsole,
-        request: Request,
         actor: Clerks,
         meter: Word,
-        start: Word,
-        end: Word,
-        record_type: Word = "through",
+        start: Annotated[str, Form(max_length=40, alias="from")],
+        end: Annotated[str, Form(max_length=40, alias="to")],
+        record_type: Annotated[str, Form(max_length=40, alias="type")] = "through",
         energy: Word = "",
         why: Why = "",
     ) -> Any:
         """Enter the energy of a period, in place of readings and estimates."""
         new = Edit(meter=meter, record_type=record_type, start=start, end=end, energy=energy or None)
-        try:
+        with refusing(422):
             span, total = edit(console.database, console.api.settings.validation, new, actor, why, console.now())
-        except ConfigError as error:
-            faults = faults_of(error, [*vars(new), "why"], **_CALLED)
-            return shown(console, request, actor, vars(new) | {"why": why}, faults)
         words = f"meter {meter}: {counted(len(span), 'quarter-hour')} entered, {total / 1e6:.3f} kWh"
         return console.see_other(actor, address(_START, meter=meter, state=State.EDITED), words)
 

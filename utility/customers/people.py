@@ -23,7 +23,7 @@ COLUMNS = ("account", "from", *CELLS)
 _RULES = dict.fromkeys(CELLS, (".{0,70}", "has more than 70 characters, or some that can't be printed")) | {
     "name": (".{1,70}", "is needed, with at most 70 characters"),
     "country": ("|[A-Z]{2}", "is no country: two capital letters, such as DE"),
-    "mail": (r"|[^@\s<>,;:\"']{1,64}@[A-Za-z0-9.-]{1,180}\.[A-Za-z]{2,}", "is no mail address"),
+    "mail": (r"|(?!.*=\?)[^@\s<>,;:\"']{1,64}@[A-Za-z0-9.-]{1,180}\.[A-Za-z]{2,}", "is no mail address"),
     "language": ("|en|de|es", "is none of en, de, es"),
     "paper": ("|yes|no", "is neither yes nor no"),
     "iban": ("|[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}", "is no IBAN"),

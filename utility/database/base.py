@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Result, Table
+from sqlalchemy import DDL, BigInteger, Column, Connection, Integer, MetaData, Result, Table, event
 from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 
 from commonwatt.sqlite.damage import SqliteError
@@ -34,12 +34,34 @@ def columns(kind: Any, *names: str, **options: Any) -> Iterator[Column[Any]]:
     return (Column(name, kind, **options) for name in names)
 
 
-def tables_with(what: str) -> list[Table]:
-    """Return the tables that declare something, each after those that it refers to.
+def when_made(dialect: str, *statements: str) -> None:
+    """Execute statements after a new database's tables are made: for what a ``Table`` can't say."""
+    for statement in statements:
+        made = DDL(statement)  # type: ignore[no-untyped-call]
+        event.listen(metadata, "after_create", made.execute_if(dialect=dialect))
 
-    Raises:
-        LookupError: None does: the rooms' tables were not imported (``utility.assembly.tables``).
+
+def let_only_grow(table: str, subject: str, name: str, *on_server: str) -> None:
+    """Let the database refuse changes of a table's rows.
+
+    Args:
+        subject: The log or ledger with its article, for the error.
+        name: The beginning of the triggers' names.
+        on_server: Each trigger's name on PostgreSQL, with what fires it.
     """
+    why = f"'{subject} only grows'"
+    for change in ("UPDATE", "DELETE"):
+        trigger = f"CREATE TRIGGER {name}_no_{change.lower()} BEFORE {change} ON {table}"
+        when_made("sqlite", f"{trigger} BEGIN SELECT RAISE(ABORT, {why}); END")
+    function = f"{name}_only_grows()"
+    raised = f"$$ BEGIN RAISE EXCEPTION {why}; END $$"
+    when_made("postgresql", f"CREATE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql AS {raised}")
+    for trigger in on_server:
+        when_made("postgresql", f"CREATE TRIGGER {trigger} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {function}")
+
+
+def tables_with(what: str) -> list[Table]:
+    """Return the tables that declare something, each after those that it refers to."""
     found = [table for table in metadata.sorted_tables if table.info.get(what)]
     if not found:
         raise LookupError(f"no table is {what}: import utility.assembly.tables first")

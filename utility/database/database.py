@@ -98,16 +98,13 @@ class Database:
             self._lock.close()
 
 
-def open_database(
-    url: str, *, create: bool, check: bool = False, revision: str = "head", named: str = "database"
-) -> Database:
+def open_database(url: str, *, create: bool, check: bool = False, named: str = "database") -> Database:
     """Open the database at ``url``, with the newest schema.
 
     Args:
         create: Whether to make a missing database, and to migrate one of an earlier schema; commands that only read
             must not set it.
         check: Whether to check the meters, and of an SQLite file its structure and log, as a service does at its start.
-        revision: The schema to migrate to, if not the newest.
         named: The name of the URL's setting in errors.
 
     Raises:
@@ -138,7 +135,7 @@ def open_database(
         is_read_only = path is not None and not create and not check
         # A command that only reads does not wait for the service's present writer.
         with (engine if is_read_only else writing(engine)).begin() as connection:
-            schema = migrate(connection, name, revision) if create else (require_newest(connection, name),) * 2
+            schema = migrate(connection, name) if create else (require_newest(connection, name),) * 2
             if create and read_setting(connection, RELEASE) != release():
                 save_setting(connection, RELEASE, release())
             store_id = _kept_store_id(connection, name) if is_read_only else _store_id(connection, torn=torn)
@@ -290,16 +287,13 @@ def _parse(url: str, named: str = "database") -> URL:
 
 
 def _is_torn(path: Path) -> bool:
-    """Return whether the last transaction in a log is damaged, before SQLite silently drops it.
-
-    Raises:
-        DamagedError: SQLite would drop more than one; after opening, the log could not be recovered any more.
-    """
+    """Return whether the last transaction in a log is damaged, before SQLite silently drops it."""
     found = read_log(path)
-    lost = 0 if found is None else found.lost_commits
-    if lost > 1:
-        raise DamagedError(f"its log, before its last {lost} transactions")
-    return lost == 1
+    if found is None or found.damage is None:
+        return False
+    if found.lost_commits != 1:
+        raise DamagedError(found.damage)
+    return True
 
 
 def _store_id(connection: Connection, *, torn: bool) -> int:

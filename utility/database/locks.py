@@ -13,7 +13,6 @@ class Lock(IntEnum):
     GAPS = 0x43570002  # changes of several gaps: threads change them in different orders, and could deadlock
     SCHEMA = 0x43570003  # making or changing the tables
     REGISTRY = 0x43570004  # changes of the registry's dates
-    ARCHIVE = 0x43570005  # changes of blocks, shared; steps of a month to its file, alone
     SETTLED = 0x43570008  # appending settled versions: their numbers grow in the order of their commits
     STATISTICS = 0x43570009  # writing statistics: the readings of batteries are updated in place
     STEPS = 0x4357000A  # steps of corrections: their numbers grow in the order of their commits
@@ -27,12 +26,6 @@ def take(connection: Connection, lock: Lock) -> None:
     """Wait for a lock, and hold it until the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": int(lock)})
-
-
-def share(connection: Connection, lock: Lock) -> None:
-    """Hold a lock together with others until the transaction ends; ``take`` waits for all of them."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": int(lock)})
 
 
 def try_to_take(connection: Connection, lock: Lock) -> bool:

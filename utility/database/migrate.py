@@ -1,7 +1,8 @@
-"""The schema: migrations make and update it; a later version's schema is refused."""
+"""The schema: made from the tables, updated by migrations; a later version's schema is refused."""
 
 import sqlite3
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.sqlite.damage import DamagedError
+from utility.database.base import metadata
 from utility.database.locks import Lock, try_to_take
 
 RELEASE = "release"  # setting: the release whose commands last made or checked the schema, such as 0.3
@@ -26,17 +28,11 @@ def release() -> str:
     return ".".join(version("commonwatt").split(".")[:2])
 
 
-def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[str | None, str]:
-    """Migrate a database; return its schema before (``None``: it was new) and after.
+def migrate(connection: Connection, name: str) -> tuple[str | None, str]:
+    """Make a database's tables, or migrate it; return its schema before (``None``: it was new) and after.
 
     Args:
         name: The database's name in errors.
-        revision: The schema to migrate to, if not the newest.
-
-    Raises:
-        ConfigError: Another process is migrating it.
-        DamagedError: It holds something else.
-        StoreError: It was made by a later version, or by one before 0.3.
     """
     before = _schema_of(connection, name)
     if before == revisions()[0]:
@@ -49,9 +45,13 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    command.upgrade(config, revision)
-    (head,) = _present(connection)
-    return before, head
+    if before is not None:
+        command.upgrade(config, "head")
+    else:
+        import_module("utility.assembly.tables")  # All rooms' tables, which this room does not know.
+        metadata.create_all(connection, checkfirst=False)
+        command.stamp(config, "head")
+    return before, revisions()[0]
 
 
 def require_newest(connection: Connection, name: str) -> str:
@@ -77,11 +77,7 @@ def require_newest(connection: Connection, name: str) -> str:
 
 
 def lock_schema(connection: Connection, name: str) -> None:
-    """Lock a server's tables against making or changing by other processes until this transaction ends.
-
-    Raises:
-        ConfigError: Another process has the lock.
-    """
+    """Lock a server's tables against making or changing by other processes until this transaction ends."""
     if not try_to_take(connection, Lock.SCHEMA):
         raise ConfigError(f"{name}: another migrate is at work on this database; wait until it has ended")
 
@@ -115,12 +111,12 @@ def _present(connection: Connection) -> set[str]:
 
 
 @cache
-def empty_database(revision: str = "head") -> bytes:
-    """Return an empty SQLite database with a schema; a process makes it once."""
+def empty_database() -> bytes:
+    """Return an empty SQLite database; a process makes it once."""
     engine = create_engine("sqlite://")
     try:
         with engine.connect() as connection:
-            migrate(connection, "a new database", revision)
+            migrate(connection, "a new database")
             connection.commit()
             made: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
             return made.serialize()

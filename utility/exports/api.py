@@ -1,7 +1,7 @@
 """The API's exports: the same rows as ``commonwatt export`` writes, streamed, and bounded in rows and in number."""
 
 from collections.abc import Callable, Iterator
-from threading import BoundedSemaphore
+from threading import Lock
 from typing import Annotated, BinaryIO, TypeAlias, cast
 
 from fastapi import APIRouter, Depends, HTTPException, Query
@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.protocol.topics import MICROGRID_PATTERN
+from utility.access.actor import Actor
 from utility.database.database import Database
 from utility.exports.resolutions import Resolution
 from utility.exports.selection import Selection
@@ -18,19 +19,19 @@ from utility.exports.store.exports import Asked, Export, bills_export, events_ex
 from utility.exports.store.folder import Hashed
 from utility.exports.writers import MEDIA_TYPES, Format, make_writer, require
 from utility.webkit.parameters import LOCAL_TIMES, Moment
-from utility.webkit.rights import FOR_STAFF, ClerksOrApprovers
+from utility.webkit.rights import ClerksOrApprovers, Staff
 from utility.webkit.services import Api, RequestApi
 
 # Most rows of one answer, such as a month of quarter-hours of a thousand meters; about 20 s as CSV.
 MAX_ROWS = 3_000_000
-MAX_EXPORTS = 2  # exports at a time; each uses a thread and some ten megabytes
+MAX_EXPORTS = 4  # exports at a time, each of another person; each uses a thread and some ten megabytes
 
 _NAMES = ("start", "end", "meter", "microgrid", "account")
 
 _Meter = Annotated[str, StringConstraints(pattern="^[0-9]{1,20}$")]
 _Microgrid = Annotated[str, StringConstraints(pattern=f"^{MICROGRID_PATTERN}$")]
 Accounts = Annotated[list[int] | None, Query(max_length=500, description="Accounts' numbers; may be repeated.")]
-Form = Annotated[Format, Query(alias="format", description="csv, parquet or jsonl.")]
+Form = Annotated[Format, Query(alias="format", description="csv or parquet.")]
 Interval = Annotated[Resolution, Query(description="The interval of a row: 15s, 15min, 1h, or 1d, a local day.")]
 _Make: TypeAlias = Callable[[Database, Asked], Export]
 
@@ -51,23 +52,23 @@ Chosen = Annotated[Selection, Depends(_chosen)]
 class _Answer(StreamingResponse):
     """A streamed answer that gives its place back at its end, also if the client is gone before its begin."""
 
-    def __init__(self, content: Iterator[bytes], places: BoundedSemaphore, form: Format, name: str) -> None:
+    def __init__(self, content: Iterator[bytes], free: Callable[[], None], form: Format, name: str) -> None:
         headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
         super().__init__(content, media_type=MEDIA_TYPES[form], headers=headers)
-        self._places = places
+        self._free = free
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._places.release()
+            self._free()
 
 
-def _answering(api: Api) -> "Callable[[_Make, Format, Asked], _Answer]":
-    """Return what answers a service's exports, a bounded number at a time."""
-    places = BoundedSemaphore(MAX_EXPORTS)
+def _answering(api: Api) -> "Callable[[Actor, _Make, Format, Asked], _Answer]":
+    """Return what answers a service's exports: one of a person at a time, a bounded number together."""
+    people, lock = set[str](), Lock()  # whose exports run
 
-    def answer(make: _Make, form: Format, asked: Asked) -> _Answer:
+    def answer(actor: Actor, make: _Make, form: Format, asked: Asked) -> _Answer:
         try:
             require(form)
             export = make(api.database, asked)
@@ -79,11 +80,12 @@ def _answering(api: Api) -> "Callable[[_Make, Format, Asked], _Answer]":
                 f"this may have {export.most:,} rows, and an answer at most {MAX_ROWS:,}; ask for less time, fewer "
                 "meters or a longer resolution, or use: commonwatt export",
             )
-        if not places.acquire(blocking=False):
-            raise HTTPException(
-                503, f"{MAX_EXPORTS} exports are running; try again later", headers={"Retry-After": "10"}
-            )
-        return _Answer(_content(export, form), places, form, export.name)
+        with lock:
+            why = "an export of yours is" if actor.name in people else f"{len(people)} exports of others are"
+            if actor.name in people or len(people) >= MAX_EXPORTS:
+                raise HTTPException(503, f"{why} running; try again when it has ended", headers={"Retry-After": "10"})
+            people.add(actor.name)
+        return _Answer(_content(export, form), lambda: people.discard(actor.name), form, export.name)
 
     return answer
 
@@ -91,9 +93,10 @@ def _answering(api: Api) -> "Callable[[_Make, Format, Asked], _Answer]":
 router = APIRouter()
 
 
-@router.get("/export/readings", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
+@router.get("/export/readings", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
 def readings(
     api: RequestApi,
+    actor: Staff,
     start: Moment,
     end: Moment,
     chosen: Chosen,
@@ -105,12 +108,13 @@ def readings(
     Sums are of the slots that have a reading; ``missing_slots`` says how many have none. Levels have their last,
     lowest and highest value. The columns are those of ``commonwatt export``.
     """
-    return api.part(_answering)(readings_export, form, _asked(start, end, resolution, chosen))
+    return api.part(_answering)(actor, readings_export, form, _asked(start, end, resolution, chosen))
 
 
-@router.get("/export/settled", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
+@router.get("/export/settled", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
 def settled(
     api: RequestApi,
+    actor: Staff,
     start: Moment,
     end: Moment,
     chosen: Chosen,
@@ -118,13 +122,13 @@ def settled(
     resolution: Interval = Resolution.QUARTER,
 ) -> StreamingResponse:
     """Return the settled quarter-hours of ``[start, end)``, or their sums, as a file."""
-    return api.part(_answering)(settled_export, form, _asked(start, end, resolution, chosen))
+    return api.part(_answering)(actor, settled_export, form, _asked(start, end, resolution, chosen))
 
 
 @router.get("/export/bills", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
 def bills(
     api: RequestApi,
-    _: ClerksOrApprovers,
+    actor: ClerksOrApprovers,
     start: Moment,
     end: Moment,
     form: Form = Format.CSV,
@@ -132,14 +136,16 @@ def bills(
 ) -> StreamingResponse:
     """Return the lines of the issued bills of the local months in ``[start, end)`` as a file."""
     return api.part(_answering)(
-        bills_export, form, _asked(start, end, Resolution.QUARTER, Selection(accounts=account or ()))
+        actor, bills_export, form, _asked(start, end, Resolution.QUARTER, Selection(accounts=account or ()))
     )
 
 
-@router.get("/export/events", response_class=StreamingResponse, dependencies=[FOR_STAFF, LOCAL_TIMES])
-def events(api: RequestApi, start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV) -> StreamingResponse:
+@router.get("/export/events", response_class=StreamingResponse, dependencies=[LOCAL_TIMES])
+def events(
+    api: RequestApi, actor: Staff, start: Moment, end: Moment, chosen: Chosen, form: Form = Format.CSV
+) -> StreamingResponse:
     """Return the meters' events of ``[start, end)`` as a file."""
-    return api.part(_answering)(events_export, form, _asked(start, end, Resolution.QUARTER, chosen))
+    return api.part(_answering)(actor, events_export, form, _asked(start, end, Resolution.QUARTER, chosen))
 
 
 def _asked(start: int, end: int, resolution: Resolution, chosen: Selection) -> Asked:

@@ -38,7 +38,7 @@ from utility.ledger.store.entries import exported
 from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, time_option
 
 app = Commands(
-    help="Export stored data as Parquet, CSV or JSON lines, by month; a stopped export goes on.", no_args_is_help=True
+    help="Export stored data as Parquet or CSV, by month; each file is whole or not there.", no_args_is_help=True
 )
 
 FromOption = Annotated[int, time_option(f"The first moment: {LOCAL_FORMS}.", "--from")]
@@ -77,7 +77,7 @@ def readings(
     `stored`, have their last, lowest and highest value, never a sum. The columns are explained in docs/exports.md.
 
     A file has its final name only when it is complete. Stopped, killed or out of disk space: give the same command
-    again; it goes on with the first file that is not finished. Files of the same stored data are equal byte for byte.
+    again; it writes all files again. Files of the same stored data are equal byte for byte.
 
     Examples: `export readings --from 2026-11 --to 2026-12 --out november`, `export readings --from 2026-11-01 --to
     2026-11-02 --meter 10001 --resolution 15s --format csv > day.csv`.
@@ -213,7 +213,7 @@ def _run(
     keep_freed_memory()
     require(form)
     if out is None and form is Format.PARQUET:
-        raise ConfigError("--out: Parquet needs a folder; csv and jsonl can go to standard output")
+        raise ConfigError("--out: Parquet needs a folder; csv can go to standard output")
     meters, microgrids, accounts = selected
     selection = Selection(meters=meters or (), microgrids=microgrids or (), accounts=accounts or ())
     asked = Asked(start=times[0], end=times[1], selection=selection, resolution=resolution)
@@ -245,14 +245,11 @@ def _write_out(export: Export, form: Format) -> None:
 
 
 def _write_files(export: Export, form: Format, out: Path, clock: Clock) -> None:
-    """Write the files that are not finished yet."""
-    stopped = f"stopped; finished files stay in {out}, and the same command goes on"
+    """Write the files."""
+    stopped = f"stopped; files that are whole stay in {out}, and the same command writes all of them again"
     with stop_told(stopped), _progress(export.most) as tell:
         done = write_files(export, form, out, int(clock.now()), tell)
-    typer.echo(
-        f"{counted(done.files, 'file')} with {counted(done.rows, 'row')} written to {out}"
-        + (f"; {done.before} were there already" if done.before else "")
-    )
+    typer.echo(f"{counted(done.files, 'file')} with {counted(done.rows, 'row')} written to {out}")
 
 
 @contextmanager

@@ -111,11 +111,7 @@ def backup_plan(settings: UtilitySettings, day: str) -> BackupPlan:
 
 
 def _require_space(path: Path, target: Path) -> None:
-    """Refuse a backup that would fill the disk.
-
-    Raises:
-        StoreError: The disk has too little space, or there is no folder.
-    """
+    """Refuse a backup that would fill the disk."""
     try:
         free = shutil.disk_usage(target.parent).free
         needed = SPARE_BYTES + path.stat().st_size

@@ -57,11 +57,7 @@ class Selection:
 
 
 def check_registered(name: str, asked: Iterable[tuple[object, object]], there: Collection[object]) -> None:
-    """Check that what is asked for, pairs of a key and its text, is among what is there.
-
-    Raises:
-        ConfigError: One of them is not; names the option.
-    """
+    """Check that what is asked for, pairs of a key and its text, is among what is there."""
     for key, text in asked:
         if key not in there:
             raise ConfigError(f"{name}: {text!r:.40} is not registered")

@@ -1,6 +1,5 @@
-"""Writers of rows: CSV and JSON lines with the standard library, Parquet with pyarrow where it is installed."""
+"""Writers of rows: CSV with the standard library, Parquet with pyarrow where it is installed."""
 
-import json
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import cache
@@ -20,7 +19,6 @@ class Format(StrEnum):
 
     PARQUET = "parquet"
     CSV = "csv"
-    JSONL = "jsonl"
 
 
 class Writer(Protocol):
@@ -38,7 +36,6 @@ class Writer(Protocol):
 MEDIA_TYPES = {
     Format.PARQUET: "application/vnd.apache.parquet",
     Format.CSV: "text/csv; charset=utf-8",
-    Format.JSONL: "application/x-ndjson",
 }
 """The media type of each format."""
 
@@ -50,7 +47,7 @@ def make_writer(form: Format, file: BinaryIO, table: Table) -> Writer:
         ConfigError: The format needs a package that is not installed.
     """
     if form is not Format.PARQUET:
-        return TextWriter(file, table, form)
+        return CsvWriter(file, table)
     require(form)
     from utility.exports.parquet import ParquetFile
 
@@ -58,68 +55,50 @@ def make_writer(form: Format, file: BinaryIO, table: Table) -> Writer:
 
 
 def require(form: Format) -> None:
-    """Check that a format can be written here.
-
-    Raises:
-        ConfigError: It needs a package that is not installed.
-    """
+    """Check that a format can be written here."""
     if form is not Format.PARQUET:
         return
     try:
         import pyarrow  # noqa: F401 - large, and only some exports need it
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "Parquet needs pyarrow, which is not installed: pip install 'commonwatt[export]'; "
-            "csv and jsonl need nothing more"
+            "Parquet needs pyarrow, which is not installed: pip install 'commonwatt[export]'; csv needs nothing more"
         ) from error
 
 
-class TextWriter:
-    """Writes CSV (RFC 4180, with a header, UTF-8) or JSON lines."""
+class CsvWriter:
+    """Writes CSV (RFC 4180, with a header, UTF-8)."""
 
-    def __init__(self, file: BinaryIO, table: Table, form: Format) -> None:
+    def __init__(self, file: BinaryIO, table: Table) -> None:
         self._file = file
         self._columns = table.columns
-        self._is_csv = form is Format.CSV
-        if self._is_csv:
-            file.write(line_of(column.name for column in table.columns).encode())
+        file.write(line_of(column.name for column in table.columns).encode())
 
     def write(self, rows: Rows) -> None:
         """Write some rows."""
-        texts = [list(self._texts(column, rows[column.name])) for column in self._columns]
-        if self._is_csv:
-            lines = [",".join(row) for row in zip(*texts, strict=True)]
-            self._file.write(("\r\n".join(lines) + "\r\n").encode() if lines else b"")
-        else:
-            head = [f'"{column.name}":' for column in self._columns]
-            texts = [[name + text for text in column] for name, column in zip(head, texts, strict=True)]
-            lines = ["{" + ",".join(row) + "}" for row in zip(*texts, strict=True)]
-            self._file.write(("\n".join(lines) + "\n").encode() if lines else b"")
+        texts = [_texts(column, rows[column.name]) for column in self._columns]
+        self._file.write("".join(f"{','.join(row)}\r\n" for row in zip(*texts, strict=True)).encode())
 
     def close(self) -> None:
         """Do nothing: the file has no end of its own."""
 
-    def _texts(self, column: Column, values: Values) -> Iterator[str]:
-        none = "" if self._is_csv else "null"
-        if isinstance(values, Coded):
-            labels = [self._text(label) for label in values.labels]
-            return map(labels.__getitem__, values.codes.tolist())
-        if isinstance(values, Nullable):
-            return (none if value is None else str(value) for value in values)
-        plain: Sequence[object] = values.tolist() if isinstance(values, np.ndarray) else values
-        # Times and ids come again and again.
-        return map(cache(lambda value: none if value is None else self._one(column.kind, value)), plain)
 
-    def _one(self, kind: Kind, value: object) -> str:
-        quote = "" if self._is_csv else '"'
-        if kind is Kind.TIME:
-            return f"{quote}{iso(int(str(value)))}{quote}"
-        if kind is Kind.TEXT:
-            return self._text(str(value))
-        if kind is Kind.BOOLEAN:
-            return "true" if value else "false"
-        # Ids and amounts are text in JSON: not every reader keeps 64 bits, or decimals.
-        return f"{quote}{value}{quote}" if kind in (Kind.ID, Kind.MONEY, Kind.DAY) else str(value)
+def _texts(column: Column, values: Values) -> Iterator[str]:
+    if isinstance(values, Coded):
+        labels = [cell_of(label) for label in values.labels]
+        return map(labels.__getitem__, values.codes.tolist())
+    if isinstance(values, Nullable):
+        return ("" if value is None else str(value) for value in values)
+    plain: Sequence[object] = values.tolist() if isinstance(values, np.ndarray) else values
+    # Times and ids come again and again.
+    return map(cache(lambda value: "" if value is None else _one(column.kind, value)), plain)
 
-    def _text(self, text: str) -> str:
-        return cell_of(text) if self._is_csv else json.dumps(text)
+
+def _one(kind: Kind, value: object) -> str:
+    if kind is Kind.TIME:
+        return iso(int(str(value)))
+    if kind is Kind.TEXT:
+        return cell_of(str(value))
+    if kind is Kind.BOOLEAN:
+        return "true" if value else "false"
+    return str(value)

@@ -22,6 +22,13 @@ class NewRollout(Asked):
     first: Annotated[str, Field(max_length=16)] | None = Field(None, description="The first controller.")
 
 
+class Approved(Asked):
+    """The rollout that a second person saw and approves."""
+
+    no: int = Field(ge=0, lt=2**31, description="Its number.")
+    sha256: str = Field(max_length=200, description="The checksums of its packages.")
+
+
 class MemberAnswer(BaseModel):
     """A controller of a rollout."""
 
@@ -37,6 +44,7 @@ class RolloutAnswer(BaseModel):
 
     no: int
     release: str
+    sha256: str
     state: str
     begun: Time
     begun_by: str
@@ -64,10 +72,10 @@ def begin(api: RequestApi, actor: Operators, asked: NewRollout) -> dict[str, lis
 
 
 @router.post("/fleet/rollouts/approve")
-def approve(api: RequestApi, actor: Approvers) -> dict[str, list[RolloutAnswer]]:
+def approve(api: RequestApi, actor: Approvers, asked: Approved) -> dict[str, list[RolloutAnswer]]:
     """Approve the running rollout for all controllers, as a second person."""
     with refusing():
-        rollouts.approve(api.database, api.second(actor))
+        rollouts.approve(api.database, api.second(actor), asked.no, asked.sha256)
     return {"rollouts": shown_rollout(api)}
 
 

@@ -7,7 +7,7 @@ import typer
 
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import CommonwattError, ConfigError
-from commonwatt.model.words import counted
+from commonwatt.model.words import counted, printable
 from commonwatt.protocol.reports import read_report
 from utility.care.store import packages
 from utility.control.changes import Asked, Chosen
@@ -31,11 +31,11 @@ def publish(
     file: Annotated[Path, typer.Argument(help="The release file, made at the office by `commonwatt site sign`.")],
     config: ConfigOption,
 ) -> None:
-    """Take a signed release into the utility's folder, with its differences to each other release there."""
+    """Take a signed release into the utility's folder."""
     settings, _ = load(config)
     if settings.head_end_ca is None:
         raise ConfigError(f"{config}: has no head_end_ca, by which a release is checked")
-    manifest = packages.publish(file, settings.packages, settings.head_end_ca, typer.echo)
+    manifest = packages.publish(file, settings.packages, settings.head_end_ca)
     typer.echo(f"Next: commonwatt fleet upgrade {manifest.version}")
 
 
@@ -44,7 +44,7 @@ def upgrade(
     config: ConfigOption,
     release: Annotated[str, typer.Argument(help="The version.")] = "",
     first: Annotated[str | None, typer.Option(help="The controller that is upgraded before all others.")] = None,
-    approve: Annotated[bool, typer.Option("--approve", help="As a second person: let the others follow.")] = False,
+    approve: Annotated[bool, typer.Option("--approve", help="As a second person: let others follow.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Begin no further controller.")] = False,
 ) -> None:
     """Upgrade all controllers: one, then a twentieth, then the rest; it stops at the first that goes back.
@@ -52,15 +52,29 @@ def upgrade(
     Each step waits for the verdicts of the last one, and never two members of a clique are upgraded at once. After the
     first controller a second person approves the others. `commonwatt fleet status` shows the verdicts.
 
-    Examples: `fleet upgrade 0.4.1 --first r001`, `fleet upgrade --approve`, `fleet upgrade --stop`.
+    Examples: `fleet upgrade 0.4.1 --first r001`, `fleet upgrade 0.4.1 --approve`, `fleet upgrade --stop`.
     """
-    if [bool(release), approve, stop].count(True) != 1:
-        raise ConfigError("name a release, or use --approve or --stop")
-    if release:
-        answer = ask(config, "POST", "/fleet/rollouts", {"release": release, "first": first})
+    if bool(release) == stop or (approve and not release):
+        raise ConfigError("name a release, to approve it, too; or use --stop alone")
+    if approve:
+        seen = next(iter(ask(config, "GET", "/fleet/rollouts")["rollouts"]), None)
+        if seen is None or seen["release"] != release:
+            raise ConfigError(f"{release}: no rollout of it runs", "look: commonwatt fleet status")
+        _show(ask(config, "POST", "/fleet/rollouts/approve", {"no": seen["no"], "sha256": seen["sha256"]}))
+    elif stop:
+        _show(ask(config, "POST", "/fleet/rollouts/stop", {}))
     else:
-        answer = ask(config, "POST", f"/fleet/rollouts/{'approve' if approve else 'stop'}", {})
-    _show(answer)
+        _show(ask(config, "POST", "/fleet/rollouts", {"release": release, "first": first}))
+
+
+@app.command()
+def withdraw(release: Annotated[str, typer.Argument(help="The version.")], config: ConfigOption) -> None:
+    """Withdraw a bad release: controllers that have not fetched all of it get no more.
+
+    Controllers that have it keep it until the next release.
+    """
+    packages.withdraw(load(config)[0].packages, release)
+    typer.echo(f"{release} is withdrawn. Next: commonwatt fleet upgrade --stop")
 
 
 @app.command()
@@ -121,11 +135,13 @@ def report(
 ) -> None:
     """Print the newest report of a controller: alarms, doctor's findings, versions, machine, ends of logs.
 
-    To ask for a new one: `commonwatt utility command r001 report --wait`. Reports are kept for 90 days.
+    To ask for a new one: `commonwatt utility command r001 report`. Reports are kept for 90 days.
     """
     with from_file(config) as (database, _):
         found = database.read(reports_of, controller, 1)
     if not found:
-        ask = f"commonwatt utility command {controller} report --wait --config {config}"
+        ask = f"commonwatt utility command {controller} report --config {config}"
         raise CommonwattError(f"{controller}: there is no report; ask for one: {ask}")
-    typer.echo(read_report(found[0].text))
+    # What a controller wrote must not steer this terminal.
+    for line in read_report(found[0].text).splitlines():
+        typer.echo(printable(line.expandtabs()))

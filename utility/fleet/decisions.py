@@ -25,6 +25,7 @@ from utility.outbox.store.commands import add_command
 
 VALID_S = 7 * 86_400  # seconds that a controller has for a release, fetched within its line's budget
 ASKS_AGAIN_S = 3_600  # seconds between two questions what became of a command whose outcome may be lost
+FIRST_S = 90 * 86_400  # within which a release has one first controller; for another one a second person is needed
 LOOK_S = 60  # seconds between two runs of the job
 
 _GONE = {"state": "open", "result": None, "outcome": None}  # in place of a row that was deleted
@@ -61,19 +62,26 @@ def begin(
         store.add(connection, new, members)
         save_setting(connection, ROLLOUT_STOPPED, "")
         record(connection, actor, now, "rollout.begin", f"rollout {number}", None, {"release": release})
-        if not store.under_way(connection):  # Otherwise the job finds out whether it may begin.
+        # Otherwise the job finds out whether it may begin.
+        if not store.under_way(connection) and not _is_held(connection, new, members):
             _send(connection, new, members[:1], now)
 
 
-def approve(database: Database, second: Second) -> None:
+def approve(database: Database, second: Second, number: int, sha256: str) -> None:
     """Approve a rollout beyond its first controller; a second person has to.
 
+    Args:
+        number: The number of the rollout that the person saw.
+        sha256: The checksums of its packages.
+
     Raises:
-        ConfigError: None waits for it, or the person may not be the second one.
+        ConfigError: None waits for it, it is another one than the person saw, or the person may not be the second one.
     """
     with second_person(database, second, "rollout") as connection:
         take(connection, Lock.CHANGES)
         running = _running(connection)
+        if (running.no, running.sha256) != (number, sha256):
+            raise ConfigError(f"rollout {running.no} of {running.release} runs, not the one that you saw; look again")
         if running.approved_by is not None:
             raise ConfigError(f"the rollout of {running.release} is approved by {running.approved_by}")
         require_second(connection, second, {running.begun_by: "began it"})
@@ -94,6 +102,12 @@ def stop(database: Database, actor: Actor, now: EpochSeconds) -> None:
         store.save(connection, replace(found, state="stopped", ended=now, why=why[:256]))
         save_setting(connection, ROLLOUT_STOPPED, "")
         record(connection, actor, now, "rollout.stop", f"rollout {found.no}", found.state, "stopped")
+
+
+def _is_held(connection: Connection, rollout: Rollout, members: Sequence[Member]) -> bool:
+    """Return whether a rollout's first controller, too, waits for a second person: the release had another one."""
+    first = {each.controller for each in members if each.step == 1}
+    return rollout.approved_by is None and bool(store.firsts(connection, rollout, rollout.begun - FIRST_S) - first)
 
 
 def _running(connection: Connection, *states: str) -> Rollout:
@@ -129,7 +143,8 @@ def advance(database: Database, cliques: Cliques, now: EpochSeconds) -> None:
         else:
             busy = {each.controller for _, each in store.under_way(connection)}
             due = to_send(members, cliques, busy, is_approved=found.approved_by is not None)
-            _send(connection, found, [each for each in members if each.controller in due], now)
+            if not _is_held(connection, found, members):
+                _send(connection, found, [each for each in members if each.controller in due], now)
 
 
 def _judge(connection: Connection, number: int, member: Member, row: dict[str, Any], now: EpochSeconds) -> None:

@@ -29,11 +29,14 @@ from utility.webkit.services import RequestApi
 PATH = "/console/fleet"
 
 SHOWN = 20  # most reports of a controller that are listed
+SHOWN_CHARACTERS = 200_000  # most of a report on a page; the file has all
 
 _Name = Annotated[str, Path(pattern=f"^{MICROGRID_PATTERN}$")]
 _Command = Annotated[str, Path(max_length=64)]
 _Word = Annotated[str, Query(max_length=32)]
 _Field = Annotated[str, Form(max_length=32)]
+_Number = Annotated[int, Form(ge=0, lt=2**31)]
+_Digests = Annotated[str, Form(max_length=200)]
 
 
 router = APIRouter(include_in_schema=False)
@@ -83,10 +86,16 @@ def begin(api: RequestApi, console: RequestConsole, actor: Operators, release: _
 
 
 @router.post(f"{PATH}/rollouts/approve")
-def approve(api: RequestApi, console: RequestConsole, actor: Approvers) -> Response:
-    """Approve the running rollout, as a second person."""
+def approve(
+    api: RequestApi,
+    console: RequestConsole,
+    actor: Approvers,
+    no: _Number,
+    sha256: _Digests,
+) -> Response:
+    """Approve the running rollout that the page showed, as a second person."""
     with refusing():
-        rollouts.approve(console.database, api.second(actor))
+        rollouts.approve(console.database, api.second(actor), no, sha256)
     return console.see_other(actor, PATH, "the rollout is approved for all controllers")
 
 
@@ -120,7 +129,8 @@ def reports_page(console: RequestConsole, request: Request, actor: Staff, name: 
             raise HTTPException(404, f"there is no controller {name}")
         found = reports_of(connection, name, SHOWN)
     text = _text(found[0].text) if found else ""
-    return console.page(request, actor, "reports.html", {"name": name, "reports": found, "text": text})
+    content = {"name": name, "reports": found, "text": text[:SHOWN_CHARACTERS], "is_cut": len(text) > SHOWN_CHARACTERS}
+    return console.page(request, actor, "reports.html", content)
 
 
 @router.get("/console/fleet/{name}/reports/{command}")

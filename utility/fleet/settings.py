@@ -18,11 +18,7 @@ _BY_FILES = "is set at the office in site.toml, and comes with a bundle: from af
 
 
 def action_of(key: str, value: str) -> tuple[Action, dict[str, Any]]:
-    """Return the command that sets a key, and its fields.
-
-    Raises:
-        ConfigError: The key is not safe from afar, or the value is no number.
-    """
+    """Return the command that sets a key, and its fields."""
     if key not in KEYS:
         raise ConfigError(f"{key}: {_BY_FILES}. From afar there are: {', '.join(KEYS)}")
     if key == "meters":
@@ -42,11 +38,7 @@ def chosen_by(
     kinds: Mapping[ControllerId, str],
     heard: Mapping[ControllerId, tuple[EpochSeconds, Heartbeat | None]],
 ) -> list[ControllerId]:
-    """Return the controllers that fit all of ``KEY=VALUE``; without any, all.
-
-    Raises:
-        ConfigError: A condition is wrong, or no controller fits.
-    """
+    """Return the controllers that fit all of ``KEY=VALUE``; without any, all."""
     found = cared_for(kinds, heard, ())
     for condition in where:
         key, _, value = condition.partition("=")
@@ -60,11 +52,7 @@ def chosen_by(
 
 
 def last_of(newest_first: Iterable[Change], fields: Mapping[str, Any]) -> int:
-    """Return the number of the newest change of the same setting that was sent and puts nothing back.
-
-    Raises:
-        ConfigError: There is none.
-    """
+    """Return the number of the newest change of the same setting that was sent and puts nothing back."""
     wanted = settings_of(fields)
     for change in newest_first:
         if change.state == "sent" and change.undoes is None and settings_of(change.fields or {}) & wanted:

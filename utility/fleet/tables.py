@@ -25,8 +25,18 @@ rollout = Table(
 rollout_member = Table(
     "rollout_member",
     metadata,
-    Column("rollout_no", ForeignKey("rollout.no"), primary_key=True, autoincrement=False),
-    Column("controller", String(16), ForeignKey("controller.id"), primary_key=True),
+    Column(
+        "rollout_no",
+        ForeignKey("rollout.no", name="fk_rollout_member_rollout_no_rollout"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column(
+        "controller",
+        String(16),
+        ForeignKey("controller.id", name="fk_rollout_member_controller_controller"),
+        primary_key=True,
+    ),
     Column("step", SmallInteger, nullable=False),
     Column("command", String(64), nullable=True),
     *columns(BigInteger, "sent", "ended", nullable=True),

@@ -53,7 +53,10 @@ class WeightAsked(_Model):
 
 
 class HomeAnswer(_Model):
-    """The present local day of the own account; energies are milliwatt-hours, ``None``: no reading or no meter."""
+    """The present local day of the own account; energies are milliwatt-hours of the same quarter-hours.
+
+    ``None``: no reading or no meter.
+    """
 
     account: int = Field(description="The account.")
     until: datetime | None = Field(description="The end of the newest quarter-hour with a reading.")
@@ -68,22 +71,14 @@ class HomeAnswer(_Model):
 
 
 def own_account(actor: Actor) -> AccountNumber:
-    """Return the number of a resident's own account.
-
-    Raises:
-        HTTPException: The resident has none.
-    """
+    """Return the number of a resident's own account."""
     if actor.account is None:
         raise HTTPException(404, _NOT_LINKED)
     return actor.account
 
 
 def own_home(database: Database, actor: Actor) -> Home:
-    """Return the home of a resident's own account.
-
-    Raises:
-        HTTPException: The resident has no account, or it is not registered.
-    """
+    """Return the home of a resident's own account."""
     home = home_of(database, own_account(actor))
     if home is None:
         raise HTTPException(404, _NOT_LINKED)
@@ -129,11 +124,7 @@ def weight(api: RequestApi, request: Request, actor: Residents, asked: WeightAsk
 
 
 def change_weight(by: By, home: Home, weight: int, start: date) -> Account:
-    """Set the sharing weight of an account from a local day on, with its entry in the audit log.
-
-    Raises:
-        ConfigError: The account has no battery of its own now, or weight or day are wrong; nothing was changed.
-    """
+    """Set the sharing weight of an account from a local day on, with its entry in the audit log."""
     if all(one.is_shared for one in home.batteries(quarter_of(by.now))):
         raise ConfigError("your account has no battery of its own now, so it has no weight")
     try:

@@ -1,7 +1,7 @@
 """The energy of some meters by quarter-hour, while an account had them: solar, taken, given, use, level (pure)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -73,6 +73,16 @@ class Course:
         return Line(energy=np.where(is_whole, energy, 0), slots=np.where(is_whole, expected, 0), expected=expected)
 
     @property
+    def whole(self) -> "Course":
+        """The course of the quarters of which the use is known, so that its sums add up; of none: all of it."""
+        there = self.use.is_whole
+        if not there.any():
+            return self
+        parts = {name: getattr(self, name) for name in ("solar", "taken", "given")}
+        kept = {n: replace(each, energy=each.energy * there, slots=each.slots * there) for n, each in parts.items()}
+        return replace(self, **kept)
+
+    @property
     def until(self) -> Quarter | None:
         """The quarter after the last one with a reading; ``None``: there is no reading."""
         lines = (self.solar, self.taken, self.given, self.stored)
@@ -131,10 +141,8 @@ class _Adding:
         line.slots[columns] += (self._blocks.quality[rows] > Quality.MISSING).sum(axis=1)
 
     def levels(self, stored: Line, gained: Line, meter: MeterId, there: npt.NDArray[np.bool_]) -> Level | None:
-        """Add a battery's level at each quarter's end and its gain; return its newest level.
-
-        A gain needs the level at both ends of the quarter: of the account's first quarter the one before is unknown.
-        """
+        """Add a battery's level at each quarter's end and its gain; return its newest level."""
+        # A gain needs the level at both ends of the quarter: of the account's first quarter the one before is unknown.
         rows, columns = self._rows(meter, RecordType.STORED, there)
         level, known = np.zeros(len(there), np.int64), np.zeros(len(there), np.bool_)
         level[columns] = self._blocks.values[rows, -1]

@@ -1,11 +1,15 @@
-"""How an account's batteries helped neighbours, and were helped, by what was recorded of sharing (pure)."""
+"""How an account's batteries helped neighbours, and were helped, by what was recorded of sharing, and now (pure)."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from commonwatt.model.units import MicrogridId, MilliwattHours, Quarter
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours, Quarter
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.sharing_words import reason_of_code
 from utility.exports.holdings import Held
+from utility.lasting.rules import OLD_S
 from utility.settlement.shared_quarter import Shared
 
 
@@ -17,6 +21,17 @@ class Helping:
     helping: int  # places whose batteries gave while an own battery received
     given: MilliwattHours  # what the own batteries gave
     permille: int | None  # of what all batteries of the microgrid gave; ``None``: none gave
+
+
+def helped_now(heartbeat: Heartbeat | None, meter: MeterId, now: EpochSeconds) -> str:
+    """Return who helps a battery below its minimum, a sentence, by what its gateway said last."""
+    if heartbeat is None or now - heartbeat.time > OLD_S or meter not in heartbeat.sharing:
+        return "Its gateway does not say now who helps it."
+    reason = reason_of_code(heartbeat.sharing[meter], heartbeat.band_permille)
+    helpers = sum(reason_of_code(each, 0).role == "gives" for each in heartbeat.sharing.values())
+    if reason.role != "receives" or not helpers:
+        return reason.why
+    return f"{helpers} of the neighbours' batteries help it." if helpers > 1 else "A neighbour's battery helps it."
 
 
 def helping(rows: Iterable[Shared], held: Sequence[Held]) -> Helping:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from commonwatt.look.palette import LOOKS, FlowLook, PowerFlow
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.households.course import Course
-from utility.tariffs.tariff import Tariff
 from utility.webkit.console.plots import line
 
 HOME_LOOKS: Mapping[PowerFlow, FlowLook] = {
@@ -31,7 +30,7 @@ class HomeNow:
     start: EpochSeconds  # when it began
     use_w: float  # mean power that it used
     parts: Sequence[tuple[PowerFlow, float, bool]]  # the other flows: watts, and whether they go to the home
-    own_permille: float | None  # how much of the day's use came from its own sun and battery; ``None``: none was used
+    own_permille: float | None  # how much of the day's use was not taken, but its own; ``None``: none was used
 
 
 def home_now(course: Course) -> HomeNow | None:
@@ -40,10 +39,10 @@ def home_now(course: Course) -> HomeNow | None:
     whole = np.flatnonzero(use.is_whole)
     if not len(whole):
         return None
-    at, sources = int(whole[-1]), by_source(course)
+    at = int(whole[-1])
     # A battery whose level jumps makes a use below 0, which has no source.
     used = float(np.maximum(0, use.energy[whole]).sum())
-    own = float(sum(sources[flow][whole].sum() for flow in (PowerFlow.SUN, PowerFlow.BATTERY)))
+    own = max(0, used - float(course.taken.energy[whole].sum()))
     net, gained = int(course.taken.energy[at] - course.given.energy[at]), int(course.gained.energy[at])
     flows = [(PowerFlow.PLANT, net)]
     if course.solar.expected.any():
@@ -93,19 +92,3 @@ def stacked(
         for flow, high in rows.items()
         if any(high) or flow is PowerFlow.PLANT
     ]
-
-
-def cost_of(course: Course, tariff: Tariff) -> float | None:
-    """Return what the energy taken so far costs at a tariff's prices, dollars; ``None``: no reading is known."""
-    known = np.flatnonzero(course.taken.slots)
-    if not len(known):
-        return None
-    periods = tariff.periods_of(course.first + known)
-    prices = np.array([float(period.import_) for period in tariff.prices])[periods]
-    return float((course.taken.energy[known] * prices).sum()) / 1e6
-
-
-def saved(used: MilliwattHours, imported: MilliwattHours, got: MilliwattHours, price: float) -> tuple[float, float]:
-    """Return what own sun and battery, and what neighbours' energy saved, dollars at a price per kWh from the town."""
-    own = max(0, used - imported - got)
-    return own / 1e6 * price, got / 1e6 * price

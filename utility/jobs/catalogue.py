@@ -52,12 +52,8 @@ def catalogue(settings: UtilitySettings) -> tuple[Plan, ...]:
         Plan(name="exports", cadence=LocalMonth(), catch_up=True, from_previous=True, minute=120, late_s=final_s,
              does="writes the month's data to files", also=("Export_statistics", "Export_all_data")),
         Plan(name="backup", cadence=LocalDay(), minute=150, late_s=6 * 3_600, does="makes the backup of the night"),
-        Plan(name="archive", cadence=Seconds(3_600), late_s=_DAY_S, frees_disk=True,
-             does="brings old months of readings to files"),
     )  # fmt: skip
     left_out = {name for name, of in (("exports", settings.exports), ("backup", settings.backup)) if of.folder is None}
-    if settings.archive_after_months is None:
-        left_out.add("archive")
     if settings.office.mail.host is None:
         left_out.add("mail")
     return tuple(plan for plan in plans if plan.name not in left_out)

@@ -98,11 +98,9 @@ def minute_of(text: str) -> int:
 
 
 def _at_minute(begin: EpochSeconds, minute: int, zone: ZoneInfo) -> EpochSeconds:
-    """Return a time of the local day that ``begin`` is in, not before ``begin``.
-
-    A time of day that the clock skips is as much later as the clock is set forward; one that it shows twice is the
-    first.
-    """
+    """Return a time of the local day that ``begin`` is in, not before ``begin``."""
+    # A time of day that the clock skips is as much later as the clock is set forward; one that it shows twice is the
+    # first.
     day = datetime.fromtimestamp(begin, zone)
     local = datetime(day.year, day.month, day.day, minute // 60, minute % 60, tzinfo=zone)
     return max(begin, int(local.timestamp()))

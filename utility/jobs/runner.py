@@ -5,7 +5,6 @@ middle of a job, if the job writes its result in the transaction of ``mark_done`
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from utility.jobs.store.job_states import plan_in_force
 MAX_AT_ONCE = 100  # most missed periods of a job that one tick makes up for; the jobs take turns
 
 _SHORTEST_RENEW_S = 0.2
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +89,13 @@ class Schedule:
             await self.in_thread(self.database.write, change, *arguments)
 
     async def _run(self, job: Job, turn: Turn) -> None:
-        """Run a job, and renew its lease meanwhile.
-
-        Raises:
-            LeaseLostError: Another process has taken the period; the job was stopped.
-        """
+        """Run a job, and renew its lease meanwhile."""
         running = asyncio.ensure_future(job.run(turn))
         every_s = max(_SHORTEST_RENEW_S, LEASE_S / 3 / max(1.0, self.clock.speed))
         try:
             while not (await asyncio.wait({running}, timeout=every_s))[0]:
-                try:
+                with suppress(SQLAlchemyError):  # The job's own writes fail, too, and say why; a lost lease is told.
                     await self.in_thread(self.database.write, renew, turn, int(self.clock.now()))
-                except SQLAlchemyError as error:
-                    log.warning("job %s: its lease could not be renewed: %s", job.name, error)
             await running
         finally:
             if running.cancel():

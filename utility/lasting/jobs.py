@@ -1,27 +1,28 @@
 """Projects each minute how long the town and its microgrids last, and scores real islands; and the metrics of it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from prometheus_client.metrics_core import Metric
 
 from commonwatt.energy import lasting_proof
-from commonwatt.energy.hours_left import Band, HoursLeft
-from commonwatt.energy.lasting import HORIZON_H
-from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.energy.hours_left import Band, HoursLeft, band
+from commonwatt.energy.lasting import HORIZON_H, Floats, use_ends, use_error
+from commonwatt.model.time.local_time import load_cells
+from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId
 from utility.database.metrics import gauges_by
-from utility.lasting.rules import RULES, Block, Days, Said, Seen, expected, levers, project, seen, town_left
+from utility.lasting.rules import DAYS, Block, Days, Said, project, seen, town_left
 from utility.lasting.scores import Score, scored, summary
-from utility.lasting.store import load_blocks, read_scores, save_scores
+from utility.lasting.store import load_blocks, load_used, read_scores, save_scores
 from utility.registry.store.registry import registry_revision
 from utility.webkit.services import Api
 
 TOWN = ""  # in place of a microgrid's name: the whole town
 EVERY_S = 60  # clock seconds between two projections
+PAST_S, PASTS_AT_ONCE = 86_400, 4  # how old a microgrid's past may be, and how many of them are read at a projection
 LEAST_HOMES = 5  # homes of a microgrid from which on its residents are told: of fewer, each could tell the others'
-EVENING = time(20)  # the local time at which the line fails in the levers' cases
 
 
 class Lasting:
@@ -29,14 +30,17 @@ class Lasting:
 
     def __init__(self, api: Api) -> None:
         self.left: Mapping[MicrogridId, HoursLeft] = {}  # by name of the microgrid, and of ``TOWN``
+        self.said: Mapping[MicrogridId, Said] = {}  # what gateways said then
         self.scores: Sequence[Score] = ()  # in the order in which they began
         self._api = api
         self._loaded: tuple[int, int] | None = None
         self._blocks: list[Block] = []
+        self._projected: list[Block] = []  # those of the newest projection
         self._days: Days = {}
         self._homes: Mapping[MicrogridId, int] = {}  # homes of each microgrid
-        # Of the newest projection: its time, and its blocks with what was known of each.
-        self._seen: tuple[EpochSeconds, list[tuple[Block, Seen]]] = 0, []
+        # When each microgrid's past was read, and the use at the ends of the band by it.
+        self._read: dict[MicrogridId, EpochSeconds] = {}
+        self._ends: dict[MicrogridId, Floats | None] = {}
 
     def look(self, said: Sequence[Said]) -> None:
         """Project from what gateways said; what is usual is read when the registry changed, and each hour."""
@@ -44,15 +48,25 @@ class Lasting:
         stand = database.read(registry_revision), now // 3600
         if stand != self._loaded:
             self._blocks, self._loaded = database.read(load_blocks, now), stand
-        of, left = {each.microgrid: each for each in said}, dict[MicrogridId, HoursLeft]()
-        known = [(block, seen(block, of, self._days, now, zone)) for block in self._blocks]
-        for block, its in known:
-            left |= project(block, its, now, zone)
+        self.said, left = {each.microgrid: each for each in said}, dict[MicrogridId, HoursLeft]()
+        for block in self._blocks:
+            known = seen(block, self.said, self._days, now, zone)._replace(ends=self._ends)
+            left |= project(block, known, now, zone)
         homes: dict[MicrogridId, int] = {}
         if left:
             homes = dict(pair for each in self._blocks for pair in zip(each.places.microgrids, each.homes, strict=True))
             left[TOWN] = town_left(left, np.array([homes[name] for name in left]), now)
-        self._seen, self.left, self._homes = (now, known), left, homes
+        self.left, self._homes, self._projected = left, homes, self._blocks
+        self._read_pasts(now, zone)
+
+    def _read_pasts(self, now: EpochSeconds, zone: ZoneInfo) -> None:
+        """Read how far use was from what was expected, of some microgrids."""
+        names, hour = [name for block in self._blocks for name in block.places.microgrids], now // 3600
+        cells = load_cells(np.arange(4 * (hour - 24 * DAYS), 4 * hour, 4), zone)
+        for name in sorted(names, key=lambda each: self._read.get(each, 0))[:PASTS_AT_ONCE]:
+            if not 0 <= now - self._read.get(name, 0) < PAST_S:
+                self._read[name] = now
+                self._ends[name] = use_ends(self._api.database.read(load_used, name, hour), cells)
 
     def score(self, said: Sequence[Said]) -> None:
         """Score islands by the newest projection; stored only by the active utility."""
@@ -63,26 +77,19 @@ class Lasting:
 
     def told(self, name: MicrogridId = TOWN) -> dict[str, Any]:
         """Return what pages show of a microgrid or the town: the hours left, and how good such projections were."""
-        return {"left": self.left.get(name), "how_good": f"{lasting_proof.WORDS} {summary(self.scores)}"}
+        errors = [use_error(ends) for of, ends in self._ends.copy().items() if name in (of, TOWN) and ends is not None]
+        words = lasting_proof.words(float(np.quantile(errors, 0.9)) if errors else None)
+        return {"left": self.left.get(name), "how_good": f"{words} {summary(self.scores)}"}
 
-    def told_to_residents(self, names: Iterable[MicrogridId]) -> list[dict[str, Any]]:
-        """Return what a resident's page shows of its microgrids."""
-        return [self.told(name) for name in dict.fromkeys(names) if self._homes.get(name, 0) >= LEAST_HOMES]
-
-    def levers(self, names: Sequence[MicrogridId]) -> Mapping[MicrogridId, Sequence[float]]:
-        """Return the hours of ``levers`` from the next evening on."""
-        (now, known), zone, found = self._seen, self._api.zone.read(), dict[MicrogridId, Sequence[float]]()
-        day = datetime.fromtimestamp(now, zone)
-        until = int(datetime.combine(day.date() + timedelta(days=day.time() >= EVENING), EVENING, zone).timestamp())
-        for block, its in known:
-            for strategy in set(its.strategy):
-                rows = np.isin(block.places.microgrids, names) & (its.strategy == strategy)
-                if rows.any():
-                    of = block.places.only(rows)
-                    before, after = (expected(block, rows, its.parts, at, zone) for at in (now, until))
-                    hours = levers(of, its.level[rows], now, before, until, after, RULES[strategy])
-                    found |= dict(zip(of.microgrids, hours.T.tolist(), strict=True))
-        return found
+    def told_to_residents(self, names: Iterable[MicrogridId], account: AccountNumber) -> list[dict[str, Any]]:
+        """Return what a resident's page shows of its microgrids, and of its own homes in them."""
+        told = {n: self.told(n) | {"homes": []} for n in names if self._homes.get(n, 0) >= LEAST_HOMES}
+        for block in self._projected:
+            for row, column in block.accounts.get(account, ()):
+                name, place = block.places.microgrids[row], block.places.names[row][column]
+                if name in told and (left := self.left.get(name)) is not None and left.homes is not None:
+                    told[name]["homes"].append((place, band(left.homes, column)))
+        return list(told.values())
 
 
 def hours_of(band: Band) -> float:

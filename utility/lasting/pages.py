@@ -1,4 +1,4 @@
-"""How long each microgrid lasts, the weakest and what would help them, and the scores of islands: page and API."""
+"""How long each microgrid lasts, the weakest, and the scores of islands: page and API."""
 
 from typing import Any
 
@@ -7,11 +7,10 @@ from fastapi import APIRouter, Request, Response
 from commonwatt.energy.hours_left import HoursLeft
 from commonwatt.energy.lasting import HORIZON_H
 from utility.lasting.jobs import TOWN, hours_of, lasting_of
-from utility.lasting.rules import LEVERS
 from utility.webkit.console.console import RequestConsole
 from utility.webkit.rights import Staff
 
-SHOWN, WEAKEST = 100, 10  # microgrids and islands that are listed; those of which the levers are computed
+SHOWN, WEAKEST = 100, 10  # microgrids and islands that are listed; those with a bar
 _STEPS = range(0, HORIZON_H + 6, 6)  # hours at which the bars of the histogram begin
 
 
@@ -24,13 +23,11 @@ def page(console: RequestConsole, request: Request, actor: Staff) -> Response:
     of = [(name, left) for name, left in lasting_of(console.api).left.items() if name != TOWN]
     microgrids = sorted(of, key=lambda each: hours_of(each[1].first))
     hours = [hours_of(left.first) for _, left in microgrids]
-    added = lasting_of(console.api).levers([name for name, _ in microgrids[:WEAKEST]])
     content = {
         "steps": [(at, at + 6, sum(at <= each < at + 6 for each in hours)) for at in _STEPS],
-        "weakest": [(*each, at, added[each[0]]) for each, at in zip(microgrids[:WEAKEST], hours, strict=False)],
+        "weakest": [(name, at) for (name, _), at in zip(microgrids[:WEAKEST], hours, strict=False)],
         "microgrids": microgrids[:SHOWN],
         "scores": lasting_of(console.api).scores[: -SHOWN - 1 : -1],
-        "levers": LEVERS,
         "horizon": HORIZON_H,
     }
     return console.page(request, actor, "lasting.html", content | lasting_of(console.api).told())
@@ -42,7 +39,8 @@ def told(console: RequestConsole, _: Staff) -> dict[str, Any]:
 
     ``first``: until the first home is dark; ``half``: until half of them are at once; ``all``: until all are.
     ``low`` to ``high`` is a band of 80 %, ``alone``: as ``middle``, if no battery shared, ``least``: at the worst;
-    null: more than 72 h. ``islands``: the real ones with what was projected as they began, and what came.
+    null: more than 72 h. ``as_now``: the first home's if use goes on as now, while that is twice the usual.
+    ``islands``: the real ones with what was projected as they began, and what came.
     """
     return {
         "town": None if TOWN not in lasting_of(console.api).left else _plain(lasting_of(console.api).left[TOWN]),
@@ -54,4 +52,4 @@ def told(console: RequestConsole, _: Staff) -> dict[str, Any]:
 
 def _plain(left: HoursLeft) -> dict[str, Any]:
     bands = {name: band._asdict() for name, band in left.bands.items()}
-    return {"time": left.at, "reasons": left.reasons} | bands
+    return {"time": left.at, "reasons": left.reasons, "as_now": left.as_now and left.as_now._asdict()} | bands

@@ -8,18 +8,15 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.energy.controllers import Controllers, Rules, Situation
-from commonwatt.energy.hours_left import Band, HoursLeft, hours_left
-from commonwatt.energy.lasting import Floats, Usual, lasts
-from commonwatt.energy.physics.boundary import Boundary
+from commonwatt.energy.controllers import Rules
+from commonwatt.energy.hours_left import Band, HoursLeft, band, hours_left
+from commonwatt.energy.lasting import DAY_PARTS, Floats, Lasts, Usual, lasts
 from commonwatt.energy.physics.places import Places, places_of, streets_of
-from commonwatt.energy.physics.step import Inputs
-from commonwatt.energy.physics.town import step_alone
 from commonwatt.energy.strategies import STRATEGIES
 from commonwatt.model.ids import MeterId
 from commonwatt.model.time.local_time import load_cells
 from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MicrogridId, MilliwattHours
-from commonwatt.model.words import counted
+from commonwatt.model.words import counted, duration
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.town import Microgrid
@@ -28,8 +25,8 @@ from utility.statistics.series import ClassDay, no_day
 
 DAYS = 28  # days before now of which use and sun are usual
 OLD_S = 900  # age of a heartbeat from which on its levels are not known
+SURGE, SURGE_S = 2, 1_800  # use above so many times the usual one is said after so many seconds
 NO_HISTORY = "no day is settled yet: average use by the capacity of batteries, and no sun"
-LEVERS = ("Storm hold from now on", "Filled from the line until then", "One battery more")
 # What controllers do in an island, by strategy.
 RULES = {name: Rules(sharing=each, reduces=True, sheds=True) for name, each in STRATEGIES.items()}
 
@@ -62,6 +59,7 @@ class Block(NamedTuple):
     classes: Sequence[ClassUsual]  # the class of each microgrid
     batteries: Mapping[MeterId, tuple[int, int]]  # row and column of the battery behind each outgoing meter
     homes: Array  # how many places of each microgrid use energy, (M)
+    accounts: Mapping[AccountNumber, Sequence[tuple[int, int]]]  # row and column of each account's homes
 
 
 class Seen(NamedTuple):
@@ -72,10 +70,13 @@ class Seen(NamedTuple):
     strategy: NDArray[np.str_]  # how the batteries of each microgrid share, (M)
     reasons: Sequence[Sequence[str]]  # why a microgrid's projection is less sure than usual
     parts: Floats  # the last day's use and sun as a part of the usual ones, (M, 2)
+    surge_w: Array  # watts of microgrids that have used more than ``SURGE`` times the usual for ``SURGE_S``; or 0, (M,)
+    ends: Mapping[MicrogridId, Floats | None] = {}  # by microgrid, its ``commonwatt.energy.lasting.use_ends``
 
 
-Days = dict[MicrogridId, tuple[EpochSeconds, Floats]]
-"""By microgrid: when its power was last added; sums of use and sun, watts, as seen and as usual then, (2, 2)."""
+Days = dict[MicrogridId, tuple[EpochSeconds, Floats, EpochSeconds]]
+"""By microgrid: when its power was last added; sums of use and sun, watts, as seen and as usual then, (2, 2);
+since when its use is more than ``SURGE`` times the usual, 0: it is not."""
 
 
 def class_usual(days: Mapping[int, ClassDay], capacity: MilliwattHours, zone: ZoneInfo) -> ClassUsual:
@@ -111,20 +112,22 @@ def blocks_of(
     blocks = []
     lived_in = (one for one in microgrids.values() if any(each.incoming for each in places_of(one, emulated=False)))
     for places in streets_of(lived_in, 3600):
-        use, batteries = np.zeros(places.shape), {}
+        use, batteries = np.zeros(places.shape), dict[MeterId, tuple[int, int]]()
+        accounts: dict[AccountNumber, list[tuple[int, int]]] = {}
         for row, name in enumerate(places.microgrids):
             for column, place in enumerate(places_of(microgrids[name], emulated=False)):
                 if place.outgoing is not None:
                     batteries[place.outgoing.id] = row, column
                 if place.incoming is not None:
                     use[row, column] = watts.get(place.incoming.account, np.nan)
+                    accounts.setdefault(place.incoming.account, []).append((row, column))
         homes = np.asarray((use != 0).sum(axis=1), np.int64)
         average = np.maximum(places.capacity.sum(axis=1) / 24_000 / np.maximum(homes, 1), 1)
         use = np.where(np.isnan(use), average[:, None], use)
         of = [classes[microgrids[name].kind] for name in places.microgrids]
         by_cell, by_hour = (np.stack(each, axis=1)[:, :, None] for each in ([c.use for c in of], [c.sun for c in of]))
         usual = Usual(use=by_cell * use, sun=by_hour * places.capacity)
-        blocks.append(Block(places, usual, of, batteries, homes))
+        blocks.append(Block(places, usual, of, batteries, homes, accounts))
     return blocks
 
 
@@ -134,6 +137,7 @@ def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
     usual = np.stack([block.usual.use[cell].sum(axis=1), block.usual.sun[cell % 24].sum(axis=1)], axis=1)
     permille, sums = np.full(block.places.shape, -1), np.zeros((len(usual), 2, 2))
     strategy, reasons = ["spec"] * len(usual), [[each.why] if each.why else [] for each in block.classes]
+    surge_w = np.zeros(len(usual), np.int64)
     lacking = ((permille < 0) & (block.places.capacity > 0)).sum(axis=1)
     for row, name in enumerate(block.places.microgrids):
         _, beat, is_island = said.get(name, Said(name, None, False))
@@ -147,13 +151,19 @@ def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
                 permille[block.batteries[meter]] = level
                 lacking[row] -= 1
         if lacking[row] > 0:
-            reasons[row].append(f"{counted(int(lacking[row]), 'level')} not known")
-        time, past = days.get(name, (0, sums[row]))
-        # What an island used is not what it would have used.
-        if beat.power is not None and time < beat.power.end and not is_island:
-            kept = np.exp(max(time - beat.power.end, -OLD_S) / 86_400)
-            past = past * kept + (1 - kept) * np.array([(beat.power.use_w, beat.power.sun_w), usual[row]])
-            days[name] = beat.power.end, past
+            reasons[row].append(f"{counted(int(lacking[row]), 'battery level')} not known")
+        time, past, surge = days.get(name, (0, sums[row], 0))
+        if (power := beat.power) is not None and time < power.end:
+            # What an island used is not what it would have used.
+            if not is_island:
+                kept = np.exp(max(time - power.end, -OLD_S) / 86_400)
+                past = past * kept + (1 - kept) * np.array([(power.use_w, power.sun_w), usual[row]])
+            goes_on = surge if power.end - time <= OLD_S else 0
+            surge = (goes_on or power.end - 60) if power.use_w > SURGE * usual[row, 0] else 0
+            days[name] = power.end, past, surge
+        if surge and power is not None and power.end - surge >= SURGE_S:
+            surge_w[row] = power.use_w
+            reasons[row].append(f"it has used more than {SURGE} times the usual for {duration(power.end - surge)}")
         sums[row] = past
     # The last settled day counts as six hours beside what was seen since.
     mean = np.stack([of.mean(axis=0).sum(axis=1) / 4 for of in (block.usual.use, block.usual.sun)], axis=1)
@@ -161,25 +171,32 @@ def seen(block: Block, said: Mapping[MicrogridId, Said], days: Days, now: EpochS
     known = permille >= 0
     others = np.where(known, permille, 0).sum(axis=1) // np.maximum(known.sum(axis=1), 1)
     filled = np.where(known, permille, others[:, None]) * block.places.capacity // 1000
-    return Seen(filled, known, np.array(strategy), reasons, np.clip(parts, 0.5, 2))
-
-
-def expected(block: Block, rows: Flags, parts: Floats, now: EpochSeconds, zone: ZoneInfo) -> Inputs:
-    """Return what is expected of the hours from now at some microgrids of a block."""
-    usual = Usual(use=block.usual.use[:, rows], sun=block.usual.sun[:, rows])
-    return usual.ahead(now, zone, *parts[rows].T)
+    return Seen(filled, known, np.array(strategy), reasons, np.clip(parts, *DAY_PARTS), surge_w)
 
 
 def project(block: Block, known: Seen, now: EpochSeconds, zone: ZoneInfo) -> dict[MicrogridId, HoursLeft]:
     """Return how long the microgrids of a block last, by name."""
-    found = {}
+    found, names = {}, block.places.microgrids
     for strategy in set(known.strategy):
         rows = known.strategy == strategy
-        its = expected(block, rows, known.parts, now, zone)
-        result = lasts(block.places.only(rows), known.level[rows], known.known[rows], its, now, RULES[strategy])
+        result = _lasts(block, known, rows, now, zone)
         for at, row in enumerate(np.flatnonzero(rows).tolist()):
-            found[block.places.microgrids[row]] = hours_left(result, at, now, known.reasons[row])
+            found[names[row]] = hours_left(result, at, now, known.reasons[row])
+    for row in np.flatnonzero(known.surge_w).tolist():
+        first = _lasts(block, known, np.arange(len(names)) == row, now, zone, as_now=True).first
+        found[names[row]] = replace(found[names[row]], as_now=band(first, 0))
     return found
+
+
+def _lasts(block: Block, known: Seen, rows: Flags, now: EpochSeconds, zone: ZoneInfo, *, as_now: bool = False) -> Lasts:
+    """Return how long the microgrids of some rows last, all of one strategy; ``as_now``: with the use of now."""
+    its = Usual(use=block.usual.use[:, rows], sun=block.usual.sun[:, rows]).ahead(now, zone, *known.parts[rows].T)
+    if as_now:
+        whole = np.maximum(its.load.sum(axis=2, keepdims=True), 1)
+        its = replace(its, load=its.load * (1000 * known.surge_w[rows])[:, None] // whole)
+    places, rules = block.places.only(rows), RULES[str(known.strategy[rows][0])]
+    ends = [known.ends.get(name) for name in places.microgrids]
+    return lasts(places, known.level[rows], known.known[rows], its, now, rules, ends)
 
 
 def town_left(found: Mapping[MicrogridId, HoursLeft], homes: Array, now: EpochSeconds) -> HoursLeft:
@@ -196,35 +213,3 @@ def town_left(found: Mapping[MicrogridId, HoursLeft], homes: Array, now: EpochSe
     unsure = sum(bool(each.reasons) for each in found.values())
     reasons = [f"not all is known of {unsure} of {counted(len(found), 'microgrid')}"] if unsure else []
     return HoursLeft(at=now, first=first, half=middle, all=last, reasons=reasons)
-
-
-def levers(
-    places: Places, level: Array, now: EpochSeconds, before: Inputs, until: EpochSeconds, after: Inputs, rules: Rules
-) -> Floats:
-    """Return the hours until a home is dark if the lines fail at ``until``: as it is, and by each lever, (4, M).
-
-    ``before`` is expected from now on, ``after`` from ``until`` on. The battery more is as large as the microgrid's
-    others in the mean, as full, and beside the largest: neighbours get from it.
-    """
-    hours, rows = max(1, (until - now) // 3600), np.arange(len(level))
-    plain, held = (_connected(places, level, now, before, hours, rules, held=each) for each in (False, True))
-    filled = np.maximum(plain, np.minimum(places.capacity, level + hours * places.power))
-    more, mean = np.zeros_like(level), places.capacity.sum(axis=1) // np.maximum((places.capacity > 0).sum(axis=1), 1)
-    more[rows, places.capacity.argmax(axis=1)] = mean
-    fuller = plain + more * plain.sum(axis=1, keepdims=True) // np.maximum(places.capacity.sum(axis=1), 1)[:, None]
-    larger = replace(places, capacity=places.capacity + more, power=places.power + more // 2)
-    cases = [(places, plain), (places, held), (places, filled), (larger, fuller)]
-    return np.stack([lasts(at, full, full >= 0, after, until, rules).first.middle for at, full in cases])
-
-
-def _connected(
-    places: Places, level: Array, now: EpochSeconds, expected: Inputs, hours: int, rules: Rules, *, held: bool
-) -> Array:
-    """Return the levels after some hours with the line."""
-    controllers, boundary = Controllers(places, rules), Boundary.open_to_town(len(level))
-    yes, limit = boundary.closed, boundary.import_limit_w
-    for hour in range(hours):
-        seen = Situation(level=level, islands=~yes, managed=yes, short=~yes, import_limit_w=limit, held=held)
-        part = Inputs(load=expected.load[hour], generation=expected.generation[hour])
-        level = step_alone(places, level, controllers.command(now + hour * 3600, part, seen), boundary).flows.level
-    return level

@@ -1,20 +1,26 @@
-"""What the projection reads of the registry and of the statistics, and the scores of islands."""
+"""What the projection reads of the registry, the statistics and readings, and the scores of islands."""
 
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Connection, Integer, bindparam, func, select
+import numpy as np
+from sqlalchemy import Connection, Integer, bindparam, case, func, select
 
-from commonwatt.model.units import AccountNumber, EpochSeconds, quarter_of
+from commonwatt.energy.lasting import Floats
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId, quarter_of
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from commonwatt.town.town import Direction
+from commonwatt.town.town import Direction, Function
 from utility.database.database import read_setting, save_setting
 from utility.database.town_zone import zone_of
 from utility.lasting.rules import DAYS, Block, blocks_of, class_usual
 from utility.lasting.scores import Score
+from utility.readings.store.parts import chunks
 from utility.readings.store.town import stored_microgrids
+from utility.readings.tables import compacted
+from utility.registry.tables import meter
 from utility.statistics.months import month_at
 from utility.statistics.packed import unpacked
 from utility.statistics.series import ClassDay
@@ -22,6 +28,8 @@ from utility.statistics.store.usage import CLASSES, Scope
 from utility.statistics.tables import usage_day, usage_month
 
 SCORES = "island_scores"  # setting with the scores of islands, JSON
+QUARTERS_AT_ONCE = 500  # of readings
+LEAST_PERCENT = 98  # meters with readings with which the use of a microgrid is known
 MOST_SCORES = 2_000  # islands that are kept: the newest
 
 _MONTH = bindparam("month", type_=Integer)
@@ -31,6 +39,19 @@ _USED = (
     select(_c.subject, func.sum(_c.used), func.sum(_c.settled))
     .where(_c.scope == Scope.ACCOUNT, _c.month.between(_MONTH - 1, _MONTH), _c.used.is_not(None), _c.settled > 0)
     .group_by(_c.subject)
+)
+
+
+_r = compacted.c
+_IS_SENT = (_r.record_type == int(RecordType.THROUGH)) & (meter.c.direction == Direction.OUTGOING.value)
+_LEVEL = case((_r.record_type == int(RecordType.STORED), _r.last_reading), else_=0)
+_PASSED = case((_IS_SENT, -_r.total), else_=_r.total)  # of levels NULL
+# Each quarter is named, since the key begins with it.
+_READINGS = (
+    select(_r.quarter, func.sum(_PASSED), func.sum(_LEVEL), func.count())
+    .join(meter, meter.c.no == _r.meter_no)
+    .where(_r.quarter.in_(bindparam("quarters", expanding=True)), _r.meter_no.in_(bindparam("of", expanding=True)))
+    .group_by(_r.quarter)
 )
 
 
@@ -52,6 +73,25 @@ def load_blocks(connection: Connection, now: EpochSeconds) -> list[Block]:
         for account, energy, quarters in connection.execute(_USED, {"month": month_at(quarter, zone)})
     }
     return blocks_of(microgrids, watts, {kind: class_usual(of, capacity[kind], zone) for kind, of in days.items()})
+
+
+def load_used(connection: Connection, name: MicrogridId, hour: int) -> Floats:
+    """Return what a microgrid's places used in each of the hours of ``DAYS`` before one, mWh; NaN: not known.
+
+    Args:
+        hour: The hour, epoch seconds // 3600.
+    """
+    of = select(meter.c.no).where(meter.c.microgrid == name, meter.c.function != Function.BOUNDARY.value)
+    numbers, quarters = connection.scalars(of).all(), range(4 * (hour - 24 * DAYS) - 1, 4 * hour)
+    passed, level, blocks = np.zeros((3, len(quarters)), np.int64)
+    for some in chunks(quarters, QUARTERS_AT_ONCE):
+        values = {"quarters": list(some), "of": numbers}
+        for quarter, *its in connection.execute(_READINGS, values):
+            at = quarter - quarters.start
+            passed[at], level[at], blocks[at] = (int(each or 0) for each in its)
+    known = 100 * blocks >= max(LEAST_PERCENT * int(blocks.max()), 1)
+    used = np.where(known[1:] & known[:-1], np.maximum(passed[1:] - np.diff(level), 0), np.nan)
+    return np.asarray(used.reshape(-1, 4).sum(axis=1))
 
 
 def read_scores(connection: Connection) -> list[Score]:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -16,7 +17,7 @@ from pydantic import BaseModel, Field
 from commonwatt.care.sealing import decrypt, encrypt
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_day
+from commonwatt.model.time.local_calendar import local_day, require_near
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
@@ -30,9 +31,13 @@ from utility.ledger.bank import Booking, bookings
 from utility.ledger.entry import Entry, Kind, instalments, keeps_plan, live, open_items, reversal
 from utility.ledger.reference import accounts_in
 from utility.ledger.store import entries as store
-from utility.ledger.store.entries import C, entries_where, post
+from utility.ledger.store.entries import NAMED, C, entries_where, post
+from utility.ledger.store.orders import order_file
+from utility.readings.store.parts import chunks
 
 ORDER = "CW"  # what the end-to-end reference of an order begins with; its number follows
+SAME_MONEY_DAYS = 3  # days within which as many cents of an account, in another file, may be the same payment
+MUCH, LEAST_CENTS = 20, 10_00  # a payment of more than so many times what is owed, but not of less, is asked about
 WAIT_DAYS = 10  # days after an order's day within which its money may still move
 REVERSIBLE = (Kind.ASSIGNMENT, Kind.REMINDER, Kind.INSTALMENT, Kind.ORDER)
 
@@ -45,6 +50,7 @@ class Asked(BaseModel):
     number: int = Field(0, ge=0, le=36)  # how many instalments
     part: Decimal = Field(Decimal(0), max_digits=12, decimal_places=2)  # of a payment; 0: all that is left of it
     day: str = Field("", max_length=10)  # a local day to come; to propose a month, the month
+    sure: bool = False  # much more than is owed is meant
 
 
 class Case(NamedTuple):
@@ -64,27 +70,43 @@ def take_in(
     Raises:
         ConfigError: The file can't be read; nothing was changed.
     """
-    payments = dict[str, tuple[Entry, Booking]]()
     done: dict[str, list[str]] = {"assigned": [], "waiting": [], "there already": [], "left out": []}
     found = bookings(content, settings.office.iban)
-    with database.writes.begin() as connection:
+    with database.reads.begin() as connection:
         key = office_key(connection, settings.office)
         currency = store.currency_of(connection, settings.billing.tariff)
-        for booking in found:
-            if fault := _fault(booking, currency):
-                done["left out"].append(f"{booking.day} {booking.amount}: {fault}")
-                continue
-            of = hmac.digest(key, json.dumps(booking.identity()).encode(), "sha256").hex()
-            cents, words = int(booking.amount * 100), json.dumps([booking.payer, booking.text]).encode()
-            made = Entry(day=booking.day, kind=Kind.PAYMENT, of=of, cents=cents, sealed=encrypt(key, words))
-            payments[of] = replace(made, text=booking.day, lines={"bank": cents, "suspense": -cents}), booking
+        today, owed = str(local_day(now, zone_of(connection))), store.balances(connection)
+    payments = dict[str, tuple[Entry, Booking]]()
+    for booking in found:
+        if fault := _fault(booking, currency, today):
+            done["left out"].append(f"{booking.day} {booking.amount}: {fault}")
+            continue
+        named, whole = (hmac.digest(key, json.dumps(x).encode(), "sha256").hex() for x in _identities(booking))
+        cents, words = int(booking.amount * 100), json.dumps([booking.payer, booking.text]).encode()
+        made = Entry(day=booking.day, kind=Kind.PAYMENT, of=named + whole, cents=cents, sealed=encrypt(key, words))
+        payments[made.of] = replace(made, text=booking.day, lines={"bank": cents, "suspense": -cents}), booking
+    # Only what depends on what is stored holds the lock of all that write.
+    with database.writes.begin() as connection:
+        take(connection, Lock.LEDGER)
+        if office_key(connection, settings.office) != key:
+            raise ConfigError("the office's key was changed meanwhile; import the file again")
         _refuse_other_key(connection, key, [each for each, _ in payments.values()])
-        posted = post(connection, [each for each, _ in payments.values()], actor.name, now)
-        sure = []
+        known = store.named_before(connection, {of[:NAMED] for of in payments})
+        accounts = _accounts(connection, [booking for _, booking in payments.values()])
+        given = _given(connection, set().union(*(accounts(booking) for _, booking in payments.values())))
+        posted, sure = post(connection, [each for each, _ in payments.values()], actor.name, now), []
         for each in posted:
-            named = _accounts(connection, payments[each.of][1])
-            sure += [_assignment(each, account, each.day) for account in named if len(named) == 1]
-            done["assigned" if len(named) == 1 else "waiting"].append(f"{each.day} {each.cents / 100:.2f}")
+            booking, found_accounts = payments[each.of][1], accounts(payments[each.of][1])
+            # The same reference of the bank on another day, or twice in a file, may be the same money: a person looks.
+            # So may as many cents of an account within days, which another format names in other words.
+            again = booking.repeats or (booking.bank_reference and each.of[:NAMED] in known)
+            again = again or any(_is_near(each.day, day) for of in found_accounts for day in given[of, each.cents])
+            is_much = any(_is_much(each.cents, owed.get(of, 0)) for of in found_accounts)
+            much = ", much more than is owed" if is_much else ""
+            named_accounts = [] if again or is_much else found_accounts
+            sure += [_assignment(each, account, each.day) for account in named_accounts if len(named_accounts) == 1]
+            state = "assigned" if len(named_accounts) == 1 else "waiting"
+            done[state].append(f"{each.day} {each.cents / 100:.2f}{' again' if again else ''}{much}")
         post(connection, sure, actor.name, now)
         new = {each.of for each in posted}
         done["there already"] = [f"{each.day} {each.amount}" for of, (_, each) in payments.items() if of not in new]
@@ -92,12 +114,16 @@ def take_in(
     return done
 
 
-def _refuse_other_key(connection: Connection, key: bytes, payments: Sequence[Entry]) -> None:
-    """Refuse payments that may be there already, known by another key of the office: they would count twice.
+def _is_much(cents: int, owed: int) -> bool:
+    return cents > MUCH * max(owed, LEAST_CENTS)
 
-    Raises:
-        ConfigError: A payment of the same day and cents can't be read by the key.
-    """
+
+def _identities(booking: Booking) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    return booking.named(), booking.identity()
+
+
+def _refuse_other_key(connection: Connection, key: bytes, payments: Sequence[Entry]) -> None:
+    """Refuse payments that may be there already, known by another key of the office: they would count twice."""
     same = {(each.text, each.cents) for each in payments}
     of_days = C.text.in_({day for day, _ in same})
     for each in entries_where(connection, C.kind == Kind.PAYMENT, of_days) if same else ():
@@ -108,18 +134,46 @@ def _refuse_other_key(connection: Connection, key: bytes, payments: Sequence[Ent
                 raise ConfigError("the office's key is not that of earlier imports; put the copy back") from error
 
 
-def _fault(booking: Booking, currency: str) -> str:
+def _fault(booking: Booking, currency: str, today: str) -> str:
+    if booking.day > today:
+        return "its day is to come"
     if not booking.is_booked or booking.currency != currency:
         return f"its currency is not {currency}" if booking.is_booked else "the bank may still change it"
     return "" if booking.amount and not booking.amount * 100 % 1 else "its amount is zero, or not in cents"
 
 
-def _accounts(connection: Connection, booking: Booking) -> set[AccountNumber]:
-    """Return the accounts that a booking names: that of an order, else those of its words."""
-    number = booking.reference.removeprefix(ORDER)
-    if number != booking.reference and number.isdecimal() and len(number) < 10:
-        return {each.account for each in entries_where(connection, C.kind == Kind.ORDER, C.no == int(number))}
-    return store.registered(connection, accounts_in(booking.text))
+def _accounts(connection: Connection, found: Sequence[Booking]) -> Callable[[Booking], set[AccountNumber]]:
+    """Return a function: the accounts that a booking names by the number of its order, else by its words."""
+    numbers = {each.reference: number for each in found if (number := _order_number(each.reference)) is not None}
+    orders = {each.no: each.account for each in store.orders_of(connection, numbers.values())}
+    words = {each.text: accounts_in(each.text) for each in found}
+    there = store.registered(connection, set().union(*words.values()))
+
+    def accounts(booking: Booking) -> set[AccountNumber]:
+        number = numbers.get(booking.reference)
+        if number is not None:
+            return {orders[number]} if number in orders else set()
+        return words[booking.text] & there
+
+    return accounts
+
+
+def _given(connection: Connection, accounts: set[AccountNumber]) -> Mapping[tuple[AccountNumber, int], list[str]]:
+    """Return the days of the payments that accounts have been given, by account and cents."""
+    days = defaultdict[tuple[AccountNumber, int], list[str]](list)
+    for some in chunks(sorted(accounts)):
+        for each in entries_where(connection, C.kind == Kind.ASSIGNMENT, C.account.in_(some)):
+            days[each.account, -each.cents].append(each.day)
+    return days
+
+
+def _is_near(day: str, other: str) -> bool:
+    return abs(date.fromisoformat(day) - date.fromisoformat(other)) <= timedelta(SAME_MONEY_DAYS)
+
+
+def _order_number(reference: str) -> int | None:
+    digits = reference.removeprefix(ORDER)
+    return int(digits) if digits != reference and digits.isdecimal() and len(digits) < 10 else None
 
 
 def _assignment(payment: Entry, account: AccountNumber, day: str, again: str = "") -> Entry:
@@ -160,6 +214,10 @@ def _assign(case: Case) -> list[Entry]:
     part = int(asked.part * 100) or payment.cents
     if abs(part) > abs(payment.cents) or part * payment.cents < 0:
         raise ConfigError(f"part: {payment.cents / 100:.2f} is left of the payment")
+    owed = store.balance(connection, asked.account)
+    if asked.account and not asked.sure and _is_much(part, owed):
+        much = f"{part / 100:,.2f} is more than {MUCH} times the {owed / 100:,.2f} that account {asked.account} owes"
+        raise ConfigError(f"sure: {much}. Assign it all the same")
     payment = replace(payment, cents=part)
     again = len(entries_where(connection, C.about == asked.no))
     return [_assignment(payment, asked.account, case.today, f" again {again}" if again else "")]
@@ -169,6 +227,10 @@ def _reverse(case: Case) -> list[Entry]:
     found = [each for each in entries_where(case.connection, C.no == case.asked.no) if each.kind in REVERSIBLE]
     if not found:
         raise ConfigError(f"no: {case.asked.no} is no entry that can be taken back")
+    if found[0].kind is Kind.ORDER and entries_where(case.connection, C.kind == Kind.RELEASE, C.text == found[0].text):
+        stands = entries_where(case.connection, C.no == found[0].about, *store.STANDING)
+        if stands:
+            raise ConfigError("no: its file was released, so the bank may carry it out; a bill is ordered once")
     return [reversal(found[0], case.today)]
 
 
@@ -188,7 +250,7 @@ def _order(case: Case, *, is_refund: bool) -> list[Entry]:
     """Order direct debits of what is open of bills, or refunds after last bills; each bill once."""
     connection, office, made = case.connection, case.settings.office, list[Entry]()
     if not (office.name and office.iban and (is_refund or office.creditor)):
-        raise ConfigError("the office's name, iban and creditor have to stand in the utility's file")
+        raise ConfigError("the town has no bank account for this yet", "set the name, iban, creditor of the office")
     file, day = f"CW-{case.today}-{store.newest(connection)}", _day(case)
     who = contacts_on(connection, office_key(connection, office), day)
     for account, owed in store.balances(connection).items():
@@ -224,18 +286,22 @@ def _propose(case: Case) -> list[Entry]:
     return [Entry(day=case.today, kind=Kind.PROPOSAL, of=f"{month} {digest}", cents=0, text=month)]
 
 
-def close(database: Database, settings: UtilitySettings, month: str, second: Second) -> None:
+def close(database: Database, settings: UtilitySettings, of: str, second: Second) -> None:
     """Close a month that another person proposed: no entry comes to it, and its export stays as it is.
+
+    Args:
+        of: What the proposal that the person saw is of: the month and the digest of its export.
 
     Raises:
         ConfigError: It was not proposed as it is now, or the person may not be the second one.
     """
+    month = of.partition(" ")[0]
     with second_person(database, second, f"ledger {month}") as connection:
         take(connection, Lock.LEDGER)
         content = store.exported(connection, month, settings.office.codes)
-        of = f"{month} {hashlib.sha256(content).hexdigest()}"
+        is_same = of == f"{month} {hashlib.sha256(content).hexdigest()}"
         proposed = entries_where(connection, C.kind == Kind.PROPOSAL, C.of == of)
-        if not proposed or month <= store.last_closed(connection):
+        if not is_same or not proposed or month <= store.last_closed(connection):
             raise ConfigError(f"{month}: is not proposed as it is now; a clerk proposes it")
         require_second(connection, second, {proposed[0].person: "proposed it"})
         today = str(local_day(second.now, zone_of(connection)))
@@ -244,13 +310,34 @@ def close(database: Database, settings: UtilitySettings, month: str, second: Sec
         record(connection, second.actor, second.now, "ledger.close", month, None, of)
 
 
+def release(database: Database, settings: UtilitySettings, file: str, digest: str, second: Second) -> None:
+    """Let a file of orders leave, as the second person saw it.
+
+    Raises:
+        ConfigError: There is none, it is not as the person saw it, or the person may not be the second one.
+    """
+    with second_person(database, second, f"orders {file}") as connection:
+        take(connection, Lock.LEDGER)
+        found = order_file(connection, settings, file)
+        if found.released_by:
+            raise ConfigError(f"{file}: {found.released_by} has released it; the bank may have it")
+        if not found.orders or found.digest != digest:
+            raise ConfigError(f"{file}: its orders are not those that you saw; look again")
+        require_second(connection, second, found.firsts)
+        today = str(local_day(second.now, zone_of(connection)))
+        # What leaves is what was seen, whatever becomes of the accounts' people later.
+        sealed = found.sealed(office_key(connection, settings.office))
+        made = Entry(day=today, kind=Kind.RELEASE, of=f"{file} {digest}", cents=0, text=file, sealed=sealed)
+        post(connection, [made], second.actor.name, second.now)
+        record(connection, second.actor, second.now, "ledger.release", file, None, {"digest": digest})
+
+
 def _day(case: Case) -> str:
     try:
         day = str(date.fromisoformat(case.asked.day))
     except ValueError as error:
         raise ConfigError(f"day: {case.asked.day!r} is no day; write it as 2026-11-28") from error
-    if day < case.today:
-        raise ConfigError(f"day: {day} is over")
+    require_near("day", date.fromisoformat(day), date.fromisoformat(case.today), 0, 366)
     return day
 
 

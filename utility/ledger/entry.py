@@ -18,6 +18,7 @@ class Kind(StrEnum):
     REMINDER = "reminder"  # of the bill `about`, with its fee
     INSTALMENT = "instalment"  # of the plan made after the entry `about`; has no lines
     ORDER = "order"  # a direct debit, or a refund (negative), of the bill `about`; has no lines
+    RELEASE = "release"  # lets a file of orders leave, as a second person saw it; has no lines
     PROPOSAL = "proposal"  # to close a month; has no lines
     CLOSED = "closed"  # a closed month, with its export; has no lines
 
@@ -37,7 +38,7 @@ class Entry:
     cents: int  # by how much the account owes more; of a payment the money; without lines its amount
     due: str = ""  # the last day to pay it; empty: it has none
     about: int = 0  # the number of the entry that it refers to; 0: none
-    text: str = ""  # of a bill that it is final, of a payment the bank's day, of an order its file
+    text: str = ""  # of a bill that it is final, of a payment the bank's day, of an order or a release its file
     person: str = ""  # who made it
     time: EpochSeconds = 0  # when
     lines: Mapping[str, int] = field(default_factory=dict)  # what it adds by key of ``LedgerCodes``, cents; sums to 0
@@ -68,11 +69,13 @@ def live(entries: Sequence[Entry]) -> list[Entry]:
 def open_items(entries: Sequence[Entry]) -> list[tuple[Entry, int]]:
     """Return what of an account is not paid: entry and cents, the oldest first; a payment settles the oldest first."""
     posted = [each for each in live(entries) if each.kind not in WITHOUT_LINES]
-    moved = [each for each in posted if each.cents < 0 or each.kind is Kind.ASSIGNMENT]
+    moved, items = list[Entry](), list[Entry]()
+    for each in posted:
+        (moved if each.cents < 0 or each.kind is Kind.ASSIGNMENT else items).append(each)
     paid = -sum(each.cents for each in moved)
     # More was returned or refunded than was there.
     found, paid = ([], paid) if paid >= 0 else ([(moved[-1], -paid)], 0)
-    for each in sorted((e for e in posted if e not in moved), key=lambda e: (e.due or e.day, e.no)):
+    for each in sorted(items, key=lambda e: (e.due or e.day, e.no)):
         if each.cents > paid:
             found.append((each, each.cents - paid))
         paid = max(0, paid - each.cents)

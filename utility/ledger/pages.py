@@ -1,20 +1,23 @@
 """The ledger for clerks: what is owed, payments that wait, a bank's file, plans, orders for the bank, months."""
 
 import json
+from itertools import accumulate
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Path, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.care.sealing import decrypt
-from utility.customers.store.contacts import contacts_on, office_key
+from utility.access.decisions import shown
+from utility.customers.store.contacts import office_key
 from utility.database.base import Connection
 from utility.ledger.bank import MAX_BYTES
-from utility.ledger.decisions import DECISIONS, REVERSIBLE, Asked, close, decide, take_in
+from utility.ledger.decisions import DECISIONS, REVERSIBLE, Asked, close, decide, release, take_in
 from utility.ledger.entry import WITHOUT_LINES, Kind, live, open_items
 from utility.ledger.store import entries as store
 from utility.ledger.store.entries import C, entries_where
-from utility.webkit.console.answers import ROWS, Number, Skip, download, other_pages, refusing
+from utility.ledger.store.orders import OrderFile, order_file
+from utility.webkit.console.answers import ROWS, Number, Skip, content_of, download, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers
 
@@ -41,17 +44,29 @@ def listed(console: RequestConsole, request: Request, actor: ClerksOrApprovers, 
             "months": store.closed_months(connection),
             "proposed": entries_where(connection, C.kind == Kind.PROPOSAL)[-1:],
             "month": console.api.last_month(),
+            "first_open": store.first_open(connection),
+            "office": console.api.settings.office,
             **other_pages(_START, skip, is_more=len(owed) > skip + ROWS),
         }
     return console.page(request, actor, "ledger.html", content)
 
 
 @router.get(f"{_START}/accounts/{{number}}")
-def account(console: RequestConsole, request: Request, actor: ClerksOrApprovers, number: Number) -> HTMLResponse:
-    """Show the statement of an account, what is open, and its plan."""
+def account(
+    console: RequestConsole, request: Request, actor: ClerksOrApprovers, number: Number, skip: Skip = 0
+) -> HTMLResponse:
+    """Show the statement of an account, the newest entry first, what is open, and its plan."""
     entries = console.database.read(entries_where, C.account == number)
-    content = {"number": number, "entries": entries, "open": open_items(entries), "live": live(entries)}
-    content |= {"without_lines": WITHOUT_LINES, "reversible": REVERSIBLE}
+    owed = list(accumulate(0 if each.kind in WITHOUT_LINES else each.cents for each in entries))
+    shown_ = list(zip(entries, owed, strict=True))[::-1][skip : skip + ROWS]
+    content = {
+        "number": number,
+        "entries": [(each, None if each.kind in WITHOUT_LINES else cents) for each, cents in shown_],
+        "open": open_items(entries)[:ROWS],
+        "live": {each.no for each in live(entries)},
+        "reversible": REVERSIBLE,
+        **other_pages(f"{_START}/accounts/{number}", skip, is_more=len(entries) > skip + ROWS),
+    }
     return console.page(request, actor, "ledger_account.html", content)
 
 
@@ -63,40 +78,57 @@ def month_file(console: RequestConsole, _: ClerksOrApprovers, month: _Month) -> 
 
 
 @router.get(f"{_START}/orders/{{file}}")
-def order_file(console: RequestConsole, _: Clerks, file: _File) -> Response:
+def download_orders(console: RequestConsole, _: Clerks, file: _File) -> Response:
     """Return the orders for the bank but of cancelled bills: pain.008 of direct debits, pain.001 of refunds."""
     settings = console.api.settings
     with console.database.reads.begin() as connection:
-        found = entries_where(connection, C.text == file, *store.STANDING)
-        who = contacts_on(connection, office_key(connection, settings.office), found[0].due) if found else {}
-        orders = [(each, who[each.account]) for each in found if each.account in who]
-        content = {
-            "file": file,
-            "orders": orders,
-            "office": settings.office,
-            "total": sum(abs(each.cents) for each, _ in orders),
-            "currency": store.currency_of(connection, settings.billing.tariff),
-        }
-    if not orders:
-        raise HTTPException(404, f"{file}: there is no such file")
-    name = "pain_001.xml" if orders[0][0].cents < 0 else "pain_008.xml"
+        it = _orders(connection, console, file)
+        currency = store.currency_of(connection, settings.billing.tariff)
+    if not it.released_by:
+        raise HTTPException(409, f"{file}: a second person has to release it first")
+    name = "pain_001.xml" if it.orders[0][0].cents < 0 else "pain_008.xml"
+    content = {"file": file, "orders": it.orders, "office": settings.office, "total": it.cents, "currency": currency}
     return download(console.renderer.render(name, content).encode(), f"{file}.xml", "application/xml")
+
+
+@router.get(f"{_START}/orders/{{file}}/look")
+def look_at_orders(console: RequestConsole, request: Request, actor: ClerksOrApprovers, file: _File) -> HTMLResponse:
+    """Show what the bank is told by a file, for the second person who releases it."""
+    with console.database.reads.begin() as connection:
+        it = _orders(connection, console, file)
+        second = shown(connection, console.api.second(actor), it.firsts)
+    return console.page(request, actor, "ledger_orders.html", {"it": it, "second": second})
+
+
+@router.post(f"{_START}/release")
+def released(
+    console: RequestConsole,
+    actor: Approvers,
+    file: Annotated[str, Form(max_length=48)],
+    digest: Annotated[str, Form(max_length=64)],
+) -> RedirectResponse:
+    """Release a file of orders, as the second person."""
+    with refusing():
+        release(console.database, console.api.settings, file, digest, console.api.second(actor))
+    return console.see_other(actor, _START, f"{file} is released; a clerk downloads it")
 
 
 @router.post(f"{_START}/import")
 def imported(console: RequestConsole, request: Request, actor: Clerks, file: UploadFile) -> HTMLResponse:
     """Import a bank's file, and show what became of its bookings."""
     with refusing(422):
-        done = take_in(console.database, console.api.settings, file.file.read(MAX_BYTES + 1), actor, console.now())
+        done = take_in(console.database, console.api.settings, content_of(file, MAX_BYTES), actor, console.now())
     return console.page(request, actor, "ledger_import.html", {"done": done})
 
 
 @router.post(f"{_START}/close")
-def closed(console: RequestConsole, actor: Approvers, month: Annotated[str, Form(max_length=7)]) -> RedirectResponse:
+def closed(
+    console: RequestConsole, actor: Approvers, of: Annotated[str, Form(pattern="^[0-9]{4}-[0-9]{2} [0-9a-f]{64}$")]
+) -> RedirectResponse:
     """Close a month, as the second person."""
     with refusing():
-        close(console.database, console.api.settings, month, console.api.second(actor))
-    return console.see_other(actor, _START, f"{month} is closed")
+        close(console.database, console.api.settings, of, console.api.second(actor))
+    return console.see_other(actor, _START, f"{of[:7]} is closed")
 
 
 @router.post(f"{_START}/decide/{{name}}")
@@ -108,6 +140,13 @@ def decided(console: RequestConsole, actor: Clerks, name: str, asked: Annotated[
         made = decide(console.database, console.api.settings, name, asked, actor, console.now())
     path = f"{_START}/accounts/{asked.account}" if name in ("plan", "reverse") and asked.account else _START
     return console.see_other(actor, path, f"{len(made)} entries made")
+
+
+def _orders(connection: Connection, console: Console, file: str) -> OrderFile:
+    it = order_file(connection, console.api.settings, file)
+    if not it.orders:
+        raise HTTPException(404, f"{file}: there is no such file")
+    return it
 
 
 def _words(connection: Connection, console: Console, sealed: bytes | None) -> str:

@@ -16,10 +16,12 @@ from utility.billing.store.bill_documents import RunDocuments, documents_of_run
 from utility.billing.store.letters import as_letters
 from utility.customers.store.contacts import newest_contacts, office_key
 from utility.database.database import Database
+from utility.database.town_zone import zone_of
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import Threads
 from utility.mail.message import CONFIRM, LOST, NO_SUCH_LETTERS, TAKEN, State, after, message_of, name_of, proof
-from utility.mail.store import confirmed, move, take_due
+from utility.mail.store import confirmed, move, take_due, tell_moves
+from utility.moves.move import TOLD, day_of
 
 MOST = 50  # mails of a turn
 WITHIN_S = 20.0  # real seconds within which the mail server has to answer
@@ -33,6 +35,8 @@ async def send_mails(settings: UtilitySettings, database: Database, threads: Thr
     So a mail is sent again by itself only if the server says that it did not take it.
     """
     runs: dict[int, RunDocuments] = {}
+    if settings.office.mail.host is not None:
+        await threads.write(database.write, tell_moves, settings.office, turn.now)
     for row in await threads.write(database.write, take_due, turn.now, MOST):
         message = await threads.read(_message, settings, database, row, runs)
         begun = {"state": State.REFUSED} if message is None else {"state": State.SENDING, "tries": row.tries + 1}
@@ -53,11 +57,12 @@ def _message(
 
     office, key, account = settings.office, database.read(office_key, settings.office), row.account
     try:
-        if row.kind == CONFIRM:
+        if row.kind in (CONFIRM, *TOLD):
             to = database.read(newest_contacts, key, account).get(account)
             writing = Writing(language=(to and to.language) or "en")
-            letter: Letter | None = Letter(writing=writing, number="", reference="", office=office, to=to)
-            paper, known = b"", {row.subject}
+            when = "" if row.kind == CONFIRM else day_of(int(row.subject), database.read(zone_of))
+            letter: Letter | None = Letter(writing=writing, number=when, reference="", office=office, to=to)
+            paper, known = b"", {row.subject} if row.kind == CONFIRM else database.read(confirmed)
         else:
             number = int(row.subject.partition("/")[0])
             documents = runs.get(number) or documents_of_run(database, number, None)
@@ -69,7 +74,9 @@ def _message(
         to = None if letter is None else letter.to
         if letter is None or to is None or to.paper or proof(key, "digest", account, to.mail) not in known:
             return None
-        link = "" if paper else f"{row.base}/console/mail/confirm/{account}/{proof(key, 'code', account, to.mail)}"
+        path = f"/console/mail/confirm/{account}/{proof(key, 'code', account, to.mail)}"
+        path = f"/console/mail/confirm/{account}/{proof(key, 'code', account, to.mail)}"
+        link = row.base + path if row.kind == CONFIRM else ""
         return message_of(row.kind, letter, to.mail, paper, link, name_of(key, row.no))
     except (CommonwattError, ValueError, LookupError) as error:
         log.warning("mail %s can't be made: %s", row.no, type(error).__name__)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber, EpochSeconds
 from utility.billing.documents.letter import Letter
+from utility.moves.move import TOLD
 
 BILL, REMINDER, CONFIRM = "bill", "reminder", "confirm"  # the kinds; the last asks whether the address is right
 TEXTS = {
@@ -17,6 +18,7 @@ TEXTS = {
         "Reminder of the bill {number}", "This bill is overdue. It is attached again, with what is owed now."
     ),
     CONFIRM: ("Confirm this address", "Open this link if your bills shall come to this address:"),
+    **TOLD,
 }  # fmt: skip
 """The subject and the words of each kind, in English, as in the catalogue."""
 MOST_TRIES = 10  # of a mail that the server does not take for now; about 17 hours
@@ -61,11 +63,7 @@ def reason_of(answer: int) -> str:
 
 
 def bounced(key: bytes, content: bytes) -> tuple[int, int]:
-    """Return the number of the mail that a delivery status notification (RFC 3464) is about, and its status.
-
-    Raises:
-        ConfigError: It is none, or about a mail that did not come back, or that this office did not send.
-    """
+    """Return the number of the mail that a delivery status notification (RFC 3464) is about, and its status."""
     try:
         parts = [*message_from_bytes(content).walk()]
     except RecursionError:

@@ -15,7 +15,7 @@ from utility.database.base import Connection
 from utility.mail import store
 from utility.mail.message import BILL, CONFIRM, State, bounced, proof, reason_of
 from utility.webkit.acting import changing
-from utility.webkit.console.answers import ROWS, Number, refusing
+from utility.webkit.console.answers import ROWS, Number, content_of, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import OPEN, Clerks, Residents, require_own_origin
 
@@ -31,9 +31,11 @@ router = APIRouter(include_in_schema=False)
 def shown(console: RequestConsole, request: Request, actor: Clerks, run: Run = 0) -> Response:
     """Show what became of mails, and how a run's bills would reach their households."""
     with refusing(422), console.database.reads.begin() as connection:
-        plan = store.plan_of(connection, console.api.settings.office, run) if run else None
+        office = console.api.settings.office
+        plan = store.plan_of(connection, office, run) if run and office.mail.host else None
         counts, rows = store.count_mails(connection), store.troubled(connection, ROWS)
     content = {"run": run, "plan": plan, "counts": counts, "rows": rows, "reason_of": reason_of}
+    content["is_set"] = office.mail.host is not None
     return console.page(request, actor, "mail.html", content)
 
 
@@ -64,8 +66,8 @@ def again(console: RequestConsole, request: Request, actor: Clerks, number: Numb
 @router.post("/console/mail/bounced")
 def returned(console: RequestConsole, request: Request, actor: Clerks, file: UploadFile) -> Response:
     """Note that a mail came back, as a delivery status notification says."""
-    content = file.file.read(MAX_BYTES)
     with changing(console.api, request, actor) as by:
+        content = content_of(file, MAX_BYTES)
         number, answer = bounced(office_key(by.connection, console.api.settings.office), content)
         values = {"state": State.BOUNCED, "answer": answer}
         if not store.move(by.connection, number, (State.SENT, State.UNKNOWN), values):

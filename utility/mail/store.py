@@ -8,13 +8,15 @@ from sqlalchemy import Connection, func, select, update
 from commonwatt.config.office import OfficeSettings
 from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import AccountNumber, EpochSeconds
+from commonwatt.model.units import AccountNumber, EpochSeconds, quarter_of
 from utility.billing.store.billing import run_of, stored_bills
-from utility.customers.store.contacts import contact_of, office_key
+from utility.customers.store.contacts import contact_of, newest_contacts, office_key
 from utility.database.database import insert_or
 from utility.ledger.store import entries
 from utility.mail.message import CONFIRM, REMINDER, State, proof
 from utility.mail.tables import mail
+from utility.moves.move import COMES, OUT, TOLD, Kind
+from utility.registry.store.moves import moves_to_come
 
 _c = mail.c
 Subjects = list[tuple[AccountNumber, str]]  # accounts, each with the subject of its mail; empty: it gets none
@@ -27,7 +29,7 @@ def plan_of(connection: Connection, office: OfficeSettings, number: int) -> tupl
         ConfigError: There is no such run, it is not issued, or no mail server is set.
     """
     if office.mail.host is None:
-        raise ConfigError("no mail server is set: host in [utility.office.mail] of the utility's file")
+        raise ConfigError("no mail goes out from here yet: there is no mail server", "set the office's mail.host")
     if (state := run_of(connection, number)["state"]) != "issued":
         raise ConfigError(f"run {number} is {state}: only issued bills are mailed")
     plan: tuple[Subjects, Subjects, Subjects] = [], [], []
@@ -52,6 +54,28 @@ def remind(connection: Connection, settings: UtilitySettings, now: EpochSeconds)
     made = entries.remind(connection, settings.billing.tariff, now)
     if settings.office.mail.host is not None:
         add_mails(connection, REMINDER, [(account, f"{of.split()[1]}/{now}") for account, of in made], now)
+
+
+def tell_moves(connection: Connection, office: OfficeSettings, now: EpochSeconds) -> None:
+    """Queue mails to the confirmed addresses of households that move on a day to come, or no longer do."""
+    quarter = quarter_of(now)
+    dated = moves_to_come(connection, quarter)
+    mails = select(_c.account, _c.kind, _c.subject, _c.state).where(_c.kind.in_(TOLD))
+    was = {(row.account, row.kind, row.subject): row.state for row in connection.execute(mails)}
+    key, known = office_key(connection, office), confirmed(connection)
+    for account, at, is_out in dated:
+        what = OUT if is_out else COMES
+        who = newest_contacts(connection, key, account).get(account) if (account, what, str(at)) not in was else None
+        if who and who.mail and not who.paper and proof(key, "digest", account, who.mail) in known:
+            add_mails(connection, what, [(account, str(at))], now)
+    stand = {(account, str(at)) for account, at, _ in dated}
+    for (account, kind, subject), state in was.items():
+        if kind != Kind.BACK and int(subject) > quarter and (account, subject) not in stand:
+            ours = (_c.account == account) & (_c.kind == kind) & (_c.subject == subject)
+            if state == State.QUEUED:
+                connection.execute(mail.delete().where(ours))
+            else:
+                add_mails(connection, Kind.BACK, [(account, subject)], now)
 
 
 def take_due(connection: Connection, now: EpochSeconds, most: int) -> Sequence[Any]:

@@ -1,41 +1,39 @@
 """What clerks decide about people of accounts and moves; the audit log names the accounts, never the people."""
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
-from commonwatt.model.time.local_calendar import month_of
-from commonwatt.model.units import AccountNumber, Quarter
+from commonwatt.model.time.local_calendar import local_day, month_of, require_near
+from commonwatt.model.units import QUARTER_S, AccountNumber, Quarter, quarter_of
 from commonwatt.model.words import counted
 from commonwatt.settlement.settled import QUANTITY_WORDS, SettledQuality
 from utility.access.actor import Actor
 from utility.access.store.audit_log import record
+from utility.billing.documents.writing import Writing
 from utility.billing.inputs import Load
 from utility.billing.so_far import bills_so_far
 from utility.billing.store import billing_sources
 from utility.billing.store.billing import newest_issued
 from utility.customers.contact import Contact
 from utility.customers.people import Change, changed, read_people
-from utility.customers.store.contacts import delete_contacts, histories, office_key, set_contact
+from utility.customers.store.contacts import delete_contacts, drop_contacts, histories, office_key, set_contact
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
-from utility.moves.move import Kind, Move, moved
+from utility.moves.move import ADDRESS, COMES, OUT, Kind, Move, moved, taken_back, told
 from utility.readings.store.reads import numbers_of, readings
 from utility.registry.accounts import DatedRegistry, Installed
 from utility.registry.changes import differences
 from utility.registry.dates import date_words
 from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
-from utility.registry.store.moves import add_move
+from utility.registry.store.moves import add_move, delete_moves
 from utility.webkit.services import Api
 
 
 def take_over(api: Api, actor: Actor, table: str, *, store: bool) -> list[Change]:
-    """Return what a table of people changes; ``store``: store it, all or nothing.
-
-    Raises:
-        ConfigError: The table has mistakes; a line for each.
-    """
+    """Return what a table of people changes; ``store``: store it, all or nothing."""
     with (api.database.writes if store else api.database.reads).begin() as connection:
         known = histories(connection, office_key(connection, api.settings.office))
         changes, faults = read_people(table, api.zone.read(), load_dated_registry(connection).accounts, known)
@@ -58,26 +56,49 @@ def delete(api: Api, actor: Actor, account: AccountNumber, until: Quarter | None
         record(connection, actor, int(api.clock.now()), "contact.delete", f"account {account}", {"contacts": count})
 
 
-def decide(api: Api, actor: Actor, move: Move, who: Contact | None, *, store: bool) -> dict[str, Any]:
+def decide(
+    api: Api, actor: Actor, move: Move, who: Contact | None, forward: Contact | None = None, *, store: bool
+) -> dict[str, Any]:
     """Return what a move changes, with readings at its date and bills by what is known now; ``store``: do it.
 
     Args:
         who: The people who come; ``None``: they are not known yet.
+        forward: Has the address to which the account that leaves moves; ``None``: it is not known.
 
     Raises:
         ConfigError: It can't be done; begins with the name of the form's field.
     """
     with (api.database.writes if store else api.database.reads).begin() as connection:
         zone, key = zone_of(connection), office_key(connection, api.settings.office)
+        today = local_day(int(api.clock.now()), zone)
+        require_near("at", local_day(move.at * QUARTER_S, zone), today, 7_320, 366)
+        if who and who.mandate_day:
+            require_near("mandate_day", date.fromisoformat(who.mandate_day), today, 7_320, 0)
         before = load_for_change(connection) if store else load_dated_registry(connection)
         after, comes, home = moved(before, move, zone)
         known = histories(connection, key, comes) if who and comes else {}
-        change = changed(comes, move.at, who, known.get(comes, [])) if who and comes else None
-        seen = {"lines": change.lines if change else [], "changes": list(differences(before, after, zone))}
+        if who and comes and move.kind is not Kind.PEOPLE and comes in known and known[comes][-1][1].name != who.name:
+            name = known[comes][-1][1].name
+            raise ConfigError(f"next: account {comes} is of {name}; leave the name empty, or write `new`")
+        news = [changed(comes, move.at, who, known.get(comes, []))] if who and comes else []
+        if forward:
+            people = histories(connection, key, move.account).get(move.account, [])
+            if not people:
+                raise ConfigError(
+                    f"to_street: who account {move.account} is, is not known: enter name and address first"
+                )
+            where = {cell: getattr(forward, cell) for cell in ADDRESS}
+            news.append(changed(move.account, move.at, replace(people[-1][1], **where), people))
+        lines = [f"account {each.account}, {line}" for each in news for line in each.lines]
+        moving = [(move.account, OUT)] if move.kind in (Kind.MOVE, Kind.EMPTY) else []
+        moving += [(comes, COMES)] if home and comes else []
+        told_to = [(number, *told(what, move.at, zone, Writing())) for number, what in moving]
+        seen = {"lines": lines, "changes": list(differences(before, after, zone)), "told": told_to}
         if not store:
             return seen | _known(api, connection, move, home, after) if home else seen
-        if change is not None and change.lines:
-            _keep(api, connection, actor, change)
+        for change in news:
+            if change.lines:
+                _keep(api, connection, actor, change)
         if home:
             save_dated_registry(connection, before, after, actor.name, int(api.clock.now()), zone)
             said = {"kind": move.kind, "from": date_words(move.at, zone), "next": comes}
@@ -85,6 +106,19 @@ def decide(api: Api, actor: Actor, move: Move, who: Contact | None, *, store: bo
         if move.kind in (Kind.MOVE, Kind.EMPTY):
             add_move(connection, move.account, move.at)
     return seen
+
+
+def take_back(api: Api, actor: Actor, account: AccountNumber) -> None:
+    """Take the next move of an account back, with the names and addresses that came with it."""
+    now = int(api.clock.now())
+    with api.database.writes.begin() as connection:
+        before, zone = load_for_change(connection), zone_of(connection)
+        after, at, accounts = taken_back(before, account, quarter_of(now))
+        save_dated_registry(connection, before, after, actor.name, now, zone)
+        delete_moves(connection, accounts, at)
+        drop_contacts(connection, accounts, at)
+        said = {"at": date_words(at, zone), "accounts": accounts}
+        record(connection, actor, now, "move.back", f"account {account}", said)
 
 
 def _keep(api: Api, connection: Connection, actor: Actor, change: Change) -> None:

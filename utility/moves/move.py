@@ -5,8 +5,10 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import local_text
 from commonwatt.model.units import AccountNumber, Quarter
 from commonwatt.town.town import MAX_ACCOUNT
+from utility.billing.documents.writing import Writing
 from utility.registry.accounts import Account, DatedRegistry, Holding, Installed
 from utility.registry.dates import date_words
 
@@ -18,6 +20,28 @@ class Kind(StrEnum):
     MOVE = "move"  # it leaves its home, and another account comes
     EMPTY = "empty"  # it leaves its home, whose energy is the town's
     IN = "in"  # an account comes into the home that it had last, which is empty
+    BACK = "back"  # its next move, of a day to come, is taken back
+
+
+ADDRESS = ("street", "postcode", "city", "country")  # fields of a contact
+OUT, COMES = "moves out", "moves in"  # what a household is told
+TOLD = {
+    OUT: ("You move out on {number}", "Your last bill ends then. If this is wrong, tell the office before that day."),
+    COMES: ("You move in on {number}", "Your bills begin then. If this is wrong, tell the office before that day."),
+    Kind.BACK: ("Your move on {number} is taken back", "Nothing changes for you then."),
+}
+"""What a household reads on its page and in a mail, in English, as in the catalogue of bills."""
+
+
+def told(what: str, at: Quarter, zone: ZoneInfo, writing: Writing) -> tuple[str, str]:
+    """Return what a household reads of a move, its subject and its sentence, in the household's language."""
+    subject, words = TOLD[what]
+    return writing.say(subject, number=day_of(at, zone)), writing.say(words)
+
+
+def day_of(at: Quarter, zone: ZoneInfo) -> str:
+    """Return when a move is: a day, with the time if it is not the day's begin."""
+    return local_text(at, zone).removesuffix(" 00:00")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +86,40 @@ def moved(
     return replace(registry, meters=meters, accounts=accounts), comes, home
 
 
-def _home_of(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> list[Installed]:
-    """Return the meters of the home that a move is about, by id, with those that came into it later.
+def next_move(registry: DatedRegistry, account: AccountNumber, now: Quarter) -> tuple[Quarter, str] | None:
+    """Return when the next move of an account is, and if it moves ``OUT`` or ``COMES``; ``None``: none is dated."""
+    ours = [(m, held) for m in registry.meters.values() for held in m.holdings if held.account == account]
+    ends = [(h.end, OUT) for m, h in ours if h.end is not None and h.end != m.end]
+    begins = [(h.start, COMES) for m, h in ours if h.start not in (0, m.start)]
+    return min((each for each in (*ends, *begins) if each[0] > now), default=None)
 
-    Raises:
-        ConfigError: The account has no home then, or who has it later is dated already; begins with the field's name.
-    """
+
+def taken_back(
+    registry: DatedRegistry, account: AccountNumber, now: Quarter
+) -> tuple[DatedRegistry, Quarter, list[AccountNumber]]:
+    """Return the registry without the next move of an account, when that was, and which accounts moved."""
+    if (found := next_move(registry, account, now)) is None:
+        raise ConfigError(f"account {account} has no move of a day to come")
+    at, meters = found[0], dict(registry.meters)
+    ours = [m for m in meters.values() if any(h.account == account and at in (h.start, h.end) for h in m.holdings)]
+    places = {(m.microgrid, m.place) for m in ours}
+    home = [m for m in meters.values() if (m.microgrid, m.place) in places and (m.end is None or at < m.end)]
+    leave = {h.account for m in ours for h in m.holdings if h.end == at}
+    come = {h.account for m in home for h in m.holdings if h.start >= at} - leave
+    if len(leave) > 1 or len(come) > 1:
+        raise ConfigError("another move of the same home is dated after it: take that one back first")
+    for meter in home:
+        stays = [held for held in meter.holdings if held.start < at]
+        if stays and stays[-1].end == at:
+            stays[-1] = replace(stays[-1], end=meter.end)
+        elif not stays:
+            stays = [Holding(account=number, start=meter.start or 0, end=meter.end) for number in leave]
+        meters[meter.id] = replace(meter, holdings=tuple(stays))
+    return replace(registry, meters=meters), at, sorted(leave | come)
+
+
+def _home_of(registry: DatedRegistry, move: Move, zone: ZoneInfo) -> list[Installed]:
+    """Return the meters of the home that a move is about, by id, with those that came into it later."""
     account, at, when = move.account, move.at, date_words(move.at, zone)
     had = [m for m in registry.meters.values() if account in {held.account for held in m.holdings}]
     if move.kind is Kind.IN:

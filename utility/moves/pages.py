@@ -7,21 +7,24 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import AccountNumber
+from commonwatt.model.units import AccountNumber, quarter_of
 from utility.customers.contact import Contact
 from utility.customers.people import CELLS, COLUMNS, cells_of, contact_of, quarter_of_cell
 from utility.customers.store.contacts import histories, office_key
-from utility.moves.decisions import decide, delete, take_over
-from utility.moves.move import Kind, Move
+from utility.moves.decisions import decide, delete, take_back, take_over
+from utility.moves.move import ADDRESS, Kind, Move, next_move
 from utility.registry.store.accounts import load_registry_around
 from utility.webkit.console.answers import Faults, Number, faults_of, plain, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Clerks
 from utility.webkit.services import RequestApi
 
+_FORWARD = {f"to_{cell}": cell for cell in ADDRESS}  # fields of who leaves
+
 
 async def _form(request: Request) -> dict[str, str]:
-    return defaultdict(str, {n: v.strip() for n, v in (await request.form()).items() if isinstance(v, str)})
+    async with request.form() as form:
+        return defaultdict(str, {n: v.strip() for n, v in form.items() if isinstance(v, str)})
 
 
 Form = Annotated[dict[str, str], Depends(_form)]
@@ -47,7 +50,7 @@ def find(api: RequestApi, console: RequestConsole, request: Request, actor: Cler
     rows = [(number, cells_of(who)) for number, history in known.items() for _, who in history]
     found = [row for row in rows if all(word in " ".join(row[1].values()).lower() for word in words)]
     content = {"form": form, "found": found, "changes": changes, "faults": faults}
-    return console.page(request, actor, "accounts.html", content | {"columns": COLUMNS})
+    return console.page(request, actor, "accounts.html", content | {"columns": COLUMNS}, 422 if faults else 200)
 
 
 @router.get("/console/accounts/{account}")
@@ -58,26 +61,32 @@ def account(
     """Show who had an account when, and what a form would do; or do it."""
     faults, seen, action = Faults(), None, form.get("action")
     try:
-        if action == "delete":
+        if form.get("kind") == Kind.BACK:
+            action = "do"
+            take_back(api, actor, account)
+        elif action == "delete":
             delete(api, actor, account, quarter_of_cell(form["until"], console.zone()))
         elif form:
-            move, who, faults = _asked(form, account, console)
-            seen = decide(api, actor, move, who, store=action == "do" and not faults)
+            move, who, forward, faults = _asked(form, account, console)
+            seen = None if faults else decide(api, actor, move, who, forward, store=action == "do")
         if action in ("do", "delete") and not faults:
             return console.see_other(actor, f"/console/accounts/{account}", "It is done.")
     except ConfigError as error:
-        faults = faults_of(error, ("at", "next"))
+        faults = faults_of(error, ("at", "next", "mandate_day", *_FORWARD))
     with refusing(503), api.database.reads.begin() as connection:
         people = histories(connection, office_key(connection, api.settings.office), account).get(account, [])
-        meters = load_registry_around(connection, account).meters.values()
-    homes = [(meter, held) for meter in meters for held in meter.holdings if held.account == account]
+        registry = load_registry_around(connection, account)
+    homes = [(m, held) for m in registry.meters.values() for held in m.holdings if held.account == account]
     content = {"account": account, "people": people[::-1], "homes": homes, "faults": faults, "seen": seen}
     content |= {"form": form, "cells": CELLS, "newest": cells_of(people[-1][1] if people else None)}
-    return console.page(request, actor, "account_people.html", content)
+    content["to_come"] = next_move(registry, account, quarter_of(console.now()))
+    return console.page(request, actor, "account_people.html", content, 422 if faults else 200)
 
 
-def _asked(form: dict[str, str], account: AccountNumber, console: Console) -> tuple[Move, Contact | None, Faults]:
-    """Return what a form asks for, who comes, and what is wrong with them."""
+def _asked(
+    form: dict[str, str], account: AccountNumber, console: Console
+) -> tuple[Move, Contact | None, Contact | None, Faults]:
+    """Return what a form asks for, who comes, the address of who leaves, and what is wrong with them."""
     kind, text, at = form["kind"], form["next"], quarter_of_cell(form["at"], console.zone())
     if kind not in set(Kind) or not at:
         raise ConfigError("at: is no local day or quarter-hour that exists once, such as 2026-11-03 14:15")
@@ -85,7 +94,13 @@ def _asked(form: dict[str, str], account: AccountNumber, console: Console) -> tu
         raise ConfigError("next: is no account's number")
     number = None if not text or kind == Kind.EMPTY else int(text.replace("new", "0"))
     move = Move(kind=Kind(kind), account=account, at=at, next=number)
+    wrong, cells = Faults(), {cell: form[name] for name, cell in _FORWARD.items()}
+    forward = None
+    if kind in (Kind.MOVE, Kind.EMPTY) and any(cells.values()):
+        # The name stays: any one makes the address a whole contact.
+        forward, faults = contact_of(cells | {"name": "-"}, console.zone())
+        wrong.update({f"to_{cell}": fault for cell, fault in faults.items()})
     if kind != Kind.PEOPLE and not any(form.get(name) for name in CELLS):
-        return move, None, Faults()
-    who, wrong = contact_of(form, console.zone())
-    return move, who, Faults(wrong)
+        return move, None, forward, wrong
+    who, own = contact_of(form, console.zone())
+    return move, who, forward, Faults(wrong | own)

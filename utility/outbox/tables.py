@@ -40,7 +40,12 @@ controller_report = Table(
     "controller_report",
     metadata,
     Column("command", String(64), primary_key=True),
-    Column("controller", String(16), ForeignKey("controller.id"), nullable=False),
+    Column(
+        "controller",
+        String(16),
+        ForeignKey("controller.id", name="fk_controller_report_controller_controller"),
+        nullable=False,
+    ),
     Column("time", BigInteger, nullable=False),
     Column("text", Text, nullable=False),
     Index("ix_controller_report_controller", "controller", "time"),

@@ -15,7 +15,7 @@ from utility.jobs.plans import Plan, minute_of
 from utility.jobs.store import listing
 from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, local_actor
 
-app = Commands(help="The utility's jobs: list, run now, pause, change, dry run.", no_args_is_help=True)
+app = Commands(help="The utility's jobs: list, run now, pause, change.", no_args_is_help=True)
 
 JobArgument = Annotated[str, typer.Argument(help="The job's name, or its name in the town's documents.")]
 

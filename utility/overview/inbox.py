@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from urllib.parse import urlencode
 
-from commonwatt.model.units import EpochSeconds
+from commonwatt.energy.hours_left import HoursLeft
+from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.model.words import counted
 from utility.access.roles import Role
 from utility.alarms.alarm import PREFIX, Alarm, Severity, places, title
 from utility.alarms.board import Row, State
-from utility.overview.microgrids import Condition, Facts, cell
+from utility.alarms.conditions import dark_words, is_nearly_dark
+from utility.overview.microgrids import Condition, Facts, cell, island_words
 
 LATE_S = 3_600  # seconds without a message, or of the oldest waiting reading, from which on a microgrid is an item
 
@@ -18,7 +21,8 @@ _OFFICE = frozenset({Role.VIEWER, Role.CLERK})
 _SECOND = frozenset({Role.VIEWER, Role.APPROVER})
 # Alarms of a microgrid that is late: it is no item besides, also while somebody sees to them.
 _OF_LATE = {f"{PREFIX}GatewaySilent", f"{PREFIX}BacklogOld"}
-_COUNTED_HERE = {f"{PREFIX}ReadingsQuarantined", f"{PREFIX}FindingsOpen"}  # alarms of what the office's items count
+# Alarms of what other items say: the office's, and those of islands.
+_COUNTED_HERE = {f"{PREFIX}{name}" for name in ("ReadingsQuarantined", "FindingsOpen", "Island", "IslandDark")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +54,19 @@ DECISIONS: Mapping[str, Waiting] = {
     "checked": Waiting("checked run", "a second person", "/console/runs", _SECOND),
     "entries": Waiting("entry", "a second person", "/console/entries", _SECOND),
     "tariffs": Waiting("proposed tariff", "approval", "/console/rates", _SECOND),
+    "requests": Waiting("data request", "an answer", "/console/research", frozenset({Role.CLERK})),
+    "releases": Waiting("release", "a second person", "/console/research", frozenset({Role.APPROVER})),
     "spared": Waiting("place that must not be cut", "a second person", "/console/spared", _SECOND),
 }
 """What waits for a decision, by its count's name (``utility.overview.store.waiting``)."""
 
 
 def items(
-    board: Sequence[Row], facts: Iterable[Facts], waiting: Mapping[str, int], now: EpochSeconds
+    board: Sequence[Row],
+    facts: Sequence[Facts],
+    waiting: Mapping[str, int],
+    now: EpochSeconds,
+    lasting: Mapping[MicrogridId, HoursLeft],
 ) -> tuple[Item, ...]:
     """Return what needs a person, the gravest first.
 
@@ -65,6 +75,7 @@ def items(
         facts: What was last received of each microgrid.
         waiting: How much waits for a decision, by kind.
         now: The time.
+        lasting: How long microgrids last.
     """
     active = [row.alarm for row in board if row.state is State.ACTIVE and row.alarm.name not in _COUNTED_HERE]
     alarmed = {row.alarm.place for row in board}
@@ -72,7 +83,7 @@ def items(
     left = [each for each in facts if each.microgrid not in held]
     late = [each for each in left if _is_late(each, now)]
     soon = (each for each in left if each not in late and each.microgrid not in alarmed)
-    found = [*_alarms(active), *_late(late), *_in_alarm(soon, now)]
+    found = [*_alarms(active), *_islands(facts, now, lasting), *_late(late), *_in_alarm(soon, now)]
     for name, kind in DECISIONS.items():
         if count := waiting.get(name, 0):
             words = f"{counted(count, kind.one)} {'waits' if count == 1 else 'wait'} for {kind.what}"
@@ -97,6 +108,23 @@ def _alarms(active: Iterable[Alarm]) -> Iterator[Item]:
         words = first.summary.rstrip(".") if len(some) == 1 else f"{title(name)}: {places(each.place for each in some)}"
         mark = "bad" if any(each.severity is Severity.CRITICAL for each in some) else "warning"
         yield Item(mark=mark, words=words, link=link, roles=_WATCH)
+
+
+def _islands(facts: Iterable[Facts], now: EpochSeconds, lasting: Mapping[MicrogridId, HoursLeft]) -> Iterator[Item]:
+    """Yield an item for the islands, with what is left and what helps."""
+    found = [(each, why) for each in facts if (why := island_words(each, now)) is not None]
+    if not found:
+        return
+    known = [left.first for each, _ in found if (left := lasting.get(each.microgrid)) is not None]
+    first = min(known, key=lambda band: inf if band.middle is None else band.middle, default=None)
+    names, link = [each.microgrid for each, _ in found], "/console/microgrids"
+    words = f"{names[0]} is an island: {found[0][1]}" if len(found) == 1 else f"Islands: {places(names)}"
+    yield Item(
+        mark="bad" if is_nearly_dark(first) else "warning",
+        words=f"{words}. {dark_words(first)}; a request to reduce makes it longer",
+        link=f"{link}/{names[0]}" if len(found) == 1 else link,
+        roles=_WATCH,
+    )
 
 
 def _is_late(facts: Facts, now: EpochSeconds) -> bool:

@@ -4,15 +4,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from commonwatt.model.control.return_delay import BLOCK_S, BLOCKS, STABLE_S
 from commonwatt.model.records import State
 from commonwatt.model.time.now import Trust
 from commonwatt.model.units import ControllerId, EpochSeconds
+from commonwatt.model.words import duration
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.alarms.conditions import LATE_S, UNMANAGED_S
 
 SILENT_S = 300  # seconds without a message after which it is an alarm, as in the rule ``CommonwattGatewaySilent``
 BACKLOG_LATE_S = 1_800  # age of the oldest waiting reading from which on a microgrid is late
 BACKLOG_OLD_S = 86_400  # the same for an alarm, as in the rule ``CommonwattBacklogOld``
+
+
+_CUT_OFF = State.DEAD_FEEDER | State.ISOLATED | State.SWITCH_OPEN | State.OFF_GRID
+_CLOSES = f"its switch closes {STABLE_S // 60} to {(STABLE_S + BLOCK_S * BLOCKS) // 60} min"
 
 
 class Condition(StrEnum):
@@ -22,6 +28,11 @@ class Condition(StrEnum):
     ISLANDED = "islanded"
     LATE = "late"
     FRESH = "fresh"
+
+    @property
+    def words(self) -> str:
+        """The state, for people."""
+        return "well" if self is Condition.FRESH else self.value
 
 
 BADGES = {Condition.ALARM: "bad", Condition.ISLANDED: "warning", Condition.LATE: "warning", Condition.FRESH: "good"}
@@ -64,7 +75,7 @@ class Cell:
     @property
     def words(self) -> str:
         """The name with state and reasons."""
-        return f"{self.microgrid}, {self.condition}" + (f": {self.why}" if self.why else "")
+        return f"{self.microgrid}, {self.condition.words}" + (f": {self.why}" if self.why else "")
 
 
 BATTERY_STEPS = {"below": 0, "low": 100, "half": 300, "high": 1001}
@@ -115,16 +126,20 @@ def count(cells: Iterable[Cell]) -> dict[Condition, int]:
     return found
 
 
-def island_words(facts: Facts) -> str | None:
+def island_words(facts: Facts, now: EpochSeconds) -> str | None:
     """Return why a microgrid is cut off from the town; ``None``: it is not, as far as its boundary reported."""
-    bits = facts.boundary
+    bits, beat = facts.boundary, facts.heartbeat
+    if facts.is_closed or not bits & _CUT_OFF:
+        return None
     if bits & State.DEAD_FEEDER:
         return "its feeder has no voltage"
-    if bits & State.ISOLATED:
+    if beat is not None and "isolate" in beat.ends:
         return "isolated by command"
-    if bits & State.SWITCH_OPEN or bits & State.OFF_GRID:
-        return "its boundary switch is open"
-    return None
+    # Its gateway holds the switch open until the voltage has been stable.
+    if bits & State.ISOLATED and facts.boundary_since is not None:
+        back = duration(max(0, now - facts.boundary_since))
+        return f"its voltage has been back for {back}; {_CLOSES} after that, if it stays"
+    return "its boundary switch is open"
 
 
 def _reasons(facts: Facts, now: EpochSeconds) -> Iterator[tuple[Condition, str]]:
@@ -144,7 +159,7 @@ def _reasons(facts: Facts, now: EpochSeconds) -> Iterator[tuple[Condition, str]]
         yield Condition.LATE, f"no message for {silent_s} s"
     if facts.refused is not None:
         yield Condition.ALARM, f"its batches are refused: {facts.refused}"
-    if (why := island_words(facts)) is not None:
+    if (why := island_words(facts, now)) is not None:
         yield Condition.ISLANDED, why
     if facts.heartbeat is not None:
         yield from _reported(facts.heartbeat)

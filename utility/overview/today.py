@@ -27,16 +27,17 @@ class QuarterEnergy:
     charged: MilliwattHours = 0
     given: MilliwattHours = 0  # by homes to others of their microgrid
     blocks: int = 0  # how many stored blocks it was made of
+    # Taken from the town; what was given to it in another quarter counts against nothing. Below 0: what ``net`` says.
+    bought: MilliwattHours = -1
+
+    def __post_init__(self) -> None:
+        if self.bought < 0:
+            object.__setattr__(self, "bought", max(0, self.net))
 
     @property
     def used(self) -> MilliwattHours:
         """What the homes used, losses included."""
         return self.net + self.sun - self.charged
-
-    @property
-    def bought(self) -> MilliwattHours:
-        """What was taken from the town; what was given to it counts against nothing."""
-        return max(0, self.net)
 
     def by_source(self) -> dict[PowerFlow, MilliwattHours]:
         """Return where the energy that was used came from: sun, then batteries, the rest from the plant.
@@ -80,10 +81,9 @@ class Today:
 
     @property
     def own_permille(self) -> float | None:
-        """How much of the use came from the homes' sun and batteries, in thousandths; ``None``: nothing was used."""
-        sources = [each.by_source() for quarter, each in self.quarters.items() if quarter >= self.begin]
-        used = sum(sum(each.values()) for each in sources)
-        return 1000 * (1 - sum(each[PowerFlow.PLANT] for each in sources) / used) if used else None
+        """How much of the use was not taken from the town, in thousandths; ``None``: nothing was used."""
+        used = self.total.used
+        return 1000 * max(0, used - self.total.bought) / used if used > 0 else None
 
     @property
     def sun_of_24_h(self) -> MilliwattHours | None:

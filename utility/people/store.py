@@ -99,12 +99,7 @@ def invite_person(by: By, new: NewPerson) -> Link:
 
 
 def invite_people(by: By, new: Sequence[NewPerson]) -> list[Link]:
-    """Add people; return their links, in order.
-
-    Raises:
-        AccessFaultError: One of them can't be invited; names each with its place, from 1. No person is added: the
-            transaction must end.
-    """
+    """Add people; return their links, in order."""
     links, faults = [], []
     for place, one in enumerate(new, start=1):
         try:
@@ -138,9 +133,6 @@ def new_link(by: By, name: str) -> Link:
     """Return a link with which a person chooses a new password; the old one, all sessions and tokens end at once.
 
     The second factor stays: the link does not replace it.
-
-    Raises:
-        AccessFaultError: There is no such person, it is disabled, or it is the actor.
     """
     found = _person(by.connection, name)
     _refuse_own(by, name, "change your password on the page of your account")
@@ -154,11 +146,7 @@ def new_link(by: By, name: str) -> Link:
 
 
 def change_roles(by: By, name: str, roles: frozenset[Role], account_: AccountNumber | None) -> None:
-    """Replace a person's roles and account.
-
-    Raises:
-        AccessFaultError: There is no such person, the roles are wrong, or no administrator would be left.
-    """
+    """Replace a person's roles and account."""
     check_roles(roles, account_)
     found = _person(by.connection, name)
     _check_account(by.connection, account_)
@@ -185,7 +173,7 @@ def disable(by: By, name: str) -> None:
 
 
 def enable(by: By, name: str) -> None:
-    """Enable a disabled person; without a password it needs a new link.
+    """Enable a disabled person, who then needs a new link: the maker of an earlier one may know the password.
 
     Raises:
         AccessFaultError: There is no such person, or it is not disabled.
@@ -193,14 +181,9 @@ def enable(by: By, name: str) -> None:
     found = _person(by.connection, name)
     if found.state != "disabled":
         raise AccessFaultError(f"{name} is not disabled")
-    has_password = by.connection.execute(
-        select(person.c.password.is_not(None)).where(person.c.name == name)
-    ).scalar_one()
-    state = "active" if has_password else "invited"
-    access.set_state(by.connection, name, state)
-    # As with a link: the one who lets a person log in is apart from what this person then approves.
-    access.changed_by(by.connection, name, "link", by.actor.name, by.now)
-    by.record("person.enable", name, found.state, state)
+    access.set_state(by.connection, name, "invited")
+    by.connection.execute(person.update().where(person.c.name == name).values(password=None))
+    by.record("person.enable", name, found.state, "invited")
 
 
 def end_sessions(by: By, name: str) -> None:
@@ -222,11 +205,7 @@ def end_other_sessions(by: By) -> None:
 
 
 def end_own_session(by: By, public_id: str) -> None:
-    """End one session of the actor.
-
-    Raises:
-        AccessFaultError: The actor has no such session open.
-    """
+    """End one session of the actor."""
     own = access.sessions_of(by.connection, by.actor.name, by.machine_s)
     found = next((one for one in own if one.public_id == public_id), None)
     if found is None:

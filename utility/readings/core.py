@@ -226,13 +226,7 @@ class Core:
     def _must_wait(
         self, sender: ControllerId, batch: Batch, apart: int, kept_apart: Iterable[DeadLetter]
     ) -> _Fault | None:
-        """Return why a batch must wait at its gateway; ``None``: it is accepted, and its dead letters are counted.
-
-        Args:
-            sender: The controller that sent it.
-            apart: How many of its blocks and events are kept apart, and of its dead letters are of others' meters.
-            kept_apart: These blocks and events.
-        """
+        """Return why a batch must wait at its gateway; ``None``: it is accepted, and its dead letters are counted."""
         new_rows = len(batch.dead_letters) + len(batch.events)
         new_bytes = sum(len(one.content) for one in (*batch.dead_letters, *kept_apart))
         rows = self._relayed[sender] + new_rows
@@ -251,10 +245,8 @@ class Core:
         return None
 
     def _judge(self, sender: ControllerId, batch: Batch, rows: Rows | None) -> _Fault | None:
-        """Return a fault if the registry lacks the owner, a meter, or a record type of one of the owner's meters.
-
-        Data of other owners' meters is quarantined later, so that it does not delay the rest of the batch.
-        """
+        """Return a fault if the registry lacks the owner, a meter, or a record type of one of the owner's meters."""
+        # Data of other owners' meters is quarantined later, so that it does not delay the rest of the batch.
         owner = batch.owner
         if owner not in self.registry.controllers:
             return BatchRefusal.NOT_REGISTERED, "unknown_owner", f"microgrid {owner!r} is not registered"
@@ -319,17 +311,15 @@ class Core:
         return self.sending.answered(controller, outcome, absent)
 
     def _heartbeat(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
-        """Store a heartbeat, for people, and the sharing minima that its meters reported (T6).
-
-        The received bytes are not stored: their unknown keys are unchecked, and the stored text is shown as JSON.
-        """
+        """Store a heartbeat, for people, and the sharing minima that its meters reported (T6)."""
+        # The received bytes are not stored: their unknown keys are unchecked, and the stored text is shown as JSON.
         heartbeat = unpack_json(Heartbeat, payload)
         if (before := self.said.get(controller)) is not None:
             kept = {key: getattr(before, key) for key in TOLD_AT_TIMES if getattr(heartbeat, key) is None}
             heartbeat = heartbeat.model_copy(update=kept)
         self.said[controller] = heartbeat
         minima = tuple(
-            (meter, percent, said)
+            (meter, percent, said or now)  # 0: the gateway's clock was not trusted then
             for meter, (percent, said) in heartbeat.minima.items()
             if self._may_hold(controller, meter)
         )

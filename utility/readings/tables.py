@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-from utility.database.base import SMALL, RowId, columns, metadata
+from utility.database.base import SMALL, RowId, columns, metadata, when_made
 
 # What a controller relayed on a day (of UTC, since 1970), of batches with readings; `seconds`: for how long it was
 # counted; `size`: bytes of the messages.
@@ -100,6 +100,30 @@ compacted = Table(
     postgresql_partition_by="RANGE (quarter)",
 )
 
+for _dialect in ("sqlite", "postgresql"):
+    # For people with SQL: the blocks of finished quarters, each once. `start` is epoch seconds.
+    when_made(
+        _dialect,
+        """
+        CREATE VIEW block AS
+        SELECT m.label AS meter, m.microgrid AS microgrid, c.record_type AS record_type,
+               c.quarter * CAST(900 AS BIGINT) AS start,
+               c.exact AS exact, c.averaged AS averaged, 60 - c.exact - c.averaged AS missing, c.conflicts AS conflicts,
+               c.total AS total, c.first_reading AS first_reading, c.last_reading AS last_reading,
+               c.min_reading AS min_reading, c.max_reading AS max_reading
+        FROM compacted AS c JOIN meter AS m ON m.no = c.meter_no
+        """,
+    )
+# Numbers are taken by the hundred. What is deleted makes room for what comes, and the file's end, which is soon needed
+# again, is not cut off: that would keep those waiting who append.
+_REUSED = "vacuum_truncate = false, autovacuum_vacuum_scale_factor = 0.05"
+when_made(
+    "postgresql",
+    "ALTER SEQUENCE part_id_seq CACHE 100",
+    f"ALTER TABLE part SET ({_REUSED}, autovacuum_vacuum_insert_scale_factor = 0.5)",
+    f"ALTER TABLE batch SET ({_REUSED})",
+)
+
 # Which controller sent each value of a conflicting slot, for blocks with `sender_no` 0.
 conflict_sender = Table(
     "conflict_sender",
@@ -108,26 +132,6 @@ conflict_sender = Table(
     *columns(SmallInteger, "record_type", "slot", primary_key=True, autoincrement=False),
     Column("value", BigInteger, primary_key=True, autoincrement=False),
     Column("sender_no", SmallInteger, primary_key=True, autoincrement=False),
-)
-
-# Months of `compacted` in files: rows, sum of `total` (modulo 2^64), SHA-256 and bytes of the file. `state`: `writing`;
-# `written`, and checked; `leaving`, blocks that are in the file are being deleted here; `archived`, here are only
-# blocks with conflicts and those that changed since; `restored`. `changes`: how often blocks of the month were changed
-# since its writing began; `trouble`: why the file, or a block of it, can't be read.
-archived_month = Table(
-    "archived_month",
-    metadata,
-    Column("first_quarter", Integer, primary_key=True, autoincrement=False),
-    Column("until_quarter", Integer, nullable=False),
-    Column("path", Text, nullable=False),
-    *columns(BigInteger, "rows", "total", nullable=False),
-    Column("sha256", String(64), nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("state", String(8), nullable=False),
-    Column("changes", Integer, nullable=False),
-    Column("made", BigInteger, nullable=False),
-    Column("trouble", Text, nullable=False, server_default=""),
-    info=SMALL,
 )
 
 event = Table(

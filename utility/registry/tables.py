@@ -54,7 +54,7 @@ account_term = Table(
 spared_place = Table(
     "spared_place",
     metadata,
-    Column("account", Integer, primary_key=True, autoincrement=False),
+    Column("account", Integer, primary_key=True),
     Column("is_spared", Boolean, nullable=False),
     Column("wanted", Boolean, nullable=True),
     Column("asked_by", String(32), nullable=False),

@@ -43,7 +43,6 @@ _EPOCH, _NOTHING = date(1970, 1, 1), Decimal("0.00")
 class Replayed:
     """What a replay found."""
 
-    timezone: str  # the town's
     runs: dict[str, Figures]  # the figures of what was, and of what would be
     accounts: list[AccountRow]  # who pays, the largest rise first
     places: list[PlaceRow]  # who goes dark, and who helps; those that change most first
@@ -143,9 +142,11 @@ def replay(
     it.run(progress)
     days = (scenario.start + timedelta(days=number) for number in range(scenario.days))
     months = sorted({f"{day:%Y-%m}" for day in days}) if database.read(published) else []
-    bills = [each for m in months for each in previewed(database, tariff, m, default, otherwise=it.otherwise)]
+    bills: list[Change] = []
+    for month in months:
+        progress(scenario.days, scenario.days)  # One that is cancelled stops here.
+        bills += previewed(database, tariff, month, default, otherwise=it.otherwise)
     return Replayed(
-        timezone=it.zone.key,
         runs=dict(zip((WAS, policy), it.figures, strict=True)),
         accounts=_accounts(bills),
         places=sorted((PlaceRow.of(p, it.sums[:, :, at].tolist()) for p, at in it.row.items()), key=PlaceRow.rank),

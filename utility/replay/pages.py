@@ -1,13 +1,14 @@
 """Our own days, otherwise: the form of what changes, and what a replay found, as a page and as JSON."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel
 
 from commonwatt.config.files import check_table
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import local_day, require_near
 from commonwatt.town.scenario import Scenario
 from utility.access.actor import Actor
 from utility.access.roles import Role
@@ -17,12 +18,13 @@ from utility.replay.decisions import Replayed, replay
 from utility.supply.simulated.policies import POLICIES
 from utility.tariffs.store.tariffs import find_version, versions
 from utility.webkit.columns import columns_of
-from utility.webkit.console.answers import ROWS, plain
+from utility.webkit.console.answers import ROWS, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Staff
-from utility.webkit.works import Progress
+from utility.webkit.works import Kind, Progress
 
 _START = "/console/replay"
+MAX_DAYS = 366  # most days of a replay by the page: half an hour of a small town (docs/scenarios.md)
 _BARS = 8  # most steps of a histogram, as many as fit on a phone
 
 
@@ -32,23 +34,24 @@ router = APIRouter(include_in_schema=False)
 @router.get(_START)
 def form(console: RequestConsole, request: Request, actor: Staff) -> Response:
     """Show the form."""
-    return _form(console, request, actor, {}, "")
+    tariffs = [f"{each.name} v{each.version}" for each in console.database.read(versions)]
+    return console.page(request, actor, "replay.html", {"policies": POLICIES, "tariffs": tariffs})
 
 
 @router.post(_START)
-def begin(console: RequestConsole, request: Request, actor: Staff, given: Given) -> Response:
-    """Begin a replay, or say what is wrong with the form."""
+def begin(console: RequestConsole, actor: Staff, given: Given) -> Response:
+    """Begin a replay."""
     default, policy = console.api.settings.billing.tariff, given.get("policy", "spec")
-    try:
-        scenario, (name, _, number) = scenario_of(given), given.get("tariff", "").rpartition(" v")
-        tariff = console.database.read(find_version, name, int(number)).tariff if number.isdecimal() else None
+    with refusing(422):
+        scenario = scenario_of(given, local_day(console.now(), console.zone()))
+        name, _, number = given.get("tariff", "").rpartition(" v")
+        version = int(number) if number.isdecimal() and len(number) < 10 else 0
+        tariff = console.database.read(find_version, name, version).tariff if number else None
 
         def job(progress: Progress) -> tuple[str, Replayed]:
             return f"{_START}/{{id}}", replay(console.database, scenario, policy, tariff, default, progress)
 
-        work = console.api.works.start(scenario.title, actor.name, console.now(), job)
-    except ConfigError as error:
-        return _form(console, request, actor, given, plain(error), 422)
+        work = console.api.works.start(Kind.REPLAY, scenario.title, actor.name, console.now(), job)
     return console.see_other(actor, f"/console/works/{work.id}")
 
 
@@ -81,16 +84,16 @@ def as_json(console: RequestConsole, actor: Staff, work_id: str) -> dict[str, ob
     return {**it.near, **tables}
 
 
-def scenario_of(given: Mapping[str, str]) -> Scenario:
-    """Return the scenario of a form.
-
-    Raises:
-        ConfigError: A field is wrong; names it.
-    """
+def scenario_of(given: Mapping[str, str], today: date) -> Scenario:
+    """Return the scenario of a form."""
     try:
         first, last = (date.fromisoformat(given.get(name, "")) for name in ("from", "to"))
     except ValueError as error:
         raise ConfigError("from, to: give two days, such as 2026-10-01") from error
+    require_near("from", first, today, 7_320, 0)
+    require_near("to", last, today, 7_320, 0)
+    if last - first >= timedelta(MAX_DAYS):
+        raise ConfigError(f"to: at most {MAX_DAYS} days at once", "for more: commonwatt scenario run --readings")
     table: dict[str, object] = {"title": f"Our days from {first} to {last}", "start": first}
     for entry in ("battery", "outage"):
         keys = {
@@ -99,11 +102,3 @@ def scenario_of(given: Mapping[str, str]) -> Scenario:
         if keys:
             table[entry] = [keys | ({"what": "feeder"} if entry == "outage" else {})]
     return check_table(lambda *at: ".".join(map(str, at)), Scenario, table | {"days": (last - first).days + 1})
-
-
-def _form(
-    console: Console, request: Request, actor: Actor, given: Mapping[str, str], fault: str, status: int = 200
-) -> Response:
-    tariffs = [f"{each.name} v{each.version}" for each in console.database.read(versions)]
-    content = {"given": given, "fault": fault, "policies": POLICIES, "tariffs": tariffs}
-    return console.page(request, actor, "replay.html", content, status)

@@ -49,17 +49,6 @@ class ReleaseAnswer(BaseModel):
     attacks: list[str] = Field(description="How often each attack succeeds.")
 
 
-class LogLine(BaseModel):
-    """An access to homes' readings for research, or a decision."""
-
-    no: int
-    time: Time
-    person: str
-    action: str
-    subject: str
-    detail: str
-
-
 router = APIRouter()
 
 
@@ -73,12 +62,6 @@ def releases_(api: RequestApi, _: ClerksOrApprovers, limit: Limit = 100) -> dict
 def agreements(api: RequestApi, _: ClerksOrApprovers) -> dict[str, list[store.Agreement]]:
     """Return the agreements with researchers, by their ends."""
     return {"agreements": api.database.read(store.agreements)}
-
-
-@router.get("/releases/log")
-def log(api: RequestApi, _: ClerksOrApprovers, limit: Limit = 100) -> dict[str, list[LogLine]]:
-    """Return the newest accesses to homes' readings for research, decisions and agreements."""
-    return {"log": [LogLine(**row) for row in api.database.read(store.log_lines, limit)]}
 
 
 @router.post("/releases/{release}/approve")

@@ -44,11 +44,7 @@ def sampled(homes: Homes, coarsening: Coarsening, random: np.random.Generator) -
 
 
 def coarsened(homes: Homes, coarsening: Coarsening, random: np.random.Generator) -> Homes:
-    """Return homes with coarser values; which homes, ``sampled`` decides.
-
-    Raises:
-        ValueError: Days shall be shuffled, but the period is not one of ``whole_days``.
-    """
+    """Return homes with coarser values; which homes, ``sampled`` decides."""
     homes = homes.in_steps(coarsening.step_s or homes.step_s)
     if coarsening.shuffled:
         homes = _shuffled(homes, random)

@@ -1,23 +1,38 @@
-"""Releases for researchers: approved by a second person above the limit; agreements, their readers, downloads."""
+"""What people ask of the research, and what is decided: releases above the limit, agreements, downloads.
 
-from collections.abc import Collection
+A request is kept as a release in the state ``asked``, then ``made`` or ``refused``; its options have the purpose, and
+the release that was made.
+"""
+
+from collections.abc import Container, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
+from secrets import token_hex
 
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import iso
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from utility.access.actor import Actor
 from utility.access.decisions import Second, require_second, second_person
-from utility.access.roles import Role
-from utility.access.store.access import find_person
 from utility.access.store.audit_log import record
+from utility.database.base import Connection
 from utility.database.database import Database
 from utility.database.locks import Lock, take
-from utility.research import store as store
-from utility.research.release import Tier
+from utility.research import store
+from utility.research.coarsening import Coarsening
+from utility.research.groups import MIN_HOMES
+from utility.research.homes import quarters_of
+from utility.research.jobs.making import asked_of, make_apart
+from utility.research.release import Asked, Tier
+from utility.webkit.works import Job, Progress
 
 MAX_WHY = 200  # longest reason
 MAX_NAME = 64  # longest name of an agreement
+REQUESTS = ("asked", "made", "refused")  # states of a request, which is kept as a release
+MAX_REQUESTS = 5  # most requests of a person without an answer
+MAX_PURPOSE = 1_000  # longest purpose
+MAX_DAYS = 366  # longest period that a page asks for or makes
 
 
 def approve(database: Database, release: str, why: str, second: Second) -> None:
@@ -36,9 +51,103 @@ def approve(database: Database, release: str, why: str, second: Second) -> None:
         require_second(connection, second, {kept.asked_by: "asked for it"})
         decided = {"state": "approved", "decided": now, "decided_by": actor.name, "why": reason}
         store.save_release(connection, store.Kept(**{**vars(kept), **decided}))
-        store.log_access(connection, now, actor.name, "approved", release, reason)
         words = {"state": "approved", "why": reason}
         record(connection, actor, now, "release.approve", f"release {release}", {"state": kept.state}, words)
+
+
+def ask(database: Database, asked: Asked, purpose: str, actor: Actor, now: EpochSeconds) -> str:
+    """Ask for a release; return the request's id.
+
+    Raises:
+        ConfigError: The period is too long or not over, there is no purpose, or too many requests wait.
+    """
+    reason = short("purpose", " ".join(purpose.split()), MAX_PURPOSE)
+    if asked.end > now:
+        raise ConfigError("to: is not over yet")
+    since, until = quarters_of(asked.start, asked.end)
+    with database.writes.begin() as connection:
+        take(connection, Lock.RELEASES)
+        if since < (first := store.first_quarter(connection) or until):
+            raise ConfigError(f"from: readings are kept from {iso(first * QUARTER_S)} on")
+        if asked.tier is Tier.OPEN and (over := store.released_over(connection, asked.tier, since, until)):
+            raise ConfigError(
+                f"from: release {over[0].id} has sums of some of these days; download it, or ask for others"
+            )
+        if store.count_releases(connection, "asked", actor.name) >= MAX_REQUESTS:
+            raise ConfigError(f"{MAX_REQUESTS} of your requests have no answer yet; wait for one")
+        kept = store.Kept(
+            id=token_hex(8),
+            tier=asked.tier,
+            since=since,
+            until=until,
+            options={**asked.options, "purpose": reason},
+            attacks=[],
+            groups={},
+            state="asked",
+            asked=now,
+            asked_by=actor.name,
+        )
+        store.save_release(connection, kept)
+        words = {"asked": f"{asked.tier} {iso(asked.start)} to {iso(asked.end)}", "purpose": reason}
+        record(connection, actor, now, "release.ask", f"request {kept.id}", None, words)
+    return kept.id
+
+
+def refuse(database: Database, request: str, why: str, actor: Actor, now: EpochSeconds) -> None:
+    """Answer a request with the reason why there is no release.
+
+    Raises:
+        ConfigError: It waits for no answer, or there is no reason.
+    """
+    reason = short("why", why, MAX_WHY)
+    with database.writes.begin() as connection:
+        take(connection, Lock.RELEASES)
+        _answer(connection, request, actor, now, "refused", {"why": reason})
+
+
+def wanted(kept: store.Kept, choice: Mapping[str, object] | None = None) -> Asked:
+    """Return what a request, or a release that was approved, is of; a ``choice`` of options stands before its own.
+
+    Raises:
+        ConfigError: It can't be asked so, or waits for something else.
+    """
+    if kept.state not in ("asked", "approved"):
+        raise ConfigError(f"{kept.id}: is {kept.state} already")
+    options = {**kept.options, **(choice or {})}
+    coarsening = Coarsening(**{one.name: options[one.name] for one in fields(Coarsening) if one.name in options})
+    least, agreement = options.get("min_homes", MIN_HOMES), options.get("agreement", "")
+    start, end = kept.since * QUARTER_S, kept.until * QUARTER_S
+    return asked_of(Tier(kept.tier), start, end, coarsening, least, agreement)
+
+
+def job_of(
+    database: Database, settings: UtilitySettings, kept: store.Kept, asked: Asked, actor: Actor, now: EpochSeconds
+) -> Job:
+    """Return the work that makes a release, and answers the request with it."""
+
+    def job(progress: Progress) -> tuple[str, None]:
+        made = make_apart(settings, now, actor, asked, progress)
+        if kept.state == "asked":
+            with database.writes.begin() as connection:
+                take(connection, Lock.RELEASES)
+                _answer(connection, kept.id, actor, now, "made", {"release": made.facts.id})
+        return f"/console/research/{made.facts.id}", None
+
+    return job
+
+
+def _answer(
+    connection: Connection, request: str, actor: Actor, now: EpochSeconds, state: str, words: Mapping[str, str]
+) -> None:
+    kept = store.find_release(connection, request)
+    if kept is None or kept.state != "asked":
+        raise ConfigError(f"{request:.16}: there is no such request, or it is answered already")
+    options = {**kept.options, **{name: text for name, text in words.items() if name != "why"}}
+    decided = replace(kept, state=state, options=options, decided=now, decided_by=actor.name, why=words.get("why"))
+    store.save_release(connection, decided)
+    record(
+        connection, actor, now, "release.answer", f"request {request}", {"state": "asked"}, {"state": state, **words}
+    )
 
 
 def add_agreement(database: Database, name: str, until: EpochSeconds, actor: Actor, now: EpochSeconds) -> None:
@@ -54,49 +163,16 @@ def add_agreement(database: Database, name: str, until: EpochSeconds, actor: Act
         agreement = store.Agreement(name=named, until=until, added=now, added_by=actor.name)
         if not store.add_agreement(connection, agreement):
             raise ConfigError(f"{named}: there is an agreement of this name; give it another one")
-        store.log_access(connection, now, actor.name, "agreement", named, f"until {iso(until)}")
         record(connection, actor, now, "agreement.add", f"agreement {named}", None, {"until": iso(until)})
 
 
-def let_read(database: Database, agreement: str, person: str, actor: Actor, now: EpochSeconds) -> None:
-    """Let a researcher download the releases of an agreement, until it ends.
-
-    Raises:
-        ConfigError: There is no such agreement or researcher, or the person may already.
-    """
-    with database.writes.begin() as connection:
-        if store.find_agreement(connection, agreement) is None:
-            raise ConfigError(f"{agreement:.64}: there is no such agreement")
-        known = find_person(connection, person)
-        if known is None or Role.RESEARCHER not in known.roles:
-            raise ConfigError(f"{person:.32}: is no researcher; an administrator invites one first")
-        if not store.add_reader(connection, agreement, person, actor.name, now):
-            raise ConfigError(f"{person} may download the releases of {agreement} already")
-        store.log_access(connection, now, actor.name, "reader added", agreement, person)
-        record(connection, actor, now, "agreement.reader", f"agreement {agreement}", None, {"person": person})
-
-
-def stop_reading(database: Database, agreement: str, person: str, actor: Actor, now: EpochSeconds) -> None:
-    """Take a researcher's right to download an agreement's releases back.
-
-    Raises:
-        ConfigError: The person does not have it.
-    """
-    with database.writes.begin() as connection:
-        if not store.remove_reader(connection, agreement, person):
-            raise ConfigError(f"{person:.32} may not download the releases of {agreement:.64}")
-        store.log_access(connection, now, actor.name, "reader removed", agreement, person)
-        record(connection, actor, now, "agreement.reader", f"agreement {agreement}", {"person": person}, None)
-
-
-def may_download(kept: store.Kept, agreements: Collection[str]) -> bool:
-    """Return whether a researcher of some agreements may download a release."""
-    is_open = kept.tier == Tier.OPEN
-    return kept.state == "released" and (is_open or kept.options.get("agreement") in agreements)
+def may_download(kept: store.Kept, own: Container[str]) -> bool:
+    """Return whether a researcher may download a release; ``own``: as ``store.releases_of`` returns."""
+    return kept.state == "released" and (kept.tier == Tier.OPEN or kept.id in own)
 
 
 def downloaded(database: Database, folder: Path, release: str, name: str, actor: Actor, now: EpochSeconds) -> Path:
-    """Return the file of a release that a researcher may download; the access is in the log from then on.
+    """Return the file of a release that a researcher may download; the access is in the audit log from then on.
 
     Args:
         folder: The folder of all releases.
@@ -108,12 +184,12 @@ def downloaded(database: Database, folder: Path, release: str, name: str, actor:
     """
     with database.writes.begin() as connection:
         kept = store.find_release(connection, release)
-        if kept is None or not may_download(kept, store.agreements_of(connection, actor.name, now)):
+        if kept is None or not may_download(kept, store.releases_of(connection, actor.name, now)):
             raise ConfigError(f"{release:.16}: there is no such release for you")
         files = {path.name: path for path in files_of(folder, release)}
         if name not in files:
             raise ConfigError(f"{name:.64}: the release has no such file")
-        store.log_access(connection, now, actor.name, "downloaded", release, name)
+        record(connection, actor, now, "release.download", f"release {release}", None, {"file": name})
     return files[name]
 
 

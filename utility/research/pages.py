@@ -1,8 +1,9 @@
-"""Releases for researchers: their data dictionary and files, agreements and who may download, approvals."""
+"""Releases for researchers: their data dictionary and files, requests, agreements, approvals."""
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from datetime import date, timedelta
 from itertools import islice
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -11,7 +12,8 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
-from commonwatt.model.time.local_calendar import local_text
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.time.local_calendar import local_day, local_text, month_quarters
 from commonwatt.model.time.times import parse_time
 from commonwatt.model.units import QUARTER_S
 from utility.access.actor import Actor
@@ -20,17 +22,25 @@ from utility.access.roles import Role
 from utility.access.store.access import people
 from utility.research import decisions as releases
 from utility.research import store as store
+from utility.research.coarsening import Coarsening
 from utility.research.documents import AGREEMENT_LICENCE
+from utility.research.groups import MIN_HOMES
+from utility.research.jobs.making import asked_of
 from utility.research.release import Tier
 from utility.research.shown import KINDS, attack_words, files_of_tier, made_rows, options_words, plot_of, reading_lines
 from utility.webkit.columns import Shown, Written, columns_of
 from utility.webkit.console.answers import ROWS, Skip, Why, other_pages, refusing
 from utility.webkit.console.console import Console, RequestConsole
+from utility.webkit.console.days import quarters_of
 from utility.webkit.console.rendering import MISSING, plain_bytes
 from utility.webkit.rights import Allowed, Approvers, Clerks, Researchers
+from utility.webkit.works import Kind
 
 Readers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER, Role.CLERK, Role.APPROVER))]
+_Kind = Annotated[Tier, Path(alias="kind")]
+Askers = Annotated[Actor, Depends(Allowed(Role.RESEARCHER, Role.CLERK))]
 Id = Annotated[str, Path(pattern="^[0-9a-z]{1,16}$")]
+Watthours = Annotated[int, Form(ge=0, le=10_000)]
 Name = Annotated[str, Form(max_length=64)]
 
 _START = "/console/research"
@@ -38,26 +48,36 @@ _MAX_MANIFEST = 1_000_000
 _SHOWN_ROWS = 5
 _PLOT_ROWS = 200
 _OPEN_DATA = "sums.csv"
+BADGES = {"released": "good", "made": "good", "asked": "warning"}
+STEP_WORDS = {
+    900: "15 minutes",
+    3600: "an hour",
+    15: "15 seconds, homes only",
+    60: "a minute, homes only",
+    300: "5 minutes, homes only",
+}
 
 
 class ReleaseRow(BaseModel):
     """A release in the list."""
 
     id: Annotated[str, Shown("Release", link="/console/research/{id}")]
-    kind: Annotated[str, Shown("Tier", link="/console/research/kinds/{kind}")]
+    kind: Annotated[str, Shown("Kind", link="/console/research/kinds/{kind}")]
     start: Annotated[int, Shown("From", Written.MOMENT)]
     end: Annotated[int, Shown("Until", Written.MOMENT)]
     size: Annotated[str, Shown("Size")]
     licence: Annotated[str, Shown("Licence")]
-    state: Annotated[str, Shown("State", Written.STATE, badges={"released": "good"})]
+    state: Annotated[
+        str, Shown("State", Written.STATE, badges={"released": "good", "made": "good", "asked": "warning"})
+    ]
     asked_by: Annotated[str, Shown("Asked for by")]
 
 
 router = APIRouter(include_in_schema=False)
 
 
-@router.get(f"{_START}/kinds/{{tier}}")
-def kind(console: RequestConsole, request: Request, actor: Readers, tier: Tier) -> HTMLResponse:
+@router.get(f"{_START}/kinds/{{kind}}")
+def kind(console: RequestConsole, request: Request, actor: Readers, tier: _Kind) -> HTMLResponse:
     """Show before access what a tier has: its data dictionary, made rows, and how to get it."""
     files = files_of_tier(tier)
     known = console.database.read(people)
@@ -77,8 +97,8 @@ def kind(console: RequestConsole, request: Request, actor: Readers, tier: Tier) 
     return console.page(request, actor, "research_kind.html", content)
 
 
-@router.get(f"{_START}/kinds/{{tier}}/plot.json")
-def kind_plot(_: Readers, tier: Tier) -> dict[str, Any]:
+@router.get(f"{_START}/kinds/{{kind}}/plot.json")
+def kind_plot(_: Readers, tier: _Kind) -> dict[str, Any]:
     """Return the made rows of a tier."""
     columns = list(files_of_tier(tier).values())[-1]
     return plot_of([one.name for one in columns], made_rows(tier))
@@ -86,20 +106,19 @@ def kind_plot(_: Readers, tier: Tier) -> dict[str, Any]:
 
 @router.get(_START)
 def listed(console: RequestConsole, request: Request, actor: Readers, skip: Skip = 0) -> HTMLResponse:
-    """List releases: to a researcher those of the own agreements and the open ones, to staff all."""
+    """List releases: to a researcher the open ones and those of the own requests, to staff all."""
     with console.database.reads.begin() as connection:
         rows = store.releases(connection, ROWS + 1, skip)
-        own = store.agreements_of(connection, actor.name, console.now())
-        agreements = [one for one in store.agreements(connection) if _is_staff(actor) or one.name in own]
-        readers = store.readers(connection) if _is_staff(actor) else {}
+        own = store.releases_of(connection, actor.name, console.now())
+        agreements = [one for one in store.agreements(connection) if _is_staff(actor) or one.name in own.values()]
+        oldest = store.first_quarter(connection)
     content = {
-        "rows": [
-            _list_row(console, kept) for kept in rows[:ROWS] if _is_staff(actor) or releases.may_download(kept, own)
-        ],
+        "rows": [_list_row(console, kept) for kept in rows[:ROWS] if _may_see(actor, kept, own)],
         "columns": columns_of(ReleaseRow),
         "kinds": KINDS,
+        "steps": STEP_WORDS,
+        "days": _likely(console, oldest),
         "agreements": agreements,
-        "readers": readers,
         **other_pages(_START, skip, is_more=len(rows) > ROWS),
     }
     return console.page(request, actor, "research.html", content)
@@ -109,6 +128,8 @@ def listed(console: RequestConsole, request: Request, actor: Readers, skip: Skip
 def shown(console: RequestConsole, request: Request, actor: Readers, release: Id) -> HTMLResponse:
     """Show a release: licence, citation, files and how to read them, first rows, data dictionary, attacks."""
     kept, may = _kept(console, actor, release)
+    if kept.state in releases.REQUESTS:
+        return _request(console, request, actor, kept)
     manifest = _manifest(console, release)
     content: dict[str, Any] = {
         "release": _row(kept),
@@ -126,6 +147,82 @@ def shown(console: RequestConsole, request: Request, actor: Readers, release: Id
     return console.page(request, actor, "research_release.html", content)
 
 
+def _likely(console: Console, oldest: int | None) -> list[date]:
+    """Return the first whole day of which readings are kept, and the days that are likely asked for: the last month."""
+    now, zone = console.now(), console.zone()
+    kept = local_day((oldest or now // QUARTER_S) * QUARTER_S - 1, zone) + timedelta(1)
+    month = [local_day(each * QUARTER_S, zone) for each in month_quarters(console.api.last_month(), zone)]
+    last = month[1] if month[1] > kept else local_day(now, zone)
+    return [kept, max(kept, month[0]), last - timedelta(1)]
+
+
+def _request(console: Console, request: Request, actor: Actor, kept: store.Kept) -> HTMLResponse:
+    """Show a request, and to clerks how to answer it."""
+    with console.database.reads.begin() as connection:
+        agreements = [one.name for one in store.agreements(connection) if one.until > console.now()]
+        made = store.find_release(connection, kept.options.get("release", ""))
+        own = store.releases_of(connection, actor.name, console.now())
+    content = {
+        "asked": _row(kept),
+        "made": made if made is not None and _may_see(actor, made, own) else None,
+        "agreements": agreements,
+        "least": MIN_HOMES,
+        "is_fine": kept.options["step_s"] < QUARTER_S,
+    }
+    return console.page(request, actor, "research_request.html", content)
+
+
+@router.post(f"{_START}/requests")
+def ask(
+    console: RequestConsole,
+    actor: Askers,
+    kind: Annotated[Tier, Form()],
+    first: Annotated[date, Form(alias="from")],
+    last: Annotated[date, Form(alias="to")],
+    step: Annotated[int, Form()],
+    purpose: Annotated[str, Form(max_length=releases.MAX_PURPOSE)] = "",
+) -> RedirectResponse:
+    """Ask for a release of local days, the first and the last one included."""
+    with refusing(422):
+        if (last - first).days >= releases.MAX_DAYS:
+            raise ConfigError(f"to: more than {releases.MAX_DAYS} days after the first one; ask for each year")
+        start, end = (quarter // 4 * 3600 for quarter in quarters_of(first, last, console.zone()))
+        asked = asked_of(kind, start, end, Coarsening(step_s=step))
+        request = releases.ask(console.database, asked, purpose, actor, console.now())
+    return console.see_other(actor, f"{_START}/{request}", "you have asked; the answer will stand here")
+
+
+@router.post(f"{_START}/{{release}}/refuse")
+def refuse(console: RequestConsole, actor: Clerks, release: Id, why: Why = "") -> RedirectResponse:
+    """Answer a request with the reason why there is no release."""
+    with refusing(422):
+        releases.refuse(console.database, release, why, actor, console.now())
+    return console.see_other(actor, f"{_START}/{release}", "the request is refused")
+
+
+@router.post(f"{_START}/{{release}}/make")
+def make(
+    console: RequestConsole,
+    actor: Clerks,
+    release: Id,
+    agreement: Annotated[str, Form(max_length=64)] = "",
+    homes: Annotated[int | None, Form(ge=MIN_HOMES, le=10_000)] = None,
+    sample: Annotated[int | None, Form(ge=1, le=100)] = None,
+    rounded: Annotated[Watthours | None, Form(alias="round")] = None,
+    noise: Watthours | None = None,
+) -> RedirectResponse:
+    """Begin to make what was asked for, or the files of a release that was approved."""
+    kept, _ = _kept(console, actor, release)
+    choice = {"min_homes": homes, "sample_percent": sample, "unit_wh": rounded, "noise_wh": noise}
+    choice = {name: value for name, value in choice.items() if value is not None}
+    with refusing(422):
+        asked = releases.wanted(kept, choice | ({"agreement": agreement} if agreement else {}))
+        job = releases.job_of(console.database, console.api.settings, kept, asked, actor, console.now())
+        words = f"Release of {kept.tier} for {kept.asked_by}"
+        work = console.api.works.start(Kind.RELEASE, words, actor.name, console.now(), job)
+    return console.see_other(actor, f"/console/works/{work.id}")
+
+
 @router.get(f"{_START}/{{release}}/plot.json")
 def plot(console: RequestConsole, actor: Readers, release: Id) -> dict[str, Any]:
     """Return the first sums of an open release."""
@@ -136,7 +233,7 @@ def plot(console: RequestConsole, actor: Readers, release: Id) -> dict[str, Any]
 
 @router.post(f"{_START}/{{release}}/download")
 def download(console: RequestConsole, actor: Researchers, release: Id, name: Name) -> FileResponse:
-    """Return a file of a release; the log says who got it."""
+    """Return a file of a release; the audit log says who got it."""
     with refusing(404):
         path = releases.downloaded(console.database, _folder(console), release, name, actor, console.now())
     return FileResponse(path, filename=f"{release}-{path.name}", content_disposition_type="attachment")
@@ -147,7 +244,7 @@ def approve(console: RequestConsole, actor: Approvers, release: Id, why: Why = "
     """Approve a release above the limit, as the second person."""
     with refusing():
         releases.approve(console.database, release, why, console.api.second(actor))
-    words = f"{release} is approved; who asked for it runs its command again"
+    words = f"{release} is approved; a clerk makes its files on this page"
     return console.see_other(actor, f"{_START}/{release}", words)
 
 
@@ -158,33 +255,27 @@ def add(
     """Add an agreement."""
     with refusing(422):
         end = parse_time(until, "until", console.zone())
+        console.require_near("until", end, 0, 3_660)
         releases.add_agreement(console.database, name, end, actor, console.now())
     return console.see_other(actor, _START, f"agreement {name.strip()} is added")
-
-
-@router.post(f"{_START}/readers")
-def reader(
-    console: RequestConsole, actor: Clerks, agreement: Name, person: Name, remove: Annotated[bool, Form()] = False
-) -> RedirectResponse:
-    """Let a researcher download an agreement's releases, or no more."""
-    with refusing():
-        change = releases.stop_reading if remove else releases.let_read
-        change(console.database, agreement, person, actor, console.now())
-    words = f"{person} may {'no more ' if remove else ''}download the releases of {agreement}"
-    return console.see_other(actor, _START, words)
 
 
 def _is_staff(actor: Actor) -> bool:
     return actor.has(Role.CLERK, Role.APPROVER)
 
 
+def _may_see(actor: Actor, kept: store.Kept, own: Container[str]) -> bool:
+    is_own = kept.state in releases.REQUESTS and kept.asked_by == actor.name
+    return is_own or _is_staff(actor) or releases.may_download(kept, own)
+
+
 def _kept(console: Console, actor: Actor, release: str) -> tuple[store.Kept, bool]:
-    """Return a release that the actor may see, and whether a researcher of the same agreements may download it."""
+    """Return a release that the actor may see, and whether this person as a researcher may download it."""
     with console.database.reads.begin() as connection:
         kept = store.find_release(connection, release)
-        own = store.agreements_of(connection, actor.name, console.now())
+        own = store.releases_of(connection, actor.name, console.now())
     may = kept is not None and releases.may_download(kept, own)
-    if kept is None or not (may or _is_staff(actor)):
+    if kept is None or not _may_see(actor, kept, own):
         raise HTTPException(404, f"{release}: there is no such release for you")
     return kept, may
 

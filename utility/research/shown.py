@@ -1,6 +1,7 @@
 """What a researcher sees of releases before the download: made rows, an attack's result, how to read a file (pure)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from math import pi, sin
 from typing import Any
 
@@ -78,7 +79,7 @@ def options_words(options: Mapping[str, Any]) -> str:
     steps = f"steps of {f'{step_s // 60} minutes' if step_s >= 60 else f'{step_s} seconds'}"
     if "min_homes" in options:
         return f"groups of at least {options['min_homes']} homes, {steps}"
-    coarser = {name: value for name, value in options.items() if name not in ("step_s", "agreement")}
+    coarser = {one.name: options[one.name] for one in fields(Coarsening) if one.name in options.keys() - {"step_s"}}
     return f"{steps}, {Coarsening(**coarser).words}"
 
 

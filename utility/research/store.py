@@ -1,4 +1,4 @@
-"""What researchers got, and what releases are made of: agreements, releases, the log, homes' readings (U7)."""
+"""What researchers got, and what releases are made of: agreements, releases, homes' readings (U7)."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +11,13 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, Quarter
-from utility.database.database import Database, insert_or
-from utility.readings.store.archived import execute, months_apart
+from utility.database.database import Database, count_rows
 from utility.readings.store.parts import MAX_IN, chunks, ids_by_number, reading, select_parts
 from utility.readings.tables import compacted
 from utility.registry.tables import meter
 from utility.research.assembling import Assembly
 from utility.research.homes import Home, HomeMeter, Homes
-from utility.research.tables import research_agreement, research_log, research_reader, research_release
+from utility.research.tables import research_agreement, research_release
 from utility.webkit.columns import Time
 
 DAY_QUARTERS = 96  # quarters read at a time
@@ -46,7 +45,7 @@ class Kept:
     tier: str
     since: Quarter
     until: Quarter
-    options: Mapping[str, object]
+    options: Mapping[str, Any]
     attacks: Sequence[Mapping[str, object]]
     groups: Mapping[str, str]
     state: str
@@ -78,36 +77,6 @@ def agreements(connection: Connection) -> list[Agreement]:
     return [Agreement(**row) for row in connection.execute(statement).mappings()]
 
 
-def readers(connection: Connection) -> dict[str, list[str]]:
-    """Return the people who may download an agreement's releases, by agreement."""
-    c = research_reader.c
-    found: dict[str, list[str]] = {}
-    for row in connection.execute(select(c.agreement, c.person).order_by(c.agreement, c.person)):
-        found.setdefault(row.agreement, []).append(row.person)
-    return found
-
-
-def agreements_of(connection: Connection, person: str, now: EpochSeconds) -> set[str]:
-    """Return the agreements that have not ended and whose releases a person may download."""
-    a, r = research_agreement.c, research_reader.c
-    statement = select(a.name).join(research_reader, r.agreement == a.name).where(r.person == person, a.until > now)
-    return set(connection.execute(statement).scalars())
-
-
-def add_reader(connection: Connection, agreement: str, person: str, added_by: str, now: EpochSeconds) -> bool:
-    """Let a person download an agreement's releases; return whether that is new."""
-    row = {"agreement": agreement, "person": person, "added": now, "added_by": added_by}
-    statement = insert_or(connection, research_reader).values(row).on_conflict_do_nothing()
-    return bool(connection.execute(statement).rowcount)
-
-
-def remove_reader(connection: Connection, agreement: str, person: str) -> bool:
-    """Take that right back; return whether the person had it."""
-    c = research_reader.c
-    ours = (c.agreement == agreement) & (c.person == person)
-    return bool(connection.execute(research_reader.delete().where(ours)).rowcount)
-
-
 def find_release(connection: Connection, release: str) -> Kept | None:
     """Return a release, or ``None``."""
     statement = select(research_release).where(research_release.c.id == release)
@@ -120,6 +89,31 @@ def releases(connection: Connection, limit: int, skipped: int = 0) -> list[Kept]
     c = research_release.c
     statement = select(research_release).order_by(c.asked.desc(), c.id).limit(limit).offset(skipped)
     return [_kept(row) for row in connection.execute(statement).mappings()]
+
+
+def releases_of(connection: Connection, person: str, now: EpochSeconds) -> dict[str, str]:
+    """Return the releases of homes that answer a person's requests, with their agreements that have not ended."""
+    c, holding = research_release.c, {one.name for one in agreements(connection) if one.until > now}
+    answered = connection.execute(select(c.options).where(c.asked_by == person, c.state == "made")).scalars()
+    ids = [json.loads(options)["release"] for options in answered]
+    rows = [
+        row for some in chunks(ids, MAX_IN) for row in connection.execute(select(c.id, c.options).where(c.id.in_(some)))
+    ]
+    found = {row.id: str(json.loads(row.options).get("agreement", "")) for row in rows}
+    return {release: agreement for release, agreement in found.items() if agreement in holding}
+
+
+def first_quarter(connection: Connection) -> Quarter | None:
+    """Return the first quarter of which readings are kept; ``None``: there is none."""
+    first: Quarter | None = connection.execute(select(func.min(compacted.c.quarter))).scalar()
+    return first
+
+
+def count_releases(connection: Connection, state: str, person: str = "") -> int:
+    """Return how many releases are in a state; of a ``person``: how many of those that it asked for."""
+    c = research_release.c
+    ours = (c.state == state) & ((c.asked_by == person) if person else True)
+    return count_rows(connection, research_release, ours)
 
 
 def released_over(connection: Connection, tier: str, since: Quarter, until: Quarter) -> list[Kept]:
@@ -142,20 +136,6 @@ def save_release(connection: Connection, release: Kept) -> None:
     }
     connection.execute(research_release.delete().where(c.id == release.id))
     connection.execute(research_release.insert().values(**values))
-
-
-def log_access(
-    connection: Connection, now: EpochSeconds, person: str, action: str, subject: str, detail: str = ""
-) -> None:
-    """Add a line to the log."""
-    row = {"time": now, "person": person, "action": action, "subject": subject, "detail": detail}
-    connection.execute(research_log.insert().values(**row))
-
-
-def log_lines(connection: Connection, limit: int) -> list[dict[str, object]]:
-    """Return the newest lines of the log, newest first."""
-    statement = select(research_log).order_by(research_log.c.no.desc()).limit(limit)
-    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 def load_quarters(
@@ -183,8 +163,7 @@ def _add_quarters(connection: Connection, assembly: Assembly, of: Any, begin: Qu
     statement = select(c.meter_no, c.record_type, c.quarter, reading, slots).where(
         c.quarter.between(begin, end - 1), c.record_type.in_(_KINDS)
     )
-    within = range(begin, end)
-    for rows in execute(connection, statement, quarters=within, options={"yield_per": 50_000}).partitions():
+    for rows in connection.execute(statement, execution_options={"yield_per": 50_000}).partitions():
         # An array made of the rows themselves takes ten times as long.
         number, kind, quarter, value, count = (np.array(column, np.int64) for column in zip(*rows, strict=True))
         assembly.add(of[number], kind, quarter, value[:, None], count[:, None] == SLOTS)
@@ -198,15 +177,14 @@ def load_slots(
     with reading(database) as (connection, reader):
         for some in chunks([signed64(one.id) for one in meters], MAX_IN):
             numbers = connection.execute(select(meter.c.no).where(meter.c.id.in_(some))).scalars().all()
-            for days in months_apart(connection, first - 1, until - 1):
-                wanted = select_parts(
-                    lambda c, numbers=numbers, days=days: (
-                        c.quarter.between(days[0], days[-1])  # type: ignore[misc]
-                        & c.meter_no.in_(numbers)
-                        & c.record_type.in_(_KINDS)
-                    )
+            wanted = select_parts(
+                lambda c, numbers=numbers: (
+                    c.quarter.between(first - 1, until - 1)  # type: ignore[misc]
+                    & c.meter_no.in_(numbers)
+                    & c.record_type.in_(_KINDS)
                 )
-                for blocks in reader.stream(connection, wanted, quarters=days, meters=numbers):
-                    kinds, quarters = blocks.record_type.astype(np.int64), blocks.quarter.astype(np.int64)
-                    assembly.add(blocks.meter, kinds, quarters, blocks.values, blocks.quality > 0)
+            )
+            for blocks in reader.stream(connection, wanted, quarters=range(first - 1, until), meters=numbers):
+                kinds, quarters = blocks.record_type.astype(np.int64), blocks.quarter.astype(np.int64)
+                assembly.add(blocks.meter, kinds, quarters, blocks.values, blocks.quality > 0)
     return assembly.homes()

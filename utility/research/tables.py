@@ -1,8 +1,8 @@
-"""Tables of what researchers got: agreements, releases, and the log of every access (U7)."""
+"""Tables of what researchers got: agreements and releases (U7)."""
 
 from sqlalchemy import BigInteger, Column, Integer, String, Table, Text
 
-from utility.database.base import SMALL, RowId, columns, metadata
+from utility.database.base import SMALL, columns, metadata
 
 # Researchers who may get identifiable data, until when.
 research_agreement = Table(
@@ -10,17 +10,6 @@ research_agreement = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     *columns(BigInteger, "until", "added", nullable=False),
-    Column("added_by", String(32), nullable=False),
-    info=SMALL,
-)
-
-# The people who may download the releases of an agreement.
-research_reader = Table(
-    "research_reader",
-    metadata,
-    Column("agreement", String(64), primary_key=True),
-    Column("person", String(32), primary_key=True),
-    Column("added", BigInteger, nullable=False),
     Column("added_by", String(32), nullable=False),
     info=SMALL,
 )
@@ -41,18 +30,5 @@ research_release = Table(
     Column("decided", BigInteger, nullable=True),
     Column("decided_by", String(32), nullable=True),
     Column("why", String(200), nullable=True),
-    info=SMALL,
-)
-
-# Each access to homes' readings for research, each decision and each agreement; rows are never changed.
-research_log = Table(
-    "research_log",
-    metadata,
-    Column("no", RowId, primary_key=True, autoincrement=True),
-    Column("time", BigInteger, nullable=False),
-    Column("person", String(32), nullable=False),
-    Column("action", String(16), nullable=False),
-    Column("subject", String(64), nullable=False),
-    Column("detail", Text, nullable=False),
     info=SMALL,
 )

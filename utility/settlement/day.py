@@ -20,7 +20,7 @@ from commonwatt.settlement.residual import (
     residual_of,
     tolerance,
 )
-from commonwatt.settlement.settled import QUARTERS_A_DAY, Energies, Quantity, SettledQuality
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Energies, Quantity, SettledQuality, SettledQuarters
 from commonwatt.settlement.splits import Flags
 from utility.registry.layout import BatteryPlace, Day, Layout, alike, exchanges, ids_of, installed_in
 from utility.settlement.readings import Table
@@ -49,6 +49,21 @@ class SettledDay:
     quality: Qualities  # ``SettledQuality``, (meters, 96)
     residuals: Mapping[MicrogridId, DayResidual]  # by microgrid
     missing: Mapping[MicrogridId, int]  # by microgrid, in how many quarters a meter lacks a reading
+
+
+def with_day(settled: SettledQuarters, day: SettledDay) -> SettledQuarters:
+    """Return settled quarters with those of a day in the place of quarters that are not settled yet."""
+    ids = np.intersect1d(settled.meters, day.meters)
+    quarters = np.intersect1d(
+        np.arange(day.day * QUARTERS_A_DAY, (day.day + 1) * QUARTERS_A_DAY),
+        settled.first + np.arange(settled.version.shape[1]),
+    )
+    to = np.ix_(np.searchsorted(settled.meters, ids), quarters - settled.first)
+    of = np.ix_(np.searchsorted(day.meters, ids), quarters - day.day * QUARTERS_A_DAY)
+    energies = {quantity: settled.of(quantity).copy() for quantity in Quantity}
+    for quantity, values in energies.items():
+        values[to] = np.where(settled.version[to] > 0, values[to], day.energies[quantity][of])
+    return replace(settled, energies=energies)
 
 
 class Settling:

@@ -6,9 +6,8 @@ band: the 10 % and 90 % quantiles of the relative errors that projections of the
 projected from the months before it alone. So a band is as wide as the past was wrong (conformal prediction).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,13 +48,7 @@ class Projected:
     actual: Floats  # what came; NaN: not known yet, (subjects)
 
 
-# Returns the middle of the projection of a month some months ahead, and what its error is relative to, by subject.
-Middle: TypeAlias = Callable[[Panel, int, int], tuple[Floats, Floats]]
-
-
-def project(
-    panel: Panel, first: int | None = None, ahead: int = NEXT_MONTH, middle: Middle | None = None
-) -> list[Projected]:
+def project(panel: Panel, first: int | None = None, ahead: int = NEXT_MONTH) -> list[Projected]:
     """Return the projections of each month from ``first`` to the one ``ahead`` months after the last.
 
     Each is made of the months until ``ahead`` before it alone, its band too.
@@ -64,7 +57,6 @@ def project(
         panel: The months.
         first: The first month to project; ``None``: only the last one.
         ahead: How many months ahead is projected.
-        middle: Gives the middles that the bands are around; ``None``: ``usual``.
     """
     count, months = panel.values.shape
     alike = panel.groups if panel.errors is None else panel.errors
@@ -74,7 +66,7 @@ def project(
     errors: list[Floats] = []
     found = []
     for month in range(begin, last + 1):
-        center, scale = (middle or usual)(panel, month, ahead)
+        center, scale = usual(panel, month, ahead)
         if month >= (last if first is None else first):
             actual = panel.values[:, month] if month < months else np.full(count, np.nan)
             # The errors of the months just before are not known yet when the projection is made.
@@ -121,12 +113,8 @@ def _base(panel: Panel, month: int, ahead: int) -> tuple[Floats, Floats]:
     of_group = _of_groups(panel.groups, total_came, total)
     year = year_before(panel.values, month, ahead)
     center = year * (_ratio(total_came, total, of_group) + of_group) / 2
-    return center, scale_of(center, year)
-
-
-def scale_of(center: Floats, year: Floats) -> Floats:
-    """Return what errors are relative to; NaN without anything in the year before."""
-    return np.where(year > 0, center + _FLOOR * year / YEAR, np.nan)
+    # Nothing in the year before: NaN.
+    return center, np.where(year > 0, center + _FLOOR * year / YEAR, np.nan)
 
 
 def year_before(values: Floats, month: int, ahead: int) -> Floats:

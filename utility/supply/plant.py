@@ -22,11 +22,7 @@ class Plant:
     line_w: int  # the limit of the line in the present supply state, watts
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            ValueError: Naming what is out of range.
-        """
+        """Check the ranges."""
         if not 0 <= self.floor <= self.reserve <= self.capacity:
             raise ValueError(f"not 0 <= floor <= reserve <= capacity: {self.floor}, {self.reserve}, {self.capacity}")
         if not 0 <= self.loss_permille < 1000 or self.power_w < 0 or self.line_w < 0:

@@ -141,13 +141,7 @@ def ration_rangers(state: SupplyState, members: Sequence[Member], plant: Plant) 
 
 
 def _deliverable_w(plant: Plant, above_w: int, need_w: int, *, is_short: bool) -> tuple[int, int]:
-    """Return the power that a class can have for long, and the most that it may have while its limit comes down.
-
-    Args:
-        above_w: What the classes above ask for now, watts.
-        need_w: What they may need for ``LASTS_H``, watts.
-        is_short: Whether there is a shortage.
-    """
+    """Return the power that a class can have for long, and the most that it may have while its limit comes down."""
     line_w = max(0, plant.line_w - above_w)
     power_w = max(0, plant.power_w - max(0, above_w - plant.line_w))
     if not is_short:

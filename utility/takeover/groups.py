@@ -71,6 +71,15 @@ class Groups:
         found = ((microgrid, self._holder(microgrid)) for microgrid in self._before)
         return {name: (holder, self._before[name].adopted) for name, holder in found if holder is not None}
 
+    def managed_by_others(self, now: float) -> dict[MicrogridId, tuple[ControllerId, float]]:
+        """Return the managers of others' microgrids, and for how many seconds its own controller is heard."""
+        found = {}
+        for name, (manager, _) in self.managers().items():
+            own = self._grants[self._group_of[name]].signs.lines.get(name)
+            if manager != name:
+                found[name] = manager, now - own.since if own and own.since is not None and own.alive(now) else 0.0
+        return found
+
     @property
     def firsts(self) -> list[ControllerId]:
         """The first controller of each group, which names it."""

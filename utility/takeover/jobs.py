@@ -116,6 +116,10 @@ class GrantsJob:
         """Return the microgrids without a manager that is heard; see ``Groups.unmanaged``."""
         return self.groups.unmanaged(self._time())
 
+    def managed_by_others(self) -> dict[MicrogridId, tuple[ControllerId, float]]:
+        """Return who manages the microgrids of others; see ``Groups.managed_by_others``."""
+        return self.groups.managed_by_others(self._time())
+
     def _beat(self, group: int, sender: ControllerId, beat: Beat) -> None:
         self._do([self.groups.beat(group, sender, beat, self._time())])
 

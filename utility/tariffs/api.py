@@ -26,6 +26,7 @@ class Text(Asked):
     """A tariff's text (TOML)."""
 
     source: str = Field(max_length=tariffs.MAX_TARIFF_BYTES)
+    replaces: int = Field(0, ge=0, lt=2**15, description="The version of a proposal in whose place it is; 0: none.")
 
 
 router = APIRouter()
@@ -41,7 +42,7 @@ def listed(api: RequestApi, _: Staff) -> Versions:
 def propose(api: RequestApi, actor: Clerks, asked: Text) -> Version:
     """Propose a tariff, for another person to approve. A text with faults is refused with a line for each."""
     try:
-        stored = tariffs.propose(api.database, asked.source, actor, int(api.clock.now()))
+        stored = tariffs.propose(api.database, asked.source, actor, int(api.clock.now()), asked.replaces)
     except ConfigError as error:
         raise HTTPException(422, str(error).splitlines()) from error
     return _stored(api, stored.name, stored.version)

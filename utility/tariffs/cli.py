@@ -32,31 +32,42 @@ def check(file: FileArgument) -> None:
 
 
 @app.command()
-def propose(file: FileArgument, config: ConfigOption) -> None:
+def propose(
+    file: FileArgument,
+    config: ConfigOption,
+    replaces: Annotated[int | None, typer.Option(min=1, help="The version of a proposal in whose place it is.")] = None,
+) -> None:
     """Propose a tariff: store its next version, for another person to approve. Nothing is changed for anybody yet.
 
     Example: commonwatt tariff propose tariff.toml --config utility.toml
     """
     tariff = read_tariff(file)  # Its faults are shown with the file's name.
-    made = ask(config, "POST", "/tariffs", {"source": read_text(file)})
+    made = ask(config, "POST", "/tariffs", {"source": read_text(file), "replaces": replaces or 0})
     version = replace(tariff, version=made["version"])
     typer.echo(
         f"{_words(version)}: proposed by {made['proposed_by']}; next, by another person: "
-        f"commonwatt tariff approve {tariff.name}"
+        f"commonwatt tariff approve {tariff.name} {version.version}"
     )
 
 
 @app.command()
-def approve(name: Annotated[str, typer.Argument(help="The tariff's name.")], config: ConfigOption) -> None:
-    """Publish the proposal of a name. A second person has to, who did not propose it; it never changes then.
+def approve(
+    name: Annotated[str, typer.Argument(help="The tariff's name.")],
+    config: ConfigOption,
+    version: Annotated[int | None, typer.Argument(help="Its version; may be left out if one waits.")] = None,
+) -> None:
+    """Publish a proposal. A second person has to, who did not propose it; it never changes then.
 
     The running service tells the controllers its rates, until they acknowledge them.
     """
     listed = read(config, "/tariffs")["tariffs"]
     proposed = [one["version"] for one in listed if one["name"] == name and one["state"] == "proposed"]
+    if version is None and len(proposed) > 1:
+        waiting = ", ".join(map(str, proposed))
+        raise ConfigError(f"{name}: versions {waiting} wait; say which: commonwatt tariff approve {name} VERSION")
     if not proposed:
         raise ConfigError(f"{name:.40}: nothing is proposed; propose it first: commonwatt tariff propose FILE")
-    made = ask(config, "POST", f"/tariffs/{name}/{proposed[-1]}/approve")
+    made = ask(config, "POST", f"/tariffs/{name}/{version or proposed[0]}/approve")
     typer.echo(f"{name} v{made['version']}, from {made['effective']}: published by {made['approved_by']}")
 
 

@@ -17,31 +17,34 @@ from utility.tariffs.tariff import Tariff, parse_tariff
 MAX_TARIFF_BYTES = 256 * 1024  # longest text of a tariff that a page or the API takes
 
 
-def propose(database: Database, source: str, actor: Actor, now: EpochSeconds, file: str = "") -> Tariff:
+def propose(database: Database, source: str, actor: Actor, now: EpochSeconds, replaces: int = 0) -> Tariff:
     """Store a tariff's text as the next version of its name, for another person to approve.
 
     Args:
         source: The TOML.
         actor: The person who proposes it.
-        file: The name of its file, for errors.
+        replaces: The version of a proposal that waits, in whose place it is.
 
     Raises:
-        ConfigError: The text has faults, a line for each, or its times are of another zone than the town's.
+        ConfigError: The text has faults, a line for each, its times are of another zone than the town's, or another
+            proposal begins together with it, in whose place it is not.
     """
-    new = parse_tariff(source, file)
+    new = parse_tariff(source)
     with database.writes.begin() as connection:
         _require_zone(new, timezone_of(connection))
-        stored = tariffs.propose(connection, new, source, actor.name, now)
+        if (fault := tariffs.out_of_time(connection, new, now)) is not None:
+            raise ConfigError(f"{new.name}: {fault}")
+        stored = tariffs.propose(connection, new, source, actor.name, now, replaces)
         record(connection, actor, now, "tariff.propose", stored.label, None, _facts(stored))
     return stored
 
 
-def publish(database: Database, name: str, version: int | None, second: Second) -> Tariff:
-    """Publish the proposal of a name; a second person has to, who is apart from the one who proposed it.
+def publish(database: Database, name: str, version: int, second: Second) -> Tariff:
+    """Publish a proposal; the second person is apart from its proposer.
 
     Args:
         name: The tariff's name.
-        version: The version that the person looked at; ``None``: the one that is proposed now.
+        version: The version that the person looked at.
         second: The person who approves it.
 
     Raises:
@@ -50,10 +53,10 @@ def publish(database: Database, name: str, version: int | None, second: Second) 
     """
     actor, now = second.actor, second.now
     with second_person(database, second, f"tariff {name}") as connection:
-        proposed, first = tariffs.proposal(connection, name)
+        proposed, first = tariffs.proposal(connection, name, version)
         require_second(connection, second, {first: "proposed it"})
         _require_zone(proposed, timezone_of(connection))
-        tariffs.publish(connection, name, proposed.version if version is None else version, actor.name, now)
+        tariffs.publish(connection, name, version, actor.name, now)
         record(connection, actor, now, "tariff.publish", proposed.label, {"state": "proposed"}, _facts(proposed))
     return proposed
 

@@ -15,6 +15,7 @@ from utility.tariffs.week import faults, table_of
 
 HOURS = 24
 MOST_PERIODS = 6  # prices that the form has colours for
+_WEEK = HOURS * len(DAYS)  # characters of a season's week
 _HOUR_QUARTERS = 4
 _WHOLE_DATE = 10  # characters of a date without a time
 
@@ -118,7 +119,13 @@ def written(form: PricesForm, kept: Mapping[str, Any]) -> Written:
     Args:
         form: What a person typed.
         kept: The tables of the tariff that the form began with: name, time zone, policy and taxes are those.
+
+    Raises:
+        ConfigError: A season or a week of the page is not whole, so that the page could not be shown again.
     """
+    lengths = {len(form.season), len(form.season_from), len(form.season_until)}
+    if len(lengths) > 1 or len(form.week) > max(1, *lengths) or {len(each) for each in form.week} - {_WEEK}:
+        raise ConfigError("a season or a week of the page was not sent whole: open the page again")
     rows = [n for n, texts in enumerate(zip(form.name, form.import_price, form.credit, strict=False)) if any(texts)]
     tables = _tables(form, kept, rows)
     text = "\n".join(_toml(tables))

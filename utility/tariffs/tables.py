@@ -5,7 +5,8 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Integer, SmallInteger, St
 from utility.database.base import SMALL, columns, metadata
 
 # The versions of tariffs. `content` is canonical JSON, `source` the file as it was proposed; neither is ever changed.
-# `state`: proposed, published, or replaced (by a later proposal). Times are epoch seconds; `effective` is a quarter.
+# `state`: proposed, published, or replaced (by a later proposal of the same day). Times are epoch seconds; `effective`
+# is a quarter.
 rates_version = Table(
     "rates_version",
     metadata,

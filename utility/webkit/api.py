@@ -9,7 +9,7 @@ from utility.webkit.rights import ClerksOrApprovers
 from utility.webkit.services import RequestApi
 
 
-class Work(BaseModel):
+class WorkAnswer(BaseModel):
     """A long work that was started."""
 
     id: str
@@ -27,7 +27,7 @@ router = APIRouter()
 
 
 @router.get("/works/{work_id}")
-def state(api: RequestApi, _: ClerksOrApprovers, work_id: str) -> Work:
+def state(api: RequestApi, _: ClerksOrApprovers, work_id: str) -> WorkAnswer:
     """Return how far a long work is. One from before the service's last start is not known, and stored nothing."""
     work = api.works.find(work_id)
     if work is None:
@@ -35,7 +35,7 @@ def state(api: RequestApi, _: ClerksOrApprovers, work_id: str) -> Work:
     return work_answer(work)
 
 
-def work_answer(work: works.Work) -> Work:
+def work_answer(work: works.Work) -> WorkAnswer:
     """Return a work as an answer."""
-    facts = {name: getattr(work, name) for name in Work.model_fields if name != "result"}
-    return Work(**facts, result=work.path.removeprefix("/console").replace("/rates/preview", "/tariffs/preview"))
+    facts = {name: getattr(work, name) for name in WorkAnswer.model_fields if name != "result"}
+    return WorkAnswer(**facts, result=work.path.removeprefix("/console").replace("/rates/preview", "/tariffs/preview"))

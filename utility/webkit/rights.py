@@ -152,11 +152,7 @@ class Public:
 
 
 async def require_own_page(request: Request, secret: str) -> None:
-    """Refuse a change that does not come from a page of this session (cross-site request forgery).
-
-    Raises:
-        RefusedRequestError: The request is another site's, or lacks the session's second secret.
-    """
+    """Refuse a change that does not come from a page of this session (cross-site request forgery)."""
     require_own_origin(request)
     told = request.headers.get(CSRF_HEADER)
     if told is None and request.headers.get("content-type", "").partition(";")[0].strip().lower() in _FORMS:

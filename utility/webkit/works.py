@@ -1,6 +1,7 @@
-"""Long work that a person starts by a page or the API: one at a time, beside the service's loop, with its progress.
+"""Long work that a person starts by a page or the API: one of a kind at a time, beside the service's loop.
 
 Nothing of it is stored until its end, when it writes in one transaction: after a kill it is gone, and is started again.
+No kind waits for another one, so that replays of days never keep a clerk from making bills.
 """
 
 import logging
@@ -10,17 +11,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.units import EpochSeconds
 
-MAX_OPEN = 4  # most works that wait or run
-MAX_KEPT = 12  # works whose results are kept; a preview of the town takes some megabytes
+MAX_OPEN = 4  # most works of a kind that wait or run, one a person
+MAX_KEPT = 12  # works of a kind whose results are kept; a preview of the town takes some megabytes
 
 log = logging.getLogger(__name__)
+
+
+class Kind(StrEnum):
+    """What works are; each kind has places of its own."""
+
+    BILLS = "run of bills"
+    PREVIEW = "preview"
+    REPLAY = "replay"
+    RELEASE = "release"
 
 
 class State(StrEnum):
@@ -37,6 +46,7 @@ class Work:
     """A long work."""
 
     id: str  # its id
+    kind: Kind  # the kind whose places it takes
     what: str  # what is made, for people
     person: str  # who started it
     started: EpochSeconds  # when
@@ -45,7 +55,7 @@ class Work:
     whole: int = 0  # all meters; 0: not known yet
     path: str = ""  # the page that shows the result
     result: Any = None  # the result; ``None``: there is none yet, or it is stored
-    fault: str = ""  # why it failed
+    fault: str = ""  # why it failed; of one that runs: who cancelled it, so that it stops at its next step
 
     @property
     def is_open(self) -> bool:
@@ -64,29 +74,45 @@ class Works:
     def __init__(self) -> None:
         self._lock = Lock()
         self._works: OrderedDict[str, Work] = OrderedDict()
-        self._queue: SimpleQueue[tuple[str, Job]] = SimpleQueue()
-        self._thread: Thread | None = None
+        self._jobs: dict[str, Job] = {}  # of works that wait
+        self._running: set[Kind] = set()  # kinds that have a thread
 
-    def start(self, what: str, person: str, now: EpochSeconds, job: Job) -> Work:
-        """Begin a work; it runs after those before it.
+    def start(self, kind: Kind, what: str, person: str, now: EpochSeconds, job: Job) -> Work:
+        """Begin a work; it runs after those of its kind before it.
 
         Raises:
-            ConfigError: Too many wait already.
+            ConfigError: The person has an open one of this kind, or too many people have; says what to do.
         """
-        work = Work(id=secrets.token_hex(8), what=what, person=person, started=now)
+        work = Work(id=secrets.token_hex(8), kind=kind, what=what, person=person, started=now)
         with self._lock:
-            if sum(each.is_open for each in self._works.values()) >= MAX_OPEN:
-                raise ConfigError(f"{MAX_OPEN} works are being done; try again when one of them is done")
-            self._works[work.id] = work
-            ended = [each.id for each in self._works.values() if not each.is_open]
-            for old in ended[: max(0, len(self._works) - MAX_KEPT)]:
-                del self._works[old]
-            if self._thread is None:
+            same = [each for each in self._works.values() if each.kind is kind]
+            taken = [each for each in same if each.is_open]
+            if own := next((each for each in taken if each.person == person), None):
+                hint = f"wait for it, or cancel it on its page, /console/works/{own.id}"
+                raise ConfigError(f"your {kind} of before, {own.what}, is not done: {hint}")
+            if len(taken) >= MAX_OPEN:
+                raise ConfigError(f"{MAX_OPEN} other people have a {kind} in work; try again when one is done")
+            for old in [each for each in same if not each.is_open][: max(0, len(same) + 1 - MAX_KEPT)]:
+                del self._works[old.id]
+            self._works[work.id], self._jobs[work.id] = work, job
+            if kind not in self._running:
+                self._running.add(kind)
                 # It ends with the process: what it has not written by then was not begun.
-                self._thread = Thread(target=self._run, name="works", daemon=True)
-                self._thread.start()
-        self._queue.put((work.id, job))
+                Thread(target=self._run, args=(kind,), name=f"works: {kind}", daemon=True).start()
         return work
+
+    def cancel(self, work_id: str, person: str) -> None:
+        """Cancel a work: one that waits at once, one that runs at its next step, unless it is done before.
+
+        Raises:
+            ConfigError: It is another person's, or not open.
+        """
+        with self._lock:
+            work = self._works.get(work_id)
+            if work is None or not work.is_open or work.person != person:
+                raise ConfigError("a work is cancelled by the person who started it, while it waits or runs")
+            state = State.FAILED if self._jobs.pop(work_id, None) else State.RUNNING
+            self._works[work_id] = replace(work, state=state, fault=f"{person} cancelled it")
 
     def find(self, work_id: str) -> Work | None:
         """Return a work; ``None``: there is none, or it is too old, or the service was started again since."""
@@ -98,13 +124,18 @@ class Works:
         with self._lock:
             return list(reversed(self._works.values()))
 
-    def _run(self) -> None:
+    def _run(self, kind: Kind) -> None:
         while True:
-            work_id, job = self._queue.get()
-            self._change(work_id, state=State.RUNNING)
+            with self._lock:
+                work_id = next((each for each in self._jobs if self._works[each].kind is kind), None)
+                if work_id is None:
+                    self._running.discard(kind)
+                    return
+                job = self._jobs.pop(work_id)
+                self._works[work_id] = replace(self._works[work_id], state=State.RUNNING)
             try:
                 path, result = job(partial(self._progress, work_id))
-                self._change(work_id, state=State.DONE, path=path.replace("{id}", work_id), result=result)
+                self._change(work_id, state=State.DONE, path=path.replace("{id}", work_id), result=result, fault="")
             except CommonwattError as error:
                 self._change(work_id, state=State.FAILED, fault=str(error))
             except Exception:
@@ -112,8 +143,10 @@ class Works:
                 self._change(work_id, state=State.FAILED, fault="the service failed; its log says why")
 
     def _progress(self, work_id: str, done: int, whole: int) -> None:
-        self._change(work_id, done=done, whole=whole)
+        if fault := self._change(work_id, done=done, whole=whole).fault:
+            raise CommonwattError(fault)
 
-    def _change(self, work_id: str, **changes: Any) -> None:
+    def _change(self, work_id: str, **changes: Any) -> Work:
         with self._lock:
-            self._works[work_id] = replace(self._works[work_id], **changes)
+            work = self._works[work_id] = replace(self._works[work_id], **changes)
+        return work

@@ -14,11 +14,7 @@ FILES = 20_000  # open files of a process: the connections of a fleet of meters,
 
 
 def require_servers() -> None:
-    """Check that the servers are installed, and that a process may open enough files.
-
-    Raises:
-        ConfigError: With what to do.
-    """
+    """Check that the servers are installed, and that a process may open enough files."""
     missing = {"mosquitto": found("mosquitto"), "postgresql": programs()}
     if packages := [name for name, path in missing.items() if path is None]:
         raise ConfigError(

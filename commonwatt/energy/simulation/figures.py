@@ -82,7 +82,6 @@ class Figures:
     decided: Decided = field(default_factory=lambda: NOTHING)  # what the mechanisms of the policy decided
     highest_w: int = 0  # most that all microgrids together wanted from the town in a step, watts
     switches: int = 0  # changes between sharing and not sharing, of all batteries
-    inversions: int = 0  # how often a microgrid took energy that a higher class lacked, then or later, microgrid-steps
     samples: list[Sample] = field(default_factory=list)  # the town at the end of each hour
     tallies: list[Tally] = field(default_factory=list)  # the energies of each place, by layout of microgrids
 

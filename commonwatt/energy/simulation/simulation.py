@@ -20,7 +20,6 @@ from commonwatt.energy.physics.step import Inputs
 from commonwatt.energy.physics.town import MicrogridsStep, PlantInputs, step_town
 from commonwatt.energy.simulation.decided import added
 from commonwatt.energy.simulation.figures import KINDS, Figures, Sample
-from commonwatt.energy.simulation.inversions import Inversions
 from commonwatt.model.control.return_delay import STABLE_S, UNMANAGED_S, return_delay_s
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MilliwattHours
@@ -90,7 +89,6 @@ class Simulation:
         levels = zip(blocks, self._world.levels(percent), strict=True)
         # The microgrids, by layout.
         self.grids = [self._grids_of(places, level, policy.rules) for places, level in levels]
-        self._inversions = Inversions(blocks)
         self.boundaries: list[Boundary] = []  # the boundaries of the microgrids in the last step, by layout
         for grids in self.grids:
             kind = self.figures.kinds[grids.places.kind]
@@ -163,9 +161,6 @@ class Simulation:
                 alive=alive,
             ),
         )
-        before, left = (max(0, level - orders.keep) for level in (self.plant_level, plant.level))
-        is_short = supply is not SupplyState.NORMAL or not alive
-        self.figures.inversions += self._inversions.add(steps, before, left if is_short else None)
         self.plant_level = plant.level
         for grids, one in zip(self.grids, steps, strict=True):
             grids.level = one.flows.level

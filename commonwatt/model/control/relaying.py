@@ -14,6 +14,7 @@ MESSAGE_BYTES: LineRate = (151, 199)
 # Bytes of heads for each further packet of a batch; every second one is acknowledged by a packet of its own.
 SEGMENT_BYTES: LineRate = (52, 26)
 PACKET_BYTES = 1_348  # bytes of content in a packet
+PUBLIC_WEIGHT = 2.0  # of a public microgrid's backlog after an outage; any other's is 1
 PUT_S = 60  # seconds between the puts of a meter that sends by itself (M4), unless its gateway wishes another period
 # Bytes of heads of a meter's put, of its acknowledgement, which goes up, and of TCP's answers: IP, TCP, TLS, MQTT
 # and their own.

@@ -1,7 +1,7 @@
 """Local dates and times as quarters: months, and times that a change of the clocks skips or repeats."""
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.exceptions import ConfigError
@@ -13,11 +13,7 @@ END_YEAR = 2100  # the year before which all months of bills and all rates begin
 
 
 def local_moment(time: datetime, zone: ZoneInfo) -> datetime:
-    """Return a local time with its offset; one that has an offset is returned unchanged.
-
-    Raises:
-        ValueError: The local time does not exist, or exists twice, because the clocks change.
-    """
+    """Return a local time with its offset; one that has an offset is returned unchanged."""
     if time.tzinfo is not None:
         return time
     early, late = (time.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
@@ -47,6 +43,17 @@ def quarter_at(time: datetime, zone: ZoneInfo) -> Quarter:
 def local_day(time: EpochSeconds, zone: ZoneInfo) -> date:
     """Return the local day of a time."""
     return datetime.fromtimestamp(time, zone).date()
+
+
+def require_near(name: str, day: date, today: date, before: int, after: int) -> None:
+    """Refuse a day that is more than so many days before or after today: it is a mistake of typing.
+
+    Raises:
+        ConfigError: It is; begins with the name of its field.
+    """
+    first, last = today - timedelta(before), today + timedelta(after)
+    if not first <= day <= last:
+        raise ConfigError(f"{name}: has to be a day from {first} to {last}")
 
 
 def midnight(day: date, zone: ZoneInfo) -> Quarter:

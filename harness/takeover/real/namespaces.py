@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # By their names: a test's registration patches the module's ``run`` meanwhile.
@@ -107,35 +107,19 @@ class Machines:
         command = ["nsenter", "--target", str(pid), "--net", "ip", "-batch", "-"]
         run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
 
-    def start(
-        self,
-        name: str,
-        command: Sequence[str],
-        log: Path,
-        code: str = "",
-        environment: Mapping[str, str] | None = None,
-    ) -> Popen[bytes]:
-        """Start ``commonwatt`` on a machine.
+    def start(self, name: str, command: Sequence[str], log: Path, code: str = "") -> Popen[bytes]:
+        """Start ``commonwatt`` on a machine, forked from a process that has loaded it.
 
         Args:
             name: The machine.
             command: The words after ``commonwatt``.
             log: The file of its output.
             code: What runs before it, such as what watches it.
-            environment: Variables besides this process's own, for one that loads the program itself; ``None``: it is
-                forked from a process that has loaded it.
         """
         enters = f"from {__name__} import enter; enter({self._holders[name].pid})"
         main = "from commonwatt.__main__ import main; main()"
         words = [sys.executable, "-c", "; ".join(filter(None, (enters, code, main))), *command]
-        if environment is None:
-            return forks.start(words, log)
-        with log.open("ab") as file:
-            return Popen(words, stdout=file, stderr=file, env=os.environ | environment)
-
-    def network_of(self, name: str) -> list[str]:
-        """Return the words before a command that run it in a machine's network."""
-        return ["nsenter", "--target", str(self._holders[name].pid), "--net", "--"]
+        return forks.start(words, log)
 
     def inside(self, name: str, do: Callable[[], Answer]) -> Answer:
         """Do something in a machine's network, on another thread, and return its answer or raise its error."""
@@ -158,15 +142,8 @@ class Machines:
 
     def blackhole(self, name: str) -> None:
         """Lose all that a machine sends and receives; no connection is reset, and its link stays up."""
-        self._port(name, "nomaster")
-
-    def restore(self, name: str) -> None:
-        """End ``blackhole``."""
-        self._port(name, "master br0")
-
-    def _port(self, name: str, words: str) -> None:
         at = list(self.addresses).index(name) + 1
-        self._ip(self._holders["the bridge"].pid, f"link set m{at} {words}")
+        self._ip(self._holders["the bridge"].pid, f"link set m{at} nomaster")
 
     def cut(self, sender: str, receiver: str) -> None:
         """Lose all that one machine sends to another one; the other way goes on."""

@@ -16,14 +16,12 @@ from harness.takeover.real.register import registered
 from harness.takeover.real.watched import Commanded, read
 
 NAMES = ("r001", "r002", "r003")
-RANKS = {name: rank for rank, name in enumerate(NAMES, 1)}
 METERS = "meters"
 GATEWAY_HTTP, UTILITY_HTTP, METERS_HTTP = "127.0.0.1:9101", "127.0.0.1:8080", "127.0.0.1:9102"
 STOP_WITHIN_S = 10.0
 START_S = 90.0  # seconds within which all parts run and all meters are initialized
 SETTLE_S = 120.0  # seconds within which all lines of the clique are known
 LONG_S = 5.0  # a deadline above is one of a line that is not known, or loses beats
-RESTART_S = 0.2  # seconds until systemd starts a process again
 
 
 def gateway(name: str) -> str:
@@ -60,12 +58,7 @@ class Town:
         self.machines = Machines((*NAMES, UTILITY, METERS))
         _open.append(self)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.codes = {METERS: f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"}
-        """What runs in a part before it."""
-        self.environments: dict[str, dict[str, str]] = {}
-        """Variables of parts that are not forked."""
-        self.silent: set[str] = set()
-        """Controllers of a release that sends no beats."""
+        self.code = f"from harness.takeover.real.watched import watch; watch({str(self._seen)!r})"  # before the fleet
         try:
             self.town: Registered = registered(folder, self.machines.addresses)
         except BaseException:
@@ -80,20 +73,14 @@ class Town:
         place = part.split()[0]
         return UTILITY if place == HEAD_END else place
 
-    def start(self, *parts: str, loaded: bool = True) -> None:
-        """Start parts; they need not answer yet.
-
-        Args:
-            parts: Their names.
-            loaded: Whether they are forked from a process that has loaded the program.
-        """
+    def start(self, *parts: str) -> None:
+        """Start parts; they need not answer yet."""
         for part in parts:
             place, _, kind = part.partition(" ")
             kind = kind or place
             command = [kind, "run", "--config", str(self.folder / place / f"{kind}.toml")]
-            environment = self.environments.get(part, None if loaded else {})
             self.processes[part] = self.machines.start(
-                self.machine_of(part), command, self.log(part), self.codes.get(part, ""), environment
+                self.machine_of(part), command, self.log(part), self.code if part == METERS else ""
             )
 
     def start_all(self, *, utility: bool) -> None:
@@ -105,12 +92,6 @@ class Town:
         if utility:
             # It grants nothing of a controller that it has not heard since its own start.
             eventually(lambda: all(map(self._is_answered, NAMES)), START_S)
-
-    def kill(self, part: str) -> None:
-        """Kill a part by SIGKILL."""
-        process = self.processes.pop(part)
-        process.kill()
-        process.wait()
 
     def stop(self, *parts: str) -> None:
         """Stop parts by SIGTERM; each must end cleanly."""
@@ -165,21 +146,18 @@ class Town:
     def settle(self, *, utility: bool) -> None:
         """Wait until each controller has known the lines to the others for a minute, so that its deadline is short."""
         try:
-            eventually(
-                lambda: all(self._knows_all(n, utility=utility) for n in NAMES if n not in self.silent), SETTLE_S
-            )
+            eventually(lambda: all(self._knows_all(n, utility=utility) for n in NAMES), SETTLE_S)
         except AssertionError:
             seen = {name: self.status(gateway(name)).get("takeover") for name in NAMES}
             raise AssertionError(f"the lines are not known: {seen}; {self.told()}") from None
 
     def _is_answered(self, name: str) -> bool:
-        """Return whether the utility answers a controller's beats; one of an earlier release sends none."""
-        status = self.status(gateway(name))
-        return "takeover" not in status or status["takeover"]["others"][UTILITY]["heard_s"] is not None
+        """Return whether the utility answers a controller's beats."""
+        return self.status(gateway(name))["takeover"]["others"][UTILITY]["heard_s"] is not None
 
     def _knows_all(self, name: str, *, utility: bool) -> bool:
         others: dict[str, dict[str, Any]] = self.status(gateway(name)).get("takeover", {}).get("others", {})
-        lines = [line for other, line in others.items() if other not in self.silent and (utility or other != UTILITY)]
+        lines = [line for other, line in others.items() if utility or other != UTILITY]
         return bool(lines) and all(line["heard_s"] is not None and line["deadline_s"] < LONG_S for line in lines)
 
     def eventually_held_by(self, holders: dict[str, str], within_s: float) -> None:

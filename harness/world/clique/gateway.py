@@ -289,6 +289,7 @@ class CliqueGateway(GatewayNode):
             if self._keeping is work:
                 self._keeping = None
                 finish(work)
+                self.look()  # what its store did not take is undone: a state of its own, however short
                 self._woken()
 
         self.later(self.rng.uniform(*COMMIT_S), end)

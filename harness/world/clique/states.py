@@ -18,7 +18,7 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.DOUBTS, State.MANAGES): "two meters, a peer or the utility know no higher epoch",
     (State.DOUBTS, State.STANDS_BY): "a higher epoch is known",
     (State.MANAGES, State.DOUBTS): "it was paused for more than 4 s",
-    (State.MANAGES, State.STANDS_BY): "two meters or the utility report a higher epoch",
+    (State.MANAGES, State.STANDS_BY): "two meters report the same higher epoch, or the utility reports one",
     (State.MANAGES, State.YIELDS): "one that comes before it was steady for 60 s, and answers",
     (State.YIELDS, State.STANDS_BY): "the receiver answers, or 10 s are over",
     (State.YIELDS, State.DOUBTS): "its store did not take the receiver's epoch",

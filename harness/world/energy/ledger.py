@@ -70,6 +70,7 @@ class EnergyLedger:
         self._last_dead: dict[str, float] = {}
         self._level: dict[tuple[str, MeterId], tuple[float, MilliwattHours]] = {}
         self._excused_until: dict[str, float] = {}
+        self._told_to_isolate: dict[str, float] = {}  # when each gateway was last commanded to
         self._purchases: dict[Quarter, HeldPurchase] = {}
         self._bought: Counter[Quarter] = Counter()
         self._orders: dict[tuple[str, MeterId, Kind], Desired] = {}
@@ -180,6 +181,7 @@ class EnergyLedger:
         except ProtocolError:
             return
         if command.cmd == Action.ISOLATE and command.state == "on":
+            self._told_to_isolate[gateway.name] = self._world.time
             until = self._world.time + (command.for_s or 0)
             self._excused_until[gateway.name] = max(until, self._excused_until.get(gateway.name, 0))
         if command.cmd == Action.SUPPLY:
@@ -244,6 +246,8 @@ class EnergyLedger:
 
     def _check_opening(self, name: str) -> None:
         reports = [report for (of, _), report in self._newest.items() if of == name]
+        if any(report.made < self._told_to_isolate.get(name, 0) for report in reports):
+            return  # What it did to the switch it has not heard yet; neither a command's end nor a restart closes it.
         if all(report.connected for report in reports) and self._world.time > self._excused_until.get(name, 0):
             self._world.fail(f"E4: {name} isolates itself without a cause; the last reports: {reports}")
 

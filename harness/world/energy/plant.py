@@ -11,9 +11,9 @@ from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.topics import PLANT
+from harness.surroundings.plant import CAPACITY, LOAD, PHYSICAL
 from harness.world.network import Broker, Link, device
 from harness.world.node import Node
-from harness.worlds.plant import CAPACITY, LOAD, PHYSICAL
 from meter_sim.plant_core import Change, PlantCore, PlantState
 from meter_sim.plant_store import PLANT_TABLES, load
 

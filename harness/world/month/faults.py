@@ -1,4 +1,4 @@
-"""Faults at a month's end: what people do with bills and files, and what happens to the utility's two processes."""
+"""Faults at a month's end: what people do with bills, and what happens to the utility's two processes."""
 
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,6 @@ class MonthFaults(Faults):
         return {
             **super().kinds(),
             "bills issued": (self._issue, (300, 900)),
-            "month filed": (self._file, (None, 600)),
-            "month restored": (self._restore, (None, 1800)),
-            "archive rots": (self._rot_archive, (None, 900)),
             "process pauses": (self._pause, (None, 600)),
             "process killed": (self._kill, (None, 600)),
         }
@@ -33,21 +30,6 @@ class MonthFaults(Faults):
             money.issue(self._world)
         except (ConfigError, StoreError) as error:
             self._world.tell("people", f"can't issue: {error}")
-
-    def heal(self) -> None:
-        """End all faults; people put copies of rotten files back."""
-        self._world.utility.filing.look()
-        self._world.utility.filing.mend()
-        super().heal()
-
-    def _file(self) -> None:
-        self._world.utility.guarded(lambda: self._world.utility.filing.run(self._rng, "write"))
-
-    def _restore(self) -> None:
-        self._world.utility.guarded(lambda: self._world.utility.filing.run(self._rng, "restore"))
-
-    def _rot_archive(self) -> None:
-        self._world.utility.filing.rot(self._rng)
 
     def _pause(self) -> None:
         """Let a process pause for longer than its lease."""

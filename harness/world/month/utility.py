@@ -1,22 +1,17 @@
-"""The utility at a month's end: two processes on its database settle, bill and file months in turns."""
+"""The utility at a month's end: two processes on its database settle and bill in turns."""
 
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from commonwatt.config.utility import BillingSettings, SettlementSettings
-from commonwatt.town.town import Function, Town
+from commonwatt.town.town import Function
 from harness.billing.worlds import tariff
-from harness.world.ledger import Snapshot
-from harness.world.masks import Holdings
-from harness.world.month.filing import Filing
 from harness.world.month.process import JobProcess
-from harness.world.network import Broker
 from harness.world.node import finish
 from harness.world.utility import UtilityNode
 from utility.assembly.metrics import UtilityMetrics
@@ -26,7 +21,6 @@ from utility.jobs.calendar_periods import LocalMonth, Period, Seconds
 from utility.jobs.plans import Plan
 from utility.jobs.store.job_leases import Turn
 from utility.jobs.threads import HERE, Threads
-from utility.readings.store.archived import ArchiveError
 from utility.registry.accounts import Account, Holding
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 from utility.settlement.jobs import settlement
@@ -59,33 +53,6 @@ class MonthUtility(UtilityNode):
     """The utility's service, and a second process that does its jobs."""
 
     world: "MonthWorld"
-
-    def __init__(self, world: "MonthWorld", town: Town, head_end: Broker) -> None:
-        self._copies: dict[bytes, dict[Path, bytes]] = {}  # the archive's files by the image of the database
-        self.filing = Filing(world)
-        super().__init__(world, town, head_end)
-
-    def image(self) -> bytes:
-        """Return the store's content, and keep a copy of the archive with it."""
-        image = super().image()
-        self._copies[image] = self.filing.copied()
-        return image
-
-    def go_back(self, earlier: bytes, snapshot: Snapshot) -> None:
-        """Put the store's earlier content back, and the archive's."""
-        super().go_back(earlier, snapshot)
-        self.filing.put_back(self._copies[earlier])
-
-    def holdings(self) -> Holdings:
-        """Return the holdings read from the store; while a file is rotten, what it should have."""
-        return self.world.ledger.snapshot()[0] if self.filing.is_rotten else super().holdings()
-
-    def trying(self, work: Callable[[], None]) -> None:
-        """Do work that is repeated if the store or a file fails."""
-        try:
-            super().trying(work)
-        except ArchiveError as error:
-            self.refused(type(error).__name__)
 
     def _register(self) -> None:
         super()._register()

@@ -1,4 +1,4 @@
-"""A seeded world at a month's end: readings are settled and billed while they come, and are filed in the archive."""
+"""A seeded world at a month's end: readings are settled and billed while they come."""
 
 import random
 from collections.abc import Mapping, Sequence

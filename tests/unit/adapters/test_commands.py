@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from adapters.arrived import Arrived
 from adapters.commands.command import commands_of
+from adapters.mapping.payloads import MAX_BYTES
 from adapters.store import CHANNELS
 from commonwatt.config.adapter import AdapterSettings
-from commonwatt.config.adapter_commands import AdapterCommand
+from commonwatt.config.adapter_commands import AdapterCommand, fill
 from commonwatt.device.store import DeviceStore, open_store
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.records import Log
@@ -118,6 +119,16 @@ def test_a_device_that_does_not_obey_is_told_three_times_and_then_its_state_is_w
     assert not told(bench, T + 1000)
     mode(bench, "giving", T + 1001)
     assert told(bench, T + 1001) == [b'{"give": 0}'], "it obeyed late"
+
+
+def test_a_state_of_megabytes_is_not_read(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = start(SHARE)
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    bench.published.clear()
+    monkeypatch.delattr("adapters.commands.command.json_of")
+    mode(bench, "giving" + " " * MAX_BYTES, T + 12)
+    bench.do(bench.adapter.tick(T + 12))
+    assert not bench.published, "it shows nothing"
 
 
 def test_a_state_that_ends_by_itself_is_told_again_and_then_reported(start: Start) -> None:
@@ -279,6 +290,13 @@ def test_a_switch_at_the_boundary_opens_and_is_closed_by_nothing_but_a_permit(st
     assert not bench.to_devices(), "it is open"
     bench.command("isolate", T + 310, seq=3, state="off")
     assert [payload for _, payload in bench.to_devices()] == [b"permit"]
+
+
+@pytest.mark.parametrize("before", ["", "\ufeff", "set ", "[0]\n"])
+def test_a_device_s_name_stays_a_text_of_json_whatever_stands_before_it(before: str) -> None:
+    filled = fill(before + '{"id": "{device}", "give": {watts}}', {"device": 'a", "give": 9, "x": "\\', "watts": 5})
+    assert json.loads(filled.removeprefix(before)) == {"id": 'a", "give": 9, "x": "\\', "give": 5}
+    assert fill("{device} on", {"device": 'a"'}) == 'a" on'
 
 
 @pytest.mark.parametrize(

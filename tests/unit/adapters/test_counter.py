@@ -173,6 +173,13 @@ def test_messages_that_waited_at_a_broker_and_come_together_count() -> None:
     assert counter.total == 2_000_000
 
 
+def test_a_power_that_is_not_known_explains_nothing_and_stops_nothing() -> None:
+    counter, limits = Counter(), CounterLimits(rated_mw=48_000_000, resolution=10_000)
+    for n, raw in enumerate((0, 5, 10)):
+        counter.take(Read(T + n * 1000, 50_000_000 + raw), limits)
+    assert counter.take(Read(T + 240_000, 52_800_000), limits, restarted=True)[0] is Outcome.COUNTED
+
+
 def test_random_histories_have_no_phantom_energy() -> None:  # more by: python -m harness.foreign.counters
     for seed in range(1500):
         wrong, _ = judge(history(random.Random(seed)))

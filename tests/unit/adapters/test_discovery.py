@@ -233,15 +233,41 @@ def test_a_switch_reduces_the_load_by_its_off_and_confirms_it(tmp_path: Path) ->
     ]
 
 
-def test_a_command_is_written_out_and_its_meter_obeys_it() -> None:
-    found = tomllib.loads("microgrid = 'r001'\n" + snippet(announced([plug("energy", "Import"), switch()])))
-    (command,) = compiled(AdapterSettings.model_validate(found))
+@pytest.mark.parametrize(
+    ("folder", "topic"),
+    [
+        ("plug", "plug/relay/set"),
+        ("plug", "victron/W/abc/vebus/276/Mode"),
+        # The device took the name of a folder of others.
+        ("victron/W", "victron/W/abc/vebus/276/Mode"),
+        ("zigbee2mqtt", "zigbee2mqtt/bridge/request/permit_join"),
+        ("zigbee2mqtt/bridge", "zigbee2mqtt/bridge/request/permit_join"),
+        ("evcc", "evcc/loadpoints/1/mode/set"),
+    ],
+)
+def test_a_command_is_a_comment_that_a_person_enables(folder: str, topic: str) -> None:
+    """A device announces its own names and topics as it likes, such as those of another device."""
+    keys = {"dev": {"ids": folder.rpartition("/")[2]}}
+    configs = [
+        plug("energy", "Import", stat_t=f"{folder}/energy", **keys),
+        switch(stat_t=f"{folder}/relay", cmd_t=topic, **keys),
+    ]
+    text = snippet(announced(configs))
+    (meter,) = tomllib.loads(text)["meter"]
+    assert ("command" in tomllib.loads(text), "obeys" in meter) == (False, False)
+    assert "Relay: an announcement may name another device's topic: if this is the device's own, fill in" in text
+    assert [one["topic"] for one in commands_of(text)] == [topic]
+    enabled = COMMENT.sub("", text).replace("its meter's preset", meter["preset"])
+    enabled = enabled.replace("\n[[meter]]\n", '\n[[meter]]\nobeys = "reduce"\n')
+    (command,) = compiled(AdapterSettings.model_validate(tomllib.loads(f"microgrid = 'r001'\n{enabled}")))
     assert command.kind == "reducing"
 
 
 def test_a_select_is_a_candidate_that_a_person_completes(tmp_path: Path) -> None:
     _, text, _ = discover(tmp_path, DISCOVERIES / "smartevse.jsonl")
-    assert "Mode: fill in on and off, of: Off, Normal, Solar, Smart, Pause\n# [[command]]" in text
+    assert "Mode: fill in on and off, of: Off, Normal, Solar, Smart, Pause; an announcement" in text
+    _, text, _ = discover(tmp_path, DISCOVERIES / "hm2mqtt.jsonl")
+    assert "fill in on and off, of: 0 to 2500 W; an announcement may name another" in text
     (command,) = commands_of(text)
     assert (command["kind"], command["on"], command["off"]) == ("share", "", "")
 
@@ -392,7 +418,7 @@ def test_a_command_that_cannot_be_used_is_named(keys: dict[str, Any]) -> None:
 def test_a_setting_is_no_command_and_two_switches_are_candidates() -> None:
     assert "command" not in snippet(announced([plug("energy", "Import"), switch(ent_cat="config")]))
     text = snippet(announced([plug("energy", "Import"), switch(), switch(cmd_t="plug/2")]))
-    assert text.count("fill in the meter whose load it switches") == 2
+    assert text.count("\n# [[command]]\n") == 2
 
 
 def test_a_state_that_is_not_translated_leaves_the_command_without_a_confirmation() -> None:
@@ -400,7 +426,7 @@ def test_a_state_that_is_not_translated_leaves_the_command_without_a_confirmatio
     text = snippet(announced([plug("energy", "Import"), config]))
     (command,) = commands_of(text)
     assert "confirm" not in command
-    assert "# Plug: Relay has no confirmation: template not translated: {{ value_json.val | lower }}\n" in text
+    assert "# Plug: Relay has no confirmation: template not translated: {{ value_json.val | lower }}: an" in text
     (command,) = commands_of(snippet(announced([plug("energy", "Import"), switch(val_tpl="{{ value_json.s }}")])))
     assert command["confirm"] == {"topic": "plug/relay", "path": "s", "on": "OFF", "off": "ON"}
 
@@ -414,8 +440,6 @@ def test_a_terminal_is_asked_for_a_direction_that_nothing_says(tmp_path: Path, m
         (meter,) = read_by(COMMENT.sub("", text))
         assert meter[3] == direction
         assert bool(tomllib.loads(text).get("meter")) == bool(direction)
-        # What feeds in is no load.
-        assert ("fill in the meter whose load it switches" in text) == (direction == "outgoing")
 
 
 def test_write_adds_what_is_new_once_and_keeps_what_is_there(tmp_path: Path) -> None:

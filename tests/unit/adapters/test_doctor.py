@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from paho.mqtt.client import Client
+import pytest
+from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from adapters.doctor import DOCTOR, judge
-from adapters.source import Source
+from adapters.source import MAX_WAITING_BYTES, Source
 from commonwatt.config.adapter import AdapterSettings, AdapterSource
-from commonwatt.doctor.connection import Target, _refusal
+from commonwatt.doctor.connection import Reported, Target, connection_findings
 from commonwatt.doctor.findings import Finding, Level
 from commonwatt.doctor.running import Running
 from commonwatt.identity.certificates import Kind
@@ -38,8 +39,33 @@ def test_the_certificate_of_another_meter_is_bad(tmp_path: Path) -> None:
     assert (found.check, found.level) == ("certificate of 77001", Level.BAD)
 
 
-def test_a_broker_that_may_require_tls_names_the_setting_of_its_authority() -> None:
-    def remedy(setting: str) -> str:
+@pytest.mark.parametrize(
+    ("why", "ours", "foreign"),
+    [
+        ("[Errno -2] Name or service not known", "correct broker,", "correct source.address,"),
+        ("[Errno 111] Connection refused", "start the broker there", "start the devices' broker"),
+        ("timed out", "firewall lets port 1883", "firewall lets port 1883"),
+        ("no answer in time", "firewall lets port 1883", "firewall lets port 1883"),
+        ("[Errno 113] No route to host", "ip route", "ip route"),
+        (
+            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired",
+            "broker and broker_ca",
+            "source.address and source.ca",
+        ),
+        ("the broker ended it without an answer; its log says why", "set broker_ca ", "set source.ca "),
+        (
+            "the broker refused it: Bad user name or password",
+            "register 77001",
+            "correct source.user and source.password",
+        ),
+        ("the broker refused it: Client identifier not valid", "register 77001", "correct source.user"),
+        ("the broker refused it: Not authorized", "docs/security.md", "correct source.user"),
+        ("the broker does not allow it to subscribe to +", "correct broker", "correct source.address"),
+        ("the broker refused it: Server busy", "journalctl", "journalctl"),
+    ],
+)
+def test_each_kind_of_error_has_one_remedy_that_names_the_setting(why: str, ours: str, foreign: str) -> None:
+    def found(setting: str) -> Finding:
         target = Target(
             setting=setting,
             address="10.1.0.1:1883",
@@ -50,10 +76,12 @@ def test_a_broker_that_may_require_tls_names_the_setting_of_its_authority() -> N
             token=str,
             subscribe="+",
         )
-        return _refusal(target, "ended without an answer")[1]
+        (finding,) = connection_findings(target, Reported(connected=False, complaint=why))
+        assert why in finding.found
+        return finding
 
-    assert "set source.ca " in remedy("source.address")
-    assert "set broker_ca " in remedy("broker")
+    assert ours in found("broker").remedy
+    assert foreign in found("source.address").remedy
 
 
 def test_a_refused_subscription_is_bad_though_the_broker_is_connected() -> None:
@@ -74,7 +102,19 @@ def test_a_refused_subscription_is_bad_though_the_broker_is_connected() -> None:
     assert "refuses a subscription" in found.found
     away = source | {"connected": False, "complaint": "can't be reached"}
     found = next(iter(judge(answer | {"sources": [away]})))
-    assert found.remedy == "find the step that fails: commonwatt doctor --config FILE"
+    assert found.remedy == "see its remedy: commonwatt doctor --config FILE"
+
+
+def test_messages_that_wait_are_bounded_in_bytes_too() -> None:
+    source = Source(settings=AdapterSource(), client_id="a", filters=["#"], now=lambda: 0.0, wake=lambda: None)
+    message = MQTTMessage(topic=b"plug/state")
+    message.payload = bytes(MAX_WAITING_BYTES // 4)
+    for _ in range(6):
+        source._received(source._client, None, message)
+    assert (source.waiting, source.dropped) == (4, 2)
+    source.take(1)
+    source._received(source._client, None, message)
+    assert (source.waiting, source.dropped) == (4, 2), "there is room again"
 
 
 def test_a_battery_that_is_never_told_to_share_is_named_before_the_first_start() -> None:
@@ -92,5 +132,5 @@ def test_a_battery_that_is_never_told_to_share_is_named_before_the_first_start()
 
 def test_the_devices_broker_is_no_service_of_ours() -> None:
     source = {"address": "127.0.0.1:9"}
-    *_, found = examined("source", source=source)
+    (found,) = examined("source", source=source)
     assert found.remedy == "start the devices' broker there, or correct the port of source.address"

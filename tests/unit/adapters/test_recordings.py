@@ -52,7 +52,8 @@ def test_a_line_that_is_no_message_is_named(tmp_path: Path, line: bytes) -> None
 
 def test_a_telegram_printed_in_several_lines_is_refused_with_the_way_to_record_it(tmp_path: Path) -> None:
     path = recording(tmp_path, b"dsmr/raw /XMX5\n\n1-0:1.8.1(000123.456*kWh)\n!\n")
-    done = CliRunner().invoke(app, ["learn", str(path)])
+    (tmp_path / "adapter.toml").write_text(CONFIG)
+    done = CliRunner().invoke(app, ["test", "--config", str(tmp_path / "adapter.toml"), str(path)])
     assert done.exit_code == 2
     assert "line 3: not a topic and a payload" in done.stderr
     assert "commonwatt adapter record" in done.stderr

@@ -1,15 +1,11 @@
-"""``adapter learn``: the numbers that look like a register, and no more."""
+"""The numbers that look like a register, and no more."""
 
 import json
-from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from adapters.cli import app
 from adapters.discovery.registers import MAX_NUMBERS, registers_in
 from adapters.recordings import Recorded
-from tests.unit.adapters.test_presets import RECORDINGS
 
 
 def learned(*payloads: bytes | str) -> list[tuple[str, ...]]:
@@ -43,25 +39,3 @@ def test_numbers_are_bounded() -> None:
     messages = (Recorded(n, f"t/{n}", b"1") for n in range(MAX_NUMBERS + 10))
     found, left_out = registers_in(messages)
     assert (len(found), left_out) == (MAX_NUMBERS, 10)
-
-
-def test_command_lists_topic_path_values_and_whether_it_rose(tmp_path: Path) -> None:
-    printed = CliRunner().invoke(app, ["learn", str(RECORDINGS / "zigbee2mqtt.jsonl")])
-    assert printed.exit_code == 0
-    assert "zigbee2mqtt/roof produced_energy: 100.2500 to 100.6250, rose\n" in printed.output
-    assert "did not rise" in printed.output.splitlines()[-1]
-    (tmp_path / "heard.jsonl").write_text(json.dumps({"topic": "dev/\x1b]0;x", "payload": "1e-400"}))
-    printed = CliRunner().invoke(app, ["learn", str(tmp_path / "heard.jsonl")])
-    assert printed.stdout == "dev/\\x1b]0;x: 1E-400, did not rise\n"
-
-
-def test_command_says_that_nothing_was_found(tmp_path: Path) -> None:
-    (tmp_path / "messages.txt").write_text("tele/kitchen/LWT Online\n")
-    done = CliRunner().invoke(app, ["learn", str(tmp_path / "messages.txt")])
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith("nothing looks like a register. Record all topics")
-
-
-def test_command_needs_a_file_or_a_broker() -> None:
-    for arguments in ([], ["--live"], ["x.jsonl", "--live"]):
-        assert CliRunner().invoke(app, ["learn", *arguments]).exit_code == 2

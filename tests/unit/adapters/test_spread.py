@@ -5,7 +5,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.energy.channel import PENDING_MS
 from adapters.energy.spread import Run, Spread, Steps
+from commonwatt.config.utility import UtilitySettings
 from commonwatt.model.units import GROUP_S, SLOT_S
 
 T = 1_790_000_100  # start of a group
@@ -81,3 +83,8 @@ def test_a_held_value_is_that_of_the_last_sample_at_or_before_the_end_of_the_slo
     assert steps.take((T + 14) * 1000, 6) == []
     assert steps.take((T + 31) * 1000, 7) == [Run(T, T + 30, 6)]
     assert steps.take((T + 60) * 1000, 9) == [Run(T + 30, T + 45, 7), Run(T + 45, T + 60, 9)]
+
+
+def test_pending_slots_are_decided_before_the_utility_asks_for_them() -> None:
+    every_s, delivery_s = 300, 180
+    assert PENDING_MS / 1000 + every_s + delivery_s <= UtilitySettings.model_fields["gap_age_s"].default

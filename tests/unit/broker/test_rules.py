@@ -62,7 +62,7 @@ def granted(who: Device) -> set[tuple[Action, str]]:
     return grants
 
 
-LEAVES = ("rec", "ev", "lvl", "out", "lte", "batch", "stat", "ack", "cmd", "+", "#", "", "recs", "REC")
+LEAVES = ("rec", "ev", "lvl", "out", "lte", "batch", "stat", "ack", "cmd", "cert", "+", "#", "", "recs", "REC")
 EVERYTHING = sorted(
     {
         "/".join(levels)

@@ -22,7 +22,7 @@ from commonwatt.model.blocks import (
 )
 from commonwatt.model.records import HistoryRecord
 from commonwatt.model.units import GROUP_SLOTS, MAX_ABS_READING, QUARTER_S, SLOT_S, SLOTS
-from harness.worlds.records import a_record
+from harness.surroundings.records import a_record
 
 Key = tuple[int, int, int]
 Slots = dict[int, tuple[Quality, frozenset[int]]]  # by slot: the quality, and the values seen at it

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.protocol.commands import KINDS, VERBS, Command, Held, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
@@ -230,3 +231,19 @@ def test_any_json_reads_or_is_a_protocol_error(content: dict[str, object]) -> No
     for model in MODELS:
         with suppress(ProtocolError):
             unpack_json(model, json.dumps(content).encode())
+
+
+@pytest.mark.parametrize("model", [Outcome, ControllerOutcome])
+def test_a_reason_of_another_machine_steers_no_terminal_and_ends_no_line(model: type[Message]) -> None:
+    """Alarms and tables have it in their lines; escaped, it fits into the message again."""
+    answer = OUTCOME | {"reason": "no\n- All is well \x1b[2J" + "\x07" * 200}
+    read = unpack_json(model, json.dumps(answer).encode())
+    text = json.loads(read.pack())["reason"]
+    assert text.startswith("no\\x0a- All is well \\x1b[2J\\x07")
+    assert text.isprintable()
+    assert unpack_json(model, read.pack()) == read
+
+
+def test_a_table_shows_received_text_without_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show("controllers", [{"why": "x\x1b[2J\ny"}], ["why"])
+    assert "x\\x1b[2J\\x0ay" in capsys.readouterr().out

@@ -39,8 +39,6 @@ WRONG: list[tuple[str, str, object, str]] = [  # part, key, a wrong value, a wor
     ("gateway", "relay_s", 14, "15"),
     ("gateway", "relay_s", 60.5, "whole number"),
     ("gateway", "put_s", 90, "multiple of 60"),
-    ("gateway", "weights", {"77": 0}, "1"),
-    ("gateway", "weights", {"house": 1}, "[0-9]"),
     ("gateway", "meters", "lossy", "lossless"),
     ("gateway", "sharing", "unfair", "'spec'"),
     ("gateway", "timezone", "America", "time zone"),
@@ -52,7 +50,6 @@ WRONG: list[tuple[str, str, object, str]] = [  # part, key, a wrong value, a wor
     ("meters", "failures_per_day", "often", "number"),
     ("utility", "http_proxies", ["proxy.example"], "IP address"),
     ("utility", "keep_months", "all", "whole number"),
-    ("utility", "archive_keep_months", 1, "2"),
     ("utility", "clock_is_right", "perhaps", "true or false"),
     ("utility", "second_factor", "always", "everybody"),
 ]
@@ -177,11 +174,9 @@ def test_relative_database_is_relative_to_the_file(tmp_path: Path, url: str, exp
     assert settings.database == expected.format(tmp_path.resolve())
 
 
-def test_weights_may_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+def test_a_key_that_is_gone_says_what_is_in_its_place(tmp_path: Path) -> None:
     path = write(tmp_path, '[gateway]\nmicrogrid = "r001"\n[gateway.weights]\n10001 = 3\n')
-    assert load_settings(path, "gateway", GatewaySettings).weights == {"10001": 3}
-    path = write(tmp_path, '[gateway]\nmicrogrid = "r001"\n[gateway.weights]\n10001 = 0\n')
-    assert error_of(path).startswith(f"{path}: line 4: gateway.weights.10001: ")
+    assert error_of(path).startswith(f"{path}: line 3: gateway.weights: is gone: sharing weights are terms of accounts")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +241,6 @@ BEYOND = [
     ("meters", "http", None, "http_plain_text"),
     ("utility", "head_end", "head_end_ca", "head_end_plain_text"),
     ("utility", "http", "http_certificate", "http_plain_text"),
-    ("utility", "alertmanager", "alertmanager_ca", "alertmanager_plain_text"),
 ]
 
 
@@ -285,6 +279,20 @@ def test_plain_text_on_this_machine_needs_no_word(tmp_path: Path, host: str) -> 
 def test_plain_text_to_one_broker_is_not_leave_for_the_other(tmp_path: Path) -> None:
     text = 'microgrid = "r001"\nbroker = "10.1.0.1:1883"\nbroker_plain_text = true\nhead_end = "10.1.0.9:1883"\n'
     assert "head_end_plain_text = true" in error_of(write(tmp_path, f"[gateway]\n{text}"))
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("gateway", "public_weight = 2"),
+        ("gateway", "near_minimum_permille = 50"),
+        ("utility", "public_weight = 2"),
+        ("utility", "validation.spike_wh = 250"),
+        ("utility", "validation.high_percent = 400"),
+    ],
+)
+def test_a_setting_that_is_gone_is_refused_with_what_became_of_it(tmp_path: Path, part: str, key: str) -> None:
+    assert "is fixed" in error_of(write(tmp_path, f"[{part}]\n{required(part)}{key}\n"))
 
 
 @pytest.mark.parametrize("part", ["gateway", "utility"])

@@ -70,6 +70,13 @@ def test_a_certificate_is_judged_by_its_days_left(days: int, level: Level, tmp_p
     assert (finding.level, "r001" in finding.found) == (level, True)
 
 
+@pytest.mark.parametrize(("name", "remedy"), [("10001", "exchange it with the meter"), ("r001", "site init")])
+def test_a_certificate_near_its_end_is_warned_of_with_what_to_do(name: str, remedy: str, tmp_path: Path) -> None:
+    path = certificate(authority(tmp_path), Kind.DEVICE, name, lifetime_s=20 * DAY_S)
+    finding = only(list(certificate_findings("certificate", path, named=name)))
+    assert (finding.level, remedy in finding.remedy) == (Level.WARNING, True)
+
+
 def test_a_certificate_of_another_name_without_its_key_or_revoked_is_bad(tmp_path: Path) -> None:
     made = authority(tmp_path)
     path = certificate(made, Kind.DEVICE, "r001")

@@ -14,7 +14,7 @@ from commonwatt.model.exceptions import CommonwattError, text_of
 def every(base: type[CommonwattError]) -> Iterator[type[CommonwattError]]:
     for package in (commonwatt, utility):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if "exceptions" in module.name or module.name.endswith(("altered", "archived", "client")):
+            if "exceptions" in module.name or module.name.endswith(("altered", "client")):
                 import_module(module.name)
     found = [base]
     while found:

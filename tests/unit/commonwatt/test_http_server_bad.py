@@ -158,6 +158,29 @@ def test_at_the_bound_the_oldest_unfinished_request_is_closed_and_an_answer_is_n
         server.stop()
 
 
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_a_host_with_many_connections_keeps_no_other_out(monkeypatch: pytest.MonkeyPatch, ipv6: bool) -> None:
+    monkeypatch.setattr(httpd, "MAX_CONNECTIONS", 3)
+    if ipv6:  # Each connection of the crowd comes from another address of its /64.
+        accept = httpd._Bounded.get_request
+        addresses = iter(["2001:db8:0:1::1", *(f"2001:db8::{n}" for n in range(9))])
+        monkeypatch.setattr(httpd._Bounded, "get_request", lambda server: (accept(server)[0], (next(addresses), 1)))
+    port = free_port()
+    server = HttpServer(f"127.0.0.1:{port}", CollectorRegistry(), dict)
+    server.start()
+    other = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=("127.0.0.2", 0))
+    other.sendall(b"GET /health HTTP/1.1\r\n")
+    crowd = [connect(port) for _ in range(9)]
+    try:
+        assert read_to_the_end(crowd[0]) == b"", "the oldest of the crowd gave way"
+        other.sendall(b"Host: localhost\r\n\r\n")
+        assert read_to_the_end(other).endswith(b"ok\n")
+    finally:
+        for sock in (other, *crowd):
+            sock.close()
+        server.stop()
+
+
 def test_threads_that_can_not_be_started_take_no_room(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     really_start, failed = threading.Thread.start, list[None]()
 

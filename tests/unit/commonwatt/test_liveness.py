@@ -7,7 +7,7 @@ import pytest
 import gateway.links
 import utility.assembly.head_ends
 from commonwatt.network.liveness import Liveness
-from harness.worlds.gateway import World, registered
+from harness.surroundings.gateway import World, registered
 
 
 def test_a_connection_over_which_nothing_was_expected_is_left_alone() -> None:

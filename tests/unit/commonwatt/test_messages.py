@@ -24,7 +24,7 @@ from commonwatt.protocol.meter_messages import (
     unpack_put,
     unpack_put_ack,
 )
-from harness.worlds.records import a_record
+from harness.surroundings.records import a_record
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 

@@ -13,7 +13,7 @@ from commonwatt.cli.main import make_app
     [
         ("gatway run", "gateway"),
         ("site pac", "pack"),
-        ("swap controler", "controller"),
+        ("swap metre", "meter"),
         ("utility people invit", "invite"),
         ("status --confg x", "--config"),
         ("site pack r001 --sit x", "--site"),

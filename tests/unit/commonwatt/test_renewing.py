@@ -6,6 +6,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,20 @@ def test_another_answer_changes_nothing(town: CareTown, tmp_path: Path, other: s
     with pytest.raises(ConfigError):
         file.take(answers[other])
     assert (file.path.read_bytes(), file.is_on_trial) == (old, False)
+
+
+def test_a_forged_answer_changes_no_list(town: CareTown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a certificate that nobody issued, which begins in 2090, each list could be said to have ended."""
+    monkeypatch.setattr("commonwatt.identity.renewing.merged", lambda *_: b"")
+    file = replace(town.file("r001"), revoked=town.file("r001").ca.with_name("revoked.pem"))
+    file.request()
+    (tmp_path / "b").mkdir()
+    forged = CareTown(tmp_path / "b", ["r001"], 3_800_000_000).file("r001").path.read_text()
+    assert file.revoked is not None
+    before = file.revoked.read_bytes()
+    with pytest.raises(ConfigError):
+        file.take({"certificate": forged, "revoked": "", "issuers": ""})
+    assert file.revoked.read_bytes() == before != b""
 
 
 @pytest.mark.real

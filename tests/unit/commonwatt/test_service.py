@@ -1,5 +1,7 @@
 """Exit codes: a script can tell a wrong file from what could not be done."""
 
+import gc
+
 import pytest
 
 import commonwatt.__main__
@@ -18,6 +20,9 @@ from commonwatt.runtime.service import EXIT_FAILED, EXIT_USAGE, errors_reported
         (PermissionError(1, "Not permitted"), EXIT_FAILED, "error: [Errno 1] Not permitted\n"),
         (FileNotFoundError(2, "No such file", "no.csv"), EXIT_USAGE, "no.csv: No such file\n"),
         (IsADirectoryError(21, "Is a directory", "site"), EXIT_USAGE, "site: Is a directory\n"),
+        (ConfigError("two\nlines \x1b[2J\r"), EXIT_USAGE, "two\nlines \\x1b[2J\\x0d\n"),
+        (CommonwattError("\x9b2J"), EXIT_FAILED, "error: \\x9b2J\n"),
+        (FileNotFoundError(2, "No such file", "a\x07"), EXIT_USAGE, "a\\x07: No such file\n"),
         (OSError(28, "No space left on device", "a"), EXIT_FAILED, "error: [Errno 28] No space left on device: 'a'\n"),
     ],
 )
@@ -50,5 +55,6 @@ def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(
     monkeypatch.setattr("commonwatt.cli.main.main", pressed)
     with pytest.raises(SystemExit) as ended:
         commonwatt.__main__.main()
+    gc.enable()  # What it disables while modules load, a command enables.
     assert ended.value.code == 130
     assert capsys.readouterr().err == "stopped\n"

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -11,10 +12,11 @@ import sys
 import tarfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -37,8 +39,10 @@ from commonwatt.identity.devices import digest, load_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MADE
 from commonwatt.runtime.clock import load_clock
+from commonwatt.runtime.service import only_one
 from commonwatt.site import unpack as unpack_module
 from commonwatt.site.bundle import Bundle, pack, read_bundle, write_bundle
+from commonwatt.site.file import SiteTable
 from commonwatt.site.machine import Machine
 from commonwatt.site.unpack import prepare
 from commonwatt.town.registry import load_registry
@@ -46,9 +50,21 @@ from harness.real import forks
 from harness.real.deploy import machine_root
 from harness.real.enrolled import now
 
-R001, R002 = "r001,residential,houses=1,address=10.1.0.1", "r002,residential,houses=1"
+SITE = """[site]
+utility = "utility.example"
+[town]
+name = "Springfield"
+[[microgrid]]
+id = "r001"
+kind = "residential"
+houses = 1
+address = "10.1.0.1"
+[[microgrid]]
+id = "r002"
+kind = "residential"
+houses = 1
+"""
 STATE = Path("var/lib/commonwatt")
-ASKED = "Springfield\nMars/Base\nEurope/Berlin\nutility.example:8883\nutility.example\n\nfarm\n\n2\n10.1.0.1\nn\n"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -59,14 +75,20 @@ def _forked() -> Iterator[None]:
         yield
 
 
-def run(folder: Path, *words: str, typed: str | None = None) -> Result:
+def run(folder: Path, *words: str) -> Result:
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        return CliRunner().invoke(app, words, input=typed)
+        return CliRunner().invoke(app, words)
 
 
-def good(folder: Path, *words: str, typed: str | None = None) -> str:
-    done = run(folder, *words, typed=typed)
+def stated(folder: Path, text: str) -> None:
+    """Write a site file."""
+    (folder / "site").mkdir(parents=True)
+    (folder / "site/site.toml").write_text(text)
+
+
+def good(folder: Path, *words: str) -> str:
+    done = run(folder, *words)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -80,7 +102,8 @@ def refused(folder: Path, *words: str) -> str:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    good(folder, "init", "--yes", "--utility", "utility.example", "--microgrid", R001, "--microgrid", R002)
+    stated(folder, SITE)
+    good(folder, "init")
     good(folder, "pack", "utility", "r001", "r002")
     return folder
 
@@ -112,17 +135,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files.items() if name != "etc/passwd"}
 
 
-def test_the_questions_are_checked_and_their_answers_are_in_one_file(tmp_path: Path) -> None:
-    said = good(tmp_path, "init", typed=ASKED)
-    for fault in ("must be a time zone", "give it without its port", "'residential', 'apartment' or 'public'"):
-        assert fault in said
-    answers = tomllib.loads((tmp_path / "site/site.toml").read_text())
-    assert answers == {
-        "site": {"utility": "utility.example"},
-        "town": {"name": "Springfield", "timezone": "Europe/Berlin"},
-        "microgrid": [{"id": "r001", "kind": "residential", "houses": 2, "address": "10.1.0.1"}],
-    }
-    assert "commonwatt site pack utility r001" in said
+def test_the_example_makes_a_town(tmp_path: Path) -> None:
+    assert "commonwatt config example site" in refused(tmp_path, "init")
+    stated(tmp_path, CliRunner().invoke(config_app, ["example", "site"]).output)
+    assert "commonwatt site pack utility r001" in good(tmp_path, "init")
     gateway = tomllib.loads((tmp_path / "site/r001/gateway.toml").read_text())["gateway"]
     assert (gateway["head_end"], gateway["timezone"]) == ("utility.example:8883", "Europe/Berlin")
     broker = next(e for e in Authority.load(tmp_path / "site").current() if e.file == "r001/broker.pem")
@@ -131,24 +147,83 @@ def test_the_questions_are_checked_and_their_answers_are_in_one_file(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("words", "fault"),
+    ("before", "after", "fault"),
     [
-        (["--utility", "a b"], "is no host name"),
-        (["--timezone", "Mars"], "must be a time zone"),
-        (["--microgrid", "r001"], "kind: must be"),
-        (["--microgrid", "r001,residential,cats=1"], "cats: is not a known key"),
-        (["--microgrid", "r001,residential,count=2,address=10.1.0.1"], "count makes several"),
-        (["--microgrid", R001, "--microgrid", R001], "r001 is there twice"),
+        ("utility.example", "a b", "is no host name"),
+        ('name = "Springfield"', 'timezone = "Mars"', "must be a time zone"),
+        ("houses", "cats", "microgrid.0.cats: unknown key"),
+        ("houses = 1\naddress", "count = 2\naddress", "count makes several"),
+        ('"r002"', '"r001"', "r001 is there twice"),
+        ('"r001"', '"utility"', "microgrid utility has the name of a folder of the utility; give it another id"),
     ],
 )
-def test_a_wrong_option_is_refused_and_no_file_is_made(tmp_path: Path, words: list[str], fault: str) -> None:
-    assert fault in refused(tmp_path, "init", "--yes", *words)
-    assert not contents(tmp_path)
+def test_a_wrong_site_file_is_refused_and_no_file_is_made(tmp_path: Path, before: str, after: str, fault: str) -> None:
+    stated(tmp_path, SITE.replace(before, after))
+    assert fault in " ".join(refused(tmp_path, "init").split())
+    assert contents(tmp_path).keys() == {"site/site.toml"}
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("", "is empty"),
+        ("*.utility.example", "wildcard"),
+        ("10.1.0.999", "is no IP address"),
+        ("10.1.0", "is no IP address"),
+        ("utility.example:8883", "without its port"),
+        ("[fd00::1]:8883", "without its port"),
+        ("[fd00::1]", "without brackets"),
+        ("https://x.example", "is a URL"),
+        ("utility.example.", "is no host name"),
+        ("-x.example", "is no host name"),
+        ("stra\N{LATIN SMALL LETTER SHARP S}e.example", "is no host name"),
+        ("a" * 64 + ".example", "is no host name"),
+        (".".join(["a" * 60] * 5), "is no host name"),
+        ("fe80::1%eth0", "is no host name"),
+    ],
+)
+def test_what_nobody_can_dial_is_no_address(address: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        SiteTable(utility=address)
+
+
+def test_what_can_be_dialled_is_in_the_certificate(office: Path) -> None:
+    file, names = office / "site/site.toml", ["utility.example", "X-1.local", "gateway", "xn--strae-oqa.example"]
+    lines = json.dumps([*names, "fd00::1"])
+    file.write_text(file.read_text().replace('address = "10.1.0.1"', f'address = "10.1.0.1"\nlines = {lines}'))
+    good(office, "init")
+    made = x509.load_pem_x509_certificate((office / "site/r001/broker.pem").read_bytes())
+    named = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert named.get_values_for_type(x509.DNSName) == names
+    assert {str(address) for address in named.get_values_for_type(x509.IPAddress)} >= {"10.1.0.1", "fd00::1"}
+
+
+def test_what_expires_soon_is_renewed_but_no_meters_and_nothing_revoked(
+    office: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = office / "site"
+    meter = min(load_tokens(folder / "r001/meter-tokens.json"))
+    for words in (
+        ["device", meter],
+        ["revoke", "r002", "--reason", "x"],
+        ["revoke", "r002", "--broker", "--reason", "x"],
+    ):
+        assert CliRunner().invoke(enroll, [*words, "--out", str(folder)]).exit_code == 0
+    (folder / f"r001/meter-certificates/{meter}.pem").unlink()  # It is on the meter alone.
+    before = {entry.file: entry.serial for entry in Authority.load(folder).current()}
+    monkeypatch.setattr("commonwatt.cli.site.machine_s", lambda: now() + 61 * 86_400)
+    assert "3 new certificates" in good(office, "init")
+    after = {entry.file: entry.serial for entry in Authority.load(folder).current()}
+    changed = {file for file, serial in after.items() if before.get(file) != serial}
+    assert changed == {"r001/gateway.pem", "utility/utility.pem", "r002/broker.pem"}
+    assert "r002/gateway.pem" not in after
 
 
 def test_a_further_microgrid_changes_nothing_of_the_others(office: Path) -> None:
     before = contents(office / "site")
-    said = good(office, "init", "--microgrid", "r003,public")
+    with (office / "site/site.toml").open("a") as file:
+        file.write('[[microgrid]]\nid = "r003"\nkind = "public"\n')
+    said = good(office, "init")
     after = contents(office / "site")
     changed = {name for name in before if before[name] != after[name]}
     # The public microgrid has the two others as backups.
@@ -195,18 +270,17 @@ def test_what_would_renumber_meters_or_replace_a_persons_file_is_refused(office:
     assert "microgrid.1.gateway.relay_s" in said
     file.write_text(good_text)
     assert contents(office / "site") == before
-    assert "change name in that file" in refused(office, "init", "--name", "Shelbyville")
     (office / "site/r001/gateway.toml").write_text('[gateway]\nmicrogrid = "r001"\n')
     assert "was not written by `commonwatt site init`" in refused(office, "init")
 
 
 def test_own_keys_of_a_settings_file_stand_in_the_site_file(office: Path) -> None:
     file = office / "site/site.toml"
-    own = 'gateway = {lte_interface = "wwan0", weights = {20001 = 2}}\nbroker = {listen = "0.0.0.0:1884"}\n'
+    own = 'gateway = {lte_interface = "wwan0", relay_s = 900}\nbroker = {listen = "0.0.0.0:1884"}\n'
     file.write_text(file.read_text() + own)
     good(office, "init")
     gateway = tomllib.loads((office / "site/r002/gateway.toml").read_text())["gateway"]
-    assert (gateway["lte_interface"], gateway["weights"]) == ("wwan0", {"20001": 2})
+    assert (gateway["lte_interface"], gateway["relay_s"]) == ("wwan0", 900)
     assert gateway["broker"] == "127.0.0.1:1884"
 
 
@@ -269,12 +343,6 @@ def test_a_controller_with_lines_of_its_own_is_reached_at_each_and_has_their_pla
     assert own["lte_allowance_bytes"] == 3 * 2_000_000_000
     assert other["collects"] == ["r001"]
     assert (folder / "r002/registry-r001.json").exists()
-
-
-def test_a_reserved_name_is_refused_before_it_is_written(tmp_path: Path) -> None:
-    said = refused(tmp_path, "init", "--yes", "--utility", "utility.example", "--microgrid", "utility,residential")
-    assert "microgrid utility has the name of a folder of the utility; give it another id" in " ".join(said.split())
-    assert list((tmp_path / "site").iterdir()) == []
 
 
 def test_a_bundle_has_what_its_machine_needs_and_says_that_it_is_secret(office: Path) -> None:
@@ -342,6 +410,48 @@ def test_a_link_in_a_services_folder_gives_the_service_no_other_file(office: Pat
     assert secret.read_text() == "of root"
 
 
+def exchanged(folder: Path, other: Path) -> None:
+    """Put a link to ``other`` in a folder's place, as a service that was broken into may do at any moment."""
+    folder.rename(folder.with_name("aside"))
+    folder.symlink_to(other)
+
+
+def test_a_link_put_in_place_of_a_folder_while_root_unpacks_is_not_followed(
+    office: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "etc"
+    secret.mkdir(mode=0o755)
+
+    def exchanging(path: Path, what: str) -> AbstractContextManager[None]:
+        exchanged(root / STATE / "r001", secret)
+        return only_one(path, what)
+
+    monkeypatch.setattr(unpack_module, "only_one", exchanging)
+    unpacked(office, root)
+    assert not list(secret.iterdir())
+    assert (root / STATE / "aside/gateway.toml").exists(), "it was written into the folder that was checked"
+
+
+@pytest.mark.parametrize("act", ["mkdir", "fchmod"])
+def test_root_gives_nothing_to_the_service_by_a_link_put_in_place_of_a_new_folder(
+    act: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, folder = tmp_path / "secret", tmp_path / "state" / "r001"
+    secret.mkdir(mode=0o755)
+    folder.parent.mkdir()
+    real, owner = getattr(os, act), (os.geteuid() + 1, os.getegid() + 1)
+
+    def then_exchanged(*given: Any, **more: Any) -> None:
+        real(*given, **more)
+        exchanged(folder, secret)
+
+    monkeypatch.setattr(os, act, then_exchanged)
+    with suppress(ConfigError, PermissionError), Machine(root=tmp_path, runs=False).folder(folder, owner):
+        pass
+    found = secret.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o755, os.geteuid(), os.getegid())
+
+
 def test_a_bundle_for_another_machine_town_or_time_is_refused(office: Path, root: Path, tmp_path: Path) -> None:
     unpacked(office, root)
     before = contents(root)
@@ -352,7 +462,8 @@ def test_a_bundle_for_another_machine_town_or_time_is_refused(office: Path, root
     assert "may admit revoked devices" in refused(office, "unpack", "r001.bundle", "--root", str(root))
     other = tmp_path / "other"
     other.mkdir()
-    good(other, "init", "--yes", "--microgrid", R001)
+    stated(other, SITE)
+    good(other, "init")
     good(other, "pack", "r001")
     assert "of another town" in refused(other, "unpack", "r001.bundle", "--root", str(root))
     assert contents(root) == before

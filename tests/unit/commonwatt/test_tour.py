@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from commonwatt.cli.main import make_app
 from commonwatt.demo.layout import STARTS_AT
 from commonwatt.demo.stage import Play, Say
-from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Step, Tour, order, told
+from commonwatt.demo.tour import ORDERS, STAGE, STEPS, Step, Tour, order
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.times import parse_time
 from harness.past.__main__ import of_demonstration
@@ -19,7 +19,7 @@ DAY_S = 86_400
 
 
 def test_the_release_is_of_the_day_after_the_one_in_the_past_and_ends_in_the_demonstration() -> None:
-    line = next(line for line in told("data", "http://console") if "research release" in line)
+    line = next(line for step in STEPS for line in step.do if "research release" in line)
     words = shlex.split(line)
     start, end = (parse_time(words[words.index(option) + 1], option) for option in ("--from", "--to"))
     past = of_demonstration(Path("unused")).release
@@ -30,7 +30,7 @@ def test_the_release_is_of_the_day_after_the_one_in_the_past_and_ends_in_the_dem
 
 
 def test_the_check_code_is_one_word_of_the_command_though_it_is_printed_in_groups() -> None:
-    line = next(line for line in told("data", "http://console") if "check_bill.py" in line)
+    line = next(line for step in STEPS for line in step.do if "check_bill.py" in line)
     words = shlex.split(line.replace("CODE", "1f83ea2f 4570e204"))
     assert words[-2:] == ["--code", "1f83ea2f 4570e204"]
 
@@ -80,6 +80,10 @@ def test_a_stopped_controller_is_dead_for_its_time_only() -> None:
     assert isinstance(said, Say)
     assert tour.dead(1899) == {"r001 broker", "r001 gateway"}
     assert tour.dead(1900) == set()
+    assert tour.handle([], 1901, "well", ["r001"]) == [], "it is back, and another one still manages r001"
+    (said,) = tour.handle([], 5500, "well")
+    assert isinstance(said, Say)
+    assert said.what == "Stop a controller: well again."
 
 
 def test_what_cannot_be_ordered_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from commonwatt.site.unpack import INSTALLED, Installed
 from commonwatt.site.upgrade import LOOK_S, WAIT_S, wait
 
 WORKS = "verdict: working\ntimes: UTC\nbacklog age s: 20\n"
-ALONE = "verdict: not working: no connection to head_end: refused; find the step that fails\nbacklog age s: 20\n"
+ALONE = "verdict: not working: no connection to head_end: refused; see its remedy\nbacklog age s: 20\n"
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_it_waits_until_the_service_works() -> None:
     wait(lambda: next(answers), told.append, look_s=0)
     assert [line.strip() for line in told] == [
         "it does not answer yet",
-        "not working: no connection to head_end: refused; find the step that fails",
+        "not working: no connection to head_end: refused; see its remedy",
         "working",
     ]
 

@@ -12,7 +12,7 @@ from commonwatt.model.blocks import average as average_blocks
 from commonwatt.model.records import HistoryRecord, RecordType
 from commonwatt.model.units import GROUP_S, GROUP_SLOTS, QUARTER_S, SLOT_S
 from commonwatt.model.validation import Expected, judge_history
-from harness.worlds.records import a_record
+from harness.surroundings.records import a_record
 
 START = 1_790_000_100
 TYPES = (RecordType.STORED, RecordType.THROUGH)

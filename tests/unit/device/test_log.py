@@ -11,7 +11,7 @@ from commonwatt.device.changes import LogRow
 from commonwatt.device.records.aggregation import average, consolidate
 from commonwatt.device.records.log import Aggregation, MeterLog
 from commonwatt.model.records import HistoryRecord, Log, unpack_history
-from harness.worlds.records import a_record
+from harness.surroundings.records import a_record
 
 T = 1_790_000_100
 

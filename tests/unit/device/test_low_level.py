@@ -15,8 +15,8 @@ from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.meter_messages import Level, unpack_level
 from commonwatt.town.town import Battery
-from harness.worlds.gateway import CAPACITY, START, World, commands
-from harness.worlds.meters import SOLAR, house_meter
+from harness.surroundings.gateway import CAPACITY, START, World, commands
+from harness.surroundings.records import SOLAR, house_meter
 
 METER = 3
 GET = Command(id="c1", cmd="get", what="levels", issuer="r001", epoch=(1, 0)).pack()

@@ -20,7 +20,7 @@ from commonwatt.protocol.commands import Held, Kind, Outcome
 from commonwatt.protocol.meter_messages import Put, Refusal, unpack_level, unpack_put
 from commonwatt.town.town import Battery, Direction, Function
 from commonwatt.town.town import Meter as Description
-from harness.worlds.meters import SOLAR, ack_of, house_meter
+from harness.surroundings.records import SOLAR, ack_of, house_meter
 
 T = 1_790_000_100  # start of a quarter-hour, and so of a minute, a group of ten and a slot
 

@@ -12,7 +12,7 @@ from commonwatt.model.records import Log
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.meter_messages import Put, Refusal
-from harness.worlds.meters import ack_of
+from harness.surroundings.records import ack_of
 from tests.unit.device.test_meter import Bench, T, command, puts
 
 

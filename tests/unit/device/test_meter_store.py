@@ -13,7 +13,7 @@ from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, Log, RecordType
 from commonwatt.protocol.commands import Held, Kind
 from commonwatt.sqlite.damage import quarantined_before
-from harness.worlds.records import a_record
+from harness.surroundings.records import a_record
 from meter_sim.cli import held_lines, true_lines
 from meter_sim.truth import TRUTH, Change, Slot, last_slot, true_records
 

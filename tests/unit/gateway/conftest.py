@@ -7,7 +7,7 @@ import pytest
 
 from commonwatt.model.records import State
 from commonwatt.town.town import Direction, Function
-from harness.worlds.gateway import World
+from harness.surroundings.gateway import World
 
 BOUNDARY, HOUSES = 4, (1, 2, 3)  # the meters of ``bounded_world``
 UP = int(State.INITIALIZED)

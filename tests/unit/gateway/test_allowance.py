@@ -4,8 +4,8 @@ from commonwatt.model.records import HistoryRecord
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Refusal
 from gateway.collect.slot_allowance import BURST_SLOTS, SLOTS_A_MINUTE, SlotAllowance
-from harness.worlds.gateway import START, World, readings
-from harness.worlds.records import a_record
+from harness.surroundings.gateway import START, World, readings
+from harness.surroundings.records import a_record
 
 DAY_S = 86_400
 

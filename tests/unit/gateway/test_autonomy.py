@@ -15,7 +15,7 @@ from gateway.control.autonomy import NO_ANSWER_S, Contact
 from gateway.control.islanding import Phase
 from harness.strategies.microgrids import random_batteries
 from harness.strategies.properties import COMMON
-from harness.worlds.gateway import World, batches, commands, readings
+from harness.surroundings.gateway import World, batches, commands, readings
 
 BOUNDARY, HOUSES = 4, (1, 2, 3)
 HALF_A_DAY_S = 12 * 3600

@@ -11,7 +11,7 @@ from commonwatt.model.records import EventRecord
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, AppendParts, DropBackup, Part
 from gateway.store.store import Store
 from gateway.upkeep import Upkeep
-from harness.worlds.gateway import START, World, batches, readings
+from harness.surroundings.gateway import START, World, batches, readings
 
 parts = st.lists(st.tuples(st.integers(1000, 1020), st.sampled_from([UNSENT, OFFERED, AVERAGED, DONE, DONE, DONE])))
 

@@ -13,7 +13,7 @@ from gateway.controller import Controller
 from gateway.core import RETRY
 from gateway.events import FromMeter, Tick
 from gateway.store.store import Store
-from harness.worlds.gateway import World, commands, readings, registered
+from harness.surroundings.gateway import World, commands, readings, registered
 
 ORDERS = [[["r002", "r001", "r003"], ["2"]]]
 

@@ -15,7 +15,7 @@ from gateway.control.plausibility import EXCESS_PERMILLE, JUMP_PERMILLE, Doubt, 
 from gateway.control.rotation import Rotation
 from gateway.control.sharing import reasons
 from gateway.shown.status import view
-from harness.worlds.gateway import CAPACITY, START, World, commands, registered
+from harness.surroundings.gateway import CAPACITY, START, World, commands, registered
 from tests.unit.gateway.test_manager import households
 from tests.unit.gateway.test_plausibility import HALF, MOST, history, judged
 from tests.unit.gateway.test_sharing import town

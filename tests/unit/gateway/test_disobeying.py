@@ -5,7 +5,7 @@ from itertools import pairwise
 from commonwatt.protocol.commands import Command, Kind
 from commonwatt.protocol.device_states import Stage
 from commonwatt.protocol.sharing_words import Why, reason_of_code
-from harness.worlds.gateway import World, commands
+from harness.surroundings.gateway import World, commands
 from tests.unit.gateway.test_manager import households
 from tests.unit.gateway.test_sharing_codes import codes
 

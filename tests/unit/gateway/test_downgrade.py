@@ -19,9 +19,9 @@ from gateway.changes import AddDeadLetters, Desired, MeterInfo, PeriodDone, Rela
 from gateway.cli import app
 from gateway.control.epochs import Epochs
 from gateway.store.downgrade import FURTHER, downgrade
-from gateway.store.handover import release
+from gateway.store.released import release
 from gateway.store.store import Store
-from harness.worlds.gateway import START, World, readings
+from harness.surroundings.gateway import START, World, readings
 
 MICROGRID, METER = "r001", 1
 GRANTED = (7, 1)  # the epoch under which this controller commanded last
@@ -124,9 +124,9 @@ def test_a_controller_without_a_clique_keeps_its_epoch(tmp_path: Path) -> None:
 
 
 def test_a_released_store_stays_as_it_is(folder: Path) -> None:
-    release(folder / "gateway.db", MICROGRID, folder / "r001.handover", START)
+    release(folder / "gateway.db", START)
     done = downgraded(folder)
-    assert (done.exit_code, "handed over to a new controller" in done.stderr) == (2, True)
+    assert (done.exit_code, "was released" in done.stderr) == (2, True)
     assert "epoch" not in settings(folder / "gateway.db")
 
 

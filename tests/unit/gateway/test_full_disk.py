@@ -18,7 +18,7 @@ from commonwatt.runtime.clock import load_clock
 from gateway.changes import AddDeadLetters
 from gateway.loop.disk import BALLAST_BYTES, Ballast, Disk
 from gateway.shell import Shell
-from harness.worlds.gateway import START, World, batches, commands, readings
+from harness.surroundings.gateway import START, World, batches, commands, readings
 
 PLENTY = 10 * ENOUGH_BYTES
 

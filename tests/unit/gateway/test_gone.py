@@ -19,7 +19,7 @@ from gateway.shell import Shell, run_gateway
 from gateway.store.opened_file import GoneError
 from gateway.store.recovery import Recovery, open_checked, replace
 from gateway.store.store import Store
-from harness.worlds.gateway import START, World, readings, registered
+from harness.surroundings.gateway import START, World, readings, registered
 
 
 @pytest.fixture

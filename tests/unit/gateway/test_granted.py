@@ -9,7 +9,7 @@ from gateway.core import RETRY
 from gateway.takeover.effects import Kept
 from gateway.takeover.member import Member
 from gateway.takeover.post import Post
-from harness.worlds.gateway import START, World, commands
+from harness.surroundings.gateway import START, World, commands
 
 NOW = Now(START, Trust.NETWORK)
 

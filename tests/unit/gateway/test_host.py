@@ -24,7 +24,7 @@ from gateway.host.files import hosted
 from gateway.host.shown import HostMetrics, status
 from gateway.store.store import Store
 from harness.network.waiting import become, free_port
-from harness.worlds.gateway import registered
+from harness.surroundings.gateway import registered
 
 
 def make(folder: Path, *names: str, **more: str) -> Path:

@@ -27,7 +27,7 @@ from gateway.loop.work import Work
 from gateway.shown.metrics import Figures, make_registry
 from gateway.store.store import Store
 from harness.network.waiting import become
-from harness.worlds.gateway import START, end_work, readings, registered
+from harness.surroundings.gateway import START, end_work, readings, registered
 
 HOME, OTHER = "r001", "r002"
 METERS = {HOME: 1, OTHER: 2}  # a meter of each

@@ -12,7 +12,6 @@ import pytest
 from commonwatt.config.files import check_file
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.doctor.findings import Level
-from commonwatt.energy.hours_left import Band, HoursLeft
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, RecordType, State
@@ -23,7 +22,7 @@ from gateway.core import RETRY, RETRY_S
 from gateway.household import totals
 from gateway.household.discovery import BatteryLevel, Town, discovery, state, topics_of
 from gateway.household.link import HouseholdLink
-from harness.worlds.gateway import CAPACITY, START, World, batches, readings, registered
+from harness.surroundings.gateway import CAPACITY, START, World, batches, readings, registered
 
 PLACE = "house 1"
 IN, OUT, OTHER = 11, 1, 2
@@ -41,7 +40,7 @@ ALLOWED: dict[str | None, tuple[set[str | None], set[str | None]]] = {
 
 KEYS = {"p", "name", "uniq_id", "val_tpl"}
 PRICES = {"import_price", "credit_price"}
-TOWN = {"use_less", "use_less_until", "island", "hours_left"}
+TOWN = {"use_less", "use_less_until", "island"}
 
 
 def meter(number: int, *, direction: str = "outgoing", battery: bool = True, place: str = PLACE) -> RegisteredMeter:
@@ -55,7 +54,6 @@ class House(World):
 
     def __init__(self, path: Path, place: str | None = PLACE) -> None:
         super().__init__(path)
-        self.hours: HoursLeft | str = "the gateway begins"  # that its homes have energy without the line
         self.meters = {OUT: meter(OUT), IN: meter(IN, direction="incoming", battery=False), OTHER: registered(OTHER)}
         table = None if place is None else {"place": place, "address": "127.0.0.1:1885"}
         self.settings = GatewaySettings.model_validate({"microgrid": "r001", "household": table})
@@ -67,7 +65,7 @@ class House(World):
         return found
 
     def messages(self) -> dict[str, bytes]:
-        return self.core.household.messages(self.core.now, "9.9", self.hours)
+        return self.core.household.messages(self.core.now, "9.9")
 
     def energy(self, name: str) -> int:
         """Return a total in milliwatt-hours."""
@@ -103,10 +101,9 @@ def test_discovery_has_the_form_that_home_assistant_documents(house: House) -> N
     assert payload["dev"]["ids"] == ["commonwatt_r001_house_1"]
     assert payload["o"] == {"name": "commonwatt", "sw": "9.9"}
     assert payload["avty"] == [{"t": "commonwatt/commonwatt_r001_house_1/availability"}]
-    assert set(payload["cmps"]) == set(house.state()) - {"hours_left_band"} | PRICES
+    assert set(payload["cmps"]) == set(house.state()) | PRICES
     for name, entity in payload["cmps"].items():
         own_topic = {"stat_t", "json_attr_t", "json_attr_tpl"} if name in PRICES else set()
-        own_topic |= {"json_attr_t", "json_attr_tpl"} if name == "hours_left" else set()
         assert KEYS | own_topic <= set(entity) <= KEYS | own_topic | {"dev_cla", "stat_cla", "unit_of_meas"}
         assert entity["uniq_id"] == f"commonwatt_r001_house_1_{name}"
         assert entity["val_tpl"] == f"{{{{ value_json.{name} }}}}"
@@ -155,15 +152,12 @@ def test_numbers_are_exact_decimal_text() -> None:
         use_less=True,
         use_less_until=START,
         island=False,
-        hours_left=Band(low=3.5, middle=4.5, high=None, alone=2.0, least=1.0),
     )
     assert json.loads(state({"energy_in": 9_007_199_254_740_993}, batteries, town)) == {
         "energy_in": "9007199254.740993",
         "use_less": "ON",
         "use_less_until": "2026-06-21T00:00:00Z",
         "island": "OFF",
-        "hours_left": "4.5",
-        "hours_left_band": {"low": 3.5, "high": 72},
         "level": "14400.001",
         "level_percent": "50.0",
         "sharing": "ON",

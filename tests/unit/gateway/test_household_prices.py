@@ -1,7 +1,6 @@
-"""What Home Assistant reads of prices, of the town's request to use less, of an island, and of the hours left."""
+"""What Home Assistant reads of prices, of the town's request to use less, and of an island."""
 
 import json
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import pytest
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.energy.hours_left import Band, HoursLeft
 from commonwatt.model.time.times import iso
 from commonwatt.town.town import Direction, Function
 from gateway.core import RETRY
@@ -165,11 +163,10 @@ def test_while_another_controller_manages_what_the_town_asks_is_unknown(
 ) -> None:
     house.ask(cmd="reduce", state="on", for_s=HOUR)
     monkeypatch.setattr(type(house.core.manager.epochs), "commands", False)
-    names = ("use_less", "use_less_until", "island", "hours_left")
-    assert [house.state()[name] for name in names] == [None] * 4
+    assert [house.state()[name] for name in ("use_less", "use_less_until", "island")] == [None] * 3
 
 
-def test_an_island_is_shown_with_its_hours_left(house: House) -> None:
+def test_an_island_is_shown(house: House) -> None:
     house.meters[BOUNDARY] = house.meters[OUT].model_copy(
         update={"id": BOUNDARY, "function": Function.BOUNDARY, "direction": Direction.INCOMING, "location": "boundary"}
     )
@@ -177,15 +174,6 @@ def test_an_island_is_shown_with_its_hours_left(house: House) -> None:
     assert house.state()["island"] is None, "the boundary has not reported"
     house.introduce(OUT)
     house.introduce(BOUNDARY, minimum=None, bits=UP, cmd="get")
-    assert (house.state()["island"], house.state()["hours_left"]) == ("OFF", None)
+    assert house.state()["island"] == "OFF"
     house.introduce(BOUNDARY, minimum=None, bits=ISLAND, cmd="get")
     assert house.state()["island"] == "ON"
-
-
-def test_the_hours_left_are_those_until_the_first_home_is_dark_with_their_band(house: House) -> None:
-    assert (house.state()["hours_left"], house.state()["hours_left_band"]) == (None, {"low": None, "high": None})
-    first = Band(low=9.1, middle=15.8, high=21.0, alone=12.0, least=3.2)
-    house.hours = HoursLeft(at=house.now, first=first, half=first, all=first)
-    assert (house.state()["hours_left"], house.state()["hours_left_band"]) == ("15.8", {"low": 9.1, "high": 21.0})
-    house.hours = replace(house.hours, first=Band(low=70.0, middle=None, high=None, alone=None, least=30.0))
-    assert (house.state()["hours_left"], house.state()["hours_left_band"]) == ("72", {"low": 70.0, "high": 72})

@@ -13,7 +13,7 @@ from gateway.controller import Controller
 from gateway.core import RETRY
 from gateway.household.discovery import topics_of
 from gateway.store.store import Store
-from harness.worlds.gateway import START, World
+from harness.surroundings.gateway import START, World
 from tests.unit.gateway.test_household import OUT, PLACE, House, meter, own
 
 A_MINUTE = 60 // SLOT_S  # records of a minute
@@ -36,7 +36,7 @@ class Successor(World):
         """Return the states that it publishes, by its own microgrid and the hosted one."""
         found = []
         for microgrid, core in self.controller.hosted.items():
-            messages = core.household.messages(core.now, "9.9", "the gateway begins")
+            messages = core.household.messages(core.now, "9.9")
             found += [messages[topic] for topic in messages if topic == topics_of(microgrid, PLACE, "x").state]
         return found
 

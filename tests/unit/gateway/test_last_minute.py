@@ -11,7 +11,7 @@ from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Direction, Function
 from gateway.collect.last_minute import LastMinute
 from gateway.shown.status import heartbeat
-from harness.worlds.gateway import World
+from harness.surroundings.gateway import World
 from tests.unit.gateway.test_manager import households
 
 T = 1_800_000_000

@@ -11,7 +11,7 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from gateway.changes import AppendParts, Part
 from gateway.control.level_watch import LevelWatch
 from gateway.control.plausibility import WINDOW_SLOTS
-from harness.worlds.gateway import START, World
+from harness.surroundings.gateway import START, World
 
 QUARTER = START // QUARTER_S
 

@@ -12,7 +12,7 @@ from commonwatt.protocol.commands import Command, Kind
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
 from gateway.control.lifetimes import LIFETIMES
-from harness.worlds.gateway import World, commands
+from harness.surroundings.gateway import World, commands
 
 BOUNDARY, HOUSES = 4, (1, 2, 3)
 INTAKE = {"function": Function.BOUNDARY, "direction": Direction.INCOMING}

@@ -16,7 +16,7 @@ from gateway.changes import Change
 from gateway.events import Counted, FromMeter
 from gateway.line.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
 from gateway.store.store import Store
-from harness.worlds.gateway import START, World
+from harness.surroundings.gateway import START, World
 
 ZONE = "America/New_York"
 GB = 1_000_000_000

@@ -15,7 +15,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from gateway.control.lifetimes import RESEND_AT_MOST_S, RESEND_S
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.sharing import RENEWED_S
-from harness.worlds.gateway import CAPACITY, START, World, batches, commands, readings
+from harness.surroundings.gateway import CAPACITY, START, World, batches, commands, readings
 
 
 def households(world: World, *percents: float) -> list[tuple[str, str]]:
@@ -173,6 +173,17 @@ def test_a_donor_without_a_level_for_two_periods_stops(world: World) -> None:
     assert sharing_since(world, before) == []
     assert ("1", "share_power_off") in sharing_since(world, 0)
     assert ("3", "share_power_off") not in sharing_since(world, 0)
+
+
+def test_after_the_clock_was_set_back_a_level_that_came_before_is_old(world: World) -> None:
+    households(world, 80, 40)
+    confirm(world)
+    world.core.time.jumped()
+    world.now -= 4 * 3600
+    world.level(2, 40)
+    before = len(world.sent)
+    world.tick("levels_s")
+    assert ("1", "share_power_off") in sharing_since(world, before), "its level may be of any time"
 
 
 @pytest.mark.parametrize(("sharing", "donors"), [("spec", {"1", "2"}), ("rangers", {"2"}), ("aces", set())])

@@ -10,7 +10,7 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.marks import KEPT, Lost, Stretch, grown, lost
 from gateway.relay.refill import OTHERS_WAIT_S
-from harness.worlds.gateway import START, World, batches, readings
+from harness.surroundings.gateway import START, World, batches, readings
 
 A, B = 0xA, 0xB  # runs
 

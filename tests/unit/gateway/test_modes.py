@@ -19,7 +19,7 @@ from gateway.changes import Setting
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.microgrid_states import MAX_TO_COME, MicrogridStates, kept_states
-from harness.worlds.gateway import CAPACITY, World, commands, registered
+from harness.surroundings.gateway import CAPACITY, World, commands, registered
 from tests.unit.gateway.conftest import BOUNDARY, HOUSES
 
 UP, OPEN, DEAD = int(State.INITIALIZED), int(State.SWITCH_OPEN), int(State.DEAD_FEEDER)
@@ -500,7 +500,7 @@ def test_a_strategy_holds_from_its_date_and_the_next_one_waits(world: World) -> 
     world.now += 3600
     assert in_force() == ("aces", {1: 2}), "a strategy alone leaves the weights as they are"
     world.now += 3600
-    assert in_force() == ("aces", {}), "weights of the settings file"
+    assert in_force() == ("aces", {}), "each has 1"
     world.now += 3600
     assert in_force() == ("spec", {1: 3})
     told(world, cmd="sharing", strategy="aces", weights={})
@@ -536,14 +536,6 @@ def test_a_command_for_a_later_date_changes_nothing_before_that_date(dates: list
             assert (states.sharing_at(now), states.weights_at(now)) == (before.sharing_at(now), before.weights_at(now))
         assert states.weights_at(now + max(0, date)) == {1: n + 1}
         assert len(states.sharing) == len(states.weighting) <= 1 + MAX_TO_COME
-
-
-def test_states_of_the_last_release_are_read() -> None:
-    kept = json.loads(kept_settings(MicrogridStates())["microgrid_states"])
-    kept["sharing"] = [{"strategy": "aces", "weights": {"1": 2}, "from_time": 5}]
-    states = kept_states({"microgrid_states": json.dumps(kept)}.get)
-    sharing = states.sharing_at(5)
-    assert (sharing and sharing.strategy, states.weights_at(5), states.weights_at(4)) == ("aces", {1: 2}, None)
 
 
 def test_system_info_tells_what_the_controller_is(world: World) -> None:

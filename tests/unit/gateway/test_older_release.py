@@ -14,7 +14,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, gateway_down
 from gateway.relay import utility_commands
 from gateway.relay.utility_commands import UtilityCommands
-from harness.worlds.gateway import START, World
+from harness.surroundings.gateway import START, World
 from utility.outbox.changes import CloseCommand, OpenCommand
 from utility.readings import sending
 from utility.readings.sending import RESEND_S, Sending

@@ -13,7 +13,7 @@ from gateway.page.document import SHOWN_BATTERIES, all_batteries, all_meters, lo
 from gateway.page.html import Html, el, html
 from gateway.page.style import STYLE
 from gateway.page.words import ago, batteries, byte_size, summary
-from harness.worlds.page import NOW, add_battery, add_meter, add_unknown, decided, empty
+from harness.surroundings.page import NOW, add_battery, add_meter, add_unknown, decided, empty
 
 ZONE = ZoneInfo("America/New_York")
 HOSTILE = "<script>alert(1)</script>&\"'`<img src=x onerror=y>"
@@ -185,7 +185,10 @@ def test_a_battery_that_waits_for_help_and_help_that_has_begun_are_explained() -
     view = empty()
     add_battery(view, "1", "house 1", 29.5)
     add_battery(view, "2", "house 2", 82)
-    assert summary(view) == "No battery shares yet: no battery is far enough below its minimum."
+    assert summary(view) == (
+        "No battery shares yet, though house 1 is below the minimum. "
+        "Less than 1 % of its capacity below its minimum: help starts there."
+    )
     assert why(view)["house 1"] == ("rests", "Less than 1 % of its capacity below its minimum: help starts there.")
     assert why(view)["house 2"] == ("rests", "Above its minimum; no battery needs help.")
     decided(view, sharing=("2",))

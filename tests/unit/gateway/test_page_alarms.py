@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.page.alarms import KINDS, Alarm, alarms
-from harness.worlds.page import add_meter, empty
+from harness.surroundings.page import add_meter, empty
 
 
 def changed(**changes: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from commonwatt.identity.guesses import BY_ADDRESS
 from commonwatt.identity.passwords import Cost, PasswordHash
 from commonwatt.network.http_pages import Request, Response
 from gateway.page.site import ABSOLUTE_S, IDLE_S, Site
-from harness.worlds.page import add_meter, empty
+from harness.surroundings.page import add_meter, empty
 
 RIGHT, WRONG = "seven small lanterns", "seven large lanterns"
 PLACE = "17 Elm Street"

@@ -15,7 +15,7 @@ from commonwatt.town.loading import load_town
 from gateway.control.plausibility import WINDOW_SLOTS, Doubt, History, Recorded, recorded_of
 from gateway.control.sharing import BatteryState, decide
 from harness.energy.alone import Alone
-from harness.worlds.gateway import CAPACITY, START, World, readings
+from harness.surroundings.gateway import CAPACITY, START, World, readings
 
 MOST = 500_000
 FLOOR = CAPACITY // 2

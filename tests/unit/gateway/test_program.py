@@ -10,7 +10,7 @@ from gateway.changes import Setting
 from gateway.controller import HEARTBEAT, HEARTBEAT_S
 from gateway.events import Connected, Tick
 from gateway.shown.program import DAY_S, ProgramTold, days_left
-from harness.worlds.gateway import World
+from harness.surroundings.gateway import World
 
 GB = 10**9
 

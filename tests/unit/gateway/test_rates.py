@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from commonwatt.protocol.controller_commands import ControllerCommand
 from gateway.page.sections import rates
 from gateway.shown.status import view
-from harness.worlds.gateway import World
+from harness.surroundings.gateway import World
 
 HOUR = 3600
 

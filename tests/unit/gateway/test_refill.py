@@ -14,8 +14,8 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Function
 from gateway.changes import DONE, AppendParts, Part
 from gateway.relay.refill import LINE_BYTES_S, MONTH_S, OTHERS_WAIT_S, SHARE, Pace
-from harness.worlds.gateway import START, World, batches, blocks_of, readings
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.gateway import START, World, batches, blocks_of, readings
+from harness.surroundings.utility import a_heartbeat
 from utility.readings.columns import Refilling as Refill
 from utility.readings.refilling import Gateway, refilling
 

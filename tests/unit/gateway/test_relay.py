@@ -21,7 +21,7 @@ from gateway.relay.outbox import ANY_QUARTER
 from gateway.relay.refill import OTHERS_WAIT_S
 from gateway.relay.relay import ACK_WITHIN_S, HOLD_S
 from gateway.relay.turns import WINDOW
-from harness.worlds.gateway import START, World, batches, blocks_of, readings
+from harness.surroundings.gateway import START, World, batches, blocks_of, readings
 
 
 def relay(world: World) -> list[Batch]:
@@ -213,13 +213,13 @@ def test_a_utility_that_starts_empty_gets_everything_back(world: World) -> None:
     world.acknowledge(batch, store=7)
     world.now += QUARTER_S
     world.tick("compact_s")
-    world.put(1, 5, readings(1, 5, 4, start=START + 60))
+    world.put(1, 5, readings(1, 5, 4, start=START + QUARTER_S))
     (batch,) = relay(world)
     world.acknowledge(batch, store=8)
     assert world.store.backlog() == (1, 1, 0), "what the new store has not is unsent again; what it just took is not"
     world.now += OTHERS_WAIT_S
     sent = relay(world)
-    assert (blocks_of(sent).quality[0] > 0).sum() == 8
+    assert (blocks_of([batch, *sent]).quality > 0).sum() == 8
     assert sum(len(batch.events) for batch in sent) == 1
 
 
@@ -359,6 +359,23 @@ def test_a_put_that_comes_again_after_its_averages_were_sent_does_not_change_the
     world.now += ACK_WITHIN_S
     sent += relay(world)
     assert energy(sent) == sum(1000 + i for i in range(60))
+
+
+@pytest.mark.parametrize("compacted", [True, False])
+def test_a_utility_that_went_back_to_averages_gets_a_late_part_with_its_whole_block(
+    world: World, compacted: bool
+) -> None:
+    """All of the block was acknowledged exactly; the utility's database then went back to its averages."""
+    (kept,) = averaged_quarter(world, 60)
+    world.acknowledge(kept)
+    (exact,), _ = world.ask(cmd="get", first_quarter=START // QUARTER_S)
+    world.acknowledge(exact)
+    if compacted:
+        world.now += QUARTER_S
+        world.tick("compact_s")
+        world.ask(cmd="deaggregate", at="gateway")
+    world.put(1, 1, readings(1, 1, 8))
+    assert energy([kept, *relay(world)]) == sum(1000 + i for i in range(60))
 
 
 def test_compaction_remembers_that_the_utility_has_averages_only(world: World) -> None:

@@ -23,7 +23,7 @@ from gateway.clique.revoked import AGAIN_S, AT_ONCE, FORGET_S, RevokedOffer
 from gateway.events import FromMeter
 from gateway.registries import Registries
 from harness.network.waiting import become, cancelled, free_port
-from harness.worlds.gateway import registered
+from harness.surroundings.gateway import registered
 
 SIGNED = SignedList(text="1790000000 r002:2", signature="00" * 70)
 METERS = {"r001": [1, 2, 3], "r003": [4, 5, 6]}

@@ -23,7 +23,7 @@ from gateway.line.line import METERS, UTILITY, Line
 from gateway.saving.saving import Saving, Sight
 from gateway.store.store import Store
 from gateway.takeover.successor import carried
-from harness.worlds.gateway import World, batches, commands, readings, registered
+from harness.surroundings.gateway import World, batches, commands, readings, registered
 
 GB = 1_000_000_000
 DAY_S, HOUR_S, QUARTER_S = 86_400, 3_600, 900

@@ -8,7 +8,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.sharing_words import Why, reason_of_code
 from gateway.page.words import batteries
 from gateway.shown.status import heartbeat
-from harness.worlds.gateway import World
+from harness.surroundings.gateway import World
 from tests.unit.gateway.test_manager import households
 
 

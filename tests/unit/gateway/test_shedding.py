@@ -17,7 +17,7 @@ from commonwatt.model.records import State
 from commonwatt.protocol.commands import Command
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Function
-from harness.worlds.gateway import World, commands
+from harness.surroundings.gateway import World, commands
 
 KEPT, APARTMENT, HOUSE = Priority.KEPT, Priority.APARTMENT, Priority.HOUSE
 PLACES = (KEPT, *[APARTMENT] * 6, *[HOUSE] * 6)

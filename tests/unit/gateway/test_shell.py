@@ -20,8 +20,7 @@ from gateway.loop import work as module
 from gateway.shell import Shell
 from gateway.store.store import Store
 from harness.network.waiting import become
-from harness.worlds.gateway import end_work, readings, registered
-from harness.worlds.street import homes
+from harness.surroundings.gateway import end_work, readings, registered
 
 
 @pytest.fixture
@@ -108,17 +107,4 @@ def test_puts_that_waited_are_acknowledged_after_their_one_commit(
     monkeypatch.setattr(shell._work, "_publish", lambda message: done.append(message.topic))
     asyncio.run(play())
     assert done[: 1 + len(meters)] == ["commit", *(f"cw1/r001/{meter}/d/ack" for meter in meters)]
-    shell._work.own.store.close()
-
-
-def test_the_hours_left_are_projected_beside_the_work(shell: Shell) -> None:
-    core, now = shell._controller.own, int(shell._clock.now())
-    core.register(homes(2))
-    core.time.network(now, now, 0)
-    core.tell(now)
-    asyncio.run(shell._lasting.turn())
-    shell._work.look()
-    told = shell._work.own.view["hours_left"]
-    assert isinstance(told, dict)
-    assert told["reasons"][0] == "the level of 2 of 2 batteries is not known"
     shell._work.own.store.close()

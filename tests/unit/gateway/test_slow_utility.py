@@ -12,7 +12,7 @@ import pytest
 
 from commonwatt.protocol.batches import Batch
 from gateway.relay import relay as module
-from harness.worlds.gateway import START, World, batches, readings
+from harness.surroundings.gateway import START, World, batches, readings
 
 SLOW_S, QUICK_S = 150, 1  # seconds of a batch at the utility
 HOURS = 2

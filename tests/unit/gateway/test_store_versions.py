@@ -19,7 +19,7 @@ from commonwatt.sqlite.damage import DamagedError
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, AppendParts, Part
 from gateway.store.store import Store
 from gateway.store.tables import PAGE_BYTES, schema
-from harness.worlds.gateway import START, World, batches, blocks_of, readings
+from harness.surroundings.gateway import START, World, batches, blocks_of, readings
 
 VERSIONS = sorted(PAGE_BYTES)
 METERS = (1, 2**63, 2**64 - 1)  # also ids that are negative numbers in the store

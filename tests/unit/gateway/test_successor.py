@@ -19,7 +19,7 @@ from commonwatt.protocol.commands import Command, Held, Kind, Name, Outcome
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.changes import Change, Desired, MeterInfo, Setting
 from gateway.control.manager import Manager
-from harness.worlds.gateway import CAPACITY, START, registered
+from harness.surroundings.gateway import CAPACITY, START, registered
 
 METERS = (1, 2, 3, 4)
 PERCENT = (0, 20, 40, 47, 48, 49.5, 50, 50.5, 52, 53, 60, 80, 100)
@@ -58,9 +58,7 @@ class Microgrid:
     """A manager, and meters that obey it at once."""
 
     def __init__(self, strategy: str) -> None:
-        self.settings = GatewaySettings.model_validate(
-            {"microgrid": "r001", "sharing": strategy, "weights": {"2": 300}}
-        )
+        self.settings = GatewaySettings.model_validate({"microgrid": "r001", "sharing": strategy})
         self.now = Now(START, Trust.NETWORK)
         self.held: dict[int, Held] = {}
         self.levels: dict[int, float] = {}
@@ -73,6 +71,7 @@ class Microgrid:
         self.manager = Manager(
             self.settings, "r001", cast("Any", store), {meter: registered(meter) for meter in METERS}
         )
+        self.manager.weights = {2: 300}
 
     def wait(self, seconds: int) -> None:
         self.now = Now(self.now + seconds, Trust.NETWORK)

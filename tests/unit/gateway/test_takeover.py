@@ -31,8 +31,9 @@ from gateway.takeover.effects import Kept, TakeStates
 from gateway.takeover.hearing import ASK_AGAIN_S, HOSTED_S, MANAGED_S, MOST_AT_ONCE, Hearing
 from gateway.takeover.member import Member
 from gateway.takeover.post import Post
+from gateway.takeover.reports import Reports
 from gateway.takeover.successor import carried, take
-from harness.worlds.gateway import START, World, commands, readings, registered
+from harness.surroundings.gateway import START, World, commands, readings, registered
 
 ORDER = ("r001", "r002", "r003")
 RANKS = {"r001": 1, "r002": 2, "r003": 3}
@@ -278,7 +279,7 @@ def test_states_that_do_not_fit_go_without_weights(world: Cliqued) -> None:
         assert len(json.dumps(told)) <= MOST_STATES_BYTES
         world.core.modes.spare([1])
         take(world.core, told, 0, Now(0, Trust.NETWORK))
-        assert world.core.modes.states.weights_at(Now(0, Trust.NETWORK)) is None
+        assert world.core.modes.states.weights_at(Now(0, Trust.NETWORK)) == {}
         assert world.core.modes.spared == (set(ids) if spared == 40 else {1}), "those that do not fit stay as known"
 
 
@@ -385,3 +386,16 @@ def test_where_answers_take_long_silent_meters_are_asked_less_often() -> None:
     hearing.heard(5, 60)
     hearing.heard(5, 200)
     assert hearing.due(60 + MANAGED_S, manages=True), "a meter that was away makes nobody wait for long"
+
+
+def test_an_epoch_that_one_meter_made_up_is_not_believed_because_another_exceeds_it() -> None:
+    reports = Reports(4)
+    reports.say(1, (9, 3))
+    reports.say(2, (10, 1))
+    assert reports.believed((6, 3)) == (0, 0), "nobody granted the lower one, and one meter alone says the higher one"
+    assert not Reports(4).confirm((6, 3))
+    reports.say(3, (6, 3))
+    reports.say(4, (6, 3))
+    assert not reports.confirm((6, 3)), "two meters obey somebody newer, whoever that is"
+    reports.say(3, (10, 1))
+    assert reports.believed((6, 3)) == (10, 1)

@@ -17,7 +17,7 @@ from gateway.control.islanding import Boundary, Phase, Sensor, disagreement, may
 from gateway.control.kept_phase import PHASE, kept_phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from gateway.control.sharing import RENEWED_S
-from harness.worlds.gateway import World, commands, registered
+from harness.surroundings.gateway import World, commands, registered
 
 INTAKE, OUTLET, HOUSES = 4, 5, (1, 2, 3)
 UP = int(State.INITIALIZED)
@@ -371,3 +371,13 @@ def test_a_figure_that_cannot_be_is_no_report_and_is_kept(world: World, key: str
     (dead_letter,) = [letter for _, letter in world.store.unsent_dead_letters(9)]
     assert key.encode() in dead_letter.content
     assert world.core.modes.view(world.core.now).phase is Phase.ISLANDED
+
+
+def test_a_restart_does_not_renew_an_opening_against_which_the_switch_closed(world: World) -> None:
+    sensed(world, DEAD)
+    sensed(world, UP)
+    ends = {meter: held(world)[meter, Kind.ISOLATED] for meter in (INTAKE, OUTLET)}
+    world.now += 800
+    restarted(world)
+    world.tick("retry")
+    assert {meter: held(world)[meter, Kind.ISOLATED] for meter in (INTAKE, OUTLET)} == ends

@@ -9,9 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.certificates import Kind, check_signed
+from commonwatt.identity.chains import chain_of
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.protocol.controller_commands import ControllerCommand, witnessed_text
+from commonwatt.model.words import spaced
+from commonwatt.protocol.controller_commands import WITNESS_PURPOSE, ControllerCommand, witness_key_text, witnessed_text
 from commonwatt.runtime.clock import load_clock
 from gateway.events import FromUtility
 from gateway.page.alarms import alarms
@@ -20,7 +23,8 @@ from gateway.shell import Shell
 from gateway.witness import witness as module
 from gateway.witness.witness import Witness
 from harness.network.waiting import become
-from harness.worlds.gateway import end_work
+from harness.real.enrolled import authority, certificate
+from harness.surroundings.gateway import end_work
 from tests.unit.gateway.test_page_alarms import changed
 from tests.unit.gateway.test_report import outcomes
 from tests.unit.gateway.test_report import settings as _settings_of
@@ -30,9 +34,14 @@ settings = _settings_of
 MONTH, ONE, OTHER = "2026-11", "1" * 64, "2" * 64
 
 
+@pytest.fixture(name="own", scope="module")
+def _own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return certificate(authority(tmp_path_factory.mktemp("office")), Kind.DEVICE, "r001")
+
+
 @pytest.fixture(name="witness")
-def _witness(tmp_path: Path) -> Witness:
-    return Witness(tmp_path, "r001")
+def _witness(tmp_path: Path, own: Path) -> Witness:
+    return Witness(tmp_path, "r001", own)
 
 
 def key_of(said: dict[str, str]) -> str:
@@ -43,8 +52,21 @@ def test_a_code_is_signed_for_everybody_to_verify_and_again_when_asked_again(wit
     said = witness.sign(MONTH, ONE, None)
     key, signature = bytes.fromhex(said["signed"][:64]), bytes.fromhex(said["signed"][64:])
     Ed25519PublicKey.from_public_bytes(key).verify(signature, witnessed_text("r001", MONTH, ONE, None))
-    assert witness.sign(MONTH, ONE, None) == said
+    assert witness.sign(MONTH, ONE, None)["signed"] == said["signed"]
     assert key_of(witness.sign("2026-12", OTHER, None)) == key_of(said)
+
+
+def test_the_controllers_certificate_signs_the_witness_key(witness: Witness, own: Path, tmp_path: Path) -> None:
+    said = witness.sign(MONTH, ONE, None)
+    chain = said["certificate"].encode()
+    assert "PRIVATE" not in said["certificate"]
+    assert chain == chain_of(own.read_bytes()).encode()
+    check_signed(chain, WITNESS_PURPOSE, witness_key_text("r001", key_of(said)), bytes.fromhex(said["bound"]))
+    missing = tmp_path / "without.pem"
+    for path, why in ((None, "no certificate to sign"), (missing, "without.pem")):
+        with pytest.raises((ConfigError, FileNotFoundError), match=why):
+            Witness(tmp_path, "r002", path).sign(MONTH, ONE, None)
+    assert not (tmp_path / "witness-r002.json").exists(), "it has signed nothing"
 
 
 def test_a_second_list_of_a_month_is_never_signed_and_is_the_loudest_alarm(witness: Witness) -> None:
@@ -65,7 +87,20 @@ def test_a_code_that_replaces_the_signed_one_of_a_cancelled_run_is_signed_once(w
     assert "signed" in witness.sign(MONTH, OTHER, ONE)
     assert witness.sign(MONTH, "3" * 64, ONE)["result"] == "refused", "only the last one is replaced"
     assert witness.sign(MONTH, ONE, OTHER)["result"] == "refused", "none comes back"
-    assert witness.view()["codes"] == {MONTH: OTHER}
+    assert witness.view()["codes"] == {MONTH: [ONE, OTHER]}
+    section = str(bills(changed(witness=witness.view())))
+    assert section.index("22222222 22222222") < section.index(f"{MONTH}, replaced") < section.index("11111111 11111111")
+
+
+def test_a_list_that_replaced_another_is_not_signed_without_saying_so(witness: Witness) -> None:
+    """Both receipts would pass, each with a list of its own, by one key."""
+    witness.sign(MONTH, ONE, None)
+    said = witness.sign(MONTH, OTHER, ONE)
+    assert witness.sign(MONTH, OTHER, None)["result"] == "refused"
+    assert witness.view()["others"] == {MONTH: [OTHER, OTHER]}, "an alarm"
+    assert witness.sign(MONTH, OTHER, ONE)["signed"] == said["signed"]
+    assert witness.sign("2026-12", ONE, OTHER)["signed"]
+    assert witness.sign("2026-12", ONE, None)["result"] == "refused"
 
 
 def test_what_is_signed_is_durable_before_the_signature(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,14 +114,22 @@ def test_what_is_signed_is_durable_before_the_signature(witness: Witness, monkey
     assert "signed" in witness.sign(MONTH, OTHER, None), "nothing was signed before"
 
 
-def test_a_controller_that_lost_its_memory_has_another_key_and_a_damaged_memory_signs_nothing(tmp_path: Path) -> None:
-    witness = Witness(tmp_path, "r001")
+def test_a_controller_that_lost_its_memory_has_another_key_and_a_damaged_memory_signs_nothing(
+    witness: Witness, tmp_path: Path
+) -> None:
     first = witness.sign(MONTH, ONE, None)
     (file,) = tmp_path.iterdir()
     kept = file.read_text()
     file.unlink()
     assert key_of(witness.sign(MONTH, OTHER, None)) != key_of(first)
-    for text in ("", "{}", kept.replace("seed", "sood"), "[]"):
+    wrong: tuple[dict[str, object], ...] = (
+        {"seed": "x" * 64},
+        {"signed": {MONTH: []}},
+        {"signed": {MONTH: ["1"]}},
+        {"others": {"2026-10": []}},
+    )
+    damaged = [json.dumps(json.loads(kept) | each) for each in wrong]
+    for text in ("", "{}", kept.replace("seed", "sood"), "[]", *damaged):
         file.write_text(text)
         with pytest.raises(ConfigError, match="keep the file"):
             witness.sign(MONTH, ONE, None)
@@ -100,10 +143,11 @@ def test_the_street_reads_the_code_on_the_page_without_the_utility(witness: Witn
     section = str(bills(changed(witness=witness.view())))
     assert "55555555 55555555" in section
     assert "2026-02" not in section
+    assert spaced(witness.view()["key"]) in section
 
 
-def test_a_running_gateway_signs_what_the_utility_tells_it(settings: GatewaySettings) -> None:
-    shell = Shell.open(settings, load_clock(None))
+def test_a_running_gateway_signs_what_the_utility_tells_it(settings: GatewaySettings, own: Path) -> None:
+    shell = Shell.open(settings.model_copy(update={"certificate": own}), load_clock(None))
     sent: list[Publish] = []
     shell._work._publish = sent.append
     commands = [

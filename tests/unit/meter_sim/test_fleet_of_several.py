@@ -13,8 +13,8 @@ from commonwatt.config.meters import MetersSettings
 from commonwatt.device.store import reading_store
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError, StoreError
+from harness.surroundings.fleet import NAMES, FleetBench, T
 from harness.truth import true_energy
-from harness.worlds.fleet import NAMES, FleetBench, T
 from meter_sim import fleet as fleet_module
 from meter_sim.cli import first_levels
 from meter_sim.faults import Faults, save

@@ -7,9 +7,9 @@ from commonwatt.device.store import reading_store
 from commonwatt.model.effects import Publish
 from commonwatt.town.registry import registry_of
 from commonwatt.town.town import Direction, Function
+from harness.surroundings.fleet import FleetBench, T
+from harness.surroundings.gateway import World
 from harness.truth import true_energy
-from harness.worlds.fleet import FleetBench, T
-from harness.worlds.gateway import World
 from meter_sim.fleet import Fleet
 
 LIMITED = "r001"

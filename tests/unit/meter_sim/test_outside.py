@@ -16,7 +16,7 @@ from commonwatt.protocol.topics import RECORDS, meter_up
 from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.town.scenario import Demand
 from commonwatt.town.scenario import load as load_scenario
-from harness.worlds.fleet import NAMES, FleetBench, T
+from harness.surroundings.fleet import NAMES, FleetBench, T
 from meter_sim import backup as backup_module
 from meter_sim.backup import RUNS_S, Backup
 from meter_sim.cli import app

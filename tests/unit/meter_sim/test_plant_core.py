@@ -5,7 +5,7 @@ from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter, PlantReport
-from harness.worlds.plant import CAPACITY, LOAD, PHYSICAL, PlantHost
+from harness.surroundings.plant import CAPACITY, LOAD, PHYSICAL, PlantHost
 from meter_sim.plant_store import load
 
 QUARTER = 1_988_889

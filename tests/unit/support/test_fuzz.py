@@ -1,5 +1,6 @@
-"""Ten thousand bad messages at the doors of all cores, on real stores; the broker's fuzzer sends as many outside."""
+"""Thousands of bad messages at the doors of all cores, on real stores; the broker's fuzzer sends as many outside."""
 
+import os
 import random
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from gateway.core import HostedMicrogrid
 from harness.fuzz import messages as fuzz
 from harness.fuzz.messages import Fuzz, FuzzError
 
+CASES = int(os.environ.get("BAD_MESSAGES", "2500"))
 
-def test_ten_thousand_bad_messages_stop_nothing_and_leave_nothing_growing(tmp_path: Path) -> None:
-    tally = fuzz.run(tmp_path, cases=10_000, seed=1)
-    assert sum(tally.cases.values()) == 10_000
-    assert tally.good == 2 * 10_000 // fuzz.GOOD_EVERY
+
+def test_bad_messages_stop_nothing_and_leave_nothing_growing(tmp_path: Path) -> None:
+    tally = fuzz.run(tmp_path, cases=CASES, seed=1)
+    assert sum(tally.cases.values()) == CASES
+    assert tally.good == 2 * CASES // fuzz.GOOD_EVERY
     assert min(tally.dead_letters.values()) >= 90, "it did not come to what is to be bounded"
 
 

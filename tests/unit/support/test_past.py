@@ -11,20 +11,28 @@ import pytest
 from sqlalchemy import Connection
 
 from commonwatt.audit.folder import PAST
+from commonwatt.config.office import OfficeSettings
 from commonwatt.demo.layout import STARTS_AT
 from commonwatt.demo.past import SHIPPED, unpack
 from commonwatt.model.time.local_calendar import month_quarters
+from commonwatt.model.units import quarter_of
 from commonwatt.settlement.settled import Quantity
 from harness.past.archive import write_archive
 from harness.past.energy import Fault, Span
+from harness.past.households import LATE_PAYER, MOVER
 from harness.past.making import DATABASE, Asked, make
 from harness.settlement.emulated import small_town
 from utility.access.roles import PEOPLE
 from utility.access.store.access import people
+from utility.alarms.store import past_lives
 from utility.billing.bill import LineKind
 from utility.billing.store.billing import bills_of_run, runs
+from utility.customers.store.contacts import newest_contacts, office_key
 from utility.database.database import open_database
+from utility.ledger.entry import Kind as EntryKind
+from utility.ledger.store.entries import C, balances, entries_where
 from utility.registry.store.accounts import load_dated_registry
+from utility.registry.store.moves import moves_to_come
 from utility.settlement.store.settled import load_settled
 
 FIRST = 20_604  # 31 May 2026, of UTC
@@ -33,8 +41,9 @@ FINE = FIRST + 5  # its bills are issued on the fourth day of June
 
 def asked(folder: Path) -> Asked:
     storm = Fault(start=(FIRST + 2) * 86_400, hours=2, announced=(FIRST + 1) * 86_400)
-    span = Span(first=FIRST, fine=FINE, end=FINE * 86_400 + 1_800, faults=(storm,))
-    return Asked(town=small_town(50), span=span, folder=folder)
+    cut = Fault(start=FINE * 86_400 + 300, hours=0.25)
+    span = Span(first=FIRST, fine=FINE, end=FINE * 86_400 + 1_800, faults=(storm, cut))
+    return Asked(town=small_town(20), span=span, folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +84,20 @@ def test_bills_add_up_with_the_settled_days(past: Path) -> None:
     assert billed == imported > 0
 
 
+def test_each_account_has_a_name_and_one_moves_out_after_the_end(past: Path) -> None:
+    with reading(past) as connection:
+        moves = moves_to_come(connection, quarter_of(asked(past).span.end))
+        named = newest_contacts(connection, office_key(connection, OfficeSettings(key=past / "utility/office-key")))
+        assert set(named) == set(load_dated_registry(connection).accounts)
+    assert [account for account, _, is_out in moves if is_out] == [MOVER]
+
+
+def test_an_island_that_is_over_is_an_alarm_that_ended(past: Path) -> None:
+    with reading(past) as connection:
+        lives = past_lives(connection, 10)
+    assert {(each.alarm.labels["alarm"], each.alarm.since) for each in lives} == {("Island", FINE * 86_400 + 300)}
+
+
 def test_there_is_a_person_of_each_role_who_needs_a_link(past: Path) -> None:
     with reading(past) as connection:
         found = people(connection)
@@ -94,6 +117,13 @@ def test_the_shipped_past_opens_with_the_present_schema_and_is_small(tmp_path: P
     with reading(tmp_path / "utility") as connection:
         months = {run["month"] for run in runs(connection, 100) if run["state"] == "issued"}
         assert {role for person in people(connection) for role in person.roles} == PEOPLE
+        assert set(balances(connection)) == {LATE_PAYER}
+        assert {each.account for each in entries_where(connection, C.kind == EntryKind.REMINDER)} == {LATE_PAYER}
+        moves = moves_to_come(connection, quarter_of(STARTS_AT))
+        assert [account for account, _, is_out in moves if is_out] == [MOVER]
+        assert {each.alarm.labels["alarm"] for each in past_lives(connection, 10)} == {"Island"}
+        key = office_key(connection, OfficeSettings(key=tmp_path / "utility" / "office-key"))
+        assert set(newest_contacts(connection, key)) == set(load_dated_registry(connection).accounts)
     assert (min(months), max(months), len(months)) == ("2025-05", "2026-05", 13)
     assert json.loads((tmp_path / PAST).read_text()) == {"until": STARTS_AT}
     assert not (tmp_path / "secret").exists()

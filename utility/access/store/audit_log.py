@@ -1,7 +1,7 @@
 """The audit log: every change that a person makes, in the transaction of the change. The database lets it only grow."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,13 @@ class Wanted:
     until: EpochSeconds | None = None  # only entries before this time; ``None``: up to now
     token: int | None = None  # only by the API token of this number; ``None``: by any or none
     before_no: int | None = None  # only entries older than this one; ``None``: from the newest on
+
+
+def persons_of(connection: Connection, actions: Collection[str], since: EpochSeconds) -> list[tuple[str, str]]:
+    """Return who did some actions since a time: subject and person, the oldest first."""
+    which = (audit.c.action.in_(actions), audit.c.time >= since)
+    rows = connection.execute(select(audit.c.subject, audit.c.person).where(*which).order_by(audit.c.no))
+    return [(subject, person) for subject, person in rows]
 
 
 def record(

@@ -1,1 +1,1 @@
-"""What asks Alertmanager."""
+"""What calls people."""

@@ -86,17 +86,13 @@ def copy(source: sqlite3.Connection, made: Path, tell: Tell) -> None:
 
 
 def check_copy(made: Path) -> int:
-    """Check a whole copy; return how many of its parts are damaged.
-
-    Raises:
-        NoBackupError: The copy is incomplete, or no utility's database with a schema that this version supports.
-    """
+    """Check a whole copy; return how many of its parts are damaged."""
     with closing(open_read_only(made)) as connection, damage_told():
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
         revision = _revision_of(connection, names)
-        check_schema(connection, empty_database(revision))
         check_pages(connection, 0, ())
-        if revision == revisions()[0]:  # Rows of an earlier schema are checked after their migration.
+        if revision == revisions()[0]:  # An earlier schema and its rows are checked after their migration.
+            check_schema(connection, empty_database())
             with create_engine("sqlite://", creator=lambda: open_read_only(made), poolclass=NullPool).connect() as rows:
                 check_rows(rows)
         damaged = sum(_damaged(connection, table.name) for table in (part, compacted) if table.name in names)
@@ -120,11 +116,7 @@ def command_line(config: Path, *words: str | Path) -> str:
 
 
 def _revision_of(connection: sqlite3.Connection, names: set[str]) -> str:
-    """Return the schema of a copy.
-
-    Args:
-        names: The names of its tables.
-    """
+    """Return the schema of a copy."""
     if _VERSION_TABLE not in names:
         raise NoBackupError("it has no tables of Commonwatt")
     known = revisions()

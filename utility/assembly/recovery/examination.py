@@ -35,10 +35,6 @@ def examined(url: str, *, runs: bool) -> dict[str, dict[str, object]]:
     Args:
         url: SQLAlchemy URL.
         runs: Whether the service runs: then an SQLite file's structure, which its start checks, is not checked.
-
-    Raises:
-        ConfigError: The database is missing, or of an earlier schema.
-        StoreError: It is damaged, can't be opened, or its server does not keep what it commits over a power cut.
     """
     database = open_database(url, create=False)
     try:

@@ -97,10 +97,6 @@ def recover(path: Path, now: EpochSeconds) -> Recovery:
     """Replace a damaged database by a new one with its sound rows; the damaged one is kept beside it.
 
     If an interrupted recovery or restore has left a finished database, that one is put in place instead.
-
-    Raises:
-        ConfigError: There is no database, or a service or command has it open.
-        StoreError: The new database can't be made, for example for lack of disk space; nothing was changed.
     """
     if not path.is_file() and not ready_of(path).exists():
         raise ConfigError(f"{path}: there is no database")
@@ -110,11 +106,11 @@ def recover(path: Path, now: EpochSeconds) -> Recovery:
             result.quarantined = put_in_place(path, now)
             return result
         try:
-            revision = _revision_of(path)
-            empty = empty_database(revision)
+            empty = empty_database()
             with readable(path, partial(check_schema, empty=empty), lambda _: empty) as source:
+                _require_layout(path, source, empty)
                 fresh.write_bytes(empty)
-                _fill(fresh, revision, source, result, now)
+                _fill(fresh, source, result, now)
         except (DatabaseError, OSError) as error:
             raise StoreError(f"{fresh}: can't be made: {error}; {path} is unchanged") from error
         with uninterrupted():
@@ -123,38 +119,46 @@ def recover(path: Path, now: EpochSeconds) -> Recovery:
     return result
 
 
-def _revision_of(path: Path) -> str:
-    """Return the schema of a damaged database: the one that it equals, else the one that it names, else the newest."""
-    known = revisions()
-    named = None
-    with closing(open_read_only(path)) as source:
-        for revision in known:
-            with suppress(SqliteError, UnicodeDecodeError):
-                check_schema(source, empty_database(revision))
-                return revision
+def _require_layout(path: Path, source: SqliteConnection, empty: bytes) -> None:
+    """Refuse a damaged schema that an empty database's can't stand for, as a migration puts tables on other pages."""
+    with closing(open_read_only(path)) as damaged:
         with suppress(SqliteError, UnicodeDecodeError):
-            (named,) = source.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
-    if isinstance(named, str) and named.isdecimal() and named > known[0]:
+            check_schema(damaged, empty)
+            return
+        named, read = _schema_named_by(damaged), _schema_named_by(source)
+    newest = revisions()[0]
+    if named is not None and named.isdecimal() and named != newest:
         raise StoreError(
-            f"{path}: made by a later version of Commonwatt (schema {named}); recover it with that version"
+            f"{path}: another release of Commonwatt made it (schema {named}, this one's is {newest}); recover it with "
+            "that release"
         )
-    return named if named in known else known[0]
+    if read != newest:
+        raise StoreError(
+            f"{path}: its schema is damaged, and its tables are not where a new database has them, since an earlier "
+            "release made it; put a backup back with: commonwatt utility restore"
+        )
 
 
-def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
-    """Fill the new database, which has the schema of the damaged one; then migrate it."""
-    url = sqlite_url(fresh)
-    with closing(open_database(url, create=True, revision=revision)) as database:
+def _schema_named_by(source: SqliteConnection) -> str | None:
+    with suppress(SqliteError, UnicodeDecodeError):
+        for (named,) in source.execute("SELECT version_num FROM alembic_version"):
+            return str(named)
+    return None
+
+
+def _fill(fresh: Path, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
+    """Fill the new database."""
+    take = _Take(source, result, now)
+    with closing(open_database(sqlite_url(fresh), create=True)) as database:
         made = MetaData()
-        made.reflect(database.reads)
-        take = _Take(source, result, now)
-        for table in (made.tables[taken.name] for taken in _TAKEN if taken.name in made.tables):
+        made.reflect(database.reads)  # Rows are copied as they are stored.
+        for table in (made.tables[taken.name] for taken in _TAKEN):
             for group in take.rows(table):
                 database.write(_insert, table, group, result)
-    with closing(open_database(url, create=True)) as database, database.writes.begin() as connection:
-        registry_changed(connection)
-        compute_again(connection, take.lost, now)
-        result.closed = close_logins(connection, now)
+        with database.writes.begin() as connection:
+            registry_changed(connection)
+            compute_again(connection, take.lost, now)
+            result.closed = close_logins(connection, now)
 
 
 def _insert(connection: Connection, table: Table, rows: list[_Row], result: Recovery) -> None:
@@ -183,7 +187,7 @@ class _Take:
         self._judges: dict[str, _Judge] = {
             meter.name: self._registered,
             compacted.name: self._whole_blocks,
-            part.name: self._whole_parts,
+            part.name: lambda rows: self._whole(rows)[0],
             batch.name: self._whole_batches,
             **{table.name: partial(_whole_rows, table) for table in (event, installed, holding, account_term)},
             **{table.name: self._whole_usage for table in (usage_day, usage_month, usage_batteries)},
@@ -191,7 +195,7 @@ class _Take:
             correction.name: lambda rows: self._whole(rows)[0],
             dead_letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
             series.name: partial(_changed, scanned_from=None, scanned_until=None),
-            period.name: partial(_where, lambda row: _is_period(row, now)),
+            period.name: partial(_where, lambda row: 0 <= row["start"] <= now and row["start"] < row["until"]),
             command.name: partial(_where, lambda row: _is_json(row["message"]) and _is_json(row["outcome"] or "0")),
             setting.name: partial(_where, lambda row: _is_setting(row["key"], row["value"], now)),
         }
@@ -219,10 +223,6 @@ class _Take:
         """Check blocks, and compute the columns for people's queries again."""
         sound, blocks = self._whole(rows)
         return [row | summary for row, summary in zip(sound, as_rows(summaries(blocks)), strict=True)]
-
-    def _whole_parts(self, rows: list[_Row]) -> list[_Row]:
-        """Check parts; in the first schema the table also held blocks."""
-        return self._whole_blocks(rows) if "total" in rows[0] else self._whole(rows)[0]
 
     def _whole_batches(self, rows: list[_Row]) -> list[_Row]:
         """Check batches; one with damaged parts is taken without these."""
@@ -293,11 +293,6 @@ def _is_setting(key: str, value: str, now: EpochSeconds) -> bool:
         # With a later value, no gap would be searched for until then.
         return value.isdecimal() and int(value) <= now // QUARTER_S
     return key in _SETTINGS and _is_json(value)
-
-
-def _is_period(row: _Row, now: EpochSeconds) -> bool:
-    """Return whether a job's period is possible; up to schema 0003 the table had one number for each job."""
-    return "start" not in row or (0 <= row["start"] <= now and row["start"] < row["until"])
 
 
 def _is_json(text: str) -> bool:

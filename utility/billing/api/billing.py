@@ -18,7 +18,7 @@ from utility.billing.store import entries as stored
 from utility.billing.store.bill_documents import refuse_altered
 from utility.billing.store.issued_bills import bill_in
 from utility.billing.store.run_views import Order
-from utility.webkit.api import Work, work_answer
+from utility.webkit.api import WorkAnswer, work_answer
 from utility.webkit.parameters import Limit, LongLimit
 from utility.webkit.rights import Approvers, Clerks, ClerksOrApprovers, Staff
 from utility.webkit.services import RequestApi
@@ -88,14 +88,14 @@ def bill(api: RequestApi, _: ClerksOrApprovers, number: RunNumber, account: RunN
 
 
 @router.post("/runs", status_code=202)
-def make(api: RequestApi, actor: Clerks, asked: Month) -> Work:
+def make(api: RequestApi, actor: Clerks, asked: Month) -> WorkAnswer:
     """Begin to make the bills of a month, as a draft; with the same inputs no second run is made."""
     with refusing(422):
         return work_answer(begin_draft(api, actor, asked.month))
 
 
 @router.post("/runs/{number}/check", status_code=202)
-def check(api: RequestApi, actor: Clerks, number: RunNumber) -> Work:
+def check(api: RequestApi, actor: Clerks, number: RunNumber) -> WorkAnswer:
     """Begin to compute a draft again, compare every byte of its bills, and mark it as checked."""
     with refusing():
         return work_answer(begin_check(api, actor, number))

@@ -5,15 +5,11 @@ from utility.access.actor import Actor
 from utility.billing import decisions as runs
 from utility.billing.run import Progress
 from utility.webkit.services import Api
-from utility.webkit.works import Work
+from utility.webkit.works import Kind, Work
 
 
 def begin_draft(api: Api, actor: Actor, month: str) -> Work:
-    """Begin to make the bills of a month, as a draft.
-
-    Raises:
-        ConfigError: It is no month, or too many works wait.
-    """
+    """Begin to make the bills of a month, as a draft."""
     parse_month(month)
     now = int(api.clock.now())
 
@@ -21,19 +17,15 @@ def begin_draft(api: Api, actor: Actor, month: str) -> Work:
         number, _ = runs.draft(api.database, month, api.settings.billing.tariff, actor, now, progress)
         return f"/console/runs/{number}", None
 
-    return api.works.start(f"Bills of {month}", actor.name, now, job)
+    return api.works.start(Kind.BILLS, f"Bills of {month}", actor.name, now, job)
 
 
 def begin_check(api: Api, actor: Actor, number: int) -> Work:
-    """Begin to compute a draft again and to compare it, byte by byte.
-
-    Raises:
-        ConfigError: Too many works wait.
-    """
+    """Begin to compute a draft again and to compare it, byte by byte."""
     now = int(api.clock.now())
 
     def job(progress: Progress) -> tuple[str, None]:
         runs.check(api.database, number, actor, now, progress)
         return f"/console/runs/{number}", None
 
-    return api.works.start(f"Check of run {number}", actor.name, now, job)
+    return api.works.start(Kind.BILLS, f"Check of run {number}", actor.name, now, job)

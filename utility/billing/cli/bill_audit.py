@@ -17,16 +17,16 @@ from utility.billing.proof.audit import Boundary, leaves_file
 from utility.billing.proof.audit import audit as audited
 from utility.billing.proof.witnesses import public_list
 from utility.billing.store.bill_documents import documents_of, documents_of_run, leaves_of
-from utility.billing.store.witnesses import signed_of
+from utility.billing.store.witnesses import keys_of, signed_of
 from utility.registry.store.enrolled import Enrolment
 from utility.webkit.cli.options import Commands, ConfigOption, from_file
 
-app = Commands()
+audit_app = Commands()
 
 _COLUMNS = ("microgrid", "imported_mwh", "exported_mwh", "allowed_mwh")
 
 
-@app.command()
+@audit_app.command()
 def leaves(
     month: Annotated[str, typer.Argument(help="The local month, such as 2026-11.")],
     config: ConfigOption,
@@ -46,7 +46,7 @@ def leaves(
     typer.echo(f"{out}: {len(found)} leaves of {documents.run.month}; next: commonwatt bills audit {out}")
 
 
-@app.command()
+@audit_app.command()
 def audit(
     file: Annotated[Path, typer.Argument(help="The file of: commonwatt bills leaves", exists=True, dir_okay=False)],
     boundary: Annotated[
@@ -83,11 +83,7 @@ def audit(
 
 
 def _boundaries(path: Path) -> list[Boundary]:
-    """Read what the boundary meters show.
-
-    Raises:
-        ConfigError: A line is wrong; the text names it.
-    """
+    """Read what the boundary meters show."""
     found = []
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
@@ -102,7 +98,7 @@ def _boundaries(path: Path) -> list[Boundary]:
     return found
 
 
-@app.command()
+@audit_app.command()
 def witnesses(
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", help="The file (JSON).")],
@@ -119,6 +115,6 @@ def witnesses(
     """Write the town's public list of witnesses: the keys by which controllers sign the check codes. Publish it."""
     revoked = {name for name, each in Enrolment(enrolment).head_end().items() if each.device.revoked}
     with from_file(config) as (database, _):
-        found = public_list(database.read(signed_of), revoked)
+        found = public_list(database.read(signed_of), database.read(keys_of), revoked)
     replace_file(out, json.dumps(found, indent=1).encode(), mode=0o644)
     typer.echo(f"{out}: {counted(len(found['keys']), 'key')}; publish it where the utility alone can't change it")

@@ -23,7 +23,7 @@ from utility.billing.store.bill_documents import documents_of
 from utility.billing.store.letters import as_letters
 from utility.webkit.cli.options import Commands, ConfigOption, from_file, load
 
-app = Commands()
+documents_app = Commands()
 
 AccountArgument = Annotated[int, typer.Argument(min=1, help="The account.")]
 MonthArgument = Annotated[str, typer.Argument(help="The local month, such as 2026-11.")]
@@ -41,7 +41,7 @@ def _day(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is no day; write it as 2026-11-03") from error
 
 
-@app.command()
+@documents_app.command()
 def explain(
     account: AccountArgument,
     month: MonthArgument,
@@ -69,7 +69,7 @@ def explain(
     typer.echo("dollars: import less credit for own export, before rounding; base and parts of pools are lines")
 
 
-@app.command("print")
+@documents_app.command("print")
 def print_bills(
     month: MonthArgument,
     config: ConfigOption,
@@ -92,7 +92,7 @@ def print_bills(
     typer.echo(f"{out}: {counted(len(accounts), 'bill')} of {month}, run {documents.number}, {documents.state}")
 
 
-@app.command()
+@documents_app.command()
 def receipt(
     account: AccountArgument,
     month: MonthArgument,

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from commonwatt.model.words import counted
-from utility.billing.cli import bill_audit, bill_documents
+from utility.billing.cli.bill_audit import audit_app
+from utility.billing.cli.bill_documents import documents_app
 from utility.webkit.cli.options import Commands, ConfigOption
 from utility.webkit.cli.service import ask, work
 
 app = Commands(no_args_is_help=True, help="Bills: run, check, issue, show, and what households get.")
-for module in (bill_documents, bill_audit):
-    app.add_typer(module.app)
+for part in (documents_app, audit_app):
+    app.add_typer(part)
 
 RunArgument = Annotated[int, typer.Argument(help="The run's number; see: commonwatt show runs")]
 
@@ -71,4 +72,6 @@ def _warnings(figures: Mapping[str, Any]) -> str:
         "missing": "quarter-hours without data",
     }
     found = [f"{text} in {counted(figures[key], 'bill')}" for key, text in words.items() if figures[key]]
+    if "days" in figures:
+        found.append(f"{figures['days']} of {figures['of_days']} days are settled: it is no month yet")
     return "".join(f"note: {text}\n" for text in found)

@@ -12,7 +12,7 @@ _WORDS = {
     LineKind.BASE: "the base",
     LineKind.IMPORT: "energy taken from the town",
     LineKind.CREDIT: "credit for energy given",
-    LineKind.LAPSED: "credit that lapsed",
+    LineKind.LAPSED: "credit that is not paid out",
     LineKind.TAX: "taxes and levies",
     LineKind.INFORMATION: "energy shared with neighbours, free",
     LineKind.CORRECTION: "corrections of earlier months",
@@ -39,7 +39,8 @@ def why_it_differs(bill: Bill, before: Bill, writing: Writing = DOLLARS) -> str:
 def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any], writing: Writing = DOLLARS) -> str:
     """Return how the sum of a run's bills differs from that of an earlier one, the greatest reason first.
 
-    Where both runs know the energy taken, what it costs differs by its amount, at the old price, and by the price.
+    The earlier one may be of its month's first days. Where both runs know the energy taken, what it costs differs by
+    its amount, at the old price, and by the price.
     """
     now, was = run["figures"], before["figures"]
     changes = {words: Decimal(now.get(kind, 0)) - Decimal(was.get(kind, 0)) for kind, words in _WORDS.items()}
@@ -48,11 +49,12 @@ def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any], writing: 
         by_energy = round(Decimal(was["import"]) * energy / was["taken_mwh"], 2)
         words = f"{abs(energy) / 1e6:,.0f} kWh {'more' if energy > 0 else 'less'} taken from the town"
         changes |= {words: by_energy, "its price": changes.pop(_WORDS[LineKind.IMPORT]) - by_energy}
-    return _why(Decimal(now["total"]) - Decimal(was["total"]), before["month"], changes, writing)
+    total = Decimal(now["total"]) - Decimal(was["total"])
+    return _why(total, before["month"], changes, writing, f"the first {was['days']} days of " if "days" in was else "")
 
 
-def _why(change: Decimal, month: str, changes: Mapping[str, Decimal], writing: Writing) -> str:
-    month = date.fromisoformat(f"{month}-01").strftime("%B %Y")
+def _why(change: Decimal, month: str, changes: Mapping[str, Decimal], writing: Writing, of: str = "") -> str:
+    month = of + date.fromisoformat(f"{month}-01").strftime("%B %Y")
     if not change:
         return f"As much as in {month}."
     reasons = sorted((words for words in changes if changes[words]), key=lambda words: -abs(changes[words]))

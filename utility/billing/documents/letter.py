@@ -52,11 +52,7 @@ def letter_of(
     payment_days: int = 0,
     owed: int = 0,
 ) -> Letter | None:
-    """Return the letter of a bill of a run; ``None``: the town uses no names, currency or office.
-
-    Raises:
-        ConfigError: The office's code for banks does not go with the currency, or lacks a setting.
-    """
+    """Return the letter of a bill of a run; ``None``: the town uses no names, currency or office."""
     if table is None and not (bill.addressee or office.name or office.iban):
         return None
     table, code = table or BillTable(), office.pay_code

@@ -48,11 +48,7 @@ def proved_leaf(tree: Tree, customer: str, bill: Bill, quarters: Sequence[MeterQ
 
 
 def receipt_of(inputs: RunInputs, tree: Tree, bill: Bill, quarters: Sequence[MeterQuarters]) -> Json:
-    """Return the receipt of a bill, by its run's inputs and tree, and the quarter-hours of the account's meters.
-
-    Raises:
-        StoreError: The bill with these quarter-hours is not a leaf of the tree.
-    """
+    """Return the receipt of a bill, by its run's inputs and tree, and the quarter-hours of the account's meters."""
     leaf, place = proved_leaf(tree, customer_of(inputs.registry, bill.account), bill, quarters)
     if place < 0:
         raise StoreError(

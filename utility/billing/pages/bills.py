@@ -28,6 +28,7 @@ from utility.billing.store.issued_bills import issued_bills
 from utility.billing.store.kept_documents import KeptDocuments
 from utility.billing.store.letters import as_letters
 from utility.billing.store.run_views import drafts_of_account
+from utility.ledger.store.entries import is_paid
 from utility.webkit.console.answers import Number, address, download, found
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import ClerksOrApprovers
@@ -84,8 +85,9 @@ def explained(
     documents = _documents(console, account, run)
     (statement,) = documents.statements([account])
     path = f"{_START}/{account}/{run}"
-    before = console.database.read(latest_run, month_before(statement.bill.month)) or 0
-    content = bill_content(statement, documents, lambda: console.api.part(_kept).of(account, before)) | {
+    is_part = "days" in console.database.read(run_of, documents.number)["figures"]
+    before = 0 if is_part else console.database.read(latest_run, month_before(statement.bill.month)) or 0
+    content = bill_content(console, statement, documents, lambda: console.api.part(_kept).of(account, before)) | {
         "run": {"no": documents.number, "state": documents.state},
         "rows": _steps(documents, statement.bill, day, hour),
         "files": [f"{path}/{name}" for name in ("bill.pdf", "receipt.json", "plot.json")],
@@ -127,7 +129,9 @@ def _accounts(console: Console, text: str) -> list[FoundAccount]:
     return console.database.read(find_accounts, text, quarter_of(console.now()))
 
 
-def bill_content(statement: Statement, documents: RunDocuments, before: Callable[[], RunDocuments]) -> dict[str, Any]:
+def bill_content(
+    console: Console, statement: Statement, documents: RunDocuments, before: Callable[[], RunDocuments]
+) -> dict[str, Any]:
     """Return what every page of a bill shows; ``before`` returns the documents of the month before."""
     bill, by_hour, said = statement.bill, hours(statement), texts(statement)
     writing = writing_of(documents.table(bill))
@@ -146,6 +150,7 @@ def bill_content(statement: Statement, documents: RunDocuments, before: Callable
         "differs": differs,
         "worth": worth_of_sharing(bill, received),
         "days": days,
+        "paid": console.database.read(is_paid, bill.account, documents.number),
         "most": most,
         "day": None,
         "hour": None,

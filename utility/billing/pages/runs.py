@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from commonwatt.model.time.local_calendar import month_before
+from commonwatt.model.time.local_calendar import month_after, month_before
 from commonwatt.model.words import spaced
 from utility.access.decisions import shown as shown_second
 from utility.billing import decisions as runs
@@ -40,7 +40,7 @@ _FIGURES = {
     "base": "Base, dollars",
     "import": "Import, dollars",
     "credit": "Credit, dollars",
-    "lapsed": "Credit that lapsed, dollars",
+    "lapsed": "Credit that is not paid out, dollars",
     "tax": "Taxes and levies, dollars",
     "correction": "Corrections of earlier months, dollars",
     "entry": "Goodwill, fees and credit notes, dollars",
@@ -72,6 +72,7 @@ def listed(console: RequestConsole, request: Request, actor: Staff, before: Othe
     waits_for = bills_wait_for(console.database, local_month(month, console.zone()))
     steps = month_steps([row for row in rows if row["month"] == month], waits_for)
     run = next((row for row in rows if row["no"] == steps[-1].run), None)
+    issued = [row["month"] for row in rows if row["state"] == "issued"]
     content = {
         "steps": steps,
         "run": run,
@@ -79,6 +80,7 @@ def listed(console: RequestConsole, request: Request, actor: Staff, before: Othe
         "rows": rows[:ROWS],
         "later": address(_START, before=rows[ROWS - 1]["no"]) if len(rows) > ROWS else "",
         "month": month,
+        "next": min(month_after(max(issued, default=month_before(month))), month_after(month)),
         "policies": POLICY_WORDS,
         "works": [work for work in console.api.works.newest() if work.is_open],
     }
@@ -209,22 +211,21 @@ def _writing(console: Console) -> Writing:
 
 
 def _base(console: Console, run: dict[str, Any], other: int) -> int:
-    """Return the run beside which one is shown, 0: none; no bill of both was altered."""
-    base = other or console.database.read(billing.latest_run, month_before(run["month"])) or 0
+    """Return the run beside which one is shown, 0: none, as for some days of a month; no bill of both was altered."""
+    base = other
+    if "days" not in run["figures"]:
+        base = other or console.database.read(billing.latest_run, month_before(run["month"])) or 0
     for each in filter(None, (run["no"], base)):
         refuse_altered(console.database, each)
     return base
 
 
 def _seen(console: Console, run: dict[str, Any], other: int = 0) -> dict[str, Any]:
-    """Return what both pages show of a run, beside the month before or another run.
-
-    Raises:
-        AlteredBillError: An issued bill of one of them was changed.
-    """
+    """Return what both pages show of a run, beside the month before or another run."""
     base = _base(console, run, other)
     with console.database.reads.begin() as connection:
         before = found(lambda: billing.run_of(connection, base)) if base else None
         standing = run_views.standing_out(connection, run["no"], base or None)
-    differs = why_runs_differ(run, before, _writing(console)) if before else ""
+    like = before or run["figures"].get("before")
+    differs = why_runs_differ(run, like, _writing(console)) if like else ""
     return {"run": run, "before": before, "standing": standing, "differs": differs}

@@ -202,11 +202,7 @@ def refuse_altered(database: Database, number: int) -> None:
 
 
 def leaves_of(documents: RunDocuments, progress: Progress | None = None) -> list[Leaf]:
-    """Return every leaf of a run, by computing it again.
-
-    Raises:
-        StoreError: The bills are not those of the tree any more.
-    """
+    """Return every leaf of a run, by computing it again."""
     documents.refuse_altered()
     again = computed(documents.run, documents.load, progress)
     if again.tree(documents.tree.secret) != documents.tree:
@@ -219,11 +215,7 @@ def leaves_of(documents: RunDocuments, progress: Progress | None = None) -> list
 
 
 def documents_of(database: Database, month: str) -> RunDocuments:
-    """Return what the documents of a month's bills are made of: of the issued run, else of the newest one.
-
-    Raises:
-        ConfigError: The month has no run.
-    """
+    """Return what the documents of a month's bills are made of: of the issued run, else of the newest one."""
     with database.reads.begin() as connection:
         number = latest_run(connection, month)
         if number is None:

@@ -54,9 +54,6 @@ def run_inputs(connection: Connection, month: str, default: str, issued: Issued,
         default: The name of the tariff of accounts without one.
         issued: The bills of the runs ``issued_numbers``.
         quarter: When names and addresses are looked up.
-
-    Raises:
-        ConfigError: The month has issued bills, or a later one has.
     """
     _refuse_issued(connection, month)
     previous = _newest_issued(connection)

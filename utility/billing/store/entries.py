@@ -21,11 +21,7 @@ _c = bill_entry.c
 
 
 def add_entry(connection: Connection, row: Mapping[str, Any]) -> int:
-    """Store what a person entered, for another one to approve; return its number.
-
-    Raises:
-        ConfigError: The account never had a meter, so that it gets no bills.
-    """
+    """Store what a person entered, for another one to approve; return its number."""
     held = select(holding.c.meter).where(holding.c.account == row["subject"]).limit(1)
     if row["kind"] != EntryKind.CANCEL and connection.execute(held).first() is None:
         raise ConfigError(f"account {row['subject']} never had a meter, and gets no bills")
@@ -40,11 +36,7 @@ def entries(connection: Connection, limit: int, before: int = 0) -> Sequence[Map
 
 
 def entry_of(connection: Connection, number: int) -> Mapping[str, Any]:
-    """Return what people entered under a number.
-
-    Raises:
-        ConfigError: There is no such entry.
-    """
+    """Return what people entered under a number."""
     row = connection.execute(select(bill_entry).where(_c.no == number)).mappings().first()
     if row is None:
         raise ConfigError(f"{number}: there is no entry with this number")
@@ -71,11 +63,7 @@ def count_entered(connection: Connection) -> int:
 
 
 def take_entries(connection: Connection, run: int, *, back: bool = False) -> None:
-    """Take what the bills of a run have of entries off what is left of them; ``back``: add it, the run is cancelled.
-
-    Raises:
-        ConfigError: Another bill has an entry since the run was made.
-    """
+    """Take what the bills of a run have of entries off what is left of them; ``back``: add it, the run is cancelled."""
     statement = select(bill.c.content).where(bill.c.run_no == run, bill.c.content.contains('"kind":"entry"'))
     bills = map(bill_of, connection.execute(statement).scalars())
     for line in [line for each in bills for line in each.lines if line.entry]:

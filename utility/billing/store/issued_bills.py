@@ -37,12 +37,7 @@ class IssuedBill:
 
 
 def bill_in(database: Database, number: int, account: AccountNumber) -> Bill:
-    """Return an account's bill in a run; of an issued run only if it is as it was then.
-
-    Raises:
-        ConfigError: There is no such run, or it has no bill of the account.
-        AlteredBillError: The run is issued, and the bill is not as it was then.
-    """
+    """Return an account's bill in a run; of an issued run only if it is as it was then."""
     with database.reads.begin() as connection:
         found = _quickly_proved(database, connection, run_of(connection, number), account)
     if found is not None:
@@ -85,13 +80,8 @@ def issued_bills(
 def _quickly_proved(
     database: Database, connection: Connection, row: Mapping[str, Any], account: AccountNumber
 ) -> Bill | None:
-    """Return a bill of an issued run that the registry of now proves; ``None``: the run's inputs decide.
-
-    The inputs are those of the whole town, and take longer. By whatever registry a bill is the leaf, it is the leaf.
-
-    Raises:
-        ConfigError: The run has no bill of the account, and lacks none.
-    """
+    """Return a bill of an issued run that the registry of now proves; ``None``: the run's inputs decide."""
+    # The inputs are those of the whole town, and take longer. By whatever registry a bill is the leaf, it is the leaf.
     number, stored = row["no"], stored_bills(connection, row["no"], account).get(account)
     if row["state"] not in ONCE_ISSUED:
         return None

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from secrets import token_bytes
 
@@ -23,7 +24,7 @@ from utility.billing.store.billing import (
     stored_run,
     tree_of,
 )
-from utility.billing.stored_run import Computed, StoredRun, computed
+from utility.billing.stored_run import Computed, StoredRun, computed, first_days
 from utility.database.database import Database
 
 
@@ -56,6 +57,15 @@ def as_issued(database: Database, number: int) -> Mapping[AccountNumber, Billed]
 def computed_run(database: Database, run: StoredRun, progress: Progress | None = None) -> Computed:
     """Return the bills of a run, from the settled data that counts for it."""
     return computed(run, billing_sources.settled_as_of(database, run.settled), progress)
+
+
+def beside_before(database: Database, bills: Computed) -> Computed:
+    """Return a draft of some days of its month with the sums of as many days of the month issued before."""
+    if not (days := bills.figures.get("days")) or not bills.run.previous:
+        return bills
+    before = database.read(stored_run, bills.run.previous)
+    sums = first_days(before, billing_sources.settled_as_of(database, before.settled), days)
+    return replace(bills, figures={**bills.figures, "before": {"month": before.month, "figures": sums}})
 
 
 def saved(database: Database, bills: Computed, person: str, now: EpochSeconds) -> int | None:

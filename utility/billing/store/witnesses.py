@@ -1,22 +1,26 @@
 """The signatures of controllers under the check codes of issued runs: asked for, taken in, read."""
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 from secrets import token_hex
 
 from sqlalchemy import Connection, select
 
 from commonwatt.model.units import ControllerId, EpochSeconds
-from commonwatt.protocol.controller_commands import Action, ControllerCommand
+from commonwatt.protocol.controller_commands import Action, ControllerCommand, witnessed_text
 from utility.billing.proof.head import check_code
-from utility.billing.proof.witnesses import Signed
+from utility.billing.proof.witnesses import BoundKey, Signed, is_signed
 from utility.billing.store.billing import ONCE_ISSUED, tree_of
-from utility.billing.tables import bill_run, witness
+from utility.billing.tables import bill_run, witness, witness_key
+from utility.database.database import upsert
 from utility.outbox.store.commands import send
 from utility.outbox.tables import command
 from utility.registry.tables import controller
 
 ASKED_S = 30 * 86_400  # for how long a signature is asked for; then it is asked for again
 AGAIN_S = 86_400  # after how long a controller that could not sign is asked again
+WITNESS_PREFIX = "witness-"  # with which the ids of these questions begin
 MONTHS = 13  # newest issued months whose signatures are asked for
 
 
@@ -43,18 +47,23 @@ def to_ask(connection: Connection) -> list[tuple[int, str, ControllerId]]:
     return found
 
 
-def take_in_and_ask(connection: Connection, now: EpochSeconds) -> None:
+def take_in_and_ask(connection: Connection, authority: Path | None, now: EpochSeconds) -> None:
     """Take in the signatures of controllers, and ask for those under newly issued runs, until they are answered.
 
     One that could not sign, such as of an older version or with a full disk, is asked again a day later.
+
+    Args:
+        authority: The certificate of the authority behind the controllers' (PEM); ``None``: nobody can be asked.
     """
-    take_in(connection)
+    if authority is None:
+        return
+    take_in(connection, authority.read_bytes())
     could_not = select(command.c.id).where(command.c.state == "done", command.c.created + AGAIN_S <= now)
     connection.execute(witness.delete().where(witness.c.state == "asked", witness.c.command.in_(could_not)))
     heads = {no: tree_of(connection, no).head for no in {no for no, _, _ in to_ask(connection)}}
     for no, month, name in to_ask(connection):
         message = ControllerCommand(
-            id=f"witness-{no}-{name}-{token_hex(4)}",
+            id=f"{WITNESS_PREFIX}{no}-{name}-{token_hex(4)}",
             cmd=Action.WITNESS,
             until=now + ASKED_S,
             month=month,
@@ -66,21 +75,49 @@ def take_in_and_ask(connection: Connection, now: EpochSeconds) -> None:
         connection.execute(witness.insert().values(row))
 
 
-def take_in(connection: Connection) -> None:
-    """Store what controllers answered; one that did not answer in time is asked again."""
-    of = select(witness.c.run_no, witness.c.controller, command.c.result, command.c.outcome, command.c.state)
+def take_in(connection: Connection, authority: bytes) -> None:
+    """Store what controllers answered; one that did not answer in time is asked again.
+
+    A signature that is not of what was asked for, or by a key that the controller's certificate did not sign, counts as
+    refused: it raises the alarm, and comes into no receipt.
+    """
+    c = command.c
+    of = select(witness.c.run_no, witness.c.controller, c.result, c.outcome, c.state, c.message)
     asked = of.join(command, command.c.id == witness.c.command, isouter=True).where(witness.c.state == "asked")
     for row in connection.execute(asked).all():
         ours = (witness.c.run_no == row.run_no) & (witness.c.controller == row.controller)
-        signed = json.loads(row.outcome or "{}").get("signed")
+        said = json.loads(row.outcome or "{}")
+        signed = said.get("signed")
         if row.state == "open":
             continue
         if row.result == "refused":
             connection.execute(witness.update().where(ours).values(state="refused"))
         elif row.result == "done" and signed:
-            connection.execute(witness.update().where(ours).values(state="signed", signed=signed))
+            told = json.loads(row.message)
+            text = witnessed_text(row.controller, told["month"], told["code"], told.get("replaces"))
+            behind = {name: said.get(name, "") for name in ("bound", "certificate")}
+            key = BoundKey(controller=row.controller, key=signed[:64], **behind)
+            if is_signed(signed, text) and key.is_good(authority):
+                connection.execute(witness.update().where(ours).values(state="signed", signed=signed))
+                connection.execute(upsert(connection, witness_key, "bound", "certificate"), asdict(key))
+            else:
+                connection.execute(witness.update().where(ours).values(state="refused"))
         elif row.state in (None, "expired"):
             connection.execute(witness.delete().where(ours))
+
+
+def refused(connection: Connection, now: EpochSeconds) -> list[str]:
+    """Return which controllers asked within ``ASKED_S`` refused to sign, or answered wrongly, each with the month."""
+    c = witness.c
+    of = select(c.controller, bill_run.c.month).join(bill_run, bill_run.c.no == c.run_no)
+    of = of.join(command, command.c.id == c.command).where(c.state == "refused", command.c.created > now - ASKED_S)
+    return [f"{row.controller} ({row.month})" for row in connection.execute(of.order_by(c.run_no, c.controller))]
+
+
+def keys_of(connection: Connection) -> list[BoundKey]:
+    """Return the keys by which controllers have signed, by controller."""
+    rows = connection.execute(select(witness_key).order_by(witness_key.c.controller, witness_key.c.key)).mappings()
+    return [BoundKey(**row) for row in rows]
 
 
 def signed_of(connection: Connection, number: int | None = None) -> list[Signed]:

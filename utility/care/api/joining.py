@@ -1,18 +1,21 @@
 """POST /join: a controller shows its label's one-time code, and gets certificates of its keys and its bundle.
 
-The code itself is never sent: the request has a name derived from it, and a MAC. A code is used once: its use is stored
-before the answer, and the same keys may ask again within an hour, since the answer may be lost.
+The code itself is never sent: the request has a name derived from it, and is signed by a key derived from it, of which
+the utility has the public half alone. A code is used once: its use is stored before the answer, and the same keys may
+ask again within an hour, since the answer may be lost.
 """
 
 import base64
-import hmac
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from commonwatt.care.joining import ANSWER, REQUEST
-from commonwatt.care.sealing import mac, seal
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import Field
+
+from commonwatt.care.sealing import seal, signed_text
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
 from commonwatt.identity.certificates import Kind
@@ -36,7 +39,7 @@ class _Open(Settings):
     """What the utility knows of a code."""
 
     place: str  # the controller that it is of
-    verifier: str  # the key of its MACs, hexadecimal
+    public_key: str = Field(pattern="^[0-9a-f]{64}$")  # verifies the signature of a request
     ends: EpochSeconds  # when it ends, epoch seconds
     bundle: str  # the controller's bundle in base64, encrypted for the code; empty: the code has ended
 
@@ -52,30 +55,30 @@ class Joining:
     _guesses: Guesses = field(default_factory=Guesses)
 
     def answer(self, request: CareRequest) -> dict[str, object]:
-        """Return certificates and bundle, sealed to the controller's key, with a MAC by the code's secret.
+        """Return certificates and bundle, sealed to the controller's key.
 
         Raises:
-            Refused: The code is unknown, ended or used; its secret, or a request in it, is wrong; too many guesses.
+            Refused: The code is unknown, ended or used; its signature, or a request in it, is wrong; too many guesses.
         """
         asked, now = request.content, self.now()
-        if wrong := [key for key in ("code", "nonce", "mac", *_KINDS) if not isinstance(asked.get(key), str)]:
+        if wrong := [key for key in ("code", "signature", *_KINDS) if not isinstance(asked.get(key), str)]:
             raise Refused(f"the request has no text {wrong[0]}", "malformed")
         if not self.is_trusted():
             raise Refused("the utility's clock is not synchronized; ask again later", "clock")
-        # A guess counts as wrong until its MAC is right.
+        # A guess counts as wrong until its signature is right.
         if wait_s := self._guesses.guess(network_of(request.address), request.address, now):
             raise Refused(f"too many wrong codes; try again in {wait_s:.0f} s", "guesses", of="")
         code = self._code(asked["code"])
-        place, verifier = code.place, bytes.fromhex(code.verifier)
-        if not hmac.compare_digest(mac(verifier, REQUEST, asked).encode(), asked["mac"].encode(errors="replace")):
-            text = f"wrong MAC: a machine that knows of the code of {place} does not have it"
-            raise Refused(text, "wrong_mac", of=place)
+        place, key = code.place, Ed25519PublicKey.from_public_bytes(bytes.fromhex(code.public_key))
+        try:
+            key.verify(bytes.fromhex(asked["signature"]), signed_text(asked))
+        except (ValueError, InvalidSignature) as error:
+            text = f"wrong signature: a machine that knows of the code of {place} does not have it"
+            raise Refused(text, "wrong_signature", of=place) from error
         self._guesses.give_back(network_of(request.address), request.address, now)
         if code.ends <= now:
             raise Refused(f"the code of {place} ended {moment(code.ends)}; get a new label", "ended")
-        sealed = self._issued(code, request, now)
-        answer = {"sealed": base64.b64encode(sealed).decode(), "nonce": asked["nonce"]}
-        return answer | {"mac": mac(verifier, ANSWER, answer)}
+        return {"sealed": base64.b64encode(self._issued(code, request, now)).decode()}
 
     def _code(self, lookup: str) -> _Open:
         path = self.folder / JOINS_FILE
@@ -94,7 +97,7 @@ class Joining:
             for kind, text in texts.items():
                 name, keys[kind] = requested(text)
                 if name not in ("", place):
-                    why = f"another's name: {name} was asked for with the code of {place}"
+                    why = f"another's name: {name!r} was asked for with the code of {place}"
                     raise Refused(why, "another_name", of=place)
             authority = EnrolmentAuthority.load(self.folder)
             addresses = permitted(authority.signer(place).certificate)[1]

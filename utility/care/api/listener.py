@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from prometheus_client import CollectorRegistry
 
 from commonwatt.care.connection import MAX_REQUEST_BYTES
-from commonwatt.model.exceptions import CommonwattError
+from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.network.http_pages import Request, Response
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import machine_now
@@ -103,6 +103,10 @@ class Listener:
                 said = (machine_now(), f"{error} (from {request.address})")
                 self._refusals[first, error.result, error.of] = said
             return self._refused(first, error.result, 403, str(error))
+        except (ConfigError, OSError) as error:  # A file of the utility's own is damaged: the controller may ask again.
+            log.error("%s of %s can't be answered: %s", first, request.address, error)
+            self._refusals[first, "failed", ""] = (machine_now(), str(error))
+            return self._refused(first, "failed", 503, "a file of the utility can't be used; its log says what to do")
         self.counts[first, "done"] += 1
         if isinstance(answer, bytes):
             return Response(raw=answer, content_type="application/octet-stream")

@@ -1,4 +1,4 @@
-"""Renewals of the certificates of controllers, their brokers and meters, without a person (docs/security.md).
+"""Renewals of the certificates of controllers and their brokers, without a person (docs/security.md).
 
 The old key proves who asks. What is issued follows from the register and the enrolment authority alone: the same name
 and purpose, and the addresses that the office stated.
@@ -24,7 +24,6 @@ from commonwatt.model.words import moment
 from commonwatt.runtime.bucket import Bucket
 from commonwatt.runtime.clock import machine_s
 from utility.care.api.listener import CareRequest, Refused
-from utility.registry.snapshot import RegistrySnapshot
 
 AT_ONCE, EACH_S = 4, 6 * 3_600  # renewals of one certificate without a wait, and seconds for one more
 _FIELDS = ("name", "request", "certificate", "signature")
@@ -37,7 +36,6 @@ class Renewals:
     """Decides renewals, by files that are read at each request; usable from many threads."""
 
     settings: UtilitySettings  # where the files are
-    registry: Callable[[], RegistrySnapshot]  # returns the town's present register
     is_trusted: Callable[[], bool]  # returns whether the time is synchronized
     now: Callable[[], EpochSeconds] = machine_s  # returns the time, epoch seconds
     _allowances: dict[tuple[Kind, str], Bucket] = field(default_factory=dict)  # of registered names alone
@@ -71,7 +69,7 @@ class Renewals:
             revoked = frozenset() if revocations is None else revoked_serials(revocations, ca)
             if revoked & {one.serial for one in (own, *issuers)}:
                 raise Refused(f"{who}: its certificate was revoked", "revoked", of=name)
-            controller = self._controller(name, kind)
+            self._check_registered(name, kind)
             if now - own.ends > ENDED_DAYS * 86_400:
                 raise Refused(f"{who}: its certificate ended {moment(own.ends)}, too long ago", "ended", of=name)
             self._take(name, kind, now)
@@ -83,23 +81,18 @@ class Renewals:
         log.info("renewed: the certificate of %s, for %s", who, request.address)
         if revocations is None or not isinstance(wanted := request.content.get("lists"), list):
             return {"certificate": issued}
-        names = {controller, *map(str, wanted)}
+        names = {name, *map(str, wanted)}
         lists = authoritys_list(revocations) + authority.lists(names)
         return {"certificate": issued, "revoked": lists, "issuers": "".join(map(pem, authority.of(names)))}
 
-    def _controller(self, name: str, kind: Kind) -> str:
-        """Return the controller that a name is of; refuse what is not registered or is revoked."""
-        who = f"{kind} {name}"
+    def _check_registered(self, name: str, kind: Kind) -> None:
+        """Refuse what is no registered controller, or is revoked."""
         assert self.settings.care_certificate is not None
-        is_meter = kind is Kind.DEVICE and name.isdecimal()
-        meter = self.registry().meters.get(int(name)) if is_meter else None
-        controller = name if meter is None else meter.microgrid
-        device = load_devices(self.settings.care_certificate.with_name(DEVICES_FILE)).get(controller)
+        device = load_devices(self.settings.care_certificate.with_name(DEVICES_FILE)).get(name)
         if device is None or device.role is not Role.GATEWAY:
-            raise Refused(f"{who} is no registered controller, and no meter", "unregistered", of=name)
+            raise Refused(f"{kind} {name} is no registered controller", "unregistered", of=name)
         if device.revoked:
-            raise Refused(f"{who}: {controller} was revoked: {device.revoked}", "revoked", of=name)
-        return controller
+            raise Refused(f"{kind} {name} was revoked: {device.revoked}", "revoked", of=name)
 
     def _take(self, name: str, kind: Kind, now: EpochSeconds) -> None:
         """Refuse a name that asks too often."""

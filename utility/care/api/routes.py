@@ -21,19 +21,16 @@ from utility.care.store.codes import use_code
 from utility.care.store.packages import routes_of
 from utility.database.database import Database
 from utility.database.metrics import counters_by
-from utility.registry.snapshot import RegistrySnapshot
 
 
 def care_of(
     settings: UtilitySettings,
     database: Database,
-    registry: Callable[[], RegistrySnapshot],
     is_trusted: Callable[[], bool],
 ) -> Listener | None:
     """Return the listener of the settings, not yet started; ``None``: the town has none.
 
     Args:
-        registry: Returns the town's present register.
         is_trusted: Whether the time is synchronized.
 
     Raises:
@@ -46,7 +43,7 @@ def care_of(
     routes: Mapping[tuple[str, str], Handler] = {
         ("GET", "ca"): lambda _: ca,
         ("POST", joining.PATH): joins.answer,
-        ("POST", renewing.PATH): Renewals(settings, registry, is_trusted).renew,
+        ("POST", renewing.PATH): Renewals(settings, is_trusted).renew,
         **routes_of(settings.packages),
     }
     return Listener(settings.care, settings.care_certificate, routes)

@@ -10,12 +10,11 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.protocol.controller_commands import Action
 from utility.control.changes import Asked, Chosen
-from utility.control.cli.waiting import change_and_wait
 from utility.control.decisions import cancel_change, make_change, put_back, title
-from utility.control.fields import FieldsError, checked_command, parsed_weights
+from utility.control.fields import FieldsError, checked_command
 from utility.control.store.control_changes import find_change
 from utility.database.database import Database
-from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, local_actor, time_option
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, local_actor, time_option
 
 app = Commands()
 
@@ -58,9 +57,6 @@ def command(
     strategy: Annotated[
         str | None, typer.Option(help="sharing: `spec`, `aces`, `rangers`, or `file`: as its file says.")
     ] = None,
-    weight: Annotated[
-        list[str] | None, typer.Option(help="sharing: a donor's weight, METER=1 to 1000; may be given several times.")
-    ] = None,
     from_time: Annotated[int | None, time_option("sharing: from when; else at once.", "--from")] = None,
     state: Annotated[str | None, typer.Option(help="reduce, isolate, hold, stop: `on` or `off`.")] = None,
     meter: Annotated[str | None, typer.Option(help="stop: the meter that shuts down, or with `off` starts up.")] = None,
@@ -73,15 +69,11 @@ def command(
     power: Annotated[str | None, typer.Option(help="notice: the feeder's power is `lost` or `back`.")] = None,
     valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
     when: Annotated[int | None, time_option(f"Send it at that time: {LOCAL_FORMS}; else now.")] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the answers of all gateways; the service has to run.")
-    ] = False,
 ) -> None:
     """Send a command to gateways, now or at a time; the running service repeats it until each gateway answers.
 
     Prints the number of the change and its content; `commonwatt show commands/changes` shows the outcomes, and
-    `commonwatt utility put-back` undoes it. With --wait it ends with 0 if all gateways did it,
-    1 if it was refused or one gateway refused, 2 if one did not answer in time.
+    `commonwatt utility put-back` undoes it.
 
     Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
     `command r001 schedule --reset`, `command r001 get --first 2026-11-01T04:00Z --last 2026-11-01T05:00Z`,
@@ -105,7 +97,6 @@ def command(
         "periods": periods or (None if meters is None else {}),
         "meters": meters,
         "strategy": strategy,
-        "weights": weight,
         "from_time": from_time,
         "state": state,
         "meter": meter,
@@ -114,8 +105,6 @@ def command(
         "power": power,
     }
     asked = _asked(microgrid, action, fields, when, valid_s)
-    if wait:
-        raise typer.Exit(change_and_wait(load(config)[0], config, asked))
     with from_file(config) as (database, clock):
         _tell(database, make_change(database, local_actor(), asked, int(clock.now())))
 
@@ -144,21 +133,14 @@ _OPTIONS = {
     "first_quarter": "--first",
     "last_quarter": "--last",
     "periods": "a period such as --relay-s, --meters, or --reset",
-    "weights": "--weight",
     "from_time": "--from",
 }
 
 
 def _asked(microgrid: str, action: Action, fields: dict[str, Any], when: int | None, valid_s: int) -> Asked:
-    """Return the change that the options ask for.
-
-    Raises:
-        ConfigError: An option is wrong.
-    """
+    """Return the change that the options ask for."""
     given = {name: value for name, value in fields.items() if value is not None}
     try:
-        if "weights" in given:
-            given["weights"] = parsed_weights(given["weights"])
         checked_command(action, given, 0, "checked")
     except FieldsError as error:
         named = error.named(lambda field: _OPTIONS.get(field, "--" + field.replace("_", "-")))

@@ -11,10 +11,10 @@ from utility.control.decisions import announce_storm
 from utility.supply.buying.situation import Storm
 from utility.webkit.cli.options import Commands, ConfigOption, from_file, local_actor, time_option
 
-app = Commands()
+storm_app = Commands()
 
 
-@app.command()
+@storm_app.command()
 def storm(
     config: ConfigOption,
     start: Annotated[int | None, time_option(f"When it is expected, else now: {LOCAL_FORMS}.")] = None,

@@ -13,9 +13,9 @@ from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from utility.control.changes import Change, NoSuchChangeError, State, Target, state_of
 from utility.control.fields import Fields
 from utility.control.in_force import in_force
-from utility.control.tables import control_change, control_target, control_version, weights_told
+from utility.control.tables import control_change, control_target, control_version
 from utility.database.database import upsert
-from utility.outbox.settings import WEIGHTS, settings_of
+from utility.outbox.settings import settings_of
 from utility.outbox.store.commands import send
 from utility.outbox.tables import command
 from utility.readings.store.heartbeats import last_heartbeats
@@ -94,34 +94,19 @@ def send_change(connection: Connection, number: int, now: EpochSeconds, new_id: 
     rows = connection.execute(select(control_target).where(control_target.c.change_no == number)).all()
     names = [row.controller for row in rows]
     heartbeats = last_heartbeats(connection, names)
-    weights = last_weights(connection, names, number)
     sent = []
     for row in rows:
         fields = json.loads(row.fields)
         to = row.controller
-        before = in_force(settings_of(fields), heartbeats.get(to, (0, None))[1], weights.get(to))
+        before = in_force(settings_of(fields), heartbeats.get(to, (0, None))[1])
         # A gateway that is away hears of a storm as long as it lasts; the hold ends with it, however late it is sent.
         valid_s = fields.get("for_s", change.valid_s) if fields["cmd"] == Action.HOLD else change.valid_s
         message = ControllerCommand.model_validate({**fields, "id": new_id(), "until": now + valid_s})
         send(connection, to, message, now)
         sent.append({"change_no": number, "controller": to, "fields": row.fields})
         sent[-1] |= {"before": json.dumps(before), "command": message.id}
-        if WEIGHTS in fields:
-            # A gateway drops what it was sent for then and later: the registry's weights are sent anew.
-            connection.execute(weights_told.delete().where(weights_told.c.controller == to))
     connection.execute(upsert(connection, control_target, "before", "command"), sent)
     end_change(connection, number, "sent", now)
-
-
-def last_weights(
-    connection: Connection, microgrids: Collection[MicrogridId], before: int
-) -> dict[MicrogridId, dict[str, int]]:
-    """Return the weights of sharing that a person's newest change before a number set, by microgrid."""
-    t, c = control_target.c, control_change.c
-    statement = select(t.controller, t.fields).join(control_change, c.no == t.change_no)
-    statement = statement.where(c.action == Action.SHARING, c.state == "sent", c.no < before).order_by(c.no)
-    found = ((row.controller, json.loads(row.fields)) for row in connection.execute(statement))
-    return {to: fields[WEIGHTS] for to, fields in found if to in microgrids and fields.get(WEIGHTS) is not None}
 
 
 def end_change(connection: Connection, number: int, state: str, now: EpochSeconds, person: str | None = None) -> bool:

@@ -37,10 +37,8 @@ class Preview:
 
 
 def has_figures(fields: Fields) -> bool:
-    """Return whether a command changes how a gateway relays."""
-    if fields["cmd"] == Action.SCHEDULE:
-        return bool({"relay_s", "put_s"} & (fields.get("periods") or {}).keys())
-    return fields["cmd"] in (Action.AGGREGATE, Action.DEAGGREGATE) and fields.get("at") != "meters"
+    """Return whether a command changes the period of the relay."""
+    return fields["cmd"] == Action.SCHEDULE and "relay_s" in (fields.get("periods") or {})
 
 
 def preview_of(connection: Connection, fields: Fields, microgrids: Sequence[MicrogridId], now: EpochSeconds) -> Preview:

@@ -1,7 +1,7 @@
 """The weights of sharing that controllers were sent from the registry, and the commands that send them (T6, A4)."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import Connection, select
 
@@ -29,10 +29,11 @@ def microgrids_with_weights(connection: Connection) -> set[MicrogridId]:
     return set(connection.execute(statement).scalars())
 
 
-def microgrids_of(connection: Connection, labels: Collection[str]) -> dict[str, MicrogridId]:
-    """Return the microgrid of each of some meters, by the meter's id as text; unregistered meters are left out."""
-    rows = connection.execute(select(meter.c.label, meter.c.microgrid).where(meter.c.label.in_(labels)))
-    return {row.label: row.microgrid for row in rows}
+def microgrid_of(connection: Connection, label: str) -> MicrogridId | None:
+    """Return the microgrid of a meter, by its id as text; ``None``: it is not registered."""
+    statement = select(meter.c.microgrid).where(meter.c.label == label)
+    found: MicrogridId | None = connection.execute(statement).scalar()
+    return found
 
 
 def told_weights(connection: Connection) -> dict[MicrogridId, list[tuple[Weighting, str]]]:

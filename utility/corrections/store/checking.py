@@ -19,7 +19,6 @@ from utility.corrections.tables import checked_day, finding
 from utility.database.base import read
 from utility.database.database import Database, insert_or, read_setting, save_setting
 from utility.readings.gaps import MAX_AGE_QUARTERS, off_times
-from utility.readings.store.archived import execute
 from utility.readings.store.events import events_by_meter
 from utility.readings.store.parts import chunks
 from utility.readings.store.reads import numbers_of
@@ -188,12 +187,7 @@ def _quarters(connection: Connection, numbers: Sequence[int], first: Quarter) ->
     rows = [
         tuple(row)
         for some in chunks(numbers)
-        for row in execute(
-            connection,
-            select(*columns).where(c.quarter.in_(quarters), c.meter_no.in_(some)),
-            quarters=quarters,
-            meters=some,
-        )
+        for row in connection.execute(select(*columns).where(c.quarter.in_(quarters), c.meter_no.in_(some)))
     ]
     return np.array(rows, np.int64).reshape(-1, len(columns))
 

@@ -101,10 +101,10 @@ def key_of(text: str) -> tuple[Chosen, int]:
         ConfigError: The text is none.
     """
     if not re.fullmatch(r"(\d{1,9}\.){3}[a-z]+(\.\d{1,9}){3}", text, re.ASCII):
-        raise ConfigError(f"{text:.60}: names no corrections")
+        raise ConfigError("the key names no corrections")
     number, kind, method, state, first, until, count = text.split(".")
     if int(method) not in list(Method) or state not in list(State):
-        raise ConfigError(f"{text:.60}: names no corrections")
+        raise ConfigError("the key names no corrections")
     chosen = Chosen(
         meters=[int(number)],
         first=int(first),

@@ -24,7 +24,6 @@ from utility.corrections.outages import days_in, outages_of
 from utility.corrections.store.corrections import Corrections, covered
 from utility.database.database import Database
 from utility.readings.gaps import ALL_SLOTS, Interval
-from utility.readings.store.archived import execute
 from utility.readings.store.events import events_by_meter
 from utility.readings.store.parts import chunks, reading, select_parts
 from utility.readings.tables import compacted, gap
@@ -245,6 +244,6 @@ def _totals(
             statement = select(*columns).where(
                 c.quarter.in_(some), c.meter_no.in_(numbers), c.exact + c.averaged == SLOTS
             )
-            for quarter, number, kind, total, last in execute(connection, statement, quarters=some, meters=numbers):
+            for quarter, number, kind, total, last in connection.execute(statement):
                 found[number, kind][quarter] = last if kind == RecordType.STORED else total
     return found

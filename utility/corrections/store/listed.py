@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from commonwatt.model.exceptions import ConfigError
 from utility.corrections.store.corrections import Chosen, SeriesKey, found
 from utility.corrections.summaries import summaries
-from utility.database.base import Connection
 
 MAX_BLOCKS = 2_000  # most quarter-hours that one page reads; more of them are on the next
 

@@ -1,6 +1,6 @@
 """Statements of contacts: who an account is from a quarter on, encrypted."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, timedelta
 from secrets import token_hex
 
@@ -64,6 +64,11 @@ def delete_contacts(connection: Connection, account: AccountNumber, until: Quart
     """Delete the contacts of an account that begin up to a day, 0: all; return how many there were."""
     its = (contact.c.account == account) & (contact.c.since < until + QUARTERS_A_DAY if until else true())
     return connection.execute(contact.delete().where(its)).rowcount
+
+
+def drop_contacts(connection: Connection, accounts: Collection[AccountNumber], since: Quarter) -> None:
+    """Delete the contacts of accounts that begin in a quarter to come: no bill has them."""
+    connection.execute(contact.delete().where(contact.c.account.in_(accounts), contact.c.since == since))
 
 
 def newest_contacts(

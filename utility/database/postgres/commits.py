@@ -84,10 +84,8 @@ class CommittingConnection(psycopg.Connection[Any]):
         self._warned = self._warned or said.severity_nonlocalized == "WARNING"
 
     def _watch(self, ended: Event) -> None:
-        """End the wait for the answer to a COMMIT, unless the server answers that it waits for its standby.
-
-        A connection that is ended meanwhile would leave a process of the server that waits on, and soon too many.
-        """
+        """End the wait for the answer to a COMMIT, unless the server answers that it waits for its standby."""
+        # A connection that is ended meanwhile would leave a process of the server that waits on, and soon too many.
         pid = self.info.backend_pid
         while not ended.wait(COMMIT_S):
             waits = self._has_standby and self._waits_for_standby(pid)
@@ -107,11 +105,7 @@ class CommittingConnection(psycopg.Connection[Any]):
             shared.shutdown(socket.SHUT_RDWR)
 
     def _was_committed(self, number: str) -> bool:
-        """Ask the server what became of a transaction.
-
-        Raises:
-            UnknownCommitError: It can't be asked, or is another one: numbers are given again after it went back.
-        """
+        """Ask the server what became of a transaction."""
         end = time.monotonic() + LOOK_S
         while True:
             with suppress(psycopg.OperationalError), closing(self.connect_again()) as asking:
@@ -130,10 +124,8 @@ class CommittingConnection(psycopg.Connection[Any]):
 
 
 def _place_of(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
-    """Return which server a connection leads to, and where it is in its history.
-
-    A standby that was just promoted has the number of its timeline only after its first checkpoint.
-    """
+    """Return which server a connection leads to, and where it is in its history."""
+    # A standby that was just promoted has the number of its timeline only after its first checkpoint.
     return connection.info.host, connection.info.port, *(connection.execute(_PLACE).fetchone() or ())
 
 

@@ -159,11 +159,7 @@ class Lease:
         connection.commit()
 
     def _take(self) -> None:
-        """Take the lease as it was seen, unless the holder beats after all.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: It may be taken or not; the next look shows it.
-        """
+        """Take the lease as it was seen, unless the holder beats after all."""
         began = self._time()
         number = int(self._seen[0].partition(" ")[0] or 0) + 1
         with writing(self._engine).connect() as connection:

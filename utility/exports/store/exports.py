@@ -67,11 +67,7 @@ class Asked:
     names: tuple[str, str, str, str, str] = ("--from", "--to", "--meter", "--microgrid", "--account")
 
     def picked(self, database: Database) -> "Picked":
-        """Return the selected meters.
-
-        Raises:
-            ConfigError: One of the selected is not registered.
-        """
+        """Return the selected meters."""
         accounts = self.selection.accounts
         with database.reads.begin() as connection:
             registered = exported_meters(connection)
@@ -145,11 +141,7 @@ def readings_export(database: Database, asked: Asked) -> Export:
 
 
 def events_export(database: Database, asked: Asked) -> Export:
-    """Return the export of events; the resolution plays no part.
-
-    Raises:
-        ConfigError: The time range or the selection is wrong.
-    """
+    """Return the export of events; the resolution plays no part."""
     zone = town_zone(database)
     quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
     picked = asked.picked(database)
@@ -205,11 +197,7 @@ def settled_export(database: Database, asked: Asked) -> Export:
 
 
 def bills_export(database: Database, asked: Asked) -> Export:
-    """Return the export of the lines of issued bills of the months in the time range; meters play no part.
-
-    Raises:
-        ConfigError: The time range is wrong, or an account is not registered.
-    """
+    """Return the export of the lines of issued bills of the months in the time range; meters play no part."""
     zone = town_zone(database)
     quarters(asked.start, asked.end, Resolution.QUARTER, asked.names[:2], zone)
     accounts = asked.selection.accounts

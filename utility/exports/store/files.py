@@ -64,13 +64,12 @@ class Written:
 
     files: int  # how many files
     rows: int  # how many rows
-    before: int  # how many files were there already
 
 
 def write_files(
     export: Export, form: Format, out: Path, now: EpochSeconds, tell: Callable[[str, int], object] = lambda *_: None
 ) -> Written:
-    """Write the files of an export that are not finished yet.
+    """Write the files of an export, each whole or not at all.
 
     Args:
         form: The files' format.
@@ -82,20 +81,15 @@ def write_files(
         StoreError: The disk is full.
     """
     folder = ExportFolder(out, dict(export.described) | {"format": form.value})
-    rows = files = before = 0
+    rows = files = 0
     with folder.locked():
         for piece in export.pieces():
             name = f"{export.name}-{piece.name}.{form}"
-            if (there := folder.finished(name)) is not None:
-                tell(name, there.rows)
-                before += 1
-                continue
             told = _told(export.rows(piece), partial(tell, name))
             with full_disk_explained(out):
                 rows += folder.write(name, piece, told, export.table, form, _finality(export, piece, now)).rows
             files += 1
-        folder.finish()
-    return Written(files=files, rows=rows, before=before)
+    return Written(files=files, rows=rows)
 
 
 @contextmanager
@@ -106,9 +100,7 @@ def full_disk_explained(out: Path) -> Iterator[None]:
     except OSError as error:
         if not is_full(error):
             raise
-        raise StoreError(
-            f"{out}: no space left on the device; finished files stay. Make room, then give the same command again"
-        ) from error
+        raise StoreError(f"{out}: no space left on the device. Make room, then give the same command again") from error
 
 
 def make(task: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""The folder of an export: finished files, and a manifest by which the same command goes on after it was stopped."""
+"""The folder of an export: its files, and a manifest of them."""
 
 import hashlib
 import json
@@ -30,68 +30,42 @@ class Finished:
     rows: int  # how many rows it has
     bytes: int  # its length
     sha256: str  # of its bytes, hexadecimal
-    closed: bool  # whether its rows will stay as they are but for late readings; if not, the next run writes it again
+    closed: bool  # whether its rows will stay as they are but for late readings
 
 
 class ExportFolder:
-    """A folder with the files of one export."""
+    """A folder with the files of one export, each whole or not there."""
 
     def __init__(self, path: Path, described: Mapping[str, object]) -> None:
-        """Use a folder.
-
-        Args:
-            path: The folder, new or of the same export.
-            described: What is exported; the same for a command that goes on.
-        """
+        """Use a folder, new or of the same export; ``described`` is what is exported."""
         self._path = path
         self._described = dict(described)
         self._finished: dict[str, Finished] = {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Use the folder alone, after loading its manifest and removing what a killed export left.
-
-        Raises:
-            ConfigError: The folder is another export's, or another process is using it.
-        """
+        """Use the folder alone; its manifest has the files once all are there."""
         self._path.mkdir(parents=True, exist_ok=True)
-        with only_one(self._path / MANIFEST, "another export"):
-            self._load()
+        manifest = self._path / MANIFEST
+        with only_one(manifest, "another export"):
+            if manifest.exists():
+                found = read_object(manifest, "manifest of an export", "give another folder").get("export")
+                if found != self._described:
+                    told = f"{_told(found)}, not {_told(self._described)}"
+                    raise ConfigError(f"--out: {self._path} has another export ({told}); give another folder")
+            # The lock, and the first manifest of an export that was killed.
+            elif others := sorted(each.name for each in self._path.iterdir() if not each.name.startswith(MANIFEST)):
+                raise ConfigError(f"--out: {self._path} has other files, such as {others[0]}; give an empty folder")
             for left in self._path.glob("*.new"):
                 left.unlink()
             self._save(complete=False)
             yield
-
-    def _load(self) -> None:
-        manifest = self._path / MANIFEST
-        if not manifest.exists():
-            # The lock, and the first manifest of an export that was killed.
-            if others := sorted(path.name for path in self._path.iterdir() if not path.name.startswith(MANIFEST)):
-                raise ConfigError(f"--out: {self._path} has other files, such as {others[0]}; give an empty folder")
-            return
-        found = read_object(manifest, "manifest of an export", "give another folder")
-        if found.get("export") != self._described:
-            raise ConfigError(
-                f"--out: {self._path} has another export ({_told(found.get('export'))}, not "
-                f"{_told(self._described)}); give another folder"
-            )
-        try:
-            files = cast("dict[str, dict[str, int]]", found["files"])
-            self._finished = {name: Finished(**facts) for name, facts in files.items()}  # type: ignore[arg-type]
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ConfigError(f"{manifest}: is no manifest of an export; give another folder") from error
-
-    def finished(self, name: str) -> Finished | None:
-        """Return a file that is there, finished, and will not change; ``None``: it is to be written."""
-        facts = self._finished.get(name)
-        path = self._path / name
-        is_done = facts is not None and facts.closed and path.is_file() and path.stat().st_size == facts.bytes
-        return facts if is_done else None
+            self._save(complete=True)
 
     def write(
         self, name: str, piece: Piece, rows: Iterable[Rows], table: Table, form: Format, is_final: Callable[[], bool]
     ) -> Finished:
-        """Write a file and record it; it gets its name when it is complete.
+        """Write a file, which gets its name when it is complete.
 
         Args:
             piece: The time that it is of.
@@ -106,7 +80,7 @@ class ExportFolder:
                 provisional |= bool(np.asarray(some.get("provisional", ())).any())
                 writer.write(some)
             writer.close()
-        made = Finished(
+        made = self._finished[name] = Finished(
             start=piece.start,
             end=piece.end,
             rows=counted,
@@ -114,13 +88,7 @@ class ExportFolder:
             sha256=hashed.hash.hexdigest(),
             closed=is_final() and not provisional,
         )
-        self._finished[name] = made
-        self._save(complete=False)
         return made
-
-    def finish(self) -> None:
-        """Record that all files are there."""
-        self._save(complete=True)
 
     def _save(self, *, complete: bool) -> None:
         content = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
 
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import ControllerId, EpochSeconds
 from utility.fleet.steps import Member
 from utility.fleet.tables import rollout, rollout_member
 from utility.outbox.tables import command
@@ -47,6 +47,15 @@ def save(connection: Connection, changed: Rollout) -> None:
 def members_of(connection: Connection, number: int) -> list[Member]:
     """Return a rollout's members by step and name."""
     return [member for _, member in _members(connection, rollout_member.c.rollout_no == number)]
+
+
+def firsts(connection: Connection, release: Rollout, since: EpochSeconds) -> set[ControllerId]:
+    """Return the controllers that earlier rollouts of a release were sent to first, without a second person."""
+    which = (rollout.c.no < release.no, rollout.c.release == release.release, rollout.c.begun >= since)
+    numbers = select(rollout.c.no).where(*which)
+    sent = (rollout_member.c.step == 1, rollout_member.c.command.is_not(None))
+    named = select(rollout_member.c.controller).where(*sent, rollout_member.c.rollout_no.in_(numbers))
+    return set(connection.execute(named).scalars())
 
 
 def under_way(connection: Connection) -> list[tuple[int, Member]]:

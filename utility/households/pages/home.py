@@ -9,7 +9,14 @@ from fastapi import APIRouter, Form, Query, Request, Response
 
 from commonwatt.look.palette import PowerFlow
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_day, month_after, month_before, month_of, month_quarters
+from commonwatt.model.time.local_calendar import (
+    local_day,
+    month_after,
+    month_before,
+    month_of,
+    month_quarters,
+    require_near,
+)
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.billing.documents.writing import Writing, writing_of
 from utility.billing.store.issued_bills import issued_bills
@@ -17,7 +24,8 @@ from utility.exports.customer.files import Source
 from utility.exports.resolutions import Resolution, intervals
 from utility.households.api import change_weight, own_home
 from utility.households.course import Figures
-from utility.households.picture import HOME_LOOKS, by_source, cost_of, day_series, home_now, saved, stacked
+from utility.households.helping import helped_now
+from utility.households.picture import HOME_LOOKS, by_source, day_series, home_now, stacked
 from utility.households.shared import SettledSums, together
 from utility.households.store.bills import BillSoFar, BillsSoFar
 from utility.households.store.home import Home
@@ -25,6 +33,7 @@ from utility.households.store.reading import read_course, read_helping, read_set
 from utility.households.store.today import day_around, day_of, figures_by_day, stored_now
 from utility.lasting.jobs import lasting_of
 from utility.ledger.store.entries import open_of
+from utility.moves.move import next_move, told
 from utility.registry.accounts import value_at
 from utility.registry.weights import LEAST, MOST, weight_at
 from utility.statistics.months import Span, columns_of, month_number
@@ -38,6 +47,7 @@ from utility.webkit.console.days import quarters_of
 from utility.webkit.rights import Residents
 from utility.webkit.services import Api
 
+_WHOLE = 1000  # permille
 SHOWN_BILLS = 60  # issued bills that are listed: five years
 
 _Day = Annotated[
@@ -62,8 +72,9 @@ def page(console: RequestConsole, request: Request, actor: Residents, of: _Span 
     content = _today(console, home, now, zone)
     content |= _bills(console, home, now, zone) | _course_of(of, at or content["date"], content["date"])
     tariff = _tariff(console, home)
-    content["cost_today"] = None if tariff is None else cost_of(content["today"].course, tariff)
     content |= {"writing": _writing(tariff), "owed": console.database.read(open_of, home.account.number)}
+    moves = next_move(home.registry, home.account.number, quarter_of(now))
+    content["move"] = moves and told(moves[1], moves[0], zone, _writing(tariff))
     return console.page(request, actor, "home.html", content)
 
 
@@ -166,6 +177,7 @@ def weight(
 ) -> Response:
     """Set the account's sharing weight from a local day on."""
     with changing(console.api, request, actor) as by:
+        require_near("start", start, local_day(console.now(), console.zone()), -1, 366)
         change_weight(by, own_home(console.database, actor), weight, start)
     return console.see_other(actor, "/console/settings", f"Your sharing weight is {weight} from {start:%d %B %Y} on.")
 
@@ -173,7 +185,11 @@ def weight(
 def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
     own = stored_now(console.database, home, now, zone, shared=False)
     today = day_of(console.database, home, *day_around(now, zone)) if own is None else own.today
+    building, said = stored_now(console.database, home, now, zone, shared=True), lasting_of(console.api).said
+    low = [battery for its in (own, building) if its and its.low_since for battery in its.batteries]
+    beats = {one.meter: said[one.microgrid].heartbeat if one.microgrid in said else None for one in low}
     return {
+        "help": {meter: helped_now(beat, meter, now) for meter, beat in beats.items()},
         "account": home.account.number,
         "places": home.places(quarter_of(now)),
         "today": today,
@@ -181,8 +197,10 @@ def _today(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> d
         "looks": HOME_LOOKS,
         "date": local_day(now, zone),
         "own": own,
-        "building": stored_now(console.database, home, now, zone, shared=True),
-        "lasting": lasting_of(console.api).told_to_residents(name for name, _ in home.places(quarter_of(now))),
+        "building": building,
+        "lasting": lasting_of(console.api).told_to_residents(
+            (name for name, _ in home.places(quarter_of(now))), home.account.number
+        ),
     }
 
 
@@ -199,13 +217,14 @@ def _sharing(home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
 
 
 def _so_far(api: Api) -> BillsSoFar:
-    return BillsSoFar(api.database, api.settings.billing.tariff)
+    return BillsSoFar(api.database, api.settings.billing.tariff, api.settings.settlement)
 
 
 def _bills(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> dict[str, Any]:
-    found: dict[str, Any] = {"so_far": None, "has_rates": True}
+    found: dict[str, Any] = {"so_far": None, "has_rates": True, "energy_today": None}
     try:
-        found["so_far"] = console.api.part(_so_far).of(home, now)
+        if (bill := console.api.part(_so_far).of(home, now)) is not None:
+            found |= {"energy_today": bill, "so_far": bill if bill.until else None}
     except ConfigError:
         found["has_rates"] = False
     found["issued"] = issued_bills(console.database, home.account.number, 1)
@@ -216,7 +235,7 @@ def _bills(console: Console, home: Home, now: EpochSeconds, zone: ZoneInfo) -> d
 
 def _file(so_far: BillSoFar | None, first: date, today: date, zone: ZoneInfo) -> dict[str, Any]:
     """Return what the form of files is filled with, so that the file has data: the month as far as it is settled."""
-    settled = first if so_far is None else local_day(so_far.until * QUARTER_S, zone)
+    settled = first if so_far is None or so_far.until is None else local_day(so_far.until * QUARTER_S, zone)
     if settled > first:
         return {"file_from": first, "file_to": settled, "file_of": Source.SETTLED}
     return {"file_from": today, "file_to": today + timedelta(days=1), "file_of": Source.READINGS}
@@ -241,6 +260,7 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
         "helping": read_helping(console.database, home, first, end) if first < end else None,
         "rows": rows,
         "whole": whole,
+        "settled_days": sum(one.quarters > 0 for _, one, _ in rows),
         "sums": _added([figures for _, _, figures in rows]),
         "until": None if until is None else until * QUARTER_S,
         "earlier": month_before(month),
@@ -248,15 +268,22 @@ def _month(console: Console, home: Home, month: str) -> dict[str, Any]:
     }
 
 
-def _saved(console: Console, home: Home, rows: list[tuple[date, SettledSums, Figures]]) -> tuple[float, float] | None:
-    """Return what own energy, and neighbours', saved on settled days at the lowest price; ``None``: unknown."""
-    known = [(one, it.used) for _, one, it in rows if one.quarters == one.expected and it.used is not None]
+def _saved(
+    console: Console, home: Home, rows: list[tuple[date, SettledSums, Figures]]
+) -> tuple[float, float, int] | None:
+    """Return what own energy, and neighbours', saved at the lowest price, and of how many days the first is."""
+    # Neighbours' is of all that is settled, as what was received; the own is of settled days with all readings.
+    # ``None``: no tariff is in force.
     tariff = _tariff(console, home)
-    if not known or tariff is None:
+    if tariff is None:
         return None
-    price = float(min(period.import_ for period in tariff.prices))
-    used = sum(figure.energy or 0 for _, figure in known)
-    return saved(used, sum(one.imported for one, _ in known), sum(one.got for one, _ in known), price)
+    price = float(min(period.import_ for period in tariff.prices)) / 1e6
+    own = [
+        (it.used.energy or 0) - one.imported - one.got
+        for _, one, it in rows
+        if one.quarters == one.expected and it.used is not None and it.used.permille == _WHOLE
+    ]
+    return max(0, sum(own)) * price, sum(one.got for _, one, _ in rows) * price, len(own)
 
 
 def _tariff(console: Console, home: Home) -> Tariff | None:
@@ -271,14 +298,14 @@ def _writing(tariff: Tariff | None) -> Writing:
     return writing_of(None if tariff is None else tariff.file.bill)
 
 
-def _added(days: list[Figures]) -> list[tuple[str, int]]:
-    """Return the sums over some days, by name; only of what has readings."""
-    found: dict[str, int] = {}
+def _added(days: list[Figures]) -> list[tuple[str, int, int]]:
+    """Return the sums over some days, by name, and of how many days each is; only of what has readings."""
+    found: dict[str, list[int]] = {}
     for day in days:
         for name, figure in day.all:
             if figure.energy is not None:
-                found[name] = found.get(name, 0) + figure.energy
-    return list(found.items())
+                found.setdefault(name, []).append(figure.energy)
+    return [(name, sum(energies), len(energies)) for name, energies in found.items()]
 
 
 def _first(month: str) -> date:
@@ -310,10 +337,8 @@ def _course_of(of: str, at: date, today: date) -> dict[str, Any]:
 
 
 def _days_series(console: Console, home: Home, first: Quarter, end: Quarter) -> list[dict[str, Any]]:
-    """Return the use of each day by source, as its whole quarter-hours have it.
-
-    Of a month whose readings are no longer kept: what was taken, as settled.
-    """
+    """Return the use of each day by source, as its whole quarter-hours have it."""
+    # Of a month whose readings are no longer kept: what was taken, as settled.
     zone = console.zone()
     end = max(first, min(end, day_around(console.now(), zone)[1]))
     if first >= end:

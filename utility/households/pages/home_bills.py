@@ -37,13 +37,15 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/console/home/bills/{month}")
-def page(console: RequestConsole, request: Request, actor: Residents, month: _Month, run: _Run = 0) -> Response:
+def month_page(console: RequestConsole, request: Request, actor: Residents, month: _Month, run: _Run = 0) -> Response:
     """Return an issued bill with its explanation by day."""
     account, found = _documents(console, actor, month, run)
     (statement,) = found.statements([account])
     explained = Explained(found.run.inputs(), statement.bill, statement.meters)
     path, of = f"/console/home/bills/{month}", f"?run={run}" if run else ""
-    content = bill_content(statement, found, lambda: console.api.part(_kept).of(account, (month_before(month), 0))) | {
+    content = bill_content(
+        console, statement, found, lambda: console.api.part(_kept).of(account, (month_before(month), 0))
+    ) | {
         "rows": rows_within(explained),
         "files": [f"{path}/{name}{of}" for name in ("pdf", "receipt", "plot.json")],
         "due": due_date(console, found.number),

@@ -33,6 +33,8 @@ class Registered:
 class Battery:
     """A battery of the account, or of its building."""
 
+    meter: MeterId  # the meter that it is behind
+    microgrid: MicrogridId  # the microgrid that it is in
     place: str  # its place
     capacity: MilliwattHours  # milliwatt-hours
     minimum: int | None  # the sharing minimum, percent; ``None``: none is known
@@ -85,6 +87,8 @@ class Home:
         known = {one.meter: (self.registry.meters[one.meter], self.meters[one.meter], shared) for one, shared in both}
         return [
             Battery(
+                meter=meter.id,
+                microgrid=meter.microgrid,
                 place=meter.place,
                 capacity=stated.capacity,
                 minimum=stated.minimum if stated.declared is None else stated.declared,

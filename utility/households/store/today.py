@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, quarter_of
 from utility.database.database import Database
 from utility.exports.resolutions import Resolution, intervals
@@ -19,7 +21,7 @@ class Day:
     """A local day of an account, or of its building."""
 
     course: Course  # the day's energies by quarter-hour
-    sums: Figures  # its sums so far
+    sums: Figures  # its sums so far, of the same quarters
     until: EpochSeconds | None  # the end of its newest quarter with a reading; ``None``: none has come
     level: Level | None  # the newest level of the batteries in it; ``None``: not known
 
@@ -36,7 +38,7 @@ def day_of(database: Database, home: Home, first: Quarter, end: Quarter, *, shar
     until = course.until
     return Day(
         course=course,
-        sums=figures_of(course, first, first if until is None else until),
+        sums=figures_of(course.whole, first, first if until is None else until),
         until=None if until is None else until * QUARTER_S,
         level=course.newest,
     )
@@ -63,6 +65,17 @@ class Stored:
     level: Level | None  # their newest level together, of today or yesterday; ``None``: not known
     permille: int | None  # the level in thousandths of their capacity
     today: Day  # the day that they are of, until now
+
+    @property
+    def low_since(self) -> tuple[EpochSeconds, bool] | None:
+        """Since when the only battery is below its minimum, and whether before that is known; ``None``: it is not."""
+        course, (battery, *more) = self.today.course, self.batteries
+        known = np.flatnonzero(course.stored.slots)
+        low = 100 * course.stored.energy[known] < (battery.minimum or 0) * battery.capacity
+        if more or not low.any() or not low[-1]:
+            return None
+        before = len(low) - int(np.append(~low[::-1], True).argmax())
+        return (course.first + int(known[before]) + 1) * QUARTER_S, before > 0
 
 
 def stored_now(database: Database, home: Home, now: EpochSeconds, zone: ZoneInfo, *, shared: bool) -> Stored | None:

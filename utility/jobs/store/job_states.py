@@ -7,9 +7,8 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.model.units import EpochSeconds
 from utility.database.base import read
-from utility.database.database import Database, upsert
+from utility.database.database import upsert
 from utility.database.town_zone import zone_of
-from utility.jobs.calendar_periods import Period, lacking
 from utility.jobs.plans import UNCHANGED, Change, Plan
 from utility.jobs.tables import job, period
 
@@ -70,20 +69,6 @@ def open_periods(connection: Connection, now: EpochSeconds) -> Mapping[str, Open
     columns = c["job", "start", "until", "name", "due", "attempts", "lease_until", "waits_for"]
     statement = select(*columns, oldest.c.over).join(oldest, (oldest.c.job == c.job) & (oldest.c.first == c.start))
     return {one.job: one for one in read(OpenPeriod, connection.execute(statement))}
-
-
-def periods_over(database: Database, plan: Plan, now: EpochSeconds) -> list[Period]:
-    """Return the periods of a job that catches up which are over and not done, oldest first, also those not stored."""
-    mine = select(period).where(period.c.job == plan.name).order_by(period.c.start)
-    with database.reads.begin() as connection:
-        change, zone = states(connection).get(plan.name, State()).change, zone_of(connection)
-        rows = connection.execute(mine).all()
-    stored = [Period(start=row.start, end=row.until, name=row.name) for row in rows]
-    cadence = plan.in_force(change, zone).cadence
-    newest = stored[-1] if stored else None
-    new = lacking(cadence, newest, now, catch_up=True, from_previous=plan.from_previous)
-    left = [one for one, row in zip(stored, rows, strict=True) if row.done is None]
-    return [one for one in (*left, *new) if one.end <= now]
 
 
 def newest_until(connection: Connection) -> dict[str, EpochSeconds]:

@@ -21,6 +21,8 @@ from utility.registry.tables import account_term
 from utility.tariffs.store.tariffs import bill_table, published
 from utility.tariffs.tariff import in_force
 
+NAMED = 64  # characters of a payment's ``of`` that name it by the bank's reference; as many more are its identity
+
 C = ledger_entry.c
 REVERSED = select(C.about).where(C.kind == "reversal")  # the numbers of entries that were taken back
 STANDING = C.no.not_in(REVERSED), C.about.not_in(REVERSED)  # neither they nor what they are about was taken back
@@ -83,6 +85,12 @@ def open_of(connection: Connection, account: AccountNumber) -> tuple[int, list[t
     return balance(connection, account), open_items(entries_where(connection, C.account == account))
 
 
+def is_paid(connection: Connection, account: AccountNumber, run: int) -> bool:
+    """Return whether a run's bill is paid, as far as payments are booked."""
+    found = open_of(connection, account)
+    return found is not None and all(each.of != f"run {run} account {account}" for each, _ in found[1])
+
+
 def owed_before(connection: Connection, account: AccountNumber, run: int) -> int | None:
     """Return what an account owed before a run's bill, cents; ``None``: the ledger does not have this bill."""
     bill = select(C.no).where(C.kind == Kind.BILL, C.of == f"run {run} account {account}")
@@ -119,6 +127,12 @@ def last_closed(connection: Connection) -> str:
     return next(iter(closed_months(connection)), "")
 
 
+def first_open(connection: Connection) -> str:
+    """Return the first month that has entries and is not closed; empty: there is none."""
+    day = connection.scalar(select(func.min(C.day)).where(C.day > f"{last_closed(connection)}-99"))
+    return (day or "")[:7]
+
+
 def exported(connection: Connection, month: str, codes: LedgerCodes) -> bytes:
     """Return the lines of a month's entries as CSV, with the office's codes; of a closed month as it was closed."""
     parse_month(month)
@@ -131,9 +145,25 @@ def exported(connection: Connection, month: str, codes: LedgerCodes) -> bytes:
     return "".join(line_of(row, "\n") for row in rows).encode()
 
 
+def named_before(connection: Connection, names: Collection[str]) -> set[str]:
+    """Return those of some names of payments that the ledger has."""
+    rows = connection.execute(select(func.substr(C.of, 1, NAMED)).where(C.kind == Kind.PAYMENT)).scalars()
+    return set(names).intersection(rows)
+
+
+def orders_of(connection: Connection, numbers: Collection[int]) -> list[Entry]:
+    """Return the orders with some numbers."""
+    is_one = C.kind == Kind.ORDER
+    return [each for some in chunks(sorted(numbers)) for each in entries_where(connection, is_one, C.no.in_(some))]
+
+
 def registered(connection: Connection, numbers: Collection[AccountNumber]) -> set[AccountNumber]:
     """Return those of some numbers that are accounts."""
-    return set(connection.execute(select(accounts.c.number).where(accounts.c.number.in_(numbers))).scalars())
+    return {
+        number
+        for some in chunks(sorted(numbers))
+        for number in connection.execute(select(accounts.c.number).where(accounts.c.number.in_(some))).scalars()
+    }
 
 
 def currency_of(connection: Connection, default: str) -> str:

@@ -1,4 +1,4 @@
-"""The API of jobs: the list, dry runs, what people do with a job, and requests without an answer."""
+"""The API of jobs: the list, what people do with a job, and requests without an answer."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,6 @@ from utility.jobs.catalogue import catalogue, plan_of
 from utility.jobs.plans import Plan, minute_of
 from utility.jobs.store import listing
 from utility.jobs.store.job_leases import newest_periods
-from utility.overview.store.job_previews import preview
 from utility.readings.columns import Request
 from utility.readings.store.requests import unanswered
 from utility.webkit.columns import Time
@@ -55,7 +54,7 @@ class Requests(BaseModel):
 
 
 class Words(BaseModel):
-    """What happened, or would happen."""
+    """What happened."""
 
     words: list[str]
 
@@ -67,43 +66,36 @@ class NewTimes(Asked):
     at: str | None = Field(None, max_length=5, description="A local time of day, such as 02:30.")
 
 
-router = APIRouter()
+jobs_router = APIRouter()
 
 
-@router.get("/jobs")
+@jobs_router.get("/jobs")
 def jobs(api: RequestApi, _: Staff) -> Jobs:
     """Return the jobs: state, last and next run, how long it took, last error."""
     return Jobs(jobs=listing.listed(api.database, catalogue(api.settings), int(api.clock.now())))
 
 
-@router.get("/jobs/periods")
+@jobs_router.get("/jobs/periods")
 def periods(api: RequestApi, _: Staff, limit: Limit = 100) -> Periods:
     """Return the newest periods of the jobs."""
     rows = api.database.read(newest_periods, limit, int(api.clock.now()))
     return Periods(periods=[PeriodAnswer.model_validate(row) for row in rows])
 
 
-@router.get("/jobs/{name}/dry-run")
-def dry_run(api: RequestApi, _: Staff, name: JobName) -> Words:
-    """Return what a job would do now; nothing is changed."""
-    plan = job_of(api, name)
-    return Words(words=preview(api.database, api.settings, plan.name, int(api.clock.now())))
-
-
-@router.get("/requests")
+@jobs_router.get("/requests")
 def requests(api: RequestApi, _: Staff, limit: Limit = 100) -> Requests:
     """Return requests to gateways that failed or have no answer yet, oldest first, with the time of their end."""
     return Requests(requests=api.database.read(unanswered, int(api.clock.now()), limit))
 
 
-@router.post("/jobs/{name}/run")
+@jobs_router.post("/jobs/{name}/run")
 def run(api: RequestApi, actor: Admins, name: JobName) -> Words:
     """Have the service run a job now, within 15 s."""
     with refusing():
         return Words(words=[listing.run_now(api.database, job_of(api, name), actor, int(api.clock.now()))])
 
 
-@router.post("/jobs/{name}/pause")
+@jobs_router.post("/jobs/{name}/pause")
 def pause(api: RequestApi, actor: Admins, name: JobName) -> Words:
     """Pause a job until it is resumed."""
     with refusing():
@@ -111,7 +103,7 @@ def pause(api: RequestApi, actor: Admins, name: JobName) -> Words:
     return Words(words=["paused"])
 
 
-@router.post("/jobs/{name}/resume")
+@jobs_router.post("/jobs/{name}/resume")
 def resume(api: RequestApi, actor: Admins, name: JobName) -> Words:
     """End a pause; a job of days or months makes up for what it missed."""
     with refusing():
@@ -119,7 +111,7 @@ def resume(api: RequestApi, actor: Admins, name: JobName) -> Words:
     return Words(words=["resumed"])
 
 
-@router.post("/jobs/{name}/change")
+@jobs_router.post("/jobs/{name}/change")
 def change(api: RequestApi, actor: Admins, name: JobName, new: NewTimes) -> Words:
     """Set a job's interval or time of day; an empty body puts it back to its plan."""
     with refusing(422):

@@ -16,7 +16,6 @@ from utility.jobs.plans import SHORTEST_S, Plan, minute_of
 from utility.jobs.store import listing
 from utility.jobs.store.job_leases import newest_periods
 from utility.overview.api.jobs import JobName, job_of
-from utility.overview.store.job_previews import preview
 from utility.readings.store.requests import unanswered
 from utility.webkit.console.answers import ROWS, refusing
 from utility.webkit.console.console import Console, RequestConsole
@@ -48,16 +47,19 @@ def requests(console: RequestConsole, request: Request, actor: Staff) -> HTMLRes
 @router.get(f"{START}/{{name}}")
 def one(console: RequestConsole, request: Request, actor: Staff, name: JobName) -> HTMLResponse:
     """Return a job with its last periods, and the forms of an administrator."""
-    return _page(console, request, actor, job_of(console.api, name), None)
-
-
-@router.get(f"{START}/{{name}}/dry-run")
-def dry_run(console: RequestConsole, request: Request, actor: Staff, name: JobName) -> HTMLResponse:
-    """Return a job's page with what it would do now."""
     plan = job_of(console.api, name)
-    return _page(
-        console, request, actor, plan, preview(console.database, console.api.settings, plan.name, console.now())
-    )
+    (row,) = listing.listed(console.database, [plan], console.now())
+    periods = console.database.read(newest_periods, PERIODS, console.now(), plan.name)
+    content = {
+        "row": row,
+        "badges": BADGES,
+        "periods": periods,
+        "may_change": actor.has(Role.ADMIN),
+        "is_interval": isinstance(plan.cadence, Seconds),
+        "shortest_s": SHORTEST_S,
+        "longest_s": plan.longest_s,
+    }
+    return console.page(request, actor, "job.html", content)
 
 
 @router.post(f"{START}/{{name}}/run")
@@ -121,19 +123,3 @@ def _changed(console: Console, actor: Actor, name: str, change: _Change, words: 
 def jobs_now(console: Console) -> dict[str, Any]:
     """Return what the list of jobs shows."""
     return {"rows": listing.listed(console.database, catalogue(console.api.settings), console.now()), "badges": BADGES}
-
-
-def _page(console: Console, request: Request, actor: Actor, plan: Plan, words: list[str] | None) -> HTMLResponse:
-    (row,) = listing.listed(console.database, [plan], console.now())
-    periods = console.database.read(newest_periods, PERIODS, console.now(), plan.name)
-    content = {
-        "row": row,
-        "badges": BADGES,
-        "periods": periods,
-        "words": words,
-        "may_change": actor.has(Role.ADMIN),
-        "is_interval": isinstance(plan.cadence, Seconds),
-        "shortest_s": SHORTEST_S,
-        "longest_s": plan.longest_s,
-    }
-    return console.page(request, actor, "job.html", content)

@@ -164,7 +164,7 @@ def _live(console: Console, facts: Facts) -> dict[str, Any]:
         "power": town_power([facts], now),
         "looks": {**LOOKS, PowerFlow.PLANT: replace(LOOKS[PowerFlow.PLANT], words="the town")},
         "shared_w": _shared_w(console, facts.microgrid, now),
-        "island": island_words(facts),
+        "island": island_words(facts, now),
         "lines": lines,
         "summary": sharing_summary(lines, facts.heartbeat),
         "commands": commands,

@@ -78,7 +78,7 @@ def decide(
     with refusing():
         done = decide_letters(console.database, [(each, action) for each in no], actor, why, console.now())
     slots = sum(int((blocks.quality > 0).sum()) for _, _, blocks in done)
-    words = f"{counted(slots, 'reading')} of {counted(len(done), 'dead letter')} {action}"
+    words = f"{counted(slots, 'reading')} {action}"
     return console.see_other(actor, _START, words)
 
 

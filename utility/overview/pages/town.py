@@ -13,7 +13,7 @@ from utility.access.actor import Actor
 from utility.access.roles import Role
 from utility.overview.inbox import of_roles
 from utility.overview.metrics import Figures, town_metrics
-from utility.overview.microgrids import BADGES, Cell, Condition
+from utility.overview.microgrids import BADGES, Cell
 from utility.overview.pages.town_view import TownState, TownView
 from utility.overview.today import QuarterEnergy, Today
 from utility.readings.store.completeness import Completeness
@@ -39,7 +39,7 @@ _FIGURES = (
 # By what tiles are coloured: the words, and by mark what it means.
 TILES = {
     "battery": ("Battery", {"battery": "above the minimum", "warning": "less than 10 % above", "bad": "below it"}),
-    "state": ("State", {"good": "fresh", "warning": "late", "islanded": "island", "bad": "alarm"}),
+    "state": ("State", {"good": "well", "warning": "late", "islanded": "island", "bad": "alarm"}),
     "heard": ("Age", {"good": "heard now", "warning": "minutes ago", "bad": "longer ago"}),
     "line": ("Line", {"good": "ok", "warning": "at risk", "bad": "exceeded", "idle": "unknown"}),
 }
@@ -145,8 +145,6 @@ def _figures(state: TownState, actor: Actor) -> dict[str, Any]:
     return {
         "items": of_roles(state.items, actor.roles),
         "state": state,
-        "counts": state.counts,
-        "conditions": list(Condition),
         "badges": BADGES,
         "power": state.power,
         "today": state.today,

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 from commonwatt.model.time.local_calendar import midnight, month_of, month_quarters
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
+from commonwatt.model.words import counted
+from utility.alarms.board import Counts
 from utility.alarms.decisions import alarms_of
 from utility.database.base import Connection
 from utility.database.town_zone import zone_of
@@ -66,13 +68,28 @@ class TownState:
     connected: bool  # whether the utility is connected to the head-end
     alarms: tuple[str, ...]  # the utility's own alarms
     items: tuple[Item, ...]  # what needs a person
-    silenced: int  # alarms that a silence, or another alarm, holds
+    alarming: Counts  # the alarms that stand
+    empty: int  # batteries that are empty
     lasting: dict[str, Any]  # how long it lasts if the line fails now
 
     @property
     def counts(self) -> dict[Condition, int]:
         """How many microgrids are in each state."""
         return count(self.cells)
+
+    @property
+    def pill(self) -> tuple[str, str]:
+        """Whether all is well, else what is not; and how pages mark it."""
+        counts, alarms = self.counts, self.alarming.critical + self.alarming.warning
+        told = [f"{number} {each.words}" for each, number in counts.items() if number]
+        told = [] if counts[Condition.FRESH] == len(self.cells) else told
+        told += [counted(alarms, "alarm")] if alarms else []
+        told += [f"{self.empty} of the batteries empty"] if self.empty else []
+        alone = sum(gets for _, gives, gets in self.helping if not gives)
+        told += [f"{alone} {'battery' if alone == 1 else 'batteries'} without help"] if alone else []
+        if not told:
+            return f"All {len(self.cells)} microgrids well", "good"
+        return ", ".join(told), "bad" if counts[Condition.ALARM] or self.alarming.critical else "warning"
 
 
 class TownView:
@@ -123,8 +140,9 @@ class TownView:
             need=need,
             connected=self._api.connected(),
             alarms=tuple(self._api.health.alarms()),
-            items=items(board.rows, facts, self._waiting.get(), now),
-            silenced=board.counts.suppressed,
+            items=items(board.rows, facts, self._waiting.get(), now, lasting_of(self._api).left),
+            alarming=board.counts,
+            empty=sum(each.heartbeat.levels.count(0) for each in facts if each.heartbeat is not None),
             lasting=lasting_of(self._api).told(),
         )
         return self._last

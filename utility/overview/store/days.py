@@ -14,7 +14,6 @@ from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.database.database import Database, read_setting, save_setting
 from utility.jobs.store.due import MarkedDay, mark
 from utility.jobs.tables import complete_day
-from utility.readings.store.archived import execute
 from utility.readings.store.completeness import Completeness, by_microgrid, completeness
 from utility.readings.store.parts import chunks
 from utility.readings.store.retention import kept_from
@@ -103,7 +102,7 @@ class DayCount:
         """Add the blocks of some quarters of the day."""
         with self._database.reads.begin() as connection:
             for quarter in quarters:
-                for row in execute(connection, _BY_OWNER, {"quarter": quarter}, quarters=[quarter]):
+                for row in connection.execute(_BY_OWNER, {"quarter": quarter}):
                     blocks, exact, averaged = self._sums.get(row.owner_no, (0, 0, 0))
                     self._sums[row.owner_no] = blocks + row.blocks, exact + row.exact, averaged + row.averaged
 
@@ -140,7 +139,7 @@ def _expected(connection: Connection, quarters: range) -> dict[int, int]:
     # Blocks of a meter after its removal must not stand for missing ones of another meter.
     for some in chunks([number for number, end in removed.items() if end < quarters.stop]):
         values = {"meters": some, "quarters": list(quarters)}
-        for row in execute(connection, _OF_METERS, values, quarters=quarters, meters=some):
+        for row in connection.execute(_OF_METERS, values):
             if row.quarter >= removed[row.meter_no]:
                 found[row.owner_no] = found.get(row.owner_no, 0) + 1
     return found

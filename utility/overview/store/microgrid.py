@@ -13,10 +13,10 @@ from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MicrogridId, MilliwattHours, Quarter
 from commonwatt.town.town import Direction, Function
+from utility.billing.store.witnesses import WITNESS_PREFIX
 from utility.database.database import Database
 from utility.outbox.tables import command
 from utility.overview.timeline import Change
-from utility.readings.store.archived import execute
 from utility.readings.store.events import events_around, sound_events
 from utility.readings.store.gap_finder import GAP_PREFIX
 from utility.readings.store.parts import chunks, reading, select_parts
@@ -98,10 +98,12 @@ def levels_of(database: Database, numbers: Sequence[int], now: Quarter) -> dict[
 def newest_commands(connection: Connection, microgrid: MicrogridId, limit: int) -> list[dict[str, Any]]:
     """Return the newest commands to a microgrid's gateway with their outcomes, newest first.
 
-    Left out are the requests for missing readings, which the utility makes by itself.
+    Left out are the requests for missing readings and for signatures, which the utility makes by itself.
     """
     c = command.c
-    statement = select(command).where(c.controller == microgrid, ~c.id.startswith(GAP_PREFIX))
+    statement = select(command).where(
+        c.controller == microgrid, ~c.id.startswith(GAP_PREFIX), ~c.id.startswith(WITNESS_PREFIX)
+    )
     statement = statement.order_by(c.created.desc(), c.id.desc()).limit(limit)
     return [
         {
@@ -137,7 +139,7 @@ def day_of_microgrid(
     of = {each["no"]: each for each in meters}
     for some in chunks(range(first, until), 100):
         values = {"quarters": list(some), "numbers": [each["no"] for each in meters]}
-        for row in execute(connection, _DAY, values, quarters=some, meters=[each["no"] for each in meters]):
+        for row in connection.execute(_DAY, values):
             kind = RecordType(row.record_type)
             if kind not in sums or not is_there(of[row.meter_no], row.quarter):
                 continue

@@ -13,7 +13,6 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY, Quantity, SettledQuarters
 from utility.database.database import Database
-from utility.readings.store.archived import execute
 from utility.readings.store.parts import chunks
 from utility.readings.store.reads import readings
 from utility.readings.tables import compacted
@@ -62,11 +61,7 @@ def slot_series(database: Database, number: int, record_type: int, first: Quarte
 
 
 def settled_series(database: Database, meter_id: MeterId, first: Quarter, until: Quarter) -> SettledSeries:
-    """Return a meter's settled quarter-hours ``first`` to ``until`` - 1, the newest version of each day.
-
-    Raises:
-        StoreError: A row is damaged.
-    """
+    """Return a meter's settled quarter-hours ``first`` to ``until`` - 1, the newest version of each day."""
 
     def read(part: range) -> SettledQuarters:
         return database.read(load_settled, [meter_id], part.start, part.stop)
@@ -110,7 +105,7 @@ def _extremes(database: Database, number: int, record_type: int, first: Quarter,
     def read(part: range) -> None:
         values = {"quarters": list(part), "number": number, "type": record_type}
         with database.reads.begin() as connection:
-            rows = execute(connection, _EXTREMES, values, quarters=part, meters=[number]).all()
+            rows = connection.execute(_EXTREMES, values).all()
         if rows:
             quarter, least, most, as_measured, averaged = (np.array(column) for column in zip(*rows, strict=True))
             at = quarter - first

@@ -14,7 +14,6 @@ from commonwatt.town.town import Direction, Function
 from utility.database.keys import is_one_of, listed
 from utility.overview.microgrids import Facts
 from utility.overview.today import QuarterEnergy
-from utility.readings.store.archived import execute
 from utility.readings.store.events import sound_events
 from utility.readings.store.heartbeats import heartbeat_of
 from utility.readings.tables import compacted, event, gap, gateway_seen, tally
@@ -196,7 +195,7 @@ def town_energy(connection: Connection, quarter: Quarter) -> QuarterEnergy:
     what homes took beyond what came through their boundary.
     """
     net = sun = change = given = blocks = 0
-    for row in execute(connection, _QUARTER, {"quarter": quarter}, quarters=[quarter]):
+    for row in connection.execute(_QUARTER, {"quarter": quarter}):
         blocks += row.blocks
         if row.record_type == RecordType.THROUGH:
             incoming = row.direction == Direction.INCOMING

@@ -17,6 +17,7 @@ from utility.readings.tables import gap
 from utility.registry.store.account_differences import count_of_differences
 from utility.registry.store.spared import spared_places
 from utility.registry.tables import meter
+from utility.research.store import count_releases
 from utility.tariffs.store.tariffs import count_proposals
 
 
@@ -47,6 +48,8 @@ def counts(database: Database) -> dict[str, int]:
             "checked": runs.get("checked", 0),
             "entries": count_entered(connection),
             "tariffs": count_proposals(connection),
+            "requests": count_releases(connection, "asked"),
+            "releases": count_releases(connection, "waiting"),
             "spared": sum(each.wanted is not None for each in spared_places(connection).values()),
             "readings": count_quarantined(connection),
             "corrections": count_proposed(connection),

@@ -50,11 +50,7 @@ class _Visit:
         self._cookies: dict[str, str] = {}
 
     def log_in(self, name: str, password: str, code: Callable[[], str]) -> None:
-        """Open the session; ``code`` asks for a code.
-
-        Raises:
-            ConfigError: Name, password or code is wrong, or there were too many wrong ones.
-        """
+        """Open the session; ``code`` asks for a code."""
         status, place, _ = self._send("POST", "/console/login", {"name": name, "password": password})
         if status == 303 and place.startswith("/console/login/code"):
             status, _, _ = self._send("POST", "/console/login/code", {"code": code()})
@@ -64,11 +60,7 @@ class _Visit:
             raise ConfigError("the name, the password or the code is wrong")
 
     def token(self) -> str:
-        """Return a token for commands, and end the session.
-
-        Raises:
-            ConfigError: The person has no role that commands use, or has to set up a second factor.
-        """
+        """Return a token for commands, and end the session."""
         me = self._json("GET", "/me", {})
         headers = {"X-CSRF": me["csrf"], "Content-Type": "application/json"}
         roles = [role for role in _ROLES if role in me["roles"]]

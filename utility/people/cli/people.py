@@ -20,12 +20,12 @@ from utility.access.store.acting import By, Link
 from utility.people import store as people
 from utility.webkit.cli.options import Commands, ConfigOption, from_file, load, local_actor
 
-app = Commands(no_args_is_help=True, help="People who log in to the console: invite, new link, disable.")
+people_app = Commands(no_args_is_help=True, help="People who log in to the console: invite, new link, disable.")
 
 NameArgument = Annotated[str, typer.Argument(help="The person's name at login.")]
 
 
-@app.command()
+@people_app.command()
 def invite(
     name: NameArgument,
     config: ConfigOption,
@@ -44,14 +44,14 @@ def invite(
         _told(settings, people.invite_person(by, new))
 
 
-@app.command()
+@people_app.command()
 def link(name: NameArgument, config: ConfigOption) -> None:
     """Print a new link for a person who lost the password; the present password, sessions and tokens end at once."""
     with _changing(config) as (by, settings):
         _told(settings, people.new_link(by, name))
 
 
-@app.command()
+@people_app.command()
 def disable(name: NameArgument, config: ConfigOption) -> None:
     """Disable a person: no login works until the console enables it; sessions, tokens and links end."""
     with _changing(config) as (by, _):
@@ -59,7 +59,7 @@ def disable(name: NameArgument, config: ConfigOption) -> None:
         typer.echo(f"{name} is disabled")
 
 
-@app.command("remove-second-factor")
+@people_app.command("remove-second-factor")
 def remove_second_factor(name: NameArgument, config: ConfigOption) -> None:
     """Remove the second factor of a person who lost it, such as of the only administrator; all sessions end."""
     with _changing(config) as (by, _):
@@ -67,7 +67,7 @@ def remove_second_factor(name: NameArgument, config: ConfigOption) -> None:
         typer.echo(f"{name} has no second factor any more")
 
 
-@app.command()
+@people_app.command()
 def demonstration(config: ConfigOption) -> None:
     """Print links for people of a demonstration who did not log in yet, one of each role, as JSON; make these people.
 

@@ -101,12 +101,7 @@ def end(
 
 
 def checked_password(console: Console, request: Request, actor: Actor, current: str) -> str | None:
-    """Return the stored hash of the actor's password; a session that was left open must not serve to guess it.
-
-    Raises:
-        HTTPException: The password is wrong, or there were too many wrong ones.
-        BusyError: Too many passwords are being checked; this one does not count as wrong.
-    """
+    """Return the stored hash of the actor's password; a session that was left open must not serve to guess it."""
     now, address = gate_of(request).now(), address_of(request)
     if wait_s := ceil(console.guesses.guess(actor.name, address, now)):
         raise HTTPException(429, f"too many wrong passwords; try again in {wait_s} s")
@@ -129,9 +124,6 @@ def changing_own(console: Console, request: Request, actor: Actor, stored: str |
     Args:
         actor: The person.
         stored: The hash that the password was checked with.
-
-    Raises:
-        HTTPException: The password was changed since the check, or the change is refused.
     """
     with changing(console.api, request, actor) as by:
         if access.password_of(by.connection, actor.name, lock=True) != stored:
@@ -140,12 +132,7 @@ def changing_own(console: Console, request: Request, actor: Actor, stored: str |
 
 
 def proven_for_others(console: Console, request: Request, actor: Actor, again: Again, do: Callable[[By], T]) -> T:
-    """Return what a change of another person's login returns, as ``proven``; without a second factor it is refused.
-
-    Raises:
-        HTTPException: The password or the code is wrong, there were too many wrong ones, or the administrator has no
-            second factor where the utility requires one of some roles.
-    """
+    """Return what a change of another person's login returns, as ``proven``; without a second factor it is refused."""
     has_one = console.database.read(second_factors.in_force, actor.name) is not None
     if gate_of(request).need_factor and not has_one:
         raise HTTPException(403, "only an administrator with a second factor does this; set yours up in: Your login")
@@ -153,11 +140,7 @@ def proven_for_others(console: Console, request: Request, actor: Actor, again: A
 
 
 def proven(console: Console, request: Request, actor: Actor, again: Again, do: Callable[[By], T]) -> T:
-    """Return what a change returns, for the right password and, if a second factor is in force, a right code.
-
-    Raises:
-        HTTPException: The password or the code is wrong, or there were too many wrong ones.
-    """
+    """Return what a change returns, for the right password and, if a second factor is in force, a right code."""
     stored = checked_password(console, request, actor, again.current)
     with changing_own(console, request, actor, stored) as by:
         proof = Proof(True)

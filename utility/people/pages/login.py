@@ -162,10 +162,8 @@ def _guesses(_: Api) -> Guesses:
 
 
 def _opened(console: Console, request: Request, name: str, path: str, hashed: str | None) -> Response:
-    """Open a session, or ask for the second factor, unless the password was changed meanwhile.
-
-    The session of the request ends.
-    """
+    """Open a session, or ask for the second factor, unless the password was changed meanwhile."""
+    # The session of the request ends.
     with console.database.writes.begin() as connection:
         # Locked, so that a change of the password at the same time ends this session, too.
         if access.password_of(connection, name, lock=True) != hashed:

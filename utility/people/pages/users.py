@@ -37,6 +37,7 @@ _AtConsole = Annotated[Actor, Depends(Allowed(Role.ADMIN, session=True))]
 """An administrator with a session: no token invites, makes a link, gives roles or removes a second factor."""
 
 _Roles = Annotated[list[Role], Form()]
+_Sure = Annotated[bool, Form()]
 _Account = Annotated[str, Form(pattern=r"^[0-9]{0,5}$")]
 
 
@@ -77,8 +78,10 @@ def invite(
     roles: _Roles,
     display: Annotated[str, Form(max_length=64)] = "",
     account: _Account = "",
+    sure_both: _Sure = False,
 ) -> Response:
     """Invite a person; the page shows the link once."""
+    _ask_about_both(frozenset(), frozenset(roles), is_sure=sure_both)
     number = int(account) if account else None
     new = NewPerson(name=name.strip(), display=display, roles=frozenset(roles), account=number)
     link = proven_for_others(console, request, actor, again, lambda by: invite_person(by, new))
@@ -113,6 +116,14 @@ def link(console: RequestConsole, request: Request, actor: _AtConsole, name: _Na
     return _person_page(console, request, actor, name, address_of_link(request, made))
 
 
+def _ask_about_both(before: frozenset[Role], after: frozenset[Role], *, is_sure: bool) -> None:
+    """Ask once more before a person becomes clerk and approver."""
+    both = {Role.CLERK, Role.APPROVER}
+    if both <= after and not (is_sure or both <= before):
+        text = "sure_both: Clerk and approver in one person: with few people this leaves no second one. Give both"
+        raise HTTPException(422, text)
+
+
 def _done(console: Console, actor: Admins, name: str, words: str) -> Response:
     return console.see_other(actor, f"/console/users/{name}", words)
 
@@ -126,7 +137,8 @@ def set_roles(
     again: Proven,
     roles: _Roles,
     account: _Account = "",
-    sure: Annotated[bool, Form()] = False,
+    sure: _Sure = False,
+    sure_both: _Sure = False,
 ) -> Response:
     """Replace a person's roles and account; a role ends only if the form says so."""
     wanted, number = frozenset(roles), int(account) if account else None
@@ -135,8 +147,9 @@ def set_roles(
         found = access.find_person(by.connection, name)
         if not sure and found is not None and (lost := ", ".join(sorted(found.roles - wanted))):
             raise HTTPException(
-                422, f"{name} would lose: {lost}. Tick the box that takes roles away. Nothing was changed."
+                422, f"sure: {name} would lose: {lost}. Tick the box that takes roles away. Nothing was changed."
             )
+        _ask_about_both(found.roles if found else frozenset(), wanted, is_sure=sure_both)
         change_roles(by, name, wanted, number)
 
     proven_for_others(console, request, actor, again, do)
@@ -155,7 +168,7 @@ def switch_off(console: RequestConsole, request: Request, actor: Admins, name: _
 def switch_on(console: RequestConsole, request: Request, actor: _AtConsole, name: _Name, again: Proven) -> Response:
     """Enable a person."""
     proven_for_others(console, request, actor, again, lambda by: enable(by, name))
-    return _done(console, actor, name, f"{name} is enabled.")
+    return _done(console, actor, name, f"{name} is enabled, and needs a new link.")
 
 
 @router.post("/console/users/{name}/second-factor/remove")

@@ -9,10 +9,10 @@ from commonwatt.model.words import counted
 from utility.webkit.cli.options import Commands, ConfigOption
 from utility.webkit.cli.service import ask
 
-app = Commands()
+quarantine_app = Commands()
 
 
-@app.command()
+@quarantine_app.command()
 def dead_letters(
     config: ConfigOption,
     release: Annotated[

@@ -16,7 +16,7 @@ from utility.registry.changes import differences
 from utility.registry.dates import parse_quarter
 from utility.registry.exchange import exchanged
 from utility.registry.store.accounts import load_dated_registry, load_for_change, save_dated_registry
-from utility.webkit.cli.options import ConfigOption, from_file, local_actor
+from utility.webkit.cli.options import Commands, ConfigOption, from_file, local_actor
 
 _MILLIWATT_HOURS = 1_000_000  # in a kilowatt-hour
 
@@ -34,6 +34,15 @@ Next:
 4. Then revoke it:  commonwatt enroll revoke {old} --out FOLDER --reason exchanged"""
 
 
+app = Commands(no_args_is_help=True, help="Exchange a meter without a lost or doubled reading.")
+
+
+@app.callback()
+def swap() -> None:
+    """Exchange a meter without a lost or doubled reading."""
+
+
+@app.command("meter")
 def swap_meter(
     config: ConfigOption,
     old: Annotated[str, typer.Option("--old", prompt="Id of the old meter", help="The meter that is taken out.")],
@@ -67,7 +76,7 @@ def swap_meter(
     """Exchange a meter: the old one's place and account go over to the new one at a quarter-hour.
 
     Asks for what no option states, shows what changes in the registry, and prints the next steps. Readings of the old
-    meter from then on, and of the new one before, stay stored and belong to nobody: no energy counts twice. The two
+    meter from then on, and of the new one before, stay stored and belong to no account: no energy counts twice. The two
     registers are kept for checks.
     """
     acting = local_actor().name
@@ -97,9 +106,8 @@ def _tell_strays(of_old: int, of_new: int) -> None:
     """Print how many quarter-hours are stored that the exchange gives to nobody: perhaps the time is wrong."""
     for number, which, when in ((of_old, "old", "from then on"), (of_new, "new", "before")):
         if number:
-            told = (
-                f"note: {counted(number, 'quarter-hour')} of the {which} meter {when} are stored and belong to nobody"
-            )
+            held = counted(number, "quarter-hour")
+            told = f"note: {held} of the {which} meter {when} are stored and belong to no account"
             typer.echo(f"{told}; is the time right?")
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from commonwatt.model.control.relaying import PUBLIC_WEIGHT
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.time.now import Now, Trust
 from commonwatt.model.units import EpochSeconds, MicrogridId, quarter_of
@@ -83,7 +84,6 @@ class Ingest:
     Args:
         publish: Sends a message to a gateway.
         gap_age_s: Age from which a missing quarter-hour is a gap.
-        public_weight: A public microgrid's share of the work; any other owner has a share of 1.
     """
 
     def __init__(
@@ -95,7 +95,6 @@ class Ingest:
         publish: Callable[[Publish], object],
         gap_age_s: int,
         health: Health,
-        public_weight: float = 2.0,
     ) -> None:
         with database.reads.begin() as connection:
             core = Core(database.store_id, load_snapshot(connection), gap_age_s, newest_of_two(connection))
@@ -121,7 +120,6 @@ class Ingest:
         self._pace = Pace()
         self._lags = False
         self._filled = asyncio.Event()
-        self._public_weight = public_weight
         self._busy_since: float | None = None
         self._released_to: int | None = 0
         self._core = core
@@ -180,7 +178,7 @@ class Ingest:
         return named if self._core.registry.may_relay(parsed.controller, named) else parsed.controller
 
     def _weight(self, owner: MicrogridId) -> float:
-        return WEIGHT * (self._public_weight if owner in self._core.registry.public else 1.0)
+        return WEIGHT * (PUBLIC_WEIGHT if owner in self._core.registry.public else 1.0)
 
     async def run(self) -> None:
         """Commit messages as they arrive, until cancelled."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Column, Connection, MetaData, Row, Table, bindparam, delete, select
+from sqlalchemy import Column, Connection, Executable, MetaData, Row, Table, bindparam, delete, select, union_all
 from sqlalchemy.schema import CreateTable
 
 from commonwatt.codec.packing import unpack_sound
@@ -43,6 +43,11 @@ arrived = Table(
     postgresql_on_commit="DELETE ROWS",
 )
 """The parts of batches that the present query of a connection reads; ``id`` is the batch's, negative."""
+
+fresh = union_all(select(*part.c), select(*arrived.c)).subquery("fresh")
+"""The parts that are not compacted, and those of batches that ``execute`` copied."""
+
+EVERY = range(2**31)  # all quarters
 
 PartRow = namedtuple(
     "PartRow", "id is_compacted meter_id quarter meter_no record_type sender_no owner_no received_minute payload"
@@ -135,18 +140,35 @@ _CONCERNED = select(batch).where(
 )
 
 
-def load_batches(connection: Connection, quarters: Collection[Quarter], meters: Collection[int] | None) -> bool:
-    """Copy the parts of some quarters and meters, or more, into ``arrived``; return whether there may be any."""
-    if not len(quarters) or (meters is not None and not len(meters)):
-        return False
+def execute(
+    connection: Connection,
+    statement: Executable,
+    values: Any = None,
+    *,
+    quarters: Collection[Quarter] = EVERY,
+    meters: Collection[int] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return the result of a select over ``fresh``.
+
+    Args:
+        connection: A connection in a transaction that reads one state of the database.
+        quarters: All quarters that it selects, or more.
+        meters: The numbers of all meters that it selects, or more; ``None``: any.
+    """
+    connection.execute(CreateTable(arrived, if_not_exists=True))
+    connection.execute(delete(arrived))
+    if len(quarters) and (meters is None or len(meters)):
+        _copy(connection, quarters, meters)
+    return connection.execute(statement, values, execution_options=dict(options or {}))
+
+
+def _copy(connection: Connection, quarters: Collection[Quarter], meters: Collection[int] | None) -> None:
+    """Copy the parts of some quarters and meters, or more, into ``arrived``."""
     first, last = (quarters[0], quarters[-1]) if isinstance(quarters, range) else (min(quarters), max(quarters))
     low, high = (0, 2**31 - 1) if meters is None else (min(meters), max(meters))
     within = {"first": first, "last": last, "low": low, "high": high}
     rows = connection.execute(_CONCERNED, within, execution_options={BINARY: True}).all()
-    if not rows:
-        return False
-    connection.execute(CreateTable(arrived, if_not_exists=True))
-    connection.execute(delete(arrived))
     for at in range(0, len(rows), _AT_ONCE):
         found = []
         for row in rows[at : at + _AT_ONCE]:
@@ -156,7 +178,6 @@ def load_batches(connection: Connection, quarters: Collection[Quarter], meters: 
                 ours &= np.isin(parts.keys["meter_no"], list(meters))
             found.append((row, parts.where(ours)))
         _insert_parts(connection, arrived, found)
-    return True
 
 
 def _insert_parts(connection: Connection, table: Table, found: Sequence[tuple[Row[Any], Parts]]) -> None:

@@ -23,7 +23,6 @@ from utility.database.keys import is_one_of, listed
 from utility.database.locks import Lock, take
 from utility.database.numbers import Column
 from utility.database.postgres.partitions import make_partitions, month_of
-from utility.readings.store.archived import changing, execute
 from utility.readings.store.batches import WAITING, part_rows
 from utility.readings.store.conflicts import note_senders, senders_of
 from utility.readings.store.due import mark_joined
@@ -35,7 +34,7 @@ from utility.readings.store.parts import (
     key_of,
     quarantine,
     select_compacted,
-    select_fresh,
+    select_stored,
 )
 from utility.readings.summaries import summaries
 from utility.readings.tables import batch, compacted, gap, part
@@ -75,7 +74,7 @@ class Compactor:
         with self._database.reads.begin() as connection:
             _use_indexes(connection)
             # Parts of one key are in the order of their arrival.
-            fresh = connection.execute(_FRESH, {"before": before}).all() or self._of_batches(connection, before)
+            fresh = connection.execute(_PARTS, {"before": before}).all() or self._of_batches(connection, before)
             old = _old_of(connection, fresh) if fresh else []
         if not fresh:
             return None
@@ -100,7 +99,6 @@ class Compactor:
         if not self._database.has_one_writer:
             self._database.write(make_partitions, {month_of(quarter) for quarter in replacement.quarters})
         with self._database.writes.connect() as connection, connection.begin() as transaction:
-            changing(connection, replacement.quarters)
             if not _take_out(connection, replacement):
                 transaction.rollback()
                 return 0
@@ -122,7 +120,7 @@ class Compactor:
 # Statements are made once: making one takes longer than executing it.
 
 _KEY_OF_PART = [part.c[name] for name in KEY_NAMES]
-_FRESH = select_fresh(lambda c: c.quarter < bindparam("before")).order_by(*_KEY_OF_PART, part.c.id).limit(MAX_PARTS)
+_PARTS = select_stored(lambda c: c.quarter < bindparam("before")).order_by(*_KEY_OF_PART, part.c.id).limit(MAX_PARTS)
 _WITHIN: Any = (bindparam("first"), bindparam("last"))
 _OLD_OF = select_compacted(lambda c: is_one_of([c[name] for name in KEY_NAMES]))
 _DELETE = {
@@ -157,8 +155,7 @@ def _old_of(connection: Connection, fresh: Sequence[Any]) -> list[Any]:
     """Return the existing blocks of some parts."""
     # A damaged part in SQLite may have any values as its key.
     sound = sorted(key for key in {key_of(row) for row in fresh} if {*map(type, key)} == {int})
-    named = [{key[at] for key in sound} for at in (0, 1)]
-    return list(execute(connection, _OLD_OF, listed(sound), quarters=named[0], meters=named[1]))
+    return list(connection.execute(_OLD_OF, listed(sound)))
 
 
 def _count_together(batches: Sequence[Row[Any]]) -> int:

@@ -13,7 +13,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from utility.database.database import Database
 from utility.database.keys import is_one_of, listed
 from utility.readings.gaps import ALL_SLOTS, settled_before
-from utility.readings.store.archived import execute
+from utility.readings.store.batches import execute, fresh
 from utility.readings.store.events import Off
 from utility.readings.store.parts import (
     KEY_NAMES,
@@ -28,7 +28,7 @@ from utility.readings.store.parts import (
 from utility.readings.store.quarantine import masks_between
 from utility.readings.store.retention import kept_from
 from utility.readings.summaries import masks
-from utility.readings.tables import compacted, gap, part, series
+from utility.readings.tables import compacted, gap, series
 from utility.registry.store.registry import removed_meters
 from utility.registry.tables import meter
 
@@ -100,8 +100,8 @@ def stored_slots(database: Database, first: Quarter, end: Quarter) -> dict[Micro
         return and_(c.quarter >= first, c.quarter < end)
 
     # Parts that are not compacted yet may have slots of each other, and of the block of their key.
-    fresh = select(*(part.c[name] for name in KEY_NAMES)).where(within(part.c))
-    has_parts = tuple_(*(compacted.c[name] for name in KEY_NAMES)).in_(fresh)
+    parts = select(*(fresh.c[name] for name in KEY_NAMES)).where(within(fresh.c))
+    has_parts = tuple_(*(compacted.c[name] for name in KEY_NAMES)).in_(parts)
     whole = select(meter.c.microgrid, func.sum(compacted.c.exact + compacted.c.averaged))
     whole = whole.join_from(compacted, meter, meter.c.no == compacted.c.meter_no)
     whole = whole.where(within(compacted.c), ~has_parts).group_by(meter.c.microgrid)

@@ -42,10 +42,8 @@ def mark_events(
 
 
 def _mark(connection: Connection, keys: set[tuple[Quarter, int]]) -> None:
-    """Mark the sharing of quarters, also of the next ones, and the settlement of their days.
-
-    A quarter needs the last level before it. So the day before a settled one is marked with that one.
-    """
+    """Mark the sharing of quarters, also of the next ones, and the settlement of their days."""
+    # A quarter needs the last level before it. So the day before a settled one is marked with that one.
     mark(connection, sharing_due, {(quarter + later, owner) for quarter, owner in keys for later in (0, 1)})
     pairs = {(quarter // QUARTERS_A_DAY, owner) for quarter, owner in keys}
     c = settled_day.c

@@ -39,7 +39,6 @@ from utility.readings.store.absence import (
     of_gap,
     said_of,
 )
-from utility.readings.store.archived import execute
 from utility.readings.store.events import Off
 from utility.readings.store.parts import PartReader, chunks, select_parts
 from utility.readings.store.quarantine import masks_of
@@ -297,8 +296,7 @@ def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
     """Return the blocks that are compacted and complete."""
     found: set[Key] = set()
     for some in chunks(keys):
-        quarters, meters = ({key[at] for key in some} for at in (2, 0))
-        found |= {_key(row) for row in execute(connection, _FULL, listed(some), quarters=quarters, meters=meters)}
+        found |= {_key(row) for row in connection.execute(_FULL, listed(some))}
     return found
 
 

@@ -10,13 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     CompoundSelect,
     Connection,
+    FromClause,
     Integer,
     Row,
     Select,
-    Table,
     and_,
     delete,
     func,
@@ -25,6 +26,8 @@ from sqlalchemy import (
     text,
     union_all,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.visitors import InternalTraversal
 
 from commonwatt.codec.packing import is_intact, unpack_sound
 from commonwatt.model.block_keys import Keys
@@ -37,10 +40,9 @@ from utility.database.database import Database, insert_or
 from utility.database.engines import BINARY
 from utility.database.locks import Lock, take
 from utility.readings.gaps import ALL_SLOTS
-from utility.readings.store.archived import EVERY, IN_DATABASE, IN_FILE, Number, changing, execute
-from utility.readings.store.batches import take_apart
+from utility.readings.store.batches import EVERY, execute, fresh, take_apart
 from utility.readings.store.dead_letters import dead_letter_row
-from utility.readings.tables import archived_month, compacted, dead_letter, gap, part
+from utility.readings.tables import compacted, dead_letter, gap, part
 from utility.registry.tables import controller, meter
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,25 @@ KEY_NAMES = ("quarter", "meter_no", "record_type")  # the key of a block in the 
 
 ORIGIN_NAMES = ("sender_no", "owner_no", "received_minute")
 
-_IS_PART = literal_column("0", Integer)
+
+class _RowId(ColumnElement[int]):
+    """The rowid of ``compacted`` on SQLite; NULL elsewhere."""
+
+    inherit_cache = True
+    # Without it, statements with this element have no key, and are compiled at each execution.
+    _traverse_internals = [("type", InternalTraversal.dp_type)]  # noqa: RUF012
+    type = BigInteger()
+
+
+@compiles(_RowId)
+def _no_rowid(*_: object, **__: object) -> str:
+    return "CAST(NULL AS BIGINT)"
+
+
+@compiles(_RowId, "sqlite")
+def _rowid(*_: object, **__: object) -> str:
+    return "compacted.rowid"
+
 
 _PlaceKey: TypeAlias = tuple[int, int, int]  # a meter's number, a record type and a quarter
 # Returns the condition on the columns of ``part``, or of ``compacted``, that selects the rows.
@@ -69,32 +89,38 @@ def select_parts(which: Which) -> CompoundSelect[Any]:
 
 
 def select_fresh(which: Which) -> Select[Any]:
-    """Return the select of parts that are not compacted; ``execute`` adds those of batches."""
+    """Return the select, for ``execute``, of parts that are not compacted, those of batches too."""
+    return _select_from(fresh, fresh.c.id, which)
+
+
+def select_stored(which: Which) -> Select[Any]:
+    """Return the select of parts that are not compacted, and in no batch."""
     return _select_from(part, part.c.id, which)
 
 
 def count_fresh(connection: Connection, first: Quarter, until: Quarter) -> int:
     """Return how many parts of a period are not compacted yet: their readings are in no sum."""
-    statement = select(func.count(part.c.quarter)).where(part.c.quarter.between(first, until - 1))
+    statement = select(func.count(fresh.c.quarter)).where(fresh.c.quarter.between(first, until - 1))
     return int(execute(connection, statement, quarters=range(first, until)).scalar_one())
 
 
 def select_compacted(which: Which) -> Select[Any]:
     """Return the select of compacted blocks."""
-    return _select_from(compacted, Number(), which)
+    return _select_from(compacted, _RowId(), which)
 
 
-def _select_from(table: Table, number: ColumnElement[int], which: Which) -> Select[Any]:
+def _select_from(table: FromClause, number: ColumnElement[int], which: Which) -> Select[Any]:
     columns = [table.c[name] for name in (*KEY_NAMES, *ORIGIN_NAMES, "payload")]
-    place = (IN_DATABASE if table is compacted else _IS_PART).label("is_compacted")
-    statement = select(number.label("id"), place, meter.c.id.label("meter_id"), *columns)
+    is_compacted = literal_column(str(int(table is compacted)), Integer).label("is_compacted")
+    statement = select(number.label("id"), is_compacted, meter.c.id.label("meter_id"), *columns)
     return statement.join_from(table, meter, meter.c.no == table.c.meter_no).where(which(table.c))
 
 
 def select_payloads(which: Which) -> CompoundSelect[Any]:
     """Return the select of parts and blocks that ``read_payloads`` reads: of few columns, which take less time."""
     names = ("meter_no", "record_type", "quarter", "payload")
-    return union_all(*(select(*(table.c[name] for name in names)).where(which(table.c)) for table in (compacted, part)))
+    each = (select(*(table.c[name] for name in names)).where(which(table.c)) for table in (compacted, fresh))
+    return union_all(*each)
 
 
 def as_rows(columns: Mapping[str, Iterable[object]]) -> list[dict[str, Any]]:
@@ -289,7 +315,6 @@ def _quarantine(database: Database, found: Sequence[tuple[Row[Any], set[_PlaceKe
     moved = 0
     keys: set[_PlaceKey] = set()
     with database.writes.begin() as connection:
-        changing(connection, {row.quarter for row, _ in found if row.is_compacted and _is_likely(row)})
         for row, possible in found:
             if not _take_out(connection, row):
                 continue  # Another reader found it too.
@@ -304,13 +329,9 @@ def _quarantine(database: Database, found: Sequence[tuple[Row[Any], set[_PlaceKe
             )
             named = select(controller.c.id).where(controller.c.number == row.sender_no)
             sender = connection.execute(named).scalar() or "unknown"
-            added = connection.execute(
+            connection.execute(
                 insert_or(connection, dead_letter).on_conflict_do_nothing(), [dead_letter_row(sender, kept)]
-            ).rowcount
-            if row.is_compacted == IN_FILE:
-                if not added:
-                    continue  # It was found before, and stays in its file.
-                _note_in_file(connection, row)
+            )
             moved += 1
             keys |= possible
         if keys:
@@ -334,20 +355,8 @@ def _possible_keys(database: Database, rows: Sequence[Row[Any]]) -> list[set[_Pl
     return found
 
 
-def _note_in_file(connection: Connection, row: Row[Any]) -> None:
-    """Record that a block in an archive's file is damaged."""
-    c = archived_month.c
-    ours = (c.first_quarter <= row.quarter) & (c.until_quarter > row.quarter)
-    words = f"the block of meter {unsigned64(row.meter_id)}, type {row.record_type}, quarter {row.quarter} is damaged"
-    for month in connection.execute(select(archived_month).where(ours)).all():
-        log.error("%s: %s; its gateway is asked for the readings", month.path, words)
-    connection.execute(archived_month.update().where(ours).values(trouble=words))
-
-
 def _take_out(connection: Connection, row: Row[Any]) -> bool:
-    """Delete a row if it is unchanged since it was read; return whether it was. A block in a file stays there."""
-    if row.is_compacted == IN_FILE:
-        return True
+    """Delete a row if it is unchanged since it was read; return whether it was."""
     if not row.is_compacted and row.id < 0:
         # Its other parts stay; another reader may have taken it apart already.
         take_apart(connection, -row.id)

@@ -17,7 +17,6 @@ from utility.database.database import Database, count_rows, read_setting
 from utility.database.town_zone import TOWN
 from utility.outbox.tables import command
 from utility.readings.store.absence import reasons_of
-from utility.readings.store.archived import months_apart
 from utility.readings.store.events import event_of, sound_events
 from utility.readings.store.heartbeats import last_heartbeats
 from utility.readings.store.parts import QUARTERS_AT_A_TIME, chunks, reading, select_parts
@@ -257,8 +256,8 @@ def _line(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbea
 def all_blocks(database: Database, first: Quarter, last: Quarter) -> Iterator[Blocks]:
     """Yield all joined blocks of quarters ``first`` to ``last``, in chunks."""
     with reading(database) as (connection, reader):
-        for some in months_apart(connection, first, last):
-            yield from reader.stream(connection, _WITHIN, {"first": some[0], "last": some[-1]}, quarters=some)
+        values = {"first": first, "last": last}
+        yield from reader.stream(connection, _WITHIN, values, quarters=range(first, last + 1))
 
 
 def all_events(database: Database, start: EpochSeconds, end: EpochSeconds) -> Iterator[tuple[int, EventRecord]]:

@@ -6,10 +6,10 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId, signed64
 from commonwatt.model.units import Quarter
 from utility.database.checks import row_crc
-from utility.readings.store.archived import execute
+from utility.readings.store.batches import execute, fresh
 from utility.readings.store.parts import QUARTERS_AT_A_TIME, chunks
 from utility.readings.store.retention import kept_from, newest_quarter
-from utility.readings.tables import compacted, part, series
+from utility.readings.tables import compacted, series
 from utility.registry.tables import meter
 
 
@@ -44,10 +44,10 @@ def count_blocks(connection: Connection, which: MeterId, since: Quarter, until: 
     end = 0 if newest is None else newest + 1 if until is None else min(newest + 1, until)
     found: set[Quarter] = set()
     for some in chunks(range(max(since, first, kept_from(connection)), end), QUARTERS_AT_A_TIME):
-        rows = execute(connection, _COMPACTED, {"number": number, "quarters": some}, quarters=some, meters=[number])
+        rows = connection.execute(_COMPACTED, {"number": number, "quarters": some})
         found |= set(rows.scalars())
-    fresh = execute(connection, _FRESH, {"number": number}, meters=[number]).scalars()
-    return len(found | {quarter for quarter in fresh if since <= quarter and (until is None or quarter < until)})
+    waiting = execute(connection, _FRESH, {"number": number}, meters=[number]).scalars()
+    return len(found | {quarter for quarter in waiting if since <= quarter and (until is None or quarter < until)})
 
 
 _NUMBER = bindparam("number", type_=Integer)
@@ -56,4 +56,4 @@ _FIRST = select(func.min(series.c.first_quarter)).where(series.c.meter_no == _NU
 _COMPACTED = select(compacted.c.quarter).where(
     compacted.c.quarter.in_(bindparam("quarters", expanding=True)), compacted.c.meter_no == _NUMBER
 )
-_FRESH = select(part.c.quarter).where(part.c.meter_no == _NUMBER)
+_FRESH = select(fresh.c.quarter).where(fresh.c.meter_no == _NUMBER)

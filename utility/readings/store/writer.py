@@ -242,11 +242,9 @@ class _Transaction:
         return contradictions
 
     def _look_again(self, events: Sequence[dict[str, Any]]) -> None:
-        """Make the gap finder search again in the quarters that it searched without these events.
-
-        An event changes the meter's states from its time on: slots counted as off so far may be missing.
-        A meter's first event also changes the time before it, which counts as off or up by that event alone.
-        """
+        """Make the gap finder search again in the quarters that it searched without these events."""
+        # An event changes the meter's states from its time on: slots counted as off so far may be missing.
+        # A meter's first event also changes the time before it, which counts as off or up by that event alone.
         earliest: dict[int, EpochSeconds] = {}
         for row in events:
             earliest[row["meter_no"]] = min(earliest.get(row["meter_no"], row["time"]), row["time"])

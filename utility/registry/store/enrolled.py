@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from commonwatt.identity.authority import DEVICE_DAYS, FOLDER, ISSUED_FILE, Authority, Issued
+from commonwatt.identity.authority import FOLDER, ISSUED_FILE, Authority, Issued
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Device
 from commonwatt.identity.enrolment import (
@@ -20,10 +20,9 @@ from commonwatt.identity.enrolment import (
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.town.revocation import write_revoked_list
+from utility.registry.store.enrolment import HEAD_END
 
 DAY_S = 86_400
-
-HEAD_END = "head-end"  # the folder of the head-end broker: its devices are gateways, the utility and the plant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,7 @@ class Enrolment:
             ConfigError: It is not registered, revoked, or there is no authority.
         """
         with alone(self.out):
-            new = wanted(self.out, all_devices(self.out), identity, DEVICE_DAYS * DAY_S)
+            new = wanted(self.out, all_devices(self.out), identity)
             (made,) = Authority.load(self.out).issue([new], now)
         path = self.out / made.file
         return [path, path.with_name("ca.pem"), path.with_name("revoked.pem")]

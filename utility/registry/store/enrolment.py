@@ -183,12 +183,7 @@ def _revoked(path: Path) -> dict[str, str]:
 def _enrol_microgrid(
     microgrid: Microgrid, folder: Path, foreign: Sequence[Device], serves: Sequence[MicrogridId]
 ) -> tuple[str, int]:
-    """Write the files of one microgrid; return its gateway's token and how many tokens are new.
-
-    Args:
-        foreign: The meters of other microgrids that its controller may manage, as its broker knows them.
-        serves: These microgrids.
-    """
+    """Write the files of one microgrid; return its gateway's token and how many tokens are new."""
     meters = _Tokens(folder / _METER_TOKENS, [str(m.id) for m in microgrid.meters])
     gateway = _Tokens(folder / _GATEWAY_TOKENS, [microgrid.id])
     devices = [_device(str(m.id), Role.METER, microgrid.id, meters.of[str(m.id)]) for m in microgrid.meters]

@@ -84,11 +84,7 @@ def _accounts_of_meters(connection: Connection) -> dict[MeterId, AccountNumber]:
 
 
 def _refuse_undated(connection: Connection, town: Town, registered: Mapping[MeterId, AccountNumber]) -> None:
-    """Refuse another account of a registered meter, unless the dated registry has it.
-
-    Raises:
-        ConfigError: The town file names an account that never had the meter.
-    """
+    """Refuse another account of a registered meter, unless the dated registry has it."""
     changed = [m for m in town.meters if registered.get(m.id, m.account) != m.account]
     if not changed:
         return
@@ -100,11 +96,7 @@ def _refuse_undated(connection: Connection, town: Town, registered: Mapping[Mete
 
 
 def refuse_change(what: str, of: str, was: object, now: object) -> None:
-    """Refuse the change of a value that must stay as registered.
-
-    Raises:
-        ConfigError: ``now``, the value ``of`` ``what`` in the town file, differs from the registered one, ``was``.
-    """
+    """Refuse the change of a value that must stay as registered."""
     if was == now:
         return
     told = f"{what} is registered with {of} {was}, and the town file now says {now}; "

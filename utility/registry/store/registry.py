@@ -76,9 +76,6 @@ def load_holdings(connection: Connection, which: ColumnElement[bool] | None = No
 
     Args:
         which: The condition of the rows of ``holding``; ``None``: all.
-
-    Raises:
-        DamagedError: A row is damaged.
     """
     found: dict[int, list[Holding]] = {}
     for row in sound_rows(connection, holding, which):

@@ -43,7 +43,6 @@ def find_by_half_hours(
     coarsening: Coarsening,
     random: np.random.Generator,
     trials: int = 400,
-    known_steps: int = KNOWN,
 ) -> Success:
     """Return how often some known half-hours in a row find a home among the pseudonyms.
 
@@ -53,23 +52,22 @@ def find_by_half_hours(
         coarsening: How they were made coarser, which the attacker knows.
         random: Draws the homes and the windows that are known.
         trials: How many.
-        known_steps: The half-hours in a row that the attacker knows.
     """
-    homes, starts = windows(truth, known_steps, trials, random)
+    homes, starts = windows(truth, KNOWN, trials, random)
     row_of = {home: row for row, home in enumerate(published.homes)}
     size = published.step_s // HALF_HOUR_S
     series, known = _stacked(published.values), _stacked(truth.values)
     hits = 0.0
     for home, start in zip(homes.tolist(), starts.tolist(), strict=True):
         first = -(-(truth.start // HALF_HOUR_S + start) // size) * size - truth.start // HALF_HOUR_S
-        steps = (start + known_steps - first) // size
+        steps = (start + KNOWN - first) // size
         seen = known[home, first : first + steps * size].reshape(steps, size, -1).sum(axis=1)
         begin = (truth.start + first * HALF_HOUR_S - published.start) // published.step_s
         distances = _distances(series, published.known, seen, begin, published.step_s, coarsening)
         nearest = np.flatnonzero(distances <= distances.min())
         if row_of.get(truth.homes[home], -1) in nearest:
             hits += 1 / len(nearest)
-    words = f"knows {known_steps} half-hours in a row of a home; finds its pseudonym"
+    words = f"knows {KNOWN} half-hours in a row of a home; finds its pseudonym"
     return of_hits("half-hours", words, len(homes), hits, 1 / max(1, len(truth.homes)))
 
 

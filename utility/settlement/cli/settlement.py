@@ -1,16 +1,12 @@
-"""``commonwatt settlement``: settle days, and show what was settled, the residuals and the conventions' distances."""
+"""``commonwatt settlement``: settle days."""
 
 import asyncio
-import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from commonwatt.cli.options import JsonOption, LimitOption
-from commonwatt.cli.tables import show as show_table
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
 from utility.database.metrics import Metrics
@@ -24,7 +20,6 @@ from utility.registry.layout import Day
 from utility.settlement.jobs.settlement import SettlementJob
 from utility.settlement.metrics import SettlementMetrics
 from utility.settlement.store.settlement_members import owners
-from utility.settlement.store.settlement_report import report_of
 from utility.webkit.cli.options import Commands, ConfigOption, day_option, load, opened, place_of_database
 
 app = Commands(
@@ -70,35 +65,6 @@ def run(config: ConfigOption, first: FromOption = None, last: ToOption = None) -
         asyncio.run(job.run(Turn(job="settlement", period=period, attempt=1, now=now)))
         made = int(metrics.registry.get_sample_value("commonwatt_utility_settled_versions_total") or 0)
     typer.echo(f"{counted(made, 'new version')} of meters' days")
-
-
-@app.command()
-def report(
-    config: ConfigOption,
-    first: FromOption = None,
-    last: ToOption = None,
-    truth: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt meters dump --truth")] = None,
-    limit: LimitOption = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """Compare both conventions by account: what each would import and export, and how far they are apart.
-
-    With --truth also how far each is from the truth: the emulated meters' own records and commands, of which sharing
-    goes to the batteries that received it. Kilowatt-hours; without --from those of yesterday. Nothing is stored.
-    """
-    settings, clock = load(config)
-    with opened(settings.database, create=False, named=place_of_database(config)) as database:
-        days = _days(first, last, int(clock.now()))
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("settling", total=1.0)
-            found = report_of(database, days, truth or [], lambda part: progress.update(task, completed=part))
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    for line in found["summary"]:
-        typer.echo(line)
-    rows = found["accounts"][:limit]
-    show_table("accounts, kWh", rows, tuple(rows[0]) if rows else ("account",))
 
 
 def _days(first: str | None, last: str | None, now: int) -> range:

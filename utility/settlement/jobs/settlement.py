@@ -4,12 +4,13 @@ A microgrid's day is stored in one transaction with the deletion of its mark. So
 the microgrids that are left.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from itertools import takewhile
 
 from commonwatt.config.utility import SettlementSettings
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import EpochSeconds, Quarter
+from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
 from commonwatt.settlement.overlay import applied
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from utility.corrections.store.corrections import overlay, take_changed
@@ -36,6 +37,7 @@ from utility.settlement.store.settlement_due import (
     mark_first,
     sharing_of_day,
     silent_days,
+    whole_day,
 )
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_readings import ReadingsOfQuarters
@@ -109,11 +111,7 @@ class SettlementJob:
             return [], due
         # Without the levels before the day a settled one would lose its first quarter-hour.
         forgotten = [one for one in due if day * QUARTERS_A_DAY == kept and one.owner_no in settled_by]
-        rules = Rules(
-            resolution=self.settings.resolution_mwh,
-            battery_loss_permille=loss_permille(connection),
-            loop_loss_permille=self.settings.loop_loss_permille,
-        )
+        rules = _rules(connection, self.settings)
         by: dict[str, list[DueDay]] = {}
         for one in due:
             if one not in forgotten:
@@ -138,6 +136,27 @@ class SettlementJob:
         found = residuals(connection, today - RESIDUAL_DAYS, today)
         self.metrics.residuals_beyond.set(sum(one.excess > 0 for one in found))
         self.metrics.settlement_provisional.set(counts(connection)["provisional"])
+
+
+def settled_so_far(
+    database: Database, settings: SettlementSettings, day: Day, microgrids: Collection[MicrogridId], until: Quarter
+) -> SettledDay:
+    """Settle a day of some microgrids before a quarter by the readings that have come; nothing is stored."""
+    with database.reads.begin() as connection:
+        part = _Part(due=whole_day(connection, day, microgrids), rules=_rules(connection, settings))
+    work = _Work(database, day, part)
+    for quarter in takewhile(lambda each: each < until, work.quarters):
+        work.step(quarter)
+    return work.finished()
+
+
+def _rules(connection: Connection, settings: SettlementSettings) -> Rules:
+    return Rules(
+        convention=settings.convention,
+        resolution=settings.resolution_mwh,
+        battery_loss_permille=loss_permille(connection),
+        loop_loss_permille=settings.loop_loss_permille,
+    )
 
 
 def _mark_corrected(connection: Connection) -> None:

@@ -17,7 +17,7 @@ from utility.registry.layout import Layout, ids_of, layout_of
 from utility.settlement.shared_quarter import NOTHING, SharedQuarter, shared_in, sharing_slots
 from utility.settlement.store.settlement_members import owners
 from utility.settlement.store.settlement_readings import ReadingsOfQuarters
-from utility.settlement.store.sharing import Due, due, forget_dropped, save
+from utility.settlement.store.sharing import Due, due, forget_dropped, save_sharing
 from utility.supply.store.rations import loss_permille
 
 SETTLED_S = QUARTER_S  # seconds after a quarter-hour's end before it is computed: its readings are still on their way
@@ -34,7 +34,7 @@ async def record_sharing(database: Database, threads: Threads, turn: Turn) -> No
         if not waiting:
             return
         found = await threads.read(_computed, database, waiting, turn.now)
-        await threads.write(database.write, save, found, turn.now)
+        await threads.write(database.write, save_sharing, found, turn.now)
         after = waiting[-1].quarter, waiting[-1].owner_no
 
 

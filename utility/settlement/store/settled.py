@@ -29,6 +29,7 @@ from utility.settlement.store.settlement_due import DueDay
 from utility.settlement.store.settlement_members import Owner
 from utility.settlement.tables import settled
 
+_STRAY_DAYS = 31  # a settled day that is so long before all others is no beginning
 _AT_A_TIME = 250  # meters' days unpacked at once, to bound the memory
 
 
@@ -244,7 +245,9 @@ def _unchanging(connection: Connection, owners: Sequence[int], days: range) -> d
                 final.setdefault(owner, {})[day] = is_final
     found = {owner: {day for day, is_final in of.items() if is_final} for owner, of in final.items()}
     for numbers in chunks([owner for owner in owners if days.start not in final.get(owner, ())]):
-        firsts = select(c.owner_no, func.min(c.day)).where(c.owner_no.in_(numbers)).group_by(c.owner_no)
+        # A single day of long ago is of readings with a wrong clock, and no beginning.
+        recent = c.owner_no.in_(numbers) & (c.day >= days.start - _STRAY_DAYS)
+        firsts = select(c.owner_no, func.min(c.day)).where(recent).group_by(c.owner_no)
         for owner, first in connection.execute(firsts):
             found.setdefault(owner, set()).update(range(days.start, min(first, days.stop)))
         marked = due.day.between(days.start, days.stop - 1)

@@ -3,13 +3,14 @@
 The compactor marks a day when readings of it are joined, so that late readings mark exactly the days they touch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
+from commonwatt.model.units import MicrogridId
 from commonwatt.settlement.settled import QUARTERS_A_DAY
 from commonwatt.settlement.splits import Flags
 from utility.jobs.reasons import Why
@@ -66,6 +67,12 @@ def due_on(connection: Connection, day: Day) -> list[DueDay]:
     return [
         DueDay(day=r.day, owner_no=r.owner_no, marks=r.marks, why=Why(r.why)) for r in connection.execute(statement)
     ]
+
+
+def whole_day(connection: Connection, day: Day, microgrids: Collection[MicrogridId]) -> list[DueDay]:
+    """Return a day of some microgrids to settle, whether or not it is marked."""
+    numbers = connection.execute(select(controller.c.number).where(controller.c.id.in_(microgrids))).scalars()
+    return [DueDay(day=day, owner_no=number, marks=0, why=Why.PERSON) for number in numbers]
 
 
 def sharing_of_day(connection: Connection, batteries: Mapping[int, MeterId], day: Day) -> dict[MeterId, Flags]:

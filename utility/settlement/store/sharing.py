@@ -44,7 +44,7 @@ def forget_dropped(connection: Connection) -> None:
     connection.execute(sharing_due.delete().where(sharing_due.c.quarter <= kept_from(connection)))
 
 
-def save(connection: Connection, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> None:
+def save_sharing(connection: Connection, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> None:
     """Store what was computed as a new version where it differs from the last one."""
     for one, result in found:
         _save(connection, one, result, now)

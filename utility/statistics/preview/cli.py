@@ -1,7 +1,6 @@
-"""``commonwatt tariff`` with its preview: what a tariff would have made of a month's bills (C1, docs/billing.md)."""
+"""``commonwatt tariff`` with its preview: what a tariff would have made of a year's bills (C1, docs/billing.md)."""
 
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +10,9 @@ from commonwatt.cli.tables import show
 from commonwatt.model.csv_text import line_of
 from commonwatt.model.time.local_calendar import month_before, month_of
 from commonwatt.model.units import QUARTER_S
-from commonwatt.model.words import counted
-from utility.billing.decisions import previewed
-from utility.billing.preview import Change, histogram
-from utility.statistics.decisions import outlook
+from utility.billing.preview import Change, sentences
+from utility.billing.steps import steps_of
+from utility.statistics.preview.api import previewed_year
 from utility.tariffs.cli import FileArgument, app
 from utility.tariffs.tariff import read_tariff
 from utility.webkit.cli.options import ConfigOption, from_file, load
@@ -26,10 +24,10 @@ __all__ = ["app"]
 def preview_command(
     file: FileArgument,
     config: ConfigOption,
-    month: Annotated[str | None, typer.Option(help="The local month, such as 2026-10; else the last one.")] = None,
+    month: Annotated[str | None, typer.Option(help="The last of up to twelve months, such as 2026-10.")] = None,
     out: Annotated[Path | None, typer.Option("--csv", help="Also write every account to this file.")] = None,
 ) -> None:
-    """Show what a tariff would have made of a month's bills, and the projected revenue of the next month.
+    """Show what a tariff would have made of a year's bills.
 
     It is computed for every account from settled quarter-hours, in place of the published versions of its name.
     """
@@ -37,19 +35,16 @@ def preview_command(
     settings = load(config)[0]
     with from_file(config) as (database, clock):
         wanted = month or month_before(month_of(int(clock.now()) // QUARTER_S, tariff.zone))
-        changes = previewed(database, tariff, wanted, settings.billing.tariff)
-        ahead = outlook(database, tariff, settings.billing.tariff, int(clock.now()))
+        year = previewed_year(database, tariff, wanted, settings.billing.tariff)
+    changes = year.changes
     if out is not None:
         with out.open("w", newline="", encoding="utf-8") as table:
             table.write(line_of(("account", "before_dollars", "after_dollars", "difference_dollars")))
             table.writelines(line_of((c.account, c.before, c.after, c.difference)) for c in changes)
-    typer.echo(_summary(changes, wanted))
-    for line in ahead.words if ahead is not None else ["next month: no projection, since no month's usage is known"]:
-        typer.echo(line)
-    ranked = sorted(changes, key=lambda change: change.difference)
+    typer.echo("\n".join(sentences(year)))
     columns = ("account", "before", "after", "difference")
-    show("winners", [_row(change) for change in ranked[:10] if change.difference < 0], columns)
-    show("losers", [_row(change) for change in ranked[::-1][:10] if change.difference > 0], columns)
+    show("winners", [_row(change) for change in changes[:10] if change.difference < 0], columns)
+    show("losers", [_row(change) for change in changes[::-1][:10] if change.difference > 0], columns)
     typer.echo(_bars(changes))
 
 
@@ -62,17 +57,10 @@ def _row(change: Change) -> dict[str, object]:
     }
 
 
-def _summary(changes: Sequence[Change], month: str) -> str:
-    winners, losers = (sum(sign * change.difference > 0 for change in changes) for sign in (-1, 1))
-    whole = sum((change.difference for change in changes), Decimal(0))
-    return (
-        f"{month}, {counted(len(changes), 'account')}: {winners} would pay less, {losers} more, "
-        f"{len(changes) - winners - losers} the same; all together {whole:+} dollars"
-    )
-
-
 def _bars(changes: Sequence[Change]) -> str:
-    rows = histogram(changes)
-    most = max(1, *(count for _, count in rows))
-    lines = [f"{label:>12} {count:6} {'#' * -(-40 * count // most)}" for label, count in rows]
+    rows = steps_of([int(100 * each.difference) for each in changes])
+    most = max((count for *_, count in rows), default=1)
+    lines = [
+        f"{low:+,} to {high:+,}".rjust(24) + f" {count:6} {'#' * -(-40 * count // most)}" for low, high, count in rows
+    ]
     return "\n".join(["dollars more", *lines])

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.time.local_calendar import local_text
+from commonwatt.model.time.local_calendar import local_text, parse_month
 from utility.access.actor import Actor
 from utility.access.decisions import shown as shown_second
-from utility.billing.preview import sentences
+from utility.billing.decisions import previewed
+from utility.billing.preview import Year, sentences
+from utility.billing.preview import year as year_of
 from utility.billing.steps import steps_of
-from utility.statistics.decisions import estimated
-from utility.statistics.months import month_number
 from utility.statistics.preview.api import Preview
 from utility.tariffs.pages.drafts import Filled
 from utility.tariffs.prices_form import kept_of, written
@@ -32,21 +32,19 @@ router = APIRouter(include_in_schema=False)
 @router.post("/console/rates/form/effect")
 def effect(console: RequestConsole, request: Request, actor: Clerks, filled: Annotated[Filled, Form()]) -> HTMLResponse:
     """Show what the form's prices would have made of a month's bills, or what is wrong with them."""
-    month, changes, bill = filled.month or console.api.last_month(), [], None
+    month, year, bill = filled.month or console.api.last_month(), Year(), None
     try:
         made = written(filled, kept := kept_of(filled.source))
         faults, bill = made.faults, kept.get("bill")
         if not faults:
-            tariff = parse_tariff(made.text)
-            changes = estimated(
-                console.database, tariff, month_number(month), console.api.settings.billing.tariff, console.now()
-            )
+            tariff, default = parse_tariff(made.text), console.api.settings.billing.tariff
+            parse_month(month)
+            year = year_of([(month, previewed(console.database, tariff, month, default))])
     except ConfigError as error:
         faults = {"": plain(error)}
-    steps = steps_of([int(100 * change.difference) for change in changes], _FEW)
+    steps = steps_of([int(100 * change.difference) for change in year.changes], _FEW)
     content = {"faults": faults, "bill": bill, "month": month, "steps": steps}
-    content["sentences"] = sentences(changes, month)
-    return console.fragment(request, actor, "rates_effect.html", content)
+    return console.fragment(request, actor, "rates_effect.html", content | {"sentences": sentences(year)})
 
 
 @router.get(f"{_PLACE}/{{work_id}}")
@@ -63,12 +61,13 @@ def preview(
     if work is None or not isinstance(work.result, Preview):
         raise HTTPException(404, "this preview is not there any more; make it again from the tariff's page")
     made, path = work.result, f"{_PLACE}/{work_id}"
-    ranked = made.changes if order == "less" else made.changes[::-1]
+    changes = made.year.changes
+    ranked = changes if order == "less" else changes[::-1]
     content = {
         "preview": made,
         "work": work,
-        "sentences": sentences(made.changes, made.month),
-        "steps": steps_of([int(100 * change.difference) for change in made.changes], _FEW),
+        "sentences": sentences(made.year),
+        "steps": steps_of([int(100 * change.difference) for change in changes], _FEW),
         "rows": ranked[skip : skip + ROWS],
         "order": order,
         **other_pages(path, skip, is_more=len(ranked) > skip + ROWS, order=order),

@@ -25,9 +25,6 @@ from utility.tariffs.tariff import Tariff
 _IMPORTED, _EXPORTED = SHAPES.index("imported"), SHAPES.index("exported")
 
 
-Usage = tuple[Accounts, Microgrids, MonthColumns]  # the load shapes of a month
-
-
 @dataclass(frozen=True, kw_only=True)
 class RatesInForce:
     """The rates of a month."""
@@ -42,22 +39,19 @@ class RatesInForce:
         return ", ".join(tariff.label for tariff in self.tariffs)
 
 
-def rates_in_force(connection: Connection, month: Month, default: str, instead: Tariff | None = None) -> RatesInForce:
+def rates_in_force(connection: Connection, month: Month, default: str) -> RatesInForce:
     """Return the rates at the beginning of a month.
 
     Args:
         default: The name of the tariff of accounts that have none of their own.
-        instead: A tariff to take in place of all versions of its name.
-
-    Raises:
-        ConfigError: No tariff is in force.
     """
-    known = tariffs.published(connection)
-    if instead is not None:
-        known = (*(tariff for tariff in known if tariff.name != instead.name), instead)
     registry = load_dated_registry(connection)
     inputs = RunInputs(
-        month=month_text(month), timezone=timezone_of(connection), registry=registry, tariffs=known, default=default
+        month=month_text(month),
+        timezone=timezone_of(connection),
+        registry=registry,
+        tariffs=tariffs.published(connection),
+        default=default,
     )
     labels: dict[str, Tariff] = {}
     label_of = {0: inputs.segments(0)[0].tariff.label}
@@ -71,7 +65,7 @@ def rates_in_force(connection: Connection, month: Month, default: str, instead: 
     return RatesInForce(month=month, tariffs=tuple(labels.values()), of_account=others)
 
 
-def month_usage(connection: Connection, month: Month) -> Usage | None:
+def _usage(connection: Connection, month: Month) -> tuple[Accounts, Microgrids, MonthColumns] | None:
     """Return the load shapes of a month; ``None``: there are none of accounts."""
     c = usage_month.c
     wanted = select(c.scope, c.subject, c.owner_no, c.payload).where(c.month == month)
@@ -102,22 +96,18 @@ def month_usage(connection: Connection, month: Month) -> Usage | None:
     return all_accounts, microgrids, columns_of(month, zone_of(connection))
 
 
-def paid(usage: Usage, rates: RatesInForce) -> Floats:
-    """Return what each account would pay for a month by some rates, dollars."""
-    which = np.array([rates.of_account.get(number, 0) for number in usage[0].numbers.tolist()])
+def revenue(connection: Connection, month: Month, rates: RatesInForce) -> Floats:
+    """Return what the accounts of each class, and all of them, would pay for a month by some rates, dollars, (4)."""
+    usage = _usage(connection, month)
+    if usage is None:
+        return np.zeros(len(CLASSES) + 1)
+    accounts, microgrids, columns = usage
+    which = np.array([rates.of_account.get(number, 0) for number in accounts.numbers.tolist()])
     due = np.zeros(len(which))
     for number, tariff in enumerate(rates.tariffs):
         if (which == number).any():
-            due = np.where(which == number, bills(*usage[:2], tariff, usage[2]), due)
-    return due
-
-
-def revenue(connection: Connection, month: Month, rates: RatesInForce) -> Floats:
-    """Return what the accounts of each class, and all of them, would pay for a month by some rates, dollars, (4)."""
-    usage = month_usage(connection, month)
-    if usage is None:
-        return np.zeros(len(CLASSES) + 1)
-    due, kind = paid(usage, rates), usage[1].kind[usage[0].microgrids]
+            due = np.where(which == number, bills(accounts, microgrids, tariff, columns), due)
+    kind = microgrids.kind[accounts.microgrids]
     return np.append(np.bincount(kind, weights=due, minlength=len(CLASSES)), due.sum())
 
 

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, func, select
 from commonwatt.model.records import RecordType, State
 from commonwatt.model.units import EpochSeconds, Quarter
 from commonwatt.settlement.settled import QUARTERS_A_DAY
-from utility.readings.store.archived import execute
 from utility.readings.store.events import sound_events
 from utility.readings.store.parts import chunks
 from utility.readings.tables import compacted, event
@@ -71,8 +70,7 @@ def class_batteries(
     statement = statement.where(c.record_type.in_([_GENERATION, _STORED]))
     found = {number: np.zeros((2, 2, QUARTERS_A_DAY), np.int64) for number in set(class_of.values())}
     grouped = statement.group_by(c.quarter, controller.c.kind, c.record_type)
-    quarters = range(first, first + QUARTERS_A_DAY)
-    for quarter, kind, record_type, total, last, count in execute(connection, grouped, quarters=quarters):
+    for quarter, kind, record_type, total, last, count in connection.execute(grouped):
         if kind not in class_of_kind:
             continue
         row = 0 if record_type == _GENERATION else 1
@@ -94,7 +92,7 @@ def generated(connection: Connection, first: Quarter, until: Quarter) -> dict[in
     c = compacted.c
     statement = select(c.meter_no, func.sum(c.total), func.sum(c.exact + c.averaged)).group_by(c.meter_no)
     statement = statement.where(c.quarter.between(first, until - 1), c.record_type == _GENERATION)
-    rows = execute(connection, statement, quarters=range(first, until))
+    rows = connection.execute(statement)
     return {number: (int(total or 0), int(slots)) for number, total, slots in rows}
 
 
@@ -102,7 +100,7 @@ def levels(connection: Connection, quarter: Quarter) -> dict[int, int]:
     """Return the level at the end of a quarter, by number of the meter."""
     c = compacted.c
     statement = select(c.meter_no, c.last_reading).where(c.quarter == quarter, c.record_type == _STORED)
-    rows = execute(connection, statement, quarters=[quarter])
+    rows = connection.execute(statement)
     return {number: level for number, level in rows if level is not None}
 
 

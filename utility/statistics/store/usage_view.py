@@ -47,11 +47,7 @@ class UsageRow:
 
 
 def scope_of(text: str) -> Scope:
-    """Return a scope by its name.
-
-    Raises:
-        ConfigError: There is no such scope.
-    """
+    """Return a scope by its name."""
     try:
         return Scope[text.upper()]
     except KeyError as error:

@@ -39,11 +39,7 @@ class Situation:
     storm: Storm | None = None  # an announced storm; ``None``: none
 
     def __post_init__(self) -> None:
-        """Check what policies rely on.
-
-        Raises:
-            ValueError: Naming what is missing or misaligned.
-        """
+        """Check what policies rely on."""
         if self.now % QUARTER_S:
             raise ValueError(f"{self.now} is not the start of a quarter-hour")
         if not len(self.prices):

@@ -16,7 +16,6 @@ from utility.database.database import read_setting, upsert
 from utility.database.town_zone import TOWN
 from utility.outbox.store.commands import send
 from utility.outbox.tables import command
-from utility.readings.store.archived import execute
 from utility.readings.tables import compacted
 from utility.registry.store.spared import meters_of
 from utility.registry.tables import controller, installed, meter
@@ -86,10 +85,8 @@ def members(
 
 
 def _imports(connection: Connection, quarters: range, least_slots: int) -> Mapping[MicrogridId, Mapping[Quarter, int]]:
-    """Return what each microgrid took through its boundary in each quarter that is known, milliwatt-hours.
-
-    A quarter with at least ``least_slots`` slots counts, with what the whole quarter has at the same mean power.
-    """
+    """Return what each microgrid took through its boundary in each quarter that is known, milliwatt-hours."""
+    # A quarter with at least ``least_slots`` slots counts, with what the whole quarter has at the same mean power.
     c = compacted.c
     slots = c.exact + c.averaged
     statement = (
@@ -104,7 +101,7 @@ def _imports(connection: Connection, quarters: range, least_slots: int) -> Mappi
         )
     )
     found: dict[MicrogridId, dict[Quarter, int]] = {}
-    for row in execute(connection, statement, quarters=quarters):
+    for row in connection.execute(statement):
         found.setdefault(row.microgrid, {})[row.quarter] = row.total * SLOTS // row.slots
     return found
 

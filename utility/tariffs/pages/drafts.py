@@ -14,9 +14,9 @@ from utility.tariffs import decisions as tariffs
 from utility.tariffs.file import DAYS
 from utility.tariffs.policy_settings import POLICY_WORDS
 from utility.tariffs.prices_form import HOURS, MOST_PERIODS, PricesForm, beyond, form_of, kept_of, source_of, written
-from utility.tariffs.store.tariffs import Stored, find_version, published
+from utility.tariffs.store.tariffs import Stored, find_version, out_of_time, published, same_day
 from utility.tariffs.tariff import Tariff, in_force, parse_tariff
-from utility.webkit.console.answers import found, plain, refusing
+from utility.webkit.console.answers import content_of, found, plain, refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Clerks
 from utility.webkit.services import Api
@@ -47,7 +47,7 @@ class Filled(PricesForm):
     month: str = ""  # of the preview
 
 
-def make_router(begin: Begin) -> APIRouter:
+def make_drafts_router(begin: Begin) -> APIRouter:
     """Return the routes."""
     router = APIRouter(include_in_schema=False)
 
@@ -75,7 +75,10 @@ def make_router(begin: Begin) -> APIRouter:
         if made.faults:
             return _form(console, request, actor, filled, filled.source, made.faults, 422)
         with refusing(422):
-            return started(console, actor, begin(console.api, actor, parse_tariff(made.text), made.text, filled.month))
+            tariff = parse_tariff(made.text)
+            if fault := console.database.read(out_of_time, tariff, console.now()):
+                return _form(console, request, actor, filled, filled.source, {"effective": fault}, 422)
+            return started(console, actor, begin(console.api, actor, tariff, made.text, filled.month))
 
     @router.post(f"{_START}/new")
     def draft(
@@ -86,20 +89,24 @@ def make_router(begin: Begin) -> APIRouter:
         source: Source = "",
         month: MonthText = "",
         file: Annotated[UploadFile | None, File()] = None,
+        replaces: Annotated[int, Form(ge=0, lt=2**15)] = 0,
     ) -> Any:
         """Check a tariff's text and show all faults at once; or preview it, propose it, or show it as a form."""
+        tariff = None
         try:
             text = _text(source, file)
             tariff = parse_tariff(text)
             if action == "propose":
-                stored = tariffs.propose(console.database, text, actor, console.now())
+                stored = tariffs.propose(console.database, text, actor, console.now(), replaces)
                 path = f"{_START}/version/{stored.name}/{stored.version}"
                 return console.see_other(actor, path, f"{stored.label} is proposed; another person has to approve it")
+            if fault := console.database.read(out_of_time, tariff, console.now()):
+                raise ConfigError(fault)
             if action == "preview":
                 return started(console, actor, begin(console.api, actor, tariff, text, month))
         except ConfigError as error:
-            faults = str(error).splitlines()
-            return _text_page(console, request, actor, source, faults=faults, status=422)
+            faults = plain(error).splitlines()
+            return _text_page(console, request, actor, source, faults=faults, tariff=tariff, status=422)
         if action == "form":
             return _either(console, request, actor, tariff, text)
         return _text_page(console, request, actor, text, tariff=tariff)
@@ -202,22 +209,17 @@ def _text_page(
         "begins": "" if tariff is None else local_text(tariff.effective, tariff.zone),
         "policy": "" if tariff is None else POLICY_WORDS[tariff.policy.name],
         "note": note,
+        "waiting": None if tariff is None else console.database.read(same_day, tariff),
         "month": console.api.last_month(),
     }
     return console.page(request, actor, "rates_draft.html", content, status)
 
 
 def _text(source: str, file: UploadFile | None) -> str:
-    """Return the text of an uploaded file, or that of the form's field.
-
-    Raises:
-        ConfigError: The file is too long, or no text.
-    """
+    """Return the text of an uploaded file, or that of the form's field."""
     if file is None or not file.filename:
         return source.replace("\r\n", "\n")
-    content = file.file.read(tariffs.MAX_TARIFF_BYTES + 1)
-    if len(content) > tariffs.MAX_TARIFF_BYTES:
-        raise ConfigError(f"the file has more than {tariffs.MAX_TARIFF_BYTES:,} bytes")
+    content = content_of(file, tariffs.MAX_TARIFF_BYTES)
     try:
         return content.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:

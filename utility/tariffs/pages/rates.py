@@ -19,7 +19,7 @@ from utility.webkit.rights import Approvers, ClerksOrApprovers, Staff
 _START = "/console/rates"
 
 
-def make_router(begin: Begin) -> APIRouter:
+def make_rates_router(begin: Begin) -> APIRouter:
     """Return the routes."""
     router = APIRouter(include_in_schema=False)
     _add_lists(router)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.time.local_calendar import local_text, month_before, month_of, month_quarters
@@ -18,41 +19,62 @@ from utility.tariffs.tariff import Tariff, in_force, tariff_of
 CORRECTED_MONTHS = 12  # newest months with issued bills that a run of bills corrects
 _MEANWHILE = "{name} v{version}: was replaced or published meanwhile"
 _SEE = "see: commonwatt show tariffs"
+AHEAD = 5 * 366 * 96  # quarters from now within which a version begins
 
 
-def propose(connection: Connection, new: Tariff, source: str, person: str, now: EpochSeconds) -> Tariff:
-    """Store a tariff as a proposal, in place of an earlier one of the same name; return it with its version.
+def propose(
+    connection: Connection, new: Tariff, source: str, person: str, now: EpochSeconds, replaces: int = 0
+) -> Tariff:
+    """Store a tariff as a proposal; return it with its version.
 
     Args:
         connection: A transaction that writes.
         new: The checked tariff.
         source: Its file as it was written.
         person: The person who proposes it.
+        replaces: The version of a proposal in whose place it is.
+
+    Raises:
+        ConfigError: It begins too early, or together with another proposal of its name, in whose place it is not.
     """
     take(connection, Lock.TARIFFS)
-    if (fault := _too_early(connection, new, now)) is not None:
+    if (fault := too_early(connection, new, now)) is not None:
         raise ConfigError(f"{new.name}: {fault}")
     ours = rates_version.c.name == new.name
     newest = connection.execute(select(func.max(rates_version.c.version)).where(ours)).scalar()
     stored = Tariff(file=new.file, version=(newest or 0) + 1, effective=new.effective)
-    connection.execute(rates_version.update().where(ours, rates_version.c.state == "proposed").values(state="replaced"))
+    if (other := same_day(connection, new)) is not None and other.version != replaces:
+        raise ConfigError(
+            f"{new.name} v{other.version}, which {other.proposed_by} proposed, begins at the same time and waits for a "
+            "second person: say that the new one is in its place, or give this one another `effective`",
+            f"commonwatt tariff propose FILE --replaces {other.version}",
+        )
+    connection.execute(rates_version.update().where(_waits(new.name, replaces)).values(state="replaced"))
     row = {"name": stored.name, "version": stored.version, "state": "proposed", "effective": stored.effective}
     row |= {"content": stored.canonical(), "source": source, "proposed_by": person, "proposed": now}
     connection.execute(rates_version.insert().values(row))
     return stored
 
 
-def proposal(connection: Connection, name: str) -> tuple[Tariff, str]:
-    """Return the proposal of a name, and the person who made it.
+def same_day(connection: Connection, new: Tariff) -> Any:
+    """Return ``version`` and ``proposed_by`` of the proposal that a tariff would replace; ``None``: there is none."""
+    c = rates_version.c
+    ours = (c.name == new.name) & (c.state == "proposed") & (c.effective == new.effective)
+    return connection.execute(select(c.version, c.proposed_by).where(ours)).first()
 
-    Raises:
-        ConfigError: There is none.
-    """
-    ours = (rates_version.c.name == name) & (rates_version.c.state == "proposed")
-    row = connection.execute(select(rates_version.c.content, rates_version.c.proposed_by).where(ours)).first()
+
+def proposal(connection: Connection, name: str, version: int) -> tuple[Tariff, str]:
+    """Return a proposal, and the person who made it."""
+    found = select(rates_version.c.content, rates_version.c.proposed_by).where(_waits(name, version))
+    row = connection.execute(found).first()
     if row is None:
-        raise ConfigError(f"{name}: nothing is proposed", "propose it first: commonwatt tariff propose FILE")
+        raise ConfigError(_MEANWHILE.format(name=name, version=version), _SEE)
     return tariff_of(row.content), row.proposed_by
+
+
+def _waits(name: str, version: int) -> ColumnElement[bool]:
+    c = rates_version.c
+    return (c.name == name) & (c.version == version) & (c.state == "proposed")
 
 
 def count_proposals(connection: Connection) -> int:
@@ -67,11 +89,8 @@ def publish(connection: Connection, name: str, version: int, person: str, now: E
     Raises:
         ConfigError: It is no proposal any more, or it begins in a time for which others hold.
     """
-    ours = (rates_version.c.name == name) & (rates_version.c.version == version) & (rates_version.c.state == "proposed")
-    content = connection.execute(select(rates_version.c.content).where(ours)).scalar()
-    if content is None:
-        raise ConfigError(_MEANWHILE.format(name=name, version=version), _SEE)
-    if (fault := _too_early(connection, tariff_of(content), now)) is not None:
+    ours = _waits(name, version)
+    if (fault := too_early(connection, proposal(connection, name, version)[0], now)) is not None:
         raise ConfigError(f"{name} v{version}: {fault}")
     values = {"state": "published", "approved_by": person, "approved": now}
     if not connection.execute(rates_version.update().where(ours).values(values)).rowcount:
@@ -136,8 +155,15 @@ def find_version(connection: Connection, name: str, version: int) -> Stored:
     return Stored(tariff=tariff_of(row["content"]), **{key: row[key] for key in row if key != "content"})
 
 
-def _too_early(connection: Connection, new: Tariff, now: EpochSeconds) -> str | None:
-    """Return why a version can't begin when it does; ``None``: it can."""
+def out_of_time(connection: Connection, new: Tariff, now: EpochSeconds) -> str | None:
+    """Return why a version can't be proposed to begin when it does; ``None``: it can."""
+    if new.effective > now // QUARTER_S + AHEAD:
+        return "it begins more than five years from now; choose an earlier first day"
+    return too_early(connection, new, now)
+
+
+def too_early(connection: Connection, new: Tariff, now: EpochSeconds) -> str | None:
+    """Return why a version begins too early, or late for a correction; ``None``: it does not."""
     versions = [each for each in published(connection) if each.name == new.name]
     if not versions:
         # The first version of a name may begin in the past.
@@ -146,13 +172,13 @@ def _too_early(connection: Connection, new: Tariff, now: EpochSeconds) -> str | 
     if new.file.tariff.corrects is None:
         early, past = "before a published version, or together with it", "in the past, for which another was published"
         fault = early if new.effective <= newest else past if new.effective < quarter else ""
-        return f"it begins {fault}; give it a later `effective`" if fault else None
+        return f"it begins {fault}; choose a later first day" if fault else None
     month = month_of(quarter, new.zone)
     for _ in range(CORRECTED_MONTHS):
         month = month_before(month)
     if new.effective < month_quarters(month, new.zone)[0]:
         return f"it begins before {month}: only the bills of {CORRECTED_MONTHS} months are corrected"
     if new.effective > max(newest, quarter):
-        return "it begins after all that it could correct; leave `corrects` out"
+        return "it begins after all that it could correct, so it is no correction"
     was = in_force(versions, new.effective)
     return None if was and was.policy == new.policy else "it has another policy than what it corrects"

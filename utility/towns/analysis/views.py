@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S
 from utility.research.groups import MAX_SHARE_PERCENT, MIN_HOMES, UNIT
 
 # A home has at most two meters, one for each direction; files don't say which meters are of one home.
@@ -63,7 +61,6 @@ def _count(name: str, source: str, meaning: str) -> Column:
 _GROUPED = "GROUP BY ALL ORDER BY ALL"
 _METERS = Column("meters", "BIGINT", "count(*)", f"Meters; below {MIN_METERS} the following columns are empty.")
 _START = "Start of the quarter-hour, UTC."
-_TYPES = " ".join(f"WHEN {int(one)} THEN '{one.name.lower()}'" for one in RecordType)
 
 VIEWS: Mapping[str, View] = {
     "settled": View(
@@ -77,20 +74,6 @@ VIEWS: Mapping[str, View] = {
             _energy("shared_out", "shared_out_milliwatt_hours", "Given to other places of the microgrid."),
             _count("estimated", "CAST(quality = 'estimated' AS INTEGER)", "Meters with an estimate."),
             _count("missing", "CAST(quality = 'missing' AS INTEGER)", "Meters that lack readings."),
-        ),
-        _GROUPED,
-    ),
-    "blocks": View(
-        "A row for each quarter-hour and type of readings of the town, from its archive.",
-        (
-            Column("start_utc", "TIMESTAMP", f"to_timestamp(quarter * {QUARTER_S}) AT TIME ZONE 'UTC'", _START),
-            Column(
-                "record_type", "VARCHAR", f"CASE record_type {_TYPES} END", "generation, stored, through or register."
-            ),
-            _METERS,
-            _count("exact_slots", "exact", "Slots with an exact reading."),
-            _count("averaged_slots", "averaged", "Slots with an averaged reading."),
-            _count("conflict_slots", "conflicts", "Slots with more than one reading."),
         ),
         _GROUPED,
     ),

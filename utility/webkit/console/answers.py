@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Form, HTTPException, Path, Query, Response
+from fastapi import Form, HTTPException, Path, Query, Response, UploadFile
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from utility.webkit import shapes
@@ -63,6 +63,20 @@ def found(make: Callable[[], Any]) -> Any:
         raise HTTPException(404, plain(error)) from error
     except StoreError as error:
         raise HTTPException(503, plain(error)) from error
+
+
+def content_of(file: UploadFile, most: int) -> bytes:
+    """Return the bytes of a file that a form sends.
+
+    Raises:
+        ConfigError: It is empty, or has more than so many bytes.
+    """
+    content = file.file.read(most + 1)
+    if not content.strip():
+        raise ConfigError("file: is empty; choose the one with the content")
+    if len(content) > most:
+        raise ConfigError(f"file: has more than {most:,} bytes; send it in parts")
+    return content
 
 
 def address(path: str, **words: object) -> str:

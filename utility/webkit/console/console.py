@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from commonwatt.identity.guesses import Guesses
+from commonwatt.model.time.local_calendar import local_day, require_near
 from commonwatt.model.units import EpochSeconds
 from commonwatt.network.addresses import is_loopback
 from utility.access.actor import Actor
@@ -22,6 +23,10 @@ from utility.webkit.console.rendering import Renderer, console_renderer
 from utility.webkit.console.static_files import StaticFiles, load_static
 from utility.webkit.console.stream import Streams
 from utility.webkit.services import Api
+
+SAID = "__Host-commonwatt-said"  # the cookie of the message that the next page shows, once
+_SEAL = 32  # characters of it that prove that it is ours
+_OPTIONS: dict[str, Any] = {"path": "/", "secure": True, "httponly": True, "samesite": "lax"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ class Console:
         """Return the town's time zone, of all times and days of pages."""
         return self.api.zone.read()
 
+    def require_near(self, name: str, time: EpochSeconds, before: int, after: int) -> None:
+        """Refuse a time that is more than so many days before or after today, as ``local_calendar.require_near``."""
+        zone = self.zone()
+        require_near(name, local_day(time, zone), local_day(self.now(), zone), before, after)
+
     def page(
         self,
         request: Request,
@@ -69,8 +79,9 @@ class Console:
         Args:
             actor: The person who asks; ``None``: nobody is logged in.
             content: Its variables, besides those of every page: ``actor``, ``now``, ``zone``, ``emulated_until``,
-                ``csrf_secret``, ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's
-                path), ``message`` and ``board`` (the alarms; none for those who may not see them).
+                ``pace`` (town seconds in a real one), ``machine_s`` (by which sessions end), ``csrf_secret``,
+                ``navigation``, ``searches`` (whether there is a search), ``here`` (the request's path), ``message``
+                and ``board`` (the alarms; none for those who may not see them).
             zone: The zone of its times; ``None``: the town's, from the database.
         """
         is_staff = actor is not None and actor.has(*STAFF)
@@ -79,6 +90,8 @@ class Console:
             "now": self.now(),
             "zone": zone or self.zone(),
             "emulated_until": self.api.zone.emulated_until,
+            "pace": self.api.clock.speed,
+            "machine_s": self.api.machine_s(),
             "csrf_secret": "" if actor is None else actor.csrf,
             "searches": is_staff,
             "navigation": [] if actor is None else groups_of(entries_for(actor, self.demonstration is not None)),
@@ -86,14 +99,17 @@ class Console:
             "message": _message(request, actor),
             **{name: make() if is_staff else None for name, make in self.shared.items()},
         }
-        return HTMLResponse(self.renderer.render(template, {**shared, **content}), status)
+        answer = HTMLResponse(self.renderer.render(template, {**shared, **content}), status)
+        if shared["message"]:
+            answer.delete_cookie(SAID, **_OPTIONS)
+        return answer
 
     def see_other(self, actor: Actor, path: str, message: str = "") -> RedirectResponse:
-        """Return the answer to a form: go to a page, which shows a message."""
+        """Return the answer to a form: go to a page, which shows a message once."""
+        answer = RedirectResponse(path, 303)
         if message:
-            words = urlencode({"message": message, "seal": _seal(actor, message)})
-            path += f"{'&' if '?' in path else '?'}{words}"
-        return RedirectResponse(path, 303)
+            answer.set_cookie(SAID, _seal(actor, message[:800]) + quote(message[:800], safe=""), max_age=60, **_OPTIONS)
+        return answer
 
     def fragment(self, request: Request, actor: Actor, template: str, content: Mapping[str, Any]) -> HTMLResponse:
         """Return a part of a page, for htmx; its variables are those of ``page``."""
@@ -101,17 +117,16 @@ class Console:
 
 
 def _message(request: Request, actor: Actor | None) -> str:
-    """Return the message of a page's address; only ours, so that a link can't put words into the page."""
-    message = request.query_params.get("message", "")
-    if actor is None or not hmac.compare_digest(
-        request.query_params.get("seal", "").encode(), _seal(actor, message).encode()
-    ):
+    """Return the message of the last form; only ours and of this session, and not for a part of a page."""
+    said = request.cookies.get(SAID, "")
+    seal, message = said[:_SEAL], unquote(said[_SEAL:])
+    if actor is None or request.headers.get("hx-request") or not message:
         return ""
-    return message
+    return message if hmac.compare_digest(seal.encode(), _seal(actor, message).encode()) else ""
 
 
 def _seal(actor: Actor, message: str) -> str:
-    return hmac.digest(actor.csrf.encode(), message.encode(errors="replace"), "sha256").hex()[:32]
+    return hmac.digest(actor.csrf.encode(), message.encode(errors="replace"), "sha256").hex()[:_SEAL]
 
 
 async def console_of(request: Request) -> Console:

@@ -28,7 +28,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class PageGroup:
-    """Pages of one subject: a link of the navigation, and the segments in the head of its pages."""
+    """Pages of one subject: a link of the navigation, its pages below it; on a phone they are segments in the head."""
 
     title: str  # for people
     icon: str  # the name of its icon

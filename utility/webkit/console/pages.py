@@ -1,8 +1,9 @@
 """The state of a long work that a person started: a run of bills, a preview of a tariff, a replay."""
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
+from utility.webkit.console.answers import refusing
 from utility.webkit.console.console import Console, RequestConsole
 from utility.webkit.rights import Staff
 from utility.webkit.works import Work
@@ -23,6 +24,14 @@ def live(console: RequestConsole, request: Request, actor: Staff, work_id: str) 
     if found.path:
         return Response(headers={"HX-Redirect": found.path})
     return console.fragment(request, actor, "work_live.html", {"work": found})
+
+
+@router.post("/console/works/{work_id}/cancel")
+def cancel(console: RequestConsole, actor: Staff, work_id: str) -> RedirectResponse:
+    """Cancel one's own work."""
+    with refusing():
+        console.api.works.cancel(work_id, actor.name)
+    return console.see_other(actor, f"/console/works/{work_id}")
 
 
 def _found(console: Console, work_id: str) -> Work:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from commonwatt.look.flows import flow_picture
 from commonwatt.look.palette import PowerFlow
 from commonwatt.model.control.saving import saving_words
+from commonwatt.model.time.local_calendar import local_day
 from commonwatt.model.time.times import iso
 from commonwatt.model.words import duration
 from commonwatt.protocol.controller_commands import STRATEGY_WORDS
@@ -56,6 +57,7 @@ class Renderer:
             local_short=pass_context(
                 lambda page, time: datetime.fromtimestamp(time, page["zone"]).strftime("%a %-d %b · %H:%M")
             ),
+            day=pass_context(lambda page, time, after=0: str(local_day(time, page["zone"]) + timedelta(after))),
             utc=iso,
             ago=ago,
             kwh=_or_dash("{:,.1f} kWh", 1e6),  # of milliwatt-hours

@@ -45,6 +45,7 @@ class Machine:
         self.folder.mkdir()
         self.disk = folder / "disk"  # the installed program
         self.disk.write_text(OLD)
+        (self.folder / INSTALLED).write_text(OLD)
         self.cut, self.acts = cut, 0
         self.said: list[str] = []
         self.waited_s = 0.0
@@ -80,10 +81,6 @@ class Machine:
         shutil.copy(package, self.disk)
         self.act("installed")
 
-    def repack(self, package: Path) -> None:
-        self.act("repack")
-        shutil.copy(self.disk, package)
-
     def verdicts(self) -> list[dict[str, Any] | None]:
         return [self.verdict() if number or self.gateways == 1 else None for number in range(self.gateways)]
 
@@ -107,7 +104,6 @@ class Machine:
             version_of=lambda path: path.read_text() if path.exists() else "",
             is_newer=lambda one, other: one > other,
             install=self.install,
-            repack=self.repack,
             prepare_back=lambda before: self.act(f"prepare {before}"),
             verdicts=self.verdicts,
             wait=self.wait,
@@ -245,7 +241,7 @@ def test_a_step_that_never_ends_goes_back(machine: Machine) -> None:
     starts = 0
     for _ in range(MOST_STARTS + 1):
         # Each start ends at the package's installation.
-        machine.cut = machine.acts + (4 if starts == 0 else 1)
+        machine.cut = machine.acts + (3 if starts == 0 else 1)
         starts += 1
         try:
             machine.runs()
@@ -275,10 +271,7 @@ def test_after_each_write_a_crash_leaves_a_state_that_is_read(
 
 
 @pytest.mark.parametrize(("version", "why"), [(GOOD, ""), (UNWELL, "failed: went back to 0.3.0: no meter was served")])
-def test_by_hand_it_is_judged_and_goes_back_too(
-    machine: Machine, version: str, why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(by_hand, "uncompressed", lambda path: path.read_bytes())
+def test_by_hand_it_is_judged_and_goes_back_too(machine: Machine, version: str, why: str) -> None:
     package = machine.orders / "by-hand.deb"
     package.write_text(version)
     said: list[str] = []
@@ -336,31 +329,27 @@ def test_each_gateway_of_a_machine_gives_its_verdict(machine: Machine) -> None:
     assert machine.result["result"] == "done"
 
 
-def test_without_a_way_back_nothing_is_installed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(machine, "repack", full)
+@pytest.mark.parametrize("kept", [None, "0.2.0"])
+def test_without_a_way_back_nothing_is_installed_until_the_installed_release_is_kept(
+    machine: Machine, kept: str | None
+) -> None:
+    (machine.folder / INSTALLED).unlink()
+    if kept is not None:
+        (machine.folder / INSTALLED).write_text(kept)
     machine.order(GOOD)
     machine.runs()
-    assert (machine.result["result"], machine.result["why"]) == ("refused", "no way back: no space left on device")
-    monkeypatch.setattr(machine, "repack", _cut)
-    machine.order(GOOD, "op-2")
-    for _ in range(MOST_STARTS):
-        with pytest.raises(PowerCut):
-            machine.runs()
-    machine.runs()
-    assert (machine.result["result"], machine.result["why"]) == ("refused", "step keep did not end 3 times")
+    assert machine.result["result"] == "refused"
+    assert machine.result["why"].startswith(f"no way back: the package of {OLD} is not kept; publish it")
+    (machine.orders / "by-hand.deb").write_text(GOOD)
+    with pytest.raises(CommonwattError, match="no way back"):
+        by_hand.install_by_hand(machine.orders / "by-hand.deb", GOOD, print, machine.folder, machine.outside())
     assert not any(each.startswith(("prepare", "install")) for each in machine.said), "no service was stopped"
-
-
-def test_the_kept_package_is_on_the_disk_before_it_takes_its_name(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(installing, "_sync", _cut)
-    with pytest.raises(PowerCut):
-        Installing(folder=machine.folder, outside=machine.outside()).keep()
-    assert not (machine.folder / INSTALLED).exists()
+    machine.order(OLD, "op-2")
+    machine.runs()
+    assert (machine.result["id"], machine.result["result"]) == ("op-2", "done")
+    machine.order(GOOD, "op-3")
+    machine.runs()
+    assert (machine.result["id"], machine.result["result"], machine.disk.read_text()) == ("op-3", "done", GOOD)
 
 
 def test_on_a_full_disk_the_new_package_goes_before_anything_is_written(
@@ -393,9 +382,18 @@ def test_a_folder_in_place_of_an_order_is_refused_and_removed(
     monkeypatch.setattr(installing, "FOLDER", machine.folder)
     monkeypatch.setattr(installing, "PLACES", machine.orders.parent.parent)
     monkeypatch.setattr(installing, "machine", machine.outside)
+    done: list[tuple[str, ...]] = []
+    run = installing._run
+
+    def as_root(*command: str) -> None:
+        done.append(command[:4])
+        run(*command[4:])
+
+    monkeypatch.setattr(installing, "_run", as_root)
     installing.main()
     assert machine.result["result"] == "refused"
     assert not os.path.lexists(machine.orders / ORDER)
+    assert done == [("runuser", "-u", "commonwatt", "--")], "a link in its path leads to nothing of root's"
 
 
 def test_two_never_install_at_once(machine: Machine) -> None:
@@ -405,7 +403,7 @@ def test_two_never_install_at_once(machine: Machine) -> None:
 
 def test_the_unit_that_is_interrupted_goes_on_by_a_copy_of_the_old_program(machine: Machine) -> None:
     machine.order(GOOD)
-    machine.cut = 4
+    machine.cut = 3
     with pytest.raises(PowerCut):
         machine.runs()
     assert (machine.folder / installing.COPY).read_bytes() == Path(installing.__file__).read_bytes()

@@ -9,8 +9,21 @@ import numpy as np
 import pytest
 
 from commonwatt.energy.controllers import Rules
-from commonwatt.energy.hours_left import Band, hours_left
-from commonwatt.energy.lasting import HORIZON_H, SPREAD, USE_BAND, WORST_USE, Dark, Lasts, Usual, lasts
+from commonwatt.energy.hours_left import Band, band, hours_left
+from commonwatt.energy.lasting import (
+    HORIZON_H,
+    LEAST_PAST_H,
+    SPREAD,
+    USE_BAND,
+    WORST_USE,
+    Dark,
+    Lasts,
+    Usual,
+    lasts,
+    use_ends,
+    use_error,
+)
+from commonwatt.energy.lasting_proof import MOST_USE_ERROR, words
 from commonwatt.energy.physics.places import Places, streets_of
 from commonwatt.energy.physics.step import Inputs
 from commonwatt.energy.strategies import STRATEGIES
@@ -171,3 +184,75 @@ def test_the_least_knows_that_an_apartment_is_off_in_turn_while_its_building_has
     load = np.broadcast_to(places.users * KWH, (HORIZON_H, 1, 2)).copy()
     found = told(places, np.array([[100 * KWH, 0]]), SPEC, Inputs(load=load, generation=np.zeros_like(load))).all
     assert found.least[0] <= found.low[0] < 3
+
+
+HOURS = np.arange(28 * 24)
+
+
+def test_a_past_as_expected_leaves_the_range_as_it_is_and_guests_make_it_wider() -> None:
+    steady = use_ends(np.full(HOURS.size, 1000.0), HOURS % 24)
+    assert steady is not None
+    assert steady == pytest.approx(np.tile([1 - USE_BAND, 1 + USE_BAND], (HORIZON_H, 1)))
+    assert use_error(steady) == pytest.approx(USE_BAND)
+    used, rng = np.full(HOURS.size, 1000.0), np.random.default_rng(1)
+    for _ in range(56):
+        used[rng.integers(HOURS.size) :][:3] = 3000
+    guests = use_ends(used, HOURS % 24)
+    assert guests is not None
+    soon, day = guests[0], guests[:24].mean(axis=0)
+    assert soon[1] > day[1] > 1 + USE_BAND, "of a whole day more is known than of the next hour"
+    assert use_error(guests) > MOST_USE_ERROR
+    places = homes(4)
+    level = places.capacity // 2
+    usual = told(places, level)
+    wide = lasts(places, level, level >= 0, at_night(places), 0, Rules(), [guests])
+    assert wide.first.low[0] < usual.first.low[0]
+    assert wide.first.high[0] > usual.first.high[0]
+    assert wide.first.middle[0] == usual.first.middle[0]
+
+
+def test_hours_that_are_not_known_are_as_usual_and_a_short_past_says_nothing() -> None:
+    used = np.full(HOURS.size, 1000.0)
+    used[:-LEAST_PAST_H] = np.nan
+    assert use_ends(used, HOURS % 24) is not None
+    used[-1] = np.nan
+    assert use_ends(used, HOURS % 24) is None
+    used[:], used[::3] = 1000, np.nan
+    found = use_ends(used, HOURS % 24)
+    assert found is not None
+    assert use_error(found) == pytest.approx(USE_BAND)
+
+
+def test_the_test_cuts_speak_for_towns_whose_errors_are_like_theirs_alone() -> None:
+    assert "In 200 test cuts" in words(USE_BAND)
+    assert words(0.3).startswith("Use here was up to 30 % more or less in a day than expected")
+    assert "In 100 test cuts with guests at random the range held 87 %" in words(0.3)
+    assert "not known yet" in words(None)
+    assert all("200 test cuts" not in words(each) for each in (0.3, None))
+
+
+def test_each_home_has_its_own_hours() -> None:
+    places = homes(4)
+    level = np.array([[2, 4, 8, 16]]) * KWH
+    alone = told(places, level)
+    assert alone.homes.middle[0] == pytest.approx([2, 4, 8, 16], rel=0.15)
+    assert alone.homes.middle[0].min() == alone.first.middle[0]
+    left = hours_left(told(places, level, SPEC), 0, 0)
+    assert left.homes is not None
+    shared = [band(left.homes, home) for home in range(4)]
+    assert shared[0].alone is not None
+    assert (shared[0].middle or 72) > shared[0].alone, "its neighbours help it"
+
+
+@pytest.mark.parametrize(
+    ("middle", "alone", "sentence"),
+    [
+        (20.0, 15.8, "Sharing gives 4.2 h more: 20.0 h in place of 15.8 h."),
+        (None, 20.0, "Sharing makes it more than 72 h in place of 20.0 h."),
+        (10.0, 10.0, "Sharing changes nothing."),
+        (10.0, 12.0, "Without sharing 12.0 h: with it, what some homes keep is used by all."),
+        (10.0, None, "Without sharing more than 72 h: with it, what some homes keep is used by all."),
+    ],
+)
+def test_what_sharing_gives_is_a_sentence(middle: float | None, alone: float | None, sentence: str) -> None:
+    assert Band(low=5, middle=middle, high=None, alone=alone, least=2).sharing == sentence

@@ -6,7 +6,7 @@ from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.json_messages import unpack_json
 from gateway.events import Upgraded
 from gateway.upgrade.wanted import Ended, Wanted
-from harness.worlds.gateway import World
+from harness.surroundings.gateway import World
 
 SHA = "a" * 64
 

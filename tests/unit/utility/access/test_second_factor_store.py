@@ -17,8 +17,6 @@ from utility.access.store.acting import By
 from utility.database.database import Database
 from utility.people.store import listed
 
-kind = databases.both_kinds
-
 NOW = 1_800_000_000
 
 
@@ -61,6 +59,7 @@ def together(count: int, act: Callable[[int], object]) -> list[object]:
         return list(threads.map(one, range(count)))
 
 
+@databases.on_both_kinds
 def test_code_and_recovery_code_are_used_once_by_parallel_requests(
     do: Callable[..., object], database: Database
 ) -> None:
@@ -76,6 +75,7 @@ def test_code_and_recovery_code_are_used_once_by_parallel_requests(
     assert [one["action"] for one in entries] == ["person.recovery-code", "person.second-factor"]
 
 
+@databases.on_both_kinds
 def test_parallel_guesses_are_counted(do: Callable[..., object]) -> None:
     seed, _ = set_up(do)
     guess = wrong(seed, NOW)

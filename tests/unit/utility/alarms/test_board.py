@@ -8,19 +8,15 @@ from hypothesis import strategies as st
 
 from commonwatt.model.exceptions import ConfigError
 from utility.alarms.alarm import Alarm
-from utility.alarms.board import Acknowledgement, State, counted, merged, rows
+from utility.alarms.board import Acknowledgement, State, counted, rows
 from utility.alarms.lifecycle import Condition, Life, Stage, advance
 from utility.alarms.silences import (
     FURTHEST_S,
     LONGEST_S,
-    Matcher,
     Silence,
     check_note,
     check_place,
     check_window,
-    joined,
-    way_of,
-    ways_of,
 )
 
 NOW = 1_800_000_000
@@ -32,13 +28,10 @@ def alarm(name: str = "GatewaySilent", since: int = NOW - 600, **fields: Any) ->
     return Alarm(labels=labels, summary="It is silent.", since=since, **fields)
 
 
-def scraped(name: str, place: str, part: str, **labels: str) -> Alarm:
-    return alarm(name, labels={"place": place, "part": part, **labels})
-
-
 def silence(**fields: Any) -> Silence:
-    base: dict[str, Any] = {"id": "1", "ways": ways_of("r001", ""), "start": NOW - 60, "end": NOW + 60}
-    return Silence(**{**base, "person": "ann", "note": "cable", **fields})
+    which = {} if fields.keys() & {"alarm", "name", "places"} else {"places": "r001"}
+    base: dict[str, Any] = {"no": 1, "start": NOW - 60, "end": NOW + 60, "person": "ann", "note": "cable"}
+    return Silence(**{**base, **which, **fields})
 
 
 def acknowledgement(**fields: Any) -> Acknowledgement:
@@ -77,87 +70,37 @@ def test_silenced_alarm_stays_on_the_board_below_the_others_and_ends_with_the_si
     assert state(held=(silence(start=NOW + 1),)) is State.ACTIVE
 
 
-def test_alarm_that_alertmanager_suppresses_is_suppressed() -> None:
-    assert state(of=alarm(silenced_by=("a",))) is State.SUPPRESSED
-    assert state(of=alarm(inhibited=True)) is State.SUPPRESSED
-
-
-def test_alarm_has_one_key_whoever_raised_it_and_whatever_its_figures() -> None:
-    seen_by_prometheus = alarm(
-        labels={"controller": "r001", "instance": "10.0.0.1:8080", "job": "x", "commonwatt_utility": "http://u"},
-        description="2 min",
-    )
-    assert seen_by_prometheus.key == alarm(description="9 min").key
-    both = merged([seen_by_prometheus], [alarm(since=NOW - 900)])
-    assert [(one.since, one.description) for one in both] == [(NOW - 900, "2 min")]
-    # What is about a broker is not about the gateway beside it.
-    assert scraped("PartDown", "r001", "broker").key != scraped("PartDown", "r001", "gateway").key
-
-
 @pytest.mark.parametrize(
     ("place", "part", "held"),
     [
-        ("r001", "", {"silent", "broker", "records"}),
-        ("r001", "gateway", {"silent", "records"}),
-        ("r001", "broker", {"broker", "records"}),
-        ("utility", "", {"utility", "refused"}),
+        ("r001", "", {"silent", "broker"}),
+        ("r001", "gateway", {"silent"}),
+        ("r001", "broker", {"broker"}),
+        ("utility", "", {"utility"}),
         ("r002, r003", "", {"other"}),
-        ("r002 r001 utility", "gateway", {"silent", "records", "refused", "other"}),
-        ("", "broker", {"broker", "records", "refused"}),
-        ("", "", {"silent", "broker", "records", "utility", "refused", "other"}),
+        ("r002 r001 utility", "gateway", {"silent", "other"}),
+        ("", "broker", {"broker"}),
+        ("", "", {"silent", "broker", "utility", "other"}),
         ("head-end", "", set()),
     ],
 )
 def test_maintenance_holds_the_alarms_of_its_place_and_no_others(place: str, part: str, held: set[str]) -> None:
     alarms = {
         "silent": alarm(),
-        "broker": scraped("PartDown", "r001", "broker"),
-        # A sum by place has no part, one by reason has neither.
-        "records": Alarm(labels={"alertname": "CommonwattNoRecords", "place": "r001"}, summary=""),
+        "broker": alarm("PartDown", labels={"place": "r001", "part": "broker"}),
         "utility": alarm("UtilityDisconnected", labels={}),
-        "refused": Alarm(labels={"alertname": "CommonwattBatchesRefused", "reason": "busy"}, summary=""),
         "other": alarm(labels={"controller": "r002"}),
     }
-    one = silence(ways=ways_of(place, part))
+    one = silence(places=place, part=part)
     assert {name for name, each in alarms.items() if one.holds(each)} == held
 
 
-def test_silence_of_an_alarm_holds_that_one_alone() -> None:
-    one = silence(ways=(way_of(alarm()),))
+def test_silence_of_an_alarm_holds_that_one_alone_and_one_of_a_name_all_of_it() -> None:
+    one, every = silence(alarm=alarm().key), silence(name=alarm().name)
     assert one.holds(alarm(description="other figures"))
     assert not one.holds(alarm(labels={"controller": "r002"}))
-    assert not one.holds(alarm("BacklogOld"))
-
-
-@pytest.mark.parametrize(
-    ("matcher", "holds"),
-    [
-        (Matcher(name="place", value="utility"), True),
-        (Matcher(name="place", value="utility", is_equal=False), False),
-        (Matcher(name="place", value="util", is_regex=True), False),
-        (Matcher(name="place", value="util.*", is_regex=True), True),
-        (Matcher(name="place", value="x.*", is_regex=True, is_equal=False), True),
-        (Matcher(name="none", value=""), True),
-        (Matcher(name="place", value="(", is_regex=True), False),
-        (Matcher(name="place", value="(", is_regex=True, is_equal=False), False),
-        (Matcher(name="place", value="u" * 201, is_regex=True, is_equal=False), False),
-    ],
-)
-def test_matcher_follows_alertmanager(matcher: Matcher, *, holds: bool) -> None:
-    assert matcher.holds(alarm().labels) is holds
-
-
-def test_silences_are_listed_once_and_end_where_they_were_ended() -> None:
-    ours = silence(foreign=("a", "b"))
-    listed = [
-        silence(id=i, foreign=(i,), is_ours=False, end=end) for i, end in (("a", NOW), ("b", NOW + 9), ("c", NOW + 5))
-    ]
-    found = joined([ours], listed, answered=True)
-    assert [(one.id, one.end) for one in found] == [("c", NOW + 5), ("1", NOW + 9)]
-    # Alertmanager lost its data: it holds nothing any more. While it does not answer, nobody knows.
-    assert joined([ours], [], answered=True) == []
-    assert joined([ours], [], answered=False) == [ours]
-    assert joined([silence()], [], answered=True) == [silence()]
+    assert every.holds(alarm(labels={"controller": "r002"}))
+    assert not any(each.holds(alarm("BacklogOld")) for each in (one, every))
 
 
 @pytest.mark.parametrize(

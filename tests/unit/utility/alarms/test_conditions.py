@@ -3,10 +3,12 @@
 import math
 from typing import Any
 
+from commonwatt.energy.hours_left import Band
 from commonwatt.model.control.supply import SupplyState
 from commonwatt.model.time.now import Trust
 from commonwatt.protocol.plant_messages import PlantReport
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.utility import a_heartbeat
+from utility.alarms.alarm import Severity
 from utility.alarms.conditions import Counted, Facts, JobFacts, conditions, is_judged
 from utility.alarms.kinds import KINDS
 from utility.alarms.lifecycle import Condition
@@ -33,9 +35,13 @@ def line(used: int, expected: int | None = None) -> dict[str, Any]:
     return month if expected is None else month | {"expected": (0, expected)}
 
 
+def dark_after(hours: float | None) -> Band:
+    return Band(low=0.5, middle=hours, high=None, alone=0.5, least=0.5)
+
+
 WELL = Facts(
     silent_s={"r001": 300, "r002": 20},
-    managed_by={"r001": "r002"},
+    managed_by={"r001": ("r002", 1800.0)},
     unmanaged_s={"r001": 60},
     said={
         "r001": a_heartbeat(trust=Trust.NETWORK, lte=line(GB, GB), devices=device(sharing=SAFE)),
@@ -61,9 +67,10 @@ BAD = Facts(
     trusted=False,
     renewals_refused=("device r001 from 10.0.0.9: its certificate was revoked",),
     silent_s={"r001": 301, "r002": 20},
-    managed_by={"r002": "r003"},
+    managed_by={"r002": ("r003", 1801.0)},
     unmanaged_s={"r001": 61},
     stopped={"r001": "KeyError: 7"},
+    islands={"r001": (600.0, dark_after(1.1)), "r002": (60.0, dark_after(1.0))},
     head_ends={"10.0.0.1:1884": True, "10.0.0.2:1884": False},
     said={
         "r001": a_heartbeat(
@@ -87,11 +94,11 @@ BAD = Facts(
         jobs=(JobFacts(name="gaps", error="disk I/O error", late_s=5), JobFacts(name="bills", paused_s=86_400)),
         quarantined=3,
         findings={"spike": 4},
+        witnesses=("r001 (2026-11)",),
         rollout_stopped="0.4.1: r001: went back to 0.4.0: no meter is served",
         refused=("eve: run 1", "eve: tariff town"),
         broken=("root@this-machine: bills run 2026-10",),
         residuals=("r001", "r002", "r003", "r004"),
-        archive=("/archive/blocks-2026-11.parquet: is missing",),
     ),
     past=Past(
         counts={
@@ -175,6 +182,17 @@ def test_supply_that_was_short_before_the_plant_fell_silent_stays_an_alarm_that_
 def test_a_device_that_disobeys_is_named_with_what_it_shows() -> None:
     assert "shed, sharing: should be on, and shows 'idle'" in EVERY["CommonwattDeviceDisobeys"].alarm.description
     assert "shed, sharing" in EVERY["CommonwattDeviceUnsafe"].alarm.description
+
+
+def test_an_island_is_an_alarm_after_ten_minutes_and_at_once_the_gravest_when_a_home_is_nearly_dark() -> None:
+    island, dark = EVERY["CommonwattIsland"], EVERY["CommonwattIslandDark"]
+    assert (island.for_s, island.held_s, island.alarm.severity) == (600, 600, Severity.WARNING)
+    assert (dark.for_s, dark.alarm.severity, dark.alarm.labels["controller"]) == (0, Severity.CRITICAL, "r002")
+    assert "first home is dark after 1.1 h (0.5 to more than 72 h)" in island.alarm.description
+    (unknown,) = conditions(Facts(islands={"r001": (5.0, None)}))
+    assert (unknown.alarm.name, "is not known" in unknown.alarm.description) == ("CommonwattIsland", True)
+    (long,) = conditions(Facts(islands={"r001": (5.0, dark_after(None))}))
+    assert (long.alarm.name, "more than 72 h" in long.alarm.description) == ("CommonwattIsland", True)
 
 
 def test_each_kind_is_raised_in_whole_sentences() -> None:

@@ -1,6 +1,5 @@
 """Alarms through the application: staff read, operators act, and everybody sees it at once."""
 
-import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,14 +9,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from commonwatt.runtime.clock import Clock
 from harness.console import Browser, text_of
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.alarms.conditions import Counted, Facts
 from utility.alarms.decisions import alarms_of
-from utility.alarms.jobs.client import Alertmanager
-from utility.alarms.jobs.watch import Seen, Watch
 from utility.webkit.console.console import Console
 from utility.webkit.services import Api
 
@@ -181,39 +177,11 @@ def test_viewer_acts_on_nothing_and_a_resident_sees_nothing(api: Api, browser: C
     assert "alarm-count" not in resident.get("/console/home").text
 
 
-def test_dead_alertmanager_is_told_with_its_age(api: Api, browser: Callable[..., Browser]) -> None:
-    watch = Watch(Alertmanager("127.0.0.1:9", None), Clock(origin=NOW, monotonic_origin=1e12))
-    alarms_of(api).watch = watch
-    operator = browser(Role.OPERATOR)
-    watch.seen = Seen(time=int(api.clock.now()) - 600, complaint="Alertmanager at 127.0.0.1:9: timed out")
-    shown = text_of(operator.get("/console/alarms"))
-    assert "Alertmanager does not answer: Alertmanager at 127.0.0.1:9: timed out. It answered 10 minutes ago" in shown
-    assert "The gateway of r001 is silent." in shown
-    maintenance = {"place": "r001", "part": "", "start": "2027-01-15T08:00", "end": "2027-01-15T12:00", "note": "x"}
-    refused = operator.post("/console/alarms/maintenance", maintenance)
-    assert (refused.is_success, "nothing is silenced" in refused.text) == (False, True)
-    assert operator.post("/console/alarms/one", {"key": KEY, "silence_s": 3_600}).status_code == 303, "one of our own"
-
-
-def test_silence_that_was_made_elsewhere_without_an_end_is_shown(api: Api, browser: Callable[..., Browser]) -> None:
-    matcher = {"name": "alertname", "value": "CommonwattGatewaySilent"}
-    silence = {
-        "id": "5e1f",
-        "matchers": [matcher],
-        "startsAt": "2026-01-01T00:00:00Z",
-        "endsAt": "9999-12-31T23:59:59Z",
-    }
-
-    class ForEver(Alertmanager):
-        def ask(self, path: str, *_: object) -> bytes:
-            return json.dumps([silence] if path == "silences" else []).encode()
-
-    alarms_of(api).watch = watch = Watch(ForEver("127.0.0.1:9", None), Clock(origin=NOW, monotonic_origin=0, speed=2))
-    watch.look()
-    operator = browser(Role.OPERATOR)
-    operator.raises = False
-    assert [one["id"] for one in operator.get("/alarms").json()["silences"]] == ["5e1f"]
-    assert "alertname" in text_of(operator.get("/console/alarms"))
+def test_page_leads_to_alertmanager_where_there_is_one(api: Api, browser: Callable[..., Browser]) -> None:
+    viewer = browser(Role.VIEWER)
+    assert "Alertmanager" not in viewer.get("/console/alarms").text
+    object.__setattr__(api.settings, "alertmanager", "https://alerts.example")
+    assert '<a href="https://alerts.example"' in viewer.get("/console/alarms").text
 
 
 def test_page_of_a_town_with_every_gateway_silent_is_small(api: Api, browser: Callable[..., Browser]) -> None:

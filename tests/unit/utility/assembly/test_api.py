@@ -9,8 +9,8 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
 from harness.network.application import Client
 from harness.real import databases
-from harness.worlds.sent import append, blocks
-from harness.worlds.utility import a_heartbeat, register_in
+from harness.surroundings.sent import append, blocks
+from harness.surroundings.utility import a_heartbeat, register_in
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
@@ -21,8 +21,6 @@ from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 from utility.readings.tables import gateway_seen
 from utility.webkit.services import Api
-
-kind = databases.both_kinds
 
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900
@@ -43,6 +41,7 @@ def client(database: Database, refused: dict[str, Refused]) -> Client:
     return Client(make_app(Api(database, clock, metrics, lambda: False, lambda: "", refused, Health(None))))
 
 
+@databases.on_both_kinds
 def test_readings_are_the_slots_in_the_range(client: Client, database: Database) -> None:
     Writer(database).commit([append(blocks({0: 5, 1: -6})), append(blocks({2: 7}, q=1)), append(blocks({1: 9}))])
     answer = client.get(
@@ -91,6 +90,7 @@ def test_readings_asked_wrongly_say_what_is_wrong(client: Client, query: str, co
     assert says in answer.text.replace("Field required", "required")
 
 
+@databases.on_both_kinds
 def test_status_counts_by_microgrid(client: Client, database: Database) -> None:
     heartbeat = SawGateway(controller="r001", time=BEGIN, heartbeat=a_heartbeat(backlog_parts=3))
     Writer(database).commit([append(blocks({0: 5, 1: 6})), heartbeat])
@@ -137,6 +137,7 @@ def test_completeness_is_told_by_series_of_one_microgrid(client: Client, databas
     assert client.get("/completeness", params={"start": 9, "end": 3}).status_code == 422
 
 
+@databases.on_both_kinds
 def test_a_slot_that_comes_again_is_stored_once_before_and_after_compaction(client: Client, database: Database) -> None:
     def stored() -> object:
         return client.get("/stored", params={"start": BEGIN, "end": BEGIN + 900}).json()["slots"]

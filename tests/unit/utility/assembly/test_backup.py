@@ -14,7 +14,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import join
 from commonwatt.model.exceptions import StoreError
 from harness.real.jobs import compact
-from harness.worlds.sent import append, blocks
+from harness.surroundings.sent import append, blocks
 from utility.assembly.backup.backup import backup
 from utility.assembly.backup.restore import restore
 from utility.assembly.cli import app

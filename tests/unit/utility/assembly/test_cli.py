@@ -13,9 +13,9 @@ from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat, Month
 from harness.commands import run_as, shown
 from harness.network.waiting import free_port
-from harness.worlds import sent
-from harness.worlds.records import a_record
-from harness.worlds.sent import append
+from harness.surroundings import sent
+from harness.surroundings.records import a_record
+from harness.surroundings.sent import append
 from utility.assembly.cli import app
 from utility.database.database import Database
 from utility.outbox.changes import OpenCommand, SawGateway

@@ -42,6 +42,7 @@ from utility.assembly.recovery.recovery import recover
 from utility.assembly.tables import metadata
 from utility.database.checks import is_damage
 from utility.database.database import DamagedDatabaseError, Database, open_database, save_setting
+from utility.database.migrate import empty_database
 from utility.database.town_zone import TOWN
 from utility.jobs.calendar_periods import LocalMonth
 from utility.jobs.plans import Plan
@@ -49,7 +50,7 @@ from utility.jobs.store.job_leases import take
 from utility.jobs.tables import period, settled_day, settlement_due, usage_due
 from utility.outbox.changes import Append, OpenCommand
 from utility.outbox.store.commands import add_command, open_commands
-from utility.readings.store import parts, reads
+from utility.readings.store import batches, parts, reads
 from utility.readings.store.compactor import SETTLE_S, Compactor
 from utility.readings.store.dead_letters import dead_letter_row, dead_letters
 from utility.readings.store.quarantine import QUARANTINED, REFUSED, masks_of
@@ -158,6 +159,7 @@ def reference() -> tuple[Values, Events]:
 def filled(tmp_path: Path, town: Town) -> Path:
     """A database of which half is compacted."""
     path = tmp_path / "filled.db"
+    path.write_bytes(empty_database())
     database = open_database(f"sqlite:///{path}", create=True)
     with database.writes.begin() as connection:
         fill_registry(connection, town)
@@ -528,6 +530,16 @@ def test_a_log_damaged_earlier_is_read_around_the_damage(
     database.close()
 
 
+def test_a_log_with_a_damaged_header_counts_as_lost_and_says_so(filled: Path, tmp_path: Path) -> None:
+    path = killed(filled, tmp_path / "killed")
+    before = store_id(filled)
+    damage_log(path, 16)
+    with pytest.raises(DamagedDatabaseError, match="the header of its log, all of which is lost"):
+        open_database(f"sqlite:///{path}", create=False, check=True)
+    recover(path, NOW)
+    assert store_id(path) != before, "so the gateways send their backups"
+
+
 def test_many_damaged_parts_are_moved_in_short_transactions(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -537,7 +549,7 @@ def test_many_damaged_parts_are_moved_in_short_transactions(
             insert(part), [of_part | {"quarter": FIRST + n} for n in range(parts.QUARANTINED_AT_A_TIME + 1)]
         )
     with database.reads.begin() as connection:
-        damaged = parts.check(connection.execute(parts.select_parts(lambda _: true())).all()).damaged
+        damaged = parts.check(batches.execute(connection, parts.select_parts(lambda _: true())).all()).damaged
     said: list[str] = []
     tried = Mock(wraps=parts._true_key)
     monkeypatch.setattr(parts, "_true_key", tried)

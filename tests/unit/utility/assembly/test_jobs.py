@@ -15,8 +15,8 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from harness.network.waiting import become
-from harness.worlds.sent import append, blocks
-from harness.worlds.utility import ingest_of
+from harness.surroundings.sent import append, blocks
+from harness.surroundings.utility import ingest_of
 from utility.assembly import jobs as table
 from utility.assembly.jobs import Jobs
 from utility.assembly.metrics import UtilityMetrics
@@ -203,7 +203,7 @@ def test_a_job_that_hangs_is_seen_by_a_watchdog(database: Database, monkeypatch:
 
 
 def test_old_months_are_dropped_only_by_a_clock_that_is_trusted(database: Database) -> None:
-    Writer(database).commit([append(blocks({0: 1}, quarter=quarter)) for quarter in (QUARTER - 96 * 70, QUARTER)])
+    Writer(database).commit([append(blocks({0: 1}, quarter=quarter)) for quarter in (QUARTER - 96 * 62, QUARTER)])
     left = []
     for trust in (Trust.NONE, Trust.NETWORK):
         shift(database, -86_400)
@@ -215,7 +215,7 @@ def test_old_months_are_dropped_only_by_a_clock_that_is_trusted(database: Databa
 
 def test_on_a_full_disk_only_that_is_done_which_makes_room(database: Database, tmp_path: Path) -> None:
     writer = Writer(database)
-    writer.commit([append(blocks({0: 1}, quarter=quarter)) for quarter in (QUARTER - 96 * 70, QUARTER - 1)])
+    writer.commit([append(blocks({0: 1}, quarter=quarter)) for quarter in (QUARTER - 96 * 62, QUARTER - 1)])
     tick(database)
     writer.commit([append(blocks({0: 1}))])
     full = Health(tmp_path / "utility.db")

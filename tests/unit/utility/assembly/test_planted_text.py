@@ -15,7 +15,6 @@ from tests.unit.utility.conftest import NOW
 from utility.access.actor import Actor, Via
 from utility.access.store import audit_log
 from utility.access.tables import api_token, person, session
-from utility.alarms.alertmanager_messages import write_ways
 from utility.alarms.tables import alarm, alarm_acknowledgement, alarm_silence
 from utility.corrections.tables import correction, correction_step, finding
 from utility.database.database import Database
@@ -112,8 +111,18 @@ def rows_of_others() -> list[tuple[Table, dict[str, Any]]]:
         (alarm_acknowledgement, {"key": "k", "person": PROBE, "note": PROBE, "made": NOW, "until": NOW + 600}),
         (
             alarm_silence,
-            {"subject": PROBE, "ways": write_ways(()), "person": PROBE, "note": PROBE, "made": NOW, "start": NOW}
-            | {"until": NOW + 600, "foreign_ids": ""},
+            {
+                "subject": PROBE,
+                "key": "",
+                "name": PROBE[:64],
+                "places": "",
+                "part": "",
+                "person": PROBE,
+                "note": PROBE,
+                "made": NOW,
+                "start": NOW,
+            }
+            | {"until": NOW + 600},
         ),
         (
             finding,

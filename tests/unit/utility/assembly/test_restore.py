@@ -21,7 +21,7 @@ from commonwatt.sqlite import damage
 from commonwatt.sqlite.damage import KEPT_QUARANTINED, delete_database, quarantined_before
 from harness.real.jobs import compact
 from harness.real.pgbackrest import GUIDE
-from harness.worlds.sent import append, blocks
+from harness.surroundings.sent import append, blocks
 from utility.access.roles import Role
 from utility.access.store import access
 from utility.access.tables import invitation

@@ -14,10 +14,11 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
+from harness.canary import SIGNS, found_in, store_canary
 from harness.furnished import LOCAL_KEY, furnished, token_of, visited
 from harness.household import HOUSE, MONTH
 from harness.routes import Ruled, Visitors, all_routes, bare_app
-from harness.words import faults_of_words, words_of
+from harness.words import faults_of_words, unexplained, words_of
 from tests.unit.utility.conftest import NOW
 from utility.access.actor import MACHINE
 from utility.access.roles import Role
@@ -54,6 +55,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def visitors(database: Database) -> Iterator[Visitors]:
     with visited(database, NOW) as made:
+        store_canary(made)
         assert made.ask("POST", "/console/schedules", made.session("everything"), data=LATER).status_code == 303
         yield made
 
@@ -193,6 +195,29 @@ def test_no_page_has_words_of_programs(crawl: Crawl, name: str) -> None:
     assert [f"{path}: {fault}" for path, text in read for fault in faults_of_words(words_of(text))] == []
 
 
+@pytest.mark.usefixtures("read")
+@pytest.mark.parametrize("name", ["resident", "researcher", "clerk", "approver", "operator"])
+def test_an_engineers_word_has_its_sentence_where_other_people_read_it(crawl: Crawl, name: str) -> None:
+    """All pages of people who are no engineers, and the operator's page of the town."""
+    engineers = "/console/jobs", "/console/system"
+    pages = [route for route in PAGES if not route.path.startswith(engineers)]
+    if name == "operator":
+        pages = [route for route in pages if route.path.startswith("/console/town")]
+    read = [(route.path, answer.text) for route in pages if is_html(answer := crawl.answer(name, route))]
+    assert len(read) > (0 if name == "operator" else 5)
+    faults = [f"{path}: {fault}" for path, text in read for fault in unexplained(text)]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "everything"])
+@pytest.mark.usefixtures("read")
+def test_who_people_are_is_shown_to_clerks_alone(crawl: Crawl, name: str) -> None:
+    shown = {route.path: found_in(crawl.answer(name, route).content) for route in ROUTES if route.is_safe}
+    expected = {"/console/accounts", "/console/accounts/{account}"} if name in ("everything", "clerk") else set()
+    assert {path for path, signs in shown.items() if signs} <= expected
+    assert not expected or shown["/console/accounts/{account}"] == list(SIGNS)
+
+
 def test_every_cell_of_a_card_has_its_head(crawl: Crawl) -> None:
     (meters,) = (route for route in PAGES if route.path == "/console/meters")
     row = crawl.answer("viewer", meters).text.partition("<tbody>")[2].partition("</tr>")[0]
@@ -252,7 +277,10 @@ def test_get_changes_nothing(read: Read) -> None:
 
 
 def test_changes_need_the_secret_of_their_session(visitors: Visitors, database: Database) -> None:
-    """ASVS 3.5.1: every route that changes something, for a person who may use it."""
+    """ASVS 3.5.1: every route that changes something, for a person who may use it.
+
+    Each is asked without the secret, and in one of the other ways in turn: what judges them is the same for all.
+    """
     headers = visitors.session("everything")
     cookie = {"Cookie": headers["Cookie"]}
     other = visitors.session("everything")[CSRF_HEADER]
@@ -266,9 +294,9 @@ def test_changes_need_the_secret_of_their_session(visitors: Visitors, database: 
         headers | {"Sec-Fetch-Site": "same-site"},
     ]
     before = content_of(database)
-    for route in ROUTES:
+    for number, route in enumerate(ROUTES):
         if not route.is_safe and not route.path.endswith("/auth/token"):
-            told = foreign if route.roles is not None else foreign[3:]
+            told = [cookie, foreign[1 + number % 6]] if route.roles is not None else foreign[3:]
             fields = {"name": "everything", "password": "three slow green boats"} if route.roles is None else {}
             codes = [
                 visitors.ask(route.method, route.address(values_of(route)), each, data=fields).status_code

@@ -22,7 +22,6 @@ from utility.billing.documents.statement import Hours, Statement, hours, kwh, te
 from utility.billing.places import Place
 from utility.billing.policies import aces
 from utility.billing.pools import _same
-from utility.billing.preview import Change, histogram
 from utility.billing.proof.head import _tells
 from utility.billing.stored_run import _of_account
 from utility.billing.sums import _stretches
@@ -66,12 +65,6 @@ def test_the_base_falls_and_rises_by_a_quarter(cents: int, zero_bill: str, base:
     policy = {"name": "aces", "off_peak": "off-peak", "step_of": "current", "zero_bill": zero_bill}
     rates = tariff(policy=policy, base="2.00")
     assert aces.next_base(rates, Decimal(1), cents) == Decimal(base)
-
-
-def test_accounts_that_pay_the_same_are_counted_beside_the_ranges() -> None:
-    pay = [Change(account=n, before=Decimal(20), after=Decimal(after)) for n, after in enumerate((20, 20, 20, 22, 18))]
-    found = dict(histogram(pay))
-    assert {name: count for name, count in found.items() if count} == {"the same": 3, "1 to 5": 1, "-5 to -1": 1}
 
 
 @pytest.mark.parametrize(("largest", "others", "tells"), [(15, 17, False), (16, 17, True), (15, 13, True)])

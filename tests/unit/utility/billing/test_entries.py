@@ -16,7 +16,8 @@ from commonwatt.model.words import spaced
 from harness.billing.two_months import world_of
 from harness.billing.worlds import World, random_world, tariff
 from harness.console import Browser, text_of
-from tests.unit.utility.billing.test_billing import Command, _people, _world, both_kinds, issued, publish
+from harness.real import databases
+from tests.unit.utility.billing.test_billing import Command, _people, _world, issued, publish
 from tests.unit.utility.billing.test_check_bill import SECRET, _checker, faults, receipt, run_of
 from tests.unit.utility.billing.test_corrections import issued as month_of
 from tests.unit.utility.billing.test_corrections import stored
@@ -110,7 +111,7 @@ def made(people: Command, month: str) -> int:
     return number
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_goodwill_beyond_a_bill_goes_on_with_the_next_and_a_fee_is_billed_whole(
     people: Command, database: Database, account: int
 ) -> None:
@@ -158,7 +159,7 @@ def test_an_entry_for_an_account_that_never_had_a_meter_is_refused(people: Comma
                                              "--as", "anna", code=2)  # fmt: skip
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_a_cancelled_month_is_issued_again_and_both_codes_stay(
     people: Command, database: Database, account: int, checker: ModuleType, tmp_path: Path
 ) -> None:

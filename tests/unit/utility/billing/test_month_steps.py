@@ -23,3 +23,14 @@ def test_the_first_step_that_is_not_done_says_what_it_waits_for() -> None:
     assert checked[3].run == 2
     assert [(step.by, step.at) for step in checked] == [("", None), ("service", 5), ("anna", 9), ("", None)]
     assert [state for state, _ in states([{"no": 3, "state": "issued"}], None)] == ["done"] * 4
+
+
+def test_a_draft_whose_readings_may_still_come_has_no_step_done() -> None:
+    draft = {"no": 4, "state": "draft", "made_by": "anna", "made": 5}
+    figures = {"provisional": 9, "days": 20, "of_days": 31}
+    steps = month_steps([draft | {"figures": figures}], "11 days not settled yet")
+    assert [step.state for step in steps] == ["now", "later", "later", "later"]
+    assert steps[0].waits_for == "20 of 31 days are settled; 11 days not settled yet"
+    assert steps[1].run == 4, "it can be looked at"
+    late = month_steps([draft | {"figures": {"provisional": 9}}], None)
+    assert late[0].state == "now", "all days are settled, and a reading may still come"

@@ -47,6 +47,7 @@ def test_run_is_made_checked_and_issued_by_two_people(browser: Browsers, databas
     assert ben.post(f"{path}/issue").status_code == 303
     again = ben.post(f"{path}/issue")
     assert (again.status_code, "only a checked run is issued" in text_of(again)) == (409, True)
+    assert 'max="2027-01" required value="2026-11"' in anna.get("/console/runs").text, "the likely next"
     account = late(world, Quantity.IMPORTED, 100 * KWH)
     november = made(anna, "2026-11")
     page = text_of(anna.get(november))
@@ -71,6 +72,32 @@ def test_run_is_made_checked_and_issued_by_two_people(browser: Browsers, databas
         ("anna", "run.check", "run 1"),
         ("ben", "run.issue", "run 1"),
     ]
+
+
+def test_a_draft_of_some_days_says_so_and_is_beside_as_many_days_of_the_month_before(
+    browser: Browsers, world: World
+) -> None:
+    anna, ben = browser(Role.CLERK, name="anna"), browser(Role.APPROVER, name="ben")
+    ben.post(f"{made(anna, '2026-10')}/issue")
+    end = world.inputs.day_ends[19] + 1 - world.settled.first
+    world.settled.version[:, end:] = 0
+    world.settled.provisional[:, end:] = True
+    for energies in world.settled.energies.values():
+        energies[:, end:] = 0
+    path = result_of(anna, anna.post("/console/runs", {"month": "2026-11"}).headers["location"])
+    page = text_of(anna.get(path))
+    assert "Sum so far, of 20 of 30 days" in page
+    assert "20 of 30 days are settled" in page
+    assert "can't be issued" in page
+    for finished in ("done", "Check: compute again", "rose most", "accounts pay more", "Beside run"):
+        assert finished not in page
+    assert re.search(r"(less|more) than in the first 20 days of October 2026|As much as in the first 20 days", page)
+    change = re.search(r"\$(\S+) (?:less|more) than", page)
+    assert change is None or float(change[1]) < 20, "the same use, but for weekends, and not eleven days less"
+    assert "20 of 30 days" in text_of(anna.get("/console/runs"))
+    account = re.search(r"/console/bills/(\d+)/2", anna.get(path).text)
+    assert account
+    assert "less than in October" not in text_of(anna.get(account[0]))
 
 
 def test_first_page_shows_the_month_in_work_but_no_altered_bills(browser: Browsers, database: Database) -> None:

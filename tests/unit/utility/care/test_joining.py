@@ -3,10 +3,12 @@
 Office, utility and controllers are folders; the listener is a real one.
 """
 
+import base64
+import hmac
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,21 +16,21 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from commonwatt.care import joining as client
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
-from commonwatt.care.joining import PATH, REQUEST, join
+from commonwatt.care.joining import PATH, join
 from commonwatt.care.labels import VALID_S, end_label, make_labels
-from commonwatt.care.sealing import CodeSecrets, mac
+from commonwatt.care.sealing import CodeSecrets, seal, signed_text
 from commonwatt.care.words import Code, Invitation
 from commonwatt.cli.main import make_app
 from commonwatt.identity.certificates import Kind, details_of
-from commonwatt.identity.chains import check_issued
+from commonwatt.identity.chains import check_issued, requested
 from commonwatt.identity.devices import digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import machine_s
-from commonwatt.site import exchange
 from commonwatt.site.bundle import read_bundle
 from commonwatt.site.machine import Machine
 from commonwatt.site.office import make_site
@@ -43,6 +45,7 @@ from utility.care.api.joining import AGAIN_S, Joining
 from utility.care.api.listener import CareRequest, Handler, Listener, Refused
 from utility.care.store.codes import use_code
 from utility.database.database import open_database
+from utility.database.migrate import empty_database
 
 SITE = """[site]
 utility = "127.0.0.1"
@@ -83,6 +86,7 @@ class Town:
     def __init__(self, office: Path, port: int, folder: Path) -> None:
         self.site, self.folder, self.port = office / "site", folder, port
         self.now, self.trusted = machine_s(), True
+        (folder / "utility.db").write_bytes(empty_database())
         self.database = open_database(f"sqlite:///{folder}/utility.db", create=True)
         self.utility = self.unpack_utility()
         self.listener = self.listening(self.utility, self.site / "head-end/broker.pem")
@@ -187,6 +191,21 @@ def test_office_has_no_key_of_a_controller_and_the_utility_no_bundle(town: Town)
     assert {"r001/gateway.pem", "r001/broker.pem"} <= read_bundle(town.folder / "r001.bundle").files.keys()
 
 
+def test_a_thief_of_the_utilitys_file_of_codes_joins_in_nobodys_place(town: Town) -> None:
+    """Whatever of the file serves as a secret, for a MAC or a signature."""
+    joining = Joining(town.utility, lambda use: use, lambda: True, lambda: town.now)
+    known = json.loads((town.utility / "joins.json").read_text())
+    lookup, fields = next((lookup, fields) for lookup, fields in known.items() if fields["place"] == "r001")
+    asked = {one: key_and_request("r001")[1].decode() for one in ("gateway", "broker")} | {"code": lookup, "nonce": "0"}
+    text = f"join request\n{json.dumps(asked, sort_keys=True)}".encode()
+    for number, stolen in enumerate((lookup, *(value for value in fields.values() if len(str(value)) == 64))):
+        secret = bytes.fromhex(stolen)
+        signature = Ed25519PrivateKey.from_private_bytes(secret).sign(b"commonwatt " + text)
+        for proof in ({"mac": hmac.digest(secret, text, "sha256").hex()}, {"signature": signature.hex()}):
+            with pytest.raises(Refused, match=r"wrong|no text"):
+                joining.answer(CareRequest(address=f"10.9.9.{number}", content=asked | proof))
+
+
 def test_a_lost_answer_is_asked_for_again_with_the_same_keys_and_a_stolen_code_is_refused(town: Town) -> None:
     first, thief = town.machine("first"), town.machine("thief")
     join(town.label("r001"), first, "9.9.9", town.now)  # The answer was lost: nothing is installed.
@@ -234,11 +253,11 @@ def test_who_asks_in_anothers_name_or_without_the_code_is_refused(town: Town, mo
     asks = town.machine("asks")
     with monkeypatch.context() as patched:
         patched.setattr(client, "request_of", lambda _: key_and_request("r002")[1].decode())
-        why = "another's name: r002 was asked for with the code of r001"
+        why = "another's name: 'r002' was asked for with the code of r001"
         town.refused(town.label("r001"), asks, why, alarms=True)
     with monkeypatch.context() as patched:
-        patched.setattr(client, "mac", lambda *_: "00")
-        town.refused(town.label("r001"), asks, "wrong MAC", alarms=True)
+        patched.setattr(client, "signed_text", lambda _: b"another request")
+        town.refused(town.label("r001"), asks, "wrong signature", alarms=True)
     said = town.listener.refusals(PATH)
     with monkeypatch.context() as patched:
         patched.setattr(client, "request_of", lambda _: "nonsense")
@@ -266,15 +285,23 @@ def test_a_forged_utility_is_refused_by_its_fingerprint(town: Town, tmp_path: Pa
 def test_a_forged_utility_with_the_towns_own_certificate_is_refused_by_the_code(town: Town) -> None:
     town.listener.stop()
     ca = (town.site / "head-end/ca.pem").read_bytes()
-    answer = {"sealed": "", "nonce": "", "mac": "00"}
+    answers: list[Callable[[CareRequest], dict[str, object]]] = []
     routes: dict[tuple[str, str], Handler] = {
         ("GET", "ca"): lambda _: ca,
-        ("POST", PATH): lambda asked: answer | {"nonce": asked.content["nonce"]},
+        ("POST", PATH): lambda asked: answers[-1](asked),
     }
     town.listener = Listener(f"127.0.0.1:{town.port}", town.site / "head-end/broker.pem", routes)
     town.listener.start()
-    with pytest.raises(ConfigError, match="does not know this code"):
-        join(town.label("r001"), town.machine("victim"), "9.9.9", town.now)
+    made = json.dumps({"bundle": base64.b64encode(bytes(99)).decode(), "gateway": "", "broker": ""}).encode()
+
+    def sealed(asked: CareRequest) -> dict[str, object]:
+        return {"sealed": base64.b64encode(seal(requested(asked.content["gateway"].encode())[1], made)).decode()}
+
+    answers += [lambda _: {"sealed": ""}, sealed]
+    while answers:
+        with pytest.raises(ConfigError, match="refused: the answer is not of your town's utility"):
+            join(town.label("r001"), town.machine("victim"), "9.9.9", town.now)
+        answers.pop()
     assert not list(town.machine("victim").state.glob("r0*"))
 
 
@@ -360,29 +387,19 @@ def test_the_sheet_has_a_label_for_each_controller_and_its_meters(town: Town) ->
     assert town.label("r002").code.words not in (town.site / "labels.html").read_text()
 
 
-def test_the_old_controller_of_an_exchange_is_refused_though_the_office_never_saw_its_certificates(town: Town) -> None:
-    old = town.machine("old")
-    town.join(town.label("r001"), old)
-    exchange.begin(town.site, "r001", machine_s())
-    assert {entry.kind for entry in exchange.finish(town.site, "r001", machine_s())} == {Kind.ENROLMENT}
-    ca, revoked = ((town.site / "r001" / name).read_bytes() for name in ("ca.pem", "revoked.pem"))
-    check_issued((town.site / "r001/gateway.pem").read_bytes(), ca, revoked, "r001")
-    with pytest.raises(ConfigError, match="its certificate was revoked"):
-        check_issued((old.state / "r001/gateway.pem").read_bytes(), ca, revoked, "r001")
-
-
 def test_guesses_of_many_addresses_keep_no_installer_out(town: Town) -> None:
     joining = Joining(town.utility, lambda use: use, lambda: True, lambda: town.now)
-    asked = dict.fromkeys(("code", "nonce", "mac", "gateway", "broker"), "00")
+    asked = dict.fromkeys(("code", "signature", "gateway", "broker"), "00")
     for number in range(300):
         with pytest.raises(Refused, match="unknown code"):
             joining.answer(CareRequest(address=f"10.0.{number // 250}.{number % 250}", content=asked))
     own = CodeSecrets.of(town.label("r001").code, town.label("r001").fingerprint)
     good = asked | {one: key_and_request("r001")[1].decode() for one in ("gateway", "broker")} | {"code": own.lookup}
-    for mac_ in ("\u00e4", "\ud800"):
-        with pytest.raises(Refused, match="wrong MAC"):
-            joining.answer(CareRequest(address="10.9.9.9", content=good | {"mac": mac_}))
-    assert joining.answer(CareRequest(address="10.9.9.9", content=good | {"mac": mac(own.verifier, REQUEST, good)}))
+    for signature in ("\u00e4", "\ud800", "00", "00" * 64):
+        with pytest.raises(Refused, match="wrong signature"):
+            joining.answer(CareRequest(address="10.9.9.9", content=good | {"signature": signature}))
+    right = good | {"signature": own.signer.sign(signed_text(good)).hex()}
+    assert joining.answer(CareRequest(address="10.9.9.9", content=right))
 
 
 def test_without_a_synchronized_clock_no_code_is_used(town: Town) -> None:
@@ -396,7 +413,7 @@ def test_a_thiefs_use_stays_in_the_alarm_whatever_else_is_asked(town: Town) -> N
     town.join(town.label("r001"), town.machine("thief"))
     town.refused(town.label("r001"), town.machine("installer"), "used code of r001, by another key", alarms=True)
     garbage = CareConnection((f"127.0.0.1:{town.port}",), town.site / "authority/ca.pem")
-    asked: list[dict[str, object]] = [{}, dict.fromkeys(("code", "nonce", "mac", "gateway", "broker"), "0")]
+    asked: list[dict[str, object]] = [{}, dict.fromkeys(("code", "signature", "gateway", "broker"), "0")]
     for number in range(100):
         with pytest.raises(CareRefused):
             garbage.post("/join", asked[number % 2])

@@ -7,9 +7,12 @@ import pytest
 
 from commonwatt.care.connection import CareConnection, CareRefused, CareUnreachable
 from commonwatt.identity.certificates import Kind
+from commonwatt.site.bundle import JOINS_FILE
 from harness.network.waiting import free_port
 from harness.real.enrolled import authority, certificate
+from utility.care.api.joining import Joining
 from utility.care.api.listener import CareRequest, Handler, Listener, Refused
+from utility.care.store.packages import routes_of
 
 FILE = bytes(range(256)) * 1000
 
@@ -53,7 +56,7 @@ def test_what_one_machine_of_the_utility_refuses_the_next_may_grant(
     made, connection = listener
 
     def refuse(_: CareRequest) -> dict[str, object]:
-        raise Refused("an old bundle")
+        raise Refused("an old bundle\x1b[2J")
 
     own = connection.ca.with_name("certificate.pem")
     other = Listener(f"127.0.0.1:{free_port()}", own, {("POST", "join"): refuse})
@@ -64,9 +67,35 @@ def test_what_one_machine_of_the_utility_refuses_the_next_may_grant(
     other.stop()
     made.stop()
     other.start()
-    with pytest.raises(CareRefused, match="an old bundle"):
+    with pytest.raises(CareRefused, match=r"an old bundle\\x1b\[2J"):
         both.post("/join", {"name": "r001"})
     other.stop()
+
+
+def test_a_damaged_file_of_the_utility_is_said_to_the_controller_and_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / f"{'0' * 64}.release").write_text("torn")
+    (tmp_path / JOINS_FILE).write_text("{")
+    broker = certificate(authority(tmp_path / "town"), Kind.BROKER, "head-end")
+    joins = Joining(tmp_path, lambda use: use, lambda: True, lambda: 1_800_000_000)
+    routes: dict[tuple[str, str], Handler] = {("POST", "join"): joins.answer, **routes_of(tmp_path)}
+    made = Listener(f"127.0.0.1:{free_port()}", broker, routes)
+    made.start()
+    connection = CareConnection((made._server._address,), broker.with_name("ca.pem"))
+    asked: dict[str, dict[str, object]] = {
+        "join": dict.fromkeys(("code", "signature", "gateway", "broker"), "x"),
+        "release": {"sha256": "0" * 64, "architecture": "amd64"},
+    }
+    for path, content in asked.items():
+        with pytest.raises(CareUnreachable, match=r"503 .*a file of the utility .*its log says what to do"):
+            connection.post(f"/{path}", content)
+    made.stop()
+    assert made.counts == {("join", "failed"): 1, ("release", "failed"): 1}
+    assert "unpack the utility's bundle again" in caplog.text
+    assert "no release file; make it at the office" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert "unpack the utility's bundle again" in made.refusals("join")[0], "it is an alarm"
 
 
 def test_what_is_too_large_is_answered_by_no_handler(listener: tuple[Listener, CareConnection]) -> None:

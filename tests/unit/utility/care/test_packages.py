@@ -1,19 +1,19 @@
-"""The utility serves a release whole, or as a difference to what is installed."""
+"""The utility serves a release that the authority signed, piece by piece."""
 
+import hashlib
 import os
-import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from commonwatt.care import release as releases
-from commonwatt.care.release import Manifest, assemble
+from commonwatt.care.release import Manifest
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
 from utility.care.api.listener import CareRequest, Refused
-from utility.care.store.packages import offer, piece, publish, release_of
-
-pytestmark = pytest.mark.skipif(shutil.which("zstd") is None, reason="needs zstd")
+from utility.care.store.packages import offer, piece, publish, release_of, withdraw
+from utility.fleet.cli import app
 
 
 def member(name: str, content: bytes) -> bytes:
@@ -44,39 +44,54 @@ def make_deb(
 @pytest.fixture
 def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(releases, "LEVEL", 3)
     return Authority.create(tmp_path, "Town", 1_000_000)
 
 
-def fetched(folder: Path, sha256: str, base: str | None) -> tuple[Manifest, bytes, bool]:
+def fetched(folder: Path, sha256: str) -> tuple[Manifest, bytes]:
     """Fetch as a controller does."""
-    found = offer(folder, {"sha256": f"{'c' * 64},{sha256}", "base": base, "architecture": "arm64"})
-    _, _, name = str(found["path"]).split("/")
+    found = offer(folder, {"sha256": f"{'c' * 64},{sha256}", "architecture": "arm64"})
+    manifest = Manifest.model_validate_json(found["manifest"])
     content = b""
-    while len(content) < found["size_bytes"]:
-        content += piece(folder, CareRequest(address="", rest=(name, str(len(content))), content={}))
-    return Manifest.model_validate_json(found["manifest"]), content, found["base"] is not None
+    while len(content) < manifest.size_bytes:
+        content += piece(folder, CareRequest(address="", rest=(manifest.sha256, str(len(content))), content={}))
+    return manifest, content
 
 
-def test_a_controller_gets_the_difference_to_its_release_and_else_the_whole(tmp_path: Path, town: Authority) -> None:
-    data = os.urandom(300_000)
-    folder, ca = tmp_path / "packages", tmp_path / "authority" / "ca.pem"
-    said: list[str] = []
-    old = publish(releases.sign(make_deb(tmp_path, "0.4.0", data), town), folder, ca, said.append)
-    changed = data[:1000] + b"changed" + data[2000:]
-    new_deb = make_deb(tmp_path, "0.4.1", changed)
-    new = publish(releases.sign(new_deb, town), folder, ca, said.append)
-    assert said[1].startswith("from 0.4.0: 0.0")
-    assert release_of(folder, "0.4.1") == ("0.4.1", new.sha256)
-    base = tmp_path / "installed.deb"
-    base.write_bytes(releases.uncompressed(make_deb(tmp_path, "0.4.0", data)))
-    for installed in (old.sha256, None, "b" * 64, "../../etc/passwd"):
-        manifest, content, is_patch = fetched(folder, new.sha256, installed)
-        assert is_patch == (installed == old.sha256)
-        assert len(content) < 10_000 or not is_patch
-        (tmp_path / "part").write_bytes(content)
-        assemble(manifest, tmp_path / "part", base if is_patch else None, tmp_path / "new.deb")
-        assert (tmp_path / "new.deb").read_bytes() == releases.uncompressed(new_deb)
+def test_a_controller_gets_the_package_as_it_was_built(tmp_path: Path, town: Authority) -> None:
+    package = make_deb(tmp_path, "0.4.0", os.urandom(300_000))
+    made = publish(releases.sign(package, town), tmp_path / "packages", tmp_path / "authority" / "ca.pem")
+    assert release_of(tmp_path / "packages", "0.4.0") == ("0.4.0", made.sha256)
+    assert fetched(tmp_path / "packages", made.sha256) == (made, package.read_bytes())
+    assert made.sha256 == hashlib.sha256(package.read_bytes()).hexdigest()
+
+
+def test_a_damaged_release_is_not_published(tmp_path: Path, town: Authority) -> None:
+    file = releases.sign(make_deb(tmp_path, "0.4.0", b"data"), town)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ConfigError, match="is damaged: it has another checksum"):
+        publish(file, tmp_path / "packages", tmp_path / "authority" / "ca.pem")
+    assert not (tmp_path / "packages").exists()
+
+
+def test_a_withdrawn_release_is_refused_to_controllers_that_fetch_it(tmp_path: Path, town: Authority) -> None:
+    folder, ca, data = tmp_path / "packages", tmp_path / "authority" / "ca.pem", os.urandom(100_000)
+    old = publish(releases.sign(make_deb(tmp_path, "0.4.0", data), town), folder, ca)
+    bad = publish(releases.sign(make_deb(tmp_path, "0.4.1", data + b"bad"), town), folder, ca)
+    asked = {"sha256": bad.sha256, "architecture": "arm64"}
+    assert fetched(folder, bad.sha256)[0] == bad
+    config = tmp_path / "utility.toml"
+    config.write_text(f'[utility]\npackages = "{folder}"\n')
+    done = CliRunner().invoke(app, ["withdraw", "0.4.1", "--config", str(config)])
+    assert (done.exit_code, "Next: commonwatt fleet upgrade --stop" in done.output) == (0, True), done.output
+    with pytest.raises(Refused, match="not any more"):
+        piece(folder, CareRequest(address="", rest=(bad.sha256, "0"), content={}))
+    with pytest.raises(Refused, match="not any more"):
+        offer(folder, asked)
+    with pytest.raises(ConfigError, match="is not published"):
+        release_of(folder, "0.4.1")
+    with pytest.raises(ConfigError, match="is not published"):
+        withdraw(folder, "0.4.1")
+    assert fetched(folder, old.sha256)[0] == old
 
 
 def test_what_the_authority_did_not_sign_is_not_published(tmp_path: Path, town: Authority) -> None:
@@ -84,20 +99,20 @@ def test_what_the_authority_did_not_sign_is_not_published(tmp_path: Path, town: 
     other = Authority.create(tmp_path / "other", "Other", 1_000_000)
     assert other.expires
     with pytest.raises(ConfigError, match="signature does not fit"):
-        publish(file, tmp_path / "packages", tmp_path / "other" / "authority" / "ca.pem", print)
+        publish(file, tmp_path / "packages", tmp_path / "other" / "authority" / "ca.pem")
     lines = file.read_bytes().split(b"\n", 2)
     file.write_bytes(b"\n".join([lines[0].replace(b"0.4.0", b"0.4.9"), *lines[1:]]))
     with pytest.raises(ConfigError, match="signature does not fit"):
-        publish(file, tmp_path / "packages", tmp_path / "authority" / "ca.pem", print)
+        publish(file, tmp_path / "packages", tmp_path / "authority" / "ca.pem")
 
 
 @pytest.mark.parametrize(
-    "rest", [(), ("..", "0"), ("x.release", "0"), ("a" * 64 + ".release", "-1"), ("../ca.pem", "0")]
+    "rest", [(), ("..", "0"), ("a" * 64 + ".release", "0"), ("a" * 64, "-1"), ("a" * 64, "0"), ("../ca.pem", "0")]
 )
 def test_a_path_to_no_release_is_refused(tmp_path: Path, rest: tuple[str, ...]) -> None:
     with pytest.raises(Refused):
         piece(tmp_path, CareRequest(address="", rest=rest, content={}))
-    with pytest.raises(Refused, match="no such release for arm64"):
+    with pytest.raises(Refused, match="no such release for arm64 is at the utility"):
         offer(tmp_path, {"sha256": "a" * 64, "architecture": "arm64"})
 
 
@@ -112,14 +127,14 @@ def test_another_file_is_no_package(tmp_path: Path, town: Authority) -> None:
 def test_a_rollout_of_a_version_names_the_package_of_each_processor(tmp_path: Path, town: Authority) -> None:
     folder, ca = tmp_path / "packages", tmp_path / "authority" / "ca.pem"
     one, other = (
-        publish(releases.sign(make_deb(tmp_path, "0.4.0", b"", architecture=name), town), folder, ca, print)
+        publish(releases.sign(make_deb(tmp_path, "0.4.0", b"", architecture=name), town), folder, ca)
         for name in ("arm64", "amd64")
     )
     version, both = release_of(folder, "0.4.0")
     assert (version, set(both.split(","))) == ("0.4.0", {one.sha256, other.sha256})
     for each in (one, other):
-        found = offer(folder, {"sha256": both, "base": None, "architecture": each.architecture})
+        found = offer(folder, {"sha256": both, "architecture": each.architecture})
         assert Manifest.model_validate_json(found["manifest"]) == each
-    publish(releases.sign(make_deb(tmp_path, "0.4.0", b"again"), town), folder, ca, print)
+    publish(releases.sign(make_deb(tmp_path, "0.4.0", b"again"), town), folder, ca)
     with pytest.raises(ConfigError, match="two packages of it are published for one processor"):
         release_of(folder, "0.4.0")

@@ -1,4 +1,4 @@
-"""Renewals: each controller, its broker and its meters get the next certificate for their own name, and no other."""
+"""Renewals: each controller and its broker get the next certificate for their own name, and no other."""
 
 import ssl
 from dataclasses import replace
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from commonwatt.identity.certificates import Kind, Signer, authoritys_list, details_of, listed_issuers, pem
-from commonwatt.identity.chains import check_issued, kind_of
+from commonwatt.identity.chains import check_issued, enrolled, kind_of
 from commonwatt.identity.renewing import PURPOSE, CertificateFile, signed_content
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import ClientTls, own
@@ -30,7 +30,7 @@ NAMES = ["r001", "r002"]
 
 @pytest.fixture
 def town(tmp_path: Path) -> CareTown:
-    return CareTown(tmp_path, NAMES, T, meters=[10001])
+    return CareTown(tmp_path, NAMES, T)
 
 
 def ask(town: CareTown, content: dict[str, Any]) -> dict[str, Any]:
@@ -45,9 +45,7 @@ def refused(town: CareTown, content: dict[str, Any], result: str) -> str:
     return str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "days"), [("device", "r001", 90), ("broker", "r002", 365), ("device", "10001", 90)]
-)
+@pytest.mark.parametrize(("kind", "name", "days"), [("device", "r001", 90), ("broker", "r002", 365)])
 def test_a_certificate_is_renewed_for_its_own_name(town: CareTown, kind: str, name: str, days: int) -> None:
     file = town.file(name, Kind(kind))
     town.now += 61 * DAY_S
@@ -92,8 +90,8 @@ def test_a_request_of_no_key_is_refused_though_it_is_signed(town: CareTown) -> N
     assert "no request" in refused(town, made(town.file("r001"), request="no key"), "authority")
 
 
-@pytest.mark.parametrize("name", ["utility", "plant", "r009", "20002"])
-def test_what_is_no_registered_controller_or_meter_is_refused(town: CareTown, name: str) -> None:
+@pytest.mark.parametrize("name", ["utility", "plant", "r009", "10001"])
+def test_what_is_no_registered_controller_is_refused(town: CareTown, name: str) -> None:
     assert f"device {name}" in refused(town, town.file(name).request(), "unregistered")
 
 
@@ -107,9 +105,8 @@ def test_a_revoked_certificate_is_refused(town: CareTown) -> None:
     assert "was revoked" in refused(town, file.request(), "revoked")
 
 
-@pytest.mark.parametrize("name", ["r001", "10001"])
-def test_a_revoked_controller_and_its_meters_are_refused(town: CareTown, name: str) -> None:
-    file = town.file(name)
+def test_a_revoked_controller_is_refused(town: CareTown) -> None:
+    file = town.file("r001")
     town.revoke_device("r001")
     assert "r001 was revoked: stolen" in refused(town, file.request(), "revoked")
 
@@ -176,7 +173,7 @@ def test_the_alarm_counts_to_the_end_of_the_first_controllers_newest_certificate
     assert enrolment_ends(settings) == T + 3 * 365 * DAY_S
     town.now += 365 * DAY_S
     for name in ("r001", "r002"):
-        town.enrol({name: ((name, "10009"), ADDRESSES)})
+        town.enrol({name: (*ADDRESSES, "10.1.0.9")})
         assert enrolment_ends(settings) == T + (3 if name == "r001" else 4) * 365 * DAY_S
     (town.folder / "authority/enrolment.pem").unlink()
     assert enrolment_ends(settings) is None
@@ -230,7 +227,7 @@ def test_a_renewal_brings_the_lists_of_newer_enrolment_certificates(today: CareT
     file = lists(today.file("r001", Kind.BROKER))
     assert file.revoked is not None
     before = file.revoked.read_bytes()
-    today.enrol({"r001": (("r001", "10001"), ADDRESSES), "r002": (("r002", "10002"), ADDRESSES)})
+    today.enrol(dict.fromkeys(NAMES, (*ADDRESSES, "10.1.0.9")))
     file.revoked.write_bytes(before)  # No bundle came: the controller has the lists of the day it joined.
     file.take(ask(today, file.request()))
     assert is_believed(file)
@@ -256,6 +253,22 @@ def test_a_renewal_brings_revocations(today: CareTown) -> None:
     file.take(ask(today, file.request()))
     assert not is_believed(replace(mate, revoked=file.revoked))
     assert is_believed(file)
+
+
+def test_an_answer_that_lacks_lists_takes_none_of_a_lawful_controller_away(tmp_path: Path) -> None:
+    """Without its mate's list a gateway would refuse the mate's broker."""
+    town = CareTown(tmp_path, [*NAMES, "r003"], now())
+    file, mate = lists(town.file("r001", Kind.BROKER)), lists(town.file("r002", Kind.BROKER))
+    mate.take(ask(town, mate.request()))
+    assert file.revoked is not None
+    before = file.revoked.read_bytes()
+    assert enrolled(before) == [*NAMES, "r003"]
+    town.office.revoke("r003", "stolen", town.now, Kind.ENROLMENT)
+    file.revoked.write_bytes(before)
+    answer = ask(town, file.request())
+    file.take(answer | {"revoked": authoritys_list(answer["revoked"].encode()).rstrip()})
+    assert is_believed(replace(mate, revoked=file.revoked))
+    assert enrolled(file.revoked.read_bytes()) == NAMES, "only the revoked one's list is gone"
 
 
 @pytest.mark.parametrize("other", ["older", "another town's", "of a revoked one", "of none", "no lists"])
@@ -289,12 +302,6 @@ def test_a_certificate_of_a_revoked_issuer_is_not_taken(today: CareTown) -> None
     today.office.revoke("r001", "stolen", today.now, Kind.ENROLMENT)
     with pytest.raises(ConfigError, match="was revoked"):
         file.take(answer)
-
-
-def test_a_meter_that_the_office_left_out_gets_nothing_though_an_older_certificate_has_it(town: CareTown) -> None:
-    file = town.file("10001")
-    town.enrol({"r001": (("r001",), ADDRESSES)})
-    refused(town, file.request(), "authority")
 
 
 def test_nothing_is_issued_under_a_revoked_enrolment_certificate_that_the_utility_still_has(town: CareTown) -> None:

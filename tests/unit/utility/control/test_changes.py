@@ -12,13 +12,13 @@ from commonwatt.protocol.controller_commands import Action, ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from harness.real import databases
-from harness.worlds.gateway import World
+from harness.surroundings.gateway import World
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.access.store import audit_log
 from utility.control.changes import Asked, Change, ChangeError, Chosen, NewerChangeError, Target
 from utility.control.decisions import cancel_change, make_change, preview_change, put_back, send_due, title
-from utility.control.fields import FieldsError, checked_command, parsed_weights
+from utility.control.fields import FieldsError, checked_command
 from utility.control.in_force import before_words, in_force, inverse
 from utility.control.store.control_changes import find_change, newest_changes, targets_of
 from utility.control.words import answered
@@ -27,8 +27,6 @@ from utility.outbox.changes import CloseCommand, SawGateway
 from utility.outbox.settings import settings_of
 from utility.outbox.store.commands import open_commands
 from utility.readings.store.writer import Writer
-
-kind = databases.both_kinds
 
 NOW = 1_800_000_000
 ALL, R001 = Chosen(everyone=True), Chosen(microgrids=("r001",))
@@ -95,6 +93,7 @@ def seen(database: Database, number: int) -> tuple[Change, list[Target]]:
         return find_change(connection, number), targets_of(connection, number, 10)
 
 
+@databases.on_both_kinds
 def test_a_change_is_kept_with_what_was_before_and_each_gateways_answer(database: Database) -> None:
     hear(database)
     number = make_change(database, ANNA, tune(900, ALL), NOW)
@@ -179,6 +178,7 @@ def test_the_second_of_two_people_is_told_and_changes_nothing(database: Database
     assert make_change(database, BEN, ask(Action.REDUCE, ALL, seen=form, state="off"), NOW + 90) == 3, "another setting"
 
 
+@databases.on_both_kinds
 def test_of_two_people_at_the_same_moment_one_is_told(database: Database) -> None:
     def change(actor: Actor) -> bool:
         try:
@@ -192,6 +192,7 @@ def test_of_two_people_at_the_same_moment_one_is_told(database: Database) -> Non
     assert [len(found) for found in waiting(database).values()] == [1, 1]
 
 
+@databases.on_both_kinds
 def test_a_change_that_fails_in_the_middle_leaves_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the utility is killed while it stores a change: nothing of it is stored, and nothing is sent."""
 
@@ -208,6 +209,7 @@ def test_a_change_that_fails_in_the_middle_leaves_nothing(database: Database, mo
         assert audit_log.entries(connection, audit_log.Wanted(), 9) == []
 
 
+@databases.on_both_kinds
 def test_a_planned_change_is_sent_once_when_due_and_not_when_cancelled_or_long_over(database: Database) -> None:
     planned = make_change(database, ANNA, tune(900, at=NOW + 600), NOW)
     cancelled = make_change(database, ANNA, tune(300, Chosen(microgrids=("r002",)), at=NOW + 600), NOW)
@@ -257,29 +259,6 @@ def test_an_unanswered_strategy_is_superseded_by_the_next_one_but_not_by_one_of_
     assert dict(seen(database, first)[0].counts) == {"superseded": 1}
 
 
-def test_weights_are_put_back_to_those_sent_before(database: Database) -> None:
-    hear(database, strategy="aces", tuned=("strategy",))
-    make_change(database, ANNA, ask(Action.SHARING, weights={"10001": 2}), NOW)
-    number = make_change(database, ANNA, ask(Action.SHARING, strategy="rangers", weights={"10001": 5}), NOW)
-    answer(database)
-    put_back(database, ANNA, number, NOW)
-    (back,) = waiting(database)["r001"]
-    assert ("'strategy': 'aces'" in back, "'weights': {'10001': 2}" in back) == (True, True)
-
-
-@pytest.mark.parametrize(
-    ("meter", "says"),
-    [("99999", "weights: 99999 is not registered"), ("20001", "weights: 20001 is a meter of r002, not of r001")],
-)
-def test_a_weight_of_a_meter_of_no_chosen_microgrid_is_refused(database: Database, meter: str, says: str) -> None:
-    asked = ask(Action.SHARING, weights={"10001": 2, meter: 5})
-    with pytest.raises(FieldsError, match=says):
-        make_change(database, ANNA, asked, NOW)
-    with pytest.raises(FieldsError, match=says):
-        preview_change(database, asked, NOW)
-    assert waiting(database) == {}
-
-
 def test_a_meter_of_the_chosen_microgrid_is_stopped_and_no_other(database: Database) -> None:  # req: M5
     for meter, says in (("99999", "meter: 99999 is not registered"), ("20001", "meter: 20001 is a meter of r002")):
         with pytest.raises(FieldsError, match=says):
@@ -298,14 +277,15 @@ def test_a_meter_of_the_chosen_microgrid_is_stopped_and_no_other(database: Datab
 FAULTS: dict[str, tuple[Action, dict[str, Any], str]] = {
     "missing": (Action.REDUCE, {"state": "on"}, "reduce needs FOR_S"),
     "foreign": (Action.DEAGGREGATE, {"mode": "lossy"}, "deaggregate does not take MODE"),
-    "empty schedule": (Action.SCHEDULE, {"periods": {}}, "schedule needs one of METERS, PERIODS"),
-    "no sharing": (Action.SHARING, {"from_time": 5}, "sharing needs one of STRATEGY, WEIGHTS"),
+    "empty schedule": (Action.SCHEDULE, {"periods": {}}, "give at least one of METERS, PERIODS"),
+    "no sharing": (Action.SHARING, {"from_time": 5}, "sharing needs STRATEGY"),
     "too short": (Action.SCHEDULE, {"periods": {"relay_s": 1}}, "PERIODS: must be at least 15"),
     "too long": (
-        Action.SHARING,
-        {"weights": {str(10**18 + n): 5 for n in range(700)}},
-        "WEIGHTS: more than 16384 bytes",
+        Action.STOP,
+        {"meter": "1" * 17_000, "state": "on"},
+        "METER: must",
     ),
+    "the registry's": (Action.SHARING, {"strategy": "spec", "weights": {"1": 2}}, "sharing does not take WEIGHTS"),
     "no quarter": (Action.GET, {"first_quarter": "x", "last_quarter": 1}, "FIRST_QUARTER: must be a whole number"),
     "null": (Action.GET, {"first_quarter": None, "last_quarter": 1}, "get needs FIRST_QUARTER"),
     "backwards": (Action.GET, {"first_quarter": 2, "last_quarter": 1}, "FIRST_QUARTER must not be after the last"),
@@ -320,12 +300,6 @@ def test_a_wrong_field_is_named(name: str) -> None:
     with pytest.raises(FieldsError) as caught:
         checked_command(action, fields, NOW, "x")
     assert re.search(says, caught.value.named(str.upper))
-
-
-def test_weights_are_parsed_and_wrong_ones_named() -> None:
-    assert parsed_weights(["10001=2", "10003=1"]) == {"10001": "2", "10003": "1"}
-    with pytest.raises(FieldsError, match=r"weights: METER=WEIGHT, such as 10001=2 \(found 'a=2'\)"):
-        parsed_weights(["a=2"])
 
 
 COMMANDS: dict[str, dict[str, Any]] = {
@@ -357,20 +331,20 @@ def test_what_puts_a_command_back_restores_what_the_gateway_said(tmp_path: Path,
         world.ask(cmd="reduce", state="on", for_s=5000)
         world.ask(cmd="isolate", state="on", for_s=5000)
     settings = settings_of({"at": "gateway", **COMMANDS[name]})
-    before = in_force(settings, said(), None)
+    before = in_force(settings, said())
     world.ask(**COMMANDS[name])
     world.now += 50
     back = inverse(before, world.now)
     assert back is not None
     _, outcome = world.ask(**back)
-    assert (outcome.result, in_force(settings, said(), None)) == ("done", before)
+    assert (outcome.result, in_force(settings, said())) == ("done", before)
     world.store.close()
 
 
 def test_of_a_gateway_before_0_3_only_periods_and_relay_can_be_put_back() -> None:
     old = heartbeat(strategy=None, meters=None)
-    assert inverse(in_force(frozenset({"reduce"}), old, None), NOW) is None
-    assert inverse(in_force(frozenset({"relay_s"}), old, None), NOW) == {
+    assert inverse(in_force(frozenset({"reduce"}), old), NOW) is None
+    assert inverse(in_force(frozenset({"relay_s"}), old), NOW) == {
         "cmd": "schedule",
         "periods": {"relay_s": None},
     }

@@ -115,12 +115,12 @@ def test_a_change_is_planned_in_town_time_and_cancelled(browser: Browsers) -> No
     ("fields", "says"),
     [
         ({"relay_s": "soon"}, "relay: a whole number up to 86400 or the word reset is wanted"),
-        ({"relay_s": ""}, "schedule needs one of meters, periods"),
+        ({"relay_s": ""}, "give at least one of meters, periods"),
         ({"which": "chosen"}, "choose microgrids, a kind of microgrids, or all"),
         ({"which": "chosen", "microgrids": "r009"}, "microgrid r009 is not registered; there are r001, r002"),
         ({"when": "later"}, "a later change needs a time"),
         ({"when": "later", "time": "2027-03-14T02:30"}, "does not exist"),
-        ({"action": "sharing", "weights": "a=2"}, "weights: METER=WEIGHT, such as 10001=2"),
+        ({"action": "sharing"}, "sharing needs strategy"),
         ({"action": "reduce", "state": "on"}, "reduce needs minutes"),
     ],
 )

@@ -1,6 +1,5 @@
 """The preview of a schedule: its figures agree with what batches of a gateway really take, and it refuses too much."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,6 @@ from commonwatt.model.control.relaying import (
     MESSAGE_BYTES,
     MONTH_S,
     PACKET_BYTES,
-    PING_BYTES,
-    PING_S,
-    PUT_BYTES,
     SEGMENT_BYTES,
     Relayed,
     Relaying,
@@ -27,7 +23,7 @@ from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.controller_commands import Action
 from commonwatt.protocol.heartbeats import Heartbeat, Month
 from harness.real import databases
-from harness.worlds import sent
+from harness.surroundings import sent
 from tests.unit.utility.control.test_changes import ANNA, NOW, R001, ask, hear, heartbeat, tune
 from utility.control.changes import AllowanceError
 from utility.control.decisions import make_change, preview_change
@@ -110,36 +106,6 @@ def test_a_rarer_relay_takes_fewer_bytes_and_brings_data_later() -> None:
     assert not effect.breaks
 
 
-def test_rarer_puts_of_the_meters_take_fewer_heads_and_bring_data_later() -> None:
-    said = heartbeat(lte=line(100_000_000, 300_000_000))
-    counted = replace(relayed(60), meters=20)
-    effect = effect_on("r001", {"cmd": "schedule", "periods": {"put_s": 300}}, said, counted, LEFT_S)
-    assert effect.before is not None
-    assert effect.after is not None
-    saved = [a - b for a, b in zip(effect.before, effect.after, strict=True)]
-    each = [
-        put * (1 / 60 - 1 / 300) - ping / PING_S for put, ping in zip(PUT_BYTES, PING_BYTES, strict=True)
-    ]  # of a meter, in a second
-    assert saved == pytest.approx([20 * one * MONTH_S for one in each], abs=2)
-    assert saved[1] > 30_000_000
-    assert effect.delay_s == (135, 375)
-
-
-@pytest.mark.parametrize(
-    ("fields", "delay_s"),
-    [
-        ({"cmd": "aggregate", "at": "gateway", "mode": "lossless"}, (135, 1080)),
-        ({"cmd": "aggregate", "at": "gateway", "mode": "lossy"}, (135, 1080)),
-    ],
-)
-def test_an_aggregating_gateway_relays_whole_quarters(fields: dict[str, Any], delay_s: tuple[int, int]) -> None:
-    effect = effect_on("r001", fields, heartbeat(lte=line(0, 400_000_000)), relayed(60), LEFT_S)
-    assert effect.before is not None
-    assert effect.after is not None
-    assert (effect.after[0] < effect.before[0], effect.delay_s) == (True, delay_s)
-    assert line_of(relayed(60), AVERAGES)[0] < line_of(relayed(60), QUARTERS)[0]
-
-
 def test_the_prediction_agrees_with_a_line_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten houses of real processes with TLS: the side of the utility for ten minutes at 60 s, then at 300 s."""
     monkeypatch.setattr(relaying, "HELLO_S", 17.5)  # Gateways looked after 15 s of silence when it was measured.
@@ -174,16 +140,15 @@ def test_back_to_an_unknown_period_of_a_file_has_no_figure() -> None:
 def test_each_action_has_words() -> None:
     actions: list[dict[str, Any]] = [
         {"cmd": "schedule", "periods": dict.fromkeys(("collect_s", "levels_s", "relay_s", "put_s", "compact_s"), 60)},
-        {"cmd": "sharing", "strategy": "aces", "weights": {"10001": 2}},
-        {"cmd": "sharing", "weights": {}},
+        {"cmd": "sharing", "strategy": "aces"},
         {"cmd": "aggregate", "mode": "lossy"},
         {"cmd": "aggregate", "mode": "lossy", "at": "meters"},
         {"cmd": "deaggregate"},
         {"cmd": "reduce", "state": "on"},
         {"cmd": "isolate", "state": "off"},
     ]
-    assert [len(in_words(fields)) for fields in actions] == [5, 2, 1, 1, 1, 1, 1, 1]
-    assert [has_figures(fields) for fields in actions] == [True, False, False, True, False, True, False, False]
+    assert [len(in_words(fields)) for fields in actions] == [5, 1, 1, 1, 1, 1, 1]
+    assert [has_figures(fields) for fields in actions] == [True] + [False] * 6
     assert longest_delay_s(AVERAGES, 60) == 1080
 
 
@@ -217,7 +182,7 @@ def test_a_period_that_a_person_sets_ends_whole_quarters_that_the_gateway_relays
 
 def test_what_a_gateway_does_by_itself_is_not_put_back_as_if_a_person_had_set_it() -> None:
     said = heartbeat(aggregation="lossless", meters="lossless", saves={"line": ("quarters", "meters")})
-    before = in_force(frozenset({AT_GATEWAY, METERS}), said, None)
+    before = in_force(frozenset({AT_GATEWAY, METERS}), said)
     assert before == {AT_GATEWAY: {"value": "none", "until": None}, METERS: {"value": "none"}}
-    before = in_force(frozenset({AT_GATEWAY}), said.model_copy(update={"tuned": ("aggregation",)}), None)
+    before = in_force(frozenset({AT_GATEWAY}), said.model_copy(update={"tuned": ("aggregation",)}))
     assert before == {AT_GATEWAY: {"value": "lossless", "until": None}}

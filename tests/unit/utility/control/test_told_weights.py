@@ -7,16 +7,13 @@ from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.protocol.controller_commands import Action, ControllerCommand
+from commonwatt.protocol.controller_commands import ControllerCommand
 from gateway.control.microgrid_states import MicrogridStates
 from harness.real import databases
-from tests.unit.utility.control.test_changes import ANNA, R001, answer, ask
-from utility.control.changes import ChangeError
-from utility.control.decisions import make_change, send_due
+from tests.unit.utility.control.test_changes import answer
 from utility.control.jobs import tell_weights_due
 from utility.control.store.weights import set_weight
 from utility.control.weights import AHEAD, Weighting, to_tell
@@ -27,8 +24,6 @@ from utility.jobs.threads import HERE
 from utility.outbox.store.commands import open_commands
 from utility.outbox.tables import command
 from utility.registry.store.accounts import load_for_change, save_dated_registry
-
-kind = databases.both_kinds
 
 NOW = 1_800_000_000
 QUARTER = NOW // 900
@@ -47,6 +42,7 @@ def weigh(database: Database, account: int, weight: int, start: int) -> None:
         set_weight(connection, account, weight, start, "eve", NOW)
 
 
+@databases.on_both_kinds
 def test_a_weight_is_told_before_its_date_and_once(database: Database) -> None:
     assert run(database, NOW) == []
     begin = QUARTER + AHEAD + 4
@@ -74,28 +70,6 @@ def test_an_earlier_date_replaces_what_was_told_for_later(database: Database) ->
     assert (message["from_time"], *message["weights"].values()) == ((QUARTER + 50) * 900, 2)
 
 
-def test_people_change_weights_of_accounts_there_alone(database: Database) -> None:
-    weights = ask(Action.SHARING, R001, weights={"10001": 2})
-    assert make_change(database, ANNA, weights, NOW) == 1
-    weigh(database, 1, 3, QUARTER + 100)
-    with pytest.raises(ChangeError, match="r001: the weights are kept with the accounts"):
-        make_change(database, ANNA, weights, NOW)
-    assert make_change(database, ANNA, ask(Action.SHARING, R001, strategy="aces"), NOW) == 2
-
-
-def test_what_a_person_had_planned_before_is_told_over(database: Database) -> None:
-    """Weights planned by a person, before an account had one, are sent: the account's are sent again after them."""
-    planned = ask(Action.SHARING, R001, at=NOW + 5000, weights={"10003": 9})
-    make_change(database, ANNA, planned, NOW)
-    weigh(database, 1, 3, QUARTER + 1)
-    run(database, NOW)
-    answer(database)
-    send_due(database, NOW + 5000)
-    answer(database)
-    (again,) = run(database, NOW + 5300)
-    assert (again["weights"], "from_time" in again) == ({"10001": 3}, False)
-
-
 def test_a_weight_ends_with_a_move_and_is_told_anew_when_a_command_expired(database: Database) -> None:
     weigh(database, 1, 3, QUARTER + 1)
     with database.writes.begin() as connection:
@@ -113,7 +87,7 @@ def test_a_weight_ends_with_a_move_and_is_told_anew_when_a_command_expired(datab
     answer(database)
     assert run(database, NOW) == [], "a gateway keeps one to come"
     (back,) = run(database, (QUARTER + 1) * 900 + 60)
-    assert (back["weights"], back["from_time"]) == ({}, (QUARTER + 40) * 900), "the gateway's file holds again"
+    assert (back["weights"], back["from_time"]) == ({}, (QUARTER + 40) * 900), "each has 1 again"
 
 
 class Gateway:

@@ -12,12 +12,11 @@ from utility.registry.accounts import Dated
 from utility.registry.store.accounts import changes_of, load_dated_registry
 from utility.registry.weights import weight_at
 
-kind = databases.both_kinds
-
 NOW = 1_800_000_000
 THEN = NOW // 900 + 40
 
 
+@databases.on_both_kinds
 def test_a_weight_holds_from_its_date_and_is_kept_with_its_person(database: Database) -> None:
     with database.reads.begin() as connection:
         before = load_dated_registry(connection)

@@ -20,8 +20,10 @@ from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.settlement.estimates.methods import Method
 from commonwatt.settlement.overlay import applied
 from commonwatt.settlement.settled import SettledQuality
+from commonwatt.settlement.validation.day import Limits
 from harness.commands import logged_in, shown
-from harness.worlds.sent import append
+from harness.real import databases
+from harness.surroundings.sent import append
 from utility.access.actor import on_machine
 from utility.assembly.metrics import UtilityMetrics
 from utility.corrections import jobs as validation
@@ -55,14 +57,12 @@ from utility.readings.store.writer import Writer
 from utility.readings.tables import gap, series
 from utility.registry.tables import installed
 
-both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-
 DAY = 20_500  # a UTC day in February 2026, a Monday
 
 FIRST = DAY * 96
 NOW = (DAY + 1) * 86_400 + 8 * 3600
 OUT, INTO, OTHER_OUT, OTHER, BOUNDARY_OUT, BOUNDARY_IN = range(10001, 10007)
-SETTINGS = ValidationSettings(reference_days=3, least_days=2)
+SETTINGS, LIMITS = ValidationSettings(), Limits(reference_days=3, least_days=2)
 ANNA = By(person="anna", time=NOW, why="as on the paper")
 LATE = FIRST + 40  # first quarter without readings of both of a house's meters
 
@@ -122,7 +122,7 @@ def run(
 ) -> UtilityMetrics:
     metrics = UtilityMetrics()
     turn = Turn(job="validation", period=Period(start=now, end=now + 1, name="now"), attempt=1, now=now)
-    asyncio.run(validate(settings, database, metrics.corrections, HERE, lambda: is_trusted, turn))
+    asyncio.run(validate(settings, database, metrics.corrections, HERE, lambda: is_trusted, turn, LIMITS))
     return metrics
 
 
@@ -164,7 +164,7 @@ def test_a_clock_that_was_ahead_keeps_no_day_from_being_checked(database: Databa
     assert DAY in gaps()
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_estimate_counts_from_its_approval_until_it_is_taken_back(database: Database) -> None:
     with database.writes.begin() as connection:
         assert propose(connection, a_correction(database), NOW) == 1
@@ -191,7 +191,7 @@ def test_estimate_counts_from_its_approval_until_it_is_taken_back(database: Data
     assert row.version == 1
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_value_of_a_person_counts_before_estimates_until_it_is_taken_back(database: Database) -> None:
     with database.writes.begin() as connection:
         add(connection, a_correction(database, 9, method=Method.EDIT), State.EDITED, ANNA)
@@ -230,7 +230,7 @@ def test_damaged_correction_is_never_settled_silently(database: Database) -> Non
             overlay(connection, None, FIRST, FIRST + 1)
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_gap_of_one_place_is_found_estimated_exactly_and_proposed_once(database: Database) -> None:
     gone = range(LATE, LATE + 12)
     every = (OUT, INTO, OTHER_OUT, OTHER, BOUNDARY_IN, BOUNDARY_OUT)
@@ -337,7 +337,7 @@ def test_day_far_above_the_days_before_is_found_once(database: Database) -> None
     assert one.start == (FIRST + 3 * 96) * QUARTER_S
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_a_finding_of_2040_is_listed(kind: str, database: Database) -> None:
     first = 2_211_000_000 // QUARTER_S
     row = {
@@ -454,9 +454,3 @@ def test_person_closes_a_finding(corrections: Callable[..., str], config: Path, 
     assert (row["meter"], row["figure"], row["start"]) == (str(INTO), 120, iso(LATE * QUARTER_S))
     assert "1 finding closed by anna" in corrections("close", str(row["no"]), "--as", "anna")
     assert shown(config, "findings")["findings"] == []
-
-
-def test_every_threshold_is_a_setting() -> None:
-    changed = ValidationSettings(spike_wh=3, register_wh=4, high_percent=5).limits
-    assert (changed.spike_least, changed.register_least, changed.high_percent) == (3_000, 4_000, 5)
-    assert ValidationSettings().limits == type(changed)()

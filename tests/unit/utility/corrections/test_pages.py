@@ -124,11 +124,11 @@ def test_pages_of_corrections_show_every_line_once(database: Database, limit: in
 
 def test_value_is_entered_or_the_form_says_what_is_wrong(browser: Browsers, database: Database) -> None:
     clerk = browser(Role.CLERK)
-    fields = {"meter": "10001", "start": "2026-11-01T18:00", "end": "2026-11-01T20:00", "energy": "4,25", "why": "x"}
+    fields = {"meter": "10001", "from": "2026-11-01T18:00", "to": "2026-11-01T20:00", "energy": "4,25", "why": "x"}
     wrong = clerk.post(f"{LIST}/edit", fields)
     assert wrong.status_code == 422
     assert "must be kilowatt-hours such as 4.25" in text_of(wrong)
-    assert 'aria-describedby="energy-help energy-fault"' in wrong.text, "beside the field"
+    assert 'aria-describedby="energy-help energy-wrong"' in wrong.text, "beside the field"
     assert 'value="2026-11-01T18:00"' in wrong.text, "what was written stays in the form"
     done = clerk.post(f"{LIST}/edit", fields | {"energy": "0.25"})
     assert "8 quarter-hours entered, 0.250 kWh" in text_of(clerk.get(done.headers["location"]))

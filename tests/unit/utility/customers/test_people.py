@@ -45,6 +45,7 @@ def test_rows_become_contacts_from_a_local_day_on() -> None:
         ("7,,A,,Canary,,,,,,", "column country"),
         ("7,,A,,,Canary,,,,,", "column mail: is no mail address"),
         ("7,,A,,,Canary <c@example.org>,,,,,", "column mail: is no mail address"),
+        ("7,,A,,,=?utf-8?q?Canary=40evil.example=2C?=@example.org,,,,,", "column mail: is no mail address"),
         ("7,,A,,,,Canary,,,,", "column language"),
         ("7,,A,,,,,Canary,,,", "column paper"),
         ("7,,A,,,,,,Canary,,", "column iban: is no IBAN"),

@@ -15,8 +15,8 @@ from harness.billing.found import found_in_store
 from harness.billing.two_months import MONTH, world_of
 from harness.billing.worlds import tariff
 from harness.real.lost_answers import Fate, Line
-from harness.worlds.sent import batch, blocks
-from harness.worlds.utility import ingest_of
+from harness.surroundings.sent import batch, blocks
+from harness.surroundings.utility import ingest_of
 from utility.access.actor import on_machine
 from utility.billing.decisions import draft
 from utility.billing.store.billing import check_run, issue_run

@@ -1,6 +1,7 @@
 """The API's exports give the rows of the command."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,7 +11,9 @@ import pytest
 from commonwatt.model.records import EventRecord
 from commonwatt.runtime.clock import Clock
 from harness.network.application import Client
-from harness.worlds.sent import append, blocks
+from harness.surroundings.sent import append, blocks
+from utility.access.actor import Actor, on_machine
+from utility.access.roles import Role
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
@@ -18,6 +21,7 @@ from utility.database.health import Health
 from utility.exports import api as exports
 from utility.exports.columns import EVENTS_TABLE
 from utility.readings.store.writer import Writer
+from utility.webkit.rights import Gate
 from utility.webkit.services import Api
 
 BEGIN = 2_000_000 * 900
@@ -54,8 +58,8 @@ def test_sums_of_several_meters_are_csv_and_parquet(client: Client) -> None:
 
 
 def test_slots_and_events_are_there_too(client: Client) -> None:
-    slots = ask(client, resolution="15s", meter="10001", format="jsonl").text.splitlines()
-    assert len(slots) == 4
+    slots = ask(client, resolution="15s", meter="10001").text.splitlines()
+    assert len(slots) == 1 + 4
     events = ask(client, "events", microgrid="r001").text.splitlines()
     assert events[0] == ",".join(column.name for column in EVENTS_TABLE.columns)
     assert events[1] == "10001,r001,2027-01-15T08:00:07Z,1,7,1,3,initialized off_grid,r001"
@@ -69,7 +73,7 @@ def test_slots_and_events_are_there_too(client: Client) -> None:
         ({"end": BEGIN + 60}, "end: 2027-01-15 08:01:00Z is within a quarter-hour"),
         ({"meter": "77"}, "meter: '77' is not registered"),
         ({"meter": "x"}, "String should match pattern"),
-        ({"format": "xls"}, "Input should be 'parquet', 'csv' or 'jsonl'"),
+        ({"format": "xls"}, "Input should be 'parquet' or 'csv'"),
         ({"start": "2026-11-01T01:30"}, "exists twice in America/New_York"),
         ({"start": 0, "end": 4_000_000_500, "resolution": "15s"}, "commonwatt export"),
     ],
@@ -80,15 +84,24 @@ def test_asked_wrongly_it_says_what_is_wrong(client: Client, params: dict[str, A
     assert said in answer.json()["detail"] if isinstance(answer.json()["detail"], str) else answer.text
 
 
-def test_more_exports_than_allowed_at_a_time_are_told_to_wait(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    within: list[int] = []
+def test_a_person_has_one_export_at_a_time_and_keeps_nobody_else_from_theirs(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, meanwhile = iter(("vera", "vera", "otto", "vera")), list[httpx.Response]()
     content = exports._content
 
     def busy(*arguments: Any) -> Any:
-        within.append(ask(client).status_code if len(within) < exports.MAX_EXPORTS else 0)
+        if not meanwhile:
+            meanwhile.append(ask(client))
+            meanwhile.append(ask(client))
         return content(*arguments)
 
+    def identify(*_: Any) -> Actor:
+        return replace(on_machine(next(names)), roles=frozenset({Role.VIEWER}))
+
     monkeypatch.setattr(exports, "_content", busy)
+    monkeypatch.setattr(Gate, "identify", identify)
     assert ask(client).status_code == 200
-    assert 503 in within
+    assert [answer.status_code for answer in meanwhile] == [503, 200]
+    assert "an export of yours is running" in meanwhile[0].text
     assert ask(client).status_code == 200, "places are given back"

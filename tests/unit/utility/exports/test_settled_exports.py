@@ -20,7 +20,7 @@ from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.settlement.settled import Quantity, SettledQuality, SettledQuarters
 from commonwatt.town.town import Direction
 from harness.real.jobs import compact
-from harness.worlds.sent import append, blocks
+from harness.surroundings.sent import append, blocks
 from utility.billing.bill import Bill, Line, LineKind
 from utility.database.database import Database
 from utility.exports.cli import app
@@ -146,7 +146,7 @@ def test_what_is_settled_is_exported_and_written_again_while_it_is_provisional(
     quarter = FIRST + 20
     Writer(database).commit([append(blocks(dict.fromkeys(range(60), 7), quarter=quarter))])
     compact(database, END * 900)
-    export("run", of=settlement)
+    export(of=settlement)
     words = ("settled", "--from", FROM, "--to", TO, "--meter", "10001")
     rows = list(csv.DictReader(io.StringIO(export(*words, "--format", "csv"))))
     (row,) = [row for row in rows if parse_time(row["start_utc"], "") == quarter * 900]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from commonwatt.model.time.now import Trust
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.utility import a_heartbeat
 from utility.alarms.kinds import KINDS
 from utility.fleet.fleet import Cared, Sort, cared_for, chosen, ordered
 

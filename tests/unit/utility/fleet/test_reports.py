@@ -91,7 +91,19 @@ def test_the_command_prints_the_newest_report(
     assert none.exit_code == 1
     reported(database)
     assert TEXT in CliRunner().invoke(cli.app, ["report", "r001", "--config", str(config)]).stdout
-    assert "commonwatt utility command r001 report --wait" in none.output + capsys.readouterr().err
+    assert "commonwatt utility command r001 report" in none.output + capsys.readouterr().err
+
+
+def test_a_controller_steers_no_operators_terminal_and_fills_no_page(
+    config: object, database: Database, browser: Callable[..., Browser]
+) -> None:
+    reported(database, text="== report\n\x1b]0;title\x07\x1b]52;c;cm0=\x07fine\tx\n" + "<" * 1_000_000)
+    shown = CliRunner().invoke(cli.app, ["report", "r001", "--config", str(config)]).stdout
+    assert "\x1b" not in shown
+    assert "fine" in shown
+    page = browser(Role.VIEWER).get("/console/fleet/r001").text
+    assert len(page) < 2_000_000
+    assert "Only its beginning is shown" in page
 
 
 def test_a_report_that_is_none_closes_its_command_and_is_no_fault_of_the_page(

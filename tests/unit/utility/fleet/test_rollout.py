@@ -1,6 +1,7 @@
 """A release goes to one controller, then to others, by two people; it stops by itself at the first that goes back."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from utility.outbox.tables import command as commands
 from utility.readings.store.writer import Writer
 from utility.webkit.rights import CSRF_HEADER
 
-kind = databases.both_kinds
 RELEASE = "0.4.1", "a" * 64  # its version, and the checksum of its package
 ANNA = Actor(name="anna", account=None, via=Via.SESSION, address="127.0.0.1", roles=frozenset({Role.OPERATOR}))
 R001, R002 = "r001", "r002"
@@ -75,6 +75,7 @@ def people(browser: Callable[..., Browser]) -> None:
     browser(Role.APPROVER, name="ben")
 
 
+@databases.on_both_kinds
 @pytest.mark.usefixtures("people")
 def test_each_step_waits_for_the_verdict_and_the_second_person(database: Database) -> None:
     begin(database, ANNA, *RELEASE, R002, NOW)
@@ -89,8 +90,8 @@ def test_each_step_waits_for_the_verdict_and_the_second_person(database: Databas
     assert now_is(database)[1] == {R002: "done", R001: None}
     assert sent(database) == {}, "one person is not enough for more than one controller"
     with pytest.raises(NotSecondError, match="anna began it"):
-        approve(database, second("anna"))
-    approve(database, second("ben"))
+        approve(database, second("anna"), 1, RELEASE[1])
+    approve(database, second("ben"), 1, RELEASE[1])
     advance(database, [], NOW + 180)
     answer(database, R001, "done")
     advance(database, [], NOW + 240)
@@ -98,9 +99,39 @@ def test_each_step_waits_for_the_verdict_and_the_second_person(database: Databas
 
 
 @pytest.mark.usefixtures("people")
+def test_an_approval_is_of_the_rollout_that_was_seen(database: Database) -> None:
+    begin(database, ANNA, *RELEASE, R001, NOW)
+    stop(database, ANNA, NOW)
+    begin(database, ANNA, "0.4.2", "b" * 64, R001, NOW)
+    for number, sha256 in ((1, RELEASE[1]), (2, RELEASE[1]), (1, "b" * 64)):
+        with pytest.raises(ConfigError, match="not the one that you saw"):
+            approve(database, second("ben"), number, sha256)
+    assert now_is(database)[0].approved_by is None
+
+
+@pytest.mark.usefixtures("people")
+def test_a_release_has_one_first_controller_and_for_another_one_a_second_person_is_needed(database: Database) -> None:
+    begin(database, ANNA, *RELEASE, R001, NOW)
+    answer(database, R001, "done")
+    advance(database, [], NOW + 30)
+    stop(database, ANNA, NOW + 30)
+    begin(database, ANNA, *RELEASE, R001, NOW + 60)
+    assert list(sent(database)) == [R001], "the same one again"
+    answer(database, R001, "done")
+    advance(database, [], NOW + 90)
+    stop(database, ANNA, NOW + 90)
+    begin(database, ANNA, *RELEASE, R002, NOW + 120)
+    advance(database, [], NOW + 180)
+    assert sent(database) == {}
+    approve(database, second("ben"), 3, RELEASE[1])
+    advance(database, [], NOW + 240)
+    assert list(sent(database)) == [R002]
+
+
+@pytest.mark.usefixtures("people")
 def test_the_first_that_goes_back_stops_it(database: Database) -> None:
     begin(database, ANNA, *RELEASE, None, NOW)
-    approve(database, second("ben"))
+    approve(database, second("ben"), 1, RELEASE[1])
     name = answer(database, R001, "partial")
     answer(database, R001, "refused", "went back to 0.4.0: no meter is served", name)
     advance(database, [], NOW + 600)
@@ -150,7 +181,7 @@ def test_a_stopped_one_sends_nothing_and_another_may_begin(database: Database) -
     with pytest.raises(ConfigError, match=r"the rollout of 0\.4\.1 runs"):
         begin(database, ANNA, *RELEASE, None, NOW)
     stop(database, ANNA, NOW)
-    begin(database, ANNA, *RELEASE, R002, NOW + 5)
+    begin(database, ANNA, "0.4.2", "b" * 64, R002, NOW + 5)
     assert now_is(database)[0].no == 2
     advance(database, [[R001, R002]], NOW + 10)
     assert set(sent(database)) == {R001}, "its neighbour of the clique is still under way"
@@ -186,7 +217,7 @@ def settings(tmp_path: Path) -> UtilitySettings:
 def test_the_api_begins_approves_stops_and_shows_it(browser: Callable[..., Browser]) -> None:
     anna, ben = browser(Role.OPERATOR, Role.APPROVER, name="anna"), browser(Role.APPROVER, name="ben")
 
-    def post(one: Browser, path: str, content: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    def post(one: Browser, path: str, content: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         answer = one.send("POST", f"/fleet/rollouts{path}", json=content, headers={CSRF_HEADER: one.csrf})
         return answer.status_code, answer.json()
 
@@ -194,9 +225,11 @@ def test_the_api_begins_approves_stops_and_shows_it(browser: Callable[..., Brows
     assert (code, "0.5.0: is not published; there are: 0.4.1" in said["detail"]) == (409, True)
     code, said = post(anna, "", {"release": "0.4.1", "first": R002})
     assert (code, said["rollouts"][0]["controllers"][0]["controller"]) == (201, R002)
-    assert post(anna, "/approve", {})[0] == 409
+    seen = {"no": said["rollouts"][0]["no"], "sha256": said["rollouts"][0]["sha256"]}
+    assert post(anna, "/approve", seen)[0] == 409
     assert post(ben, "/stop", {})[0] == 403
-    assert post(ben, "/approve", {})[1]["rollouts"][0]["approved_by"] == "ben"
+    assert post(ben, "/approve", seen | {"sha256": "b" * 64})[0] == 409
+    assert post(ben, "/approve", seen)[1]["rollouts"][0]["approved_by"] == "ben"
     assert post(anna, "/stop", {})[1]["rollouts"][0]["state"] == "stopped"
     (shown,) = anna.get("/fleet/rollouts").json()["rollouts"]
     assert [each["verdict"] for each in shown["controllers"]] == ["under way", ""]
@@ -208,10 +241,11 @@ def test_the_page_begins_approves_stops_and_shows_it(browser: Callable[..., Brow
     assert "Begin a rollout" in anna.get(path).text
     anna.post(f"{path}/rollouts", {"release": "0.4.1", "first": R002})
     assert "Begin a rollout" not in anna.get(path).text
-    assert "Approve for all controllers" not in anna.get(path).text
-    assert "Approve for all controllers" in ben.get(path).text
+    assert "Approve 0.4.1 for all controllers" not in anna.get(path).text
+    seen = dict(re.findall(r'name="(no|sha256)" value="(\w+)"', ben.get(path).text))
+    assert "Approve 0.4.1 for all controllers" in ben.get(path).text
     assert ben.post(f"{path}/rollouts/stop").status_code == 403
-    ben.post(f"{path}/rollouts/approve")
+    ben.post(f"{path}/rollouts/approve", seen)
     assert "approved by ben" in text_of(anna.get(path))
     anna.post(f"{path}/rollouts/stop")
     shown = text_of(anna.get(path))

@@ -21,7 +21,7 @@ from commonwatt.town.loading import load_town
 from harness.console import Browser, text_of
 from harness.furnished import furnished
 from harness.household import AFTER, APARTMENT, BEFORE, HOUSE, MONTH, TOWN, moved_at
-from harness.worlds.utility import register_in
+from harness.surroundings.utility import register_in
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.access.store import audit_log
@@ -36,7 +36,7 @@ from utility.registry.accounts import Installed
 from utility.registry.store.accounts import load_for_change, load_registry_around, save_dated_registry
 from utility.registry.tables import controller, meter
 from utility.settlement.shared_quarter import SharedQuarter
-from utility.settlement.store.sharing import Due, save
+from utility.settlement.store.sharing import Due, save_sharing
 
 CHECKER = Path(__file__).parents[4] / "docs/examples/check_bill.py"
 
@@ -64,12 +64,13 @@ def test_page_shows_today_battery_bill_so_far_and_sharing(resident: Callable[[in
         "Given",
         "Your battery:",
         "So far $",
-        "Today, for what was taken $",
+        "Today, energy alone $",
     ):
         assert part in words
-    assert "of what your home used today came from your own sun and battery" in words
+    assert "of what your home used today was not taken: it came from your own sun and battery" in words
     assert "mean of the quarter-hour from" in words
-    assert "keeps at least 75 % for you, as its meter reported 2 hours ago" in words
+    assert "shall keep at least 75 % for you, as its meter reported 2 hours ago" in words
+    assert "It is below that since 15 Jan 2027 00:15:00 or before. Its gateway does not say now who helps it." in words
     assert f"{MONTH}" in words
     words += text_of(resident(HOUSE).get("/console/settings"))
     assert "Your sharing weight is 1" in words
@@ -88,7 +89,13 @@ def test_month_and_day_have_rows_and_series(resident: Callable[[int], Browser]) 
     assert all(len(one["x"]) == 96 for one in plot["series"])
     days = person.get("/console/home/month.json?month=2027-01").json()["series"]
     assert [len(one["x"]) for one in days] == [15, 15], "a bar for each day that has begun"
-    assert "Saved by your own sun and battery $" in text_of(person.get("/console/home/month/sums"))
+    sums = text_of(person.get("/console/home/month?month=2027-01"))
+    assert "by the readings of 3 days" in sums
+    assert "Saved by" not in sums, "no settled day has all its readings"
+    assert "What is exchanged with neighbours is of 14 settled days" in sums
+    worth = re.search(r"Received from neighbours (\S+) kWh.*Worth of what neighbours gave you \$(\S+)", sums)
+    assert worth
+    assert float(worth[2]) == pytest.approx(0.2 * float(worth[1]), abs=0.01), "of the same days"
     assert person.get("/console/home/year.json?year=2027").json()["stack"]
     assert person.get("/console/home?of=day&at=0001-01-01").status_code == 422
 
@@ -136,7 +143,7 @@ def test_page_counts_neighbours_helped_and_says_what_the_weight_did(
         helps = SharedQuarter(given={mine: 3_000_000}, received={other: 2_900_000}, complete=True)
         helped = SharedQuarter(given={other: 1_000_000}, received={mine: 900_000}, complete=True)
         for quarter, shared in ((first, helps), (first + 1, helped), (quarter_of(NOW) - 4, helped)):
-            save(connection, [(Due(quarter=quarter, owner_no=owner, marks=1), shared)], NOW)
+            save_sharing(connection, [(Due(quarter=quarter, owner_no=owner, marks=1), shared)], NOW)
     person = resident(HOUSE)
     words = text_of(person.get("/console/home/weight/past"))
     assert "In December 2026, with weight 1, your battery gave 3.0 kWh , 75 % of what" in words
@@ -184,12 +191,15 @@ def test_the_home_page_says_what_is_owed_once_payments_are_booked(
             r"You owe.*?far\.|\$\S+ are in your.*?far\.|All your.*?far\.", text_of(resident(HOUSE).get("/console/home"))
         )
 
+    bill = f"/console/home/bills/{MONTH}"
+    assert "due by" in text_of(resident(HOUSE).get(bill))
     bills = [billed(n, HOUSE, "2027-01-01", f"2027-0{n}-15", {"energy": 2000}, is_final=False) for n in (1, 2)]
     assert said(*bills) == [], "the town books no payments"
     paid = Entry(day="2027-01-02", kind=Kind.ASSIGNMENT, of="a", account=HOUSE, cents=-500, about=3)
     money = Entry(day="2027-01-02", kind=Kind.PAYMENT, of="p", cents=500, lines={"bank": 500, "suspense": -500})
     assert said(money, paid) == ["You owe $35.00, of it $15.00 by 2027-01-15, by the payments booked so far."]
     assert said(replace(paid, of="b", cents=-3500)) == ["All your bills are paid, by the payments booked so far."]
+    assert "due by" not in text_of(resident(HOUSE).get(bill)), "it is paid, as nothing of it is open"
     assert said(replace(paid, of="c", cents=-100)) == ["$1.00 are in your favour, by the payments booked so far."]
 
 
@@ -252,7 +262,7 @@ def test_apartment_sees_its_buildings_battery_and_not_its_neighbours(resident: C
     person = resident(APARTMENT)
     words = text_of(person.get("/console/home"))
     assert "Your building&#39;s battery, shared by all its apartments" in words
-    assert "keeps at least 75 % for the building" in words
+    assert "shall keep at least 75 % for the building" in words
     assert "Your building&#39;s solar today" in words
     assert "apartment 1 in a" in words
     assert "apartment 2" not in words

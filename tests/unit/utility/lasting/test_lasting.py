@@ -6,18 +6,21 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from commonwatt.energy.hours_left import Band, HoursLeft
+from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Direction, Microgrid, Town
 from harness.console import Browser, standing_api, text_of
 from harness.real import databases
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.utility import a_heartbeat
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.assembly.application import make_app
 from utility.database.database import Database
+from utility.database.postgres.partitions import make_partitions, month_of
 from utility.households.store.home import Home
 from utility.lasting.jobs import TOWN, Lasting, lasting_of
 from utility.lasting.rules import (
@@ -31,13 +34,15 @@ from utility.lasting.rules import (
     town_left,
 )
 from utility.lasting.scores import Score, scored, summary
+from utility.lasting.store import load_used
+from utility.readings.tables import compacted
 from utility.registry.store.registry import registry_changed
+from utility.registry.tables import meter
 from utility.statistics.packed import packed
 from utility.statistics.series import SERIES, ClassDay
 from utility.statistics.store.usage import Scope
 from utility.statistics.tables import usage_day, usage_month
 
-kind = databases.both_kinds
 UTC = ZoneInfo("UTC")
 INCOMING = Direction.INCOMING
 TODAY = NOW // 86_400
@@ -77,6 +82,7 @@ def settle(database: Database, use_w: int) -> None:
         connection.execute(usage_day.insert(), rows)
 
 
+@databases.on_both_kinds
 def test_a_town_without_history_has_average_use_no_sun_and_says_so(database: Database, town: Town) -> None:
     it = at(database)
     it.look(said(town))
@@ -115,7 +121,7 @@ def test_a_level_that_is_not_known_makes_the_range_wider(database: Database, tow
     it.look(said(town))
     known = it.left["r001"].all
     it.look(said(town, (500, None)))
-    assert it.left["r001"].reasons == ("1 level not known",)
+    assert it.left["r001"].reasons == ("1 battery level not known",)
     wider = it.left["r001"].all
     assert None not in (known.low, known.high, wider.low, wider.high)
     assert wider.low < known.low  # type: ignore[operator]
@@ -147,6 +153,66 @@ def test_todays_power_counts_beside_the_usual_one(database: Database, town: Town
         first[use_w] = it.left["r001"].all.middle
     assert first[4_000] is not None
     assert first[1_000] is None or first[1_000] > first[4_000]
+
+
+def test_use_of_twice_the_usual_for_half_an_hour_is_said_with_the_hours_if_it_goes_on(
+    database: Database, town: Town
+) -> None:
+    settle(database, use_w=8_000)
+    it = at(database)
+    it.look(said(town))
+    usual_w = it._blocks[0].usual.use.mean(axis=0).sum(axis=1)[0]
+    power = {"sun_w": 0, "import_w": 0, "export_w": 0, "use_w": int(3 * usual_w)}
+    for minute in range(0, 31, 5):
+        assert it.left["r001"].as_now is None, f"minute {minute}"
+        end = NOW + 60 * minute
+        it.look(said(town, now=end + 20, power=power | {"end": end}, is_island=minute > 10))
+    left = it.left["r001"]
+    assert left.as_now is not None
+    assert left.as_now.middle == pytest.approx((left.first.alone or 0) / 3, abs=1.5)
+    assert "it has used more than 2 times the usual for 31 min" in left.reasons
+    assert it.left["r002"].as_now is None, "its gateway is silent"
+    end = NOW + 60 * 35
+    it.look(said(town, now=end + 20, power=power | {"end": end, "use_w": int(usual_w)}))
+    assert it.left["r001"].as_now is None
+
+
+@databases.on_both_kinds
+def test_the_past_of_a_microgrid_is_read_from_its_readings_once_a_day(database: Database, town: Town) -> None:
+    hour = NOW // 3600
+    first = 4 * (hour - 8 * 24)
+    empty = dict.fromkeys((c.name for c in compacted.c if not c.nullable), 0) | {"exact": 60, "payload": b""}
+    with database.writes.begin() as connection:
+        make_partitions(connection, {month_of(first), month_of(4 * hour)})
+        of = select(meter.c.no, meter.c.direction, meter.c.battery_capacity, meter.c.function)
+        for its in connection.execute(of.where(meter.c.microgrid == "r001")).all():
+            is_boundary = its.function == "boundary"
+            taken = 900 if is_boundary else 500 if its.direction == "incoming" else 100
+            kinds: dict[RecordType, tuple[int | None, int]] = {RecordType.THROUGH: (taken, 0)}
+            if its.battery_capacity:
+                # 300 generated, and 50 charged.
+                kinds |= {RecordType.GENERATION: (300, 0), RecordType.STORED: (None, 50)}
+            for kind, (total, level) in kinds.items():
+                rows = [
+                    {"quarter": q, "total": total, "last_reading": level * (q - first) if level else None}
+                    for q in range(first, 4 * hour)
+                ]
+                key = {"meter_no": its.no, "record_type": int(kind)}
+                connection.execute(compacted.insert(), [empty | key | row for row in rows])
+    used = database.read(load_used, "r001", hour)
+    assert len(used) == 28 * 24
+    homes = len([m for m in town.microgrids["r001"].meters if m.battery])
+    assert used[-7 * 24 :].tolist() == [4 * homes * (500 - 100 + 300 - 50)] * (7 * 24)
+    assert np.isnan(used[: 20 * 24 + 1]).all()
+    assert np.isnan(database.read(load_used, "r002", hour)).all()
+    it = at(database)
+    assert "not known yet" in it.told("r001")["how_good"]
+    it.look(said(town))
+    assert "In 200 test cuts" in it.told("r001")["how_good"]
+    assert "not known yet" in it.told("r002")["how_good"]
+    assert it._read == {"r001": NOW, "r002": NOW}
+    it.look(said(town))
+    assert it._read == {"r001": NOW, "r002": NOW}
 
 
 def test_homes_without_a_battery_are_dark_at_once_and_a_microgrid_without_homes_is_left_out(town: Town) -> None:
@@ -245,9 +311,11 @@ def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town, monk
     assert [one["microgrid"] for one in told["islands"]] == ["r001"]
     words = it.left["r001"].first.words
     for path in ("/console/town", "/console/microgrids/r001", "/console/lasting"):
-        page = text_of(operator.get(path))
+        html = operator.get(path)
+        assert '<p><a href="/console/lasting">' in html.text or path == "/console/lasting"
+        page = text_of(html)
         assert it.left[TOWN].first.words in page or words in page, path
-        assert it.told()["how_good"] in page, path
+        assert page.count(it.told()["how_good"]) == (path == "/console/lasting"), "once, behind a link"
     assert f"Less sure than usual: {NO_HISTORY}." in text_of(operator.get("/console/microgrids/r001"))
     assert "it goes on" in page
     account = next(m.account for m in town.microgrids["r001"].meters if m.battery)
@@ -255,24 +323,12 @@ def test_it_is_told_on_pages_and_in_the_api(database: Database, town: Town, monk
     monkeypatch.setattr(Home, "places", lambda *_: [("r001", "house 1"), ("r001", "house 2")])
     assert "of your street is dark" not in text_of(resident.get("/console/home")), "two homes: each knows the other's"
     monkeypatch.setattr("utility.lasting.jobs.LEAST_HOMES", 2)
+    it.look(said(town))
     home = text_of(resident.get("/console/home"))
+    assert home.index("until your home is dark") < home.index("until the first home of your street")
     assert home.count("until the first home of your street is dark") == 1, "once for two places of one street"
-    assert it.told()["how_good"] in home
+    assert f"How good such figures are {it.told()['how_good']}" in home
     assert "If the power fails now projected " in home
-
-
-def test_levers_are_told_for_the_evening(database: Database, town: Town) -> None:
-    settle(database, use_w=8_000)
-    it = at(database)
-    it.look(said(town, (950, 950)))
-    found = it.levers(["r001"])
-    it._blocks = []  # A look at a changed registry has begun, and not ended.
-    assert it.levers(["r001"]) == found
-    plain, held, filled, more = found["r001"]
-    assert list(found) == ["r001"]
-    assert plain < filled, "full batteries last longer"
-    assert plain < more
-    assert held >= plain - 1
 
 
 def test_metrics_name_the_microgrids(database: Database, town: Town) -> None:

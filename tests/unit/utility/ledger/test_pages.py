@@ -45,7 +45,6 @@ Browsers = Callable[..., Browser]
 HEADER = "day,amount,currency,reference,text,payer,bank_reference\n"
 IBAN = "DE89370400440532013000"
 LATER = "2027-03-01"  # a day after NOW
-kind = databases.both_kinds
 LEVELS = [{"days": 7}, {"days": 14, "fee": "5.00"}]
 
 
@@ -86,17 +85,29 @@ def decide(clerk: Browser, name: str, **asked: object) -> tuple[int, str]:
     return answer.status_code, text_of(answer)
 
 
+def orders_of(clerk: Browser) -> list[str]:
+    """Return the pages of the files of orders, the newest first."""
+    return re.findall(r'href="(/console/ledger/orders/[^"/]+)/look"', clerk.get("/console/ledger").text)
+
+
+def release(second: Browser, path: str) -> tuple[int, str]:
+    """Release a file of orders as its page shows it."""
+    fields = dict(re.findall(r'name="(file|digest)" value="([^"]+)"', second.get(f"{path}/look").text))
+    answer = second.post("/console/ledger/release", fields)
+    return answer.status_code, text_of(answer)
+
+
 def balances(database: Database) -> list[int]:
     with database.reads.begin() as connection:
         return [balance(connection, account) for account in (1, 2, 3)]
 
 
+@databases.on_both_kinds
 def test_clerk_imports_assigns_and_sees_what_is_owed(browser: Browsers, database: Database) -> None:
     anna = browser(Role.CLERK, name="anna")
     rows = f"2026-12-05,54.00,EUR,,{rf_reference(1, '2026-11')},Person 1,B1\n2026-12-06,10.00,EUR,,thanks,Mr. Odd,B2\n"
     odd = "2026-12-06,10.00,USD,,account 1,,B3\n2026-12-06,0.00,EUR,,account 1,,B4\n"
-    odd += "2026-12-06,0.005,EUR,,account 1,,B5\n"
-    assert "assigned 1 waiting 1 there already 0 left out 3" in (page := send(anna, HEADER + rows + odd))
+    assert "assigned 1 waiting 1 there already 0 left out 2" in (page := send(anna, HEADER + rows + odd))
     assert "its currency is not EUR" in page
     waits = text_of(anna.get("/console/ledger"))
     assert "Mr. Odd; thanks" in waits
@@ -116,6 +127,59 @@ def test_clerk_imports_assigns_and_sees_what_is_owed(browser: Browsers, database
     assert decide(anna, "nothing")[0] == 404
 
 
+def test_a_payment_of_a_day_to_come_is_left_out_and_one_far_above_the_debt_is_asked_about(
+    browser: Browsers, database: Database
+) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    page = send(anna, HEADER + "2030-01-01,54.00,EUR,,account 1,,B1\n2026-12-05,1000000.00,EUR,,account 2,,B2\n")
+    assert "left out 1" in page
+    assert "its day is to come" in page
+    assert "waiting 1" in page
+    assert "1000000.00, much more than is owed" in page
+    no = re.search(r'name="no" value="(\d+)"', anna.get("/console/ledger").text)
+    assert no is not None
+    asked = anna.post("/console/ledger/decide/assign", {"no": no[1], "account": "2"})
+    assert asked.status_code == 422
+    assert "1,000,000.00 is more than 20 times the 25.00 that account 2 owes" in text_of(asked)
+    assert 'name="sure" value="true"' in asked.text
+    assert balances(database)[1] == 2500
+    assert decide(anna, "assign", no=no[1], account=2, sure="true")[0] == 303
+    assert balances(database)[1] == 2500 - 100_000_000
+
+
+def test_a_payment_counts_once_in_whatever_file_and_of_whatever_day_it_comes(
+    browser: Browsers, database: Database
+) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    send(anna, HEADER + "2026-12-05,20.00,EUR,,account 1,,B4711\n")
+    named = entry("20.00", part("20.00", "account 1", "08", order="E1"), "08", bank="B4711")
+    assert "there already 1" in send(anna, statement(named, "08").decode())
+    assert balances(database)[0] == 3400
+    again = HEADER + "2026-12-06,20.00,EUR,,account 1,,B4711\n"
+    assert "assigned 0 waiting 1" in send(anna, again), "of another day: a person looks"
+    assert "there already 1" in send(anna, again)
+    twice = HEADER + "2026-12-07,9.00,EUR,,account 1,,B5\n" * 2
+    assert "assigned 1 waiting 1" in send(anna, twice)
+    assert balances(database)[0] == 2500
+    other_words = HEADER + "2026-12-08,9.00,EUR,,account  1,Eva,\n"
+    assert "assigned 0 waiting 1" in send(anna, other_words), "the table names it without the bank's reference"
+    assert balances(database)[0] == 2500
+    assert "assigned 1 waiting 0" in send(anna, HEADER + "2026-12-15,9.00,EUR,,account 1,,\n"), (
+        "a week later is another"
+    )
+
+
+def test_an_account_of_very_many_payments_has_pages_the_newest_first(browser: Browsers, database: Database) -> None:
+    anna = browser(Role.CLERK, name="anna")
+    send(anna, HEADER + "".join(f"2026-12-05,0.{n:02},EUR,,account 2,,C{n}\n" for n in range(1, 100)))
+    send(anna, HEADER + "2026-12-06,1.00,EUR,,account 2,,D1\n2026-12-07,1.01,EUR,,account 2,,D2\n")
+    page = anna.get("/console/ledger/accounts/2")
+    assert len(re.findall(r'<th scope="row">2026-12', page.text)) == 100
+    assert text_of(page).index("-1.01 EUR -26.51 EUR") < text_of(page).index("-1.00 EUR -25.50 EUR")
+    earlier = text_of(anna.get("/console/ledger/accounts/2?skip=100"))
+    assert "run 1 account 2 2026-12-31 25.00 EUR 25.00 EUR" in earlier
+
+
 def test_wrongly_given_payment_is_taken_back_and_given_to_another(browser: Browsers, database: Database) -> None:
     anna = browser(Role.CLERK, name="anna")
     send(anna, HEADER + "2026-12-05,20.00,EUR,,account 1,,B1\n")
@@ -132,11 +196,12 @@ def test_wrongly_given_payment_is_taken_back_and_given_to_another(browser: Brows
 
 def test_returned_direct_debit_and_refund_are_of_their_accounts(browser: Browsers, database: Database) -> None:
     anna = browser(Role.CLERK, name="anna")
-    assert "is over" in decide(anna, "collect", day="2026-01-01")[1]
+    assert "has to be a day from 2027-01-15" in decide(anna, "collect", day="2026-01-01")[1]
     assert decide(anna, "collect", day=LATER)[0] == 303
     assert "there is nothing to do" in decide(anna, "collect", day=LATER)[1], "a bill is collected once"
     assert decide(anna, "refund", day=LATER)[0] == 303
-    names = re.findall(r'href="(/console/ledger/orders/[^"]+)"', anna.get("/console/ledger").text)
+    names, dora = orders_of(anna), browser(Role.APPROVER, name="dora")
+    assert [release(dora, each)[0] for each in names] == [303, 303]
     refunds, debits = (valid(anna.get(each).text, message) for each, message in zip(
         names, ("pain.001.001.09", "pain.008.001.08"), strict=True
     ))  # fmt: skip
@@ -155,6 +220,47 @@ def test_returned_direct_debit_and_refund_are_of_their_accounts(browser: Browser
     assert balances(database) == [5400, 2500, 0]
 
 
+def test_money_leaves_only_by_a_second_person_on_exactly_what_it_saw(
+    browser: Browsers, database: Database, settings: UtilitySettings
+) -> None:
+    both = (Role.CLERK, Role.APPROVER)
+    eve, dora, carl = browser(*both, name="eve"), browser(*both, name="dora"), browser(Role.APPROVER, name="carl")
+    mona, tina = browser(*both, name="mona"), browser(*both, name="tina")
+    send(mona, HEADER + "2026-12-05,25000.00,EUR,,account 3,,B1\n")
+    with database.reads.begin() as connection:
+        waits = newest(connection)
+    assert decide(mona, "assign", no=waits, account=3, sure="true")[0] == 303
+    with database.reads.begin() as connection:
+        given, payment = entries_where(connection, C.kind == Kind.ASSIGNMENT)[0], newest(connection) - 1
+    assert decide(tina, "reverse", no=given.no)[0] == 303
+    assert decide(eve, "assign", no=payment, account=3, sure="true")[0] == 303
+    with database.writes.begin() as connection:
+        audit_log.record(connection, replace(ANNA, name="dora"), NOW - 86_400, "contact.set", "account 3")
+    assert decide(eve, "refund", day=LATER)[0] == 303
+    (path,) = orders_of(eve)
+    assert eve.get(path).status_code == 409
+    seen = eve.get(f"{path}/look").text
+    assert "changed in the last 30 days" in seen
+    assert "Release these orders" not in seen
+    fields = dict(re.findall(r'name="(file|digest)" value="([^"]+)"', carl.get(f"{path}/look").text))
+    kept_out = ((eve, "ordered it"), (dora, "changed who account 3 is"), (mona, "imported a payment"))
+    for person, why in (*kept_out, (tina, "took back a payment")):
+        answer = person.post("/console/ledger/release", fields)
+        assert (answer.status_code, why in text_of(answer)) == (409, True), why
+    assert eve.get(path).status_code == 409
+    with database.writes.begin() as connection:
+        key = office_key(connection, settings.office)
+        set_contact(connection, 3, 1, replace(newest_contacts(connection, key)[3], iban="GB33BUKB20201555555555"), key)
+    answer = carl.post("/console/ledger/release", fields)
+    assert (answer.status_code, "not those that you saw" in text_of(answer)) == (409, True)
+    assert release(carl, path)[0] == 303
+    assert "25007.00" in (left := eve.get(path).text)
+    with database.writes.begin() as connection:
+        set_contact(connection, 3, 2, replace(newest_contacts(connection, key)[3], iban="DE02120300000000202051"), key)
+    assert eve.get(path).text == left, "what leaves is what was released"
+    assert "carl has released it" in text_of(carl.post("/console/ledger/release", fields))
+
+
 def test_direct_debit_is_of_who_the_account_is_on_its_day(
     browser: Browsers, database: Database, settings: UtilitySettings
 ) -> None:
@@ -167,8 +273,7 @@ def test_direct_debit_is_of_who_the_account_is_on_its_day(
         set_contact(connection, 3, midnight(date(2027, 3, 2), zone), replace(who, iban=""), key)
     assert decide(anna, "collect", day=LATER)[0] == 303
     assert decide(anna, "refund", day=LATER)[0] == 303, "the IBAN is gone on the next day"
-    paths = re.findall(r'href="(/console/ledger/orders/[^"]+)"', anna.get("/console/ledger").text)
-    said = "".join(anna.get(path).text for path in paths)
+    said = "".join(anna.get(f"{path}/look").text for path in orders_of(anna))
     assert "Heir of the day" in said
     assert "Person 3" in said
     assert "Heir of later" not in said
@@ -179,12 +284,15 @@ def test_order_of_a_cancelled_bill_is_in_no_file_and_the_new_bill_is_not_collect
 ) -> None:
     anna = browser(Role.CLERK, name="anna")
     assert decide(anna, "collect", day=LATER)[0] == 303
-    (path,) = re.findall(r'href="(/console/ledger/orders/[^"]+)"', anna.get("/console/ledger").text)
+    (path,) = orders_of(anna)
+    assert release(browser(Role.APPROVER, name="dora"), path)[0] == 303
     assert anna.get(path).status_code == 200
+    with database.reads.begin() as connection:
+        (order,) = entries_where(connection, C.kind == Kind.ORDER)
+    assert "a bill is ordered once" in decide(anna, "reverse", no=order.no)[1]
     with database.writes.begin() as connection:
         post_cancel(connection, 1, "2026-12-10", "ben", NOW)
         post(connection, [billed(2, 1, "2026-12-10", "2027-01-10", {"energy": 5000}, is_final=False)], "ben", NOW)
-        order = entries_where(connection, C.kind == Kind.ORDER)[0]
     assert anna.get(path).status_code == 404
     assert "there is nothing to do" in decide(anna, "collect", day=LATER)[1], "perhaps the bank has the first one"
     assert decide(anna, "reverse", no=order.no)[0] == 303, "the clerk says that it has not"
@@ -201,25 +309,33 @@ def test_refund_that_the_bank_has_not_booked_yet_is_not_paid_twice(
     assert "there is nothing to do" in decide(anna, "refund", day=LATER)[1]
     with database.reads.begin() as connection:
         (order,) = entries_where(connection, C.kind == Kind.ORDER)
-    send(anna, HEADER + f"2027-03-01,-7.00,EUR,CW{order.no},,,B1\n")
+    send(anna, HEADER + f"2027-01-14,-7.00,EUR,CW{order.no},,,B1\n")
     later = NOW + 60 * 86_400
     decisions.decide(database, settings, "refund", decisions.Asked(day="2027-06-01"), ANNA, later)
     with database.reads.begin() as connection:
         assert [each.cents for each in entries_where(connection, C.kind == Kind.ORDER)] == [-700, -200]
 
 
+def proposal(browser: Browser) -> str:
+    (found,) = re.findall(r'name="of" value="([^"]+)"', browser.get("/console/ledger").text)
+    return str(found)
+
+
+@databases.on_both_kinds
 def test_month_is_closed_by_two_people_and_stays_byte_equal(
     browser: Browsers, database: Database, settings: UtilitySettings
 ) -> None:
     anna, ben = browser(Role.CLERK, Role.APPROVER, name="anna"), browser(Role.APPROVER, name="ben")
     codes = settings.office.codes
+    assert "Propose to close 2026-12" in text_of(anna.get("/console/ledger")), "the only month that can be closed now"
     assert decide(anna, "propose", day="2026-12")[0] == 303
-    assert "anna proposed it" in text_of(anna.post("/console/ledger/close", {"month": "2026-12"}))
+    seen = proposal(ben)
+    assert "anna proposed it" in text_of(anna.post("/console/ledger/close", {"of": seen}))
     send(anna, HEADER + "2026-12-05,20.00,EUR,,account 1,,B1\n")
-    changed = ben.post("/console/ledger/close", {"month": "2026-12"})
-    assert (changed.status_code, "is not proposed as it is now" in text_of(changed)) == (409, True)
     assert decide(anna, "propose", day="2026-12")[0] == 303
-    assert ben.post("/console/ledger/close", {"month": "2026-12"}).status_code == 303
+    changed = ben.post("/console/ledger/close", {"of": seen})
+    assert (changed.status_code, "is not proposed as it is now" in text_of(changed)) == (409, True), "not as ben saw it"
+    assert ben.post("/console/ledger/close", {"of": proposal(ben)}).status_code == 303
     with database.reads.begin() as connection:
         before = exported(connection, "2026-12", codes)
     assert anna.get("/console/ledger/months/2026-12.csv").content == before
@@ -228,6 +344,9 @@ def test_month_is_closed_by_two_people_and_stays_byte_equal(
         assert exported(connection, "2026-12", codes.model_copy(update={"bank": "9999"})) == before
         assert entries_where(connection)[-1].day == "2027-01-01", "what comes later is of the open month"
     assert balances(database)[0] == 400
+    page = text_of(anna.get("/console/ledger"))
+    assert "2027-01 is the next one to close, once it is over." in page
+    assert "Propose to close" not in page
     for month in ("2026-12", "2027-06", "x"):
         assert decide(anna, "propose", day=month)[0] == 422
 
@@ -238,7 +357,7 @@ def test_residents_and_viewers_have_no_door(browser: Browsers) -> None:
             assert person.get(f"/console/ledger{path}").status_code == 403
     approver = browser(Role.APPROVER)
     assert decide(approver, "collect", day=LATER)[0] == 403
-    assert browser(Role.CLERK).post("/console/ledger/close", {"month": "2026-12"}).status_code == 403
+    assert browser(Role.CLERK).post("/console/ledger/close", {"of": f"2026-12 {64 * '0'}"}).status_code == 403
 
 
 def test_payers_stand_nowhere_in_the_clear(browser: Browsers, database: Database, settings: UtilitySettings) -> None:
@@ -253,6 +372,7 @@ def test_payers_stand_nowhere_in_the_clear(browser: Browsers, database: Database
         assert "secret words" not in said
 
 
+@databases.on_both_kinds
 def test_ledger_only_grows(database: Database) -> None:
     for change in ("UPDATE ledger_entry SET cents = 1", "DELETE FROM ledger_entry"):
         with pytest.raises(SQLAlchemyError, match="the ledger only grows"), database.writes.begin() as connection:

@@ -347,7 +347,7 @@ def test_a_mail_that_came_back_is_shown_with_its_status(
         (returned("X: y"), "about no mail that this office sent"),
         (returned(f"Message-ID: {second}", action="delayed"), "does not say that the mail failed"),
         (f"Message-ID: {second}\n\nHello", "no notification about a mail"),
-        ("", "no notification about a mail"),
+        ("", "is empty"),
         ("\0\xff" * 1000, "no notification about a mail"),
         (nested, "no notification about a mail"),
     ]:
@@ -455,3 +455,27 @@ def test_wish_for_paper_is_of_who_the_account_is_now(
         now, later = (newest_contacts(connection, key, account, at)[account] for at in (soon - 1, soon))
     assert (now.mail, now.paper) == (f"m{account}@home.example", True)
     assert later == who
+
+
+def test_a_household_that_moves_is_told_once_and_again_if_it_is_taken_back(
+    confirmed: list[int], browser: Callable[..., Browser], database: Database, settings: UtilitySettings, post: Post
+) -> None:
+    turn(database, settings)
+    clerk, account = browser(Role.CLERK), confirmed[0]
+    page = f"/console/accounts/{account}"
+    before = len(post.took)
+    assert clerk.post(page, {"kind": "empty", "at": "2027-12-15", "action": "do"}).status_code == 303
+    turn(database, settings)
+    turn(database, settings)
+    (told,) = post.took[before:]
+    assert (told["To"], told["Subject"]) == (f"m{account}@home.example", "Se muda el 2027-12-15")
+    assert clerk.post(page, {"kind": "back"}).status_code == 303
+    turn(database, settings)
+    turn(database, settings)
+    (back,) = post.took[before + 1 :]
+    assert str(make_header(decode_header(back["Subject"]))) == "Su mudanza del 2027-12-15 está anulada"
+    # A move that is taken back before the next turn was told to no household: no mail follows.
+    clerk.post(page, {"kind": "empty", "at": "2027-12-16", "action": "do"})
+    clerk.post(page, {"kind": "back"})
+    turn(database, settings)
+    assert len(post.took) == before + 2

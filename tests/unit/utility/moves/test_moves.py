@@ -16,7 +16,7 @@ from tests.unit.utility.billing.test_corrections import issued, stored
 from utility.billing.bill import Bill, LineKind
 from utility.billing.run import bills_of
 from utility.billing.stored_run import computed
-from utility.moves.move import Kind, Move, moved
+from utility.moves.move import Kind, Move, moved, taken_back
 from utility.registry.accounts import Account, DatedRegistry, Holding, Installed
 from utility.registry.dates import date_text, parse_quarter
 from utility.registry.exchange import exchanged
@@ -42,7 +42,7 @@ def registry(*meters: Installed) -> DatedRegistry:
     return DatedRegistry(revision=1, meters={m.id: m for m in meters}, accounts=accounts)
 
 
-SEVEN = Holding(account=7, start=0)
+SEVEN, EIGHT = Holding(account=7, start=0), Holding(account=8, start=0)
 TOWN = registry(meter(1, SEVEN), meter(2, SEVEN), meter(3, Holding(account=8, start=0), place="house 2"))
 
 
@@ -89,6 +89,35 @@ def test_move_told_late_includes_the_meter_that_came_since() -> None:
         assert spans(found, 11) == [(n, at("2026-11-20"), None) for n in comes]
     empty = done(exchange, Kind.EMPTY, 7, "2026-11-10")
     assert spans(done(empty, Kind.IN, 7, "2026-11-25", 8), 11) == [(8, at("2026-11-25"), None)]
+
+
+@pytest.mark.parametrize("of", ["leaves", "comes"])
+@pytest.mark.parametrize(("kind", "following"), [(Kind.MOVE, 0), (Kind.MOVE, 8), (Kind.EMPTY, None)])
+def test_a_move_of_a_day_to_come_is_taken_back_whole(kind: Kind, following: int | None, of: str) -> None:
+    later = replace(meter(3, Holding(account=7, start=at("2026-12-20"))), start=at("2026-12-20"))
+    before = registry(meter(1, SEVEN), meter(2, SEVEN), later, meter(4, EIGHT, place="house 2"))
+    after = done(before, kind, 7, "2026-12-15", following)
+    comes = max(after.accounts) if following == 0 else following
+    account = comes if of == "comes" and comes else 7
+    found, when, accounts = taken_back(after, account, at("2026-12-14"))
+    assert (found.meters, when) == (before.meters, at("2026-12-15"))
+    assert accounts == ([7] if comes is None else [7, comes])
+    with pytest.raises(ConfigError, match="no move of a day to come"):
+        taken_back(after, account, at("2026-12-15"))
+
+
+def test_an_account_that_comes_into_an_empty_home_stays_away_after_all() -> None:
+    empty = done(TOWN, Kind.EMPTY, 7, "2026-11-10")
+    found, _, accounts = taken_back(done(empty, Kind.IN, 7, "2026-12-15", 8), 8, at("2026-12-14"))
+    assert (found.meters, accounts) == (empty.meters, [8])
+
+
+def test_of_two_moves_to_come_the_later_one_is_taken_back_first() -> None:
+    both = done(done(TOWN, Kind.MOVE, 7, "2026-12-15", 0), Kind.MOVE, 9, "2026-12-20", 0)
+    with pytest.raises(ConfigError, match="take that one back first"):
+        taken_back(both, 7, at("2026-12-14"))
+    found, _, _ = taken_back(both, 10, at("2026-12-14"))
+    assert taken_back(found, 7, at("2026-12-14"))[0].meters == TOWN.meters
 
 
 def test_impossible_move_is_refused_with_words() -> None:

@@ -10,7 +10,7 @@ from commonwatt.town.town import Town
 from harness.billing.found import published
 from harness.billing.worlds import tariff
 from harness.console import Browser, text_of
-from harness.real.databases import both_kinds
+from harness.real.databases import on_both_kinds
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.access.store import audit_log
@@ -20,7 +20,6 @@ from utility.database.database import Database
 from utility.registry.store.accounts import changes_of, load_dated_registry
 from utility.registry.store.moves import moved_out
 
-kind = both_kinds
 Browsers = Callable[..., Browser]
 
 ANNA = {
@@ -49,7 +48,9 @@ def test_name_and_address_are_seen_before_they_are_stored(
 ) -> None:
     clerk = browser(Role.CLERK, name="clara")
     page = f"/console/accounts/{home}"
-    assert "No name and address are known" in text_of(clerk.get(page))
+    begun = clerk.get(page)
+    assert (begun.status_code, 'role="alert"' in begun.text) == (200, False)
+    assert "No name and address are known" in text_of(begun)
     asked = {"kind": "people", "at": "2026-11-01"} | ANNA
     seen = text_of(clerk.post(page, asked))
     assert "name: - → Anna Müller" in seen
@@ -125,6 +126,7 @@ def test_table_is_taken_over_whole_or_not_at_all(browser: Browsers, home: int) -
     assert "0 of the table's rows change something" in again, "twice the same table changes nothing"
 
 
+@on_both_kinds
 def test_move_is_seen_then_done(browser: Browsers, database: Database, home: int, settings: UtilitySettings) -> None:
     clerk = browser(Role.CLERK, name="clara")
     page = f"/console/accounts/{home}"
@@ -164,6 +166,48 @@ def test_move_is_seen_then_done(browser: Browsers, database: Database, home: int
         assert moved_out(connection, quarter + 9_999) == (new,)
 
 
+def test_both_households_read_of_a_move_that_is_taken_back_before_its_day(
+    browser: Browsers, database: Database, home: int, settings: UtilitySettings
+) -> None:
+    clerk, page = browser(Role.CLERK), f"/console/accounts/{home}"
+    forward = {"to_street": "Neue Straße 1", "to_postcode": "99423", "to_city": "Weimar", "to_country": "DE"}
+    asked = {"kind": "move", "at": "2027-12-15", "next": "new"} | ANNA | forward
+    unknown = clerk.post(
+        page, asked | {"name": "", "street": "", "postcode": "", "city": "", "country": "", "mail": "", "iban": ""}
+    )
+    assert "enter name and address first" in text_of(unknown)
+    clerk.post(page, {"kind": "people", "at": "2026-11-01", "action": "do", "name": "Bert"})
+    seen = text_of(clerk.post(page, asked))
+    assert f"account {home}, street: - → Neue Straße 1" in seen
+    out, comes = (
+        "You move out on 2027-12-15. Your last bill ends then.",
+        "You move in on 2027-12-15. Your bills begin then.",
+    )
+    assert out in seen
+    assert comes in seen
+    assert "Is no country" in text_of(clerk.post(page, asked | {"to_country": "Germany"}))
+    with database.reads.begin() as connection:
+        before = load_dated_registry(connection)
+    new = max(before.accounts) + 1
+    assert clerk.post(page, asked | {"action": "do"}).status_code == 303
+    residents = {number: browser(Role.RESIDENT, account=number, name=f"r{number}") for number in (home, new)}
+    assert out in text_of(residents[home].get("/console/home"))
+    assert comes in text_of(residents[new].get("/console/home"))
+    assert "moves out on 15 Dec" in text_of(clerk.get(page))
+    assert clerk.post(page, {"kind": "back"}).status_code == 303
+    assert out not in text_of(residents[home].get("/console/home"))
+    key = database.read(office_key, settings.office)
+    with database.reads.begin() as connection:
+        after = load_dated_registry(connection)
+        assert moved_out(connection, 2**31 - 1) == ()
+        assert [who.name for _, who in histories(connection, key)[home]] == ["Bert"]
+        assert new not in histories(connection, key)
+        (entry, _) = audit_log.entries(connection, audit_log.Wanted(action="move."), 9)
+    assert after.meters == before.meters
+    assert (entry["action"], "Bert" in str(entry)) == ("move.back", False)
+    assert "has no move of a day to come" in text_of(clerk.post(page, {"kind": "back"}))
+
+
 def test_home_stays_empty_and_is_moved_into(browser: Browsers, database: Database, home: int) -> None:
     clerk = browser(Role.CLERK)
     page = f"/console/accounts/{home}"
@@ -193,12 +237,16 @@ def test_home_stays_empty_and_is_moved_into(browser: Browsers, database: Databas
         ({"name": "A", "mail": "a b"}, "Is no mail address"),
         ({"name": "A", "iban": "DE89370400440532013001"}, "check digits"),
         ({"name": "A", "mandate": "M1"}, "a mandate needs"),
+        ({"name": "A", "mandate_day": "x"}, "is no day"),
+        (ANNA | {"next": "2", "name": "Ada"}, "account 2 is of Anna Müller; leave the name empty"),
     ],
 )
 def test_wrong_field_is_told_and_nothing_is_done(
     browser: Browsers, database: Database, home: int, fields: dict[str, str], words: str
 ) -> None:
     clerk = browser(Role.CLERK)
+    others = {"kind": "people", "at": "2026-11-01", "action": "do"} | ANNA
+    assert clerk.post(f"/console/accounts/{home + 1}", others).status_code == 303
     with database.reads.begin() as connection:
         before = load_dated_registry(connection)
     asked = {"kind": "move", "at": "2026-12-01", "next": "new", "action": "do"} | fields

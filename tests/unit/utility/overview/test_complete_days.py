@@ -19,8 +19,6 @@ from utility.readings.store.completeness import Completeness, by_microgrid, comp
 from utility.readings.store.retention import KEPT_FROM
 from utility.registry.store.accounts import load_for_change, save_dated_registry
 
-kind = databases.both_kinds
-
 SERIES_A_DAY = 96 * 60
 
 
@@ -42,6 +40,7 @@ def enter_removal(database: Database, meter: int, end: int) -> None:
         assert save_dated_registry(connection, before, after, "ben", SOON, ZoneInfo("UTC")) == 1
 
 
+@databases.on_both_kinds
 def test_days_counted_by_the_job_are_what_a_count_of_each_slot_finds(database: Database, town: Town) -> None:
     blocks = town_blocks(town)
     lacking = without(blocks["r001"], 10001, range(FIRST + 3, FIRST + 9))

@@ -11,7 +11,7 @@ from commonwatt.identity.devices import load_devices, load_tokens
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
 from harness.console import Browser, standing_api, text_of
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.utility import a_heartbeat
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.access.store import audit_log

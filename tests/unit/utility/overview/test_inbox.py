@@ -1,16 +1,20 @@
 """What needs a person: what is on the list, for whom, and when the list is empty."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from commonwatt.energy.hours_left import Band, HoursLeft
+from commonwatt.model.records import State as Bits
 from commonwatt.model.time.now import Trust
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.utility import a_heartbeat
 from utility.access.roles import Role
 from utility.alarms.alarm import Alarm, Severity
-from utility.alarms.board import Row, State
+from utility.alarms.board import Counts, Row, State
 from utility.overview.inbox import DECISIONS, items, of_roles
-from utility.overview.microgrids import Facts
+from utility.overview.microgrids import Facts, cell, count, island_words
+from utility.overview.pages.town_view import TownState
 
 NOW = 1_800_000_000
 
@@ -28,33 +32,33 @@ def facts(name: str, silent_s: int, backlog_age_s: int = 0) -> Facts:
 
 
 def test_nothing_needs_a_person_while_all_is_as_usual() -> None:
-    assert items([], [facts("r001", 20)], dict.fromkeys(DECISIONS, 0), NOW) == ()
+    assert items([], [facts("r001", 20)], dict.fromkeys(DECISIONS, 0), NOW, {}) == ()
 
 
 def test_equal_alarms_are_one_item_that_names_the_first_places() -> None:
-    (one,) = items([row("r001")], [], {}, NOW)
+    (one,) = items([row("r001")], [], {}, NOW, {})
     assert one.words == "The gateway of r001 is silent"
     assert one.link.startswith("/console/alarms/one?key=CommonwattGatewaySilent")
-    (many,) = items([row(f"r{n:03}") for n in range(1, 20)], [], {}, NOW)
+    (many,) = items([row(f"r{n:03}") for n in range(1, 20)], [], {}, NOW, {})
     assert (many.words, many.link) == ("Gateway silent: r001, r002, r003 and 16 more", "/console/alarms")
     assert many.mark == "bad"
 
 
 @pytest.mark.parametrize("state", [State.SUPPRESSED, State.ACKNOWLEDGED])
 def test_an_alarm_that_somebody_sees_to_is_no_item(state: State) -> None:
-    assert items([row("r001", state=state)], [facts("r001", 9_000)], {}, NOW) == ()
+    assert items([row("r001", state=state)], [facts("r001", 9_000)], {}, NOW, {}) == ()
 
 
 @pytest.mark.parametrize(("silent_s", "backlog_age_s"), [(3_601, 0), (20, 3_601)])
 def test_microgrids_that_are_hours_late_are_an_item_before_any_alarm(silent_s: int, backlog_age_s: int) -> None:
     late = [facts("a001", silent_s, backlog_age_s), facts("r001", 20, 3_600)]
-    (item,) = items([], late, {}, NOW)
+    (item,) = items([], late, {}, NOW, {})
     assert (item.mark, item.words) == ("warning", "Late by more than an hour: a001")
 
 
 def test_the_gravest_come_first_and_each_person_sees_the_own_ones() -> None:
     board = [row("r001", "BacklogOld", Severity.WARNING), row("r002"), row("utility", "FindingsOpen", Severity.WARNING)]
-    found = items(board, [], {"readings": 1, "findings": 2, "checked": 3}, NOW)
+    found = items(board, [], {"readings": 1, "findings": 2, "checked": 3}, NOW, {})
     assert [item.mark for item in found] == ["bad", "warning", "idle", "idle", "idle"]
     assert [item.words for item in of_roles(found, [Role.CLERK])] == [
         "1 quarantined reading waits for a decision",
@@ -67,14 +71,61 @@ def test_the_gravest_come_first_and_each_person_sees_the_own_ones() -> None:
 
 def test_an_alarm_of_something_else_does_not_hide_that_a_microgrid_is_late() -> None:
     held = row("r001", "AllowanceAtRisk", Severity.WARNING, state=State.SUPPRESSED)
-    (item,) = items([held], [facts("r001", 9_000)], {}, NOW)
+    (item,) = items([held], [facts("r001", 9_000)], {}, NOW, {})
     assert item.words == "Late by more than an hour: r001"
 
 
 def test_what_the_map_shows_in_alarm_is_an_item_before_the_alarm_stands() -> None:
-    (item,) = items([], [facts("r001", 301), facts("r002", 299)], {}, NOW)
+    (item,) = items([], [facts("r001", 301), facts("r002", 299)], {}, NOW, {})
     assert (item.mark, item.words) == ("bad", "r001, alarm: its gateway has been silent for 5 min")
-    (item,) = items([], [facts("r001", 301), facts("r002", 400)], {}, NOW)
+    (item,) = items([], [facts("r001", 301), facts("r002", 400)], {}, NOW, {})
     assert item.words == "In alarm: r001, r002"
-    (item,) = items([row("r001")], [facts("r001", 301)], {}, NOW)
+    (item,) = items([row("r001")], [facts("r001", 301)], {}, NOW, {})
     assert item.words == "The gateway of r001 is silent"
+
+
+def test_an_island_needs_a_person_at_once_and_says_what_is_left_and_what_helps() -> None:
+    band = Band(low=9.1, middle=13.1, high=21.0, alone=12.0, least=3.2)
+    left = {"r001": HoursLeft(at=NOW, first=band, half=band, all=band)}
+    island = replace(facts("r001", 20), boundary=int(Bits.DEAD_FEEDER | Bits.ISOLATED), boundary_since=NOW - 90)
+    (item,) = items([row("r001", "Island", Severity.WARNING)], [island, facts("r002", 20)], {}, NOW, left)
+    assert (item.mark, item.link) == ("warning", "/console/microgrids/r001")
+    assert item.words == (
+        "r001 is an island: its feeder has no voltage. Its first home is dark after 13.1 h (9.1 to 21.0 h); "
+        "a request to reduce makes it longer"
+    )
+    left["r001"] = replace(left["r001"], first=band._replace(middle=0.9))
+    (item,) = items([], [island, replace(island, microgrid="r002")], {}, NOW, left)
+    assert (item.mark, item.link) == ("bad", "/console/microgrids")
+    assert item.words.startswith("Islands: r001, r002. Its first home is dark after 0.9 h")
+
+
+def test_why_a_microgrid_is_an_island_stays_true_when_the_voltage_is_back() -> None:
+    held = replace(facts("r001", 20), boundary=int(Bits.ISOLATED | Bits.SWITCH_OPEN), boundary_since=NOW - 240)
+    assert island_words(held, NOW) == (
+        "its voltage has been back for 4 min; its switch closes 5 to 29 min after that, if it stays"
+    )
+    told = a_heartbeat(ends={"isolate": NOW + 60})
+    assert island_words(replace(held, heartbeat=told), NOW) == "isolated by command"
+    assert island_words(replace(held, heartbeat=told, boundary=0), NOW) is None, "its boundary did not report it yet"
+    assert island_words(replace(held, boundary=int(Bits.SWITCH_OPEN)), NOW) == "its boundary switch is open"
+    assert island_words(replace(held, is_closed=True), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "alarms", "empty", "helping", "pill"),
+    [
+        (20, Counts(suppressed=2), 0, (("r002", 2, 1),), ("All 2 microgrids well", "good")),
+        (400, Counts(), 0, (), ("1 alarm, 1 well", "bad")),
+        (20, Counts(warning=2), 0, (), ("2 alarms", "warning")),
+        (20, Counts(critical=1), 3, (), ("1 alarm, 3 of the batteries empty", "bad")),
+        (20, Counts(), 3, (), ("3 of the batteries empty", "warning")),
+        (20, Counts(), 0, (("r001", 0, 1),), ("1 battery without help", "warning")),
+    ],
+)
+def test_all_is_well_when_gateways_alarms_and_batteries_are(
+    silent_s: int, alarms: Counts, empty: int, helping: tuple[tuple[str, int, int], ...], pill: tuple[str, str]
+) -> None:
+    cells = tuple(cell(facts(name, age_s), NOW) for name, age_s in (("r001", 20), ("r002", silent_s)))
+    state = SimpleNamespace(cells=cells, counts=count(cells), alarming=alarms, empty=empty, helping=helping)
+    assert TownState.pill.fget(state) == pill  # type: ignore[attr-defined]

@@ -127,19 +127,6 @@ def test_others_read_and_change_nothing(filled: Database, browser: Callable[...,
     assert logged(filled) == []
 
 
-@pytest.mark.parametrize("name", [plan.name for plan in catalogue(UtilitySettings())])
-def test_dry_run_says_in_words_what_a_job_would_do(
-    name: str, filled: Database, browser: Callable[..., Browser]
-) -> None:
-    del filled
-    viewer = browser(Role.VIEWER)
-    (first, *_) = viewer.get(f"/jobs/{name}/dry-run").json()["words"]
-    assert first
-    shown = text_of(viewer.get(f"/console/jobs/{name}/dry-run"))
-    assert first in shown
-    assert "Nothing was changed." in shown
-
-
 def test_requests_without_an_answer_are_listed_oldest_first_with_their_end(
     database: Database, browser: Callable[..., Browser]
 ) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from harness.real import databases
 from harness.real.jobs import compact
-from harness.worlds.sent import append, blocks
+from harness.surroundings.sent import append, blocks
 from utility.billing.tables import bill, bill_run
 from utility.corrections.tables import correction, correction_step, finding
 from utility.database.database import Database
@@ -17,8 +17,6 @@ from utility.overview.store.old_records import Kept, drop_days, drop_months, kep
 from utility.readings.store.writer import Writer
 from utility.settlement.tables import settled, sharing, sharing_quarter
 from utility.statistics.tables import usage_batteries
-
-kind = databases.both_kinds
 
 NEW_YORK = ZoneInfo("America/New_York")
 TABLES = (settled, settled_day, sharing_quarter, sharing, correction, correction_step, finding)
@@ -79,6 +77,7 @@ def counts(database: Database) -> set[int]:
         return {connection.execute(select(func.count()).select_from(table)).scalar_one() for table in TABLES}
 
 
+@databases.on_both_kinds
 def test_without_bills_what_is_older_than_seven_years_goes(database: Database) -> None:
     keep = drop(database)
     assert (keep.month, keep.day) == ("2027-03", day_of(2027, 3, 1))

@@ -11,9 +11,8 @@ from commonwatt.settlement.settled import Quantity
 from commonwatt.town.town import Direction, Function, Town
 from harness.real import databases
 from harness.settlement.stored import FIRST, SOON, remove_meter, sent, store, town_blocks
-from harness.worlds.exchanges import exchange
-from harness.worlds.sent import append
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.sent import append
+from harness.surroundings.utility import a_heartbeat, exchange
 from tests.unit.utility.settlement.test_settlement import run as settle
 from utility.database.database import Database
 from utility.outbox.changes import SawGateway
@@ -30,9 +29,6 @@ from utility.readings.store.writer import Writer
 from utility.settlement.store.settled import load_settled
 from utility.takeover.history import GRANTED, Handover
 from utility.takeover.store import save
-
-kind = databases.both_kinds
-one_kind = pytest.mark.parametrize("kind", ["sqlite"])
 
 METER = 10001
 
@@ -62,7 +58,7 @@ def test_a_microgrid_whose_meters_were_all_removed_is_not_silent(database: Datab
     assert [cell(each, SOON).condition for each in facts_of(database).values()] == ["alarm", "alarm"]
     later = SOON + 900
     assert [cell(each, later).words for each in facts_of(database, now=later).values()] == [
-        "r001, fresh",
+        "r001, well",
         "r002, alarm: its gateway has been silent for 165 min",
     ]
 
@@ -91,7 +87,6 @@ def test_the_state_of_a_microgrid_is_the_gravest_of_what_was_received(database: 
     assert facts["r002"].refused is None or facts["r002"].last_batch is None
 
 
-@one_kind
 def test_batteries_and_power_are_those_that_the_manager_says_while_the_own_controller_is_dead(
     database: Database,
 ) -> None:
@@ -114,7 +109,6 @@ def test_a_microgrid_that_never_reported_is_late(database: Database) -> None:
     }
 
 
-@one_kind
 def test_a_boundary_meter_that_was_removed_tells_of_no_island(database: Database, town: Town) -> None:
     boundary = next(m.id for m in town.microgrids["r001"].meters if m.function is Function.BOUNDARY)
     dark = EventRecord(previous_state=1, new_state=1 | State.OFF_GRID, record_id=1, meter_id=boundary, time=SOON - 3600)
@@ -125,7 +119,6 @@ def test_a_boundary_meter_that_was_removed_tells_of_no_island(database: Database
     assert facts_of(database)["r001"].boundary == 0
 
 
-@one_kind
 def test_day_of_a_microgrid_has_its_energy_before_and_after_an_exchange(database: Database, town: Town) -> None:
     blocks = town_blocks(town, range(FIRST, FIRST + 2))["r001"]
     new = {meter.id: meter.id + 10**9 for meter in town.microgrids["r001"].meters}
@@ -144,6 +137,7 @@ def test_day_of_a_microgrid_has_its_energy_before_and_after_an_exchange(database
     assert {each["id"] for each in meters if is_there(each, FIRST + 1)} == set(new.values())
 
 
+@databases.on_both_kinds
 def test_energy_of_a_quarter_is_what_the_boundaries_show(database: Database, town: Town) -> None:
     blocks = town_blocks(town, range(FIRST, FIRST + 2))
     store(database, blocks)
@@ -179,6 +173,7 @@ def readings_of(meter: int, values: np.ndarray, first: int, kind: int = RecordTy
     return {"r001": make_blocks(keys, values, np.full(values.shape, 2))}
 
 
+@databases.on_both_kinds
 def test_a_long_series_has_the_extremes_of_each_quarter_and_a_short_one_each_slot(database: Database) -> None:
     length = WHOLE_QUARTERS + 20
     values = np.random.default_rng(1).integers(0, 9_000, (length, SLOTS))
@@ -221,7 +216,6 @@ def test_settled_quarters_of_years_are_those_of_bills(database: Database, town: 
     assert found.quantities
 
 
-@one_kind
 def test_a_meter_is_found_by_a_few_characters(database: Database, town: Town) -> None:
     def names(text: str) -> list[str]:
         with database.reads.begin() as connection:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.console import Browser, text_of
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.utility import a_heartbeat
 from utility.access.roles import Role
 from utility.alarms.conditions import Counted, Facts, JobFacts
 from utility.alarms.past import Past

@@ -105,6 +105,7 @@ def test_an_operator_orders_a_step_which_the_audit_log_has_and_a_running_one_is_
     shown = text_of(operator.get(PAGE))
     assert "▲ audit: it is as it is" in shown
     assert "▲ running since" in shown
+    assert "It takes 30 min of the town's time, and up to half an hour more until the switch closes" in shown
     again = operator.post(f"{PAGE}/feeder")
     assert (again.status_code, "this runs already; wait until it is well again" in again.text) == (409, True)
     unknown = operator.post(f"{PAGE}/price")

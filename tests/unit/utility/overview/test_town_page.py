@@ -12,18 +12,23 @@ from sqlalchemy import event
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.protocol.controller_commands import Action, ControllerCommand
+from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
-from harness.console import Browser, text_of
+from harness.console import Browser, standing_api, text_of
 from harness.settlement.stored import sent, store
-from harness.worlds.sent import append
-from harness.worlds.utility import a_heartbeat, register_in
+from harness.surroundings.sent import append
+from harness.surroundings.utility import a_heartbeat, register_in
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.overview.test_complete_days import run as count_days
 from utility.access.roles import STAFF, Role
 from utility.access.store.access import end_sessions
+from utility.assembly.application import make_app
+from utility.billing.store.witnesses import WITNESS_PREFIX
 from utility.database.database import Database, save_setting
 from utility.database.town_zone import EMULATED_UNTIL
 from utility.outbox.changes import SawGateway
+from utility.outbox.store.commands import send
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.writer import Writer
 
@@ -160,7 +165,20 @@ def test_each_page_says_up_to_when_a_demonstration_is_emulated(
     with lively.writes.begin() as connection:
         save_setting(connection, EMULATED_UNTIL, str(NOW - 86_400))
     for page in ("/console/town", "/console/meters"):
-        assert "Everything before 14 Jan 2027 04:23:20 is emulated" in text_of(viewer.get(page))
+        assert "Emulated: a program makes all of this town" in text_of(viewer.get(page))
+
+
+def test_a_demonstration_says_how_fast_it_runs_and_shows_no_date_of_its_machine(lively: Database) -> None:
+    with lively.writes.begin() as connection:
+        save_setting(connection, EMULATED_UNTIL, str(NOW - 86_400))
+    fast = Clock(origin=NOW, monotonic_origin=1e12, speed=60)
+    in_2017 = datetime.fromisoformat("2017-07-14T00:00Z").timestamp()
+    admin = Browser(make_app(standing_api(lively, NOW, clock=fast, machine_s=lambda: int(in_2017))), Role.ADMIN)
+    for path in ("town", "account", f"users/{admin.name}", "users", "devices", "tokens", "account/second-factor"):
+        page = text_of(admin.get(f"/console/{path}"))
+        assert "15 Jan · 04:23 · 60 times as fast" in page, path
+        assert "2017" not in page, path
+    assert "Opened" in text_of(admin.get("/console/account"))
 
 
 def test_a_meter_has_its_series_events_and_history(
@@ -185,6 +203,23 @@ def test_a_meter_has_its_series_events_and_history(
     assert viewer.get(f"/console/meters/{2**64}").status_code == 404
 
 
+def test_the_newest_commands_of_a_microgrid_are_peoples_and_not_the_utilitys_own_requests(
+    lively: Database, browser: Callable[..., Browser]
+) -> None:
+    asked = {"cmd": Action.WITNESS, "month": "2026-12", "code": 64 * "0"}
+    with lively.writes.begin() as connection:
+        reduce = ControllerCommand(id="a-person", cmd=Action.REDUCE, state="off", until=NOW + 60)
+        send(connection, "r001", reduce, NOW - 600)
+        for number in range(20):
+            own = ControllerCommand.model_validate({"id": f"{WITNESS_PREFIX}{number}", "until": NOW + 60, **asked})
+            send(connection, "r001", own, NOW)
+    page = browser(Role.VIEWER).get("/console/microgrids/r001")
+    listed = page.text.partition("The newest commands to its gateway")[2].partition("</table>")[0]
+    cells = re.findall(r'<th scope="row">(\w+)</th>', listed)
+    assert "reduce" in cells
+    assert "witness" not in cells
+
+
 def test_search_lists_what_fits_and_goes_to_a_single_result(
     lively: Database, town: Town, browser: Callable[..., Browser]
 ) -> None:
@@ -194,6 +229,22 @@ def test_search_lists_what_fits_and_goes_to_a_single_result(
     single = viewer.get(f"/console/find?text={meter}")
     assert (single.status_code, single.headers["location"]) == (303, f"/console/meters/{meter}")
     assert "Nothing is called so" in text_of(viewer.get("/console/find?text=%3Cscript%3E"))
+
+
+def test_search_finds_accounts_first_and_the_pages_that_a_person_may_open(
+    lively: Database, browser: Callable[..., Browser]
+) -> None:
+    def found(role: Role, text: str) -> list[str]:
+        return re.findall(r'<a href="([^"]+)"', browser(role).get(f"/console/find/results?text={text}").text)
+
+    assert found(Role.CLERK, "1")[0] == "/console/bills/1"
+    assert found(Role.VIEWER, "1")[0].startswith("/console/meters/"), "the account's meter: a viewer opens no account"
+    assert found(Role.CLERK, "bill")[:2] == ["/console/bills", "/console/runs"]
+    assert "/console/bills" not in found(Role.VIEWER, "Bill")
+    assert "/console/runs" in found(Role.VIEWER, "Bill")
+    assert found(Role.VIEWER, "hours") == ["/console/lasting"]
+    alarms = browser(Role.VIEWER).get("/console/find?text=alarm")
+    assert (alarms.status_code, alarms.headers["location"]) == (303, "/console/alarms")
 
 
 def test_completeness_of_days_is_asked_by_programs(lively: Database, browser: Callable[..., Browser]) -> None:

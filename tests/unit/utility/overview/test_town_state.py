@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt.look.palette import PowerFlow
-from utility.overview.pages.town import day_plot
+from utility.overview.pages.town import day_plot, figures_of
 from utility.overview.today import SPAN, DayEnergy, QuarterEnergy
 from utility.webkit.console.shared import Shared
 
@@ -136,6 +136,17 @@ def test_tomorrows_sun_is_that_of_the_last_24_hours_if_they_are_known() -> None:
     assert day.today(96 * 900).sun_of_24_h is None
     day.read(4, QuarterEnergy(sun=1_000, blocks=9), 0)
     assert day.today(96 * 900).sun_of_24_h == 96_000
+
+
+def test_the_own_part_of_the_towns_day_fits_the_figures_beside_it() -> None:
+    day = DayEnergy()
+    day.wanted(0, 1, 0)
+    day.read(0, QuarterEnergy(net=3_000_000, blocks=10), 0)
+    day.read(1, QuarterEnergy(net=-5_000_000, sun=12_000_000, blocks=10), 0)
+    today = day.today(2 * 900)
+    used, _, _, bought = (each["value"] for each in figures_of(today))
+    assert (used, bought) == ("10.0 kWh", "3.0 kWh"), "what was given later takes nothing off"
+    assert today.own_permille == 700
 
 
 _ENERGY = st.integers(0, 10**9)

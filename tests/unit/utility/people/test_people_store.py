@@ -21,8 +21,6 @@ from utility.assembly.service import Service
 from utility.database.database import Database
 from utility.people.store import change_roles, disable, enable, invite_people, list_people, new_link
 
-kind = databases.both_kinds
-
 NOW = 1_800_000_000
 ADMIN = frozenset({Role.ADMIN})
 
@@ -36,6 +34,7 @@ def admin(database: Database, name: str) -> Actor:
     return Actor(name=name, roles=ADMIN, account=None, via=Via.SESSION, address="127.0.0.1")
 
 
+@databases.on_both_kinds
 def test_two_administrators_who_remove_each_other_at_once_leave_one(database: Database) -> None:
     actors, together = {name: admin(database, name) for name in ("ann", "bob")}, Barrier(2)
 
@@ -69,6 +68,7 @@ def test_refused_change_of_many_adds_nobody_and_no_entry(database: Database) -> 
         assert audit_log.entries(connection, audit_log.Wanted(), 9) == []
 
 
+@databases.on_both_kinds
 def test_people_are_found_and_changed(database: Database) -> None:
     actor = admin(database, "ann")
     with database.writes.begin() as connection:

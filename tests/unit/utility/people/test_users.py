@@ -15,11 +15,12 @@ from tests.unit.utility.conftest import NOW
 from utility.access.actions import ACTIONS
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
-from utility.access.store import audit_log
+from utility.access.store import access, audit_log
 from utility.access.store.second_people import BROKEN, REFUSED
 from utility.corrections.lifecycle import Action
 from utility.database.database import Database
 from utility.ledger.decisions import DECISIONS
+from utility.webkit.console.console import SAID
 
 Browsers = Callable[..., Browser]
 
@@ -70,7 +71,8 @@ def test_invited_person_logs_in_with_the_roles_given_until_disabled(
     assert visitor.get("/console/account").status_code == 303
     assert log_in(browser(), "eve") == 401
     assert admin.post("/console/users/eve/enable").status_code == 303
-    assert log_in(browser(), "eve") == 303
+    assert log_in(browser(), "eve") == 401, "the maker of the earlier link may know this password"
+    assert accept(browser(), link_in(admin.post("/console/users/eve/link").text)) == 303
     words = text_of(admin.get("/console/users/eve"))
     assert "roles: clerk, viewer → researcher" in words
     assert actions(database) == [
@@ -79,6 +81,8 @@ def test_invited_person_logs_in_with_the_roles_given_until_disabled(
         ("ann", "person.roles", "eve"),
         ("ann", "person.disable", "eve"),
         ("ann", "person.enable", "eve"),
+        ("ann", "person.link", "eve"),
+        ("eve", "person.password", "eve"),
     ]
 
 
@@ -116,9 +120,12 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"name": "service", "roles": ["viewer"]}, "is reserved"),
     ({"name": "eve", "roles": ["resident"]}, "a resident needs the number of an account"),
     ({"name": "eve", "roles": ["viewer"], "account": "1"}, "only a resident has one"),
-    ({"name": "eve", "roles": ["resident"], "account": "77"}, "account: 77 is not registered"),
+    (
+        {"name": "eve", "roles": ["resident"], "account": "77"},
+        "Account of a resident: 77 is not registered. Nothing was changed.",
+    ),
     ({"name": "ann", "roles": ["viewer"]}, "there is a person called ann already"),
-    ({"name": "eve", "roles": ["king"]}, "roles.0"),
+    ({"name": "eve", "roles": ["king"]}, "choose one that is offered"),
 ]
 
 
@@ -212,3 +219,42 @@ def test_every_action_of_the_log_has_words() -> None:
     }
     decisions = {*(f"correction.{action}" for action in Action), *(f"ledger.{name}" for name in DECISIONS)}
     assert {*recorded, *decisions, REFUSED, BROKEN} == set(ACTIONS)
+
+
+def test_message_of_a_success_stands_in_no_address_and_is_shown_once(browser: Browsers) -> None:
+    admin = browser(Role.ADMIN)
+    browser(Role.CLERK, name="eve")
+    done = admin.post("/console/users/eve/sessions")
+    assert done.headers["location"] == "/console/users/eve"
+    shown = "The sessions of eve ended."
+    assert [shown in text_of(admin.get("/console/users/eve")) for _ in range(2)] == [True, False]
+    cookie = admin.post("/console/users/eve/sessions").cookies[SAID]
+    for planted in (cookie.replace("eve", "all"), cookie[32:], "x"):
+        admin.cookies.set(SAID, planted, domain="localhost.local")
+        assert 'class="message"' not in admin.get("/console/users").text, "only ours"
+
+
+def test_one_person_as_clerk_and_approver_is_asked_once_more(browser: Browsers, database: Database) -> None:
+    admin = browser(Role.ADMIN)
+    browser(Role.CLERK, name="eve")
+    both: dict[str, object] = {"roles": ["clerk", "approver"]}
+    for path, fields in (("/console/users/eve/roles", both), ("/console/users", both | {"name": "bob"})):
+        asked = admin.post(path, fields)
+        assert asked.status_code == 422
+        assert 'name="sure_both" value="true"' in asked.text
+        assert "leaves no second one" in text_of(asked)
+        assert admin.post(path, fields | {"sure_both": "true"}).status_code in (200, 303)
+    stored = database.read(access.find_person, "eve")
+    assert stored is not None
+    assert stored.roles == {Role.CLERK, Role.APPROVER}
+    assert admin.post("/console/users/eve/roles", both).status_code == 303, "it is so already"
+
+
+def test_link_that_was_shown_once_is_made_anew_from_an_open_form(browser: Browsers) -> None:
+    admin = browser(Role.ADMIN)
+    first = admin.post("/console/users", {"name": "bob", "roles": ["viewer"]})
+    page = admin.get("/console/users/bob").text
+    assert "/console/invitation/" not in page
+    assert page.partition('action="/console/users/bob/link"')[0].rpartition("<details")[2].startswith(" open>")
+    again = admin.post("/console/users/bob/link")
+    assert link_in(first.text) != link_in(again.text)

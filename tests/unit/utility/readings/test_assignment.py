@@ -17,8 +17,8 @@ from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from harness.real import databases
-from harness.worlds.records import a_letter, a_record
-from harness.worlds.sent import batch, blocks
+from harness.surroundings.records import a_letter, a_record
+from harness.surroundings.sent import batch, blocks
 from utility.database.database import Database
 from utility.outbox.changes import Step
 from utility.readings.core import CLOCK_BEHIND_S, Core
@@ -33,8 +33,6 @@ from utility.readings.store.quarantine import QUARANTINED, REFUSED, RELEASED, De
 from utility.readings.store.writer import Writer
 from utility.readings.tables import dead_letter
 from utility.registry.store.registry import load_snapshot
-
-kind = databases.both_kinds
 
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900
@@ -155,6 +153,7 @@ def test_another_gateways_letter_takes_the_place_of_none(utility_: Utility) -> N
     assert one.counts.quarantined == 1
 
 
+@databases.on_both_kinds
 def test_a_conflict_shows_every_value_with_its_sender_before_and_after_later_parts(utility_: Utility) -> None:
     def shown() -> dict[int, object]:
         (slot,) = conflicts(utility_.database, 9)
@@ -255,6 +254,7 @@ def test_relayed_dead_letters_of_others_count_as_too_much_sooner_than_a_gateways
     assert [sender for sender, _, _ in utility_.kept()].count("r002") == 2
 
 
+@databases.on_both_kinds
 @pytest.mark.parametrize(
     ("bound", "most", "size"),
     [("MAX_RELAYED_A_DAY", 2, 1024), ("MAX_RELAYED_A_DAY", 2, 0), ("MAX_RELAYED_BYTES_A_DAY", 2 * 1024, 1024)],

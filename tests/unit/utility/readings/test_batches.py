@@ -14,7 +14,7 @@ from commonwatt.model.blocks import Blocks, concatenate, join
 from commonwatt.model.units import QUARTER_S
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
-from harness.worlds.sent import append, blocks
+from harness.surroundings.sent import append, blocks
 from utility.database.database import Database
 from utility.readings.store import compactor as compactor_module
 from utility.readings.store import reads

@@ -10,7 +10,7 @@ from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.protocol.device_states import ForeignDevice
 from commonwatt.protocol.heartbeats import Heartbeat
-from harness.worlds.sent import batch, blocks
+from harness.surroundings.sent import batch, blocks
 from utility.outbox.changes import Append, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway, Step
 from utility.readings.core import MAX_JUNK_A_DAY, Core
 from utility.readings.events import CommandsOpen, FromGateway
@@ -164,6 +164,10 @@ def test_heartbeat_is_kept_with_the_minima_its_own_meters_declared(core: Core) -
     step = core.handle(FromGateway("cw1/r001/u/stat", heartbeat.pack()), at(NOW))
     kept = SawGateway(controller="r001", time=NOW, heartbeat=heartbeat, minima=((10001, 75, NOW - 60),))
     assert writes_of(step) == [kept]
+    undated = heartbeat.model_copy(update={"minima": {10001: (60, 0)}})
+    step = core.handle(FromGateway("cw1/r001/u/stat", undated.pack()), at(NOW))
+    kept = SawGateway(controller="r001", time=NOW, heartbeat=undated, minima=((10001, 60, NOW),))
+    assert writes_of(step) == [kept], "the gateway did not know the time: it was reported by now"
 
 
 def test_a_heartbeat_that_says_no_devices_has_those_of_the_one_before(core: Core) -> None:

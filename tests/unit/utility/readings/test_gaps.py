@@ -15,7 +15,7 @@ from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.settlement.stored import remove_meter
-from harness.worlds.sent import append, blocks
+from harness.surroundings.sent import append, blocks
 from utility.database.database import Database
 from utility.database.locks import Lock, take
 from utility.outbox.changes import CloseCommand, OpenCommand
@@ -23,7 +23,7 @@ from utility.outbox.store.commands import open_commands
 from utility.readings import gaps
 from utility.readings.gaps import ALL_SLOTS, Wanted, off_mask, off_times
 from utility.readings.store import completeness, gap_finder, reads
-from utility.readings.store.archived import execute
+from utility.readings.store.batches import execute
 from utility.readings.store.compactor import Compactor
 from utility.readings.store.events import Off
 from utility.readings.store.gap_finder import GapFinder

@@ -26,8 +26,8 @@ from commonwatt.town.loading import load_town
 from harness.network.waiting import cancelled
 from harness.real import databases
 from harness.settlement.stored import remove_meter
-from harness.worlds.sent import append, batch, blocks
-from harness.worlds.utility import ingest_of
+from harness.surroundings.sent import append, batch, blocks
+from harness.surroundings.utility import ingest_of
 from utility.access.actor import on_machine
 from utility.assembly.metrics import UtilityMetrics
 from utility.control.changes import Asked, Chosen

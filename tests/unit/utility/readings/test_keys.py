@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
+from sqlalchemy.schema import CreateTable
 
 from commonwatt.protocol.dead_letters import Wanted
 from harness.real import databases
 from utility.database.database import Database
 from utility.database.keys import listed
 from utility.database.postgres.partitions import make_partitions
-from utility.readings.store import gap_finder, writer
+from utility.readings.store import batches, gap_finder, writer
 from utility.readings.store import quarantine as quarantined
 from utility.readings.store.dead_letters import dead_letters
 
@@ -47,6 +48,7 @@ def plan(connection: Connection, execute: Callable[[], object]) -> list[str]:
 def test_keys_are_looked_up_by_an_index(database: Database, name: str) -> None:
     with database.writes.begin() as connection:
         make_partitions(connection, [(2027, month) for month in range(1, 8)])
+        connection.execute(CreateTable(batches.arrived))
         if connection.dialect.name == "postgresql":
             # It would read a table whole that is nearly empty.
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")

@@ -13,8 +13,8 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.topics import ACKS
 from commonwatt.runtime.clock import Clock
 from harness.real import databases
-from harness.worlds.sent import batch, blocks
-from harness.worlds.utility import ingest_of
+from harness.surroundings.sent import batch, blocks
+from harness.surroundings.utility import ingest_of
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database, new_store_id, read_setting
 from utility.database.tables import setting

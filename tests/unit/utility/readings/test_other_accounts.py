@@ -15,7 +15,7 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import LocalReason
 from harness.real import databases
-from harness.worlds.records import a_letter, a_record
+from harness.surroundings.records import a_letter, a_record
 from utility.database.database import Database
 from utility.readings.core import Core
 from utility.readings.events import FromGateway
@@ -26,8 +26,6 @@ from utility.registry.accounts import Holding
 from utility.registry.store.account_differences import account_differences
 from utility.registry.store.accounts import load_dated_registry, save_dated_registry
 from utility.registry.store.registry import load_snapshot
-
-kind = databases.both_kinds
 
 QUARTER = 2_000_000
 NOW = Now((QUARTER + 1) * QUARTER_S, Trust.NETWORK)
@@ -80,6 +78,7 @@ def told(database: Database) -> list[tuple[int | str, int, int]]:
         return [(row.told, row.registered, row.reports) for row in account_differences(connection, 9)]
 
 
+@databases.on_both_kinds
 def test_records_that_an_earlier_gateway_rejected_are_readings(send: Send, database: Database) -> None:
     send(record(0, 9), record(1, 9), record(2, 1))
     assert slots(database) == {0: 5, 1: 6, 2: 7}

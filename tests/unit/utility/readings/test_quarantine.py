@@ -15,7 +15,7 @@ from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource
 from harness.commands import logged_in, shown
 from harness.real import databases
-from harness.worlds.sent import batch, blocks
+from harness.surroundings.sent import batch, blocks
 from utility.assembly.cli import app
 from utility.database.checks import row_crc
 from utility.database.database import Database
@@ -31,8 +31,6 @@ from utility.readings.tables import batch as batch_table
 from utility.readings.tables import compacted, quarantined
 from utility.registry.store.registry import load_snapshot
 from utility.registry.tables import meter
-
-kind = databases.both_kinds
 
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900
@@ -93,6 +91,7 @@ def relayed(content: bytes, reason: int = Rejection.IMPLAUSIBLE, meter: int = 10
     return DeadLetter(meter=meter, log=1, reason=reason, generation=1, record_id=9, time=NOW, content=content)
 
 
+@databases.on_both_kinds
 def test_a_relayed_letter_is_held_until_it_is_released(bench: Bench) -> None:
     sent = batch(blocks({0: 5}), dead_letters=[relayed(record(1).pack())])
     bench.send(sent)
@@ -239,6 +238,7 @@ def test_a_long_record_is_held_whole(bench: Bench) -> None:
     assert bench.slots() == {58: TOO_MUCH, 59: TOO_MUCH}
 
 
+@databases.on_both_kinds
 def test_a_clerk_sees_decides_and_counts(bench: Bench, tmp_path: Path, url: str) -> None:
     bench.send(
         batch(dead_letters=[relayed(record(1).pack()), relayed(record(2).pack()), relayed(b"x", Rejection.EMPTY)])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from harness.console import Browser, text_of
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.utility import a_heartbeat
 from tests.unit.utility.conftest import NOW
 from utility.access.roles import Role
 from utility.database.database import Database

@@ -13,7 +13,7 @@ from commonwatt.protocol.dead_letters import DeadLetter
 from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
-from harness.worlds.sent import append, blocks
+from harness.surroundings.sent import append, blocks
 from utility.assembly.recovery.recovery import recover
 from utility.database.database import Database, open_database, save_setting
 from utility.database.postgres.partitions import first_quarter, make_partitions, month_of, months_later, partitions

@@ -20,8 +20,8 @@ from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 from harness.real import databases
 from harness.real.jobs import find_gaps
-from harness.worlds.opened import opened
-from harness.worlds.sent import append, batch, blocks
+from harness.surroundings.databases import opened
+from harness.surroundings.sent import append, batch, blocks
 from tests.unit.adapters.test_core import Bench, T
 from utility.database.database import Database
 from utility.outbox.changes import Append, OpenCommand, Step

@@ -20,8 +20,8 @@ from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from commonwatt.protocol.json_messages import unpack_json
 from harness.real import databases
 from harness.real.jobs import compact
-from harness.worlds.sent import append, blocks
-from harness.worlds.utility import a_heartbeat
+from harness.surroundings.sent import append, blocks
+from harness.surroundings.utility import a_heartbeat
 from utility.database.database import Database
 from utility.outbox.changes import CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
 from utility.outbox.store.commands import add_command, open_commands
@@ -362,7 +362,7 @@ def test_parts_are_found_by_their_index_however_little_the_server_knows_of_them(
     with database.writes.begin() as connection:
         rows = [columns | {"quarter": QUARTER + q, "payload": b"?"} for q in range(500)]
         connection.execute(part.insert(), rows)
-    statement = compactor_module._FRESH.params(before=QUARTER + 400)
+    statement = compactor_module._PARTS.params(before=QUARTER + 400)
     sql = str(statement.compile(database.reads, compile_kwargs={"literal_binds": True}))
     with database.reads.begin() as connection:
         compactor_module._use_indexes(connection)

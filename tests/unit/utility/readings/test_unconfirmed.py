@@ -14,9 +14,9 @@ from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from commonwatt.runtime.clock import Clock
 from harness.real import databases
-from harness.worlds.records import a_letter, a_record
-from harness.worlds.sent import batch, blocks
-from harness.worlds.utility import ingest_of
+from harness.surroundings.records import a_letter, a_record
+from harness.surroundings.sent import batch, blocks
+from harness.surroundings.utility import ingest_of
 from utility.access.actor import on_machine
 from utility.database.database import Database
 from utility.readings.decisions import decide_letters
@@ -25,8 +25,6 @@ from utility.readings.store.compactor import Compactor
 from utility.readings.store.dead_letters import dead_letters
 from utility.readings.store.quarters import newest_of_two
 from utility.readings.store.retention import Retention
-
-kind = databases.both_kinds
 
 DAY = 96  # quarters
 TODAY = 2_000_000  # quarter; 2027-01-15
@@ -94,6 +92,7 @@ def test_the_year_2106_is_neither_stored_nor_served(database: Database) -> None:
     assert utility.letters() == [("refused", LocalReason.AHEAD)]
 
 
+@databases.on_both_kinds
 def test_a_refill_after_ten_days_without_network_time_is_whole_once_the_clock_is_confirmed(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +192,7 @@ def test_records_of_other_accounts_that_an_earlier_gateway_rejected_wait_too(dat
     assert utility.letters() == [("quarantined", Rejection.IMPLAUSIBLE), ("released", LocalReason.AHEAD)]
 
 
+@databases.on_both_kinds
 def test_the_two_newest_senders_are_found_among_parts_and_blocks(database: Database) -> None:
     with database.reads.begin() as connection:
         assert newest_of_two(connection) == {}

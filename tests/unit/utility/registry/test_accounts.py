@@ -18,8 +18,6 @@ from utility.registry.cli import app
 from utility.registry.store.account_differences import MOST_OF_A_METER, account_differences, count_differences
 from utility.registry.store.accounts import changes_of, load_dated_registry, load_for_change, save_dated_registry
 
-kind = databases.both_kinds
-
 Run = Callable[..., str]
 
 MOVE = """what,account,meter,microgrid,place,from,to,value
@@ -53,6 +51,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+@databases.on_both_kinds
 def test_a_move_is_previewed_imported_and_kept_with_its_person(run: Run, table: Path, database: Database) -> None:
     preview = run("check", str(table))
     assert "meter 10001\n  - account 1\n  + account 1 to 15 Nov 2026 14:15 EST\n" in preview
@@ -98,6 +97,7 @@ def test_with_a_mistake_nothing_changes(run: Run, table: Path, database: Databas
         assert load_dated_registry(connection) == before
 
 
+@databases.on_both_kinds
 def test_two_changes_at_once_are_made_one_after_the_other(database: Database) -> None:
     def move(number: int) -> None:
         with database.writes.begin() as connection:

@@ -19,7 +19,7 @@ from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
 from harness.real import databases
 from harness.real.jobs import compact
-from harness.worlds.records import a_record
+from harness.surroundings.records import a_record
 from utility.database.database import Database
 from utility.database.town_zone import zone_of
 from utility.outbox.changes import Append
@@ -30,8 +30,6 @@ from utility.registry.dates import date_text
 from utility.registry.store.accounts import accounts_at, load_dated_registry
 from utility.registry.store.registration import fill_registry
 from utility.registry.store.registry import load_snapshot
-
-kind = databases.both_kinds
 
 AT = 2_000_000
 OLD, NEW = 10002, 77_000_000_123
@@ -73,7 +71,6 @@ def store(database: Database, meter: int, quarters: range, reading: int) -> None
     Writer(database).commit([append])
 
 
-@pytest.mark.parametrize("kind", ["sqlite"])
 def test_quarters_of_a_meter_are_counted_without_reading_the_town(database: Database) -> None:
     quarters = range(2_000_000, 2_000_006)
     store(database, OLD, quarters, 600)
@@ -110,6 +107,7 @@ def energy_of(database: Database, account: int) -> int:
     return total
 
 
+@databases.on_both_kinds
 def test_row_22_an_exchange_makes_no_phantom_energy(swap: Swap, database: Database) -> None:
     store(database, OLD, range(AT - 3, AT), 7)
     told = swap("--yes")
@@ -134,7 +132,7 @@ def test_row_22_an_exchange_makes_no_phantom_energy(swap: Swap, database: Databa
 
 def test_readings_that_the_exchange_gives_to_nobody_are_told(swap: Swap, database: Database) -> None:
     store(database, OLD, range(AT - 3, AT + 2), 7)
-    assert "note: 2 quarter-hours of the old meter from then on are stored and belong to nobody" in swap("--yes")
+    assert "note: 2 quarter-hours of the old meter from then on are stored and belong to no account" in swap("--yes")
 
 
 def test_what_no_option_states_is_asked(swap: Swap, database: Database) -> None:

@@ -33,8 +33,6 @@ from utility.registry.store.enrolment import enrol
 from utility.registry.store.registration import fill_registry
 from utility.registry.store.registry import load_snapshot
 
-kind = databases.both_kinds
-
 CENTERTOWN = """microgrid = [
  {id = "r", kind = "residential", count = 800}, {id = "apt", kind = "apartment", apartments = 100},
  {id = "pub", kind = "public"}]
@@ -65,6 +63,7 @@ def test_the_towns_figures_are_those_of_the_meters_that_are_installed(database: 
     assert figures[0] == figures[1]
 
 
+@databases.on_both_kinds
 def test_registering_again_adds_only_what_is_new(database: Database, town: Town, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert enrol(town, out) == 2 * (6 + 1) + 2

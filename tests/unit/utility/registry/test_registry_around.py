@@ -7,9 +7,8 @@ from utility.database.database import Database
 from utility.registry.accounts import DatedRegistry
 from utility.registry.store.accounts import load_dated_registry, load_registry_around
 
-kind = databases.both_kinds
 
-
+@databases.on_both_kinds
 def test_an_account_comes_with_its_whole_microgrid_and_nothing_else(database: Database) -> None:
     with database.reads.begin() as connection:
         whole, around = load_dated_registry(connection), load_registry_around(connection, 3)

@@ -19,7 +19,6 @@ from utility.supply.deciding import rations_of
 from utility.supply.rationing import RATIONING
 from utility.supply.store.rations import members
 
-kind = databases.both_kinds
 Make = Callable[..., Browser]
 
 
@@ -45,6 +44,7 @@ def decide(person: Browser, account: int, agrees: str = "true", wanted: str = "t
     return int(person.send("POST", f"/console/spared/{account}", data=form).status_code)
 
 
+@databases.on_both_kinds
 def test_a_flag_takes_two_people_and_only_then_the_gateway_is_told(database: Database, browser: Make) -> None:
     clerk, approver = browser(Role.CLERK), browser(Role.APPROVER)
     both = browser(Role.CLERK, Role.APPROVER)

@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from harness.research.compared import compare
 from harness.research.town import emulated_homes, emulated_town
 from utility.research.attacks.aggregates import attacks_on, find_group_by_half_hours, find_use
 from utility.research.attacks.success import Success, of_hits, of_pairs
@@ -94,17 +93,6 @@ def test_groups_by_the_rules_give_little_away() -> None:
         week().in_steps(HALF_HOUR_S), sums_of(week(), groups), ZONE, np.random.default_rng(1), 1000
     ):
         assert success.rate - success.guess < 0.05, success
-
-
-def test_options_are_compared_by_what_they_buy_and_cost() -> None:
-    options = (Coarsening(), Coarsening(step_s=3600), Coarsening(noise_wh=100))
-    measured, hourly, noisy = compare(week(), ZONE, SECRET, options, trials=50)
-    assert measured.errors.curve == measured.errors.peak == measured.errors.home_peak == 0
-    assert hourly.errors.peak > 0.05, "an hour's mean is lower than its highest quarter"
-    assert (noisy.errors.home_peak or 0) > 0
-    assert noisy.attacks[0].rate < measured.attacks[0].rate
-    again = compare(week(), ZONE, SECRET, options, trials=50)
-    assert again == [measured, hourly, noisy]
 
 
 @pytest.mark.parametrize(("hits", "low", "high"), [(0, 0.0, 0.0370), (50, 0.4038, 0.5962), (100, 0.9630, 1.0)])

@@ -1,6 +1,7 @@
-"""Researchers get releases of their own agreements, and the log says so; a second person approves above the limit."""
+"""Researchers get what answers their requests, and the audit log says so; a second person approves above the limit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def release(release_id: str, tier: str, state: str, agreement: str = "") -> stor
     )
 
 
+def asked_for(database: Database, person: str, answer: str) -> None:
+    """Keep a person's request that a release answers."""
+    kept = replace(release("9", "homes", "made"), asked_by=person, options={"step_s": 900, "release": answer})
+    with database.writes.begin() as connection:
+        store.save_release(connection, kept)
+
+
 @pytest.fixture
 def stored(database: Database, tmp_path: Path) -> None:
     with database.writes.begin() as connection:
@@ -58,9 +66,8 @@ def test_researcher_gets_files_under_an_agreement_and_the_log_says_so(browser: B
     assert eve.get("/console/research/bb22").status_code == 404
     assert eve.post("/console/research/bb22/download", file).status_code == 404
     assert clerk.post("/console/research/agreements", {"name": "university", "until": "2028-01-01"}).status_code == 303
-    wrong = clerk.post("/console/research/readers", {"agreement": "university", "person": "ben"})
-    assert "ben: is no researcher" in text_of(wrong)
-    assert clerk.post("/console/research/readers", {"agreement": "university", "person": "eve"}).status_code == 303
+    assert eve.get("/console/research/bb22").status_code == 404
+    asked_for(database, "eve", "bb22")
     page = text_of(eve.get("/console/research/bb22"))
     assert "The pseudonym" in page
     assert "50.0 %" in page
@@ -68,15 +75,15 @@ def test_researcher_gets_files_under_an_agreement_and_the_log_says_so(browser: B
     for name in ("../secret.txt", "secret.txt", ""):
         assert eve.post("/console/research/bb22/download", {"name": name}).status_code in (404, 422)
     assert clerk.post("/console/research/bb22/download", file).status_code == 403
-    removed = {"agreement": "university", "person": "eve", "remove": "true"}
-    assert clerk.post("/console/research/readers", removed).status_code == 303
-    assert eve.post("/console/research/bb22/download", file).status_code == 404
+    assert browser(Role.RESEARCHER, name="mallory").post("/console/research/bb22/download", file).status_code == 404
     with database.reads.begin() as connection:
-        log = [(line["person"], line["action"], line["subject"]) for line in store.log_lines(connection, 9)]
-    assert log[1:4] == [
-        ("eve", "downloaded", "bb22"),
-        ("ben", "reader added", "university"),
-        ("ben", "agreement", "university"),
+        entries = audit_log.entries(connection, audit_log.Wanted(), 9)
+        assert store.releases_of(connection, "eve", NOW) == {"bb22": "university"}
+        assert store.releases_of(connection, "eve", NOW + 2 * 366 * 86_400) == {}, "the agreement has ended"
+    assert [(one["person"], one["action"], one["subject"]) for one in entries if one["person"] != "admin"] == [
+        ("eve", "release.download", "release bb22"),
+        ("ben", "agreement.add", "agreement university"),
+        ("eve", "release.download", "release aa11"),
     ]
 
 

@@ -18,10 +18,12 @@ from commonwatt.model.time.times import iso, parse_time
 from commonwatt.model.units import QUARTER_S
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Town
+from harness.canary import CANARY, found_in
 from harness.commands import WHO, logged_in, shown
+from harness.real import databases
 from harness.research.stored import store_homes
 from harness.research.town import emulated_homes, emulated_town
-from tests.unit.utility.customers.test_privacy import CANARY, found_in
+from utility.access.store import audit_log
 from utility.customers.contact import Contact
 from utility.customers.store.contacts import set_contact
 from utility.database.database import Database, open_database
@@ -29,11 +31,9 @@ from utility.database.migrate import empty_database
 from utility.registry.store.accounts import load_dated_registry
 from utility.research import store as store
 from utility.research.cli.commands import app
-from utility.research.cli.files import write_release
 from utility.research.homes import Homes, Measure, homes_of
+from utility.research.jobs.files import write_release
 from utility.webkit.cli import options
-
-both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
 DAY_S = 86_400
 
@@ -96,8 +96,11 @@ def period(first: int = 0, last: int = 2) -> list[str]:
     return ["--from", iso(start + first * DAY_S), "--to", str(start + last * DAY_S)]
 
 
-def log_of(folder: Path) -> list[dict[str, Any]]:
-    return shown(folder / "utility.toml", "releases", "log", WHO, "anna")["log"]  # type: ignore[no-any-return]
+def log_of(database: Database) -> list[tuple[str, str, str]]:
+    """Return the audit log's person, action and state of releases, the newest first."""
+    with database.reads.begin() as connection:
+        found = audit_log.entries(connection, audit_log.Wanted(action="release."), 99)
+    return [(one["person"], one["action"], json.loads(one["after"] or "{}").get("state", "")) for one in found]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -109,7 +112,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_homes_are_read_from_the_store_as_they_were_measured(database: Database) -> None:
     _, truth = small_town()
     first, until = truth.start // QUARTER_S, truth.start // QUARTER_S + 2 * 96
@@ -243,8 +246,8 @@ def test_slots_are_released_by_day_and_attacked(research: Research, tmp_path: Pa
     assert found["half-hours"] == pytest.approx(0.2, abs=0.06), "four of twenty homes are in it"
 
 
-@both_kinds
-def test_above_the_limit_a_second_person_approves(research: Research, tmp_path: Path) -> None:
+@databases.on_both_kinds
+def test_above_the_limit_a_second_person_approves(research: Research, tmp_path: Path, database: Database) -> None:
     words = ["release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
     said = research(*words, code=1, limit=0)
     assert "a second person approves it" in " ".join(said.lower().split())
@@ -262,9 +265,13 @@ def test_above_the_limit_a_second_person_approves(research: Research, tmp_path: 
     assert (tmp_path / "out" / "sums.csv").is_file()
     (done,) = shown(tmp_path / "utility.toml", "releases", WHO, "anna")["releases"]
     assert (done["state"], done["decided_by"], done["why"]) == ("released", "ben", "small town, looked at")
-    lines = log_of(tmp_path)
-    log = [(line["person"], line["action"]) for line in lines]
-    assert log == [("anna", "released"), ("anna", "read"), ("ben", "approved"), ("anna", "waiting"), ("anna", "read")]
+    assert log_of(database) == [
+        ("anna", "release.make", "released"),
+        ("anna", "release.read", ""),
+        ("ben", "release.approve", "approved"),
+        ("anna", "release.make", "waiting"),
+        ("anna", "release.read", ""),
+    ]
 
 
 def test_two_releases_of_the_same_time_have_no_difference_to_take(
@@ -290,7 +297,7 @@ def test_two_releases_of_the_same_time_have_no_difference_to_take(
     assert "every group has changed since an earlier release" in open_release("second", *period(), code=2)
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_two_open_releases_at_once_are_not_both_made(
     research: Research, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,17 +308,19 @@ def test_two_open_releases_at_once_are_not_both_made(
             research("release", "open", *period(), "--out", str(tmp_path / "other"), "--as", others.pop())
         return write_release(*arguments)
 
-    monkeypatch.setattr("utility.research.cli.open_release.write_release", meanwhile)
+    monkeypatch.setattr("utility.research.jobs.open_release.write_release", meanwhile)
     words = ["release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
     assert "made meanwhile" in research(*words, code=2)
     assert (tmp_path / "other").is_dir()
     assert not (tmp_path / "out").exists()
 
 
-def test_identifiable_data_needs_an_agreement_that_holds(research: Research, tmp_path: Path) -> None:
+def test_identifiable_data_needs_an_agreement_that_holds(
+    research: Research, tmp_path: Path, database: Database
+) -> None:
     words = ["release", "homes", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
-    assert "--agreement NAME is needed" in research(*words, code=2)
-    assert "there is no such agreement" in research(*words, "--agreement", "lab", code=2)
+    assert "agreement: homes can be identified, so one is needed" in research(*words, code=2)
+    assert "there is none of this name" in research(*words, "--agreement", "lab", code=2)
     assert "is in the past" in research(
         "agreement", "add", "lab", "--until", "2001-01-01T00:00Z", "--as", "ben", code=2
     )
@@ -320,12 +329,14 @@ def test_identifiable_data_needs_an_agreement_that_holds(research: Research, tmp
     assert "agreement of this name" in research("agreement", "add", "lab", "--until", soon, "--as", "ben", code=2)
     assert "lab" in {one["name"] for one in shown(tmp_path / "utility.toml", "agreements", WHO, "anna")["agreements"]}
     research(*words, "--agreement", "lab")
-    (line, *_) = log_of(tmp_path)
-    assert (line["action"], line["detail"].split()[-1]) == ("released", "lab")
+    with database.reads.begin() as connection:
+        made, read = audit_log.entries(connection, audit_log.Wanted(action="release."), 9)
+    assert json.loads(made["after"])["asked"].endswith(" lab")
+    assert read["subject"].endswith(" lab")
 
 
 def test_an_agreement_that_has_ended_is_refused(
-    research: Research, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    research: Research, tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = small_town()[1].start
     research("agreement", "add", "lab", "--until", str(start + 5 * DAY_S), "--as", "ben")
@@ -333,7 +344,7 @@ def test_an_agreement_that_has_ended_is_refused(
     monkeypatch.setattr(options, "load_clock", lambda _: late)
     words = ["release", "homes", *period(), "--out", str(tmp_path / "out"), "--as", "anna", "--agreement", "lab"]
     assert "ended" in research(*words, code=2)
-    assert "read" not in [line["action"] for line in log_of(tmp_path)], "nothing was read"
+    assert log_of(database) == [], "nothing was read"
 
 
 @pytest.mark.parametrize(
@@ -344,14 +355,14 @@ def test_an_agreement_that_has_ended_is_refused(
         (["open", "--from", "2026-06-01T00:07Z", "--to", "2026-06-03T00:00Z"], "is not on an hour"),
         (["open", "--from", "2026-06-01T00:00Z", "--to", "2026-06-01T05:00Z"], "less than a day after"),
         (["open", "--from", "2099-06-01T00:00Z", "--to", "2099-06-03T00:00Z"], "is not over"),
-        (["open", *period(), "--round", "10"], "--round: not an option of open"),
-        (["open", *period(), "--step", "60"], "--step 60: of open one of 900, 3600"),
+        (["open", *period(), "--round", "10"], "round: not an option of open"),
+        (["open", *period(), "--step", "60"], "step 60: of open one of 900, 3600"),
         (["open", *period(), "--homes", "100"], "at least 100 are needed"),
         (
             ["homes", *period(), "--step", "15", "--shuffle-days"],
-            "--shuffle-days: not an option of homes in steps of 15 s",
+            "shuffle-days: not an option of homes in steps of 15 s",
         ),
-        (["homes", *period(), "--homes", "20"], "--homes: not an option of homes"),
+        (["homes", *period(), "--homes", "20"], "homes: not an option of homes"),
     ],
 )
 def test_wrong_input_is_named_and_nothing_is_written(
@@ -376,13 +387,15 @@ def test_wrong_folders_secrets_and_people_are_named(research: Research, tmp_path
     assert "every group has changed" in research(*words, str(tmp_path / "out"), code=2), "another secret, other groups"
 
 
-def test_days_that_cant_be_shuffled_are_refused_before_homes_are_read(research: Research, tmp_path: Path) -> None:
+def test_days_that_cant_be_shuffled_are_refused_before_homes_are_read(
+    research: Research, tmp_path: Path, database: Database
+) -> None:
     start = small_town()[1].start + 4 * 3600
     research("agreement", "add", "lab", "--until", "2100-01-01T00:00Z", "--as", "ben")
     words = ["--from", str(start), "--to", str(start + DAY_S), "--agreement", "lab", "--shuffle-days", "--as", "anna"]
     said = research("release", "homes", *words, "--out", str(tmp_path / "out"), code=2)
-    assert "--shuffle-days: --from and --to must be at the start of a day in UTC" in said
-    assert "read" not in [line["action"] for line in log_of(tmp_path)]
+    assert "shuffle-days: from and to must be at the start of a day in UTC" in said
+    assert log_of(database) == []
 
 
 def test_a_release_that_is_stopped_leaves_no_folder(
@@ -393,7 +406,7 @@ def test_a_release_that_is_stopped_leaves_no_folder(
 
     words = ["release", "open", *period(), "--out", str(tmp_path / "out"), "--as", "anna"]
     with monkeypatch.context() as context:
-        context.setattr("utility.research.cli.open_release.keep", stopped)
+        context.setattr("utility.research.jobs.open_release.keep", stopped)
         research(*words, code=130)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
     research(*words)

@@ -70,12 +70,12 @@ def test_researcher_without_an_agreement_sees_what_there_is_and_whom_to_ask(
     del folder
     eve = browser(Role.RESEARCHER, name="eve")
     browser(Role.CLERK, name="anna")
-    assert "how to get one" in text_of(eve.get("/console/research"))
+    assert "Ask for data" in text_of(eve.get("/console/research"))
     page = text_of(eve.get("/console/research/kinds/homes"))
     assert "given_wh" in page
     assert "Made up, of no home" in page
     assert "made-up-home,2026-06-15T" in page
-    assert "Ask a clerk: Anna" in page
+    assert "Sign the agreement, with Anna" in page
     assert "deleted when the agreement ends" in page
     assert "No agreement is needed" in text_of(eve.get("/console/research/kinds/open"))
     assert len(eve.get("/console/research/kinds/homes/plot.json").json()["series"]) == 4

@@ -21,8 +21,9 @@ from commonwatt.town.loading import load_town
 from commonwatt.town.town import Microgrid, Town
 from harness.energy.alone import Alone
 from harness.network.application import local_headers
-from harness.worlds.exchanges import exchange
-from harness.worlds.sent import append
+from harness.real import databases
+from harness.surroundings.sent import append
+from harness.surroundings.utility import exchange
 from utility.assembly.application import make_app
 from utility.assembly.metrics import UtilityMetrics
 from utility.database.database import Database
@@ -40,8 +41,6 @@ from utility.settlement.jobs.sharing import DEADLINE_S
 from utility.settlement.shared_quarter import sharing_slots
 from utility.settlement.store.sharing import due, recorded
 from utility.webkit.services import Api
-
-both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
 QUARTER = 1_988_920  # 18:00 in New York, on a day in September: little sun
 
@@ -140,7 +139,7 @@ def of(row: dict[str, Any]) -> Truth:
     return Counter({key: value for key, value in counts.items() if value})
 
 
-@both_kinds
+@databases.on_both_kinds
 @pytest.mark.parametrize("name", ["r001", "apt"])
 @pytest.mark.parametrize("is_exchanged", [False, True])
 def test_recorded_sharing_is_what_flowed(

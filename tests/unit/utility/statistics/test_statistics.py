@@ -27,8 +27,8 @@ from harness.commands import run_as, shown
 from harness.real import databases
 from harness.settlement.emulated import small_town
 from harness.statistics.stored import random_day, settle, store_batteries, store_months
-from harness.worlds.exchanges import exchange
-from harness.worlds.sent import append
+from harness.surroundings.sent import append
+from harness.surroundings.utility import exchange
 from utility.database.database import Database
 from utility.jobs.calendar_periods import Period
 from utility.jobs.store.job_leases import Turn

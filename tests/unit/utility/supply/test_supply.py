@@ -25,8 +25,9 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Direction, Function, Town
 from harness.console import standing_api
 from harness.network.application import local_headers
-from harness.worlds.plant import CAPACITY, PlantHost
-from harness.worlds.utility import ingest_of
+from harness.real import databases
+from harness.surroundings.plant import CAPACITY, PlantHost
+from harness.surroundings.utility import ingest_of
 from meter_sim.plant_core import PlantState
 from utility.assembly.application import make_app
 from utility.assembly.jobs import Jobs
@@ -54,8 +55,6 @@ from utility.supply.store.rations import NewRation, members, tell
 from utility.supply.store.supply_view import announced_storm
 from utility.supply.tables import ration
 from utility.webkit.cli import options
-
-both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
 QUARTER = 1_988_892
 START = QUARTER * QUARTER_S  # 11:00 in New York, on a day in September
@@ -212,7 +211,7 @@ def test_peak_hours_are_those_of_the_registered_town(database: Database) -> None
     play(World(database), story)
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_a_lost_outcome_is_sent_again_and_buys_nothing_twice(database: Database) -> None:
     async def story(world: World) -> None:
         world.loses_outcomes = True
@@ -317,7 +316,7 @@ def test_a_level_that_cannot_be_is_not_bought_for(database: Database) -> None:
     play(World(database), story)
 
 
-@both_kinds
+@databases.on_both_kinds
 @pytest.mark.parametrize("trust", [Trust.NONE, Trust.NETWORK])
 @pytest.mark.parametrize("ahead", [6 * 366 * 96, 2**32 - 1 - QUARTER])
 def test_a_plant_whose_clock_is_years_ahead_deletes_no_quarter(database: Database, trust: Trust, ahead: int) -> None:
@@ -353,7 +352,7 @@ def test_quarters_that_the_utility_missed_come_with_the_next_outcome(database: D
     play(World(database), story)
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_a_short_supply_is_told_to_each_controller_and_ends_by_itself(database: Database) -> None:  # req: A8, P5
     async def story(world: World) -> None:
         await world.until(START)
@@ -478,7 +477,7 @@ def test_a_change_of_all_microgrids_is_one_line_that_names_ten() -> None:
     assert list(changes(new, SupplyState.EMPTY, again, START)) == [], "a renewal is no change"
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_commands_of_a_short_supply_are_forgotten_three_weeks_after_their_end(database: Database) -> None:
     def tell_at(now: int, name: str) -> None:
         ration = Ration(import_limit_w=5, reduce=True, reason="")

@@ -12,7 +12,7 @@ from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.loading import load_town
 from commonwatt.town.town import Town
-from harness.worlds.utility import a_heartbeat, ingest_of
+from harness.surroundings.utility import a_heartbeat, ingest_of
 from tests.unit.utility.conftest import NOW
 from tests.unit.utility.takeover.test_jobs import Running
 from utility.database.database import Database

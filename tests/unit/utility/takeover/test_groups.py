@@ -125,12 +125,17 @@ def test_a_claim_and_a_return_are_told_apart() -> None:
     town.claims("r003", "r001", 5)
     town.run(4)
     assert (town.history[-1].controller, town.history[-1].how) == ("r003", CLAIMED)
+    assert town.groups.managed_by_others(town.now) == {"r001": ("r003", 0.0)}
     town.controllers["r001"].alive = True
     town.run(70)
+    manager, heard_s = town.groups.managed_by_others(town.now)["r001"]
+    assert manager == "r003"
+    assert heard_s == pytest.approx(70, abs=BEAT_S)
     town.claims("r001", "r001", 6)
     town.run(10)
     assert (town.history[-1].controller, town.history[-1].why) == ("r001", "given back by r003")
     assert town.history[-1].how == RETURNED
+    assert town.groups.managed_by_others(town.now) == {}
 
 
 def test_a_controller_that_was_replaced_though_it_lived_is_counted() -> None:

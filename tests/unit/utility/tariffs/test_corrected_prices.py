@@ -67,7 +67,7 @@ def test_a_correction_holds_until_the_next_version_that_begins_later() -> None:
     ("new", "words"),
     [
         (correcting(effective="2025-12-31"), "before 2026-01: only the bills of 12 months are corrected"),
-        (correcting(effective="2027-03-01"), "after all that it could correct; leave `corrects` out"),
+        (correcting(effective="2027-03-01"), "after all that it could correct, so it is no correction"),
         (correcting(policy={"name": "spec", "vacant": "occupied"}), "it has another policy than what it corrects"),
         (tariff(effective="2026-10-01"), "it begins in the past, for which another was published"),
     ],

@@ -15,6 +15,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.town.town import Direction, Function
 from harness.billing.found import published
 from harness.billing.worlds import tariff
+from harness.real import databases
 from utility.billing.jobs import RatesJob
 from utility.billing.store import billing_sources
 from utility.database.database import Database
@@ -26,8 +27,6 @@ from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, In
 from utility.registry.store.registry import registry_changed
 from utility.tariffs.rates import next_change, rates_of
 from utility.tariffs.store.rates import acknowledged
-
-both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 
 NEW_YORK = ZoneInfo("America/New_York")
 OCTOBER = int(datetime(2026, 10, 15, tzinfo=NEW_YORK).timestamp())
@@ -75,7 +74,7 @@ def job_of(database: Database) -> RatesJob:
     return RatesJob(SETTINGS, database, HERE)
 
 
-@both_kinds
+@databases.on_both_kinds
 def test_each_controller_is_told_once_and_again_at_a_new_version_and_a_new_month(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # req: U3

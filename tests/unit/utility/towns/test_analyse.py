@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from commonwatt.cli.options import Commands
 from commonwatt.model.exceptions import ConfigError
 from harness.docs.marked import DOCS
-from harness.worlds.town_files import make_archive, make_exports, make_release, towns_table
+from harness.surroundings.town_files import make_exports, make_release, towns_table
 from utility.research.groups import MAX_SHARE_PERCENT, MIN_HOMES, UNIT
 from utility.research.release import Tier
 from utility.towns.analysis.cli.analyse import analyse
@@ -42,7 +42,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("towns")
     for name, microgrids, seed in (("alpha", 8, 1), ("beta", 3, 2), ("tiny", 1, 3)):
         make_exports(folder / name, microgrids, seed)
-    make_archive(folder / "alpha", 40)
     make_release(folder / "alpha", "aa11", Tier.OPEN, OPEN)
     make_release(folder / "alpha", "bb22", Tier.HOMES, SINGLE)
     make_release(folder / "beta", "cc33", Tier.HOMES, SINGLE)
@@ -95,17 +94,6 @@ def test_a_town_with_too_few_meters_shows_nothing_but_their_number(folder: Path)
     found = rows_of(folder / "tiny")
     assert set(found["meters"]) == {10}
     assert found.drop(columns=["start_utc", "meters"]).isna().all().all()
-    make_archive(folder / "few", MIN_METERS - 1)
-    assert rows_of(folder / "few", "blocks")[["exact_slots", "averaged_slots"]].isna().all().all()
-
-
-def test_blocks_count_the_archive_and_have_no_energy(folder: Path) -> None:
-    found = rows_of(folder / "alpha", "blocks")
-    assert len(found) == 96
-    assert set(found["record_type"]) == {"generation"}
-    assert (set(found["exact_slots"]), set(found["averaged_slots"])) == ({40 * 57}, {40 * 3})
-    assert str(found["start_utc"][0]) == "2026-11-02 00:00:00"
-    assert not [name for name in found.columns if "milliwatt" in str(name)]
 
 
 def test_open_releases_are_shown_and_those_of_single_homes_are_not(folder: Path, run: Callable[..., Any]) -> None:
@@ -244,10 +232,10 @@ def test_wrong_words_are_told_before_a_town_has_work(
 
 
 def test_all_towns_with_missing_files_are_named(run: Callable[..., Any]) -> None:
-    said = run("--each-town", "FROM blocks", code=2)
+    said = run("--each-town", "FROM open_sums", code=2)
     assert "town alpha" not in said
     assert [line[:9] for line in said.splitlines()] == ["town beta", "town tiny", "nothing w"]
-    assert said.count("no month of readings; see `archive`") == 2
+    assert said.count("no open release") == 2
 
 
 def test_a_query_that_fails_on_the_rows_of_one_town_gives_no_rows(run: Callable[..., Any]) -> None:

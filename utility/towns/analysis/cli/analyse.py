@@ -37,7 +37,7 @@ def analyse(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The Parquet file to write.")] = None,
 ) -> None:
-    """Run SQL over the exports, the archive and the open releases of many towns, by DuckDB.
+    """Run SQL over the exports and the open releases of many towns, by DuckDB.
 
     Without --each-town the tables that SQL may read are shown, with their columns: sums of a town, and open releases,
     never rows of a home. Rows of a town get its name as their first column, `town`. Towns run one after another here,

@@ -18,10 +18,6 @@ def on_cluster(address: str, tasks: Sequence[Task]) -> Generator[tuple[Task, Any
     """Yield each task with its result, once, as they end; when the caller stops, the others are cancelled.
 
     The scheduler gives the task of a worker that ends to another one.
-
-    Raises:
-        ConfigError: No scheduler answers at the address.
-        CommonwattError: A task failed, or the cluster lost it.
     """
     try:
         client = Client(address, timeout=CONNECT_S)

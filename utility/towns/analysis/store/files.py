@@ -1,4 +1,4 @@
-"""The files of a town that analysis reads: final exports, months of the archive, open releases."""
+"""The files of a town that analysis reads: final exports and open releases."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +15,12 @@ _RELEASED = ("sums.csv", "groups.csv")  # the files of an open release
 
 
 def made_from(folder: Path, view: str) -> tuple[str, str]:
-    """Return the SQL that makes a table of a town's files, and the files in words.
-
-    Raises:
-        ConfigError: A file is missing, or is not as it was recorded; says what to do.
-    """
+    """Return the SQL that makes a table of a town's files, and the files in words."""
     if view == "open_sums":
         releases = _released(folder / "releases")
         rows = " UNION ALL ".join(_release(name, path) for name, path in releases.items())
         return VIEWS[view].made_from(f"({rows})"), f"{view} of {', '.join(releases)}"
-    found = _archived(folder / "archive") if view == "blocks" else _exported(folder / "exports", view)
+    found = _exported(folder / "exports", view)
     first, last = (path.stem[-7:] for path in (found[0], found[-1]))
     rows = f"read_parquet([{', '.join(map(_text, found))}])"
     return VIEWS[view].made_from(rows), f"{view} of {counted(len(found), 'month')}, {first} to {last}"
@@ -38,12 +34,6 @@ def _release(name: str, folder: Path) -> str:
     sums, groups = (f"read_csv({_text(folder / file)}, all_varchar = true)" for file in _RELEASED)
     both = f'{sums} AS sums JOIN {groups} AS groups USING ("group")'
     return f"SELECT {_text(name)} AS release, * FROM {both}"  # noqa: S608 - paths in quotes
-
-
-def _archived(folder: Path) -> Sequence[Path]:
-    if not (found := sorted(folder.glob("blocks-[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet"))):
-        raise ConfigError(f"{folder}: no month of readings; see `archive` in the utility's settings")
-    return found
 
 
 def _exported(folder: Path, what: str) -> Sequence[Path]:

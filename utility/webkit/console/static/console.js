@@ -56,6 +56,15 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// An answer of the search that comes while a result has the focus leaves it on that result, or brings it back to the field.
+let chosen;
+document.addEventListener("htmx:before:swap", () => {
+  chosen = document.activeElement.matches("#found a") ? document.activeElement.getAttribute("href") : null;
+});
+document.addEventListener("htmx:after:swap", () => {
+  if (chosen && document.activeElement === document.body) (document.querySelector(`#found a[href="${CSS.escape(chosen)}"]`) || document.getElementById("find")).focus();
+});
+
 // Parts of a page ask when the stream says that they have changed; while there is none, every five seconds.
 const parts = [...new Set([...document.querySelectorAll("[hx-trigger]")].flatMap((part) => part.getAttribute("hx-trigger").match(/changed-\w+/g) || []))];
 if (parts.length) {
@@ -85,7 +94,10 @@ function keepOld(event) {
   const told = document.createElement("p");
   told.className = "stale";
   told.setAttribute("role", "alert");
-  told.textContent = `No answer from the utility since ${new Date().toLocaleTimeString()}: the values below are older. The page asks again by itself.`;
+  // By the town's clock, which is not the machine's.
+  const pill = document.querySelector("time.pill");
+  const town = new Date(Date.parse(pill.dateTime) + performance.now() * pill.dataset.pace);
+  told.textContent = `No answer from the utility since ${town.toLocaleTimeString([], { timeZone: document.documentElement.dataset.zone })}: the values below are older. The page asks again by itself.`;
   part.prepend(told);
 }
 document.addEventListener("htmx:response:error", keepOld);
@@ -103,4 +115,13 @@ document.addEventListener("htmx:before:swap", () => {
 });
 document.addEventListener("htmx:after:swap", () => {
   for (const summary of document.querySelectorAll("details:not([open]) > summary")) if (opened.includes(summary.textContent)) summary.parentElement.open = true;
+});
+// A field of a date is one stop of the Tab key: the arrow keys go through its day, month and year.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Tab" || event.ctrlKey || event.altKey || !event.target.matches('[type="date"], [type="month"], [type="datetime-local"]')) return;
+  const stops = [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")].filter((each) => each.tabIndex >= 0 && !each.disabled && each.type !== "hidden" && each.checkVisibility({ visibilityProperty: true }));
+  const next = stops[stops.indexOf(event.target) + (event.shiftKey ? -1 : 1)];
+  if (!next) return;
+  event.preventDefault();
+  next.focus();
 });

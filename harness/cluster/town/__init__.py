@@ -1,1 +1,0 @@
-"""A town of real processes on a cluster, and what becomes of its readings when something fails."""

@@ -1,1 +1,0 @@
-"""A scenario on real processes: islands where feeders die, and an audit of every reading."""

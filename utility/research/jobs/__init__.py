@@ -1,0 +1,1 @@
+"""Makes releases: from readings to a folder of files."""
