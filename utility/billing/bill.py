@@ -27,6 +27,47 @@ class LineKind(StrEnum):
     INFORMATION = "information"  # without an amount: energy shared within the microgrid
 
 
+@dataclass(frozen=True)
+class LineRow:
+    """All that depends on a line's kind; of a pair, the first is for what the customer owes, the second in favour."""
+
+    words: str  # in a sentence
+    heading: str  # of its sum over a run of bills
+    ledger: tuple[str, str] = ("energy", "energy")  # keys of ``LedgerCodes``
+    espi: tuple[int, int] = (4, 8)  # Green Button's kind of item: administrative fee, credit
+    is_own: bool = False  # it is for the month's own base and energy, from which ACES has the next base
+    is_of_month: bool = True  # it belongs to the bill's own month
+    is_entered: bool = False  # its text is the tariff's or a person's, so no language has it
+    is_always_summed: bool = True  # a run's figures have its sum even if it is zero
+
+
+LINE_ROWS = {
+    LineKind.BASE: LineRow("the base", "Base", is_own=True),
+    LineKind.IMPORT: LineRow("energy taken from the town", "Import", espi=(3, 3), is_own=True),
+    LineKind.CREDIT: LineRow("credit for energy given", "Credit", espi=(6, 6), is_own=True),
+    LineKind.LAPSED: LineRow("credit that is not paid out", "Credit that is not paid out"),
+    LineKind.TAX: LineRow(
+        *("taxes and levies", "Taxes and levies", ("taxes", "taxes")),
+        espi=(5, 5),
+        is_entered=True,
+        is_always_summed=False,
+    ),
+    LineKind.INFORMATION: LineRow(
+        *("energy shared with neighbours, free", "Energy shared with neighbours, free"),
+        espi=(10, 10),
+        is_always_summed=False,
+    ),
+    LineKind.CORRECTION: LineRow("corrections of earlier months", "Corrections of earlier months", is_of_month=False),
+    LineKind.ENTRY: LineRow(
+        *("goodwill, fees and credit notes", "Goodwill, fees and credit notes", ("fees", "goodwill")),
+        is_of_month=False,
+        is_entered=True,
+        is_always_summed=False,
+    ),
+}
+"""A row a kind, in the order in which people read a bill's parts."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """A line of a bill."""

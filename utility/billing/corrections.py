@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from commonwatt.model.units import AccountNumber, MilliwattHours
-from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.bill import LINE_ROWS, Bill, Line, LineKind
 from utility.billing.entries import ENTRY_WORDS, Entry
 from utility.billing.inputs import Load, RunInputs
 from utility.billing.lines import Billed
@@ -60,7 +60,7 @@ class Corrected:
 
 def billed_month(bill: Bill) -> BilledMonth:
     """Return what a bill billed for its own month."""
-    own = [line for line in bill.lines if line.kind not in (LineKind.CORRECTION, LineKind.ENTRY)]
+    own = [line for line in bill.lines if LINE_ROWS[line.kind].is_of_month]
     taken, given = (
         sum(line.energy or 0 for line in own if line.kind is kind) for kind in (LineKind.IMPORT, LineKind.CREDIT)
     )

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import AccountNumber
-from utility.billing.bill import Bill, LineKind
+from utility.billing.bill import LINE_ROWS, Bill
 from utility.billing.money import to_cents
 
 MOST = Decimal(10_000)  # most dollars of an entry
@@ -41,9 +41,7 @@ def by_code(bill: Bill) -> dict[str, int]:
     """Return what a bill adds to the ledger, cents by key of ``LedgerCodes``."""
     found = Counter[str]()
     for line in bill.lines:
-        of_entry = "fees" if line.amount > 0 else "goodwill"
-        code = {LineKind.TAX: "taxes", LineKind.ENTRY: of_entry}.get(line.kind, "energy")
-        found[code] += to_cents(line.amount) - line.tax_cents
+        found[LINE_ROWS[line.kind].ledger[line.amount <= 0]] += to_cents(line.amount) - line.tax_cents
         found["taxes"] += line.tax_cents
     return found
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from commonwatt.model.units import AccountNumber, MilliwattHours, Quarter
-from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.bill import LINE_ROWS, Bill, Line, LineKind
 from utility.billing.inputs import RunInputs, Segment
 from utility.billing.money import base_amount, dollars, energy_amount, price_units, rounded, tax_cents, to_cents
 from utility.billing.policies import POLICIES
@@ -14,7 +14,6 @@ from utility.billing.pools import whole_cents
 from utility.billing.sums import AccountSums, Flow
 from utility.tariffs.tariff import Tariff
 
-_OWN = (LineKind.BASE, LineKind.IMPORT, LineKind.CREDIT)
 _CREDITS = {
     Flow.CREDIT: "Credit",
     Flow.BUILDING_CREDIT: "Credit, part of the building's",
@@ -52,7 +51,7 @@ def base_after(inputs: RunInputs, bill: Bill) -> Decimal | None:
     segments = inputs.within(bill.account, bill.start, bill.end)
     if not segments:
         return own
-    cents = to_cents(sum((line.amount for line in bill.lines if line.kind in _OWN), Decimal(0)))
+    cents = to_cents(sum((line.amount for line in bill.lines if LINE_ROWS[line.kind].is_own), Decimal(0)))
     policy, last = POLICIES[bill.policy], segments[-1].tariff
     return policy.next_base(last, policy.base(last, own), cents)
 
@@ -188,7 +187,10 @@ def _taxes(drafts: Sequence[_Draft], cents: Sequence[int]) -> list[Line]:
     tariffs, found = {draft.tariff.label: draft.tariff for draft in drafts}, []
     for label, tariff in tariffs.items():
         ours = [(draft, part) for draft, part in zip(drafts, cents, strict=True) if draft.tariff.label == label]
-        base, import_, credit = (sum(part for d, part in ours if d.kind is kind) for kind in _OWN)
+        base, import_, credit = (
+            sum(part for d, part in ours if d.kind is kind)
+            for kind in (LineKind.BASE, LineKind.IMPORT, LineKind.CREDIT)
+        )
         amounts = {"base": base, "import": import_}
         energy = sum(draft.energy or 0 for draft, _ in ours if draft.kind is LineKind.IMPORT)
         for tax in tariff.file.tax:

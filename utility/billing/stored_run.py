@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from commonwatt.model.units import AccountNumber
-from utility.billing.bill import LineKind, later
+from utility.billing.bill import LINE_ROWS, LineKind, later
 from utility.billing.canonical import bill_bytes, digest_of
 from utility.billing.corrections import BilledMonth, Earlier, with_corrections
 from utility.billing.entries import Entry
@@ -213,8 +213,10 @@ def _days(inputs: RunInputs, recorder: Recorder) -> dict[str, int]:
 def _figures(billed: Mapping[AccountNumber, Billed], result: Result, open_cents: int = 0) -> dict[str, Any]:
     bills = [each.bill for each in billed.values()]
     lines = [line for bill in bills for line in bill.lines]
-    sums = {kind.value: sum((line.amount for line in lines if line.kind is kind), Decimal(0)) for kind in LineKind}
-    amounts: dict[str, Any] = {kind: str(amount) for kind, amount in sums.items() if amount or kind in _KINDS}
+    sums = {kind: sum((line.amount for line in lines if line.kind is kind), Decimal(0)) for kind in LineKind}
+    amounts: dict[str, Any] = {
+        kind.value: str(amount) for kind, amount in sums.items() if amount or LINE_ROWS[kind].is_always_summed
+    }
     return amounts | {
         "bills": len(bills),
         "total": str(sum((bill.total for bill in bills), Decimal(0))),
@@ -227,6 +229,3 @@ def _figures(billed: Mapping[AccountNumber, Billed], result: Result, open_cents:
         "taken_mwh": sum(line.energy or 0 for line in lines if line.kind == "import"),
         "taken_by_nobody_mwh": result.sums.unheld,
     }
-
-
-_KINDS = ("base", "import", "credit", "lapsed", "correction")

@@ -189,6 +189,9 @@ class Reminder(_Table):
     fee: Price = Field(Decimal(0), decimal_places=2, description="What it costs the account, dollars.")
 
 
+_FIRST_TABLES = ("tariff", "policy", "season", "period", "hours", "holiday")  # of the first version of a tariff's file
+
+
 class TariffFile(_Table):
     """A tariff's file."""
 
@@ -204,9 +207,9 @@ class TariffFile(_Table):
 
     def canonical(self) -> dict[str, Any]:
         """Return the file's content as JSON can keep it; ``model_validate`` reads it again."""
-        # Keys of later versions are left out where they say nothing: the digests of older tariffs stay.
+        # What later versions added is left out where it says nothing: the digests of older tariffs stay.
         found = self.model_dump(mode="json", by_alias=True)
-        found = {key: value for key, value in found.items() if value or key not in ("tax", "bill", "reminder")}
+        found = {key: value for key, value in found.items() if value or key in _FIRST_TABLES}
         found["tariff"] = {key: value for key, value in found["tariff"].items() if value or key != "corrects"}
         return found
 

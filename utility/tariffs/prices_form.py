@@ -146,15 +146,15 @@ def _tables(form: PricesForm, kept: Mapping[str, Any], rows: list[int]) -> dict[
     seasons = zip(form.season, form.season_from, form.season_until, strict=False)
     holidays = [line.strip().partition(" ") for line in form.holidays.splitlines() if line.strip()]
     head = {"text": form.text, "effective": _date(form.effective), "base": form.base, "corrects": form.corrects}
-    others = {name: kept[name] for name in ("tax", "bill", "reminder") if name in kept}
-    return {
+    # Tables that the form does not edit stay as they are, each that a tariff has or will have.
+    tables = dict(kept) | {
         "tariff": {key: value for key, value in (kept["tariff"] | head).items() if value or key != "corrects"},
-        "policy": kept["policy"],
         "season": [{"name": name, "from": first, "until": until} for name, first, until in seasons],
         "period": [{"name": form.name[n], "import": form.import_price[n], "credit": form.credit[n]} for n in rows],
         "hours": list(_hours(form)),
         "holiday": [{"date": _date(day), "name": name.strip()} for day, _, name in holidays],
-    } | others
+    }
+    return {name: tables[name] for name in TariffFile.model_fields if name in tables}
 
 
 def _hours(form: PricesForm) -> Iterator[dict[str, Any]]:

@@ -5,34 +5,23 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.bill import LINE_ROWS, Bill, Line, LineKind
 from utility.billing.documents.writing import DOLLARS, Writing
-
-_WORDS = {
-    LineKind.BASE: "the base",
-    LineKind.IMPORT: "energy taken from the town",
-    LineKind.CREDIT: "credit for energy given",
-    LineKind.LAPSED: "credit that is not paid out",
-    LineKind.TAX: "taxes and levies",
-    LineKind.INFORMATION: "energy shared with neighbours, free",
-    LineKind.CORRECTION: "corrections of earlier months",
-    LineKind.ENTRY: "goodwill, fees and credit notes",
-}
 
 
 def parts_of(bill: Bill) -> list[tuple[str, Decimal, Decimal]]:
     """Return the parts of a bill's total: words, dollars, and the sum of the parts before, dollars."""
     found, before = [], Decimal(0)
-    for kind, words in _WORDS.items():
+    for kind, row in LINE_ROWS.items():
         if any(line.kind is kind for line in bill.lines):
-            found.append((words.capitalize(), _sum(bill.lines, kind), before))
+            found.append((row.words.capitalize(), _sum(bill.lines, kind), before))
             before += found[-1][1]
     return found
 
 
 def why_it_differs(bill: Bill, before: Bill, writing: Writing = DOLLARS) -> str:
     """Return in a sentence how a bill differs from an earlier one, the greatest reason first."""
-    changes = {words: _sum(bill.lines, kind) - _sum(before.lines, kind) for kind, words in _WORDS.items()}
+    changes = {row.words: _sum(bill.lines, kind) - _sum(before.lines, kind) for kind, row in LINE_ROWS.items()}
     return _why(bill.total - before.total, before.month, changes, writing)
 
 
@@ -43,12 +32,12 @@ def why_runs_differ(run: Mapping[str, Any], before: Mapping[str, Any], writing: 
     its amount, at the old price, and by the price.
     """
     now, was = run["figures"], before["figures"]
-    changes = {words: Decimal(now.get(kind, 0)) - Decimal(was.get(kind, 0)) for kind, words in _WORDS.items()}
+    changes = {row.words: Decimal(now.get(kind, 0)) - Decimal(was.get(kind, 0)) for kind, row in LINE_ROWS.items()}
     if now.get("taken_mwh") and was.get("taken_mwh"):
         energy = now["taken_mwh"] - was["taken_mwh"]
         by_energy = round(Decimal(was["import"]) * energy / was["taken_mwh"], 2)
         words = f"{abs(energy) / 1e6:,.0f} kWh {'more' if energy > 0 else 'less'} taken from the town"
-        changes |= {words: by_energy, "its price": changes.pop(_WORDS[LineKind.IMPORT]) - by_energy}
+        changes |= {words: by_energy, "its price": changes.pop(LINE_ROWS[LineKind.IMPORT].words) - by_energy}
     total = Decimal(now["total"]) - Decimal(was["total"])
     return _why(total, before["month"], changes, writing, f"the first {was['days']} days of " if "days" in was else "")
 

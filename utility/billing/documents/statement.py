@@ -13,7 +13,7 @@ from commonwatt.model.time.local_calendar import local_day, local_text
 from commonwatt.model.units import QUARTER_S, MilliwattHours, Quarter
 from commonwatt.model.words import spaced
 from commonwatt.settlement.settled import Quantity, SettledQuality
-from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.bill import LINE_ROWS, Bill, Line, LineKind
 from utility.billing.documents.letter import Letter
 from utility.billing.documents.writing import DOLLARS, Writing
 from utility.billing.proof.canonical import Json
@@ -161,7 +161,7 @@ def kwh(energy: MilliwattHours | None) -> str:
 
 
 def _line(line: Line, writing: Writing) -> Row:
-    text = line.text if line.kind in (LineKind.TAX, LineKind.ENTRY) else writing.line(line.text)
+    text = line.text if LINE_ROWS[line.kind].is_entered else writing.line(line.text)
     if line.kind is LineKind.CORRECTION:
         text = line.text.replace("Correction of", writing.say("Correction of"), 1)
     text = f"{text} ({line.reason})" if line.reason else text

@@ -12,6 +12,7 @@ from commonwatt.model.words import spaced
 from utility.access.decisions import shown as shown_second
 from utility.billing import decisions as runs
 from utility.billing.api.billing_works import begin_check, begin_draft
+from utility.billing.bill import LINE_ROWS
 from utility.billing.documents.answer import why_runs_differ
 from utility.billing.documents.writing import Writing, writing_of
 from utility.billing.entries import ENTRY_WORDS, EntryKind
@@ -37,13 +38,7 @@ _ENTRIES = "/console/entries"
 _FIGURES = {
     "bills": "Bills",
     "total": "All bills, dollars",
-    "base": "Base, dollars",
-    "import": "Import, dollars",
-    "credit": "Credit, dollars",
-    "lapsed": "Credit that is not paid out, dollars",
-    "tax": "Taxes and levies, dollars",
-    "correction": "Corrections of earlier months, dollars",
-    "entry": "Goodwill, fees and credit notes, dollars",
+    **{kind.value: f"{row.heading}, dollars" for kind, row in LINE_ROWS.items()},
     "open_corrections": "Corrections left for later bills, dollars",
     "provisional": "Bills with quarter-hours that may change",
     "estimated": "Bills with estimates",

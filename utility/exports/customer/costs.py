@@ -7,12 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from commonwatt.model.units import QUARTER_S
-from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.bill import LINE_ROWS, Bill, Line
 from utility.billing.inputs import RunInputs
 
 _SCALE = 5  # amounts are whole hundred-thousandths of the currency
-# ESPI's kinds of items: usage fee, generation credit, tax, information; else an administrative fee, 4, or credit, 8.
-_KINDS = {LineKind.IMPORT: 3, LineKind.CREDIT: 6, LineKind.TAX: 5, LineKind.INFORMATION: 10}
 # ISO 4217; the currency of another code is left out.
 _CURRENCIES = {"USD": 840, "EUR": 978, "CHF": 756, "GBP": 826, "CAD": 124, "AUD": 36, "MXN": 484}
 
@@ -55,7 +53,7 @@ def usage_summary(costs: CostedBill) -> str:
 
 
 def _item(line: Line, time: int) -> str:
-    kind = _KINDS.get(line.kind, 8 if line.amount < 0 else 4)
+    kind = LINE_ROWS[line.kind].espi[line.amount < 0]
     energy = f"<powerOfTenMultiplier>-3</powerOfTenMultiplier><uom>72</uom><value>{line.energy}</value>"
     measured = "" if line.energy is None else f"<measurement>{energy}</measurement>"
     return (

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from commonwatt.config.office import LedgerCodes
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import spaced
 from harness.billing.two_months import world_of
@@ -24,7 +25,7 @@ from tests.unit.utility.billing.test_corrections import stored
 from utility.access.actor import Actor, Via
 from utility.access.roles import Role
 from utility.access.store import audit_log
-from utility.billing.bill import Bill, LineKind
+from utility.billing.bill import LINE_ROWS, Bill, LineKind
 from utility.billing.decisions import withdraw_entry
 from utility.billing.documents.statement import texts
 from utility.billing.entries import Entry, EntryKind, cents_of
@@ -60,6 +61,11 @@ def _account(database: Database, people: Command, world: World) -> int:
     with database.writes.begin() as connection:
         connection.execute(holding.insert().values(meter=1, since=0, account=account, crc=0))
     return account
+
+
+def test_each_kind_of_line_has_a_row_and_is_booked_to_an_account_of_the_ledger() -> None:
+    assert set(LINE_ROWS) == set(LineKind)
+    assert {code for row in LINE_ROWS.values() for code in row.ledger} <= set(LedgerCodes.model_fields)
 
 
 def bill_of(database: Database, run: int, account: int) -> Bill:

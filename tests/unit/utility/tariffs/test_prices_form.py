@@ -8,6 +8,7 @@ import pytest
 
 from commonwatt.model.exceptions import ConfigError
 from harness.billing.worlds import ZONE, random_policy, random_world, tariff
+from utility.tariffs.file import TariffFile
 from utility.tariffs.prices_form import PricesForm, beyond, form_of, kept_of, source_of, written
 from utility.tariffs.tariff import Tariff, parse_tariff
 from utility.tariffs.week import table_of
@@ -58,6 +59,10 @@ def test_form_writes_the_tariff_that_it_was_made_of(one: Tariff) -> None:
     assert {k: v for k, v in again.file.canonical().items() if k not in hours} == {
         k: v for k, v in kept.items() if k not in hours
     }
+
+
+def test_fixtures_have_every_table_of_a_tariff() -> None:
+    assert {name for each in SHOWN for name, table in each.file if table} == set(TariffFile.model_fields)
 
 
 @pytest.mark.parametrize("seed", range(5))
